@@ -1,0 +1,19 @@
+"""Time as it comes in from the outermost room, so that tests and simulations can bring their own."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall-clock time. Durations inside a process are measured with the event loop's own monotonic clock."""
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01T00:00:00 UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        return time.time()

@@ -1,0 +1,71 @@
+"""The flavor plugin: it knows what runs on an instance, and is the only judge of its health."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from infrakit.spi.values import (
+    Allocation,
+    Attachment,
+    Description,
+    HealthReport,
+    Index,
+    InstanceID,
+    InstanceSpec,
+    LogicalID,
+)
+
+
+@runtime_checkable
+class Flavor(Protocol):
+    """Prepares, judges and drains. Methods may be called concurrently, and cancelled at any await."""
+
+    async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
+        """Check without side effects. Raises `InvalidSpec` with every problem at once."""
+        ...
+
+    async def prepare(
+        self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
+    ) -> InstanceSpec:
+        """Complete `spec` with the boot script, tags and attachments of this very instance. Creates nothing."""
+        ...
+
+    async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
+        """Judge one instance. When in doubt: unknown, which is never acted on."""
+        ...
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        """Move work away before a destruction. Raises `Refused` when the instance must not go now."""
+        ...
+
+
+@runtime_checkable
+class JudgesMany(Protocol):
+    """A flavor that can judge all instances of a group in one question, which costs less than one each."""
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        """Verdicts by ID; an instance left out counts as unknown."""
+        ...
+
+
+@runtime_checkable
+class Quorum(Protocol):
+    """A flavor whose members may form a quorum, so that losing more than a minority loses the whole."""
+
+    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+        """Whether a group with these properties is one."""
+        ...
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """A flavor that can tell which attachments each logical ID will hold."""
+
+    def attachments(
+        self, *, properties: msgspec.Raw, allocation: Allocation
+    ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        """Attachments by logical ID; used to refuse one volume for two pets, and to delete them when asked."""
+        ...
