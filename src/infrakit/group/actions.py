@@ -1,0 +1,132 @@
+"""What a plan may contain: verbs as types, each with its reason in words.
+
+The sentence is made where the decision is made, and shown as it is in events, the command line and the dashboard.
+"""
+
+import enum
+import math
+from typing import ClassVar
+
+import msgspec
+
+from infrakit.spi.instance import Reason
+from infrakit.spi.values import InstanceID, LogicalID, Slot, Token
+
+
+class Priority(enum.IntEnum):
+    """Who goes first when a provider account is short of calls."""
+
+    QUORUM = 0  # heal a quorum
+    HEAL = 1
+    UPDATE = 2
+    COLLECT = 3  # remove what is too much
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of what the executor performs."""
+
+    verb: ClassVar[str] = ""
+    reason: str
+    rule: str
+    priority: Priority = Priority.UPDATE
+
+    @property
+    def subject(self) -> str:
+        """What it is about."""
+        raise AssertionError
+
+
+class Provision(Action, frozen=True, kw_only=True, gc=False):
+    """Create the bearer of a slot. With a token: ask again for an intent that is recorded already."""
+
+    verb: ClassVar[str] = "create"
+    slot: Slot
+    logical_id: LogicalID | None = None
+    sequence: int
+    hash: str
+    token: Token | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.slot
+
+
+class Destroy(Action, frozen=True, kw_only=True, gc=False):
+    """Drain, then destroy."""
+
+    verb: ClassVar[str] = "destroy"
+    instance: InstanceID
+    slot: Slot | None = None
+    drain: bool = True
+    context: Reason = Reason.TERMINATE
+
+    @property
+    def subject(self) -> str:
+        return self.instance
+
+
+class Label(Action, frozen=True, kw_only=True, gc=False):
+    """Give an adopted instance the group's configuration hash."""
+
+    verb: ClassVar[str] = "label"
+    instance: InstanceID
+    hash: str
+
+    @property
+    def subject(self) -> str:
+        return self.instance
+
+
+class Cancel(Action, frozen=True, kw_only=True, gc=False):
+    """Stop a creation that is not wanted any more. If it was under way, its token is looked for afterwards."""
+
+    verb: ClassVar[str] = "cancel"
+    slot: Slot
+
+    @property
+    def subject(self) -> str:
+        return self.slot
+
+
+class Settle(Action, frozen=True, kw_only=True, gc=False):
+    """Clear an intent that proved to have made nothing, or whose instance is gone or listed."""
+
+    verb: ClassVar[str] = "settle"
+    slot: Slot
+
+    @property
+    def subject(self) -> str:
+        return self.slot
+
+
+class StopRoll(Action, frozen=True, kw_only=True, gc=False):
+    """A new version fails: pause the roll, or declare the previous version again."""
+
+    verb: ClassVar[str] = "pause"
+    hash: str
+    rollback: bool = False
+
+    @property
+    def subject(self) -> str:
+        return self.hash
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something that is not done: a wait for a fact or a time, or a refusal that only somebody can lift."""
+
+    subject: str
+    reason: str
+    rule: str
+    refused: bool = False
+    remedy: str = ""
+    until: float = math.inf  # loop time at which it is looked at again even if nothing happens
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is to be done now, all that is not, and whether that is the end of it."""
+
+    actions: tuple[Action, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    converged: bool = False
+    phase: str = "unknown"
+    next_look: float = math.inf

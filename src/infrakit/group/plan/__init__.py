@@ -1,0 +1,109 @@
+"""Deciding: `decide(want, view)` is pure, and everything it decides carries its reason.
+
+The parts are asked in a fixed order and add to one draft: what must never be doubled comes first (intents, bearers),
+then what is missing, then what is too much, then the sick, and only then the out of date.
+"""
+
+from infrakit.group.actions import Destroy, Label, Plan, Priority
+from infrakit.group.plan import cattle, destroying, heal, intents, limits, pets, roll
+from infrakit.group.plan.census import count
+from infrakit.group.plan.draft import Draft
+from infrakit.group.plan.want import Want
+from infrakit.group.view import GroupView
+
+__all__ = ["Want", "decide"]
+
+
+def decide(want: Want, view: GroupView) -> Plan:
+    """What to do now about a group, and what not, each with its reason."""
+    draft = Draft(want=want, view=view, census=count(want, view))
+    name = want.group.name
+    if view.problem:
+        draft.hold(name, f"nothing is decided: {view.problem}", "unknown-is-not-missing")
+        return _finish(draft, "unknown")
+    if want.orders.halt is not None:
+        halt = want.orders.halt
+        draft.hold(
+            name,
+            f"halted by {halt.who} at {halt.when}: {halt.why}",
+            "halt",
+            refused=True,
+            remedy=f"infrakit unhalt{'' if halt.group is None else ' ' + halt.group}",
+        )
+        return _finish(draft, "halted")
+    if want.orders.destroying is not None:
+        destroying.destroy_all(draft)
+        return _finish(draft, "destroying")
+    kind = pets if want.group.is_pets else cattle
+    kind.unwanted(draft)
+    intents.resolve(draft)
+    _relabel(draft)
+    _evict(draft)
+    if want.group.is_pets:
+        pets.one_bearer(draft)
+        pets.create(draft)
+        pets.retire(draft)
+    else:
+        cattle.create(draft)
+        cattle.remove(draft)
+    heal.replace(draft)
+    roll.roll(draft)
+    return _finish(draft, _phase(draft))
+
+
+def _relabel(draft: Draft) -> None:
+    for member in draft.census.relabel:
+        draft.actions.append(
+            Label(
+                instance=member.id,
+                hash=draft.want.group.hash,
+                reason="it joins as a bootstrap member: adopted as up to date",
+                rule="adopt",
+            )
+        )
+
+
+def _evict(draft: Draft) -> None:
+    """Operators may name an instance to destroy; a quorum's limit holds for them too."""
+    ready = {i for i, m in draft.view.members.items() if m.health(draft.view.now) == 1}
+    for instance, eviction in draft.want.orders.evictions.items():
+        member = draft.view.members.get(instance)
+        if member is None or member.leaving:
+            continue
+        why = limits.quorum_would_suffer(draft, ready_lost=0) if instance in ready else ""
+        if why:
+            draft.hold(
+                instance,
+                f"{eviction.who} ordered its end: {why}",
+                "quorum-needs",
+                refused=True,
+                remedy="wait until the others are healthy",
+            )
+            continue
+        draft.destroy(member, f"{eviction.who} ordered its end: {eviction.why}", "operator", Priority.HEAL)
+
+
+def _finish(draft: Draft, phase: str) -> Plan:
+    looks = [h.until for h in draft.holds if h.until > draft.view.now]
+    return Plan(
+        actions=tuple(draft.actions),
+        holds=tuple(draft.holds),
+        converged=phase == "converged",
+        phase=phase,
+        next_look=min([draft.census.next_look, *looks]),
+    )
+
+
+def _phase(draft: Draft) -> str:
+    """One word for where the group is. `converged` in the sense of law 7: proven, for these very instances."""
+    want, view, census = draft.want, draft.view, draft.census
+    if census.outdated and want.roll_stopped:
+        return "paused"
+    if census.outdated or (view.rolling_to == want.group.hash and census.unsettled):
+        return "rolling"
+    if any(isinstance(a, Destroy) and a.rule == "surplus" for a in draft.actions):
+        return "scaling"
+    proven = limits.ready_bearers(draft) == want.size == len(view.members)
+    if proven and not view.pending and not draft.actions and not census.relabel:
+        return "converged"
+    return "healing" if view.rolling_to == "" and len(census.ready) else "creating"

@@ -1,0 +1,80 @@
+"""One pass over the members: who they are to this plan. Every part of the plan reads it; none counts for itself."""
+
+import msgspec
+
+from infrakit.group.plan.want import Want
+from infrakit.group.view import GroupView, Member
+from infrakit.spi.values import BOOTSTRAP, Health, LogicalID, Slot, State
+
+
+class Census(msgspec.Struct, kw_only=True):
+    """Members by what they are. A member is in exactly one of leaving, missing, finished, ready, ailing, doubtful."""
+
+    leaving: list[Member] = msgspec.field(default_factory=list)  # we are ending it; it still bears its slot
+    missing: list[Member] = msgspec.field(default_factory=list)  # not listed, not proven dead; it still bears its slot
+    ready: list[Member] = msgspec.field(default_factory=list)  # proven healthy, or finished on purpose
+    ailing: list[Member] = msgspec.field(default_factory=list)  # unhealthy, past its boot grace
+    doubtful: list[Member] = msgspec.field(default_factory=list)  # no verdict (yet)
+    sick: list[Member] = msgspec.field(default_factory=list)  # of the ailing: for so long that it is to be replaced
+    outdated: list[Member] = msgspec.field(default_factory=list)  # of those that stay: made from another version
+    relabel: list[Member] = msgspec.field(default_factory=list)  # of those that stay: to adopt as up to date
+    unsettled: int = 0  # of the ready: new ones that have not been healthy for long enough
+    by_slot: dict[Slot, list[Member]] = msgspec.field(default_factory=dict)
+    next_look: float = float("inf")  # when time alone changes something of this
+
+    @property
+    def staying(self) -> int:
+        return len(self.missing) + len(self.ready) + len(self.ailing) + len(self.doubtful)
+
+
+def count(want: Want, view: GroupView) -> Census:
+    """Sort the members of a view."""
+    census = Census()
+    now, grace_s, after_s, settle_s = view.now, want.boot_grace_s, want.unhealthy_after_s, want.settle_s
+    version, evictions = want.group.hash, want.orders.evictions
+    rolling = view.rolling_to == version
+    for member in view.members.values():
+        if member.slot is not None:
+            census.by_slot.setdefault(member.slot, []).append(member)
+        if member.leaving or member.state is State.STOPPING or member.id in evictions:
+            census.leaving.append(member)
+            continue
+        if member.hash == BOOTSTRAP:
+            census.relabel.append(member)
+        elif member.hash != version:
+            census.outdated.append(member)
+        if member.missing_since is not None:
+            census.missing.append(member)
+        elif member.state is State.FINISHED:
+            census.ready.append(member)
+        else:
+            _judge(census, member, now=now, grace_s=grace_s, after_s=after_s)
+            settled_at = (member.healthy_since or 0.0) + settle_s
+            if rolling and member.healthy_since is not None and member.hash == version and now < settled_at:
+                census.unsettled += 1
+                census.next_look = min(census.next_look, settled_at)
+    return census
+
+
+def _judge(census: Census, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
+    health = member.health(now)
+    if health is Health.HEALTHY:
+        census.ready.append(member)
+        return
+    if health is Health.UNKNOWN or member.unhealthy_since is None:
+        census.doubtful.append(member)
+        return
+    if now < member.born_at + grace_s and member.healthy_since is None:
+        census.doubtful.append(member)
+        census.next_look = min(census.next_look, member.born_at + grace_s)
+        return
+    census.ailing.append(member)
+    if now >= member.unhealthy_since + after_s:
+        census.sick.append(member)
+    else:
+        census.next_look = min(census.next_look, member.unhealthy_since + after_s)
+
+
+def bearers(census: Census, logical_id: LogicalID) -> list[Member]:
+    """Everything that bears a logical ID, also what is leaving or missing."""
+    return census.by_slot.get(Slot(logical_id), [])

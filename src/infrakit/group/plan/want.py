@@ -1,0 +1,81 @@
+"""What a group shall be: the declaration with the orders for it, as a plan needs them."""
+
+import msgspec
+
+from infrakit.group.orders import Orders
+from infrakit.spi.group import Group, amount, seconds
+from infrakit.spi.values import LogicalID, Slot
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """One input of a plan; the other is the view."""
+
+    group: Group
+    previous_hash: str = ""  # the version before the present one, if any
+    orders: Orders = Orders()
+    quorum: bool = False
+    tokens: bool = False  # the provider honours tokens: asking again with one never makes a second instance
+
+    @property
+    def size(self) -> int:
+        allocation = self.group.properties.allocation
+        return len(allocation.logical_ids) if allocation.logical_ids is not None else allocation.size or 0
+
+    @property
+    def logical_ids(self) -> tuple[LogicalID, ...]:
+        return self.group.properties.allocation.logical_ids or ()
+
+    @property
+    def hash(self) -> str:
+        """The version that new instances are made of: the one before, when the roll was aborted."""
+        roll = self.orders.roll
+        if roll is not None and roll.aborted and roll.hash == self.group.hash and self.previous_hash:
+            return self.previous_hash
+        return self.group.hash
+
+    @property
+    def roll_stopped(self) -> bool:
+        """An order stops the roll to the declared version."""
+        return self.orders.roll is not None and self.orders.roll.hash == self.group.hash
+
+    @property
+    def can_lose(self) -> int:
+        """How many members a quorum can lose; the only member of a quorum of one has nothing to lose but itself."""
+        return 1 if self.size == 1 else (self.size - 1) // 2
+
+    @property
+    def max_unavailable(self) -> int:
+        declared = amount(self.group.properties.updating.max_unavailable, self.size)
+        return min(declared, self.can_lose) if self.quorum else declared
+
+    @property
+    def max_surge(self) -> int:
+        return 0 if self.group.is_pets else amount(self.group.properties.updating.max_surge, self.size)
+
+    @property
+    def max_unhealthy(self) -> int:
+        """How many may look sick before nothing is destroyed any more."""
+        declared = self.group.properties.healing.max_unhealthy
+        if declared is None:
+            limit = self.can_lose if self.quorum else max(1, self.size * 40 // 100)
+        else:
+            limit = amount(declared, self.size)
+        return min(limit, self.can_lose) if self.quorum else limit
+
+    @property
+    def boot_grace_s(self) -> float:
+        return seconds(self.group.properties.healing.boot_grace)
+
+    @property
+    def unhealthy_after_s(self) -> float:
+        return seconds(self.group.properties.healing.unhealthy_after)
+
+    @property
+    def settle_s(self) -> float:
+        return seconds(self.group.properties.updating.settle)
+
+    def sequence(self, slot: Slot) -> int:
+        """The ordinal of a slot, from 1: of cattle the slot itself, of pets the place in the declaration."""
+        if not self.group.is_pets:
+            return int(slot)
+        return self.logical_ids.index(LogicalID(slot)) + 1 if LogicalID(slot) in self.logical_ids else 0

@@ -1,0 +1,261 @@
+"""The view: everything a plan may know about a group, reduced from observations and nothing else.
+
+A listing is taken as it is, but absence is not death (laws 2 and 4): an instance that was seen and is not listed any
+more stays in the view, bearing its slot, until there is evidence: the provider says terminated, `inspect` says None, or,
+for a provider that cannot be asked, every complete listing begun after its promised lag leaves it out.
+In the same way an intent stays until its instance is listed, or surely was never made.
+
+The view lives as long as its controller and is changed between two plans only; a plan reads it.
+Times are the event loop's, in seconds.
+"""
+
+import datetime
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from infrakit.group.ledger import Intent
+from infrakit.spi import values
+from infrakit.spi.values import Description, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
+
+VERDICT_AGE_S_MAX = 60.0  # an older verdict is no verdict
+STABLE_S = 60.0  # healthy for so long: earlier failures of its slot are forgotten
+
+
+class Member(msgspec.Struct, kw_only=True):
+    """One instance that carries the group's tag, and what is remembered of it."""
+
+    description: Description
+    id: InstanceID
+    slot: Slot | None
+    logical_id: LogicalID | None
+    hash: str
+    token: Token | None
+    born_at: float  # when its creation was asked for, or when it was first seen
+    state: State = State.UNSPECIFIED
+    serial: int = 0  # of the last listing that showed it
+    missing_since: float | None = None
+    missed: int = 0  # complete listings without it
+    report: HealthReport | None = None
+    judged_at: float = -math.inf
+    healthy_since: float | None = None
+    unhealthy_since: float | None = None
+    leaving: str = ""  # "draining", "destroying", "destroyed": we are ending it
+    is_self: bool = False
+
+    def health(self, now: float) -> Health:
+        """The verdict, unless it is too old or the instance is not to be seen."""
+        if self.report is None or self.missing_since is not None or now - self.judged_at > VERDICT_AGE_S_MAX:
+            return Health.UNKNOWN
+        return self.report.health
+
+
+class Pending(msgspec.Struct, kw_only=True):
+    """An unresolved intent, and what is known of its call."""
+
+    intent: Intent
+    phase: str  # "recorded": not called by this process; "calling"; "created": acknowledged; "unknown"
+    instance: InstanceID | None = None
+    ended_at: float  # when the last call ended, or when the intent was found
+    retry_at: float = 0.0
+    error: str = ""
+    asked: int = 0  # calls made by this process
+    lapsed: bool = False  # every listing and inspection that could show it has not
+
+
+class Trouble(msgspec.Struct, kw_only=True):
+    """Repeated failures of a slot or of an instance's destruction, and when to try again."""
+
+    count: int
+    retry_at: float
+    why: str
+    hash: str = ""
+
+
+class GroupView(msgspec.Struct, kw_only=True):
+    """One group as observed."""
+
+    group: values.GroupID
+    pets: bool
+    lag_s: float  # the provider's promise: when a listing surely shows a change
+    can_inspect: bool
+    now: float = 0.0
+    observed_at: float | None = None  # when the last complete listing began
+    problem: str = "not observed yet"  # why the newest observation is not complete
+    members: dict[InstanceID, Member] = msgspec.field(default_factory=dict)
+    pending: dict[Slot, Pending] = msgspec.field(default_factory=dict)
+    troubles: dict[str, Trouble] = msgspec.field(default_factory=dict)
+    lapses: dict[Slot, int] = msgspec.field(default_factory=dict)  # intents given up since the slot was last seen
+    rolling_to: str = ""  # the version a roll is going to, until it has converged
+    revision: int = 0  # grows whenever anything a plan depends on has changed
+    serial: int = 0
+    listing: Sequence[Description] | None = None
+
+    # -- observations -----------------------------------------------------------------------------------------------
+
+    def failed(self, problem: str, now: float) -> None:
+        """The newest observation failed or was incomplete: nothing is concluded from it."""
+        self.now = now
+        if problem != self.problem:
+            self.problem = problem
+            self.revision += 1
+
+    def listed(self, listing: Sequence[Description], *, begun_at: float, now: float, wall: float) -> list[Member]:
+        """Take a complete listing of the group's instances; return members that appear for the first time."""
+        self.now = now
+        self.observed_at = begun_at
+        if self.problem:
+            self.problem = ""
+            self.revision += 1
+        if listing is self.listing and not self.pending:
+            return []
+        self.listing = listing
+        self.serial += 1
+        new = [m for d in listing if (m := self._take(d, begun_at, wall)) is not None]
+        if len(listing) != len(self.members):
+            for member in self.members.values():
+                if member.serial != self.serial:
+                    self._miss(member, begun_at)
+        return new
+
+    def _take(self, description: Description, begun_at: float, wall: float) -> Member | None:
+        member = self.members.get(description.id)
+        if member is not None:
+            member.serial = self.serial
+            if member.description is not description and member.description != description:
+                _read(member, description, pets=self.pets)
+                self.revision += 1
+            if member.missing_since is not None:
+                member.missing_since, member.missed = None, 0
+                self.revision += 1
+            return None
+        if description.state is State.TERMINATED:
+            return None
+        member = _member(description, pets=self.pets, now=begun_at, wall=wall)
+        member.serial = self.serial
+        self.members[member.id] = member
+        self.revision += 1
+        return member
+
+    def _miss(self, member: Member, begun_at: float) -> None:
+        if member.missing_since is None:
+            member.missing_since = begun_at
+        member.missed += 1
+        self.revision += 1
+
+    def doubtful(self) -> Iterator[InstanceID]:
+        """IDs whose life only the provider can tell: not listed any more, or acknowledged and not listed yet."""
+        for member in self.members.values():
+            if member.missing_since is not None:
+                yield member.id
+        for pending in self.pending.values():
+            if pending.phase == "created" and pending.instance is not None and pending.instance not in self.members:
+                yield pending.instance
+
+    def inspected(self, instance: InstanceID, description: Description | None, *, now: float, wall: float) -> None:
+        """The provider answered, with authority, about one instance."""
+        if description is None or description.state is State.TERMINATED:
+            member = self.members.get(instance)
+            if member is not None:
+                member.state = State.TERMINATED
+            for pending in self.pending.values():
+                if pending.instance == instance:
+                    pending.lapsed = True
+            self.revision += 1
+            return
+        if instance not in self.members and (description.tags or {}).get(values.TAG_GROUP) == self.group:
+            self._take(description, now, wall)
+
+    def gone(self) -> list[Member]:
+        """Remove and return the members with evidence of death."""
+        dead = [m for m in self.members.values() if m.state is State.TERMINATED or self._absent(m)]
+        for member in dead:
+            del self.members[member.id]
+            self.revision += 1
+        return dead
+
+    def _absent(self, member: Member) -> bool:
+        if member.missing_since is None or self.observed_at is None or self.can_inspect:
+            return False
+        return self.observed_at - member.missing_since >= self.lag_s and (self.lag_s == 0 or member.missed > 1)
+
+    def judged(self, reports: Mapping[InstanceID, HealthReport], at: float) -> list[Member]:
+        """Take verdicts; return the members whose health has changed."""
+        changed = []
+        for instance, report in reports.items():
+            member = self.members.get(instance)
+            if member is None or at < member.judged_at:
+                continue
+            member.judged_at = at
+            if member.report is report:
+                continue
+            before = member.report
+            member.report = report
+            if before is None or before.health is not report.health:
+                member.healthy_since = at if report.health is Health.HEALTHY else None
+                member.unhealthy_since = at if report.health is Health.UNHEALTHY else None
+                changed.append(member)
+                self.revision += 1
+        return changed
+
+    # -- intents ----------------------------------------------------------------------------------------------------
+
+    def settled(self) -> list[Slot]:
+        """Slots whose intent is resolved because its instance is in the view."""
+        if not self.pending:
+            return []
+        tokens = {m.token for m in self.members.values() if m.token is not None}
+        ids = self.members
+        return [s for s, p in self.pending.items() if p.intent.token in tokens or p.instance in ids]
+
+    def lapse(self) -> None:
+        """Mark the unknown intents that every listing that could show them has not shown."""
+        for pending in self.pending.values():
+            if pending.phase != "unknown" or pending.lapsed or self.observed_at is None:
+                continue
+            if self.observed_at >= pending.ended_at + self.lag_s:
+                pending.lapsed = True
+                self.revision += 1
+
+    def clear(self, slots: Sequence[Slot]) -> None:
+        """Forget intents that the ledger has cleared."""
+        for slot in slots:
+            if self.pending.pop(slot, None) is not None:
+                self.revision += 1
+
+
+def _member(description: Description, *, pets: bool, now: float, wall: float) -> Member:
+    tags = description.tags or {}
+    created = _seconds(tags.get(values.TAG_CREATED))
+    age_s = max(0.0, wall - created) if created is not None else 0.0
+    token = tags.get(values.TAG_TOKEN)
+    member = Member(
+        description=description,
+        id=description.id,
+        slot=None,
+        logical_id=None,
+        hash="",
+        token=Token(token) if token else None,
+        born_at=now - age_s,
+    )
+    _read(member, description, pets=pets)
+    return member
+
+
+def _read(member: Member, description: Description, *, pets: bool) -> None:
+    tags = description.tags or {}
+    logical_id = description.logical_id or tags.get(values.TAG_LOGICAL_ID) or None
+    slot = logical_id if pets else tags.get(values.TAG_SLOT)
+    member.description = description
+    member.logical_id = LogicalID(logical_id) if logical_id else None
+    member.slot = Slot(slot) if slot else None
+    member.hash = tags.get(values.TAG_HASH, "")
+    member.state = description.state or State.UNSPECIFIED
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp() if text else None
+    except ValueError:
+        return None
