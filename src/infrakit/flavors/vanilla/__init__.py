@@ -1,0 +1,183 @@
+"""The flavor `vanilla`: boot lines, tags and attachments as declared, an optional health check and drain command.
+
+Without a check an instance is healthy when its provider lists it running: then judging costs next to nothing, however
+many there are. With one, at most 64 looks are under way at once, for all groups together.
+
+    properties    what can be declared
+    validation    what is wrong with it
+    placeholders  ${LOGICAL_ID} and its like
+    probes        one look: command, TCP, HTTP
+    verdicts      what several looks in a row say
+    command       processes with a deadline
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from infrakit.flavors.vanilla import command, placeholders, probes, validation, verdicts
+from infrakit.flavors.vanilla.properties import Check, Individual, decode, lines
+from infrakit.spi.errors import InvalidSpec, PluginError, Refused
+from infrakit.spi.group import seconds
+from infrakit.spi.values import (
+    TAG_GROUP,
+    Allocation,
+    Attachment,
+    Description,
+    GroupID,
+    Health,
+    HealthReport,
+    Index,
+    InstanceID,
+    InstanceSpec,
+    LogicalID,
+    State,
+)
+
+_LOOKS_MAX = 64
+_NOTHING = Individual()
+_NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
+
+# What the provider's word alone says; one shared report each, because there may be 10,000 instances.
+_LISTED = HealthReport(health=Health.HEALTHY, note="the provider lists it; no check is declared")
+_BY_STATE: dict[State, HealthReport] = {
+    State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
+    State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
+    State.FINISHED: HealthReport(health=Health.HEALTHY, note="finished on purpose"),
+    State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
+}
+
+
+class Vanilla:
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum` and `Attaches` of the contract."""
+
+    def __init__(self) -> None:
+        self._looks = asyncio.Semaphore(_LOOKS_MAX)
+        self._http = probes.HTTPProbe()
+        self._verdicts = verdicts.Verdicts()
+
+    async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
+        found = list(validation.problems(decode(properties), allocation))
+        if found:
+            raise InvalidSpec(found)
+
+    async def prepare(
+        self,
+        *,
+        properties: msgspec.Raw,
+        spec: InstanceSpec,
+        allocation: Allocation,  # noqa: ARG002
+        index: Index,
+    ) -> InstanceSpec:
+        """Tags are declared < of the group < InfraKit's own; boot lines follow those that are there already."""
+        declared = decode(properties)
+        individual = declared.by_logical_id.get(spec.logical_id or "", _NOTHING)
+        tags = {**(spec.tags or {}), **declared.tags, **individual.tags, **_own(spec.tags)}
+        if declared.port is not None:
+            tags[placeholders.TAG_PORT] = str(declared.port.base + index.sequence)
+        boot = (*filter(None, (spec.init,)), *lines(declared.init), *lines(individual.init))
+        attachments = (*(spec.attachments or ()), *declared.attached(spec.logical_id))
+        return msgspec.structs.replace(
+            spec, tags=dict(sorted(tags.items())), init="\n".join(boot), attachments=attachments or None
+        )
+
+    async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
+        check = decode(properties).health
+        return _by_state(instance) or (_LISTED if check is None else await self._look(check, instance))
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        check = decode(properties).health
+        if check is None:
+            return {each.id: _by_state(each) or _LISTED for each in instances}
+        reports: dict[InstanceID, HealthReport] = {}
+        waiting = iter(instances)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_LOOKS_MAX, len(instances))):
+                group.create_task(self._look_at_each(check, waiting, reports))
+        for name in {_group(each) for each in instances}:
+            self._verdicts.keep(name, reports)
+        return reports
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        """Exit code 0: done; 75: `Refused`, it must not go now; anything else: `PluginError`."""
+        declared = decode(properties).drain
+        if declared is None:
+            return
+        where = f"drain of {instance.id}"
+        try:
+            words, environment = _filled(declared.command, instance)
+            ended = await command.run(words, environment=environment, timeout_s=seconds(declared.timeout))
+        except (placeholders.Missing, OSError, ValueError) as error:
+            raise PluginError(f"the drain command cannot be run: {error}", where=where) from error
+        said = f": {ended.last_line}" if ended.last_line else ""
+        if ended.code == _NOT_NOW:
+            raise Refused(f"the drain command says not now{said}", where=where)
+        if ended.code is None:
+            raise PluginError(f"the drain command did not finish within {declared.timeout} and was killed", where=where)
+        if ended.code != 0:
+            raise PluginError(f"the drain command ended with exit code {ended.code}{said}", where=where)
+
+    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+        return decode(properties).quorum
+
+    def attachments(
+        self, *, properties: msgspec.Raw, allocation: Allocation
+    ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        declared = decode(properties)
+        return {each: declared.attached(each) for each in allocation.logical_ids or ()}
+
+    async def close(self) -> None:
+        """Let go of connections. The object may be used again afterwards."""
+        await self._http.close()
+
+    async def _look_at_each(
+        self, check: Check, waiting: Iterator[Description], reports: dict[InstanceID, HealthReport]
+    ) -> None:
+        for instance in waiting:
+            reports[instance.id] = _by_state(instance) or await self._look(check, instance)
+
+    async def _look(self, check: Check, instance: Description) -> HealthReport:
+        async with self._looks:
+            try:
+                outcome = await self._probe(check, instance)
+            except placeholders.Missing as error:
+                outcome = probes.Outcome(None, str(error))
+        return self._verdicts.reach(_group(instance), instance.id, outcome, check)
+
+    async def _probe(self, check: Check, instance: Description) -> probes.Outcome:
+        timeout_s = seconds(check.timeout)
+        if check.command is not None:
+            words, environment = _filled(check.command, instance)
+            name = "command" if isinstance(check.command, str) else f"command {words[0]}"
+            return await probes.run(words, name=name, environment=environment, timeout_s=timeout_s)
+        known = placeholders.values(instance)
+        if check.tcp is not None:
+            return await probes.tcp(placeholders.fill(check.tcp.address, known), timeout_s=timeout_s)
+        if check.http is not None:
+            url = placeholders.fill(check.http.url, known)
+            return await self._http.get(url, status=check.http.status, timeout_s=timeout_s)
+        return probes.Outcome(None, "the check names neither Command, TCP nor HTTP")
+
+
+def _own(tags: dict[str, str] | None) -> dict[str, str]:
+    return {name: value for name, value in (tags or {}).items() if name.startswith("infrakit.")}
+
+
+def _group(instance: Description) -> GroupID:
+    return GroupID((instance.tags or {}).get(TAG_GROUP, ""))
+
+
+def _by_state(instance: Description) -> HealthReport | None:
+    """None: it runs, as far as its provider tells."""
+    return _BY_STATE.get(instance.state) if isinstance(instance.state, State) else None
+
+
+def _filled(declared: Sequence[str] | str, instance: Description) -> tuple[list[str], dict[str, str]]:
+    known = placeholders.values(instance)
+    words = command.argv(declared)
+    if not isinstance(declared, str):
+        words = [placeholders.fill(word, known) for word in words]
+    return words, placeholders.environment(known)

@@ -1,0 +1,111 @@
+"""What an operator writes under `Flavor.Properties` of a group with the flavor `vanilla`.
+
+`Init`, `Tags` and `Attachments` are the original's, with the same meaning on the wire.
+The rest is ours: what differs between pets, a check that proves health, and a command that drains.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from infrakit.spi import errors
+from infrakit.spi.group import DurationText, Strict
+from infrakit.spi.values import ABSENT, Attachment, LogicalID
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Lines = tuple[str, ...] | str
+Command = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] | Text  # argv, or a line for the shell
+Threshold = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Attached(Strict, frozen=True, kw_only=True, gc=False):
+    """An attachment as it is declared."""
+
+    id: Text
+    type: Text
+
+    def value(self) -> Attachment:
+        """As providers know it."""
+        return Attachment(id=self.id, type=self.type)
+
+
+class Individual(Strict, frozen=True, kw_only=True):
+    """What one pet has beyond what all have."""
+
+    init: Lines = ()  # after the lines of all
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Port(Strict, frozen=True, kw_only=True, gc=False):
+    """A port of its own for every instance of a machine: `Base` + sequence, kept in the tag `infrakit.port`."""
+
+    base: PortNumber
+
+
+class TCP(Strict, frozen=True, kw_only=True, gc=False):
+    """Healthy when a connection is accepted."""
+
+    address: Text  # host:port
+
+
+class HTTP(Strict, frozen=True, kw_only=True, gc=False):
+    """Healthy when GET answers with `Status`, or with any 2xx. Redirects are not followed."""
+
+    url: Text
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
+
+
+class Check(Strict, frozen=True, kw_only=True):
+    """How health is proven: exactly one of `Command`, `TCP` and `HTTP`."""
+
+    command: Command | None = None  # healthy when it exits with 0
+    tcp: TCP | None = None
+    http: HTTP | None = None
+    timeout: DurationText = "2s"
+    failures: Threshold = 3  # so many in a row make a healthy instance unhealthy
+    successes: Threshold = 1  # so many in a row make it healthy
+
+
+class Drain(Strict, frozen=True, kw_only=True):
+    """A command that moves work away: 0 done, 75 not now (nothing is destroyed), anything else failed."""
+
+    command: Command
+    timeout: DurationText = "60s"
+
+
+class Properties(Strict, frozen=True, kw_only=True):
+    """The whole."""
+
+    init: Lines = ()
+    init_script_template_url: str | None = None  # the original's; refused until templates are there
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    attachments: tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None = ()  # of all, or by logical ID
+    by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)
+    quorum: bool = False  # losing more than a minority of them loses the whole
+    port: Port | None = None
+    health: Check | None = None
+    drain: Drain | None = None
+
+    def attached(self, logical_id: LogicalID | None) -> tuple[Attachment, ...]:
+        """What an instance with this logical ID holds."""
+        if isinstance(self.attachments, dict):
+            declared = self.attachments.get(logical_id, ()) if logical_id is not None else ()
+        else:
+            declared = self.attachments or ()
+        return tuple(each.value() for each in declared)
+
+
+def decode(raw: msgspec.Raw) -> Properties:
+    """Raises `InvalidSpec`. Nothing at all is fine: every field has a default."""
+    if bytes(raw) == bytes(ABSENT):
+        return Properties()
+    try:
+        return msgspec.json.decode(raw, type=Properties)
+    except msgspec.DecodeError as error:  # ValidationError is one too
+        raise errors.InvalidSpec([errors.Problem(path="", message=str(error))]) from error
+
+
+def lines(text: Lines) -> tuple[str, ...]:
+    """One string stands for itself, however many lines it has."""
+    return (text,) if isinstance(text, str) else text
