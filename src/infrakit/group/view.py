@@ -1,8 +1,8 @@
 """The view: everything a plan may know about a group, reduced from observations and nothing else.
 
 A listing is taken as it is, but absence is not death (laws 2 and 4): an instance that was seen and is not listed any
-more stays in the view, bearing its slot, until there is evidence: the provider says terminated, `inspect` says None, or,
-for a provider that cannot be asked, every complete listing begun after its promised lag leaves it out.
+more stays in the view, bearing its slot, until there is evidence. The provider says terminated, `inspect` says None,
+or, for a provider that cannot be asked, every complete listing begun after its promised lag leaves it out.
 In the same way an intent stays until its instance is listed, or surely was never made.
 
 The view lives as long as its controller and is changed between two plans only; a plan reads it.
@@ -20,6 +20,8 @@ from infrakit.spi import values
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
 
 VERDICT_AGE_S_MAX = 60.0  # an older verdict is no verdict
+REPEAT_S = 30.0  # an end that was acknowledged and is still not seen after the lag and this is asked for again
+TROUBLE_AGE_S = 600.0  # a failure so long ago is forgotten
 STABLE_S = 60.0  # healthy for so long: earlier failures of its slot are forgotten
 
 
@@ -41,7 +43,8 @@ class Member(msgspec.Struct, kw_only=True):
     judged_at: float = -math.inf
     healthy_since: float | None = None
     unhealthy_since: float | None = None
-    leaving: str = ""  # "draining", "destroying", "destroyed": we are ending it
+    leaving: str = ""  # draining, destroying, destroyed: we are ending it
+    left_at: float = -math.inf  # when its end was acknowledged
     is_self: bool = False
 
     def health(self, now: float) -> Health:
@@ -55,7 +58,8 @@ class Pending(msgspec.Struct, kw_only=True):
     """An unresolved intent, and what is known of its call."""
 
     intent: Intent
-    phase: str  # "recorded": not called by this process; "calling"; "created": acknowledged; "unknown"
+    phase: str  # recorded (not called yet), calling, created (acknowledged), refused, or unknown
+    unsure: bool = False  # a call for it ended without an answer, so that it may have been made
     instance: InstanceID | None = None
     ended_at: float  # when the last call ended, or when the intent was found
     retry_at: float = 0.0
@@ -216,6 +220,57 @@ class GroupView(msgspec.Struct, kw_only=True):
                 continue
             if self.observed_at >= pending.ended_at + self.lag_s:
                 pending.lapsed = True
+                self.revision += 1
+
+    def reinterpret(self, *, pets: bool) -> None:
+        """The group has turned from cattle into pets, or back: slots mean something else from now on."""
+        self.pets = pets
+        for member in self.members.values():
+            _read(member, member.description, pets=pets)
+        self.troubles.clear()
+        self.revision += 1
+
+    def intend(self, intents: Mapping[Slot, Intent], *, fresh: bool) -> None:
+        """Take intents from the ledger: fresh ones of our own, or those found there, whose outcome nobody knows."""
+        for slot, intent in intents.items():
+            phase = "recorded" if fresh else "unknown"
+            self.pending[slot] = Pending(intent=intent, phase=phase, unsure=not fresh, ended_at=self.now)
+        self.revision += bool(intents)
+
+    def stumble(self, key: str, why: str, *, delay_s: float, version: str = "") -> None:
+        """Remember a failure of a slot, or of ending an instance, and leave it alone for a while."""
+        trouble = self.troubles.get(key)
+        count = trouble.count + 1 if trouble is not None and trouble.hash == version else 1
+        self.troubles[key] = Trouble(count=count, retry_at=self.now + delay_s, why=why, hash=version)
+        self.revision += 1
+
+    def recover(self) -> None:
+        """Forget the failures of slots whose instance has been healthy for long, and of instances that are gone."""
+        if not self.troubles:
+            return
+        steady = {
+            m.slot
+            for m in self.members.values()
+            if m.slot in self.troubles and m.healthy_since is not None and self.now - m.healthy_since >= STABLE_S
+        }
+        gone = {
+            key for key, t in self.troubles.items() if key not in self.members and self.now - t.retry_at > TROUBLE_AGE_S
+        }
+        for key in steady | gone:
+            if key is not None:
+                del self.troubles[key]
+
+    def revive(self) -> None:
+        """An end that was acknowledged and has not happened long after must be asked for again."""
+        for member in self.members.values():
+            if (
+                member.leaving == "destroyed"
+                and member.missing_since is None
+                and member.state is not State.STOPPING
+                and self.observed_at is not None
+                and self.observed_at > member.left_at + self.lag_s + REPEAT_S
+            ):
+                member.leaving = ""
                 self.revision += 1
 
     def clear(self, slots: Sequence[Slot]) -> None:

@@ -1,9 +1,9 @@
 """Law 3, exactly one per intent: what becomes of each recorded creation that is not resolved yet.
 
-An unresolved intent holds its slot, whatever listings show. A reply that was lost is asked for again
-*with the same token* where the provider honours tokens. Elsewhere its token is looked for until every listing that could
-show it has not; that may be concluded once for a slot. So a provider that lists nothing for ever gets no more creations than were declared
-(twice as many, if it also loses every reply and honours no token), then a stop and an explanation.
+An unresolved intent holds its slot, whatever listings show. A reply that was lost is asked for again *with the same
+token* where the provider honours tokens. Elsewhere its token is looked for until every listing that could show it has not;
+that may be concluded once for a slot. So a provider that lists nothing for ever gets no more creations than were
+declared (twice as many, if it also loses every reply and honours no token), then a stop and an explanation.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
@@ -22,6 +22,8 @@ def resolve(draft: Draft) -> None:
             _settle(draft, slot, "its instance is listed")
         elif slot in draft.unwanted:
             _abandon(draft, slot, pending)
+        elif pending.phase == "refused":
+            _settle(draft, slot, f"the provider refused it ({pending.error})")
         elif pending.phase == "created":
             _await_listing(draft, slot, pending)
         elif pending.phase == "recorded":
@@ -58,7 +60,7 @@ def _abandon(draft: Draft, slot: Slot, pending: Pending) -> None:
         draft.actions.append(
             Cancel(slot=slot, reason=f"{slot} is being created and is not wanted any more", rule="surplus")
         )
-    elif pending.lapsed:
+    elif pending.lapsed or pending.phase == "refused":
         _settle(draft, slot, "it made nothing, or nothing that lives")
     else:
         _wait_for_listing(draft, slot, pending, f"{slot} is not wanted any more, but may have been created")

@@ -1,0 +1,177 @@
+"""One provider account: its listings are shared, and its calls are bounded, by all groups that use it.
+
+Throttling is not a failure: it makes the whole account slower (half as many calls at once, none until the provider's
+own delay and a jitter have passed), and success makes it faster again, one call at a time.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from infrakit.spi import errors, values
+from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Volumes, Watches
+from infrakit.spi.values import Description, GroupID
+
+DESCRIBE_DEADLINE_S = 60.0
+THROTTLE_MAX_S = 300.0
+
+
+class Caller(Protocol):
+    """Somebody with calls to make."""
+
+    def urgency(self) -> int | None:
+        """The priority of its most urgent call, lowest first; None: nothing to do."""
+        ...
+
+    def start_one(self) -> None:
+        """Begin that call."""
+        ...
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """One complete answer, split by group."""
+
+    begun_at: float
+    everything: Sequence[Description]
+    by_group: Mapping[str, Sequence[Description]]  # the groups that it can answer for
+
+
+class Account:
+    """A provider, with everything that its groups share."""
+
+    def __init__(self, name: str, instance: Instance, *, random: random.Random) -> None:
+        self.name = name
+        self.instance = instance
+        self.capabilities = instance.capabilities() if isinstance(instance, Capable) else Capabilities()
+        self.inspects = instance if isinstance(instance, Inspects) else None
+        self.volumes = instance if isinstance(instance, Volumes) else None
+        self.in_flight = 0
+        self.throttled_until = 0.0
+        self.limits: dict[GroupID, int] = {}  # calls at once, as each group declares it; the lowest holds
+        self._window: float = 1e9  # calls at once, as throttling has taught us
+        self._random = random
+        self._callers: list[Caller] = []
+        self._wakers: list[Callable[[str], None]] = []
+        self._latest: Listing | None = None
+        self._describing: asyncio.Task[Listing] | None = None
+
+    # -- who takes part -----------------------------------------------------------------------------------------------
+
+    def join(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
+        """A group begins to use the account."""
+        self.limits[group] = 1
+        self._callers.append(caller)
+        self._wakers.append(wake)
+
+    def leave(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
+        """A group ends."""
+        self.limits.pop(group, None)
+        self._callers.remove(caller)
+        self._wakers.remove(wake)
+
+    async def watch(self) -> None:
+        """Wake every group when the provider hints at a change; for providers that can."""
+        if not isinstance(self.instance, Watches):
+            return
+        while True:
+            with contextlib.suppress(Exception):
+                async for hint in self.instance.watch():
+                    for wake in list(self._wakers):
+                        wake(hint)
+            await asyncio.sleep(1.0)  # the watch broke: polling goes on meanwhile
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """Calls at once."""
+        return max(1, min(int(self._window), min(self.limits.values(), default=1)))
+
+    def pump(self) -> None:
+        """Start calls, the most urgent first, turn by turn between groups, while there is room."""
+        loop = asyncio.get_running_loop()
+        while self.in_flight < self.limit and loop.time() >= self.throttled_until:
+            ready = [(u, i) for i, c in enumerate(self._callers) if (u := c.urgency()) is not None]
+            if not ready:
+                return
+            _, index = min(ready)
+            caller = self._callers.pop(index)
+            self._callers.append(caller)
+            self.in_flight += 1
+            caller.start_one()
+
+    def finished(self, *, ok: bool) -> None:
+        """A call has ended."""
+        self.in_flight -= 1
+        if ok and self._window < min(self.limits.values(), default=1):
+            self._window += 1.0
+        self.pump()
+
+    def throttle(self, after_s: float) -> None:
+        """The provider asks for patience."""
+        loop = asyncio.get_running_loop()
+        delay_s = min(THROTTLE_MAX_S, max(0.05, after_s)) * (1.0 + self._random.random() / 2)
+        if loop.time() >= self.throttled_until:  # one lesson for all calls of one moment
+            self._window = max(1.0, min(self._window, float(self.in_flight or 1)) / 2)
+        if loop.time() + delay_s > self.throttled_until:
+            self.throttled_until = loop.time() + delay_s
+            loop.call_at(self.throttled_until, self.pump)
+
+    # -- listings -----------------------------------------------------------------------------------------------------
+
+    async def listing(self, group: GroupID, *, not_before: float) -> tuple[Sequence[Description], float]:
+        """The group's instances from a complete listing begun at `not_before` or later, and when it began.
+
+        Several groups asking at the same time share one call. Raises what the provider raises; nothing is cached then.
+        """
+        while self._latest is None or self._latest.begun_at < not_before or group not in self._latest.by_group:
+            if self._describing is None or self._describing.done():
+                self._describing = asyncio.get_running_loop().create_task(self._describe(group))
+            task = self._describing
+            await asyncio.wait({task})
+            if (error := task.exception()) is not None:
+                raise error
+            self._latest = task.result()
+        return self._latest.by_group[group], self._latest.begun_at
+
+    async def _describe(self, group: GroupID) -> Listing:
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        if begun_at < self.throttled_until:
+            await asyncio.sleep(self.throttled_until - begun_at)
+            begun_at = loop.time()
+        alone = len(self._callers) == 1
+        try:
+            async with asyncio.timeout(DESCRIBE_DEADLINE_S):
+                everything = await self.instance.describe_instances(tags={values.TAG_GROUP: group} if alone else {})
+        except errors.Throttled as throttled:
+            self.throttle(throttled.after_s)
+            raise
+        except TimeoutError:
+            raise errors.Unreachable(
+                f"{self.name} did not list its instances within {DESCRIBE_DEADLINE_S:.0f} s"
+            ) from None
+        if alone:
+            return Listing(begun_at=begun_at, everything=everything, by_group={group: everything})
+        return Listing(begun_at=begun_at, everything=everything, by_group=self._split(everything))
+
+    def _split(self, everything: Sequence[Description]) -> Mapping[str, Sequence[Description]]:
+        latest = self._latest
+        if latest is not None and latest.everything is everything and latest.by_group.keys() == self.limits.keys():
+            return latest.by_group
+        groups: dict[str, list[Description]] = {group: [] for group in self.limits}
+        for description in everything:
+            members = groups.get((description.tags or {}).get(values.TAG_GROUP, ""))
+            if members is not None:
+                members.append(description)
+        return groups
+
+    async def close(self) -> None:
+        """End the listing under way, if any."""
+        if self._describing is not None:
+            self._describing.cancel()
+            await asyncio.wait({self._describing})

@@ -1,0 +1,265 @@
+"""The calls that change infrastructure, one by one: a deadline on each, and what its end lets us conclude.
+
+What surely did not happen is told apart from what may have happened (see `spi.errors`); only the first is ever forgotten.
+The right to act is proven again before every such call, also between the drain and the destruction.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from infrakit.group.account import Account
+from infrakit.group.actions import Action, Destroy, Label, Provision
+from infrakit.group.ledger import Ledger
+from infrakit.group.plan import Want
+from infrakit.group.view import GroupView, Member, Pending
+from infrakit.spi import errors, values
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import Event, Kind, timestamp
+from infrakit.spi.flavor import Flavor
+from infrakit.spi.group import Group, seconds
+from infrakit.spi.instance import DestroyContext
+from infrakit.spi.values import Index, InstanceSpec
+
+PREPARE_DEADLINE_S = 60.0
+CALL_DEADLINE_S = 120.0
+ASK_AGAIN_S = 2.0  # first wait before an unanswered creation is asked for again with its token; doubles
+
+
+class Calls:
+    """Calls for one group."""
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        flavor: Flavor,
+        ledger: Ledger,
+        view: GroupView,
+        clock: Clock,
+        emit: Callable[[Event], object],
+        want: Callable[[], Want],
+        version: Callable[[str], Group],
+        stumble: Callable[[str, str], None],
+    ) -> None:
+        self._account = account
+        self._flavor = flavor
+        self._ledger = ledger
+        self._view = view
+        self._clock = clock
+        self._emit = emit
+        self._want = want
+        self._version = version
+        self._stumble = stumble
+
+    async def perform(self, action: Action) -> bool:
+        """Do one action to its end, whatever that is. True: the provider answered that it is done."""
+        if isinstance(action, Provision):
+            return await self._create(action)
+        if isinstance(action, Destroy):
+            return await self._destroy(action)
+        if isinstance(action, Label):
+            return await self._label(action)
+        raise AssertionError(action)
+
+    def _permit(self) -> None:
+        self._ledger.check()
+        halt = self._want().orders.halt
+        if halt is not None:
+            raise errors.Halted(f"halted by {halt.who}: {halt.why}")
+
+    def _tell(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
+        self._emit(
+            Event(
+                type=kind,
+                group=self._view.group,
+                instance=values.InstanceID(i) if (i := about.get("instance")) else None,
+                slot=values.Slot(s) if (s := about.get("slot")) else None,
+                message=message,
+                cause=action.rule,
+            )
+        )
+
+    # -- create ---------------------------------------------------------------------------------------------------------
+
+    async def _create(self, action: Provision) -> bool:
+        pending = self._view.pending.get(action.slot)
+        if pending is None:
+            return False  # settled meanwhile
+        pending.phase = "calling"
+        pending.asked += 1
+        self._view.revision += 1
+        began = asyncio.get_running_loop().time()
+        self._tell(Kind.CREATING, action, action.reason, slot=action.slot)
+        try:
+            self._permit()
+            spec = await self._prepare(action, pending)
+            self._permit()
+        except asyncio.CancelledError:
+            self._not_made(pending, "cancelled")
+            raise
+        except errors.Refused as refused:
+            self._not_made(pending, str(refused))
+            return False
+        except Exception as error:
+            why = f"the flavor could not prepare it: {_words(error)}"
+            if pending.unsure:  # an earlier call may have made it: it must not be forgotten
+                self._unknown(action, pending, why)
+            else:
+                self._refused(action, pending, why)
+            return False
+        return await self._provision(action, pending, spec, began)
+
+    async def _prepare(self, action: Provision, pending: Pending) -> InstanceSpec:
+        group = self._version(action.hash)
+        tags = group.tags | {
+            values.TAG_GROUP: group.name,
+            values.TAG_HASH: action.hash,
+            values.TAG_TOKEN: pending.intent.token,
+            values.TAG_CREATED: timestamp(pending.intent.at),
+            (values.TAG_LOGICAL_ID if action.logical_id else values.TAG_SLOT): action.slot,
+        }
+        spec = InstanceSpec(properties=group.properties.instance.properties, tags=tags, logical_id=action.logical_id)
+        allocation = values.Allocation(
+            size=group.properties.allocation.size, logical_ids=group.properties.allocation.logical_ids
+        )
+        async with asyncio.timeout(PREPARE_DEADLINE_S):
+            return await self._flavor.prepare(
+                properties=group.properties.flavor.properties,
+                spec=spec,
+                allocation=allocation,
+                index=Index(group=group.name, sequence=action.sequence),
+            )
+
+    async def _provision(self, action: Provision, pending: Pending, spec: InstanceSpec, began: float) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                instance = await self._account.instance.provision(spec=spec)
+        except asyncio.CancelledError:
+            self._unknown(action, pending, "the call was cancelled")
+            raise
+        except errors.Throttled as throttled:
+            self._account.throttle(throttled.after_s)
+            self._not_made(pending, str(throttled))
+            self._tell(Kind.THROTTLED, action, str(throttled), slot=action.slot)
+        except errors.Unreachable as unreachable:
+            self._not_made(pending, str(unreachable))
+            pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
+            self._tell(Kind.CREATE_FAILED, action, str(unreachable), slot=action.slot)
+        except (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound) as refused:
+            self._refused(action, pending, str(refused))
+        except TimeoutError:
+            self._unknown(action, pending, f"no answer within {CALL_DEADLINE_S:.0f} s")
+        except Exception as error:
+            self._unknown(action, pending, _words(error))
+        else:
+            pending.phase, pending.instance, pending.ended_at = "created", instance, loop.time()
+            self._view.revision += 1
+            took = loop.time() - began
+            self._tell(
+                Kind.CREATED, action, f"created as {instance} in {took:.1f} s", slot=action.slot, instance=instance
+            )
+            return True
+        return False
+
+    def _not_made(self, pending: Pending, why: str) -> None:
+        """This call surely made nothing; an earlier one may have."""
+        pending.phase = "unknown" if pending.unsure else "recorded"
+        pending.error = why
+        pending.ended_at = asyncio.get_running_loop().time()
+        self._view.revision += 1
+
+    def _refused(self, action: Provision, pending: Pending, why: str) -> None:
+        self._not_made(pending, why)
+        pending.phase = "refused"
+        self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
+
+    def _unknown(self, action: Provision, pending: Pending, why: str) -> None:
+        loop = asyncio.get_running_loop()
+        pending.phase, pending.unsure, pending.error, pending.ended_at = "unknown", True, why, loop.time()
+        pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked - 1, 6)
+        pending.lapsed = False
+        self._view.revision += 1
+        self._tell(Kind.CREATE_UNKNOWN, action, f"outcome unknown ({why}): its token is looked for", slot=action.slot)
+
+    # -- destroy --------------------------------------------------------------------------------------------------------
+
+    async def _destroy(self, action: Destroy) -> bool:
+        member = self._view.members.get(action.instance)
+        if member is None or member.leaving:
+            return False
+        try:
+            self._permit()
+            if action.drain:
+                await self._drain(action, member)
+                self._permit()
+            self._leave(member, "destroying")
+            self._tell(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                with contextlib.suppress(errors.NotFound):  # nothing is left to end: the listing will tell
+                    await self._account.instance.destroy(
+                        instance=member.id, context=DestroyContext(reason=action.context)
+                    )
+        except asyncio.CancelledError:
+            self._leave(member, "")
+            raise
+        except errors.Throttled as throttled:
+            self._leave(member, "")
+            self._account.throttle(throttled.after_s)
+            self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
+        except Exception as error:
+            self._leave(member, "")
+            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else _words(error)
+            self._stumble(member.id, why)
+            self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
+        else:
+            self._leave(member, "destroyed")
+            member.left_at = asyncio.get_running_loop().time()
+            if action.rule == "unhealthy" and member.slot is not None:
+                self._stumble(member.slot, action.reason)
+            return True
+        return False
+
+    async def _drain(self, action: Destroy, member: Member) -> None:
+        """Move work away, within the deadline of the update policy. Only a refusal stops what follows."""
+        self._leave(member, "draining")
+        group = self._want().group
+        deadline_s = seconds(group.properties.updating.drain_timeout)
+        self._tell(Kind.DRAINING, action, action.reason, instance=member.id, slot=member.slot)
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._flavor.drain(properties=group.properties.flavor.properties, instance=member.description)
+        except errors.Refused:
+            raise
+        except Exception as error:
+            why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else _words(error)
+            message = f"the drain failed ({why}); it is destroyed all the same"
+            self._tell(Kind.DRAIN_FAILED, action, message, instance=member.id, slot=member.slot)
+
+    def _leave(self, member: Member, how: str) -> None:
+        member.leaving = how
+        self._view.revision += 1
+
+    # -- label ----------------------------------------------------------------------------------------------------------
+
+    async def _label(self, action: Label) -> bool:
+        labels = {values.TAG_HASH: action.hash}
+        try:
+            self._permit()
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await self._account.instance.label(instance=action.instance, labels=labels)
+        except errors.Throttled as throttled:
+            self._account.throttle(throttled.after_s)
+        except Exception as error:
+            self._stumble(action.instance, _words(error))
+            self._tell(Kind.ERROR, action, f"labelling failed: {_words(error)}", instance=action.instance)
+        else:
+            self._tell(Kind.LABELLED, action, action.reason, instance=action.instance)
+            return True
+        return False
+
+
+def _words(error: Exception) -> str:
+    """An error in words, also one that has none."""
+    return str(error) or type(error).__name__

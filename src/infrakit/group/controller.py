@@ -1,0 +1,320 @@
+"""The loop of one group: observe, plan, submit, tell; then wait for something to happen, or for the poll interval.
+
+Level-triggered: a cycle starts from what is observed, never from what was done before. Nothing that goes wrong in a cycle
+ends the loop; it is told, and the next cycle looks again.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+
+from infrakit.group import plan as planning
+from infrakit.group.account import Account
+from infrakit.group.actions import Hold, Plan, StopRoll
+from infrakit.group.calls import Calls
+from infrakit.group.executor import Executor
+from infrakit.group.judge import Judge
+from infrakit.group.ledger import Ledger, Superior
+from infrakit.group.plan import Want
+from infrakit.group.view import STABLE_S, GroupView, Member
+from infrakit.spi import errors, values
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.flavor import Attaches, Flavor
+from infrakit.spi.group import Group
+from infrakit.spi.values import Allocation, GroupID, Health, InstanceID, Slot
+
+CYCLE_GAP_S = 0.05  # between two cycles at the least, however much happens
+CYCLE_SHARE_MAX = 0.2  # of the time may go into cycles of one group that something asked for
+REPLAN_S = 30.0  # a plan is never older, even if nothing has changed
+INSPECT_DEADLINE_S = 20.0
+INSPECT_AT_ONCE_MAX = 32
+
+
+class Controller:
+    """Keeps one group as declared, from `run` until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        want: Want,
+        previous: Group | None,
+        account: Account,
+        flavor: Flavor,
+        ledger: Ledger,
+        superior: Superior,
+        clock: Clock,
+        random: random.Random,
+        emit: Callable[[Event], object],
+        poll_s: float,
+        is_self: Callable[[Member], bool] = lambda _member: False,
+    ) -> None:
+        self.want = want
+        self.previous = previous
+        self.account = account
+        self.flavor = flavor
+        self.poll_s = poll_s
+        self.plan = Plan()
+        self.planned_at: float | None = None
+        self._ledger = ledger
+        self._superior = superior
+        self._clock = clock
+        self._emit = emit
+        self._is_self = is_self
+        self._judge = Judge(flavor)
+        self._awake = asyncio.Event()
+        self._planned: tuple[Want, int] | None = None
+        self._held: set[tuple[str, str]] = set()
+        self._was_converged = False
+        self.view = GroupView(
+            group=want.group.name,
+            pets=want.group.is_pets,
+            lag_s=account.capabilities.listing_lag_s,
+            can_inspect=account.inspects is not None,
+        )
+        calls = Calls(
+            account=account,
+            flavor=flavor,
+            ledger=ledger,
+            view=self.view,
+            clock=clock,
+            emit=emit,
+            want=lambda: self.want,
+            version=self._version,
+            stumble=self._stumble,
+        )
+        self.executor = Executor(
+            account=account, calls=calls, ledger=ledger, view=self.view, random=random, wake=self.wake
+        )
+
+    @property
+    def name(self) -> GroupID:
+        return self.want.group.name
+
+    # -- from outside -----------------------------------------------------------------------------------------------------
+
+    def wake(self, _why: str) -> None:
+        """Look again soon."""
+        self._awake.set()
+
+    def declare(self, want: Want, previous: Group | None) -> None:
+        """Take a new declaration or new orders. From this moment nothing of the old plan is begun any more."""
+        if want.group.is_pets != self.want.group.is_pets:
+            self.view.reinterpret(pets=want.group.is_pets)
+        self.want, self.previous = want, previous
+        self.account.limits[self.name] = want.group.properties.instance.max_in_flight
+        self.view.lapses.clear()
+        self.view.revision += 1
+        self.executor.recall()
+        self.wake("declared")
+
+    async def run(self) -> None:
+        """Reconcile until cancelled; then everything under way is cancelled, and its outcome noted as unknown."""
+        loop = asyncio.get_running_loop()
+        self.view.now = loop.time()
+        self.view.intend(self._ledger.intents(self.name), fresh=False)
+        self.account.join(self.name, self.executor, self.wake)
+        self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
+        try:
+            while True:
+                self._awake.clear()
+                began = loop.time()
+                await self._cycle_safely()
+                await self._rest(began)
+        finally:
+            self.account.leave(self.name, self.executor, self.wake)
+            await self.executor.close()
+            await self._judge.close()
+
+    async def _cycle_safely(self) -> None:
+        try:
+            await self.cycle()
+        except errors.NotLeader:
+            raise
+        except Exception as error:
+            self.view.revision += 1  # what was planned may not have been begun
+            self._tell(Kind.ERROR, f"a cycle failed: {error or type(error).__name__}")
+
+    async def _rest(self, began: float) -> None:
+        loop = asyncio.get_running_loop()
+        took_s = loop.time() - began
+        gap_s = max(CYCLE_GAP_S, took_s * (1 / CYCLE_SHARE_MAX - 1) if took_s < 1.0 else CYCLE_GAP_S)
+        await asyncio.sleep(gap_s)
+        limit_s = max(0.0, min(self.poll_s, self.plan.next_look - loop.time()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._awake.wait()
+
+    # -- one cycle --------------------------------------------------------------------------------------------------------
+
+    async def cycle(self) -> None:
+        """Observe, plan, submit. Raises what the ledger raises."""
+        await self.observe()
+        now = asyncio.get_running_loop().time()
+        fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)
+        if fresh and self._planned == (self.want, self.view.revision):
+            return
+        self.view.now = now
+        want = self.want
+        plan = planning.decide(want, self.view)
+        self._track_roll(plan)
+        self._planned = (want, self.view.revision)
+        self.plan, self.planned_at = plan, now
+        self._tell_plan(plan)
+        await self.executor.submit(plan, want)
+        await self._command(plan, want)
+
+    async def observe(self) -> None:
+        """Bring the view up to date with the provider and the flavor; a failure leaves it as it was, and says so."""
+        loop, view = asyncio.get_running_loop(), self.view
+        try:
+            listing, begun_at = await self.account.listing(self.name, not_before=loop.time())
+        except errors.Throttled as throttled:
+            self._observation_failed(f"the provider throttles its listing ({throttled})", Kind.THROTTLED)
+            return
+        except Exception as error:
+            self._observation_failed(f"the listing failed ({error or type(error).__name__})", Kind.OBSERVE_FAILED)
+            return
+        for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
+            self._greet(member)
+        await self._inspect()
+        self._bury(view.gone())
+        view.lapse()
+        view.revive()
+        await self._ask_health()
+        view.recover()
+
+    def _observation_failed(self, problem: str, kind: Kind) -> None:
+        if self.view.problem != problem:
+            self._tell(kind, problem)
+        self.view.failed(problem, asyncio.get_running_loop().time())
+
+    async def _inspect(self) -> None:
+        """Ask the provider, one by one, about those whose absence from the listing proves nothing."""
+        doubtful = list(self.view.doubtful()) if self.view.pending or self.view.members else []
+        inspects = self.account.inspects
+        if not doubtful or inspects is None:
+            return
+        turn = asyncio.Semaphore(INSPECT_AT_ONCE_MAX)
+
+        async def ask(instance: InstanceID) -> None:
+            async with turn:
+                try:
+                    async with asyncio.timeout(INSPECT_DEADLINE_S):
+                        description = await inspects.inspect(instance=instance)
+                except Exception:  # it cannot tell: the instance still bears its slot
+                    return
+            now = asyncio.get_running_loop().time()
+            self.view.inspected(instance, description, now=now, wall=self._clock.now())
+
+        async with asyncio.TaskGroup() as tasks:
+            for instance in doubtful:
+                tasks.create_task(ask(instance))
+
+    def _bury(self, dead: list[Member]) -> None:
+        for member in dead:
+            ordered = bool(member.leaving) or member.id in self.want.orders.evictions
+            how = "ended as ordered" if ordered else "died"
+            self._tell(Kind.GONE, f"{member.id} {how} and is proven gone", member=member)
+            steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
+            if not ordered and not steady and member.slot is not None:
+                note = member.report.note if member.report is not None and member.report.note else "it died"
+                self._stumble(member.slot, note)
+
+    async def _ask_health(self) -> None:
+        descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]
+        properties = self.want.group.properties.flavor.properties
+        reports, asked_at = await self._judge.verdicts(properties, descriptions)
+        for member in self.view.judged(reports, asked_at):
+            if member.report is not None and member.report.health is not Health.UNKNOWN:
+                healthy = member.report.health is Health.HEALTHY
+                note = member.report.note or ("healthy" if healthy else "unhealthy")
+                self._tell(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
+        self.view.now = asyncio.get_running_loop().time()
+
+    # -- what a plan asks for besides calls ---------------------------------------------------------------------------------
+
+    async def _command(self, plan: Plan, want: Want) -> None:
+        for action in plan.actions:
+            if isinstance(action, StopRoll):
+                await self._superior.stop_roll(self.name, hash=action.hash, rollback=action.rollback, why=action.reason)
+        if want.orders.destroying is not None and not self.view.problem and not self.view.members:
+            if self.view.pending or not self.executor.idle:
+                return
+            if want.orders.volumes:
+                await self._delete_attachments(want)
+            await self._superior.destroyed(self.name)
+
+    async def _delete_attachments(self, want: Want) -> None:
+        if self.account.volumes is None or not isinstance(self.flavor, Attaches):
+            return
+        declared = want.group.properties.allocation
+        attachments = self.flavor.attachments(
+            properties=want.group.properties.flavor.properties,
+            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        )
+        for logical_id, held in attachments.items():
+            for attachment in held:
+                async with asyncio.timeout(INSPECT_DEADLINE_S):
+                    await self.account.volumes.delete_attachment(attachment=attachment)
+                self._tell(Kind.GONE, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as ordered")
+
+    def _track_roll(self, plan: Plan) -> None:
+        view, version = self.view, self.want.group.hash
+        if plan.phase == "rolling" and view.rolling_to != version:
+            view.rolling_to = version
+            self._tell(Kind.ROLL, f"rolling to version {version[:8]} has begun")
+        elif view.rolling_to and plan.phase == "converged":
+            view.rolling_to = ""
+            self._tell(Kind.ROLL, f"rolling to version {version[:8]} is done")
+
+    def _version(self, version: str) -> Group:
+        """The declared group, or the one before it where a plan asks for that version."""
+        if self.previous is not None and version == self.previous.hash != self.want.group.hash:
+            return self.previous
+        return self.want.group
+
+    def _stumble(self, key: str, why: str) -> None:
+        version = self.want.hash if key not in self.view.members else ""
+        self.executor.stumble(key, why, self.want, version=version, first_is_free=bool(version))
+
+    # -- telling ------------------------------------------------------------------------------------------------------------
+
+    def _greet(self, member: Member) -> None:
+        member.is_self = self._is_self(member)
+        if member.token is None or member.hash == values.BOOTSTRAP:
+            self._tell(Kind.ADOPTED, f"{member.id} carries the group's tag: it is a member", member=member)
+
+    def _tell_plan(self, plan: Plan) -> None:
+        held = set()
+        for hold in plan.holds:
+            key = (hold.subject, hold.rule)
+            held.add(key)
+            if key not in self._held:
+                self._tell_hold(hold)
+        self._held = held
+        if plan.converged != self._was_converged:
+            kind = Kind.CONVERGED if plan.converged else Kind.DIVERGED
+            size = self.want.size
+            what = f"all {size} as declared and proven healthy" if plan.converged else f"not as declared: {plan.phase}"
+            self._tell(kind, what)
+        self._was_converged = plan.converged
+
+    def _tell_hold(self, hold: Hold) -> None:
+        member = self.view.members.get(InstanceID(hold.subject))
+        slot = member.slot if member is not None else None if hold.subject == self.name else Slot(hold.subject)
+        self._emit(
+            Event(
+                type=Kind.REFUSED if hold.refused else Kind.WAITING,
+                group=self.name,
+                instance=member.id if member is not None else None,
+                slot=slot,
+                message=hold.reason,
+                cause=hold.rule,
+            )
+        )
+
+    def _tell(self, kind: Kind, message: str, *, member: Member | None = None) -> None:
+        instance, slot = (member.id, member.slot) if member is not None else (None, None)
+        self._emit(Event(type=kind, group=self.name, instance=instance, slot=slot, message=message))

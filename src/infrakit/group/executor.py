@@ -1,0 +1,152 @@
+"""The only one who acts: a queue that each plan replaces, and a bounded number of calls under way.
+
+A plan is taken whole: what it does not contain any more is not begun any more, so that a cancelled creation costs nothing.
+Creations are recorded in the ledger before they are begun, all of one plan in one write, and that write proves the epoch.
+A call that has begun runs on beside the cycles: one that takes twenty seconds delays no other.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from infrakit.group.account import Account
+from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle
+from infrakit.group.calls import Calls
+from infrakit.group.ledger import Ledger
+from infrakit.group.plan import Want
+from infrakit.group.view import GroupView
+from infrakit.spi.group import seconds
+from infrakit.spi.values import Slot
+
+RECORD_MAX = 1024  # intents in one write
+
+Key = tuple[str, str]
+
+
+class Executor:
+    """Performs the plans of one group."""
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        calls: Calls,
+        ledger: Ledger,
+        view: GroupView,
+        random: random.Random,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._account = account
+        self._calls = calls
+        self._ledger = ledger
+        self._view = view
+        self._random = random
+        self._wake = wake
+        self._queue: dict[Key, Action] = {}
+        self._flights: dict[Key, asyncio.Task[bool]] = {}
+        self._doing: dict[Key, Action] = {}
+
+    @property
+    def doing(self) -> list[Action]:
+        """What is under way, then what is queued."""
+        return [*self._doing.values(), *self._queue.values()]
+
+    @property
+    def idle(self) -> bool:
+        return not self._queue and not self._flights
+
+    async def submit(self, plan: Plan, want: Want) -> None:
+        """Replace the queue by this plan. Raises what the ledger raises; then nothing new is begun."""
+        queue: dict[Key, Action] = {}
+        fresh: dict[Slot, Provision] = {}
+        settled: list[Slot] = []
+        for action in plan.actions:
+            key = (action.verb, action.subject)
+            if isinstance(action, Settle):
+                settled.append(action.slot)
+            elif isinstance(action, Cancel):
+                self._cancel(action)
+            elif isinstance(action, Provision) and action.token is None:
+                fresh[action.slot] = action
+            elif isinstance(action, Provision | Destroy | Label) and key not in self._flights:
+                queue[key] = action
+        self._queue = queue
+        chosen = dict(list(fresh.items())[:RECORD_MAX])
+        if chosen or settled:
+            await self._record(chosen, settled, want)
+        for slot, action in chosen.items():
+            self._queue["create", slot] = action
+        self._account.pump()
+
+    async def _record(self, fresh: dict[Slot, Provision], settled: list[Slot], want: Want) -> None:
+        view = self._view
+        intents = await self._ledger.record(
+            view.group, wanted={slot: action.hash for slot, action in fresh.items()}, settled=settled
+        )
+        for slot in settled:
+            pending = view.pending[slot]
+            seen = pending.instance in view.members or not (pending.lapsed or pending.phase == "refused")
+            if pending.lapsed and pending.phase == "unknown":
+                view.lapses[slot] = view.lapses.get(slot, 0) + 1
+            elif seen:
+                view.lapses.pop(slot, None)
+            if not seen:
+                why = pending.error or "it died before it was listed"
+                self.stumble(slot, why, want, version=want.hash)
+        view.clear(settled)
+        view.intend(intents, fresh=True)
+
+    def stumble(self, key: str, why: str, want: Want, *, version: str = "", first_is_free: bool = False) -> None:
+        """Note a failure of a slot or an instance; each further one waits twice as long, with jitter."""
+        healing, trouble = want.group.properties.healing, self._view.troubles.get(key)
+        exponent = (trouble.count if trouble is not None else 0) - first_is_free
+        delay_s = min(seconds(healing.backoff_max), seconds(healing.backoff) * 2.0 ** min(exponent, 30))
+        jitter = 0.75 + self._random.random() / 2
+        self._view.stumble(key, why, delay_s=0.0 if exponent < 0 else delay_s * jitter, version=version)
+
+    # -- asked by the account -------------------------------------------------------------------------------------------
+
+    def urgency(self) -> int | None:
+        return min((a.priority for a in self._queue.values()), default=None)
+
+    def start_one(self) -> None:
+        key = min(self._queue, key=lambda k: self._queue[k].priority)
+        action = self._queue.pop(key)
+        self._doing[key] = action
+        flight = asyncio.get_running_loop().create_task(self._calls.perform(action))
+        self._flights[key] = flight
+        flight.add_done_callback(lambda done: self._landed(key, done))  # also runs if it is cancelled before it begins
+
+    def _landed(self, key: Key, flight: asyncio.Task[bool]) -> None:
+        action = self._doing.pop(key)
+        del self._flights[key]
+        self._wake(f"{action.verb} {action.subject} has ended")
+        self._account.finished(ok=not flight.cancelled() and flight.result())
+
+    # -- stopping -------------------------------------------------------------------------------------------------------
+
+    def _cancel(self, action: Cancel) -> None:
+        flight = self._flights.get(("create", action.slot))
+        if flight is not None:
+            flight.cancel()
+
+    def clear(self) -> None:
+        """Begin nothing more of the present plan."""
+        self._queue = {}
+
+    def recall(self) -> None:
+        """The declaration or its orders have changed: begin nothing more, and stop the drains under way."""
+        self.clear()
+        for key, action in self._doing.items():
+            member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
+            if member is not None and member.leaving == "draining":
+                self._flights[key].cancel()
+
+    async def close(self) -> None:
+        """Cancel everything under way and wait for it to have ended; outcomes are noted as unknown."""
+        self.clear()
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        if flights:
+            await asyncio.wait(flights)
