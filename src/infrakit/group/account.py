@@ -59,7 +59,7 @@ class Account:
         self._latest: Listing | None = None
         self._describing: asyncio.Task[Listing] | None = None
 
-    # -- who takes part -----------------------------------------------------------------------------------------------
+    # -- who takes part --------------------------------------------------------------------------------------------
 
     def join(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
         """A group begins to use the account."""
@@ -84,7 +84,7 @@ class Account:
                         wake(hint)
             await asyncio.sleep(1.0)  # the watch broke: polling goes on meanwhile
 
-    # -- calls --------------------------------------------------------------------------------------------------------
+    # -- calls -----------------------------------------------------------------------------------------------------
 
     @property
     def limit(self) -> int:
@@ -121,7 +121,7 @@ class Account:
             self.throttled_until = loop.time() + delay_s
             loop.call_at(self.throttled_until, self.pump)
 
-    # -- listings -----------------------------------------------------------------------------------------------------
+    # -- listings --------------------------------------------------------------------------------------------------
 
     async def listing(self, group: GroupID, *, not_before: float) -> tuple[Sequence[Description], float]:
         """The group's instances from a complete listing begun at `not_before` or later, and when it began.

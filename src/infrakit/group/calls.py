@@ -1,7 +1,7 @@
 """The calls that change infrastructure, one by one: a deadline on each, and what its end lets us conclude.
 
-What surely did not happen is told apart from what may have happened (see `spi.errors`); only the first is ever forgotten.
-The right to act is proven again before every such call, also between the drain and the destruction.
+What surely did not happen is told apart from what may have happened (see `spi.errors`); only the first is ever
+forgotten. The right to act is proven again before every such call, also between the drain and the destruction.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class Calls:
             )
         )
 
-    # -- create ---------------------------------------------------------------------------------------------------------
+    # -- create ----------------------------------------------------------------------------------------------------
 
     async def _create(self, action: Provision) -> bool:
         pending = self._view.pending.get(action.slot)
@@ -102,7 +102,7 @@ class Calls:
             self._not_made(pending, str(refused))
             return False
         except Exception as error:
-            why = f"the flavor could not prepare it: {_words(error)}"
+            why = f"the flavor could not prepare it: {words(error)}"
             if pending.unsure:  # an earlier call may have made it: it must not be forgotten
                 self._unknown(action, pending, why)
             else:
@@ -152,7 +152,7 @@ class Calls:
         except TimeoutError:
             self._unknown(action, pending, f"no answer within {CALL_DEADLINE_S:.0f} s")
         except Exception as error:
-            self._unknown(action, pending, _words(error))
+            self._unknown(action, pending, words(error))
         else:
             pending.phase, pending.instance, pending.ended_at = "created", instance, loop.time()
             self._view.revision += 1
@@ -183,7 +183,7 @@ class Calls:
         self._view.revision += 1
         self._tell(Kind.CREATE_UNKNOWN, action, f"outcome unknown ({why}): its token is looked for", slot=action.slot)
 
-    # -- destroy --------------------------------------------------------------------------------------------------------
+    # -- destroy ---------------------------------------------------------------------------------------------------
 
     async def _destroy(self, action: Destroy) -> bool:
         member = self._view.members.get(action.instance)
@@ -210,7 +210,7 @@ class Calls:
             self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
         except Exception as error:
             self._leave(member, "")
-            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else _words(error)
+            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
             self._stumble(member.id, why)
             self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
         else:
@@ -233,7 +233,7 @@ class Calls:
         except errors.Refused:
             raise
         except Exception as error:
-            why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else _words(error)
+            why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else words(error)
             message = f"the drain failed ({why}); it is destroyed all the same"
             self._tell(Kind.DRAIN_FAILED, action, message, instance=member.id, slot=member.slot)
 
@@ -241,7 +241,7 @@ class Calls:
         member.leaving = how
         self._view.revision += 1
 
-    # -- label ----------------------------------------------------------------------------------------------------------
+    # -- label -----------------------------------------------------------------------------------------------------
 
     async def _label(self, action: Label) -> bool:
         labels = {values.TAG_HASH: action.hash}
@@ -252,14 +252,14 @@ class Calls:
         except errors.Throttled as throttled:
             self._account.throttle(throttled.after_s)
         except Exception as error:
-            self._stumble(action.instance, _words(error))
-            self._tell(Kind.ERROR, action, f"labelling failed: {_words(error)}", instance=action.instance)
+            self._stumble(action.instance, words(error))
+            self._tell(Kind.ERROR, action, f"labelling failed: {words(error)}", instance=action.instance)
         else:
             self._tell(Kind.LABELLED, action, action.reason, instance=action.instance)
             return True
         return False
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """An error in words, also one that has none."""
     return str(error) or type(error).__name__

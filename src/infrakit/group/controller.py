@@ -1,7 +1,7 @@
 """The loop of one group: observe, plan, submit, tell; then wait for something to happen, or for the poll interval.
 
-Level-triggered: a cycle starts from what is observed, never from what was done before. Nothing that goes wrong in a cycle
-ends the loop; it is told, and the next cycle looks again.
+Level-triggered: a cycle starts from what is observed, never from what was done before. Nothing that goes wrong in a
+cycle ends the loop; it is told, and the next cycle looks again.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Hold, Plan, StopRoll
-from infrakit.group.calls import Calls
+from infrakit.group.calls import Calls, words
 from infrakit.group.executor import Executor
 from infrakit.group.judge import Judge
 from infrakit.group.ledger import Ledger, Superior
@@ -92,7 +92,7 @@ class Controller:
     def name(self) -> GroupID:
         return self.want.group.name
 
-    # -- from outside -----------------------------------------------------------------------------------------------------
+    # -- from outside ----------------------------------------------------------------------------------------------
 
     def wake(self, _why: str) -> None:
         """Look again soon."""
@@ -134,7 +134,7 @@ class Controller:
             raise
         except Exception as error:
             self.view.revision += 1  # what was planned may not have been begun
-            self._tell(Kind.ERROR, f"a cycle failed: {error or type(error).__name__}")
+            self._tell(Kind.ERROR, f"a cycle failed: {words(error)}")
 
     async def _rest(self, began: float) -> None:
         loop = asyncio.get_running_loop()
@@ -146,7 +146,7 @@ class Controller:
             async with asyncio.timeout(limit_s):
                 await self._awake.wait()
 
-    # -- one cycle --------------------------------------------------------------------------------------------------------
+    # -- one cycle -------------------------------------------------------------------------------------------------
 
     async def cycle(self) -> None:
         """Observe, plan, submit. Raises what the ledger raises."""
@@ -174,7 +174,7 @@ class Controller:
             self._observation_failed(f"the provider throttles its listing ({throttled})", Kind.THROTTLED)
             return
         except Exception as error:
-            self._observation_failed(f"the listing failed ({error or type(error).__name__})", Kind.OBSERVE_FAILED)
+            self._observation_failed(f"the listing failed ({words(error)})", Kind.OBSERVE_FAILED)
             return
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._greet(member)
@@ -233,7 +233,7 @@ class Controller:
                 self._tell(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
         self.view.now = asyncio.get_running_loop().time()
 
-    # -- what a plan asks for besides calls ---------------------------------------------------------------------------------
+    # -- what a plan asks for besides calls ------------------------------------------------------------------------
 
     async def _command(self, plan: Plan, want: Want) -> None:
         for action in plan.actions:
@@ -279,7 +279,7 @@ class Controller:
         version = self.want.hash if key not in self.view.members else ""
         self.executor.stumble(key, why, self.want, version=version, first_is_free=bool(version))
 
-    # -- telling ------------------------------------------------------------------------------------------------------------
+    # -- telling ---------------------------------------------------------------------------------------------------
 
     def _greet(self, member: Member) -> None:
         member.is_self = self._is_self(member)

@@ -1,8 +1,8 @@
 """The only one who acts: a queue that each plan replaces, and a bounded number of calls under way.
 
-A plan is taken whole: what it does not contain any more is not begun any more, so that a cancelled creation costs nothing.
-Creations are recorded in the ledger before they are begun, all of one plan in one write, and that write proves the epoch.
-A call that has begun runs on beside the cycles: one that takes twenty seconds delays no other.
+A plan is taken whole: what it does not contain any more is not begun any more, so that a cancelled creation costs
+nothing. Creations are recorded in the ledger before they are begun, all of one plan in one write, and that write
+proves the epoch. A call that has begun runs on beside the cycles: one that takes twenty seconds delays no other.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Executor:
         jitter = 0.75 + self._random.random() / 2
         self._view.stumble(key, why, delay_s=0.0 if exponent < 0 else delay_s * jitter, version=version)
 
-    # -- asked by the account -------------------------------------------------------------------------------------------
+    # -- asked by the account --------------------------------------------------------------------------------------
 
     def urgency(self) -> int | None:
         return min((a.priority for a in self._queue.values()), default=None)
@@ -123,7 +123,7 @@ class Executor:
         self._wake(f"{action.verb} {action.subject} has ended")
         self._account.finished(ok=not flight.cancelled() and flight.result())
 
-    # -- stopping -------------------------------------------------------------------------------------------------------
+    # -- stopping --------------------------------------------------------------------------------------------------
 
     def _cancel(self, action: Cancel) -> None:
         flight = self._flights.get(("create", action.slot))

@@ -1,7 +1,7 @@
 """Health, asked of the flavor in rounds, so that a slow or hanging check delays nothing but its own verdict.
 
-A cycle waits for a round only a moment; what is not answered by then arrives in a later cycle, with the time at which it
-was asked for. No answer within the deadline, and any error, is unknown.
+A cycle waits for a round only a moment; what is not answered by then arrives in a later cycle, with the time at which
+it was asked for. No answer within the deadline, and any error, is unknown.
 """
 
 import asyncio

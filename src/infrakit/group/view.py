@@ -96,7 +96,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     serial: int = 0
     listing: Sequence[Description] | None = None
 
-    # -- observations -----------------------------------------------------------------------------------------------
+    # -- observations ----------------------------------------------------------------------------------------------
 
     def failed(self, problem: str, now: float) -> None:
         """The newest observation failed or was incomplete: nothing is concluded from it."""
@@ -203,7 +203,7 @@ class GroupView(msgspec.Struct, kw_only=True):
                 self.revision += 1
         return changed
 
-    # -- intents ----------------------------------------------------------------------------------------------------
+    # -- intents ---------------------------------------------------------------------------------------------------
 
     def settled(self) -> list[Slot]:
         """Slots whose intent is resolved because its instance is in the view."""

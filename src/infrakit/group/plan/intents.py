@@ -1,8 +1,8 @@
 """Law 3, exactly one per intent: what becomes of each recorded creation that is not resolved yet.
 
 An unresolved intent holds its slot, whatever listings show. A reply that was lost is asked for again *with the same
-token* where the provider honours tokens. Elsewhere its token is looked for until every listing that could show it has not;
-that may be concluded once for a slot. So a provider that lists nothing for ever gets no more creations than were
+token* where the provider honours tokens. Elsewhere its token is looked for until every listing that could show it has
+not; that may be concluded once for a slot. So a provider that lists nothing for ever gets no more creations than were
 declared (twice as many, if it also loses every reply and honours no token), then a stop and an explanation.
 """
 
