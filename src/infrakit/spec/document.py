@@ -1,0 +1,130 @@
+"""A declaration as text: YAML or JSON in, groups out, and back.
+
+A document is a list of groups, or one group, or several YAML documents of such. Nothing of it is used unless all of it
+is good: every entry is checked to the end, and one error names every problem with its path, its line and a way out.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from infrakit.spec import hash as hashes
+from infrakit.spec import original, path, reading, rules, schema, shapes, validate
+from infrakit.spec.tree import Tree
+from infrakit.spi import group as spi_group
+from infrakit.spi.errors import InvalidSpec, Problem
+from infrakit.spi.group import Group
+from infrakit.spi.values import GroupID
+
+PROBLEMS_MAX = 1000
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "Allocation": spi_group.DeclaredAllocation,
+    "Instance": spi_group.InstanceRef,
+    "Flavor": spi_group.FlavorRef,
+    "Updating": original.Updating,
+    "Healing": spi_group.Healing,
+}
+
+
+def parse(text: bytes | str, *, source: str) -> tuple[Group, ...]:
+    """The groups that a document declares. `source` is its name; raises `InvalidSpec` with every problem."""
+    tree = reading.read(text, source=source)
+    if not tree.entries:
+        hint = "a document declares at least one group"
+        raise InvalidSpec([Problem(path="", message="the document is empty", hint=hint)], where=source)
+    groups: list[Group] = []
+    problems: list[Problem] = []
+    first: dict[str, int] = {}
+    for index, value in enumerate(tree.entries):
+        entry = shapes.read(value)
+        group, found = _group(entry)
+        if entry.name and first.setdefault(entry.name, index) != index:
+            message = f'a group named "{path.shorten(entry.name)}" is already groups[{first[entry.name]}]'
+            found = [*found, schema.Finding(entry.name_at, message, "choose another name")]
+        problems += (tree.problem((index, *f.steps), f.message, f.hint) for f in found)
+        groups += [group] if group is not None else []
+        if len(problems) > PROBLEMS_MAX:
+            problems = [*problems[:PROBLEMS_MAX], Problem(path="", message="and more: the rest was not looked at")]
+            break
+    if problems:
+        raise InvalidSpec(sorted(problems, key=lambda p: p.line or 0), where=source)
+    return tuple(groups)
+
+
+def render(groups: Sequence[Group]) -> str:
+    """The groups as JSON text that `parse` reads back into equal ones. Defaults are written out: they may change."""
+    entries = [
+        {"kind": "group", "metadata": {"name": g.name, "tags": g.tags}, "properties": plain(g.properties)}
+        for g in groups
+    ]
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def plain(properties: spi_group.GroupProperties) -> dict[str, Any]:
+    """Properties as a document spells them, with defaults and without nulls."""
+    return _without_nulls(json.loads(msgspec.json.encode(properties)))
+
+
+def locate(
+    problems: Sequence[Problem],
+    *,
+    text: bytes | str,
+    source: str,
+    group: GroupID,
+    under: Literal["Instance", "Flavor"],
+) -> InvalidSpec:
+    """What a plugin found in its own properties, told at the places of the document they came from."""
+    tree = reading.read(text, source=source)
+    prefix = _properties_of(tree, group)
+    located = []
+    for problem in problems:
+        steps = (under, "Properties", *path.split(problem.path))
+        if prefix is None:
+            located.append(msgspec.structs.replace(problem, path=path.join((group, *steps)), line=None))
+        else:
+            located.append(tree.problem((*prefix, *steps), problem.message, problem.hint))
+    return InvalidSpec(located, where=source)
+
+
+def _group(entry: shapes.Entry) -> tuple[Group | None, list[schema.Finding]]:
+    found = list(entry.findings)
+    if entry.properties is None:
+        return None, found
+    value = _without_nulls(entry.properties)
+    inside = list(rules.findings(value))
+    properties = None
+    try:
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        properties = validate.decode(body, original.Properties)
+    except msgspec.ValidationError as error:
+        inside += validate.findings(error, original.Properties, value)
+    found += (schema.Finding((*entry.properties_at, *f.steps), f.message, f.hint) for f in inside)
+    if properties is None or found:
+        return None, found
+    declared = original.translated(properties)
+    version = hashes.of(declared.instance, declared.flavor)
+    return Group(name=GroupID(entry.name), tags=entry.tags, properties=declared, hash=version), []
+
+
+def _without_nulls(properties: dict[str, Any]) -> dict[str, Any]:
+    """Without the nulls of our own fields. What a plugin is given stays as it is; unknown fields stay to be found."""
+    pruned = {name: value for name, value in properties.items() if value is not None or name not in _SECTIONS}
+    for name, type_ in _SECTIONS.items():
+        section = pruned.get(name)
+        if isinstance(section, dict):
+            known = {field.encode_name for field in msgspec.structs.fields(type_)}
+            pruned[name] = {k: v for k, v in section.items() if v is not None or k not in known}
+    return pruned
+
+
+def _properties_of(tree: Tree, group: GroupID) -> path.Steps | None:
+    def matching() -> Iterator[path.Steps]:
+        for index, value in enumerate(tree.entries):
+            entry = shapes.read(value)
+            if entry.name == group:
+                yield (index, *entry.properties_at)
+
+    return next(matching(), None)

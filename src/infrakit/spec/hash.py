@@ -1,0 +1,83 @@
+"""The name of a version: a hash over what instances are made from, which agrees with the original's to the letter.
+
+The original decodes Instance and Flavor into generic Go values and encodes them again, sorted and indented, so key
+order, spacing and the spelling of numbers vanish. To adopt its instances without replacing them all, the same bytes are
+made here, with Go's escapes and Go's spelling of floats. As there, all numbers are 64-bit floats for this purpose, so
+two integers beyond 2**53 may count as equal.
+"""
+
+import base64
+import decimal
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from infrakit.spi.group import FlavorRef, Group, InstanceRef
+
+_INDENT = "  "
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(32), *map(ord, "<>&\u2028\u2029"))}
+_ESCAPES |= str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_EXPONENT_FROM, _EXPONENT_BELOW = 1e21, 1e-6  # where Go's encoder begins to write exponents
+
+
+def of(instance: InstanceRef, flavor: FlavorRef) -> str:
+    """The configuration hash: 32 characters of lower-case base32. How many instances there are does not enter."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for plugin, properties in ((instance.plugin, instance.properties), (flavor.plugin, flavor.properties)):
+        generic = {"Plugin": plugin, "Properties": _generic(properties)}
+        digest.update(_go(generic, "\n" + _INDENT).encode())
+    return base64.b32encode(digest.digest()).decode().rstrip("=").lower()
+
+
+def of_groups(groups: Sequence[Group]) -> str:
+    """SHA-256 over everything declared, in hexadecimal. The order of groups and spelling do not enter."""
+    declared = [
+        {"name": g.name, "tags": g.tags, "properties": _plain(json.loads(msgspec.json.encode(g.properties)))}
+        for g in sorted(groups, key=lambda g: g.name)
+    ]
+    text = json.dumps(declared, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _generic(raw: msgspec.Raw) -> Any:
+    return json.loads(bytes(raw) or b"null", parse_int=float)
+
+
+def _go(value: Any, newline: str) -> str:
+    """As Go's json.MarshalIndent writes it; `newline` carries the indentation of the level."""
+    inner = newline + _INDENT
+    if isinstance(value, dict):
+        members = [f"{_go_text(name)}: {_go(value[name], inner)}" for name in sorted(value)]
+        return "{" + inner + ("," + inner).join(members) + newline + "}" if members else "{}"
+    if isinstance(value, list):
+        elements = [_go(element, inner) for element in value]
+        return "[" + inner + ("," + inner).join(elements) + newline + "]" if elements else "[]"
+    if isinstance(value, str):
+        return _go_text(value)
+    if isinstance(value, float):
+        return _go_number(value)
+    return json.dumps(value)
+
+
+def _go_text(text: str) -> str:
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+def _go_number(value: float) -> str:
+    if value == 0:
+        return "-0" if str(value).startswith("-") else "0"
+    if _EXPONENT_BELOW <= abs(value) < _EXPONENT_FROM:
+        return format(decimal.Decimal(repr(value)), "f").removesuffix(".0")
+    return repr(value).replace("e-0", "e-")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that are equal become the same: integers where they are whole."""
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

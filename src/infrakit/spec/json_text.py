@@ -1,0 +1,113 @@
+"""JSON, read with lines.
+
+The standard library's parser tells neither lines nor repeated keys and takes NaN, so the tokens are found here, without
+recursion, and strings are left to its scanner. A text that is no JSON may still be YAML: its problem is returned, not
+raised, while what no format would accept is raised by the builder.
+"""
+
+import json.decoder
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from infrakit.spec import path
+from infrakit.spec.tree import Builder
+from infrakit.spi.errors import Problem
+
+_TOKEN = re.compile(
+    r"""(?P<mark>[\[\]{},:]) | (?P<text>") | (?P<word>true|false|null)\b | (?P<infinite>-?Infinity\b|NaN\b) |
+    (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)(?![0-9A-Za-z_.+-])""",
+    re.VERBOSE,
+)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_WORDS = {"true": True, "false": False, "null": None}
+
+# What may come next, in the words of the message.
+_VALUE, _VALUE_OR_END = "a value", 'a value or "]"'
+_KEY, _KEY_OR_END, _COLON = "a name in double quotes", 'a name in double quotes or "}"', '":"'
+_REST_OF_LIST, _REST_OF_MAPPING, _END = '"," or "]"', '"," or "}"', "the end"
+
+
+def looks_like(text: str) -> bool:
+    """Whether it is worth trying."""
+    return text.startswith(("{", "["), _next(text, 0))
+
+
+def read(text: str, builder: Builder) -> Problem | None:
+    """Report the events of `text`; returns what is wrong if it is not JSON."""
+    expected = _VALUE
+    marks: list[str] = []  # the brackets that are open
+    for kind, value, line in _tokens(text, builder):
+        follows = None
+        if kind == "end" and expected == _END:
+            return None
+        if kind == "mark":
+            follows = _mark(value, expected, marks, builder, line)
+        elif kind == "text" and expected in (_KEY, _KEY_OR_END):
+            builder.key(value, line)
+            follows = _COLON
+        elif kind in ("text", "value") and expected in (_VALUE, _VALUE_OR_END):
+            builder.scalar(value, line)
+            follows = _after(marks)
+        if follows is None:
+            found = value if kind in ("end", "wrong") else json.dumps(value, ensure_ascii=False)
+            return Problem(path="", line=line, message=f"not JSON: found {path.shorten(found)}, expected {expected}")
+        expected = follows
+    raise AssertionError("a text without an end")
+
+
+def _tokens(text: str, builder: Builder) -> Iterator[tuple[str, Any, int]]:
+    """Kind, value and line of each token: mark, text, value; at last end, or wrong."""
+    position, line = _next(text, 0), 1 + text.count("\n", 0, _next(text, 0))
+    while match := _TOKEN.match(text, position):
+        start, position = position, match.end()
+        kind, value = str(match.lastgroup), match[0]
+        if kind == "mark":
+            yield "mark", value, line
+        elif kind == "text":
+            try:
+                string, position = json.decoder.scanstring(text, position, True)  # type: ignore[attr-defined]
+            except json.JSONDecodeError as error:
+                what = f"text with a mistake ({error.msg.lower()})"
+                yield "wrong", what, line + text.count("\n", start, error.pos)
+                return
+            yield "text", string, line
+        elif kind == "infinite":
+            raise builder.error(f"found {value}, expected a finite number", line)
+        else:
+            yield "value", _WORDS[value] if kind == "word" else builder.number(value, line), line
+        position = _next(text, position)
+        line += text.count("\n", start, position)
+    if position == len(text):
+        yield "end", "the end", line
+    else:
+        yield "wrong", json.dumps(text[position : position + 10], ensure_ascii=False), line
+
+
+def _next(text: str, position: int) -> int:
+    """Where the next token begins."""
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
+
+
+def _mark(mark: str, expected: str, marks: list[str], builder: Builder, line: int) -> str | None:
+    """What may follow a bracket, comma or colon; None if it may not stand here."""
+    if mark in "[{" and expected in (_VALUE, _VALUE_OR_END):
+        builder.begin([] if mark == "[" else {}, line)
+        marks.append(mark)
+        return _VALUE_OR_END if mark == "[" else _KEY_OR_END
+    if (mark == "]" and expected in (_VALUE_OR_END, _REST_OF_LIST)) or (
+        mark == "}" and expected in (_KEY_OR_END, _REST_OF_MAPPING)
+    ):
+        marks.pop()
+        builder.end()
+        return _after(marks)
+    if mark == "," and expected in (_REST_OF_LIST, _REST_OF_MAPPING):
+        return _VALUE if expected == _REST_OF_LIST else _KEY
+    return _VALUE if mark == ":" and expected == _COLON else None
+
+
+def _after(marks: list[str]) -> str:
+    if not marks:
+        return _END
+    return _REST_OF_LIST if marks[-1] == "[" else _REST_OF_MAPPING

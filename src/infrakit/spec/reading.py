@@ -1,0 +1,64 @@
+"""From bytes to a tree of values with lines, refusing first what no document can be: too big, not text, not UTF-8."""
+
+import codecs
+
+from infrakit.spec import json_text, yaml_text
+from infrakit.spec.tree import Builder, Tree
+from infrakit.spi.errors import InvalidSpec, Problem
+
+BYTES_MAX = 10_000_000
+
+
+def read(text: bytes | str, *, source: str) -> Tree:
+    """JSON or YAML, whichever it is. Raises `InvalidSpec` with one problem: nothing after it can be trusted."""
+    try:
+        return _tree(_decoded(text))
+    except InvalidSpec as error:
+        raise InvalidSpec(error.problems, where=source) from None
+
+
+def _tree(text: str) -> Tree:
+    not_json = None
+    if json_text.looks_like(text):
+        builder = Builder()
+        not_json = json_text.read(text, builder)
+        if not_json is None:
+            return builder.tree
+    builder = Builder()
+    try:
+        yaml_text.read(text, builder)
+    except InvalidSpec as error:
+        not_yaml = error.problems[0]
+        # YAML's flow style looks like JSON. Who came further knows better what the author meant.
+        if not_json is not None and (not_json.line or 0) >= (not_yaml.line or 0):
+            raise InvalidSpec([not_json]) from None
+        raise
+    return builder.tree
+
+
+def _decoded(text: bytes | str) -> str:
+    if len(text) > BYTES_MAX:
+        raise _refused(f"the document has {len(text):,} bytes, expected at most {BYTES_MAX:,}")
+    if isinstance(text, str):
+        try:
+            text = text.encode()
+        except UnicodeEncodeError as error:
+            raise _refused(f"not Unicode: half of a surrogate pair at character {error.start}") from None
+        if len(text) > BYTES_MAX:
+            raise _refused(f"the document has {len(text):,} bytes, expected at most {BYTES_MAX:,}")
+    text = text.removeprefix(codecs.BOM_UTF8)
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        found = f"not UTF-8: found the byte 0x{text[error.start]:02x} at offset {error.start}"
+        raise _refused(found, line, "save the document as UTF-8") from None
+    nul = decoded.find("\0")
+    if nul >= 0:
+        offset = len(decoded[:nul].encode())
+        raise _refused(f"found a NUL byte at offset {offset}", decoded.count("\n", 0, nul) + 1)
+    return decoded
+
+
+def _refused(message: str, line: int | None = None, hint: str = "") -> InvalidSpec:
+    return InvalidSpec([Problem(path="", message=message, line=line, hint=hint)])

@@ -1,0 +1,59 @@
+"""What a group's properties must fulfil beyond their types.
+
+The rules read plain values and skip what has the wrong type, so that they can speak beside the schema: an author gets
+everything at once.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from infrakit.spec import original, path
+from infrakit.spec.schema import Finding
+
+
+def findings(properties: dict[str, Any]) -> Iterator[Finding]:
+    """Everything wrong with the properties of one group, which hold no nulls."""
+    allocation, updating = properties.get("Allocation"), properties.get("Updating")
+    if isinstance(allocation, dict):
+        yield from _allocation(allocation)
+    if isinstance(updating, dict):
+        is_pets = isinstance(allocation, dict) and "LogicalIDs" in allocation
+        yield from _updating(updating, is_pets=is_pets)
+        yield from original.conflicts(updating)
+
+
+def _allocation(allocation: dict[str, Any]) -> Iterator[Finding]:
+    if "Size" in allocation and "LogicalIDs" in allocation:
+        yield Finding(
+            ("Allocation",),
+            "found both Size and LogicalIDs, expected exactly one",
+            "Size for cattle, LogicalIDs for pets",
+        )
+    # Misspelt fields explain themselves.
+    if not allocation:
+        yield Finding(
+            ("Allocation",),
+            "found neither Size nor LogicalIDs, expected exactly one",
+            "Size for cattle, LogicalIDs for pets",
+        )
+    first: dict[str, int] = {}
+    logical_ids = allocation.get("LogicalIDs")
+    for index, logical_id in enumerate(logical_ids if isinstance(logical_ids, list) else []):
+        if isinstance(logical_id, str) and first.setdefault(logical_id, index) != index:
+            message = f'the logical ID "{path.shorten(logical_id)}" is already LogicalIDs[{first[logical_id]}]'
+            yield Finding(("Allocation", "LogicalIDs", index), message, "each has one bearer")
+
+
+def _updating(updating: dict[str, Any], *, is_pets: bool) -> Iterator[Finding]:
+    surge, unavailable = updating.get("MaxSurge", 0), updating.get("MaxUnavailable", 1)
+    if is_pets and isinstance(surge, int | str) and not _is_zero(surge):
+        yield Finding(
+            ("Updating", "MaxSurge"), "expected 0 for pets", "a logical ID has one bearer: no second can be made first"
+        )
+    elif _is_zero(surge) and _is_zero(unavailable):
+        message = "found MaxUnavailable and MaxSurge both 0, expected one above 0"
+        yield Finding(("Updating", "MaxUnavailable"), message, "otherwise no update could ever begin")
+
+
+def _is_zero(amount: Any) -> bool:
+    return amount in (0, "0%", "00%")

@@ -1,0 +1,156 @@
+"""Everything that is wrong with a value, said in our own words, by the JSON Schema of the type it should have.
+
+msgspec decodes fast and stops at the first mistake; an author wants all of them. So once it has refused, the same types
+are asked for their schema, and jsonschema (imported only then: it takes longer than the whole of a good document)
+finds every place. Its sentences are not used: ours say what was found, what was expected, and the nearest known name.
+"""
+
+import difflib
+import functools
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from infrakit.spec import path
+
+FINDINGS_MAX = 100  # of one group or plugin; after so many, the rest tells nothing new
+
+_SECRET = re.compile(r"passw|secret|token|credential|private|key$", re.IGNORECASE)
+_KINDS = {"string": "text", "integer": "an integer", "number": "a number", "boolean": "true or false"}
+_INSIDE = ("additionalProperties", "required")
+_UNITS = {"string": " characters", "array": " elements", "object": " members"}
+_KINDS |= {"array": "a list", "object": "a mapping", "null": "null"}
+
+
+class Finding(NamedTuple):
+    """One thing wrong, at a place relative to the value that was checked."""
+
+    steps: path.Steps
+    message: str
+    hint: str = ""
+
+
+def findings(type_: Any, value: Any) -> list[Finding]:
+    """All of them, without repetition; none if the schema accepts what msgspec refused for reasons of its own."""
+    errors = itertools.islice(_validator(type_).iter_errors(value), FINDINGS_MAX)
+    explained = dict.fromkeys(itertools.islice(_explained(errors), FINDINGS_MAX))
+    # `Allocaton` explains by itself why `Allocation` is missing.
+    meant = {(*f.steps[:-1], _name_in(f.hint)) for f in explained if f.message == "unknown field"}
+    return [f for f in explained if not (f.message.startswith("missing") and f.steps in meant)]
+
+
+def unknown_field(steps: path.Steps, known: Iterable[str]) -> Finding:
+    """The last step is a name that nobody knows."""
+    names = list(known)
+    near = nearest(str(steps[-1]), names)
+    return Finding(steps, "unknown field", f'did you mean "{near}"?' if near else "known here: " + ", ".join(names))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like this one, whatever its case."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(path.shorten(name).lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else None
+
+
+def mismatch(steps: path.Steps, value: Any, expected: str) -> Finding:
+    """`found 3, expected text`. A value that may be a secret is not shown."""
+    wants_text = expected.startswith("text") and isinstance(value, bool | int | float)
+    named = next((step for step in reversed(steps) if isinstance(step, str)), "")
+    return Finding(
+        steps, f"found {_shown(value, named)}, expected {expected}", "put it in quotes" if wants_text else ""
+    )
+
+
+@functools.cache
+def _validator(type_: Any) -> Any:
+    import jsonschema
+
+    draft = jsonschema.Draft202012Validator
+    strict = draft.TYPE_CHECKER.redefine("integer", lambda _, v: isinstance(v, int) and not isinstance(v, bool))
+    validator: Any = jsonschema.validators.extend(draft, type_checker=strict)  # type: ignore[no-untyped-call]
+    return validator(msgspec.json.schema(type_))
+
+
+def _explained(errors: Iterable[Any]) -> Iterator[Finding]:
+    for error in errors:
+        steps: path.Steps = tuple(error.absolute_path)
+        if error.validator == "additionalProperties":
+            known = error.schema.get("properties", {})
+            yield from (unknown_field((*steps, name), known) for name in error.instance if name not in known)
+        elif error.validator == "required":
+            missing = (name for name in error.validator_value if name not in error.instance)
+            yield from (Finding((*steps, name), "missing: this field is required") for name in missing)
+        elif error.validator == "anyOf":
+            yield from _alternatives(steps, error)
+        else:
+            yield mismatch(steps, error.instance, _expected(error.schema))
+
+
+def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
+    """None of several types fits: what is wrong inside the one that was meant, or else all that would have fitted."""
+    branches: dict[int, list[Any]] = {}
+    for inner in error.context:
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    meant = [errors for errors in branches.values() if not any(_excludes(e) for e in errors)]
+    if len(meant) == 1 and any(e.relative_path or e.validator in _INSIDE for e in meant[0]):
+        yield from _explained(meant[0])
+    else:
+        expected = " or ".join(_expected(s) for s in error.validator_value if s != {"type": "null"})
+        yield mismatch(steps, error.instance, expected)
+
+
+def _excludes(error: Any) -> bool:
+    """Whether a type cannot have been meant: another kind of value, or a mapping tagged as another type."""
+    if error.validator == "type":
+        return not error.relative_path
+    return error.validator in ("const", "enum") and len(error.relative_path) <= 1
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    kind = schema.get("type", "")
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        expected = ("one of " if len(values) > 1 else "") + ", ".join(json.dumps(value) for value in values)
+    elif "$ref" in schema:
+        expected = "a mapping"
+    elif "pattern" in schema:
+        expected = str(schema.get("description") or f"text that matches {schema['pattern']}")
+    else:
+        expected = _KINDS.get(kind, "another value") + _bounds(schema, _UNITS.get(kind, ""))
+    return expected
+
+
+def _bounds(schema: dict[str, Any], unit: str) -> str:
+    low = next((schema[name] for name in ("minimum", "minLength", "minItems", "minProperties") if name in schema), None)
+    high = next(
+        (schema[name] for name in ("maximum", "maxLength", "maxItems", "maxProperties") if name in schema), None
+    )
+    if (low, high, unit) == (1, None, _UNITS["string"]):
+        return " that is not empty"
+    if low is not None and high is not None:
+        return f" from {low} to {high}{unit}"
+    if low is not None:
+        return f" of at least {low}{unit}"
+    return f" of at most {high}{unit}" if high is not None else ""
+
+
+def _shown(value: Any, name: str) -> str:
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "null"
+    if _SECRET.search(name):
+        return "text" if isinstance(value, str) else "another value"
+    shown = json.dumps(path.shorten(value) if isinstance(value, str) else value, ensure_ascii=False)
+    return path.shorten(shown) if not isinstance(value, str) else shown
+
+
+def _name_in(hint: str) -> str:
+    return hint.removeprefix('did you mean "').removesuffix('"?')

@@ -1,0 +1,77 @@
+"""What plugins are given: their own `Properties`, decoded into their own types, with every problem at once."""
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from infrakit.spec import path as paths
+from infrakit.spec import schema
+from infrakit.spi.errors import InvalidSpec, Problem
+from infrakit.spi.values import Attachment, GroupID, LogicalID
+
+T = TypeVar("T")
+
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)
+
+
+def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
+    """Decode a plugin's properties; null or nothing counts as `{}`.
+
+    `path` is put before the path of each problem. Raises `InvalidSpec` with all of them.
+    """
+    body = bytes(raw).strip()
+    prefix = paths.split(path)
+    try:
+        return decode(b"{}" if body in (b"", b"null") else body, type_)
+    except msgspec.ValidationError as error:
+        found = findings(error, type_, json.loads(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = [schema.Finding((), f"not JSON: {error}")]
+    raise InvalidSpec(
+        [Problem(path=paths.join((*prefix, *f.steps)), message=f.message, hint=f.hint) for f in found]
+    ) from None
+
+
+def decode(body: bytes, type_: type[T]) -> T:
+    """JSON text as a value of that type, or msgspec's first complaint."""
+    value: T = _decoder(type_).decode(body)  # type: ignore[arg-type]
+    return value
+
+
+def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[schema.Finding]:
+    """Everything wrong with a value that msgspec has refused with `error`."""
+    if found := schema.findings(type_, value):
+        return found
+    match = _PLACE.fullmatch(str(error))  # a rule that no schema can express, such as __post_init__
+    what, where = (match["what"], match["where"] or "") if match else (str(error), "")
+    return [schema.Finding(paths.split(where.partition("[...]")[0]), what[:1].lower() + what[1:])]
+
+
+def conflicts(
+    attachments: Mapping[tuple[GroupID, LogicalID], tuple[Attachment, ...]],
+) -> dict[GroupID, list[Problem]]:
+    """Attachments that more than one logical ID would hold, by the group that declares them later.
+
+    The paths are empty, that is, relative to the properties of the group's flavor: `document.locate` completes them.
+    """
+    holders: dict[Attachment, tuple[GroupID, LogicalID]] = {}
+    problems: dict[GroupID, list[Problem]] = {}
+    for (group, logical_id), held in attachments.items():
+        for attachment in held:
+            first = holders.setdefault(attachment, (group, logical_id))
+            if first == (group, logical_id):
+                continue
+            what = f'the attachment "{attachment.id}" of type "{attachment.type}"'
+            message = f'{what} is given to "{logical_id}" and already to "{first[1]}" of the group "{first[0]}"'
+            hint = "an attachment follows one logical ID"
+            problems.setdefault(group, []).append(Problem(path="", message=message, hint=hint))
+    return problems
+
+
+@functools.cache
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type_)
