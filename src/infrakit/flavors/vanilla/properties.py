@@ -8,9 +8,9 @@ from typing import Annotated
 
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spec import validate
 from infrakit.spi.group import DurationText, Strict
-from infrakit.spi.values import ABSENT, Attachment, LogicalID
+from infrakit.spi.values import Attachment, LogicalID
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Lines = tuple[str, ...] | str
@@ -98,12 +98,7 @@ class Properties(Strict, frozen=True, kw_only=True):
 
 def decode(raw: msgspec.Raw) -> Properties:
     """Raises `InvalidSpec`. Nothing at all is fine: every field has a default."""
-    if bytes(raw) == bytes(ABSENT):
-        return Properties()
-    try:
-        return msgspec.json.decode(raw, type=Properties)
-    except msgspec.DecodeError as error:  # ValidationError is one too
-        raise errors.InvalidSpec([errors.Problem(path="", message=str(error))]) from error
+    return validate.properties(raw, Properties)
 
 
 def lines(text: Lines) -> tuple[str, ...]:

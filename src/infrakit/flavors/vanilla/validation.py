@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from infrakit.flavors.vanilla import placeholders, probes
 from infrakit.flavors.vanilla.properties import Check, Command, Properties
+from infrakit.spec import path as paths
 from infrakit.spi.errors import Problem
 from infrakit.spi.values import Allocation
 
@@ -34,11 +35,11 @@ def _init(properties: Properties) -> Iterator[Problem]:
         yield Problem(path=path, message="boot scripts from a URL are not supported", hint="put its lines into Init")
 
 
-def _tags(tags: dict[str, str], path: str) -> Iterator[Problem]:
+def _tags(tags: dict[str, str], *place: str) -> Iterator[Problem]:
     for name in tags:
         if name.startswith(_RESERVED):
             message = f"tags that begin with {_RESERVED} are InfraKit's own"
-            yield Problem(path=f"{path}[{name!r}]", message=message, hint="choose another name")
+            yield Problem(path=paths.join((*place, name)), message=message, hint="choose another name")
 
 
 def _attachments(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
@@ -47,7 +48,7 @@ def _attachments(properties: Properties, allocation: Allocation) -> Iterator[Pro
         return
     if isinstance(declared, dict):
         yield from _logical_ids(declared, "Attachments", allocation)
-        by_path = {f"Attachments[{name!r}]": each for name, each in declared.items()}
+        by_path = {paths.join(("Attachments", name)): each for name, each in declared.items()}
     else:
         bearers = len(allocation.logical_ids) if allocation.logical_ids is not None else allocation.size or 0
         if bearers > 1:
@@ -68,7 +69,7 @@ def _attachments(properties: Properties, allocation: Allocation) -> Iterator[Pro
 def _individuals(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
     yield from _logical_ids(properties.by_logical_id, "ByLogicalID", allocation)
     for name, individual in properties.by_logical_id.items():
-        yield from _tags(individual.tags, f"ByLogicalID[{name!r}].Tags")
+        yield from _tags(individual.tags, "ByLogicalID", name, "Tags")
 
 
 def _logical_ids(names: Iterable[str], path: str, allocation: Allocation) -> Iterator[Problem]:
@@ -76,10 +77,12 @@ def _logical_ids(names: Iterable[str], path: str, allocation: Allocation) -> Ite
     for name in names:
         if allocation.logical_ids is None:
             message = "is given by logical ID, but the group has a Size"
-            yield Problem(path=f"{path}[{name!r}]", message=message, hint="declare Allocation.LogicalIDs")
+            yield Problem(path=paths.join((path, name)), message=message, hint="declare Allocation.LogicalIDs")
         elif name not in known:
             message = f"{name!r} is not among Allocation.LogicalIDs"
-            yield Problem(path=f"{path}[{name!r}]", message=message, hint=f"there are {', '.join(known) or 'none'}")
+            yield Problem(
+                path=paths.join((path, name)), message=message, hint=f"there are {', '.join(known) or 'none'}"
+            )
 
 
 def _port(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
