@@ -64,7 +64,8 @@ class Controller:
         self._is_self = is_self
         self._judge = Judge(flavor)
         self._awake = asyncio.Event()
-        self._planned: tuple[Want, int] | None = None
+        self._planned: Want | None = None
+        self._planned_revision = -1
         self._held: set[tuple[str, str]] = set()
         self._was_converged = False
         self.view = GroupView(
@@ -91,6 +92,11 @@ class Controller:
     @property
     def name(self) -> GroupID:
         return self.want.group.name
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the plan was made for the present declaration and orders."""
+        return self._planned is self.want
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
@@ -153,13 +159,13 @@ class Controller:
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)
-        if fresh and self._planned == (self.want, self.view.revision):
+        if fresh and self.is_current and self._planned_revision == self.view.revision:
             return
         self.view.now = now
         want = self.want
         plan = planning.decide(want, self.view)
         self._track_roll(plan)
-        self._planned = (want, self.view.revision)
+        self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
         self._tell_plan(plan)
         await self.executor.submit(plan, want)

@@ -32,4 +32,5 @@ class Orders(Wire, frozen=True, kw_only=True):
     evictions: dict[InstanceID, Eviction] = msgspec.field(default_factory=dict)
     despite_unhealthy: tuple[InstanceID, ...] = ()  # these may be replaced though too many look sick
     destroying: Halt | None = None  # who, when and why; the group goes once nothing of it is left
+    restored: str = ""  # the version that a rollback declared: if it fails too, its roll is paused
     volumes: bool = False  # destroying takes the attachments too

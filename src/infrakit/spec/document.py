@@ -75,13 +75,14 @@ def locate(
     source: str,
     group: GroupID,
     under: Literal["Instance", "Flavor"],
+    field: Literal["Properties", "Plugin"] = "Properties",
 ) -> InvalidSpec:
     """What a plugin found in its own properties, told at the places of the document they came from."""
     tree = reading.read(text, source=source)
     prefix = _properties_of(tree, group)
     located = []
     for problem in problems:
-        steps = (under, "Properties", *path.split(problem.path))
+        steps = (under, field, *path.split(problem.path))
         if prefix is None:
             located.append(msgspec.structs.replace(problem, path=path.join((group, *steps)), line=None))
         else:

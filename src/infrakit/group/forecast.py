@@ -1,0 +1,83 @@
+"""What a declaration would lead to: the plans of a copy of the view, each carried out as if everything went well.
+
+The planner itself is asked again and again, so that a forecast differs from what will be done only by surprises.
+"""
+
+import copy
+
+from infrakit.group import plan as planning
+from infrakit.group.actions import Action, Destroy, Label, Plan, Provision, Settle, StopRoll
+from infrakit.group.plan import Want
+from infrakit.group.view import GroupView, Member
+from infrakit.spi import values
+from infrakit.spi.values import Description, Health, HealthReport, InstanceID
+
+STEPS_MAX = 500
+WELL = HealthReport(health=Health.HEALTHY)
+
+
+def forecast(want: Want, view: GroupView) -> tuple[list[Action], Plan]:
+    """The actions in order, and the last plan: converged, or holding for something that no success brings about."""
+    world = _copy(view)
+    actions: list[Action] = []
+    plan = Plan()
+    for step in range(STEPS_MAX):
+        plan = planning.decide(want, world)
+        if plan.phase == "rolling":
+            world.rolling_to = want.group.hash
+        for action in plan.actions:
+            apply(world, action, number=step)
+            if not isinstance(action, Settle):
+                actions.append(action)
+        if any(isinstance(a, StopRoll) for a in plan.actions):
+            break
+        if not plan.actions:
+            if plan.converged or plan.next_look == float("inf"):
+                break
+            world.now = plan.next_look
+            for member in world.members.values():
+                member.judged_at = world.now
+    return actions, plan
+
+
+def apply(world: GroupView, action: Action, *, number: int) -> None:
+    """Carry out one action on a model of the world: at once, and well."""
+    if isinstance(action, Provision):
+        world.pending.pop(action.slot, None)
+        _create(world, action, InstanceID(f"new-{action.slot}-{number}"))
+    elif isinstance(action, Destroy):
+        world.members.pop(action.instance, None)
+    elif isinstance(action, Label):
+        world.members[action.instance].hash = action.hash
+    elif isinstance(action, Settle):
+        world.pending.pop(action.slot, None)
+    world.revision += 1
+
+
+def _create(world: GroupView, action: Provision, instance: InstanceID) -> None:
+    tag = values.TAG_LOGICAL_ID if world.pets else values.TAG_SLOT
+    tags = {values.TAG_GROUP: str(world.group), values.TAG_HASH: action.hash, tag: str(action.slot)}
+    world.members[instance] = Member(
+        description=Description(id=instance, logical_id=action.logical_id, tags=tags),
+        id=instance,
+        slot=action.slot,
+        logical_id=action.logical_id,
+        hash=action.hash,
+        token=action.token,
+        born_at=world.now,
+        report=WELL,
+        judged_at=world.now,
+        healthy_since=world.now,
+    )
+
+
+def _copy(view: GroupView) -> GroupView:
+    world = copy.copy(view)
+    world.members = {i: copy.copy(m) for i, m in view.members.items() if not m.leaving}
+    world.pending = {}
+    for slot, pending in view.pending.items():
+        world.pending[slot] = copy.copy(pending)
+        world.pending[slot].phase = "recorded"  # what is under way is taken to succeed
+    world.troubles = {}
+    world.lapses = {}
+    return world

@@ -1,0 +1,183 @@
+"""A controller's view and plan, as the values that operators see."""
+
+import asyncio
+
+import msgspec
+
+from infrakit.group.actions import Action, Hold, Provision
+from infrakit.group.controller import Controller
+from infrakit.group.plan.draft import duration, plural
+from infrakit.group.plan.want import Want
+from infrakit.group.view import Member
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import timestamp
+from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned
+from infrakit.spi.values import Allocation, Health, LogicalID, State
+
+
+def group_status(controller: Controller, clock: Clock) -> GroupStatus:
+    """One line about a group, with everything it does and waits for."""
+    want, view, plan = controller.want, controller.view, controller.plan
+    now = asyncio.get_running_loop().time()
+    declared = want.group.properties.allocation
+    current = {want.group.hash}
+    return GroupStatus(
+        name=want.group.name,
+        kind="pets" if want.group.is_pets else "cattle",
+        allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        hash=want.group.hash,
+        want=0 if want.orders.destroying else want.size,
+        live=len(view.members),
+        healthy=sum(m.state is State.FINISHED or m.health(now) is Health.HEALTHY for m in view.members.values()),
+        up_to_date=sum(m.hash in current for m in view.members.values()),
+        converged=plan.converged and controller.is_current,
+        phase=plan.phase if controller.is_current else "halted" if want.orders.halt else "planning",
+        observed_age_s=None if view.observed_at is None else round(now - view.observed_at, 3),
+        doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
+        waiting=tuple(held(h, clock) for h in plan.holds),
+        halt=want.orders.halt,
+    )
+
+
+def reasoned(action: Action, order: int = 0, *, verb: str = "") -> Reasoned:
+    """An action as operators see it."""
+    return Reasoned(
+        verb=verb or action.verb, subject=str(action.subject), reason=action.reason, rule=action.rule, order=order
+    )
+
+
+def held(hold: Hold, clock: Clock) -> Reasoned:
+    """A wait or a refusal as operators see it."""
+    look = ""
+    if hold.until != float("inf"):
+        now = asyncio.get_running_loop().time()
+        look = timestamp(clock.now() + max(0.0, hold.until - now))
+    return Reasoned(
+        verb="refuse" if hold.refused else "wait",
+        subject=hold.subject,
+        reason=hold.reason,
+        rule=hold.rule,
+        remedy=hold.remedy,
+        next_look=look,
+    )
+
+
+def members(controller: Controller) -> list[MemberStatus]:
+    """Every member, and everything that is being created."""
+    now = asyncio.get_running_loop().time()
+    view, want = controller.view, controller.want
+    statuses = [_member(want, m, now) for m in view.members.values()]
+    settled = set(view.settled())
+    for slot, pending in view.pending.items():
+        if slot not in settled:
+            statuses.append(
+                MemberStatus(
+                    group=view.group,
+                    id=pending.instance,
+                    slot=slot,
+                    logical_id=LogicalID(slot) if view.pets else None,
+                    state="creating",
+                    note=pending.error if pending.phase != "calling" else "",
+                    hash=pending.intent.hash,
+                    up_to_date=pending.intent.hash == want.group.hash,
+                )
+            )
+    return sorted(statuses, key=lambda s: _order(s.slot or ""))
+
+
+def _order(slot: str) -> tuple[int, str]:
+    return (int(slot) if slot.isdigit() else 0, slot)
+
+
+def _member(want: Want, member: Member, now: float) -> MemberStatus:
+    attachments = member.description.attachments
+    report = member.report
+    return MemberStatus(
+        group=want.group.name,
+        id=member.id,
+        slot=member.slot,
+        logical_id=member.logical_id,
+        state=_state(member),
+        health=Health.HEALTHY if member.state is State.FINISHED else member.health(now),
+        note=report.note if report is not None else "",
+        health_age_s=round(now - member.judged_at, 3) if report is not None else None,
+        age_s=round(now - member.born_at, 3),
+        up_to_date=member.hash == want.group.hash,
+        hash=member.hash,
+        is_self=member.is_self,
+        tags=dict(member.description.tags or {}),
+        attachments=attachments if isinstance(attachments, tuple) else (),
+    )
+
+
+def _state(member: Member) -> str:
+    if member.leaving:
+        return "draining" if member.leaving == "draining" else "destroying"
+    if member.missing_since is not None:
+        return "missing"
+    if member.state is State.STOPPING:
+        return "destroying"
+    return str(member.state or State.RUNNING)
+
+
+def summary(controller: Controller) -> str:
+    """One sentence about a group, with the age of what it rests on."""
+    want, view, plan = controller.want, controller.view, controller.plan
+    now = asyncio.get_running_loop().time()
+    if view.observed_at is None:
+        return f"{want.group.name} has not been observed yet: {view.problem}"
+    age = duration(now - view.observed_at)
+    creating = len([p for p in view.pending.values() if p.phase != "created"])
+    parts = [f"{len(view.members)} of {want.size} exist", f"{_healthy(controller, now)} proven healthy"]
+    if creating:
+        parts.append(f"{creating} being created")
+    verdict = "converged" if plan.converged else f"not converged ({plan.phase})"
+    return f"{want.group.name} is {verdict}: {', '.join(parts)}, as observed {age} ago"
+
+
+def _healthy(controller: Controller, now: float) -> int:
+    return sum(m.state is State.FINISHED or m.health(now) is Health.HEALTHY for m in controller.view.members.values())
+
+
+def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
+    """What is known of one member, each fact with its age."""
+    now = asyncio.get_running_loop().time()
+    want = controller.want
+    facts = [f"{member.id} was born {duration(now - member.born_at)} ago"]
+    if member.logical_id is not None:
+        facts.append(f"it bears logical ID {member.logical_id}")
+    if member.missing_since is not None:
+        facts.append(f"it has not been listed for {duration(now - member.missing_since)}")
+    elif controller.view.observed_at is not None:
+        facts.append(f"it is {_state(member)}, as listed {duration(now - controller.view.observed_at)} ago")
+    if member.report is not None:
+        health, note = member.health(now).name.lower(), f" ({member.report.note})" if member.report.note else ""
+        since = member.healthy_since or member.unhealthy_since
+        lasting = f" for {duration(now - since)}" if since is not None else ""
+        facts.append(f"it is {health}{lasting}{note}, as judged {duration(now - member.judged_at)} ago")
+    else:
+        facts.append("its health has not been judged yet")
+    same = member.hash == want.group.hash
+    facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
+    trouble = controller.view.troubles.get(str(member.slot))
+    if trouble is not None:
+        facts.append(f"its slot has failed {plural(trouble.count, 'time')} lately ({trouble.why})")
+    return tuple(facts)
+
+
+def forecast_lines(actions: list[Action]) -> list[Reasoned]:
+    """A forecast in the words of a diff: a destruction that is followed by a creation in its slot is a replacement."""
+    lines: list[Reasoned] = []
+    replaced: dict[str, int] = {}
+    for action in actions:
+        if isinstance(action, Provision) and action.slot in replaced:
+            replaced.pop(action.slot)
+            continue
+        if action.verb == "destroy" and action.rule in {"out-of-date", "unhealthy", "operator"}:
+            replaced[str(getattr(action, "slot", ""))] = len(lines)
+            lines.append(reasoned(action, len(lines) + 1, verb="replace"))
+            continue
+        lines.append(reasoned(action, len(lines) + 1))
+    for index in replaced.values():
+        lines[index] = msgspec.structs.replace(lines[index], verb="destroy")
+    return lines

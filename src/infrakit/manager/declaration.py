@@ -1,0 +1,134 @@
+"""The declaration in the store: read, change by compare-and-swap, history.
+
+A change is a pure function of the record. If another replica was faster, it is applied again to what that one wrote,
+unless the caller named the version it has seen: then the difference is a `Conflict` that says what changed meanwhile.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from infrakit.manager import record as records
+from infrakit.manager.record import Change, Entry, Record
+from infrakit.spec import diff
+from infrakit.spi import errors
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import timestamp
+from infrakit.spi.manager import Committed, Version
+from infrakit.spi.store import Document, Store
+
+STORE_DEADLINE_S = 15.0
+ATTEMPTS_MAX = 5
+
+
+class Declaration:
+    """What is declared now, as last read or written by this replica."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self.record = Record()
+        self.version = 0
+
+    async def load(self) -> Record:
+        """Read the newest version from the store."""
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            document = await self._store.read(name=records.NAME)
+        if document.revision != self.version:
+            self.record, self.version = records.decode(document.body), document.revision
+        return self.record
+
+    async def change(self, change: Change, *, what: str, who: str, why: str, expected: int | None = None) -> Committed:
+        """Apply a change and return when it is durable. Raises `Conflict`, or what the change refuses."""
+        async with self._turn:
+            for _attempt in range(ATTEMPTS_MAX):
+                before = await self.load()
+                if expected is not None and expected != self.version:
+                    raise await self._conflict(expected)
+                after = change(before)
+                if after == before:
+                    return Committed(version=self.version)
+                entry = Entry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
+                after = msgspec.structs.replace(after, entry=entry)
+                if await self._write(after):
+                    changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
+                    return Committed(version=self.version, changes=changes)
+            raise errors.Conflict("others keep changing the declaration", remedy="try again")
+
+    async def _write(self, after: Record) -> bool:
+        """False: somebody else was first."""
+        body = records.encode(after)
+        try:
+            async with asyncio.timeout(STORE_DEADLINE_S):
+                version = await self._store.replace(name=records.NAME, body=body, expected=self.version)
+        except errors.Conflict:
+            return False
+        except (errors.OutcomeUnknown, TimeoutError):
+            version = await self._find_out(body)
+        self.record, self.version = after, version
+        return True
+
+    async def _find_out(self, body: bytes) -> int:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            for document in await self._store.history(name=records.NAME, limit=20):
+                if document.body == body:
+                    return document.revision
+        raise errors.OutcomeUnknown(
+            "the store did not say whether the change was kept", where="store", remedy="see: infrakit history"
+        )
+
+    async def _conflict(self, expected: int) -> errors.Conflict:
+        """What has changed since the version that the caller has seen."""
+        now = self.record
+        try:
+            seen = records.decode((await self._at(expected)).body)
+            changes = diff.changes(tuple(seen.groups.values()), tuple(now.groups.values()))
+            what = "; ".join(f"{c.path}: {c.old} -> {c.new}" for c in changes[:10]) or "nothing that groups declare"
+        except errors.NotFound:
+            what = "the version you have seen is not kept any more"
+        return errors.Conflict(
+            f"the declaration is at version {self.version} (by {now.entry.who}: {now.entry.why}), not {expected}; "
+            f"changed since: {what}",
+            remedy="look at it (infrakit history) and commit again",
+        )
+
+    # -- history --------------------------------------------------------------------------------------------------------
+
+    async def history(self, limit: int) -> tuple[Version, ...]:
+        """Versions, newest first."""
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            documents = await self._store.history(name=records.NAME, limit=limit)
+        return tuple(_version(d) for d in documents)
+
+    async def at(self, version: int) -> Record:
+        """The record of an earlier version. Raises `NotFound`."""
+        return records.decode((await self._at(version)).body)
+
+    async def _at(self, version: int) -> Document:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            for document in await self._store.history(name=records.NAME, limit=max(1, self.version - version + 1)):
+                if document.revision == version:
+                    return document
+        raise errors.NotFound(f"there is no version {version}", remedy="see: infrakit history")
+
+    async def watch(self) -> AsyncIterator[int]:
+        """Yields whenever the store holds another version than this replica knows."""
+        async for revision in self._store.watch(name=records.NAME):
+            if revision != self.version:
+                yield revision
+
+
+def _version(document: Document) -> Version:
+    record = records.decode(document.body)
+    entry = record.entry
+    return Version(
+        version=document.revision,
+        when=entry.when,
+        who=entry.who,
+        why=entry.why,
+        what=entry.what,
+        hash=records.digest(record),
+        groups=tuple(sorted(record.groups)),
+    )

@@ -1,0 +1,155 @@
+"""Operators' orders as changes of the record: each function returns one, to be applied by a single compare-and-swap."""
+
+import msgspec
+
+from infrakit.group.orders import Eviction, Orders, RollOrder
+from infrakit.manager.record import Change, Record, with_group, with_orders, without_group
+from infrakit.spi import errors
+from infrakit.spi.group import Group
+from infrakit.spi.manager import Halt
+from infrakit.spi.values import GroupID, InstanceID, LogicalID, Slot
+
+EVICTIONS_MAX = 200  # remembered; the oldest are done long since
+
+
+def declare(groups: tuple[Group, ...], source: str) -> Change:
+    """Declare these groups; others stay as they are."""
+
+    def change(record: Record) -> Record:
+        for group in groups:
+            _same_provider(record, group)
+            record = with_group(record, group, source)
+        return record
+
+    return change
+
+
+def _same_provider(record: Record, group: Group) -> None:
+    old = record.groups.get(group.name)
+    if old is None or old.properties.instance.plugin == group.properties.instance.plugin:
+        return
+    raise errors.Refused(
+        f"group {group.name} is on {old.properties.instance.plugin} and cannot move to "
+        f"{group.properties.instance.plugin}: its instances would be left behind",
+        remedy=f"destroy or free the group first: infrakit group destroy {group.name}",
+    )
+
+
+def scale(group: GroupID, size: int) -> Change:
+    """Another size; nothing is rolled."""
+
+    def change(record: Record) -> Record:
+        old = record.group(group)
+        if old.is_pets:
+            raise errors.Refused(
+                f"group {group} has logical IDs and no size", remedy="add or remove logical IDs in its declaration"
+            )
+        if not 0 <= size <= 100_000:
+            raise errors.Refused(f"{size} is no size", remedy="a size is 0 to 100000")
+        return with_group(record, _with_allocation(old, size=size))
+
+    return change
+
+
+def _with_allocation(group: Group, **allocation: object) -> Group:
+    declared = msgspec.structs.replace(group.properties.allocation, **allocation)
+    return msgspec.structs.replace(group, properties=msgspec.structs.replace(group.properties, allocation=declared))
+
+
+def halt(group: GroupID | None, order: Halt | None) -> Change:
+    """Halt, or with None unhalt, everything or one group."""
+
+    def change(record: Record) -> Record:
+        if group is None:
+            return msgspec.structs.replace(record, halt=order)
+        return with_orders(record, group, halt=order)
+
+    return change
+
+
+def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> Change:
+    """Pause or abort the roll to a version (empty: the declared one)."""
+
+    def change(record: Record) -> Record:
+        declared = record.group(group).hash
+        if version not in ("", declared):
+            return record  # the declaration has moved on meanwhile
+        return with_orders(record, group, roll=RollOrder(hash=declared, aborted=aborted, who=who, when=when, why=why))
+
+    return change
+
+
+def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...]) -> Change:
+    """Lift a pause or abort, and let those that are sick now be replaced if the operator says go."""
+
+    def change(record: Record) -> Record:
+        return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy)
+
+    return change
+
+
+def rollback(group: GroupID, version: str = "") -> Change:
+    """Declare the version before; with `version`, only if that is still the declared one."""
+
+    def change(record: Record) -> Record:
+        declared, previous = record.group(group), record.previous.get(group)
+        if version not in ("", declared.hash):
+            return record
+        if previous is None:
+            raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
+        back = msgspec.structs.replace(
+            declared,
+            hash=previous.hash,
+            properties=msgspec.structs.replace(
+                declared.properties, instance=previous.properties.instance, flavor=previous.properties.flavor
+            ),
+        )
+        return with_orders(with_group(record, back), group, restored=previous.hash)
+
+    return change
+
+
+def free(group: GroupID) -> Change:
+    return lambda record: without_group(record, group)
+
+
+def destroy(group: GroupID, order: Halt, *, volumes: bool) -> Change:
+    def change(record: Record) -> Record:
+        return with_orders(record, group, destroying=order, volumes=volumes)
+
+    return change
+
+
+def destroyed(group: GroupID) -> Change:
+    """The end of a group, unless it was declared again meanwhile."""
+
+    def change(record: Record) -> Record:
+        orders = record.orders.get(group, Orders())
+        return without_group(record, group) if group in record.groups and orders.destroying is not None else record
+
+    return change
+
+
+def evict(group: GroupID, instances: dict[InstanceID, Slot | None], eviction: Eviction, *, replace: bool) -> Change:
+    """Destroy named instances; without replacement, the declaration shrinks by them in the same change."""
+
+    def change(record: Record) -> Record:
+        old, orders = record.group(group), record.orders.get(group, Orders())
+        evictions = dict([*orders.evictions.items(), *((i, eviction) for i in instances)][-EVICTIONS_MAX:])
+        if not replace:
+            record = with_group(record, _shrunk(old, instances))
+        return with_orders(record, group, evictions=evictions)
+
+    return change
+
+
+def _shrunk(group: Group, instances: dict[InstanceID, Slot | None]) -> Group:
+    allocation = group.properties.allocation
+    if allocation.logical_ids is not None:
+        leaving = {LogicalID(slot) for slot in instances.values() if slot is not None}
+        kept = tuple(i for i in allocation.logical_ids if i not in leaving)
+        return _with_allocation(group, logical_ids=kept)
+    size = allocation.size or 0
+    if size < len(instances):
+        raise errors.Refused(f"group {group.name} has size {size}: it cannot shrink by {len(instances)}")
+    return _with_allocation(group, size=size - len(instances))

@@ -1,0 +1,126 @@
+"""The declaration as it is stored: one document, one revision a change, who, when and why in each.
+
+Changes are pure functions from record to record, so that every operator's order is one compare-and-swap: all of it
+happens, or nothing. The revision of the document is the version that operators see.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+
+from infrakit.group.orders import Orders
+from infrakit.spi import errors
+from infrakit.spi.group import Group
+from infrakit.spi.manager import Halt
+from infrakit.spi.values import GroupID, Wire
+
+FORMAT = 1
+NAME = "declaration"  # of the document in the store
+
+
+class Entry(Wire, frozen=True, kw_only=True, gc=False):
+    """Who changed what, when (ISO 8601) and why."""
+
+    what: str
+    who: str
+    when: str
+    why: str
+
+
+class Record(Wire, frozen=True, kw_only=True):
+    """Everything that operators have declared and ordered."""
+
+    format: int = FORMAT
+    entry: Entry = Entry(what="", who="", when="", why="")
+    groups: dict[GroupID, Group] = msgspec.field(default_factory=dict)
+    previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
+    orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
+    halt: Halt | None = None  # of everything
+    sources: dict[GroupID, str] = msgspec.field(default_factory=dict)  # which document declared a group
+
+    def orders_of(self, group: GroupID) -> Orders:
+        """The orders that hold for one group, the halt of everything included."""
+        orders = self.orders.get(group, Orders())
+        return msgspec.structs.replace(orders, halt=self.halt) if self.halt is not None else orders
+
+    def group(self, name: GroupID) -> Group:
+        """Raises `NotFound` naming what there is."""
+        if name not in self.groups:
+            known = ", ".join(sorted(self.groups)) or "none"
+            raise errors.NotFound(f"there is no group {name!r}", remedy=f"declared groups: {known}")
+        return self.groups[name]
+
+
+Change = Callable[[Record], Record]
+
+
+def decode(body: bytes) -> Record:
+    """An empty body is an empty declaration. Raises `Refused` for a format from the future or a damaged document."""
+    if not body:
+        return Record()
+    try:
+        record = msgspec.json.decode(body, type=Record)
+    except msgspec.MsgspecError as error:
+        raise errors.Refused(
+            f"the stored declaration cannot be read: {error}", where="store", remedy="restore the store from a backup"
+        ) from None
+    if record.format > FORMAT:
+        raise errors.Refused(
+            f"the stored declaration has format {record.format}, this InfraKit reads up to {FORMAT}",
+            where="store",
+            remedy="run a newer InfraKit",
+        )
+    return record
+
+
+def encode(record: Record) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def digest(record: Record) -> str:
+    """SHA-256 over the declared groups, order apart."""
+    groups = sorted(record.groups.values(), key=lambda g: g.name)
+    return hashlib.sha256(msgspec.json.encode(groups, order="deterministic")).hexdigest()
+
+
+def with_orders(record: Record, group: GroupID, **changes: object) -> Record:
+    """The record with some of a group's orders replaced."""
+    record.group(group)
+    orders = msgspec.structs.replace(record.orders.get(group, Orders()), **changes)
+    kept = {name: o for name, o in (record.orders | {group: orders}).items() if o != Orders()}
+    return msgspec.structs.replace(record, orders=kept)
+
+
+def with_group(record: Record, group: Group, source: str = "") -> Record:
+    """The record with a group declared or declared anew; the version before it is remembered."""
+    old = record.groups.get(group.name)
+    previous, orders = record.previous, record.orders.get(group.name, Orders())
+    if old is not None and old.hash != group.hash:
+        previous = previous | {group.name: old}
+    orders = msgspec.structs.replace(orders, destroying=None, volumes=False, despite_unhealthy=())
+    if old is not None and old.hash != group.hash:
+        orders = msgspec.structs.replace(orders, roll=None, restored="")
+    record = msgspec.structs.replace(
+        record,
+        groups=record.groups | {group.name: group},
+        previous=previous,
+        sources=record.sources | {group.name: source or record.sources.get(group.name, "")},
+    )
+    return with_orders(record, group.name, **msgspec.structs.asdict(orders))
+
+
+def without_group(record: Record, group: GroupID) -> Record:
+    """The record without a group, nor any order for it."""
+    record.group(group)
+
+    def rest(mapping: dict[GroupID, object]) -> dict[GroupID, object]:
+        return {name: value for name, value in mapping.items() if name != group}
+
+    return msgspec.structs.replace(
+        record,
+        groups=rest(dict(record.groups)),
+        previous=rest(dict(record.previous)),
+        orders=rest(dict(record.orders)),
+        sources=rest(dict(record.sources)),
+    )
