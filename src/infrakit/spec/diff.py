@@ -36,7 +36,8 @@ def _between(group: str, steps: path.Steps, old: Any, new: Any) -> Iterator[Chan
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _between(group, (*steps, index), before, after)
     elif _differ(old, new):
-        yield Change(path=_path(group, steps), old=json.dumps(old), new=json.dumps(new))
+        texts = [json.dumps(value, ensure_ascii=False) for value in (old, new)]
+        yield Change(path=_path(group, steps), old=texts[0], new=texts[1])
 
 
 def _differ(old: Any, new: Any) -> bool:

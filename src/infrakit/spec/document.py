@@ -4,6 +4,7 @@ A document is a list of groups, or one group, or several YAML documents of such.
 is good: every entry is checked to the end, and one error names every problem with its path, its line and a way out.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -47,10 +48,11 @@ def parse(text: bytes | str, *, source: str) -> tuple[Group, ...]:
         problems += (tree.problem((index, *f.steps), f.message, f.hint) for f in found)
         groups += [group] if group is not None else []
         if len(problems) > PROBLEMS_MAX:
-            problems = [*problems[:PROBLEMS_MAX], Problem(path="", message="and more: the rest was not looked at")]
             break
     if problems:
-        raise InvalidSpec(sorted(problems, key=lambda p: p.line or 0), where=source)
+        shown = sorted(problems, key=lambda p: p.line or 0)[:PROBLEMS_MAX]
+        more = [Problem(path="", message="and more")] if len(problems) > PROBLEMS_MAX else []
+        raise InvalidSpec([*shown, *more], where=source)
     return tuple(groups)
 
 
@@ -77,16 +79,20 @@ def locate(
     under: Literal["Instance", "Flavor"],
     field: Literal["Properties", "Plugin"] = "Properties",
 ) -> InvalidSpec:
-    """What a plugin found in its own properties, told at the places of the document they came from."""
+    """What a plugin found in its own properties, told at the places of the document they came from.
+
+    `field` is where the paths of the problems begin: a plugin that does not exist is wrong at `Plugin`.
+    """
     tree = reading.read(text, source=source)
     prefix = _properties_of(tree, group)
     located = []
     for problem in problems:
-        steps = (under, field, *path.split(problem.path))
-        if prefix is None:
-            located.append(msgspec.structs.replace(problem, path=path.join((group, *steps)), line=None))
-        else:
-            located.append(tree.problem((*prefix, *steps), problem.message, problem.hint))
+        steps = (*(prefix or ()), under, field)
+        line = tree.line((*steps, *path.split(problem.path))) if prefix else None
+        # A plugin's own spelling is kept, whatever it is.
+        joint = "." if problem.path and not problem.path.startswith("[") else ""
+        where = path.join(("groups", *steps) if prefix else (group, *steps)) + joint + problem.path
+        located.append(msgspec.structs.replace(problem, path=where, line=line))
     return InvalidSpec(located, where=source)
 
 
@@ -95,7 +101,7 @@ def _group(entry: shapes.Entry) -> tuple[Group | None, list[schema.Finding]]:
     if entry.properties is None:
         return None, found
     value = _without_nulls(entry.properties)
-    inside = list(rules.findings(value))
+    inside = list(itertools.islice(rules.findings(value), PROBLEMS_MAX))
     properties = None
     try:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

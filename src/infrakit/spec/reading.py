@@ -46,17 +46,18 @@ def _decoded(text: bytes | str) -> str:
             raise _refused(f"not Unicode: half of a surrogate pair at character {error.start}") from None
         if len(text) > BYTES_MAX:
             raise _refused(f"the document has {len(text):,} bytes, expected at most {BYTES_MAX:,}")
-    text = text.removeprefix(codecs.BOM_UTF8)
+    mark = len(codecs.BOM_UTF8) if text.startswith(codecs.BOM_UTF8) else 0
+    text = text[mark:]
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        found = f"not UTF-8: found the byte 0x{text[error.start]:02x} at offset {error.start}"
+        found = f"not UTF-8: found the byte 0x{text[error.start]:02x} at offset {mark + error.start}"
         raise _refused(found, line, "save the document as UTF-8") from None
     nul = decoded.find("\0")
     if nul >= 0:
-        offset = len(decoded[:nul].encode())
-        raise _refused(f"found a NUL byte at offset {offset}", decoded.count("\n", 0, nul) + 1)
+        found = f"found a NUL byte at offset {mark + len(decoded[:nul].encode())}"
+        raise _refused(found, decoded.count("\n", 0, nul) + 1, "save the document as UTF-8")
     return decoded
 
 

@@ -40,7 +40,8 @@ def findings(type_: Any, value: Any) -> list[Finding]:
     explained = dict.fromkeys(itertools.islice(_explained(errors), FINDINGS_MAX))
     # `Allocaton` explains by itself why `Allocation` is missing.
     meant = {(*f.steps[:-1], _name_in(f.hint)) for f in explained if f.message == "unknown field"}
-    return [f for f in explained if not (f.message.startswith("missing") and f.steps in meant)]
+    kept = [f for f in explained if not (f.message.startswith("missing") and f.steps in meant)]
+    return sorted(kept, key=lambda finding: _place(value, finding.steps))
 
 
 def unknown_field(steps: path.Steps, known: Iterable[str]) -> Finding:
@@ -70,9 +71,19 @@ def mismatch(steps: path.Steps, value: Any, expected: str) -> Finding:
 def _validator(type_: Any) -> Any:
     import jsonschema
 
+    def any_of(validator: Any, alternatives: list[Any], instance: Any, _: Any) -> Iterator[Any]:
+        """As jsonschema's, but what lies in a long list is not all collected."""
+        context: list[Any] = []
+        for index, alternative in enumerate(alternatives):
+            errors = list(itertools.islice(validator.descend(instance, alternative, schema_path=index), FINDINGS_MAX))
+            if not errors:
+                return
+            context += errors
+        yield jsonschema.ValidationError("none of the alternatives", context=context)
+
     draft = jsonschema.Draft202012Validator
     strict = draft.TYPE_CHECKER.redefine("integer", lambda _, v: isinstance(v, int) and not isinstance(v, bool))
-    validator: Any = jsonschema.validators.extend(draft, type_checker=strict)  # type: ignore[no-untyped-call]
+    validator: Any = jsonschema.validators.extend(draft, {"anyOf": any_of}, type_checker=strict)  # type: ignore[no-untyped-call]
     return validator(msgspec.json.schema(type_))
 
 
@@ -137,6 +148,18 @@ def _bounds(schema: dict[str, Any], unit: str) -> str:
     if low is not None:
         return f" of at least {low}{unit}"
     return f" of at most {high}{unit}" if high is not None else ""
+
+
+def _place(value: Any, steps: path.Steps) -> list[int]:
+    """Sorts by where things stand: jsonschema tells them in no fixed order."""
+    place = []
+    for step in steps:
+        if isinstance(value, dict) and step in value:
+            place.append(list(value).index(str(step)))
+        else:
+            place.append(step if isinstance(step, int) else -1)
+        value = value[step] if isinstance(value, list) or place[-1] >= 0 else None
+    return place
 
 
 def _shown(value: Any, name: str) -> str:

@@ -60,7 +60,8 @@ def read(value: Any) -> Entry:
     if not isinstance(value, dict):
         wrong = schema.mismatch((), value, "a group: a mapping of kind, metadata and properties")
         return Entry("", (), {}, None, (), [wrong])
-    if any(name in value for name in ("Plugin", "Properties")):
+    names = {name.lower() for name in value}
+    if "plugin" in names or ("Properties" in value and not names & {"kind", "metadata"}):
         return _original(value)
     found = _wrong(value, _Entry)
     kind, metadata = value.get("kind"), _mapping(value.get("metadata")) or {}

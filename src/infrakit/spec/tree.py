@@ -196,7 +196,7 @@ class Builder:
         self._characters += characters
         expanded = ", aliases expanded" if self._aliased else ""
         if self._values > VALUES_MAX:
-            raise self.error(f"more than {VALUES_MAX:,} values{expanded}", line)
+            raise self.error(f"more than {VALUES_MAX:,} names and values{expanded}", line)
         if self._characters > CHARACTERS_MAX:
             raise self.error(f"more than {CHARACTERS_MAX // 1_000_000} MB of text{expanded}", line)
 

@@ -5,6 +5,7 @@ silently wins. Only its parser is used: it turns text into events one at a time,
 unfolds.
 """
 
+import itertools
 import re
 from typing import Any
 
@@ -23,12 +24,13 @@ _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _BASED = re.compile(r"0o(?P<octal>[0-7]+)|0x(?P<hex>[0-9a-fA-F]+)")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
+_DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
 _DIRECTIVES_MAX = 100  # the parser compares each with all before it
 
 
 def read(text: str, builder: Builder) -> None:
     """Report the events of `text`. Raises `InvalidSpec` with one problem."""
-    if text.count("\n%") > _DIRECTIVES_MAX:
+    if sum(1 for _ in itertools.islice(_DIRECTIVE.finditer(text), _DIRECTIVES_MAX + 1)) > _DIRECTIVES_MAX:
         raise InvalidSpec([Problem(path="", message=f"more than {_DIRECTIVES_MAX} lines that begin with %")])
     try:
         for event in yaml.parse(text, Loader=_LOADER):
