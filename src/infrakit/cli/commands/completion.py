@@ -1,0 +1,23 @@
+"""`infrakit completion`: what a shell evaluates so that Tab knows the commands, options, groups and instances."""
+
+import click
+from click import shell_completion
+
+from infrakit.cli import main
+
+
+@click.command
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of your shell.
+
+    \b
+    Example:
+      eval "$(infrakit completion bash)"
+    """
+    kind = shell_completion.get_completion_class(shell)
+    if kind is None:
+        raise AssertionError(shell)
+    # `source_vars` instead of `source()`: that one starts a bash to look at its version.
+    script = kind(main.commands, {}, main.PROGRAM, main.COMPLETE_VARIABLE)
+    click.echo(script.source_template % script.source_vars())

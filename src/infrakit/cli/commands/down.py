@@ -1,0 +1,68 @@
+"""`infrakit down`: the end of everything that was declared, and of the daemon."""
+
+import time
+
+import click
+
+from infrakit.cli import convergence, daemon, options, orders
+from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
+from infrakit.spi.manager import GroupStatus, Manager
+
+_SHUTDOWN_S = 15.0
+
+
+@click.command
+@click.option("--volumes", is_flag=True, help="Delete attachments too, with the data on them.")
+@click.option("--timeout", type=options.duration, default="5m", show_default=True, help="For all of it.")
+@options.yes
+@options.message()
+def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
+    """Destroy every declared group, then stop the daemon.
+
+    One group after the other, the last declared first. Volumes are kept unless asked. If time runs out, exit code 2:
+    the daemon stays, and goes on.
+
+    \b
+    Example:
+      infrakit down --yes
+    """
+    status = daemon.status()
+    if status.halts:
+        halt = status.halts[0]
+        raise Refused(f"halted by {halt.who}: {halt.why}", remedy="`infrakit unhalt` first")
+    if status.groups:
+        names = ", ".join(group.name for group in status.groups)
+        data = "with their volumes and the data on them" if volumes else "keeping their volumes"
+        orders.confirm(f"Destroy every instance of {names}, {data}, and stop the daemon?", yes=yes)
+    deadline = time.monotonic() + timeout
+    reason = why or "down"
+    for group in reversed(status.groups):
+        click.echo(f"destroying {group.name}: {group.live} instances")
+        daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=reason, volumes=volumes)
+        _wait_until_gone(group, deadline, timeout)
+        click.echo(f"{group.name} is gone")
+    daemon.ask(Manager.shutdown, who=daemon.who(), why=reason)
+    _wait_until_silent()
+    click.echo("the daemon has stopped")
+
+
+def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> None:
+    while True:
+        status = daemon.status()
+        now = next((each for each in status.groups if each.name == group.name), None)
+        if now is None or (now.live == 0 and now.want == 0 and now.converged):
+            return
+        if time.monotonic() >= deadline:
+            convergence.complain(convergence.pending(status), timeout_s)
+        time.sleep(convergence.POLL_S)
+
+
+def _wait_until_silent() -> None:
+    deadline = time.monotonic() + _SHUTDOWN_S
+    while time.monotonic() < deadline:
+        try:
+            daemon.status()
+        except (Unreachable, OutcomeUnknown):
+            return
+        time.sleep(convergence.POLL_S / 5)
+    raise OutcomeUnknown(f"the daemon still answers {_SHUTDOWN_S:g}s after it was told to stop")

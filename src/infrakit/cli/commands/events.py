@@ -1,0 +1,45 @@
+"""`infrakit events`: the journal, and what is added to it."""
+
+import datetime
+import re
+
+import click
+
+from infrakit.cli import daemon, options, output, reports
+from infrakit.spi import event
+from infrakit.spi.clock import SystemClock
+
+
+@click.command
+@click.option("-f", "--follow", is_flag=True, help="Go on with new events, until Ctrl-C.")
+@click.option("--since", metavar="SEQ|AGE|TIME", help="After an event's number, a time ago (10m), or an ISO 8601 time.")
+@click.option("--group", help="Only events of this group.")
+@options.output
+def events(follow: bool, since: str | None, group: str | None, output_format: str) -> None:
+    """Show what happened, each line with its reason.
+
+    JSON comes as one line an event.
+
+    \b
+    Example:
+      infrakit events --follow --since 10m
+    """
+    seq, after = _since(since)
+    for each in daemon.events(since=seq, group=group, follow=follow):
+        if each.timestamp < after:
+            continue
+        click.echo(reports.event(each) if output_format == "table" else output.stream(each, output_format))
+
+
+def _since(text: str | None) -> tuple[int | None, str]:
+    """The number after which, and the time from which events are shown. Times compare as texts, in UTC."""
+    if text is None:
+        return None, ""
+    if re.fullmatch("[0-9]+", text):
+        return int(text), ""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        age_s = options.duration(text)
+        return None, event.timestamp(SystemClock().now() - age_s)
+    return None, event.timestamp(moment.timestamp())  # a time without zone is local, as people mean it

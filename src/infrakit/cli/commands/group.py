@@ -1,0 +1,191 @@
+"""`infrakit group`: everything that is said about or to one group."""
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from infrakit.cli import daemon, options, orders, output, reports
+from infrakit.spi.errors import NotFound
+from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
+from infrakit.spi.values import GroupID
+
+
+@click.group
+def group() -> None:
+    """List, scale, roll, free or destroy groups.
+
+    \b
+    Example:
+      infrakit group scale workers 5 -m "launch day"
+    """
+
+
+@group.command
+@options.output
+def ls(output_format: str) -> None:
+    """List the groups.
+
+    \b
+    Example:
+      infrakit group ls -o json
+    """
+    groups = daemon.status().groups
+    output.show(groups, output_format, lambda values: output.lines(list(reports.groups(values))))
+
+
+@group.command
+@options.group()
+@options.output
+def describe(group: str, output_format: str) -> None:
+    """Show one group with its instances, and what is done or waited for.
+
+    \b
+    Example:
+      infrakit group describe workers
+    """
+    found = next((each for each in daemon.status().groups if each.name == group), None)
+    if found is None:
+        raise NotFound(f"no group {group!r} is declared", remedy="`infrakit group ls` lists those that are")
+    members = daemon.ask(Manager.members, group=found.name)
+    answer = {"Group": found, "Members": members}
+    output.show(answer, output_format, lambda _: output.lines(list(_description(found, members))))
+
+
+def _description(found: GroupStatus, members: Sequence[MemberStatus]) -> Iterator[str]:
+    yield from reports.groups([found])
+    yield ""
+    if found.halt:
+        yield reports.halt(found.halt)
+    yield from reports.members(members)
+    yield from reports.group_reasons(found)
+
+
+@group.command
+@options.group()
+@click.argument("size", type=click.IntRange(min=0))
+@options.message()
+@options.expect
+@options.wait
+@options.output
+def scale(
+    *, group: str, size: int, why: str | None, expect: int | None, wait: float | None, output_format: str
+) -> None:
+    """Declare another size of a group of cattle.
+
+    \b
+    Example:
+      infrakit group scale workers 5 -m "launch day" --wait=1m
+    """
+    committed = daemon.ask(
+        Manager.scale,
+        group=GroupID(group),
+        size=size,
+        who=daemon.who(),
+        why=why or f"scale {group} to {size}",
+        expected=expect,
+    )
+    orders.done(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
+
+
+@group.command
+@options.group()
+@options.message()
+@options.output
+def pause(group: str, why: str | None, output_format: str) -> None:
+    """Take no further instance of the roll under way; healing goes on.
+
+    \b
+    Example:
+      infrakit group pause workers -m "looking at the first one"
+    """
+    committed = daemon.ask(Manager.pause, group=GroupID(group), who=daemon.who(), why=why or f"pause {group}")
+    orders.done(committed, output_format, f"Paused the roll of {group}")
+
+
+@group.command
+@options.group()
+@click.option("--despite-unhealthy", is_flag=True, help="Those sick now may be replaced, though they are too many.")
+@options.message()
+@options.output
+def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: str) -> None:
+    """Lift a pause or an abort, or let too many sick ones be replaced.
+
+    \b
+    Example:
+      infrakit group resume workers --despite-unhealthy -m "they are really dead"
+    """
+    committed = daemon.ask(
+        Manager.resume,
+        group=GroupID(group),
+        who=daemon.who(),
+        why=why or f"resume {group}",
+        despite_unhealthy=despite_unhealthy,
+    )
+    orders.done(committed, output_format, f"Resumed {group}")
+
+
+@group.command
+@options.group()
+@options.message()
+@options.output
+def abort(group: str, why: str | None, output_format: str) -> None:
+    """End the roll where it stands; what dies is made again as before.
+
+    \b
+    Example:
+      infrakit group abort workers -m "enough for today"
+    """
+    committed = daemon.ask(Manager.abort, group=GroupID(group), who=daemon.who(), why=why or f"abort {group}")
+    orders.done(committed, output_format, f"Aborted the roll of {group}")
+
+
+@group.command
+@options.group()
+@options.message()
+@options.wait
+@options.output
+def rollback(group: str, why: str | None, wait: float | None, output_format: str) -> None:
+    """Declare the group's previous version again.
+
+    \b
+    Example:
+      infrakit group rollback workers -m "the new version leaks"
+    """
+    committed = daemon.ask(Manager.rollback, group=GroupID(group), who=daemon.who(), why=why or f"rollback {group}")
+    orders.done(committed, output_format, f"Rolled {group} back", wait_s=wait)
+
+
+@group.command
+@options.group()
+@options.message()
+@options.output
+def free(group: str, why: str | None, output_format: str) -> None:
+    """Stop managing a group; its instances are not touched.
+
+    \b
+    Example:
+      infrakit group free workers -m "taken over by hand"
+    """
+    committed = daemon.ask(Manager.free, group=GroupID(group), who=daemon.who(), why=why or f"free {group}")
+    orders.done(committed, output_format, f"Freed {group}")
+
+
+@group.command
+@options.group()
+@click.option("--volumes", is_flag=True, help="Delete its attachments too, with the data on them.")
+@options.yes
+@options.message()
+@options.output
+def destroy(group: str, volumes: bool, yes: bool, why: str | None, output_format: str) -> None:
+    """Destroy all instances of a group; volumes are kept unless asked.
+
+    \b
+    Example:
+      infrakit group destroy workers --yes -m "retired"
+    """
+    data = "with its volumes and the data on them" if volumes else "keeping its volumes"
+    orders.confirm(f"Destroy every instance of {group}, {data}?", yes=yes)
+    committed = daemon.ask(
+        Manager.destroy, group=GroupID(group), who=daemon.who(), why=why or f"destroy {group}", volumes=volumes
+    )
+    orders.done(committed, output_format, f"Destroying {group}")

@@ -1,0 +1,37 @@
+"""`infrakit history`: every version of the declaration, and its text."""
+
+from collections.abc import Sequence
+
+import click
+
+from infrakit.cli import daemon, options, output, tables
+from infrakit.spi.manager import Manager, Version
+
+
+@click.command
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest versions shown.")
+@click.option("--show", "version", type=int, metavar="VERSION", help="Print the document of a version instead.")
+@options.output
+def history(limit: int, version: int | None, output_format: str) -> None:
+    """List the versions of the declaration.
+
+    Newest first, each with who, what and why; `infrakit restore VERSION` declares one again.
+
+    \b
+    Example:
+      infrakit history --show 3 > old.json
+    """
+    if version is None:
+        output.show(daemon.ask(Manager.history, limit=limit), output_format, _people)
+        return
+    import msgspec
+
+    document = daemon.ask(Manager.show, version=version)
+    fmt = "yaml" if output_format == "yaml" else "json"
+    click.echo(output.encode(msgspec.Raw(document.encode()), fmt))
+
+
+def _people(versions: Sequence[Version]) -> None:
+    header = ("VERSION", "WHEN", "WHO", "WHAT", "GROUPS", "WHY")
+    rows = [(str(v.version), tables.moment(v.when), v.who, v.what, ",".join(v.groups) or "-", v.why) for v in versions]
+    output.lines(list(tables.table(header, rows)))

@@ -1,0 +1,107 @@
+"""`infrakit instance`: single instances."""
+
+from collections.abc import Iterator
+
+import click
+
+from infrakit.cli import daemon, options, orders, output, reports, tables
+from infrakit.spi.errors import NotFound
+from infrakit.spi.manager import Manager, MemberStatus
+from infrakit.spi.values import GroupID, InstanceID
+
+
+@click.group
+def instance() -> None:
+    """List, describe or destroy instances, and read their logs.
+
+    \b
+    Example:
+      infrakit instance ls workers
+    """
+
+
+@instance.command
+@options.group(required=False)
+@options.output
+def ls(group: str | None, output_format: str) -> None:
+    """List instances, of all groups or of one.
+
+    \b
+    Example:
+      infrakit instance ls store
+    """
+    members = daemon.ask(Manager.members, group=GroupID(group) if group else None)
+    output.show(members, output_format, lambda values: output.lines(list(reports.members(values))))
+
+
+@instance.command
+@options.instance
+@options.output
+def describe(instance: str, output_format: str) -> None:
+    """Show everything known about one instance, by its ID or logical ID.
+
+    \b
+    Example:
+      infrakit instance describe 127.0.0.12
+    """
+    found = [member for member in daemon.ask(Manager.members) if instance in (member.id, member.logical_id)]
+    if not found:
+        raise NotFound(f"no instance {instance!r}", remedy="`infrakit instance ls` lists them")
+    # One logical ID may be on its way from one instance to the next: then there are two.
+    output.show(found, output_format, lambda members: output.lines([line for m in members for line in _lines(m)]))
+
+
+def _lines(member: MemberStatus) -> Iterator[str]:
+    rows = {
+        "Instance": member.id or "-",
+        "Group": member.group,
+        "Slot": member.slot or "-",
+        "Logical ID": member.logical_id or "-",
+        "State": member.state + (", this controller runs here" if member.is_self else ""),
+        "Age": tables.age(member.age_s),
+        "Version": f"{member.hash or '-'} ({'current' if member.up_to_date else 'out of date'})",
+        "Health": f"{member.health.name.lower()}{f', {member.note}' if member.note else ''}"
+        + (f", {tables.age(member.health_age_s)} ago" if member.health_age_s is not None else ""),
+        "Attachments": ", ".join(f"{each.id} ({each.type})" for each in member.attachments) or "-",
+        "Tags": "".join(f"\n  {name}={value}" for name, value in sorted(member.tags.items())) or "-",
+    }
+    for title, text in rows.items():
+        first, *rest = text.split("\n")
+        yield f"{title + ':':<13}{tables.clean(first)}".rstrip()
+        yield from map(tables.clean, rest)
+
+
+@instance.command
+@options.instance
+@click.option("--no-replace", is_flag=True, help="Lower the size by it, in the same atomic change.")
+@options.message()
+@options.output
+def destroy(instance: str, no_replace: bool, why: str | None, output_format: str) -> None:
+    """Destroy one instance; the group makes another in its place.
+
+    \b
+    Example:
+      infrakit instance destroy web-7f3a --no-replace -m "one too many"
+    """
+    committed = daemon.ask(
+        Manager.destroy_instance,
+        instance=InstanceID(instance),
+        who=daemon.who(),
+        why=why or f"destroy {instance}",
+        replace=not no_replace,
+    )
+    orders.done(committed, output_format, f"Destroying {instance}")
+
+
+@instance.command
+@options.instance
+@click.option("-n", "--lines", type=click.IntRange(min=1), default=100, show_default=True, help="Last lines shown.")
+def logs(instance: str, lines: int) -> None:
+    """Print the last lines an instance has written.
+
+    \b
+    Example:
+      infrakit instance logs web-7f3a -n 20
+    """
+    text = daemon.ask(Manager.logs, instance=InstanceID(instance), lines=lines)
+    click.echo(text, nl=not text.endswith("\n") and bool(text))

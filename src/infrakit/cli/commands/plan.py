@@ -1,0 +1,60 @@
+"""`infrakit plan`: the difference a document would make, and the actions it would lead to."""
+
+from collections.abc import Iterator
+
+import click
+
+from infrakit.cli import daemon, documents, options, output, reports, tables
+from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
+
+# The verb decides the sign, unless the rule says that something new takes the place of what goes.
+_SIGNS = {"create": "+", "destroy": "-", "cancel": "-", "replace": "~", "label": "~", "rollback": "~"}
+_REPLACING = {"out-of-date", "unhealthy"}
+_COLOURS = {"+": "green", "-": "red", "~": "yellow"}
+
+
+@click.command
+@options.file
+@options.output
+def plan(file: str, output_format: str) -> None:
+    """Show what committing FILE would do, and why; change nothing.
+
+    + create, ~ replace, - remove, = left as it is for now; numbers give the order.
+
+    \b
+    Example:
+      infrakit plan cluster.yaml
+    """
+    text, source = documents.read(file)
+    planned = daemon.ask(Manager.plan, text=text, source=source)
+    output.show(planned, output_format, lambda value: output.lines(list(_lines(value, source))))
+
+
+def _lines(planned: Planned, source: str) -> Iterator[str]:
+    if planned.changes:
+        yield f"{source} would change declaration {planned.base_version}:"
+        yield from reports.changes(planned.changes)
+    else:
+        yield f"{source} changes nothing in declaration {planned.base_version}."
+    for group in planned.groups:
+        yield ""
+        yield from _group(group)
+
+
+def _group(group: GroupPlan) -> Iterator[str]:
+    yield tables.paint(f"{group.group}:", bold=True) + f" {tables.clean(group.summary)}"
+    for action in sorted(group.actions, key=lambda action: action.order):
+        mark = sign(action)
+        order = f"{action.order:>3}. " if action.order else "     "
+        sentence = f"{action.subject}: {action.reason}" + (f" [{action.rule}]" if action.rule else "")
+        first, *rest = tables.paragraph(sentence, indent=f"{order}{mark} ", hanging=" " * 7)
+        yield tables.paint(first, _COLOURS.get(mark, ""))
+        yield from rest
+    yield from reports.reasons(group.waiting, mark="=")
+
+
+def sign(action: Reasoned) -> str:
+    """How a diff marks an action."""
+    if action.verb == "destroy" and action.rule in _REPLACING:
+        return "~"
+    return _SIGNS.get(action.verb, "=")

@@ -1,0 +1,35 @@
+"""`infrakit up`: a daemon and its view in one process."""
+
+import click
+
+from infrakit.cli import daemon, documents, options
+from infrakit.rpc import discovery
+
+
+@click.command
+@options.file
+@options.message()
+def up(file: str, why: str | None) -> None:
+    """Start what FILE needs in one process, commit it, and stay.
+
+    Shows what exists, what is being done and why. FILE is a path, - or a URL. Ctrl-C ends the daemon and leaves
+    the instances running; the same command finds them again, and `infrakit down` ends them.
+
+    \b
+    Example:
+      infrakit up examples/quickstart/cluster.yaml
+    """
+    text, source = documents.read(file)
+    from infrakit.cli import live
+    from infrakit.runtime import up as runtime
+
+    with live.open_view(source) as view:
+        try:
+            code = runtime.run(
+                text, source, home=discovery.home(), who=daemon.who(), why=why or f"up {source}", view=view
+            )
+        except KeyboardInterrupt:
+            code = 0
+    for line in live.farewell(view.last, file):
+        click.echo(line)
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,52 @@
+"""From an error to one message on stderr (what, where, remedy) and the exit code that a script can act on."""
+
+import os
+import sys
+import traceback
+
+import click
+
+from infrakit.cli import exit_codes
+from infrakit.spi import errors
+
+_CODES: dict[type[errors.InfraKitError], int] = {
+    errors.InvalidSpec: exit_codes.USER_ERROR,
+    errors.NotFound: exit_codes.USER_ERROR,
+    errors.Unreachable: exit_codes.NO_DAEMON,
+    errors.OutcomeUnknown: exit_codes.NO_DAEMON,
+}
+DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # set: tracebacks of defects are printed
+
+
+def report(error: Exception) -> int:
+    """Print what is to be said about an error; answers the exit code."""
+    match error:
+        case click.UsageError():
+            error.show()
+            return exit_codes.USER_ERROR
+        case click.ClickException():
+            _say(error.format_message())
+            return exit_codes.USER_ERROR
+        case errors.InvalidSpec():
+            # The lines name the document themselves, as compilers do, so that editors can jump to them.
+            print(error, file=sys.stderr)
+            return exit_codes.USER_ERROR
+        case errors.InfraKitError():
+            _say(str(error))
+            return next((code for kind, code in _CODES.items() if isinstance(error, kind)), exit_codes.NOT_DONE)
+        case OSError():
+            _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            return exit_codes.USER_ERROR
+        case _:
+            return _defect(error)
+
+
+def _defect(error: Exception) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    _say(f"{type(error).__name__}: {error}; this is a defect of infrakit ({DEBUG_VARIABLE}=1 shows where)")
+    return exit_codes.DEFECT
+
+
+def _say(message: str) -> None:
+    print(f"infrakit: {message}", file=sys.stderr)

@@ -1,0 +1,70 @@
+"""What `infrakit up` shows: a live picture on a terminal that can show one, plain lines everywhere else.
+
+rich draws the picture. It is an extra: without it, or where its control sequences would end up in a file, every event
+is one line. Both views remember the last status, because the words at the end depend on what still runs.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, Self
+
+import click
+
+from infrakit.cli import reports, tables
+from infrakit.runtime.view import View
+from infrakit.spi.event import Event
+from infrakit.spi.manager import MemberStatus, Status
+
+
+class OpenView(View, AbstractContextManager["OpenView"], Protocol):
+    """A view while it is shown."""
+
+    last: Status | None
+
+
+def has_rich() -> bool:
+    """Whether the extra `pretty` is installed; does not import it."""
+    return importlib.util.find_spec("rich") is not None
+
+
+def open_view(source: str) -> OpenView:
+    """The best view of `source` that standard output can show."""
+    if tables.is_terminal() and has_rich():
+        from infrakit.cli import rich_view
+
+        return rich_view.RichView(source)
+    return PlainView(source)
+
+
+class PlainView:
+    """One line an event, nothing else: for logs, pipes and simple terminals."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.last: Status | None = None
+
+    def __enter__(self) -> Self:
+        click.echo(f"Bringing up {self._source}; Ctrl-C stops this daemon and leaves the instances running.")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:  # noqa: ARG002
+        self.last = status
+
+    def event(self, event: Event) -> None:
+        click.echo(reports.event_now(event))
+
+
+def farewell(last: Status | None, file: str) -> Iterator[str]:
+    """What is left behind, how to get back to it, and how to end it."""
+    alive = [group for group in last.groups if group.live] if last else []
+    if not alive:
+        yield "Stopped; no instances are left behind."
+        return
+    kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
+    yield f"Stopped. The instances keep running, unwatched: {kept}."
+    yield f"  infrakit up {file}    finds them again and goes on"
+    yield "  infrakit down    ends them, once it is up again"

@@ -1,0 +1,77 @@
+"""The options and arguments that commands share, so that they are spelled and explained the same everywhere."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from infrakit.spi.errors import InfraKitError
+from infrakit.spi.group import DURATION_PATTERN, seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as in the declaration, `1m30s`; a bare number means seconds."""
+    if re.fullmatch(DURATION_PATTERN, text):
+        return seconds(text)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    raise click.BadParameter(f"{text!r} is not a duration such as 90s or 1m30s.")
+
+
+def _complete_groups(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the groups that the daemon knows; none while there is no daemon."""
+    from infrakit.cli import daemon
+
+    try:
+        return [group.name for group in daemon.status().groups if group.name.startswith(incomplete)]
+    except InfraKitError:
+        return []
+
+
+def _complete_instances(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from infrakit.cli import daemon
+    from infrakit.spi.manager import Manager
+
+    try:
+        members = daemon.ask(Manager.members)
+    except InfraKitError:
+        return []
+    return [member.id for member in members if member.id is not None and member.id.startswith(incomplete)]
+
+
+def group(*, required: bool = True) -> Callable[[F], F]:
+    """The argument GROUP, completed by asking the daemon."""
+    return click.argument("group", required=required, default=None, shell_complete=_complete_groups)
+
+
+instance = click.argument("instance", shell_complete=_complete_instances)
+file = click.argument("file", type=click.Path(allow_dash=True))  # completes paths; the loader opens it, URLs too
+
+output = click.option(
+    "-o",
+    "--output",
+    "output_format",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    help="Tables for people (default), the rest for programs.",
+)
+expect = click.option(
+    "--expect", type=int, metavar="VERSION", help="Refuse if the declaration has moved on from this version."
+)
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+wait = click.option(
+    "--wait",
+    type=duration,
+    is_flag=False,
+    flag_value="5m",
+    metavar="[TIMEOUT]",
+    help="Wait until converged, 5m unless said otherwise; exit 2 if it is not.",
+)
+
+
+def message(*, required: bool = False) -> Callable[[F], F]:
+    """-m: the reason that history keeps."""
+    return click.option("-m", "--message", "why", metavar="WHY", required=required, help="Why; kept in the history.")

@@ -1,0 +1,25 @@
+"""What all orders have in common: they are answered by a version, and may be waited for."""
+
+import click
+
+from infrakit.cli import convergence, output, reports
+from infrakit.spi.errors import Refused
+from infrakit.spi.manager import Committed
+
+
+def done(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
+    """Print the answer to an order; with `wait_s` also wait until what it led to has converged."""
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
+    if wait_s is not None:
+        convergence.wait(wait_s, version=committed.version)
+        click.echo("converged", err=fmt != "table")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; where nobody can answer, only --yes will do."""
+    if yes:
+        return
+    if not click.get_text_stream("stdin").isatty():
+        raise Refused("nothing was done: nobody can be asked here", remedy=f"say --yes if it is meant: {question}")
+    if not click.confirm(question):
+        raise Refused("nothing was done")

@@ -1,0 +1,115 @@
+"""Text for people: aligned columns, ages, and colours where a terminal shows them.
+
+On a terminal the last column is wrapped to the width of the window; elsewhere every row is one line, so that `grep` and
+`cut` find whole sentences.
+"""
+
+import datetime
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import click
+
+_GAP = "  "
+_WRAP_MIN = 24  # a narrower last column is left to the terminal
+
+
+class Cell(NamedTuple):
+    """Text with a colour that does not count for its width."""
+
+    text: str
+    colour: str = ""
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal that understands control sequences."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colours() -> bool:
+    """Only a terminal gets colours, and none if its user has said so (https://no-color.org)."""
+    return is_terminal() and not os.environ.get("NO_COLOR")
+
+
+def width() -> int | None:
+    """Columns of the terminal; None: the output goes elsewhere, and lines are not wrapped."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
+    """Coloured text, if there are colours."""
+    if not colours() or not (colour or bold):
+        return text
+    return click.style(text, fg=colour or None, bold=bold or None)
+
+
+def clean(text: str) -> str:
+    """Without control characters: what an instance says must not drive the reader's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if c in "\n\t" else c for c in text if c in "\n\t" or not unicodedata.category(c).startswith("C")
+    )
+
+
+def age(seconds: float | None) -> str:
+    """192.4 -> `3m12s`: two units at most."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    for unit_s, unit, rest_s, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= unit_s:
+            return f"{whole // unit_s}{unit}{whole % unit_s // rest_s:02}{rest}"
+    return f"{whole}s"
+
+
+def between(start: str, end: str) -> str:
+    """The age of the time `start` at the time `end`, both ISO 8601."""
+    try:
+        return age((datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds())
+    except (ValueError, TypeError):
+        return "-"
+
+
+def moment(timestamp: str) -> str:
+    """`2026-11-23T11:21:54.601500Z` -> `2026-11-23 11:21:54Z`."""
+    date, _, time = timestamp.partition("T")
+    return f"{date} {time[:8]}Z" if time else timestamp
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Iterator[str]:
+    """Rows under their header, columns aligned; the last one may be long."""
+    cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    cells = [[cell._replace(text=clean(cell.text)) for cell in row] for row in cells]
+    widths = [
+        max(len(text) for text in column) for column in zip(header, *([c.text for c in r] for r in cells), strict=True)
+    ]
+    yield paint(_GAP.join(title.ljust(size) for title, size in zip(header, widths, strict=True)).rstrip(), bold=True)
+    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    for row in cells:
+        start = "".join(
+            paint(c.text.ljust(size), c.colour) + _GAP for c, size in zip(row[:-1], widths[:-1], strict=True)
+        )
+        first, *rest = _wrapped(row[-1].text, indent)
+        yield (start + paint(first, row[-1].colour)).rstrip()
+        yield from (" " * indent + paint(line, row[-1].colour) for line in rest)
+
+
+def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> Iterator[str]:
+    """A sentence, wrapped on a terminal; lines after the first begin with `hanging`."""
+    hanging = indent if hanging is None else hanging
+    first, *rest = _wrapped(clean(text), max(len(indent), len(hanging)))
+    yield indent + first
+    yield from (hanging + line for line in rest)
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    columns = width()
+    if columns is None or columns - indent < _WRAP_MIN:
+        return [text]
+    return textwrap.wrap(text, columns - indent) or [""]

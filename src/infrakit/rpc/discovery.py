@@ -1,0 +1,29 @@
+"""Where daemons and plugins are found: one directory of unix sockets, named as their plugins are.
+
+The names of the environment variables and the layout are those of the original, so that both find each other's plugins.
+Imports next to nothing, because every command starts here.
+"""
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "INFRAKIT_HOME"
+PLUGINS_DIR_VARIABLE = "INFRAKIT_PLUGINS_DIR"
+MANAGER_SOCKET = "group"  # the manager serves in the place of the group plugin, as the original's does
+
+
+def home() -> Path:
+    """What InfraKit keeps on this machine: `$INFRAKIT_HOME`, or `~/.infrakit`."""
+    configured = os.environ.get(HOME_VARIABLE)
+    return Path(configured).expanduser() if configured else Path.home() / ".infrakit"
+
+
+def plugins_directory() -> Path:
+    """Where sockets are: `$INFRAKIT_PLUGINS_DIR`, or `plugins` in the home."""
+    configured = os.environ.get(PLUGINS_DIR_VARIABLE)
+    return Path(configured).expanduser() if configured else home() / "plugins"
+
+
+def manager_socket() -> Path:
+    """Where the daemon listens for the command line."""
+    return plugins_directory() / MANAGER_SOCKET

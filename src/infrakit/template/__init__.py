@@ -1,0 +1,1 @@
+"""Documents from elsewhere: `loaders` fetches them by address, for everybody."""

@@ -1,0 +1,126 @@
+"""Every fetch of a document by its address: a path, `-` for standard input, or a URL (http, https, file).
+
+One place, because each fetch needs the same care: a limit on the size, a deadline for the whole, and an address in
+messages that shows no password and no token. urllib knows only deadlines per read, and none for looking up a name, so
+that a server which sends a byte now and then would hold us for ever: the fetch runs in a thread that is left behind
+when its time is up. The standard library is enough here, and is imported only for a URL.
+"""
+
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+
+from infrakit.spi.errors import InfraKitError, NotFound, Refused, Unreachable
+
+BYTES_MAX = 10_000_000
+TIMEOUT_S = 30.0
+STDIN = "-"
+
+
+def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
+    """The document's bytes. Raises `NotFound`, `Unreachable` or `Refused`; the error names the address."""
+    if address == STDIN:
+        return _limited(sys.stdin.buffer.read(BYTES_MAX + 1), STDIN)
+    if "://" not in address:
+        return _file(Path(address), address)
+    url = urllib.parse.urlsplit(address)
+    if url.scheme == "file":
+        if url.netloc not in ("", "localhost"):
+            raise Refused(f"file on the host {url.netloc!r}, expected file:///PATH", where=display(address))
+        return _file(Path(urllib.parse.unquote(url.path)), address)
+    if url.scheme in ("http", "https"):
+        return _fetch_in_time(address, timeout_s)
+    raise Refused(
+        "unknown kind of address", where=display(address), remedy="use a path, -, file://, http:// or https://"
+    )
+
+
+def display(address: str) -> str:
+    """The address as messages may show it: without password, query and fragment, where secrets travel."""
+    if address == STDIN:
+        return "stdin"
+    if "://" not in address:
+        return address
+    url = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+
+
+def _file(path: Path, address: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _limited(file.read(BYTES_MAX + 1), address)
+    except FileNotFoundError:
+        raise NotFound("no such file", where=display(address)) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refused(f"cannot be read: {reason}", where=display(address)) from None
+
+
+def _limited(body: bytes, address: str) -> bytes:
+    if len(body) > BYTES_MAX:
+        raise Refused(f"has more than {BYTES_MAX:,} bytes", where=display(address))
+    return body
+
+
+def _fetch_in_time(address: str, timeout_s: float) -> bytes:
+    outcome: list[bytes | InfraKitError] = []
+
+    def fetch() -> None:
+        try:
+            outcome.append(_fetch(address, timeout_s))
+        except InfraKitError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=fetch, name="fetch", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not outcome:
+        raise Unreachable(f"no complete answer in {timeout_s:g}s", where=display(address))
+    if isinstance(outcome[0], InfraKitError):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _fetch(address: str, timeout_s: float) -> bytes:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    opener = urllib.request.OpenerDirector()  # not build_opener: it would follow a redirect to ftp, and read files
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    where = display(address)
+    plain, headers = _without_user(address)
+    try:
+        with opener.open(urllib.request.Request(plain, headers=headers), timeout=timeout_s) as response:  # noqa: S310
+            return _limited(response.read(BYTES_MAX + 1), address)
+    except urllib.error.HTTPError as error:
+        with error:
+            kind = NotFound if error.code in (404, 410) else Refused
+            raise kind(f"the server answered {error.code} {error.reason}".rstrip(), where=where) from None
+    except urllib.error.URLError as error:
+        reason = getattr(error.reason, "strerror", None) or str(error.reason)
+        raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # Not the error's text: for a malformed address it repeats the address with what it hides.
+        raise Unreachable(f"cannot be fetched: {type(error).__name__}", where=where) from None
+
+
+def _without_user(address: str) -> tuple[str, dict[str, str]]:
+    """urllib knows no `user:password@` in an address: they go into the header that they stand for."""
+    import base64
+
+    url = urllib.parse.urlsplit(address)
+    user, at, host = url.netloc.rpartition("@")
+    plain = urllib.parse.urlunsplit((url.scheme, host, url.path, url.query, ""))
+    basic = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+    return plain, {"Authorization": f"Basic {basic}"} if at else {}
