@@ -94,7 +94,7 @@ class Declaration:
             remedy="look at it (infrakit history) and commit again",
         )
 
-    # -- history --------------------------------------------------------------------------------------------------------
+    # -- history ---------------------------------------------------------------------------------------------------
 
     async def history(self, limit: int) -> tuple[Version, ...]:
         """Versions, newest first."""

@@ -14,7 +14,7 @@ from infrakit.group.account import Account
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import Superior
 from infrakit.group.plan import Want
-from infrakit.group.view import Member
+from infrakit.group.view import GroupView, Member
 from infrakit.manager.intents import StoredLedger
 from infrakit.manager.record import Record
 from infrakit.manager.validate import Plugins
@@ -23,7 +23,9 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Quorum
 from infrakit.spi.group import Group
-from infrakit.spi.values import GroupID
+from infrakit.spi.values import TAG_GROUP, GroupID
+
+LOOK_DEADLINE_S = 30.0
 
 
 class Term:
@@ -141,3 +143,13 @@ class Term:
             quorum=isinstance(flavor, Quorum) and flavor.is_quorum(properties=properties),
             tokens=account.capabilities.tokens,
         )
+
+    async def look(self, group: Group) -> GroupView:
+        """A view of what exists of a group that is not managed, for a forecast."""
+        plugin = self._plugins.instance(group.properties.instance.plugin)
+        now = asyncio.get_running_loop().time()
+        view = GroupView(group=group.name, pets=group.is_pets, lag_s=0.0, can_inspect=False, now=now)
+        async with asyncio.timeout(LOOK_DEADLINE_S):
+            listing = await plugin.describe_instances(tags={TAG_GROUP: group.name})
+        view.listed(listing, begun_at=now, now=now, wall=self._clock.now())
+        return view

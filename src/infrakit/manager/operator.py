@@ -1,0 +1,223 @@
+"""The operator's interface: satisfies `spi.manager.Manager` on top of a replica."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from infrakit.group import report
+from infrakit.group.controller import Controller
+from infrakit.group.forecast import forecast
+from infrakit.group.orders import Eviction
+from infrakit.manager import orders, validate
+from infrakit.manager.record import Record
+from infrakit.manager.replica import Replica
+from infrakit.manager.term import Term
+from infrakit.manager.why import Stories, explain
+from infrakit.spec import diff, document
+from infrakit.spi import errors
+from infrakit.spi.event import timestamp
+from infrakit.spi.group import Group
+from infrakit.spi.instance import Logs
+from infrakit.spi.manager import (
+    Committed,
+    Explanation,
+    GroupPlan,
+    GroupStatus,
+    Halt,
+    MemberStatus,
+    Planned,
+    Status,
+    Version,
+)
+from infrakit.spi.values import GroupID, Health, InstanceID
+
+LOG_LINES_MAX = 10_000
+LOGS_DEADLINE_S = 30.0
+HISTORY_MAX = 1000
+
+
+class Operator:
+    """Answers operators from one replica; `stop` ends the daemon."""
+
+    def __init__(self, replica: Replica, *, stories: Stories, stop: Callable[[], None]) -> None:
+        self._replica = replica
+        self._stories = stories
+        self._stop = stop
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def is_leader(self) -> bool:
+        return self._replica.active.is_set()
+
+    async def status(self) -> Status:
+        replica, record = self._replica, self._replica.declaration.record
+        term = replica.term
+        groups: list[GroupStatus] = []
+        for name in sorted(record.groups):
+            controller = term.controllers.get(name) if term is not None else None
+            if controller is not None:
+                groups.append(report.group_status(controller, replica.clock))
+        halts = [h for h in (record.halt, *(o.halt for o in record.orders.values())) if h is not None]
+        return Status(
+            leader=replica.active.is_set(),
+            replica=replica.name,
+            epoch=term.ledger.epoch if term is not None else 0,
+            version=replica.declaration.version,
+            pid=os.getpid(),
+            started=replica.started,
+            now=timestamp(replica.clock.now()),
+            halts=tuple(halts),
+            groups=tuple(groups),
+        )
+
+    async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
+        return explain(self._controller(group), subject, self._stories, self._replica.clock)
+
+    async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
+        if group is not None:
+            return tuple(report.members(self._controller(group)))
+        controllers = self._term().controllers
+        return tuple(m for name in sorted(controllers) for m in report.members(controllers[name]))
+
+    async def logs(self, *, instance: InstanceID, lines: int = 100) -> str:
+        plugin = self._of(instance).account.instance
+        if not isinstance(plugin, Logs):
+            raise errors.Refused("this provider keeps no logs of its instances", where=instance)
+        async with asyncio.timeout(LOGS_DEADLINE_S):
+            return await plugin.logs(instance=instance, lines=max(1, min(lines, LOG_LINES_MAX)))
+
+    async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
+        return await self._replica.declaration.history(max(1, min(limit, HISTORY_MAX)))
+
+    async def show(self, *, version: int) -> str:
+        record = await self._replica.declaration.at(version)
+        return document.render([record.groups[name] for name in sorted(record.groups)])
+
+    # -- the declaration -------------------------------------------------------------------------------------------
+
+    async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
+        groups = await self._checked(text, source)
+        return await self._replica.change(
+            orders.declare(groups, source), what="commit", who=who, why=why, expected=expected
+        )
+
+    async def plan(self, *, text: str, source: str) -> Planned:
+        term, before = self._term(), self._replica.declaration.record
+        after = before
+        if text.strip():
+            after = orders.declare(await self._checked(text, source), source)(before)
+        names = [n for n in after.groups if not text.strip() or after.groups[n] != before.groups.get(n)]
+        plans = [await self._forecast(term, after.groups[name], after) for name in sorted(names)]
+        return Planned(
+            base_version=self._replica.declaration.version,
+            changes=diff.changes(tuple(before.groups.values()), tuple(after.groups.values())),
+            groups=tuple(plans),
+        )
+
+    async def _checked(self, text: str, source: str) -> tuple[Group, ...]:
+        groups = document.parse(text, source=source)
+        names = {g.name for g in groups}
+        others = [g for name, g in self._replica.declaration.record.groups.items() if name not in names]
+        await validate.check(groups, self._replica.plugins, text=text, source=source, others=others)
+        return groups
+
+    async def _forecast(self, term: Term, group: Group, record: Record) -> GroupPlan:
+        want = term.want(group, record)
+        controller = term.controllers.get(group.name)
+        view = controller.view if controller is not None else await term.look(group)
+        if controller is not None and view.problem:
+            await controller.observe()
+        actions, last = forecast(want, view)
+        lines = report.forecast_lines(actions)
+        counts = {verb: sum(line.verb == verb for line in lines) for verb in ("create", "replace", "destroy", "label")}
+        summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
+        waiting = tuple(report.held(h, self._replica.clock) for h in last.holds)
+        return GroupPlan(group=group.name, summary=summary, actions=tuple(lines), waiting=waiting)
+
+    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
+        record = await self._replica.declaration.at(version)
+        groups = tuple(record.groups.values())
+        text = document.render(groups)
+        if groups:
+            await validate.check(groups, self._replica.plugins, text=text, source=f"version {version}")
+        change = orders.declare(groups, f"version {version}")
+        return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
+
+    async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
+        return await self._replica.change(orders.scale(group, size), what="scale", who=who, why=why, expected=expected)
+
+    async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
+        committed = await self._replica.change(orders.free(group), what="free", who=who, why=why)
+        await self._term().ledger.forget(group)
+        return committed
+
+    async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
+        change = orders.destroy(group, self._order(group, who, why), volumes=volumes)
+        return await self._replica.change(change, what="destroy", who=who, why=why)
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
+        change = orders.halt(group, self._order(group, who, why))
+        return await self._replica.change(change, what="halt", who=who, why=why)
+
+    async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
+        return await self._replica.change(orders.halt(group, None), what="unhalt", who=who, why=why)
+
+    async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return await self._stop_roll(group, aborted=False, who=who, why=why)
+
+    async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return await self._stop_roll(group, aborted=True, who=who, why=why)
+
+    async def _stop_roll(self, group: GroupID, *, aborted: bool, who: str, why: str) -> Committed:
+        when = timestamp(self._replica.clock.now())
+        change = orders.stop_roll(group, "", aborted=aborted, who=who, when=when, why=why)
+        return await self._replica.change(change, what="abort" if aborted else "pause", who=who, why=why)
+
+    async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
+        sick: tuple[InstanceID, ...] = ()
+        if despite_unhealthy:
+            members = report.members(self._controller(group))
+            sick = tuple(sorted(m.id for m in members if m.health is Health.UNHEALTHY and m.id is not None))
+        return await self._replica.change(orders.resume(group, sick), what="resume", who=who, why=why)
+
+    async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return await self._replica.change(orders.rollback(group), what="rollback", who=who, why=why)
+
+    async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
+        controller = self._of(instance)
+        slot = controller.view.members[instance].slot
+        eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=why)
+        change = orders.evict(controller.name, {instance: slot}, eviction, replace=replace)
+        return await self._replica.change(change, what="destroy instance", who=who, why=why)
+
+    async def shutdown(self, *, who: str, why: str) -> None:
+        self._replica.tell_stop(who, why)
+        self._stop()
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def _order(self, group: GroupID | None, who: str, why: str) -> Halt:
+        return Halt(group=group, who=who, when=timestamp(self._replica.clock.now()), why=why)
+
+    def _term(self) -> Term:
+        term = self._replica.term
+        if term is None:
+            raise errors.NotLeader("this replica is not active", remedy="ask the replica that leads")
+        return term
+
+    def _controller(self, group: GroupID) -> Controller:
+        controllers = self._term().controllers
+        if group not in controllers:
+            self._replica.declaration.record.group(group)
+            raise errors.NotFound(
+                f"group {group} is not managed: its plugins cannot be found", remedy="infrakit events"
+            )
+        return controllers[group]
+
+    def _of(self, instance: InstanceID) -> Controller:
+        for controller in self._term().controllers.values():
+            if instance in controller.view.members:
+                return controller
+        raise errors.NotFound(f"no group has an instance {instance!r}", remedy="see: infrakit instance ls")

@@ -1,0 +1,194 @@
+"""A replica: it follows what the leadership observer sees, and holds a term exactly while its node leads.
+
+Observation is necessary and not sufficient: a term begins only once the epoch was taken in the store, and whatever the
+observer still says, it ends when the epoch is lost.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+from infrakit.group.view import Member
+from infrakit.manager import orders
+from infrakit.manager.declaration import Declaration
+from infrakit.manager.intents import StoredLedger
+from infrakit.manager.record import Change
+from infrakit.manager.term import Term
+from infrakit.manager.validate import Plugins
+from infrakit.spi import errors
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import Event, Kind, timestamp
+from infrakit.spi.leadership import Leadership, Observation
+from infrakit.spi.manager import Committed
+from infrakit.spi.store import Store
+from infrakit.spi.values import GroupID
+
+SELF = "infrakit"  # who, when a controller orders something
+RETRY_S = 1.0
+
+
+class Replica:
+    """One replica from `run` until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        store: Store,
+        leadership: Leadership,
+        plugins: Plugins,
+        clock: Clock,
+        random: random.Random,
+        emit: Callable[[Event], object],
+        poll_s: float = 1.0,
+        is_self: Callable[[Member], bool] = lambda _member: False,
+    ) -> None:
+        self.name = name
+        self.plugins = plugins
+        self.clock = clock
+        self.started = timestamp(clock.now())
+        self.declaration = Declaration(store, clock)
+        self.term: Term | None = None
+        self.active = asyncio.Event()
+        self._store = store
+        self._leadership = leadership
+        self._random = random
+        self._emit = emit
+        self._poll_s = poll_s
+        self._is_self = is_self
+        self._leading: asyncio.Task[None] | None = None
+        self._sent: set[str] = set()
+        self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Follow the observer until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow_store())
+                tasks.create_task(self._run_errands())
+                async for observation in self._leadership.observe():
+                    await self._follow(observation, tasks)
+        finally:
+            await self._step_down("the replica stops")
+
+    async def _follow(self, observation: Observation, tasks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        fresh = loop.time() < observation.begun_at + observation.valid_s
+        if observation.leader and fresh:
+            if self._leading is None or self._leading.done():
+                self._leading = tasks.create_task(self._lead())
+        elif observation.leader is False or not fresh:
+            await self._step_down(observation.note or "another node leads")
+
+    async def _lead(self) -> None:
+        """Hold terms until cancelled: one that ends by itself is followed by another, after a new epoch."""
+        while True:
+            try:
+                await self._hold_term()
+            except* errors.InfraKitError as group:
+                self._tell(Kind.STOPPED, f"not active: {group.exceptions[0]}")
+            except* TimeoutError:
+                self._tell(Kind.STOPPED, "not active: the store does not answer")
+            await asyncio.sleep(RETRY_S)
+
+    async def _hold_term(self) -> None:
+        owner = f"{self.name}@{self.started}"
+        ledger = StoredLedger(self._store, owner=owner, clock=self.clock)
+        await ledger.open()
+        record = await self.declaration.load()
+        term = Term(
+            ledger=ledger,
+            plugins=self.plugins,
+            superior=self,
+            clock=self.clock,
+            random=self._random,
+            emit=self._emit,
+            poll_s=self._poll_s,
+            is_self=self._is_self,
+        )
+        self._tell(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
+        self.term = term
+        try:
+            await term.run(record, self.active)
+        finally:
+            self.active.clear()
+            self.term = None
+
+    async def _step_down(self, why: str) -> None:
+        if self._leading is None or self._leading.done():
+            return
+        self._leading.cancel()
+        await asyncio.wait({self._leading})
+        self._tell(Kind.STOPPED, f"not active: {why}")
+
+    async def _follow_store(self) -> None:
+        """Take over what other replicas have committed."""
+        while True:
+            with contextlib.suppress(errors.InfraKitError, TimeoutError):
+                async for _version in self.declaration.watch():
+                    await self.declaration.load()
+                    await self.adopt()
+            await asyncio.sleep(RETRY_S)
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    async def change(self, change: Change, *, what: str, who: str, why: str, expected: int | None = None) -> Committed:
+        """Make a change durable, and bring the controllers in line with it before answering."""
+        before = self.declaration.version
+        committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
+        if committed.version != before:
+            self._tell(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
+        await self.adopt()
+        return committed
+
+    def tell_stop(self, who: str, why: str) -> None:
+        self._tell(Kind.STOPPED, f"{self.name} was told to stop by {who}: {why}")
+
+    async def adopt(self) -> None:
+        if self.term is not None:
+            await self.term.adopt(self.declaration.record)
+
+    # -- errands: orders of the controllers ------------------------------------------------------------------------
+
+    async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
+        """Pause, or roll back unless the failing version is itself the result of a rollback."""
+
+        async def errand() -> None:
+            restored = self.declaration.record.orders_of(group).restored
+            if rollback and restored != hash:
+                await self.change(orders.rollback(group, hash), what="rollback", who=SELF, why=why)
+            else:
+                now = timestamp(self.clock.now())
+                pause = orders.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
+                await self.change(pause, what="pause", who=SELF, why=why)
+
+        self._send(f"stop the roll of {group} to {hash}", errand)
+
+    async def destroyed(self, group: GroupID) -> None:
+        """Nothing is left of a group that was to be destroyed."""
+
+        async def errand() -> None:
+            why = "nothing of it is left"
+            await self.change(orders.destroyed(group), what="destroyed", who=SELF, why=why)
+
+        self._send(f"forget {group}", errand)
+
+    def _send(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
+        """Errands run in the replica's own task: a change may end the very controller that asked for it."""
+        if name not in self._sent:
+            self._sent.add(name)
+            self._errands.put_nowait((name, errand))
+
+    async def _run_errands(self) -> None:
+        while True:
+            name, errand = await self._errands.get()
+            try:
+                await errand()
+            except (errors.InfraKitError, TimeoutError) as error:
+                self._tell(Kind.ERROR, f"could not {name}: {error}")
+            finally:
+                self._sent.discard(name)
+
+    def _tell(self, kind: Kind, message: str) -> None:
+        self._emit(Event(type=kind, message=message))

@@ -1,0 +1,124 @@
+"""Why something is as it is: facts with their age, what is done and not done and by which rule, and its story."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from infrakit.group import report
+from infrakit.group.controller import Controller
+from infrakit.group.view import Member
+from infrakit.spi import errors
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import Event, timestamp
+from infrakit.spi.manager import Explanation, Reasoned
+from infrakit.spi.values import GroupID, InstanceID, Slot
+
+STORY_MAX = 50
+
+
+class Stories(Protocol):
+    """Events of one object. `events.journal.Journal` is one."""
+
+    def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
+        """The newest `limit` events about an instance, a slot, or with an empty subject the group; oldest first."""
+        ...
+
+
+def explain(controller: Controller, subject: str, stories: Stories, clock: Clock) -> Explanation:
+    """Explain a group, or what `subject` names in it: an instance, a slot or a logical ID. Raises `NotFound`."""
+    name = controller.name
+    doing = [report.reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)]
+    waiting = [report.held(h, clock) for h in controller.plan.holds]
+    if not subject:
+        return Explanation(
+            subject=name,
+            summary=report.summary(controller),
+            facts=_group_facts(controller),
+            doing=tuple(doing),
+            waiting=tuple(waiting),
+            story=_story(stories, name, ""),
+            next_look=_next_look(controller, clock),
+        )
+    member = _find(controller, subject)
+    about = {subject, name} | ({member.id, str(member.slot)} if member is not None else set())
+    return Explanation(
+        subject=subject,
+        summary=_summary(controller, subject, member),
+        facts=report.member_facts(controller, member) if member is not None else _slot_facts(controller, subject),
+        doing=_about(doing, about - {name}),
+        waiting=_about(waiting, about),
+        story=_story(stories, name, subject if member is None else str(member.id)),
+        next_look=_next_look(controller, clock),
+    )
+
+
+def _about(lines: Sequence[Reasoned], subjects: set[str]) -> tuple[Reasoned, ...]:
+    return tuple(line for line in lines if line.subject in subjects)
+
+
+def _find(controller: Controller, subject: str) -> Member | None:
+    view = controller.view
+    member = view.members.get(InstanceID(subject))
+    if member is not None:
+        return member
+    for member in view.members.values():
+        if subject in (member.slot, member.logical_id):
+            return member
+    allocation = controller.want.group.properties.allocation
+    declared = set(allocation.logical_ids or ()) | {str(n + 1) for n in range(allocation.size or 0)}
+    if subject in declared or Slot(subject) in view.pending or Slot(subject) in view.troubles:
+        return None
+    raise errors.NotFound(
+        f"group {controller.name} has no instance, slot or logical ID {subject!r}",
+        remedy=f"see: infrakit group describe {controller.name}",
+    )
+
+
+def _summary(controller: Controller, subject: str, member: Member | None) -> str:
+    if member is None:
+        if Slot(subject) in controller.view.pending:
+            return f"{subject} is being created"
+        return f"{subject} is declared and nothing bears it"
+    if member.leaving:
+        return f"{member.id} is being ended ({member.leaving})"
+    return f"{member.id} is a member of {controller.name}"
+
+
+def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
+    view, facts = controller.view, []
+    pending = view.pending.get(Slot(subject))
+    if pending is not None:
+        facts.append(f"a creation is recorded since {timestamp(pending.intent.at)}: {pending.phase}")
+        if pending.error:
+            facts.append(f"its last call said: {pending.error}")
+    trouble = view.troubles.get(subject)
+    if trouble is not None:
+        facts.append(f"it has failed {trouble.count} times lately ({trouble.why})")
+    return tuple(facts)
+
+
+def _group_facts(controller: Controller) -> tuple[str, ...]:
+    want, view = controller.want, controller.view
+    facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
+    if want.quorum:
+        facts.append(f"it is a quorum: it can lose {want.can_lose} of {want.size}")
+    facts.append(f"at most {want.max_unhealthy} may look sick before nothing is destroyed any more")
+    if view.observed_at is not None:
+        age = asyncio.get_running_loop().time() - view.observed_at
+        facts.append(f"the provider {controller.account.name} was last listed completely {age:.1f} s ago")
+    if view.problem:
+        facts.append(view.problem)
+    for slot, pending in list(view.pending.items())[:10]:
+        facts.append(f"slot {slot}: a creation is {pending.phase}{f' ({pending.error})' if pending.error else ''}")
+    return tuple(facts)
+
+
+def _story(stories: Stories, group: GroupID, subject: str) -> tuple[str, ...]:
+    events = stories.story(group=group, subject=subject, limit=STORY_MAX)
+    return tuple(f"{e.timestamp} {e.type} {e.instance or e.slot or ''} {e.message}".replace("  ", " ") for e in events)
+
+
+def _next_look(controller: Controller, clock: Clock) -> str:
+    now = asyncio.get_running_loop().time()
+    delay_s = min(controller.poll_s, max(0.0, controller.plan.next_look - now))
+    return timestamp(clock.now() + delay_s)

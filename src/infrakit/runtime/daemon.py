@@ -1,0 +1,118 @@
+"""The daemon: everything one replica needs, started in classes and stopped in reverse.
+
+First what must not exist twice (the lock), then what others write to (journal, store), then the replica, and last the
+socket: who can call it finds it complete.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from infrakit.events.journal import Journal
+from infrakit.group.view import Member
+from infrakit.leadership.static import Static
+from infrakit.manager.operator import Operator
+from infrakit.manager.replica import Replica
+from infrakit.rpc import discovery
+from infrakit.rpc.server import Server
+from infrakit.runtime.lock import StateLock
+from infrakit.runtime.registry import Registry
+from infrakit.spi import errors, values
+from infrakit.spi.clock import Clock, SystemClock
+from infrakit.spi.group import seconds
+from infrakit.stores.file import FileStore
+
+POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
+SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
+ACTIVE_DEADLINE_S = 60.0
+
+
+class Daemon:
+    """One replica of one, with its state in `home`; an async context manager that is active once entered."""
+
+    def __init__(self, home: Path, *, clock: Clock | None = None) -> None:
+        self.home = home
+        self.stop = asyncio.Event()
+        clock = clock or SystemClock()
+        chance = random.SystemRandom()
+        self._lock = StateLock(home)
+        self.journal = Journal(home / "events", clock=clock)
+        self.registry = Registry(home, clock=clock, random=chance)
+        self._store = FileStore(home / "store")
+        self._replica = Replica(
+            name=os.uname().nodename,
+            store=self._store,
+            leadership=Static(),
+            plugins=self.registry,
+            clock=clock,
+            random=chance,
+            emit=self.journal.emit,
+            poll_s=_poll_s(),
+            is_self=_is_self,
+        )
+        self.operator = Operator(self._replica, stories=self.journal, stop=self.stop.set)
+        self._running: asyncio.Task[None] | None = None
+        self._open = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._lock)
+            await stack.enter_async_context(self.journal)
+            stack.push_async_callback(self._store.close)
+            stack.push_async_callback(self.registry.close)
+            self._running = asyncio.get_running_loop().create_task(self._replica.run())
+            stack.push_async_callback(self._end_replica)
+            await self._until_active()
+            server = Server(discovery.manager_socket(), {".": self.operator}, events=self.journal)
+            await stack.enter_async_context(server)
+            self._open = stack.pop_all()
+        return self
+
+    async def _until_active(self) -> None:
+        active = asyncio.get_running_loop().create_task(self._replica.active.wait())
+        running = self._running
+        waiting = {active} if running is None else {active, running}
+        await asyncio.wait(waiting, timeout=ACTIVE_DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+        if active.done():
+            return
+        active.cancel()
+        if running is not None and running.done():
+            await running
+        raise errors.Unreachable(f"the replica was not active within {ACTIVE_DEADLINE_S:.0f} s", where=str(self.home))
+
+    async def _end_replica(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def run(self) -> None:
+        """Return when told to stop; raise if the replica fails."""
+        if self._running is None:
+            return
+        stop = asyncio.get_running_loop().create_task(self.stop.wait())
+        await asyncio.wait({stop, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if self._running.done():
+            await self._running
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+
+def _poll_s() -> float:
+    return max(0.05, seconds(os.environ.get(POLL_VARIABLE, "1s")))
+
+
+def _is_self(member: Member) -> bool:
+    """Whether this daemon runs on that very instance, as the environment tells."""
+    own = os.environ.get(SELF_VARIABLE)
+    tags = member.description.tags or {}
+    return (bool(own) and own in (member.logical_id, tags.get(values.TAG_LOGICAL_ID))) or (
+        os.environ.get("INFRAKIT_INSTANCE_ID") == member.id
+    )
