@@ -110,15 +110,18 @@ class Infrakit:
             )
 
     def run(self, *words: str, timeout_s: float = PATIENCE_S + 10) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self._program, *words],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [self._program, *words],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Broken(f"infrakit {' '.join(words)}: no end after {timeout_s:.0f} s") from error
 
     def do(self, *words: str) -> str:
         """A command that must succeed."""
@@ -141,7 +144,7 @@ class Infrakit:
     def stop(self) -> None:
         """Whatever happened: leave nothing behind."""
         if self.daemon.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(Broken):
                 self.run("down", "--yes", "--timeout", "15s", timeout_s=20)
             self.daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

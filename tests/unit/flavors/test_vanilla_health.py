@@ -207,6 +207,14 @@ async def test_a_look_that_cannot_be_made_is_unknown(vanilla: Vanilla, check: di
     assert report.note
 
 
+@pytest.mark.parametrize("value", ["", "[", "]", "a b", "a\0b", "a..b", "x" * 300, "::1]:80", "é" * 70])
+async def test_an_address_that_a_tag_spoils_is_unknown(vanilla: Vanilla, value: str) -> None:
+    spoilt = instance(tags={"host": value})
+    tcp = await judge(vanilla, {"TCP": {"Address": "${TAG_host}:80"}}, spoilt)
+    http = await judge(vanilla, {"HTTP": {"URL": "http://${TAG_host}:80/"}}, spoilt)
+    assert (tcp.health, http.health) == (UNKNOWN, UNKNOWN)
+
+
 @pytest.mark.parametrize("kind", ["TCP", "HTTP", "Command"])
 async def test_our_own_lack_of_file_descriptors_is_unknown(
     vanilla: Vanilla, kind: str, without_descriptors: Callable[[], AbstractAsyncContextManager[None]]

@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.spi.errors import InvalidSpec
@@ -116,3 +118,32 @@ async def test_refuses_what_has_the_wrong_type_or_an_unknown_name(properties: An
 async def test_reports_every_problem_at_once() -> None:
     found = await paths({"Tags": {"infrakit.a": "", "infrakit.b": ""}, "Health": {}, "InitScriptTemplateURL": "u"})
     assert len(found) == 4
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("aI1.\0é", max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aI1.\0é", max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("Init", "Tags", "Attachments", "ByLogicalID", "Quorum", "Port", "Health", "Drain", "InitScriptTemplateURL")
+TEXT = st.text(alphabet="${}TAG_xPORLICD[]:/@8.\0 ", max_size=24)
+ALMOST = st.fixed_dictionaries(
+    {
+        "Health": st.fixed_dictionaries(
+            {},
+            optional={
+                "Command": st.lists(TEXT, min_size=1),
+                "TCP": st.fixed_dictionaries({"Address": TEXT}),
+                "HTTP": st.fixed_dictionaries({"URL": TEXT.map("http://{}".format)}),
+            },
+        )
+    }
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON) | ALMOST, st.sampled_from([CATTLE, PETS, Allocation()]))
+async def test_whatever_is_written_is_accepted_or_refused_with_places(properties: Any, allocation: Allocation) -> None:
+    for path, message in (await paths(properties, allocation)).items():
+        assert path
+        assert message

@@ -119,10 +119,11 @@ class HTTPProbe:
         """Passes with `status`, or with any 2xx. The body is not read."""
         import aiohttp
 
-        parts = urlsplit(url)
-        name = f"http {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password, no query
         deadline = asyncio.get_running_loop().time() + timeout_s
+        name = "http"
         try:
+            parts = urlsplit(url)
+            name = f"http {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password, no query
             port = parts.port or (443 if parts.scheme == "https" else 80)
             async with asyncio.timeout_at(deadline):
                 await _resolve(parts.hostname or "", port)
@@ -137,7 +138,7 @@ class HTTPProbe:
                 return Outcome(passed, f"{name}: {response.status}")
         except TimeoutError:
             return Outcome(False, f"{name}: no answer within {timeout_s:g} s")
-        except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, aiohttp.InvalidURL) as error:
+        except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, ValueError) as error:
             return Outcome(None, f"{name}: {_words(error)}")
         except aiohttp.ClientOSError as error:
             return _blame(name, error)
