@@ -1,7 +1,7 @@
 """Plugins by name, from Python entry points: `infrakit.instances`, `infrakit.flavors`, and further groups like them.
 
-An entry point names a class. It is called once, when first asked for, with those of `directory` (a `Path`: its own place
-for state), `clock` and `random` that its constructor has parameters for; all groups share the object.
+An entry point names a class. It is called once, when first asked for, with those of `directory` (a `Path`, its own
+place for state), `clock` and `random` that its constructor has parameters for; all groups share the object.
 """
 
 import importlib.metadata

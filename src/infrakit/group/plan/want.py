@@ -46,6 +46,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def max_unavailable(self) -> int:
         declared = amount(self.group.properties.updating.max_unavailable, self.size)
+        if not declared and not self.max_surge:
+            declared = 1  # a percentage of few: without a surge either, nothing could ever be rolled
         return min(declared, self.can_lose) if self.quorum else declared
 
     @property
@@ -59,7 +61,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
         if declared is None:
             limit = self.can_lose if self.quorum else max(1, self.size * 40 // 100)
         else:
-            limit = amount(declared, self.size)
+            limit = amount(declared, self.size) or int(isinstance(declared, str))  # a percentage is at least 1
         return min(limit, self.can_lose) if self.quorum else limit
 
     @property

@@ -1,0 +1,259 @@
+"""The laws of safety, for any declaration, any observed state and any memory; and that plans lead somewhere."""
+
+import copy
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infrakit.group.actions import Destroy, Label, Plan, Provision, Settle
+from infrakit.group.forecast import forecast
+from infrakit.group.orders import Eviction, Orders, RollOrder
+from infrakit.group.plan import Want, decide
+from infrakit.group.view import GroupView, Trouble
+from infrakit.spi.group import Healing, Updating, amount
+from infrakit.spi.manager import Halt
+from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, LogicalID, Slot, State
+from tests import worlds
+from tests.worlds import NEW, NOW, OLD
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+BY_OPERATOR = {"operator", "destroy-group", "one-bearer"}
+
+
+@st.composite
+def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, GroupView]:
+    """A declaration and a view; `calm` leaves out what only an operator or the provider could end."""
+    pets = draw(st.booleans())
+    quorum = pets and draw(st.booleans())
+    surge = 0 if pets else draw(st.integers(0, 2))
+    updating = Updating(
+        max_unavailable=draw(st.sampled_from([1, 1, 2, "50%"] if surge == 0 else [0, 1, 2])), max_surge=surge
+    )
+    healing = Healing(max_unhealthy=draw(st.sampled_from([None, None, 0, 1, 2, "50%"])))
+    orders = Orders()
+    ids = " ".join(draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5)))
+    size = draw(st.integers(0, 6))
+    wanted = worlds.want(
+        None if pets else size, ids, quorum=quorum, tokens=draw(st.booleans()), updating=updating, healing=healing
+    )
+    slots = NAMES if pets else tuple(str(n) for n in range(1, 9))
+    members = [
+        worlds.member(
+            draw(st.sampled_from(slots if calm else [*slots, None])),
+            draw(st.sampled_from([Health.HEALTHY] if calm else list(Health))),
+            name=f"i-{number}",
+            version=draw(st.sampled_from([NEW, OLD] if calm else [NEW, OLD, BOOTSTRAP, ""])),
+            age_s=draw(st.sampled_from([5.0, 100.0, 5000.0])),
+            leaving="" if calm else draw(st.sampled_from(["", "", "", "draining", "destroyed"])),
+            missing_s=None if calm else draw(st.sampled_from([None, None, None, 1.0, 100.0])),
+            is_self=number == 0 and draw(st.booleans()),
+            pets=pets,
+            state=State.UNSPECIFIED if calm else draw(st.sampled_from([State.UNSPECIFIED] * 4 + list(State)[:5])),
+        )
+        for number in range(draw(st.integers(0, 7)))
+    ]
+    if calm:  # one bearer for each slot: two are for an operator to look at if none is healthy
+        members = list({m.slot: m for m in members}.values())
+    seen = worlds.view(*members, pets=pets, lag_s=draw(st.sampled_from([0.0, 10.0])), can_inspect=draw(st.booleans()))
+    if not calm:
+        orders = draw(st.builds(_orders, st.sampled_from(range(12)), st.sampled_from([m.id for m in members] or ["x"])))
+        seen.problem = draw(st.sampled_from(["", "", "", "", "the listing failed"]))
+        for slot in draw(st.lists(st.sampled_from(slots), unique=True, max_size=3)):
+            phase = draw(st.sampled_from(["recorded", "calling", "created", "unknown", "refused"]))
+            seen.pending[Slot(slot)] = worlds.pending(
+                phase,
+                ended_s=draw(st.sampled_from([0.0, 60.0])),
+                lapsed=draw(st.booleans()),
+                instance=InstanceID("i-new") if phase == "created" else None,
+            )
+        for slot in draw(st.lists(st.sampled_from(slots), unique=True, max_size=2)):
+            retry_at = NOW + draw(st.sampled_from([-5.0, 5.0]))
+            seen.troubles[slot] = Trouble(count=draw(st.integers(1, 4)), retry_at=retry_at, why="it died", hash=NEW)
+    if draw(st.booleans()):
+        seen.rolling_to = NEW
+    return msgspec.structs.replace(wanted, orders=orders), seen
+
+
+def _orders(choice: int, instance: str) -> Orders:
+    order = Halt(group=None, who="ann", when="now", why="because")
+    if choice == 0:
+        return Orders(halt=order)
+    if choice == 1:
+        return Orders(destroying=order)
+    if choice == 2:
+        return Orders(evictions={InstanceID(instance): Eviction(who="ann", when="now", why="because")})
+    if choice in (3, 4):
+        return Orders(roll=RollOrder(hash=NEW, aborted=choice == 4, who="ann", when="now", why="because"))
+    if choice == 5:
+        return Orders(despite_unhealthy=(InstanceID(instance),))
+    return Orders()
+
+
+def check(want: Want, view: GroupView, plan: Plan) -> None:
+    """Everything that must hold of any plan."""
+    created = [a for a in plan.actions if isinstance(a, Provision)]
+    fresh = [a for a in created if a.token is None]
+    destroyed = [a for a in plan.actions if isinstance(a, Destroy)]
+    unmoved = [m for m in view.members.values() if not m.leaving]
+    ended = {a.instance for a in destroyed}
+
+    for action in plan.actions:
+        assert action.reason, action
+        assert action.rule, action
+    for hold in plan.holds:
+        assert hold.reason, hold
+        assert hold.rule, hold
+
+    if view.problem:
+        assert not plan.actions, "acted on an observation that is not complete"
+    if want.orders.halt is not None:
+        assert not plan.actions, "acted while halted"
+
+    # One bearer, one intent.
+    assert len({a.slot for a in created}) == len(created)
+    taken = {m.slot for m in view.members.values()}
+    for action in fresh:
+        assert action.slot not in taken, "a successor although the slot is borne"
+        assert action.slot not in view.pending, "a second intent for one slot"
+    for action in created:
+        if action.token is not None:
+            assert action.token == view.pending[action.slot].intent.token
+            assert view.pending[action.slot].phase in {"recorded", "unknown"}
+
+    # Never more than declared.
+    surge = 0 if view.pets else amount(want.group.properties.updating.max_surge, want.size)
+    if fresh and not view.pets:
+        assert len(view.members) + len(view.pending) + len(fresh) <= want.size + surge
+    if view.pets:
+        assert {a.slot for a in fresh} <= {Slot(i) for i in want.logical_ids}
+
+    # Destruction: known, once, not twice.
+    assert len(ended) == len(destroyed)
+    for action in destroyed:
+        member = view.members[action.instance]
+        assert not member.leaving
+        health = member.health(view.now)
+        if action.rule in {"unhealthy", "out-of-date"}:
+            assert health is not Health.UNKNOWN or member.state is State.FINISHED, "unknown was acted on"
+            assert member.missing_since is None
+        if action.rule == "unhealthy":
+            assert health is Health.UNHEALTHY
+            assert view.now - member.born_at >= want.boot_grace_s
+            assert view.now - (member.unhealthy_since or view.now) >= want.unhealthy_after_s
+        if action.rule == "surplus" and view.pets:
+            assert member.logical_id not in want.logical_ids, "a declared pet was removed"
+        if action.rule == "out-of-date":
+            assert member.hash not in {want.group.hash, BOOTSTRAP}
+            assert not want.roll_stopped
+            if member.is_self:
+                others = [
+                    m for m in unmoved if m.hash not in {NEW, BOOTSTRAP} and m.id not in ended and m is not member
+                ]
+                assert not [m for m in others if m.id not in want.orders.evictions], "own node before the last"
+
+    _check_limits(want, view, destroyed)
+    _check_converged(want, view, plan)
+
+
+def _check_limits(want: Want, view: GroupView, destroyed: list[Destroy]) -> None:
+    standing = {
+        m.id: m
+        for m in view.members.values()
+        if not m.leaving
+        and m.state is not State.STOPPING
+        and m.missing_since is None
+        and m.id not in want.orders.evictions
+        and (m.health(view.now) is Health.HEALTHY or m.state is State.FINISHED)
+    }
+    ready = {i: m for i, m in standing.items() if not view.pets or LogicalID(m.slot or "") in want.logical_ids}
+    slots = {m.slot for m in ready.values()} if view.pets else set(ready)
+    free = [a for a in destroyed if a.rule not in BY_OPERATOR]
+    rolled = [a for a in free if a.rule == "out-of-date" and a.instance in ready]
+    if rolled:
+        assert len(slots) - len(rolled) >= want.size - want.max_unavailable, "more unavailable than the policy allows"
+    if want.quorum and want.orders.destroying is None:
+        lost = [a for a in free if a.instance in ready]
+        if lost:
+            assert len(slots) - len(lost) >= want.size - want.can_lose, "a quorum was taken below its majority"
+    ailing = [
+        m
+        for m in view.members.values()
+        if not m.leaving
+        and m.state not in (State.STOPPING, State.FINISHED)
+        and m.missing_since is None
+        and m.id not in want.orders.evictions
+        and m.health(view.now) is Health.UNHEALTHY
+        and view.now - m.born_at >= want.boot_grace_s
+    ]
+    sick = want.size - len(slots) if want.quorum else len(ailing)
+    if ailing and sick > want.max_unhealthy:
+        excused = set(want.orders.despite_unhealthy)
+        assert not [a for a in free if a.instance not in excused], "destroyed although too many look sick"
+
+
+def _check_converged(want: Want, view: GroupView, plan: Plan) -> None:
+    if not plan.converged:
+        return
+    assert not plan.actions
+    assert not view.problem
+    assert not view.pending
+    assert len(view.members) == want.size
+    for member in view.members.values():
+        assert member.hash == want.group.hash
+        assert member.health(view.now) is Health.HEALTHY or member.state is State.FINISHED
+        assert not member.leaving
+        assert member.missing_since is None
+    if view.pets:
+        assert {m.logical_id for m in view.members.values()} == set(want.logical_ids)
+
+
+@given(worlds_of_members())
+@settings(max_examples=1500, deadline=None)
+def test_any_plan_keeps_the_laws(world: tuple[Want, GroupView]) -> None:
+    want, view = world
+    check(want, view, decide(want, view))
+
+
+@given(worlds_of_members())
+@settings(max_examples=200, deadline=None)
+def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[Want, GroupView]) -> None:
+    want, view = world
+    before = copy.deepcopy(view)
+    first = decide(want, view)
+    assert decide(want, view) == first
+    assert view == before
+
+
+@given(worlds_of_members(calm=True))
+@settings(max_examples=400, deadline=None)
+def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tuple[Want, GroupView]) -> None:
+    want, view = world
+    if want.quorum and want.size == 2:
+        return  # a quorum of two can lose nobody, so it cannot be rolled without an order
+    actions, last = forecast(want, view)
+    assert last.converged, (last.phase, last.holds)
+    assert len(actions) <= 3 * (len(view.members) + want.size) + 2
+
+
+@given(worlds_of_members())
+@settings(max_examples=300, deadline=None)
+def test_what_is_not_converged_is_acted_on_or_explained(world: tuple[Want, GroupView]) -> None:
+    want, view = world
+    plan = decide(want, view)
+    if plan.converged or plan.actions or plan.holds:
+        return
+    waits_for_health = [m for m in view.members.values() if m.leaving or m.health(view.now) is not Health.HEALTHY]
+    under_way = [p for p in view.pending.values() if p.phase == "calling"]
+    assert waits_for_health or under_way or not math.isinf(plan.next_look) or want.orders.destroying is not None
+
+
+def test_the_checker_itself_can_fail() -> None:
+    """A plan that destroys a healthy, declared member is caught."""
+    want, view = worlds.want(ids="a b c", quorum=True), worlds.view(*(worlds.pet(i) for i in "abc"), pets=True)
+    bad = Plan(actions=tuple(Destroy(instance=InstanceID(f"i-{i}"), reason="r", rule="surplus") for i in "ab"))
+    with pytest.raises(AssertionError):
+        check(want, view, bad)
+    assert not [a for a in decide(want, view).actions if isinstance(a, Destroy | Label | Settle)]
