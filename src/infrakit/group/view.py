@@ -112,8 +112,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         if self.problem:
             self.problem = ""
             self.revision += 1
-        if listing is self.listing and not self.pending:
-            return []
+        if listing is self.listing and len(listing) == len(self.members):
+            return []  # unchanged, and nobody is missing from it
         self.listing = listing
         self.serial += 1
         new = [m for d in listing if (m := self._take(d, begun_at, wall)) is not None]
