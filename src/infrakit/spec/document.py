@@ -83,6 +83,8 @@ def locate(
 
     `field` is where the paths of the problems begin: a plugin that does not exist is wrong at `Plugin`.
     """
+    if not problems:
+        return InvalidSpec([], where=source)
     tree = reading.read(text, source=source)
     prefix = _properties_of(tree, group)
     located = []

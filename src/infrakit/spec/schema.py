@@ -21,7 +21,7 @@ FINDINGS_MAX = 100  # of one group or plugin; after so many, the rest tells noth
 
 _SECRET = re.compile(r"passw|secret|token|credential|private|key$", re.IGNORECASE)
 _KINDS = {"string": "text", "integer": "an integer", "number": "a number", "boolean": "true or false"}
-_INSIDE = ("additionalProperties", "required")
+_INSIDE = ("additionalProperties", "required", "anyOf")
 _UNITS = {"string": " characters", "array": " elements", "object": " members"}
 _KINDS |= {"array": "a list", "object": "a mapping", "null": "null"}
 
@@ -111,8 +111,7 @@ def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
     if len(meant) == 1 and any(e.relative_path or e.validator in _INSIDE for e in meant[0]):
         yield from _explained(meant[0])
     else:
-        expected = " or ".join(_expected(s) for s in error.validator_value if s != {"type": "null"})
-        yield mismatch(steps, error.instance, expected)
+        yield mismatch(steps, error.instance, _expected(error.schema))
 
 
 def _excludes(error: Any) -> bool:
@@ -127,6 +126,9 @@ def _expected(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
         expected = ("one of " if len(values) > 1 else "") + ", ".join(json.dumps(value) for value in values)
+    elif "anyOf" in schema:
+        alternatives = (_expected(each) for each in schema["anyOf"] if each != {"type": "null"})
+        expected = " or ".join(dict.fromkeys(alternatives))
     elif "$ref" in schema:
         expected = "a mapping"
     elif "pattern" in schema:

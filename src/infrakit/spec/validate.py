@@ -28,7 +28,7 @@ def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
     try:
         return decode(b"{}" if body in (b"", b"null") else body, type_)
     except msgspec.ValidationError as error:
-        found = findings(error, type_, json.loads(body))
+        found = _all_of(error, type_, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         found = [schema.Finding((), f"not JSON: {error}")]
     raise InvalidSpec(
@@ -49,6 +49,14 @@ def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[sch
     match = _PLACE.fullmatch(str(error))  # a rule that no schema can express, such as __post_init__
     what, where = (match["what"], match["where"] or "") if match else (str(error), "")
     return [schema.Finding(paths.split(where.partition("[...]")[0]), what[:1].lower() + what[1:])]
+
+
+def _all_of(error: msgspec.ValidationError, type_: Any, body: bytes) -> list[schema.Finding]:
+    """msgspec stops at the first mistake: what comes after it may not even be JSON."""
+    try:
+        return findings(error, type_, json.loads(body))
+    except (ValueError, RecursionError) as malformed:
+        return [schema.Finding((), f"not JSON: {malformed}")]
 
 
 def conflicts(

@@ -37,8 +37,9 @@ def read(text: str, builder: Builder) -> None:
             _report(event, builder)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else None
-        context = f" ({error.context})" if error.context else ""
+        line = min(mark.line, text.count("\n")) + 1 if mark else None
+        since = f" that begins on line {error.context_mark.line + 1}" if error.context_mark else ""
+        context = f" ({error.context}{since})" if error.context else ""
         raise InvalidSpec([Problem(path="", line=line, message=f"not YAML: {error.problem}{context}")]) from None
     except yaml.reader.ReaderError as error:
         before = text.encode()[: error.position] if _LOADER is not yaml.SafeLoader else text[: error.position].encode()

@@ -1,0 +1,149 @@
+"""Whatever is declared is rendered and read back, and whatever bytes come in, reading ends in groups or a refusal."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from infrakit.spec import document, path
+from infrakit.spi import group as spi_group
+from infrakit.spi.errors import InvalidSpec
+
+numbers = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    max_leaves=12,
+)
+amounts = st.integers(1, 99) | st.integers(1, 100).map(lambda n: f"{n}%")
+durations = st.sampled_from(["0", "1s", "1m30s", "2.5h", "10ms", "3µs"])
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+references = st.fixed_dictionaries({"Plugin": st.text("ab/", min_size=1, max_size=4)}, optional={"Properties": values})
+updating = some(
+    MaxUnavailable=amounts,
+    Settle=durations,
+    OnFailure=st.sampled_from(["pause", "rollback"]),
+    Drain=st.booleans(),
+    DrainTimeout=durations,
+)
+healing = some(
+    BootGrace=durations,
+    UnhealthyAfter=durations,
+    MaxUnhealthy=amounts | st.none(),
+    Backoff=durations,
+    BackoffMax=durations,
+)
+cattle = st.fixed_dictionaries({"Size": st.integers(0, 100_000)})
+pets = st.fixed_dictionaries({"LogicalIDs": st.lists(text.filter(bool), max_size=5, unique=True)})
+bodies = st.fixed_dictionaries(
+    {"Allocation": cattle | pets, "Instance": references, "Flavor": references},
+    optional={"Updating": updating, "Healing": healing},
+)
+tags = st.dictionaries(text.filter(lambda tag: not tag.lower().startswith("infrakit.")), text, max_size=3)
+
+
+def _ours(name: str, tags: dict[str, str], properties: Any) -> Any:
+    return {"kind": "group", "metadata": {"name": name, "tags": tags}, "properties": properties}
+
+
+def _original(name: str, properties: Any) -> Any:
+    return {"Plugin": "group", "Properties": {"ID": name, "Properties": properties}}
+
+
+def _entry(name: str) -> st.SearchStrategy[Any]:
+    return st.builds(_ours, st.just(name), tags, bodies) | st.builds(_original, st.just(name), bodies)
+
+
+declarations = st.lists(names, min_size=1, max_size=4, unique=True).flatmap(
+    lambda unique: st.tuples(*(_entry(name) for name in unique))
+)
+
+
+@given(declarations)
+def test_what_is_rendered_is_read_back(declared: tuple[Any, ...]) -> None:
+    groups = document.parse(json.dumps(declared), source="test")
+    assert document.parse(document.render(groups), source="again") == groups
+    assert [g.name for g in groups] == [
+        e["metadata"]["name"] if "kind" in e else e["Properties"]["ID"] for e in declared
+    ]
+
+
+@given(declarations, st.data())
+def test_a_misspelt_field_is_told_whatever_stands_around_it(declared: tuple[Any, ...], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(declared) - 1))
+    entry = declared[index]
+    at = ("properties",) if "kind" in entry else ("Properties", "Properties")
+    body = entry[at[0]] if len(at) == 1 else entry[at[0]][at[1]]
+    section = data.draw(st.sampled_from(sorted(body)))
+    body[section]["Sizze"] = 1
+    written = json.dumps(declared, indent=1)
+    with pytest.raises(InvalidSpec) as refused:
+        document.parse(written, source="test")
+    (problem,) = refused.value.problems
+    assert problem.path == path.join(("groups", index, *at, section, "Sizze"))
+    assert written.splitlines()[(problem.line or 0) - 1].strip().startswith('"Sizze": 1')
+
+
+def ends_well(text: bytes | str) -> bool:
+    """Anything but a refusal that says why, or groups, is an exception."""
+    try:
+        groups = document.parse(text, source="test")
+    except InvalidSpec as refused:
+        return bool(refused.problems) and "test: " in str(refused)
+    return all(isinstance(group, spi_group.Group) for group in groups)
+
+
+@given(st.binary(max_size=200))
+@example(b"\xef\xbb\xbf")
+@example(b"- \xc2\x85")
+def test_any_bytes_end_in_groups_or_a_refusal(text: bytes) -> None:
+    assert ends_well(text)
+
+
+@given(st.text(max_size=200) | st.text("[]{}:,-?&*!|>'\"%@` \n\t#a1.~<", max_size=60))
+def test_any_text_ends_in_groups_or_a_refusal(text: str) -> None:
+    assert ends_well(text)
+
+
+@given(values | st.lists(values, max_size=3))
+def test_any_json_ends_in_groups_or_a_refusal(value: Any) -> None:
+    assert ends_well(json.dumps(value))
+
+
+@given(declarations, st.data())
+def test_any_value_anywhere_ends_in_groups_or_a_refusal(declared: tuple[Any, ...], data: st.DataObject) -> None:
+    value: Any = declared[0]
+    for _ in range(data.draw(st.integers(0, 4))):
+        key = data.draw(st.sampled_from(sorted(value)))
+        if not isinstance(value[key], dict) or not value[key]:
+            break
+        value = value[key]
+    value[data.draw(st.sampled_from(sorted(value)))] = data.draw(values)
+    assert ends_well(json.dumps(declared))
+
+
+@given(declarations, st.data())
+def test_a_document_cut_or_damaged_ends_in_groups_or_a_refusal(declared: tuple[Any, ...], data: st.DataObject) -> None:
+    text = bytearray(json.dumps(declared, indent=data.draw(st.sampled_from([None, 2]))).encode())
+    position = data.draw(st.integers(0, len(text) - 1))
+    text[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    assert ends_well(bytes(text))
+
+
+@given(st.lists(text | st.integers(0, 999), max_size=5).map(tuple))
+def test_places_are_written_and_read_back(steps: path.Steps) -> None:
+    assert path.split(path.join(steps)) == steps
+
+
+@given(st.text(max_size=40))
+def test_any_text_can_be_taken_for_a_place(place: str) -> None:
+    assert path.split(place) or not place

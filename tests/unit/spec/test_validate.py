@@ -1,0 +1,141 @@
+"""Plugins decode their own properties: everything wrong at once, with places relative to them."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from infrakit.spec import validate
+from infrakit.spi import group as spi_group
+from infrakit.spi.errors import InvalidSpec, Problem
+from infrakit.spi.values import Attachment, GroupID, LogicalID
+
+
+class Check(spi_group.Strict, frozen=True, kw_only=True):
+    """What is probed."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    timeout: spi_group.DurationText = "1s"
+
+
+class Tcp(spi_group.Strict, frozen=True, kw_only=True, tag="tcp", tag_field="Kind"):
+    port: int
+
+
+class Http(spi_group.Strict, frozen=True, kw_only=True, tag="http", tag_field="Kind"):
+    path: str
+
+
+class Settings(spi_group.Strict, frozen=True, kw_only=True):
+    init: tuple[str, ...] = ()
+    check: Check | None = None
+    probe: Tcp | Http | None = None
+    mode: Literal["fast", "slow"] = "fast"
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        if self.init == ("never",):
+            raise ValueError("Init may not be never")
+
+
+def problems_of(raw: bytes, path: str = "") -> dict[str, tuple[str, str]]:
+    with pytest.raises(InvalidSpec) as refused:
+        validate.properties(msgspec.Raw(raw), Settings, path=path)
+    return {p.path: (p.message, p.hint) for p in refused.value.problems}
+
+
+def test_good_properties_are_decoded() -> None:
+    settings = validate.properties(msgspec.Raw(b'{"Init": ["a"], "Check": {"Port": 80}}'), Settings)
+    assert settings == Settings(init=("a",), check=Check(port=80))
+
+
+@pytest.mark.parametrize("raw", [b"null", b"", b" null\n", b"{}"])
+def test_nothing_counts_as_no_properties(raw: bytes) -> None:
+    assert validate.properties(msgspec.Raw(raw), Settings) == Settings()
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    raw = b'{"init": [], "Init": ["a", 1], "Check": {"Port": 0, "Timeout": "x", "Path": "/"}, "Mode": "slw"}'
+    assert problems_of(raw) == {
+        "init": ("unknown field", 'did you mean "Init"?'),
+        "Init[1]": ("found 1, expected text", "put it in quotes"),
+        "Check.Port": ("found 0, expected an integer from 1 to 65535", ""),
+        "Check.Timeout": ('found "x", expected a duration such as "1m30s"', ""),
+        "Check.Path": ("unknown field", "known here: Port, Timeout"),
+        "Mode": ('found "slw", expected one of "fast", "slow"', ""),
+    }
+
+
+def test_places_are_put_under_a_prefix() -> None:
+    assert list(problems_of(b'{"Check": {}}', "Flavor.Properties")) == ["Flavor.Properties.Check.Port"]
+
+
+def test_one_of_several_types_is_judged_as_what_it_says_it_is() -> None:
+    assert problems_of(b'{"Probe": {"Kind": "http", "Path": 1}}') == {
+        "Probe.Path": ("found 1, expected text", "put it in quotes")
+    }
+    assert list(problems_of(b'{"Probe": {"Kind": "udp"}}')) == ["Probe"]
+    assert problems_of(b'{"Probe": 7}')["Probe"][0].startswith("found 7, expected a mapping")
+
+
+def test_names_of_any_spelling_can_be_found_again() -> None:
+    assert list(problems_of(b'{"Env": {"10.0.0.1": 5}}')) == ['Env["10.0.0.1"]']
+
+
+def test_rules_that_no_schema_knows_are_told_in_their_own_words() -> None:
+    assert problems_of(b'{"Init": ["never"]}') == {"": ("init may not be never", "")}
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[1", b'{"Init": [}', b"\xff", b'{"Mode": NaN}', b"[" * 100_000])
+def test_what_is_no_json_is_refused(raw: bytes) -> None:
+    assert problems_of(raw)[""][0].startswith("not JSON")
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"5", b'"x"'])
+def test_what_is_no_mapping_is_refused(raw: bytes) -> None:
+    assert problems_of(raw)[""][0].endswith("expected a mapping")
+
+
+def test_secrets_are_not_shown() -> None:
+    assert problems_of(b'{"Password": 12345, "Env": {"API_KEY": 67890, "n": 1}}') == {
+        "Password": ("found another value, expected text", "put it in quotes"),
+        "Env.API_KEY": ("found another value, expected text", "put it in quotes"),
+        "Env.n": ("found 1, expected text", "put it in quotes"),
+    }
+
+
+def test_a_long_list_of_mistakes_ends() -> None:
+    assert 1 <= len(problems_of(b'{"Init": [' + b",".join([b"1"] * 10_000) + b"]}")) <= 100
+
+
+def held(*holders: tuple[str, str, str]) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
+    found: dict[Any, tuple[Attachment, ...]] = {}
+    for group, logical_id, volume in holders:
+        attachment = Attachment(id=volume, type="volume")
+        found[group, logical_id] = (*found.get((group, logical_id), ()), attachment)
+    return found
+
+
+def test_an_attachment_follows_one_logical_id() -> None:
+    assert validate.conflicts(held(("a", "1", "v1"), ("a", "2", "v2"), ("b", "1", "v3"))) == {}
+    assert validate.conflicts(held(("a", "1", "v1"), ("a", "2", "v1"), ("b", "1", "v1"))) == {
+        "a": [conflict("v1", "2")],
+        "b": [conflict("v1", "1")],
+    }
+
+
+def conflict(volume: str, logical_id: str) -> Problem:
+    what = f'the attachment "{volume}" of type "volume"'
+    return Problem(
+        path="",
+        message=f'{what} is given to "{logical_id}" and already to "1" of the group "a"',
+        hint="an attachment follows one logical ID",
+    )
+
+
+def test_attachments_of_different_types_are_different() -> None:
+    first, second = Attachment(id="v", type="volume"), Attachment(id="v", type="address")
+    assert (
+        validate.conflicts({(GroupID("a"), LogicalID("1")): (first,), (GroupID("a"), LogicalID("2")): (second,)}) == {}
+    )
