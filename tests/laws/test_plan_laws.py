@@ -67,7 +67,7 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, Gro
                 phase,
                 ended_s=draw(st.sampled_from([0.0, 60.0])),
                 lapsed=draw(st.booleans()),
-                instance=InstanceID("i-new") if phase == "created" else None,
+                instance=InstanceID(draw(st.sampled_from(["i-new", "i-0"]))) if phase == "created" else None,
             )
         for slot in draw(st.lists(st.sampled_from(slots), unique=True, max_size=2)):
             retry_at = NOW + draw(st.sampled_from([-5.0, 5.0]))
@@ -145,6 +145,9 @@ def check(want: Want, view: GroupView, plan: Plan) -> None:
             assert view.now - (member.unhealthy_since or view.now) >= want.unhealthy_after_s
         if action.rule == "surplus" and view.pets:
             assert member.logical_id not in want.logical_ids, "a declared pet was removed"
+        if action.rule == "surplus" and not view.pets:
+            unresolved = len(view.pending) - len(view.settled())
+            assert len(unmoved) + unresolved > want.size, "removed although no more exist than are declared"
         if action.rule == "out-of-date":
             assert member.hash not in {want.group.hash, BOOTSTRAP}
             assert not want.roll_stopped

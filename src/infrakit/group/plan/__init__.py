@@ -16,7 +16,7 @@ __all__ = ["Want", "decide"]
 
 def decide(want: Want, view: GroupView) -> Plan:
     """What to do now about a group, and what not, each with its reason."""
-    draft = Draft(want=want, view=view, census=count(want, view))
+    draft = Draft(want=want, view=view, census=count(want, view), settled=frozenset(view.settled()))
     name = want.group.name
     if view.problem:
         draft.hold(name, f"nothing is decided: {view.problem}", "unknown-is-not-missing")

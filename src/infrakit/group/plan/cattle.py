@@ -16,11 +16,11 @@ def surge(draft: Draft) -> int:
 
 def unwanted(draft: Draft) -> None:
     """Mark the intents that are too many: those not asked for yet first, then the highest slots."""
-    excess = draft.census.staying + len(draft.view.pending) - draft.want.size - surge(draft)
+    excess = draft.census.staying + draft.unresolved - draft.want.size - surge(draft)
     if excess <= 0:
         return
-    listed = set(draft.view.settled())
-    candidates = [(p.phase != "recorded", -int(s), s) for s, p in draft.view.pending.items() if s not in listed]
+    unresolved = {s: p for s, p in draft.view.pending.items() if s not in draft.settled}
+    candidates = [(p.phase != "recorded", -int(s), s) for s, p in unresolved.items()]
     draft.unwanted.update(slot for _, _, slot in sorted(candidates)[:excess])
 
 
@@ -31,7 +31,7 @@ def create(draft: Draft) -> None:
     missing = want.size + extra - draft.census.staying - draft.pending
     if missing <= 0:
         return
-    room = want.size + extra - len(view.members) - len(view.pending)
+    room = want.size + extra - len(view.members) - draft.unresolved
     if room < missing:
         draft.hold(
             want.group.name,

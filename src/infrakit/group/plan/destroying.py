@@ -8,7 +8,7 @@ from infrakit.group.plan.draft import Draft
 def destroy_all(draft: Draft) -> None:
     """Destroy all members; unresolved intents are settled first, so that nothing is left behind unseen."""
     order = draft.want.orders.destroying
-    draft.unwanted.update(draft.view.pending)
+    draft.unwanted.update(draft.view.pending.keys() - draft.settled)
     intents.resolve(draft)
     members = [m for m in draft.view.members.values() if not m.leaving]
     members.sort(key=lambda m: (m.is_self, m.slot or "", m.id))

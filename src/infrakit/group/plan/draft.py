@@ -18,6 +18,7 @@ class Draft(msgspec.Struct, kw_only=True):
     want: Want
     view: GroupView
     census: Census
+    settled: frozenset[Slot]  # intents whose instance is among the members: they count once
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that nobody needs any more
     actions: list[Action] = msgspec.field(default_factory=list)
     holds: list[Hold] = msgspec.field(default_factory=list)
@@ -31,7 +32,12 @@ class Draft(msgspec.Struct, kw_only=True):
     @property
     def pending(self) -> int:
         """Unresolved intents that are wanted."""
-        return len(self.view.pending) - len(self.unwanted)
+        return self.unresolved - len(self.unwanted)
+
+    @property
+    def unresolved(self) -> int:
+        """Intents that may have made something which is not among the members."""
+        return len(self.view.pending) - len(self.settled)
 
     def hold(
         self, subject: str, reason: str, rule: str, *, refused: bool = False, remedy: str = "", until: float = math.inf

@@ -16,9 +16,8 @@ LAPSES_MAX = 1
 
 def resolve(draft: Draft) -> None:
     """Settle, repeat, cancel or wait for every unresolved intent."""
-    settled = set(draft.view.settled())
     for slot, pending in draft.view.pending.items():
-        if slot in settled:
+        if slot in draft.settled:
             _settle(draft, slot, "its instance is listed")
         elif slot in draft.unwanted:
             _abandon(draft, slot, pending)

@@ -15,7 +15,7 @@ from infrakit.spi.values import LogicalID, Slot
 def unwanted(draft: Draft) -> None:
     """Mark the intents for logical IDs that are not declared (any more)."""
     declared = {Slot(i) for i in draft.want.logical_ids}
-    draft.unwanted.update(s for s in draft.view.pending if s not in declared)
+    draft.unwanted.update(s for s in draft.view.pending if s not in declared and s not in draft.settled)
 
 
 def create(draft: Draft) -> None:

@@ -1,0 +1,1 @@
+"""Spec stores: the same few primitives on different grounds."""
