@@ -1,0 +1,186 @@
+"""The declaration is never lost, and two operators never overwrite each other silently."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from infrakit.group.orders import Eviction
+from infrakit.manager import orders, record
+from infrakit.manager.declaration import Declaration
+from infrakit.manager.record import Record
+from infrakit.spi import errors
+from infrakit.spi.group import Group
+from infrakit.spi.manager import Committed, Halt
+from infrakit.spi.values import GroupID, InstanceID, Slot
+from infrakit.stores.memory import MemoryStore
+from tests.worlds import declared
+
+
+class StoppedClock:
+    def now(self) -> float:
+        return 0.0
+
+
+class Forgetful(MemoryStore):
+    """Writes, and loses the answer, as often as told."""
+
+    lost = 0
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        revision = await super().replace(name=name, body=body, expected=expected)
+        if self.lost:
+            self.lost -= 1
+            raise errors.OutcomeUnknown("no answer")
+        return revision
+
+
+def declaration(store: MemoryStore | None = None) -> Declaration:
+    return Declaration(store or MemoryStore(), StoppedClock())
+
+
+async def declare(where: Declaration, *groups: Group, expected: int | None = None, who: str = "ann") -> Committed:
+    return await where.change(orders.declare(groups, "doc"), what="commit", who=who, why="because", expected=expected)
+
+
+async def test_a_commit_is_a_version_with_who_when_and_why() -> None:
+    here = declaration()
+    assert (await declare(here, declared(3))).version == 1
+    version = (await here.history(10))[0]
+    assert (version.who, version.why, version.what, version.groups) == ("ann", "because", "commit", ("g",))
+
+
+async def test_committing_the_same_again_makes_no_version() -> None:
+    here = declaration()
+    await declare(here, declared(3))
+    again = await declare(here, declared(3))
+    assert (again.version, again.changes) == (1, ())
+
+
+async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_changed() -> None:
+    store = MemoryStore()
+    ann, bob = declaration(store), declaration(store)
+    await declare(ann, declared(3))
+    await bob.load()
+    await declare(ann, declared(5), expected=1)
+    with pytest.raises(errors.Conflict, match=r"version 2 \(by ann: because\), not 1; .*Size: 3 -> 5"):
+        await declare(bob, declared(4), expected=1, who="bob")
+    assert (await ann.load()).groups[GroupID("g")].properties.allocation.size == 5
+
+
+async def test_orders_that_name_no_version_are_applied_to_what_others_wrote() -> None:
+    store = MemoryStore()
+    ann, bob = declaration(store), declaration(store)
+    await declare(ann, declared(3))
+    halt = Halt(group=None, who="bob", when="now", why="fire")
+    await asyncio.gather(
+        bob.change(orders.halt(None, halt), what="halt", who="bob", why="fire"),
+        ann.change(orders.scale(GroupID("g"), 9), what="scale", who="ann", why="load"),
+    )
+    now = await declaration(store).load()
+    assert now.halt == halt
+    assert now.groups[GroupID("g")].properties.allocation.size == 9
+
+
+async def test_a_lost_answer_of_the_store_is_found_out() -> None:
+    store = Forgetful()
+    store.lost = 1
+    here = declaration(store)
+    assert (await declare(here, declared(3))).version == 1
+    assert (await declare(here, declared(4))).version == 2
+
+
+async def test_a_damaged_or_future_document_is_refused_and_not_taken_for_empty() -> None:
+    for body in (b"{", b'{"Format": 99}'):
+        store = MemoryStore()
+        await store.replace(name=record.NAME, body=body, expected=0)
+        with pytest.raises(errors.Refused):
+            await declare(declaration(store), declared(3))
+        assert (await store.read(name=record.NAME)).revision == 1
+
+
+async def test_an_earlier_version_can_be_read() -> None:
+    here = declaration()
+    for size in (1, 2, 3):
+        await declare(here, declared(size))
+    assert (await here.at(2)).groups[GroupID("g")].properties.allocation.size == 2
+    with pytest.raises(errors.NotFound):
+        await here.at(7)
+
+
+def changed(*changes: record.Change) -> Record:
+    now = Record()
+    for change in changes:
+        now = change(now)
+    return now
+
+
+def test_a_record_survives_the_store() -> None:
+    order = Halt(group=GroupID("g"), who="ann", when="now", why="because")
+    now = changed(orders.declare((declared(ids="a b"),), "doc"), orders.halt(GroupID("g"), order))
+    assert record.decode(record.encode(now)) == now
+
+
+def test_a_rollback_declares_what_was_before_and_keeps_the_size() -> None:
+    old, new = declared(3, version="old"), declared(5, version="new")
+    now = changed(orders.declare((old,), "doc"), orders.declare((new,), "doc"), orders.rollback(GroupID("g")))
+    group = now.groups[GroupID("g")]
+    assert (group.hash, group.properties.allocation.size) == ("old", 5)
+    assert now.orders_of(GroupID("g")).restored == "old"
+
+
+def test_there_is_nothing_before_the_first_version() -> None:
+    with pytest.raises(errors.Refused, match="no earlier version"):
+        changed(orders.declare((declared(3),), "doc"), orders.rollback(GroupID("g")))
+
+
+def test_an_order_that_came_too_late_changes_nothing() -> None:
+    now = changed(orders.declare((declared(3, version="newer"),), "doc"))
+    late = orders.stop_roll(GroupID("g"), "older", aborted=False, who="infrakit", when="now", why="it fails")
+    assert late(now) == now
+    assert orders.destroyed(GroupID("g"))(now) == now
+
+
+def test_an_instance_destroyed_without_replacement_shrinks_the_group_in_the_same_change() -> None:
+    eviction = Eviction(who="ann", when="now", why="because")
+    cattle = changed(orders.declare((declared(3),), "doc"))
+    after = orders.evict(GroupID("g"), {InstanceID("i-1"): Slot("1")}, eviction, replace=False)(cattle)
+    assert after.groups[GroupID("g")].properties.allocation.size == 2
+    assert after.orders_of(GroupID("g")).evictions == {InstanceID("i-1"): eviction}
+    pets = changed(orders.declare((declared(ids="a b c"),), "doc"))
+    after = orders.evict(GroupID("g"), {InstanceID("i-b"): Slot("b")}, eviction, replace=False)(pets)
+    assert after.groups[GroupID("g")].properties.allocation.logical_ids == ("a", "c")
+    kept = orders.evict(GroupID("g"), {InstanceID("i-b"): Slot("b")}, eviction, replace=True)(pets)
+    assert kept.groups == pets.groups
+
+
+def test_pets_have_no_size() -> None:
+    with pytest.raises(errors.Refused, match="logical IDs"):
+        changed(orders.declare((declared(ids="a"),), "doc"), orders.scale(GroupID("g"), 3))
+
+
+def test_a_group_does_not_move_to_another_provider_behind_its_instances() -> None:
+    other = declared(3)
+    moved = msgspec.structs.replace(
+        other,
+        properties=msgspec.structs.replace(
+            other.properties, instance=msgspec.structs.replace(other.properties.instance, plugin="elsewhere")
+        ),
+    )
+    with pytest.raises(errors.Refused, match="left behind"):
+        changed(orders.declare((declared(3),), "doc"), orders.declare((moved,), "doc"))
+
+
+def test_committing_a_group_again_ends_its_destruction() -> None:
+    order = Halt(group=GroupID("g"), who="ann", when="now", why="because")
+    now = changed(
+        orders.declare((declared(3),), "doc"),
+        orders.destroy(GroupID("g"), order, volumes=True),
+        orders.declare((declared(4),), "doc"),
+    )
+    assert now.orders_of(GroupID("g")).destroying is None
+    assert not now.orders_of(GroupID("g")).volumes
+
+
+def test_the_source_of_a_group_is_remembered() -> None:
+    assert changed(orders.declare((declared(1),), "my.yaml")).sources == {GroupID("g"): "my.yaml"}

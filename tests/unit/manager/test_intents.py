@@ -1,0 +1,141 @@
+"""One actor: whoever took the epoch last may act, and its predecessor learns so at its next write."""
+
+import asyncio
+
+import pytest
+
+from infrakit.manager.intents import NAME, StoredLedger
+from infrakit.spi import errors
+from infrakit.spi.values import GroupID, Slot
+from infrakit.stores.memory import MemoryStore
+
+G = GroupID("g")
+
+
+class StoppedClock:
+    def now(self) -> float:
+        return 12.0
+
+
+class Unreliable(MemoryStore):
+    """Loses the answer of the next writes: after having written, or instead of it."""
+
+    after = 0
+    instead = 0
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if self.instead:
+            self.instead -= 1
+            raise errors.OutcomeUnknown("no answer")
+        revision = await super().replace(name=name, body=body, expected=expected)
+        if self.after:
+            self.after -= 1
+            raise errors.OutcomeUnknown("no answer")
+        return revision
+
+
+async def opened(store: MemoryStore, owner: str = "one") -> StoredLedger:
+    ledger = StoredLedger(store, owner=owner, clock=StoppedClock())
+    await ledger.open()
+    return ledger
+
+
+def wanted(*slots: str) -> dict[Slot, str]:
+    return {Slot(s): "v" for s in slots}
+
+
+async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
+    ledger = StoredLedger(MemoryStore(), owner="one", clock=StoppedClock())
+    with pytest.raises(errors.NotLeader):
+        ledger.check()
+    await ledger.open()
+    ledger.check()
+    assert ledger.epoch == 1
+
+
+async def test_intents_are_found_by_the_successor() -> None:
+    store = MemoryStore()
+    first = await opened(store)
+    made = await first.record(G, wanted=wanted("1", "2"), settled=[])
+    second = await opened(store, "two")
+    assert second.intents(G) == made
+    assert second.epoch == 2
+
+
+async def test_the_predecessor_loses_its_next_write_and_stops_for_good() -> None:
+    store = MemoryStore()
+    first = await opened(store)
+    await opened(store, "two")
+    with pytest.raises(errors.NotLeader, match="two holds epoch 2"):
+        await first.record(G, wanted=wanted("1"), settled=[])
+    with pytest.raises(errors.NotLeader):
+        first.check()
+
+
+async def test_tokens_are_never_used_twice() -> None:
+    ledger = await opened(MemoryStore())
+    tokens = []
+    for _ in range(3):
+        made = await ledger.record(G, wanted=wanted("1"), settled=[Slot("1")])
+        tokens.append(made[Slot("1")].token)
+    assert len(set(tokens)) == 3
+
+
+async def test_two_stores_never_make_the_same_token() -> None:
+    tokens = set()
+    for _ in range(2):
+        made = await (await opened(MemoryStore())).record(G, wanted=wanted("1"), settled=[])
+        tokens.add(made[Slot("1")].token)
+    assert len(tokens) == 2
+
+
+async def test_settled_intents_are_cleared_in_the_same_write() -> None:
+    store = MemoryStore()
+    ledger = await opened(store)
+    await ledger.record(G, wanted=wanted("1", "2"), settled=[])
+    before = (await store.read(name=NAME)).revision
+    await ledger.record(G, wanted=wanted("3"), settled=[Slot("1")])
+    assert set(ledger.intents(G)) == {"2", "3"}
+    assert (await store.read(name=NAME)).revision == before + 1
+
+
+async def test_groups_do_not_disturb_each_other() -> None:
+    ledger = await opened(MemoryStore())
+    await asyncio.gather(
+        ledger.record(G, wanted=wanted("1"), settled=[]), ledger.record(GroupID("h"), wanted=wanted("1"), settled=[])
+    )
+    assert set(ledger.intents(G)) == set(ledger.intents(GroupID("h"))) == {"1"}
+
+
+async def test_a_write_whose_answer_was_lost_counts_if_it_was_done() -> None:
+    store = Unreliable()
+    ledger = await opened(store)
+    store.after = 1
+    assert set(await ledger.record(G, wanted=wanted("1"), settled=[])) == {"1"}
+    assert set(await ledger.record(G, wanted=wanted("2"), settled=[])) == {"2"}
+    ledger.check()
+
+
+async def test_a_write_that_was_not_done_records_nothing_and_is_no_loss_of_the_epoch() -> None:
+    store = Unreliable()
+    ledger = await opened(store)
+    store.instead = 1
+    with pytest.raises(errors.Unreachable):
+        await ledger.record(G, wanted=wanted("1"), settled=[])
+    assert ledger.intents(G) == {}
+    ledger.check()
+    assert set(await ledger.record(G, wanted=wanted("1"), settled=[])) == {"1"}
+
+
+async def test_a_term_that_has_ended_writes_nothing_more() -> None:
+    ledger = await opened(MemoryStore())
+    ledger.resign("its term has ended")
+    with pytest.raises(errors.NotLeader, match="its term has ended"):
+        await ledger.record(G, wanted=wanted("1"), settled=[])
+
+
+async def test_a_damaged_ledger_is_refused_and_not_taken_for_empty() -> None:
+    store = MemoryStore()
+    await store.replace(name=NAME, body=b"{", expected=0)
+    with pytest.raises(errors.Refused, match="cannot be read"):
+        await opened(store)
