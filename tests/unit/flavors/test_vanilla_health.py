@@ -273,7 +273,7 @@ async def test_command_knows_the_instance(vanilla: Vanilla) -> None:
     by_words = await judge(
         vanilla, {"Command": ["echo", "${ID} ${LOGICAL_ID} ${GROUP} ${PORT} ${TAG_my_tag} $$1"]}, described
     )
-    line = "echo $ID $LOGICAL_ID ${INFRAKIT_GROUP} $INFRAKIT_PORT ${TAG_my_tag} '$1'"
+    line = "echo $ID $LOGICAL_ID ${INFRAKIT_GROUP} $INFRAKIT_PORT ${INFRAKIT_TAG_MY_TAG} '$1'"
     by_shell = await judge(vanilla, {"Command": line}, described)
     assert by_words.note == "command echo: exit code 0: i-1 10.0.0.1 g 8103 t $1"
     assert by_shell.note == "command: exit code 0: i-1 10.0.0.1 g 8103 t $1"

@@ -4,7 +4,8 @@ There are `ID`, `LOGICAL_ID`, `SEQUENCE` (cattle: the number of its place), `GRO
 `TAG_<name>`, where an underscore stands for every character of the tag's name that is no letter, digit or underscore.
 `$$` is a dollar sign.
 
-Commands find the same values in their environment, plain and with the prefix `INFRAKIT_`.
+Commands find the same values in their environment: under these names, and under those that boot scripts know from the
+instance plugin `local`, such as `INFRAKIT_LOGICAL_ID` and `INFRAKIT_TAG_VERSION`.
 A command that is one string goes to the shell as it is: there `${LOGICAL_ID}` is a variable, and no value can be
 mistaken for shell syntax.
 
@@ -52,7 +53,8 @@ def fill(text: str, known: Mapping[str, str]) -> str:
 
 def environment(known: Mapping[str, str]) -> dict[str, str]:
     """What a command finds."""
-    return {**known, **{f"INFRAKIT_{name}": value for name, value in known.items()}}
+    as_in_boot_scripts = {f"INFRAKIT_{name.upper()}": value for name, value in known.items() if name != "ID"}
+    return {**known, **as_in_boot_scripts, "INFRAKIT_INSTANCE_ID": known["ID"]}
 
 
 def example_of(text: str, allocation: Allocation) -> str:
