@@ -6,7 +6,7 @@ import pwd
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from infrakit.rpc import call, discovery
+from infrakit.rpc import discovery
 from infrakit.spi.errors import Unreachable
 from infrakit.spi.event import Event
 from infrakit.spi.manager import Manager, Status
@@ -20,6 +20,8 @@ START = "start one with `infrakit up FILE`, or point INFRAKIT_HOME to where it k
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
     """Call a method of the daemon's `Manager` and wait for the answer."""
+    from infrakit.rpc import call
+
     with _remedy():
         return call.call(discovery.manager_socket(), method, **parameters)
 
@@ -31,6 +33,8 @@ def status() -> Status:
 
 def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Event]:
     """The journal after event `since`, and with `follow` whatever is added to it."""
+    from infrakit.rpc import call
+
     with _remedy():
         yield from call.events(
             discovery.manager_socket(), since=since, group=GroupID(group) if group else None, follow=follow

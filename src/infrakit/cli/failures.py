@@ -18,6 +18,13 @@ _CODES: dict[type[errors.InfraKitError], int] = {
 DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # set: tracebacks of defects are printed
 
 
+def cause(error: Exception) -> Exception:
+    """What is behind a group of errors: several tasks end together, because one of them failed first."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def report(error: Exception) -> int:
     """Print what is to be said about an error; answers the exit code."""
     match error:

@@ -60,7 +60,10 @@ class PlainView:
 
 def farewell(last: Status | None, file: str) -> Iterator[str]:
     """What is left behind, how to get back to it, and how to end it."""
-    alive = [group for group in last.groups if group.live] if last else []
+    if last is None:
+        yield "Stopped before it had looked; instances that ran before keep running."
+        return
+    alive = [group for group in last.groups if group.live]
     if not alive:
         yield "Stopped; no instances are left behind."
         return

@@ -6,6 +6,7 @@ them. Errors end here too: whatever a command raises becomes one message on stde
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -96,11 +97,12 @@ def commands() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; answers its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character gets its number, not a crash
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its number, not a crash
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is when the program was started with its output closed
+            sys.stdout.flush()
     except BrokenPipeError:
         # What is still buffered has no reader; without this the interpreter complains about it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,10 +125,11 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo(err=True)  # ends the line on which the terminal echoed ^C
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001
         from infrakit.cli import failures
 
-        return failures.report(error)
+        cause = failures.cause(error)
+        if isinstance(cause, BrokenPipeError):
+            raise cause from None
+        return failures.report(cause)
     return exit_codes.DONE

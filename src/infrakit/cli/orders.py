@@ -1,5 +1,7 @@
 """What all orders have in common: they are answered by a version, and may be waited for."""
 
+import sys
+
 import click
 
 from infrakit.cli import convergence, output, reports
@@ -19,7 +21,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask on a terminal; where nobody can answer, only --yes will do."""
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Refused("nothing was done: nobody can be asked here", remedy=f"say --yes if it is meant: {question}")
     if not click.confirm(question):
         raise Refused("nothing was done")

@@ -6,17 +6,16 @@ On a terminal the last column is wrapped to the width of the window; elsewhere e
 
 import datetime
 import os
-import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import click
 
 _GAP = "  "
-_WRAP_MIN = 24  # a narrower last column is left to the terminal
+_WRAP_MIN = 24  # with less room than this, the last column goes below its row
+_BELOW = " " * 6
 
 
 class Cell(NamedTuple):
@@ -28,7 +27,7 @@ class Cell(NamedTuple):
 
 def is_terminal() -> bool:
     """Whether standard output is a terminal that understands control sequences."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colours() -> bool:
@@ -38,7 +37,10 @@ def colours() -> bool:
 
 def width() -> int | None:
     """Columns of the terminal; None: the output goes elsewhere, and lines are not wrapped."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    set_by_user = os.environ.get("COLUMNS", "")
+    return int(set_by_user) if set_by_user.isdecimal() else os.get_terminal_size(sys.stdout.fileno()).columns or 80
 
 
 def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
@@ -49,12 +51,10 @@ def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
 
 
 def clean(text: str) -> str:
-    """Without control characters: what an instance says must not drive the reader's terminal."""
+    """In one line, without control sequences: what an instance says must not drive the reader's terminal."""
     if text.isprintable():
         return text
-    return "".join(
-        " " if c in "\n\t" else c for c in text if c in "\n\t" or not unicodedata.category(c).startswith("C")
-    )
+    return "".join(c if c.isprintable() else " " for c in click.unstyle(text)).strip()
 
 
 def age(seconds: float | None) -> str:
@@ -95,9 +95,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Iterat
         start = "".join(
             paint(c.text.ljust(size), c.colour) + _GAP for c, size in zip(row[:-1], widths[:-1], strict=True)
         )
-        first, *rest = _wrapped(row[-1].text, indent)
-        yield (start + paint(first, row[-1].colour)).rstrip()
-        yield from (" " * indent + paint(line, row[-1].colour) for line in rest)
+        text, colour = row[-1]
+        columns = width()
+        if columns is not None and columns - indent < min(len(text), _WRAP_MIN):
+            yield start.rstrip()
+            yield from paragraph(text, indent=_BELOW)
+            continue
+        first, *rest = _wrapped(text, indent)
+        yield (start + paint(first, colour)).rstrip()
+        yield from (" " * indent + paint(line, colour) for line in rest)
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> Iterator[str]:
@@ -110,6 +116,6 @@ def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> Ite
 
 def _wrapped(text: str, indent: int) -> list[str]:
     columns = width()
-    if columns is None or columns - indent < _WRAP_MIN:
+    if columns is None:
         return [text]
-    return textwrap.wrap(text, columns - indent) or [""]
+    return textwrap.wrap(text, max(columns - indent, _WRAP_MIN)) or [""]

@@ -24,7 +24,7 @@ def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
         return _limited(sys.stdin.buffer.read(BYTES_MAX + 1), STDIN)
     if "://" not in address:
         return _file(Path(address), address)
-    url = urllib.parse.urlsplit(address)
+    url = _split(address)
     if url.scheme == "file":
         if url.netloc not in ("", "localhost"):
             raise Refused(f"file on the host {url.netloc!r}, expected file:///PATH", where=display(address))
@@ -42,8 +42,16 @@ def display(address: str) -> str:
         return "stdin"
     if "://" not in address:
         return address
-    url = urllib.parse.urlsplit(address)
+    url = _split(address)
     return urllib.parse.urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+
+
+def _split(address: str) -> urllib.parse.SplitResult:
+    try:
+        return urllib.parse.urlsplit(address)
+    except ValueError:
+        # Without the address: what cannot be parsed cannot be cleared of secrets.
+        raise Refused("malformed address", remedy="expected SCHEME://HOST[:PORT]/PATH") from None
 
 
 def _file(path: Path, address: str) -> bytes:
@@ -102,7 +110,10 @@ def _fetch(address: str, timeout_s: float) -> bytes:
     plain, headers = _without_user(address)
     try:
         with opener.open(urllib.request.Request(plain, headers=headers), timeout=timeout_s) as response:  # noqa: S310
-            return _limited(response.read(BYTES_MAX + 1), address)
+            body = _limited(response.read(BYTES_MAX + 1), address)
+            if response.length:  # a bounded read does not notice that the server went away early
+                raise Unreachable(f"the answer lacks its last {response.length:,} bytes", where=where)
+            return body
     except urllib.error.HTTPError as error:
         with error:
             kind = NotFound if error.code in (404, 410) else Refused
@@ -119,7 +130,7 @@ def _without_user(address: str) -> tuple[str, dict[str, str]]:
     """urllib knows no `user:password@` in an address: they go into the header that they stand for."""
     import base64
 
-    url = urllib.parse.urlsplit(address)
+    url = _split(address)
     user, at, host = url.netloc.rpartition("@")
     plain = urllib.parse.urlunsplit((url.scheme, host, url.path, url.query, ""))
     basic = base64.b64encode(urllib.parse.unquote(user).encode()).decode()

@@ -52,6 +52,7 @@ def describe(instance: str, output_format: str) -> None:
 
 
 def _lines(member: MemberStatus) -> Iterator[str]:
+    seen = f", {tables.age(member.health_age_s)} ago" if member.health_age_s is not None else ""
     rows = {
         "Instance": member.id or "-",
         "Group": member.group,
@@ -60,15 +61,12 @@ def _lines(member: MemberStatus) -> Iterator[str]:
         "State": member.state + (", this controller runs here" if member.is_self else ""),
         "Age": tables.age(member.age_s),
         "Version": f"{member.hash or '-'} ({'current' if member.up_to_date else 'out of date'})",
-        "Health": f"{member.health.name.lower()}{f', {member.note}' if member.note else ''}"
-        + (f", {tables.age(member.health_age_s)} ago" if member.health_age_s is not None else ""),
+        "Health": member.health.name.lower() + (f", {member.note}" if member.note else "") + seen,
         "Attachments": ", ".join(f"{each.id} ({each.type})" for each in member.attachments) or "-",
-        "Tags": "".join(f"\n  {name}={value}" for name, value in sorted(member.tags.items())) or "-",
+        "Tags": ", ".join(f"{name}={value}" for name, value in sorted(member.tags.items())) or "-",
     }
     for title, text in rows.items():
-        first, *rest = text.split("\n")
-        yield f"{title + ':':<13}{tables.clean(first)}".rstrip()
-        yield from map(tables.clean, rest)
+        yield from tables.paragraph(text, indent=f"{title + ':':<13}", hanging=" " * 13)
 
 
 @instance.command

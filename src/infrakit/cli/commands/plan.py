@@ -46,7 +46,8 @@ def _group(group: GroupPlan) -> Iterator[str]:
     for action in sorted(group.actions, key=lambda action: action.order):
         mark = sign(action)
         order = f"{action.order:>3}. " if action.order else "     "
-        sentence = f"{action.subject}: {action.reason}" + (f" [{action.rule}]" if action.rule else "")
+        verb = "replace" if mark == "~" and action.verb == "destroy" else action.verb
+        sentence = f"{verb} {action.subject}: {action.reason}" + (f" [{action.rule}]" if action.rule else "")
         first, *rest = tables.paragraph(sentence, indent=f"{order}{mark} ", hanging=" " * 7)
         yield tables.paint(first, _COLOURS.get(mark, ""))
         yield from rest
