@@ -73,6 +73,13 @@ def test_a_provider_that_lists_nothing_gets_no_second_creation() -> None:
     assert rules(plan) == {"one-intent"}
 
 
+def test_an_intent_whose_instance_is_listed_counts_once() -> None:
+    world = view(member("1"), member("2"))
+    world.pending = {Slot(n): pending("created", instance=InstanceID(f"i-{n}")) for n in "12"}
+    assert verbs(decide(want(2), world)) == [("settle", "1"), ("settle", "2")]
+    assert verbs(decide(want(3), world))[2:] == [("create", "3")]
+
+
 def test_a_lost_reply_is_asked_for_again_with_the_same_token() -> None:
     world = view()
     world.pending = {Slot("1"): pending("unknown", unsure=True)}
