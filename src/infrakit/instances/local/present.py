@@ -1,0 +1,181 @@
+"""The instances that are there, listed as cheaply as the kernel allows.
+
+A running instance costs one `stat` a listing: its leader is held by a pidfd in an epoll, which tells in one call who
+of all has ended, and its description stays the same object until something changes.
+Everything that is not simply running is looked at anew each time; the dead are buried as soon as they are seen.
+"""
+
+import pathlib
+import select
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from infrakit.instances.local import processes, records
+from infrakit.instances.local.home import Home
+from infrakit.instances.local.records import Phase, Record
+from infrakit.spi.values import Description, InstanceID, State
+
+_STATES = {
+    Phase.PENDING: State.PENDING,
+    Phase.RUNNING: State.RUNNING,
+    Phase.STOPPING: State.STOPPING,
+    Phase.FINISHED: State.FINISHED,
+}
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `Description.properties` tells when asked."""
+
+    pid: int | None = msgspec.field(default=None, name="PID")
+    pgid: int | None = msgspec.field(default=None, name="PGID")
+    directory: str = msgspec.field(name="Directory")
+    log: str = msgspec.field(name="Log")
+    exit_code: int | None = msgspec.field(default=None, name="ExitCode")
+
+
+class _Entry:
+    """One instance as it was seen last."""
+
+    def __init__(self, record: Record, stamp: tuple[int, int]) -> None:
+        self.record = record
+        self.stamp = stamp
+        self.pidfd: int | None = None
+        self.finished = False
+        self.description: Description | None = None
+
+    def described(self, state: State) -> Description:
+        if self.description is None or self.description.state is not state:
+            self.description = Description(
+                id=InstanceID(self.record.id),
+                logical_id=self.record.logical_id,
+                tags=self.record.tags,
+                state=state,
+                attachments=self.record.attachments,
+            )
+        return self.description
+
+
+class Present:
+    """Used from the event loop's thread only. The callbacks tell what has to be done about what was seen."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        tell: Callable[[str], None],
+        died: Callable[[str], None],
+        finished: Callable[[str], None],
+        must_end: Callable[[Record], object],
+    ) -> None:
+        self._home = home
+        self._tell = tell
+        self._died = died
+        self._finished = finished
+        self._must_end = must_end
+        self._entries: dict[str, _Entry] = {}
+        self._by_pidfd: dict[int, _Entry] = {}
+        self._exits = select.epoll()
+
+    def fileno(self) -> int:
+        """Readable when a leader has ended."""
+        return self._exits.fileno()
+
+    def notice(self) -> None:
+        """Take note of all leaders that have ended, and reap them."""
+        for pidfd, _ in self._exits.poll(0):
+            entry = self._by_pidfd.pop(pidfd)
+            entry.pidfd = None
+            self._exits.unregister(pidfd)
+            processes.reap(pidfd)
+            code = records.exit_code(self._home.instance(entry.record.id))
+            how = "was killed" if code is None else f"exited with code {code}"
+            self._tell(f"{entry.record.id} {how}")
+
+    def all(self) -> Iterator[Description]:
+        """Every instance that is there, by ID."""
+        names = sorted(each.name for each in self._home.instances.iterdir())
+        self.notice()
+        for gone in self._entries.keys() - set(names):
+            self._forget(gone)
+        for name in names:
+            seen = self.look(name)
+            if seen is not None:
+                yield seen
+
+    def look(self, instance_id: str) -> Description | None:
+        """The instance as it is now; None: it is not there."""
+        try:
+            return self._look(instance_id)
+        except FileNotFoundError:  # buried or discarded in this very moment, by another process or a thread of ours
+            self._forget(instance_id)
+            return None
+
+    def facts(self, instance_id: str) -> Facts:
+        """What is known beyond the description."""
+        place = self._home.instance(instance_id)
+        leader, code = records.leader(place), records.exit_code(place)
+        pid = leader.pid if leader is not None else None
+        return Facts(pid=pid, pgid=pid, directory=str(place / "work"), log=str(place / "log"), exit_code=code)
+
+    def close(self) -> None:
+        for name in list(self._entries):
+            self._forget(name)
+        self._exits.close()
+
+    def _look(self, instance_id: str) -> Description | None:
+        path = self._home.instance(instance_id) / "instance.json"
+        entry = self._entries.get(instance_id)
+        is_known = entry is not None and entry.stamp == _stamp(path)
+        if entry is not None and is_known and entry.pidfd is not None:
+            phase = Phase.STOPPING if entry.record.ending else Phase.RUNNING
+        elif entry is not None and is_known and entry.finished:
+            phase = Phase.FINISHED
+        else:
+            phase = records.phase(self._home, instance_id)
+            if phase not in records.PRESENT:
+                self._forget(instance_id)
+                if phase is Phase.DEAD:
+                    records.bury(self._home, instance_id)
+                    self._died(instance_id)
+                return None
+            entry = self._read(instance_id)
+            if phase in (Phase.RUNNING, Phase.STOPPING):
+                self._hold(entry)
+            entry.finished = phase is Phase.FINISHED
+            if entry.finished:
+                self._finished(instance_id)
+        if phase is Phase.STOPPING:
+            self._must_end(entry.record)
+        return entry.described(_STATES[phase])
+
+    def _read(self, instance_id: str) -> _Entry:
+        place = self._home.instance(instance_id)
+        stamp = _stamp(place / "instance.json")  # before reading: a change in between is read again next time
+        entry = self._entries.get(instance_id)
+        if entry is None:
+            entry = self._entries[instance_id] = _Entry(records.read(place), stamp)
+        elif entry.stamp != stamp:
+            entry.record, entry.stamp, entry.description = records.read(place), stamp, None
+        return entry
+
+    def _hold(self, entry: _Entry) -> None:
+        identity = records.leader(self._home.instance(entry.record.id))
+        if entry.pidfd is not None or identity is None:
+            return
+        entry.pidfd = processes.open_leader(identity)
+        if entry.pidfd is not None:
+            self._by_pidfd[entry.pidfd] = entry
+            self._exits.register(entry.pidfd, select.EPOLLIN)
+
+    def _forget(self, instance_id: str) -> None:
+        entry = self._entries.pop(instance_id, None)
+        if entry is not None and entry.pidfd is not None:
+            del self._by_pidfd[entry.pidfd]
+            self._exits.unregister(entry.pidfd)
+            processes.reap(entry.pidfd)
+
+
+def _stamp(path: pathlib.Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
