@@ -108,8 +108,13 @@ def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
     for inner in error.context:
         branches.setdefault(inner.schema_path[0], []).append(inner)
     meant = [errors for errors in branches.values() if not any(_excludes(e) for e in errors)]
-    if len(meant) == 1 and any(e.relative_path or e.validator in _INSIDE for e in meant[0]):
-        yield from _explained(meant[0])
+    nearest_meant = min(meant, key=len, default=[])
+    tags = [e for e in error.context if e.validator in ("const", "enum") and len(e.relative_path) == 1]
+    if any(e.relative_path or e.validator in _INSIDE for e in nearest_meant):
+        yield from _explained(nearest_meant)
+    elif tags and not meant:
+        expected = " or ".join(dict.fromkeys(_expected(tag.schema) for tag in tags))
+        yield mismatch(tuple(tags[0].absolute_path), tags[0].instance, expected)
     else:
         yield mismatch(steps, error.instance, _expected(error.schema))
 

@@ -275,6 +275,10 @@ ENTRY_WRONG = [
         "name: workers", "name: a, tags: {infrakit.group: b}", 'metadata.tags["infrakit.group"]', 2,
         'the prefix "infrakit." is reserved for tags that InfraKit sets itself', "choose another name",
     ),
+    (
+        "name: workers", "name: a, tags: {InfraKit.x: b}", 'metadata.tags["InfraKit.x"]', 2,
+        'the prefix "infrakit." is reserved for tags that InfraKit sets itself', "choose another name",
+    ),
     ("properties:", "Properties:", "Properties", 3, "unknown field", 'did you mean "properties"?'),
 ]  # fmt: skip
 

@@ -61,6 +61,15 @@ def test_numbers_are_spelled_as_go_spells_them(number: float, spelling: str) -> 
     assert hashes._go_number(number) == spelling
 
 
+def test_numbers_are_floats_as_in_go() -> None:
+    assert of({"a": 2**53}, {}) == of({"a": 2**53 + 1}, {}) != of({"a": 2**53 + 2}, {})
+    raw = [InstanceRef(plugin="a", properties=msgspec.Raw(text)) for text in (b"-0", b"-0.0", b"0")]
+    versions = [hashes.of(instance, FlavorRef(plugin="b")) for instance in raw]
+    assert versions[0] == versions[1] != versions[2]
+    groups = [group_of(json.dumps(declaration({"a": 1}, {})).replace('"a": 1', f'"a": {n}')) for n in ("-0", "-0.0")]
+    assert groups[0] == groups[1]
+
+
 def test_text_is_escaped_as_go_escapes_it() -> None:
     text = 'a<b>&"\\ \n\r\t\b\f\x01\x7f\u2028\u2029é😀 \\b'
     expected = '"a\\u003cb\\u003e\\u0026\\"\\\\ \\n\\r\\t\\u0008\\u000c\\u0001\x7f\\u2028\\u2029é😀 \\\\b"'

@@ -91,6 +91,7 @@ def test_lines_are_known_in_both_formats() -> None:
         assert read.line((0, "a", 1, "nowhere", 3)) == 5
         assert read.line((1, "c")) == 6
         assert read.line((9,)) is None
+        assert reading.read("\n \n" + document, source="").line((0,)) == 4
 
 
 REFUSED = [

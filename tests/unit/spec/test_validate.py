@@ -67,6 +67,12 @@ def test_everything_wrong_is_told_at_once() -> None:
     }
 
 
+def test_problems_stand_in_the_order_of_the_document() -> None:
+    names = [f"z{i}" for i in range(20)]
+    raw = "{" + ", ".join(f'"{name}": 1' for name in names) + "}"
+    assert list(problems_of(raw.encode())) == names
+
+
 def test_places_are_put_under_a_prefix() -> None:
     assert list(problems_of(b'{"Check": {}}', "Flavor.Properties")) == ["Flavor.Properties.Check.Port"]
 
@@ -75,7 +81,8 @@ def test_one_of_several_types_is_judged_as_what_it_says_it_is() -> None:
     assert problems_of(b'{"Probe": {"Kind": "http", "Path": 1}}') == {
         "Probe.Path": ("found 1, expected text", "put it in quotes")
     }
-    assert list(problems_of(b'{"Probe": {"Kind": "udp"}}')) == ["Probe"]
+    assert problems_of(b'{"Probe": {"Kind": "udp"}}') == {"Probe.Kind": ('found "udp", expected "tcp" or "http"', "")}
+    assert list(problems_of(b'{"Probe": {}}')) == ["Probe.Kind", "Probe.Port"]
     assert problems_of(b'{"Probe": 7}')["Probe"][0].startswith("found 7, expected a mapping")
 
 
