@@ -1,0 +1,1 @@
+"""Events: a bounded journal that survives restarts, and its live followers."""

@@ -1,0 +1,174 @@
+"""The journal: what happened, one line of JSON each, bounded, and still there after a restart.
+
+`emit` only numbers the event and puts it into memory, so that it can be called between any two steps; a task writes what
+has gathered, ten times a second. A line that a crash has torn is cut off at the next start. When the disk fails, the
+journal goes on in memory and says so once.
+"""
+
+import asyncio
+import collections
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from infrakit.events.follow import Follower
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import Event, Kind, timestamp
+from infrakit.spi.values import GroupID
+
+RING_EVENTS = 20_000  # kept in memory
+SEGMENT_BYTES_MAX = 4 * 1024 * 1024
+SEGMENTS_MAX = 8
+FLUSH_INTERVAL_S = 0.1
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+class Journal:
+    """An async context manager. `path` is a directory; None keeps everything in memory only."""
+
+    def __init__(self, path: Path | None, *, clock: Clock, ring_events: int = RING_EVENTS) -> None:
+        self._path = path
+        self._clock = clock
+        self._ring: collections.deque[Event] = collections.deque(maxlen=ring_events)
+        self._unwritten: list[Event] = []
+        self._followers: set[Follower] = set()
+        self._segment: Path | None = None
+        self._segment_bytes = 0
+        self._failing = False
+        self._writer: asyncio.Task[None] | None = None
+        self.newest = 0  # sequence number of the newest event
+        if path is not None:
+            self._recover(path)
+
+    def emit(self, event: Event) -> Event:
+        """Number and date the event, and hand it to followers; it is on disk a moment later."""
+        self.newest += 1
+        event = msgspec.structs.replace(event, seq=self.newest, timestamp=timestamp(self._clock.now()))
+        self._ring.append(event)
+        if self._path is not None:
+            self._unwritten.append(event)
+        for follower in self._followers:
+            follower.offer(event)
+        return event
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
+        """The events after number `seq`, oldest first, the newest `limit` of them."""
+        oldest = self._ring[0].seq if self._ring else self.newest + 1
+        older = self._stored(seq, oldest) if self._path is not None and seq + 1 < oldest else iter(())
+        found = collections.deque(
+            (e for e in (*older, *self._ring) if e.seq > seq and (group is None or e.group == group)), maxlen=limit
+        )
+        return list(found)
+
+    def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
+        """The newest events about one instance or slot of a group, or with no subject about the group; oldest first."""
+        found: collections.deque[Event] = collections.deque(maxlen=limit)
+        found.extend(e for e in self._ring if e.group == group and (not subject or subject in (e.instance, e.slot)))
+        return list(found)
+
+    async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
+        """The events after `since`, and then each as it comes."""
+        follower = Follower(group)
+        self._followers.add(follower)
+        try:
+            for event in self.since(since, group=group):
+                yield event
+                since = event.seq
+            async for event in follower.events(since):
+                yield event
+        finally:
+            self._followers.discard(follower)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._path is not None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_on())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
+            await self.flush()
+
+    async def _write_on(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has gathered."""
+        if not self._unwritten:
+            return
+        batch, self._unwritten = self._unwritten, []
+        text = b"".join(_encoder.encode(event) + b"\n" for event in batch)
+        try:
+            await asyncio.shield(asyncio.to_thread(self._append, text, batch[0].seq))
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                message = f"the journal cannot be written ({error.strerror}): events are kept in memory only"
+                self.emit(Event(type=Kind.ERROR, message=message))
+        else:
+            self._failing = False
+
+    def _append(self, text: bytes, first: int) -> None:
+        path = self._path
+        if path is None:
+            return
+        if self._segment is None or self._segment_bytes > SEGMENT_BYTES_MAX:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._segment, self._segment_bytes = path / f"{first:012}.jsonl", 0
+            for old in _segments(path)[: -SEGMENTS_MAX + 1]:
+                old.unlink(missing_ok=True)
+        descriptor = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(text)
+        self._segment_bytes += len(text)
+
+    def _recover(self, path: Path) -> None:
+        """Continue the newest segment after its last whole line, and fill the memory from what is there."""
+        segments = _segments(path)
+        for segment in segments[-2:]:
+            content = segment.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if segment is segments[-1]:
+                if len(whole) < len(content):
+                    os.truncate(segment, len(whole))
+                self._segment, self._segment_bytes = segment, len(whole)
+            self._ring.extend(_lines(whole))
+        if self._ring:
+            self.newest = self._ring[-1].seq
+        elif segments:
+            self.newest = int(segments[-1].stem)
+
+    def _stored(self, seq: int, before: int) -> Iterator[Event]:
+        """Events older than those in memory, from the segments that may hold them."""
+        segments = _segments(self._path) if self._path is not None else []
+        for segment, following in zip(segments, [*segments[1:], None], strict=True):
+            if int(segment.stem) >= before or (following is not None and int(following.stem) <= seq + 1):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                yield from (e for e in _lines(segment.read_bytes()) if e.seq < before)
+
+
+def _segments(path: Path) -> list[Path]:
+    return sorted(p for p in path.glob("*.jsonl") if p.stem.isdigit())
+
+
+def _lines(content: bytes) -> Iterator[Event]:
+    for line in content.splitlines():
+        with contextlib.suppress(msgspec.MsgspecError):  # a damaged line costs only itself
+            yield _decoder.decode(line)

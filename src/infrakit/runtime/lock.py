@@ -1,0 +1,56 @@
+"""One daemon for each state directory: the second one refuses, and names the first.
+
+The kernel holds the lock and lets go of it when its holder dies, however that happens. The descriptor is not inherited,
+so instances that outlive the daemon do not keep its directory locked.
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from infrakit.spi import errors
+
+
+class StateLock:
+    """A context manager around everything that must exist once for `directory`."""
+
+    def __init__(self, directory: Path, *, started: str = "") -> None:
+        self._path = directory / "lock"
+        self._started = started
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(os.pread(descriptor, 4096, 0))
+            os.close(descriptor)
+            raise errors.Refused(
+                f"{self._path.parent} is in use by {holder}",
+                remedy="use it (infrakit status), end it (infrakit down), or set INFRAKIT_HOME to another directory",
+            ) from None
+        content = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "started": self._started})
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, content.encode(), 0)
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _holder(content: bytes) -> str:
+    try:
+        holder = json.loads(content)
+        return f"the daemon with pid {holder['pid']} on {holder['host']}, started {holder['started'] or 'just now'}"
+    except (ValueError, KeyError, TypeError):
+        return "another daemon that has just started"

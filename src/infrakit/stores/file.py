@@ -1,0 +1,179 @@
+"""A store of files: each revision is a file of its own, and a new one appears whole or not at all.
+
+A revision is written to a temporary file, synced, and linked to its final name, which fails if it exists: the link
+is the compare-and-swap, between processes too; writers also take a lock in turn, so that a slow one cannot link a number
+that others have used and pruned. The directory is synced before anybody is told. A torn write can therefore never carry a
+revision's name; a newest file that does not match its checksum is damage of the disk, and it is refused: an older
+revision must not be taken for the newest, because what it lacks was acknowledged.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from infrakit.spi import errors
+from infrakit.spi.store import Document
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+KEEP = {"declaration": 1000, "ledger": 4}  # revisions kept, by document
+KEEP_OTHERS = 16
+WATCH_INTERVAL_S = 0.05
+_MAGIC = b"infrakit-store-1 "
+
+
+class FileStore:
+    """Documents below `directory`, which is created with mode 0700; files have mode 0600."""
+
+    def __init__(self, directory: Path, *, keep: Mapping[str, int] | None = None) -> None:
+        self._directory = directory
+        self._keep = {**KEEP, **(keep or {})}
+
+    async def read(self, *, name: str) -> Document:
+        return await asyncio.to_thread(self._read, name)
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if len(body) > BODY_BYTES_MAX:
+            raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+        # A cancelled caller does not know the outcome, but the write itself is done or not done, never half.
+        return await asyncio.shield(asyncio.to_thread(self._replace, name, body, expected))
+
+    async def history(self, *, name: str, limit: int) -> Sequence[Document]:
+        return await asyncio.to_thread(self._history, name, limit)
+
+    async def watch(self, *, name: str) -> AsyncIterator[int]:
+        seen: int | None = None
+        while True:
+            newest = max(self._revisions(name), default=0)
+            if newest != seen:
+                seen = newest
+                yield newest
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    # -- blocking, in a thread ----------------------------------------------------------------------------------------
+
+    def _folder(self, name: str) -> Path:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+        return self._directory / name
+
+    def _revisions(self, name: str) -> Iterator[int]:
+        with contextlib.suppress(FileNotFoundError):
+            for entry in self._folder(name).iterdir():
+                if entry.name.isdigit():
+                    yield int(entry.name)
+
+    def _read(self, name: str) -> Document:
+        for _attempt in range(5):
+            newest = max(self._revisions(name), default=0)
+            if newest == 0:
+                return Document(name=name, revision=0, body=b"")
+            with contextlib.suppress(FileNotFoundError):  # pruned between the look and the read: look again
+                return self._load(name, newest)
+        raise errors.Unreachable(f"{name} changes faster than it can be read", where="store")
+
+    def _load(self, name: str, revision: int) -> Document:
+        path = self._folder(name) / f"{revision:010}"
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise errors.Unreachable(f"{path} cannot be read: {error.strerror}", where="store") from None
+        header, _, body = content.partition(b"\n")
+        if header != _MAGIC + hashlib.sha256(body).hexdigest().encode():
+            raise errors.Refused(
+                f"{path} is damaged: its content does not match its checksum",
+                where="store",
+                remedy=f"restore it from a backup, or, to go back to revision {revision - 1} knowingly, move it away",
+            )
+        return Document(name=name, revision=revision, body=body)
+
+    def _replace(self, name: str, body: bytes, expected: int) -> int:
+        folder = self._folder(name)
+        try:
+            _make_directory(folder)
+            with _writers_turn(folder):
+                newest = max(self._revisions(name), default=0)
+                if newest != expected:
+                    raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
+                self._write(folder, body, expected + 1)
+        except FileExistsError:
+            raise errors.Conflict(
+                f"{name} has revision {expected + 1} already, written meanwhile", where="store"
+            ) from None
+        except OSError as error:
+            raise errors.Unreachable(
+                f"{folder} cannot be written: {error.strerror}", where="store", remedy="check space and permissions"
+            ) from None
+        self._prune(name, expected + 1)
+        return expected + 1
+
+    def _write(self, folder: Path, body: bytes, revision: int) -> None:
+        temporary = folder / f".new-{os.getpid()}-{revision}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, folder / f"{revision:010}")
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_directory(folder)
+
+    def _prune(self, name: str, newest: int) -> None:
+        """Remove the oldest revisions, and what dead writers left; never fails a write that is done."""
+        folder, keep = self._folder(name), self._keep.get(name, KEEP_OTHERS)
+        with contextlib.suppress(OSError):
+            for entry in folder.iterdir():
+                stale = entry.name.isdigit() and int(entry.name) <= newest - keep
+                if stale or (entry.name.startswith(".new-") and not _alive(int(entry.name.split("-")[1]))):
+                    entry.unlink(missing_ok=True)
+
+    def _history(self, name: str, limit: int) -> list[Document]:
+        documents = []
+        for revision in sorted(self._revisions(name), reverse=True)[:limit]:
+            with contextlib.suppress(FileNotFoundError):
+                documents.append(self._load(name, revision))
+        return documents
+
+
+@contextlib.contextmanager
+def _writers_turn(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for one write; the kernel ends it with its holder
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_directory(folder.parent)
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
