@@ -6,7 +6,7 @@ import traceback
 
 import click
 
-from infrakit.cli import exit_codes
+from infrakit.cli import exit_codes, tables
 from infrakit.spi import errors
 
 _CODES: dict[type[errors.InfraKitError], int] = {
@@ -36,7 +36,8 @@ def report(error: Exception) -> int:
             return exit_codes.USER_ERROR
         case errors.InvalidSpec():
             # The lines name the document themselves, as compilers do, so that editors can jump to them.
-            print(error, file=sys.stderr)
+            for line in str(error).splitlines():
+                print(tables.clean(line), file=sys.stderr)
             return exit_codes.USER_ERROR
         case errors.InfraKitError():
             _say(str(error))
@@ -56,4 +57,4 @@ def _defect(error: Exception) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"infrakit: {message}", file=sys.stderr)
+    print(f"infrakit: {tables.clean(message)}", file=sys.stderr)

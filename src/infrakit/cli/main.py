@@ -123,7 +123,8 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo(err=True)  # ends the line on which the terminal echoed ^C
+        if sys.stderr is not None and sys.stderr.isatty():
+            click.echo(err=True)  # ends the line on which the terminal echoed ^C
         return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001
         from infrakit.cli import failures

@@ -40,6 +40,9 @@ def _since(text: str | None) -> tuple[int | None, str]:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        age_s = options.duration(text)
-        return None, event.timestamp(SystemClock().now() - age_s)
+        try:
+            return None, event.timestamp(SystemClock().now() - options.duration(text))
+        except click.BadParameter:
+            expected = "an event's number, an age such as 10m, or a time such as 2026-11-23T11:21"
+            raise click.BadParameter(f"{text!r} is not {expected}.", param_hint="--since") from None
     return None, event.timestamp(moment.timestamp())  # a time without zone is local, as people mean it
