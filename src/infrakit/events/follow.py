@@ -1,4 +1,4 @@
-"""A live follower of the journal: bounded, so that a slow reader loses events instead of memory, and is told how many."""
+"""A live follower of the journal: bounded, so that a slow reader loses events instead of memory, and is told so."""
 
 import asyncio
 import collections

@@ -1,8 +1,8 @@
 """The journal: what happened, one line of JSON each, bounded, and still there after a restart.
 
-`emit` only numbers the event and puts it into memory, so that it can be called between any two steps; a task writes what
-has gathered, ten times a second. A line that a crash has torn is cut off at the next start. When the disk fails, the
-journal goes on in memory and says so once.
+`emit` only numbers the event and puts it into memory, so that it can be called between any two steps; a task writes
+what has gathered, ten times a second. A line that a crash has torn is cut off at the next start. When the disk fails,
+the journal goes on in memory and says so once.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Journal:
             follower.offer(event)
         return event
 
-    # -- reading ------------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
         """The events after number `seq`, oldest first, the newest `limit` of them."""
@@ -88,7 +88,7 @@ class Journal:
         finally:
             self._followers.discard(follower)
 
-    # -- files --------------------------------------------------------------------------------------------------------
+    # -- files -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._path is not None:

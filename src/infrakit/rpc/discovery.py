@@ -7,8 +7,11 @@ Imports next to nothing, because every command starts here.
 import os
 from pathlib import Path
 
+from infrakit.spi.errors import Refused
+
 HOME_VARIABLE = "INFRAKIT_HOME"
 PLUGINS_DIR_VARIABLE = "INFRAKIT_PLUGINS_DIR"
+SOCKET_PATH_BYTES_MAX = 107
 MANAGER_SOCKET = "group"  # the manager serves in the place of the group plugin, as the original's does
 
 
@@ -27,3 +30,12 @@ def plugins_directory() -> Path:
 def manager_socket() -> Path:
     """Where the daemon listens for the command line."""
     return plugins_directory() / MANAGER_SOCKET
+
+
+def check_length(path: Path) -> None:
+    """Raise `Refused` for a path that the kernel takes for no unix socket (unix(7): 108 bytes with the final zero)."""
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise Refused(
+            f"{path} is too long for a unix socket: at most {SOCKET_PATH_BYTES_MAX} bytes",
+            remedy=f"set {HOME_VARIABLE} or {PLUGINS_DIR_VARIABLE} to a shorter path",
+        )

@@ -1,10 +1,10 @@
 """A store of files: each revision is a file of its own, and a new one appears whole or not at all.
 
-A revision is written to a temporary file, synced, and linked to its final name, which fails if it exists: the link
-is the compare-and-swap, between processes too; writers also take a lock in turn, so that a slow one cannot link a number
-that others have used and pruned. The directory is synced before anybody is told. A torn write can therefore never carry a
-revision's name; a newest file that does not match its checksum is damage of the disk, and it is refused: an older
-revision must not be taken for the newest, because what it lacks was acknowledged.
+A revision is written to a temporary file, synced, and linked to its final name, which fails if it exists: the link is
+the compare-and-swap, between processes too; writers also take a lock in turn, so that a slow one cannot link a number
+that others have used and pruned. The directory is synced before anybody is told. A torn write can therefore never
+carry a revision's name; a newest file that does not match its checksum is damage of the disk, and it is refused: an
+older revision must not be taken for the newest, because what it lacks was acknowledged.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class FileStore:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    # -- blocking, in a thread ----------------------------------------------------------------------------------------
+    # -- blocking, in a thread -------------------------------------------------------------------------------------
 
     def _folder(self, name: str) -> Path:
         if not name.replace("-", "").replace("_", "").isalnum():

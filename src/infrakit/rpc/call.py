@@ -1,0 +1,108 @@
+"""Calls of the command line: synchronous, over a unix socket, with the standard library only."""
+
+import http.client
+import itertools
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from infrakit.rpc import discovery, envelope, wire
+from infrakit.spi import errors
+from infrakit.spi.event import Event
+from infrakit.spi.values import GroupID, wire_name
+
+T = TypeVar("T")
+
+TIMEOUT_S = 15.0
+REMEDY = "start it with: infrakit up FILE"
+
+_ids = itertools.count(1)
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        super().__init__("infrakit", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError as error:
+            self.sock.close()
+            raise errors.Unreachable(
+                f"no daemon answers at {self._path} ({error.strerror or error})", remedy=REMEDY
+            ) from None
+
+
+def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = TIMEOUT_S, **params: Any) -> T:
+    """Call a Protocol's method at a socket: `call(path, Manager.scale, group=..., size=3, ...)`.
+
+    Raises what the method raised there; `Unreachable` if nobody answers, and `OutcomeUnknown` if the answer is missing.
+    """
+    described = wire.method(method)
+    request = {
+        "jsonrpc": "2.0",
+        "method": described.wire,
+        "params": {wire_name(name): value for name, value in params.items()},
+        "id": next(_ids),
+    }
+    body = _post(path, msgspec.json.encode(request), timeout_s)
+    try:
+        reply = msgspec.json.decode(body, type=envelope.ClientReply)
+        if reply.error is not None:
+            raise wire.error(reply.error.message, reply.error.data_of_ours())
+        value: T = described.value(reply.result)
+    except msgspec.MsgspecError as error:
+        raise errors.PluginError(f"the answer cannot be read: {error}", where=str(path)) from None
+    return value
+
+
+def _post(path: Path, body: bytes, timeout_s: float) -> bytes:
+    discovery.check_length(path)
+    connection = _Connection(path, timeout_s=timeout_s)
+    try:
+        connection.connect()
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+    except TimeoutError:
+        raise errors.OutcomeUnknown(f"no answer within {timeout_s:.0f} s", where=str(path)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise errors.OutcomeUnknown(f"the connection broke: {_words(error)}", where=str(path)) from None
+    finally:
+        connection.close()
+
+
+def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool) -> Iterator[Event]:
+    """The journal's events after `since` (None: from now on), and with `follow` each as it comes, until closed."""
+    discovery.check_length(path)
+    query = {"follow": "true" if follow else "false"}
+    if since is not None:
+        query["since"] = str(since)
+    if group is not None:
+        query["group"] = group
+    connection = _Connection(path, timeout_s=TIMEOUT_S * 4)
+    try:
+        connection.connect()
+        connection.request("GET", f"/events?{urlencode(query)}")
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise errors.Refused(response.read(1000).decode(errors="replace"), where=str(path))
+        for line in response:
+            if line.startswith(b"data:"):
+                yield msgspec.json.decode(line[5:], type=Event)
+    except (OSError, http.client.HTTPException) as error:
+        raise errors.Unreachable(f"the daemon has gone: {_words(error)}", where=str(path)) from None
+    finally:
+        connection.close()
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,64 @@
+"""The JSON-RPC 2.0 envelope as the original speaks it: every outcome is HTTP 200, and the `id` is echoed as it came."""
+
+from typing import Any
+
+import msgspec
+
+from infrakit.rpc import wire
+
+
+class Request(msgspec.Struct):
+    """`id` is kept as raw bytes. Null or absent, the method is executed and nothing is answered."""
+
+    jsonrpc: str = ""
+    method: str = ""
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def is_notification(self) -> bool:
+        return bytes(self.id) == b"null"
+
+
+class Error(msgspec.Struct):
+    """`message` is all that clients of the original look at."""
+
+    code: int
+    message: str
+    data: Any = None
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """A result or an error."""
+
+    jsonrpc: str
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: Error | msgspec.UnsetType = msgspec.UNSET
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class ClientReply(msgspec.Struct):
+    """A reply as a client reads it; `data` only if it is ours."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: "ClientError | None" = None
+
+
+class ClientError(msgspec.Struct):
+    message: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+    def data_of_ours(self) -> wire.ErrorData | None:
+        try:
+            return msgspec.json.decode(self.data, type=wire.ErrorData)
+        except msgspec.MsgspecError:
+            return None
+
+
+def result(request: Request, value: msgspec.Raw) -> bytes:
+    return msgspec.json.encode(Reply(jsonrpc="2.0", result=value, id=request.id)) + b"\n"
+
+
+def failure(request: Request, code: int, message: str, data: Any = None) -> bytes:
+    failed = Error(code=code, message=message, data=data)
+    return msgspec.json.encode(Reply(jsonrpc="2.0", error=failed, id=request.id)) + b"\n"
