@@ -17,6 +17,10 @@ class Check(spi_group.Strict, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     timeout: spi_group.DurationText = "1s"
 
+    def __post_init__(self) -> None:
+        if self.port == 13:
+            raise ValueError("port 13 is unlucky")
+
 
 class Tcp(spi_group.Strict, frozen=True, kw_only=True, tag="tcp", tag_field="Kind"):
     port: int
@@ -29,6 +33,7 @@ class Http(spi_group.Strict, frozen=True, kw_only=True, tag="http", tag_field="K
 class Settings(spi_group.Strict, frozen=True, kw_only=True):
     init: tuple[str, ...] = ()
     check: Check | None = None
+    checks: dict[str, tuple[Check, ...]] = msgspec.field(default_factory=dict)
     probe: Tcp | Http | None = None
     mode: Literal["fast", "slow"] = "fast"
     env: dict[str, str] = msgspec.field(default_factory=dict)
@@ -69,8 +74,8 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 def test_problems_stand_in_the_order_of_the_document() -> None:
     names = [f"z{i}" for i in range(20)]
-    raw = "{" + ", ".join(f'"{name}": 1' for name in names) + "}"
-    assert list(problems_of(raw.encode())) == names
+    raw = '{"Env": {' + ", ".join(f'"{name}": 1' for name in names) + "}}"
+    assert list(problems_of(raw.encode())) == [f"Env.{name}" for name in names]
 
 
 def test_places_are_put_under_a_prefix() -> None:
@@ -92,6 +97,8 @@ def test_names_of_any_spelling_can_be_found_again() -> None:
 
 def test_rules_that_no_schema_knows_are_told_in_their_own_words() -> None:
     assert problems_of(b'{"Init": ["never"]}') == {"": ("init may not be never", "")}
+    assert problems_of(b'{"Check": {"Port": 13}}') == {"Check": ("port 13 is unlucky", "")}
+    assert problems_of(b'{"Checks": {"a": [{"Port": 13}]}}') == {"Checks": ("port 13 is unlucky", "")}
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[1", b'{"Init": [}', b"\xff", b'{"Mode": NaN}', b"[" * 100_000])
