@@ -320,6 +320,7 @@ def test_everything_wrong_is_told_at_once_in_the_order_of_the_lines() -> None:
         GROUP.replace("workers", "w/w")
         .replace("Size: 3", "Size: -3")
         .replace("Plugin: vanilla", "Plugin: vanilla, X: 1")
+        + "    Updating: {MaxUnavailable: 0}\n"
         + GROUP.replace("kind: group", "kind: grp").replace("{Plugin: local}", "[]")
         + "- 5\n"
     )
@@ -327,9 +328,10 @@ def test_everything_wrong_is_told_at_once_in_the_order_of_the_lines() -> None:
         (2, "groups[0].metadata.name"),
         (4, "groups[0].properties.Allocation.Size"),
         (6, "groups[0].properties.Flavor.X"),
-        (7, "groups[1].kind"),
-        (11, "groups[1].properties.Instance"),
-        (13, "groups[2]"),
+        (7, "groups[0].properties.Updating.MaxUnavailable"),
+        (8, "groups[1].kind"),
+        (12, "groups[1].properties.Instance"),
+        (14, "groups[2]"),
     ]
 
 
