@@ -1,13 +1,11 @@
-"""The running daemon as commands see it: one question, one answer, and a remedy when nobody is there."""
+"""The running daemon as commands see it: where it listens, one question and its answer, and who asks."""
 
-import contextlib
 import os
 import pwd
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from infrakit.rpc import discovery
-from infrakit.spi.errors import Unreachable
 from infrakit.spi.event import Event
 from infrakit.spi.manager import Manager, Status
 from infrakit.spi.values import GroupID
@@ -15,15 +13,13 @@ from infrakit.spi.values import GroupID
 T = TypeVar("T")
 
 USER_VARIABLE = "INFRAKIT_USER"
-START = "start one with `infrakit up FILE`, or point INFRAKIT_HOME to where it keeps its files"
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
     """Call a method of the daemon's `Manager` and wait for the answer."""
     from infrakit.rpc import call
 
-    with _remedy():
-        return call.call(discovery.manager_socket(), method, **parameters)
+    return call.call(discovery.manager_socket(), method, **parameters)
 
 
 def status() -> Status:
@@ -32,13 +28,11 @@ def status() -> Status:
 
 
 def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Event]:
-    """The journal after event `since`, and with `follow` whatever is added to it."""
+    """The journal after event `since` (None: from now on), and with `follow` whatever is added to it."""
     from infrakit.rpc import call
 
-    with _remedy():
-        yield from call.events(
-            discovery.manager_socket(), since=since, group=GroupID(group) if group else None, follow=follow
-        )
+    named = GroupID(group) if group else None
+    return call.events(discovery.manager_socket(), since=since, group=named, follow=follow)
 
 
 def who() -> str:
@@ -51,13 +45,3 @@ def who() -> str:
     except KeyError:  # a container may run as a number without a name
         user = str(os.getuid())
     return f"{user}@{os.uname().nodename}"
-
-
-@contextlib.contextmanager
-def _remedy() -> Iterator[None]:
-    try:
-        yield
-    except Unreachable as error:
-        if error.remedy:
-            raise
-        raise Unreachable(error.what, where=error.where, remedy=START) from None

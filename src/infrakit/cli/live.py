@@ -4,7 +4,6 @@ rich draws the picture. It is an extra: without it, or where its control sequenc
 is one line. Both views remember the last status, because the words at the end depend on what still runs.
 """
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
@@ -23,14 +22,9 @@ class OpenView(View, AbstractContextManager["OpenView"], Protocol):
     last: Status | None
 
 
-def has_rich() -> bool:
-    """Whether the extra `pretty` is installed; does not import it."""
-    return importlib.util.find_spec("rich") is not None
-
-
 def open_view(source: str) -> OpenView:
     """The best view of `source` that standard output can show."""
-    if tables.is_terminal() and has_rich():
+    if tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
         return rich_view.RichView(source)

@@ -5,6 +5,7 @@ On a terminal the last column is wrapped to the width of the window; elsewhere e
 """
 
 import datetime
+import importlib.util
 import os
 import sys
 import textwrap
@@ -28,6 +29,11 @@ class Cell(NamedTuple):
 def is_terminal() -> bool:
     """Whether standard output is a terminal that understands control sequences."""
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_rich() -> bool:
+    """Whether the extra `pretty` is installed; does not import it."""
+    return importlib.util.find_spec("rich") is not None
 
 
 def colours() -> bool:

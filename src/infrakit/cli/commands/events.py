@@ -18,31 +18,30 @@ from infrakit.spi.clock import SystemClock
 def events(follow: bool, since: str | None, group: str | None, output_format: str) -> None:
     """Show what happened, each line with its reason.
 
-    JSON comes as one line an event.
+    Everything that is kept, or with --follow only what is new, unless --since says otherwise. JSON comes as one
+    line an event.
 
     \b
     Example:
       infrakit events --follow --since 10m
     """
-    seq, after = _since(since)
+    seq, after = _since(since) if since else (None if follow else 0, "")
     for each in daemon.events(since=seq, group=group, follow=follow):
         if each.timestamp < after:
             continue
         click.echo(reports.event(each) if output_format == "table" else output.stream(each, output_format))
 
 
-def _since(text: str | None) -> tuple[int | None, str]:
+def _since(text: str) -> tuple[int, str]:
     """The number after which, and the time from which events are shown. Times compare as texts, in UTC."""
-    if text is None:
-        return None, ""
     if re.fullmatch("[0-9]+", text):
         return int(text), ""
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(text).timestamp()  # without a zone it is local, as people mean it
     except ValueError:
         try:
-            return None, event.timestamp(SystemClock().now() - options.duration(text))
+            moment = SystemClock().now() - options.duration(text)
         except click.BadParameter:
             expected = "an event's number, an age such as 10m, or a time such as 2026-11-23T11:21"
             raise click.BadParameter(f"{text!r} is not {expected}.", param_hint="--since") from None
-    return None, event.timestamp(moment.timestamp())  # a time without zone is local, as people mean it
+    return 0, event.timestamp(moment)

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from infrakit.cli import convergence, daemon, exit_codes, live, options, output, reports, tables
+from infrakit.cli import convergence, daemon, exit_codes, options, output, reports, tables
 from infrakit.spi.manager import Status
 
 _REFRESH_S = 1.0
@@ -38,7 +38,7 @@ def _people(value: Status) -> None:
 
 
 def _watch(output_format: str) -> None:
-    if output_format == "table" and tables.is_terminal() and live.has_rich():
+    if output_format == "table" and tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
         rich_view.watch(daemon.status, every_s=_REFRESH_S)

@@ -1,0 +1,241 @@
+"""A manager with canned answers, which remembers what it was told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from infrakit.spi.errors import InfraKitError
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.manager import (
+    Change,
+    Committed,
+    Explanation,
+    GroupStatus,
+    Halt,
+    MemberStatus,
+    Planned,
+    Reasoned,
+    Status,
+    Version,
+)
+from infrakit.spi.values import Allocation, Attachment, GroupID, Health, InstanceID, LogicalID, Slot
+
+NOW = "2026-11-23T11:25:06.000000Z"
+STARTED = "2026-11-23T11:21:54.000000Z"
+
+
+def group(name: str, **changes: Any) -> GroupStatus:
+    values: dict[str, Any] = {
+        "name": GroupID(name),
+        "kind": "cattle",
+        "allocation": Allocation(size=3),
+        "hash": "abcdef0123456789",
+        "want": 3,
+        "live": 3,
+        "healthy": 3,
+        "up_to_date": 3,
+        "converged": True,
+        "phase": "converged",
+        "observed_age_s": 0.4,
+    }
+    return GroupStatus(**values | changes)
+
+
+WAIT = Reasoned(
+    verb="wait",
+    subject="web-2",
+    reason="unhealthy for 12s of 30s: tcp 127.0.0.1:8002 refused 1s ago",
+    rule="unhealthy-after",
+    remedy="it becomes healthy",
+    next_look="2026-11-23T11:25:24.000000Z",
+)
+HEALING = group("web", healthy=2, converged=False, phase="healing", waiting=(WAIT,))
+HALT = Halt(who="ann@box", when=STARTED, why="moving the rack")
+COMMITTED = Committed(version=8, changes=(Change(path="web.properties.Allocation.Size", old="3", new="5"),))
+MEMBERS = (
+    MemberStatus(
+        group=GroupID("web"),
+        id=InstanceID("web-1"),
+        slot=Slot("1"),
+        state="running",
+        health=Health.HEALTHY,
+        note="tcp 127.0.0.1:8001 answers",
+        health_age_s=1.0,
+        age_s=192.0,
+        up_to_date=True,
+        hash="abcdef0123456789",
+        is_self=True,
+    ),
+    MemberStatus(
+        group=GroupID("store"),
+        id=InstanceID("store-1"),
+        slot=Slot("127.0.0.12"),
+        logical_id=LogicalID("127.0.0.12"),
+        state="running",
+        health=Health.UNHEALTHY,
+        note="\x1b[31mred\nalert",
+        age_s=7300.0,
+        hash="0000000000",
+        tags={"tier": "data", "infrakit.group": "store"},
+        attachments=(Attachment(id="vol-12", type="volume"),),
+    ),
+    MemberStatus(group=GroupID("web"), slot=Slot("2"), state="creating"),
+)
+
+
+class CannedManager:
+    """Satisfies `Manager`. Remembers every order; `answers` and `failures` are set by tests, by method."""
+
+    def __init__(self) -> None:
+        self.groups: list[GroupStatus] = [group("store", kind="pets"), group("web")]
+        self.version = 7
+        self.halts: tuple[Halt, ...] = ()
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.failures: dict[str, InfraKitError] = {}
+        self.committed = COMMITTED
+        self.asked = asyncio.Event()  # for the status
+        self.on_status: Callable[[], None] = lambda: None
+        self.on_shutdown: Callable[[], Awaitable[None]] | None = None
+        self.planned = Planned(base_version=7)
+        self.leader = True
+        self.journal = CannedEvents()
+
+    def _order(self, method: str, **parameters: Any) -> Committed:
+        if method in self.failures:
+            raise self.failures[method]
+        self.orders.append((method, parameters))
+        return self.committed
+
+    async def is_leader(self) -> bool:
+        return self.leader
+
+    async def status(self) -> Status:
+        if "status" in self.failures:
+            raise self.failures["status"]
+        self.asked.set()
+        self.on_status()
+        return Status(
+            leader=self.leader,
+            replica="box",
+            epoch=3,
+            version=self.version,
+            pid=4711,
+            started=STARTED,
+            now=NOW,
+            halts=self.halts,
+            groups=tuple(self.groups),
+        )
+
+    async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
+        return self._order("commit", text=text, source=source, who=who, why=why, expected=expected)
+
+    async def plan(self, *, text: str, source: str) -> Planned:
+        self._order("plan", text=text, source=source)
+        return self.planned
+
+    async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
+        self._order("why", group=group, subject=subject)
+        return Explanation(
+            subject=f"{group}/{subject}" if subject else group,
+            summary="it is being healed",
+            facts=("tcp 127.0.0.1:8002 refused, 1s ago",),
+            waiting=(WAIT,),
+            story=("11:21:54 created",),
+            next_look=NOW,
+        )
+
+    async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
+        return tuple(member for member in MEMBERS if group in (None, member.group))
+
+    async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
+        return self._order("scale", group=group, size=size, who=who, why=why, expected=expected)
+
+    async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
+        return self._order("halt", group=group, who=who, why=why)
+
+    async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
+        return self._order("unhalt", group=group, who=who, why=why)
+
+    async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return self._order("pause", group=group, who=who, why=why)
+
+    async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
+        return self._order("resume", group=group, who=who, why=why, despite_unhealthy=despite_unhealthy)
+
+    async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return self._order("abort", group=group, who=who, why=why)
+
+    async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return self._order("rollback", group=group, who=who, why=why)
+
+    async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
+        return self._order("free", group=group, who=who, why=why)
+
+    async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
+        return self._order("destroy", group=group, who=who, why=why, volumes=volumes)
+
+    async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
+        return self._order("destroy_instance", instance=instance, who=who, why=why, replace=replace)
+
+    async def logs(self, *, instance: InstanceID, lines: int = 100) -> str:
+        self._order("logs", instance=instance, lines=lines)
+        return "one\ntwo\n"
+
+    async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
+        entry = Version(
+            version=7, when=STARTED, who="ann@box", why="launch", what="commit", hash="ff", groups=(GroupID("web"),)
+        )
+        return (entry,)[:limit]
+
+    async def show(self, *, version: int) -> str:
+        self._order("show", version=version)
+        return '[{"kind": "group", "metadata": {"name": "web"}}]'
+
+    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
+        return self._order("restore", version=version, who=who, why=why, expected=expected)
+
+    async def shutdown(self, *, who: str, why: str) -> None:
+        self._order("shutdown", who=who, why=why)
+        if self.on_shutdown is not None:
+            await self.on_shutdown()
+
+
+class CannedEvents:
+    """Three events, and whatever a test adds."""
+
+    def __init__(self) -> None:
+        self.events = [
+            Event(
+                seq=1,
+                timestamp="2026-11-23T11:21:54.601500Z",
+                type=Kind.CREATED,
+                group=GroupID("web"),
+                slot=Slot("3"),
+                instance=InstanceID("web-3"),
+                message="up after 0.2s",
+                cause="heal",
+            ),
+            Event(seq=2, timestamp=STARTED, type=Kind.UNHEALTHY, group=GroupID("store"), message="\x1b[31mrefused"),
+            Event(seq=3, timestamp=NOW, type=Kind.STOPPED, message="bye"),
+        ]
+        self.newest = 3
+        self.added = asyncio.Condition()
+
+    async def add(self, event: Event) -> None:
+        self.events.append(event)
+        self.newest = event.seq
+        async with self.added:
+            self.added.notify_all()
+
+    async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
+        while True:
+            for event in [e for e in self.events if e.seq > since]:
+                since = event.seq
+                if group in (None, event.group):
+                    yield event
+            async with self.added:
+                await self.added.wait_for(lambda: self.newest > since)  # noqa: B023
+
+
+Serve = Callable[[CannedManager], AbstractAsyncContextManager[object]]

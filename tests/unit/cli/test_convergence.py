@@ -1,0 +1,172 @@
+"""Status and its exit code, waiting for convergence, and the way down."""
+
+import asyncio
+import json
+import signal
+
+import pytest
+import yaml
+
+from tests.unit.cli import canned
+from tests.unit.cli.canned import CannedManager, Serve
+from tests.unit.cli.command_line import CommandLine
+
+LATER = "; looked at again by 2026-11-23 11:25:24Z [unhealthy-after]"
+
+
+async def test_status_shows_the_replica_the_groups_and_the_reasons(cli: CommandLine, manager: CannedManager) -> None:
+    manager.groups[1] = canned.HEALING
+    manager.halts = (canned.HALT,)
+    done = await cli("status")
+    assert (done.code, done.err) == (2, "")
+    assert done.out.splitlines() == [
+        "box (pid 4711) leads, epoch 3, declaration 7, up 3m12s",
+        "HALTED: everything, by ann@box at 2026-11-23 11:21:54Z: moving the rack",
+        "",
+        "GROUP  KIND    WANT  LIVE  HEALTHY  CURRENT  SEEN  PHASE",
+        "store  pets    3     3     3        3        0s    converged",
+        "web    cattle  3     3     2        3        0s    healing",
+        "",
+        "web:",
+        f"  = wait web-2: {canned.WAIT.reason}; it becomes healthy{LATER}",
+    ]
+
+
+async def test_status_for_programs_is_as_on_the_wire(cli: CommandLine, manager: CannedManager) -> None:
+    done = await cli("status", "-o", "json")
+    assert done.code == 0
+    assert json.loads(done.out)["Groups"][0]["Name"] == "store"
+    manager.groups = [canned.HEALING]
+    done = await cli("status", "-o", "yaml")
+    assert done.code == 2
+    assert yaml.safe_load(done.out)["Groups"][0]["Phase"] == "healing"
+
+
+async def test_a_replica_that_does_not_lead_proves_nothing(cli: CommandLine, manager: CannedManager) -> None:
+    manager.leader = False
+    done = await cli("status")
+    assert done.code == 2
+    assert "does not lead" in done.out
+
+
+async def test_no_groups_are_converged(cli: CommandLine, manager: CannedManager) -> None:
+    manager.groups = []
+    done = await cli("status")
+    assert done.code == 0
+    assert "No groups are declared" in done.out
+
+
+async def test_wait_ends_as_soon_as_everything_is_converged(cli: CommandLine, manager: CannedManager) -> None:
+    good, looks = manager.groups, []
+    manager.groups = [canned.HEALING]
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            manager.groups = good
+
+    manager.on_status = look
+    done = await cli("status", "--wait", "1m")
+    assert done.code == 0
+    assert len(looks) == 3
+    assert "converged" in done.out
+
+
+async def test_wait_ends_with_what_it_waits_for(cli: CommandLine, manager: CannedManager) -> None:
+    manager.groups = [canned.HEALING]
+    done = await cli("status", "--wait", "0.1")
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("infrakit: not converged after 0.1s\nweb: healing, 2 of 3 healthy\n")
+    assert "tcp 127.0.0.1:8002 refused" in done.err
+
+
+async def test_an_order_waits_for_its_own_version(cli: CommandLine, manager: CannedManager) -> None:
+    """What is converged before the daemon has turned to the new version proves nothing."""
+    looks = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            manager.version = 8
+
+    manager.on_status = look
+    done = await cli("group", "scale", "web", "5", "--wait=1m")
+    assert done.code == 0
+    assert len(looks) == 2
+    assert done.out.endswith("converged\n")
+    manager.version, manager.on_status = 7, lambda: None
+    assert (await cli("group", "scale", "web", "5", "--wait=100ms")).code == 2
+
+
+async def test_watch_goes_on_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
+    process = await cli.start("status", "--watch")
+    assert process.stdout is not None
+    try:
+        lines = [await asyncio.wait_for(process.stdout.readline(), 60) for _ in range(10)]
+        assert sum(b"leads, epoch 3" in line for line in lines) == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 130
+    assert err == b""
+
+
+async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: CommandLine, serve: Serve) -> None:
+    manager = CannedManager()
+    stopped = asyncio.Event()
+
+    async def stop() -> None:
+        stopped.set()
+
+    def look() -> None:
+        destroyed = [parameters["group"] for order, parameters in manager.orders if order == "destroy"]
+        if destroyed and manager.groups and manager.groups[-1].name == destroyed[-1]:
+            dying = manager.groups.pop()
+            if dying.live:
+                manager.groups.append(canned.group(dying.name, live=0, want=0, converged=False))
+
+    manager.on_status, manager.on_shutdown = look, stop
+    async with serve(manager):
+        down = asyncio.create_task(cli("down", "--yes", "-m", "the end"))
+        await asyncio.wait_for(stopped.wait(), 60)
+    done = await down
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "destroying web: 3 instances",
+        "web is gone",
+        "destroying store: 3 instances",
+        "store is gone",
+        "the daemon has stopped",
+    ]
+    who = {"who": "ann", "why": "the end"}
+    assert manager.orders == [
+        ("destroy", {"group": "web", "volumes": False} | who),
+        ("destroy", {"group": "store", "volumes": False} | who),
+        ("shutdown", who),
+    ]
+
+
+async def test_down_gives_up_and_leaves_the_daemon_when_time_runs_out(cli: CommandLine, manager: CannedManager) -> None:
+    done = await cli("down", "--yes", "--volumes", "--timeout", "0.1")
+    assert done.code == 2
+    assert "not converged after 0.1s" in done.err
+    assert [order for order, _ in manager.orders] == ["destroy"]
+    assert manager.orders[0][1]["volumes"] is True
+
+
+async def test_down_is_refused_while_halted(cli: CommandLine, manager: CannedManager) -> None:
+    manager.halts = (canned.HALT,)
+    done = await cli("down", "--yes")
+    assert done == (2, "", "infrakit: halted by ann@box: moving the rack; `infrakit unhalt` first\n")
+    assert manager.orders == []
+
+
+@pytest.mark.parametrize("arguments", [["down"], ["group", "destroy", "web"]], ids=" ".join)
+async def test_much_is_not_destroyed_where_nobody_can_be_asked(
+    cli: CommandLine, manager: CannedManager, arguments: list[str]
+) -> None:
+    done = await cli(*arguments)
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert manager.orders == []

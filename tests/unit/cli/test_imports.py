@@ -1,0 +1,86 @@
+"""What a command imports is most of what it costs."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+from tests.unit.cli.canned import CannedManager
+from tests.unit.cli.command_line import CommandLine
+
+# What no short command may import, because each of them costs more than the command.
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "importlib.metadata",
+    "jinja2",
+    "jsonschema",
+    "logging",
+    "psutil",
+    "rich",
+    "subprocess",
+    "yaml",
+}
+OURS = ("infrakit.cli", "infrakit.rpc", "infrakit.spi", "infrakit.template")
+
+MODULES_AFTER = """
+import json, sys
+before = set(sys.modules)
+from infrakit.cli.main import main
+code = main(sys.argv[1:])
+print(json.dumps([code, sorted(set(sys.modules) - before)]), file=sys.stderr)
+"""
+
+
+async def modules_after(cli: CommandLine, *arguments: str) -> set[str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        MODULES_AFTER,
+        *arguments,
+        env=cli.environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    code, modules = json.loads(err.splitlines()[-1])
+    assert code == 0, err
+    return set(modules)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "-h"])
+async def test_the_help_imports_no_command_and_nothing_but_click(cli: CommandLine, arguments: str) -> None:
+    modules = await modules_after(cli, arguments)
+    assert not modules & HEAVY
+    assert not {name for name in modules if name.startswith(("infrakit.cli.commands", "infrakit.spi"))}
+    outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
+    assert outside == {"click", "infrakit"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "status",
+        "status --help",
+        "status -o json",
+        "events",
+        "group ls",
+        "group scale web 5",
+        "instance ls",
+        "why web",
+        "history",
+        "halt -m x",
+        "commit /dev/null",
+        "plan /dev/null",
+    ],
+)
+async def test_a_question_to_the_daemon_imports_nothing_heavy(
+    cli: CommandLine, manager: CannedManager, arguments: str
+) -> None:
+    modules = await modules_after(cli, *arguments.split())
+    assert not modules & HEAVY
+    assert {name for name in modules if name.startswith("infrakit.") and not name.startswith(OURS)} == set()
+    outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
+    assert outside <= {"click", "infrakit", "msgspec", "typing_extensions"}

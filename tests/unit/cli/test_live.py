@@ -1,0 +1,123 @@
+"""The views of `up`: what they draw, what they print, and what they say at the end."""
+
+import io
+import itertools
+
+import pytest
+from rich.console import Console
+
+from infrakit.cli import live, rich_view
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.manager import MemberStatus, Status
+from infrakit.spi.values import GroupID, Health, InstanceID, Slot
+from tests.unit.cli import canned
+
+EVENT = Event(
+    seq=4,
+    timestamp="2026-11-23T11:21:54.601500Z",
+    type=Kind.CREATED,
+    group=GroupID("web"),
+    slot=Slot("3"),
+    instance=InstanceID("web-3"),
+    message="up after 0.2s",
+    cause="heal",
+)
+
+
+async def status(**changes: object) -> Status:
+    manager = canned.CannedManager()
+    for name, value in changes.items():
+        setattr(manager, name, value)
+    return await manager.status()
+
+
+def drawn(view: rich_view.RichView, console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    console.file.seek(0)
+    console.file.truncate()
+    with view:
+        pass
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None, legacy_windows=False
+    )
+
+
+async def test_off_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.open_view("cluster.yaml") as view:
+        assert isinstance(view, live.PlainView)
+        view.status(await status())
+        view.event(EVENT)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "cluster.yaml" in first
+    assert second == "11:21:54Z created        web/3 web-3: up after 0.2s [heal]"
+
+
+async def test_the_picture_shows_groups_instances_reasons_and_events(console: Console) -> None:
+    view = rich_view.RichView("cluster.yaml", console)
+    assert "starting" in drawn(view, console)
+    view.status(await status(groups=[canned.group("store"), canned.HEALING], halts=(canned.HALT,)), canned.MEMBERS)
+    view.event(EVENT)
+    picture = drawn(view, console)
+    for part in (
+        "cluster.yaml",
+        "declaration 7, epoch 3",
+        "HALTED: everything",
+        "store",
+        "healing",
+        "store-1",
+        "unhealthy red alert",
+        "= web: wait web-2",
+        "11:21:54Z created        web/3 web-3",
+        "Ctrl-C",
+    ):
+        assert part in picture
+    assert max(map(len, picture.replace("\x1b", "\n").splitlines())) <= 80
+
+
+async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Console) -> None:
+    healthy = [
+        MemberStatus(
+            group=GroupID("web"),
+            id=InstanceID(f"web-{i}"),
+            slot=Slot(str(i)),
+            state="running",
+            health=Health.HEALTHY,
+            up_to_date=True,
+        )
+        for i in range(1000)
+    ]
+    view = rich_view.RichView("cluster.yaml", console)
+    view.status(await status(), [*healthy, canned.MEMBERS[1]])
+    for number in range(100):
+        view.event(Event(seq=number, type=Kind.SEEN, message=f"event number {number}"))
+    picture = drawn(view, console)
+    assert "store-1" in picture
+    assert "more" in picture
+    assert "event number 99" in picture
+    assert "event number 10 " not in picture
+    assert len(picture.splitlines()) <= 2 * 40
+
+
+async def test_the_last_words_depend_on_what_still_runs() -> None:
+    (unknown,) = live.farewell(None, "cluster.yaml")
+    assert "keep running" in unknown
+    (nothing,) = live.farewell(await status(groups=[canned.group("web", live=0)]), "cluster.yaml")
+    assert "no instances are left" in nothing
+    kept = list(live.farewell(await status(), "cluster.yaml"))
+    assert kept[0] == "Stopped. The instances keep running, unwatched: 3 of store, 3 of web."
+    assert "infrakit up cluster.yaml" in kept[1]
+    assert "infrakit down" in kept[2]
+
+
+def test_the_events_of_every_kind_have_a_colour_or_none() -> None:
+    from infrakit.cli import reports
+
+    known = set(Kind)
+    assert set(reports.KIND_COLOURS) <= known
+    for a, b in itertools.combinations((reports._BAD, reports._GOOD, reports._DOUBTFUL), 2):
+        assert not a & b

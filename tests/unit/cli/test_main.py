@@ -1,0 +1,127 @@
+"""The program as a whole: its help, its table of commands, and mistakes in a command line."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from infrakit.cli import failures, main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infrakit", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def every_command() -> list[list[str]]:
+    paths = [[name] for name in main.COMMANDS]
+    for name in ("group", "instance"):
+        command = load(name)
+        assert isinstance(command, click.Group)
+        paths += [[name, verb] for verb in command.commands]
+    return paths
+
+
+def load(name: str) -> click.Command:
+    context = click.Context(main.commands)
+    command = main.commands.get_command(context, name)
+    assert command is not None
+    return command
+
+
+def test_the_help_lists_every_command_in_its_section() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    position = 0
+    for title, section in main.SECTIONS.items():
+        position = done.stdout.index(f"\n{title}:\n", position)
+        for name, (_, line) in section.items():
+            position = done.stdout.index(f"\n  {name} ", position)
+            assert line in done.stdout[position:]
+    assert "3 no daemon" in done.stdout
+
+
+def test_no_arguments_show_the_help_and_count_as_a_mistake() -> None:
+    done = run()
+    assert done.returncode == 1
+    assert "Usage: infrakit" in done.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    from infrakit import __version__
+
+    assert run("--version").stdout == f"infrakit {__version__}\n"
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_table_says_the_same_as_the_command(name: str) -> None:
+    command = load(name)
+    assert command.name == name
+    assert command.help is not None
+    assert command.help.splitlines()[0] == main.COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_every_help_has_an_example_of_that_command_within_80_columns(path: list[str]) -> None:
+    result = CliRunner().invoke(main.commands, [*path, "--help"], prog_name="infrakit")
+    assert result.exit_code == 0
+    example = result.output.partition("Example:\n")[2].splitlines()[0]
+    assert f"infrakit {' '.join(path)}" in example
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stauts"], "Did you mean 'status'?"),
+        (["xyzzy"], "No such command 'xyzzy'."),
+        (["--nope"], "--nope"),
+        (["status", "--wait", "soon"], "'soon' is not a duration"),
+        (["status", "--wait", "1s", "--watch"], "say one of them"),
+        (["halt"], "--message"),
+        (["restore", "3"], "--message"),
+        (["group", "scale", "web"], "SIZE"),
+        (["group", "scale", "web", "-1"], "-1"),
+        (["status", "-o", "xml"], "xml"),
+        (["events", "--since", "yesterday"], "'yesterday' is not"),
+    ],
+)
+def test_a_wrong_command_line_is_explained_and_exits_1(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_defect_is_one_line_unless_asked_for_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> int:
+        try:
+            return os.environ["NOWHERE"] == ""
+        except KeyError as error:
+            return failures.report(error)
+
+    monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
+    assert broken() == 70
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["infrakit: KeyError: 'NOWHERE'; this is a defect of infrakit (INFRAKIT_DEBUG=1 shows where)"]
+    monkeypatch.setenv(failures.DEBUG_VARIABLE, "1")
+    assert broken() == 70
+    assert "in broken" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "infrakit", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(timeout=60)
+    assert said == ""
+    assert process.returncode == 141

@@ -1,0 +1,139 @@
+"""Colours, wrapping, broken pipes and Ctrl-C, on a real terminal device and real pipes."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+
+import pytest
+
+from tests.unit.cli import canned
+from tests.unit.cli.canned import CannedManager
+from tests.unit.cli.command_line import CommandLine
+
+
+async def on_terminal(cli: CommandLine, *arguments: str, columns: int = 80, keys: bytes = b"") -> tuple[int, str]:
+    """Run on a terminal of that width; answers the exit code and what the terminal received."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = await cli.start(*arguments, stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+    os.write(leader, keys)
+
+    def read() -> bytes:
+        received = b""
+        while True:
+            try:
+                received += os.read(leader, 65536)
+            except OSError:  # the last user of the terminal has gone
+                return received
+
+    try:
+        received = await asyncio.wait_for(asyncio.to_thread(read), 60)
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(leader)
+    return code, received.decode()
+
+
+async def test_a_terminal_gets_colours_and_lines_that_fit(cli: CommandLine, manager: CannedManager) -> None:
+    manager.groups[1] = canned.HEALING
+    cli.environment["NO_COLOR"] = ""  # empty counts as not set
+    cli.environment["TERM"] = "xterm"
+    code, received = await on_terminal(cli, "status")
+    assert code == 2
+    assert "\x1b[32mconverged\x1b[0m" in received
+    cli.environment["NO_COLOR"] = "1"
+    _, plain = await on_terminal(cli, "status")
+    assert "\x1b" not in plain
+    assert max(map(len, plain.splitlines())) <= 80
+    assert " ".join(canned.WAIT.reason.split()) in " ".join(plain.split())
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+async def test_no_colours_where_they_are_not_wanted(
+    cli: CommandLine, manager: CannedManager, name: str, value: str
+) -> None:
+    cli.environment |= {"TERM": "xterm"} | {name: value}
+    for command in (["status"], ["instance", "ls"], ["group", "describe", "web"], ["why", "web"]):
+        assert "\x1b" not in (await on_terminal(cli, *command))[1]
+
+
+async def test_nothing_but_a_terminal_gets_colours(cli: CommandLine, manager: CannedManager) -> None:
+    manager.groups[1] = canned.HEALING
+    cli.environment["TERM"] = "xterm"
+    assert "\x1b" not in (await cli("status")).out
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+async def test_tables_fit_the_terminal(cli: CommandLine, manager: CannedManager, columns: int) -> None:
+    cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
+    _, received = await on_terminal(cli, "history", columns=columns)
+    assert "launch" in received
+    _, received = await on_terminal(cli, "instance", "ls", columns=columns)
+    assert max(map(len, received.splitlines())) <= max(columns, 78)
+    assert "(this controller runs here)" in " ".join(received.split())
+
+
+@pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\n", 2, 0)])
+async def test_a_terminal_is_asked_before_much_is_destroyed(
+    cli: CommandLine, manager: CannedManager, answer: bytes, code: int, orders: int
+) -> None:
+    ended, received = await on_terminal(cli, "group", "destroy", "web", keys=answer)
+    assert ended == code
+    assert "Destroy every instance of web, keeping its volumes? [y/N]" in received
+    assert len(manager.orders) == orders
+
+
+async def test_watch_on_a_terminal_redraws_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
+    cli.environment["TERM"] = "xterm"
+    looks: list[int] = []
+    enough = asyncio.Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) > 2:
+            enough.set()
+
+    manager.on_status = look
+    leader, follower = pty.openpty()
+    process = await cli.start("status", "--watch", stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+    try:
+        await asyncio.wait_for(enough.wait(), 60)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 60) == 130
+        received = os.read(leader, 65536).decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(leader)
+    assert "converged" in received
+    assert "Traceback" not in received
+
+
+@pytest.mark.parametrize("arguments", ["status", "status -o json", "group ls", "instance logs web-1", "events"])
+async def test_a_reader_that_has_gone_is_no_error(cli: CommandLine, manager: CannedManager, arguments: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await cli.start(*arguments.split(), stdout=writer)
+    os.close(writer)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert said == b""
+    assert process.returncode == 141
+
+
+async def test_no_output_at_all_is_no_error(cli: CommandLine, manager: CannedManager) -> None:
+    """Some supervisors start programs with their output closed."""
+    program = 'exec 1>&- 2>&- 0<&-; exec "$0" -m infrakit status'
+    import sys
+
+    process = await asyncio.create_subprocess_exec("sh", "-c", program, sys.executable, env=cli.environment)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
