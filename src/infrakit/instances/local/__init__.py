@@ -143,6 +143,7 @@ class Local:
             await asyncio.wait(self._ending.values())
         if self._loop is not None:
             self._loop.remove_reader(self._present.fileno())
+            self._loop = None
         self._present.close()
 
     # -- what goes on beside the calls -----------------------------------------------------------------------------

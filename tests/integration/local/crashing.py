@@ -1,0 +1,101 @@
+"""A daemon that is made to be killed: it provisions and destroys as fast as it can, with a write-ahead of its own.
+
+Run as a program it reads one order a line, and forks one daemon for each, which says its number once it is at work.
+Forking saves the time of starting Python hundreds of times.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from pathlib import Path
+
+import msgspec
+
+from infrakit.instances.local import Local
+from infrakit.spi.instance import DestroyContext
+from infrakit.spi.values import TAG_TOKEN, Attachment, InstanceID, InstanceSpec, LogicalID
+
+# Every script first looks whether another process lives on its volume, and then leaves a line there.
+PREAMBLE = """
+cd "$INFRAKIT_VOLUME"
+if [ -s pid ]; then
+    read -r other <pid
+    if kill -0 "$other" 2>/dev/null && grep -qz "^INFRAKIT_VOLUME=$INFRAKIT_VOLUME" "/proc/$other/environ"; then
+        echo "$INFRAKIT_INSTANCE_ID found $other" >>violations
+    fi
+fi
+echo $$ >pid
+echo "$INFRAKIT_TAG_INFRAKIT_TOKEN $INFRAKIT_INSTANCE_ID" >>journal
+"""
+LIVES = (
+    "exec sleep 1000",
+    "trap '' TERM; while :; do sleep 0.02; done",
+    "sleep 1000 & exec sleep 0.03",
+    "exit 1",
+)
+
+
+class Order(msgspec.Struct):
+    """What one daemon shall do."""
+
+    home: str
+    intents: str
+    slots: list[str]
+    seed: int
+
+
+def wanted(slot: str, generation: int) -> InstanceSpec:
+    """What is asked for in a slot, the same each time it is asked for again."""
+    return InstanceSpec(
+        init=PREAMBLE + LIVES[generation % len(LIVES)],
+        tags={TAG_TOKEN: f"{slot}-{generation}"},
+        logical_id=LogicalID(slot),
+        attachments=(Attachment(id=f"volume-{slot}", type="volume"),),
+        properties=msgspec.Raw(b'{"GracePeriod": "20ms"}'),
+    )
+
+
+def generation(intents: Path, slot: str) -> int:
+    """The creation that was asked for last, 0 for none."""
+    path = intents / slot
+    return int(path.read_text()) if path.exists() else 0
+
+
+async def work(order: Order) -> None:
+    """For ever: in each slot, destroy what lives there, or make the next."""
+    local, chance, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
+    print(os.getpid(), flush=True)
+    async with asyncio.TaskGroup() as group:
+        for slot in order.slots:
+            group.create_task(work_on(local, chance, intents, slot))
+
+
+async def work_on(local: Local, chance: random.Random, intents: Path, slot: str) -> None:
+    while True:
+        await asyncio.sleep(chance.random() * 0.01)
+        number = generation(intents, slot)
+        instance: InstanceID | None = None
+        if number:
+            instance = await local.provision(spec=wanted(slot, number))  # settles what a crash left open
+        if instance is not None and await local.inspect(instance=instance) is not None:
+            if chance.random() < 0.5:
+                await local.destroy(instance=instance, context=DestroyContext())
+            continue
+        new = intents / f".{slot}"
+        new.write_text(str(number + 1))
+        new.rename(intents / slot)
+        await local.provision(spec=wanted(slot, number + 1))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = msgspec.json.decode(line, type=Order)
+        if os.fork() == 0:
+            asyncio.run(work(order))
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Ends that do not go by themselves: scripts that ignore TERM, children that outlive their parent, orphans."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from infrakit.instances.local import Local
+from infrakit.spi.values import State
+from tests.unit.instances.local_world import (
+    destroy,
+    facts,
+    listed,
+    spec,
+    survivors,
+    until,
+    until_gone,
+    until_written,
+    wait_for_death,
+)
+
+STUBBORN = "trap 'echo asked >>\"$INFRAKIT_VOLUME/log\"' TERM; echo ready >ready; while :; do sleep 0.02; done"
+GENTLE = "trap 'echo asked >>\"$INFRAKIT_VOLUME/log\"; exit 0' TERM; echo ready >ready; while :; do sleep 0.02; done"
+
+
+async def start(local: Local, home: Path, init: str, **properties: Any) -> str:
+    """Make an instance and wait until its script has written `ready`."""
+    made = await local.provision(spec=spec(init, volumes=("v",), logical_id="a", **properties))
+    await until_written(home / "instances" / made / "work" / "ready")
+    return made
+
+
+async def test_term_comes_first_and_the_script_may_clean_up(local: Local, home: Path) -> None:
+    made = await start(local, home, GENTLE, GracePeriod="60s")
+    await destroy(local, made)
+    assert (home / "volumes" / "v" / "log").read_text() == "asked\n"
+
+
+async def test_who_ignores_term_is_killed_after_the_grace(local: Local, home: Path, tmp_path: Path) -> None:
+    made = await start(local, home, STUBBORN, GracePeriod="300ms")
+    begun = asyncio.get_running_loop().time()
+    await destroy(local, made)
+    assert asyncio.get_running_loop().time() - begun >= 0.3
+    assert (home / "volumes" / "v" / "log").read_text() == "asked\n"  # once
+    assert survivors(tmp_path) == []
+
+
+async def test_while_it_ends_it_still_bears_its_name(local: Local, home: Path) -> None:
+    made = await start(local, home, STUBBORN, GracePeriod="1h")
+    pid = (await facts(local, made))["PID"]
+    ending = asyncio.create_task(destroy(local, made))
+    await until_written(home / "volumes" / "v" / "log")
+    assert (await listed(local))[made].state is State.STOPPING
+    os.killpg(pid, signal.SIGKILL)
+    await ending
+    assert await listed(local) == {}
+
+
+async def test_the_whole_group_goes(local: Local, home: Path, tmp_path: Path) -> None:
+    made = await start(local, home, "sleep 1000 & (sleep 1000 & sleep 1000) & echo ready >ready; wait")
+    await destroy(local, made)
+    assert survivors(tmp_path) == []
+
+
+async def test_children_that_outlive_the_script_are_ended(local: Local, home: Path, tmp_path: Path) -> None:
+    """An instance lives as long as its script. Until the last of its processes is gone, it still holds its volume."""
+    made = await start(
+        local, home, "(trap '' TERM; while :; do sleep 0.05; done) & echo ready >ready; exit 3", GracePeriod="200ms"
+    )
+    await until_gone(local, made)
+    assert survivors(tmp_path) == []
+    assert (home / "graves" / made / "exit").read_text() == "3\n"
+
+
+async def test_children_of_a_finished_script_are_ended_and_it_stays_finished(
+    local: Local, home: Path, tmp_path: Path
+) -> None:
+    made = await start(local, home, "sleep 1000 & echo ready >ready; exit 0", SuccessCodes=[0])
+
+    async def finished() -> bool:
+        return (await listed(local))[made].state is State.FINISHED
+
+    await until(finished)
+    assert survivors(tmp_path) == []
+
+
+async def test_a_killed_wrapper_takes_the_rest_with_it(local: Local, home: Path, tmp_path: Path) -> None:
+    made = await start(local, home, "echo ready >ready; trap '' TERM; while :; do sleep 0.05; done", GracePeriod="1h")
+    pid = (await facts(local, made))["PID"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for_death(pid)
+    seen = await listed(local)
+    assert seen[made].state is State.STOPPING
+    assert seen[made].logical_id == "a"
+    orphans = survivors(tmp_path)
+    assert orphans
+    for each in orphans:
+        os.kill(each, signal.SIGKILL)
+    await until_gone(local, made)
+
+
+async def test_who_leaves_the_session_is_found(local: Local, home: Path, tmp_path: Path) -> None:
+    """By the instance's lock, even when nothing else tells where it comes from."""
+    made = await start(local, home, "setsid env -i sleep 1000 & setsid sleep 1000 & echo ready >ready; exec sleep 1000")
+    await destroy(local, made)
+    assert survivors(tmp_path) == []
+    await until_gone(local, made)
+
+
+async def test_a_child_that_has_closed_everything_is_found(local: Local, home: Path, tmp_path: Path) -> None:
+    """Python closes all files of its children, also the lock: the group's number and the environment remain."""
+    init = """#!/usr/bin/env python3
+import os, pathlib, subprocess, signal
+subprocess.Popen(["sleep", "1000"])
+pathlib.Path("ready").write_text("ready\\n")
+os.kill(os.getppid(), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    made = await start(local, home, init)
+    await until_gone(local, made)
+    assert survivors(tmp_path) == []
