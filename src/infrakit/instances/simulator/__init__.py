@@ -1,0 +1,293 @@
+"""A provider in memory, with every fault that providers have: to try declarations, and to test controllers with.
+
+Its faults are one value that may be replaced at any time. Time is the event loop's and chance is handed in, so that
+under a virtual clock a run is repeated exactly by its seed.
+"""
+
+import asyncio
+import heapq
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from random import SystemRandom
+from typing import TypeVar
+
+import msgspec
+
+from infrakit.instances.simulator.faults import Faults, Spread
+from infrakit.instances.simulator.machine import Machine, Properties
+from infrakit.spec import validate
+from infrakit.spi import errors, values
+from infrakit.spi.instance import Capabilities, DestroyContext
+from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec
+
+__all__ = ["Faults", "Machine", "Simulator", "Spread"]
+
+T = TypeVar("T")
+
+CHANGING = {"provision", "destroy", "label"}
+DEAD_KEPT = 10_000  # dead machines remembered for their tokens
+Watcher = Callable[[str, Machine], None]
+
+
+class Simulator:
+    """Satisfies Instance, Capable, Inspects and Volumes."""
+
+    def __init__(self, faults: Faults | None = None, *, random: random.Random | None = None) -> None:
+        self.faults = faults or Faults()
+        self.machines: dict[InstanceID, Machine] = {}  # those that live, or are still listed
+        self.calls: dict[str, int] = {}  # how many of each have begun
+        self.in_flight = 0
+        self.in_flight_most = 0
+        self.watchers: list[Watcher] = []  # told of "created" and "ended", at the moment it really happens
+        self._chance = random or SystemRandom()
+        self._by_token: dict[str, InstanceID] = {}
+        self._bearers: dict[str, InstanceID] = {}
+        self._holders: dict[str, InstanceID] = {}
+        self._groups: dict[str, dict[InstanceID, Machine]] = {}
+        self._deaths: list[tuple[float, InstanceID]] = []
+        self._born = 0
+        self._tokens_left = float(self.faults.burst)
+        self._counted_at = 0.0
+        self._changed = 0
+        self._listings: dict[str, tuple[int, float, tuple[Description, ...]]] = {}
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(listing_lag_s=self.faults.listing_lag_s, tokens=self.faults.tokens)
+
+    async def validate(self, *, properties: msgspec.Raw) -> None:
+        validate.properties(properties, Properties)
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        return await self._call("provision", self.faults.provision, lambda: self._create(spec))
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        del context
+        await self._call("destroy", self.faults.destroy, lambda: self._end(instance))
+
+    async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        await self._call("label", self.faults.label, lambda: self._label(instance, labels))
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        def look() -> Description | None:
+            self._pass_time()
+            machine = self.machines.get(instance)
+            return machine.describe(properties=False) if machine is not None and machine.lives else None
+
+        return await self._call("inspect", self.faults.describe, look)
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        return await self._call("describe", self.faults.describe, lambda: self._list(tags, properties))
+
+    async def delete_attachment(self, *, attachment: Attachment) -> None:
+        self._pass_time()
+        holder = self._holders.get(attachment.id)
+        if holder is not None:
+            raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
+
+    async def _call(self, kind: str, takes: Spread, act: Callable[[], T]) -> T:
+        """One call with its faults: what goes wrong before it is done, the doing, what goes wrong after."""
+        self.calls[kind] = self.calls.get(kind, 0) + 1
+        self.in_flight += 1
+        self.in_flight_most = max(self.in_flight_most, self.in_flight)
+        try:
+            self._throttle()
+            faults, chance = self.faults, self._chance
+            delay_s = takes.draw(chance) + (faults.slow if chance.random() < faults.slow_rate else 0.0)
+            if delay_s:
+                await asyncio.sleep(delay_s / 2)
+            self._fail_before(kind)
+            result = act()
+            if delay_s:
+                await asyncio.sleep(delay_s / 2)
+            if kind in CHANGING:
+                await self._fail_after()
+            return result
+        finally:
+            self.in_flight -= 1
+
+    def _throttle(self) -> None:
+        limit = self.faults.per_second
+        if not limit:
+            return
+        now = asyncio.get_running_loop().time()
+        self._tokens_left = min(self.faults.burst, self._tokens_left + (now - self._counted_at) * limit)
+        self._counted_at = now
+        if self._tokens_left < 1.0:
+            raise errors.Throttled("too many requests", after_s=(1.0 - self._tokens_left) / limit, where="simulator")
+        self._tokens_left -= 1.0
+
+    def _fail_before(self, kind: str) -> None:
+        faults, chance = self.faults, self._chance
+        if faults.down or chance.random() < faults.unreachable_rate:
+            raise errors.Unreachable("connection refused", where="simulator")
+        if kind == "provision" and chance.random() < faults.refuse_rate:
+            raise errors.Refused("no capacity in this zone", where="simulator")
+        if chance.random() < faults.fail_rate / 2:
+            raise errors.PluginError("internal error", where="simulator")
+
+    async def _fail_after(self) -> None:
+        faults, chance = self.faults, self._chance
+        if chance.random() < faults.fail_rate / 2:
+            raise errors.PluginError("internal error", where="simulator")
+        if chance.random() < faults.lost_rate:
+            raise errors.OutcomeUnknown("connection reset", where="simulator")
+        if chance.random() < faults.hang_rate:
+            await asyncio.get_running_loop().create_future()
+
+    # -- what really happens ---------------------------------------------------------------------------------------
+
+    def _create(self, spec: InstanceSpec) -> InstanceID:
+        self._pass_time()
+        now, faults, chance = asyncio.get_running_loop().time(), self.faults, self._chance
+        asked = validate.properties(spec.properties, Properties)
+        tags = dict(spec.tags or {})
+        token = tags.get(values.TAG_TOKEN, "")
+        if token and faults.tokens and token in self._by_token:
+            return self._by_token[token]
+        if asked.refuse:
+            raise errors.Refused("its properties ask for refusal", where="simulator")
+        if faults.capacity is not None and sum(m.lives for m in self.machines.values()) >= faults.capacity:
+            raise errors.Refused(f"capacity is {faults.capacity}", where="simulator")
+        if faults.exclusive:
+            self._refuse_seconds(spec)
+        self._born += 1
+        machine = Machine(
+            id=InstanceID(f"sim-{self._born}"),
+            logical_id=spec.logical_id,
+            tags=tags,
+            token=token,
+            attachments=tuple(spec.attachments or ()),
+            properties=spec.properties,
+            born_at=now,
+            listed_at=now + faults.lag.draw(chance),
+            healthy_at=now + asked.boot_time + faults.boot.draw(chance),
+        )
+        if asked.never_healthy or chance.random() < faults.never_healthy_rate:
+            machine.healthy_at = math.inf
+        if faults.sick_after:
+            machine.sick_at = machine.healthy_at + chance.expovariate(1.0 / faults.sick_after)
+        if asked.lifetime or faults.lifetime:
+            machine.dies_at = now + (asked.lifetime or chance.expovariate(1.0 / faults.lifetime))
+            heapq.heappush(self._deaths, (machine.dies_at, machine.id))
+        self._take_in(machine)
+        return machine.id
+
+    def _refuse_seconds(self, spec: InstanceSpec) -> None:
+        bearer = self._bearers.get(spec.logical_id or "")
+        if bearer is not None:
+            raise errors.Conflict(f"{bearer} bears {spec.logical_id}", where="simulator")
+        for attachment in spec.attachments or ():
+            holder = self._holders.get(attachment.id)
+            if holder is not None:
+                raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
+
+    def _take_in(self, machine: Machine) -> None:
+        self.machines[machine.id] = machine
+        if machine.token:
+            self._by_token[machine.token] = machine.id
+            if len(self._by_token) > DEAD_KEPT + len(self.machines):
+                del self._by_token[next(iter(self._by_token))]
+        if machine.logical_id is not None:
+            self._bearers[machine.logical_id] = machine.id
+        for attachment in machine.attachments:
+            self._holders[attachment.id] = machine.id
+        self._groups.setdefault(machine.tags.get(values.TAG_GROUP, ""), {})[machine.id] = machine
+        self._changed += 1
+        self._tell("created", machine)
+
+    def _end(self, instance: InstanceID) -> None:
+        self._pass_time()
+        machine = self.machines.get(instance)
+        if machine is None:
+            raise errors.NotFound(f"there is no {instance}", where="simulator")
+        if machine.lives:
+            self.kill(instance)
+
+    def kill(self, instance: InstanceID, *, at: float | None = None) -> None:
+        """The machine ends now (or did at `at`): its logical ID and attachments are free."""
+        machine = self.machines[instance]
+        machine.dead_at = asyncio.get_running_loop().time() if at is None else at
+        machine.unlisted_at = machine.dead_at + self.faults.death_lag.draw(self._chance)
+        if self._bearers.get(machine.logical_id or "") == instance:
+            del self._bearers[machine.logical_id or ""]
+        for attachment in machine.attachments:
+            if self._holders.get(attachment.id) == instance:
+                del self._holders[attachment.id]
+        heapq.heappush(self._deaths, (machine.unlisted_at, instance))
+        self._changed += 1
+        self._tell("ended", machine)
+
+    def make_sick(self, instance: InstanceID) -> None:
+        """From now on it is unhealthy."""
+        self.machines[instance].sick_at = asyncio.get_running_loop().time()
+
+    def _label(self, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        machine = self.machines.get(instance)
+        if machine is None or not machine.lives:
+            raise errors.NotFound(f"there is no {instance}", where="simulator")
+        machine.tags.update(labels)
+        machine.description = None
+        self._changed += 1
+
+    def adopt(self, *, tags: Mapping[str, str], logical_id: values.LogicalID | None = None) -> InstanceID:
+        """Make a machine that nobody asked for through the controller: a seed node."""
+        return self._create(InstanceSpec(tags=dict(tags), logical_id=logical_id))
+
+    def _pass_time(self) -> None:
+        """Let those die whose time has come, and forget those that are not listed any more."""
+        now = asyncio.get_running_loop().time()
+        while self._deaths and self._deaths[0][0] <= now:
+            at, instance = heapq.heappop(self._deaths)
+            machine = self.machines.get(instance)
+            if machine is None:
+                continue
+            if machine.lives:
+                self.kill(instance, at=at)
+            elif machine.unlisted_at <= now:
+                del self.machines[instance]
+                del self._groups[machine.tags.get(values.TAG_GROUP, "")][instance]
+                self._changed += 1
+
+    def _tell(self, what: str, machine: Machine) -> None:
+        for watcher in self.watchers:
+            watcher(what, machine)
+
+    def live(self) -> list[Machine]:
+        """What really exists."""
+        self._pass_time()
+        return [m for m in self.machines.values() if m.lives]
+
+    # -- listings --------------------------------------------------------------------------------------------------
+
+    def _list(self, tags: Mapping[str, str], properties: bool) -> Sequence[Description]:
+        self._pass_time()
+        faults, chance = self.faults, self._chance
+        if chance.random() < faults.partial_rate:
+            raise errors.PluginError("the second page of the listing failed", where="simulator")
+        if faults.blind or chance.random() < faults.empty_rate:
+            return ()
+        listing = self._complete(tags, properties)
+        if chance.random() < faults.silent_partial_rate:
+            return tuple(d for d in listing if chance.random() >= faults.silent_part)
+        return listing
+
+    def _complete(self, tags: Mapping[str, str], properties: bool) -> tuple[Description, ...]:
+        """The same object as long as nothing has changed, so that an unchanged world costs nothing to look at."""
+        now = asyncio.get_running_loop().time()
+        key = f"{sorted(tags.items())} {properties}"
+        changed, until, listing = self._listings.get(key, (-1, 0.0, ()))
+        if changed == self._changed and now < until:
+            return listing
+        group = tags.get(values.TAG_GROUP)
+        machines = self.machines if group is None else self._groups.get(group, {})
+        visible = [m for m in machines.values() if m.listed_at <= now < m.unlisted_at]
+        if len(tags) > (group is not None):
+            visible = [m for m in visible if tags.items() <= m.tags.items()]
+        listing = tuple(m.describe(properties=properties) for m in visible)
+        until = min((m.listed_at for m in machines.values() if m.listed_at > now), default=math.inf)
+        until = min(until, self._deaths[0][0] if self._deaths else math.inf)
+        self._listings[key] = (self._changed, until, listing)
+        return listing

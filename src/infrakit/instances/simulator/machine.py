@@ -1,0 +1,58 @@
+"""One simulated machine: when it is born, listed, healthy, sick and dead."""
+
+import math
+
+import msgspec
+
+from infrakit.spi.group import Strict
+from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, State
+
+
+class Properties(Strict, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What a spec may ask of a simulated machine; anything else in it only makes its version another."""
+
+    boot_time: float = 0.0  # seconds until healthy, on top of the faults'
+    never_healthy: bool = False
+    lifetime: float = 0.0  # seconds until it dies, 0: as the faults say
+    refuse: bool = False  # every creation is refused
+
+
+class Machine(msgspec.Struct, kw_only=True):
+    """Times are the event loop's."""
+
+    id: InstanceID
+    logical_id: LogicalID | None
+    tags: dict[str, str]
+    token: str
+    attachments: tuple[Attachment, ...]
+    properties: msgspec.Raw
+    born_at: float
+    listed_at: float
+    healthy_at: float
+    sick_at: float = math.inf
+    dies_at: float = math.inf
+    dead_at: float = math.inf  # when it really ended
+    unlisted_at: float = math.inf
+    description: Description | None = None
+
+    @property
+    def lives(self) -> bool:
+        return math.isinf(self.dead_at)
+
+    def is_healthy(self, now: float) -> bool:
+        return self.lives and self.healthy_at <= now < self.sick_at
+
+    def describe(self, *, properties: bool) -> Description:
+        """The same object as long as nothing changes."""
+        if self.description is None:
+            state = State.RUNNING if self.lives else State.UNSPECIFIED
+            self.description = Description(
+                id=self.id,
+                logical_id=self.logical_id,
+                tags=dict(self.tags),
+                state=state,
+                attachments=self.attachments,
+            )
+        if properties:
+            return msgspec.structs.replace(self.description, properties=self.properties)
+        return self.description
