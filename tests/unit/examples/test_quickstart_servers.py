@@ -195,6 +195,7 @@ async def test_the_flavor_proves_a_worker_healthy(
     start_web: Callable[[], tuple[subprocess.Popen[str], str]],
 ) -> None:
     properties = flavor_properties("web")
+    properties["Health"]["Interval"] = "0"
     process, url = await asyncio.to_thread(start_web)
     port = int(url.rpartition(":")[2])
     flavor = Vanilla()

@@ -321,7 +321,7 @@ async def looks(vanilla: Vanilla, check: dict[str, Any], script: Path, codes: li
     seen = []
     for code in codes:
         script.write_text(str(code))  # noqa: ASYNC240
-        properties = raw({"Health": {"Command": f"exit $(cat {script})", "Timeout": "10s", **check}})
+        properties = raw({"Health": {"Command": f"exit $(cat {script})", "Timeout": "10s", "Interval": "0", **check}})
         reports = await vanilla.healthy_all(properties=properties, instances=[instance()])
         seen.append(reports[InstanceID("i-1")].health)
     return seen
@@ -339,13 +339,18 @@ async def test_a_look_that_cannot_be_made_neither_counts_nor_clears(vanilla: Van
     assert seen == [HEALTHY, HEALTHY, UNKNOWN, UNHEALTHY]
 
 
+async def test_looks_closer_together_than_the_interval_count_once(vanilla: Vanilla, tmp_path: Path) -> None:
+    check = {"Failures": 2, "Interval": "1h"}
+    assert await looks(vanilla, check, tmp_path / "code", [0, 1, 1, 1, 1, 0]) == [HEALTHY] * 6
+
+
 async def test_a_look_short_of_a_verdict_says_so(vanilla: Vanilla) -> None:
     report = await judge(vanilla, {"Command": "exit 1", "Failures": 3})
     assert report == HealthReport(health=UNKNOWN, note="command: exit code 1 (failure 1 of 3)")
 
 
 async def test_an_instance_that_left_is_forgotten(vanilla: Vanilla) -> None:
-    properties = raw({"Health": {"Command": "exit 1", "Failures": 2, "Timeout": "10s"}})
+    properties = raw({"Health": {"Command": "exit 1", "Failures": 2, "Timeout": "10s", "Interval": "0"}})
     both, one = [instance("a"), instance("b")], [instance("a")]
     await vanilla.healthy_all(properties=properties, instances=both)
     await vanilla.healthy_all(properties=properties, instances=one)
@@ -354,7 +359,7 @@ async def test_an_instance_that_left_is_forgotten(vanilla: Vanilla) -> None:
 
 
 async def test_groups_do_not_share_verdicts(vanilla: Vanilla) -> None:
-    check = {"Command": "exit 1", "Failures": 2}
+    check = {"Command": "exit 1", "Failures": 2, "Interval": "0"}
     assert (await judge(vanilla, check, instance(tags={"infrakit.group": "a"}))).health is UNKNOWN
     assert (await judge(vanilla, check, instance(tags={"infrakit.group": "b"}))).health is UNKNOWN
 

@@ -63,7 +63,8 @@ class Check(Strict, frozen=True, kw_only=True):
     tcp: TCP | None = None
     http: HTTP | None = None
     timeout: DurationText = "2s"
-    failures: Threshold = 3  # so many in a row make a healthy instance unhealthy
+    interval: DurationText = "1s"  # looks that follow each other faster count as one
+    failures: Threshold = 3  # so many in a row make an instance unhealthy
     successes: Threshold = 1  # so many in a row make it healthy
 
 
