@@ -9,9 +9,14 @@ from infrakit.spi.errors import Refused
 from infrakit.spi.manager import Committed
 
 
-def done(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
-    """Print the answer to an order; with `wait_s` also wait until what it led to has converged."""
-    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
+def done(committed: Committed, fmt: str, words: str) -> None:
+    """Print the answer to an order about what is declared already."""
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words, declares=False))))
+
+
+def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
+    """Print the answer to a new declaration; with `wait_s` also wait until it has converged."""
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words, declares=True))))
     if wait_s is not None:
         convergence.wait(wait_s, version=committed.version)
         click.echo("converged", err=fmt != "table")

@@ -122,9 +122,9 @@ def changes(values: Iterable[Change]) -> Iterator[str]:
         yield line
 
 
-def committed(value: Committed, done: str) -> Iterator[str]:
-    """What an order has led to: `done` says it in words."""
-    if not value.changes:
+def committed(value: Committed, done: str, *, declares: bool) -> Iterator[str]:
+    """What an order has led to: `done` says it in words. Only what declares groups is expected to change them."""
+    if declares and not value.changes:
         yield f"Nothing to change: declaration {value.version} says so already."
         return
     yield f"{done}: declaration {value.version}."

@@ -20,6 +20,7 @@ class CommandLine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.python = [sys.executable]
         self.environment = {
             "PATH": os.environ["PATH"],
             "INFRAKIT_HOME": str(home),
@@ -30,7 +31,7 @@ class CommandLine:
     async def start(self, *arguments: str, **streams: Any) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         streams = {"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe} | streams
-        command = [sys.executable, "-m", "infrakit", *arguments]
+        command = [*self.python, "-m", "infrakit", *arguments]
         return await asyncio.create_subprocess_exec(*command, env=self.environment, cwd=self.home, **streams)
 
     async def __call__(self, *arguments: str, stdin: bytes | None = None) -> Done:

@@ -93,6 +93,9 @@ async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: 
     manager.committed = Committed(version=7)
     done = await cli("group", "scale", "web", "3")
     assert done == (0, "Nothing to change: declaration 7 says so already.\n", "")
+    # A halt is an order about groups that stay declared as they are.
+    done = await cli("halt", "-m", "x")
+    assert done == (0, "Halted everything: declaration 7.\n", "")
 
 
 async def test_commit_sends_the_text_never_the_file(cli: CommandLine, manager: CannedManager, home: Path) -> None:

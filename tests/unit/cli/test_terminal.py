@@ -6,16 +6,27 @@ import os
 import pty
 import signal
 import struct
+import sys
 import termios
+from pathlib import Path
 
+import click
+import msgspec
 import pytest
 
+import infrakit
 from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager
 from tests.unit.cli.command_line import CommandLine
 
 
-async def on_terminal(cli: CommandLine, *arguments: str, columns: int = 80, keys: bytes = b"") -> tuple[int, str]:
+async def on_terminal(
+    cli: CommandLine,
+    *arguments: str,
+    columns: int = 80,
+    keys: bytes = b"",
+    interrupt: asyncio.Event | None = None,
+) -> tuple[int, str]:
     """Run on a terminal of that width; answers the exit code and what the terminal received."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -32,7 +43,11 @@ async def on_terminal(cli: CommandLine, *arguments: str, columns: int = 80, keys
                 return received
 
     try:
-        received = await asyncio.wait_for(asyncio.to_thread(read), 60)
+        reading = asyncio.create_task(asyncio.to_thread(read))
+        if interrupt is not None:
+            await asyncio.wait_for(interrupt.wait(), 60)
+            process.send_signal(signal.SIGINT)
+        received = await asyncio.wait_for(reading, 60)
         code = await process.wait()
     finally:
         if process.returncode is None:
@@ -102,20 +117,34 @@ async def test_watch_on_a_terminal_redraws_until_ctrl_c(cli: CommandLine, manage
             enough.set()
 
     manager.on_status = look
-    leader, follower = pty.openpty()
-    process = await cli.start("status", "--watch", stdin=follower, stdout=follower, stderr=follower)
-    os.close(follower)
-    try:
-        await asyncio.wait_for(enough.wait(), 60)
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 60) == 130
-        received = os.read(leader, 65536).decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        os.close(leader)
+    code, received = await on_terminal(cli, "status", "--watch", interrupt=enough)
+    assert code == 130
     assert "converged" in received
+    assert "Traceback" not in received
+
+
+async def test_without_rich_watch_clears_the_terminal_and_prints(
+    cli: CommandLine, manager: CannedManager, home: Path
+) -> None:
+    """A Python that sees nothing but what the base install has."""
+    for package in (click, msgspec, infrakit):
+        assert package.__file__ is not None
+        (home / package.__name__).symlink_to(Path(package.__file__).parent)
+    cli.environment |= {"TERM": "xterm", "PYTHONPATH": str(home), "PYTHONNOUSERSITE": "1"}
+    cli.python = [sys.executable, "-S"]
+    enough = asyncio.Event()
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) > 1:
+            enough.set()
+
+    manager.on_status = look
+    code, received = await on_terminal(cli, "status", "--watch", interrupt=enough)
+    assert code == 130
+    assert received.count("\x1b[2J") >= 1
+    assert "box (pid 4711) leads" in received
     assert "Traceback" not in received
 
 
@@ -133,7 +162,5 @@ async def test_a_reader_that_has_gone_is_no_error(cli: CommandLine, manager: Can
 async def test_no_output_at_all_is_no_error(cli: CommandLine, manager: CannedManager) -> None:
     """Some supervisors start programs with their output closed."""
     program = 'exec 1>&- 2>&- 0<&-; exec "$0" -m infrakit status'
-    import sys
-
     process = await asyncio.create_subprocess_exec("sh", "-c", program, sys.executable, env=cli.environment)
     assert await asyncio.wait_for(process.wait(), 60) == 0

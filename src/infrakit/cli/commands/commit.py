@@ -25,4 +25,4 @@ def commit(file: str, why: str | None, expect: int | None, wait: float | None, o
     committed = daemon.ask(
         Manager.commit, text=text, source=source, who=daemon.who(), why=why or f"commit {source}", expected=expect
     )
-    orders.done(committed, output_format, f"Committed {source}", wait_s=wait)
+    orders.declared(committed, output_format, f"Committed {source}", wait_s=wait)

@@ -84,7 +84,7 @@ def scale(
         why=why or f"scale {group} to {size}",
         expected=expect,
     )
-    orders.done(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
+    orders.declared(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
 
 
 @group.command
@@ -152,7 +152,7 @@ def rollback(group: str, why: str | None, wait: float | None, output_format: str
       infrakit group rollback workers -m "the new version leaks"
     """
     committed = daemon.ask(Manager.rollback, group=GroupID(group), who=daemon.who(), why=why or f"rollback {group}")
-    orders.done(committed, output_format, f"Rolled {group} back", wait_s=wait)
+    orders.declared(committed, output_format, f"Rolled {group} back", wait_s=wait)
 
 
 @group.command

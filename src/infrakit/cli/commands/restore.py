@@ -22,4 +22,4 @@ def restore(version: int, why: str, expect: int | None, wait: float | None, outp
       infrakit restore 3 -m "the new image does not start"
     """
     committed = daemon.ask(Manager.restore, version=version, who=daemon.who(), why=why, expected=expect)
-    orders.done(committed, output_format, f"Restored version {version}", wait_s=wait)
+    orders.declared(committed, output_format, f"Restored version {version}", wait_s=wait)
