@@ -110,15 +110,10 @@ class Infrakit:
             )
 
     def run(self, *words: str, timeout_s: float = PATIENCE_S + 10) -> subprocess.CompletedProcess[str]:
+        command = [self._program, *words]
         try:
             return subprocess.run(
-                [self._program, *words],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
+                command, env=self._environment, capture_output=True, text=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired as error:
             raise Broken(f"infrakit {' '.join(words)}: no end after {timeout_s:.0f} s") from error
