@@ -1,0 +1,94 @@
+# Every target makes what it needs in .venv first, so that each works as the only command typed on a clean clone
+# with Python 3.11 and make. `make` alone lists them.
+
+SEEDS ?= 2000
+TEST_ARGS ?=
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# What `infrakit` keeps in the demo: relative, because the path of a unix socket must be short.
+DEMO_HOME := .demo
+
+# Byte-code makes every command start twice as fast; some machines are set up not to write any.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo demo-check test lint unit simulate bench docs clean constraints
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.stamp ## run the quickstart here: two groups of real servers; Ctrl-C ends the daemon
+	INFRAKIT_HOME=$(DEMO_HOME) $(BIN)/infrakit up examples/quickstart/infrakit.yaml
+
+demo-check: $(VENV)/.stamp ## run the quickstart by itself and hold every promise of it to account
+	$(BIN)/python examples/quickstart/check.py
+
+test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
+
+lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.stamp-dev ## all tests with coverage, without the linters; TEST_ARGS='-k pets' for some of them
+	rm -f .coverage .coverage.*
+	$(BIN)/pytest -n auto --cov --cov-report= --junitxml=build/tests.xml $(TEST_ARGS)
+	$(BIN)/coverage report --skip-covered
+	@echo 'The parts that decide and act, which must stay above 95 %:'
+	$(BIN)/coverage report --include='src/infrakit/group/*,src/infrakit/manager/*' --fail-under=95
+
+simulate: $(VENV)/.stamp ## the real controllers in SEEDS=2000 simulated worlds full of faults
+	$(BIN)/python -m infrakit.simulation --count $(SEEDS)
+
+bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio to the original's
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.stamp-docs ## build the manual into build/docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
+	@echo 'open build/docs/index.html'
+
+clean: ## remove everything that was made here, the demo's data too
+	rm -rf $(VENV) $(DEMO_HOME) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+constraints: $(VENV)/.stamp-dev
+	uv pip compile -q --all-extras --group dev --group docs --no-header --no-annotate pyproject.toml -o constraints.txt
+
+# The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
+# uv is used where it is on PATH; pip everywhere else, renewed first, because an old one knows no dependency groups.
+
+define install
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt $(1); \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); \
+	fi
+	@touch $@
+endef
+
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'InfraKit needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/it' >&2; exit 1; }
+	@echo 'setting up $(VENV) with $(PYTHON)'
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
+	else \
+		$(PYTHON) -m venv $(VENV); \
+	fi
+	$(call install,-e '.[pretty]')
+	@$(BIN)/python -m compileall -q src
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp
+	@echo 'adding what the tests and linters need'
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(call install,--group dev)
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-dev
+	@echo 'adding what the manual needs'
+	$(call install,--group docs)
