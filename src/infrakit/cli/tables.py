@@ -5,7 +5,6 @@ On a terminal the last column is wrapped to the width of the window; elsewhere e
 """
 
 import datetime
-import importlib.util
 import os
 import sys
 import textwrap
@@ -33,6 +32,8 @@ def is_terminal() -> bool:
 
 def has_rich() -> bool:
     """Whether the extra `pretty` is installed; does not import it."""
+    import importlib.util
+
     return importlib.util.find_spec("rich") is not None
 
 

@@ -249,6 +249,7 @@ async def test_groups_and_instances_are_listed_and_described(cli: CommandLine, m
     assert [line.split()[0] for line in listed.splitlines()] == ["INSTANCE", "web-1", "store-1", "-"]
     assert "red alert" in listed
     assert "\x1b" not in listed
+    assert "[31m" not in listed
     assert [m["ID"] for m in json.loads((await cli("instance", "ls", "store", "-o", "json")).out)] == ["store-1"]
     for name in ("store-1", "127.0.0.12"):
         one = (await cli("instance", "describe", name)).out

@@ -1,0 +1,91 @@
+"""`infrakit up` with a real daemon; its instances live in the simulator, and end with it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.command_line import CommandLine
+
+DOCUMENT = """\
+- kind: group
+  metadata: {name: web}
+  properties:
+    Allocation: {Size: 2}
+    Instance: {Plugin: simulator}
+    Flavor: {Plugin: vanilla}
+"""
+
+
+@pytest.fixture
+def document(home: Path) -> str:
+    (home / "sim.yaml").write_text(DOCUMENT)
+    return "sim.yaml"
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+@contextlib.asynccontextmanager
+async def up(cli: CommandLine, document: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A daemon that has converged."""
+    process = await cli.start("up", document)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while b" converged " not in (line := await process.stdout.readline()):
+                assert line, "it ended before it had converged"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_ctrl_c_says_what_keeps_running_and_how_to_get_back(cli: CommandLine, document: str) -> None:
+    async with up(cli, document) as process:
+        status = await cli("status")
+        assert status.code == 0
+        assert "web    cattle  2     2     2        2" in status.out
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err) == (0, b"")
+    last = out.decode().splitlines()[-3:]
+    assert last[0] == "Stopped. The instances keep running, unwatched: 2 of web."
+    assert last[1].startswith("  infrakit up sim.yaml ")
+    assert last[2].startswith("  infrakit down ")
+    assert (await cli("status")).code == 3
+
+
+async def test_a_second_daemon_is_refused_and_down_ends_the_first(cli: CommandLine, document: str) -> None:
+    async with up(cli, document) as process:
+        second = await cli("up", document)
+        assert second.code == 2
+        assert str(process.pid) in second.err
+        assert len(second.err.splitlines()) == 1
+        down = await cli("down", "--yes")
+        assert (down.code, down.err) == (0, "")
+        assert down.out.splitlines()[-2:] == ["web is gone", "the daemon has stopped"]
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_document_with_errors_starts_nothing(cli: CommandLine, home: Path) -> None:
+    done = await cli("up", "-", stdin=DOCUMENT.replace("Size", "Sise").encode())
+    assert done.code == 1
+    assert 'stdin: line 4: groups[0].properties.Allocation.Sise: unknown field (did you mean "Size"?)' in done.err
+    assert names_in(home) == []
+
+
+async def test_when_nobody_reads_any_more_it_ends_silently(cli: CommandLine, document: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await cli.start("up", document, stdout=writer)
+    os.close(writer)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err) == (141, b"")
