@@ -45,7 +45,8 @@ VIOLATIONS = (
 
 def lint(source: Path, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the linter on the package under `source`."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--config", CONTRACTS, "--cache-dir", cache, "--no-logo"]
+    program = Path(sys.executable).with_name("lint-imports")
+    command = [str(program), "--no-logo", "--config", str(CONTRACTS), "--cache-dir", str(cache)]
     return subprocess.run(
         [*command, *arguments],
         cwd=source,
