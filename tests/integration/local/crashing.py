@@ -62,6 +62,12 @@ def generation(intents: Path, slot: str) -> int:
     return int(path.read_text()) if path.exists() else 0
 
 
+def was_destroyed(intents: Path, slot: str) -> bool:
+    """Whether the newest one had to go, and may have gone before it could leave its line."""
+    path = intents / f"{slot}.destroyed"
+    return path.exists() and path.read_text() in ("", str(generation(intents, slot)))
+
+
 async def work(order: Order) -> None:
     """For ever: in each slot, destroy what lives there, or make the next."""
     local, chance, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
@@ -80,6 +86,7 @@ async def work_on(local: Local, chance: random.Random, intents: Path, slot: str)
             instance = await local.provision(spec=wanted(slot, number))  # settles what a crash left open
         if instance is not None and await local.inspect(instance=instance) is not None:
             if chance.random() < 0.5:
+                (intents / f"{slot}.destroyed").write_text(str(number))
                 await local.destroy(instance=instance, context=DestroyContext())
             continue
         new = intents / f".{slot}"

@@ -21,7 +21,7 @@ import pytest
 from infrakit.instances.local import Local
 from infrakit.spi.values import TAG_TOKEN, Description, State
 from tests.integration.local import crashing
-from tests.unit.instances.local_world import destroy, kill_all, listed, survivors, until
+from tests.unit.instances.local_world import destroy, kill_all, listed, survivors, until, until_written
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "110"))  # two kills each
 SEED = int(os.environ.get("CRASH_SEED", "1"))
@@ -92,6 +92,8 @@ async def inspect_world(tmp_path: Path, before: dict[str, list[str]]) -> dict[st
                 continue
             settled = await local.provision(spec=crashing.wanted(slot, number))
             assert settled == await local.provision(spec=crashing.wanted(slot, number))
+            if not crashing.was_destroyed(tmp_path / "intents", slot):
+                await until_written(home / "volumes" / f"volume-{slot}" / "journal", f"{slot}-{number} {settled}\n")
         await check_listing(local, tmp_path)
     finally:
         await local.close()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from infrakit.instances.local import Local
-from infrakit.instances.local.processes import Identity, identify
+from infrakit.instances.local.processes import identify
 from infrakit.spi import errors
 from infrakit.spi.values import State
 from tests.unit.instances.local_world import (
@@ -99,9 +99,8 @@ async def test_a_number_that_is_used_again_is_not_ours(
     os.killpg(pid, signal.SIGKILL)
     wait_for_death(pid)
     path = home / "instances" / made / "process.json"
-    recorded = msgspec.json.decode(path.read_bytes(), type=Identity)
-    used_again = stranger if leads else os.getpid()
-    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(recorded, pid=used_again)))
+    now = identify(stranger if leads else os.getpid())
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(now, start_ticks=now.start_ticks - 1)))
     second = open_local()
     await until_gone(second, made)
     await destroy(second, made)

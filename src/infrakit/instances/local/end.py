@@ -17,7 +17,7 @@ async def end(home: Home, instance_id: str, *, grace_s: float) -> bool:
     loop = asyncio.get_running_loop()
     place = home.instance(instance_id)
     begun, look_s = loop.time(), _LOOK_S_MIN
-    asked: set[str] = set()
+    asked: set[int] = set()
     while loop.time() < begun + grace_s + _KILL_S:
         if not await asyncio.to_thread(_lives, home, instance_id):
             return True
@@ -32,15 +32,17 @@ def _lives(home: Home, instance_id: str) -> bool:
     return records.phase(home, instance_id) in (Phase.PENDING, Phase.RUNNING, Phase.STOPPING)
 
 
-def _signal(place: pathlib.Path, number: signal.Signals, asked: set[str]) -> None:
-    """TERM once to the group, and once to what the leader leaves behind; KILL each time: more may be born meanwhile."""
+def _signal(place: pathlib.Path, number: signal.Signals, asked: set[int]) -> None:
+    """TERM to the group once, then once to each that the leader leaves behind; KILL always: more may be born meanwhile.
+
+    Nobody is asked twice, because to many programs a second TERM means: never mind cleaning up.
+    """
     identity = records.leader(place)
     if identity is None or not (place / "started").exists():
         return  # it is being made: there is nothing to signal yet
-    whom = "group" if processes.is_alive(identity) else "remains"
-    if number is signal.SIGTERM:
-        if whom in asked:
-            return
-        asked.add(whom)
-    if whom == "remains" or not processes.signal_group(identity, number):
-        processes.signal_remains(place, number)
+    is_request = number is signal.SIGTERM
+    if not processes.is_alive(identity):
+        asked |= processes.signal_remains(place, number, spare=asked if is_request else set())
+    elif not is_request or (identity.pid not in asked and processes.has_begun(identity)):
+        processes.signal_group(identity, number)
+        asked.add(identity.pid)

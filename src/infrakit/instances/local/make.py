@@ -34,18 +34,10 @@ def make(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties)
     _check(id_, spec)
     locks = Locks()
     try:
-        for _ in range(_ANOTHER_MAKES_IT):
-            with home_.changing():
-                found = records.phase(home_, id_)
-                if found in (Phase.UNKNOWN, Phase.HALF_MADE):
-                    _claim(home_, id_, spec, declared, locks)
-                    break
-            if found is not Phase.PENDING:
-                return  # made before, whatever has become of it
-            time.sleep(0.02)
-        else:
-            raise OutcomeUnknown("another process has not finished making it within 20 s", where=id_)
-        _start(home_, id_, spec, declared, locks)
+        if _claim(home_, id_, spec, declared, locks):
+            _start(home_, id_, spec, declared, locks)
+    except (OSError, ValueError) as error:
+        raise Refused(f"it cannot be made: {error}", where=id_) from error
     finally:
         locks.close()
 
@@ -64,7 +56,21 @@ def _check(id_: str, spec: InstanceSpec) -> None:
             )
 
 
-def _claim(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties, locks: Locks) -> None:
+def _claim(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties, locks: Locks) -> bool:
+    """False: it was made before, whatever has become of it."""
+    for _ in range(_ANOTHER_MAKES_IT):
+        with home_.changing():
+            found = records.phase(home_, id_)
+            if found in (Phase.UNKNOWN, Phase.HALF_MADE):
+                _claim_now(home_, id_, spec, declared, locks)
+                return True
+        if found is not Phase.PENDING:
+            return False
+        time.sleep(0.02)
+    raise OutcomeUnknown("another process has not finished making it within 20 s", where=id_)
+
+
+def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties, locks: Locks) -> None:
     """Take every claim or none, and bring the directory into being, described and with its lock held already."""
     claims = records.claims(home_, spec.logical_id, spec.attachments or ())
     for claim, what in claims.items():
@@ -108,10 +114,7 @@ def _start(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Propertie
         spawn.start(place, spawn.command(spec.init, script), variables, declared.limits, locks)
     except OutcomeUnknown:
         raise
-    except (OSError, ValueError) as error:
-        home_.discard(place)
-        raise Refused(f"it cannot be made: {error}", where=id_) from error
-    except InfraKitError:
+    except (OSError, ValueError, InfraKitError):  # it has surely not begun
         home_.discard(place)
         raise
 
@@ -129,7 +132,6 @@ def _write_files(work: pathlib.Path, declared: Properties) -> None:
 def _volume(home_: Home, name: str) -> pathlib.Path:
     """Its directory, which is there to stay before an instance may rely on it."""
     path = home_.volume(name)
-    if not path.exists():
-        path.mkdir(mode=0o700, exist_ok=True)
-        home.sync(home_.volumes)
+    path.mkdir(mode=0o700, exist_ok=True)
+    home.sync(home_.volumes)
     return path

@@ -100,17 +100,30 @@ def is_alive(identity: Identity) -> bool:
     return True
 
 
-def signal_group(identity: Identity, number: signal.Signals) -> bool:
-    """Signal the whole group of a leader that lives. False: the leader is dead, and nothing was signalled."""
+def has_begun(identity: Identity) -> bool:
+    """Whether the leader's child is already the program that it shall be, and not still the leader's copy.
+
+    A signal that comes before is caught by what the copy has inherited, and lost.
+    """
+    own = pathlib.Path(f"/proc/{identity.pid}")
+    try:
+        children = (own / "task" / str(identity.pid) / "children").read_text().split()
+        mine = (own / "cmdline").read_bytes()
+        return any(pathlib.Path(f"/proc/{each}/cmdline").read_bytes() not in (mine, b"") for each in children)
+    except (FileNotFoundError, ProcessLookupError):  # one of them has ended, or this kernel does not tell
+        return True
+
+
+def signal_group(identity: Identity, number: signal.Signals) -> None:
+    """Signal the whole group of a leader, if that lives."""
     held = open_leader(identity)
     if held is None:
-        return False
+        return
     try:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(identity.pid, number)
     finally:
         os.close(held)
-    return True
 
 
 def group_has_members(identity: Identity, place: pathlib.Path) -> bool:
@@ -124,16 +137,19 @@ def group_has_members(identity: Identity, place: pathlib.Path) -> bool:
     return any(True for _ in _marked(place))
 
 
-def signal_remains(place: pathlib.Path, number: signal.Signals) -> None:
-    """Signal everything that the leader of the instance in this directory has left behind."""
-    for pid in list(_marked(place)) or list(_holding(place / "lock")):
+def signal_remains(place: pathlib.Path, number: signal.Signals, *, spare: set[int]) -> set[int]:
+    """Signal what the leader of the instance in this directory has left behind, except `spare`; who was signalled."""
+    signalled = set()
+    for pid in (set(_marked(place)) or set(_holding(place / "lock"))) - spare:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             held = os.pidfd_open(pid)
             try:
                 if _is_marked(pid, place) or _holds(pid, place / "lock"):
                     signal.pidfd_send_signal(held, number)
+                    signalled.add(pid)
             finally:
                 os.close(held)
+    return signalled
 
 
 def _all() -> Iterator[int]:
