@@ -102,11 +102,7 @@ class Calls:
             self._not_made(pending, str(refused))
             return False
         except Exception as error:
-            why = f"the flavor could not prepare it: {words(error)}"
-            if pending.unsure:  # an earlier call may have made it: it must not be forgotten
-                self._unknown(action, pending, why)
-            else:
-                self._refused(action, pending, why)
+            self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")
             return False
         return await self._provision(action, pending, spec, began)
 
@@ -171,8 +167,13 @@ class Calls:
         self._view.revision += 1
 
     def _refused(self, action: Provision, pending: Pending, why: str) -> None:
+        """A refusal says nothing about an earlier call that went without an answer."""
         self._not_made(pending, why)
-        pending.phase = "refused"
+        if pending.unsure:
+            pending.refused = True
+            pending.retry_at = pending.ended_at + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
+        else:
+            pending.phase = "refused"
         self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
 
     def _unknown(self, action: Provision, pending: Pending, why: str) -> None:
@@ -181,6 +182,8 @@ class Calls:
         pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked - 1, 6)
         pending.lapsed = False
         self._view.revision += 1
+        if self._view.pending.get(action.slot) is not pending:
+            return  # settled meanwhile
         self._tell(Kind.CREATE_UNKNOWN, action, f"outcome unknown ({why}): its token is looked for", slot=action.slot)
 
     # -- destroy ---------------------------------------------------------------------------------------------------

@@ -211,8 +211,7 @@ class Controller:
                         description = await inspects.inspect(instance=instance)
                 except Exception:  # it cannot tell: the instance still bears its slot
                     return
-            now = asyncio.get_running_loop().time()
-            self.view.inspected(instance, description, now=now, wall=self._clock.now())
+            self.view.inspected(instance, description)
 
         async with asyncio.TaskGroup() as tasks:
             for instance in doubtful:

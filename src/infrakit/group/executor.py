@@ -64,11 +64,14 @@ class Executor:
             key = (action.verb, action.subject)
             if isinstance(action, Settle):
                 settled.append(action.slot)
+                self._cancel(action)  # a call that goes on is of no use any more
             elif isinstance(action, Cancel):
                 self._cancel(action)
+            elif key in self._flights:
+                continue  # the call before it has not ended
             elif isinstance(action, Provision) and action.token is None:
                 fresh[action.slot] = action
-            elif isinstance(action, Provision | Destroy | Label) and key not in self._flights:
+            elif isinstance(action, Provision | Destroy | Label):
                 queue[key] = action
         self._queue = queue
         chosen = dict(list(fresh.items())[:RECORD_MAX])
@@ -125,7 +128,7 @@ class Executor:
 
     # -- stopping --------------------------------------------------------------------------------------------------
 
-    def _cancel(self, action: Cancel) -> None:
+    def _cancel(self, action: Cancel | Settle) -> None:
         flight = self._flights.get(("create", action.slot))
         if flight is not None:
             flight.cancel()

@@ -2,7 +2,7 @@
 
 A listing is taken as it is, but absence is not death (laws 2 and 4): an instance that was seen and is not listed any
 more stays in the view, bearing its slot, until there is evidence. The provider says terminated, `inspect` says None,
-or, for a provider that cannot be asked, every complete listing begun after its promised lag leaves it out.
+or, for a provider that cannot be asked, at least two complete listings leave it out, one begun after its promised lag.
 In the same way an intent stays until its instance is listed, or surely was never made.
 
 The view lives as long as its controller and is changed between two plans only; a plan reads it.
@@ -65,6 +65,7 @@ class Pending(msgspec.Struct, kw_only=True):
     retry_at: float = 0.0
     error: str = ""
     asked: int = 0  # calls made by this process
+    refused: bool = False  # the last call was refused; an earlier one may have made it
     lapsed: bool = False  # every listing and inspection that could show it has not
 
 
@@ -157,19 +158,20 @@ class GroupView(msgspec.Struct, kw_only=True):
             if pending.phase == "created" and pending.instance is not None and pending.instance not in self.members:
                 yield pending.instance
 
-    def inspected(self, instance: InstanceID, description: Description | None, *, now: float, wall: float) -> None:
-        """The provider answered, with authority, about one instance."""
-        if description is None or description.state is State.TERMINATED:
-            member = self.members.get(instance)
-            if member is not None:
-                member.state = State.TERMINATED
-            for pending in self.pending.values():
-                if pending.instance == instance:
-                    pending.lapsed = True
-            self.revision += 1
+    def inspected(self, instance: InstanceID, description: Description | None) -> None:
+        """The provider answered, with authority, about one instance.
+
+        One that lives and is not listed yet stays an intent: a successor would know of it only by the ledger.
+        """
+        if description is not None and description.state is not State.TERMINATED:
             return
-        if instance not in self.members and (description.tags or {}).get(values.TAG_GROUP) == self.group:
-            self._take(description, now, wall)
+        member = self.members.get(instance)
+        if member is not None:
+            member.state = State.TERMINATED
+        for pending in self.pending.values():
+            if pending.instance == instance:
+                pending.lapsed = True
+        self.revision += 1
 
     def gone(self) -> list[Member]:
         """Remove and return the members with evidence of death."""
@@ -182,7 +184,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     def _absent(self, member: Member) -> bool:
         if member.missing_since is None or self.observed_at is None or self.can_inspect:
             return False
-        return self.observed_at - member.missing_since >= self.lag_s and (self.lag_s == 0 or member.missed > 1)
+        return member.missed > 1 and self.observed_at - member.missing_since >= self.lag_s
 
     def judged(self, reports: Mapping[InstanceID, HealthReport], at: float) -> list[Member]:
         """Take verdicts; return the members whose health has changed."""
@@ -214,13 +216,28 @@ class GroupView(msgspec.Struct, kw_only=True):
         return [s for s, p in self.pending.items() if p.intent.token in tokens or p.instance in ids]
 
     def lapse(self) -> None:
-        """Mark the unknown intents that every listing that could show them has not shown."""
+        """Mark the intents that surely made nothing that lives, because listings that would show it have not.
+
+        One whose creation was acknowledged needs a proof that listings work: one that shows a later creation.
+        """
+        if not self.pending or self.observed_at is None:
+            return
+        proof = max((m.born_at for m in self.members.values() if m.missing_since is None), default=-math.inf)
         for pending in self.pending.values():
-            if pending.phase != "unknown" or pending.lapsed or self.observed_at is None:
-                continue
-            if self.observed_at >= pending.ended_at + self.lag_s:
+            awaited = pending.phase == "unknown" or (pending.phase == "created" and proof > pending.ended_at)
+            if awaited and not pending.lapsed and self.observed_at >= pending.ended_at + self.lag_s:
                 pending.lapsed = True
                 self.revision += 1
+
+    def forgive(self) -> None:
+        """An operator says go: what is backed off is tried now, and what no listing shows is given up."""
+        self.troubles.clear()
+        self.lapses.clear()
+        for pending in self.pending.values():
+            overdue = self.observed_at is not None and self.observed_at >= pending.ended_at + self.lag_s
+            if pending.phase in {"created", "unknown"} and overdue:
+                pending.lapsed = True
+        self.revision += 1
 
     def reinterpret(self, *, pets: bool) -> None:
         """The group has turned from cattle into pets, or back: slots mean something else from now on."""

@@ -180,7 +180,11 @@ class Operator:
         if despite_unhealthy:
             members = report.members(self._controller(group))
             sick = tuple(sorted(m.id for m in members if m.health is Health.UNHEALTHY and m.id is not None))
-        return await self._replica.change(orders.resume(group, sick), what="resume", who=who, why=why)
+        committed = await self._replica.change(orders.resume(group, sick), what="resume", who=who, why=why)
+        controller = self._controller(group)
+        controller.view.forgive()
+        controller.wake("resumed")
+        return committed
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._replica.change(orders.rollback(group), what="rollback", who=who, why=why)

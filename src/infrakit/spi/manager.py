@@ -191,7 +191,10 @@ class Manager(Protocol):
         ...
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
-        """Lift a pause or abort. `despite_unhealthy`: those sick now may be replaced, though they are too many."""
+        """Lift a pause or abort, try at once what is backed off, and give up creations that no listing shows.
+
+        `despite_unhealthy`: those sick now may be replaced, though they are too many.
+        """
         ...
 
     async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:

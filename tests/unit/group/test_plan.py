@@ -1,5 +1,7 @@
 """What is decided in the situations that operators know, and in which words."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -124,7 +126,7 @@ def test_a_pet_that_is_gone_is_created_with_its_logical_id() -> None:
 
 
 @pytest.mark.parametrize("how", [{"missing_s": 5.0}, {"leaving": "destroyed"}, {"leaving": "draining"}])
-def test_no_successor_while_the_bearer_may_live(how: dict[str, object]) -> None:
+def test_no_successor_while_the_bearer_may_live(how: dict[str, Any]) -> None:
     plan = decide(want(ids="a"), view(pet("a", **how), pets=True))
     assert not [a for a in plan.actions if isinstance(a, Provision)]
 

@@ -27,10 +27,11 @@ def look(seen: GroupView, *listing: Description, at: float, wall: float = 0.0) -
     return [m.id for m in seen.gone()]
 
 
-def test_a_strongly_consistent_listing_is_evidence_at_once() -> None:
+def test_two_listings_of_a_strongly_consistent_provider_are_evidence_and_one_is_not() -> None:
     seen = view()
     look(seen, described("i-1"), at=1)
-    assert look(seen, at=2) == ["i-1"]
+    assert look(seen, at=2) == []
+    assert look(seen, at=3) == ["i-1"]
     assert not seen.members
 
 
@@ -63,8 +64,19 @@ def test_where_the_provider_can_be_asked_no_time_is_evidence() -> None:
     look(seen, described("i-1"), at=1)
     assert look(seen, at=1000) == []
     assert list(seen.doubtful()) == ["i-1"]
-    seen.inspected(InstanceID("i-1"), None, now=1000, wall=0)
+    seen.inspected(InstanceID("i-1"), None)
     assert [m.id for m in seen.gone()] == ["i-1"]
+
+
+def test_an_instance_that_lives_but_is_not_listed_yet_stays_an_intent() -> None:
+    """A successor sees listings and the ledger only: what is in neither would be made twice."""
+    seen = view(can_inspect=True)
+    intended(seen, fresh=True)
+    seen.pending[Slot("10.0.0.1")].phase = "created"
+    seen.pending[Slot("10.0.0.1")].instance = InstanceID("i-1")
+    look(seen, at=1)
+    seen.inspected(InstanceID("i-1"), described("i-1", token="t-1"))
+    assert seen.settled() == []
 
 
 def test_terminated_is_evidence_and_stopping_is_not() -> None:

@@ -65,12 +65,12 @@ def _relabel(draft: Draft) -> None:
 
 def _evict(draft: Draft) -> None:
     """Operators may name an instance to destroy; a quorum's limit holds for them too."""
-    ready = {i for i, m in draft.view.members.items() if m.health(draft.view.now) == 1}
+    ready = {m.id for m in draft.census.ready}
     for instance, eviction in draft.want.orders.evictions.items():
         member = draft.view.members.get(instance)
         if member is None or member.leaving:
             continue
-        why = limits.quorum_would_suffer(draft, ready_lost=0) if instance in ready else ""
+        why = limits.quorum_would_suffer(draft) if instance in ready else ""
         if why:
             draft.hold(
                 instance,

@@ -16,7 +16,7 @@ def surge(draft: Draft) -> int:
 
 def unwanted(draft: Draft) -> None:
     """Mark the intents that are too many: those not asked for yet first, then the highest slots."""
-    excess = draft.census.staying + draft.unresolved - draft.want.size - surge(draft)
+    excess = draft.staying + draft.unresolved - draft.want.size - surge(draft)
     if excess <= 0:
         return
     unresolved = {s: p for s, p in draft.view.pending.items() if s not in draft.settled}
@@ -28,7 +28,7 @@ def create(draft: Draft) -> None:
     """Create what is missing, in the lowest free slots."""
     want, view = draft.want, draft.view
     extra = surge(draft)
-    missing = want.size + extra - draft.census.staying - draft.pending
+    missing = want.size + extra - draft.staying - draft.pending
     if missing <= 0:
         return
     room = want.size + extra - len(view.members) - draft.unresolved
@@ -50,7 +50,7 @@ def create(draft: Draft) -> None:
             )
             continue
         healing = int(slot) <= want.size
-        alive = f"{draft.census.staying + draft.pending} of {want.size} exist"
+        alive = f"{draft.staying + draft.pending} of {want.size} exist"
         draft.actions.append(
             Provision(
                 slot=slot,
@@ -71,7 +71,7 @@ def _free_slots(draft: Draft, extra: int) -> list[Slot]:
 def remove(draft: Draft) -> None:
     """Remove what is too much: unhealthy first, then out of date, then newest; this controller's own node last."""
     want, census = draft.want, draft.census
-    excess = census.staying + draft.pending - want.size - surge(draft)
+    excess = draft.staying + draft.pending - want.size - surge(draft)
     if excess <= 0:
         return
     why = limits.breaker(draft)
@@ -84,12 +84,13 @@ def remove(draft: Draft) -> None:
     def rank(member: Member) -> tuple[bool, bool, bool, float]:
         return (member.is_self, member.id not in sick, member.id not in old, -member.born_at)
 
+    exist = draft.staying + draft.pending
     staying = [*census.missing, *census.ailing, *census.doubtful, *census.ready]
-    for member in sorted(staying, key=rank)[:excess]:
+    for member in sorted((m for m in staying if m.id not in draft.chosen), key=rank)[:excess]:
         choice = "unhealthy" if member.id in sick else "out of date" if member.id in old else "the newest"
         draft.destroy(
             member,
-            f"{census.staying + draft.pending} exist and {want.size} are declared; it is {choice}",
+            f"{exist} exist and {want.size} are declared; it is {choice}",
             "surplus",
             Priority.COLLECT,
         )

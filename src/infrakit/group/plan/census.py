@@ -31,12 +31,12 @@ def count(want: Want, view: GroupView) -> Census:
     """Sort the members of a view."""
     census = Census()
     now, grace_s, after_s, settle_s = view.now, want.boot_grace_s, want.unhealthy_after_s, want.settle_s
-    version, evictions = want.group.hash, want.orders.evictions
+    version = want.group.hash
     rolling = view.rolling_to == version
     for member in view.members.values():
         if member.slot is not None:
             census.by_slot.setdefault(member.slot, []).append(member)
-        if member.leaving or member.state is State.STOPPING or member.id in evictions:
+        if member.leaving or member.state is State.STOPPING:
             census.leaving.append(member)
             continue
         if member.hash == BOOTSTRAP:

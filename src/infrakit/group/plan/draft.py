@@ -25,6 +25,11 @@ class Draft(msgspec.Struct, kw_only=True):
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members this plan ends
 
     @property
+    def staying(self) -> int:
+        """Members that nobody has decided to end."""
+        return self.census.staying - len(self.chosen)
+
+    @property
     def leaving(self) -> list[Member]:
         """Everybody who is on the way out, this plan's own choices included."""
         return [*self.census.leaving, *self.chosen.values()]

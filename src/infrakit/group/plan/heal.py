@@ -1,7 +1,8 @@
 """Replace what has been unhealthy for too long, unless so many look sick that the cause must be elsewhere."""
 
-from infrakit.group.actions import Priority
+from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
+from infrakit.group.plan.census import bearers
 from infrakit.group.plan.draft import Draft, duration
 from infrakit.group.view import Member
 
@@ -37,9 +38,10 @@ def replace(draft: Draft) -> None:
 def _moving(draft: Draft) -> str:
     if draft.leaving:
         return f"{draft.leaving[0].id} is leaving"
-    if draft.pending:
+    if draft.pending or any(isinstance(a, Provision) for a in draft.actions):
         return "a member is being created"
-    return ""
+    absent = [i for i in draft.want.logical_ids if not bearers(draft.census, i)]
+    return f"{absent[0]} is missing" if absent else ""
 
 
 def _since(draft: Draft, member: Member) -> str:

@@ -78,14 +78,17 @@ def _await_listing(draft: Draft, slot: Slot, pending: Pending) -> None:
             f"does not list it, although it promises to within {duration(view.lag_s)}: nothing more is created for it",
             "one-intent",
             refused=True,
-            remedy="see whether the provider's listing works; it is settled once the instance is listed or proven gone",
+            remedy="see whether the provider's listing works; if the instance surely does not exist, say so: "
+            f"infrakit group resume {draft.want.group.name}",
         )
 
 
 def _find_out(draft: Draft, slot: Slot, pending: Pending) -> None:
     view = draft.view
     what = f"the outcome of creating {slot} is unknown ({pending.error or 'the call was interrupted'})"
-    if draft.want.tokens:
+    if pending.refused and pending.lapsed:
+        _settle(draft, slot, f"no listing shows it and the provider refuses it ({pending.error})")
+    elif draft.want.tokens:
         if pending.retry_at <= view.now:
             again(draft, slot, pending, f"{what}: asked again with the same token")
         else:
@@ -105,7 +108,8 @@ def _find_out(draft: Draft, slot: Slot, pending: Pending) -> None:
             f"{what}, as the one before it was, and no listing shows either: nothing more is created for this slot",
             "one-intent",
             refused=True,
-            remedy="find out at the provider whether the creations happened; a new commit of the group starts afresh",
+            remedy="find out at the provider whether the creations happened; if surely not, say so: "
+            f"infrakit group resume {draft.want.group.name}",
         )
 
 

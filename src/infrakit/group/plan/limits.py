@@ -14,11 +14,12 @@ REMEDY = (
 
 
 def ready_bearers(draft: Draft) -> int:
-    """How many declared members are proven healthy now."""
+    """How many declared members are proven healthy now, and stay."""
+    ready = [m for m in draft.census.ready if m.id not in draft.chosen]
     if not draft.want.group.is_pets:
-        return len(draft.census.ready)
+        return len(ready)
     declared = {Slot(i) for i in draft.want.logical_ids}
-    return len({m.slot for m in draft.census.ready if m.slot in declared})
+    return len({m.slot for m in ready if m.slot in declared})
 
 
 def looks_sick(draft: Draft) -> int:
@@ -53,12 +54,12 @@ def refuse(draft: Draft, subject: str, what: str, why: str) -> None:
     )
 
 
-def quorum_would_suffer(draft: Draft, *, ready_lost: int) -> str:
+def quorum_would_suffer(draft: Draft) -> str:
     """Why taking a ready member away would cost the quorum more than it can bear, or nothing."""
     want = draft.want
     if not want.quorum:
         return ""
-    left = ready_bearers(draft) - ready_lost
+    left = ready_bearers(draft) - 1
     if left >= want.size - want.can_lose:
         return ""
     return (

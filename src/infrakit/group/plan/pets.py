@@ -115,7 +115,8 @@ def retire(draft: Draft) -> None:
 
 def _staying(draft: Draft) -> list[Member]:
     census = draft.census
-    return [*census.missing, *census.ailing, *census.doubtful, *census.ready]
+    staying = [*census.missing, *census.ailing, *census.doubtful, *census.ready]
+    return [m for m in staying if m.id not in draft.chosen]
 
 
 def _cannot_retire(draft: Draft) -> str:
@@ -129,7 +130,7 @@ def _cannot_retire(draft: Draft) -> str:
 def one_bearer(draft: Draft) -> None:
     """Two live bearers of one logical ID, however that came: keep the proven one, end the youngest other."""
     for logical_id in draft.want.logical_ids:
-        held = [m for m in bearers(draft.census, logical_id) if not m.leaving]
+        held = [m for m in bearers(draft.census, logical_id) if not m.leaving and m.id not in draft.chosen]
         if len(held) <= 1:
             continue
         ready = {m.id for m in draft.census.ready}

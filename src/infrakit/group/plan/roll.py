@@ -39,8 +39,8 @@ def _take(draft: Draft) -> None:
     want, census = draft.want, draft.census
     outdated = [m for m in census.outdated if m.id not in draft.chosen]
     ready, ailing = {m.id for m in census.ready}, {m.id for m in census.ailing}
-    available = limits.ready_bearers(draft) - census.unsettled - sum(i in ready for i in draft.chosen)
-    moving = len(draft.leaving) + draft.pending + max(0, want.size - census.staying - draft.pending) + census.unsettled
+    available = limits.ready_bearers(draft) - census.unsettled
+    moving = len(draft.leaving) + draft.pending + max(0, want.size - draft.staying - draft.pending) + census.unsettled
     for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in ailing, _name(m))):
         if member.is_self and len(outdated) > 1:
             draft.hold(member.id, "it hosts this controller and goes last", "own-node-last")

@@ -40,8 +40,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def can_lose(self) -> int:
-        """How many members a quorum can lose; the only member of a quorum of one has nothing to lose but itself."""
-        return 1 if self.size == 1 else (self.size - 1) // 2
+        """How many members a quorum can lose. One or two have no margin at all: nothing could ever be healed or rolled
+        if that were held against them, so they are taken one at a time."""
+        return max(1, (self.size - 1) // 2)
 
     @property
     def max_unavailable(self) -> int:

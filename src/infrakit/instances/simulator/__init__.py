@@ -255,6 +255,12 @@ class Simulator:
         for watcher in self.watchers:
             watcher(what, machine)
 
+    def is_healthy(self, instance: InstanceID) -> bool:
+        """What a flavor that knows the truth would say."""
+        self._pass_time()
+        machine = self.machines.get(instance)
+        return machine is not None and machine.is_healthy(asyncio.get_running_loop().time())
+
     def live(self) -> list[Machine]:
         """What really exists."""
         self._pass_time()

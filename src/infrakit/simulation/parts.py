@@ -1,0 +1,151 @@
+"""The parts of a simulated world that are not the provider: a store that fails, and a flavor that knows the truth."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from infrakit.instances.simulator import Simulator
+from infrakit.spec import validate
+from infrakit.spi import errors
+from infrakit.spi.group import Strict
+from infrakit.spi.instance import Instance
+from infrakit.spi.store import Document
+from infrakit.spi.values import (
+    Allocation,
+    Attachment,
+    Description,
+    Health,
+    HealthReport,
+    Index,
+    InstanceID,
+    InstanceSpec,
+    LogicalID,
+)
+from infrakit.stores.memory import MemoryStore
+
+HEALTHY = HealthReport(health=Health.HEALTHY)
+UNHEALTHY = HealthReport(health=Health.UNHEALTHY, note="sick")
+UNKNOWN = HealthReport(health=Health.UNKNOWN, note="no answer")
+
+
+class StoreFaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates of 0 to 1."""
+
+    unreachable_rate: float = 0.0
+    lost_rate: float = 0.0  # written, and the answer is lost
+    latency_s: float = 0.0
+
+
+class FaultyStore(MemoryStore):
+    """A memory store behind a bad network."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.faults = StoreFaults()
+        self._chance = chance
+
+    async def read(self, *, name: str) -> Document:
+        await self._travel()
+        return await super().read(name=name)
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        await self._travel()
+        revision = await super().replace(name=name, body=body, expected=expected)
+        if self._chance.random() < self.faults.lost_rate:
+            raise errors.OutcomeUnknown("the connection broke", where="store")
+        return revision
+
+    async def _travel(self) -> None:
+        if self.faults.latency_s:
+            await asyncio.sleep(self.faults.latency_s * self._chance.random())
+        if self._chance.random() < self.faults.unreachable_rate:
+            raise errors.Unreachable("connection refused", where="store")
+
+
+class FlavorProperties(Strict, frozen=True, kw_only=True):
+    """What a simulated group declares of its flavor."""
+
+    quorum: bool = False
+    volumes: bool = False  # every logical ID has one
+    version: int = 0
+
+
+class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates of 0 to 1."""
+
+    unknown_rate: float = 0.0
+    prepare_fail_rate: float = 0.0
+    drain_s: float = 0.0
+    drain_hang_rate: float = 0.0
+
+
+class SimulatedFlavor:
+    """Judges by what is true in the simulator, unless it does not know."""
+
+    def __init__(self, simulator: Simulator, chance: random.Random) -> None:
+        self.faults = FlavorFaults()
+        self._simulator = simulator
+        self._chance = chance
+
+    async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
+        del allocation
+        validate.properties(properties, FlavorProperties)
+
+    async def prepare(
+        self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
+    ) -> InstanceSpec:
+        del allocation, index
+        if self._chance.random() < self.faults.prepare_fail_rate:
+            raise errors.PluginError("no join token")
+        declared = validate.properties(properties, FlavorProperties)
+        if not declared.volumes or spec.logical_id is None:
+            return spec
+        return msgspec.structs.replace(spec, attachments=(Attachment(id=f"vol-{spec.logical_id}", type="volume"),))
+
+    async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
+        del properties
+        if self._chance.random() < self.faults.unknown_rate:
+            return UNKNOWN
+        return HEALTHY if self._simulator.is_healthy(instance.id) else UNHEALTHY
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        return {i.id: await self.healthy(properties=properties, instance=i) for i in instances}
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        del properties, instance
+        if self._chance.random() < self.faults.drain_hang_rate:
+            await asyncio.get_running_loop().create_future()
+        if self.faults.drain_s:
+            await asyncio.sleep(self._chance.random() * self.faults.drain_s)
+
+    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+        return validate.properties(properties, FlavorProperties).quorum
+
+
+class Plugins:
+    """The two plugins of a simulated world."""
+
+    def __init__(self, instance: Instance, flavor: SimulatedFlavor) -> None:
+        self._instance = instance
+        self._flavor = flavor
+
+    def instance(self, name: str) -> Instance:
+        del name
+        return self._instance
+
+    def flavor(self, name: str) -> SimulatedFlavor:
+        del name
+        return self._flavor
+
+    def names(self, section: str) -> list[str]:
+        del section
+        return ["simulator", "simulated"]
+
+
+def logical_ids(count: int, first: int = 1) -> list[LogicalID]:
+    """`10.0.0.1` and so on."""
+    return [LogicalID(f"10.0.0.{n}") for n in range(first, first + count)]
