@@ -9,7 +9,7 @@ import pytest
 
 from infrakit.instances.local import Local
 from infrakit.spi import errors
-from tests.unit.instances.local_world import destroy, listed, spec, survivors, until_gone, until_written
+from tests.unit.instances.local_world import destroy, listed, spec, survivors, until, until_gone, until_written
 
 Open = Callable[[], Local]
 
@@ -90,7 +90,11 @@ async def test_a_cancelled_creation_is_whole_or_nothing(local: Local, tmp_path: 
         await asyncio.gather(task, return_exceptions=True)
     made = [await local.provision(spec=spec(token=f"t{number}", logical_id=f"l{number}")) for number in range(20)]
     assert sorted(await listed(local)) == sorted(made)
-    assert len(survivors(tmp_path)) == 40  # a wrapper and a script each
+
+    async def all_run() -> bool:
+        return len(survivors(tmp_path)) == 40  # a wrapper and a script each
+
+    await until(all_run)
 
 
 async def test_a_cancelled_destruction_goes_on(local: Local) -> None:

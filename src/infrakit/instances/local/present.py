@@ -37,11 +37,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Entry:
     """One instance as it was seen last."""
 
-    def __init__(self, record: Record, stamp: tuple[int, int]) -> None:
-        self.record = record
+    def __init__(self, path: pathlib.Path, stamp: tuple[int, int], record: Record) -> None:
+        self.path = path
         self.stamp = stamp
+        self.record = record
         self.pidfd: int | None = None
-        self.finished = False
+        self.is_settled = False  # only a new record, or the end of the leader that is held, can change it
         self.description: Description | None = None
 
     def described(self, state: State) -> Description:
@@ -85,7 +86,7 @@ class Present:
         """Take note of all leaders that have ended, and reap them."""
         for pidfd, _ in self._exits.poll(0):
             entry = self._by_pidfd.pop(pidfd)
-            entry.pidfd = None
+            entry.pidfd, entry.is_settled = None, False
             self._exits.unregister(pidfd)
             processes.reap(pidfd)
             code = records.exit_code(self._home.instance(entry.record.id))
@@ -124,49 +125,56 @@ class Present:
         self._exits.close()
 
     def _look(self, instance_id: str) -> Description | None:
-        path = self._home.instance(instance_id) / "instance.json"
         entry = self._entries.get(instance_id)
-        is_known = entry is not None and entry.stamp == _stamp(path)
-        if entry is not None and is_known and entry.pidfd is not None:
-            phase = Phase.STOPPING if entry.record.ending else Phase.RUNNING
-        elif entry is not None and is_known and entry.finished:
-            phase = Phase.FINISHED
+        if entry is not None and entry.is_settled and entry.stamp == _stamp(entry.path):
+            described = entry.description
         else:
-            phase = records.phase(self._home, instance_id)
-            if phase not in records.PRESENT:
-                self._forget(instance_id)
-                if phase is Phase.DEAD:
-                    records.bury(self._home, instance_id)
-                    self._died(instance_id)
-                return None
-            entry = self._read(instance_id)
-            if phase in (Phase.RUNNING, Phase.STOPPING):
-                self._hold(entry)
-            entry.finished = phase is Phase.FINISHED
-            if entry.finished:
-                self._finished(instance_id)
-        if phase is Phase.STOPPING:
-            self._must_end(entry.record)
+            described = self._look_closer(instance_id)
+        if described is not None and described.state is State.STOPPING:
+            self._must_end(self._entries[instance_id].record)
+        return described
+
+    def _look_closer(self, instance_id: str) -> Description | None:
+        place = self._home.instance(instance_id)
+        if records.is_id(instance_id) and (place / "started").exists():
+            entry = self._read(place)
+            if self._hold(entry):
+                entry.is_settled = True
+                return entry.described(State.STOPPING if entry.record.ending else State.RUNNING)
+        phase = records.phase(self._home, instance_id)
+        if phase not in records.PRESENT:
+            self._forget(instance_id)
+            if phase is Phase.DEAD:
+                records.bury(self._home, instance_id)
+                self._died(instance_id)
+            return None
+        entry = self._read(place)
+        entry.is_settled = phase is Phase.FINISHED
+        if entry.is_settled:
+            self._finished(instance_id)
         return entry.described(_STATES[phase])
 
-    def _read(self, instance_id: str) -> _Entry:
-        place = self._home.instance(instance_id)
-        stamp = _stamp(place / "instance.json")  # before reading: a change in between is read again next time
-        entry = self._entries.get(instance_id)
+    def _read(self, place: pathlib.Path) -> _Entry:
+        path = place / "instance.json"
+        stamp = _stamp(path)  # before reading: a change in between is read again next time
+        entry = self._entries.get(place.name)
         if entry is None:
-            entry = self._entries[instance_id] = _Entry(records.read(place), stamp)
+            entry = self._entries[place.name] = _Entry(path, stamp, records.read(place))
         elif entry.stamp != stamp:
             entry.record, entry.stamp, entry.description = records.read(place), stamp, None
         return entry
 
-    def _hold(self, entry: _Entry) -> None:
-        identity = records.leader(self._home.instance(entry.record.id))
-        if entry.pidfd is not None or identity is None:
-            return
-        entry.pidfd = processes.open_leader(identity)
+    def _hold(self, entry: _Entry) -> bool:
+        """Whether the leader lives, which the epoll watches from then on."""
         if entry.pidfd is not None:
-            self._by_pidfd[entry.pidfd] = entry
-            self._exits.register(entry.pidfd, select.EPOLLIN)
+            return True
+        identity = records.leader(entry.path.parent)
+        entry.pidfd = processes.open_leader(identity) if identity is not None else None
+        if entry.pidfd is None:
+            return False
+        self._by_pidfd[entry.pidfd] = entry
+        self._exits.register(entry.pidfd, select.EPOLLIN)
+        return True
 
     def _forget(self, instance_id: str) -> None:
         entry = self._entries.pop(instance_id, None)

@@ -31,8 +31,8 @@ class Properties(Strict, frozen=True, kw_only=True):
     """The whole. Nothing at all is fine."""
 
     files: dict[str, str] = msgspec.field(default_factory=dict)  # in the working directory: name -> content
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
-    limits: Limits = Limits()
+    environment: dict[str, str] = msgspec.field(default_factory=dict)  # besides what InfraKit sets
+    limits: Limits = Limits()  # of the operating system
     success_codes: tuple[ExitCode, ...] = ()  # exit codes that mean: finished on purpose
     grace_period: DurationText = "5s"  # from TERM to KILL
 
