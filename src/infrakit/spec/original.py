@@ -19,9 +19,9 @@ class Updating(spi_group.Updating, frozen=True, kw_only=True):
 
     settle: spi_group.DurationText | None = None  # type: ignore[assignment]
     drain: bool | None = None  # type: ignore[assignment]
-    duration: spi_group.DurationText | None = None
-    count: spi_group.Count | None = None
-    skip_before_instance_destroy: Literal["drain"] | None = None
+    duration: spi_group.DurationText | None = None  # the original's word for `Settle`
+    count: spi_group.Count | None = None  # the original's: healthy looks in a row, ten seconds each
+    skip_before_instance_destroy: Literal["drain"] | None = None  # the original's word for `Drain: false`
 
 
 class Properties(spi_group.GroupProperties, frozen=True, kw_only=True):

@@ -12,30 +12,30 @@ class Kind(enum.StrEnum):
 
     COMMITTED = "committed"  # a declaration or an operator's order is durable
     STARTED = "started"  # a replica became active, or a group is managed from now on
-    STOPPED = "stopped"
-    CREATING = "creating"
-    CREATED = "created"
-    CREATE_FAILED = "create_failed"
+    STOPPED = "stopped"  # a replica is not active any more, or a group is not managed any more
+    CREATING = "creating"  # a creation is asked for
+    CREATED = "created"  # the provider has acknowledged it
+    CREATE_FAILED = "create_failed"  # nothing was made, surely
     CREATE_UNKNOWN = "create_unknown"  # no answer: the token is looked for
     SEEN = "seen"  # first time in a listing
-    ADOPTED = "adopted"
-    LABELLED = "labelled"
-    DRAINING = "draining"
-    DRAIN_FAILED = "drain_failed"
-    DESTROYING = "destroying"
-    DESTROY_FAILED = "destroy_failed"
+    ADOPTED = "adopted"  # a member that this InfraKit did not make, or one that joins as bootstrap
+    LABELLED = "labelled"  # an adopted instance carries the declared version now
+    DRAINING = "draining"  # work is being moved away before a destruction
+    DRAIN_FAILED = "drain_failed"  # it is destroyed all the same, unless the drain refused
+    DESTROYING = "destroying"  # a destruction is asked for
+    DESTROY_FAILED = "destroy_failed"  # tried again later
     GONE = "gone"  # proven dead
     MISSING = "missing"  # no longer listed, not yet proven dead
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-    WAITING = "waiting"
-    REFUSED = "refused"
-    CONVERGED = "converged"
-    DIVERGED = "diverged"
+    HEALTHY = "healthy"  # the verdict has changed
+    UNHEALTHY = "unhealthy"  # the verdict has changed
+    WAITING = "waiting"  # not done now: for a fact or a time
+    REFUSED = "refused"  # not done until somebody or something changes it
+    CONVERGED = "converged"  # everything declared is present and proven healthy, nothing else lives
+    DIVERGED = "diverged"  # not so any more
     ROLL = "roll"  # started, paused, resumed, aborted, rolled back, done
-    OBSERVE_FAILED = "observe_failed"
-    THROTTLED = "throttled"
-    ERROR = "error"
+    OBSERVE_FAILED = "observe_failed"  # the listing failed: nothing is concluded from it
+    THROTTLED = "throttled"  # the provider asks for patience: the account slows down
+    ERROR = "error"  # something else went wrong; the next cycle looks again
 
 
 class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):

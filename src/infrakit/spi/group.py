@@ -58,7 +58,8 @@ class FlavorRef(Strict, frozen=True, kw_only=True):
 class DeclaredAllocation(Strict, frozen=True, kw_only=True):
     """Exactly one of the two is set; `spec.validate` sees to it."""
 
-    size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] | None = None
+    size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] | None = None  # cattle: how many
+    # Pets: which; all different, in the order in which they are numbered.
     logical_ids: (
         Annotated[
             tuple[Annotated[LogicalID, msgspec.Meta(min_length=1, max_length=255)], ...],
@@ -81,12 +82,12 @@ class Updating(Strict, frozen=True, kw_only=True):
     `Duration`, `Count` and `SkipBeforeInstanceDestroy` are the original's words; `spec.document` turns them into ours.
     """
 
-    max_unavailable: Amount = 1
+    max_unavailable: Amount = 1  # how many of the declared may be missing or not proven healthy during a roll
     max_surge: Amount = 0  # cattle only
     settle: DurationText = "10s"  # how long a new one must stay healthy before the next is taken
     on_failure: OnFailure = OnFailure.PAUSE  # rollback: to the previous committed version
-    drain: bool = True
-    drain_timeout: DurationText = "60s"
+    drain: bool = True  # let the flavor move work away before a destruction
+    drain_timeout: DurationText = "60s"  # after which it is destroyed all the same
 
 
 class Healing(Strict, frozen=True, kw_only=True):
@@ -94,10 +95,10 @@ class Healing(Strict, frozen=True, kw_only=True):
 
     boot_grace: DurationText = "60s"  # no verdict on an instance younger than this
     unhealthy_after: DurationText = "30s"  # unhealthy for so long before it is replaced
-    # None: a minority for a quorum (its own limit always holds), else 40 % and at least 1.
+    # Left out: a minority for a quorum (its own limit always holds), else 40 % and at least 1.
     max_unhealthy: Amount | None = None
     backoff: DurationText = "5s"  # first wait after a failure of a slot; doubles, with jitter
-    backoff_max: DurationText = "5m"
+    backoff_max: DurationText = "5m"  # it never waits longer
 
 
 class GroupProperties(Strict, frozen=True, kw_only=True):

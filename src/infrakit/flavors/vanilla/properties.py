@@ -22,8 +22,8 @@ PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 class Attached(Strict, frozen=True, kw_only=True, gc=False):
     """An attachment as it is declared."""
 
-    id: Text
-    type: Text
+    id: Text  # the same one follows its logical ID for ever
+    type: Text  # such as volume; the provider says which it knows
 
     def value(self) -> Attachment:
         """As providers know it."""
@@ -40,7 +40,7 @@ class Individual(Strict, frozen=True, kw_only=True):
 class Port(Strict, frozen=True, kw_only=True, gc=False):
     """A port of its own for every instance of a machine: `Base` + sequence, kept in the tag `infrakit.port`."""
 
-    base: PortNumber
+    base: PortNumber  # the first instance listens one above it
 
 
 class TCP(Strict, frozen=True, kw_only=True, gc=False):
@@ -52,17 +52,17 @@ class TCP(Strict, frozen=True, kw_only=True, gc=False):
 class HTTP(Strict, frozen=True, kw_only=True, gc=False):
     """Healthy when GET answers with `Status`, or with any 2xx. Redirects are not followed."""
 
-    url: Text
-    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
+    url: Text  # http or https; placeholders such as ${LOGICAL_ID} are filled in
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None  # left out: any 2xx
 
 
 class Check(Strict, frozen=True, kw_only=True):
     """How health is proven: exactly one of `Command`, `TCP` and `HTTP`."""
 
     command: Command | None = None  # healthy when it exits with 0
-    tcp: TCP | None = None
-    http: HTTP | None = None
-    timeout: DurationText = "2s"
+    tcp: TCP | None = None  # healthy when a connection is accepted
+    http: HTTP | None = None  # healthy when GET is answered as wished
+    timeout: DurationText = "2s"  # of one look
     interval: DurationText = "1s"  # looks that follow each other faster count as one
     failures: Threshold = 3  # so many in a row make an instance unhealthy
     successes: Threshold = 1  # so many in a row make it healthy
@@ -71,22 +71,22 @@ class Check(Strict, frozen=True, kw_only=True):
 class Drain(Strict, frozen=True, kw_only=True):
     """A command that moves work away: 0 done, 75 not now (nothing is destroyed), anything else failed."""
 
-    command: Command
-    timeout: DurationText = "60s"
+    command: Command  # a line for the shell, or a list of words
+    timeout: DurationText = "60s"  # then it is killed, and counts as failed
 
 
 class Properties(Strict, frozen=True, kw_only=True):
     """The whole."""
 
-    init: Lines = ()
+    init: Lines = ()  # the boot script, in one text or line by line
     init_script_template_url: str | None = None  # the original's; refused until templates are there
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)  # of every instance, besides those of the group
     attachments: tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None = ()  # of all, or by logical ID
-    by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)
+    by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)  # what differs between pets
     quorum: bool = False  # losing more than a minority of them loses the whole
-    port: Port | None = None
-    health: Check | None = None
-    drain: Drain | None = None
+    port: Port | None = None  # a port of its own for each, from a base
+    health: Check | None = None  # without one, an instance is healthy when its provider lists it
+    drain: Drain | None = None  # runs before an instance is destroyed
 
     def attached(self, logical_id: LogicalID | None) -> tuple[Attachment, ...]:
         """What an instance with this logical ID holds."""
