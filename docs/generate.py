@@ -1,0 +1,326 @@
+"""Writes reference.md from the code, so that it cannot say anything else: `python docs/generate.py`.
+
+Meanings are the help texts, docstrings and comments beside the code; a test fails when the file is out of date.
+"""
+
+import ast
+import contextlib
+import enum
+import inspect
+import io
+import json
+import re
+import textwrap
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import msgspec
+
+from infrakit.cli import exit_codes, failures
+from infrakit.cli import main as cli
+from infrakit.flavors.vanilla import properties as vanilla
+from infrakit.instances.local import properties as local
+from infrakit.instances.simulator import faults, machine
+from infrakit.spec import original
+from infrakit.spi import errors, event, group
+
+ROOT = Path(__file__).parents[1]
+# Where the heading is not the name of the type.
+SECTIONS = {
+    "Attached": "Attachments",
+    "Check": "Health",
+    "DeclaredAllocation": "Allocation",
+    "FlavorRef": "Flavor",
+    "HTTP": "Health.HTTP",
+    "Individual": "ByLogicalID",
+    "InstanceRef": "Instance",
+    "TCP": "Health.TCP",
+}
+TARGET = ROOT / "docs" / "reference.md"
+
+HEAD = """\
+# Reference
+
+Everything that can be typed, declared or read, taken from the code by `docs/generate.py`.
+What it is good for is told in the [guide](guide.md) and in [operations](operations.md).
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [HEAD, *_commands(), *_exit_codes(), *_declaration(), *_plugins(), *_events(), *_errors(), *_rules()]
+    return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its full name."""
+    for name in cli.COMMANDS:
+        command = cli.commands.get_command(click.Context(cli.commands), name)
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {each}", command.commands[each]) for each in command.commands)
+        elif command is not None:
+            yield name, command
+
+
+def _commands() -> Iterator[str]:
+    yield f"## Commands\n\n{exit_codes.HELP}\nEvery command answers to `--help`."
+    for name, command in every_command():
+        context = click.Context(command, info_name=f"infrakit {name}")
+        words = command.collect_usage_pieces(context)
+        text, example = _help(command)
+        yield f"### infrakit {name}\n\n{text}\n\n```text\n{' '.join(['infrakit', name, *words])}\n```"
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        if options:
+            rows = [("`" + ", ".join(each.opts) + "`" + _value(each), each.help or "") for each in options]
+            yield _table(("option", "meaning"), rows)
+        yield f"Example:\n\n```sh\n{example}\n```"
+
+
+def _value(option: click.Option) -> str:
+    if option.is_flag:
+        return ""
+    metavar = option.make_metavar(click.Context(click.Command("")))
+    return f" `{metavar}`"
+
+
+def _help(command: click.Command) -> tuple[str, str]:
+    """What a command does, and its example."""
+    text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:\n")
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip()), textwrap.dedent(example).strip()
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "## Exit codes"
+    found = _commented(exit_codes)
+    codes = [(name, value) for name, value in vars(exit_codes).items() if isinstance(value, int)]
+    yield _table(("code", "name", "meaning"), [(str(v), f"`{n}`", found.get(n, n.lower())) for n, v in codes])
+
+
+# -- the declaration -------------------------------------------------------------------------------------------------
+
+
+def _declaration() -> Iterator[str]:
+    yield (
+        "## The declaration\n\n"
+        "A document in YAML or JSON: a list of groups, each with `kind: group`, `metadata` (`name` and `tags`) and "
+        "`properties`.\nThe original's shape, `Plugin: group` with `Properties: {ID, Properties}`, is read too."
+    )
+    yield from _structs(
+        ("properties", group.GroupProperties),
+        ("Allocation", group.DeclaredAllocation),
+        ("Instance", group.InstanceRef),
+        ("Flavor", group.FlavorRef),
+        ("Updating", original.Updating),
+        ("Healing", group.Healing),
+    )
+
+
+def _plugins() -> Iterator[str]:
+    yield "## The instance plugin local\n\nInstances are processes of this machine."
+    yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
+    yield "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for."
+    yield from _structs(
+        ("Properties of simulator", machine.Properties), ("Faults", faults.Faults), ("Spread", faults.Spread)
+    )
+    yield "## The flavor vanilla\n\nBoot lines, tags and attachments as declared, with a health check and a drain."
+    yield from _structs(
+        ("Properties of vanilla", vanilla.Properties),
+        ("ByLogicalID", vanilla.Individual),
+        ("Attachments", vanilla.Attached),
+        ("Port", vanilla.Port),
+        ("Health", vanilla.Check),
+        ("Health.TCP", vanilla.TCP),
+        ("Health.HTTP", vanilla.HTTP),
+        ("Drain", vanilla.Drain),
+    )
+
+
+def _structs(*named: tuple[str, type[msgspec.Struct]]) -> Iterator[str]:
+    for name, struct in named:
+        rows = [
+            (f"`{field.encode_name}`", _words(field.type), _default(field, struct), meaning)
+            for field, meaning in fields(struct)
+        ]
+        told = group.Updating if struct is original.Updating else struct
+        about = _flow(told.__doc__ or "").removeprefix("The whole.").strip().partition(" `Duration`")[0]
+        yield f"### {name}\n\n{about}\n\n" + _table(("field", "what", "default", "meaning"), rows)
+
+
+def fields(struct: type[msgspec.Struct]) -> Iterator[tuple[Any, str]]:
+    """Each field with the comment beside it or above it, from the class that declares it."""
+    meanings: dict[str, str] = {}
+    for each in reversed(struct.__mro__):
+        if each.__module__.startswith("infrakit"):
+            meanings |= _commented(each)
+    for info, field in zip(_info(struct).fields, msgspec.structs.fields(struct), strict=True):
+        yield info, meanings.get(field.name, "")
+
+
+def _info(struct: type[msgspec.Struct]) -> Any:
+    return msgspec.inspect.type_info(struct)
+
+
+def _words(info: Any) -> str:  # noqa: C901, PLR0911, PLR0912 - a table
+    match info:
+        case msgspec.inspect.Metadata():
+            return _words(info.type)
+        case msgspec.inspect.UnionType():
+            return " or ".join(_words(each) for each in info.types if not isinstance(each, msgspec.inspect.NoneType))
+        case msgspec.inspect.StrType(pattern=group.DURATION_PATTERN):
+            return "duration"
+        case msgspec.inspect.StrType(pattern=group.PERCENT_PATTERN):
+            return "percentage"
+        case msgspec.inspect.StrType():
+            return "text"
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            return ("integer" if isinstance(info, msgspec.inspect.IntType) else "number") + _bounds(info)
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.EnumType():
+            return " or ".join(f"`{each.value}`" for each in info.cls)
+        case msgspec.inspect.LiteralType():
+            return " or ".join(f"`{each}`" for each in info.values)
+        case msgspec.inspect.VarTupleType():
+            return f"list of {_words(info.item_type)}"
+        case msgspec.inspect.DictType():
+            return f"map of {_words(info.value_type)}"
+        case msgspec.inspect.StructType():
+            return f"see {SECTIONS.get(info.cls.__name__, info.cls.__name__)}"
+        case msgspec.inspect.RawType():
+            return "what the plugin takes"
+    raise AssertionError(f"no words for {info}")
+
+
+def _bounds(info: Any) -> str:
+    if info.ge is not None and info.le is not None:
+        return f", {info.ge} to {info.le}"
+    return f", at least {info.ge}" if info.ge is not None else ""
+
+
+def _default(field: Any, struct: type[msgspec.Struct]) -> str:
+    if field.required:
+        return "required"
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if value is None and struct is original.Updating:  # there, None tells what was not said
+        value = getattr(group.Updating(), field.name, None)
+    if value is None or value in ((), {}) or isinstance(value, msgspec.Raw | msgspec.Struct):
+        return ""
+    return f"`{value.value if isinstance(value, enum.Enum) else json.dumps(value).strip(chr(34))}`"
+
+
+# -- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _events() -> Iterator[str]:
+    yield f"## Events\n\n{_flow(event.Event.__doc__ or '')}\nOne line of JSON each; `infrakit events` shows them."
+    meanings = _commented(event.Kind)
+    yield _table(("type", "meaning"), [(f"`{kind.value}`", meanings.get(kind.name, "")) for kind in event.Kind])
+
+
+def every_error() -> Iterator[type[errors.InfraKitError]]:
+    """Every error that InfraKit raises on purpose."""
+    for value in vars(errors).values():
+        if isinstance(value, type) and issubclass(value, errors.InfraKitError):
+            yield value
+
+
+def _errors() -> Iterator[str]:
+    yield "## Errors\n\nEach says what failed, where, and what to do."
+    rows = [(f"`{each.__name__}`", _flow(each.__doc__ or ""), str(_exit_code(each))) for each in every_error()]
+    yield _table(("error", "meaning", "exit code"), rows)
+
+
+def _exit_code(kind: type[errors.InfraKitError]) -> int:
+    error: errors.InfraKitError
+    if kind is errors.Throttled:
+        error = errors.Throttled("", after_s=1.0)
+    elif kind is errors.InvalidSpec:
+        error = errors.InvalidSpec([])
+    else:
+        error = kind("")
+    with contextlib.redirect_stderr(io.StringIO()):
+        return failures.report(error)
+
+
+def every_rule() -> Mapping[str, str]:
+    """The name of every rule by which something is done or not done, and the module that decides so."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "src/infrakit/group").rglob("*.py")):
+        module = path.relative_to(ROOT / "src/infrakit").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            said = [keyword.value for keyword in node.keywords if keyword.arg == "rule"]
+            if isinstance(node.func, ast.Attribute) and node.func.attr in {"hold", "destroy"}:
+                said += node.args[2:3]
+            for value in (each for expression in said for each in _texts(expression)):
+                found.setdefault(value, set()).add(f"`{module}`")
+    return {name: ", ".join(sorted(found[name])) for name in sorted(found)}
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    """The texts that an expression may be: itself, or either side of a choice."""
+    if isinstance(node, ast.IfExp):
+        yield from _texts(node.body)
+        yield from _texts(node.orelse)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def _rules() -> Iterator[str]:
+    yield (
+        "## Rules\n\nEvery action, wait and refusal names the rule that it follows.\n"
+        "What each of them means is told in [operations](operations.md#the-rules)."
+    )
+    yield _table(("rule", "decided in"), [(f"`{name}`", where) for name, where in every_rule().items()])
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+def _commented(subject: type | ModuleType) -> dict[str, str]:
+    """The comment beside each assignment of a class or module, or the lines of comment above it."""
+    source = textwrap.dedent(inspect.getsource(subject))
+    comments = {
+        token.start[0]: (token.string.lstrip("# "), not token.line[: token.start[1]].strip())
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    tree = ast.parse(source)
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) and len(tree.body) == 1 else tree.body
+    found: dict[str, str] = {}
+    for node in body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if not targets or not isinstance(targets[0], ast.Name):
+            continue
+        beside = [comments[n][0] for n in range(node.lineno, (node.end_lineno or 0) + 1) if n in comments]
+        above: list[str] = []
+        number = node.lineno - 1
+        while number in comments and comments[number][1]:
+            above.insert(0, comments[number][0])
+            number -= 1
+        text = " ".join(each for each in beside or above if not each.startswith(("noqa", "type:")))
+        if text:
+            found[targets[0].id] = text
+    return found
+
+
+def _flow(docstring: str) -> str:
+    return re.sub(r"\s*\n\s*", " ", inspect.cleandoc(docstring)).strip()
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(header), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") or " " for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render())
