@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
-from infrakit.group.actions import Hold, Plan, StopRoll
+from infrakit.group.actions import Hold, Plan, Settle, StopRoll
 from infrakit.group.calls import Calls, words
 from infrakit.group.executor import Executor
 from infrakit.group.judge import Judge
@@ -26,7 +26,7 @@ from infrakit.spi.group import Group
 from infrakit.spi.values import Allocation, GroupID, Health, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # between two cycles at the least, however much happens
-CYCLE_SHARE_MAX = 0.2  # of the time may go into cycles of one group that something asked for
+CYCLE_SHARE_MAX = 0.5  # of the time may go into cycles of one group that something asked for
 REPLAN_S = 30.0  # a plan is never older, even if nothing has changed
 INSPECT_DEADLINE_S = 20.0
 INSPECT_AT_ONCE_MAX = 32
@@ -169,6 +169,8 @@ class Controller:
         self.plan, self.planned_at = plan, now
         self._tell_plan(plan)
         await self.executor.submit(plan, want)
+        if any(isinstance(a, Settle) for a in plan.actions):
+            self.wake("intents are settled")
         await self._command(plan, want)
 
     async def observe(self) -> None:

@@ -6,6 +6,7 @@ proves the epoch. A call that has begun runs on beside the cycles: one that take
 """
 
 import asyncio
+import collections
 import random
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from infrakit.group.view import GroupView
 from infrakit.spi.group import seconds
 from infrakit.spi.values import Slot
 
-RECORD_MAX = 1024  # intents in one write
+RECORD_MAX = 2048  # intents in one write
 
 Key = tuple[str, str]
 
@@ -42,14 +43,14 @@ class Executor:
         self._view = view
         self._random = random
         self._wake = wake
-        self._queue: dict[Key, Action] = {}
+        self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # the most urgent first
         self._flights: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
 
     @property
     def doing(self) -> list[Action]:
         """What is under way, then what is queued."""
-        return [*self._doing.values(), *self._queue.values()]
+        return [*self._doing.values(), *(action for _, action in self._queue)]
 
     @property
     def idle(self) -> bool:
@@ -57,7 +58,7 @@ class Executor:
 
     async def submit(self, plan: Plan, want: Want) -> None:
         """Replace the queue by this plan. Raises what the ledger raises; then nothing new is begun."""
-        queue: dict[Key, Action] = {}
+        queue: list[tuple[Key, Action]] = []
         fresh: dict[Slot, Provision] = {}
         settled: list[Slot] = []
         for action in plan.actions:
@@ -72,14 +73,18 @@ class Executor:
             elif isinstance(action, Provision) and action.token is None:
                 fresh[action.slot] = action
             elif isinstance(action, Provision | Destroy | Label):
-                queue[key] = action
-        self._queue = queue
+                queue.append((key, action))
+        self._line_up(queue)
         chosen = dict(list(fresh.items())[:RECORD_MAX])
         if chosen or settled:
             await self._record(chosen, settled, want)
-        for slot, action in chosen.items():
-            self._queue["create", slot] = action
+            # What began while the ledger was written must not be lined up again.
+            self._line_up([*self._queue, *((("create", str(slot)), action) for slot, action in chosen.items())])
         self._account.pump()
+
+    def _line_up(self, queue: list[tuple[Key, Action]]) -> None:
+        waiting = [entry for entry in queue if entry[0] not in self._flights]
+        self._queue = collections.deque(sorted(waiting, key=lambda entry: entry[1].priority))
 
     async def _record(self, fresh: dict[Slot, Provision], settled: list[Slot], want: Want) -> None:
         view = self._view
@@ -110,11 +115,10 @@ class Executor:
     # -- asked by the account --------------------------------------------------------------------------------------
 
     def urgency(self) -> int | None:
-        return min((a.priority for a in self._queue.values()), default=None)
+        return self._queue[0][1].priority if self._queue else None
 
     def start_one(self) -> None:
-        key = min(self._queue, key=lambda k: self._queue[k].priority)
-        action = self._queue.pop(key)
+        key, action = self._queue.popleft()
         self._doing[key] = action
         flight = asyncio.get_running_loop().create_task(self._calls.perform(action))
         self._flights[key] = flight
@@ -135,7 +139,7 @@ class Executor:
 
     def clear(self) -> None:
         """Begin nothing more of the present plan."""
-        self._queue = {}
+        self._queue.clear()
 
     def recall(self) -> None:
         """The declaration or its orders have changed: begin nothing more, and stop the drains under way."""

@@ -82,7 +82,8 @@ class StoredLedger:
     ) -> Mapping[Slot, Intent]:
         async with self._turn:
             self.check()
-            kept = {slot: i for slot, i in self.intents(group).items() if slot not in set(settled)}
+            cleared = set(settled)
+            kept = {slot: i for slot, i in self.intents(group).items() if slot not in cleared}
             at, revision = self._clock.now(), self._revision + 1
             fresh = {
                 slot: Intent(token=Token(f"{self._book.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)

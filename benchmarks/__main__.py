@@ -1,0 +1,9 @@
+"""Every figure, one after the other."""
+
+from benchmarks import convergence, healing, idle, planner
+
+if __name__ == "__main__":
+    convergence.main()
+    idle.main()
+    healing.main()
+    planner.main()
