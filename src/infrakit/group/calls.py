@@ -23,6 +23,7 @@ from infrakit.spi.values import Index, InstanceSpec
 
 PREPARE_DEADLINE_S = 60.0
 CALL_DEADLINE_S = 120.0
+NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)  # after a call that fails so
 ASK_AGAIN_S = 2.0  # first wait before an unanswered creation is asked for again with its token; doubles
 
 
@@ -205,14 +206,14 @@ class Calls:
                         instance=member.id, context=DestroyContext(reason=action.context)
                     )
         except asyncio.CancelledError:
-            self._leave(member, "")
+            self._stay(member, surely=False)
             raise
         except errors.Throttled as throttled:
-            self._leave(member, "")
+            self._stay(member, surely=True)
             self._account.throttle(throttled.after_s)
             self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
         except Exception as error:
-            self._leave(member, "")
+            self._stay(member, surely=isinstance(error, NOTHING_DONE))
             why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
             self._stumble(member.id, why)
             self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
@@ -243,6 +244,12 @@ class Calls:
     def _leave(self, member: Member, how: str) -> None:
         member.leaving = how
         self._view.revision += 1
+
+    def _stay(self, member: Member, *, surely: bool) -> None:
+        """It is not leaving after all. Where that is not sure, only a verdict asked for from now on counts for it."""
+        if member.leaving == "destroying" and not surely:
+            self._view.doubt(member, asyncio.get_running_loop().time())
+        self._leave(member, "")
 
     # -- label -----------------------------------------------------------------------------------------------------
 

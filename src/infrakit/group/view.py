@@ -205,6 +205,12 @@ class GroupView(msgspec.Struct, kw_only=True):
                 self.revision += 1
         return changed
 
+    def doubt(self, member: Member, now: float) -> None:
+        """Something may have been done to it: what was known of its health until now does not count any more."""
+        member.report, member.judged_at = None, now
+        member.healthy_since = member.unhealthy_since = None
+        self.revision += 1
+
     # -- intents ---------------------------------------------------------------------------------------------------
 
     def settled(self) -> list[Slot]:

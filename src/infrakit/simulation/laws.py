@@ -35,7 +35,7 @@ class Laws:
         self._records: collections.deque[tuple[float, Record]] = collections.deque()
         self._changed_at = 0.0
         self._disturbed_at: dict[GroupID, float] = {}
-        self._taken: dict[GroupID, set[str]] = {}
+        self._taken: dict[GroupID, dict[str, Machine]] = {}  # quorum members that our calls have ended, or are about to
         self._alive: dict[GroupID, dict[InstanceID, Machine]] = {}
         self._made: dict[str, int] = {}
         simulator.watchers.append(self._happened)
@@ -60,7 +60,7 @@ class Laws:
             return
         if not machine.token:
             self._disturbed_at[group] = asyncio.get_running_loop().time()  # somebody else made it
-        self._taken.get(group, set()).discard(machine.logical_id or "")
+        self._taken.get(group, {}).pop(str(machine.logical_id), None)
         if machine.token:
             self._made[machine.token] = self._made.get(machine.token, 0) + 1
             self._must(self._made[machine.token] == 1, f"3 exactly one: two instances for the token {machine.token}")
@@ -128,11 +128,18 @@ class Laws:
         quorum = b'"Quorum":true' in bytes(declared.properties.flavor.properties).replace(b" ", b"")
         if ids is None or not quorum or machine.logical_id not in ids:
             return
-        taken = self._taken.setdefault(group, set())
-        taken.add(str(machine.logical_id))
-        taken &= {str(i) for i in ids}
+        taken = self._taken.setdefault(group, {})
+        taken[str(machine.logical_id)] = machine
+        gone = [i for i in map(str, ids) if i in taken]
         can_lose = max(1, (len(ids) - 1) // 2)
-        self._must(len(taken) <= can_lose, f"5 never worse: {sorted(taken)} of the quorum {group} are gone by our hand")
+        self._must(len(gone) <= can_lose, f"5 never worse: {gone} of the quorum {group} are gone by our hand")
+
+    def destroyed(self, instance: InstanceID) -> None:
+        """The call is over, whatever it says; a machine that still lives was not taken."""
+        machine = self.simulator.machines.get(instance)
+        if machine is not None and machine.lives:
+            group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
+            self._taken.get(group, {}).pop(str(machine.logical_id), None)
 
     # -- claims and ends -------------------------------------------------------------------------------------------
 
@@ -194,7 +201,10 @@ class Witness:
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         self._laws.destroying(instance)
-        await self._simulator.destroy(instance=instance, context=context)
+        try:
+            await self._simulator.destroy(instance=instance, context=context)
+        finally:
+            self._laws.destroyed(instance)
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
         await self._simulator.label(instance=instance, labels=labels)
