@@ -87,7 +87,7 @@ class Calls:
         pending = self._view.pending.get(action.slot)
         if pending is None:
             return False  # settled meanwhile
-        pending.phase = "calling"
+        pending.phase, pending.lapsed = "calling", False  # what earlier listings left out says nothing of this call
         pending.asked += 1
         self._view.revision += 1
         began = asyncio.get_running_loop().time()

@@ -162,6 +162,7 @@ class Controller:
         if fresh and self.is_current and self._planned_revision == self.view.revision:
             return
         self.view.now = now
+        self._remember_intents()
         want = self.want
         plan = planning.decide(want, self.view)
         self._track_roll(plan)
@@ -172,6 +173,12 @@ class Controller:
         if any(isinstance(a, Settle) for a in plan.actions):
             self.wake("intents are settled")
         await self._command(plan, want)
+
+    def _remember_intents(self) -> None:
+        """Intents that the ledger took although its answer was lost: they were never asked for."""
+        recorded, pending = self._ledger.intents(self.name), self.view.pending
+        lost = {slot: intent for slot, intent in recorded.items() if slot not in pending}
+        self.view.intend(lost, fresh=True)
 
     async def observe(self) -> None:
         """Bring the view up to date with the provider and the flavor; a failure leaves it as it was, and says so."""

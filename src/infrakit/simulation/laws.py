@@ -113,7 +113,7 @@ class Laws:
         declared, alive = record.groups[group], self._alive.get(group, {})
         current = machine.tags.get(values.TAG_HASH) in {declared.hash, values.BOOTSTRAP}
         calm = now - self._changed_at > MOMENT_S and now - self._disturbed_at.get(group, -MEMORY_S) > MOMENT_S
-        if not current or not machine.is_healthy(now) or not calm:
+        if not (current and calm and machine.is_healthy(now) and machine.is_healthy(now - MOMENT_S)):
             return
         ids = declared.properties.allocation.logical_ids
         if ids is not None:
