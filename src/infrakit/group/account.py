@@ -1,7 +1,8 @@
 """One provider account: its listings are shared, and its calls are bounded, by all groups that use it.
 
 Throttling is not a failure: it makes the whole account slower (half as many calls at once, none until the provider's
-own delay and a jitter have passed), and success makes it faster again, one call at a time.
+own delay has passed, doubled for each time in a row, with jitter), and success makes it faster again, one call at a
+time. The delay must grow: otherwise the listings alone take what the provider grants, and nothing is ever created.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Vol
 from infrakit.spi.values import Description, GroupID
 
 DESCRIBE_DEADLINE_S = 60.0
-THROTTLE_MAX_S = 300.0
+THROTTLE_MAX_S = 60.0  # unless the provider itself asks for more
+STRAIN_MAX = 10
 
 
 class Caller(Protocol):
@@ -53,6 +55,7 @@ class Account:
         self.throttled_until = 0.0
         self.limits: dict[GroupID, int] = {}  # calls at once, as each group declares it; the lowest holds
         self._window: float = 1e9  # calls at once, as throttling has taught us
+        self._strain = 0  # how often in a row the provider asked for patience, less the calls that succeeded since
         self._random = random
         self._callers: list[Caller] = []
         self._wakers: list[Callable[[str], None]] = []
@@ -107,19 +110,26 @@ class Account:
     def finished(self, *, ok: bool) -> None:
         """A call has ended."""
         self.in_flight -= 1
+        if ok:
+            self._strain = max(0, self._strain - 1)
         if ok and self._window < min(self.limits.values(), default=1):
             self._window += 1.0
         self.pump()
 
-    def throttle(self, after_s: float) -> None:
-        """The provider asks for patience."""
+    def throttle(self, after_s: float) -> bool:
+        """The provider asks for patience. True: it has not done so a moment ago."""
         loop = asyncio.get_running_loop()
-        delay_s = min(THROTTLE_MAX_S, max(0.05, after_s)) * (1.0 + self._random.random() / 2)
-        if loop.time() >= self.throttled_until:  # one lesson for all calls of one moment
+        lesson = loop.time() >= self.throttled_until  # one for all calls of one moment
+        if lesson:
             self._window = max(1.0, min(self._window, float(self.in_flight or 1)) / 2)
+            forgotten = loop.time() > self.throttled_until + THROTTLE_MAX_S
+            self._strain = 1 if forgotten else min(self._strain + 1, STRAIN_MAX)
+        delay_s = max(0.05, after_s) * 2.0 ** max(0, self._strain - 1)
+        delay_s = max(after_s, min(THROTTLE_MAX_S, delay_s)) * (1.0 + self._random.random() / 2)
         if loop.time() + delay_s > self.throttled_until:
             self.throttled_until = loop.time() + delay_s
             loop.call_at(self.throttled_until, self.pump)
+        return lesson
 
     # -- listings --------------------------------------------------------------------------------------------------
 

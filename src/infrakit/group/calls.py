@@ -91,7 +91,8 @@ class Calls:
         pending.asked += 1
         self._view.revision += 1
         began = asyncio.get_running_loop().time()
-        self._tell(Kind.CREATING, action, action.reason, slot=action.slot)
+        if pending.asked == 1 or pending.unsure:  # not once more for each time that surely nothing was done
+            self._tell(Kind.CREATING, action, action.reason, slot=action.slot)
         try:
             self._permit()
             spec = await self._prepare(action, pending)
@@ -137,9 +138,9 @@ class Calls:
             self._unknown(action, pending, "the call was cancelled")
             raise
         except errors.Throttled as throttled:
-            self._account.throttle(throttled.after_s)
             self._not_made(pending, str(throttled))
-            self._tell(Kind.THROTTLED, action, str(throttled), slot=action.slot)
+            if self._account.throttle(throttled.after_s):
+                self._tell(Kind.THROTTLED, action, str(throttled), slot=action.slot)
         except errors.Unreachable as unreachable:
             self._not_made(pending, str(unreachable))
             pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
@@ -210,8 +211,8 @@ class Calls:
             raise
         except errors.Throttled as throttled:
             self._stay(member, surely=True)
-            self._account.throttle(throttled.after_s)
-            self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
+            if self._account.throttle(throttled.after_s):
+                self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
         except Exception as error:
             self._stay(member, surely=isinstance(error, NOTHING_DONE))
             why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)

@@ -67,6 +67,7 @@ class Controller:
         self._planned: Want | None = None
         self._planned_revision = -1
         self._held: set[tuple[str, str]] = set()
+        self._missing: set[InstanceID] = set()
         self._was_converged = False
         self.view = GroupView(
             group=want.group.name,
@@ -195,6 +196,8 @@ class Controller:
             self._greet(member)
         await self._inspect()
         self._bury(view.gone())
+        if self._missing or len(listing) != len(view.members):
+            self._tell_missing()
         view.lapse()
         view.revive()
         await self._ask_health()
@@ -235,6 +238,12 @@ class Controller:
             if not ordered and not steady and member.slot is not None:
                 note = member.report.note if member.report is not None and member.report.note else "it died"
                 self._stumble(member.slot, note)
+
+    def _tell_missing(self) -> None:
+        missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
+        for instance in missing.keys() - self._missing:
+            self._tell(Kind.MISSING, "not listed any more, and not proven dead", member=missing[instance])
+        self._missing = set(missing)
 
     async def _ask_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]

@@ -17,7 +17,6 @@ class Kind(enum.StrEnum):
     CREATED = "created"  # the provider has acknowledged it
     CREATE_FAILED = "create_failed"  # nothing was made, surely
     CREATE_UNKNOWN = "create_unknown"  # no answer: the token is looked for
-    SEEN = "seen"  # first time in a listing
     ADOPTED = "adopted"  # a member that this InfraKit did not make, or one that joins as bootstrap
     LABELLED = "labelled"  # an adopted instance carries the declared version now
     DRAINING = "draining"  # work is being moved away before a destruction

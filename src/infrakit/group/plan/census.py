@@ -45,6 +45,7 @@ def count(want: Want, view: GroupView) -> Census:
             census.outdated.append(member)
         if member.missing_since is not None:
             census.missing.append(member)
+            census.next_look = min(census.next_look, max(now, member.missing_since + view.lag_s) + 1.0)
         elif member.state is State.FINISHED:
             census.ready.append(member)
         else:

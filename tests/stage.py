@@ -1,0 +1,221 @@
+"""A stage for the controllers: the production replica in front of a simulated provider, in virtual time.
+
+@in_virtual_time
+async def test_something() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c"))
+        await stage.converged()
+"""
+
+import asyncio
+import functools
+import json
+import random
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, ParamSpec, Self
+
+import msgspec
+
+from infrakit.events.journal import Journal
+from infrakit.group.controller import Controller
+from infrakit.group.view import Member
+from infrakit.instances.simulator import Faults, Machine, Simulator
+from infrakit.leadership.static import Static
+from infrakit.manager.operator import Operator
+from infrakit.manager.replica import Replica
+from infrakit.simulation import loop
+from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
+from infrakit.spi import values
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.instance import Instance
+from infrakit.spi.leadership import Leadership
+from infrakit.spi.manager import Committed, GroupStatus
+from infrakit.spi.store import Store
+from infrakit.spi.values import GroupID, InstanceID
+from infrakit.stores.memory import MemoryStore
+
+P = ParamSpec("P")
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an asynchronous test on a virtual clock."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        loop.run(test(*args, **kwargs))
+
+    return run
+
+
+def cattle(name: str, size: int, **more: Any) -> dict[str, Any]:
+    """A declared group of cattle."""
+    return _group(name, {"Size": size}, **more)
+
+
+def pets(name: str, ids: str, **more: Any) -> dict[str, Any]:
+    """A declared group of pets: "a b c"."""
+    return _group(name, {"LogicalIDs": ids.split()}, **more)
+
+
+def _group(
+    name: str,
+    allocation: dict[str, Any],
+    *,
+    version: int = 0,
+    quorum: bool = False,
+    volumes: bool = False,
+    in_flight: int = 32,
+    tags: dict[str, str] | None = None,
+    updating: dict[str, Any] | None = None,
+    healing: dict[str, Any] | None = None,
+    plugin: str = "simulator",
+    **machine: Any,
+) -> dict[str, Any]:
+    flavor = {"Quorum": quorum, "Volumes": volumes, "Version": version}
+    quick = {"BootGrace": "20s", "UnhealthyAfter": "10s", "Backoff": "2s", "BackoffMax": "60s"}
+    properties = {
+        "Allocation": allocation,
+        "Instance": {"Plugin": plugin, "Properties": {"version": version, **machine}, "MaxInFlight": in_flight},
+        "Flavor": {"Plugin": "simulated", "Properties": flavor},
+        "Updating": {"Settle": "5s", **(updating or {})},
+        "Healing": quick | (healing or {}),
+    }
+    return {"kind": "group", "metadata": {"name": name, "tags": tags or {}}, "properties": properties}
+
+
+class Bare:
+    """The provider without its optional abilities: it can neither be asked about one instance nor watched."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.capabilities = simulator.capabilities
+        self.validate = simulator.validate
+        self.provision = simulator.provision
+        self.destroy = simulator.destroy
+        self.label = simulator.label
+        self.describe_instances = simulator.describe_instances
+
+
+class Stage:
+    """An async context manager; when it ends, so has the replica."""
+
+    def __init__(
+        self,
+        *,
+        faults: Faults | None = None,
+        flavor: FlavorFaults | None = None,
+        store: Store | None = None,
+        leadership: Leadership | None = None,
+        provider: Callable[[Simulator], Instance] | None = None,
+        poll_s: float = 1.0,
+        is_self: Callable[[Member], bool] = lambda _member: False,
+        simulator: Simulator | None = None,
+    ) -> None:
+        chance = random.Random(7)
+        self.simulator = simulator or Simulator(faults, random=chance)
+        self.flavor = SimulatedFlavor(self.simulator, chance)
+        self.flavor.faults = flavor or FlavorFaults()
+        self.store = store or MemoryStore()
+        self.clock = loop.VirtualClock()
+        self.journal = Journal(None, clock=self.clock)
+        self.events: list[Event] = []
+        self.stopped = asyncio.Event()
+        instance = provider(self.simulator) if provider is not None else self.simulator
+        self.replica = Replica(
+            name="stage",
+            store=self.store,
+            leadership=leadership or Static(),
+            plugins=Plugins(instance, self.flavor),
+            clock=self.clock,
+            random=chance,
+            emit=self._emit,
+            poll_s=poll_s,
+            is_self=is_self,
+        )
+        self.operator = Operator(self.replica, stories=self.journal, stop=self.stopped.set)
+        self._running: asyncio.Task[None] | None = None
+
+    def _emit(self, event: Event) -> None:
+        self.events.append(self.journal.emit(event))
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.get_running_loop().create_task(self.replica.run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the replica, as a signal would."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    # -- doing -----------------------------------------------------------------------------------------------------
+
+    async def commit(self, *groups: dict[str, Any], expected: int | None = None) -> Committed:
+        await self.replica.active.wait()
+        return await self.operator.commit(
+            text=json.dumps(groups), source="doc", expected=expected, who="ann", why="a test"
+        )
+
+    async def scale(self, group: str, size: int) -> Committed:
+        return await self.operator.scale(group=GroupID(group), size=size, who="ann", why="a test")
+
+    def fault(self, **faults: Any) -> None:
+        """Change the provider's faults from now on."""
+        self.simulator.faults = msgspec.structs.replace(self.simulator.faults, **faults)
+
+    async def until(self, holds: Callable[[], object], within_s: float = 600.0) -> None:
+        """Let time pass until a condition holds."""
+        clock = asyncio.get_running_loop()
+        end = clock.time() + within_s
+        while not holds():
+            assert clock.time() < end, f"not within {within_s:.0f} s; lately:\n{self.lately()}"
+            await asyncio.sleep(0.05)
+
+    async def converged(self, within_s: float = 600.0) -> None:
+        """Let time pass until every group is as declared."""
+        await self.until(self.is_converged, within_s)
+
+    def is_converged(self) -> bool:
+        groups = self.controllers().values()
+        return bool(groups) and all(c.plan.converged and c.is_current for c in groups)
+
+    # -- seeing ----------------------------------------------------------------------------------------------------
+
+    def controllers(self) -> dict[GroupID, Controller]:
+        return self.replica.term.controllers if self.replica.term is not None else {}
+
+    def controller(self, group: str) -> Controller:
+        return self.controllers()[GroupID(group)]
+
+    async def status(self, group: str) -> GroupStatus:
+        return next(g for g in (await self.operator.status()).groups if g.name == group)
+
+    def alive(self, group: str) -> dict[str, Machine]:
+        """What really lives, by slot or logical ID."""
+        return {
+            str(m.logical_id or m.tags.get(values.TAG_SLOT)): m
+            for m in self.simulator.live()
+            if m.tags.get(values.TAG_GROUP) == group
+        }
+
+    def versions(self, group: str) -> set[object]:
+        return {msgspec.json.decode(bytes(m.properties))["version"] for m in self.alive(group).values()}
+
+    def told(self, kind: Kind) -> list[str]:
+        return [e.message for e in self.events if e.type is kind]
+
+    def lately(self) -> str:
+        return "\n".join(
+            f"{e.timestamp} {e.type} {e.group} {e.instance or e.slot or ''} {e.message}" for e in self.events[-15:]
+        )
+
+    def kill(self, group: str, slot: str) -> InstanceID:
+        """A machine dies."""
+        machine = self.alive(group)[slot]
+        self.simulator.kill(machine.id)
+        return machine.id

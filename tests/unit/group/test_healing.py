@@ -1,0 +1,78 @@
+"""Healing: a pet returns as itself, the unknown are left alone, and too many sick are not touched."""
+
+import asyncio
+
+from infrakit.instances.simulator import Faults, Spread
+from infrakit.simulation.parts import FlavorFaults
+from infrakit.spi.event import Kind
+from infrakit.spi.values import GroupID
+from tests.stage import Stage, cattle, in_virtual_time, pets
+
+
+@in_virtual_time
+async def test_a_dead_pet_returns_as_itself_and_the_others_stay() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c", quorum=True, volumes=True))
+        await stage.converged()
+        before = {slot: m.id for slot, m in stage.alive("db").items()}
+        stage.kill("db", "b")
+        await stage.until(lambda: "b" in stage.alive("db"), within_s=10)
+        await stage.converged()
+        after = {slot: m.id for slot, m in stage.alive("db").items()}
+        assert after["a"] == before["a"]
+        assert after["c"] == before["c"]
+        assert after["b"] != before["b"]
+        assert stage.alive("db")["b"].attachments[0].id == "vol-b"
+        assert f"{before['b']} died and is proven gone" in " ".join(stage.told(Kind.GONE))
+
+
+@in_virtual_time
+async def test_the_sick_are_replaced_after_a_while_and_the_unknown_are_not() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 5))
+        await stage.converged()
+        stage.flavor.faults = FlavorFaults(unknown_rate=1.0)
+        await asyncio.sleep(500)
+        assert "destroy" not in stage.simulator.calls
+        stage.flavor.faults = FlavorFaults()
+        await stage.converged()
+        victim = stage.alive("web")["3"]
+        stage.simulator.make_sick(victim.id)
+        sick_at = asyncio.get_running_loop().time()
+        await stage.until(lambda: not victim.lives)
+        assert asyncio.get_running_loop().time() - sick_at >= 10.0
+        await stage.converged()
+        assert "unhealthy for" in " ".join(stage.told(Kind.DESTROYING))
+
+
+@in_virtual_time
+async def test_too_many_sick_at_once_are_left_alone_until_an_operator_says_go() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        for slot in "ab":
+            stage.simulator.make_sick(stage.alive("db")[slot].id)
+        await asyncio.sleep(600)
+        assert "destroy" not in stage.simulator.calls
+        status = await stage.status("db")
+        refusal = next(w for w in status.waiting if w.verb == "refuse")
+        assert "can lose only 1" in refusal.reason
+        assert "--despite-unhealthy" in refusal.remedy
+        await stage.operator.resume(group=GroupID("db"), despite_unhealthy=True, who="ann", why="a test")
+        await stage.converged()
+        assert stage.simulator.calls["destroy"] == 2
+
+
+@in_virtual_time
+async def test_pets_are_added_and_retired_one_at_a_time() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=5.0))) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        await stage.commit(pets("db", "a b c d e", quorum=True))
+        await stage.until(lambda: "d" in stage.alive("db"))
+        assert "e" not in stage.alive("db")
+        await stage.converged()
+        await stage.commit(pets("db", "b c d", quorum=True))
+        await stage.until(lambda: len(stage.alive("db")) == 4)
+        await stage.converged()
+        assert sorted(stage.alive("db")) == ["b", "c", "d"]

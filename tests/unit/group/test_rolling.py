@@ -1,0 +1,112 @@
+"""Rolls in front of a simulated provider: in order, within the policy, and stopped by what fails."""
+
+import asyncio
+
+import msgspec
+
+from infrakit.group.view import Member
+from infrakit.instances.simulator import Faults, Spread
+from infrakit.spi.event import Kind
+from infrakit.spi.values import GroupID
+from tests.stage import Stage, cattle, in_virtual_time, pets
+
+
+@in_virtual_time
+async def test_a_roll_replaces_one_after_the_other_and_waits_for_each() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=8.0))) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        await stage.commit(pets("db", "a b c", quorum=True, version=1))
+        least = 3
+        while not stage.is_converged():
+            least = min(least, len(stage.alive("db")))
+            await asyncio.sleep(0.05)
+        assert least == 2
+        assert stage.versions("db") == {1}
+        order = [e.slot for e in stage.events if e.type is Kind.DESTROYING]
+        assert order == ["a", "b", "c"]
+        began = [e.timestamp for e in stage.events if e.type in {Kind.DESTROYING, Kind.CONVERGED}][1:]
+        assert began == sorted(began)
+        assert [m.split(" ", 4)[-1] for m in stage.told(Kind.ROLL)] == ["has begun", "is done"]
+
+
+@in_virtual_time
+async def test_the_node_that_hosts_this_controller_is_rolled_last() -> None:
+    def is_self(member: Member) -> bool:
+        return member.logical_id == "a"
+
+    async with Stage(is_self=is_self) as stage:
+        await stage.commit(pets("db", "a b c"))
+        await stage.converged()
+        await stage.commit(pets("db", "a b c", version=1))
+        await stage.until(lambda: len(stage.told(Kind.DESTROYING)) == 3)
+        assert [e.slot for e in stage.events if e.type is Kind.DESTROYING] == ["b", "c", "a"]
+        await stage.converged()
+
+
+@in_virtual_time
+async def test_surge_makes_the_new_before_it_ends_the_old() -> None:
+    async with Stage() as stage:
+        updating = {"MaxUnavailable": 0, "MaxSurge": 2, "Settle": "2s"}
+        await stage.commit(cattle("web", 4, updating=updating))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1, updating=updating))
+        least, most = 9, 0
+        while not stage.is_converged():
+            least, most = min(least, len(stage.simulator.live())), max(most, len(stage.simulator.live()))
+            await asyncio.sleep(0.05)
+        assert (least, most) == (4, 6)
+        assert stage.versions("web") == {1}
+
+
+@in_virtual_time
+async def test_a_version_that_fails_pauses_its_own_roll() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 4))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1, NeverHealthy=True))
+        await stage.until(lambda: any("pause by infrakit" in m for m in stage.told(Kind.COMMITTED)))
+        await asyncio.sleep(300)
+        versions = [msgspec.json.decode(bytes(m.properties))["version"] for m in stage.alive("web").values()]
+        assert versions.count(0) == 3
+        status = await stage.status("web")
+        assert status.phase == "paused"
+        assert "infrakit group rollback web" in " ".join(w.remedy for w in status.waiting)
+        await stage.operator.rollback(group=GroupID("web"), who="ann", why="a test")
+        await stage.converged()
+        assert stage.versions("web") == {0}
+
+
+@in_virtual_time
+async def test_a_version_that_fails_is_rolled_back_where_that_is_declared() -> None:
+    async with Stage() as stage:
+        rollback = {"OnFailure": "rollback"}
+        await stage.commit(cattle("web", 4, updating=rollback))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1, updating=rollback, NeverHealthy=True))
+        await stage.until(lambda: any("rollback by infrakit" in m for m in stage.told(Kind.COMMITTED)))
+        await stage.converged()
+        assert stage.versions("web") == {0}
+
+
+@in_virtual_time
+async def test_a_commit_during_a_roll_starts_from_what_exists() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
+        await stage.commit(cattle("web", 4))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1))
+        await stage.until(lambda: stage.versions("web") == {0, 1})
+        await stage.commit(cattle("web", 4, version=2))
+        await stage.converged()
+        assert stage.versions("web") == {2}
+
+
+@in_virtual_time
+async def test_cattle_become_pets_and_the_unnamed_are_retired() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("g", 2))
+        await stage.converged()
+        await stage.commit(pets("g", "a b"))
+        await stage.converged()
+        assert sorted(stage.alive("g")) == ["a", "b"]
+        assert len(stage.simulator.live()) == 2
