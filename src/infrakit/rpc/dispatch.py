@@ -1,6 +1,8 @@
 """From a request's bytes to a reply's: find the method, decode, call, encode. Never raises, shows no traceback."""
 
+import itertools
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +11,12 @@ import msgspec
 from infrakit.rpc import envelope, wire
 from infrakit.spi import errors
 
-DEPTH_MAX = 200  # of nesting in a request
+DEPTH_MAX = 200  # of nesting in a request's params
+HELLO = "Handshake.Hello"
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +37,6 @@ class Dispatcher:
     async def answer(self, body: bytes) -> bytes:
         """The reply, or nothing for a notification and for what is no request at all."""
         try:
-            if _depth(body) > DEPTH_MAX:
-                return b""
             request = msgspec.json.decode(body, type=envelope.Request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return b""
@@ -42,15 +47,18 @@ class Dispatcher:
         if request.jsonrpc != "2.0":
             data = {"jsonrpc": request.jsonrpc, "method": request.method, "params": request.params, "id": request.id}
             return envelope.failure(request, wire.INVALID_REQUEST, "jsonrpc must be 2.0", data)
-        if request.method == "Handshake.Hello":
+        if request.method == HELLO:
             return envelope.result(request, msgspec.Raw(msgspec.json.encode({"Objects": self.announced})))
         found = self._methods.get(request.method)
         if found is None:
             return envelope.failure(request, wire.APPLICATION_ERROR, self._missing(request.method))
         method, serving = found
+        if _too_deep(bytes(request.params)):
+            words = f"params are nested deeper than {DEPTH_MAX} levels"
+            return envelope.failure(request, wire.INVALID_REQUEST, words)
         try:
-            arguments, address = wire.arguments(method, method.decode(bytes(request.params)))
-        except (msgspec.MsgspecError, RecursionError) as error:
+            arguments, address = wire.arguments(method, method.decode(request.params))
+        except msgspec.MsgspecError as error:
             return envelope.failure(request, wire.INVALID_REQUEST, str(error), request.params)
         return await self._call(request, method, serving, arguments, address)
 
@@ -67,17 +75,18 @@ class Dispatcher:
             value = await getattr(plugin, method.name)(**arguments)
             return envelope.result(request, method.result(value, address))
         except errors.InfraKitError as error:
-            return envelope.failure(request, wire.APPLICATION_ERROR, str(error), wire.error_data(error))
+            data = wire.error_data(error)
+            return envelope.failure(request, wire.APPLICATION_ERROR, wire.plain(str(error)), data)
         except Exception as error:  # a fault of ours or of a plugin: told in its words, its traceback goes to the log
             _log.exception("%s failed", method.wire)
-            return envelope.failure(request, wire.APPLICATION_ERROR, str(error) or type(error).__name__)
+            words = wire.plain(str(error)) or type(error).__name__
+            return envelope.failure(request, wire.APPLICATION_ERROR, words)
 
     def _missing(self, name: str) -> str:
-        if "." not in name:
+        if name.count(".") != 1:
             return f'rpc: service/method request ill-formed: "{name}"'
-        service = name.partition(".")[0]
-        known = any(other.startswith(f"{service}.") for other in self._methods)
-        return f'rpc: can\'t find {"method" if known else "service"} "{name}"'
+        services = {known.partition(".")[0] for known in (HELLO, *self._methods)}
+        return f'rpc: can\'t find {"method" if name.partition(".")[0] in services else "service"} "{name}"'
 
 
 def _select(serving: dict[str, object], address: str, interface: wire.Interface) -> object:
@@ -89,21 +98,16 @@ def _select(serving: dict[str, object], address: str, interface: wire.Interface)
     lookup, _, type_ = address.partition("/")
     if len(serving) == 1 and (not type_ or lookup == "."):
         return next(iter(serving.values()))
-    for key in (type_ or ".", lookup, type_.rpartition("/")[2]):
+    first = lookup if type_ or lookup == "." else "."
+    for key in (first, type_.partition("/")[2] or type_):
         if key in serving:
             return serving[key]
     raise errors.NotFound(f"not found: {address} (key={type_})")
 
 
-def _depth(body: bytes) -> int:
-    """How deeply a text may be nested at the most; brackets inside strings count too, which errs on the safe side."""
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
-        return 0
-    depth = deepest = 0
-    for byte in body:
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+def _too_deep(text: bytes) -> bool:
+    """Whether a JSON text is nested beyond reason. Brackets inside strings do not count: scripts are full of them."""
+    if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
+        return False
+    brackets = _STRING.sub(b"", text).translate(None, delete=_NO_BRACKETS)
+    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEPTH_MAX

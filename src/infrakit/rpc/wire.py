@@ -2,8 +2,8 @@
 
 A Protocol's signature is the message. Its keyword parameters, under their wire names, are the fields of `params`; its
 return value is the `result`: a struct is the object itself, anything else goes into the one field that the interface
-names. Requests of the original are also taken with any case of field names, `null` for what is empty, and `params` by
-position. Importing this costs next to nothing, because the command line does.
+names. What the original sends is read as liberally as it reads itself (`liberal`). Importing this costs next to
+nothing, because the command line does.
 """
 
 import functools
@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
+from infrakit.rpc import liberal
 from infrakit.spi import errors
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Instance
 from infrakit.spi.manager import Manager
-from infrakit.spi.values import wire_name
+from infrakit.spi.values import ABSENT, wire_name
 
 INVALID_REQUEST = -32600
 APPLICATION_ERROR = -32000
@@ -91,15 +92,15 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     def _named(self) -> str:
         return self.interface.results.get(self.name, "")
 
-    def decode(self, raw: bytes) -> msgspec.Struct:
-        """Parameters, strictly if they fit, liberally if not. Raises `msgspec.ValidationError`."""
-        if raw[:1] == b"[":
-            listed = msgspec.json.decode(raw)
-            raw = msgspec.json.encode(listed[0]) if listed else b"{}"
-        try:
-            return msgspec.json.decode(raw or b"{}", type=self.params)
-        except msgspec.ValidationError:
-            return msgspec.convert(_liberal(msgspec.json.decode(raw), self.params), self.params)
+    def decode(self, raw: bytes | msgspec.Raw) -> msgspec.Struct:
+        """Parameters by name, or by position; absent they are empty. Raises `msgspec.MsgspecError`."""
+        if bytes(memoryview(raw)[:1]) == b"[":
+            listed = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            raw = listed[0] if listed else b"{}"
+        if bytes(memoryview(raw)[:5]) in (b"", b"null"):
+            raw = b"{}"
+        params: msgspec.Struct = liberal.decode(raw, self.params)
+        return params
 
     def result(self, value: Any, address: str) -> msgspec.Raw:
         """A return value as the result object, with the address echoed."""
@@ -118,10 +119,13 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         """A result object as the return value."""
         if self.field == OK:
             return None
-        if not self.field:
+        if self.field:
+            held = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
+            result = held.get(self.field, ABSENT)
+        try:
             return msgspec.json.decode(result, type=self.returns)
-        held = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
-        return msgspec.json.decode(held.get(self.field, msgspec.Raw(b"null")), type=self.returns)
+        except msgspec.ValidationError:  # rare, so that large answers are read only once
+            return liberal.decode(result, self.returns)
 
 
 @functools.cache
@@ -159,19 +163,6 @@ def arguments(method: Method, params: msgspec.Struct) -> tuple[dict[str, Any], s
     return given, address
 
 
-def _liberal(value: Any, type_: Any) -> Any:
-    """Field names of any case under their own, and nothing where `null` stands for what is empty."""
-    if not isinstance(value, dict) or not (isinstance(type_, type) and issubclass(type_, msgspec.Struct)):
-        return value
-    known = {f.encode_name.lower(): f for f in msgspec.structs.fields(type_)}
-    taken = {}
-    for name, inner in value.items():
-        field = known.get(name.lower())
-        if field is not None and (inner is not None or field.required):
-            taken[field.encode_name] = _liberal(inner, field.type)
-    return taken
-
-
 # -- errors --------------------------------------------------------------------------------------------------------
 
 _KINDS: dict[str, type[errors.InfraKitError]] = {
@@ -202,15 +193,25 @@ class ErrorData(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=Tr
     problems: list[errors.Problem] = []
 
 
+def plain(text: str) -> str:
+    """A text that JSON can carry: what is no Unicode, as in the name of a file, is escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def error_data(error: errors.InfraKitError) -> ErrorData:
     return ErrorData(
         kind=type(error).__name__,
-        what=error.what,
-        where=error.where,
-        remedy=error.remedy,
+        what=plain(error.what),
+        where=plain(error.where),
+        remedy=plain(error.remedy),
         after_s=error.after_s if isinstance(error, errors.Throttled) else 0.0,
-        problems=list(error.problems) if isinstance(error, errors.InvalidSpec) else [],
+        problems=[_plain_problem(p) for p in error.problems] if isinstance(error, errors.InvalidSpec) else [],
     )
+
+
+def _plain_problem(problem: errors.Problem) -> errors.Problem:
+    words = {name: plain(getattr(problem, name)) for name in ("path", "message", "hint")}
+    return msgspec.structs.replace(problem, **words)
 
 
 def error(message: str, data: ErrorData | None) -> errors.InfraKitError:

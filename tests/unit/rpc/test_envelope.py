@@ -1,0 +1,160 @@
+"""The JSON-RPC envelope: what is echoed, what is answered with nothing, and what is refused."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrakit.rpc import envelope, wire
+from infrakit.rpc.dispatch import DEPTH_MAX, Dispatcher
+from tests.unit.rpc.plugins import Provider
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+def dispatcher(provider: Provider) -> Dispatcher:
+    return Dispatcher({".": provider})
+
+
+@pytest.mark.parametrize("id_", ["7", '"a\\u0041"', '{"b": [1, 2]}', "1.50", "12345678901234567890123", "false", "[]"])
+async def test_the_id_is_echoed_byte_for_byte(dispatcher: Dispatcher, id_: str) -> None:
+    reply = await dispatcher.answer(f'{{"jsonrpc":"2.0","method":"Handshake.Hello","id": {id_} }}'.encode())
+    assert reply.endswith(b',"id":' + id_.encode() + b"}\n")
+
+
+@pytest.mark.parametrize("id_", ["", ', "id": null', ',"id" : null '])
+async def test_a_notification_is_carried_out_and_not_answered(
+    dispatcher: Dispatcher, provider: Provider, id_: str
+) -> None:
+    body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":1}}{id_}}}'
+    assert await dispatcher.answer(body.encode()) == b""
+    assert provider.asked == [("validate", {"properties": b"1"})]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"null",
+        b"7",
+        b'"text"',
+        b"garbage",
+        b'{"jsonrpc":"2.0","method":"Instance.Validate"',
+        b'[{"jsonrpc":"2.0","method":"Instance.Validate","params":{"Properties":1},"id":1}]',
+        b'{"jsonrpc":"2.0","method":5,"id":1}',
+        b'{"jsonrpc":2.0,"method":"Instance.Validate","id":1}',
+        b"\xff\xfe\x00",
+        b'{"jsonrpc":"2.0","method":"\xff","id":1}',
+        b'{"jsonrpc":"2.0","method":"\\ud800","id":1}',
+        b"[" * 100_000,
+        b'{"jsonrpc":"2.0","id":1,"params":' + b"[" * 100_000,
+    ],
+)
+async def test_what_is_no_request_is_answered_with_nothing(
+    dispatcher: Dispatcher, provider: Provider, body: bytes
+) -> None:
+    assert await dispatcher.answer(body) == b""
+    assert provider.asked == []
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+async def test_no_bytes_make_it_raise(body: bytes) -> None:
+    await Dispatcher({".": Provider()}).answer(body)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    )
+)
+async def test_no_params_make_it_raise_or_leave_it_silent(params: object) -> None:
+    request = {"jsonrpc": "2.0", "method": "Instance.Provision", "params": params, "id": 1}
+    reply = json.loads(await Dispatcher({".": Provider()}).answer(json.dumps(request).encode()))
+    assert reply["id"] == 1
+    assert ("result" in reply) != ("error" in reply)
+
+
+async def test_another_version_of_the_protocol_is_refused_with_the_request(
+    dispatcher: Dispatcher, provider: Provider
+) -> None:
+    body = b'{"jsonrpc":"1.0","method":"Instance.Validate","params":{"Properties":[1, 2]},"id":1}'
+    reply = json.loads(await dispatcher.answer(body))
+    assert reply["error"] == {"code": wire.INVALID_REQUEST, "message": "jsonrpc must be 2.0", "data": json.loads(body)}
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize("params", ['{"Properties": 5}', '[{"Properties": 5}]', '[{"Properties": 5}, "more"]'])
+async def test_params_are_taken_by_name_and_by_position(
+    dispatcher: Dispatcher, provider: Provider, params: str
+) -> None:
+    body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params": {params},"id":1}}'
+    assert b'"result"' in await dispatcher.answer(body.encode())
+    assert provider.asked == [("validate", {"properties": b"5"})]
+
+
+@pytest.mark.parametrize("params", ["", ',"params":null', ',"params":{}', ',"params":[]', ',"params":[null]'])
+async def test_params_that_are_absent_are_empty(dispatcher: Dispatcher, provider: Provider, params: str) -> None:
+    body = f'{{"jsonrpc":"2.0","method":"Instance.DescribeInstances"{params},"id":1}}'
+    assert b'"result"' in await dispatcher.answer(body.encode())
+    assert provider.asked == [("describe_instances", {"tags": {}, "properties": False})]
+
+
+@pytest.mark.parametrize(
+    "params", ["5", '"text"', "true", '["text"]', "[[]]", '{"Tags":5}', '{"Tags":{"a":1}}', '{"Properties":"yes"}']
+)
+async def test_params_of_the_wrong_type_are_refused_with_the_params(
+    dispatcher: Dispatcher, provider: Provider, params: str
+) -> None:
+    body = f'{{"jsonrpc":"2.0","method":"Instance.DescribeInstances","params":{params},"id":1}}'
+    error = json.loads(await dispatcher.answer(body.encode()))["error"]
+    assert error["code"] == wire.INVALID_REQUEST
+    assert error["data"] == json.loads(params)
+    assert "xpected" in error["message"]
+    assert provider.asked == []
+
+
+async def test_a_wrong_type_is_named_by_its_path(dispatcher: Dispatcher) -> None:
+    body = b'{"jsonrpc":"2.0","method":"Instance.Provision","params":{"Spec":{"Attachments":[{"ID":5}]}},"id":1}'
+    assert "`$.Spec.Attachments[0].ID`" in json.loads(await dispatcher.answer(body))["error"]["message"]
+
+
+async def test_nesting_has_an_end_and_says_so(dispatcher: Dispatcher, provider: Provider) -> None:
+    def body(depth: int) -> bytes:
+        nested = "[" * depth + "]" * depth
+        return f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":{nested}}},"id":1}}'.encode()
+
+    assert b'"result"' in await dispatcher.answer(body(DEPTH_MAX - 1))  # params are a level themselves
+    error = json.loads(await dispatcher.answer(body(DEPTH_MAX)))["error"]
+    assert error["code"] == wire.INVALID_REQUEST
+    assert error["message"] == f"params are nested deeper than {DEPTH_MAX} levels"
+    assert len(provider.asked) == 1
+
+
+async def test_brackets_inside_texts_are_no_nesting(dispatcher: Dispatcher, provider: Provider) -> None:
+    """A script prints colours with `\\e[31m`, as often as it likes."""
+    text = json.dumps('printf "\\e[31m{"\\' * 1000)
+    body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":{text}}},"id":1}}'
+    assert b'"result"' in await dispatcher.answer(body.encode())
+    assert provider.asked == [("validate", {"properties": text.encode()})]
+
+
+async def test_breadth_is_no_nesting(dispatcher: Dispatcher) -> None:
+    body = json.dumps(
+        {"jsonrpc": "2.0", "method": "Instance.Validate", "params": {"Properties": [{}, []] * 10_000}, "id": 1}
+    )
+    assert b'"result"' in await dispatcher.answer(body.encode())
+
+
+@pytest.mark.parametrize("data", ["null", "5", '"text"', "{}", '{"kind":"NotFound"}', '{"Problems":5}'])
+def test_data_of_others_is_not_taken_for_ours(data: str) -> None:
+    error = envelope.ClientError(message="boom", data=msgspec.Raw(data.encode()))
+    found = wire.error(error.message, error.data_of_ours())
+    assert type(found).__name__ == "PluginError"
+    assert str(found) == "boom"

@@ -1,0 +1,130 @@
+"""Reading as the original reads: any case, null for what is empty, and properties byte for byte."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrakit.rpc import liberal
+from infrakit.spi.values import ABSENT, Allocation, Attachment, Description, InstanceID, InstanceSpec, Wire
+
+SPEC = InstanceSpec(
+    properties=msgspec.Raw(b'{"b":1, "a":9007199254740993, "b":2}'),
+    tags={"role": "x", "Role": "y"},
+    init="echo",
+    attachments=(Attachment(id="vol-1", type="ebs"),),
+)
+
+
+class Nested(Wire, frozen=True, kw_only=True):
+    """Every way in which a field may hold others."""
+
+    spec: InstanceSpec
+    members: Sequence[Description]
+    by_name: Mapping[str, Allocation]
+    maybe: Allocation | None = None
+    counts: Annotated[tuple[int, ...], msgspec.Meta(max_length=3)]
+    properties: msgspec.Raw
+    note: str = "none"
+
+
+TEXT = (
+    '{"Spec":{"Properties":{"b":1, "a":9007199254740993, "b":2},"Tags":{"role":"x","Role":"y"},"Init":"echo",'
+    '"Attachments":[{"ID":"vol-1","Type":"ebs"}]},"Members":[{"ID":"i-1","Tags":null}],"ByName":{"Web":{"Size":3}},'
+    '"Maybe":{"LogicalIDs":["a"]},"Counts":[1,2],"Properties":[true],"Note":"some"}'
+)
+
+
+def _described(value: Nested) -> Any:
+    """Comparable: raw values compare by identity."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: text,
+        lambda text: _rename(text, str.lower),
+        lambda text: _rename(text, str.upper),
+        lambda text: _rename(text, str.swapcase),
+    ],
+)
+def test_field_names_have_any_case_at_any_depth(spell: Any) -> None:
+    assert _described(liberal.decode(spell(TEXT).encode(), Nested)) == _described(
+        msgspec.json.decode(TEXT, type=Nested)
+    )
+
+
+def _rename(text: str, spell: Any) -> str:
+    for name in ("Spec", "Properties", "Tags", "Init", "Attachments", "ID", "Type", "Members", "ByName", "Size"):
+        text = text.replace(f'"{name}":', f'"{spell(name)}":')
+    for name in ("Maybe", "LogicalIDs", "Counts", "Note"):
+        text = text.replace(f'"{name}":', f'"{spell(name)}":')
+    return text
+
+
+def test_keys_of_maps_keep_their_case() -> None:
+    assert liberal.decode(TEXT.encode(), Nested).spec.tags == SPEC.tags
+
+
+def test_properties_pass_byte_for_byte() -> None:
+    """Key order, duplicates and large numbers are the owner's business."""
+    found = liberal.decode(b'{"properties":{"b":1, "a":9007199254740993, "b":2}}', InstanceSpec)
+    assert bytes(found.properties) == bytes(SPEC.properties)
+
+
+def test_what_is_absent_or_null_is_empty() -> None:
+    for text in (
+        b'{"Spec":{}}',
+        b'{"Spec":{},"Members":null,"ByName":null,"Counts":null,"Properties":null,"Note":null}',
+    ):
+        found = liberal.decode(text, Nested)
+        assert (found.members, found.by_name, found.counts) == ([], {}, ())
+        assert bytes(found.properties) == bytes(ABSENT)
+        assert found.note == "none"
+        assert found.maybe is None
+
+
+@pytest.mark.parametrize("text", ["{}", '{"Spec":null}', '{"Spec":5}', '{"Spec":[]}', "null", "5", "[]"])
+def test_what_must_be_said_is_not_made_up(text: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        liberal.decode(text.encode(), Nested)
+
+
+@pytest.mark.parametrize("type_", [InstanceID, str, int])
+def test_null_is_neither_text_nor_number(type_: Any) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        liberal.decode(b"null", type_)
+
+
+def test_an_error_names_its_place() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.Members\[1\]\.ID"):
+        liberal.decode(b'{"spec":{},"members":[{"id":"a"},{"id":5}]}', Nested)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert liberal.decode(b'{"Size":3,"Colour":"red"}', Allocation) == Allocation(size=3)
+
+
+def test_of_two_spellings_the_last_counts() -> None:
+    assert liberal.decode(b'{"Size":3,"size":4}', Allocation) == Allocation(size=4)
+    assert liberal.decode(b'{"size":4,"Size":3}', Allocation) == Allocation(size=3)
+
+
+_descriptions = st.builds(
+    Description,
+    id=st.text(),
+    logical_id=st.none() | st.text(),
+    tags=st.none() | st.dictionaries(st.text(), st.text()),
+    attachments=st.just(msgspec.UNSET) | st.lists(st.builds(Attachment, id=st.text(), type=st.text())).map(tuple),
+)
+
+
+@given(_descriptions)
+def test_what_we_write_is_read_alike_by_both(description: Description) -> None:
+    text = msgspec.json.encode(description)
+    assert liberal.decode(text, Description) == description
+    assert msgspec.json.decode(text, type=Description) == description

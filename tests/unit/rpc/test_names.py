@@ -1,0 +1,143 @@
+"""Every method of every interface under its wire name, with the fields of its params and its result."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.rpc import wire
+from infrakit.rpc.dispatch import Dispatcher
+from infrakit.spi.instance import Instance
+from infrakit.spi.manager import Manager, Planned
+from tests.unit.cli.canned import CannedManager
+from tests.unit.rpc.asking import ask
+from tests.unit.rpc.plugins import Controller, Judge, Plugin, Provider
+
+# Method -> fields of params, fields of the result. `Manager` is ours but for IsLeader.
+ORIGINALS = {
+    "Instance.Validate": ("Type Properties", "Type OK"),
+    "Instance.Provision": ("Type Spec", "Type ID"),
+    "Instance.Label": ("Type Instance Labels", "Type OK"),
+    "Instance.Destroy": ("Type Instance Context", "Type OK"),
+    "Instance.DescribeInstances": ("Type Tags Properties", "Type Descriptions"),
+    "Flavor.Validate": ("Type Properties Allocation", "Type OK"),
+    "Flavor.Prepare": ("Type Properties Spec Allocation Index", "Type Spec"),
+    "Flavor.Healthy": ("Type Properties Instance", "Type Health Note"),
+    "Flavor.Drain": ("Type Properties Instance", "Type OK"),
+    "Group.CommitGroup": ("Name Spec Pretend", "Name Details"),
+    "Group.FreeGroup": ("Name ID", "Name OK"),
+    "Group.DescribeGroup": ("Name ID", "Name Description"),
+    "Group.DestroyGroup": ("Name ID", "Name OK"),
+    "Group.InspectGroups": ("Name", "Name Groups"),
+    "Group.DestroyInstances": ("Name ID Instances", "Name OK"),
+    "Group.Size": ("Name ID", "Name Size"),
+    "Group.SetSize": ("Name ID Size", "Name OK"),
+}
+CHANGED = "Version Changes"
+OURS = {
+    "Manager.IsLeader": ("", "Leader"),
+    "Manager.Status": ("", "Leader Replica Epoch Version Pid Started Now Halts Groups"),
+    "Manager.Commit": ("Text Source Who Why Expected", CHANGED),
+    "Manager.Plan": ("Text Source", "BaseVersion Changes Groups"),
+    "Manager.Why": ("Group Subject", "Subject Summary Facts Doing Waiting Story NextLook"),
+    "Manager.Members": ("Group", "Members"),
+    "Manager.Scale": ("Group Size Who Why Expected", CHANGED),
+    "Manager.Halt": ("Group Who Why", CHANGED),
+    "Manager.Unhalt": ("Group Who Why", CHANGED),
+    "Manager.Pause": ("Group Who Why", CHANGED),
+    "Manager.Resume": ("Group Who Why DespiteUnhealthy", CHANGED),
+    "Manager.Abort": ("Group Who Why", CHANGED),
+    "Manager.Rollback": ("Group Who Why", CHANGED),
+    "Manager.Free": ("Group Who Why", CHANGED),
+    "Manager.Destroy": ("Group Who Why Volumes", CHANGED),
+    "Manager.DestroyInstance": ("Instance Who Why Replace", CHANGED),
+    "Manager.Logs": ("Instance Lines", "Text"),
+    "Manager.History": ("Limit", "Versions"),
+    "Manager.Show": ("Version", "Text"),
+    "Manager.Restore": ("Version Who Why Expected", CHANGED),
+    "Manager.Shutdown": ("Who Why", "OK"),
+}
+NAMES = ORIGINALS | OURS
+METHODS = {method.wire: method for interface in wire.INTERFACES for method in wire.methods(interface)}
+PLUGINS: dict[str, type[Plugin] | type[CannedManager]] = {
+    "Instance": Provider,
+    "Flavor": Judge,
+    "Group": Controller,
+    "Manager": CannedManager,
+}
+
+
+def test_these_are_all_methods() -> None:
+    assert set(METHODS) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_params_have_the_names_of_the_wire(name: str) -> None:
+    fields = msgspec.structs.fields(METHODS[name].params)
+    assert {field.encode_name for field in fields} == set(NAMES[name][0].split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_results_have_the_names_of_the_wire(name: str) -> None:
+    plugin = PLUGINS[name.partition(".")[0]]()
+    reply = await ask(Dispatcher({".": plugin}), name, example(METHODS[name].params))
+    assert list(reply["result"]) == NAMES[name][1].split()
+
+
+@pytest.mark.parametrize("name", ["Instance.Provision", "Flavor.Healthy", "Group.Size"])
+async def test_the_address_comes_back(name: str) -> None:
+    address = NAMES[name][0].split()[0]
+    plugin = PLUGINS[name.partition(".")[0]]()
+    params = example(METHODS[name].params) | {address: "a"}
+    reply = await ask(Dispatcher({"a": plugin}), name, params)
+    assert reply["result"][address] == "a"
+
+
+async def test_a_result_without_fields_still_has_its_address() -> None:
+    method = wire.Method(interface=wire.INTERFACES[0], name="provision", params=Empty, returns=Empty)
+    assert json.loads(bytes(method.result(Empty(), "a"))) == {"Type": "a", "ID": {}}
+    unnamed = wire.Method(interface=wire.INTERFACES[0], name="other", params=Empty, returns=Empty)
+    assert json.loads(bytes(unnamed.result(Empty(), "a"))) == {"Type": "a"}
+    assert unnamed.value(unnamed.result(Empty(), "a")) == Empty()
+
+
+def test_a_result_is_read_as_it_was_written() -> None:
+    described = wire.method(Manager.plan)
+    planned = Planned(base_version=7)
+    assert described.value(described.result(planned, "")) == planned
+    listing = wire.method(Instance.describe_instances)
+    assert listing.value(listing.result((), "")) == []
+    assert wire.method(Instance.destroy).value(msgspec.Raw(b"{}")) is None
+
+
+@pytest.mark.parametrize("result", ['{"Type":"","Descriptions":null}', '{"Type":""}', '{"descriptions":[{}]}'])
+def test_null_is_an_empty_listing(result: str) -> None:
+    assert wire.method(Instance.describe_instances).value(msgspec.Raw(result.encode())) == []
+
+
+@pytest.mark.parametrize("result", ['{"Type":"","ID":null}', '{"Type":""}'])
+def test_null_is_no_id(result: str) -> None:
+    """Law 3: a creation without an ID has not been acknowledged."""
+    with pytest.raises(msgspec.ValidationError):
+        wire.method(Instance.provision).value(msgspec.Raw(result.encode()))
+
+
+class Empty(msgspec.Struct):
+    """Nothing."""
+
+
+def example(type_: Any) -> dict[str, Any]:
+    """The smallest JSON that satisfies a struct."""
+    schema = msgspec.json.schema(type_)
+    return _smallest(schema, schema.get("$defs", {}))  # type: ignore[no-any-return]
+
+
+def _smallest(schema: dict[str, Any], known: dict[str, Any]) -> Any:
+    if "$ref" in schema:
+        schema = known[schema["$ref"].rpartition("/")[2]]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: _smallest(schema["properties"][name], known) for name in schema.get("required", ())}
+    return {"string": "x", "integer": 1, "boolean": True, "array": [], None: None}[schema.get("type")]
