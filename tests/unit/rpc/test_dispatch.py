@@ -1,0 +1,161 @@
+"""Which method of which object a request reaches, and what is said when there is none."""
+
+import logging
+
+import pytest
+
+from infrakit.rpc import wire
+from infrakit.rpc.dispatch import Dispatcher
+from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID, InstanceSpec
+from tests.unit.cli.canned import CannedManager
+from tests.unit.rpc.asking import ask
+from tests.unit.rpc.plugins import Controller, Judge, Plugin, Provider
+
+
+class Both(Judge, Controller):
+    """An object of two kinds."""
+
+
+async def test_every_object_is_announced_under_every_interface_it_satisfies() -> None:
+    objects = {"b": Provider(), "a": Provider(), "both": Both(), ".": CannedManager(), "none": object()}
+    reply = await ask(Dispatcher(objects), "Handshake.Hello")
+    assert reply["result"] == {
+        "Objects": {
+            "Instance/0.6.1": [{"Name": "a", "ProxyFor": ""}, {"Name": "b", "ProxyFor": ""}],
+            "Flavor/0.1.1": [{"Name": "both", "ProxyFor": ""}],
+            "Group/0.1.1": [{"Name": "both", "ProxyFor": ""}],
+            "Stack/0.1.1": [{"Name": ".", "ProxyFor": ""}],
+        }
+    }
+
+
+async def test_a_call_reaches_the_object_with_its_types() -> None:
+    judge = Judge()
+    judge.report = HealthReport(health=Health.UNHEALTHY, note="tcp refused")
+    params = {"Properties": {"a": 1}, "Instance": {"ID": "i-1", "LogicalID": None, "Tags": None}}
+    reply = await ask(Dispatcher({".": judge}), "Flavor.Healthy", params)
+    assert reply == {"result": {"Type": "", "Health": 2, "Note": "tcp refused"}}
+    assert judge.asked == [
+        ("healthy", {"properties": b'{"a": 1}', "instance": Description(id=InstanceID("i-1"))}),
+    ]
+
+
+async def test_nested_values_are_typed_too() -> None:
+    judge = Judge()
+    params = {
+        "Properties": None,
+        "Spec": {"Init": "x"},
+        "Allocation": {"Size": 3, "LogicalIDs": None},
+        "Index": {"Group": "g", "Sequence": 3},
+    }
+    assert "result" in await ask(Dispatcher({".": judge}), "Flavor.Prepare", params)
+    ((_, asked),) = judge.asked
+    assert asked["allocation"] == Allocation(size=3)
+    assert isinstance(asked["spec"], InstanceSpec)
+    assert asked["index"].sequence == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("Instance.Explode", 'rpc: can\'t find method "Instance.Explode"'),
+        ("Instance.validate", 'rpc: can\'t find method "Instance.validate"'),
+        ("Handshake.Implements", 'rpc: can\'t find method "Handshake.Implements"'),
+        ("Flavor.Validate", 'rpc: can\'t find service "Flavor.Validate"'),
+        ("instance.Validate", 'rpc: can\'t find service "instance.Validate"'),
+        ("Instance.__init__", 'rpc: can\'t find method "Instance.__init__"'),
+        ("Instance._asked", 'rpc: can\'t find method "Instance._asked"'),
+        ("Instance", 'rpc: service/method request ill-formed: "Instance"'),
+        ("", 'rpc: service/method request ill-formed: ""'),
+        ("a.b.c", 'rpc: service/method request ill-formed: "a.b.c"'),
+    ],
+)
+async def test_an_unknown_method_is_named(method: str, message: str) -> None:
+    reply = await ask(Dispatcher({".": Provider()}), method)
+    assert reply == {"error": {"code": wire.APPLICATION_ERROR, "message": message, "data": None}}
+
+
+@pytest.mark.parametrize(
+    ("objects", "type_", "reached"),
+    [
+        (". a", "", "."),
+        (". a", ".", "."),
+        (". a", "a", "a"),
+        ("a b/c", "b/c", "b/c"),
+        ("a", "", None),
+        ("a", "b", None),
+        (".", "a", None),
+    ],
+)
+async def test_a_type_selects_exactly(objects: str, type_: str, reached: str | None) -> None:
+    plugins = {name: Provider(name) for name in objects.split()}
+    reply = await ask(Dispatcher(plugins), "Instance.Validate", {"Type": type_, "Properties": {}})
+    if reached is None:
+        assert reply["error"]["message"] == f"no-plugin:{type_}"
+    assert asked(plugins) == reached
+
+
+@pytest.mark.parametrize(
+    ("objects", "name", "reached"),
+    [
+        # One object answers to every name without a type, and to its own.
+        ("groups", "", "groups"),
+        ("groups", ".", "groups"),
+        ("groups", "anything", "groups"),
+        ("groups", "./anything", "groups"),
+        ("groups", "zzz/groups", "groups"),
+        ("groups", "zzz/nope", None),
+        # Among several the name decides.
+        ("groups .", "", "."),
+        ("groups .", "group", "."),
+        ("groups .", ".", "."),
+        ("groups other", "group/groups", "groups"),
+        ("groups other", "zzz/groups", "groups"),
+        ("groups other", "a/b/groups", "groups"),
+        ("groups other", "a/b/c/groups", None),
+        ("groups c/groups", "a/b/c/groups", "c/groups"),
+        ("groups other", "group", None),
+        ("groups other", ".", None),
+        ("groups other", "", None),
+        ("groups other", "other/groups", "other"),  # the original looks at the first part first
+        ("groups other", "groups", None),
+    ],
+)
+async def test_a_name_selects_as_in_the_original(objects: str, name: str, reached: str | None) -> None:
+    plugins = {key: Controller(key) for key in objects.split()}
+    reply = await ask(Dispatcher(plugins), "Group.Size", {"Name": name, "ID": "web"})
+    if reached is None:
+        assert reply["error"]["message"] == f"not found: {name} (key={name.partition('/')[2]})"
+    else:
+        assert reply["result"]["Name"] == name
+    assert asked(plugins) == reached
+
+
+async def test_a_defect_is_told_in_its_words_and_its_traceback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    provider = Provider()
+    provider.failure = ZeroDivisionError("division by zero")
+    reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {})
+    assert reply["error"] == {"code": wire.APPLICATION_ERROR, "message": "division by zero", "data": None}
+    assert [(r.levelno, r.message) for r in caplog.records] == [(logging.ERROR, "Instance.Validate failed")]
+    assert "Traceback" in caplog.text
+
+
+async def test_a_defect_without_words_is_named_by_its_type() -> None:
+    provider = Provider()
+    provider.failure = KeyError()
+    reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {})
+    assert reply["error"]["message"] == "KeyError"
+
+
+async def test_an_answer_that_no_json_can_carry_is_an_error() -> None:
+    provider = Provider()
+    provider.made = "i-\udcff"
+    reply = await ask(Dispatcher({".": provider}), "Instance.Provision", {"Spec": {}})
+    assert "surrogates not allowed" in reply["error"]["message"]
+
+
+def asked(plugins: dict[str, Provider] | dict[str, Controller]) -> str | None:
+    """The one object that was called."""
+    reached: list[Plugin] = [plugin for plugin in plugins.values() if plugin.asked]
+    assert len(reached) <= 1
+    return reached[0].name if reached else None
