@@ -13,6 +13,7 @@ from infrakit.spi import values
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID
 
 STEPS_MAX = 500
+IDLE_STEPS_MAX = 10  # in a row, in which only time passes
 WELL = HealthReport(health=Health.HEALTHY)
 
 
@@ -20,7 +21,7 @@ def forecast(want: Want, view: GroupView) -> tuple[list[Action], Plan]:
     """The actions in order, and the last plan: converged, or holding for something that no success brings about."""
     world = _copy(view)
     actions: list[Action] = []
-    plan = Plan()
+    plan, idle = Plan(), 0
     for step in range(STEPS_MAX):
         plan = planning.decide(want, world)
         if plan.phase == "rolling":
@@ -31,8 +32,9 @@ def forecast(want: Want, view: GroupView) -> tuple[list[Action], Plan]:
                 actions.append(action)
         if any(isinstance(a, StopRoll) for a in plan.actions):
             break
+        idle = 0 if plan.actions else idle + 1
         if not plan.actions:
-            if plan.converged or plan.next_look == float("inf"):
+            if plan.converged or plan.next_look == float("inf") or idle > IDLE_STEPS_MAX:
                 break
             world.now = plan.next_look
             for member in world.members.values():

@@ -15,6 +15,7 @@ from infrakit.spec import diff
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
+from infrakit.spi.manager import Change as Difference
 from infrakit.spi.manager import Committed, Version
 from infrakit.spi.store import Document, Store
 
@@ -85,7 +86,7 @@ class Declaration:
         try:
             seen = records.decode((await self._at(expected)).body)
             changes = diff.changes(tuple(seen.groups.values()), tuple(now.groups.values()))
-            what = "; ".join(f"{c.path}: {c.old} -> {c.new}" for c in changes[:10]) or "nothing that groups declare"
+            what = "; ".join(_in_words(c) for c in changes[:10]) or "nothing that groups declare"
         except errors.NotFound:
             what = "the version you have seen is not kept any more"
         return errors.Conflict(
@@ -118,6 +119,13 @@ class Declaration:
         async for revision in self._store.watch(name=records.NAME):
             if revision != self.version:
                 yield revision
+
+
+def _in_words(change: Difference) -> str:
+    """Without the values of plugins' properties, which may be secrets."""
+    if ".Properties" in change.path:
+        return change.path
+    return f"{change.path}: {change.old} -> {change.new}"
 
 
 def _version(document: Document) -> Version:

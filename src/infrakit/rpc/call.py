@@ -18,7 +18,10 @@ from infrakit.spi.values import GroupID, wire_name
 T = TypeVar("T")
 
 TIMEOUT_S = 15.0
+TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
 REMEDY = "start it with: infrakit up FILE"
+
+_NOT_CARRIED_OUT = range(400, 500)  # status of a request that was refused as it stood
 
 _ids = itertools.count(1)
 
@@ -54,24 +57,29 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
         "params": {wire_name(name): value for name, value in params.items()},
         "id": next(_ids),
     }
-    body = _post(path, msgspec.json.encode(request), timeout_s)
+    status, body = _post(path, msgspec.json.encode(request), timeout_s)
     try:
         reply = msgspec.json.decode(body, type=envelope.ClientReply)
         if reply.error is not None:
             raise wire.error(reply.error.message, reply.error.data_of_ours())
+        if bytes(reply.result) == b"null":
+            raise errors.PluginError("the answer has neither result nor error", where=str(path))
         value: T = described.value(reply.result)
     except msgspec.MsgspecError as error:
+        if status in _NOT_CARRIED_OUT:
+            raise errors.Refused(_text(body), where=str(path)) from None
         raise errors.PluginError(f"the answer cannot be read: {error}", where=str(path)) from None
     return value
 
 
-def _post(path: Path, body: bytes, timeout_s: float) -> bytes:
+def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:
     discovery.check_length(path)
     connection = _Connection(path, timeout_s=timeout_s)
     try:
         connection.connect()
         connection.request("POST", "/", body, {"Content-Type": "application/json"})
-        return connection.getresponse().read()
+        response = connection.getresponse()
+        return response.status, response.read()
     except TimeoutError:
         raise errors.OutcomeUnknown(f"no answer within {timeout_s:.0f} s", where=str(path)) from None
     except (OSError, http.client.HTTPException) as error:
@@ -94,7 +102,7 @@ def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool
         connection.request("GET", f"/events?{urlencode(query)}")
         response = connection.getresponse()
         if response.status != http.client.OK:
-            raise errors.Refused(response.read(1000).decode(errors="replace"), where=str(path))
+            raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=str(path))
         for line in response:
             if line.startswith(b"data:"):
                 yield msgspec.json.decode(line[5:], type=Event)
@@ -102,6 +110,10 @@ def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool
         raise errors.Unreachable(f"the daemon has gone: {_words(error)}", where=str(path)) from None
     finally:
         connection.close()
+
+
+def _text(body: bytes) -> str:
+    return body[:TEXT_BYTES_MAX].decode(errors="replace").strip()
 
 
 def _words(error: Exception) -> str:

@@ -1,14 +1,17 @@
 """The server of one socket: JSON-RPC at `/`, events at `/events`.
 
 The socket is bound by hand: readable by its owner only, a stale one (nobody answers) is replaced, a live one is never
-stolen. Bodies, connections and streams are bounded.
+stolen. Bodies are bounded in size and time, streams in number. Who leaves during a call does not end it: what was
+begun is carried out.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -25,7 +28,8 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 STREAMS_MAX = 64
 BACKLOG = 128
 KEEPALIVE_S = 60.0
-HEARTBEAT_S = 15.0
+READ_S = 30.0  # for a whole request
+HEARTBEAT_S = 2.0  # so long does a stream hold its place when its reader has left
 STOP_S = 5.0  # for calls under way when the server stops
 
 
@@ -42,39 +46,52 @@ class Follows(Protocol):
 class Server:
     """Serves objects at a unix socket while entered."""
 
-    def __init__(self, path: Path, objects: Mapping[str, object], *, events: Follows | None = None) -> None:
+    def __init__(
+        self, path: Path, objects: Mapping[str, object], *, events: Follows | None = None, read_s: float = READ_S
+    ) -> None:
         self._path = path
         self._events = events
+        self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
         self._streams: set[asyncio.Task[object]] = set()
-        self._runner: web.ServerRunner | None = None
-        self._bound: os.stat_result | None = None
+        self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        bound = bind(self._path)
-        self._bound = self._path.stat()
-        server = web.Server(
-            self._handle,
-            request_factory=_request,
-            keepalive_timeout=KEEPALIVE_S,
-            auto_decompress=False,
-            access_log=None,
-        )
-        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_S)
-        await self._runner.setup()
-        await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
-        self._pid_file.write_text(str(os.getpid()))
+        async with contextlib.AsyncExitStack() as stack:
+            bound = stack.enter_context(bind(self._path))
+            server = web.Server(
+                self._handle,
+                request_factory=_request,
+                keepalive_timeout=KEEPALIVE_S,
+                auto_decompress=False,
+                access_log=None,
+            )
+            runner = web.ServerRunner(server, shutdown_timeout=STOP_S)
+            stack.push_async_callback(runner.cleanup)
+            stack.callback(self._remove, self._path.stat())
+            await runner.setup()
+            await web.SockSite(runner, bound, backlog=BACKLOG).start()
+            stack.callback(self._end_streams)
+            self._pid_file.write_text(str(os.getpid()))
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._open.aclose()
+
+    def _end_streams(self) -> None:
         for stream in self._streams:
             stream.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+
+    def _remove(self, bound: os.stat_result) -> None:
+        """Remove our files, unless somebody has put a socket of their own in that place.
+
+        Done while ours is still open, so that no other file can have been given its number.
+        """
         with contextlib.suppress(FileNotFoundError):
-            if self._bound is not None and os.path.samestat(self._path.stat(), self._bound):
+            if os.path.samestat(self._path.stat(), bound):
                 self._path.unlink()
                 self._pid_file.unlink(missing_ok=True)
 
@@ -94,11 +111,14 @@ class Server:
     async def _call(self, request: web.BaseRequest) -> web.Response:
         if request.method != "POST":
             return web.Response(status=405, text=f"rpc: POST method required, received {request.method}")
-        content_type = request.headers.get("Content-Type", "application/json")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
+        content_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+        if content_type.lower() not in ("", "application/json"):
             return web.Response(status=415, text=f"rpc: unrecognized Content-Type: {content_type}")
         try:
-            body = await request.read()
+            async with asyncio.timeout(self._read_s):
+                body = await request.read()
+        except TimeoutError:
+            return web.Response(status=408, text=f"rpc: the request did not arrive within {self._read_s:.0f} s")
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, text=f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
         return web.Response(body=await self._dispatcher.answer(body), content_type="application/json")
@@ -108,7 +128,7 @@ class Server:
         since = request.query.get("since", "")
         if len(self._streams) >= STREAMS_MAX:
             return web.Response(status=503, text="too many event streams")
-        if since and not since.isdigit():
+        if not re.fullmatch("[0-9]{0,18}", since):
             return web.Response(status=400, text="since is the number of an event")
         follow = request.query.get("follow", "true") == "true"
         response = web.StreamResponse(
@@ -165,24 +185,44 @@ def bind(path: Path) -> socket.socket:
     """A listening socket with mode 0600 in a directory with mode 0700. Raises `Refused` if somebody listens there."""
     discovery.check_length(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() or path.is_symlink():
-        if _answers(path):
-            raise errors.Refused(
-                f"another process listens at {path}",
-                remedy="stop it first (infrakit down), or use another INFRAKIT_HOME",
-            )
-        path.unlink()
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        bound.bind(str(path))
-    except OSError as error:
-        bound.close()
-        raise errors.Refused(f"{path} cannot be bound: {error.strerror}") from None
-    finally:
-        os.umask(before)
+    with _alone_in(path.parent):
+        _make_room(path)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            bound.bind(str(path))
+            bound.listen(BACKLOG)  # at once, because a socket that does not listen looks stale to others
+        except OSError as error:
+            bound.close()
+            raise errors.Refused(f"{path} cannot be bound: {error.strerror}") from None
+        finally:
+            os.umask(before)
     bound.setblocking(False)
     return bound
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Two that start at the same time must not both find a stale socket: the later would replace the live one."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_room(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket() and not path.is_symlink():
+        raise errors.Refused(f"{path} is in the way: it is no socket", remedy="move it elsewhere")
+    if _answers(path):
+        raise errors.Refused(
+            f"another process listens at {path}",
+            remedy="stop it first (infrakit down), or use another INFRAKIT_HOME",
+        )
+    path.unlink()
 
 
 def _answers(path: Path) -> bool:

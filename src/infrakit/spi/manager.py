@@ -103,7 +103,7 @@ class GroupPlan(Wire, frozen=True, kw_only=True):
 
 
 class Change(Wire, frozen=True, kw_only=True, gc=False):
-    """One difference between two declarations: `path`, old and new value as JSON text."""
+    """One difference between two declarations: `path`, old and new value as JSON text. Values may be secrets."""
 
     path: str
     old: str | None = None
@@ -113,8 +113,8 @@ class Change(Wire, frozen=True, kw_only=True, gc=False):
 class Committed(Wire, frozen=True, kw_only=True):
     """The answer to a change of the declaration, given once it is durable."""
 
-    version: int
-    changes: tuple[Change, ...] = ()  # none: the declaration was already so, and no version was made
+    version: int  # the one before, if everything was already so
+    changes: tuple[Change, ...] = ()  # of the declared groups; an order, such as a halt, changes none
 
 
 class Planned(Wire, frozen=True, kw_only=True):

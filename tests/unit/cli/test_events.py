@@ -49,7 +49,7 @@ async def test_since_is_a_number_or_a_time(
 async def test_since_an_age(cli: CommandLine, manager: CannedManager) -> None:
     now = datetime.datetime.now(datetime.UTC).timestamp()
     for seq, age_s in ((4, 7200), (5, 1800)):
-        await manager.journal.add(Event(seq=seq, timestamp=timestamp(now - age_s), type=Kind.SEEN, message="x"))
+        await manager.journal.add(Event(seq=seq, timestamp=timestamp(now - age_s), type=Kind.CREATED, message="x"))
     done = await cli("events", "--since", "1h", "-o", "json")
     assert [json.loads(line)["Seq"] for line in done.out.splitlines()] == [5]
 
@@ -65,7 +65,7 @@ async def test_follow_shows_what_is_new_until_ctrl_c(cli: CommandLine, manager: 
     try:
         first = await asyncio.wait_for(process.stdout.readline(), 60)
         assert b"bye" in first
-        await manager.journal.add(Event(seq=4, timestamp=timestamp(0), type=Kind.SEEN, message="fresh"))
+        await manager.journal.add(Event(seq=4, timestamp=timestamp(0), type=Kind.CREATED, message="fresh"))
         assert b"fresh" in await asyncio.wait_for(process.stdout.readline(), 60)
     finally:
         process.send_signal(signal.SIGINT)

@@ -94,7 +94,7 @@ async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Co
     view = rich_view.RichView("cluster.yaml", console)
     view.status(await status(), [*healthy, canned.MEMBERS[1]])
     for number in range(100):
-        view.event(Event(seq=number, type=Kind.SEEN, message=f"event number {number}"))
+        view.event(Event(seq=number, type=Kind.CREATED, message=f"event number {number}"))
     picture = drawn(view, console)
     assert "store-1" in picture
     assert "more" in picture

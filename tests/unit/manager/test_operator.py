@@ -1,0 +1,346 @@
+"""What operators can ask for and order, on the production replica in virtual time."""
+
+import asyncio
+import json
+
+import pytest
+
+from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.spi import errors
+from infrakit.spi.event import Kind
+from infrakit.spi.instance import Instance
+from infrakit.spi.values import GroupID, Health, InstanceID
+from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+
+WEB, DB = GroupID("web"), GroupID("db")
+
+
+@in_virtual_time
+async def test_the_status_tells_each_group_and_the_age_of_what_it_rests_on() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3), pets("db", "a b"))
+        await stage.converged()
+        status = await stage.operator.status()
+        assert (status.leader, status.replica, status.epoch, status.version) == (True, "stage", 1, 1)
+        assert [(g.name, g.kind, g.want, g.live, g.healthy, g.up_to_date) for g in status.groups] == [
+            ("db", "pets", 2, 2, 2, 2),
+            ("web", "cattle", 3, 3, 3, 3),
+        ]
+        assert all(g.converged and g.phase == "converged" for g in status.groups)
+        assert all(g.observed_age_s is not None and g.observed_age_s < 2 for g in status.groups)
+        assert await stage.operator.is_leader()
+
+
+@in_virtual_time
+async def test_a_commit_that_says_the_same_makes_no_version() -> None:
+    async with Stage() as stage:
+        first = await stage.commit(cattle("web", 3))
+        assert [c.path for c in first.changes] == ["web"]
+        again = await stage.commit(cattle("web", 3))
+        assert (again.version, again.changes) == (first.version, ())
+
+
+@in_virtual_time
+async def test_of_two_operators_who_saw_the_same_version_the_second_is_told() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.commit(cattle("web", 4), expected=1)
+        with pytest.raises(errors.Conflict, match=r"Allocation\.Size: 3 -> 4"):
+            await stage.commit(cattle("web", 5), expected=1)
+        assert (await stage.status("web")).want == 4
+
+
+@in_virtual_time
+async def test_a_wrong_document_changes_nothing_and_tells_everything() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3))
+        with pytest.raises(errors.InvalidSpec, match=r"groups\[1\]\.properties\.Allocation\.Size"):
+            await stage.commit(cattle("web", 4), cattle("x", -1))
+        with pytest.raises(errors.InvalidSpec) as invalid:
+            await stage.commit(cattle("web", 4, Refuse="no"), pets("db", "a b", BootTime="soon"))
+        assert [p.path for p in invalid.value.problems] == [
+            "groups[0].properties.Instance.Properties.Refuse",
+            "groups[1].properties.Instance.Properties.BootTime",
+        ]
+        assert stage.replica.declaration.version == 1
+
+
+@in_virtual_time
+async def test_a_plan_tells_what_would_happen_and_does_nothing() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3), pets("db", "a b c", quorum=True))
+        await stage.converged()
+        calls = {k: n for k, n in stage.simulator.calls.items() if k != "describe"}
+        wanted = [cattle("web", 5), pets("db", "a b c", quorum=True, version=1), cattle("new", 2)]
+        planned = await stage.operator.plan(text=json.dumps(wanted), source="doc")
+        plans = {p.group: p for p in planned.groups}
+        assert planned.base_version == 1
+        assert plans[WEB].summary == "2 to create"
+        assert plans[GroupID("new")].summary == "2 to create"
+        assert plans[DB].summary == "3 to replace"
+        assert [a.subject for a in plans[DB].actions] == [m.id for m in stage.alive("db").values()]
+        assert all("declared is" in a.reason for a in plans[DB].actions)
+        assert {k: n for k, n in stage.simulator.calls.items() if k != "describe"} == calls
+        assert stage.replica.declaration.version == 1
+        nothing = await stage.operator.plan(text="", source="")
+        assert [p.summary for p in nothing.groups] == ["nothing to do", "nothing to do"]
+        shrinking = await stage.operator.plan(text=json.dumps([cattle("web", 1)]), source="doc")
+        assert shrinking.groups[0].summary == "2 to destroy"
+
+
+@in_virtual_time
+async def test_a_plan_does_not_hang_on_what_is_missing() -> None:
+    async with Stage(faults=Faults(death_lag=Spread(low=0.0), lag_max=3600.0), provider=Bare) as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        stage.kill("web", "1")
+        await asyncio.sleep(10)
+        planned = await stage.operator.plan(text="", source="")
+        assert planned.groups[0].summary == "nothing to do"
+        assert (await stage.status("web")).live == 3
+
+
+@in_virtual_time
+async def test_why_explains_groups_instances_slots_and_absences() -> None:
+    async with Stage(faults=Faults(capacity=2)) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True, in_flight=1))
+        await asyncio.sleep(30)
+        why = stage.operator.why
+        group = await why(group=DB)
+        assert group.summary.startswith("db")
+        assert any("it is a quorum: it can lose 1 of 3" in f for f in group.facts)
+        assert any("was last listed completely" in f for f in group.facts)
+        assert group.next_look
+        missing = await why(group=DB, subject="c")
+        assert missing.summary == "c is declared and nothing bears it"
+        assert "capacity is 2" in " ".join([*missing.facts, *(w.reason for w in missing.waiting)])
+        bearer = await why(group=DB, subject="a")
+        assert bearer.summary.endswith("is a member of db")
+        assert any("created as" in line or "healthy" in line for line in bearer.story)
+        by_instance = await why(group=DB, subject=str(stage.alive("db")["a"].id))
+        assert by_instance.facts == bearer.facts or by_instance.summary == bearer.summary
+        with pytest.raises(errors.NotFound, match="no instance, slot or logical ID 'z'"):
+            await why(group=DB, subject="z")
+        with pytest.raises(errors.NotFound, match="there is no group 'bd'"):
+            await why(group=GroupID("bd"))
+
+
+@in_virtual_time
+async def test_why_tells_of_what_is_being_created_and_ended() -> None:
+    async with Stage(faults=Faults(provision=Spread(low=10.0), destroy=Spread(low=10.0))) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: stage.told(Kind.CREATING))
+        being = await stage.operator.why(group=WEB, subject="1")
+        assert being.summary == "1 is being created"
+        assert "a creation is recorded since" in being.facts[0]
+        await stage.converged()
+        await stage.scale("web", 0)
+        await stage.until(lambda: stage.told(Kind.DESTROYING))
+        ending = await stage.operator.why(group=WEB, subject="1")
+        assert ending.summary.endswith("is being ended (destroying)")
+
+
+@in_virtual_time
+async def test_members_tell_what_is_created_and_how_healthy_the_others_are() -> None:
+    async with Stage(faults=Faults(provision=Spread(low=10.0))) as stage:
+        await stage.commit(cattle("web", 2), pets("db", "a", volumes=True))
+        await stage.until(lambda: len(stage.told(Kind.CREATING)) == 3)
+        assert {m.state for m in await stage.operator.members(group=WEB)} == {"creating"}
+        await stage.converged()
+        every = await stage.operator.members()
+        assert [(m.group, m.slot, m.health, m.up_to_date) for m in every] == [
+            ("db", "a", Health.HEALTHY, True),
+            ("web", "1", Health.HEALTHY, True),
+            ("web", "2", Health.HEALTHY, True),
+        ]
+        assert every[0].attachments[0].id == "vol-a"
+
+
+@in_virtual_time
+async def test_a_halt_is_kept_shown_and_lifted() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2), cattle("x", 1))
+        await stage.converged()
+        await stage.operator.halt(group=WEB, who="bob", why="disk swap")
+        stage.kill("web", "1")
+        await asyncio.sleep(60)
+        status = await stage.status("web")
+        assert status.halt is not None
+        assert (status.halt.who, status.halt.why) == ("bob", "disk swap")
+        assert status.phase == "halted"
+        assert "1" not in stage.alive("web")
+        assert "halted by bob" in " ".join(w.reason for w in status.waiting)
+        assert [h.group for h in (await stage.operator.status()).halts] == ["web"]
+        await stage.operator.halt(who="bob", why="everything")
+        assert (await stage.status("x")).halt is not None
+        await stage.operator.unhalt(who="bob", why="done")
+        await stage.operator.unhalt(group=WEB, who="bob", why="done")
+        await stage.converged()
+        assert "1" in stage.alive("web")
+
+
+@in_virtual_time
+async def test_a_named_instance_is_destroyed_with_and_without_replacement() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        victim = stage.alive("web")["2"].id
+        await stage.operator.destroy_instance(instance=victim, who="ann", why="because")
+        await stage.until(lambda: victim not in [m.id for m in stage.alive("web").values()])
+        await stage.converged()
+        assert len(stage.alive("web")) == 3
+        victim = stage.alive("web")["3"].id
+        await stage.operator.destroy_instance(instance=victim, replace=False, who="ann", why="because")
+        await stage.converged()
+        assert sorted(stage.alive("web")) == ["1", "2"]
+        assert (await stage.status("web")).want == 2
+        with pytest.raises(errors.NotFound, match="no group has an instance 'nobody'"):
+            await stage.operator.destroy_instance(instance=InstanceID("nobody"), who="ann", why="because")
+
+
+@in_virtual_time
+async def test_a_quorum_is_not_destroyed_below_its_majority_even_by_order() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=15.0))) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        for slot in "ab":
+            await stage.operator.destroy_instance(instance=stage.alive("db")[slot].id, who="ann", why="because")
+        least = 3
+        await stage.until(lambda: "destroy" in stage.simulator.calls)
+        while not stage.is_converged():
+            least = min(least, sum(m.is_healthy(asyncio.get_running_loop().time()) for m in stage.alive("db").values()))
+            await asyncio.sleep(0.5)
+        assert least == 2
+        assert stage.simulator.calls["destroy"] == 2
+
+
+@in_virtual_time
+async def test_a_freed_group_is_left_alone_and_found_again() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        await stage.operator.free(group=WEB, who="ann", why="because")
+        assert WEB not in stage.controllers()
+        stage.kill("web", "1")
+        await asyncio.sleep(60)
+        assert len(stage.simulator.live()) == 2
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        assert stage.simulator.calls["provision"] == 4
+
+
+@pytest.mark.parametrize("volumes", [True, False])
+@in_virtual_time
+async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c", quorum=True, volumes=True), cattle("web", 1))
+        await stage.converged()
+        await stage.operator.destroy(group=DB, volumes=volumes, who="ann", why="because")
+        await stage.until(lambda: DB not in stage.controllers())
+        assert not stage.alive("db")
+        assert len(stage.alive("web")) == 1
+        assert [g.name for g in (await stage.operator.status()).groups] == ["web"]
+        assert (await stage.operator.history(limit=1))[0].what == "destroyed"
+
+
+@in_virtual_time
+async def test_history_tells_who_did_what_and_an_earlier_version_comes_back() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.scale("web", 5)
+        await stage.operator.halt(group=WEB, who="bob", why="look")
+        await stage.operator.unhalt(group=WEB, who="bob", why="seen")
+        history = await stage.operator.history()
+        assert [(v.version, v.what, v.who) for v in history] == [
+            (4, "unhalt", "bob"),
+            (3, "halt", "bob"),
+            (2, "scale", "ann"),
+            (1, "commit", "ann"),
+        ]
+        assert '"Size": 3' in await stage.operator.show(version=1)
+        await stage.operator.restore(version=1, who="ann", why="because")
+        await stage.converged()
+        assert len(stage.alive("web")) == 3
+        with pytest.raises(errors.NotFound, match="no version 99"):
+            await stage.operator.restore(version=99, who="ann", why="because")
+
+
+@in_virtual_time
+async def test_a_paused_roll_goes_on_when_it_is_resumed() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
+        await stage.commit(cattle("web", 4))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1))
+        await stage.until(lambda: 1 in stage.versions("web"))
+        await stage.operator.pause(group=WEB, who="ann", why="lunch")
+        await asyncio.sleep(120)
+        assert stage.versions("web") == {0, 1}
+        status = await stage.status("web")
+        assert status.phase == "paused"
+        assert "paused by ann" in " ".join(w.reason for w in status.waiting)
+        stage.kill("web", "4")  # healing goes on, with the new version
+        await stage.until(lambda: "4" in stage.alive("web"))
+        await stage.operator.resume(group=WEB, who="ann", why="because")
+        await stage.converged()
+        assert stage.versions("web") == {1}
+
+
+@in_virtual_time
+async def test_what_dies_after_an_abort_is_made_as_it_was_before() -> None:
+    async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
+        await stage.commit(cattle("web", 4))
+        await stage.converged()
+        await stage.commit(cattle("web", 4, version=1))
+        await stage.until(lambda: 1 in stage.versions("web"))
+        await stage.operator.abort(group=WEB, who="ann", why="because")
+        await asyncio.sleep(60)
+        old = [s for s, m in stage.alive("web").items() if m.tags["infrakit.config.hash"] != _hash(stage)]
+        stage.kill("web", old[0])
+        await stage.until(lambda: old[0] in stage.alive("web"))
+        assert stage.alive("web")[old[0]].tags["infrakit.config.hash"] != _hash(stage)
+
+
+def _hash(stage: Stage) -> str:
+    return stage.controller("web").want.group.hash
+
+
+@in_virtual_time
+async def test_there_are_no_logs_where_the_provider_keeps_none() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        with pytest.raises(errors.Refused, match="keeps no logs"):
+            await stage.operator.logs(instance=stage.alive("web")["1"].id)
+
+
+class Logged(Bare):
+    """A provider with logs."""
+
+    async def logs(self, *, instance: InstanceID, lines: int) -> str:
+        return f"{lines} lines of {instance}"
+
+
+@in_virtual_time
+async def test_logs_come_from_the_provider_within_bounds() -> None:
+    def provider(simulator: Simulator) -> Instance:
+        return Logged(simulator)
+
+    async with Stage(provider=provider) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        assert await stage.operator.logs(instance=InstanceID("sim-1"), lines=10**9) == "10000 lines of sim-1"
+
+
+@in_virtual_time
+async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        await stage.operator.shutdown(who="ann", why="upgrade")
+        assert stage.stopped.is_set()
+        assert "told to stop by ann: upgrade" in stage.told(Kind.STOPPED)[-1]
+        await stage.stop()
+        assert len(stage.simulator.live()) == 2
+        with pytest.raises(errors.NotLeader, match="not active"):
+            await stage.operator.why(group=WEB)
+        assert not (await stage.operator.status()).leader

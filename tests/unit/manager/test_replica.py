@@ -1,0 +1,200 @@
+"""A replica acts only while it leads and holds the epoch, and finds everything again after any end."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.simulation.parts import FaultyStore, StoreFaults
+from infrakit.spi import errors
+from infrakit.spi.event import Kind
+from infrakit.spi.leadership import Observation
+from infrakit.spi.store import Document
+from infrakit.stores.memory import MemoryStore
+from tests.stage import Stage, cattle, in_virtual_time, pets
+
+
+class Told:
+    """An observer that says what it is told."""
+
+    def __init__(self) -> None:
+        self._said: asyncio.Queue[Observation] = asyncio.Queue()
+
+    def say(self, leader: bool | None, *, valid_s: float = 1e9, age_s: float = 0.0) -> None:
+        now = asyncio.get_running_loop().time()
+        self._said.put_nowait(Observation(leader=leader, begun_at=now - age_s, valid_s=valid_s, note="told so"))
+
+    async def observe(self) -> AsyncIterator[Observation]:
+        while True:
+            yield await self._said.get()
+
+
+@in_virtual_time
+async def test_only_a_leader_acts() -> None:
+    leadership = Told()
+    async with Stage(leadership=leadership) as stage:
+        leadership.say(False)
+        await asyncio.sleep(10)
+        assert not stage.replica.active.is_set()
+        leadership.say(True, age_s=100.0, valid_s=1.0)  # too old to be believed
+        await asyncio.sleep(10)
+        assert not stage.replica.active.is_set()
+        leadership.say(True)
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        leadership.say(None)  # unknown is not lost
+        await asyncio.sleep(5)
+        assert stage.replica.active.is_set()
+        leadership.say(False)
+        await asyncio.sleep(5)
+        assert not stage.replica.active.is_set()
+        stage.kill("web", "1")
+        await asyncio.sleep(60)
+        assert len(stage.simulator.live()) == 1
+        assert "not active: told so" in stage.told(Kind.STOPPED)
+        leadership.say(True)
+        await stage.until(lambda: len(stage.alive("web")) == 2)
+        assert stage.replica.term is not None
+        assert stage.replica.term.ledger.epoch == 2
+
+
+@in_virtual_time
+async def test_a_successor_settles_what_its_predecessor_left_open() -> None:
+    simulator, store = Simulator(Faults(provision=Spread(low=10.0), lag=Spread(low=5.0))), MemoryStore()
+    async with Stage(simulator=simulator, store=store) as first:
+        await first.commit(cattle("web", 6), pets("db", "a b c"))
+        await first.until(lambda: len(first.told(Kind.CREATING)) == 9)
+        await asyncio.sleep(6)  # made by now, and not answered yet
+    assert simulator.calls["provision"] == 9
+    async with Stage(simulator=simulator, store=store) as second:
+        await second.until(second.is_converged)
+        assert len(second.alive("web")) == 6
+        assert sorted(second.alive("db")) == ["a", "b", "c"]
+        assert len(simulator.live()) == 9
+
+
+@in_virtual_time
+async def test_a_replica_that_lost_the_epoch_does_nothing_more_and_takes_another() -> None:
+    simulator, store = Simulator(), MemoryStore()
+    async with Stage(simulator=simulator, store=store) as first:
+        await first.commit(cattle("web", 2))
+        await first.converged()
+        async with Stage(simulator=simulator, store=store) as second:
+            await second.until(second.is_converged)
+            simulator.kill(next(iter(simulator.live())).id)
+            await asyncio.sleep(120)
+            assert len(simulator.live()) == 2
+            assert simulator.calls["provision"] == 3  # two replicas, and not one instance too many
+            assert any("not active" in m for m in (*first.told(Kind.STOPPED), *second.told(Kind.STOPPED)))
+
+
+@in_virtual_time
+async def test_a_store_that_is_down_stops_new_creations_and_loses_nothing() -> None:
+    store = FaultyStore(random.Random(1))
+    async with Stage(store=store) as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        store.faults = StoreFaults(unreachable_rate=1.0)
+        stage.kill("web", "2")
+        await asyncio.sleep(60)
+        assert "2" not in stage.alive("web")
+        assert any("connection refused" in m for m in stage.told(Kind.ERROR))
+        store.faults = StoreFaults()
+        await stage.converged()
+        assert len(stage.alive("web")) == 3
+
+
+@in_virtual_time
+async def test_a_store_without_an_answer_is_given_up_for_now() -> None:
+    class Mute(MemoryStore):
+        mute = True
+
+        async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+            if self.mute:
+                await asyncio.get_running_loop().create_future()
+            return await super().replace(name=name, body=body, expected=expected)
+
+    store = Mute()
+    async with Stage(store=store) as stage:
+        await asyncio.sleep(120)
+        assert not stage.replica.active.is_set()
+        assert "not active" in stage.told(Kind.STOPPED)[0]
+        store.mute = False
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+
+
+@in_virtual_time
+async def test_an_intent_whose_record_lost_its_answer_is_taken_up() -> None:
+    """Found by the simulation: the store took the write, its answer and the question after it were lost."""
+
+    class Forgetful(MemoryStore):
+        lost = 0
+
+        async def read(self, *, name: str) -> Document:
+            if self.lost > 1:
+                self.lost -= 1
+                raise errors.Unreachable("connection refused", where="store")
+            return await super().read(name=name)
+
+        async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+            revision = await super().replace(name=name, body=body, expected=expected)
+            if name == "ledger" and self.lost == 1:
+                self.lost = 3
+                raise errors.OutcomeUnknown("the connection broke", where="store")
+            return revision
+
+    store = Forgetful()
+    async with Stage(store=store) as stage:
+        await stage.commit(pets("db", "a"))
+        await stage.converged()
+        store.lost = 1
+        await stage.commit(pets("db", "a b"))
+        await asyncio.sleep(5)
+        await stage.commit(pets("db", "a"))
+        await stage.until(
+            lambda: stage.replica.term and not stage.replica.term.ledger.intents(stage.controller("db").name)
+        )
+        await stage.converged()
+        assert sorted(stage.alive("db")) == ["a"]
+
+
+@in_virtual_time
+async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> None:
+    store = MemoryStore()
+    async with Stage(store=store) as stage:
+        await stage.commit(cattle("web", 1), cattle("x", 1))
+        await stage.converged()
+
+    class Partial(Stage):
+        pass
+
+    second = Partial(store=store)
+    plugins = second.replica.plugins
+    find = plugins.flavor
+    missing = {"left": 1}
+
+    def flavor(name: str) -> object:
+        if missing["left"]:
+            missing["left"] -= 1
+            raise errors.NotFound(f"there is no flavor plugin {name!r}")
+        return find(name)
+
+    plugins.flavor = flavor  # type: ignore[method-assign, assignment]
+    async with second:
+        await second.until(lambda: len(second.controllers()) == 1)
+        await second.converged()
+        assert any("there is no flavor plugin" in m for m in second.told(Kind.ERROR))
+
+
+@in_virtual_time
+async def test_another_replica_commits_and_this_one_follows() -> None:
+    store = MemoryStore()
+    idle = Told()
+    async with Stage(store=store) as leader, Stage(store=store, leadership=idle) as follower:
+        await leader.commit(cattle("web", 1))
+        await leader.converged()
+        await follower.operator.scale(group=leader.controller("web").name, size=3, who="bob", why="more")
+        await leader.until(lambda: len(leader.alive("web")) == 3)
+        await leader.converged()
+        assert len(await follower.operator.history()) == 2
