@@ -248,12 +248,9 @@ class Controller:
     async def _ask_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]
         properties = self.want.group.properties.flavor.properties
-        reports, asked_at = await self._judge.verdicts(properties, descriptions)
-        for member in self.view.judged(reports, asked_at):
-            if member.report is not None and member.report.health is not Health.UNKNOWN:
-                healthy = member.report.health is Health.HEALTHY
-                note = member.report.note or ("healthy" if healthy else "unhealthy")
-                self._tell(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
+        for asked_at, reports in await self._judge.verdicts(properties, descriptions):
+            for member in self.view.judged(reports, asked_at):
+                self._tell_health(member)
         self.view.now = asyncio.get_running_loop().time()
 
     # -- what a plan asks for besides calls ------------------------------------------------------------------------
@@ -323,6 +320,12 @@ class Controller:
             what = f"all {size} as declared and proven healthy" if plan.converged else f"not as declared: {plan.phase}"
             self._tell(kind, what)
         self._was_converged = plan.converged
+
+    def _tell_health(self, member: Member) -> None:
+        if member.report is not None and member.report.health is not Health.UNKNOWN:
+            healthy = member.report.health is Health.HEALTHY
+            note = member.report.note or ("healthy" if healthy else "unhealthy")
+            self._tell(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
 
     def _tell_hold(self, hold: Hold) -> None:
         member = self.view.members.get(InstanceID(hold.subject))

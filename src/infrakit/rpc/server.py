@@ -26,7 +26,7 @@ from infrakit.spi.event import Event
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 STREAMS_MAX = 64
-BACKLOG = 128
+BACKLOG = 1024  # connections not yet taken up; the kernel turns away more at once, which looks like no daemon
 KEEPALIVE_S = 60.0
 READ_S = 30.0  # for a whole request
 HEARTBEAT_S = 2.0  # so long does a stream hold its place when its reader has left

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from infrakit.events.journal import Journal
 from infrakit.rpc import call
-from infrakit.spi.event import Event
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.values import GroupID
 
 DEADLINE_S = 30.0  # for whatever must come; nothing waits so long when all is well
 
@@ -106,39 +109,31 @@ def misbehaving(path: Path, behave: Callable[[socket.socket], None]) -> Iterator
         assert not thread.is_alive()
 
 
-class Story:
-    """A journal that tells what the test gives it, and knows who listens."""
+class WatchedJournal(Journal):
+    """The journal, in memory, which also knows how many follow it."""
 
     def __init__(self) -> None:
-        self.newest = 0
-        self.kept: list[Event] = []
+        super().__init__(None, clock=SystemClock())
         self.listeners = 0
-        self.changed = asyncio.Condition()
+        self._changed = asyncio.Condition()
 
-    async def tell(self, event: Event) -> None:
-        async with self.changed:
-            self.kept.append(event)
-            self.newest = event.seq
-            self.changed.notify_all()
+    def tell(self, message: str, group: str = "web") -> Event:
+        return self.emit(Event(type=Kind.CREATED, group=GroupID(group), message=message))
 
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
-        async with self.changed:
-            self.listeners += 1
-            self.changed.notify_all()
+        await self._count(1)
         try:
-            told = 0
-            while True:
-                async with self.changed:
-                    await self.changed.wait_for(lambda: len(self.kept) > told)  # noqa: B023
-                    fresh, told = self.kept[told:], len(self.kept)
-                for event in fresh:
-                    if event.seq > since and group in (None, event.group):
-                        yield event
+            async with contextlib.aclosing(super().follow(since, group)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
         finally:
-            async with self.changed:
-                self.listeners -= 1
-                self.changed.notify_all()
+            await self._count(-1)
+
+    async def _count(self, change: int) -> None:
+        async with self._changed:
+            self.listeners += change
+            self._changed.notify_all()
 
     async def until_listeners(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S), self.changed:
-            await self.changed.wait_for(lambda: self.listeners == count)
+        async with asyncio.timeout(DEADLINE_S), self._changed:
+            await self._changed.wait_for(lambda: self.listeners == count)
