@@ -104,6 +104,7 @@ class Stage:
         *,
         faults: Faults | None = None,
         flavor: FlavorFaults | None = None,
+        flavor_class: type[SimulatedFlavor] = SimulatedFlavor,
         store: Store | None = None,
         leadership: Leadership | None = None,
         provider: Callable[[Simulator], Instance] | None = None,
@@ -113,7 +114,7 @@ class Stage:
     ) -> None:
         chance = random.Random(7)
         self.simulator = simulator or Simulator(faults, random=chance)
-        self.flavor = SimulatedFlavor(self.simulator, chance)
+        self.flavor = flavor_class(self.simulator, chance)
         self.flavor.faults = flavor or FlavorFaults()
         self.store = store or MemoryStore()
         self.clock = loop.VirtualClock()

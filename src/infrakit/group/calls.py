@@ -100,8 +100,8 @@ class Calls:
         except asyncio.CancelledError:
             self._not_made(pending, "cancelled")
             raise
-        except errors.Refused as refused:
-            self._not_made(pending, str(refused))
+        except (errors.Halted, errors.NotLeader) as stopped:
+            self._not_made(pending, str(stopped))
             return False
         except Exception as error:
             self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")

@@ -96,13 +96,20 @@ class SimulatedFlavor:
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        del allocation, index
+        del index
         if self._chance.random() < self.faults.prepare_fail_rate:
             raise errors.PluginError("no join token")
-        declared = validate.properties(properties, FlavorProperties)
-        if not declared.volumes or spec.logical_id is None:
+        if spec.logical_id is None:
             return spec
-        return msgspec.structs.replace(spec, attachments=(Attachment(id=f"vol-{spec.logical_id}", type="volume"),))
+        held = self.attachments(properties=properties, allocation=allocation)
+        return msgspec.structs.replace(spec, attachments=held.get(spec.logical_id, ()))
+
+    def attachments(
+        self, *, properties: msgspec.Raw, allocation: Allocation
+    ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        if not validate.properties(properties, FlavorProperties).volumes:
+            return {}
+        return {i: (Attachment(id=f"vol-{i}", type="volume"),) for i in allocation.logical_ids or ()}
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         del properties

@@ -2,12 +2,14 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import GroupID, InstanceID, InstanceSpec
+from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
 from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 
@@ -184,3 +186,84 @@ async def test_a_retried_creation_is_not_settled_by_what_earlier_listings_left_o
         stage.fault(partial_rate=0.0)
         await stage.converged()
         assert len(stage.simulator.machines) == 1
+
+
+@in_virtual_time
+async def test_a_flavor_that_cannot_prepare_is_asked_again_with_patience() -> None:
+    async with Stage(flavor=FlavorFaults(prepare_fail_rate=1.0)) as stage:
+        await stage.commit(cattle("web", 1))
+        await asyncio.sleep(120)
+        assert "provision" not in stage.simulator.calls
+        assert "could not prepare it: no join token" in stage.told(Kind.CREATE_FAILED)[0]
+        assert len(stage.told(Kind.CREATE_FAILED)) < 10
+        stage.flavor.faults = FlavorFaults()
+        await stage.converged()
+
+
+class Refusing(SimulatedFlavor):
+    """Refuses to prepare."""
+
+    async def prepare(
+        self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
+    ) -> InstanceSpec:
+        raise errors.Refused("its volume was never formatted")
+
+
+@in_virtual_time
+async def test_a_refusal_of_the_flavor_is_told_and_not_repeated_at_once() -> None:
+    async with Stage(flavor_class=Refusing) as stage:
+        await stage.commit(cattle("web", 1))
+        await asyncio.sleep(120)
+        assert 1 < len(stage.told(Kind.CREATE_FAILED)) < 10
+        assert "never formatted" in (await stage.status("web")).waiting[0].reason
+
+
+@in_virtual_time
+async def test_a_provider_that_is_not_reached_is_asked_again_with_patience() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        stage.fault(unreachable_rate=0.5)
+        await stage.scale("web", 20)
+        await stage.converged()
+        assert len(stage.simulator.machines) == 20
+
+
+@in_virtual_time
+async def test_an_unreachable_provider_makes_nothing_unknown() -> None:
+    class Unreachable(Bare):
+        def __init__(self, simulator: Simulator) -> None:
+            super().__init__(simulator)
+            self.provision = self._fail
+
+        async def _fail(self, *, spec: InstanceSpec) -> InstanceID:
+            raise errors.Unreachable(f"no route to make {spec.logical_id}")
+
+    async with Stage(provider=Unreachable) as stage:
+        await stage.commit(pets("db", "a"))
+        await asyncio.sleep(60)
+        assert not stage.told(Kind.CREATE_UNKNOWN)
+        assert 2 <= len(stage.told(Kind.CREATE_FAILED)) <= 10
+        await stage.commit(pets("db", "b"))  # "a" is not wanted any more and surely was never made
+        await stage.until(lambda: "b" in stage.controller("db").view.pending)
+        assert "a" not in stage.controller("db").view.pending
+
+
+@in_virtual_time
+async def test_a_creation_that_is_not_wanted_any_more_is_cancelled_and_cleaned_up() -> None:
+    async with Stage(faults=Faults(provision=Spread(low=30.0))) as stage:
+        await stage.commit(pets("db", "a b"))
+        await stage.until(lambda: stage.simulator.calls.get("provision") == 2)
+        await asyncio.sleep(20)  # both are made, and their answers are on the way
+        await stage.commit(pets("db", "a"))
+        await stage.converged()
+        assert sorted(stage.alive("db")) == ["a"]
+        assert len(stage.simulator.live()) == 1
+
+
+@in_virtual_time
+async def test_a_creation_without_an_answer_is_looked_for() -> None:
+    async with Stage(faults=Faults(hang_rate=1.0)) as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        assert len(stage.simulator.machines) == 2

@@ -241,6 +241,8 @@ async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
         assert len(stage.alive("web")) == 1
         assert [g.name for g in (await stage.operator.status()).groups] == ["web"]
         assert (await stage.operator.history(limit=1))[0].what == "destroyed"
+        deleted = [m for m in stage.told(Kind.GONE) if "was deleted, as ordered" in m]
+        assert len(deleted) == (3 if volumes else 0)
 
 
 @in_virtual_time
@@ -344,3 +346,43 @@ async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
         with pytest.raises(errors.NotLeader, match="not active"):
             await stage.operator.why(group=WEB)
         assert not (await stage.operator.status()).leader
+
+
+@in_virtual_time
+async def test_one_volume_is_not_given_to_two_logical_ids() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b", volumes=True))
+        with pytest.raises(errors.InvalidSpec, match="vol-b"):
+            await stage.commit(pets("other", "b c", volumes=True))
+
+
+@in_virtual_time
+async def test_a_plugin_that_cannot_validate_leaves_nothing_unchecked() -> None:
+    class Broken(Bare):
+        def __init__(self, simulator: Simulator) -> None:
+            super().__init__(simulator)
+            self.validate = self._fail
+
+        async def _fail(self, *, properties: object) -> None:
+            raise errors.PluginError("its schema is gone")
+
+    async with Stage(provider=Broken) as stage:
+        with pytest.raises(errors.InvalidSpec, match="simulator could not validate it: its schema is gone"):
+            await stage.commit(cattle("web", 1))
+
+
+@in_virtual_time
+async def test_the_facts_of_a_member_tell_its_troubles() -> None:
+    async with Stage(faults=Faults(death_lag=Spread(low=0.0), lag_max=3600.0), provider=Bare) as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        stage.kill("web", "1")
+        await stage.commit(cattle("web", 2, version=1))
+        await asyncio.sleep(10)
+        facts = " ".join((await stage.operator.why(group=WEB, subject="1")).facts)
+        assert "it has not been listed for" in facts
+        assert "out of date" in facts
+        assert {m.state for m in await stage.operator.members(group=WEB)} >= {"missing"}
+        stage.fault(down=True)
+        await asyncio.sleep(10)
+        assert "the listing failed" in " ".join((await stage.operator.why(group=WEB)).facts)

@@ -25,6 +25,9 @@ def resolve(draft: Draft) -> None:
             _settle(draft, slot, f"the provider refused it ({pending.error})")
         elif pending.phase == "created":
             _await_listing(draft, slot, pending)
+        elif pending.phase == "recorded" and pending.retry_at > draft.view.now:
+            wait = duration(pending.retry_at - draft.view.now)
+            draft.hold(slot, f"{pending.error}; asked again in {wait}", "back-off", until=pending.retry_at)
         elif pending.phase == "recorded":
             again(draft, slot, pending, "it was recorded and not asked for yet")
         elif pending.phase == "unknown":
