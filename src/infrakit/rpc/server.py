@@ -119,6 +119,8 @@ class Server:
                 body = await request.read()
         except TimeoutError:
             return web.Response(status=408, text=f"rpc: the request did not arrive within {self._read_s:.0f} s")
+        except ConnectionError:
+            return web.Response(status=400, text="rpc: the request broke off")
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, text=f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
         return web.Response(body=await self._dispatcher.answer(body), content_type="application/json")
