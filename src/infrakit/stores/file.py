@@ -104,10 +104,6 @@ class FileStore:
                 if newest != expected:
                     raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
                 self._write(folder, body, expected + 1)
-        except FileExistsError:
-            raise errors.Conflict(
-                f"{name} has revision {expected + 1} already, written meanwhile", where="store"
-            ) from None
         except OSError as error:
             raise errors.Unreachable(
                 f"{folder} cannot be written: {error.strerror}", where="store", remedy="check space and permissions"
@@ -124,6 +120,8 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(temporary, folder / f"{revision:010}")
+        except FileExistsError:
+            raise errors.Conflict(f"{folder.name} has revision {revision} already", where="store") from None
         finally:
             temporary.unlink(missing_ok=True)
         _sync_directory(folder)
@@ -157,7 +155,8 @@ def _writers_turn(folder: Path) -> Iterator[None]:
 
 def _make_directory(folder: Path) -> None:
     if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(folder.parent)  # one by one: `parents=True` would make them readable by everybody
+        folder.mkdir(mode=0o700, exist_ok=True)
         _sync_directory(folder.parent)
 
 

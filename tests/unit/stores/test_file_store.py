@@ -1,0 +1,181 @@
+"""The file store: what it puts on the disk, and what it says when the disk is not as it was."""
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infrakit.spi import errors
+from infrakit.stores.file import BODY_BYTES_MAX, FileStore
+
+PROCESSES, EACH = 4, 25
+
+
+def written(directory: Path, count: int = 3) -> FileStore:
+    store = FileStore(directory)
+
+    async def write() -> None:
+        for number in range(count):
+            await store.replace(name="doc", body=b"body %d" % (number + 1), expected=number)
+
+    asyncio.run(write())
+    return store
+
+
+def newest(directory: Path) -> Path:
+    return max(p for p in (directory / "doc").iterdir() if p.name.isdigit())
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    written(tmp_path / "store")
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "store" / "doc").stat().st_mode) == 0o700
+    assert stat.S_IMODE(newest(tmp_path / "store").stat().st_mode) == 0o600
+
+
+def _flip(content: bytes) -> bytes:
+    return content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
+
+
+def _wrong_sum(content: bytes) -> bytes:
+    return content.replace(content[20:24], b"ffff", 1)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "truncated": lambda content: content[:-1],
+    "longer": lambda content: content + b"x",
+    "a flipped bit": _flip,
+    "another checksum": _wrong_sum,
+    "garbage": lambda _: b"\x00\xff" * 40,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_damage_is_told_and_no_older_revision_is_taken_instead(tmp_path: Path, damage: str) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    path = newest(tmp_path)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(errors.Refused, match="is damaged: its content does not match its checksum") as refused:
+        await store.read(name="doc")
+    assert str(path) in str(refused.value)
+    assert "restore it from a backup" in refused.value.remedy
+    assert "revision 2 knowingly" in refused.value.remedy
+
+
+async def test_moving_a_damaged_revision_away_goes_back_to_the_one_before(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    newest(tmp_path).unlink()
+    assert (await store.read(name="doc")).body == b"body 2"
+    assert await store.replace(name="doc", body=b"again", expected=2) == 3
+
+
+async def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path / "store")
+    for path in sorted((tmp_path / "store").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert (await store.read(name="doc")).revision == 0
+    assert await store.replace(name="doc", body=b"new", expected=0) == 1
+
+
+async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file is in the way")
+    store = FileStore(tmp_path / "store")
+    with pytest.raises(errors.Unreachable, match="store/doc cannot be written"):
+        await store.replace(name="doc", body=b"x", expected=0)
+
+
+async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.Refused, match="at most"):
+        await FileStore(tmp_path).replace(name="doc", body=bytes(BODY_BYTES_MAX + 1), expected=0)
+
+
+@pytest.mark.parametrize("name", ["../doc", "a/b", ".", "", "/etc/passwd"])
+async def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(errors.Refused, match="no name of a document"):
+        await FileStore(tmp_path).read(name=name)
+
+
+def _fill(directory: str) -> None:
+    """In a process that may not write large files: a disk that is full, as far as it can tell."""
+    store = FileStore(Path(directory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    async def attempt() -> None:
+        with pytest.raises(errors.Unreachable, match="cannot be written"):
+            await store.replace(name="doc", body=bytes(10_000), expected=3)
+        assert (await store.read(name="doc")).revision == 3
+        assert await store.replace(name="doc", body=b"small", expected=3) == 4
+
+    asyncio.run(attempt())
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    written(tmp_path)
+    process = multiprocessing.get_context("fork").Process(target=_fill, args=(str(tmp_path),))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert sorted(p.name for p in (tmp_path / "doc").iterdir()) == [
+        ".lock",
+        *(f"{number:010}" for number in (1, 2, 3, 4)),
+    ]
+
+
+def _append(directory: str, name: int) -> None:
+    """Add one's name to the document, again and again, from what is there."""
+    store = FileStore(Path(directory), keep={"doc": 2})
+
+    async def work() -> None:
+        left = EACH
+        while left:
+            seen = await store.read(name="doc")
+            try:
+                await store.replace(name="doc", body=seen.body + b"%d" % name, expected=seen.revision)
+            except errors.Conflict:
+                continue
+            left -= 1
+
+    asyncio.run(work())
+
+
+def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_append, args=(str(tmp_path), name)) for name in range(PROCESSES)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [w.exitcode for w in writers] == [0] * PROCESSES
+    document = asyncio.run(FileStore(tmp_path).read(name="doc"))
+    assert document.revision == PROCESSES * EACH
+    assert sorted(document.body) == sorted(b"".join(b"%d" % n for n in range(PROCESSES)) * EACH)
+
+
+async def test_what_dead_writers_left_is_removed_and_what_live_ones_write_is_not(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    dead = multiprocessing.get_context("fork").Process(target=os.getpid)
+    dead.start()
+    dead.join(60)
+    (tmp_path / "doc" / f".new-{dead.pid}-7").write_bytes(b"half")
+    (tmp_path / "doc" / f".new-{os.getppid()}-7").write_bytes(b"half")
+    await store.replace(name="doc", body=b"x", expected=3)
+    assert [p.name for p in (tmp_path / "doc").glob(".new-*")] == [f".new-{os.getppid()}-7"]
+
+
+async def test_a_cancelled_write_is_done_or_not_done(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    for number in range(20):
+        before = await store.read(name="doc")
+        write = asyncio.create_task(store.replace(name="doc", body=b"%d" % number * 1000, expected=before.revision))
+        await asyncio.sleep(0)
+        write.cancel()
+        await asyncio.wait({write})
+    async with asyncio.timeout(20):
+        await anext(revision async for revision in store.watch(name="doc") if revision)
+    assert len((await store.read(name="doc")).body) >= 1000
