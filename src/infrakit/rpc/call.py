@@ -3,7 +3,7 @@
 import http.client
 import itertools
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -88,7 +88,7 @@ def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:
         connection.close()
 
 
-def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool) -> Iterator[Event]:
+def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool) -> Generator[Event, None, None]:
     """The journal's events after `since` (None: from now on), and with `follow` each as it comes, until closed."""
     discovery.check_length(path)
     query = {"follow": "true" if follow else "false"}

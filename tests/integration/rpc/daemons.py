@@ -109,6 +109,18 @@ def misbehaving(path: Path, behave: Callable[[socket.socket], None]) -> Iterator
         assert not thread.is_alive()
 
 
+def answers(answer: bytes, *, after: bytes = b'"method"') -> Callable[[socket.socket], None]:
+    """Sends `answer` when it has read as far as `after`."""
+
+    def behave(connection: socket.socket) -> None:
+        received = b""
+        while after not in received:
+            received += connection.recv(65536)
+        connection.sendall(answer)
+
+    return behave
+
+
 class WatchedJournal(Journal):
     """The journal, in memory, which also knows how many follow it."""
 

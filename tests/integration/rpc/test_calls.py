@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from infrakit.spi import errors
 from infrakit.spi.instance import DestroyContext, Instance, Reason
 from infrakit.spi.manager import Manager
 from infrakit.spi.values import Description, InstanceID, InstanceSpec, LogicalID
-from tests.integration.rpc.daemons import DEADLINE_S, Answer, Connection, ask, misbehaving, post, rpc
+from tests.integration.rpc.daemons import DEADLINE_S, Answer, Connection, answers, ask, misbehaving, post, rpc
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.plugins import Provider
 from tests.unit.rpc.test_errors import one_of_each
@@ -186,16 +186,6 @@ def test_the_status_does_not_matter_if_the_body_is_good(path: Path, status: str)
     path.parent.mkdir()
     with misbehaving(path, answers(http(b'{"result":{"Type":"","OK":true}}', status))):
         assert call_label(path) is None
-
-
-def answers(answer: bytes) -> Callable[[socket.socket], None]:
-    def behave(connection: socket.socket) -> None:
-        received = b""
-        while b'"method"' not in received:
-            received += connection.recv(65536)
-        connection.sendall(answer)
-
-    return behave
 
 
 @pytest.mark.usefixtures("server")

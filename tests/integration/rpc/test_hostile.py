@@ -102,7 +102,7 @@ async def test_what_is_no_http_is_refused_and_the_connection_ends(path: Path, da
 async def test_a_body_that_goes_wrong_half_way_is_given_up(path: Path) -> None:
     """The library that reads it neither goes on nor says so: the deadline ends the wait."""
     chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with Server(path, {".": Provider()}, read_s=0.2), connect(path) as client:
+    async with Server(path, {".": Provider()}, read_s=0.5), connect(path) as client:
         await client.send(chunked)
         await still_serves(path)  # by now it is being read
         answer = await client.exchange(b"5\r\nhello\r\nno number\r\n")
