@@ -89,7 +89,7 @@ def commands() -> None:
 
     \b
     Example:
-      infrakit up cluster.yaml          start, in one terminal
+      infrakit up infrakit.yaml          start, in one terminal
       infrakit status                   look, in another
     """
 

@@ -43,6 +43,7 @@ class Journal:
         self._segment_bytes = 0
         self._failing = False
         self._writer: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.newest = 0  # sequence number of the newest event
         if path is not None:
             self._recover(path)
@@ -109,20 +110,27 @@ class Journal:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered."""
-        if not self._unwritten:
-            return
-        batch, self._unwritten = self._unwritten, []
-        text = b"".join(_encoder.encode(event) + b"\n" for event in batch)
-        try:
-            await asyncio.shield(asyncio.to_thread(self._append, text, batch[0].seq))
-        except OSError as error:
-            if not self._failing:
-                self._failing = True
-                message = f"the journal cannot be written ({error.strerror}): events are kept in memory only"
-                self.emit(Event(type=Kind.ERROR, message=message))
-        else:
-            self._failing = False
+        """Write what has gathered. Cancelled, it leaves a write under way to the next one, which waits for it."""
+        while self._unwritten or self._writing is not None:
+            if self._writing is None:
+                batch, self._unwritten = self._unwritten, []
+                text = b"".join(_encoder.encode(event) + b"\n" for event in batch)
+                write = asyncio.to_thread(self._append, text, batch[0].seq)
+                self._writing = asyncio.get_running_loop().create_task(write)
+            writing = self._writing
+            await asyncio.wait({writing})
+            if self._writing is writing:
+                self._writing = None
+                self._note(writing.exception())
+
+    def _note(self, error: BaseException | None) -> None:
+        """Say once that the disk fails, again after it has worked."""
+        if error is not None and not self._failing:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self.emit(
+                Event(type=Kind.ERROR, message=f"the journal cannot be written ({why}): it is kept in memory only")
+            )
+        self._failing = error is not None
 
     def _append(self, text: bytes, first: int) -> None:
         path = self._path

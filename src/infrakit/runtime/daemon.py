@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,8 @@ from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock, SystemClock
-from infrakit.spi.group import seconds
+from infrakit.spi.event import timestamp
+from infrakit.spi.group import DURATION_PATTERN, seconds
 from infrakit.stores.file import FileStore
 
 POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
@@ -39,7 +41,7 @@ class Daemon:
         self.stop = asyncio.Event()
         clock = clock or SystemClock()
         chance = random.SystemRandom()
-        self._lock = StateLock(home)
+        self._lock = StateLock(home, started=timestamp(clock.now()))
         self.journal = Journal(home / "events", clock=clock)
         self.registry = Registry(home, clock=clock, random=chance)
         self._store = FileStore(home / "store")
@@ -106,7 +108,12 @@ class Daemon:
 
 
 def _poll_s() -> float:
-    return max(0.05, seconds(os.environ.get(POLL_VARIABLE, "1s")))
+    text = os.environ.get(POLL_VARIABLE, "1s")
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise errors.Refused(
+            f"{text!r} is no duration", where=POLL_VARIABLE, remedy='write it as "500ms", "1s" or "1m"'
+        )
+    return max(0.05, seconds(text))
 
 
 def _is_self(member: Member) -> bool:

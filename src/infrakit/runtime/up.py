@@ -31,6 +31,7 @@ async def _run(text: str, source: str, *, home: Path, who: str, why: str, view: 
             await daemon.run()
             for task in shown:
                 task.cancel()
+        await _show(daemon, view)  # what the last words are about must not be a moment old
     return 0
 
 
@@ -41,5 +42,9 @@ async def _events(daemon: Daemon, view: View, since: int) -> None:
 
 async def _statuses(daemon: Daemon, view: View) -> None:
     while True:
-        view.status(await daemon.operator.status(), await daemon.operator.members())
+        await _show(daemon, view)
         await asyncio.sleep(STATUS_INTERVAL_S)
+
+
+async def _show(daemon: Daemon, view: View) -> None:
+    view.status(await daemon.operator.status(), await daemon.operator.members())

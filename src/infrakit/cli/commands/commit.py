@@ -19,7 +19,7 @@ def commit(file: str, why: str | None, expect: int | None, wait: float | None, o
 
     \b
     Example:
-      infrakit commit cluster.yaml -m "two more workers" --wait=2m
+      infrakit commit infrakit.yaml -m "two more workers" --wait=2m
     """
     text, source = documents.read(file)
     committed = daemon.ask(

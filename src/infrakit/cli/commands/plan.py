@@ -23,7 +23,7 @@ def plan(file: str, output_format: str) -> None:
 
     \b
     Example:
-      infrakit plan cluster.yaml
+      infrakit plan infrakit.yaml
     """
     text, source = documents.read(file)
     planned = daemon.ask(Manager.plan, text=text, source=source)

@@ -17,7 +17,7 @@ def up(file: str, why: str | None) -> None:
 
     \b
     Example:
-      infrakit up examples/quickstart/cluster.yaml
+      infrakit up examples/quickstart/infrakit.yaml
     """
     text, source = documents.read(file)
     from infrakit.cli import live

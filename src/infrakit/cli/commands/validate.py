@@ -14,7 +14,7 @@ def validate(file: str) -> None:
 
     \b
     Example:
-      infrakit validate cluster.yaml
+      infrakit validate infrakit.yaml
     """
     text, source = documents.read(file)
     import asyncio

@@ -1,0 +1,199 @@
+"""The journal: numbered without gaps, bounded, still there after any end, and followed live."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infrakit.events import journal as journals
+from infrakit.events.follow import WAITING_MAX
+from infrakit.events.journal import Journal
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.values import GroupID, InstanceID, Slot
+
+
+def event(message: str = "m", **more: object) -> Event:
+    return Event(type=Kind.HEALTHY, message=message, **more)  # type: ignore[arg-type]
+
+
+def opened(path: Path | None, **more: int) -> Journal:
+    return Journal(path, clock=SystemClock(), **more)
+
+
+def segments(path: Path) -> list[Path]:
+    return list(path.glob("*.jsonl"))
+
+
+def messages(events: list[Event]) -> list[str]:
+    return [e.message for e in events]
+
+
+async def written(path: Path, count: int, *, start: int = 0) -> None:
+    async with opened(path) as journal:
+        for number in range(start, start + count):
+            journal.emit(event(f"m{number}"))
+
+
+async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        first, second = journal.emit(event()), journal.emit(event())
+        assert (first.seq, second.seq, journal.newest) == (1, 2, 2)
+        assert first.timestamp.endswith("Z")
+        assert journal.since(0) == [first, second]
+        assert journal.since(1) == [second]
+        assert journal.since(2) == []
+
+
+async def test_numbers_go_on_after_a_restart_and_everything_is_still_there(tmp_path: Path) -> None:
+    await written(tmp_path, 3)
+    async with opened(tmp_path) as journal:
+        assert messages(journal.since(0)) == ["m0", "m1", "m2"]
+        assert journal.emit(event("next")).seq == 4
+    lines = segments(tmp_path)[0].read_text().splitlines()
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("torn", ['{"seq":4,"type":"heal', "x", '{"seq":4,"type":"healthy","message":"no end"}'])
+async def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
+    await written(tmp_path, 3)
+    segment = segments(tmp_path)[0]
+    with segment.open("a") as file:
+        file.write(torn)
+    async with opened(tmp_path) as journal:
+        assert messages(journal.since(0)) == ["m0", "m1", "m2"]
+        journal.emit(event("after"))
+    assert [e.message for e in opened(tmp_path).since(0)] == ["m0", "m1", "m2", "after"]
+
+
+async def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+    await written(tmp_path, 3)
+    segment = segments(tmp_path)[0]
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lines[1] = b"\xff\x00 damage\n"
+    segment.write_bytes(b"".join(lines))
+    assert messages(opened(tmp_path).since(0)) == ["m0", "m2"]
+    assert opened(tmp_path).newest == 3
+
+
+async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SEGMENT_BYTES_MAX", 2000)
+    monkeypatch.setattr(journals, "SEGMENTS_MAX", 4)
+    async with opened(tmp_path, ring_events=10) as journal:
+        for number in range(300):
+            journal.emit(event(f"m{number}", group=GroupID("even" if number % 2 == 0 else "odd")))
+            await journal.flush()
+        assert len(segments(tmp_path)) == 4
+        everything = journal.since(0)
+        assert len(everything) > 20  # more than memory holds
+        assert [e.seq for e in everything] == list(range(everything[0].seq, 301))
+        some = journal.since(everything[5].seq)
+        assert [e.seq for e in some] == list(range(everything[6].seq, 301))
+        odd = journal.since(0, group="odd")
+        assert {e.group for e in odd} == {"odd"}
+        assert len(odd) == len([e for e in everything if e.group == "odd"])
+        assert [e.seq for e in journal.since(0, limit=3)] == [298, 299, 300]
+
+
+async def test_the_story_of_an_instance_a_slot_or_a_group() -> None:
+    journal, g = opened(None), GroupID("g")
+    journal.emit(event("of the group", group=g))
+    journal.emit(event("of the slot", group=g, slot=Slot("1")))
+    journal.emit(event("of the instance", group=g, slot=Slot("1"), instance=InstanceID("i")))
+    journal.emit(event("of another", group=GroupID("h"), instance=InstanceID("i")))
+    story = journal.story
+    assert [e.message for e in story(group=g, subject="i", limit=9)] == ["of the instance"]
+    assert [e.message for e in story(group=g, subject="1", limit=9)] == ["of the slot", "of the instance"]
+    assert len(story(group=g, subject="", limit=9)) == 3
+    assert [e.message for e in story(group=g, subject="", limit=1)] == ["of the instance"]
+
+
+async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
+    return [await anext(events) for _ in range(count)]
+
+
+async def test_followers_get_what_was_and_then_what_comes() -> None:
+    journal = opened(None)
+    journal.emit(event("one"))
+    journal.emit(event("two", group=GroupID("g")))
+    async with asyncio.timeout(20):
+        every, mine = journal.follow(0), journal.follow(0, "g")
+        assert messages(await take(every, 2)) == ["one", "two"]
+        assert messages(await take(mine, 1)) == ["two"]
+        later = asyncio.gather(take(every, 2), take(mine, 1))
+        await asyncio.sleep(0)
+        journal.emit(event("three"))
+        journal.emit(event("four", group=GroupID("g")))
+        assert [messages(found) for found in await later] == [["three", "four"], ["four"]]
+        await every.aclose()  # type: ignore[attr-defined]
+        await mine.aclose()  # type: ignore[attr-defined]
+    assert not journal._followers
+
+
+async def test_a_slow_follower_is_told_what_it_missed() -> None:
+    journal = opened(None)
+    async with asyncio.timeout(20):
+        events = journal.follow(0)
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        for number in range(WAITING_MAX + 7):
+            journal.emit(event(f"m{number}"))
+        assert (await first).message == "m0"
+        rest = await take(events, WAITING_MAX)
+        assert rest[-2].message == f"m{WAITING_MAX - 1}"
+        assert rest[-1].message == "7 events were left out: this reader is too slow"
+        assert rest[-1].type is Kind.ERROR
+
+
+async def test_a_disk_that_fails_is_told_once_and_memory_goes_on(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("a file is in the way")
+    for number in range(3):
+        journal.emit(event(f"m{number}"))
+        await journal.flush()
+    told = messages(journal.since(0))
+    assert told[0] == "m0"
+    assert "the journal cannot be written" in told[1]
+    assert told[2:] == ["m1", "m2"]
+    (tmp_path / "elsewhere").unlink()
+    journal.emit(event("mended"))
+    await journal.flush()
+    assert messages(opened(tmp_path / "elsewhere").since(0))[-1] == "mended"
+
+
+async def test_a_cancelled_flush_loses_nothing_and_writes_nothing_twice(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        for number in range(50):
+            journal.emit(event(f"m{number}"))
+            flush = asyncio.create_task(journal.flush())
+            await asyncio.sleep(0)
+            flush.cancel()
+            await asyncio.wait({flush})
+    assert messages(opened(tmp_path).since(0)) == [f"m{number}" for number in range(50)]
+
+
+def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+
+        async def work() -> None:
+            async with opened(tmp_path) as journal:
+                for number in range(100):
+                    journal.emit(event(f"m{number}"))
+                await journal.flush()
+                os.write(writing, b"flushed")
+                await asyncio.sleep(1000)
+
+        asyncio.run(work())
+    assert os.read(reading, 7) == b"flushed"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(reading)
+    os.close(writing)
+    assert messages(opened(tmp_path).since(0)) == [f"m{number}" for number in range(100)]
