@@ -73,7 +73,7 @@ class Dispatcher:
         try:
             plugin = _select(serving, address, method.interface)
             value = await getattr(plugin, method.name)(**arguments)
-            return envelope.result(request, method.result(value, address))
+            return envelope.result(request, method.result(value, address, arguments))
         except errors.InfraKitError as error:
             data = wire.error_data(error)
             return envelope.failure(request, wire.APPLICATION_ERROR, wire.plain(str(error)), data)

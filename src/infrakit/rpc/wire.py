@@ -34,6 +34,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     service: str  # before the dot of a method's name
     announced: str  # name and version in the handshake
     address: str = ""  # the field that selects an object behind the socket: Type, Name or none
+    subject: str = ""  # the field that names what a call is about, if results repeat it
     results: Mapping[str, str] = {}  # Python method -> the field its value goes into
 
 
@@ -51,6 +52,7 @@ INTERFACES = (
         service="Group",
         announced="Group/0.1.1",
         address="Name",
+        subject="ID",
         results={
             "commit_group": "Details",
             "describe_group": "Description",
@@ -102,17 +104,19 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         params: msgspec.Struct = liberal.decode(raw, self.params)
         return params
 
-    def result(self, value: Any, address: str) -> msgspec.Raw:
-        """A return value as the result object, with the address echoed."""
-        echoed = {self.interface.address: address} if self.interface.address else {}
+    def result(self, value: Any, address: str, arguments: Mapping[str, Any]) -> msgspec.Raw:
+        """A return value as the result object, with the address and the subject repeated."""
+        repeated: dict[str, Any] = {self.interface.address: address} if self.interface.address else {}
+        if self.interface.subject:
+            repeated[self.interface.subject] = _subject(arguments)
         if self.field == OK:
-            return msgspec.Raw(msgspec.json.encode(echoed | {OK: True}))
+            return msgspec.Raw(msgspec.json.encode(repeated | {OK: True}))
         if self.field:
-            return msgspec.Raw(msgspec.json.encode(echoed | {self.field: value}))
+            return msgspec.Raw(msgspec.json.encode(repeated | {self.field: value}))
         body = msgspec.json.encode(value)
-        if not echoed:
+        if not repeated:
             return msgspec.Raw(body)
-        prefix = msgspec.json.encode(echoed)[:-1]
+        prefix = msgspec.json.encode(repeated)[:-1]
         return msgspec.Raw(prefix + (b"," if body != b"{}" else b"") + body[1:])
 
     def value(self, result: msgspec.Raw) -> Any:
@@ -148,6 +152,13 @@ def method(function: Callable[..., Any]) -> Method:
 def _address(interface: Interface) -> str:
     """The attribute that holds the address; no parameter of a Protocol is called so."""
     return interface.address.lower()
+
+
+def _subject(arguments: Mapping[str, Any]) -> str:
+    """The ID that a call names, by itself or in what it declares; empty if it is about all."""
+    spec = arguments.get("spec")
+    named: str = spec.id if spec is not None else arguments.get("id", "")
+    return named
 
 
 def methods(interface: Interface) -> list[Method]:

@@ -25,14 +25,14 @@ ORIGINALS = {
     "Flavor.Prepare": ("Type Properties Spec Allocation Index", "Type Spec"),
     "Flavor.Healthy": ("Type Properties Instance", "Type Health Note"),
     "Flavor.Drain": ("Type Properties Instance", "Type OK"),
-    "Group.CommitGroup": ("Name Spec Pretend", "Name Details"),
-    "Group.FreeGroup": ("Name ID", "Name OK"),
-    "Group.DescribeGroup": ("Name ID", "Name Description"),
-    "Group.DestroyGroup": ("Name ID", "Name OK"),
-    "Group.InspectGroups": ("Name", "Name Groups"),
-    "Group.DestroyInstances": ("Name ID Instances", "Name OK"),
-    "Group.Size": ("Name ID", "Name Size"),
-    "Group.SetSize": ("Name ID Size", "Name OK"),
+    "Group.CommitGroup": ("Name Spec Pretend", "Name ID Details"),
+    "Group.FreeGroup": ("Name ID", "Name ID OK"),
+    "Group.DescribeGroup": ("Name ID", "Name ID Description"),
+    "Group.DestroyGroup": ("Name ID", "Name ID OK"),
+    "Group.InspectGroups": ("Name", "Name ID Groups"),
+    "Group.DestroyInstances": ("Name ID Instances", "Name ID OK"),
+    "Group.Size": ("Name ID", "Name ID Size"),
+    "Group.SetSize": ("Name ID Size", "Name ID OK"),
 }
 CHANGED = "Version Changes"
 OURS = {
@@ -96,18 +96,18 @@ async def test_the_address_comes_back(name: str) -> None:
 
 async def test_a_result_without_fields_still_has_its_address() -> None:
     method = wire.Method(interface=wire.INTERFACES[0], name="provision", params=Empty, returns=Empty)
-    assert json.loads(bytes(method.result(Empty(), "a"))) == {"Type": "a", "ID": {}}
+    assert json.loads(bytes(method.result(Empty(), "a", {}))) == {"Type": "a", "ID": {}}
     unnamed = wire.Method(interface=wire.INTERFACES[0], name="other", params=Empty, returns=Empty)
-    assert json.loads(bytes(unnamed.result(Empty(), "a"))) == {"Type": "a"}
-    assert unnamed.value(unnamed.result(Empty(), "a")) == Empty()
+    assert json.loads(bytes(unnamed.result(Empty(), "a", {}))) == {"Type": "a"}
+    assert unnamed.value(unnamed.result(Empty(), "a", {})) == Empty()
 
 
 def test_a_result_is_read_as_it_was_written() -> None:
     described = wire.method(Manager.plan)
     planned = Planned(base_version=7)
-    assert described.value(described.result(planned, "")) == planned
+    assert described.value(described.result(planned, "", {})) == planned
     listing = wire.method(Instance.describe_instances)
-    assert listing.value(listing.result((), "")) == []
+    assert listing.value(listing.result((), "", {})) == []
     assert wire.method(Instance.destroy).value(msgspec.Raw(b"{}")) is None
 
 
