@@ -1,0 +1,272 @@
+"""Every command, document and program in the documentation, run for real; every link followed."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from infrakit.runtime import registry
+from infrakit.spec import document
+from infrakit.spi.group import Group, Healing, Updating
+from tests.docs import pages
+from tests.docs.pages import PAGES, ROOT, Block
+from tests.docs.reader import Disappointed, Reader, kind_of
+
+REFERENCE = ROOT / "docs/reference.md"
+TOLD = [page for page in PAGES if page != REFERENCE]
+NOT_RUN = {"", "text", "ini"}  # shown only
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a path short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+def test_the_pages_are_there() -> None:
+    names = {page.name for page in PAGES}
+    assert names >= {"README.md", "guide.md", "operations.md", "plugins.md", "architecture.md", "reference.md"}
+    assert sum(len(list(pages.blocks(page))) for page in PAGES) > 50
+
+
+@pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
+    with Reader(place) as reader:
+        for block in pages.blocks(page):
+            try:
+                _read(block, reader)
+            except AssertionError as error:
+                raise AssertionError(f"{block}: {error}") from error
+
+
+def _read(block: Block, reader: Reader) -> None:
+    match block.language:
+        case "console" | "hidden":
+            reader.console(block.text)
+        case "sh":
+            reader.console("".join(f"$ {line}\n" for line in block.text.splitlines()))
+        case "yaml":
+            _declared(block, reader)
+        case "python":
+            _program(block, reader)
+        case "toml":
+            tomllib.loads(block.text)
+        case "json":
+            json.loads(block.text)
+        case language:
+            assert language in NOT_RUN, f"nobody tests blocks of {language!r}"
+    if block.name and block.language != "python" and (ROOT / block.name).exists():
+        assert block.text.partition("\n")[2].strip() == (ROOT / block.name).read_text().strip()
+
+
+def _declared(block: Block, reader: Reader) -> None:
+    """A document, which the commands after it may use under its name; or a part of a group's properties."""
+    if isinstance(yaml.safe_load(block.text), list):
+        name = block.name or f"line-{block.line}.yaml"
+        (reader.place / name).write_text(reader.moved(block.text))
+        reader.console(f"$ infrakit validate {name}\n")
+    else:
+        _groups(_completed(block.text))
+
+
+def _completed(text: str) -> str:
+    """A part of a group's properties, made a document by what it leaves out."""
+    part = yaml.safe_load(text)
+    needed = {
+        "Allocation": {"Size": 3},
+        "Instance": {"Plugin": "local"},
+        "Flavor": {"Plugin": "vanilla"},
+    }
+    return json.dumps([{"kind": "group", "metadata": {"name": "part"}, "properties": needed | part}])
+
+
+def _groups(text: str) -> tuple[Group, ...]:
+    import asyncio
+
+    groups = document.parse(text, source="page")
+    asyncio.run(registry.validate(groups, text, "page", home=Path(tempfile.gettempdir()) / "never-made"))
+    return groups
+
+
+def _program(block: Block, reader: Reader) -> None:
+    if block.name and (ROOT / block.name).exists():
+        assert block.text.partition("\n")[2].strip() == (ROOT / block.name).read_text().strip(), "not the file's text"
+        return
+    name = block.name or "shown.py"
+    (reader.place / name).write_text(block.text)
+    reader.console(f"$ python {name}\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in pages.links(page):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in pages.anchors(file)):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_picture_needs_nothing_from_elsewhere() -> None:
+    picture = (ROOT / "docs/images/quickstart.svg").read_text()
+    assert "kill" in picture
+    assert "converged" in picture
+    assert not re.search(r"@font-face|url\((?!#)|href=|@import|<image", picture)
+    assert set(re.findall(r"https?://[^\s<\"&/]+", picture)) <= {"http://www.w3.org", "http://127.0.10.1:7070",
+        "http://127.0.10.2:7070", "http://127.0.10.3:7070"}  # fmt: skip
+
+
+# -- the reference ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
+    assert REFERENCE.read_text() == generate.render(), "make docs"
+
+
+CLUSTER = """\
+- kind: group
+  metadata: {name: workers}
+  properties:
+    Allocation: {Size: 3}
+    Instance: {Plugin: local}
+    Flavor: {Plugin: vanilla, Properties: {Init: sleep 99}}
+    Updating: {MaxUnavailable: 3, Settle: 0s}
+- kind: group
+  metadata: {name: store}
+  properties:
+    Allocation: {LogicalIDs: [127.0.0.11, 127.0.0.12, 127.0.0.13]}
+    Instance: {Plugin: local}
+    Flavor: {Plugin: vanilla, Properties: {Init: sleep 99}}
+    Updating: {MaxUnavailable: 3, Settle: 0s}
+"""
+ENDING = ("group free", "group destroy", "down")  # their examples come last
+
+
+def test_the_examples_of_the_reference(generate: ModuleType, place: Path) -> None:
+    """One after the other, in a cluster that has what they name."""
+    (place / "infrakit.yaml").write_text(CLUSTER)
+    (place / "second.yaml").write_text(CLUSTER.replace("sleep 99", "sleep 98"))
+    with Reader(place) as reader:
+        reader.console("$ infrakit up infrakit.yaml\n$ infrakit commit second.yaml -m change --wait\n")
+        reader.console("$ infrakit commit infrakit.yaml -m back --wait\n")
+        told = [(name, generate._help(command)[1]) for name, command in generate.every_command() if name != "up"]
+        for name, example in sorted(told, key=lambda each: ENDING.index(each[0]) if each[0] in ENDING else -1):
+            assert f"infrakit {name}" in example
+            if "web-7f3a" in example:
+                reader.met["web-7f3a"] = _a_worker(place)
+            reader.console(f"$ {example}\n")
+            if name == "group free":
+                reader.console("$ infrakit commit infrakit.yaml --wait\n")
+
+
+def _a_worker(place: Path) -> str:
+    """One that exists now: all are made anew by some examples."""
+    command = [Path(sys.executable).with_name("infrakit"), "instance", "ls", "workers", "-o", "json"]
+    environment = {**os.environ, "INFRAKIT_HOME": str(place / ".infrakit")}
+    listed = subprocess.run(command, env=environment, capture_output=True, check=True)
+    return str(next(each["ID"] for each in json.loads(listed.stdout) if each["State"] == "running"))
+
+
+# -- what is claimed of the code -------------------------------------------------------------------------------------
+
+
+def test_every_rule_is_explained(generate: ModuleType) -> None:
+    told = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+    assert set(generate.every_rule()) <= told
+
+
+def test_every_variable_is_explained() -> None:
+    guide = (ROOT / "docs/guide.md").read_text()
+    named = set()
+    for path in (ROOT / "src/infrakit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"INFRAKIT_[A-Z_]+[A-Z]", str(node.value)):
+                named.add(str(node.value))
+    assert len(named) > 10
+    assert not [name for name in named if f"`{name}`" not in guide]
+
+
+def test_the_policies_that_the_guide_shows_are_the_defaults() -> None:
+    shown = next(each for each in pages.blocks(ROOT / "docs/guide.md") if each.name == "defaults.yaml")
+    (group,) = _groups(_completed(shown.text))
+    assert (group.properties.updating, group.properties.healing) == (Updating(), Healing())
+    fields = {*Updating.__struct_encode_fields__, *Healing.__struct_encode_fields__} - {"MaxUnhealthy"}
+    assert not [field for field in fields if field not in shown.text]
+
+
+def test_every_error_is_explained_to_authors() -> None:
+    from infrakit.spi import errors
+
+    guide = (ROOT / "docs/plugins.md").read_text()
+    kinds = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, Exception)}
+    assert not [name for name in kinds - {"InfraKitError", "NotLeader", "Halted"} if f"`{name}`" not in guide]
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == rooms
+    for page in TOLD:
+        for path in re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|yaml|toml))`", page.read_text()):
+            places = (ROOT / path, ROOT / "src/infrakit" / path)
+            assert any(each.exists() for each in places), f"{page.name}: there is no {path}"
+
+
+# -- the reader itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        "$ false\n",
+        "$ true  # exit code 2\n",
+        "$ echo two\none\n",
+        "$ echo two; echo one\none\ntwo\n",
+        "$ infrakit status\n",
+        "$ make nothing-of-that-name\n",
+        "$ infrakit up missing.yaml\n",
+    ],
+)
+def test_a_reader_can_be_disappointed(promise: str, place: Path) -> None:
+    with Reader(place) as reader, pytest.raises(Disappointed):
+        reader.console(promise)
+
+
+def test_a_reader_learns_names(place: Path) -> None:
+    with Reader(place) as reader:
+        reader.console(
+            '$ echo "pid 8812, 3.2s ago"\npid 4711, 1m12s ago\n$ echo 4711 | grep 8812\n$ export INFRAKIT_X=y\n'
+        )
+        reader.console("$ echo one; \\\n    echo $INFRAKIT_X\none\ny\n")
+
+
+def test_kinds_of_lines_tell_words_apart() -> None:
+    assert kind_of("i-0b53646d0612  born 2s ago") == kind_of("i-df453e7e26fb born  1m02s ago")
+    assert kind_of("healthy 3") != kind_of("unhealthy 3")
