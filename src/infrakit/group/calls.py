@@ -155,9 +155,7 @@ class Calls:
             pending.phase, pending.instance, pending.ended_at = "created", instance, loop.time()
             self._view.revision += 1
             took = loop.time() - began
-            self._tell(
-                Kind.CREATED, action, f"created as {instance} in {took:.1f} s", slot=action.slot, instance=instance
-            )
+            self._tell(Kind.CREATED, action, f"created in {took:.1f} s", slot=action.slot, instance=instance)
             return True
         return False
 

@@ -233,11 +233,10 @@ class Controller:
         for member in dead:
             ordered = bool(member.leaving) or member.id in self.want.orders.evictions
             how = "ended as ordered" if ordered else "died"
-            self._tell(Kind.GONE, f"{member.id} {how} and is proven gone", member=member)
+            self._tell(Kind.GONE, f"it {how} and is proven gone", member=member)
             steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
             if not ordered and not steady and member.slot is not None:
-                note = member.report.note if member.report is not None and member.report.note else "it died"
-                self._stumble(member.slot, note)
+                self._stumble(member.slot, f"{member.id} died")
 
     def _tell_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
@@ -304,7 +303,7 @@ class Controller:
     def _greet(self, member: Member) -> None:
         member.is_self = self._is_self(member)
         if member.token is None or member.hash == values.BOOTSTRAP:
-            self._tell(Kind.ADOPTED, f"{member.id} carries the group's tag: it is a member", member=member)
+            self._tell(Kind.ADOPTED, "it carries the group's tag: it is a member", member=member)
 
     def _tell_plan(self, plan: Plan) -> None:
         held = set()

@@ -14,7 +14,7 @@ import msgspec
 from infrakit.group.ledger import Intent
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
-from infrakit.spi.store import Store
+from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Epoch, GroupID, Slot, Token, Wire
 
 NAME = "ledger"
@@ -52,9 +52,7 @@ class StoredLedger:
     async def open(self) -> None:
         """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
-            async with asyncio.timeout(STORE_DEADLINE_S):
-                document = await self._store.read(name=NAME)
-            found = _decode(document.body)
+            document, found = await self._load()
             cluster = found.cluster or secrets.token_hex(4)
             book = msgspec.structs.replace(found, epoch=found.epoch + 1, owner=self._owner, cluster=cluster)
             self._revision, self._book = document.revision, book
@@ -65,6 +63,15 @@ class StoredLedger:
             self._lost = ""
             return
         raise errors.Conflict("other replicas keep taking the epoch", where="ledger", remedy="see: infrakit status")
+
+    async def check_store(self) -> None:
+        """Raises `Refused` if the ledger is damaged or of a format from the future."""
+        await self._load()
+
+    async def _load(self) -> tuple[Document, Book]:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            document = await self._store.read(name=NAME)
+        return document, _decode(document.body)
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
         return self._book.intents.get(group, {})
@@ -114,9 +121,7 @@ class StoredLedger:
 
     async def _find_out(self) -> None:
         """Read what is there: a write of our own whose answer was lost is adopted, another's ends this epoch."""
-        async with asyncio.timeout(STORE_DEADLINE_S):
-            document = await self._store.read(name=NAME)
-        book = _decode(document.body)
+        document, book = await self._load()
         mine = (book.owner, book.epoch) == (self._owner, self._book.epoch)
         if document.revision != self._revision and not mine:
             self._lost = self._lost or f"{book.owner} holds epoch {book.epoch}"

@@ -61,6 +61,14 @@ class Replica:
         self._sent: set[str] = set()
         self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
+    async def check_store(self) -> None:
+        """Raises `Refused` for a store that no waiting will mend: damaged, or written by a newer InfraKit."""
+        await self._ledger().check_store()
+        await self.declaration.load()
+
+    def _ledger(self) -> StoredLedger:
+        return StoredLedger(self._store, owner=f"{self.name}@{self.started}", clock=self.clock)
+
     async def run(self) -> None:
         """Follow the observer until cancelled."""
         try:
@@ -93,8 +101,7 @@ class Replica:
             await asyncio.sleep(RETRY_S)
 
     async def _hold_term(self) -> None:
-        owner = f"{self.name}@{self.started}"
-        ledger = StoredLedger(self._store, owner=owner, clock=self.clock)
+        ledger = self._ledger()
         await ledger.open()
         record = await self.declaration.load()
         term = Term(

@@ -9,7 +9,7 @@ from infrakit.group.controller import Controller
 from infrakit.group.view import Member
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
-from infrakit.spi.event import Event, timestamp
+from infrakit.spi.event import Event, timestamp, to_the_second
 from infrakit.spi.manager import Explanation, Reasoned
 from infrakit.spi.values import GroupID, InstanceID, Slot
 
@@ -88,7 +88,7 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
     view, facts = controller.view, []
     pending = view.pending.get(Slot(subject))
     if pending is not None:
-        facts.append(f"a creation is recorded since {timestamp(pending.intent.at)}: {pending.phase}")
+        facts.append(f"a creation is recorded since {to_the_second(timestamp(pending.intent.at))}: {pending.phase}")
         if pending.error:
             facts.append(f"its last call said: {pending.error}")
     trouble = view.troubles.get(subject)
@@ -115,7 +115,10 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
 
 def _story(stories: Stories, group: GroupID, subject: str) -> tuple[str, ...]:
     events = stories.story(group=group, subject=subject, limit=STORY_MAX)
-    return tuple(f"{e.timestamp} {e.type} {e.instance or e.slot or ''} {e.message}".replace("  ", " ") for e in events)
+    return tuple(
+        f"{to_the_second(e.timestamp)} {e.type} {e.instance or e.slot or ''} {e.message}".replace("  ", " ")
+        for e in events
+    )
 
 
 def _next_look(controller: Controller, clock: Clock) -> str:

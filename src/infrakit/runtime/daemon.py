@@ -66,6 +66,7 @@ class Daemon:
             await stack.enter_async_context(self.journal)
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self.registry.close)
+            await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._replica.run())
             stack.push_async_callback(self._end_replica)
             await self._until_active()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from infrakit.spi import errors
+from infrakit.spi.event import to_the_second
 
 
 class StateLock:
@@ -51,6 +52,7 @@ class StateLock:
 def _holder(content: bytes) -> str:
     try:
         holder = json.loads(content)
-        return f"the daemon with pid {holder['pid']} on {holder['host']}, started {holder['started'] or 'just now'}"
+        started = to_the_second(holder["started"]) or "just now"
+        return f"the daemon with pid {holder['pid']} on {holder['host']}, started {started}"
     except (ValueError, KeyError, TypeError):
         return "another daemon that has just started"

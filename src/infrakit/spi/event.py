@@ -56,6 +56,12 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def to_the_second(moment: str) -> str:
+    """`2026-11-23T11:21:54.601500Z` -> `2026-11-23T11:21:54Z`, for sentences."""
+    whole, point, _ = moment.partition(".")
+    return f"{whole}Z" if point else moment
+
+
 class Emit(Protocol):
     """Where events go. Must not block: it is called from the event loop between two steps."""
 

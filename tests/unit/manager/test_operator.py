@@ -116,7 +116,7 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         assert "capacity is 2" in " ".join([*missing.facts, *(w.reason for w in missing.waiting)])
         bearer = await why(group=DB, subject="a")
         assert bearer.summary.endswith("is a member of db")
-        assert any("created as" in line or "healthy" in line for line in bearer.story)
+        assert any("created in" in line or "healthy" in line for line in bearer.story)
         by_instance = await why(group=DB, subject=str(stage.alive("db")["a"].id))
         assert by_instance.facts == bearer.facts or by_instance.summary == bearer.summary
         with pytest.raises(errors.NotFound, match="no instance, slot or logical ID 'z'"):

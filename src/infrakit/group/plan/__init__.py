@@ -10,6 +10,7 @@ from infrakit.group.plan.census import count
 from infrakit.group.plan.draft import Draft
 from infrakit.group.plan.want import Want
 from infrakit.group.view import GroupView
+from infrakit.spi.event import to_the_second
 
 __all__ = ["Want", "decide"]
 
@@ -25,7 +26,7 @@ def decide(want: Want, view: GroupView) -> Plan:
         halt = want.orders.halt
         draft.hold(
             name,
-            f"halted by {halt.who} at {halt.when}: {halt.why}",
+            f"halted by {halt.who} at {to_the_second(halt.when)}: {halt.why}",
             "halt",
             refused=True,
             remedy=f"infrakit unhalt{'' if halt.group is None else ' ' + halt.group}",

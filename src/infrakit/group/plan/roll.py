@@ -7,6 +7,7 @@ from infrakit.group.actions import Priority, StopRoll
 from infrakit.group.plan import limits
 from infrakit.group.plan.draft import Draft, plural
 from infrakit.group.view import Member
+from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
 
 FAILURES_MAX = 3  # of one slot, while rolling
@@ -89,7 +90,7 @@ def _explain_stop(draft: Draft) -> None:
     draft.hold(
         name,
         f"{plural(len(draft.census.outdated), 'instance')} out of date; the roll was "
-        f"{'aborted' if order.aborted else 'paused'} by {order.who} at {order.when}: {order.why}",
+        f"{'aborted' if order.aborted else 'paused'} by {order.who} at {to_the_second(order.when)}: {order.why}",
         "roll-stopped",
         refused=True,
         remedy=remedy,

@@ -1,0 +1,16 @@
+"""Every journey has an operator of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.journeys.operator import Operator
+
+
+@pytest.fixture
+def operator() -> Iterator[Operator]:
+    operator = Operator()
+    try:
+        yield operator
+    finally:
+        operator.close()

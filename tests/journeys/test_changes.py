@@ -1,0 +1,113 @@
+"""Declaring, changing and undoing: what an operator types, and what then exists."""
+
+import json
+
+import yaml
+
+from tests.journeys.operator import Operator, cattle, pets
+
+
+def test_a_declared_group_exists_and_there_is_nothing_more_to_do(operator: Operator) -> None:
+    operator.up(cattle("web", 2), pets("db", "a b"))
+    operator.converged()
+    status = operator("status")
+    assert "web    cattle  2     2     2        2" in status
+    assert "db     pets    2     2     2        2" in status
+    assert "doc.json changes nothing in declaration 1." in operator("plan", "doc.json")
+    assert len(operator.processes()) == 4
+    assert [m["State"] for m in operator.members("web").values()] == ["running", "running"]
+    assert "converged" in operator("group", "ls")
+    assert "the provider lists it" in operator("group", "describe", "db")
+
+
+def test_wrong_documents_are_refused_with_everything_that_is_wrong(operator: Operator) -> None:
+    wrong = """\
+- kind: group
+  metadata: {name: web}
+  properties:
+    Allocation: {Size: -1}
+    Instance: {Plugin: locla}
+    Flavor: {Plugin: vanilla, Properties: {Intt: x}}
+    Helaing: {}
+- kind: group
+  metadata: {name: web}
+  properties:
+    Allocation: {LogicalIDs: [a, a]}
+    Instance: {Plugin: local}
+    Flavor: {Plugin: vanilla}
+"""
+    (operator.home / "wrong.yaml").write_text(wrong)
+    for command in (("validate", "wrong.yaml"), ("up", "wrong.yaml")):
+        said = operator(*command, exits=1)
+        assert "line 4: groups[0].properties.Allocation.Size" in said.replace("wrong.yaml: ", "")
+        assert "Helaing" in said
+        assert 'did you mean "Healing"' in said
+        assert "LogicalIDs[1]" in said
+    assert not (operator.home / "home" / "store").exists()
+    assert "1 group" in operator("validate", operator.write(cattle("web", 1)))
+    assert "nowhere.yaml" in operator("validate", "nowhere.yaml", exits=1)
+    plugins = operator("validate", operator.write(cattle("web", 1, plugin="locla")), exits=1)
+    assert 'did you mean "local"?' in plugins
+
+
+def test_a_commit_is_planned_first_and_then_done(operator: Operator) -> None:
+    operator.up(cattle("web", 1))
+    operator.converged()
+    planned = operator("plan", operator.write(cattle("web", 3), cattle("new", 1)))
+    assert "+" in planned
+    assert "web.Allocation.Size: 1 -> 3" in planned
+    assert operator.group("web")["Want"] == 1
+    said = operator.commit(cattle("web", 3), cattle("new", 1))
+    assert "declaration 2" in said
+    assert len(operator.members("web")) == 3
+    assert len(operator.members("new")) == 1
+    operator.commit(cattle("web", 1))
+    assert sorted(operator.members("web")) == ["1"]
+    assert len(operator.processes()) == 2
+    assert "Nothing to change" in operator.commit(cattle("web", 1))
+
+
+def test_a_group_is_scaled_and_an_operator_who_is_late_is_told(operator: Operator) -> None:
+    operator.up(cattle("web", 1), pets("db", "a"))
+    operator.converged()
+    operator("group", "scale", "web", "4", "-m", "launch", "--expect", "1", "--wait=30s")
+    assert len(operator.members("web")) == 4
+    late = operator("group", "scale", "web", "2", "--expect", "1", exits=2)
+    assert "Size: 1 -> 4" in late
+    assert "by ann: launch" in late
+    assert "logical IDs" in operator("group", "scale", "db", "3", exits=2)
+    assert "no group 'wbe'" in operator("group", "scale", "wbe", "3", exits=1)
+    assert "-1" in operator("group", "scale", "web", "--", "-1", exits=1)
+
+
+def test_history_is_kept_and_an_earlier_version_comes_back(operator: Operator) -> None:
+    operator.up(cattle("web", 1))
+    operator.commit(cattle("web", 3))
+    operator("group", "scale", "web", "2", "-m", "less")
+    history = operator("history")
+    assert [line.split()[0] for line in history.splitlines()[1:]] == ["3", "2", "1"]
+    assert "less" in history
+    shown = json.loads(operator("history", "--show", "2"))
+    assert shown[0]["properties"]["Allocation"] == {"Size": 3}
+    operator("restore", "2", "-m", "it was better", "--wait=30s")
+    assert len(operator.members("web")) == 3
+    assert "no version 77" in operator("restore", "77", "-m", "x", exits=1)
+
+
+def test_programs_read_what_people_read(operator: Operator) -> None:
+    operator.up(cattle("web", 1), pets("db", "a"))
+    operator.converged()
+    for line in ("status", "group ls", "group describe web", "instance ls", "history", "why web", "plan doc.json"):
+        from_json = operator.ask(*line.split())
+        from_yaml = yaml.safe_load(operator(*line.split(), "-o", "yaml"))
+        assert from_json
+        assert type(from_yaml) is type(from_json)
+    events = [json.loads(line) for line in operator("events", "-o", "json").splitlines()]
+    assert [e["Seq"] for e in events] == list(range(1, len(events) + 1))
+    since = [json.loads(line)["Seq"] for line in operator("events", "--since", "3", "-o", "json").splitlines()]
+    assert since[0] == 4
+
+
+def test_without_a_daemon_commands_say_how_to_start_one(operator: Operator) -> None:
+    for words in (("status",), ("group", "ls"), ("events",), ("down", "--yes"), ("why", "x"), ("halt", "-m", "x")):
+        assert "infrakit up" in operator(*words, exits=3)

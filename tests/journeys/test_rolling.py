@@ -1,0 +1,88 @@
+"""A new version replaces the old one by one, and stops when it fails or is told to."""
+
+from tests.journeys.operator import Operator, cattle, pets
+
+BAD = "echo it does not start; exit 1"
+
+
+def test_a_new_version_is_drained_in_and_rolled_one_at_a_time(operator: Operator) -> None:
+    drain = {"Drain": {"Command": 'echo "$LOGICAL_ID" >>"$MARK/drained"'}}
+    operator.up(pets("db", "a b c", Quorum=True, **drain))
+    operator.converged()
+    before = {m["ID"] for m in operator.members("db").values()}
+    planned = operator("plan", operator.write(pets("db", "a b c", version="2", Quorum=True, **drain)))
+    assert planned.count("~") >= 3
+    operator.commit(pets("db", "a b c", version="2", Quorum=True, **drain))
+    members = operator.members("db")
+    assert not before & {m["ID"] for m in members.values()}
+    assert all(m["UpToDate"] for m in members.values())
+    assert (operator.home / "drained").read_text().split() == ["a", "b", "c"]
+    kinds = [line.split()[2] for line in operator("events", "--group", "db").splitlines()]
+    assert [k for k in kinds if k in {"destroying", "healthy"}][3:] == ["destroying", "healthy"] * 3
+
+
+def test_a_version_that_fails_stops_itself_and_is_rolled_back(operator: Operator) -> None:
+    operator.up(cattle("web", 3))
+    operator.converged()
+    operator.commit(cattle("web", 3, version="2", init=BAD), wait=False)
+    operator.until(lambda: operator.group("web")["Phase"] == "paused", "the roll paused itself")
+    told = operator("why", "web")
+    assert "paused by infrakit" in told
+    assert "infrakit group rollback web" in told
+    assert len(operator.processes()) == 2
+    assert "pause" in operator("history")
+    operator("group", "rollback", "web", "-m", "it does not start", "--wait=30s")
+    operator.until(lambda: len(operator.processes()) == 3, "everything is back")
+    operator.converged()
+
+
+def test_a_version_that_fails_is_rolled_back_where_that_is_declared(operator: Operator) -> None:
+    rollback = {"OnFailure": "rollback"}
+    operator.up(cattle("web", 2, updating=rollback))
+    operator.converged()
+    operator.commit(cattle("web", 2, version="2", init=BAD, updating=rollback), wait=False)
+    operator.until(lambda: "rollback" in operator("history"), "it rolled back")
+    operator.until(lambda: len(operator.processes()) == 2, "everything is back")
+    operator.converged()
+    assert "rollback" in operator("history").splitlines()[1]
+
+
+def test_a_roll_is_paused_resumed_and_aborted(operator: Operator) -> None:
+    slowly = {"Settle": "1s"}
+    operator.up(cattle("web", 4, updating=slowly))
+    operator.converged()
+    old = operator.group("web")["Hash"]
+    operator.commit(cattle("web", 4, version="2", updating=slowly), wait=False)
+    operator.until(lambda: _of_version(operator, old) < 4, "it has begun")
+    operator("group", "pause", "web", "-m", "lunch")
+    operator.until(lambda: operator.group("web")["Phase"] == "paused" and operator.group("web")["Live"] == 4, "paused")
+    left = _of_version(operator, old)
+    assert 0 < left < 4
+    assert "paused by ann" in operator("why", "web")
+    operator("group", "resume", "web")
+    operator.until(lambda: _of_version(operator, old) < left, "it went on")
+    operator("group", "abort", "web", "-m", "enough")
+    operator.until(lambda: operator.group("web")["Phase"] == "paused" and operator.group("web")["Live"] == 4, "aborted")
+    left = _of_version(operator, old)
+    if left:
+        slot, member = next((s, m) for s, m in operator.members("web").items() if m["Hash"] == old)
+        operator.kill(member["ID"])
+        operator.until(lambda: operator.members("web").get(slot, member)["ID"] != member["ID"], "healed as it was")
+        assert operator.members("web")[slot]["Hash"] == old
+
+
+def _of_version(operator: Operator, version: str) -> int:
+    return sum(m["Hash"] == version for m in operator.members("web").values())
+
+
+def test_scaling_down_while_creating_stops_creating(operator: Operator) -> None:
+    slow = 'sleep 0.2; echo "$INFRAKIT_INSTANCE_ID" >>"$BORN"; exec sleep 1000'
+    properties = {"Environment": {"BORN": str(operator.home / "born")}}
+    sick = {"Command": "sleep 0.5", "Interval": "100ms"}
+    big = cattle("web", 50, init=slow, in_flight=1, instance=properties, Health=sick)
+    operator.up(cattle("web", 0, init=slow, in_flight=1, instance=properties, Health=sick))
+    operator.commit(big, wait=False)
+    operator.until(lambda: len(operator.members("web")) >= 5, "some exist")
+    operator("group", "scale", "web", "5", "--wait=30s")
+    assert len(operator.members("web")) == 5
+    assert len(operator.processes()) >= 5
