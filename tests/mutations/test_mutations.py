@@ -20,7 +20,19 @@ def test_the_mutation_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     mutate(tmp_path / "src" / "infrakit" / mutation.file, mutation)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *mutation.tests],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "--hypothesis-seed=0",
+            *mutation.tests,
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "src"), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         capture_output=True,

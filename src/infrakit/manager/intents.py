@@ -6,7 +6,7 @@ creation is ever begun that the newest epoch has not recorded.
 """
 
 import asyncio
-import secrets
+import random
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -36,10 +36,11 @@ class Book(Wire, frozen=True, kw_only=True):
 class StoredLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`."""
 
-    def __init__(self, store: Store, *, owner: str, clock: Clock) -> None:
+    def __init__(self, store: Store, *, owner: str, clock: Clock, random: random.Random) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
+        self._random = random
         self._book = Book()
         self._revision = 0
         self._lost = "it has not become active"
@@ -53,7 +54,7 @@ class StoredLedger:
         """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
-            cluster = found.cluster or secrets.token_hex(4)
+            cluster = found.cluster or f"{self._random.getrandbits(32):08x}"
             book = msgspec.structs.replace(found, epoch=found.epoch + 1, owner=self._owner, cluster=cluster)
             self._revision, self._book = document.revision, book
             try:

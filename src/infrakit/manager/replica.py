@@ -67,7 +67,8 @@ class Replica:
         await self.declaration.load()
 
     def _ledger(self) -> StoredLedger:
-        return StoredLedger(self._store, owner=f"{self.name}@{self.started}", clock=self.clock)
+        owner = f"{self.name}@{self.started}"
+        return StoredLedger(self._store, owner=owner, clock=self.clock, random=self._random)
 
     async def run(self) -> None:
         """Follow the observer until cancelled."""

@@ -263,6 +263,13 @@ def test_our_own_node_is_rolled_last() -> None:
     ]
 
 
+def test_our_own_node_waits_for_the_last_other_even_where_two_may_go_at_once() -> None:
+    world = view(member("1", version=OLD, is_self=True), member("2", version=OLD), member("3"), member("4"))
+    plan = decide(want(4, updating=Updating(max_unavailable=2)), world)
+    assert verbs(plan) == [("destroy", "i-2")]
+    assert "own-node-last" in rules(plan)
+
+
 def test_a_surge_creates_first_and_destroys_when_the_new_one_is_proven() -> None:
     policy = Updating(max_unavailable=0, max_surge=1)
     old = [member(str(n), version=OLD) for n in (1, 2)]
