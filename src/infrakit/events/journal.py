@@ -1,8 +1,8 @@
 """The journal: what happened, one line of JSON each, bounded, and still there after a restart.
 
 `emit` only numbers the event and puts it into memory, so that it can be called between any two steps; a task writes
-what has gathered, ten times a second. A line that a crash has torn is cut off at the next start. When the disk fails,
-the journal goes on in memory and says so once.
+what has gathered, ten times a second. A line that a crash or a full disk has torn is cut off before the next one is
+written. When the disk fails, the journal goes on in memory and says so once.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Self
 import msgspec
 
 from infrakit.events.follow import Follower
+from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.values import GroupID
@@ -45,8 +46,6 @@ class Journal:
         self._writer: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self.newest = 0  # sequence number of the newest event
-        if path is not None:
-            self._recover(path)
 
     def emit(self, event: Event) -> Event:
         """Number and date the event, and hand it to followers; it is on disk a moment later."""
@@ -93,6 +92,14 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         if self._path is not None:
+            try:
+                self._recover(self._path)
+            except OSError as error:
+                raise errors.Refused(
+                    f"the journal cannot be read ({error.strerror})",
+                    where=str(error.filename or self._path),
+                    remedy="check the disk, or move it away: the journal begins anew",
+                ) from None
             self._writer = asyncio.get_running_loop().create_task(self._write_on())
         return self
 
@@ -143,6 +150,8 @@ class Journal:
                 old.unlink(missing_ok=True)
         descriptor = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as file:
+            if file.tell() > self._segment_bytes:
+                file.truncate(self._segment_bytes)
             file.write(text)
         self._segment_bytes += len(text)
 
@@ -152,10 +161,7 @@ class Journal:
         for segment in segments[-2:]:
             content = segment.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
-            if segment is segments[-1]:
-                if len(whole) < len(content):
-                    os.truncate(segment, len(whole))
-                self._segment, self._segment_bytes = segment, len(whole)
+            self._segment, self._segment_bytes = segment, len(whole)
             self._ring.extend(_lines(whole))
         if self._ring:
             self.newest = self._ring[-1].seq

@@ -63,11 +63,14 @@ class FileStore:
             raise errors.Refused(f"{name!r} is no name of a document", where="store")
         return self._directory / name
 
-    def _revisions(self, name: str) -> Iterator[int]:
-        with contextlib.suppress(FileNotFoundError):
-            for entry in self._folder(name).iterdir():
-                if entry.name.isdigit():
-                    yield int(entry.name)
+    def _revisions(self, name: str) -> list[int]:
+        folder = self._folder(name)
+        try:
+            return [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise errors.Unreachable(f"{folder} cannot be read: {error.strerror}", where="store") from None
 
     def _read(self, name: str) -> Document:
         for _attempt in range(5):
@@ -104,11 +107,11 @@ class FileStore:
                 if newest != expected:
                     raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
                 self._write(folder, body, expected + 1)
+                self._prune(name, expected + 1)
         except OSError as error:
             raise errors.Unreachable(
                 f"{folder} cannot be written: {error.strerror}", where="store", remedy="check space and permissions"
             ) from None
-        self._prune(name, expected + 1)
         return expected + 1
 
     def _write(self, folder: Path, body: bytes, revision: int) -> None:
@@ -123,16 +126,23 @@ class FileStore:
         except FileExistsError:
             raise errors.Conflict(f"{folder.name} has revision {revision} already", where="store") from None
         finally:
-            temporary.unlink(missing_ok=True)
-        _sync_directory(folder)
+            with contextlib.suppress(OSError):  # the next writer removes it
+                temporary.unlink()
+        try:
+            _sync_directory(folder)
+        except OSError as error:
+            raise errors.OutcomeUnknown(
+                f"{folder} cannot be synced ({error.strerror}): revision {revision} may not outlive a loss of power",
+                where="store",
+                remedy="check the disk",
+            ) from None
 
     def _prune(self, name: str, newest: int) -> None:
-        """Remove the oldest revisions, and what dead writers left; never fails a write that is done."""
-        folder, keep = self._folder(name), self._keep.get(name, KEEP_OTHERS)
+        """Remove the oldest revisions, and what writers that died in their turn left; never fails a write."""
+        keep = self._keep.get(name, KEEP_OTHERS)
         with contextlib.suppress(OSError):
-            for entry in folder.iterdir():
-                stale = entry.name.isdigit() and int(entry.name) <= newest - keep
-                if stale or (entry.name.startswith(".new-") and not _alive(int(entry.name.split("-")[1]))):
+            for entry in self._folder(name).iterdir():
+                if entry.name.startswith(".new-") or (entry.name.isdigit() and int(entry.name) <= newest - keep):
                     entry.unlink(missing_ok=True)
 
     def _history(self, name: str, limit: int) -> list[Document]:
@@ -166,13 +176,3 @@ def _sync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

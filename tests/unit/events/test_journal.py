@@ -1,7 +1,9 @@
 """The journal: numbered without gaps, bounded, still there after any end, and followed live."""
 
 import asyncio
+import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from infrakit.events import journal as journals
 from infrakit.events.follow import WAITING_MAX
 from infrakit.events.journal import Journal
+from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.values import GroupID, InstanceID, Slot
@@ -36,6 +39,12 @@ async def written(path: Path, count: int, *, start: int = 0) -> None:
     async with opened(path) as journal:
         for number in range(start, start + count):
             journal.emit(event(f"m{number}"))
+
+
+async def stored(path: Path) -> list[str]:
+    """What a journal finds after a restart."""
+    async with opened(path) as journal:
+        return messages(journal.since(0))
 
 
 async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
@@ -66,7 +75,8 @@ async def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     async with opened(tmp_path) as journal:
         assert messages(journal.since(0)) == ["m0", "m1", "m2"]
         journal.emit(event("after"))
-    assert [e.message for e in opened(tmp_path).since(0)] == ["m0", "m1", "m2", "after"]
+    assert await stored(tmp_path) == ["m0", "m1", "m2", "after"]
+    assert torn.encode() not in segment.read_bytes()
 
 
 async def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
@@ -75,8 +85,26 @@ async def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
     lines = segment.read_bytes().splitlines(keepends=True)
     lines[1] = b"\xff\x00 damage\n"
     segment.write_bytes(b"".join(lines))
-    assert messages(opened(tmp_path).since(0)) == ["m0", "m2"]
-    assert opened(tmp_path).newest == 3
+    assert await stored(tmp_path) == ["m0", "m2"]
+    async with opened(tmp_path) as journal:
+        assert journal.newest == 3
+
+
+async def test_a_journal_that_is_only_made_cuts_nothing_of_the_one_at_work(tmp_path: Path) -> None:
+    await written(tmp_path, 1)
+    segment = segments(tmp_path)[0]
+    with segment.open("a") as file:
+        file.write("half a line, as it is seen while the other writes")
+    before = segment.read_bytes()
+    opened(tmp_path)  # by a daemon that is refused a moment later
+    assert segment.read_bytes() == before
+
+
+async def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "000000000001.jsonl").mkdir()
+    with pytest.raises(errors.Refused, match="the journal cannot be read") as refused:
+        await stored(tmp_path)
+    assert refused.value.where == str(tmp_path / "000000000001.jsonl")
 
 
 async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
@@ -163,7 +191,31 @@ async def test_a_disk_that_fails_is_told_once_and_memory_goes_on(tmp_path: Path)
     (tmp_path / "elsewhere").unlink()
     journal.emit(event("mended"))
     await journal.flush()
-    assert messages(opened(tmp_path / "elsewhere").since(0))[-1] == "mended"
+    assert (await stored(tmp_path / "elsewhere"))[-1] == "mended"
+
+
+def test_what_a_full_disk_has_torn_costs_no_later_event(tmp_path: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(fill_the_disk(tmp_path)))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert asyncio.run(stored(tmp_path)) == ["before", "after"]
+
+
+async def fill_the_disk(path: Path) -> None:
+    """In a process that may not write large files: a disk that is full, as far as it can tell."""
+    async with opened(path) as journal:
+        journal.emit(event("before"))
+        await journal.flush()
+        (segment,) = segments(path)
+        room = segment.stat().st_size + 20
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        journal.emit(event("lost"))
+        await journal.flush()
+        torn = segment.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert torn == room, "nothing was torn: the test shows nothing"
+        journal.emit(event("after"))
 
 
 async def test_a_cancelled_flush_loses_nothing_and_writes_nothing_twice(tmp_path: Path) -> None:
@@ -174,7 +226,17 @@ async def test_a_cancelled_flush_loses_nothing_and_writes_nothing_twice(tmp_path
             await asyncio.sleep(0)
             flush.cancel()
             await asyncio.wait({flush})
-    assert messages(opened(tmp_path).since(0)) == [f"m{number}" for number in range(50)]
+    assert await stored(tmp_path) == [f"m{number}" for number in range(50)]
+
+
+async def test_what_comes_while_a_flush_is_under_way_is_written_by_the_same_flush(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.emit(event("m0"))
+    first = asyncio.create_task(journal.flush())
+    await asyncio.sleep(0)
+    journal.emit(event("m1"))
+    await asyncio.gather(first, journal.flush(), journal.flush())
+    assert await stored(tmp_path) == ["m0", "m1"]
 
 
 def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
@@ -196,4 +258,4 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
     os.waitpid(pid, 0)
     os.close(reading)
     os.close(writing)
-    assert messages(opened(tmp_path).since(0)) == [f"m{number}" for number in range(100)]
+    assert asyncio.run(stored(tmp_path)) == [f"m{number}" for number in range(100)]

@@ -1,6 +1,7 @@
 """The file store: what it puts on the disk, and what it says when the disk is not as it was."""
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import resource
@@ -73,6 +74,40 @@ async def test_moving_a_damaged_revision_away_goes_back_to_the_one_before(tmp_pa
     newest(tmp_path).unlink()
     assert (await store.read(name="doc")).body == b"body 2"
     assert await store.replace(name="doc", body=b"again", expected=2) == 3
+
+
+async def test_what_cannot_be_read_is_not_taken_for_empty(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    newest(tmp_path).unlink()
+    (tmp_path / "doc" / "0000000003").mkdir()
+    for question in (store.read(name="doc"), store.history(name="doc", limit=9)):
+        with pytest.raises(errors.Unreachable, match="0000000003 cannot be read: Is a directory"):
+            await question
+
+
+async def test_a_directory_that_cannot_be_read_is_not_taken_for_empty(tmp_path: Path) -> None:
+    (tmp_path / "doc").write_text("a file is in the way")
+    store = FileStore(tmp_path)
+    for question in (store.read(name="doc"), store.history(name="doc", limit=9), anext(store.watch(name="doc"))):
+        with pytest.raises(errors.Unreachable, match="doc cannot be read: Not a directory"):
+            await question
+
+
+async def test_a_disk_that_fails_after_the_link_leaves_the_outcome_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    fsync = os.fsync
+
+    def fails_for_directories(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_for_directories)
+    with pytest.raises(errors.OutcomeUnknown, match="revision 4 may not outlive a loss of power"):
+        await store.replace(name="doc", body=b"x", expected=3)
+    assert (await store.read(name="doc")).body == b"x"
 
 
 async def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
@@ -157,15 +192,19 @@ def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
     assert sorted(document.body) == sorted(b"".join(b"%d" % n for n in range(PROCESSES)) * EACH)
 
 
-async def test_what_dead_writers_left_is_removed_and_what_live_ones_write_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [".new-7-4", f".new-{os.getpid()}-4", ".new-by hand"])
+async def test_what_dead_writers_left_is_removed(tmp_path: Path, left: str) -> None:
     store = await asyncio.to_thread(written, tmp_path)
-    dead = multiprocessing.get_context("fork").Process(target=os.getpid)
-    dead.start()
-    dead.join(60)
-    (tmp_path / "doc" / f".new-{dead.pid}-7").write_bytes(b"half")
-    (tmp_path / "doc" / f".new-{os.getppid()}-7").write_bytes(b"half")
+    (tmp_path / "doc" / left).write_bytes(b"half")
+    assert await store.replace(name="doc", body=b"x", expected=3) == 4
+    assert not list((tmp_path / "doc").glob(".new-*"))
+
+
+async def test_a_link_that_a_dead_writer_left_is_not_written_through(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    os.link(newest(tmp_path), tmp_path / "doc" / f".new-{os.getpid()}-3")  # it died between the link and its removal
     await store.replace(name="doc", body=b"x", expected=3)
-    assert [p.name for p in (tmp_path / "doc").glob(".new-*")] == [f".new-{os.getppid()}-7"]
+    assert [d.body for d in await store.history(name="doc", limit=2)] == [b"x", b"body 3"]
 
 
 async def test_a_cancelled_write_is_done_or_not_done(tmp_path: Path) -> None:
