@@ -23,6 +23,7 @@ from typing import Self
 from tests.docs.pages import ROOT
 
 PATIENCE_S = 40.0
+HOME = "/home/ann"  # what pages call the reader's home
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
 _ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)")
 _KINDS = (
@@ -147,7 +148,7 @@ class Reader:
         self._compare(command, shown, done.stdout)
 
     def _compare(self, command: str, shown: list[str], printed: str) -> None:
-        real = iter(printed.splitlines())
+        real = iter(printed.replace(str(self.place), HOME).splitlines())
         for line in shown:
             if not line.strip() or line.strip() == "...":
                 continue
