@@ -115,6 +115,8 @@ class FileStore:
         return expected + 1
 
     def _write(self, folder: Path, body: bytes, revision: int) -> None:
+        for left in folder.glob(".new-*"):  # by writers that died in their turn
+            left.unlink(missing_ok=True)
         temporary = folder / f".new-{os.getpid()}-{revision}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -138,11 +140,11 @@ class FileStore:
             ) from None
 
     def _prune(self, name: str, newest: int) -> None:
-        """Remove the oldest revisions, and what writers that died in their turn left; never fails a write."""
+        """Remove the oldest revisions; never fails a write that is done."""
         keep = self._keep.get(name, KEEP_OTHERS)
         with contextlib.suppress(OSError):
             for entry in self._folder(name).iterdir():
-                if entry.name.startswith(".new-") or (entry.name.isdigit() and int(entry.name) <= newest - keep):
+                if entry.name.isdigit() and int(entry.name) <= newest - keep:
                     entry.unlink(missing_ok=True)
 
     def _history(self, name: str, limit: int) -> list[Document]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
@@ -13,40 +12,40 @@ from pathlib import Path
 
 import pytest
 
+from infrakit.spi.store import Document
 from infrakit.stores.file import FileStore
-from tests.integration.stores.writing import NAME, body
+from tests.integration.stores.writing import KEEP, NAME, body
 
-KILLS = 300
-LIFE_S_MAX = 0.03  # a write takes about a millisecond
+KILLS = int(os.environ.get("CRASH_ROUNDS", "300"))
+SEED = int(os.environ.get("CRASH_SEED", "1"))
+LIFE_S_MAX = 0.03  # to start takes a few milliseconds, and a write about one
 
 
 class Writers:
-    """A process that forks a writer for each directory it is told, and what they all say."""
+    """A process that forks a writer for each directory it is told, and what they all say, line by line."""
 
     def __init__(self) -> None:
         program = [sys.executable, str(Path(__file__).with_name("writing.py"))]
         self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
-    def killed_after(self, directory: Path, life_s: float) -> int:
-        """Start a writer and kill it after a while; return the last revision it said was acknowledged, or 0."""
+    def killed_after(self, directory: Path, life_s: float) -> list[int]:
+        """Start a writer and kill it after a while; return the revisions that it said were acknowledged."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(f"{directory}\n")
-        pid = int(self.process.stdout.readline().split()[0])
-        dead = os.pidfd_open(pid)
+        said = []
+        while not (line := self._line()).startswith("pid"):
+            said.append(int(line))  # the writer may be faster than the one that tells its pid
         time.sleep(life_s)
-        os.kill(pid, signal.SIGKILL)
-        select.select([dead], [], [], 60)
-        os.close(dead)
-        return max((int(line) for line in self._said()), default=0)
+        os.kill(int(line.removeprefix("pid ")), signal.SIGKILL)
+        while (line := self._line()) != "dead":
+            said.append(int(line))
+        return said
 
-    def _said(self) -> list[str]:
-        out = self.process.stdout
-        assert out is not None
-        text = ""
-        while select.select([out], [], [], 0)[0]:
-            text += os.read(out.fileno(), 65536).decode()
-        return text.split()
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the process that forks has ended"
+        return line.strip()
 
 
 @pytest.fixture
@@ -57,21 +56,35 @@ def writers() -> Iterator[Writers]:
         made.process.kill()
 
 
+def check(store: FileStore, acknowledged: int) -> int:
+    """Everything acknowledged is there, at most one more, and all of it whole; return the newest revision."""
+
+    async def look() -> tuple[Document, list[Document]]:
+        return await store.read(name=NAME), list(await store.history(name=NAME, limit=KEEP))
+
+    newest, history = asyncio.run(look())
+    assert newest.revision in {acknowledged, acknowledged + 1}
+    numbers = [document.revision for document in history]
+    assert numbers == list(range(newest.revision, max(newest.revision - KEEP, 0), -1)), "there is a gap"
+    assert all(document.body == body(document.revision) for document in history)
+    return newest.revision
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_and_nothing_is_torn(writers: Writers, tmp_path: Path) -> None:
-    chance = random.Random(20)
-    store, acknowledged, alive = FileStore(tmp_path), 0, 0
+    chance = random.Random(SEED)
+    store, newest, wrote, unheard, left_behind = FileStore(tmp_path, keep={NAME: KEEP}), 0, 0, 0, 0
     for _ in range(KILLS):
         said = writers.killed_after(tmp_path, chance.uniform(0.0, LIFE_S_MAX))
-        alive += bool(said)
-        acknowledged = max(acknowledged, said)
-        newest = asyncio.run(store.read(name=NAME))
-        assert newest.revision in {acknowledged, acknowledged + 1}
-        acknowledged = newest.revision
-        assert newest.body == (body(newest.revision) if newest.revision else b"")
-    assert alive > KILLS / 2, "they were killed before they wrote anything: the test shows nothing"
-    history = asyncio.run(store.history(name=NAME, limit=500))
-    assert [d.revision for d in history] == list(range(acknowledged, acknowledged - len(history), -1))
-    assert all(d.body == body(d.revision) for d in history)
-    asyncio.run(store.replace(name=NAME, body=body(acknowledged + 1), expected=acknowledged))
-    assert not list((tmp_path / NAME).glob(".new-*"))  # what the dead left behind is gone
+        assert said == list(range(newest + 1, newest + 1 + len(said)))
+        acknowledged = newest + len(said)
+        newest = check(store, acknowledged)
+        wrote += bool(said)
+        unheard += newest > acknowledged
+        temporary = len(list((tmp_path / NAME).glob(".new-*")))
+        assert temporary <= 1, "what dead writers leave behind gathers"
+        left_behind += temporary
+    assert wrote > KILLS / 2, "they were killed before they wrote anything: the test shows nothing"
+    assert unheard, "none was killed between its write and its word: the test shows little"
+    assert left_behind, "none was killed in the middle of a write: the test shows little"

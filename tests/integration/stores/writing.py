@@ -1,7 +1,7 @@
 """A writer that is made to be killed: it writes revisions as fast as it can and says each once it is acknowledged.
 
-Run as a program it reads a directory a line and forks one writer for it; forking saves starting Python hundreds of
-times.
+Run as a program it reads a directory a line, forks one writer for it and says its pid; forking saves starting Python
+hundreds of times. A writer ends by itself when this program has ended.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 from infrakit.stores.file import FileStore
 
 NAME = "declaration"
-KEEP = 1000
+KEEP = 40  # few, so that revisions are removed all the time too
 
 
 def body(revision: int) -> bytes:
@@ -20,22 +20,24 @@ def body(revision: int) -> bytes:
     return b"%d " % revision * 2000
 
 
-async def work(directory: Path) -> None:
-    """For ever."""
+async def work(directory: Path, parent: int) -> None:
     store = FileStore(directory, keep={NAME: KEEP})
     revision = (await store.read(name=NAME)).revision
-    os.write(1, b"%d ready\n" % os.getpid())
-    while True:
+    while os.getppid() == parent:
         revision = await store.replace(name=NAME, body=body(revision + 1), expected=revision)
         os.write(1, b"%d\n" % revision)
 
 
 def main() -> None:
+    parent = os.getpid()
     for line in sys.stdin:
-        if os.fork() == 0:
-            asyncio.run(work(Path(line.strip())))
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(work(Path(line.strip()), parent))
+            return
+        os.write(1, b"pid %d\n" % pid)
+        os.waitpid(pid, 0)
+        os.write(1, b"dead\n")
 
 
 if __name__ == "__main__":
