@@ -30,7 +30,7 @@ _KINDS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z"), "MOMENT"),
     (re.compile(r"\b(\d+h)?(\d+m)?\d+(\.\d+)?m?s\b"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? s\b"), "TIME"),
-    (re.compile(r"\bi-[0-9a-f]{12}\b"), "INSTANCE"),
+    (re.compile(r"\b[a-z]+-[0-9a-f]{12}\b"), "INSTANCE"),
     (re.compile(r"\b(version|declared is) [a-z2-7]{8}\b"), "VERSION"),
     (re.compile(r"^\S+ \(pid"), "HOST (pid"),
     (re.compile(r"(pid \d+) on [^\s,]+"), r"\1 on HOST"),
@@ -164,7 +164,7 @@ class Reader:
         words, found = re.findall(r"[\w.-]+", line), re.findall(r"[\w.-]+", real)
         if len(words) == len(found):
             pairs = zip(words, found, strict=True)
-            self.met |= {a: b for a, b in pairs if a != b and re.fullmatch(r"\d{4,}|i-[0-9a-f]{12}", a)}
+            self.met |= {a: b for a, b in pairs if a != b and re.fullmatch(r"\d{4,}|[a-z]+-[0-9a-f]{12}", a)}
 
     # -- what is special -------------------------------------------------------------------------------------------
 
