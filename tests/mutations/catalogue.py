@@ -8,6 +8,9 @@ from typing import NamedTuple
 PLAN = ("tests/unit/group/test_plan.py", "tests/laws")  # the quick ones first
 VIEW = ("tests/unit/group/test_view.py",)
 MANAGER = ("tests/unit/manager",)
+STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
+WORLDS = ("tests/simulation/test_seeds.py",)
+STORES = ("tests/unit/stores",)
 
 
 class Mutation(NamedTuple):
@@ -206,5 +209,125 @@ MUTATIONS = (
         "    if want.orders.halt is not None:",
         "    if False:",
         PLAN,
+    ),
+    Mutation(
+        "1 one actor",
+        "the right to act is not proven before a call",
+        "group/calls.py",
+        "        self._ledger.check()\n        halt =",
+        "        halt =",
+        STAGE,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a death is believed without evidence",
+        "group/view.py",
+        "if member.missing_since is None or self.observed_at is None or self.can_inspect:",
+        "if member.missing_since is None or self.observed_at is None:",
+        (*STAGE, *WORLDS),
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "what may have been made is taken for not made",
+        "group/calls.py",
+        'pending.phase, pending.unsure, pending.error, pending.ended_at = "unknown", True, why, loop.time()',
+        'pending.phase, pending.unsure, pending.error, pending.ended_at = "refused", False, why, loop.time()',
+        STAGE,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "what earlier listings left out counts against a later call",
+        "group/calls.py",
+        'pending.phase, pending.lapsed = "calling", False',
+        'pending.phase = "calling"',
+        STAGE,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "an intent is not recorded before its call",
+        "manager/intents.py",
+        "            await self._write(msgspec.structs.replace(self._book, intents=intents))\n            return fresh",
+        "            return fresh",
+        (*STAGE, *WORLDS),
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "intents found in the ledger count as never asked for",
+        "group/controller.py",
+        "self.view.intend(strange, fresh=False)",
+        "self.view.intend(strange, fresh=True)",
+        STAGE,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "intents found in the ledger are forgotten",
+        "group/controller.py",
+        "        self._remember_intents()\n        want",
+        "        want",
+        STAGE,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "a token is not handed to the provider",
+        "group/calls.py",
+        "            values.TAG_TOKEN: pending.intent.token,\n",
+        "",
+        STAGE,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "a failed listing counts as an empty one",
+        "group/controller.py",
+        '({words(error)})", Kind.OBSERVE_FAILED)\n            return',
+        '({words(error)})", Kind.OBSERVE_FAILED)\n            listing, begun_at = (), loop.time()',
+        STAGE,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "an older verdict counts after a destruction without an answer",
+        "group/calls.py",
+        '        if member.leaving == "destroying" and not surely:',
+        "        if False:",
+        STAGE,
+    ),
+    Mutation(
+        "6 the declaration is never lost",
+        "a stale writer overwrites",
+        "stores/file.py",
+        "                if newest != expected:",
+        "                if False:",
+        STORES,
+    ),
+    Mutation(
+        "6 the declaration is never lost",
+        "a checksum is not compared",
+        "stores/file.py",
+        "        if header != _MAGIC + hashlib.sha256(body).hexdigest().encode():",
+        "        if False:",
+        STORES,
+    ),
+    Mutation(
+        "9 stop means stop",
+        "a halt is not asked for before a call",
+        "group/calls.py",
+        "        if halt is not None:\n            raise errors.Halted",
+        "        if False:\n            raise errors.Halted",
+        (*STAGE, *WORLDS),
+    ),
+    Mutation(
+        "9 stop means stop",
+        "what was queued is begun after the declaration has changed",
+        "group/executor.py",
+        "        self.clear()\n        for key, action in self._doing.items():",
+        "        for key, action in self._doing.items():",
+        STAGE,
+    ),
+    Mutation(
+        "9 stop means stop",
+        "a drain goes on after the declaration has changed",
+        "group/executor.py",
+        '            if member is not None and member.leaving == "draining":',
+        "            if False:",
+        STAGE,
     ),
 )

@@ -120,7 +120,6 @@ class Controller:
         """Reconcile until cancelled; then everything under way is cancelled, and its outcome noted as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
-        self.view.intend(self._ledger.intents(self.name), fresh=False)
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
         try:
@@ -176,10 +175,10 @@ class Controller:
         await self._command(plan, want)
 
     def _remember_intents(self) -> None:
-        """Intents that the ledger took although its answer was lost: they were never asked for."""
+        """Take up intents that we do not know: a predecessor's, and our own whose record lost its answer."""
         recorded, pending = self._ledger.intents(self.name), self.view.pending
-        lost = {slot: intent for slot, intent in recorded.items() if slot not in pending}
-        self.view.intend(lost, fresh=True)
+        strange = {slot: intent for slot, intent in recorded.items() if slot not in pending}
+        self.view.intend(strange, fresh=False)
 
     async def observe(self) -> None:
         """Bring the view up to date with the provider and the flavor; a failure leaves it as it was, and says so."""

@@ -77,6 +77,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
 
     unknown_rate: float = 0.0
     prepare_fail_rate: float = 0.0
+    prepare_s: float = 0.0
     drain_s: float = 0.0
     drain_hang_rate: float = 0.0
 
@@ -97,6 +98,8 @@ class SimulatedFlavor:
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
         del index
+        if self.faults.prepare_s:
+            await asyncio.sleep(self._chance.random() * self.faults.prepare_s)
         if self._chance.random() < self.faults.prepare_fail_rate:
             raise errors.PluginError("no join token")
         if spec.logical_id is None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 
 import msgspec
 
@@ -88,8 +89,8 @@ class Scenario(msgspec.Struct, kw_only=True):
         return silent and (any(what == "crash" for _, what, _ in self.deeds) or not self.inspects)
 
 
-def draw(seed: int, minutes: float) -> Scenario:
-    """Everything from one seed."""
+def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS) -> Scenario:
+    """Everything from one seed; `deeds` are those that may happen."""
     chance = random.Random(seed)
     faults = _faults(chance)
     scenario = Scenario(
@@ -104,12 +105,13 @@ def draw(seed: int, minutes: float) -> Scenario:
         flavor=FlavorFaults(
             unknown_rate=_rate(chance, 0.2),
             prepare_fail_rate=_rate(chance, 0.1),
+            prepare_s=chance.choice([0.0, 0.0, 10.0]),
             drain_s=chance.choice([0.0, 0.0, 5.0]),
             drain_hang_rate=_rate(chance, 0.1),
         ),
         inspects=chance.random() < 0.5,
         deeds=sorted(
-            (chance.uniform(5.0, minutes * 60.0), chance.choice(DEEDS), chance.randrange(1 << 30))
+            (chance.uniform(5.0, minutes * 60.0), chance.choice(deeds), chance.randrange(1 << 30))
             for _ in range(chance.randint(3, 12))
         ),
     )

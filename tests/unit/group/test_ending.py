@@ -1,12 +1,15 @@
 """Destructions: drained first, stopped at once, and never believed without an answer."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
-from infrakit.simulation.parts import FlavorFaults
+from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import InstanceID
+from infrakit.spi.values import Description, HealthReport, InstanceID
 from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 
@@ -75,15 +78,52 @@ async def test_a_destruction_without_an_answer_ends_at_its_deadline() -> None:
         assert len(stage.alive("web")) == 1
 
 
+class Silent(SimulatedFlavor):
+    """Does not answer any more once told so."""
+
+    silent = False
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        if self.silent:
+            await asyncio.get_running_loop().create_future()
+        return await super().healthy_all(properties=properties, instances=instances)
+
+
 @in_virtual_time
 async def test_no_older_verdict_counts_after_a_destruction_without_an_answer() -> None:
-    async with Stage(faults=Faults(death_lag=Spread(low=20.0), lost_rate=0.0), provider=Bare) as stage:
+    async with Stage(faults=Faults(death_lag=Spread(low=20.0)), flavor_class=Silent) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         stage.fault(lost_rate=1.0)
-        nothing_new = FlavorFaults(unknown_rate=1.0)  # from the death on
-        stage.simulator.watchers.append(lambda _what, _machine: setattr(stage.flavor, "faults", nothing_new))
-        await stage.commit(pets("db", "a b c", quorum=True, version=1))
-        await stage.until(lambda: stage.told(Kind.DESTROY_FAILED))
+        stage.simulator.watchers.append(lambda _what, _machine: setattr(stage.flavor, "silent", True))
+        for slot in "ab":
+            await stage.operator.destroy_instance(instance=stage.alive("db")[slot].id, who="ann", why="both")
+            await asyncio.sleep(1)
+        await asyncio.sleep(9)
+        assert sorted(stage.alive("db")) == ["b", "c"]
+        assert "2 members would be left" not in " ".join(stage.told(Kind.REFUSED))
+        assert "the quorum needs 2" in " ".join(stage.told(Kind.REFUSED))
+
+
+@in_virtual_time
+async def test_what_was_planned_is_not_begun_after_the_declaration_has_changed() -> None:
+    faults = Faults(provision=Spread(low=1.0), describe=Spread(low=10.0))
+    async with Stage(faults=faults) as stage:
+        await stage.commit(cattle("web", 20, in_flight=1))
+        await stage.until(lambda: stage.simulator.calls.get("provision") == 3)
+        await stage.scale("web", 1)
+        await asyncio.sleep(8)  # the listing that a new plan needs is under way
+        assert stage.simulator.calls["provision"] == 3
+
+
+@in_virtual_time
+async def test_nothing_is_created_by_one_who_lost_the_epoch_meanwhile() -> None:
+    async with Stage(flavor=FlavorFaults(prepare_s=10.0)) as stage:
+        await stage.commit(cattle("web", 5))
+        await stage.until(lambda: len(stage.told(Kind.CREATING)) == 5)
+        assert stage.replica.term is not None
+        stage.replica.term.ledger.resign("another holds epoch 2")
         await asyncio.sleep(15)
-        assert len(stage.alive("db")) == 2
+        assert "provision" not in stage.simulator.calls

@@ -4,6 +4,9 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+import msgspec
+import pytest
+
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FaultyStore, StoreFaults
 from infrakit.spi import errors
@@ -58,14 +61,17 @@ async def test_only_a_leader_acts() -> None:
         assert stage.replica.term.ledger.epoch == 2
 
 
+@pytest.mark.parametrize("tokens", [True, False])
 @in_virtual_time
-async def test_a_successor_settles_what_its_predecessor_left_open() -> None:
-    simulator, store = Simulator(Faults(provision=Spread(low=10.0), lag=Spread(low=5.0))), MemoryStore()
+async def test_a_successor_settles_what_its_predecessor_left_open(tokens: bool) -> None:
+    faults = Faults(provision=Spread(low=10.0), lag=Spread(low=5.0), tokens=tokens)
+    simulator, store = Simulator(faults), MemoryStore()
     async with Stage(simulator=simulator, store=store) as first:
         await first.commit(cattle("web", 6), pets("db", "a b c"))
         await first.until(lambda: len(first.told(Kind.CREATING)) == 9)
         await asyncio.sleep(6)  # made by now, and not answered yet
     assert simulator.calls["provision"] == 9
+    simulator.faults = msgspec.structs.replace(faults, provision=Spread())  # a second call would be quicker than a look
     async with Stage(simulator=simulator, store=store) as second:
         await second.until(second.is_converged)
         assert len(second.alive("web")) == 6

@@ -66,12 +66,13 @@ def _relabel(draft: Draft) -> None:
 
 def _evict(draft: Draft) -> None:
     """Operators may name an instance to destroy; a quorum's limit holds for them too."""
-    ready = {m.id for m in draft.census.ready}
+    census = draft.census
+    may_live = {m.id for m in (*census.ready, *census.doubtful)}
     for instance, eviction in draft.want.orders.evictions.items():
         member = draft.view.members.get(instance)
         if member is None or member.leaving:
             continue
-        why = limits.quorum_would_suffer(draft) if instance in ready else ""
+        why = limits.quorum_would_suffer(draft, member) if instance in may_live else ""
         if why:
             draft.hold(
                 instance,

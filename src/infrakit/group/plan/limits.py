@@ -5,6 +5,7 @@ what it can still lose: every declared member that is not proven healthy counts,
 """
 
 from infrakit.group.plan.draft import Draft, plural
+from infrakit.group.view import Member
 from infrakit.spi.values import Slot
 
 REMEDY = (
@@ -54,12 +55,12 @@ def refuse(draft: Draft, subject: str, what: str, why: str) -> None:
     )
 
 
-def quorum_would_suffer(draft: Draft) -> str:
-    """Why taking a ready member away would cost the quorum more than it can bear, or nothing."""
+def quorum_would_suffer(draft: Draft, member: Member) -> str:
+    """Why taking a member away, sick ones apart, would cost the quorum more than it can bear, or nothing."""
     want = draft.want
     if not want.quorum:
         return ""
-    left = ready_bearers(draft) - 1
+    left = ready_bearers(draft) - (member in draft.census.ready)
     if left >= want.size - want.can_lose:
         return ""
     return (
