@@ -1,9 +1,10 @@
 """Every figure, one after the other."""
 
-from benchmarks import convergence, healing, idle, planner
+from benchmarks import convergence, healing, idle, journal, planner
 
 if __name__ == "__main__":
     convergence.main()
     idle.main()
     healing.main()
     planner.main()
+    journal.main()

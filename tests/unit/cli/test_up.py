@@ -66,7 +66,7 @@ async def test_a_second_daemon_is_refused_and_down_ends_the_first(cli: CommandLi
     async with up(cli, document) as process:
         second = await cli("up", document)
         assert second.code == 2
-        assert str(process.pid) in second.err
+        assert f"the daemon with pid {process.pid} on {os.uname().nodename}, started 20" in second.err
         assert len(second.err.splitlines()) == 1
         down = await cli("down", "--yes")
         assert (down.code, down.err) == (0, "")

@@ -1,0 +1,57 @@
+"""`infrakit up` in this process, watched by a view that stops it."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from infrakit.rpc import discovery
+from infrakit.runtime import up
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.manager import MemberStatus, Status
+
+DOCUMENT = """\
+- kind: group
+  metadata: {name: web}
+  properties:
+    Allocation: {Size: 2}
+    Instance: {Plugin: simulator}
+    Flavor: {Plugin: vanilla}
+"""
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a path short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
+    monkeypatch.setenv(discovery.HOME_VARIABLE, str(path))
+    monkeypatch.delenv(discovery.PLUGINS_DIR_VARIABLE, raising=False)
+    yield path
+    shutil.rmtree(path)
+
+
+class Impatient:
+    """Counts members, and stops the daemon the moment it has converged."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
+        del status
+        self.told.append(len(members))
+
+    def event(self, event: Event) -> None:
+        if event.type is Kind.CONVERGED:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_last_status_is_taken_when_it_stops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "STATUS_INTERVAL_S", 1000.0)  # so that the regular one is of long ago
+    view = Impatient()
+    assert up.run(DOCUMENT, "web.yaml", home=home, who="ann", why="a test", view=view) == 0
+    assert len(view.told) == 2
+    assert view.told[-1] == 2
