@@ -1,0 +1,110 @@
+"""A declaration under faults, in virtual time: `python faults.py FILE [SEED]`. The same seed shows the same again.
+
+Every instance of FILE is made by the simulator, whichever plugin it names, and judged by what is true there.
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from infrakit.flavors.vanilla import Vanilla
+from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.leadership.static import Static
+from infrakit.manager.operator import Operator
+from infrakit.manager.replica import Replica
+from infrakit.simulation import loop
+from infrakit.spi.event import Event
+from infrakit.spi.values import Description, Health, HealthReport, InstanceID
+from infrakit.stores.memory import MemoryStore
+
+MINUTES = 10
+FAULTS = Faults(
+    provision=Spread(low=1.0, high=5.0),  # how long a creation takes
+    lost_rate=0.2,  # done, and the answer is lost
+    unreachable_rate=0.1,
+    per_second=5.0,  # more calls are throttled
+    lag=Spread(high=10.0),  # until a new instance is listed
+    boot=Spread(low=2.0, high=10.0),  # until it is healthy
+    lifetime=600.0,  # mean, in seconds
+    tokens=False,  # asking again would make a second one
+)
+
+
+class Truthful(Vanilla):
+    """Takes what `vanilla` takes, and knows who is healthy."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__()
+        self._simulator = simulator
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        del properties
+        is_healthy = self._simulator.is_healthy
+        return {
+            each.id: HealthReport(health=Health.HEALTHY if is_healthy(each.id) else Health.UNHEALTHY)
+            for each in instances
+        }
+
+
+class Plugins:
+    """The same two, whatever name is asked for."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._flavor = Truthful(simulator)
+
+    def instance(self, _name: str) -> Simulator:
+        return self._simulator
+
+    def flavor(self, _name: str) -> Truthful:
+        return self._flavor
+
+    def names(self, _section: str) -> list[str]:
+        return []
+
+
+class NoStories:
+    """Events are printed, not kept."""
+
+    def story(self, **_about: object) -> list[Event]:
+        return []
+
+
+def tell(event: Event) -> None:
+    now = asyncio.get_running_loop().time()
+    about = " ".join(each for each in (event.group, event.slot, event.instance) if each)
+    print(f"{now:7.1f} s  {event.type:<14} {about}: {event.message}")
+
+
+async def run(document: str, seed: int) -> None:
+    chance = random.Random(seed)
+    simulator = Simulator(FAULTS, random=chance)
+    replica = Replica(
+        name="simulated",
+        store=MemoryStore(),
+        leadership=Static(),
+        plugins=Plugins(simulator),
+        clock=loop.VirtualClock(),
+        random=chance,
+        emit=tell,
+    )
+    operator = Operator(replica, stories=NoStories(), stop=lambda: None)
+    running = asyncio.create_task(replica.run())
+    await replica.active.wait()
+    await operator.commit(text=document, source="document", who="you", why="to see")
+    await asyncio.sleep(MINUTES * 60)
+    status = await operator.status()
+    running.cancel()
+    await asyncio.wait({running})
+    for group in status.groups:
+        print(f"{group.name}: {group.live} of {group.want} live, {group.healthy} healthy, {group.phase}")
+    print(f"{simulator.calls['provision']} creations asked for, {len(simulator.live())} instances really live")
+
+
+loop.run(run(Path(sys.argv[1]).read_text(), int(sys.argv[2]) if len(sys.argv) > 2 else 1))
