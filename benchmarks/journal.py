@@ -59,7 +59,7 @@ async def work() -> None:
             print(f"  a restart                          {(time.perf_counter() - began) * 1e3:6.0f} ms")
             for name, since, group in (
                 ("the newest 1,000", journal.newest - 1_000, None),
-                ("everything, from the files too", 0, None),
+                ("as many as one answer holds", 0, None),
                 ("one group, from the files too", 0, "group-1"),
             ):
                 began = time.perf_counter()

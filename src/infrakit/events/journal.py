@@ -9,7 +9,7 @@ import asyncio
 import collections
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,12 +62,17 @@ class Journal:
 
     def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
         """The events after number `seq`, oldest first, the newest `limit` of them."""
+
+        def wanted(events: Iterable[Event]) -> list[Event]:
+            return [e for e in events if e.seq > seq and (group is None or e.group == group)]
+
+        found = wanted(self._ring)
         oldest = self._ring[0].seq if self._ring else self.newest + 1
-        older = self._stored(seq, oldest) if self._path is not None and seq + 1 < oldest else iter(())
-        found = collections.deque(
-            (e for e in (*older, *self._ring) if e.seq > seq and (group is None or e.group == group)), maxlen=limit
-        )
-        return list(found)
+        for older in self._stored(seq, oldest):
+            if len(found) >= limit:
+                break
+            found = wanted(older) + found
+        return found[max(0, len(found) - limit) :]
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
         """The newest events about one instance or slot of a group, or with no subject about the group; oldest first."""
@@ -168,14 +173,16 @@ class Journal:
         elif segments:
             self.newest = int(segments[-1].stem)
 
-    def _stored(self, seq: int, before: int) -> Iterator[Event]:
-        """Events older than those in memory, from the segments that may hold them."""
-        segments = _segments(self._path) if self._path is not None else []
-        for segment, following in zip(segments, [*segments[1:], None], strict=True):
-            if int(segment.stem) >= before or (following is not None and int(following.stem) <= seq + 1):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                yield from (e for e in _lines(segment.read_bytes()) if e.seq < before)
+    def _stored(self, seq: int, before: int) -> Iterator[list[Event]]:
+        """Events older than those in memory, from the segments that may hold them; the newest segment first."""
+        if self._path is None or seq + 1 >= before:
+            return
+        for segment in reversed(_segments(self._path)):
+            if int(segment.stem) < before:
+                with contextlib.suppress(OSError):  # removed meanwhile, or not readable: what it held is forgotten
+                    yield [e for e in _lines(segment.read_bytes()) if e.seq < before]
+            if int(segment.stem) <= seq + 1:
+                return
 
 
 def _segments(path: Path) -> list[Path]:

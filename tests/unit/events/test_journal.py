@@ -126,6 +126,12 @@ async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
         assert {e.group for e in odd} == {"odd"}
         assert len(odd) == len([e for e in everything if e.group == "odd"])
         assert [e.seq for e in journal.since(0, limit=3)] == [298, 299, 300]
+        assert [e.seq for e in journal.since(0, limit=15)] == list(range(286, 301))
+        assert [e.seq for e in journal.since(0, group="odd", limit=8)] == list(range(286, 301, 2))
+        assert journal.since(0, limit=0) == []
+        first = everything[0].seq
+        for start in range(first - 2, 301):  # at every edge of a segment, and of memory
+            assert [e.seq for e in journal.since(start)] == list(range(max(first, start + 1), 301))
 
 
 async def test_the_story_of_an_instance_a_slot_or_a_group() -> None:
