@@ -67,6 +67,7 @@ class State(enum.StrEnum):
     UNSPECIFIED = ""
     PENDING = "pending"
     RUNNING = "running"
+    IMPAIRED = "impaired"  # it runs, and its provider itself says that it does not work
     STOPPING = "stopping"  # still bears its logical ID and holds its attachments
     FINISHED = "finished"  # ended on purpose: it counts as present and is not made again
     TERMINATED = "terminated"  # evidence of death: nothing is borne or held any more

@@ -43,6 +43,7 @@ _NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
 _LISTED = HealthReport(health=Health.HEALTHY, note="the provider lists it; no check is declared")
 _BY_STATE: dict[State, HealthReport] = {
     State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
+    State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
     State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
     State.FINISHED: HealthReport(health=Health.HEALTHY, note="finished on purpose"),
     State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),

@@ -74,7 +74,8 @@ class Simulator:
         def look() -> Description | None:
             self._pass_time()
             machine = self.machines.get(instance)
-            return machine.describe(properties=False) if machine is not None and machine.lives else None
+            now = asyncio.get_running_loop().time()
+            return machine.describe(now) if machine is not None and machine.lives else None
 
         return await self._call("inspect", self.faults.describe, look)
 
@@ -89,6 +90,7 @@ class Simulator:
 
     async def _call(self, kind: str, takes: Spread, act: Callable[[], T]) -> T:
         """One call with its faults: what goes wrong before it is done, the doing, what goes wrong after."""
+        self.prepare_call()
         self.calls[kind] = self.calls.get(kind, 0) + 1
         self.in_flight += 1
         self.in_flight_most = max(self.in_flight_most, self.in_flight)
@@ -107,6 +109,9 @@ class Simulator:
             return result
         finally:
             self.in_flight -= 1
+
+    def prepare_call(self) -> None:
+        """Nothing; for those who adjust faults between calls."""
 
     def _throttle(self) -> None:
         limit = self.faults.per_second
@@ -223,6 +228,7 @@ class Simulator:
     def make_sick(self, instance: InstanceID) -> None:
         """From now on it is unhealthy."""
         self.machines[instance].sick_at = asyncio.get_running_loop().time()
+        self._changed += 1
 
     def _label(self, instance: InstanceID, labels: Mapping[str, str]) -> None:
         machine = self.machines.get(instance)
@@ -292,8 +298,8 @@ class Simulator:
         visible = [m for m in machines.values() if m.listed_at <= now < m.unlisted_at]
         if len(tags) > (group is not None):
             visible = [m for m in visible if tags.items() <= m.tags.items()]
-        listing = tuple(m.describe(properties=properties) for m in visible)
-        until = min((m.listed_at for m in machines.values() if m.listed_at > now), default=math.inf)
-        until = min(until, self._deaths[0][0] if self._deaths else math.inf)
+        listing = tuple(m.describe(now, properties=properties) for m in visible)
+        turns = (at for m in machines.values() for at in (m.listed_at, m.healthy_at, m.sick_at) if at > now)
+        until = min(min(turns, default=math.inf), self._deaths[0][0] if self._deaths else math.inf)
         self._listings[key] = (self._changed, until, listing)
         return listing

@@ -42,10 +42,18 @@ class Machine(msgspec.Struct, kw_only=True):
     def is_healthy(self, now: float) -> bool:
         return self.lives and self.healthy_at <= now < self.sick_at
 
-    def describe(self, *, properties: bool) -> Description:
+    def state(self, now: float) -> State:
+        """As providers tell it; of one that is dead and still listed they tell nothing."""
+        if not self.lives:
+            return State.UNSPECIFIED
+        if now >= self.sick_at or math.isinf(self.healthy_at):
+            return State.IMPAIRED
+        return State.RUNNING if now >= self.healthy_at else State.PENDING
+
+    def describe(self, now: float, *, properties: bool = False) -> Description:
         """The same object as long as nothing changes."""
-        if self.description is None:
-            state = State.RUNNING if self.lives else State.UNSPECIFIED
+        state = self.state(now)
+        if self.description is None or self.description.state is not state:
             self.description = Description(
                 id=self.id,
                 logical_id=self.logical_id,
