@@ -188,7 +188,7 @@ def test_the_examples_of_the_reference(generate: ModuleType, place: Path) -> Non
 
 def _a_worker(place: Path) -> str:
     """One that exists now: all are made anew by some examples."""
-    command = [Path(sys.executable).with_name("infrakit"), "instance", "ls", "workers", "-o", "json"]
+    command = [str(Path(sys.executable).with_name("infrakit")), "instance", "ls", "workers", "-o", "json"]
     environment = {**os.environ, "INFRAKIT_HOME": str(place / ".infrakit")}
     listed = subprocess.run(command, env=environment, capture_output=True, check=True)
     return str(next(each["ID"] for each in json.loads(listed.stdout) if each["State"] == "running"))
