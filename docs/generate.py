@@ -24,7 +24,7 @@ from infrakit.cli import exit_codes, failures
 from infrakit.cli import main as cli
 from infrakit.flavors.vanilla import properties as vanilla
 from infrakit.instances.local import properties as local
-from infrakit.instances.simulator import faults, machine
+from infrakit.instances.simulator import adjustable, faults, machine
 from infrakit.spec import original
 from infrakit.spi import errors, event, group
 
@@ -125,9 +125,12 @@ def _declaration() -> Iterator[str]:
 def _plugins() -> Iterator[str]:
     yield "## The instance plugin local\n\nInstances are processes of this machine."
     yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
-    yield "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for."
+    yield (
+        "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for. "
+        "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, which is read again whenever it has changed."
+    )
     yield from _structs(
-        ("Properties of simulator", machine.Properties), ("Faults", faults.Faults), ("Spread", faults.Spread)
+        ("Properties of simulator", machine.Properties), ("Faults", adjustable.Document), ("Spread", faults.Spread)
     )
     yield "## The flavor vanilla\n\nBoot lines, tags and attachments as declared, with a health check and a drain."
     yield from _structs(
