@@ -127,7 +127,7 @@ def _plugins() -> Iterator[str]:
     yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
     yield (
         "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for. "
-        "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, which is read again whenever it has changed."
+        "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, read again whenever that has changed."
     )
     yield from _structs(
         ("Properties of simulator", machine.Properties), ("Faults", adjustable.Document), ("Spread", faults.Spread)

@@ -19,7 +19,7 @@ _SHUTDOWN_S = 15.0
 def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     """Destroy every declared group, then stop the daemon.
 
-    One group after the other, the last declared first. Volumes are kept unless asked. If time runs out, exit code 2:
+    One group after the other, the last by name first. Volumes are kept unless asked. If time runs out, exit code 2:
     the daemon stays, and goes on.
 
     \b
