@@ -63,7 +63,7 @@ async def work() -> None:
                 ("one group, from the files too", 0, "group-1"),
             ):
                 began = time.perf_counter()
-                found = journal.since(since, group=group)
+                found = await journal.since(since, group=group)
                 print(f"  {name:34} {(time.perf_counter() - began) * 1e3:6.1f} ms, {len(found):,} events")
 
 

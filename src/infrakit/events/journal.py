@@ -9,7 +9,7 @@ import asyncio
 import collections
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,18 +60,12 @@ class Journal:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
+    async def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
         """The events after number `seq`, oldest first, the newest `limit` of them."""
-
-        def wanted(events: Iterable[Event]) -> list[Event]:
-            return [e for e in events if e.seq > seq and (group is None or e.group == group)]
-
-        found = wanted(self._ring)
+        found = [event for event in self._ring if _wanted(event, seq, group)]
         oldest = self._ring[0].seq if self._ring else self.newest + 1
-        for older in self._stored(seq, oldest):
-            if len(found) >= limit:
-                break
-            found = wanted(older) + found
+        if len(found) < limit and seq + 1 < oldest:
+            found = await asyncio.to_thread(self._stored, seq, oldest, group, limit - len(found)) + found
         return found[max(0, len(found) - limit) :]
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
@@ -85,7 +79,7 @@ class Journal:
         follower = Follower(group)
         self._followers.add(follower)
         try:
-            for event in self.since(since, group=group):
+            for event in await self.since(since, group=group):
                 yield event
                 since = event.seq
             async for event in follower.events(since):
@@ -173,16 +167,22 @@ class Journal:
         elif segments:
             self.newest = int(segments[-1].stem)
 
-    def _stored(self, seq: int, before: int) -> Iterator[list[Event]]:
-        """Events older than those in memory, from the segments that may hold them; the newest segment first."""
-        if self._path is None or seq + 1 >= before:
-            return
-        for segment in reversed(_segments(self._path)):
+    def _stored(self, seq: int, before: int, group: str | None, enough: int) -> list[Event]:
+        """Wanted events older than those in memory, from the segments that may hold them; the newest segment first."""
+        found: list[Event] = []
+        segments = _segments(self._path) if self._path is not None else []
+        for segment in reversed(segments):
             if int(segment.stem) < before:
                 with contextlib.suppress(OSError):  # removed meanwhile, or not readable: what it held is forgotten
-                    yield [e for e in _lines(segment.read_bytes()) if e.seq < before]
-            if int(segment.stem) <= seq + 1:
-                return
+                    events = _lines(segment.read_bytes())
+                    found = [e for e in events if e.seq < before and _wanted(e, seq, group)] + found
+            if int(segment.stem) <= seq + 1 or len(found) >= enough:
+                break
+        return found
+
+
+def _wanted(event: Event, seq: int, group: str | None) -> bool:
+    return event.seq > seq and (group is None or event.group == group)
 
 
 def _segments(path: Path) -> list[Path]:

@@ -112,7 +112,7 @@ class Declaration:
             for document in await self._store.history(name=records.NAME, limit=max(1, self.version - version + 1)):
                 if document.revision == version:
                     return document
-        raise errors.NotFound(f"there is no version {version}", remedy="see: infrakit history")
+        raise errors.NotFound(f"no version {version} is kept", remedy="see: infrakit history")
 
     async def watch(self) -> AsyncIterator[int]:
         """Yields whenever the store holds another version than this replica knows."""

@@ -38,7 +38,7 @@ class Store(Protocol):
         ...
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
-        """The newest `limit` revisions that are still kept, newest first."""
+        """The newest `limit` revisions that are still kept, newest first, without older ones that are damaged."""
         ...
 
     def watch(self, *, name: str) -> AsyncIterator[int]:

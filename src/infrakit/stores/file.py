@@ -4,7 +4,8 @@ A revision is written to a temporary file, synced, and linked to its final name,
 the compare-and-swap, between processes too; writers also take a lock in turn, so that a slow one cannot link a number
 that others have used and pruned. The directory is synced before anybody is told. A torn write can therefore never
 carry a revision's name; a newest file that does not match its checksum is damage of the disk, and it is refused: an
-older revision must not be taken for the newest, because what it lacks was acknowledged.
+older revision must not be taken for the newest, because what it lacks was acknowledged. A damaged older one is missing
+from the history, and costs no more than itself.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +24,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 KEEP = {"declaration": 1000, "ledger": 4}  # revisions kept, by document
 KEEP_OTHERS = 16
 WATCH_INTERVAL_S = 0.05
+TURN_DEADLINE_S = 10.0  # a write takes milliseconds: who waits longer waits for a stopped process
 _MAGIC = b"infrakit-store-1 "
 
 
@@ -47,7 +50,7 @@ class FileStore:
     async def watch(self, *, name: str) -> AsyncIterator[int]:
         seen: int | None = None
         while True:
-            newest = max(self._revisions(name), default=0)
+            newest = await asyncio.to_thread(self._newest, name)
             if newest != seen:
                 seen = newest
                 yield newest
@@ -72,9 +75,12 @@ class FileStore:
         except OSError as error:
             raise errors.Unreachable(f"{folder} cannot be read: {error.strerror}", where="store") from None
 
+    def _newest(self, name: str) -> int:
+        return max(self._revisions(name), default=0)
+
     def _read(self, name: str) -> Document:
         for _attempt in range(5):
-            newest = max(self._revisions(name), default=0)
+            newest = self._newest(name)
             if newest == 0:
                 return Document(name=name, revision=0, body=b"")
             with contextlib.suppress(FileNotFoundError):  # pruned between the look and the read: look again
@@ -103,7 +109,7 @@ class FileStore:
         try:
             _make_directory(folder)
             with _writers_turn(folder):
-                newest = max(self._revisions(name), default=0)
+                newest = self._newest(name)
                 if newest != expected:
                     raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
                 self._write(folder, body, expected + 1)
@@ -149,9 +155,15 @@ class FileStore:
 
     def _history(self, name: str, limit: int) -> list[Document]:
         documents = []
-        for revision in sorted(self._revisions(name), reverse=True)[:limit]:
-            with contextlib.suppress(FileNotFoundError):
+        newest_first = sorted(self._revisions(name), reverse=True)
+        for revision in newest_first[:limit]:
+            try:
                 documents.append(self._load(name, revision))
+            except FileNotFoundError:  # pruned meanwhile
+                continue
+            except errors.Refused:
+                if revision == newest_first[0]:
+                    raise
         return documents
 
 
@@ -159,10 +171,27 @@ class FileStore:
 def _writers_turn(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for one write; the kernel ends it with its holder
+        deadline = time.monotonic() + TURN_DEADLINE_S
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                raise errors.Unreachable(
+                    f"another process has held {folder / '.lock'} for {TURN_DEADLINE_S:.0f} s",
+                    where="store",
+                    remedy="see who it is (fuser shows it) and whether it is stopped",
+                )
+            time.sleep(0.005)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Taken for one write; the kernel ends the lock with its holder."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_directory(folder: Path) -> None:

@@ -44,7 +44,7 @@ async def written(path: Path, count: int, *, start: int = 0) -> None:
 async def stored(path: Path) -> list[str]:
     """What a journal finds after a restart."""
     async with opened(path) as journal:
-        return messages(journal.since(0))
+        return messages(await journal.since(0))
 
 
 async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
@@ -52,15 +52,15 @@ async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
         first, second = journal.emit(event()), journal.emit(event())
         assert (first.seq, second.seq, journal.newest) == (1, 2, 2)
         assert first.timestamp.endswith("Z")
-        assert journal.since(0) == [first, second]
-        assert journal.since(1) == [second]
-        assert journal.since(2) == []
+        assert await journal.since(0) == [first, second]
+        assert await journal.since(1) == [second]
+        assert await journal.since(2) == []
 
 
 async def test_numbers_go_on_after_a_restart_and_everything_is_still_there(tmp_path: Path) -> None:
     await written(tmp_path, 3)
     async with opened(tmp_path) as journal:
-        assert messages(journal.since(0)) == ["m0", "m1", "m2"]
+        assert messages(await journal.since(0)) == ["m0", "m1", "m2"]
         assert journal.emit(event("next")).seq == 4
     lines = segments(tmp_path)[0].read_text().splitlines()
     assert len(lines) == 4
@@ -73,7 +73,7 @@ async def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     with segment.open("a") as file:
         file.write(torn)
     async with opened(tmp_path) as journal:
-        assert messages(journal.since(0)) == ["m0", "m1", "m2"]
+        assert messages(await journal.since(0)) == ["m0", "m1", "m2"]
         journal.emit(event("after"))
     assert await stored(tmp_path) == ["m0", "m1", "m2", "after"]
     assert torn.encode() not in segment.read_bytes()
@@ -117,21 +117,21 @@ async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
             journal.emit(event(f"m{number}", group=GroupID("even" if number % 2 == 0 else "odd")))
             await journal.flush()
         assert len(segments(tmp_path)) == 4
-        everything = journal.since(0)
+        everything = await journal.since(0)
         assert len(everything) > 20  # more than memory holds
         assert [e.seq for e in everything] == list(range(everything[0].seq, 301))
-        some = journal.since(everything[5].seq)
+        some = await journal.since(everything[5].seq)
         assert [e.seq for e in some] == list(range(everything[6].seq, 301))
-        odd = journal.since(0, group="odd")
+        odd = await journal.since(0, group="odd")
         assert {e.group for e in odd} == {"odd"}
         assert len(odd) == len([e for e in everything if e.group == "odd"])
-        assert [e.seq for e in journal.since(0, limit=3)] == [298, 299, 300]
-        assert [e.seq for e in journal.since(0, limit=15)] == list(range(286, 301))
-        assert [e.seq for e in journal.since(0, group="odd", limit=8)] == list(range(286, 301, 2))
-        assert journal.since(0, limit=0) == []
+        assert [e.seq for e in await journal.since(0, limit=3)] == [298, 299, 300]
+        assert [e.seq for e in await journal.since(0, limit=15)] == list(range(286, 301))
+        assert [e.seq for e in await journal.since(0, group="odd", limit=8)] == list(range(286, 301, 2))
+        assert await journal.since(0, limit=0) == []
         first = everything[0].seq
         for start in range(first - 2, 301):  # at every edge of a segment, and of memory
-            assert [e.seq for e in journal.since(start)] == list(range(max(first, start + 1), 301))
+            assert [e.seq for e in await journal.since(start)] == list(range(max(first, start + 1), 301))
 
 
 async def test_the_story_of_an_instance_a_slot_or_a_group() -> None:
@@ -190,7 +190,7 @@ async def test_a_disk_that_fails_is_told_once_and_memory_goes_on(tmp_path: Path)
     for number in range(3):
         journal.emit(event(f"m{number}"))
         await journal.flush()
-    told = messages(journal.since(0))
+    told = messages(await journal.since(0))
     assert told[0] == "m0"
     assert "the journal cannot be written" in told[1]
     assert told[2:] == ["m1", "m2"]

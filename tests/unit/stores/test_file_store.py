@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrakit.spi import errors
+from infrakit.stores import file
 from infrakit.stores.file import BODY_BYTES_MAX, FileStore
 
 PROCESSES, EACH = 4, 25
@@ -67,6 +69,25 @@ async def test_damage_is_told_and_no_older_revision_is_taken_instead(tmp_path: P
     assert str(path) in str(refused.value)
     assert "restore it from a backup" in refused.value.remedy
     assert "revision 2 knowingly" in refused.value.remedy
+
+
+async def test_an_older_damaged_revision_costs_only_itself(tmp_path: Path) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    (tmp_path / "doc" / "0000000002").write_bytes(b"damaged")
+    assert [d.revision for d in await store.history(name="doc", limit=9)] == [3, 1]
+    newest(tmp_path).write_bytes(b"damaged")
+    with pytest.raises(errors.Refused, match="is damaged"):
+        await store.history(name="doc", limit=9)
+
+
+async def test_a_writer_that_stops_in_its_turn_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await asyncio.to_thread(written, tmp_path)
+    monkeypatch.setattr(file, "TURN_DEADLINE_S", 0.02)
+    with (tmp_path / "doc" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(errors.Unreachable, match=r"another process has held .*/doc/\.lock"):
+            await store.replace(name="doc", body=b"x", expected=3)
+    assert await store.replace(name="doc", body=b"x", expected=3) == 4
 
 
 async def test_moving_a_damaged_revision_away_goes_back_to_the_one_before(tmp_path: Path) -> None:
