@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from infrakit.runtime import registry
-from infrakit.spec import document
 from infrakit.spi.group import Group, Healing, Updating
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT, Block
@@ -97,9 +96,7 @@ def _completed(text: str) -> str:
 def _groups(text: str) -> tuple[Group, ...]:
     import asyncio
 
-    groups = document.parse(text, source="page")
-    asyncio.run(registry.validate(groups, text, "page", home=Path(tempfile.gettempdir()) / "never-made"))
-    return groups
+    return asyncio.run(registry.validate(text, "page", home=Path(tempfile.gettempdir()) / "never-made"))
 
 
 def _program(block: Block, reader: Reader) -> None:

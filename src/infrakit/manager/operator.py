@@ -115,11 +115,8 @@ class Operator:
         )
 
     async def _checked(self, text: str, source: str) -> tuple[Group, ...]:
-        groups = document.parse(text, source=source)
-        names = {g.name for g in groups}
-        others = [g for name, g in self._replica.declaration.record.groups.items() if name not in names]
-        await validate.check(groups, self._replica.plugins, text=text, source=source, others=others)
-        return groups
+        others = tuple(self._replica.declaration.record.groups.values())
+        return await validate.checked(text, source, self._replica.plugins, others=others)
 
     async def _forecast(self, term: Term, group: Group, record: Record) -> GroupPlan:
         want = term.want(group, record)
@@ -137,9 +134,8 @@ class Operator:
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
         record = await self._replica.declaration.at(version)
         groups = tuple(record.groups.values())
-        text = document.render(groups)
         if groups:
-            await validate.check(groups, self._replica.plugins, text=text, source=f"version {version}")
+            await validate.checked(document.render(groups), f"version {version}", self._replica.plugins)
         change = orders.declare(groups, f"version {version}")
         return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
 

@@ -5,16 +5,15 @@ Everything wrong is reported at once, and nothing is applied.
 
 import asyncio
 import difflib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
-import msgspec
-
 from infrakit.spec import document, validate
+from infrakit.spec.document import Draft, Part
 from infrakit.spi import errors
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.flavor import Attaches, Flavor
-from infrakit.spi.group import Group
+from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group
 from infrakit.spi.instance import Instance
 from infrakit.spi.values import Allocation, Attachment, GroupID, LogicalID
 
@@ -39,66 +38,100 @@ class Plugins(Protocol):
         ...
 
 
-async def check(
-    declared: Sequence[Group], plugins: Plugins, *, text: str, source: str, others: Sequence[Group] = ()
-) -> None:
-    """Raise `InvalidSpec` with every problem that the plugins find, each at its place in the document.
+async def checked(text: str, source: str, plugins: Plugins, *, others: Sequence[Group] = ()) -> tuple[Group, ...]:
+    """The groups that a document declares. Raises `InvalidSpec` with every problem that we and the plugins find.
 
-    `others` are declared already: no attachment may be given to two logical IDs of them all.
+    `others` are declared already, and stay unless the document declares them anew: no attachment may be given to two
+    logical IDs of all.
     """
-    problems: list[Problem] = []
-    for group in declared:
-        for section in ("Instance", "Flavor"):
-            found, field = await _ask(group, section, plugins)
-            located = document.locate(found, text=text, source=source, group=group.name, under=section, field=field)
-            problems += located.problems
-    if not problems:
-        for name, found in _shared_attachments([*others, *declared], plugins).items():
-            problems += document.locate(found, text=text, source=source, group=name, under="Flavor").problems
-    if problems:
-        raise InvalidSpec(sorted(problems, key=lambda p: p.line or 0), where=source)
+    draft = document.read(text, source=source)
+    problems, accepted = list(draft.problems), []
+    for part in draft.parts:
+        found = await _of_instance(part, draft, plugins)
+        in_flavor = await _of_flavor(part, draft, plugins)
+        problems += [*found, *in_flavor]
+        if not in_flavor:
+            accepted.append(part)
+    problems += _shared_attachments(accepted, draft, plugins, others)
+    document.refuse(problems, source=source)
+    return tuple(draft.groups)
 
 
-async def _ask(
-    group: Group, section: Section, plugins: Plugins
+async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> list[Problem]:
+    reference = part.instance
+    if reference is None:
+        return []
+
+    async def ask() -> None:
+        await plugins.instance(reference.plugin).validate(properties=reference.properties)
+
+    found, field = await _answer(ask, "Instance", reference.plugin, plugins)
+    return draft.locate(found, part, under="Instance", field=field)
+
+
+async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> list[Problem]:
+    reference, declared = part.flavor, part.allocation
+    if reference is None or declared is None:
+        return []
+
+    async def ask() -> None:
+        flavor = plugins.flavor(reference.plugin)
+        await flavor.validate(properties=reference.properties, allocation=_as_told(declared))
+
+    found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
+    return draft.locate(found, part, under="Flavor", field=field)
+
+
+async def _answer(
+    ask: Callable[[], Awaitable[None]], section: Section, plugin: str, plugins: Plugins
 ) -> tuple[Sequence[Problem], Literal["Properties", "Plugin"]]:
-    reference = group.properties.instance if section == "Instance" else group.properties.flavor
     try:
         async with asyncio.timeout(DEADLINE_S):
-            if section == "Instance":
-                await plugins.instance(reference.plugin).validate(properties=reference.properties)
-            else:
-                await plugins.flavor(reference.plugin).validate(
-                    properties=reference.properties, allocation=allocation(group)
-                )
+            await ask()
     except InvalidSpec as invalid:
         return invalid.problems, "Properties"
     except errors.NotFound:
         known = sorted(plugins.names(section))
-        near = difflib.get_close_matches(reference.plugin, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(plugin, known, n=1, cutoff=0.5)
         hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known) or 'none'}"
-        message = f'found "{reference.plugin}", but there is no {section.lower()} plugin of that name'
+        message = f'found "{plugin}", but there is no {section.lower()} plugin of that name'
         return [Problem(path="", message=message, hint=hint)], "Plugin"
     except Exception as error:  # a plugin that cannot answer: the document is not accepted unchecked
         why = f"no answer within {DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
-        return [Problem(path="", message=f"{reference.plugin} could not validate it: {why}")], "Properties"
+        return [Problem(path="", message=f"{plugin} could not validate it: {why}")], "Properties"
     return [], "Properties"
 
 
-def allocation(group: Group) -> Allocation:
-    """A group's allocation as flavors are told it."""
-    declared = group.properties.allocation
+def _as_told(declared: DeclaredAllocation) -> Allocation:
     return Allocation(size=declared.size, logical_ids=declared.logical_ids)
 
 
-def _shared_attachments(groups: Sequence[Group], plugins: Plugins) -> dict[GroupID, list[Problem]]:
+def _shared_attachments(
+    accepted: Sequence[Part], draft: Draft, plugins: Plugins, others: Sequence[Group]
+) -> list[Problem]:
+    """Attachments that more than one logical ID would hold, told where the later one is declared."""
+    parts = {part.group: part for part in accepted}
     held: dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]] = {}
-    for group in groups:
-        flavor = plugins.flavor(group.properties.flavor.plugin)
-        if isinstance(flavor, Attaches):
-            properties: msgspec.Raw = group.properties.flavor.properties
-            for logical_id, attachments in flavor.attachments(
-                properties=properties, allocation=allocation(group)
-            ).items():
-                held[group.name, logical_id] = attachments
-    return validate.conflicts(held)
+    for group in others:
+        if group.name not in parts:
+            flavor, allocation = group.properties.flavor, group.properties.allocation
+            held |= _held(group.name, flavor, allocation, plugins)
+    for part in accepted:
+        if part.flavor is not None and part.allocation is not None:
+            held |= _held(part.group, part.flavor, part.allocation, plugins)
+    return [
+        located
+        for name, found in validate.conflicts(held).items()
+        if name in parts
+        for located in draft.locate(found, parts[name], under="Flavor")
+    ]
+
+
+def _held(
+    group: GroupID, reference: FlavorRef, declared: DeclaredAllocation, plugins: Plugins
+) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
+    flavor = plugins.flavor(reference.plugin)
+    if not isinstance(flavor, Attaches):
+        return {}
+    attachments = flavor.attachments(properties=reference.properties, allocation=_as_told(declared))
+    return {(group, logical_id): attached for logical_id, attached in attachments.items()}

@@ -77,10 +77,13 @@ def _methods(protocol: type[Any]) -> list[str]:
     return [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
 
 
-async def validate(groups: Sequence[Group], text: str, source: str, *, home: Path | None = None) -> None:
-    """Check a declaration against the plugins it names, without a daemon. Raises `InvalidSpec`."""
+async def validate(text: str, source: str, *, home: Path | None = None) -> tuple[Group, ...]:
+    """The groups that a document declares, checked against the plugins it names, without a daemon.
+
+    Raises `InvalidSpec` with every problem.
+    """
     registry = Registry(home or discovery.home())
     try:
-        await validation.check(groups, registry, text=text, source=source)
+        return await validation.checked(text, source, registry)
     finally:
         await registry.close()

@@ -7,7 +7,6 @@ from pathlib import Path
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.view import View
-from infrakit.spec import document
 
 STATUS_INTERVAL_S = 0.25
 
@@ -18,8 +17,7 @@ def run(text: str, source: str, *, home: Path, who: str, why: str, view: View) -
 
 
 async def _run(text: str, source: str, *, home: Path, who: str, why: str, view: View) -> int:
-    groups = document.parse(text, source=source)
-    await validate(groups, text, source, home=home)  # before anything is started
+    await validate(text, source, home=home)  # before anything is started
     async with Daemon(home) as daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,8 +6,8 @@ is good: every entry is checked to the end, and one error names every problem wi
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from infrakit.spi import group as spi_group
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.group import Group
 from infrakit.spi.values import GroupID
+
+T = TypeVar("T")
 
 PROBLEMS_MAX = 1000
 
@@ -30,30 +32,81 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 
 
+class Part(NamedTuple):
+    """What one entry gives plugins to check. None: it could not be read, which is among the problems already."""
+
+    group: GroupID
+    at: path.Steps  # of the group's properties, from the entries on
+    instance: spi_group.InstanceRef | None
+    flavor: spi_group.FlavorRef | None
+    allocation: spi_group.DeclaredAllocation | None
+
+
+class Draft:
+    """A document that was read to its end: the groups that are sound, and every problem of the others."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.groups: list[Group] = []
+        self.parts: list[Part] = []
+        self.problems: list[Problem] = []
+
+    def locate(
+        self,
+        found: Sequence[Problem],
+        part: Part,
+        *,
+        under: Literal["Instance", "Flavor"],
+        field: Literal["Properties", "Plugin"] = "Properties",
+    ) -> list[Problem]:
+        """What a plugin found in its own properties, told at its place in the document.
+
+        `field` is where the paths of the problems begin: a plugin that does not exist is wrong at `Plugin`.
+        """
+        steps = (*part.at, under, field)
+        located = []
+        for problem in found:
+            line = self._tree.line((*steps, *path.split(problem.path)))
+            # A plugin's own spelling is kept, whatever it is.
+            joint = "." if problem.path and not problem.path.startswith("[") else ""
+            where = path.join(("groups", *steps)) + joint + problem.path
+            located.append(msgspec.structs.replace(problem, path=where, line=line))
+        return located
+
+
 def parse(text: bytes | str, *, source: str) -> tuple[Group, ...]:
     """The groups that a document declares. `source` is its name; raises `InvalidSpec` with every problem."""
-    tree = reading.read(text, source=source)
-    if not tree.entries:
-        hint = "a document declares at least one group"
-        raise InvalidSpec([Problem(path="", message="the document is empty", hint=hint)], where=source)
-    groups: list[Group] = []
-    problems: list[Problem] = []
-    first: dict[str, int] = {}
-    for index, value in enumerate(tree.entries):
-        entry = shapes.read(value)
-        group, found = _group(entry)
-        if entry.name and first.setdefault(entry.name, index) != index:
-            message = f'a group named "{path.shorten(entry.name)}" is already groups[{first[entry.name]}]'
-            found = [*found, schema.Finding(entry.name_at, message, "choose another name")]
-        problems += (tree.problem((index, *f.steps), f.message, f.hint) for f in found)
-        groups += [group] if group is not None else []
-        if len(problems) > PROBLEMS_MAX:
-            break
+    draft = read(text, source=source)
+    refuse(draft.problems, source=source)
+    return tuple(draft.groups)
+
+
+def refuse(problems: Sequence[Problem], *, source: str) -> None:
+    """Raise `InvalidSpec` if there is any problem, in the order of their lines, and not more than a person reads."""
     if problems:
         shown = sorted(problems, key=lambda p: p.line or 0)[:PROBLEMS_MAX]
         more = [Problem(path="", message="and more")] if len(problems) > PROBLEMS_MAX else []
         raise InvalidSpec([*shown, *more], where=source)
-    return tuple(groups)
+
+
+def read(text: bytes | str, *, source: str) -> Draft:
+    """As much of a document as can be read. Raises `InvalidSpec` if nothing can."""
+    tree = reading.read(text, source=source)
+    if not tree.entries:
+        hint = "a document declares at least one group"
+        raise InvalidSpec([Problem(path="", message="the document is empty", hint=hint)], where=source)
+    draft = Draft(tree)
+    first: dict[str, int] = {}
+    for index, value in enumerate(tree.entries):
+        entry = shapes.read(value)
+        found = _take(entry, index, draft)
+        if entry.name and first.setdefault(entry.name, index) != index:
+            message = f'a group named "{path.shorten(entry.name)}" is already groups[{first[entry.name]}]'
+            found.append(schema.Finding(entry.name_at, message, "choose another name"))
+        draft.problems += (tree.problem((index, *f.steps), f.message, f.hint) for f in found)
+        if len(draft.problems) > PROBLEMS_MAX:
+            break
+    return draft
 
 
 def render(groups: Sequence[Group]) -> str:
@@ -70,52 +123,42 @@ def plain(properties: spi_group.GroupProperties) -> dict[str, Any]:
     return _without_nulls(json.loads(msgspec.json.encode(properties)))
 
 
-def locate(
-    problems: Sequence[Problem],
-    *,
-    text: bytes | str,
-    source: str,
-    group: GroupID,
-    under: Literal["Instance", "Flavor"],
-    field: Literal["Properties", "Plugin"] = "Properties",
-) -> InvalidSpec:
-    """What a plugin found in its own properties, told at the places of the document they came from.
-
-    `field` is where the paths of the problems begin: a plugin that does not exist is wrong at `Plugin`.
-    """
-    if not problems:
-        return InvalidSpec([], where=source)
-    tree = reading.read(text, source=source)
-    prefix = _properties_of(tree, group)
-    located = []
-    for problem in problems:
-        steps = (*(prefix or ()), under, field)
-        line = tree.line((*steps, *path.split(problem.path))) if prefix else None
-        # A plugin's own spelling is kept, whatever it is.
-        joint = "." if problem.path and not problem.path.startswith("[") else ""
-        where = path.join(("groups", *steps) if prefix else (group, *steps)) + joint + problem.path
-        located.append(msgspec.structs.replace(problem, path=where, line=line))
-    return InvalidSpec(located, where=source)
-
-
-def _group(entry: shapes.Entry) -> tuple[Group | None, list[schema.Finding]]:
-    found = list(entry.findings)
+def _take(entry: shapes.Entry, index: int, draft: Draft) -> list[schema.Finding]:
+    """Add an entry to the draft: as a group if it is sound, and in any case what plugins can check of it."""
     if entry.properties is None:
-        return None, found
-    value = _without_nulls(entry.properties)
+        return list(entry.findings)
+    name, value = GroupID(entry.name), _without_nulls(entry.properties)
     inside = list(itertools.islice(rules.findings(value), PROBLEMS_MAX))
     properties = None
     try:
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        properties = validate.decode(body, original.Properties)
+        properties = validate.decode(_json(value), original.Properties)
     except msgspec.ValidationError as error:
         inside += validate.findings(error, original.Properties, value)
-    found += (schema.Finding((*entry.properties_at, *f.steps), f.message, f.hint) for f in inside)
-    if properties is None or found:
-        return None, found
-    declared = original.translated(properties)
-    version = hashes.of(declared.instance, declared.flavor)
-    return Group(name=GroupID(entry.name), tags=entry.tags, properties=declared, hash=version), []
+    if properties is not None and not inside and not entry.findings:
+        declared = original.translated(properties)
+        version = hashes.of(declared.instance, declared.flavor)
+        draft.groups.append(Group(name=name, tags=entry.tags, properties=declared, hash=version))
+    draft.parts.append(
+        Part(
+            group=name,
+            at=(index, *entry.properties_at),
+            instance=_section(value, "Instance", spi_group.InstanceRef),
+            flavor=_section(value, "Flavor", spi_group.FlavorRef),
+            allocation=_section(value, "Allocation", spi_group.DeclaredAllocation),
+        )
+    )
+    return [*entry.findings, *(schema.Finding((*entry.properties_at, *f.steps), f.message, f.hint) for f in inside)]
+
+
+def _section(properties: dict[str, Any], name: str, type_: type[T]) -> T | None:
+    try:
+        return validate.decode(_json(properties.get(name)), type_)
+    except msgspec.ValidationError:
+        return None
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _without_nulls(properties: dict[str, Any]) -> dict[str, Any]:
@@ -127,13 +170,3 @@ def _without_nulls(properties: dict[str, Any]) -> dict[str, Any]:
             known = {field.encode_name for field in msgspec.structs.fields(type_)}
             pruned[name] = {k: v for k, v in section.items() if v is not None or k not in known}
     return pruned
-
-
-def _properties_of(tree: Tree, group: GroupID) -> path.Steps | None:
-    def matching() -> Iterator[path.Steps]:
-        for index, value in enumerate(tree.entries):
-            entry = shapes.read(value)
-            if entry.name == group:
-                yield (index, *entry.properties_at)
-
-    return next(matching(), None)

@@ -64,7 +64,7 @@ def conflicts(
 ) -> dict[GroupID, list[Problem]]:
     """Attachments that more than one logical ID would hold, by the group that declares them later.
 
-    The paths are empty, that is, relative to the properties of the group's flavor: `document.locate` completes them.
+    The paths are empty, that is, relative to the properties of the group's flavor: `Draft.locate` completes them.
     """
     holders: dict[Attachment, tuple[GroupID, LogicalID]] = {}
     problems: dict[GroupID, list[Problem]] = {}

@@ -365,29 +365,36 @@ def test_problems_of_a_plugin_are_told_at_their_lines() -> None:
         Problem(path="Nowhere[7].x", message="missing"),
         Problem(path="", message="all of it"),
     ]
-    error = document.locate(found, text=text, source="s", group=one(text).name, under="Flavor")
+    draft = document.read(text, source="s")
     place = "groups[0].properties.Flavor.Properties"
-    assert [(p.path, p.line, p.message, p.hint) for p in error.problems] == [
+    located = draft.locate(found, draft.parts[0], under="Flavor")
+    assert [(p.path, p.line, p.message, p.hint) for p in located] == [
         (f"{place}.Init[1]", 11, "bad line", "another"),
         (f'{place}.Tags["a.b"]', 12, "bad tag", ""),
         (f"{place}.Tags.a.b", 12, "spelled by a stranger", ""),
         (f"{place}.Nowhere[7].x", 8, "missing", ""),
         (place, 8, "all of it", ""),
     ]
-    assert error.where == "s"
 
 
-def test_problems_of_a_plugin_in_the_originals_shape_and_outside_of_the_document() -> None:
-    found = [Problem(path="note", message="bad")]
-    name = one(GROUP).name
-    inside = document.locate(found, text=original(BASE), source="s", group=name, under="Instance")
-    assert inside.problems[0].path == "groups[0].Properties.Properties.Instance.Properties.note"
-    outside = document.locate(found, text=GOOD.replace("workers", "x"), source="s", group=name, under="Instance")
-    assert (outside.problems[0].path, outside.problems[0].line) == ("workers.Instance.Properties.note", None)
-    unknown = document.locate(
-        [Problem(path="", message="no such plugin")], text=GROUP, source="s", group=name, under="Flavor", field="Plugin"
-    )
-    assert (unknown.problems[0].path, unknown.problems[0].line) == ("groups[0].properties.Flavor.Plugin", 6)
+def test_problems_of_a_plugin_in_the_originals_shape() -> None:
+    draft = document.read(original(BASE), source="s")
+    (located,) = draft.locate([Problem(path="note", message="bad")], draft.parts[0], under="Instance")
+    assert located.path == "groups[0].Properties.Properties.Instance.Properties.note"
+
+
+def test_a_plugin_that_does_not_exist_is_wrong_at_its_name() -> None:
+    draft = document.read(GROUP, source="s")
+    found = [Problem(path="", message="no such plugin")]
+    (located,) = draft.locate(found, draft.parts[0], under="Flavor", field="Plugin")
+    assert (located.path, located.line) == ("groups[0].properties.Flavor.Plugin", 6)
+
+
+def test_plugins_can_check_what_is_sound_of_a_group_that_is_not() -> None:
+    draft = document.read(GROUP.replace("Size", "Sise").replace("name: workers", "nam: workers"), source="s")
+    assert (draft.groups, len(draft.problems)) == ([], 2)
+    (part,) = draft.parts
+    assert (part.instance is None, part.flavor is None, part.allocation is None) == (False, False, True)
 
 
 def test_what_is_rendered_is_read_back() -> None:

@@ -20,9 +20,7 @@ def validate(file: str) -> None:
     import asyncio
 
     from infrakit.runtime import registry
-    from infrakit.spec import document
 
-    groups = document.parse(text, source=source)
-    asyncio.run(registry.validate(groups, text, source))
+    groups = asyncio.run(registry.validate(text, source))
     names = ", ".join(group.name for group in groups)
     click.echo(f"{source}: valid, {len(groups)} group{'' if len(groups) == 1 else 's'}{': ' if names else ''}{names}")
