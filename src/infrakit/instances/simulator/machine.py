@@ -4,6 +4,7 @@ import math
 
 import msgspec
 
+from infrakit.instances.simulator.faults import Seconds
 from infrakit.spi.group import Strict
 from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, State
 
@@ -11,9 +12,9 @@ from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, 
 class Properties(Strict, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What a spec may ask of a simulated machine; anything else in it only makes its version another."""
 
-    boot_time: float = 0.0  # seconds until healthy, on top of the faults'
+    boot_time: Seconds = 0.0  # until healthy, on top of the faults'
     never_healthy: bool = False
-    lifetime: float = 0.0  # seconds until it dies, 0: as the faults say
+    lifetime: Seconds = 0.0  # until it dies, 0: as the faults say
     refuse: bool = False  # every creation is refused
 
 
