@@ -27,11 +27,11 @@ class Plugins:
         self._simulator = simulator
         self._vanilla = Vanilla()
 
-    def instance(self, name: str) -> Simulator:
+    async def instance(self, name: str) -> Simulator:
         del name
         return self._simulator
 
-    def flavor(self, name: str) -> Vanilla:
+    async def flavor(self, name: str) -> Vanilla:
         del name
         return self._vanilla
 

@@ -59,10 +59,10 @@ class Plugins:
         self._simulator = simulator
         self._flavor = Truthful(simulator)
 
-    def instance(self, _name: str) -> Simulator:
+    async def instance(self, _name: str) -> Simulator:
         return self._simulator
 
-    def flavor(self, _name: str) -> Truthful:
+    async def flavor(self, _name: str) -> Truthful:
         return self._flavor
 
     def names(self, _section: str) -> list[str]:

@@ -40,7 +40,7 @@ class Shelf:
         self._sheets = directory / "sheets"
         self._gone = directory / "gone"  # so that no token ever makes a second sheet
 
-    def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=0.0, tokens=True)
 
     async def validate(self, *, properties: msgspec.Raw) -> None:
@@ -146,7 +146,7 @@ class Paper:
         if self._complaint(properties, instance) == "keep it":
             raise Refused("somebody wants to keep it", where=instance.id)
 
-    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+    async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, PaperProperties).quorum
 
     def _complaint(self, properties: msgspec.Raw, instance: Description) -> str | None:

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from infrakit.spi import errors, values
-from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Volumes, Watches
+from infrakit.spi.instance import Capabilities, Inspects, Instance, Volumes, Watches
 from infrakit.spi.values import Description, GroupID
 
 DESCRIBE_DEADLINE_S = 60.0
@@ -45,10 +45,12 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 class Account:
     """A provider, with everything that its groups share."""
 
-    def __init__(self, name: str, instance: Instance, *, random: random.Random) -> None:
+    def __init__(
+        self, name: str, instance: Instance, *, random: random.Random, capabilities: Capabilities | None = None
+    ) -> None:
         self.name = name
         self.instance = instance
-        self.capabilities = instance.capabilities() if isinstance(instance, Capable) else Capabilities()
+        self.capabilities = capabilities or Capabilities()
         self.inspects = instance if isinstance(instance, Inspects) else None
         self.volumes = instance if isinstance(instance, Volumes) else None
         self.in_flight = 0

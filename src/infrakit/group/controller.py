@@ -268,10 +268,11 @@ class Controller:
         if self.account.volumes is None or not isinstance(self.flavor, Attaches):
             return
         declared = want.group.properties.allocation
-        attachments = self.flavor.attachments(
-            properties=want.group.properties.flavor.properties,
-            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
-        )
+        async with asyncio.timeout(INSPECT_DEADLINE_S):
+            attachments = await self.flavor.attachments(
+                properties=want.group.properties.flavor.properties,
+                allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+            )
         for logical_id, held in attachments.items():
             for attachment in held:
                 async with asyncio.timeout(INSPECT_DEADLINE_S):

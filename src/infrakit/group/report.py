@@ -6,11 +6,13 @@ import msgspec
 
 from infrakit.group.actions import Action, Hold, Provision
 from infrakit.group.controller import Controller
+from infrakit.group.orders import Orders
 from infrakit.group.plan.draft import duration, plural
 from infrakit.group.plan.want import Want
 from infrakit.group.view import Member
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
+from infrakit.spi.group import Group
 from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned
 from infrakit.spi.values import Allocation, Health, LogicalID, State
 
@@ -36,6 +38,27 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
         waiting=tuple(held(h, clock) for h in plan.holds),
         halt=want.orders.halt,
+    )
+
+
+def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
+    """A declared group that nobody keeps yet, because its plugins have not answered."""
+    declared = group.properties.allocation
+    size = len(declared.logical_ids) if declared.logical_ids is not None else declared.size or 0
+    remedy = "start them: infrakit plugin ls shows those that run; they are asked again every few seconds"
+    return GroupStatus(
+        name=group.name,
+        kind="pets" if group.is_pets else "cattle",
+        allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        hash=group.hash,
+        want=0 if orders.destroying else size,
+        live=0,
+        healthy=0,
+        up_to_date=0,
+        converged=False,
+        phase="unmanaged",
+        waiting=(Reasoned(verb="wait", subject=group.name, reason=why, rule="plugins", remedy=remedy),),
+        halt=orders.halt,
     )
 
 

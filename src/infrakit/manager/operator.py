@@ -57,6 +57,9 @@ class Operator:
             controller = term.controllers.get(name) if term is not None else None
             if controller is not None:
                 groups.append(report.group_status(controller, replica.clock))
+            elif term is not None:
+                why = term.unmanaged.get(name, "its plugins are being asked")
+                groups.append(report.unmanaged(record.groups[name], record.orders_of(name), why))
         halts = [h for h in (record.halt, *(o.halt for o in record.orders.values())) if h is not None]
         return Status(
             leader=replica.active.is_set(),
@@ -119,7 +122,7 @@ class Operator:
         return await validate.checked(text, source, self._replica.plugins, others=others)
 
     async def _forecast(self, term: Term, group: Group, record: Record) -> GroupPlan:
-        want = term.want(group, record)
+        want = await term.want(group, record)
         controller = term.controllers.get(group.name)
         view = controller.view if controller is not None else await term.look(group)
         if controller is not None and view.problem:
@@ -211,9 +214,8 @@ class Operator:
         controllers = self._term().controllers
         if group not in controllers:
             self._replica.declaration.record.group(group)
-            raise errors.NotFound(
-                f"group {group} is not managed: its plugins cannot be found", remedy="infrakit events"
-            )
+            why = self._term().unmanaged.get(group, "its plugins are being asked")
+            raise errors.Unreachable(f"group {group} is not managed yet: {why}", remedy="see: infrakit plugin ls")
         return controllers[group]
 
     def _of(self, instance: InstanceID) -> Controller:

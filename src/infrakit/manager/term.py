@@ -8,24 +8,23 @@ import asyncio
 import random
 from collections.abc import Callable
 
-import msgspec
-
-from infrakit.group.account import Account
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import Superior
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView, Member
+from infrakit.manager.acquaintance import Acquaintance, Known
 from infrakit.manager.intents import StoredLedger
 from infrakit.manager.record import Record
 from infrakit.manager.validate import Plugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.flavor import Quorum
 from infrakit.spi.group import Group
 from infrakit.spi.values import TAG_GROUP, GroupID
 
 LOOK_DEADLINE_S = 30.0
+MEET_PATIENCE_S = 2.0  # for which an order waits for plugins that it names first
+MEET_AGAIN_S = 2.0
 
 
 class Term:
@@ -45,15 +44,18 @@ class Term:
     ) -> None:
         self.ledger = ledger
         self.controllers: dict[GroupID, Controller] = {}
-        self._plugins = plugins
+        self.unmanaged: dict[GroupID, str] = {}  # declared groups that have no controller yet, and why
+        self._plugins = Acquaintance(plugins, random=random)
         self._superior = superior
         self._clock = clock
         self._random = random
         self._emit = emit
         self._poll_s = poll_s
         self._is_self = is_self
-        self._accounts: dict[str, Account] = {}
+        self._record = Record()
         self._running: dict[GroupID, asyncio.Task[None]] = {}
+        self._meeting: dict[GroupID, asyncio.Task[None]] = {}
+        self._watched: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._turn = asyncio.Lock()
 
@@ -64,26 +66,37 @@ class Term:
                 self._tasks = tasks
                 await self.adopt(first)
                 begun.set()
-                await asyncio.get_running_loop().create_future()
+                await self._meet_the_rest()
         finally:
             self.ledger.resign("its term has ended")
             self._tasks = None
-            for account in self._accounts.values():
-                await account.close()
+            await self._plugins.close()
 
     async def adopt(self, record: Record) -> None:
-        """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun."""
+        """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun.
+
+        A group whose plugins do not answer soon is managed once they do; nobody waits for them here.
+        """
+        self._record = record
+        await self._align(self._plugins.knows)
+        if strangers := self._meet():
+            await asyncio.wait(strangers, timeout=MEET_PATIENCE_S)
+            await self._align(lambda group: group.name in self.controllers or self._plugins.knows(group))
+
+    async def _align(self, concerned: Callable[[Group], bool]) -> None:
         async with self._turn:
+            record = self._record
             for name in [n for n in self.controllers if n not in record.groups]:
                 await self._end(name)
+            for name in [n for n in self.unmanaged if n not in record.groups]:
+                del self.unmanaged[name]
             for name, group in record.groups.items():
-                try:
-                    await self._bring_up(name, group, record)
-                except errors.NotFound as missing:  # a plugin that was here when it was declared
-                    self._emit(Event(type=Kind.ERROR, group=name, message=str(missing)))
+                known = self._plugins.known(group) if concerned(group) else None
+                if known is not None:
+                    await self._bring_up(name, group, record, known)
 
-    async def _bring_up(self, name: GroupID, group: Group, record: Record) -> None:
-        want, previous = self.want(group, record), record.previous.get(name)
+    async def _bring_up(self, name: GroupID, group: Group, record: Record, known: Known) -> None:
+        want, previous = self._want(group, record, known), record.previous.get(name)
         running = self.controllers.get(name)
         if running is not None:
             same = running.want.group.properties
@@ -97,11 +110,14 @@ class Term:
             await self._end(name)
         if self._tasks is None:
             raise errors.NotLeader("the term has ended")
+        if known.account.name not in self._watched:
+            self._watched.add(known.account.name)
+            self._tasks.create_task(known.account.watch())
         controller = Controller(
             want=want,
             previous=previous,
-            account=self._account(group.properties.instance.plugin),
-            flavor=self._plugins.flavor(group.properties.flavor.plugin),
+            account=known.account,
+            flavor=known.flavor,
             ledger=self.ledger,
             superior=self._superior,
             clock=self._clock,
@@ -122,34 +138,56 @@ class Term:
         await asyncio.wait({running})
         self._emit(Event(type=Kind.STOPPED, group=name, message=f"{name} is not managed any more"))
 
-    def _account(self, plugin: str) -> Account:
-        if plugin not in self._accounts:
-            account = Account(plugin, self._plugins.instance(plugin), random=self._random)
-            self._accounts[plugin] = account
-            if self._tasks is not None:
-                self._tasks.create_task(account.watch())
-        return self._accounts[plugin]
+    # -- plugins ---------------------------------------------------------------------------------------------------
 
-    def want(self, group: Group, record: Record) -> Want:
-        """What a plan needs to know of a declared group."""
-        flavor = self._plugins.flavor(group.properties.flavor.plugin)
-        properties: msgspec.Raw = group.properties.flavor.properties
-        account = self._account(group.properties.instance.plugin)
+    def _meet(self) -> set[asyncio.Task[None]]:
+        """Ask the plugins of groups that have something to ask, each once at a time."""
+        if self._tasks is None:
+            return set()
+        for name, group in self._record.groups.items():
+            if name not in self._meeting and not self._plugins.knows(group):
+                self._meeting[name] = self._tasks.create_task(self._meet_one(name, group))
+        return set(self._meeting.values())
+
+    async def _meet_one(self, name: GroupID, group: Group) -> None:
+        try:
+            await self._plugins.meet(group)
+            self.unmanaged.pop(name, None)
+        except Exception as error:
+            problem = "its plugins do not answer" if isinstance(error, TimeoutError) else str(error)
+            if self.unmanaged.get(name) != problem:
+                self.unmanaged[name] = problem
+                self._emit(Event(type=Kind.ERROR, group=name, message=problem))
+        finally:
+            del self._meeting[name]
+
+    async def _meet_the_rest(self) -> None:
+        """Ask again, for as long as the term lasts, plugins that have not answered."""
+        while True:
+            await asyncio.sleep(MEET_AGAIN_S)
+            if self._meet():
+                await self.adopt(self._record)
+
+    async def want(self, group: Group, record: Record) -> Want:
+        """What a plan needs to know of a declared group. Raises what its plugins raise."""
+        return self._want(group, record, await self._plugins.meet(group))
+
+    def _want(self, group: Group, record: Record, known: Known) -> Want:
         previous = record.previous.get(group.name)
         return Want(
             group=group,
             previous_hash=previous.hash if previous is not None else "",
             orders=record.orders_of(group.name),
-            quorum=isinstance(flavor, Quorum) and flavor.is_quorum(properties=properties),
-            tokens=account.capabilities.tokens,
+            quorum=known.quorum,
+            tokens=known.account.capabilities.tokens,
         )
 
     async def look(self, group: Group) -> GroupView:
         """A view of what exists of a group that is not managed, for a forecast."""
-        plugin = self._plugins.instance(group.properties.instance.plugin)
+        known = await self._plugins.meet(group)
         now = asyncio.get_running_loop().time()
         view = GroupView(group=group.name, pets=group.is_pets, lag_s=0.0, can_inspect=False, now=now)
         async with asyncio.timeout(LOOK_DEADLINE_S):
-            listing = await plugin.describe_instances(tags={TAG_GROUP: group.name})
+            listing = await known.account.instance.describe_instances(tags={TAG_GROUP: group.name})
         view.listed(listing, begun_at=now, now=now, wall=self._clock.now())
         return view

@@ -25,12 +25,12 @@ Section = Literal["Instance", "Flavor"]
 class Plugins(Protocol):
     """Plugins by name. `runtime.registry` is one."""
 
-    def instance(self, name: str) -> Instance:
-        """Raises `NotFound`."""
+    async def instance(self, name: str) -> Instance:
+        """Raises `NotFound`, or `Unreachable` if it should be there and does not answer."""
         ...
 
-    def flavor(self, name: str) -> Flavor:
-        """Raises `NotFound`."""
+    async def flavor(self, name: str) -> Flavor:
+        """Raises `NotFound`, or `Unreachable` if it should be there and does not answer."""
         ...
 
     def names(self, section: Section) -> Sequence[str]:
@@ -52,7 +52,7 @@ async def checked(text: str, source: str, plugins: Plugins, *, others: Sequence[
         problems += [*found, *in_flavor]
         if not in_flavor:
             accepted.append(part)
-    problems += _shared_attachments(accepted, draft, plugins, others)
+    problems += await _shared_attachments(accepted, draft, plugins, others)
     document.refuse(problems, source=source)
     return tuple(draft.groups)
 
@@ -63,7 +63,8 @@ async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> list[Probl
         return []
 
     async def ask() -> None:
-        await plugins.instance(reference.plugin).validate(properties=reference.properties)
+        instance = await plugins.instance(reference.plugin)
+        await instance.validate(properties=reference.properties)
 
     found, field = await _answer(ask, "Instance", reference.plugin, plugins)
     return draft.locate(found, part, under="Instance", field=field)
@@ -75,7 +76,7 @@ async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> list[Problem
         return []
 
     async def ask() -> None:
-        flavor = plugins.flavor(reference.plugin)
+        flavor = await plugins.flavor(reference.plugin)
         await flavor.validate(properties=reference.properties, allocation=_as_told(declared))
 
     found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
@@ -106,7 +107,7 @@ def _as_told(declared: DeclaredAllocation) -> Allocation:
     return Allocation(size=declared.size, logical_ids=declared.logical_ids)
 
 
-def _shared_attachments(
+async def _shared_attachments(
     accepted: Sequence[Part], draft: Draft, plugins: Plugins, others: Sequence[Group]
 ) -> list[Problem]:
     """Attachments that more than one logical ID would hold, told where the later one is declared."""
@@ -115,10 +116,10 @@ def _shared_attachments(
     for group in others:
         if group.name not in parts:
             flavor, allocation = group.properties.flavor, group.properties.allocation
-            held |= _held(group.name, flavor, allocation, plugins)
+            held |= await _held(group.name, flavor, allocation, plugins)
     for part in accepted:
         if part.flavor is not None and part.allocation is not None:
-            held |= _held(part.group, part.flavor, part.allocation, plugins)
+            held |= await _held(part.group, part.flavor, part.allocation, plugins)
     return [
         located
         for name, found in validate.conflicts(held).items()
@@ -127,11 +128,12 @@ def _shared_attachments(
     ]
 
 
-def _held(
+async def _held(
     group: GroupID, reference: FlavorRef, declared: DeclaredAllocation, plugins: Plugins
 ) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
-    flavor = plugins.flavor(reference.plugin)
-    if not isinstance(flavor, Attaches):
-        return {}
-    attachments = flavor.attachments(properties=reference.properties, allocation=_as_told(declared))
+    async with asyncio.timeout(DEADLINE_S):
+        flavor = await plugins.flavor(reference.plugin)
+        if not isinstance(flavor, Attaches):
+            return {}
+        attachments = await flavor.attachments(properties=reference.properties, allocation=_as_told(declared))
     return {(group, logical_id): attached for logical_id, attached in attachments.items()}

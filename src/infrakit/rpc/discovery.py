@@ -1,11 +1,13 @@
 """Where daemons and plugins are found: one directory of unix sockets, named as their plugins are.
 
 The names of the environment variables and the layout are those of the original, so that both find each other's plugins.
-Imports next to nothing, because every command starts here.
+Imports little, because every command starts here.
 """
 
 import os
 from pathlib import Path
+
+import msgspec
 
 from infrakit.spi.errors import Refused
 
@@ -30,6 +32,22 @@ def plugins_directory() -> Path:
 def manager_socket() -> Path:
     """Where the daemon listens for the command line."""
     return plugins_directory() / MANAGER_SOCKET
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A plugin that seems to run here: nobody has asked whether it answers."""
+
+    name: str  # without a type: one socket may serve several
+    address: str  # the path of a unix socket, or a URL
+
+
+def found() -> list[Found]:
+    """What the directory of plugins holds, by name. Each call reads it again."""
+    try:
+        entries = sorted(plugins_directory().iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [Found(path.name, str(path)) for path in entries if path.is_socket()]
 
 
 def check_length(path: Path) -> None:

@@ -31,12 +31,12 @@ class Registry:
         self._offered: dict[str, Any] = {"clock": clock or SystemClock(), "random": random}
         self._made: dict[tuple[str, str], Any] = {}
 
-    def instance(self, name: str) -> Instance:
+    async def instance(self, name: str) -> Instance:
         """The instance plugin of that name. Raises `NotFound`, or `PluginError` if it is none."""
         plugin: Instance = self._typed(INSTANCES, name, Instance)
         return plugin
 
-    def flavor(self, name: str) -> Flavor:
+    async def flavor(self, name: str) -> Flavor:
         """The flavor plugin of that name. Raises `NotFound`, or `PluginError` if it is none."""
         plugin: Flavor = self._typed(FLAVORS, name, Flavor)
         return plugin

@@ -189,8 +189,8 @@ class Witness:
         self._simulator = simulator
         self._laws = laws
 
-    def capabilities(self) -> Capabilities:
-        return self._simulator.capabilities()
+    async def capabilities(self) -> Capabilities:
+        return await self._simulator.capabilities()
 
     async def validate(self, *, properties: msgspec.Raw) -> None:
         await self._simulator.validate(properties=properties)

@@ -104,10 +104,10 @@ class SimulatedFlavor:
             raise errors.PluginError("no join token")
         if spec.logical_id is None:
             return spec
-        held = self.attachments(properties=properties, allocation=allocation)
+        held = await self.attachments(properties=properties, allocation=allocation)
         return msgspec.structs.replace(spec, attachments=held.get(spec.logical_id, ()))
 
-    def attachments(
+    async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         if not validate.properties(properties, FlavorProperties).volumes:
@@ -132,7 +132,7 @@ class SimulatedFlavor:
         if self.faults.drain_s:
             await asyncio.sleep(self._chance.random() * self.faults.drain_s)
 
-    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+    async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, FlavorProperties).quorum
 
 
@@ -143,11 +143,11 @@ class Plugins:
         self._instance = instance
         self._flavor = flavor
 
-    def instance(self, name: str) -> Instance:
+    async def instance(self, name: str) -> Instance:
         del name
         return self._instance
 
-    def flavor(self, name: str) -> SimulatedFlavor:
+    async def flavor(self, name: str) -> SimulatedFlavor:
         del name
         return self._flavor
 

@@ -55,7 +55,7 @@ class JudgesMany(Protocol):
 class Quorum(Protocol):
     """A flavor whose members may form a quorum, so that losing more than a minority loses the whole."""
 
-    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+    async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         """Whether a group with these properties is one."""
         ...
 
@@ -64,7 +64,7 @@ class Quorum(Protocol):
 class Attaches(Protocol):
     """A flavor that can tell which attachments each logical ID will hold."""
 
-    def attachments(
+    async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         """Attachments by logical ID; used to refuse one volume for two pets, and to delete them when asked."""

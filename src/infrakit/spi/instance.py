@@ -79,7 +79,7 @@ class Capabilities(Wire, frozen=True, kw_only=True, gc=False):
 class Capable(Protocol):
     """A provider that tells what it promises."""
 
-    def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> Capabilities:
         """Fixed for the life of the object."""
         ...
 

@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,8 +40,21 @@ class FileStore:
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
             raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
-        # A cancelled caller does not know the outcome, but the write itself is done or not done, never half.
-        return await asyncio.shield(asyncio.to_thread(self._replace, name, body, expected))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + TURN_DEADLINE_S
+        while True:
+            try:
+                # A cancelled caller does not know the outcome, but the write itself is done or not done, never half.
+                return await asyncio.shield(asyncio.to_thread(self._replace, name, body, expected))
+            except BlockingIOError:
+                if loop.time() > deadline:
+                    lock = self._folder(name) / ".lock"
+                    raise errors.Unreachable(
+                        f"another process has held {lock} for {TURN_DEADLINE_S:g} s",
+                        where="store",
+                        remedy="see who it is (fuser shows it) and whether it is stopped",
+                    ) from None
+                await asyncio.sleep(0.005)
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         return await asyncio.to_thread(self._history, name, limit)
@@ -105,6 +117,7 @@ class FileStore:
         return Document(name=name, revision=revision, body=body)
 
     def _replace(self, name: str, body: bytes, expected: int) -> int:
+        """Raises `BlockingIOError` while it is another writer's turn."""
         folder = self._folder(name)
         try:
             _make_directory(folder)
@@ -114,6 +127,8 @@ class FileStore:
                     raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
                 self._write(folder, body, expected + 1)
                 self._prune(name, expected + 1)
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise errors.Unreachable(
                 f"{folder} cannot be written: {error.strerror}", where="store", remedy="check space and permissions"
@@ -171,27 +186,10 @@ class FileStore:
 def _writers_turn(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + TURN_DEADLINE_S
-        while not _locked(descriptor):
-            if time.monotonic() > deadline:
-                raise errors.Unreachable(
-                    f"another process has held {folder / '.lock'} for {TURN_DEADLINE_S:.0f} s",
-                    where="store",
-                    remedy="see who it is (fuser shows it) and whether it is stopped",
-                )
-            time.sleep(0.005)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for one write; the kernel ends it with its holder
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Taken for one write; the kernel ends the lock with its holder."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _make_directory(folder: Path) -> None:

@@ -85,10 +85,10 @@ async def test_a_port_is_kept_as_a_tag() -> None:
 
 async def test_attachments_are_told_by_logical_id() -> None:
     properties = raw({"Attachments": {"10.0.0.1": [{"ID": "v", "Type": "volume"}]}})
-    told = Vanilla().attachments(properties=properties, allocation=PETS)
+    told = await Vanilla().attachments(properties=properties, allocation=PETS)
     assert told == {"10.0.0.1": (Attachment(id="v", type="volume"),), "10.0.0.2": ()}
 
 
 @pytest.mark.parametrize(("properties", "expected"), [({}, False), ({"Quorum": True}, True), (None, False)])
 async def test_a_quorum_says_so(properties: Any, expected: bool) -> None:
-    assert Vanilla().is_quorum(properties=raw(properties)) is expected
+    assert await Vanilla().is_quorum(properties=raw(properties)) is expected

@@ -44,7 +44,7 @@ async def test_satisfies_the_contract(local: Local) -> None:
         instance.Volumes,
     )
     assert all(isinstance(local, each) for each in protocols)
-    assert local.capabilities() == instance.Capabilities(listing_lag_s=0.0, tokens=True)
+    assert await local.capabilities() == instance.Capabilities(listing_lag_s=0.0, tokens=True)
 
 
 async def test_init_finds_who_it_is_and_where(local: Local, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ async def test_capacity_is_of_those_that_live() -> None:
 @in_virtual_time
 async def test_what_is_new_and_what_is_dead_is_listed_late() -> None:
     provider = simulator(lag=Spread(low=3.0), death_lag=Spread(low=7.0))
-    assert provider.capabilities().listing_lag_s == 7.0
+    assert (await provider.capabilities()).listing_lag_s == 7.0
     made = await provider.provision(spec=spec())
     assert await listed(provider) == []
     assert await provider.inspect(instance=made) is not None
@@ -208,10 +208,10 @@ async def test_what_is_new_and_what_is_dead_is_listed_late() -> None:
     assert await listed(provider) == []
 
 
-def test_the_promise_is_what_the_spreads_give_unless_it_is_said() -> None:
-    assert simulator(lag=Spread(low=1.0, high=4.0, mean=1.0)).capabilities().listing_lag_s == 9.0
-    assert simulator(lag=Spread(low=10.0), lag_max=2.0).capabilities().listing_lag_s == 2.0
-    assert not simulator(tokens=False).capabilities().tokens
+async def test_the_promise_is_what_the_spreads_give_unless_it_is_said() -> None:
+    assert (await simulator(lag=Spread(low=1.0, high=4.0, mean=1.0)).capabilities()).listing_lag_s == 9.0
+    assert (await simulator(lag=Spread(low=10.0), lag_max=2.0).capabilities()).listing_lag_s == 2.0
+    assert not (await simulator(tokens=False).capabilities()).tokens
 
 
 @in_virtual_time

@@ -79,6 +79,6 @@ async def test_a_wrong_document_is_told_with_all_that_is_wrong_until_it_is_mende
 
 async def test_it_is_what_declarations_name(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    assert isinstance(registry.instance("simulator"), Adjustable)
+    assert isinstance(await registry.instance("simulator"), Adjustable)
     assert "simulator" in registry.names("Instance")
     await registry.close()

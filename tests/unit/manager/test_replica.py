@@ -13,6 +13,7 @@ from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
+from infrakit.spi.values import GroupID
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
 
@@ -168,8 +169,10 @@ async def test_an_intent_whose_record_lost_its_answer_is_taken_up() -> None:
 @in_virtual_time
 async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> None:
     store = MemoryStore()
+    other = cattle("x", 1)
+    other["properties"]["Flavor"]["Plugin"] = "other"
     async with Stage(store=store) as stage:
-        await stage.commit(cattle("web", 1), cattle("x", 1))
+        await stage.commit(cattle("web", 1), other)
         await stage.converged()
 
     class Partial(Stage):
@@ -180,17 +183,50 @@ async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> Non
     find = plugins.flavor
     missing = {"left": 1}
 
-    def flavor(name: str) -> object:
-        if missing["left"]:
+    async def flavor(name: str) -> object:
+        if name == "other" and missing["left"]:
             missing["left"] -= 1
             raise errors.NotFound(f"there is no flavor plugin {name!r}")
-        return find(name)
+        return await find(name)
 
     plugins.flavor = flavor  # type: ignore[method-assign, assignment]
     async with second:
         await second.until(lambda: len(second.controllers()) == 1)
-        await second.converged()
         assert any("there is no flavor plugin" in m for m in second.told(Kind.ERROR))
+        (unmanaged,) = [g for g in (await second.operator.status()).groups if g.phase == "unmanaged"]
+        assert "there is no flavor plugin" in unmanaged.waiting[0].reason
+        await second.until(lambda: len(second.controllers()) == 2)  # it is asked again
+        await second.converged()
+
+
+@in_virtual_time
+async def test_a_plugin_that_hangs_holds_up_neither_other_groups_nor_a_halt() -> None:
+    store = MemoryStore()
+    other = cattle("x", 1)
+    other["properties"]["Flavor"]["Plugin"] = "other"
+    async with Stage(store=store) as stage:
+        await stage.commit(cattle("web", 1), other)
+        await stage.converged()
+
+    second = Stage(store=store)
+    plugins = second.replica.plugins
+    find = plugins.flavor
+    asked = []
+
+    async def flavor(name: str) -> object:
+        asked.append(name)
+        if name == "other" and asked.count(name) == 1:
+            await asyncio.get_running_loop().create_future()
+        return await find(name)
+
+    plugins.flavor = flavor  # type: ignore[method-assign, assignment]
+    async with second:
+        await second.until(lambda: len(second.controllers()) == 1)
+        running = second.controllers()[GroupID("web")]
+        halting = asyncio.create_task(second.operator.halt(group=running.name, who="ann", why="wait"))
+        await second.until(lambda: running.want.orders.halt is not None, within_s=0.2)
+        await halting
+        await second.until(lambda: len(second.controllers()) == 2)  # it was given up, and asked again
 
 
 @in_virtual_time

@@ -121,10 +121,10 @@ class Vanilla:
         if ended.code != 0:
             raise PluginError(f"the drain command ended with exit code {ended.code}{said}", where=where)
 
-    def is_quorum(self, *, properties: msgspec.Raw) -> bool:
+    async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return decode(properties).quorum
 
-    def attachments(
+    async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         declared = decode(properties)

@@ -63,7 +63,7 @@ class Local:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deaths = 0
 
-    def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> Capabilities:
         return _CAPABILITIES
 
     async def validate(self, *, properties: msgspec.Raw) -> None:

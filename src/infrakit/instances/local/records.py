@@ -145,8 +145,11 @@ def label(home_: Home, instance_id: str, labels: dict[str, str]) -> None:
         if phase(home_, instance_id) not in PRESENT:
             raise NotFound(f"there is no instance {instance_id}")
         place = home_.instance(instance_id)
-        record = read(place)
-        write(place, msgspec.structs.replace(record, tags=record.tags | labels))
+        try:
+            record = read(place)
+            write(place, msgspec.structs.replace(record, tags=record.tags | labels))
+        except FileNotFoundError:  # buried in this very moment
+            raise NotFound(f"there is no instance {instance_id}") from None
 
 
 def condemn(home_: Home, instance_id: str) -> Record | None:
@@ -161,8 +164,13 @@ def condemn(home_: Home, instance_id: str) -> Record | None:
         if found in (Phase.UNKNOWN, Phase.HALF_MADE):
             raise NotFound(f"there is no instance {instance_id}")
         place = home_.instance(instance_id)
-        record = msgspec.structs.replace(read(place), ending=True)
-        write(place, record)
+        try:
+            record = read(place)
+            if not record.ending:
+                record = msgspec.structs.replace(record, ending=True)
+                write(place, record)
+        except FileNotFoundError:  # buried in this very moment
+            return None
         return record
 
 

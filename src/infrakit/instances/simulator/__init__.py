@@ -52,7 +52,7 @@ class Simulator:
         self._changed = 0
         self._listings: dict[str, tuple[int, float, tuple[Description, ...]]] = {}
 
-    def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=self.faults.listing_lag_s, tokens=self.faults.tokens)
 
     async def validate(self, *, properties: msgspec.Raw) -> None:

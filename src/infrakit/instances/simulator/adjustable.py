@@ -36,7 +36,7 @@ class Adjustable(Simulator):
         self._seen: tuple[int, int] | None = None
         self._problem: InvalidSpec | None = None
 
-    def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=LAG_PROMISED_S, tokens=True)
 
     def prepare_call(self) -> None:
