@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.rpc import wire
+from infrakit.rpc import interfaces, wire
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.rpc.server import Server
 from infrakit.spi.errors import PluginError
@@ -25,8 +25,8 @@ from tests.unit.rpc.asking import ask
 from tests.unit.rpc.plugins import Provider
 
 EXCHANGES = Path(__file__).parent / "exchanges"
-METHODS = {method.wire: method for interface in wire.INTERFACES for method in wire.methods(interface)}
-INTERFACES = {interface.announced: interface for interface in wire.INTERFACES}
+METHODS = {method.wire: method for interface in interfaces.INTERFACES for method in wire.methods(interface)}
+INTERFACES = {interface.announced: interface for interface in interfaces.INTERFACES}
 
 
 def load(*names: str) -> list[Any]:
@@ -38,7 +38,7 @@ def load(*names: str) -> list[Any]:
 
 
 ABSENT = "absent"
-TYPED = load("instance", "flavor", "group", "manager")
+TYPED = load("instance", "flavor", "group", "manager", "metadata", "updatable", "event", "controller")
 
 
 @pytest.mark.parametrize("exchange", TYPED)
@@ -112,13 +112,13 @@ class Forgetful(Provider):
         raise PluginError(f"not found {instance}")
 
 
-def answering(interface: wire.Interface, value: Any) -> object:
+def answering(interface: interfaces.Interface, value: Any) -> object:
     """An object that satisfies an interface and always answers the same."""
 
     async def method(_self: object, **_parameters: Any) -> Any:
         return value
 
-    names = [each.name for each in wire.methods(interface)]
+    names = [name for name in dir(interface.protocol) if not name.startswith("_")]
     made: object = type("Answering", (), dict.fromkeys(names, method))()
     return made
 

@@ -46,9 +46,6 @@ class Operator:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def is_leader(self) -> bool:
-        return self._replica.active.is_set()
-
     async def status(self) -> Status:
         replica, record = self._replica, self._replica.declaration.record
         term = replica.term

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from infrakit.rpc import discovery, envelope, wire
+from infrakit.rpc import discovery, envelope, failures, wire
 from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID, wire_name
@@ -61,7 +61,7 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
     try:
         reply = msgspec.json.decode(body, type=envelope.ClientReply)
         if reply.error is not None:
-            raise wire.error(reply.error.message, reply.error.data_of_ours())
+            raise failures.error(reply.error.message, reply.error.data_of_ours())
         if bytes(reply.result) == b"null":
             raise errors.PluginError("the answer has neither result nor error", where=str(path))
         value: T = described.value(reply.result)

@@ -3,12 +3,13 @@
 import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from infrakit.rpc import envelope, wire
+from infrakit.rpc import envelope, failures, interfaces, wire
+from infrakit.rpc.interfaces import INTERFACES, Interface
 from infrakit.spi import errors
 
 DEPTH_MAX = 200  # of nesting in a request's params
@@ -22,17 +23,37 @@ _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Objects by name, each serving every interface that it satisfies. The default object is called `.`."""
+    """Objects by name, each serving every interface that it satisfies. The default object is called `.`.
 
-    def __init__(self, objects: Mapping[str, object]) -> None:
-        self._methods: dict[str, tuple[wire.Method, dict[str, object]]] = {}
-        self.announced: dict[str, list[dict[str, str]]] = {}
-        for interface in wire.INTERFACES:
-            serving = {name: o for name, o in objects.items() if isinstance(o, interface.protocol)}
-            if serving:
-                self.announced[interface.announced] = [{"Name": name, "ProxyFor": ""} for name in sorted(serving)]
+    Several objects may share a name: each serves what it can. An object with a method `aliases` is found under those
+    names too, which may change while it is served.
+    """
+
+    def __init__(self, objects: Mapping[str, object | Sequence[object]]) -> None:
+        self._methods: dict[str, tuple[wire.Method, _Serving]] = {}
+        self._announced: dict[str, _Serving] = {}
+        named = [(name, o) for name, held in objects.items() for o in (held if isinstance(held, tuple) else (held,))]
+        for interface in INTERFACES:
+            serving = _Serving({name: o for name, o in named if interfaces.serves(o, interface)})
+            if serving.fixed:
+                self._announced[interface.announced] = serving
                 for method in wire.methods(interface):
                     self._methods[method.wire] = (method, serving)
+
+    @property
+    def announced(self) -> dict[str, list[dict[str, str]]]:
+        """What the handshake answers: the names of objects by interface."""
+        return {
+            interface: [{"Name": name, "ProxyFor": ""} for name in sorted(serving.now())]
+            for interface, serving in self._announced.items()
+        }
+
+    def find(self, interface: Interface, address: str) -> Any:
+        """The object that serves an interface under an address. Raises `NotFound`."""
+        serving = self._announced.get(interface.announced)
+        if serving is None:
+            raise errors.NotFound(f"nothing here serves {interface.announced}")
+        return _select(serving.now(), address, interface)
 
     async def answer(self, body: bytes) -> bytes:
         """The reply, or nothing for a notification and for what is no request at all."""
@@ -46,41 +67,41 @@ class Dispatcher:
     async def _execute(self, request: envelope.Request) -> bytes:
         if request.jsonrpc != "2.0":
             data = {"jsonrpc": request.jsonrpc, "method": request.method, "params": request.params, "id": request.id}
-            return envelope.failure(request, wire.INVALID_REQUEST, "jsonrpc must be 2.0", data)
+            return envelope.failure(request, failures.INVALID_REQUEST, "jsonrpc must be 2.0", data)
         if request.method == HELLO:
             return envelope.result(request, msgspec.Raw(msgspec.json.encode({"Objects": self.announced})))
         found = self._methods.get(request.method)
         if found is None:
-            return envelope.failure(request, wire.APPLICATION_ERROR, self._missing(request.method))
+            return envelope.failure(request, failures.APPLICATION_ERROR, self._missing(request.method))
         method, serving = found
         if _too_deep(bytes(request.params)):
             words = f"params are nested deeper than {DEPTH_MAX} levels"
-            return envelope.failure(request, wire.INVALID_REQUEST, words)
+            return envelope.failure(request, failures.INVALID_REQUEST, words)
         try:
             arguments, address = wire.arguments(method, method.decode(request.params))
         except msgspec.MsgspecError as error:
-            return envelope.failure(request, wire.INVALID_REQUEST, str(error), request.params)
+            return envelope.failure(request, failures.INVALID_REQUEST, str(error), request.params)
         return await self._call(request, method, serving, arguments, address)
 
     async def _call(
         self,
         request: envelope.Request,
         method: wire.Method,
-        serving: dict[str, object],
+        serving: "_Serving",
         arguments: dict[str, Any],
         address: str,
     ) -> bytes:
         try:
-            plugin = _select(serving, address, method.interface)
+            plugin = _select(serving.now(), address, method.interface)
             value = await getattr(plugin, method.name)(**arguments)
             return envelope.result(request, method.result(value, address, arguments))
         except errors.InfraKitError as error:
-            data = wire.error_data(error)
-            return envelope.failure(request, wire.APPLICATION_ERROR, wire.plain(str(error)), data)
+            data = failures.error_data(error)
+            return envelope.failure(request, failures.APPLICATION_ERROR, failures.plain(str(error)), data)
         except Exception as error:  # a fault of ours or of a plugin: told in its words, its traceback goes to the log
             _log.exception("%s failed", method.wire)
-            words = wire.plain(str(error)) or type(error).__name__
-            return envelope.failure(request, wire.APPLICATION_ERROR, words)
+            words = failures.plain(str(error)) or type(error).__name__
+            return envelope.failure(request, failures.APPLICATION_ERROR, words)
 
     def _missing(self, name: str) -> str:
         if name.count(".") != 1:
@@ -89,15 +110,30 @@ class Dispatcher:
         return f'rpc: can\'t find {"method" if name.partition(".")[0] in services else "service"} "{name}"'
 
 
-def _select(serving: dict[str, object], address: str, interface: wire.Interface) -> object:
+class _Serving:
+    """The objects behind one interface."""
+
+    def __init__(self, fixed: dict[str, Any]) -> None:
+        self.fixed = fixed
+        self._changing = [o for o in fixed.values() if hasattr(o, "aliases")]
+
+    def now(self) -> Mapping[str, Any]:
+        """By every name that they have at this moment."""
+        if not self._changing:
+            return self.fixed
+        return {name: o for o in self._changing for name in o.aliases()} | self.fixed
+
+
+def _select(serving: Mapping[str, Any], address: str, interface: Interface) -> Any:
     """The object that an address names, by the rules of the original for its kind of address."""
     if interface.address == "Type":
         if (address or ".") in serving:
             return serving[address or "."]
         raise errors.NotFound(f"no-plugin:{address}")
     lookup, _, type_ = address.partition("/")
-    if len(serving) == 1 and (not type_ or lookup == "."):
-        return next(iter(serving.values()))
+    only = next(iter(serving.values()))
+    if (not type_ or lookup == ".") and all(each is only for each in serving.values()):
+        return only
     first = lookup if type_ or lookup == "." else "."
     for key in (first, type_.partition("/")[2] or type_):
         if key in serving:

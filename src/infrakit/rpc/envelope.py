@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc import wire
+from infrakit.rpc import failures
 
 
 class Request(msgspec.Struct):
@@ -48,9 +48,9 @@ class ClientError(msgspec.Struct):
     message: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
-    def data_of_ours(self) -> wire.ErrorData | None:
+    def data_of_ours(self) -> failures.ErrorData | None:
         try:
-            return msgspec.json.decode(self.data, type=wire.ErrorData)
+            return msgspec.json.decode(self.data, type=failures.ErrorData)
         except msgspec.MsgspecError:
             return None
 

@@ -14,59 +14,11 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc import liberal
-from infrakit.spi import errors
-from infrakit.spi.flavor import Flavor
-from infrakit.spi.group import Groups
-from infrakit.spi.instance import Instance
-from infrakit.spi.manager import Manager
+from infrakit.rpc import interfaces, liberal
+from infrakit.rpc.interfaces import Interface
 from infrakit.spi.values import ABSENT, wire_name
 
-INVALID_REQUEST = -32600
-APPLICATION_ERROR = -32000
 OK = "OK"  # the field of a method that returns nothing
-
-
-class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """How a Protocol appears on the wire."""
-
-    protocol: type
-    service: str  # before the dot of a method's name
-    announced: str  # name and version in the handshake
-    address: str = ""  # the field that selects an object behind the socket: Type, Name or none
-    subject: str = ""  # the field that names what a call is about, if results repeat it
-    results: Mapping[str, str] = {}  # Python method -> the field its value goes into
-
-
-INTERFACES = (
-    Interface(
-        protocol=Instance,
-        service="Instance",
-        announced="Instance/0.6.1",
-        address="Type",
-        results={"provision": "ID", "describe_instances": "Descriptions"},
-    ),
-    Interface(protocol=Flavor, service="Flavor", announced="Flavor/0.1.1", address="Type", results={"prepare": "Spec"}),
-    Interface(
-        protocol=Groups,
-        service="Group",
-        announced="Group/0.1.1",
-        address="Name",
-        subject="ID",
-        results={
-            "commit_group": "Details",
-            "describe_group": "Description",
-            "inspect_groups": "Groups",
-            "size": "Size",
-        },
-    ),
-    Interface(
-        protocol=Manager,
-        service="Manager",
-        announced="Stack/0.1.1",
-        results={"is_leader": "Leader", "members": "Members", "logs": "Text", "history": "Versions", "show": "Text"},
-    ),
-)
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,11 +84,16 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
             return liberal.decode(result, self.returns)
 
 
-@functools.cache
 def method(function: Callable[..., Any]) -> Method:
     """The wire's view of a Protocol's method, given as `Protocol.method`."""
     owner = function.__qualname__.split(".")[0]
-    interface = next(i for i in INTERFACES if i.protocol.__name__ == owner)
+    protocol = next(i.protocol for i in interfaces.INTERFACES if i.protocol.__name__ == owner)
+    return _described(protocol, function.__name__)
+
+
+@functools.cache
+def _described(protocol: type, name: str) -> Method:
+    interface, function = interfaces.of(protocol), getattr(protocol, name)
     hints = typing.get_type_hints(function)
     returns = hints.pop("return")
     fields: list[Any] = []
@@ -145,8 +102,8 @@ def method(function: Callable[..., Any]) -> Method:
         fields.append(field if parameter.default is parameter.empty else (*field, parameter.default))
     if interface.address:
         fields.append((_address(interface), str, ""))
-    params = msgspec.defstruct(f"{wire_name(function.__name__)}Params", fields, kw_only=True, rename=wire_name)
-    return Method(interface=interface, name=function.__name__, params=params, returns=returns)
+    params = msgspec.defstruct(f"{wire_name(name)}Params", fields, kw_only=True, rename=wire_name)
+    return Method(interface=interface, name=name, params=params, returns=returns)
 
 
 def _address(interface: Interface) -> str:
@@ -162,9 +119,15 @@ def _subject(arguments: Mapping[str, Any]) -> str:
 
 
 def methods(interface: Interface) -> list[Method]:
-    """Every method of an interface."""
-    names = [n for n, f in vars(interface.protocol).items() if inspect.isfunction(f) and not n.startswith("_")]
-    return [method(getattr(interface.protocol, name)) for name in names]
+    """Every method of an interface that is a question with one answer; streams are not."""
+    protocols = [base for base in interface.protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = dict.fromkeys(
+        name
+        for base in reversed(protocols)
+        for name, function in vars(base).items()
+        if inspect.iscoroutinefunction(function) and not name.startswith("_")
+    )
+    return [_described(interface.protocol, name) for name in names]
 
 
 def arguments(method: Method, params: msgspec.Struct) -> tuple[dict[str, Any], str]:
@@ -172,66 +135,3 @@ def arguments(method: Method, params: msgspec.Struct) -> tuple[dict[str, Any], s
     given = {name: getattr(params, name) for name in params.__struct_fields__}
     address = given.pop(_address(method.interface), "") if method.interface.address else ""
     return given, address
-
-
-# -- errors --------------------------------------------------------------------------------------------------------
-
-_KINDS: dict[str, type[errors.InfraKitError]] = {
-    kind.__name__: kind
-    for kind in (
-        errors.InvalidSpec,
-        errors.NotFound,
-        errors.Conflict,
-        errors.Refused,
-        errors.Halted,
-        errors.NotLeader,
-        errors.Throttled,
-        errors.Unreachable,
-        errors.OutcomeUnknown,
-        errors.PluginError,
-    )
-}
-
-
-class ErrorData(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=True):
-    """What makes an error of ours whole again on the other side."""
-
-    kind: str = ""
-    what: str = ""
-    where: str = ""
-    remedy: str = ""
-    after_s: float = 0.0
-    problems: list[errors.Problem] = []
-
-
-def plain(text: str) -> str:
-    """A text that JSON can carry: what is no Unicode, as in the name of a file, is escaped."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def error_data(error: errors.InfraKitError) -> ErrorData:
-    return ErrorData(
-        kind=type(error).__name__,
-        what=plain(error.what),
-        where=plain(error.where),
-        remedy=plain(error.remedy),
-        after_s=error.after_s if isinstance(error, errors.Throttled) else 0.0,
-        problems=[_plain_problem(p) for p in error.problems] if isinstance(error, errors.InvalidSpec) else [],
-    )
-
-
-def _plain_problem(problem: errors.Problem) -> errors.Problem:
-    words = {name: plain(getattr(problem, name)) for name in ("path", "message", "hint")}
-    return msgspec.structs.replace(problem, **words)
-
-
-def error(message: str, data: ErrorData | None) -> errors.InfraKitError:
-    """The error that the other side raised; one that is not ours is a `PluginError` with its message."""
-    kind = _KINDS.get(data.kind) if data is not None else None
-    if data is None or kind is None:
-        return errors.PluginError(message)
-    if kind is errors.InvalidSpec:
-        return errors.InvalidSpec(data.problems, where=data.where, remedy=data.remedy)
-    if kind is errors.Throttled:
-        return errors.Throttled(data.what, after_s=data.after_s, where=data.where, remedy=data.remedy)
-    return kind(data.what, where=data.where, remedy=data.remedy)

@@ -16,12 +16,12 @@ class Operation(enum.IntEnum):
     DESTROY = 1
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """The name of an object; its fields are lower case on the wire."""
 
-    id: str = ""
+    id: str | msgspec.UnsetType = msgspec.UNSET
     name: str = ""
-    tags: Mapping[str, str] | None = msgspec.field(default=None)
+    tags: Mapping[str, str] | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str = ""
     version: str = ""
-    metadata: Entry = Entry()
+    metadata: Entry = msgspec.field(default_factory=Entry)
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
 
 
@@ -38,7 +38,7 @@ class Object(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str = ""
     version: str = ""
-    metadata: Entry = Entry()
+    metadata: Entry = msgspec.field(default_factory=Entry)
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
     state: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -46,14 +46,14 @@ class Object(msgspec.Struct, frozen=True, kw_only=True):
 class Messages(msgspec.Struct, frozen=True, kw_only=True):
     """A plan in words."""
 
-    message: tuple[str, ...] | None = msgspec.field(default=None, name="Message")
+    message: tuple[str, ...] | None = msgspec.field(name="Message", default=None)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a declaration became, or would become, and by which steps."""
 
-    object: Object = msgspec.field(name="Object", default=Object())
-    plan: Messages = msgspec.field(name="Plan", default=Messages())
+    object: Object = msgspec.field(name="Object")
+    plan: Messages = msgspec.field(name="Plan", default_factory=Messages)
 
 
 @runtime_checkable

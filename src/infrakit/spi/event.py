@@ -2,9 +2,12 @@
 
 import datetime
 import enum
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from infrakit.spi.values import GroupID, InstanceID, Slot, Wire
+import msgspec
+
+from infrakit.spi.values import GroupID, InstanceID, Slot, Wire, absent
 
 
 class Kind(enum.StrEnum):
@@ -60,6 +63,31 @@ def to_the_second(moment: str) -> str:
     """`2026-11-23T11:21:54.601500Z` -> `2026-11-23T11:21:54Z`, for sentences."""
     whole, point, _ = moment.partition(".")
     return f"{whole}Z" if point else moment
+
+
+class Message(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """An event as the original's clients read it, on a topic such as `groups/web/created`."""
+
+    topic: str
+    type: str = ""
+    id: str = ""
+    message: str = ""
+    timestamp: str = ""  # RFC 3339
+    received: str = "0001-01-01T00:00:00Z"  # set by whoever receives it; this stands for never
+    data: msgspec.Raw = msgspec.field(default_factory=absent)
+
+
+@runtime_checkable
+class Topics(Protocol):
+    """The original's Event interface: topics like paths, and streams of what is published below them."""
+
+    async def list(self, *, topic: str) -> Sequence[str]:
+        """The names one level below a topic, sorted; `.` is the root."""
+        ...
+
+    def subscribe(self, *, topic: str) -> AsyncIterator[Message]:
+        """What is published from now on: below a topic that ends in `/` or is empty, else on exactly that topic."""
+        ...
 
 
 class Emit(Protocol):

@@ -157,8 +157,6 @@ class Manager(Protocol):
     None means: apply to whatever is newest, which is safe for orders that touch one thing only.
     """
 
-    async def is_leader(self) -> bool: ...
-
     async def status(self) -> Status: ...
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:

@@ -39,7 +39,6 @@ async def test_values_arrive_as_they_were_sent(path: Path, provider: Provider) -
 async def test_every_answer_of_the_manager_arrives_whole(path: Path) -> None:
     canned = CannedManager()
     async with Server(path, {".": canned}):
-        assert await ask(path, Manager.is_leader) is True
         assert await ask(path, Manager.status) == await canned.status()
         assert await ask(path, Manager.members) == await canned.members()
         assert await ask(path, Manager.logs, instance=InstanceID("web-1")) == "one\ntwo\n"

@@ -38,8 +38,8 @@ def mode(path: Path) -> int:
 
 
 async def answers(path: Path) -> bool:
-    answer: bool = await ask(path, Manager.is_leader)
-    return answer
+    answer: str = await ask(path, Manager.show, version=1)
+    return bool(answer)
 
 
 async def test_only_its_owner_can_reach_it(path: Path) -> None:
@@ -176,7 +176,7 @@ def test_one_that_is_too_busy_to_answer_is_alive(path: Path) -> None:
         with pytest.raises(errors.Refused, match="another process listens"):
             bind(path)
         with pytest.raises(errors.Unreachable, match="temporarily unavailable"):
-            call.call(path, Manager.is_leader)
+            call.call(path, Manager.show, version=1)
 
 
 async def test_what_somebody_else_put_in_its_place_stays(path: Path) -> None:

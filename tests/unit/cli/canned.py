@@ -107,9 +107,6 @@ class CannedManager:
         self.orders.append((method, parameters))
         return self.committed
 
-    async def is_leader(self) -> bool:
-        return self.leader
-
     async def status(self) -> Status:
         if "status" in self.failures:
             raise self.failures["status"]

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from infrakit.rpc import wire
+from infrakit.rpc import failures
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID, InstanceSpec
 from tests.unit.cli.canned import CannedManager
@@ -24,7 +24,7 @@ async def test_every_object_is_announced_under_every_interface_it_satisfies() ->
             "Instance/0.6.1": [{"Name": "a", "ProxyFor": ""}, {"Name": "b", "ProxyFor": ""}],
             "Flavor/0.1.1": [{"Name": "both", "ProxyFor": ""}],
             "Group/0.1.1": [{"Name": "both", "ProxyFor": ""}],
-            "Stack/0.1.1": [{"Name": ".", "ProxyFor": ""}],
+            "Manager/0.1.0": [{"Name": ".", "ProxyFor": ""}],
         }
     }
 
@@ -72,7 +72,7 @@ async def test_nested_values_are_typed_too() -> None:
 )
 async def test_an_unknown_method_is_named(method: str, message: str) -> None:
     reply = await ask(Dispatcher({".": Provider()}), method)
-    assert reply == {"error": {"code": wire.APPLICATION_ERROR, "message": message, "data": None}}
+    assert reply == {"error": {"code": failures.APPLICATION_ERROR, "message": message, "data": None}}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_a_defect_is_told_in_its_words_and_its_traceback_is_logged(caplog:
     provider = Provider()
     provider.failure = ZeroDivisionError("division by zero")
     reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {})
-    assert reply["error"] == {"code": wire.APPLICATION_ERROR, "message": "division by zero", "data": None}
+    assert reply["error"] == {"code": failures.APPLICATION_ERROR, "message": "division by zero", "data": None}
     assert [(r.levelno, r.message) for r in caplog.records] == [(logging.ERROR, "Instance.Validate failed")]
     assert "Traceback" in caplog.text
 

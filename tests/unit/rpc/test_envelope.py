@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrakit.rpc import envelope, wire
+from infrakit.rpc import envelope, failures
 from infrakit.rpc.dispatch import DEPTH_MAX, Dispatcher
 from tests.unit.rpc.plugins import Provider
 
@@ -86,7 +86,11 @@ async def test_another_version_of_the_protocol_is_refused_with_the_request(
 ) -> None:
     body = b'{"jsonrpc":"1.0","method":"Instance.Validate","params":{"Properties":[1, 2]},"id":1}'
     reply = json.loads(await dispatcher.answer(body))
-    assert reply["error"] == {"code": wire.INVALID_REQUEST, "message": "jsonrpc must be 2.0", "data": json.loads(body)}
+    assert reply["error"] == {
+        "code": failures.INVALID_REQUEST,
+        "message": "jsonrpc must be 2.0",
+        "data": json.loads(body),
+    }
     assert provider.asked == []
 
 
@@ -114,7 +118,7 @@ async def test_params_of_the_wrong_type_are_refused_with_the_params(
 ) -> None:
     body = f'{{"jsonrpc":"2.0","method":"Instance.DescribeInstances","params":{params},"id":1}}'
     error = json.loads(await dispatcher.answer(body.encode()))["error"]
-    assert error["code"] == wire.INVALID_REQUEST
+    assert error["code"] == failures.INVALID_REQUEST
     assert error["data"] == json.loads(params)
     assert "xpected" in error["message"]
     assert provider.asked == []
@@ -132,7 +136,7 @@ async def test_nesting_has_an_end_and_says_so(dispatcher: Dispatcher, provider: 
 
     assert b'"result"' in await dispatcher.answer(body(DEPTH_MAX - 1))  # params are a level themselves
     error = json.loads(await dispatcher.answer(body(DEPTH_MAX)))["error"]
-    assert error["code"] == wire.INVALID_REQUEST
+    assert error["code"] == failures.INVALID_REQUEST
     assert error["message"] == f"params are nested deeper than {DEPTH_MAX} levels"
     assert len(provider.asked) == 1
 
@@ -155,6 +159,6 @@ async def test_breadth_is_no_nesting(dispatcher: Dispatcher) -> None:
 @pytest.mark.parametrize("data", ["null", "5", '"text"', "{}", '{"kind":"NotFound"}', '{"Problems":5}'])
 def test_data_of_others_is_not_taken_for_ours(data: str) -> None:
     error = envelope.ClientError(message="boom", data=msgspec.Raw(data.encode()))
-    found = wire.error(error.message, error.data_of_ours())
+    found = failures.error(error.message, error.data_of_ours())
     assert type(found).__name__ == "PluginError"
     assert str(found) == "boom"

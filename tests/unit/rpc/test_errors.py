@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrakit.rpc import envelope, wire
+from infrakit.rpc import envelope, failures
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.spi import errors
 from tests.unit.rpc.asking import ask
@@ -49,7 +49,7 @@ async def carried(error: Exception) -> errors.InfraKitError:
     parsed = envelope.ClientError(
         message=reply["error"]["message"], data=msgspec.Raw(json.dumps(reply["error"]["data"]).encode())
     )
-    return wire.error(parsed.message, parsed.data_of_ours())
+    return failures.error(parsed.message, parsed.data_of_ours())
 
 
 def test_there_are_ten() -> None:
@@ -68,7 +68,7 @@ async def test_the_message_is_what_clients_of_the_original_show() -> None:
     provider = Provider()
     provider.failure = errors.Refused("no room", where="rack 7", remedy="buy one")
     reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {"Properties": {}})
-    assert reply["error"]["code"] == wire.APPLICATION_ERROR
+    assert reply["error"]["code"] == failures.APPLICATION_ERROR
     assert reply["error"]["message"] == "rack 7: no room; buy one"
 
 

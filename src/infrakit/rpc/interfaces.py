@@ -1,0 +1,185 @@
+"""Every interface that travels, and how it appears on the wire: a table, and nothing else.
+
+Names, versions and fields of the first part are the original's. The second part is what it does not have: each is a
+service of its own, announced beside the interface that it extends, so that our clients see what a plugin can do and the
+original's see what they know.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from infrakit.spi.controller import Controller
+from infrakit.spi.event import Topics
+from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum
+from infrakit.spi.group import Groups
+from infrakit.spi.instance import Capable, Inspects, Instance, Logs, Volumes, Watches
+from infrakit.spi.manager import Manager
+from infrakit.spi.metadata import Metadata, Updatable
+from infrakit.spi.stack import Stack
+
+
+class Interface(msgspec.Struct, frozen=True, kw_only=True):
+    """How a Protocol appears on the wire."""
+
+    protocol: type
+    service: str  # before the dot of a method's name
+    version: str
+    name: str = ""  # in the handshake, if it is not the service's
+    address: str = ""  # the field that selects an object behind the socket: Type, Name or none
+    subject: str = ""  # the field that names what a call is about, if results repeat it
+    results: Mapping[str, str] = {}  # Python method -> the field its value goes into
+    acts: frozenset[str] = frozenset()  # methods that change something: not asked twice, and given time
+    extends: type | None = None  # the Protocol without which it means nothing
+    instead_of: type | None = None  # an object that has this one does not announce that one
+
+    @property
+    def announced(self) -> str:
+        """Name and version in the handshake."""
+        return f"{self.name or self.service}/{self.version}"
+
+
+INTERFACES = (
+    Interface(
+        protocol=Instance,
+        service="Instance",
+        version="0.6.1",
+        address="Type",
+        results={"provision": "ID", "describe_instances": "Descriptions"},
+        acts=frozenset({"provision", "label", "destroy"}),
+    ),
+    Interface(
+        protocol=Flavor,
+        service="Flavor",
+        version="0.1.1",
+        address="Type",
+        results={"prepare": "Spec"},
+        acts=frozenset({"prepare", "drain"}),
+    ),
+    Interface(
+        protocol=Groups,
+        service="Group",
+        version="0.1.1",
+        address="Name",
+        subject="ID",
+        results={
+            "commit_group": "Details",
+            "describe_group": "Description",
+            "inspect_groups": "Groups",
+            "size": "Size",
+        },
+        acts=frozenset({"commit_group", "free_group", "destroy_group", "destroy_instances", "set_size"}),
+    ),
+    Interface(
+        protocol=Metadata,
+        service="Metadata",
+        version="0.1.1",
+        address="Name",
+        results={"keys": "Nodes", "get": "Value"},
+    ),
+    Interface(
+        protocol=Updatable,
+        service="Updatable",
+        version="0.1.1",
+        address="Name",
+        results={"keys": "Nodes", "get": "Value"},
+        acts=frozenset({"commit"}),
+        instead_of=Metadata,
+    ),
+    Interface(protocol=Topics, service="Event", version="0.1.1", results={"list": "Nodes"}),
+    Interface(
+        protocol=Controller,
+        service="Controller",
+        version="0.1.1",
+        address="Name",
+        results={"describe": "Objects", "free": "Objects"},
+        acts=frozenset({"commit", "free"}),
+    ),
+    Interface(
+        protocol=Stack,
+        service="Manager",
+        name="Stack",
+        version="0.1.1",
+        results={"is_leader": "Leader", "leader_location": "Location", "specs": "Specs"},
+        acts=frozenset({"enforce", "terminate"}),
+    ),
+    # -- ours ----------------------------------------------------------------------------------------------------------
+    Interface(
+        protocol=Manager,
+        service="Manager",
+        version="0.1.0",
+        results={"members": "Members", "logs": "Text", "history": "Versions", "show": "Text"},
+        acts=frozenset(
+            {"commit", "scale", "halt", "unhalt", "pause", "resume", "abort", "rollback", "free", "destroy"}
+            | {"destroy_instance", "restore", "shutdown"}
+        ),
+    ),
+    Interface(protocol=Capable, service="Capable", version="0.1.0", address="Type", extends=Instance),
+    Interface(
+        protocol=Inspects,
+        service="Inspects",
+        version="0.1.0",
+        address="Type",
+        results={"inspect": "Description"},
+        extends=Instance,
+    ),
+    Interface(protocol=Watches, service="Watches", version="0.1.0", address="Type", extends=Instance),
+    Interface(
+        protocol=Logs, service="Logs", version="0.1.0", address="Type", results={"logs": "Text"}, extends=Instance
+    ),
+    Interface(
+        protocol=Volumes,
+        service="Volumes",
+        version="0.1.0",
+        address="Type",
+        acts=frozenset({"delete_attachment"}),
+        extends=Instance,
+    ),
+    Interface(
+        protocol=JudgesMany,
+        service="JudgesMany",
+        version="0.1.0",
+        address="Type",
+        results={"healthy_all": "Reports"},
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Quorum,
+        service="Quorum",
+        version="0.1.0",
+        address="Type",
+        results={"is_quorum": "Quorum"},
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Attaches,
+        service="Attaches",
+        version="0.1.0",
+        address="Type",
+        results={"attachments": "Attachments"},
+        extends=Flavor,
+    ),
+)
+
+_BY_PROTOCOL = {interface.protocol: interface for interface in INTERFACES}
+
+
+def of(protocol: type) -> Interface:
+    """How that Protocol appears on the wire."""
+    return _BY_PROTOCOL[protocol]
+
+
+def extensions(protocol: type) -> Iterator[Interface]:
+    """What an object that satisfies `protocol` may offer besides."""
+    return (interface for interface in INTERFACES if interface.extends is protocol)
+
+
+def serves(plugin: object, interface: Interface) -> bool:
+    """Whether an object is to be announced as that interface."""
+    if not isinstance(plugin, interface.protocol):
+        return False
+    if interface.extends is not None and not isinstance(plugin, interface.extends):
+        return False
+    return not any(
+        other.instead_of is interface.protocol and isinstance(plugin, other.protocol) for other in INTERFACES
+    )
