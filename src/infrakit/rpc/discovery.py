@@ -50,7 +50,13 @@ def found() -> list[Found]:
     return [Found(path.name, str(path)) for path in entries if path.is_socket()]
 
 
-def check_length(path: Path) -> None:
+def find(name: str) -> Found | None:
+    """The plugin of that name, `lookup` or `lookup/type`, if it seems to run here."""
+    lookup = name.partition("/")[0]
+    return next((each for each in found() if each.name == lookup), None)
+
+
+def check_length(path: Path | str) -> None:
     """Raise `Refused` for a path that the kernel takes for no unix socket (unix(7): 108 bytes with the final zero)."""
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise Refused(

@@ -42,6 +42,7 @@ class ClientReply(msgspec.Struct):
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: "ClientError | None" = None
+    id: Any = None
 
 
 class ClientError(msgspec.Struct):

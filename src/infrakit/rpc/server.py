@@ -9,38 +9,25 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import msgspec
 from aiohttp import web
 
-from infrakit.rpc import discovery
+from infrakit.rpc import discovery, interfaces, streams
 from infrakit.rpc.dispatch import Dispatcher
+from infrakit.rpc.streams import Follows, Streams
 from infrakit.spi import errors
-from infrakit.spi.event import Event
+from infrakit.spi.instance import Watches
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-STREAMS_MAX = 64
 BACKLOG = 1024  # connections not yet taken up; the kernel turns away more at once, which looks like no daemon
 KEEPALIVE_S = 60.0
 READ_S = 30.0  # for a whole request
-HEARTBEAT_S = 2.0  # so long does a stream hold its place when its reader has left
 STOP_S = 5.0  # for calls under way when the server stops
-
-
-class Follows(Protocol):
-    """Where events come from. `events.journal.Journal` is one."""
-
-    newest: int
-
-    def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
-        """The events after `since`, and then each as it comes."""
-        ...
 
 
 class Server:
@@ -53,7 +40,7 @@ class Server:
         self._events = events
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
-        self._streams: set[asyncio.Task[object]] = set()
+        self._streams = Streams()
         self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -71,7 +58,7 @@ class Server:
             stack.callback(self._remove, self._path.stat())
             await runner.setup()
             await web.SockSite(runner, bound, backlog=BACKLOG).start()
-            stack.callback(self._end_streams)
+            stack.callback(self._streams.end)
             self._pid_file.write_text(str(os.getpid()))
             self._open = stack.pop_all()
         return self
@@ -80,10 +67,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._open.aclose()
-
-    def _end_streams(self) -> None:
-        for stream in self._streams:
-            stream.cancel()
 
     def _remove(self, bound: os.stat_result) -> None:
         """Remove our files, unless somebody has put a socket of their own in that place.
@@ -105,7 +88,9 @@ class Server:
         if request.path == "/":
             return await self._call(request)
         if request.path == "/events" and self._events is not None:
-            return await self._stream(request, self._events)
+            return await self._streams.events(request, self._events)
+        if request.path == "/watch":
+            return await self._watch(request)
         return web.Response(status=404, text="404 page not found\n")
 
     async def _call(self, request: web.BaseRequest) -> web.Response:
@@ -125,56 +110,13 @@ class Server:
             return web.Response(status=413, text=f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
         return web.Response(body=await self._dispatcher.answer(body), content_type="application/json")
 
-    async def _stream(self, request: web.BaseRequest, events: Follows) -> web.StreamResponse:
-        """Server-sent events; a comment now and then, so that either side notices when the other has left."""
-        since = request.query.get("since", "")
-        if len(self._streams) >= STREAMS_MAX:
-            return web.Response(status=503, text="too many event streams")
-        if not re.fullmatch("[0-9]{0,18}", since):
-            return web.Response(status=400, text="since is the number of an event")
-        follow = request.query.get("follow", "true") == "true"
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "keep-alive"}
-        )
-        task = asyncio.current_task()
-        if task is not None:
-            self._streams.add(task)
+    async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The hints of a provider that watches, each a JSON text: what `rpc.client` reads as `Watches`."""
         try:
-            await response.prepare(request)
-            await response.write(b": infrakit\n\n")
-            start = int(since) if since else events.newest
-            await self._send(response, events, start, request.query.get("group"), follow=follow)
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the reader has left, or the server stops
-        finally:
-            if task is not None:
-                self._streams.discard(task)
-        return response
-
-    async def _send(
-        self, response: web.StreamResponse, events: Follows, since: int, group: str | None, *, follow: bool
-    ) -> None:
-        last = events.newest
-        stream = events.follow(since, group)
-        upcoming: asyncio.Task[Event] | None = None
-        try:
-            while follow or since < last:
-                if upcoming is None:
-                    upcoming = asyncio.ensure_future(anext(stream))
-                done, _ = await asyncio.wait({upcoming}, timeout=HEARTBEAT_S if follow else 0.2)
-                if not done:
-                    if not follow:
-                        return
-                    await response.write(b":\n\n")
-                    continue
-                event, upcoming = upcoming.result(), None
-                since = event.seq or since
-                await response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
-        finally:
-            if upcoming is not None:
-                upcoming.cancel()
-                await asyncio.wait({upcoming})
-            await stream.aclose()  # type: ignore[attr-defined]
+            plugin = self._dispatcher.find(interfaces.of(Watches), request.query.get("type", ""))
+        except errors.NotFound as missing:
+            return web.Response(status=404, text=str(missing))
+        return await self._streams.send(request, streams.encoded(plugin.watch()))
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:

@@ -1,9 +1,13 @@
-"""Plugins by name, from Python entry points: `infrakit.instances`, `infrakit.flavors`, and further groups like them.
+"""Plugins by name: those that run in processes of their own, and those that are made here, from Python entry points.
 
-An entry point names a class. It is called once, when first asked for, with those of `directory` (a `Path`, its own
-place for state), `clock` and `random` that its constructor has parameters for; all groups share the object.
+A plugin that answers at its socket when it is first asked for is used there from then on, also after it has died and
+come back. Otherwise an entry point of that name is looked up: `infrakit.instances`, `infrakit.flavors`, and further
+groups like them. It names a class, which is called once with those of `directory` (a `Path`, its own place for state),
+`clock` and `random` that its constructor has parameters for; all groups share the object.
 """
 
+import asyncio
+import collections
 import importlib.metadata
 import inspect
 import random
@@ -18,9 +22,12 @@ from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Instance
+from infrakit.spi.metadata import Metadata
 
 INSTANCES = "infrakit.instances"
 FLAVORS = "infrakit.flavors"
+METADATA = "infrakit.metadata"
+GROUPS: dict[type[Any], str] = {Instance: INSTANCES, Flavor: FLAVORS, Metadata: METADATA}
 
 
 class Registry:
@@ -29,32 +36,57 @@ class Registry:
     def __init__(self, home: Path, *, clock: Clock | None = None, random: random.Random | None = None) -> None:
         self._home = home
         self._offered: dict[str, Any] = {"clock": clock or SystemClock(), "random": random}
-        self._made: dict[tuple[str, str], Any] = {}
+        self._made: dict[tuple[type[Any], str], Any] = {}
+        self._turns: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
     async def instance(self, name: str) -> Instance:
-        """The instance plugin of that name. Raises `NotFound`, or `PluginError` if it is none."""
-        plugin: Instance = self._typed(INSTANCES, name, Instance)
+        """The instance plugin of that name. Raises `NotFound`, `PluginError` if it is none, or what keeps it away."""
+        plugin: Instance = await self.find(Instance, name)
         return plugin
 
     async def flavor(self, name: str) -> Flavor:
-        """The flavor plugin of that name. Raises `NotFound`, or `PluginError` if it is none."""
-        plugin: Flavor = self._typed(FLAVORS, name, Flavor)
+        """The flavor plugin of that name. Raises `NotFound`, `PluginError` if it is none, or what keeps it away."""
+        plugin: Flavor = await self.find(Flavor, name)
         return plugin
 
     def names(self, section: Literal["Instance", "Flavor"]) -> Sequence[str]:
-        return sorted(importlib.metadata.entry_points(group=INSTANCES if section == "Instance" else FLAVORS).names)
+        """What could be found: entry points, and all that runs here, whatever it serves."""
+        entries = importlib.metadata.entry_points(group=INSTANCES if section == "Instance" else FLAVORS).names
+        return sorted({*entries, *(each.name for each in discovery.found())})
 
-    def _typed(self, group: str, name: str, protocol: type[Any]) -> Any:
-        plugin = self._made.get((group, name))
-        if plugin is None:
-            plugin = self._made[group, name] = self._make(group, name)
-        if not isinstance(plugin, protocol):
-            missing = sorted(m for m in _methods(protocol) if not hasattr(plugin, m))
-            raise errors.PluginError(f"it has no {', '.join(missing)}", where=f"{group} {name}")
+    async def find(self, protocol: type[Any], name: str) -> Any:
+        """The plugin of that kind and name, wherever it is; always the same object."""
+        async with self._turns[protocol, name]:
+            plugin = self._made.get((protocol, name))
+            if plugin is None:
+                plugin = await self._elsewhere(protocol, name) or self.make(protocol, name)
+                self._made[protocol, name] = plugin
         return plugin
 
-    def _make(self, group: str, name: str) -> Any:
-        found = list(importlib.metadata.entry_points(group=group, name=name))
+    async def _elsewhere(self, protocol: type[Any], name: str) -> Any:
+        """None: nothing runs, or it is dead and can be made here. Raises what a living one, or the only one, raises."""
+        running = discovery.find(name)
+        if running is None:
+            return None
+        from infrakit.rpc import client
+
+        try:
+            return await client.connect(protocol, name, running.address)
+        except errors.Unreachable:
+            if entries(protocol, name):
+                return None
+            raise
+
+    def make(self, protocol: type[Any], name: str) -> Any:
+        """A plugin of this process. Raises `NotFound`, `PluginError`."""
+        plugin = self._make(protocol, name)
+        if not isinstance(plugin, protocol):
+            missing = sorted(m for m in _methods(protocol) if not hasattr(plugin, m))
+            raise errors.PluginError(f"it has no {', '.join(missing)}", where=f"{GROUPS[protocol]} {name}")
+        return plugin
+
+    def _make(self, protocol: type[Any], name: str) -> Any:
+        group, found = GROUPS[protocol], entries(protocol, name)
         if not found:
             raise errors.NotFound(f"there is no plugin {name!r}", where=group, remedy="see: pip list")
         try:
@@ -71,6 +103,11 @@ class Registry:
             close = getattr(plugin, "close", None)
             if close is not None and inspect.iscoroutinefunction(close):
                 await close()
+
+
+def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of that kind and name."""
+    return list(importlib.metadata.entry_points(group=GROUPS[protocol], name=name))
 
 
 def _methods(protocol: type[Any]) -> list[str]:

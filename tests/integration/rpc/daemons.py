@@ -149,3 +149,31 @@ class WatchedJournal(Journal):
     async def until_listeners(self, count: int) -> None:
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(lambda: self.listeners == count)
+
+
+@contextlib.asynccontextmanager
+async def lying(path: Path, answer: Callable[[dict[str, Any]], bytes]) -> AsyncIterator[None]:
+    """A server that answers each request with the bytes that it is given, `"ECHO"` standing for the request's id.
+
+    With no bytes it closes the connection instead.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+                request = json.loads(await reader.readexactly(length))
+                body = answer(request).replace(b'"ECHO"', json.dumps(request["id"]).encode())
+                if not body:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                await writer.drain()
+        writer.close()
+
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    server = await asyncio.start_unix_server(serve, str(path))
+    try:
+        yield
+    finally:
+        server.close()

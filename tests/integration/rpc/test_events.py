@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from infrakit.rpc import call
-from infrakit.rpc.server import STREAMS_MAX, Server
+from infrakit.rpc.server import Server
+from infrakit.rpc.streams import STREAMS_MAX
 from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID

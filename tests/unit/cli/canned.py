@@ -225,6 +225,9 @@ class CannedEvents:
         async with self.added:
             self.added.notify_all()
 
+    async def since(self, seq: int, *, group: str | None = None) -> list[Event]:
+        return [event for event in self.events if event.seq > seq and group in (None, event.group)]
+
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
         while True:
             for event in [e for e in self.events if e.seq > since]:

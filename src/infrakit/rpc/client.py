@@ -1,0 +1,194 @@
+"""Clients that satisfy the Protocols they ask for: a controller cannot tell a plugin elsewhere from one in its process.
+
+`connect` asks a plugin what it serves, and makes an object with the methods of the interface that is wanted and of the
+extensions that the plugin has. When the connection has been lost, it is asked again: another version may answer now.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from infrakit.rpc import envelope, failures, interfaces, wire
+from infrakit.rpc.interfaces import Interface
+from infrakit.rpc.transport import Broken, Transport
+from infrakit.spi import errors
+from infrakit.spi.group import seconds
+from infrakit.spi.instance import Watches
+from infrakit.spi.values import wire_name
+
+ANSWER_S = 15.0  # for questions; the original's default
+ACT_S = 600.0  # for what changes something: callers set the deadlines that matter
+HELLO = "Handshake.Hello"
+
+_ids = itertools.count(1)
+
+
+class _Object(msgspec.Struct, rename="pascal"):
+    name: str = ""
+
+
+class _Hello(msgspec.Struct, rename="pascal"):
+    objects: dict[str, list[_Object] | None] | None = None
+
+
+class Remote:
+    """A plugin elsewhere. Its methods are those of the interfaces that it serves; see `connect`."""
+
+    def __init__(self, transport: Transport, name: str, interface: Interface) -> None:
+        self._transport = transport
+        self._name = name
+        self._interface = interface
+        self._met_at = -1  # the transport's count of failures when it was last asked what it serves
+
+    def __repr__(self) -> str:
+        return f"<{self._interface.service} {self._name} at {self._transport.address}>"
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._transport.close()
+
+    async def greet(self) -> Mapping[str, list[str]]:
+        """What the plugin serves now. Raises `Refused` unless our interface is among it, and `Unreachable`."""
+        try:
+            served = await hello(self._transport, self._name)
+        except errors.OutcomeUnknown as error:  # of a greeting: nothing that matters was done
+            raise errors.Unreachable(error.what, where=error.where, remedy=error.remedy) from None
+        _check(served, self._interface, self._name)
+        self._met_at = self._transport.failures
+        return served
+
+    async def _ask(self, method: wire.Method, arguments: Mapping[str, Any]) -> Any:
+        if self._met_at != self._transport.failures:
+            await self.greet()
+        params = {wire_name(name): value for name, value in arguments.items()}
+        if method.interface.address == "Type":
+            params["Type"] = self._name.partition("/")[2]
+        elif method.interface.address:
+            params[method.interface.address] = self._name
+        if method.name in method.interface.acts:
+            return await _exchange(self._transport, self._name, method.wire, params, method.value, deadline_s=ACT_S)
+        return await _question(self._transport, self._name, method.wire, params, method.value)
+
+
+async def connect(protocol: type, name: str, address: str) -> Any:
+    """An object that satisfies `protocol` and what of its extensions the plugin serves under this name.
+
+    Raises `Unreachable`, `OutcomeUnknown` if it does not answer, `NotFound` if it serves no object of that type, and
+    `Refused` if it does not serve that interface in our version.
+    """
+    interface = interfaces.of(protocol)
+    transport = Transport(address)
+    try:
+        served = await Remote(transport, name, interface).greet()
+    except BaseException:
+        await transport.close()
+        raise
+    extended = [each.protocol for each in interfaces.extensions(protocol) if each.announced in served]
+    return _class((protocol, *extended))(transport, name, interface)
+
+
+async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
+    """The names of objects by interface, as a plugin announces them."""
+
+    def read(result: msgspec.Raw) -> Mapping[str, list[str]]:
+        objects = msgspec.json.decode(result, type=_Hello).objects or {}
+        return {interface: [each.name for each in named or ()] for interface, named in objects.items()}
+
+    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, read)
+    return served
+
+
+def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str) -> None:
+    if interface.announced not in served:
+        kind = f"{interface.announced.partition('/')[0]}/"
+        others = sorted(each for each in served if each.startswith(kind))
+        what = f"it serves {', '.join(others)}, and {interface.announced} is needed" if others else ""
+        what = what or f"it does not serve {interface.announced}, but {', '.join(sorted(served)) or 'nothing'}"
+        raise errors.Refused(what, where=name, remedy="run a plugin of that kind and version")
+    type_ = name.partition("/")[2] or "."
+    names = served[interface.announced]
+    if interface.address == "Type" and type_ not in names:
+        lookup = name.partition("/")[0]
+        known = ", ".join(lookup if each == "." else f"{lookup}/{each}" for each in names)
+        raise errors.NotFound(f"it serves no {name}", where=name, remedy=f"it serves: {known}")
+
+
+async def _question(
+    transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[msgspec.Raw], Any]
+) -> Any:
+    """An exchange that changes nothing, so that it may be repeated on a new connection."""
+    try:
+        return await _exchange(transport, name, method, params, read, deadline_s=_patience_s())
+    except Broken:
+        return await _exchange(transport, name, method, params, read, deadline_s=_patience_s())
+
+
+async def _exchange(
+    transport: Transport,
+    name: str,
+    method: str,
+    params: Mapping[str, Any],
+    read: Callable[[msgspec.Raw], Any],
+    *,
+    deadline_s: float,
+) -> Any:
+    """One request and its answer. Raises what the plugin raised, with its name and the method."""
+    where, id_ = f"{name} {method}", next(_ids)
+    body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id_})
+    try:
+        answer = await transport.post(body, deadline_s=deadline_s)
+    except (errors.Unreachable, errors.OutcomeUnknown) as error:
+        raise type(error)(error.what, where=f"{where} at {error.where}", remedy=error.remedy) from None
+    try:
+        reply = msgspec.json.decode(answer, type=envelope.ClientReply)
+        if reply.id is not None and reply.id != id_:
+            raise errors.OutcomeUnknown("the answer belongs to another request", where=where)
+        if reply.error is not None:
+            raise _named(failures.error(reply.error.message, reply.error.data_of_ours()), where)
+        if bytes(reply.result) == b"null":
+            raise errors.PluginError("the answer has neither result nor error", where=where)
+        return read(reply.result)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        shown = answer[:200].decode(errors="replace").strip()
+        raise errors.PluginError(f"the answer cannot be read ({error}): {shown!r}", where=where) from None
+
+
+def _named(error: errors.InfraKitError, where: str) -> errors.InfraKitError:
+    error.where = f"{where}: {error.where}" if error.where else where
+    return error
+
+
+@functools.cache
+def _patience_s() -> float:
+    text = os.environ.get("INFRAKIT_CLIENT_TIMEOUT", "")
+    return seconds(text) or ANSWER_S
+
+
+@functools.cache
+def _class(protocols: tuple[type, ...]) -> type[Remote]:
+    """Remote with the methods of these Protocols, so that `isinstance` finds exactly what the plugin serves."""
+    members: dict[str, Any] = {
+        method.name: _asking(method) for each in protocols for method in wire.methods(interfaces.of(each))
+    }
+    if Watches in protocols:
+        members["watch"] = _watch
+    return type("Remote", (Remote,), members)
+
+
+def _asking(method: wire.Method) -> Callable[..., Awaitable[Any]]:
+    async def ask(self: Remote, **arguments: Any) -> Any:
+        return await self._ask(method, arguments)
+
+    ask.__name__ = method.name
+    return ask
+
+
+async def _watch(self: Remote) -> AsyncIterator[str]:
+    query = urlencode({"type": self._name.partition("/")[2]})
+    async for line in self._transport.lines(f"/watch?{query}"):
+        yield msgspec.json.decode(line, type=str)

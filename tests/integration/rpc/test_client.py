@@ -1,0 +1,245 @@
+"""The asynchronous client: satisfies the Protocols, over a real socket, whatever the other side does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.flavors.vanilla import Vanilla
+from infrakit.instances.simulator import Simulator
+from infrakit.rpc import client
+from infrakit.rpc.server import Server
+from infrakit.spi import errors, instance
+from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum
+from infrakit.spi.instance import Capabilities, DestroyContext, Instance
+from infrakit.spi.values import TAG_TOKEN, Allocation, Attachment, InstanceID, InstanceSpec, LogicalID
+from tests.integration.rpc.daemons import lying
+from tests.unit.rpc.plugins import Provider
+
+
+async def test_it_is_the_plugin_to_whoever_uses_it(path: Path) -> None:
+    async with Server(path, {".": Simulator()}):
+        remote = await client.connect(Instance, "simulator", str(path))
+        for protocol in (Instance, instance.Capable, instance.Inspects, instance.Volumes):
+            assert isinstance(remote, protocol)
+        assert not isinstance(remote, instance.Logs)
+        assert not isinstance(remote, Flavor)
+        assert await remote.capabilities() == Capabilities(listing_lag_s=0.0, tokens=True)
+        spec = InstanceSpec(
+            tags={"a": "b", TAG_TOKEN: "t"}, logical_id=LogicalID("x"), attachments=(Attachment(id="v", type="volume"),)
+        )
+        made = await remote.provision(spec=spec)
+        assert await remote.provision(spec=spec) == made
+        (described,) = await remote.describe_instances(tags={"a": "b"})
+        assert (described.id, described.logical_id, described.tags) == (made, "x", {"a": "b", TAG_TOKEN: "t"})
+        assert (await remote.inspect(instance=made)).id == made
+        await remote.label(instance=made, labels={"c": "d"})
+        assert await remote.describe_instances(tags={"c": "e"}) == []
+        await remote.destroy(instance=made, context=DestroyContext())
+        assert await remote.inspect(instance=made) is None
+        with pytest.raises(errors.NotFound) as unknown:
+            await remote.destroy(instance=made, context=DestroyContext())
+        assert "simulator Instance.Destroy" in str(unknown.value)
+        await remote.close()
+
+
+async def test_a_flavor_is_one_too_with_all_its_abilities(path: Path) -> None:
+    async with Server(path, {"web": Vanilla()}):
+        remote = await client.connect(Flavor, "vanilla/web", str(path))
+        assert all(isinstance(remote, each) for each in (Flavor, Quorum, Attaches, JudgesMany))
+        properties = msgspec.Raw(
+            b'{"Quorum": true, "Init": "run", "Attachments": {"a": [{"ID": "v", "Type": "volume"}]}}'
+        )
+        assert await remote.is_quorum(properties=properties) is True
+        allocation = Allocation(logical_ids=(LogicalID("a"),))
+        assert await remote.attachments(properties=properties, allocation=allocation) == {
+            "a": (Attachment(id="v", type="volume"),)
+        }
+        with pytest.raises(errors.InvalidSpec) as wrong:
+            await remote.validate(properties=msgspec.Raw(b'{"Inti": "run", "Port": {}}'), allocation=allocation)
+        assert [p.path for p in wrong.value.problems] == ["Inti", "Port.Base"]
+        await remote.close()
+
+
+async def test_who_does_not_serve_what_is_wanted_is_refused(path: Path) -> None:
+    async with Server(path, {"a": Vanilla(), "b": Vanilla()}):
+        with pytest.raises(errors.Refused, match=r"does not serve Instance/0.6.1, but .*Flavor/0.1.1"):
+            await client.connect(Instance, "vanilla/a", str(path))
+        with pytest.raises(errors.NotFound, match="serves no vanilla/c; it serves: vanilla/a, vanilla/b"):
+            await client.connect(Flavor, "vanilla/c", str(path))
+
+
+async def test_another_version_is_told_apart(path: Path) -> None:
+    async with lying(path, lambda _: reply({"Objects": {"Instance/0.5.0": [{"Name": "."}]}})):
+        with pytest.raises(errors.Refused, match=r"it serves Instance/0.5.0, and Instance/0.6.1 is needed"):
+            await client.connect(Instance, "old", str(path))
+
+
+async def test_nobody_there_means_nothing_was_done(path: Path) -> None:
+    with pytest.raises(errors.Unreachable, match=r"away Handshake.Hello"):
+        await client.connect(Instance, "away", str(path))
+
+
+async def test_a_plugin_that_dies_and_returns_is_used_again(path: Path) -> None:
+    provider = Provider()
+    async with Server(path, {".": provider}):
+        remote = await client.connect(Instance, "p", str(path))
+        assert await remote.provision(spec=InstanceSpec()) == "i-1"
+    with pytest.raises((errors.Unreachable, errors.OutcomeUnknown)):
+        await remote.provision(spec=InstanceSpec())
+    with pytest.raises(errors.Unreachable):
+        await remote.provision(spec=InstanceSpec())
+    assert len(provider.asked) == 1
+    provider.made = "i-2"
+    async with Server(path, {".": provider}):
+        assert await eventually(lambda: remote.provision(spec=InstanceSpec())) == "i-2"
+        await remote.close()
+
+
+async def test_while_it_rests_nobody_waits_for_it(path: Path) -> None:
+    async with Server(path, {".": Provider()}):
+        remote = await client.connect(Instance, "p", str(path))
+    for _ in range(8):
+        with pytest.raises(errors.Unreachable):
+            await remote.describe_instances(tags={})
+    with pytest.raises(errors.Unreachable, match=r"tried again in \d\.\d s"):
+        await remote.describe_instances(tags={})
+    await remote.close()
+
+
+async def test_a_question_is_repeated_when_a_kept_connection_had_been_closed(path: Path) -> None:
+    asked: list[str] = []
+
+    def answers(request: dict[str, Any]) -> bytes:
+        asked.append(request["method"])
+        if asked.count("Instance.DescribeInstances") == 1 and asked[-1] == "Instance.DescribeInstances":
+            return b""  # it closes without a word
+        return HELLO if asked[-1] == "Handshake.Hello" else reply({"Descriptions": []})
+
+    async with lying(path, answers):
+        remote = await client.connect(Instance, "p", str(path))
+        assert await remote.describe_instances(tags={}) == []
+        assert asked.count("Instance.DescribeInstances") == 2
+        await remote.close()
+
+
+async def test_a_creation_never_is(path: Path) -> None:
+    asked: list[str] = []
+
+    def answers(request: dict[str, Any]) -> bytes:
+        asked.append(request["method"])
+        return HELLO if asked[-1] == "Handshake.Hello" else b""
+
+    async with lying(path, answers):
+        remote = await client.connect(Instance, "p", str(path))
+        with pytest.raises(errors.OutcomeUnknown, match=r"p Instance.Provision at .*: the connection broke"):
+            await remote.provision(spec=InstanceSpec())
+        assert asked.count("Instance.Provision") == 1
+        await remote.close()
+
+
+async def test_no_answer_in_time_leaves_the_outcome_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ACT_S", 0.05)
+    hanging = asyncio.Event()
+
+    class Slow(Provider):
+        async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+            await hanging.wait()
+            return await super().provision(spec=spec)
+
+    async with Server(path, {".": Slow()}):
+        remote = await client.connect(Instance, "p", str(path))
+        with pytest.raises(errors.OutcomeUnknown, match=r"no answer within 0.05 s"):
+            await remote.provision(spec=InstanceSpec())
+        hanging.set()
+        await remote.close()
+
+
+async def test_cancelling_a_call_closes_its_connection_and_nothing_else(path: Path) -> None:
+    begun = asyncio.Event()
+
+    class Slow(Provider):
+        async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+    async with Server(path, {".": Slow()}):
+        remote = await client.connect(Instance, "p", str(path))
+        task = asyncio.create_task(remote.label(instance=InstanceID("i"), labels={}))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await remote.describe_instances(tags={}) == []
+        await remote.close()
+
+
+def reply(result: Any, **more: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "result": result, "id": "ECHO"} | more).encode()
+
+
+HELLO = reply({"Objects": {"Instance/0.6.1": [{"Name": ".", "ProxyFor": ""}]}})
+
+LIES = {
+    "not JSON": b"<html>",
+    "nothing": b" ",
+    "cut off": HELLO[:20],
+    "null": reply(None),
+    "neither": b'{"jsonrpc":"2.0"}',
+    "a list": b"[1]",
+    "invalid UTF-8": b'{"result":{"ID":"\xff"}}',
+    "a wrong type": reply({"ID": ["x"]}),
+    "no ID": reply({"ID": None}),
+    "a huge number": b'{"result":{"ID":' + b"9" * 5000 + b"}}",
+    "deep nesting": b'{"result":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "an odd error": b'{"error":{"code":"x","message":7}}',
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_lies_are_told_and_leave_the_outcome_open(path: Path, lie: str) -> None:
+    async with lying(path, lambda request: HELLO if request["method"] == client.HELLO else LIES[lie]):
+        remote = await client.connect(Instance, "liar", str(path))
+        with pytest.raises((errors.PluginError, errors.OutcomeUnknown)) as told:
+            await remote.provision(spec=InstanceSpec())
+        assert "liar Instance.Provision" in str(told.value)
+        assert len(str(told.value)) < 1000
+        await remote.close()
+
+
+async def test_an_answer_to_another_request_proves_nothing(path: Path) -> None:
+    wrong = reply({"ID": "i-9"}, id=-1)
+    async with lying(path, lambda request: HELLO if request["method"] == client.HELLO else wrong):
+        remote = await client.connect(Instance, "liar", str(path))
+        with pytest.raises(errors.OutcomeUnknown, match="belongs to another request"):
+            await remote.provision(spec=InstanceSpec())
+        await remote.close()
+
+
+async def test_a_watch_tells_until_the_plugin_leaves(path: Path) -> None:
+    class Watched(Provider):
+        async def watch(self) -> AsyncIterator[str]:
+            yield "i-1 has ended"
+            await asyncio.Event().wait()
+
+    async with Server(path, {".": Watched()}):
+        remote: Any = await client.connect(Instance, "p", str(path))
+        hints = remote.watch()
+        assert await anext(hints) == "i-1 has ended"
+        after = asyncio.ensure_future(anext(hints))
+    with pytest.raises((StopAsyncIteration, errors.Unreachable)):
+        await after
+    await remote.close()
+
+
+async def eventually(ask: Any) -> Any:
+    async with asyncio.timeout(10.0):
+        while True:
+            try:
+                return await ask()
+            except errors.Unreachable:
+                await asyncio.sleep(0.01)
