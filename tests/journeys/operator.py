@@ -32,6 +32,7 @@ class Operator:
         }
         self.daemon: subprocess.Popen[str] | None = None
         self._outputs = 0
+        self._beside: list[subprocess.Popen[str]] = []
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -62,6 +63,17 @@ class Operator:
 
     def commit(self, *groups: dict[str, Any], wait: bool = True, exits: int = 0) -> str:
         return self("commit", self.write(*groups), "-m", "because", *(["--wait=40s"] if wait else []), exits=exits)
+
+    def beside(self, *words: str) -> "subprocess.Popen[str]":
+        """Run a command in the background; it ends with the operator at the latest."""
+        with (self.home / "beside.log").open("a") as log:
+            process = self.start(*words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self._beside.append(process)
+        return process
+
+    def plugins(self) -> dict[str, str]:
+        """The state of every plugin, by name."""
+        return {p["Name"]: p["State"] for p in self.ask("plugin", "ls")}
 
     # -- the daemon ------------------------------------------------------------------------------------------------
 
@@ -144,9 +156,10 @@ class Operator:
 
     def close(self) -> None:
         """End the daemon and every instance, and remove the home."""
-        if self.daemon is not None:
-            self.daemon.kill()
-            self.daemon.wait(60)
+        for process in (*self._beside, *([self.daemon] if self.daemon is not None else [])):
+            if process.poll() is None:
+                process.terminate() if process in self._beside else process.kill()
+            process.wait(60)
         psutil.wait_procs([p for p in self.processes() if _killed(p)], timeout=60)
         shutil.rmtree(self.home)
 

@@ -18,6 +18,7 @@ from infrakit.spi.values import GroupID, wire_name
 T = TypeVar("T")
 
 TIMEOUT_S = 15.0
+HELLO_S = 5.0
 TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
 REMEDY = "start it with: infrakit up FILE"
 
@@ -70,6 +71,16 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
             raise errors.Refused(_text(body), where=str(path)) from None
         raise errors.PluginError(f"the answer cannot be read: {error}", where=str(path)) from None
     return value
+
+
+def hello(path: Path | str) -> dict[str, list[str]]:
+    """The names of objects by interface, as whoever listens there announces them. Raises `Unreachable`."""
+    request = {"jsonrpc": "2.0", "method": "Handshake.Hello", "params": {}, "id": next(_ids)}
+    try:
+        _, body = _post(Path(path), msgspec.json.encode(request), HELLO_S)
+        return envelope.read_hello(msgspec.json.decode(body, type=envelope.ClientReply).result)
+    except (errors.OutcomeUnknown, msgspec.MsgspecError) as error:
+        raise errors.Unreachable(f"what listens there does not answer: {error}", where=str(path)) from None
 
 
 def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:

@@ -28,14 +28,6 @@ HELLO = "Handshake.Hello"
 _ids = itertools.count(1)
 
 
-class _Object(msgspec.Struct, rename="pascal"):
-    name: str = ""
-
-
-class _Hello(msgspec.Struct, rename="pascal"):
-    objects: dict[str, list[_Object] | None] | None = None
-
-
 class Remote:
     """A plugin elsewhere. Its methods are those of the interfaces that it serves; see `connect`."""
 
@@ -95,11 +87,7 @@ async def connect(protocol: type, name: str, address: str) -> Any:
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
     """The names of objects by interface, as a plugin announces them."""
 
-    def read(result: msgspec.Raw) -> Mapping[str, list[str]]:
-        objects = msgspec.json.decode(result, type=_Hello).objects or {}
-        return {interface: [each.name for each in named or ()] for interface, named in objects.items()}
-
-    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, read)
+    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, envelope.read_hello)
     return served
 
 

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ class Dispatcher:
     names too, which may change while it is served.
     """
 
-    def __init__(self, objects: Mapping[str, object | Sequence[object]]) -> None:
+    def __init__(self, objects: Mapping[str, object | tuple[object, ...]]) -> None:
         self._methods: dict[str, tuple[wire.Method, _Serving]] = {}
         self._announced: dict[str, _Serving] = {}
         named = [(name, o) for name, held in objects.items() for o in (held if isinstance(held, tuple) else (held,))]

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,12 @@ class Server:
     """Serves objects at a unix socket while entered."""
 
     def __init__(
-        self, path: Path, objects: Mapping[str, object], *, events: Follows | None = None, read_s: float = READ_S
+        self,
+        path: Path,
+        objects: Mapping[str, object | tuple[object, ...]],
+        *,
+        events: Follows | None = None,
+        read_s: float = READ_S,
     ) -> None:
         self._path = path
         self._events = events
@@ -42,6 +47,11 @@ class Server:
         self._dispatcher = Dispatcher(objects)
         self._streams = Streams()
         self._open = contextlib.AsyncExitStack()
+
+    @property
+    def announced(self) -> Sequence[str]:
+        """The interfaces that it serves, with their versions."""
+        return list(self._dispatcher.announced)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:

@@ -3,6 +3,8 @@
 import click
 
 from infrakit.cli.commands.plugin.ls import ls
+from infrakit.cli.commands.plugin.start import start
+from infrakit.cli.commands.plugin.stop import stop
 
 
 @click.group
@@ -11,8 +13,10 @@ def plugin() -> None:
 
     \b
     Example:
-      infrakit plugin ls
+      infrakit plugin start vanilla simulator
     """
 
 
 plugin.add_command(ls)
+plugin.add_command(start)
+plugin.add_command(stop)

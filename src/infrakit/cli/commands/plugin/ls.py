@@ -1,11 +1,24 @@
 """`infrakit plugin ls`: every plugin that a declaration could name here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
+import msgspec
 
 from infrakit.cli import options, output, tables
+from infrakit.cli.tables import Cell
 from infrakit.rpc import discovery
+from infrakit.spi.errors import InfraKitError
+from infrakit.spi.values import wire_name
+
+
+class Listed(msgspec.Struct, frozen=True, rename=wire_name):
+    """One name, what it is, and where it is served; `available` is what a daemon would host itself."""
+
+    name: str
+    interfaces: tuple[str, ...]
+    state: str  # running dead available
+    where: str
 
 
 @click.command
@@ -17,8 +30,39 @@ def ls(output_format: str) -> None:
     Example:
       infrakit plugin ls
     """
-    output.show(discovery.found(), output_format, lambda found: output.lines(_table(found)))
+    output.show(list(_listed()), output_format, lambda listed: output.lines(_table(listed)))
 
 
-def _table(found: Sequence[discovery.Found]) -> Sequence[str]:
-    return list(tables.table(["NAME", "ADDRESS"], [[each.name, each.address] for each in found]))
+def _listed() -> Iterator[Listed]:
+    running = set()
+    for found in discovery.found():
+        for each in _served(found):
+            running.add(each.name)
+            yield each
+    from infrakit.runtime import host
+
+    for name, kinds in host.available().items():
+        if name not in running:
+            yield Listed(name, tuple(kinds), "available", "")
+
+
+def _served(found: discovery.Found) -> Iterator[Listed]:
+    from infrakit.rpc import call
+
+    try:
+        interfaces = call.hello(found.address)
+    except InfraKitError:
+        yield Listed(found.name, (), "dead", found.address)
+        return
+    names = sorted({name for named in interfaces.values() for name in named})
+    for name in names:
+        served = tuple(interface for interface, named in interfaces.items() if name in named)
+        yield Listed(found.name if name == "." else f"{found.name}/{name}", served, "running", found.address)
+
+
+def _table(listed: Sequence[Listed]) -> Sequence[str]:
+    colours = {"running": "green", "dead": "red"}
+    rows: list[list[str | Cell]] = [
+        [p.name, Cell(p.state, colours.get(p.state, "")), " ".join(p.interfaces), p.where] for p in listed
+    ]
+    return list(tables.table(["NAME", "STATE", "INTERFACES", "WHERE"], rows))

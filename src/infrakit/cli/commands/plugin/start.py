@@ -1,0 +1,31 @@
+"""`infrakit plugin start`: plugins in a process of their own, for every daemon and tool that speaks the protocol."""
+
+import click
+
+from infrakit.rpc import discovery
+
+
+@click.command
+@click.argument("plugins", nargs=-1, required=True, metavar="KIND[:NAME]...")
+@click.option("--supervise", is_flag=True, help="Run each in a process of its own, and start it again when it dies.")
+def start(plugins: tuple[str, ...], supervise: bool) -> None:
+    """Serve plugins at sockets until Ctrl-C, all in one process.
+
+    KIND is the name under which a Python package offers a plugin (`infrakit plugin ls` lists them), NAME that of its
+    socket if it shall be another. A daemon that needs a plugin which runs so uses it instead of one of its own.
+
+    \b
+    Example:
+      infrakit plugin start vanilla simulator:cloud
+    """
+    import asyncio
+    import logging
+
+    from infrakit.runtime import host, supervisor
+
+    hosted = [host.parse(each) for each in plugins]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    if supervise:
+        asyncio.run(supervisor.supervise([("plugin", "start", each) for each in plugins]))
+    else:
+        asyncio.run(host.serve(hosted, home=discovery.home()))

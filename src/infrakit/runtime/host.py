@@ -1,0 +1,83 @@
+"""Plugins hosted by this process: each name at a socket of its own, until told to stop.
+
+A name is that of entry points: `vanilla` serves whatever is registered as `vanilla`, and every typed name below it,
+`vanilla/...`. It may be served under another name than its own: `vanilla:web`.
+"""
+
+import asyncio
+import contextlib
+import difflib
+import importlib.metadata
+import logging
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from infrakit.rpc import discovery
+from infrakit.rpc.server import Server
+from infrakit.runtime.registry import GROUPS, Registry
+from infrakit.spi import errors
+
+_log = logging.getLogger("infrakit.host")
+
+
+class Hosted(NamedTuple):
+    """One socket to be served."""
+
+    kind: str  # the name of the entry points
+    name: str  # the name of the socket
+
+
+def parse(text: str) -> Hosted:
+    """`kind`, or `kind:name`. Raises `NotFound`."""
+    kind, colon, name = text.partition(":")
+    name = name if colon else kind.partition("/")[0]
+    if not kind or not name or "/" in name or name.startswith(".") or name == discovery.MANAGER_SOCKET:
+        raise errors.NotFound(
+            f"{text!r} names no plugin that can be served", remedy="write KIND or KIND:NAME, such as vanilla:web"
+        )
+    return Hosted(kind, name)
+
+
+def available() -> dict[str, list[str]]:
+    """What could be hosted: names of entry points, and the kinds of plugin that each is."""
+    found: dict[str, list[str]] = {}
+    for protocol, group in GROUPS.items():
+        for name in importlib.metadata.entry_points(group=group).names:
+            found.setdefault(name, []).append(protocol.__name__)
+    return dict(sorted(found.items()))
+
+
+def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:
+    """The plugins of a name by their type, `.` for the one that has none. Raises `NotFound`, `PluginError`."""
+    made: dict[str, tuple[object, ...]] = {}
+    for protocol, group in GROUPS.items():
+        for name in sorted(importlib.metadata.entry_points(group=group).names):
+            lookup, _, type_ = name.partition("/")
+            if kind in (name, lookup):
+                key = type_ or "."
+                made[key] = (*made.get(key, ()), registry.make(protocol, name))
+    if not made:
+        near = difflib.get_close_matches(kind, available(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(available())}"
+        raise errors.NotFound(f"no package offers a plugin {kind!r}", remedy=hint)
+    return made
+
+
+async def serve(plugins: Sequence[Hosted], *, home: Path) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is under way, for a few seconds, and remove the sockets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        registry = Registry(home)
+        stack.push_async_callback(registry.close)
+        for hosted in plugins:
+            made: dict[str, Any] = objects(registry, hosted.kind)
+            path = discovery.plugins_directory() / hosted.name
+            server = await stack.enter_async_context(Server(path, made))
+            _log.info("%s: serves %s at %s", hosted.name, ", ".join(server.announced), path)
+        await stop.wait()
+        _log.info("stopping")

@@ -1,0 +1,70 @@
+"""Plugins in processes of their own, each started again when it dies, later each time it dies soon."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from collections.abc import Sequence
+
+BACKOFF_S = 0.5  # before the second start; doubles
+BACKOFF_MAX_S = 30.0
+STEADY_S = 60.0  # who has lived so long starts at once, as if it had never died
+STOP_S = 15.0
+
+_log = logging.getLogger("infrakit.supervisor")
+
+
+async def supervise(commands: Sequence[Sequence[str]]) -> None:
+    """Keep `python -m infrakit COMMAND` running for each, until SIGTERM or SIGINT; then end them all."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        for command in commands:
+            tasks.create_task(_keep(command, stop))
+
+
+async def _keep(command: Sequence[str], stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    backoff_s = BACKOFF_S
+    while not stop.is_set():
+        began = loop.time()
+        code = await _run(command, stop)
+        if stop.is_set():
+            return
+        backoff_s = BACKOFF_S if loop.time() - began > STEADY_S else min(BACKOFF_MAX_S, backoff_s * 2)
+        wait_s = backoff_s * (0.5 + random.random() / 2)  # noqa: S311
+        _log.warning("%s %s; started again in %.1f s", " ".join(command), _ended(code), wait_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await stop.wait()
+
+
+async def _run(command: Sequence[str], stop: asyncio.Event) -> int:
+    """Its exit code. A session of its own, so that Ctrl-C reaches it once, through us."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "infrakit", *command, start_new_session=True)
+    _log.info("%s runs as process %d", " ".join(command), process.pid)
+    ended = asyncio.create_task(process.wait())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        await _end(process, ended)
+    return ended.result()
+
+
+async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+    if not ended.done():
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait({ended}, timeout=STOP_S)
+    if not ended.done():
+        process.kill()
+        await asyncio.wait({ended})
+
+
+def _ended(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,0 +1,89 @@
+"""Plugins in processes of their own: used by the daemon, killed, replaced, supervised."""
+
+import os
+import re
+import signal
+
+from tests.journeys.operator import Operator, cattle, pets
+
+
+def runs(operator: Operator, name: str) -> None:
+    operator.until(lambda: operator.plugins().get(name) == "running", f"{name} answers")
+
+
+def test_a_daemon_uses_what_runs_and_hosts_the_rest(operator: Operator) -> None:
+    operator.beside("plugin", "start", "simulator:cloud")
+    runs(operator, "cloud")
+    operator.up(cattle("far", 2, plugin="cloud"), cattle("near", 1))
+    operator.converged()
+    listed = operator("plugin", "ls")
+    assert re.search(r"^cloud +running +Instance/0\.6\.1", listed, re.MULTILINE)
+    assert re.search(r"^group +running +.*Manager/", listed, re.MULTILINE)
+    assert re.search(r"^vanilla +available +Flavor", listed, re.MULTILINE)
+    assert len(operator.processes()) == 1
+
+
+def test_a_provider_that_is_killed_loses_nothing_and_is_used_again(operator: Operator) -> None:
+    provider = operator.beside("plugin", "start", "local", "vanilla")
+    runs(operator, "local")
+    operator.up(pets("db", "a b"), cattle("web", 2))
+    operator.converged()
+    before = {p.pid for p in operator.processes()}
+    assert len(before) == 4
+    provider.send_signal(signal.SIGKILL)
+    provider.wait(60)
+    operator.until(lambda: operator.group("web")["Phase"] == "unknown", "it is noticed")
+    assert "nothing is decided" in operator("status", exits=2)
+    assert operator.plugins()["local"] == "dead"
+    operator.beside("plugin", "start", "local", "vanilla")
+    operator.converged()
+    assert {p.pid for p in operator.processes()} == before
+    operator("plugin", "stop", "local")
+    operator.until(lambda: operator.plugins()["vanilla"] == "available", "both have ended")
+
+
+def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
+    provider = operator.beside("plugin", "start", "simulator:cloud")
+    runs(operator, "cloud")
+    operator.up(cattle("far", 2, plugin="cloud"), cattle("near", 1))
+    operator.converged()
+    operator.end_daemon()
+    provider.terminate()
+    assert provider.wait(60) == 0
+    assert "cloud" not in operator.plugins()
+    operator.up(cattle("near", 1))
+    operator.until(lambda: operator.group("near")["Converged"], "the other group is looked after")
+    status = operator("status", exits=2)
+    assert "unmanaged" in status
+    assert "there is no plugin 'cloud'" in status
+    assert "there is no plugin 'cloud'" in operator("why", "far", exits=3)
+    assert 'found "cloud", but there is no instance plugin' in operator.commit(
+        cattle("far", 2, plugin="cloud"), exits=1
+    )
+    operator.beside("plugin", "start", "simulator:cloud")
+    operator.converged()
+
+
+def test_a_supervised_plugin_comes_back_by_itself(operator: Operator) -> None:
+    supervisor = operator.beside("plugin", "start", "--supervise", "vanilla", "simulator:cloud")
+    runs(operator, "cloud")
+    pid = int((operator.home / "home" / "plugins" / "cloud.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    runs(operator, "cloud")
+    operator.until(lambda: "killed by SIGKILL; started again in" in (operator.home / "beside.log").read_text(), "told")
+    runs(operator, "cloud")
+    supervisor.terminate()
+    assert supervisor.wait(60) == 0
+    assert "cloud" not in operator.plugins()
+    assert operator.plugins()["vanilla"] == "available"
+
+
+def test_what_cannot_be_started_is_said(operator: Operator) -> None:
+    assert "no package offers a plugin 'vanila'; did you mean vanilla?" in operator(
+        "plugin", "start", "vanila", exits=1
+    )
+    assert "names no plugin that can be served" in operator("plugin", "start", "vanilla:a/b", exits=1)
+    assert "no plugin vanilla runs here" in operator("plugin", "stop", "vanilla", exits=1)
+    operator.beside("plugin", "start", "vanilla")
+    runs(operator, "vanilla")
+    assert "another process listens at" in operator("plugin", "start", "vanilla", exits=1)
