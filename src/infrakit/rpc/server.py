@@ -174,7 +174,7 @@ def _make_room(path: Path) -> None:
     if _answers(path):
         raise errors.Refused(
             f"another process listens at {path}",
-            remedy="stop it first (infrakit down), or use another INFRAKIT_HOME",
+            remedy="end it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
         )
     path.unlink()
 

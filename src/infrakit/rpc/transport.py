@@ -7,7 +7,6 @@ longer each time, and callers are told so at once.
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -116,7 +115,7 @@ class Transport:
     def _unreachable(self, error: Exception) -> errors.Unreachable:
         self.failures += 1
         self._why = f"it cannot be reached ({_words(error)})"
-        self._resting_until = asyncio.get_running_loop().time() + self._rest_s * (0.5 + random.random())  # noqa: S311
+        self._resting_until = asyncio.get_running_loop().time() + self._rest_s
         self._rest_s = min(REST_MAX_S, self._rest_s * 2)
         return errors.Unreachable(self._why, where=self.address, remedy="see whether it runs: infrakit plugin ls")
 
