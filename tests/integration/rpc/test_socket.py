@@ -87,7 +87,7 @@ def _serve_and_die(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", DAEMON, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"serving\n"
-        with pytest.raises(errors.Refused, match=r"another process listens at .*; stop it first"):
+        with pytest.raises(errors.Refused, match=r"another process listens at .*; end it first"):
             bind(path)
         process.send_signal(signal.SIGKILL)
         process.wait(DEADLINE_S)
