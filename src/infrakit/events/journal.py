@@ -74,6 +74,10 @@ class Journal:
         found.extend(e for e in self._ring if e.group == group and (not subject or subject in (e.instance, e.slot)))
         return list(found)
 
+    def groups(self) -> set[GroupID]:
+        """The groups that the events in memory are about."""
+        return {event.group for event in self._ring if event.group is not None}
+
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
         """The events after `since`, and then each as it comes."""
         follower = Follower(group)

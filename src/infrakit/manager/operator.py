@@ -96,7 +96,7 @@ class Operator:
     # -- the declaration -------------------------------------------------------------------------------------------
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
-        groups = await self._checked(text, source)
+        groups = await self.checked(text, source)
         return await self._replica.change(
             orders.declare(groups, source), what="commit", who=who, why=why, expected=expected
         )
@@ -105,7 +105,7 @@ class Operator:
         term, before = self._term(), self._replica.declaration.record
         after = before
         if text.strip():
-            after = orders.declare(await self._checked(text, source), source)(before)
+            after = orders.declare(await self.checked(text, source), source)(before)
         names = [n for n in after.groups if not text.strip() or after.groups[n] != before.groups.get(n)]
         plans = [await self._forecast(term, after.groups[name], after) for name in sorted(names)]
         return Planned(
@@ -114,7 +114,8 @@ class Operator:
             groups=tuple(plans),
         )
 
-    async def _checked(self, text: str, source: str) -> tuple[Group, ...]:
+    async def checked(self, text: str, source: str) -> tuple[Group, ...]:
+        """The groups of a document that could be committed now. Raises `InvalidSpec`."""
         others = tuple(self._replica.declaration.record.groups.values())
         return await validate.checked(text, source, self._replica.plugins, others=others)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc import envelope, failures, interfaces, wire
+from infrakit.rpc import caller, envelope, failures, interfaces, wire
 from infrakit.rpc.interfaces import INTERFACES, Interface
 from infrakit.spi import errors
 
@@ -93,6 +93,8 @@ class Dispatcher:
     ) -> bytes:
         try:
             plugin = _select(serving.now(), address, method.interface)
+            if "who" in arguments:
+                arguments["who"] = caller.current().signed(arguments["who"])
             value = await getattr(plugin, method.name)(**arguments)
             return envelope.result(request, method.result(value, address, arguments))
         except errors.InfraKitError as error:

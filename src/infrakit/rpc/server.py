@@ -17,10 +17,11 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from infrakit.rpc import discovery, interfaces, streams
+from infrakit.rpc import caller, discovery, info, interfaces, streams
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.rpc.streams import Follows, Streams
 from infrakit.spi import errors
+from infrakit.spi.event import Topics
 from infrakit.spi.instance import Watches
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -46,6 +47,14 @@ class Server:
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
         self._streams = Streams()
+        self._routes = {
+            "/": self._call,
+            "/events": self._event_stream,
+            "/watch": self._watch,
+            "/info/api.json": self._info,
+            "/info/functions.json": self._info,
+            "/health": self._health,
+        }
         self._open = contextlib.AsyncExitStack()
 
     @property
@@ -95,13 +104,24 @@ class Server:
     # -- requests --------------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/":
-            return await self._call(request)
-        if request.path == "/events" and self._events is not None:
+        caller.enter(_caller(request))
+        answer = self._routes.get(request.path)
+        if answer is None:
+            return web.Response(status=404, text="404 page not found\n")
+        return await answer(request)
+
+    async def _info(self, request: web.BaseRequest) -> web.Response:
+        announced = list(self._dispatcher.announced)
+        return _json(info.functions() if request.path.endswith("functions.json") else info.api(announced))
+
+    async def _health(self, _request: web.BaseRequest) -> web.Response:
+        return _json(b'{"Healthy":true}')
+
+    async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
+        """On a topic in the original's shape; without one, the whole journal in ours."""
+        if "topic" not in request.query and self._events is not None:
             return await self._streams.events(request, self._events)
-        if request.path == "/watch":
-            return await self._watch(request)
-        return web.Response(status=404, text="404 page not found\n")
+        return await self._topic(request)
 
     async def _call(self, request: web.BaseRequest) -> web.Response:
         if request.method != "POST":
@@ -120,6 +140,15 @@ class Server:
             return web.Response(status=413, text=f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
         return web.Response(body=await self._dispatcher.answer(body), content_type="application/json")
 
+    async def _topic(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What is published on a topic, in the original's shape."""
+        topic = request.query.get("topic", "")
+        try:
+            publisher = self._dispatcher.find(interfaces.of(Topics), "")
+        except errors.NotFound as missing:
+            return web.Response(status=404, text=str(missing))
+        return await self._streams.send(request, streams.encoded(publisher.subscribe(topic=topic)))
+
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
         """The hints of a provider that watches, each a JSON text: what `rpc.client` reads as `Watches`."""
         try:
@@ -127,6 +156,17 @@ class Server:
         except errors.NotFound as missing:
             return web.Response(status=404, text=str(missing))
         return await self._streams.send(request, streams.encoded(plugin.watch()))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
+
+
+def _caller(request: web.BaseRequest) -> caller.Caller:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if connection is None or connection.family != socket.AF_UNIX:
+        return caller.Caller()
+    return caller.of_unix(connection)
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:

@@ -14,10 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from infrakit.events.journal import Journal
+from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
 from infrakit.leadership.static import Static
+from infrakit.manager.groups import GroupPlugin
 from infrakit.manager.operator import Operator
 from infrakit.manager.replica import Replica
+from infrakit.manager.stack import GroupController, ManagerStack
 from infrakit.rpc import discovery
 from infrakit.rpc.server import Server
 from infrakit.runtime.lock import StateLock
@@ -70,10 +73,19 @@ class Daemon:
             self._running = asyncio.get_running_loop().create_task(self._replica.run())
             stack.push_async_callback(self._end_replica)
             await self._until_active()
-            server = Server(discovery.manager_socket(), {".": self.operator}, events=self.journal)
+            server = Server(discovery.manager_socket(), self._served(), events=self.journal)
             await stack.enter_async_context(server)
             self._open = stack.pop_all()
         return self
+
+    def _served(self) -> dict[str, object | tuple[object, ...]]:
+        """What the manager's socket offers: our own interface, and those that the original's tools look for."""
+        groups = GroupPlugin(self._replica, self.operator)
+        stack = ManagerStack(self._replica)
+        return {
+            ".": (self.operator, stack, JournalTopics(self.journal)),
+            "groups": (groups, GroupController(self._replica, groups)),
+        }
 
     async def _until_active(self) -> None:
         active = asyncio.get_running_loop().create_task(self._replica.active.wait())

@@ -1,0 +1,110 @@
+"""The original's Stack and Controller interfaces, served by the manager: its declaration as specs and objects."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from infrakit.manager.groups import GroupPlugin, properties
+from infrakit.manager.replica import Replica
+from infrakit.spi import errors
+from infrakit.spi.controller import Entry, Messages, Object, Operation, Outcome, Spec
+from infrakit.spi.group import GroupSpec
+from infrakit.spi.values import GroupID
+
+KIND = "group"
+VERSION = "Group/0.1.1"
+
+
+class ManagerStack:
+    """Satisfies `spi.stack.Stack`."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def is_leader(self) -> bool:
+        return self._replica.active.is_set()
+
+    async def leader_location(self) -> Mapping[str, Any] | None:
+        return None
+
+    async def specs(self) -> tuple[Spec, ...]:
+        groups = self._replica.declaration.record.groups
+        return tuple(
+            Spec(kind=KIND, metadata=Entry(name=name), properties=properties(groups[name])) for name in sorted(groups)
+        )
+
+    async def inspect(self) -> None:
+        raise errors.Refused("not implemented -- coming soon", remedy="ask for the specs, or describe the groups")
+
+    async def enforce(self, *, specs: tuple[Spec, ...]) -> None:
+        del specs
+        raise errors.Refused("not implemented -- commit to individual plugins", remedy="commit each group")
+
+    async def terminate(self, *, specs: tuple[Spec, ...]) -> None:
+        del specs
+        raise errors.Refused("not implemented -- destroy via direct calls to plugins", remedy="destroy each group")
+
+
+class GroupController:
+    """Satisfies `spi.controller.Controller`: groups as objects of the kind `group`."""
+
+    def __init__(self, replica: Replica, groups: GroupPlugin) -> None:
+        self._replica = replica
+        self._groups = groups
+
+    def aliases(self) -> Iterable[str]:
+        """Every group is addressed as an object of its own, too."""
+        return self._groups.aliases()
+
+    async def plan(self, *, operation: Operation, spec: Spec) -> Outcome:
+        name = _name(spec.metadata)
+        if operation is Operation.DESTROY:
+            described = await self._groups.describe_group(id=name)
+            said = f"Destroying {len(described.instances)} instances"
+        else:
+            said = await self._groups.commit_group(spec=_group(spec), pretend=True)
+        return Outcome(object=_object(spec), plan=Messages(message=(said,)))
+
+    async def commit(self, *, operation: Operation, spec: Spec) -> Outcome:
+        if operation is Operation.DESTROY:
+            await self._groups.destroy_group(id=_name(spec.metadata))
+            return Outcome(object=_object(spec))
+        await self._groups.commit_group(spec=_group(spec))
+        return Outcome(object=_object(spec, state=await self._state(_name(spec.metadata))))
+
+    async def describe(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
+        declared = self._replica.declaration.record.groups
+        wanted = _name(metadata) if metadata is not None else GroupID("")
+        names = [wanted] if wanted else sorted(declared)
+        return tuple([await self._described(name) for name in names])
+
+    async def free(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
+        freed = await self.describe(metadata=metadata)
+        for each in freed:
+            await self._groups.free_group(id=_name(each.metadata))
+        return freed
+
+    async def _described(self, name: GroupID) -> Object:
+        state = await self._state(name)
+        declared = self._replica.declaration.record.group(name)
+        entry = Entry(id=name, name=f"{KIND}/{name}")
+        return Object(kind=KIND, version=VERSION, metadata=entry, properties=properties(declared), state=state)
+
+    async def _state(self, name: GroupID) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(await self._groups.describe_group(id=name)))
+
+
+def _name(metadata: Entry) -> GroupID:
+    """`workers`, also of `group/workers`, as a spec addresses it."""
+    return GroupID(metadata.name.removeprefix(f"{KIND}/"))
+
+
+def _group(spec: Spec) -> GroupSpec:
+    if spec.kind.partition("/")[0] != KIND:
+        raise errors.Refused(f"this controller keeps groups, not {spec.kind!r}")
+    return GroupSpec(id=_name(spec.metadata), properties=spec.properties)
+
+
+def _object(spec: Spec, *, state: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET) -> Object:
+    return Object(kind=spec.kind, version=spec.version, metadata=spec.metadata, properties=spec.properties, state=state)
