@@ -28,6 +28,7 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 BACKLOG = 1024  # connections not yet taken up; the kernel turns away more at once, which looks like no daemon
 KEEPALIVE_S = 60.0
 READ_S = 30.0  # for a whole request
+NOT_FOUND = "404 page not found\n"
 STOP_S = 5.0  # for calls under way when the server stops
 
 
@@ -107,7 +108,7 @@ class Server:
         caller.enter(_caller(request))
         answer = self._routes.get(request.path)
         if answer is None:
-            return web.Response(status=404, text="404 page not found\n")
+            return web.Response(status=404, text=NOT_FOUND)
         return await answer(request)
 
     async def _info(self, request: web.BaseRequest) -> web.Response:
@@ -145,8 +146,8 @@ class Server:
         topic = request.query.get("topic", "")
         try:
             publisher = self._dispatcher.find(interfaces.of(Topics), "")
-        except errors.NotFound as missing:
-            return web.Response(status=404, text=str(missing))
+        except errors.NotFound:
+            return web.Response(status=404, text=NOT_FOUND)
         return await self._streams.send(request, streams.encoded(publisher.subscribe(topic=topic)))
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
