@@ -1,6 +1,6 @@
 """Every figure, one after the other."""
 
-from benchmarks import convergence, healing, idle, journal, planner
+from benchmarks import convergence, healing, idle, journal, planner, rpc
 
 if __name__ == "__main__":
     convergence.main()
@@ -8,3 +8,4 @@ if __name__ == "__main__":
     healing.main()
     planner.main()
     journal.main()
+    rpc.main()

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from infrakit.rpc import discovery, envelope, failures, wire
+from infrakit.rpc import discovery, failures, wire
 from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID, wire_name
@@ -60,12 +60,10 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
     }
     status, body = _post(path, msgspec.json.encode(request), timeout_s)
     try:
-        reply = msgspec.json.decode(body, type=envelope.ClientReply)
+        reply = described.read(body)
         if reply.error is not None:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
-        if bytes(reply.result) == b"null":
-            raise errors.PluginError("the answer has neither result nor error", where=str(path))
-        value: T = described.value(reply.result)
+        value: T = reply.value
     except msgspec.MsgspecError as error:
         if status in _NOT_CARRIED_OUT:
             raise errors.Refused(_text(body), where=str(path)) from None
@@ -78,9 +76,13 @@ def hello(path: Path | str) -> dict[str, list[str]]:
     request = {"jsonrpc": "2.0", "method": "Handshake.Hello", "params": {}, "id": next(_ids)}
     try:
         _, body = _post(Path(path), msgspec.json.encode(request), HELLO_S)
-        return envelope.read_hello(msgspec.json.decode(body, type=envelope.ClientReply).result)
+        reply = wire.read_hello(body)
+        if reply.error is not None:
+            raise failures.error(reply.error.message, reply.error.data_of_ours())
+        served: dict[str, list[str]] = reply.value
     except (errors.OutcomeUnknown, msgspec.MsgspecError) as error:
         raise errors.Unreachable(f"what listens there does not answer: {error}", where=str(path)) from None
+    return served
 
 
 def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:

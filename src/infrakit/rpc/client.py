@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from infrakit.rpc import envelope, failures, interfaces, wire
+from infrakit.rpc import failures, interfaces, wire
 from infrakit.rpc.interfaces import Interface
 from infrakit.rpc.transport import Broken, Transport
 from infrakit.spi import errors
@@ -63,8 +63,8 @@ class Remote:
         elif method.interface.address:
             params[method.interface.address] = self._name
         if method.name in method.interface.acts:
-            return await _exchange(self._transport, self._name, method.wire, params, method.value, deadline_s=ACT_S)
-        return await _question(self._transport, self._name, method.wire, params, method.value)
+            return await _exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
+        return await _question(self._transport, self._name, method.wire, params, method.read)
 
 
 async def connect(protocol: type, name: str, address: str) -> Any:
@@ -87,7 +87,7 @@ async def connect(protocol: type, name: str, address: str) -> Any:
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
     """The names of objects by interface, as a plugin announces them."""
 
-    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, envelope.read_hello)
+    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, wire.read_hello)
     return served
 
 
@@ -107,7 +107,7 @@ def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str)
 
 
 async def _question(
-    transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[msgspec.Raw], Any]
+    transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[bytes], wire.Answer]
 ) -> Any:
     """An exchange that changes nothing, so that it may be repeated on a new connection."""
     try:
@@ -121,7 +121,7 @@ async def _exchange(
     name: str,
     method: str,
     params: Mapping[str, Any],
-    read: Callable[[msgspec.Raw], Any],
+    read: Callable[[bytes], wire.Answer],
     *,
     deadline_s: float,
 ) -> Any:
@@ -133,17 +133,15 @@ async def _exchange(
     except (errors.Unreachable, errors.OutcomeUnknown) as error:
         raise type(error)(error.what, where=f"{where} at {error.where}", remedy=error.remedy) from None
     try:
-        reply = msgspec.json.decode(answer, type=envelope.ClientReply)
-        if reply.id is not None and reply.id != id_:
-            raise errors.OutcomeUnknown("the answer belongs to another request", where=where)
-        if reply.error is not None:
-            raise _named(failures.error(reply.error.message, reply.error.data_of_ours()), where)
-        if bytes(reply.result) == b"null":
-            raise errors.PluginError("the answer has neither result nor error", where=where)
-        return read(reply.result)
+        reply = read(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         shown = answer[:200].decode(errors="replace").strip()
         raise errors.PluginError(f"the answer cannot be read ({error}): {shown!r}", where=where) from None
+    if reply.id is not None and reply.id != id_:
+        raise errors.OutcomeUnknown("the answer belongs to another request", where=where)
+    if reply.error is not None:
+        raise _named(failures.error(reply.error.message, reply.error.data_of_ours()), where)
+    return reply.value
 
 
 def _named(error: errors.InfraKitError, where: str) -> errors.InfraKitError:

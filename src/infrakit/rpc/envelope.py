@@ -56,20 +56,6 @@ class ClientError(msgspec.Struct):
             return None
 
 
-class _Object(msgspec.Struct, rename="pascal"):
-    name: str = ""
-
-
-class _Hello(msgspec.Struct, rename="pascal"):
-    objects: dict[str, list[_Object] | None] | None = None
-
-
-def read_hello(result: msgspec.Raw) -> dict[str, list[str]]:
-    """The answer to a handshake: the names of objects by interface, `Instance/0.6.1`."""
-    objects = msgspec.json.decode(result, type=_Hello).objects or {}
-    return {interface: [each.name for each in named or ()] for interface, named in objects.items()}
-
-
 def result(request: Request, value: msgspec.Raw) -> bytes:
     return msgspec.json.encode(Reply(jsonrpc="2.0", result=value, id=request.id)) + b"\n"
 

@@ -10,13 +10,13 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from infrakit.rpc import interfaces, liberal
+from infrakit.rpc import envelope, interfaces, liberal
 from infrakit.rpc.interfaces import Interface
-from infrakit.spi.values import ABSENT, wire_name
+from infrakit.spi.values import wire_name
 
 OK = "OK"  # the field of a method that returns nothing
 
@@ -71,17 +71,71 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         prefix = msgspec.json.encode(repeated)[:-1]
         return msgspec.Raw(prefix + (b"," if body != b"{}" else b"") + body[1:])
 
+    def read(self, body: bytes) -> "Answer":
+        """A whole reply. Raises `msgspec.MsgspecError` if it is none, or not of this method."""
+        try:  # in one pass, because listings are large; what our types do not take as it is goes the long way
+            fast = _replies(self.interface.protocol, self.name).decode(body)
+            if fast.error is None and fast.result is not None:
+                return Answer(fast.id, None, getattr(fast.result, "value", fast.result))
+        except msgspec.ValidationError:
+            pass
+        reply = msgspec.json.decode(body, type=envelope.ClientReply)
+        if reply.error is not None or bytes(reply.result) == b"null":
+            return Answer(reply.id, reply.error or NEITHER, None)
+        return Answer(reply.id, None, self.value(reply.result))
+
     def value(self, result: msgspec.Raw) -> Any:
-        """A result object as the return value."""
+        """A result object as the return value, read as liberally as the original reads."""
         if self.field == OK:
             return None
         if self.field:
             held = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
-            result = held.get(self.field, ABSENT)
-        try:
-            return msgspec.json.decode(result, type=self.returns)
-        except msgspec.ValidationError:  # rare, so that large answers are read only once
-            return liberal.decode(result, self.returns)
+            found = [value for name, value in held.items() if name.lower() == self.field.lower()]
+            if not found:  # nothing said is not the same as nothing there
+                raise msgspec.ValidationError(f"the result has no {self.field}")
+            result = found[0]
+        return liberal.decode(result, self.returns)
+
+
+class Answer(NamedTuple):
+    """What a reply says: an error, or else a value."""
+
+    id: Any
+    error: envelope.ClientError | None
+    value: Any
+
+
+NEITHER = envelope.ClientError(message="the answer has neither result nor error")
+
+
+class _Object(msgspec.Struct, rename="pascal"):
+    name: str = ""
+
+
+class _Hello(msgspec.Struct, rename="pascal"):
+    objects: dict[str, list[_Object] | None] | None = None
+
+
+def read_hello(body: bytes) -> Answer:
+    """The reply to a handshake: the names of objects by interface, `Instance/0.6.1`."""
+    reply = msgspec.json.decode(body, type=envelope.ClientReply)
+    if reply.error is not None or bytes(reply.result) == b"null":
+        return Answer(reply.id, reply.error or NEITHER, None)
+    objects = msgspec.json.decode(reply.result, type=_Hello).objects or {}
+    return Answer(reply.id, None, {interface: [o.name for o in named or ()] for interface, named in objects.items()})
+
+
+@functools.cache
+def _replies(protocol: type, name: str) -> msgspec.json.Decoder[Any]:
+    """Reads the reply of one method with its value in place."""
+    described = _described(protocol, name)
+    result: Any = described.returns
+    if described.field == OK:
+        result = msgspec.defstruct("Result", [("value", type(None), None)])
+    elif described.field:
+        result = msgspec.defstruct("Result", [("value", described.returns, msgspec.field(name=described.field))])
+    optional: list[Any] = [("result", result | None, None), ("error", envelope.ClientError | None, None)]
+    return msgspec.json.Decoder(msgspec.defstruct("Reply", [*optional, ("id", Any, None)]))
 
 
 def method(function: Callable[..., Any]) -> Method:

@@ -156,9 +156,22 @@ def test_a_result_is_read_as_it_was_written() -> None:
     assert wire.method(Instance.destroy).value(msgspec.Raw(b"{}")) is None
 
 
-@pytest.mark.parametrize("result", ['{"Type":"","Descriptions":null}', '{"Type":""}', '{"descriptions":[{}]}'])
+@pytest.mark.parametrize("result", ['{"Type":"","Descriptions":null}', '{"descriptions":[]}'])
 def test_null_is_an_empty_listing(result: str) -> None:
     assert wire.method(Instance.describe_instances).value(msgspec.Raw(result.encode())) == []
+
+
+def test_a_listing_in_another_case_is_the_same() -> None:
+    result = msgspec.Raw(b'{"descriptions":[{"id":"i-1","tags":{"a":"b"}}]}')
+    (found,) = wire.method(Instance.describe_instances).value(result)
+    assert (found.id, found.tags) == ("i-1", {"a": "b"})
+
+
+@pytest.mark.parametrize("result", ["{}", '{"Type":""}', '{"Instances":[]}'])
+def test_nothing_said_is_no_empty_listing(result: str) -> None:
+    """Law 4: it would be the death of all."""
+    with pytest.raises(msgspec.ValidationError, match="the result has no Descriptions"):
+        wire.method(Instance.describe_instances).value(msgspec.Raw(result.encode()))
 
 
 @pytest.mark.parametrize("result", ['{"Type":"","ID":null}', '{"Type":""}'])
