@@ -2,6 +2,7 @@
 # with Python 3.11 and make. `make` alone lists them.
 
 SEEDS ?= 2000
+MINUTES ?= 10
 TEST_ARGS ?=
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -16,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check test lint unit simulate bench docs clean constraints
+.PHONY: help demo demo-check test lint unit simulate fuzz bench docs clean constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,6 +45,9 @@ unit: $(VENV)/.stamp-dev ## all tests with coverage, without the linters; TEST_A
 
 simulate: $(VENV)/.stamp ## the real controllers in SEEDS=2000 simulated worlds full of faults
 	$(BIN)/python -m infrakit.simulation --count $(SEEDS)
+
+fuzz: $(VENV)/.stamp-dev ## hostile input to server and client, new every time, for MINUTES=10
+	$(BIN)/python -m tests.fuzz $(MINUTES)
 
 bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio to the original's
 	$(BIN)/python -m benchmarks

@@ -18,6 +18,7 @@ from infrakit.spi.values import GroupID, wire_name
 T = TypeVar("T")
 
 TIMEOUT_S = 15.0
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 HELLO_S = 5.0
 TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
 REMEDY = "start it with: infrakit up FILE"
@@ -64,7 +65,7 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
         if reply.error is not None:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
         value: T = reply.value
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         if status in _NOT_CARRIED_OUT:
             raise errors.Refused(_text(body), where=str(path)) from None
         raise errors.PluginError(f"the answer cannot be read: {error}", where=str(path)) from None
@@ -80,7 +81,7 @@ def hello(path: Path | str) -> dict[str, list[str]]:
         if reply.error is not None:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
         served: dict[str, list[str]] = reply.value
-    except (errors.OutcomeUnknown, msgspec.MsgspecError) as error:
+    except (errors.OutcomeUnknown, *UNREADABLE) as error:
         raise errors.Unreachable(f"what listens there does not answer: {error}", where=str(path)) from None
     return served
 

@@ -63,7 +63,7 @@ class Remote:
         elif method.interface.address:
             params[method.interface.address] = self._name
         if method.name in method.interface.acts:
-            return await _exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
+            return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
         return await _question(self._transport, self._name, method.wire, params, method.read)
 
 
@@ -111,12 +111,12 @@ async def _question(
 ) -> Any:
     """An exchange that changes nothing, so that it may be repeated on a new connection."""
     try:
-        return await _exchange(transport, name, method, params, read, deadline_s=_patience_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_patience_s())
     except Broken:
-        return await _exchange(transport, name, method, params, read, deadline_s=_patience_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_patience_s())
 
 
-async def _exchange(
+async def exchange(
     transport: Transport,
     name: str,
     method: str,
@@ -124,9 +124,10 @@ async def _exchange(
     read: Callable[[bytes], wire.Answer],
     *,
     deadline_s: float,
+    id_: int | None = None,
 ) -> Any:
     """One request and its answer. Raises what the plugin raised, with its name and the method."""
-    where, id_ = f"{name} {method}", next(_ids)
+    where, id_ = f"{name} {method}", next(_ids) if id_ is None else id_
     body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id_})
     try:
         answer = await transport.post(body, deadline_s=deadline_s)

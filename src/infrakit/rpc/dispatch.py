@@ -58,6 +58,7 @@ class Dispatcher:
     async def answer(self, body: bytes) -> bytes:
         """The reply, or nothing for a notification and for what is no request at all."""
         try:
+            body.decode()  # msgspec looks only into what it decodes, and parts of this come back as they are
             request = msgspec.json.decode(body, type=envelope.Request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return b""

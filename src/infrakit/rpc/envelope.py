@@ -52,7 +52,7 @@ class ClientError(msgspec.Struct):
     def data_of_ours(self) -> failures.ErrorData | None:
         try:
             return msgspec.json.decode(self.data, type=failures.ErrorData)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
 

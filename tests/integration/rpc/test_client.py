@@ -196,6 +196,7 @@ LIES = {
     "no ID": reply({"ID": None}),
     "a huge number": b'{"result":{"ID":' + b"9" * 5000 + b"}}",
     "deep nesting": b'{"result":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "an error that is not UTF-8": b'{"error":{"message":"no","data":{"Kind":"\xffConflict"}}}',
     "an odd error": b'{"error":{"code":"x","message":7}}',
 }
 

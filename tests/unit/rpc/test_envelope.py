@@ -162,3 +162,11 @@ def test_data_of_others_is_not_taken_for_ours(data: str) -> None:
     found = failures.error(error.message, error.data_of_ours())
     assert type(found).__name__ == "PluginError"
     assert str(found) == "boom"
+
+
+@pytest.mark.parametrize(
+    "params", [b'{"\xffpROPERTIES":null}', b'{"Properties":{"a":"\xff"}}', b'{"Type":7,"":"\xff"}', b'"\xff"']
+)
+async def test_what_is_not_utf_8_is_no_request(params: bytes) -> None:
+    body = b'{"jsonrpc":"2.0","method":"Instance.Validate","params":' + params + b',"id":1}'
+    assert await Dispatcher({".": Provider()}).answer(body) == b""
