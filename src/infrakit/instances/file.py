@@ -1,0 +1,158 @@
+"""The provider `file`: an instance is a file, and nothing else, so that groups can be watched with `ls` and `cat`.
+
+The original's first plugin, with its files: `instance-<number>` in one directory, JSON with `ID`, `LogicalID`, `Tags`
+and the whole `Spec`. A file removed by hand is a dead instance. A file that cannot be read fails the listing:
+whether it is a member of a group is not known, and unknown is not missing.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random as chance
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from infrakit.spi import errors
+from infrakit.spi.instance import Capabilities, DestroyContext
+from infrakit.spi.values import TAG_TOKEN, Description, InstanceID, InstanceSpec, LogicalID, Wire
+
+T = TypeVar("T")
+
+DIRECTORY_VARIABLE = "INFRAKIT_INSTANCE_FILE_DIR"
+PREFIX = "instance-"
+
+
+class Stored(Wire, frozen=True, kw_only=True):
+    """What one file holds."""
+
+    id: InstanceID
+    logical_id: LogicalID | None = None
+    tags: dict[str, str] | None = None
+    spec: InstanceSpec = InstanceSpec()
+
+    def described(self, *, properties: bool) -> Description:
+        """The properties of the description are the whole spec, as the original shows them."""
+        whole = msgspec.Raw(msgspec.json.encode(self.spec)) if properties else msgspec.UNSET
+        return Description(id=self.id, logical_id=self.logical_id, tags=self.tags or {}, properties=whole)
+
+
+class File:
+    """Satisfies `Instance`, `Capable` and `Inspects`; files are below `$INFRAKIT_INSTANCE_FILE_DIR`, or `directory`."""
+
+    def __init__(self, directory: Path, *, random: chance.Random | None = None) -> None:
+        self._directory = Path(os.environ.get(DIRECTORY_VARIABLE) or directory)
+        self._random = random or chance.SystemRandom()
+
+    async def capabilities(self) -> Capabilities:
+        return Capabilities(listing_lag_s=0.0, tokens=True)
+
+    async def validate(self, *, properties: msgspec.Raw) -> None:
+        """Anything will do."""
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        return await self._in_turn(lambda: self._provision(spec))
+
+    async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        def merge() -> None:
+            stored = self._read(self._path(instance))
+            self._write(msgspec.structs.replace(stored, tags={**(stored.tags or {}), **labels}))
+
+        await self._in_turn(merge)
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:  # noqa: ARG002
+        def remove() -> None:
+            try:
+                self._path(instance).unlink()
+            except FileNotFoundError:
+                raise _unknown(instance) from None
+            _sync(self._directory)
+
+        await self._in_turn(remove)
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        stored = await asyncio.to_thread(lambda: list(self._all()))
+        return [s.described(properties=properties) for s in stored if tags.items() <= (s.tags or {}).items()]
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        try:
+            stored = await asyncio.to_thread(lambda: self._read(self._path(instance)))
+        except errors.NotFound:
+            return None
+        return stored.described(properties=True)
+
+    # -- blocking, in a thread -------------------------------------------------------------------------------------
+
+    async def _in_turn(self, change: Callable[[], T]) -> T:
+        """One change at a time, between processes too; what was begun is finished, whoever stops waiting."""
+
+        def locked() -> T:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (self._directory / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return change()
+
+        try:
+            return await asyncio.shield(asyncio.to_thread(locked))
+        except OSError as error:
+            raise errors.PluginError(f"{error.strerror}", where=str(error.filename or self._directory)) from None
+
+    def _provision(self, spec: InstanceSpec) -> InstanceID:
+        token = (spec.tags or {}).get(TAG_TOKEN)
+        for stored in self._all():
+            if token and (stored.tags or {}).get(TAG_TOKEN) == token:
+                return stored.id
+            if spec.logical_id is not None and stored.logical_id == spec.logical_id:
+                raise errors.Conflict(f"{stored.id} bears the logical ID {spec.logical_id}")
+        made = InstanceID(f"{PREFIX}{self._random.getrandbits(63)}")
+        self._write(Stored(id=made, logical_id=spec.logical_id, tags=spec.tags, spec=spec))
+        return made
+
+    def _all(self) -> Iterator[Stored]:
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted(self._directory.iterdir()):
+                if path.name.startswith(PREFIX):
+                    with contextlib.suppress(errors.NotFound):  # removed in this very moment
+                        yield self._read(path)
+
+    def _path(self, instance: InstanceID) -> Path:
+        if not instance.startswith(PREFIX) or "/" in instance or "\0" in instance:
+            raise _unknown(instance)
+        return self._directory / instance
+
+    def _read(self, path: Path) -> Stored:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Stored)
+        except FileNotFoundError:
+            raise _unknown(path.name) from None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise errors.PluginError(
+                f"it cannot be read: {error}",
+                where=str(path),
+                remedy="mend it, or remove it: then its instance is dead",
+            ) from None
+
+    def _write(self, stored: Stored) -> None:
+        new = self._directory / f".new-{stored.id}"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._directory / stored.id)
+        _sync(self._directory)
+
+
+def _unknown(instance: str) -> errors.NotFound:
+    return errors.NotFound(f"there is no instance {instance}")
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
