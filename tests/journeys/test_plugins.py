@@ -87,3 +87,21 @@ def test_what_cannot_be_started_is_said(operator: Operator) -> None:
     operator.beside("plugin", "start", "vanilla")
     runs(operator, "vanilla")
     assert "another process listens at" in operator("plugin", "start", "vanilla", exits=2)
+
+
+def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
+    operator.beside("plugin", "start", "file", "vanilla")
+    runs(operator, "file")
+    said = operator("plugin", "check", "file")
+    assert "passed   instance/describe-after-provision" in said
+    assert " 0 failed, 0 skipped; capabilities: tokens, capable, inspects; without: watches, logs, volumes" in said
+    socket = str(operator.home / "home" / "plugins" / "vanilla")
+    (operator.home / "wrong.yaml").write_text("{Inti: x}")
+    refused = operator("plugin", "check", socket, "--kind", "flavor", "--properties", "wrong.yaml", exits=2)
+    assert "failed   flavor/validate" in refused
+    assert "unknown field" in refused
+    assert '"Verdict": "failed"' in operator(
+        "plugin", "check", "vanilla", "--properties", "wrong.yaml", "-o", "json", exits=2
+    )
+    assert "<testsuite " in operator("plugin", "check", "vanilla", "-o", "junit")
+    assert "no plugin nope runs here" in operator("plugin", "check", "nope", exits=1)

@@ -1,0 +1,61 @@
+"""What the checks found, for people, for programs, and for continuous integration."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from infrakit.rpc.conformance.check import Outcome, Verdict
+
+
+def line(outcome: Outcome) -> str:
+    """One line for people."""
+    return f"{outcome.verdict:8} {outcome.name}: {outcome.rule}"
+
+
+def details(outcome: Outcome, *, raw: bool) -> Iterator[str]:
+    """What was expected and seen, if it matters, and with `raw` every exchange."""
+    if outcome.verdict is Verdict.FAILED:
+        yield f"         expected: {outcome.expected}"
+        yield f"         seen:     {outcome.seen}"
+    elif outcome.verdict is Verdict.SKIPPED:
+        yield f"         because:  {outcome.seen}"
+    if raw:
+        for each in outcome.exchanges:
+            yield f"         > {each.request}"
+            yield f"         < {each.answer}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """`14 passed, 1 failed, 0 skipped; capabilities: tokens; without: Watches`."""
+    count = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in Verdict}
+    has = [o.name.rpartition("/")[2] for o in outcomes if o.verdict is Verdict.PRESENT]
+    lacks = [o.name.rpartition("/")[2] for o in outcomes if o.verdict is Verdict.ABSENT]
+    told = f"{count[Verdict.PASSED]} passed, {count[Verdict.FAILED]} failed, {count[Verdict.SKIPPED]} skipped"
+    return f"{told}; capabilities: {', '.join(has) or 'none'}; without: {', '.join(lacks) or 'none'}"
+
+
+def json(outcomes: Sequence[Outcome]) -> str:
+    return msgspec.json.format(msgspec.json.encode(list(outcomes)), indent=2).decode()
+
+
+def junit(outcomes: Sequence[Outcome], name: str) -> str:
+    """JUnit's XML, as test runners write it; a capability counts as passed."""
+    failed = [o for o in outcomes if o.verdict is Verdict.FAILED]
+    skipped = [o for o in outcomes if o.verdict is Verdict.SKIPPED]
+    counts = {"tests": len(outcomes), "failures": len(failed), "skipped": len(skipped), "errors": 0}
+    suite = ET.Element("testsuite", {"name": name} | {key: str(value) for key, value in counts.items()})
+    for outcome in outcomes:
+        kind, _, rule = outcome.name.partition("/")
+        case = ET.SubElement(suite, "testcase", classname=kind, name=rule, time=str(outcome.seconds))
+        if outcome.verdict is Verdict.FAILED:
+            message = _printable(f"expected {outcome.expected}, seen {outcome.seen}")
+            ET.SubElement(case, "failure", message=message).text = _printable("\n".join(details(outcome, raw=True)))
+        elif outcome.verdict is Verdict.SKIPPED:
+            ET.SubElement(case, "skipped", message=_printable(outcome.seen))
+    return ET.tostring(suite, encoding="unicode")
+
+
+def _printable(text: str) -> str:
+    """XML has no place for most control characters."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text)
