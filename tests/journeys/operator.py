@@ -65,9 +65,21 @@ class Operator:
         return self("commit", self.write(*groups), "-m", "because", *(["--wait=40s"] if wait else []), exits=exits)
 
     def beside(self, *words: str) -> "subprocess.Popen[str]":
-        """Run a command in the background; it ends with the operator at the latest."""
+        """Run a command of ours in the background; it ends with the operator at the latest."""
+        return self.beside_program(sys.executable, "-m", "infrakit", *words)
+
+    def beside_program(self, *command: str) -> "subprocess.Popen[str]":
+        """The same for any program."""
         with (self.home / "beside.log").open("a") as log:
-            process = self.start(*words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                env=self.environment,
+                cwd=self.home,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._beside.append(process)
         return process
 

@@ -2,7 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
+from pathlib import Path
+
+import pytest
 
 from tests.journeys.operator import Operator, cattle, pets
 
@@ -94,7 +98,10 @@ def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
     runs(operator, "file")
     said = operator("plugin", "check", "file")
     assert "passed   instance/describe-after-provision" in said
-    assert " 0 failed, 0 skipped; capabilities: tokens, capable, inspects; without: watches, logs, volumes" in said
+    assert (
+        " 0 failed, 0 skipped; capabilities: large-id, tokens, capable, inspects; without: watches, logs, volumes"
+        in said
+    )
     socket = str(operator.home / "home" / "plugins" / "vanilla")
     (operator.home / "wrong.yaml").write_text("{Inti: x}")
     refused = operator("plugin", "check", socket, "--kind", "flavor", "--properties", "wrong.yaml", exits=2)
@@ -105,3 +112,19 @@ def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
     )
     assert "<testsuite " in operator("plugin", "check", "vanilla", "-o", "junit")
     assert "no plugin nope runs here" in operator("plugin", "check", "nope", exits=1)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="install Node.js: apt-get install nodejs")
+def test_a_group_lives_on_a_plugin_in_another_language(operator: Operator) -> None:
+    (operator.home / "home" / "plugins").mkdir(parents=True, mode=0o700)
+    script = Path(__file__).parents[2] / "examples/node/plugin.js"
+    socket, data = operator.home / "home" / "plugins" / "shelf", operator.home / "data"
+    operator.beside_program("node", str(script), str(socket), str(data))
+    runs(operator, "shelf")
+    operator.up(cattle("web", 3, plugin="shelf"), pets("db", "a", plugin="shelf"))
+    operator.converged()
+    assert len(list(data.iterdir())) == 4
+    operator("group", "scale", "web", "2", "-m", "less", "--wait", "40s")
+    assert len(list(data.iterdir())) == 3
+    operator("down", "--yes")
+    assert list(data.iterdir()) == []

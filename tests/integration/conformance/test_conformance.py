@@ -65,7 +65,7 @@ async def test_the_simulator_passes(path: Path) -> None:
     simulator = Simulator()
     outcomes = await checked(path, simulator)
     assert failed(outcomes) == set()
-    assert capabilities(outcomes) == {"tokens", "capable", "inspects", "volumes"}
+    assert capabilities(outcomes) == {"large-id", "tokens", "capable", "inspects", "volumes"}
     assert len(outcomes) > 25
     assert simulator.live() == []
 
@@ -87,7 +87,7 @@ async def test_local_passes(path: Path, tmp_path: Path) -> None:
     try:
         outcomes = await checked(path, local, settle_s=10.0)
         assert failed(outcomes) == set()
-        assert capabilities(outcomes) == {"tokens", "capable", "inspects", "watches", "logs", "volumes"}
+        assert capabilities(outcomes) == {"large-id", "tokens", "capable", "inspects", "watches", "logs", "volumes"}
         assert await local.describe_instances(tags={}) == []
     finally:
         await local.close()
@@ -96,7 +96,7 @@ async def test_local_passes(path: Path, tmp_path: Path) -> None:
 async def test_vanilla_passes(path: Path) -> None:
     outcomes = await checked(path, Vanilla(), properties={"Init": "x", "Tags": {"a": "b"}})
     assert failed(outcomes) == set()
-    assert capabilities(outcomes) == {"judgesmany", "quorum", "attaches"}
+    assert capabilities(outcomes) == {"large-id", "judgesmany", "quorum", "attaches"}
 
 
 class Tree:
@@ -298,7 +298,7 @@ def test_the_report_for_people(outcomes: list[Outcome]) -> None:
     assert "expected: LogicalID check-" in told
     assert '> {"jsonrpc": "2.0", "method": "Instance.Provision"' in told
     assert '< {"jsonrpc":"2.0","result":{"Type":"","ID":"sim-' in told
-    assert "20 passed, 1 failed, 0 skipped; capabilities: tokens, capable" in report.summary(outcomes)
+    assert "20 passed, 1 failed, 0 skipped; capabilities: large-id, tokens, capable" in report.summary(outcomes)
 
 
 def test_the_report_for_programs(outcomes: list[Outcome]) -> None:

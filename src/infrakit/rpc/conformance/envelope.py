@@ -26,9 +26,17 @@ async def handshake(subject: Subject) -> None:
 
 @SUITE.rule("id", "the id comes back as it was sent, whatever JSON it is")
 async def same_id(subject: Subject) -> None:
-    for id_ in (7, "seven", 2**53 + 1, {"a": [1]}):
+    for id_ in (7, "seven", 2**53 - 1, {"a": [1]}):
         reply = json.loads(await subject.probe.send(_hello(id=id_)))
         expect(reply.get("id") == id_, f"id {json.dumps(id_)}", reply.get("id"))
+
+
+@SUITE.rule(
+    "large-id", "capability: an id beyond 2^53 comes back exactly; the original's clients send such, and ignore it"
+)
+async def large_id(subject: Subject) -> bool:
+    reply = json.loads(await subject.probe.send(_hello(id=2**62 + 1)))
+    return bool(reply.get("id") == 2**62 + 1)
 
 
 @SUITE.rule("notification", "without an id, or with null, a method is executed and nothing is answered")

@@ -1,0 +1,91 @@
+"""A plugin and a client in another language: ours drives theirs, and theirs drives ours."""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from infrakit.instances.simulator import Simulator
+from infrakit.rpc import client, conformance
+from infrakit.rpc.conformance.check import Verdict
+from infrakit.rpc.server import Server
+from infrakit.rpc.transport import opened
+from infrakit.spi import errors
+from infrakit.spi.instance import DestroyContext, Instance
+from infrakit.spi.values import TAG_TOKEN, InstanceSpec, LogicalID
+
+EXAMPLES = Path(__file__).parents[3] / "examples/node"
+NODE = shutil.which("node")
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="install Node.js: apt-get install nodejs")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def theirs(directory: Path) -> AsyncIterator[str]:
+    """The socket of the plugin in JavaScript."""
+    socket = str(directory / "p")
+    process = await asyncio.create_subprocess_exec(
+        NODE or "", str(EXAMPLES / "plugin.js"), socket, str(directory / "data"), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30.0):
+            assert b"serving at" in await process.stdout.readline()
+        yield socket
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_it_keeps_the_protocol(theirs: str) -> None:
+    async with opened(theirs) as transport:
+        outcomes = [outcome async for outcome in conformance.run(transport, "node", settle_s=5.0)]
+    assert [o for o in outcomes if o.verdict is Verdict.FAILED] == []
+    assert "instance/tokens" in {o.name for o in outcomes if o.verdict is Verdict.PRESENT}
+
+
+async def test_our_client_drives_it(theirs: str) -> None:
+    remote = await client.connect(Instance, "node", theirs)
+    spec = InstanceSpec(tags={"a": "b", TAG_TOKEN: "t"}, logical_id=LogicalID("x"), init="run")
+    made = await remote.provision(spec=spec)
+    assert await remote.provision(spec=spec) == made
+    (described,) = await remote.describe_instances(tags={"a": "b"})
+    assert (described.id, described.logical_id) == (made, "x")
+    with pytest.raises(errors.PluginError, match=f"{made} bears the logical ID x"):
+        await remote.provision(spec=InstanceSpec(logical_id=LogicalID("x")))
+    await remote.destroy(instance=made, context=DestroyContext())
+    with pytest.raises(errors.PluginError, match=f"there is no instance {made}"):
+        await remote.destroy(instance=made, context=DestroyContext())
+    await remote.close()
+
+
+@pytest.mark.parametrize("type_", ["", "compute"])
+async def test_its_client_drives_ours(directory: Path, type_: str) -> None:
+    simulator = Simulator()
+    async with Server(directory / "q", {type_ or ".": simulator}):
+        process = await asyncio.create_subprocess_exec(
+            NODE or "",
+            str(EXAMPLES / "client.js"),
+            str(directory / "q"),
+            type_,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(30.0):
+            said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    shown, left = said.decode().splitlines()
+    assert json.loads(shown)[0]["Tags"] == {"made-by": "client.js", "seen": "yes"}
+    assert left == "0 left"
+    assert simulator.live() == []
