@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,14 @@ class Operator:
 
     # -- the daemon ------------------------------------------------------------------------------------------------
 
-    def up(self, *groups: dict[str, Any]) -> None:
+    def up(self, *groups: dict[str, Any], options: Sequence[str] = ()) -> None:
         """Start a daemon in the background, and return when it has taken the declaration."""
         document = self.write(*groups)
         self._outputs += 1
         with (self.home / f"up{self._outputs}.log").open("w") as log:
-            self.daemon = self.start("up", document, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            self.daemon = self.start(
+                "up", document, *options, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
         names = {g["metadata"]["name"] for g in groups}
         self.until(lambda: names <= {g["Name"] for g in self._groups()}, "the daemon took the declaration")
 

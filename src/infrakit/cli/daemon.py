@@ -3,12 +3,16 @@
 import os
 import pwd
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from infrakit.rpc import discovery
 from infrakit.spi.event import Event
 from infrakit.spi.manager import Manager, Status
 from infrakit.spi.values import GroupID
+
+if TYPE_CHECKING:
+    from infrakit.rpc.remotes import Remote
 
 T = TypeVar("T")
 
@@ -19,7 +23,14 @@ def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
     """Call a method of the daemon's `Manager` and wait for the answer."""
     from infrakit.rpc import call
 
-    return call.call(discovery.manager_socket(), method, **parameters)
+    return call.call(target(), method, **parameters)
+
+
+def target() -> "Path | Remote":
+    """Where the daemon listens: here, or at the remote that was chosen."""
+    from infrakit.rpc import remotes
+
+    return remotes.current() or discovery.manager_socket()
 
 
 def status() -> Status:
@@ -32,7 +43,7 @@ def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Ev
     from infrakit.rpc import call
 
     named = GroupID(group) if group else None
-    return call.events(discovery.manager_socket(), since=since, group=named, follow=follow)
+    return call.events(target(), since=since, group=named, follow=follow)
 
 
 def who() -> str:

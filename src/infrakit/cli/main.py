@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unhalt": ("halt", "Lift a halt."),
     },
     "Set up": {
+        "remote": ("remote", "Choose the daemon, here or elsewhere, that commands ask."),
         "plugin": ("plugin", "Find, run, write and check plugins."),
         "completion": ("completion", "Print the completion script of your shell."),
     },

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from infrakit.spi.errors import InfraKitError
 from infrakit.spi.group import DURATION_PATTERN, seconds
+
+if TYPE_CHECKING:
+    from infrakit.rpc.listen import Listen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +73,37 @@ wait = click.option(
     metavar="[TIMEOUT]",
     help="Wait until converged, 5m unless said otherwise; exit 2 if it is not.",
 )
+
+
+def listen(command: F) -> F:
+    """--listen and what belongs to it: serving other machines over TCP."""
+    for option in (
+        click.option("--force-plain", is_flag=True, help="Serve anybody who can reach the address."),
+        click.option("--token-file", type=click.Path(), help="Accept the tokens in FILE (`infrakit remote token`)."),
+        click.option("--tls-client-ca", type=click.Path(), help="Accept certificates that this authority has signed."),
+        click.option("--tls-key", type=click.Path(), help="The key of the certificate."),
+        click.option("--tls-cert", type=click.Path(), help="The certificate to show; read again when it changes."),
+        click.option("--listen", metavar="HOST:PORT", help="Serve other machines, too."),
+    ):
+        command = option(command)
+    return command
+
+
+def listening(given: dict[str, Any]) -> "Listen | None":
+    """What the options of `listen` say."""
+    if not given["listen"]:
+        return None
+    from infrakit.rpc import listen, tls
+
+    host, port = listen.parse(given["listen"])
+    if bool(given["tls_cert"]) != bool(given["tls_key"]):
+        raise click.UsageError("--tls-cert and --tls-key belong together.")
+    files = None
+    if given["tls_cert"]:
+        files = tls.Files(cert=given["tls_cert"], key=given["tls_key"], client_ca=given["tls_client_ca"] or "")
+    return listen.Listen(
+        host=host, port=port, tls=files, token_file=given["token_file"] or "", force=given["force_plain"]
+    )
 
 
 def message(*, required: bool = False) -> Callable[[F], F]:

@@ -1,16 +1,15 @@
-"""Calls of the command line: synchronous, over a unix socket, with the standard library only."""
+"""Calls of the command line: synchronous, with the standard library only."""
 
 import http.client
 import itertools
-import socket
 from collections.abc import Awaitable, Callable, Generator
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
-from infrakit.rpc import discovery, failures, wire
+from infrakit.rpc import dial, failures, wire
+from infrakit.rpc.dial import Target
 from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID, wire_name
@@ -21,33 +20,13 @@ TIMEOUT_S = 15.0
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 HELLO_S = 5.0
 TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
-REMEDY = "start it with: infrakit up FILE"
 
 _NOT_CARRIED_OUT = range(400, 500)  # status of a request that was refused as it stood
 
 _ids = itertools.count(1)
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, *, timeout_s: float) -> None:
-        super().__init__("infrakit", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(str(self._path))
-        except OSError as error:
-            self.sock.close()
-            raise errors.Unreachable(
-                f"no daemon answers at {self._path} ({error.strerror or error})", remedy=REMEDY
-            ) from None
-
-
-def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = TIMEOUT_S, **params: Any) -> T:
+def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float = TIMEOUT_S, **params: Any) -> T:
     """Call a Protocol's method at a socket: `call(path, Manager.scale, group=..., size=3, ...)`.
 
     Raises what the method raised there; `Unreachable` if nobody answers, and `OutcomeUnknown` if the answer is missing.
@@ -72,11 +51,11 @@ def call(path: Path, method: Callable[..., Awaitable[T]], /, timeout_s: float = 
     return value
 
 
-def hello(path: Path | str) -> dict[str, list[str]]:
+def hello(path: Target) -> dict[str, list[str]]:
     """The names of objects by interface, as whoever listens there announces them. Raises `Unreachable`."""
     request = {"jsonrpc": "2.0", "method": "Handshake.Hello", "params": {}, "id": next(_ids)}
     try:
-        _, body = _post(Path(path), msgspec.json.encode(request), HELLO_S)
+        _, body = _post(path, msgspec.json.encode(request), HELLO_S)
         reply = wire.read_hello(body)
         if reply.error is not None:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
@@ -86,12 +65,10 @@ def hello(path: Path | str) -> dict[str, list[str]]:
     return served
 
 
-def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:
-    discovery.check_length(path)
-    connection = _Connection(path, timeout_s=timeout_s)
+def _post(path: Target, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    connection = dial.dial(path, timeout_s=timeout_s)
     try:
-        connection.connect()
-        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        connection.request("POST", "/", body, dial.headers(path))
         response = connection.getresponse()
         return response.status, response.read()
     except TimeoutError:
@@ -102,18 +79,16 @@ def _post(path: Path, body: bytes, timeout_s: float) -> tuple[int, bytes]:
         connection.close()
 
 
-def events(path: Path, *, since: int | None, group: GroupID | None, follow: bool) -> Generator[Event, None, None]:
+def events(path: Target, *, since: int | None, group: GroupID | None, follow: bool) -> Generator[Event, None, None]:
     """The journal's events after `since` (None: from now on), and with `follow` each as it comes, until closed."""
-    discovery.check_length(path)
     query = {"follow": "true" if follow else "false"}
     if since is not None:
         query["since"] = str(since)
     if group is not None:
         query["group"] = group
-    connection = _Connection(path, timeout_s=TIMEOUT_S * 4)
+    connection = dial.dial(path, timeout_s=TIMEOUT_S * 4)
     try:
-        connection.connect()
-        connection.request("GET", f"/events?{urlencode(query)}")
+        connection.request("GET", f"/events?{urlencode(query)}", headers=dial.headers(path))
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=str(path))

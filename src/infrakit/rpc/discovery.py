@@ -47,7 +47,21 @@ def found() -> list[Found]:
         entries = sorted(plugins_directory().iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [Found(path.name, str(path)) for path in entries if path.is_socket()]
+    sockets = [Found(path.name, str(path)) for path in entries if path.is_socket()]
+    names = {each.name for each in sockets}
+    elsewhere = [Found(p.stem, url) for p in entries if p.stem not in names and (url := _listed(p))]
+    return sorted([*sockets, *elsewhere], key=lambda each: each.name)
+
+
+def _listed(path: Path) -> str:
+    """The URL in a file `NAME.listen`, which stands for a plugin on TCP: `tcp://HOST:PORT`, or `https://...`."""
+    if path.suffix != ".listen" or not path.is_file():
+        return ""
+    try:
+        url = path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+    return url.replace("tcp://", "http://", 1).rstrip("/") + "/" if "://" in url else ""
 
 
 def find(name: str) -> Found | None:

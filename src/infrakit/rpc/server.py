@@ -1,31 +1,31 @@
-"""The server of one socket: JSON-RPC at `/`, events at `/events`.
+"""The server of one socket, and of TCP beside it: JSON-RPC at `/`, events at `/events`.
 
-The socket is bound by hand: readable by its owner only, a stale one (nobody answers) is replaced, a live one is never
-stolen. Bodies are bounded in size and time, streams in number. Who leaves during a call does not end it: what was
-begun is carried out.
+Bodies are bounded in size and time, streams and connections in number. Who leaves during a call does not end it: what
+was begun is carried out.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-from infrakit.rpc import caller, discovery, info, interfaces, streams
+from infrakit.rpc import caller, info, interfaces, streams, tls, tokens, unix
 from infrakit.rpc.dispatch import Dispatcher
+from infrakit.rpc.listen import Listen
 from infrakit.rpc.streams import Follows, Streams
+from infrakit.rpc.tokens import Tokens
 from infrakit.spi import errors
 from infrakit.spi.event import Topics
 from infrakit.spi.instance import Watches
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-BACKLOG = 1024  # connections not yet taken up; the kernel turns away more at once, which looks like no daemon
+CONNECTIONS_MAX = 4096  # at once; who comes after that is turned away
 KEEPALIVE_S = 60.0
 READ_S = 30.0  # for a whole request
 NOT_FOUND = "404 page not found\n"
@@ -33,7 +33,7 @@ STOP_S = 5.0  # for calls under way when the server stops
 
 
 class Server:
-    """Serves objects at a unix socket while entered."""
+    """Serves objects at a unix socket while entered, and with `listen` on TCP too."""
 
     def __init__(
         self,
@@ -41,9 +41,15 @@ class Server:
         objects: Mapping[str, object | tuple[object, ...]],
         *,
         events: Follows | None = None,
+        listen: Listen | None = None,
         read_s: float = READ_S,
     ) -> None:
+        if listen is not None:
+            listen.check()
         self._path = path
+        self._listen = listen
+        self._tokens: Tokens | None = None
+        self._server: web.Server | None = None
         self._events = events
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
@@ -65,7 +71,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
-            bound = stack.enter_context(bind(self._path))
+            bound = stack.enter_context(unix.bind(self._path))
             server = web.Server(
                 self._handle,
                 request_factory=_request,
@@ -73,15 +79,31 @@ class Server:
                 auto_decompress=False,
                 access_log=None,
             )
+            self._server = server
             runner = web.ServerRunner(server, shutdown_timeout=STOP_S)
             stack.push_async_callback(runner.cleanup)
             stack.callback(self._remove, self._path.stat())
             await runner.setup()
-            await web.SockSite(runner, bound, backlog=BACKLOG).start()
+            await web.SockSite(runner, bound, backlog=unix.BACKLOG).start()
             stack.callback(self._streams.end)
             self._pid_file.write_text(str(os.getpid()))
+            if self._listen is not None:
+                await self._start_tcp(self._listen, runner, stack)
             self._open = stack.pop_all()
         return self
+
+    async def _start_tcp(self, listen: Listen, runner: web.ServerRunner, stack: contextlib.AsyncExitStack) -> None:
+        self._tokens, context = listen.tokens(), listen.context()
+        try:
+            await web.TCPSite(runner, listen.host, listen.port, ssl_context=context, backlog=unix.BACKLOG).start()
+        except OSError as error:
+            raise errors.Refused(f"{listen.url} cannot be listened at: {error.strerror}") from None
+        if context is not None and listen.tls is not None:
+            renewing = asyncio.get_running_loop().create_task(tls.renew(context, listen.tls))
+            stack.callback(renewing.cancel)
+        if self._tokens is not None:
+            reading = asyncio.get_running_loop().create_task(tokens.renew(self._tokens))
+            stack.callback(reading.cancel)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,11 +127,33 @@ class Server:
     # -- requests --------------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        caller.enter(_caller(request))
+        if self._server is not None and len(self._server.connections) > CONNECTIONS_MAX:
+            busy = web.Response(status=503, text="too many connections\n")
+            busy.force_close()
+            return busy
+        known = self._caller(request)
+        if known is None:
+            return web.Response(status=401, text="show a certificate or a token that is known here\n")
+        caller.enter(known)
         answer = self._routes.get(request.path)
         if answer is None:
             return web.Response(status=404, text=NOT_FOUND)
         return await answer(request)
+
+    def _caller(self, request: web.BaseRequest) -> caller.Caller | None:
+        """Who calls. None: somebody over TCP who ought to show something, and does not."""
+        transport = request.transport
+        connection = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or connection is None:  # it has left already
+            return None
+        if connection.family == socket.AF_UNIX:
+            return caller.of_unix(connection)
+        if name := tls.name_of(transport.get_extra_info("peercert")):
+            return caller.Caller(name, "certificate")
+        if self._tokens is None:
+            return caller.Caller()
+        name = self._tokens.name(request.headers.get("Authorization", ""))
+        return caller.Caller(name, "token") if name else None
 
     async def _info(self, request: web.BaseRequest) -> web.Response:
         announced = list(self._dispatcher.announced)
@@ -163,70 +207,7 @@ def _json(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-def _caller(request: web.BaseRequest) -> caller.Caller:
-    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
-    if connection is None or connection.family != socket.AF_UNIX:
-        return caller.Caller()
-    return caller.of_unix(connection)
-
-
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
     """aiohttp's own request, with our limit of the body instead of its."""
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
-
-
-def bind(path: Path) -> socket.socket:
-    """A listening socket with mode 0600 in a directory with mode 0700. Raises `Refused` if somebody listens there."""
-    discovery.check_length(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone_in(path.parent):
-        _make_room(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            bound.bind(str(path))
-            bound.listen(BACKLOG)  # at once, because a socket that does not listen looks stale to others
-        except OSError as error:
-            bound.close()
-            raise errors.Refused(f"{path} cannot be bound: {error.strerror}") from None
-        finally:
-            os.umask(before)
-    bound.setblocking(False)
-    return bound
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Two that start at the same time must not both find a stale socket: the later would replace the live one."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _make_room(path: Path) -> None:
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_socket() and not path.is_symlink():
-        raise errors.Refused(f"{path} is in the way: it is no socket", remedy="move it elsewhere")
-    if _answers(path):
-        raise errors.Refused(
-            f"another process listens at {path}",
-            remedy="end it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
-        )
-    path.unlink()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True  # it is there and does not answer now: not ours to take
-        return True

@@ -7,11 +7,12 @@ longer each time, and callers are told so at once.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 import aiohttp
 
-from infrakit.rpc import discovery
+from infrakit.rpc import discovery, remotes, tls
 from infrakit.spi import errors
 
 CONNECT_S = 5.0
@@ -19,6 +20,7 @@ KEEPALIVE_S = 10.0  # less than any server's, so that a request rarely meets a c
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 REST_S = 0.05  # after the first failure to connect; doubles
 REST_MAX_S = 2.0
+TOKEN_VARIABLE = "INFRAKIT_TOKEN_FILE"  # noqa: S105
 LINE_BYTES_MAX = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json"}
@@ -35,7 +37,7 @@ class Transport:
         self.address = address
         self.failures = 0  # connections that failed or broke: what answers now may be another process
         self._url = address if "://" in address else "http://plugin/"
-        self._headers = _HEADERS | (headers or {})
+        self._headers = _HEADERS | (headers or {}) | _shown(address)
         self._session: aiohttp.ClientSession | None = None
         self._resting_until = 0.0
         self._rest_s = REST_S
@@ -82,7 +84,8 @@ class Transport:
         if self._session is None or self._session.closed:
             connector: aiohttp.BaseConnector
             if "://" in self.address:
-                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+                secure = tls.client_context_of_environment() if self.address.startswith("https:") else True
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=secure)
             else:
                 discovery.check_length(self.address)
                 connector = aiohttp.UnixConnector(self.address, limit=0, keepalive_timeout=KEEPALIVE_S)
@@ -128,6 +131,14 @@ async def opened(address: str) -> AsyncIterator[Transport]:
         yield transport
     finally:
         await transport.close()
+
+
+def _shown(address: str) -> dict[str, str]:
+    """Our token, for plugins on other machines: the file that `$INFRAKIT_TOKEN_FILE` names."""
+    file = os.environ.get(TOKEN_VARIABLE, "")
+    if "://" not in address or not file:
+        return {}
+    return {"Authorization": f"Bearer {remotes.Remote(url=address, token_file=file).token()}"}
 
 
 def _words(error: Exception) -> str:

@@ -22,6 +22,7 @@ from infrakit.manager.operator import Operator
 from infrakit.manager.replica import Replica
 from infrakit.manager.stack import GroupController, ManagerStack
 from infrakit.rpc import discovery
+from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -39,7 +40,8 @@ ACTIVE_DEADLINE_S = 60.0
 class Daemon:
     """One replica of one, with its state in `home`; an async context manager that is active once entered."""
 
-    def __init__(self, home: Path, *, clock: Clock | None = None) -> None:
+    def __init__(self, home: Path, *, listen: Listen | None = None, clock: Clock | None = None) -> None:
+        self._listen = listen
         self.home = home
         self.stop = asyncio.Event()
         clock = clock or SystemClock()
@@ -73,7 +75,7 @@ class Daemon:
             self._running = asyncio.get_running_loop().create_task(self._replica.run())
             stack.push_async_callback(self._end_replica)
             await self._until_active()
-            server = Server(discovery.manager_socket(), self._served(), events=self.journal)
+            server = Server(discovery.manager_socket(), self._served(), events=self.journal, listen=self._listen)
             await stack.enter_async_context(server)
             self._open = stack.pop_all()
         return self

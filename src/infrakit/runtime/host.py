@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infrakit.rpc import discovery
+from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
 from infrakit.runtime.registry import GROUPS, Registry
 from infrakit.spi import errors
@@ -65,8 +66,11 @@ def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:
     return made
 
 
-async def serve(plugins: Sequence[Hosted], *, home: Path) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is under way, for a few seconds, and remove the sockets."""
+async def serve(plugins: Sequence[Hosted], *, home: Path, listen: Listen | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is under way, for a few seconds, and remove the sockets.
+
+    With `listen` there is one plugin, which is served on TCP too.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,7 +81,8 @@ async def serve(plugins: Sequence[Hosted], *, home: Path) -> None:
         for hosted in plugins:
             made: dict[str, Any] = objects(registry, hosted.kind)
             path = discovery.plugins_directory() / hosted.name
-            server = await stack.enter_async_context(Server(path, made))
-            _log.info("%s: serves %s at %s", hosted.name, ", ".join(server.announced), path)
+            server = await stack.enter_async_context(Server(path, made, listen=listen))
+            where = f"{path} and {listen.url}" if listen is not None else str(path)
+            _log.info("%s: serves %s at %s", hosted.name, ", ".join(server.announced), where)
         await stop.wait()
         _log.info("stopping")

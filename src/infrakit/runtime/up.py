@@ -4,6 +4,7 @@ import asyncio
 import signal
 from pathlib import Path
 
+from infrakit.rpc.listen import Listen
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.view import View
@@ -11,14 +12,14 @@ from infrakit.runtime.view import View
 STATUS_INTERVAL_S = 0.25
 
 
-def run(text: str, source: str, *, home: Path, who: str, why: str, view: View) -> int:
+def run(text: str, source: str, *, home: Path, who: str, why: str, view: View, listen: Listen | None = None) -> int:
     """Check, start, commit, and stay until told to stop. Returns the exit code."""
-    return asyncio.run(_run(text, source, home=home, who=who, why=why, view=view))
+    return asyncio.run(_run(text, source, home=home, who=who, why=why, view=view, listen=listen))
 
 
-async def _run(text: str, source: str, *, home: Path, who: str, why: str, view: View) -> int:
+async def _run(text: str, source: str, *, home: Path, who: str, why: str, view: View, listen: Listen | None) -> int:
     await validate(text, source, home=home)  # before anything is started
-    async with Daemon(home) as daemon:
+    async with Daemon(home, listen=listen) as daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, daemon.stop.set)

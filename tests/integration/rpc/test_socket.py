@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from infrakit.rpc import call
-from infrakit.rpc.server import Server, bind
+from infrakit.rpc.server import Server
+from infrakit.rpc.unix import bind
 from infrakit.spi import errors
 from infrakit.spi.manager import Manager
 from tests.integration.rpc.daemons import DEADLINE_S, ask

@@ -19,7 +19,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def every_command() -> list[list[str]]:
     paths = [[name] for name in main.COMMANDS]
-    for name in ("group", "instance", "plugin"):
+    for name in ("group", "instance", "plugin", "remote"):
         command = load(name)
         assert isinstance(command, click.Group)
         paths += [[name, verb] for verb in command.commands]

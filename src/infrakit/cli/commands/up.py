@@ -1,5 +1,7 @@
 """`infrakit up`: a daemon and its view in one process."""
 
+from typing import Any
+
 import click
 
 from infrakit.cli import daemon, documents, options
@@ -9,7 +11,8 @@ from infrakit.rpc import discovery
 @click.command
 @options.file
 @options.message()
-def up(file: str, why: str | None) -> None:
+@options.listen
+def up(file: str, why: str | None, **listen: Any) -> None:
     """Start what FILE needs in one process, commit it, and stay.
 
     Shows what exists, what is being done and why. FILE is a path, - or a URL. Ctrl-C ends the daemon and leaves
@@ -19,6 +22,7 @@ def up(file: str, why: str | None) -> None:
     Example:
       infrakit up examples/quickstart/infrakit.yaml
     """
+    listening = options.listening(listen)
     text, source = documents.read(file)
     from infrakit.cli import live
     from infrakit.runtime import up as runtime
@@ -26,7 +30,13 @@ def up(file: str, why: str | None) -> None:
     with live.open_view(source) as view:
         try:
             code = runtime.run(
-                text, source, home=discovery.home(), who=daemon.who(), why=why or f"up {source}", view=view
+                text,
+                source,
+                home=discovery.home(),
+                who=daemon.who(),
+                why=why or f"up {source}",
+                view=view,
+                listen=listening,
             )
         except KeyboardInterrupt:
             code = 0

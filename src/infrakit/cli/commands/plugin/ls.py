@@ -1,6 +1,7 @@
 """`infrakit plugin ls`: every plugin that a declaration could name here."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 import msgspec
@@ -48,9 +49,10 @@ def _listed() -> Iterator[Listed]:
 
 def _served(found: discovery.Found) -> Iterator[Listed]:
     from infrakit.rpc import call
+    from infrakit.rpc.remotes import Remote
 
     try:
-        interfaces = call.hello(found.address)
+        interfaces = call.hello(Path(found.address) if "://" not in found.address else Remote(url=found.address))
     except InfraKitError:
         yield Listed(found.name, (), "dead", found.address)
         return

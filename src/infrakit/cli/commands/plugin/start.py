@@ -1,14 +1,18 @@
 """`infrakit plugin start`: plugins in a process of their own, for every daemon and tool that speaks the protocol."""
 
+from typing import Any
+
 import click
 
+from infrakit.cli import options
 from infrakit.rpc import discovery
 
 
 @click.command
 @click.argument("plugins", nargs=-1, required=True, metavar="KIND[:NAME]...")
 @click.option("--supervise", is_flag=True, help="Run each in a process of its own, and start it again when it dies.")
-def start(plugins: tuple[str, ...], supervise: bool) -> None:
+@options.listen
+def start(plugins: tuple[str, ...], supervise: bool, **listen: Any) -> None:
     """Serve plugins at sockets until Ctrl-C, all in one process.
 
     KIND is the name under which a Python package offers a plugin (`infrakit plugin ls` lists them), NAME that of its
@@ -24,8 +28,11 @@ def start(plugins: tuple[str, ...], supervise: bool) -> None:
     from infrakit.runtime import host, supervisor
 
     hosted = [host.parse(each) for each in plugins]
+    listening = options.listening(listen)
+    if listening is not None and (len(hosted) > 1 or supervise):
+        raise click.UsageError("--listen serves one plugin, without --supervise: an address has one owner.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
     if supervise:
         asyncio.run(supervisor.supervise([("plugin", "start", each) for each in plugins]))
     else:
-        asyncio.run(host.serve(hosted, home=discovery.home()))
+        asyncio.run(host.serve(hosted, home=discovery.home(), listen=listening))

@@ -1,0 +1,116 @@
+"""`infrakit remote`: daemons of other machines, which every command can be sent to."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from infrakit.cli import options, output, tables
+from infrakit.rpc import remotes, tokens
+from infrakit.rpc.remotes import LOCAL, Remote
+from infrakit.spi.errors import NotFound
+
+
+@click.group
+def remote() -> None:
+    """Choose the daemon, here or elsewhere, that commands ask.
+
+    \b
+    Example:
+      infrakit remote add prod https://10.0.0.1:24864 --ca ca.pem --cert ann.pem
+    """
+
+
+@remote.command
+@click.argument("name")
+@click.argument("url")
+@click.option("--ca", type=click.Path(), default="", help="Certificates of the authority that vouches for the daemon.")
+@click.option("--cert", type=click.Path(), default="", help="Your certificate.")
+@click.option("--key", type=click.Path(), default="", help="Its key; left out, the key is in the same file.")
+@click.option("--token-file", type=click.Path(), default="", help="A file that holds your token, instead.")
+def add(  # noqa: PLR0917
+    name: str, url: str, ca: str, cert: str, key: str, token_file: str
+) -> None:
+    """Name a daemon. Files are remembered by their paths, and read when they are used.
+
+    \b
+    Example:
+      infrakit remote add prod https://10.0.0.1:24864 --ca ca.pem --token-file tok
+    """
+    if name == LOCAL:
+        raise click.BadParameter(f"{LOCAL!r} is the daemon of this machine.")
+    known = remotes.load()
+    files = {"ca": ca, "cert": cert, "key": key, "token_file": token_file}
+    paths = {field: str(Path(path).expanduser().absolute()) if path else "" for field, path in files.items()}
+    known.known[name] = Remote(url=remotes.check_url(url), **paths)
+    remotes.save(known)
+    click.echo(f"{name} is {known.known[name].url}; `infrakit remote use {name}` sends every command there")
+
+
+@remote.command
+@options.output
+def ls(output_format: str) -> None:
+    """List the daemons that are known, and which one commands ask.
+
+    \b
+    Example:
+      infrakit remote ls
+    """
+    known = remotes.load()
+    output.show(known, output_format, lambda value: output.lines(_table(value)))
+
+
+def _table(known: remotes.Remotes) -> list[str]:
+    rows: list[list[str | tables.Cell]] = [["*" if known.current == LOCAL else "", LOCAL, "", "this machine"]]
+    for name, each in sorted(known.known.items()):
+        shows = "certificate" if each.cert else "token" if each.token_file else "nothing"
+        rows.append(["*" if known.current == name else "", name, shows, each.url])
+    return list(tables.table(["", "NAME", "SHOWS", "URL"], rows))
+
+
+@remote.command
+@click.argument("name")
+def use(name: str) -> None:
+    """Send every command from now on to this daemon; `local` is that of this machine.
+
+    \b
+    Example:
+      infrakit remote use prod
+    """
+    known = remotes.load()
+    if name != LOCAL and name not in known.known:
+        raise NotFound(f"there is no remote {name!r}", remedy="infrakit remote ls")
+    known.current = name
+    remotes.save(known)
+    click.echo(f"commands ask {name} from now on")
+
+
+@remote.command
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget a daemon.
+
+    \b
+    Example:
+      infrakit remote remove prod
+    """
+    known = remotes.load()
+    if name not in known.known:
+        raise NotFound(f"there is no remote {name!r}", remedy="infrakit remote ls")
+    del known.known[name]
+    known.current = LOCAL if known.current == name else known.current
+    remotes.save(msgspec.structs.replace(known))
+    click.echo(f"{name} is forgotten")
+
+
+@remote.command
+@click.argument("name")
+@click.option("--file", "path", type=click.Path(path_type=Path), required=True, help="The daemon's --token-file.")
+def token(name: str, path: Path) -> None:
+    """Make a token for NAME, add its hash to the daemon's file, and print it: nobody can tell it again.
+
+    \b
+    Example:
+      infrakit remote token ann --file /etc/infrakit/tokens > ann.token
+    """
+    click.echo(tokens.issue(path, name))

@@ -1,0 +1,97 @@
+"""Daemons of other machines, by name: where they listen, and what proves who we are.
+
+They are kept in `$INFRAKIT_HOME/remotes.json`. Keys and tokens are named by their files, never copied. Imports little,
+because the command line does.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from infrakit.rpc import discovery
+from infrakit.spi.errors import NotFound, Refused
+from infrakit.spi.values import wire_name
+
+HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, whatever is chosen
+LOCAL = "local"
+
+
+class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_defaults=True):
+    """A daemon elsewhere. Files: `ca` vouches for it, `cert` and `key` or `token_file` for us."""
+
+    name: str = ""
+    url: str
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token_file: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.url})" if self.name else self.url
+
+    def token(self) -> str:
+        """The token to show; empty if there is none. Raises `NotFound`."""
+        if not self.token_file:
+            return ""
+        try:
+            return Path(self.token_file).read_text().strip()
+        except OSError as error:
+            raise NotFound(f"the token cannot be read: {error.strerror}", where=self.token_file) from None
+
+
+class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
+    """All that are known, and the one that commands ask."""
+
+    current: str = LOCAL
+    known: dict[str, Remote] = {}
+
+
+def check_url(url: str) -> str:
+    """`https://host:port`, complete. Raises `Refused`."""
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("http", "https", "tcp") or not parts.hostname or port is None:
+        raise Refused(f"{url!r} is no address of a daemon", remedy="write it as https://HOST:PORT")
+    return parts._replace(scheme="http" if parts.scheme == "tcp" else parts.scheme).geturl()
+
+
+def load() -> Remotes:
+    """Raises `Refused` if the file is damaged."""
+    try:
+        return msgspec.json.decode(_path().read_bytes(), type=Remotes)
+    except FileNotFoundError:
+        return Remotes()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Refused(f"it cannot be read: {error}", where=str(_path()), remedy="mend or remove it") from None
+
+
+def save(remotes: Remotes) -> None:
+    """As a whole, for its owner only."""
+    path = _path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(remotes), indent=2) + b"\n")
+    new.replace(path)
+
+
+def current() -> Remote | None:
+    """The one that commands ask now: `$INFRAKIT_HOST`, else the chosen one. None: the daemon of this machine."""
+    remotes = load()
+    name = os.environ.get(HOST_VARIABLE) or remotes.current
+    if name in ("", LOCAL):
+        return None
+    if name not in remotes.known:
+        known = ", ".join(sorted(remotes.known)) or "none"
+        raise NotFound(f"there is no remote {name!r}", remedy=f"known: {known}; infrakit remote use {LOCAL}")
+    return msgspec.structs.replace(remotes.known[name], name=name)
+
+
+def _path() -> Path:
+    return discovery.home() / "remotes.json"

@@ -1,0 +1,93 @@
+"""A daemon and a plugin on another machine: certificates, tokens, and who did it."""
+
+import socket
+from pathlib import Path
+
+import trustme
+
+from tests.journeys.operator import Operator, cattle
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def certificates(directory: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+    for name, issued in (("server", ca.issue_cert(HOST)), ("ops", ca.issue_cert("ops@x.org", common_name="ops-1"))):
+        issued.private_key_pem.write_to_path(str(directory / f"{name}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(directory / f"{name}.pem"))
+
+
+def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
+    certificates(operator.home)
+    address = f"{HOST}:{free_port()}"
+    token = operator("remote", "token", "bob", "--file", "tokens")
+    (operator.home / "bob.token").write_text(token)
+    served = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem", "--token-file=tokens")
+    operator.up(cattle("web", 1), options=(f"--listen={address}", *served))
+    operator.converged()
+
+    home = operator.environment["INFRAKIT_HOME"]
+    operator.environment["INFRAKIT_HOME"] = str(operator.home / "elsewhere")
+    url = f"https://{address}"
+    operator("status", exits=3)
+    operator("remote", "add", "prod", url, "--ca=ca.pem", "--cert=ops.pem", "--key=ops.key")
+    operator("remote", "add", "bobs", url, "--ca=ca.pem", "--token-file=bob.token")
+    operator("remote", "add", "nobodys", url, "--ca=ca.pem")
+    assert operator("remote", "use", "prod").startswith("commands ask prod")
+    assert "web" in operator("status")
+    operator("group", "scale", "web", "2", "-m", "more", "--wait=40s")
+    operator.environment["INFRAKIT_HOST"] = "bobs"
+    operator("group", "scale", "web", "1", "-m", "less", "--wait=40s")
+    assert "web/" in operator("events", "--group", "web")
+    operator.environment["INFRAKIT_HOST"] = "nobodys"
+    assert "show a certificate or a token" in operator("status", exits=2)
+    operator.environment["INFRAKIT_HOST"] = "nowhere"
+    assert "there is no remote 'nowhere'" in operator("status", exits=1)
+    del operator.environment["INFRAKIT_HOST"]
+    assert [line.split()[0] for line in operator("remote", "ls").splitlines()] == [
+        "NAME",
+        "local",
+        "bobs",
+        "nobodys",
+        "*",
+    ]
+    operator("remote", "remove", "prod")
+    operator("status", exits=3)
+
+    operator.environment["INFRAKIT_HOME"] = home
+    history = operator("history")
+    assert "ann (certificate ops-1)" in history
+    assert "ann (token bob)" in history
+    assert "version 2, scale by ann (certificate ops-1): more" in operator("events")
+    assert token.strip() not in operator("events") + history + operator.said()
+
+
+def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
+    document = operator.write(cattle("web", 1))
+    assert "plain TCP is for loopback" in operator("up", document, "--listen=0.0.0.0:9", exits=2)
+    assert "belong together" in operator("up", document, "--listen=127.0.0.1:9", "--tls-cert=x", exits=1)
+    assert "is no address of a daemon" in operator("remote", "add", "x", "https://nowhere", exits=2)
+    assert "one plugin" in operator("plugin", "start", "vanilla", "file", "--listen=127.0.0.1:9", exits=1)
+
+
+def test_a_group_lives_on_a_plugin_of_another_machine(operator: Operator) -> None:
+    address = f"{HOST}:{free_port()}"
+    home = operator.environment["INFRAKIT_HOME"]
+    operator.environment["INFRAKIT_HOME"] = str(operator.home / "elsewhere")
+    operator.beside("plugin", "start", "simulator:cloud", f"--listen={address}")
+    operator.until(lambda: operator.plugins().get("cloud") == "running", "it answers there")
+    operator.environment["INFRAKIT_HOME"] = home
+    plugins = operator.home / "home" / "plugins"
+    plugins.mkdir(parents=True, mode=0o700)
+    (plugins / "far.listen").write_text(f"tcp://{address}\n")
+    assert operator.plugins()["far"] == "running"
+    operator.up(cattle("web", 3, plugin="far"))
+    operator.converged()
