@@ -26,6 +26,7 @@ PATIENCE_S = 40.0
 HOME = "/home/ann"  # what pages call the reader's home
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
 _ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)")
+_SERVES = re.compile(r"^infrakit plugin start |^node .*plugin\.js ")
 _KINDS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z"), "MOMENT"),
     (re.compile(r"\b(\d+h)?(\d+m)?\d+(\.\d+)?m?s\b"), "TIME"),
@@ -126,6 +127,8 @@ class Reader:
             self._install(self.place / command.removeprefix("pip install "))
         elif re.search(r"\binfrakit up\b", command) and not expected:
             self._up(command)
+        elif _SERVES.search(command) and not expected:
+            self._serve(command)
         elif _ENDLESS.search(command):
             self._glance(command, shown)
         else:
@@ -197,23 +200,37 @@ class Reader:
         for module in project.glob("*.py"):
             shutil.copy(module, site)
 
-    def _up(self, command: str) -> None:
-        log = (self.place / f"up-{len(self._daemons)}.log").open("wb")
-        with log:
-            daemon = subprocess.Popen(
+    def _start(self, command: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """A program that goes on in the background, and where it prints."""
+        log = self.place / f"background-{len(self._daemons)}.log"
+        with log.open("wb") as out:
+            program = subprocess.Popen(
                 ["/bin/bash", "-c", f"{_FOUND}\nexec env {command}"],
                 cwd=self.place,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self._daemons.append(daemon)
+        self._daemons.append(program)
+        return program, log
+
+    def _serve(self, command: str) -> None:
+        """A plugin; it says so once it listens."""
+        program, log = self._start(command)
+        deadline = time.monotonic() + PATIENCE_S
+        while not re.search("serv(es|ing) ", log.read_text()):
+            if program.poll() is not None or time.monotonic() > deadline:
+                raise Disappointed(f"$ {command}\n{log.read_text()}")
+            time.sleep(0.05)
+
+    def _up(self, command: str) -> None:
+        daemon, log = self._start(command)
         home = next((f"{word} " for word in command.split() if word.startswith("INFRAKIT_HOME=")), "")
         deadline = time.monotonic() + PATIENCE_S
         while not self._converged(f"{home}infrakit status -o json"):
             if daemon.poll() is not None or time.monotonic() > deadline:
-                raise Disappointed(f"$ {command}\n{Path(log.name).read_text()}")
+                raise Disappointed(f"$ {command}\n{log.read_text()}")
             time.sleep(0.05)
 
     def _converged(self, question: str) -> bool:

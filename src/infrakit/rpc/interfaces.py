@@ -6,6 +6,7 @@ original's see what they know.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -13,10 +14,11 @@ from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
 from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum
 from infrakit.spi.group import Groups
-from infrakit.spi.instance import Capable, Inspects, Instance, Logs, Volumes, Watches
+from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Volumes, Watches
 from infrakit.spi.manager import Manager
 from infrakit.spi.metadata import Metadata, Updatable
 from infrakit.spi.stack import Stack
+from infrakit.spi.values import GroupID, Index
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""  # the field that selects an object behind the socket: Type, Name or none
     subject: str = ""  # the field that names what a call is about, if results repeat it
     results: Mapping[str, str] = {}  # Python method -> the field its value goes into
+    defaults: Mapping[str, Any] = {}  # parameters that older peers do not send
     acts: frozenset[str] = frozenset()  # methods that change something: not asked twice, and given time
     extends: type | None = None  # the Protocol without which it means nothing
     instead_of: type | None = None  # an object that has this one does not announce that one
@@ -46,6 +49,7 @@ INTERFACES = (
         version="0.6.1",
         address="Type",
         results={"provision": "ID", "describe_instances": "Descriptions"},
+        defaults={"context": DestroyContext()},
         acts=frozenset({"provision", "label", "destroy"}),
     ),
     Interface(
@@ -54,6 +58,7 @@ INTERFACES = (
         version="0.1.1",
         address="Type",
         results={"prepare": "Spec"},
+        defaults={"index": Index(group=GroupID(""), sequence=1)},
         acts=frozenset({"prepare", "drain"}),
     ),
     Interface(

@@ -153,7 +153,8 @@ def _described(protocol: type, name: str) -> Method:
     fields: list[Any] = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         field = (parameter.name, hints[parameter.name])
-        fields.append(field if parameter.default is parameter.empty else (*field, parameter.default))
+        default = interface.defaults.get(parameter.name, parameter.default)
+        fields.append(field if default is parameter.empty else (*field, default))
     if interface.address:
         fields.append((_address(interface), str, ""))
     params = msgspec.defstruct(f"{wire_name(name)}Params", fields, kw_only=True, rename=wire_name)

@@ -6,6 +6,7 @@ import pytest
 
 from infrakit.rpc import failures
 from infrakit.rpc.dispatch import Dispatcher
+from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID, InstanceSpec
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.asking import ask
@@ -159,3 +160,12 @@ def asked(plugins: dict[str, Provider] | dict[str, Controller]) -> str | None:
     reached: list[Plugin] = [plugin for plugin in plugins.values() if plugin.asked]
     assert len(reached) <= 1
     return reached[0].name if reached else None
+
+
+async def test_what_older_peers_do_not_send_has_a_default() -> None:
+    provider, judge = Provider(), Judge()
+    assert "result" in await ask(Dispatcher({".": provider}), "Instance.Destroy", {"Instance": "i-1"})
+    assert provider.asked[0][1]["context"] == DestroyContext()
+    params = {"Properties": {}, "Spec": {}, "Allocation": {"Size": 3}}
+    assert "result" in await ask(Dispatcher({".": judge}), "Flavor.Prepare", params)
+    assert judge.asked[0][1]["index"].sequence == 1

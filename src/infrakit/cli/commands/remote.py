@@ -75,7 +75,7 @@ def use(name: str) -> None:
 
     \b
     Example:
-      infrakit remote use prod
+      infrakit remote use local
     """
     known = remotes.load()
     if name != LOCAL and name not in known.known:
@@ -111,6 +111,6 @@ def token(name: str, path: Path) -> None:
 
     \b
     Example:
-      infrakit remote token ann --file /etc/infrakit/tokens > ann.token
+      infrakit remote token ann --file tokens > ann.token
     """
     click.echo(tokens.issue(path, name))

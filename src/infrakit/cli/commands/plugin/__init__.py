@@ -4,6 +4,7 @@ import click
 
 from infrakit.cli.commands.plugin.check import check
 from infrakit.cli.commands.plugin.ls import ls
+from infrakit.cli.commands.plugin.new import new
 from infrakit.cli.commands.plugin.start import start
 from infrakit.cli.commands.plugin.stop import stop
 
@@ -20,5 +21,6 @@ def plugin() -> None:
 
 plugin.add_command(check)
 plugin.add_command(ls)
+plugin.add_command(new)
 plugin.add_command(start)
 plugin.add_command(stop)

@@ -44,7 +44,7 @@ def check(  # noqa: PLR0917
 
     \b
     Example:
-      infrakit plugin check simulator
+      infrakit plugin check group
     """
     import asyncio
 
