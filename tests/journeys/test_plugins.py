@@ -16,7 +16,7 @@ def runs(operator: Operator, name: str) -> None:
 
 
 def test_a_daemon_uses_what_runs_and_hosts_the_rest(operator: Operator) -> None:
-    operator.beside("plugin", "start", "simulator:cloud")
+    operator.beside("plugin", "start", "simulator", "--name", "cloud")
     runs(operator, "cloud")
     operator.up(cattle("far", 2, plugin="cloud"), cattle("near", 1))
     operator.converged()

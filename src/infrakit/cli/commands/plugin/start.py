@@ -10,9 +10,10 @@ from infrakit.rpc import discovery
 
 @click.command
 @click.argument("plugins", nargs=-1, required=True, metavar="KIND[:NAME]...")
+@click.option("--name", metavar="NAME", help="The same as KIND:NAME, for a single plugin.")
 @click.option("--supervise", is_flag=True, help="Run each in a process of its own, and start it again when it dies.")
 @options.listen
-def start(plugins: tuple[str, ...], supervise: bool, **listen: Any) -> None:
+def start(plugins: tuple[str, ...], name: str | None, supervise: bool, **listen: Any) -> None:
     """Serve plugins at sockets until Ctrl-C, all in one process.
 
     KIND is the name under which a Python package offers a plugin (`infrakit plugin ls` lists them), NAME that of its
@@ -27,6 +28,10 @@ def start(plugins: tuple[str, ...], supervise: bool, **listen: Any) -> None:
 
     from infrakit.runtime import host, supervisor
 
+    if name is not None:
+        if len(plugins) > 1:
+            raise click.UsageError("--name is for a single plugin; write KIND:NAME for each.")
+        plugins = (f"{plugins[0]}:{name}",)
     hosted = [host.parse(each) for each in plugins]
     listening = options.listening(listen)
     if listening is not None and (len(hosted) > 1 or supervise):
