@@ -120,11 +120,10 @@ def test_a_damaged_store_is_named_and_nothing_is_started(operator: Operator) -> 
 def test_events_are_followed_live(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator.converged()
-    log = operator.home / "events.log"
-    with log.open("w") as out, operator.start("events", "--follow", "--group", "web", stdout=out) as follower:
-        operator.until(lambda: _scaled(operator) and "converged" in log.read_text(), "it is followed")
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(60) in {0, 130}
+    follower, log = operator.beside("events", "--follow", "--group", "web"), operator.home / "beside.log"
+    operator.until(lambda: _scaled(operator) and "converged" in log.read_text(), "it is followed")
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(60) in {0, 130}
     assert "created" in log.read_text()
 
 
