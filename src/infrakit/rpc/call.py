@@ -21,7 +21,7 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 HELLO_S = 5.0
 TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
 
-_NOT_CARRIED_OUT = range(400, 500)  # status of a request that was refused as it stood
+_NOT_CARRIED_OUT = (*range(400, 500), http.client.SERVICE_UNAVAILABLE)  # status of a request that was refused
 
 _ids = itertools.count(1)
 
@@ -68,7 +68,7 @@ def hello(path: Target) -> dict[str, list[str]]:
 def _post(path: Target, body: bytes, timeout_s: float) -> tuple[int, bytes]:
     connection = dial.dial(path, timeout_s=timeout_s)
     try:
-        connection.request("POST", "/", body, dial.headers(path))
+        connection.request("POST", f"{dial.prefix(path)}/", body, dial.headers(path))
         response = connection.getresponse()
         return response.status, response.read()
     except TimeoutError:
@@ -88,7 +88,7 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
         query["group"] = group
     connection = dial.dial(path, timeout_s=TIMEOUT_S * 4)
     try:
-        connection.request("GET", f"/events?{urlencode(query)}", headers=dial.headers(path))
+        connection.request("GET", f"{dial.prefix(path)}/events?{urlencode(query)}", headers=dial.headers(path))
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=str(path))

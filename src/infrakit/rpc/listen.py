@@ -1,21 +1,25 @@
 """Listening on TCP: who may, with what, and where others find it. Plain TCP is for this machine only, unless forced."""
 
-import ipaddress
-import ssl
-from pathlib import Path
+import asyncio
+import errno
+import socket
+from typing import Any
 
 import msgspec
 
-from infrakit.rpc.tls import Files, server_context
-from infrakit.rpc.tokens import Tokens
+from infrakit.rpc import address
+from infrakit.rpc.tls import Files
+from infrakit.rpc.unix import BACKLOG
 from infrakit.spi.errors import Refused
+
+RESOLVE_S = 10.0
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """An address for other machines, and what callers have to show there."""
 
     host: str
-    port: int
+    port: int  # 0: any that is free
     tls: Files | None = None
     token_file: str = ""
     force: bool = False  # serve anybody who can reach it
@@ -27,14 +31,23 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        """Whether only this machine reaches it."""
+        return address.is_loopback(self.host)
+
+    def at(self, bound: socket.socket) -> "Listen":
+        """The same, with the address and port that it was given."""
+        host, port = bound.getsockname()[:2]
+        return msgspec.structs.replace(self, host=host, port=port)
 
     def check(self) -> None:
         """Raise `Refused` for what would give strangers control of the infrastructure."""
-        if self.force or self.is_loopback:
+        if self.is_loopback:
+            return
+        if self.tls is None and self.token_file:  # forced or not: who reads along once has the token for ever
+            raise Refused(
+                "a token over plain TCP could be read on its way", where=self.url, remedy="add --tls-cert and --tls-key"
+            )
+        if self.force:
             return
         if self.tls is None:
             raise Refused(
@@ -49,17 +62,58 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
                 remedy="ask for certificates (--tls-client-ca) or tokens (--token-file)",
             )
 
-    def context(self) -> ssl.SSLContext | None:
-        """With tokens as well, a certificate is one of two ways to show who one is."""
-        return server_context(self.tls, optional=bool(self.token_file)) if self.tls is not None else None
+    async def bind(self) -> list[socket.socket]:
+        """Listening sockets, one for each address that the host has. Raises `Refused`."""
+        bound: list[socket.socket] = []
+        failed = ""
+        for family, place in await self._places():
+            port = bound[0].getsockname()[1] if bound else place[1]
+            try:
+                bound.append(_listening(family, (place[0], port, *place[2:])))
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a host without IPv6 still has the name
+                    failed = failed or error.strerror or str(error)
+                    continue
+                for each in bound:
+                    each.close()
+                raise self._refused(error.strerror or str(error)) from None
+        if not bound:
+            raise self._refused(failed or "the host has no address")
+        return bound
 
-    def tokens(self) -> Tokens | None:
-        return Tokens(Path(self.token_file)) if self.token_file else None
+    async def _places(self) -> list[tuple[int, tuple[Any, ...]]]:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            raise self._refused(error.strerror or str(error)) from None
+        except TimeoutError:
+            raise self._refused("no answer about the host's address") from None
+        return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+
+    def _refused(self, why: str) -> Refused:
+        return Refused(f"{self.url} cannot be listened at: {why}")
 
 
-def parse(address: str) -> tuple[str, int]:
+def parse(text: str) -> tuple[str, int]:
     """`HOST:PORT`, also as `tcp://HOST:PORT`. Raises `Refused`."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    host, _, port = text.removeprefix("tcp://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise Refused(f"{address!r} is no address to listen at", remedy="write it as HOST:PORT")
+        raise Refused(f"{text!r} is no address to listen at", remedy="write it as HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _listening(family: int, place: tuple[Any, ...]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(place)
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+    except BaseException:
+        bound.close()
+        raise
+    return bound

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from infrakit.rpc import discovery
+from infrakit.rpc import address, discovery
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.values import wire_name
 
@@ -32,13 +32,21 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_d
         return f"{self.name} ({self.url})" if self.name else self.url
 
     def token(self) -> str:
-        """The token to show; empty if there is none. Raises `NotFound`."""
+        """The token to show; empty if there is none. Raises `Refused`: it is missing, or would be sent in clear."""
         if not self.token_file:
             return ""
+        parts = urlsplit(self.url)
+        if parts.scheme != "https" and not address.is_loopback(parts.hostname or ""):
+            raise Refused("a token over plain HTTP could be read on its way", where=str(self), remedy="use https://")
         try:
-            return Path(self.token_file).read_text().strip()
+            token = Path(self.token_file).read_text().strip()
         except OSError as error:
-            raise NotFound(f"the token cannot be read: {error.strerror}", where=self.token_file) from None
+            raise Refused(f"the token cannot be read: {error.strerror}", where=self.token_file) from None
+        except UnicodeDecodeError:
+            token = ""
+        if not token.isascii() or not token.isprintable() or not token:
+            raise Refused("it holds no token", where=self.token_file, remedy="make one: infrakit remote token")
+        return token
 
 
 class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):

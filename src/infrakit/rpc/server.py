@@ -6,30 +6,28 @@ was begun is carried out.
 
 import asyncio
 import contextlib
+import functools
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
-from infrakit.rpc import caller, info, interfaces, streams, tls, tokens, unix
+from infrakit.rpc import acceptor, caller, info, interfaces, streams, unix
+from infrakit.rpc.acceptor import Door
 from infrakit.rpc.dispatch import Dispatcher
+from infrakit.rpc.guard import Guard
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.streams import Follows, Streams
-from infrakit.rpc.tokens import Tokens
 from infrakit.spi import errors
 from infrakit.spi.event import Topics
 from infrakit.spi.instance import Watches
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-CONNECTIONS_MAX = 4096  # at once; who comes after that is turned away
-KEEPALIVE_S = 60.0
-READ_S = 30.0  # for a whole request
+READ_S = 30.0  # for a whole request, and for the first of a connection to come
 NOT_FOUND = "404 page not found\n"
-STOP_S = 5.0  # for calls under way when the server stops
 
 
 class Server:
@@ -48,8 +46,8 @@ class Server:
             listen.check()
         self._path = path
         self._listen = listen
-        self._tokens: Tokens | None = None
-        self._server: web.Server | None = None
+        self._doors: list[Door] = []
+        self.urls: Sequence[str] = ()  # where it listens on TCP, once entered
         self._events = events
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
@@ -69,41 +67,40 @@ class Server:
         """The interfaces that it serves, with their versions."""
         return list(self._dispatcher.announced)
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return sum(door.count for door in self._doors)
+
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             bound = stack.enter_context(unix.bind(self._path))
-            server = web.Server(
-                self._handle,
-                request_factory=_request,
-                keepalive_timeout=KEEPALIVE_S,
-                auto_decompress=False,
-                access_log=None,
-            )
-            self._server = server
-            runner = web.ServerRunner(server, shutdown_timeout=STOP_S)
-            stack.push_async_callback(runner.cleanup)
-            stack.callback(self._remove, self._path.stat())
-            await runner.setup()
-            await web.SockSite(runner, bound, backlog=unix.BACKLOG).start()
-            stack.callback(self._streams.end)
-            self._pid_file.write_text(str(os.getpid()))
+            remove = functools.partial(self._remove, self._path.stat())
+            stack.callback(remove)
+            await stack.enter_async_context(acceptor.accepting(self._door(self._local), [bound]))
             if self._listen is not None:
-                await self._start_tcp(self._listen, runner, stack)
+                await self._start_tcp(self._listen, stack)
+            self._pid_file.write_text(str(os.getpid()))
+            stack.callback(remove)  # first of all: who comes now shall not wait for somebody who leaves
+            stack.callback(self._streams.end)
             self._open = stack.pop_all()
         return self
 
-    async def _start_tcp(self, listen: Listen, runner: web.ServerRunner, stack: contextlib.AsyncExitStack) -> None:
-        self._tokens, context = listen.tokens(), listen.context()
-        try:
-            await web.TCPSite(runner, listen.host, listen.port, ssl_context=context, backlog=unix.BACKLOG).start()
-        except OSError as error:
-            raise errors.Refused(f"{listen.url} cannot be listened at: {error.strerror}") from None
-        if context is not None and listen.tls is not None:
-            renewing = asyncio.get_running_loop().create_task(tls.renew(context, listen.tls))
-            stack.callback(renewing.cancel)
-        if self._tokens is not None:
-            reading = asyncio.get_running_loop().create_task(tokens.renew(self._tokens))
-            stack.callback(reading.cancel)
+    async def _start_tcp(self, listen: Listen, stack: contextlib.AsyncExitStack) -> None:
+        guard = await asyncio.to_thread(Guard, listen)
+        sockets = await listen.bind()
+        for each in sockets:
+            stack.enter_context(each)
+        self.urls = [listen.at(each).url for each in sockets]
+        door = self._door(functools.partial(self._guarded, guard))
+        await stack.enter_async_context(acceptor.accepting(door, sockets, guard.context))
+        following = asyncio.get_running_loop().create_task(guard.follow())
+        stack.callback(following.cancel)
+
+    def _door(self, handler: acceptor.Handler) -> Door:
+        door = Door(handler, first_s=self._read_s, body_bytes_max=BODY_BYTES_MAX)
+        self._doors.append(door)
+        return door
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -126,41 +123,37 @@ class Server:
 
     # -- requests --------------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._server is not None and len(self._server.connections) > CONNECTIONS_MAX:
-            busy = web.Response(status=503, text="too many connections\n")
-            busy.force_close()
-            return busy
-        known = self._caller(request)
+    async def _local(self, request: web.BaseRequest) -> web.StreamResponse:
+        """At the unix socket, which only its owner can open."""
+        connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+        if connection is None:
+            return web.Response(status=400, text="rpc: the caller has left")
+        return await self._handle(request, caller.of_unix(connection))
+
+    async def _guarded(self, guard: Guard, request: web.BaseRequest) -> web.StreamResponse:
+        """On TCP."""
+        refusal = guard.refusal(request)
+        if refusal is not None:
+            return refusal
+        known = guard.caller(request)
         if known is None:
-            return web.Response(status=401, text="show a certificate or a token that is known here\n")
+            words = "show a certificate or a token that is known here\n"
+            return web.Response(status=401, text=words, headers={"WWW-Authenticate": "Bearer"})
+        return await self._handle(request, known)
+
+    async def _handle(self, request: web.BaseRequest, known: caller.Caller) -> web.StreamResponse:
         caller.enter(known)
         answer = self._routes.get(request.path)
         if answer is None:
             return web.Response(status=404, text=NOT_FOUND)
         return await answer(request)
 
-    def _caller(self, request: web.BaseRequest) -> caller.Caller | None:
-        """Who calls. None: somebody over TCP who ought to show something, and does not."""
-        transport = request.transport
-        connection = transport.get_extra_info("socket") if transport is not None else None
-        if transport is None or connection is None:  # it has left already
-            return None
-        if connection.family == socket.AF_UNIX:
-            return caller.of_unix(connection)
-        if name := tls.name_of(transport.get_extra_info("peercert")):
-            return caller.Caller(name, "certificate")
-        if self._tokens is None:
-            return caller.Caller()
-        name = self._tokens.name(request.headers.get("Authorization", ""))
-        return caller.Caller(name, "token") if name else None
-
     async def _info(self, request: web.BaseRequest) -> web.Response:
         announced = list(self._dispatcher.announced)
         return _json(info.functions() if request.path.endswith("functions.json") else info.api(announced))
 
     async def _health(self, _request: web.BaseRequest) -> web.Response:
-        return _json(b'{"Healthy":true}')
+        return _json(b'{"Healthy":true,"Connections":%d}' % self.connections)
 
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
         """On a topic in the original's shape; without one, the whole journal in ours."""
@@ -205,9 +198,3 @@ class Server:
 
 def _json(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json")
-
-
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    """aiohttp's own request, with our limit of the body instead of its."""
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)

@@ -8,10 +8,12 @@ longer each time, and callers are told so at once.
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator
 
 import aiohttp
 
+from infrakit.rpc import address as addresses
 from infrakit.rpc import discovery, remotes, tls
 from infrakit.spi import errors
 
@@ -21,9 +23,11 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024
 REST_S = 0.05  # after the first failure to connect; doubles
 REST_MAX_S = 2.0
 TOKEN_VARIABLE = "INFRAKIT_TOKEN_FILE"  # noqa: S105
+_REMEDY = f"see ${TOKEN_VARIABLE} and ${tls.CERT_VARIABLE}"
 LINE_BYTES_MAX = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json"}
+_TURNED_AWAY = (401, 403, 503)  # what a server answers that has not looked at the request
 
 
 class Broken(errors.OutcomeUnknown):
@@ -31,14 +35,18 @@ class Broken(errors.OutcomeUnknown):
 
 
 class Transport:
-    """`address` is the path of a unix socket, or a URL."""
+    """`address` is the path of a unix socket, or a URL; see `rpc.address`. Raises `Refused` if it is neither."""
 
     def __init__(self, address: str, *, headers: dict[str, str] | None = None) -> None:
         self.address = address
         self.failures = 0  # connections that failed or broke: what answers now may be another process
-        self._url = address if "://" in address else "http://plugin/"
-        self._headers = _HEADERS | (headers or {}) | _shown(address)
+        self._place = addresses.parse(address)
+        self._url = self._place if isinstance(self._place, str) else "http://plugin/"
+        self._headers = _HEADERS | (headers or {})
         self._session: aiohttp.ClientSession | None = None
+        self._shown: dict[str, str] = {}
+        self._secure: ssl.SSLContext | bool = True
+        self._read_at = -1  # the count of failures when our certificate and token were read
         self._resting_until = 0.0
         self._rest_s = REST_S
         self._why = ""
@@ -47,8 +55,12 @@ class Transport:
         """Raises `Unreachable`, or `OutcomeUnknown` once the request may have been read."""
         self._check_rest()
         try:
-            async with asyncio.timeout(deadline_s), self._open().post(self._url, data=body) as response:
-                answer = await self._read(response)
+            async with asyncio.timeout(deadline_s):
+                await self._prepare()
+                async with self._open().post(
+                    self._url, data=body, headers=self._shown, ssl=self._secure, allow_redirects=False
+                ) as response:
+                    answer = await self._read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise self._unreachable(error) from None
         except TimeoutError:
@@ -58,14 +70,21 @@ class Transport:
             self.failures += 1
             raise Broken(f"the connection broke: {_words(error)}", where=self.address) from None
         self._rest_s = REST_S
+        if response.status in _TURNED_AWAY:
+            words = answer[:200].decode(errors="replace").strip()
+            raise errors.Refused(f"it answers {response.status}: {words}", where=self.address, remedy=_REMEDY)
         return answer
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The `data:` lines of an event stream, for as long as it lasts. Raises `Unreachable`."""
         self._check_rest()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        await self._prepare()
+        url = self._url.rstrip("/") + path
         try:
-            async with self._open().get(self._url.rstrip("/") + path, timeout=timeout) as response:
+            async with self._open().get(
+                url, timeout=timeout, headers=self._shown, ssl=self._secure, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     raise errors.Unreachable(f"it answers {response.status} to {path}", where=self.address)
                 async for line in response.content:
@@ -80,15 +99,23 @@ class Transport:
             await self._session.close()
             self._session = None
 
+    async def _prepare(self) -> None:
+        """Read our certificate and token, and again after a failure: they may have been renewed since."""
+        failures = self.failures
+        if isinstance(self._place, str) and self._read_at != failures:
+            shown = await asyncio.to_thread(_shown, self._place)
+            if self._place.startswith("https:"):
+                self._secure = await asyncio.to_thread(tls.client_context_of_environment)
+            self._shown, self._read_at = shown, failures
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             connector: aiohttp.BaseConnector
-            if "://" in self.address:
-                secure = tls.client_context_of_environment() if self.address.startswith("https:") else True
-                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=secure)
+            if isinstance(self._place, str):
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
             else:
-                discovery.check_length(self.address)
-                connector = aiohttp.UnixConnector(self.address, limit=0, keepalive_timeout=KEEPALIVE_S)
+                discovery.check_length(self._place)
+                connector = aiohttp.UnixConnector(str(self._place), limit=0, keepalive_timeout=KEEPALIVE_S)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=self._headers,
@@ -133,12 +160,10 @@ async def opened(address: str) -> AsyncIterator[Transport]:
         await transport.close()
 
 
-def _shown(address: str) -> dict[str, str]:
+def _shown(url: str) -> dict[str, str]:
     """Our token, for plugins on other machines: the file that `$INFRAKIT_TOKEN_FILE` names."""
     file = os.environ.get(TOKEN_VARIABLE, "")
-    if "://" not in address or not file:
-        return {}
-    return {"Authorization": f"Bearer {remotes.Remote(url=address, token_file=file).token()}"}
+    return {"Authorization": f"Bearer {remotes.Remote(url=url, token_file=file).token()}"} if file else {}
 
 
 def _words(error: Exception) -> str:

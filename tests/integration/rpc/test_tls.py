@@ -1,78 +1,51 @@
-"""Other machines: TLS with certificates of both sides, tokens, and what is refused."""
+"""Other machines: TLS with certificates of both sides, what is refused, and what is said then."""
 
 import asyncio
-import hashlib
 import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
+from cryptography.hazmat.primitives import serialization
 
-from infrakit.rpc import call, client, listen, tls, tokens
+from infrakit.rpc import client, guard, listen, tls, validity
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
 from infrakit.rpc.server import Server
 from infrakit.spi import errors
 from infrakit.spi.instance import Instance
-from infrakit.spi.manager import Manager
+from tests.integration.rpc.authority import EXPIRED, HOST, YESTERDAY, Authority, Remembering, scaled
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.plugins import Provider
-
-HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Authority:
-    """Certificates in files, as an operator would have them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.ca = trustme.CA()
-        self.path = str(directory / "ca.pem")
-        self.ca.cert_pem.write_to_path(self.path)
-
-    def server(self, name: str = "server", *, host: str = HOST, **more: Any) -> tuple[str, str]:
-        return self._write(name, self.ca.issue_cert(host, **more))
-
-    def client(self, name: str, **more: Any) -> tuple[str, str]:
-        return self._write(name, self.ca.issue_cert(f"{name}@example.org", common_name=name, **more))
-
-    def _write(self, name: str, issued: trustme.LeafCert) -> tuple[str, str]:
-        cert, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        issued.private_key_pem.write_to_path(str(key))
-        issued.cert_chain_pems[0].write_to_path(str(cert))
-        return str(cert), str(key)
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+    return Authority(tmp_path / "ours")
 
 
-class Remembering(CannedManager):
-    """Knows who scaled last."""
-
-    who = ""
-
-    async def scale(self, **order: Any) -> Any:
-        self.who = order["who"]
-        return await super().scale(**order)
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "theirs")
 
 
-async def scaled(remote: Remote) -> None:
-    order: dict[str, Any] = {"group": "web", "size": 2, "who": "ann", "why": "x", "expected": None}
-    await asyncio.to_thread(lambda: call.call(remote, Manager.scale, **order))
+@pytest.fixture
+def manager() -> Remembering:
+    return Remembering()
+
+
+def serving(authority: Authority, host: str = HOST, *, mutual: bool = False) -> Listen:
+    cert, key = authority.server(host=host)
+    files = tls.Files(cert=cert, key=key, client_ca=authority.path if mutual else "")
+    return Listen(host=HOST, port=0, tls=files)
+
+
+@pytest.fixture
+async def mutual(path: Path, authority: Authority, manager: Remembering) -> AsyncIterator[str]:
+    """The URL of a daemon that asks for certificates."""
+    async with Server(path, {".": manager}, listen=serving(authority, mutual=True)) as server:
+        yield server.urls[0]
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -81,173 +54,246 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.fixture
-def manager() -> Remembering:
-    return Remembering()
+def shown(url: str) -> bytes:
+    """The certificate that the server shows now."""
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((HOST, int(url.rpartition(":")[2]))))
 
 
-@pytest.fixture
-async def mutual(path: Path, authority: Authority, manager: Remembering) -> AsyncIterator[str]:
-    """The URL of a daemon that asks for certificates."""
-    cert, key = authority.server()
-    files = tls.Files(cert=cert, key=key, client_ca=authority.path)
-    where = Listen(host=HOST, port=free_port(), tls=files)
-    async with Server(path, {".": manager}, listen=where):
-        yield where.url
+# -- who is let in -----------------------------------------------------------------------------------------------------
 
 
 async def test_both_sides_show_a_certificate_and_the_caller_is_known(
     mutual: str, authority: Authority, manager: Remembering
 ) -> None:
-    cert, key = authority.client("ops-1")
-    await scaled(Remote(url=mutual, ca=authority.path, cert=cert, key=key))
+    await scaled(authority.remote(mutual, "ops-1"))
     assert manager.who == "ann (certificate ops-1)"
+    await scaled(authority.remote(mutual, "ann"))
+    assert manager.who == "ann"
 
 
-async def test_who_shows_none_or_a_stranger_one_is_refused(mutual: str, authority: Authority, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    stranger = Authority(tmp_path / "other")
+async def test_who_shows_no_certificate_is_turned_away(
+    mutual: str, authority: Authority, manager: Remembering, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "infrakit")
+    with pytest.raises(errors.Unreachable, match=r"remote prod .*wants a certificate and is shown none; .*--cert FILE"):
+        await scaled(authority.remote(mutual))
+    assert manager.who == ""
+    assert f"{HOST}:" in caplog.text
+    assert "was not let in" in caplog.text
+
+
+async def test_who_shows_one_of_another_authority_is_turned_away(
+    mutual: str, authority: Authority, stranger: Authority, manager: Remembering
+) -> None:
     cert, key = stranger.client("mallory")
-    for remote in (
-        Remote(url=mutual, ca=authority.path),
-        Remote(url=mutual, ca=authority.path, cert=cert, key=key),
-    ):
-        with pytest.raises((errors.Unreachable, errors.OutcomeUnknown)) as refused:
-            await scaled(remote)
-        assert "certificate" in str(refused.value).lower() or "broke" in str(refused.value)
-
-
-async def test_an_expired_certificate_is_refused(mutual: str, authority: Authority) -> None:
-    past = datetime.now(UTC) - timedelta(days=1)
-    cert, key = authority.client("late", not_before=past - timedelta(days=1), not_after=past)
-    with pytest.raises((errors.Unreachable, errors.OutcomeUnknown)):
+    with pytest.raises(errors.Unreachable, match=rf"not to accept our certificate {cert}; .*--tls-client-ca"):
         await scaled(Remote(url=mutual, ca=authority.path, cert=cert, key=key))
+    assert manager.who == ""
 
 
-async def test_a_server_that_cannot_prove_itself_is_not_asked(
-    mutual: str, authority: Authority, tmp_path: Path, path: Path
+async def test_who_shows_an_expired_one_is_turned_away_and_told_which(
+    mutual: str, authority: Authority, manager: Remembering
 ) -> None:
-    (tmp_path / "other").mkdir()
-    stranger = Authority(tmp_path / "other")
-    cert, key = authority.client("ops-1")
-    with pytest.raises(errors.Unreachable, match=r"its certificate is not accepted here: self-signed certificate"):
-        await scaled(Remote(name="prod", url=mutual, ca=stranger.path, cert=cert, key=key))
-    wrong, wrong_key = authority.server("wrong", host="10.9.9.9")
-    where = Listen(host=HOST, port=free_port(), tls=tls.Files(cert=wrong, key=wrong_key))
-    async with Server(path.with_name("q"), {".": CannedManager()}, listen=where):
-        with pytest.raises(errors.Unreachable, match=r"remote prod \(https.*not accepted here: IP address mismatch"):
-            await scaled(Remote(name="prod", url=where.url, ca=authority.path))
+    remote = authority.remote(mutual, "late", **EXPIRED)
+    with pytest.raises(errors.Unreachable) as refused:
+        await scaled(remote)
+    assert f"our certificate {remote.cert} expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC; renew it" in str(refused.value)
+    assert manager.who == ""
 
 
-async def test_a_certificate_is_renewed_while_it_is_served(
-    path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_with_tls_1_2_it_is_the_same(
+    mutual: str, authority: Authority, manager: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "RELOAD_S", 0.02)
-    cert, key = authority.server()
-    where = Listen(host=HOST, port=free_port(), tls=tls.Files(cert=cert, key=key))
+    whole = tls.client_context
 
-    def shown() -> bytes:
-        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((HOST, where.port)))
+    def older(**files: str) -> ssl.SSLContext:
+        context = whole(**files)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
-    async with Server(path, {".": CannedManager()}, listen=where):
-        first = await asyncio.to_thread(shown)
-        renewed, renewed_key = authority.server("renewed")
-        await asyncio.to_thread(os.replace, renewed_key, key)
-        await asyncio.to_thread(os.replace, renewed, cert)
-        await until(lambda: shown() != first)
-        second = await asyncio.to_thread(shown)
-        await asyncio.to_thread(Path(cert).write_text, "broken")
-        await until(lambda: "the old certificate is kept" in caplog.text)
-        assert await asyncio.to_thread(shown) == second
+    monkeypatch.setattr(tls, "client_context", older)
+    await scaled(authority.remote(mutual, "ops-1"))
+    assert manager.who == "ann (certificate ops-1)"
+    with pytest.raises(errors.Unreachable):
+        await scaled(authority.remote(mutual))
+
+
+# -- whom we trust -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_of_another_authority_is_not_asked(mutual: str, stranger: Authority) -> None:
+    words = rf"remote prod \({mutual}\): the server's certificate is not signed by {stranger.path} .*--ca FILE"
+    with pytest.raises(errors.Unreachable, match=words):
+        await scaled(stranger.remote(mutual, "ops-1"))
+
+
+async def test_a_server_of_another_name_is_not_asked(path: Path, authority: Authority, manager: Remembering) -> None:
+    async with Server(path, {".": manager}, listen=serving(authority, "10.9.9.9")) as server:
+        with pytest.raises(errors.Unreachable, match=r"is another host's: .*not valid for '127\.0\.0\.1'"):
+            await scaled(authority.remote(server.urls[0]))
+    assert manager.who == ""
+
+
+async def test_a_server_whose_certificate_has_expired_is_not_asked(
+    path: Path, authority: Authority, manager: Remembering
+) -> None:
+    cert, key = authority.server(**EXPIRED)
+    where = Listen(host=HOST, port=0, tls=tls.Files(cert=cert, key=key))
+    async with Server(path, {".": manager}, listen=where) as server:
+        with pytest.raises(errors.Unreachable) as refused:
+            await scaled(authority.remote(server.urls[0]))
+    assert f"the server's certificate expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC; renew it there" in str(refused.value)
+    assert manager.who == ""
+
+
+async def test_what_does_not_speak_tls_is_said(path: Path, authority: Authority) -> None:
+    async with Server(path, {".": CannedManager()}, listen=Listen(host=HOST, port=0)) as server:
+        with pytest.raises(
+            errors.Unreachable, match=r"it does not speak TLS as we do \(.*see whether its URL is right"
+        ):
+            await scaled(authority.remote(server.urls[0].replace("http:", "https:")))
+        url = server.urls[0]
+    with pytest.raises(
+        errors.Unreachable, match=r"cannot be reached \(Connection refused\); .*infrakit remote use local"
+    ):
+        await scaled(Remote(name="prod", url=url))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def guarded(path: Path, tmp_path: Path, manager: Remembering) -> AsyncIterator[tuple[str, Path]]:
-    """The URL of a daemon that asks for a token, on loopback, and the file of tokens."""
-    file = tmp_path / "tokens"
-    (tmp_path / "ann.token").write_text(tokens.issue(file, "ann") + "\n")
-    where = Listen(host=HOST, port=free_port(), token_file=str(file))
-    async with Server(path, {".": manager}, listen=where):
-        yield where.url, tmp_path
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "RELOAD_S", 0.02)
 
 
-async def test_a_token_says_who_calls(guarded: tuple[str, Path], manager: Remembering) -> None:
-    url, directory = guarded
-    await scaled(Remote(url=url, token_file=str(directory / "ann.token")))
-    assert manager.who == "ann"
-    assert "ann.token" not in (directory / "tokens").read_text()
-    secret = (directory / "ann.token").read_text().strip()
-    assert secret not in (directory / "tokens").read_text()
-    assert hashlib.sha256(secret.encode()).hexdigest() in (directory / "tokens").read_text()
-
-
-async def test_without_a_token_or_with_a_wrong_one_nothing_is_done(
-    guarded: tuple[str, Path], manager: Remembering
+@pytest.mark.usefixtures("_often")
+async def test_a_certificate_is_renewed_while_connections_live(
+    path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url, directory = guarded
-    (directory / "wrong").write_text("guess")
-    for remote in (Remote(url=url), Remote(url=url, token_file=str(directory / "wrong"))):
-        with pytest.raises(errors.Refused, match="show a certificate or a token that is known here"):
-            await scaled(remote)
-        with pytest.raises(errors.Refused, match="show a certificate or a token"):
-            await asyncio.to_thread(lambda r: list(call.events(r, since=0, group=None, follow=False)), remote)
-    assert manager.who == ""
-    with pytest.raises(errors.NotFound, match="the token cannot be read"):
-        await scaled(Remote(url=url, token_file=str(directory / "none")))
+    where = serving(authority)
+    assert where.tls is not None
+    cert, key = where.tls.cert, where.tls.key
+    async with Server(path, {".": CannedManager()}, listen=where) as server:
+        url = server.urls[0]
+        context = tls.client_context(ca=authority.path)
+        reader, writer = await asyncio.open_connection(HOST, int(url.rpartition(":")[2]), ssl=context)
+        first = await asyncio.to_thread(shown, url)
+        renewed, renewed_key = authority.server("renewed")
+        await asyncio.to_thread(os.replace, renewed_key, key)
+        await asyncio.to_thread(os.replace, renewed, cert)
+        await until(lambda: shown(url) != first)
+        second = await asyncio.to_thread(shown, url)
+        await asyncio.to_thread(Path(cert).write_text, "broken")
+        await until(lambda: "what was read before stays in force" in caplog.text)
+        assert await asyncio.to_thread(shown, url) == second
+        await asyncio.to_thread(Path(key).write_text, "broken too")
+        await until(lambda: caplog.text.count("stays in force") == 2)  # once for each change, however often one looks
+        writer.write(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")  # on the connection of the first certificate
+        assert b"200 OK" in await reader.readline()
+        writer.close()
 
 
-async def test_tokens_are_read_again(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: Remembering
+@pytest.mark.usefixtures("_often")
+async def test_an_authority_is_replaced_without_a_restart(
+    path: Path, authority: Authority, stranger: Authority, manager: Remembering
 ) -> None:
-    monkeypatch.setattr(tokens, "RELOAD_S", 0.02)
-    tokens.issue(tmp_path / "tokens", "ann")
-    where = Listen(host=HOST, port=free_port(), token_file=str(tmp_path / "tokens"))
-    async with Server(path, {".": manager}, listen=where):
-        (tmp_path / "bob").write_text(tokens.issue(tmp_path / "tokens", "bob"))
-        async with asyncio.timeout(20.0):
-            while not manager.who:
-                try:
-                    await scaled(Remote(url=where.url, token_file=str(tmp_path / "bob")))
-                except errors.Refused:
-                    await asyncio.sleep(0.02)
-    assert manager.who == "ann (token bob)"
+    async with Server(path, {".": manager}, listen=serving(authority, mutual=True)) as server:
+        old = authority.remote(server.urls[0], "ops-1")
+        cert, key = stranger.client("ops-2")
+        new = Remote(url=server.urls[0], ca=authority.path, cert=cert, key=key)
+        (authority.directory / "kept.pem").write_bytes((authority.directory / "ca.pem").read_bytes())
+        await scaled(old)
+        await asyncio.to_thread(os.replace, stranger.path, authority.path)
+        old, new = (
+            Remote(url=r.url, ca=str(authority.directory / "kept.pem"), cert=r.cert, key=r.key) for r in (old, new)
+        )
+
+        def turned() -> bool:
+            try:
+                asyncio.run(scaled(new))
+            except errors.Unreachable:
+                return False
+            return True
+
+        await until(turned)
+        assert manager.who == "ann (certificate ops-2)"
+        with pytest.raises(errors.Unreachable):
+            await scaled(old)
 
 
-@pytest.mark.parametrize("content", ["ann", "ann:short", ":" + "0" * 64])
-def test_a_wrong_file_of_tokens_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "tokens").write_text(content)
-    (tmp_path / "tokens").chmod(0o600)
-    with pytest.raises(errors.Refused, match="line 1 is not NAME:SHA256"):
-        tokens.Tokens(tmp_path / "tokens")
-    (tmp_path / "tokens").chmod(0o640)
-    with pytest.raises(errors.Refused, match="others may read or write it"):
-        tokens.Tokens(tmp_path / "tokens")
-
-
-def test_strangers_are_not_given_control_by_mistake(tmp_path: Path) -> None:
-    files = tls.Files(cert="c", key="k")
-    with pytest.raises(errors.Refused, match="plain TCP is for loopback"):
-        Listen(host="0.0.0.0", port=1).check()
-    with pytest.raises(errors.Refused, match="plain TCP is for loopback"):
-        Listen(host="10.0.0.1", port=1, token_file="t").check()
-    with pytest.raises(errors.Refused, match="anybody who can reach it"):
-        Listen(host="::", port=1, tls=files).check()
-    for allowed in (
-        Listen(host="127.0.0.1", port=1),
-        Listen(host="::1", port=1),
-        Listen(host="localhost", port=1),
-        Listen(host="0.0.0.0", port=1, force=True),
-        Listen(host="0.0.0.0", port=1, tls=files, token_file="t"),
-        Listen(host="0.0.0.0", port=1, tls=tls.Files(cert="c", key="k", client_ca="ca")),
+def test_files_that_are_wrong_are_named(authority: Authority) -> None:
+    cert, key = authority.server()
+    other_cert, other_key = authority.server("other")
+    none, nonsense = str(authority.directory / "none.pem"), authority.directory / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    for files, words in (
+        (tls.Files(cert=none, key=key), rf"{none}: the certificate cannot be read: No such file"),
+        (tls.Files(cert=cert, key=none), rf"{none}: the key cannot be read: No such file"),
+        (tls.Files(cert=cert, key=other_key), rf"{other_key}: the key is not that of the certificate {cert}"),
+        (tls.Files(cert=str(nonsense), key=key), rf"{nonsense}: it holds no certificate"),
+        (tls.Files(cert=other_cert, key=str(nonsense)), rf"{nonsense}: it holds no key"),
+        (tls.Files(cert=cert, key=key, client_ca=str(nonsense)), rf"{nonsense}: it holds no certificates of an auth"),
+        (tls.Files(cert=cert, key=key, client_ca=none), rf"{none}: the certificates of the authority cannot be read"),
     ):
-        allowed.check()
+        with pytest.raises(errors.Refused, match=words):
+            tls.server_context(files)
 
 
-def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(errors.Refused, match=r"none\.pem"):
-        tls.server_context(tls.Files(cert=str(tmp_path / "none.pem"), key="x"))
-    with pytest.raises(errors.Refused, match="no certificates of an authority"):
-        tls.client_context(ca=str(tmp_path / "none.pem"))
+def test_nobody_is_asked_for_the_password_of_a_key(authority: Authority) -> None:
+    cert, key = authority.server()
+    loaded = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    Path(key).write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, secret))
+    with pytest.raises(errors.Refused, match=rf"{key}: the key is encrypted, and nobody is asked"):
+        tls.server_context(tls.Files(cert=cert, key=key))
+
+
+def test_the_validity_of_a_certificate_is_read_from_its_bytes(authority: Authority) -> None:
+    late, _ = authority.client("late", **EXPIRED)
+    early, _ = authority.client(
+        "early", not_before=YESTERDAY.replace(year=2048), not_after=YESTERDAY.replace(year=2051)
+    )
+    assert validity.of_file(late) == f"expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC"
+    assert validity.of_file(early) == f"is not valid before 2048-{YESTERDAY:%m-%d %H:%M} UTC"
+    assert validity.of_file(authority.server()[0]) == ""
+    der = ssl.PEM_cert_to_DER_cert(Path(late).read_text())
+    assert all(validity.of(der[:n]) == "" for n in range(60))
+    assert validity.of_file(str(authority.directory / "none")) == ""
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name"),
+    [
+        ({"subject": ((("organizationName", "x"),), (("commonName", "ops"),))}, "ops"),
+        ({"subject": (), "subjectAltName": (("URI", "spiffe://x/ops"),)}, "spiffe://x/ops"),
+        ({"subject": ((("commonName", "a\nb\x1b[2J"),),)}, "ab[2J"),
+        ({"subject": (), "serialNumber": "0A"}, "number 0A"),
+        ({"subject": ((("commonName", "\n"),),), "serialNumber": "0A"}, "number 0A"),
+        ({"subject": ((("commonName", "x" * 5000),),)}, "x" * 200),
+    ],
+)
+def test_everybody_with_a_certificate_has_a_name(certificate: dict[str, object], name: str) -> None:
+    assert tls.name_of(certificate) == name
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_plugin_on_another_machine(
+    path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine, my_key = authority.client("daemon-1")
+    for name, value in ((tls.CA_VARIABLE, authority.path), (tls.CERT_VARIABLE, mine), (tls.KEY_VARIABLE, my_key)):
+        monkeypatch.setenv(name, value)
+    async with Server(path, {".": Provider()}, listen=serving(authority, mutual=True)) as server:
+        remote = await client.connect(Instance, "far", server.urls[0])
+        assert await remote.describe_instances(tags={}) == []
+        await remote.close()
+        monkeypatch.setenv(tls.CERT_VARIABLE, "")
+        with pytest.raises(errors.Unreachable):
+            await client.connect(Instance, "far", server.urls[0])
 
 
 @pytest.mark.parametrize(
@@ -261,20 +307,3 @@ def test_addresses_to_listen_at(text: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(errors.Refused, match="is no address to listen at"):
         listen.parse(text)
-
-
-async def test_a_plugin_on_another_machine(
-    path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    cert, key = authority.server()
-    where = Listen(host=HOST, port=free_port(), tls=tls.Files(cert=cert, key=key, client_ca=authority.path))
-    mine, my_key = authority.client("daemon-1")
-    for name, value in ((tls.CA_VARIABLE, authority.path), (tls.CERT_VARIABLE, mine), (tls.KEY_VARIABLE, my_key)):
-        monkeypatch.setenv(name, value)
-    async with Server(path, {".": Provider()}, listen=where):
-        remote = await client.connect(Instance, "far", where.url)
-        assert await remote.describe_instances(tags={}) == []
-        await remote.close()
-        monkeypatch.setenv(tls.CERT_VARIABLE, "")
-        with pytest.raises(errors.Unreachable):
-            await client.connect(Instance, "far", where.url)

@@ -1,0 +1,60 @@
+"""Addresses as people write them, and the original: of unix sockets, of hosts and ports, and files that hold one."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from infrakit.spi.errors import Refused
+
+LISTEN = ".listen"  # a file that holds the URL of a plugin on TCP
+
+
+def parse(text: str) -> Path | str:
+    """The path of a unix socket, or a URL with http or https, its host and its port. Raises `Refused`.
+
+    A path alone, `unix://` and `file://` name a socket; `tcp://` is plain HTTP; a path that ends in `.listen` names a
+    file that holds any of these.
+    """
+    if "://" not in text:
+        return _file(text) if text.endswith(LISTEN) else Path(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise _wrong(text) from None
+    if parts.scheme in ("unix", "file") and parts.path:
+        return Path(unquote(parts.netloc + parts.path))
+    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname or parts.username or parts.query:
+        raise _wrong(text)
+    if port is None and parts.scheme == "tcp":
+        raise _wrong(text)
+    return parts._replace(scheme="http" if parts.scheme == "tcp" else parts.scheme).geturl()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or its name, is that of this machine for itself."""
+    if host == "localhost":
+        return True
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _file(name: str) -> Path | str:
+    try:
+        text = Path(name).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"the address in it cannot be read: {error}", where=name) from None
+    if "://" not in text:  # not another file, so that none leads to itself
+        raise _wrong(text, where=name)
+    return parse(text)
+
+
+def _wrong(text: str, *, where: str = "") -> Refused:
+    before, at, after = text.rpartition("@")  # there may be a password before it
+    shown = f"{before.partition('://')[0]}://...@{after}" if at else text
+    return Refused(
+        f"{shown!r} is no address", where=where, remedy="write a path, tcp://HOST:PORT, or https://HOST:PORT"
+    )

@@ -1,0 +1,70 @@
+"""Every form in which an address is written, also by the original."""
+
+from pathlib import Path
+
+import pytest
+
+from infrakit.rpc import address
+from infrakit.spi.errors import Refused
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("/run/p", Path("/run/p")),
+        ("plugins/p", Path("plugins/p")),
+        ("unix:///run/p", Path("/run/p")),
+        ("unix://run/p", Path("run/p")),
+        ("file:///run/a%20b", Path("/run/a b")),
+        ("tcp://10.0.0.1:24864", "http://10.0.0.1:24864"),
+        ("tcp://[::1]:1", "http://[::1]:1"),
+        ("http://h:1/prefix/", "http://h:1/prefix/"),
+        ("https://h/prefix", "https://h/prefix"),
+    ],
+)
+def test_every_form(text: str, place: Path | str) -> None:
+    assert address.parse(text) == place
+
+
+def test_a_file_may_hold_one(tmp_path: Path) -> None:
+    file = tmp_path / "cloud.listen"
+    file.write_text("tcp://10.0.0.1:24864\n")
+    assert address.parse(str(file)) == "http://10.0.0.1:24864"
+    for content in (str(file), "", "ftp://h:1"):  # itself, which would never end
+        file.write_text(content)
+        with pytest.raises(Refused, match="is no address"):
+            address.parse(str(file))
+    with pytest.raises(Refused, match=r"none\.listen: the address in it cannot be read"):
+        address.parse(str(tmp_path / "none.listen"))
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://h:1", "tcp://h", "http://", "tcp://h:99999", "tcp://h:x", "https://h:1?a", "unix://"]
+)
+def test_what_is_none(text: str) -> None:
+    with pytest.raises(Refused, match=r"is no address; write a path, tcp://HOST:PORT, or https://HOST:PORT"):
+        address.parse(text)
+
+
+def test_a_password_in_one_is_neither_taken_nor_shown() -> None:
+    with pytest.raises(Refused, match=r"'https://\.\.\.@h:1' is no address") as refused:
+        address.parse("https://ann:secret@h:1")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ],
+)
+def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+    assert address.is_loopback(host) is loopback
