@@ -49,6 +49,12 @@ def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
     assert "web/" in operator("events", "--group", "web")
     operator.environment["INFRAKIT_HOST"] = "nobodys"
     assert "show a certificate or a token" in operator("status", exits=2)
+    operator("remote", "add", "strict", f"https://{HOST}:1", "--ca=ca.pem")
+    operator.environment["INFRAKIT_HOST"] = "strict"
+    lost = operator("status", exits=3)
+    assert "remote strict (https://127.0.0.1:1): it cannot be reached (Connection refused)" in lost
+    assert "infrakit remote use local" in lost
+    operator("remote", "remove", "strict")
     operator.environment["INFRAKIT_HOST"] = "nowhere"
     assert "there is no remote 'nowhere'" in operator("status", exits=1)
     del operator.environment["INFRAKIT_HOST"]
@@ -74,7 +80,15 @@ def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
     document = operator.write(cattle("web", 1))
     assert "plain TCP is for loopback" in operator("up", document, "--listen=0.0.0.0:9", exits=2)
     assert "belong together" in operator("up", document, "--listen=127.0.0.1:9", "--tls-cert=x", exits=1)
+    assert "needs --listen" in operator("up", document, "--token-file=x", exits=1)
+    assert "x: the tokens cannot be read" in operator("up", document, "--listen=127.0.0.1:9", "--token-file=x", exits=2)
+    assert not (operator.home / "home").exists()
     assert "is no address of a daemon" in operator("remote", "add", "x", "https://nowhere", exits=2)
+    assert "'ftp://a:1' is no address" in operator("remote", "add", "x", "ftp://a:1", exits=2)
+    assert "no use over plain HTTP" in operator("remote", "add", "x", "http://a:1", "--ca=c", exits=2)
+    assert "without its certificate" in operator("remote", "add", "x", "https://a:1", "--key=k", exits=2)
+    assert "could be read on its way" in operator("remote", "add", "x", "tcp://a:1", "--token-file=t", exits=2)
+    assert operator.ask("remote", "ls") == {"Current": "local", "Known": {}}
     assert "one plugin" in operator("plugin", "start", "vanilla", "file", "--listen=127.0.0.1:9", exits=1)
 
 

@@ -92,8 +92,10 @@ def listen(command: F) -> F:
 def listening(given: dict[str, Any]) -> "Listen | None":
     """What the options of `listen` say."""
     if not given["listen"]:
+        if any(given.values()):
+            raise click.UsageError("What is shown and asked for on TCP needs --listen HOST:PORT.")
         return None
-    from infrakit.rpc import listen, tls
+    from infrakit.rpc import guard, listen, tls
 
     host, port = listen.parse(given["listen"])
     if bool(given["tls_cert"]) != bool(given["tls_key"]):
@@ -101,9 +103,12 @@ def listening(given: dict[str, Any]) -> "Listen | None":
     files = None
     if given["tls_cert"]:
         files = tls.Files(cert=given["tls_cert"], key=given["tls_key"], client_ca=given["tls_client_ca"] or "")
-    return listen.Listen(
+    where = listen.Listen(
         host=host, port=port, tls=files, token_file=given["token_file"] or "", force=given["force_plain"]
     )
+    where.check()
+    guard.Guard(where)  # what is wrong with the files is told before anything is started
+    return where
 
 
 def message(*, required: bool = False) -> Callable[[F], F]:

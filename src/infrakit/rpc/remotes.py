@@ -35,9 +35,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_d
         """The token to show; empty if there is none. Raises `Refused`: it is missing, or would be sent in clear."""
         if not self.token_file:
             return ""
-        parts = urlsplit(self.url)
-        if parts.scheme != "https" and not address.is_loopback(parts.hostname or ""):
-            raise Refused("a token over plain HTTP could be read on its way", where=str(self), remedy="use https://")
+        check(self)
         try:
             token = Path(self.token_file).read_text().strip()
         except OSError as error:
@@ -58,14 +56,22 @@ class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
 
 def check_url(url: str) -> str:
     """`https://host:port`, complete. Raises `Refused`."""
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https", "tcp") or not parts.hostname or port is None:
+    place = address.parse(url if "://" in url else f"https://{url}")
+    if isinstance(place, Path) or urlsplit(place).port is None:
         raise Refused(f"{url!r} is no address of a daemon", remedy="write it as https://HOST:PORT")
-    return parts._replace(scheme="http" if parts.scheme == "tcp" else parts.scheme).geturl()
+    return place
+
+
+def check(remote: Remote) -> None:
+    """Raise `Refused` for what cannot work, or would tell others a secret."""
+    if remote.key and not remote.cert:
+        raise Refused("a key is of no use without its certificate", remedy="give --cert too")
+    if urlsplit(remote.url).scheme == "https":
+        return
+    if remote.ca or remote.cert:
+        raise Refused("certificates are of no use over plain HTTP", where=remote.url, remedy="write https://HOST:PORT")
+    if remote.token_file and not address.is_loopback(urlsplit(remote.url).hostname or ""):
+        raise Refused("a token over plain HTTP could be read on its way", where=remote.url, remedy="use https://")
 
 
 def load() -> Remotes:

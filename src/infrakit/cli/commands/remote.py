@@ -43,6 +43,7 @@ def add(  # noqa: PLR0917
     files = {"ca": ca, "cert": cert, "key": key, "token_file": token_file}
     paths = {field: str(Path(path).expanduser().absolute()) if path else "" for field, path in files.items()}
     known.known[name] = Remote(url=remotes.check_url(url), **paths)
+    remotes.check(known.known[name])
     remotes.save(known)
     click.echo(f"{name} is {known.known[name].url}; `infrakit remote use {name}` sends every command there")
 
