@@ -112,3 +112,12 @@ def test_finished_on_purpose_is_not_started_again(operator: Operator) -> None:
     operator.up(cattle("job", 1, init='echo $$ >>"$RUNS"; exit 7', instance=properties))
     operator.converged()
     assert len((operator.home / "runs").read_text().split()) == 1
+
+
+def test_logs_of_the_dead_tell_why_they_died(operator: Operator) -> None:
+    operator.up(cattle("web", 1, init="echo boom of the day; sleep 0.2; exit 3"))
+    operator.until(lambda: "gone" in operator("events", "--group", "web"), "it dies")
+    gone = next(line for line in operator("events", "--group", "web").splitlines() if " gone " in line)
+    instance = gone.split("web/1 ")[1].split(":")[0]
+    assert "boom of the day" in operator("instance", "logs", instance)
+    assert "no provider has a log of 'i-000000000000'" in operator("instance", "logs", "i-000000000000", exits=1)

@@ -9,6 +9,7 @@ from infrakit.cli import daemon, exit_codes, reports
 from infrakit.spi.manager import Status
 
 POLL_S = 0.5
+STOPPED = {"paused", "halted"}  # phases that an operator ends
 
 
 def reached(status: Status, *, version: int = 0) -> bool:
@@ -24,7 +25,9 @@ def wait(timeout_s: float, *, version: int = 0) -> Status:
         if reached(status, version=version):
             return status
         if time.monotonic() >= deadline:
-            complain(pending(status), timeout_s)
+            complain(pending(status), f"not converged after {timeout_s:g}s")
+        if status.version >= version and stuck(status):
+            complain(pending(status), "not converged, and it will not be before somebody says go on")
         time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
@@ -38,9 +41,15 @@ def pending(status: Status) -> list[str]:
     return lines
 
 
-def complain(waiting_for: Iterable[str], timeout_s: float) -> None:
-    """Say that time is up, and why; ends the command."""
-    click.echo(f"infrakit: not converged after {timeout_s:g}s", err=True)
+def stuck(status: Status) -> bool:
+    """Whether every group that is not converged is paused or halted: time changes nothing then."""
+    phases = [group.phase for group in status.groups if not group.converged]
+    return bool(phases) and all(phase in STOPPED for phase in phases)
+
+
+def complain(waiting_for: Iterable[str], what: str) -> None:
+    """Say that it is of no use to wait on, and why; ends the command."""
+    click.echo(f"infrakit: {what}", err=True)
     for line in waiting_for:
         click.echo(line, err=True)
     raise click.exceptions.Exit(exit_codes.NOT_DONE)

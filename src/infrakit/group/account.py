@@ -167,6 +167,8 @@ class Account:
             raise errors.Unreachable(
                 f"{self.name} did not list its instances within {DESCRIBE_DEADLINE_S:.0f} s"
             ) from None
+        if self._latest is None or everything is not self._latest.everything:
+            _check(everything)
         if alone:
             return Listing(begun_at=begun_at, everything=everything, by_group={group: everything})
         return Listing(begun_at=begun_at, everything=everything, by_group=self._split(everything))
@@ -187,3 +189,9 @@ class Account:
         if self._describing is not None:
             self._describing.cancel()
             await asyncio.wait({self._describing})
+
+
+def _check(listing: object) -> None:
+    """Raise `PluginError` unless it is what a listing must be: nothing may be concluded from anything else."""
+    if not isinstance(listing, Sequence) or not all(isinstance(each, Description) for each in listing):
+        raise errors.PluginError(f"its listing is no sequence of descriptions, but {type(listing).__name__}")

@@ -135,7 +135,11 @@ class Calls:
             async with asyncio.timeout(CALL_DEADLINE_S):
                 instance = await self._account.instance.provision(spec=spec)
         except asyncio.CancelledError:
-            self._unknown(action, pending, "the call was cancelled")
+            listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
+            if listed is not None:  # that is why nobody waits for the answer any more
+                self._made(action, pending, listed.id, "it is listed")
+            else:
+                self._unknown(action, pending, "the call was cancelled")
             raise
         except errors.Throttled as throttled:
             self._not_made(pending, str(throttled))
@@ -152,12 +156,15 @@ class Calls:
         except Exception as error:
             self._unknown(action, pending, words(error))
         else:
-            pending.phase, pending.instance, pending.ended_at = "created", instance, loop.time()
-            self._view.revision += 1
-            took = loop.time() - began
-            self._tell(Kind.CREATED, action, f"created in {took:.1f} s", slot=action.slot, instance=instance)
+            self._made(action, pending, instance, f"created in {loop.time() - began:.1f} s")
             return True
         return False
+
+    def _made(self, action: Provision, pending: Pending, instance: values.InstanceID, how: str) -> None:
+        pending.phase, pending.instance = "created", instance
+        pending.ended_at = asyncio.get_running_loop().time()
+        self._view.revision += 1
+        self._tell(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
     def _not_made(self, pending: Pending, why: str) -> None:
         """This call surely made nothing; an earlier one may have."""

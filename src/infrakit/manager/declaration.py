@@ -34,9 +34,15 @@ class Declaration:
         self.version = 0
 
     async def load(self) -> Record:
-        """Read the newest version from the store."""
+        """Read the newest version from the store. Raises `Refused` if it has lost one that was acknowledged."""
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=records.NAME)
+        if document.revision < self.version:
+            raise errors.Refused(
+                f"the store holds version {document.revision} of the declaration, and {self.version} was acknowledged",
+                where="store",
+                remedy="bring back what was there; to go on with what is there now, restart the daemon",
+            )
         if document.revision != self.version:
             self.record, self.version = records.decode(document.body), document.revision
         return self.record

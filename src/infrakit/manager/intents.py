@@ -125,7 +125,8 @@ class StoredLedger:
         document, book = await self._load()
         mine = (book.owner, book.epoch) == (self._owner, self._book.epoch)
         if document.revision != self._revision and not mine:
-            self._lost = self._lost or f"{book.owner} holds epoch {book.epoch}"
+            taken = f"{book.owner} holds epoch {book.epoch}" if book.owner else "the ledger has gone from the store"
+            self._lost = self._lost or taken
             raise errors.NotLeader(f"this replica may not act: {self._lost}")
         self._revision, self._book = document.revision, book
 

@@ -97,6 +97,11 @@ def rollback(group: GroupID, version: str = "") -> Change:
             return record
         if previous is None:
             raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
+        if record.orders.get(group, Orders()).restored == declared.hash:
+            raise errors.Refused(
+                f"group {group} was rolled back already: a second time would bring back what was rolled back",
+                remedy="commit what shall be, or infrakit restore VERSION",
+            )
         back = msgspec.structs.replace(
             declared,
             hash=previous.hash,

@@ -276,3 +276,12 @@ async def test_a_creation_without_an_answer_is_looked_for() -> None:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         assert len(stage.simulator.machines) == 2
+
+
+@in_virtual_time
+async def test_a_creation_that_is_listed_before_it_is_answered_is_no_alarm() -> None:
+    async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        assert stage.told(Kind.CREATE_UNKNOWN) == []
+        assert stage.told(Kind.CREATED) == ["it is listed", "it is listed"]

@@ -163,3 +163,19 @@ async def test_a_listing_without_an_answer_ends_at_its_deadline_and_nothing_is_c
         simulator.mute = False
         await stage.converged()
         assert "1" in stage.alive("web")
+
+
+@in_virtual_time
+async def test_what_is_no_listing_concludes_nothing() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        stage.simulator.describe_instances = _nonsense  # type: ignore[method-assign, assignment]
+        await stage.until(lambda: stage.told(Kind.OBSERVE_FAILED))
+        assert "no sequence of descriptions, but int" in stage.told(Kind.OBSERVE_FAILED)[0]
+        assert (await stage.operator.status()).groups[0].phase == "unknown"
+        assert len(stage.simulator.live()) == 2
+
+
+async def _nonsense(**_asked: object) -> object:
+    return 42

@@ -3,9 +3,11 @@
 import asyncio
 
 import msgspec
+import pytest
 
 from infrakit.group.view import Member
 from infrakit.instances.simulator import Faults, Spread
+from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.values import GroupID
 from tests.stage import Stage, cattle, in_virtual_time, pets
@@ -110,3 +112,16 @@ async def test_cattle_become_pets_and_the_unnamed_are_retired() -> None:
         await stage.converged()
         assert sorted(stage.alive("g")) == ["a", "b"]
         assert len(stage.simulator.live()) == 2
+
+
+@in_virtual_time
+async def test_a_second_rollback_does_not_bring_back_what_was_rolled_back() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        await stage.commit(cattle("web", 2, version=1))
+        await stage.operator.rollback(group=GroupID("web"), who="ann", why="a test")
+        with pytest.raises(errors.Refused, match="was rolled back already"):
+            await stage.operator.rollback(group=GroupID("web"), who="ann", why="again")
+        await stage.commit(cattle("web", 2, version=2))
+        await stage.operator.rollback(group=GroupID("web"), who="ann", why="another version may be")

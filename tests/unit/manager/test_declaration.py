@@ -184,3 +184,15 @@ def test_committing_a_group_again_ends_its_destruction() -> None:
 
 def test_the_source_of_a_group_is_remembered() -> None:
     assert changed(orders.declare((declared(1),), "my.yaml")).sources == {GroupID("g"): "my.yaml"}
+
+
+async def test_a_store_that_has_lost_what_was_acknowledged_is_not_believed() -> None:
+    here = declaration()
+    await declare(here, declared(3))
+    lost = declaration()
+    lost.record, lost.version = here.record, here.version
+    with pytest.raises(errors.Refused, match="holds version 0 of the declaration, and 1 was acknowledged"):
+        await lost.load()
+    with pytest.raises(errors.Refused, match="and 1 was acknowledged"):
+        await declare(lost, declared(5))
+    assert lost.record == here.record

@@ -53,7 +53,7 @@ def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> N
         if now is None or (now.live == 0 and now.want == 0 and now.converged):
             return
         if time.monotonic() >= deadline:
-            convergence.complain(convergence.pending(status), timeout_s)
+            convergence.complain(convergence.pending(status), f"not gone after {timeout_s:g}s")
         time.sleep(convergence.POLL_S)
 
 

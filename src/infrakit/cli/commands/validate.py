@@ -18,9 +18,12 @@ def validate(file: str) -> None:
     """
     text, source = documents.read(file)
     import asyncio
+    import tempfile
+    from pathlib import Path
 
     from infrakit.runtime import registry
 
-    groups = asyncio.run(registry.validate(text, source))
+    with tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:  # plugins may want a place; nothing is kept
+        groups = asyncio.run(registry.validate(text, source, home=Path(scratch)))
     names = ", ".join(group.name for group in groups)
     click.echo(f"{source}: valid, {len(groups)} group{'' if len(groups) == 1 else 's'}{': ' if names else ''}{names}")
