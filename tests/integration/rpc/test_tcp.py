@@ -174,6 +174,8 @@ async def test_a_plugin_that_asks_for_a_token(path: Path, tmp_path: Path, monkey
     mine.write_text(tokens.issue(tmp_path / "tokens", "daemon-1"))
     monkeypatch.setenv(transport.TOKEN_VARIABLE, str(mine))
     async with Server(path, {".": provider}, listen=plain(token_file=str(tmp_path / "tokens"))) as server:
+        async with transport.opened(server.urls[0]) as fresh:  # nobody runs ahead of the reading of the token
+            await asyncio.gather(*(fresh.post(HELLO, deadline_s=DEADLINE_S) for _ in range(5)))
         remote = await client.connect(Instance, "far", server.urls[0])
         await asyncio.gather(*(remote.provision(spec=InstanceSpec()) for _ in range(5)))
         assert len(provider.asked) == 5
@@ -219,6 +221,18 @@ async def test_every_address_of_a_name_is_served_at_one_port(path: Path) -> None
         assert f"http://{HOST}:" in " ".join(server.urls)
         for url in server.urls:
             assert await asyncio.to_thread(call.hello, Remote(url=url)) == {}
+
+
+async def test_a_name_may_have_addresses_that_this_machine_lacks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [(socket.AF_INET, host) for host in ("192.0.2.1", HOST, "127.0.0.2", HOST)]
+
+    async def resolved(*_: object, **__: object) -> list[object]:
+        return [(family, socket.SOCK_STREAM, 6, "", (host, 0)) for family, host in places]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    async with Server(path, {}, listen=Listen(host="localhost", port=0)) as server:
+        (host, port), (other, same) = (url.removeprefix("http://").split(":") for url in server.urls)
+        assert (host, other, port) == (HOST, "127.0.0.2", same)
 
 
 async def test_a_start_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
@@ -303,6 +317,11 @@ async def test_above_the_limit_callers_are_turned_away(path: Path) -> None:
             answer = await outside.exchange(post(HELLO))
             assert (answer.status, answer.body) == (503, b"too many connections\n")
             assert await outside.closed_by_peer() == b""
+        with socket.create_connection((HOST, int(server.urls[0].rpartition(":")[2]))) as early:
+            early.sendall(post(HELLO))  # before anybody looks: closed now, the connection would break without a word
+            reader, writer = await asyncio.open_connection(sock=early.dup())
+            assert (await reader.read()).endswith(b"too many connections\n")
+            writer.close()
         with pytest.raises(errors.Refused, match="too many connections"):
             await scaled(Remote(url=server.urls[0]))
         with pytest.raises(errors.Refused, match="answers 503: too many connections"):
