@@ -93,15 +93,20 @@ def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
 
 
 def test_a_group_lives_on_a_plugin_of_another_machine(operator: Operator) -> None:
+    certificates(operator.home)
     address = f"{HOST}:{free_port()}"
     home = operator.environment["INFRAKIT_HOME"]
     operator.environment["INFRAKIT_HOME"] = str(operator.home / "elsewhere")
-    operator.beside("plugin", "start", "simulator:cloud", f"--listen={address}")
+    served = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem")
+    operator.beside("plugin", "start", "simulator:cloud", f"--listen={address}", *served)
     operator.until(lambda: operator.plugins().get("cloud") == "running", "it answers there")
     operator.environment["INFRAKIT_HOME"] = home
     plugins = operator.home / "home" / "plugins"
     plugins.mkdir(parents=True, mode=0o700)
-    (plugins / "far.listen").write_text(f"tcp://{address}\n")
+    (plugins / "far.listen").write_text(f"https://{address}\n")
+    assert operator.plugins()["far"] == "dead"
+    for variable, file in (("CA", "ca.pem"), ("CERT", "ops.pem"), ("KEY", "ops.key")):
+        operator.environment[f"INFRAKIT_TLS_{variable}"] = file
     assert operator.plugins()["far"] == "running"
     operator.up(cattle("web", 3, plugin="far"))
     operator.converged()

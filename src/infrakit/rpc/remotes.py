@@ -16,6 +16,11 @@ from infrakit.spi.values import wire_name
 
 HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, whatever is chosen
 LOCAL = "local"
+# What is shown to plugins on other machines, which have no entry of their own.
+CA_VARIABLE = "INFRAKIT_TLS_CA"
+CERT_VARIABLE = "INFRAKIT_TLS_CERT"
+KEY_VARIABLE = "INFRAKIT_TLS_KEY"
+TOKEN_VARIABLE = "INFRAKIT_TOKEN_FILE"  # noqa: S105 - the name of a file
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_defaults=True):
@@ -54,6 +59,16 @@ class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
     known: dict[str, Remote] = {}
 
 
+def plugin(url: str) -> Remote:
+    """A plugin elsewhere, with those files that the environment names and that may be shown to it."""
+    ca, cert, key, token = (
+        os.environ.get(name, "") for name in (CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, TOKEN_VARIABLE)
+    )
+    if urlsplit(url).scheme == "https":
+        return Remote(url=url, ca=ca, cert=cert, key=key, token_file=token)
+    return Remote(url=url, token_file=token if _is_private(url) else "")
+
+
 def check_url(url: str) -> str:
     """`https://host:port`, complete. Raises `Refused`."""
     place = address.parse(url if "://" in url else f"https://{url}")
@@ -70,7 +85,7 @@ def check(remote: Remote) -> None:
         return
     if remote.ca or remote.cert:
         raise Refused("certificates are of no use over plain HTTP", where=remote.url, remedy="write https://HOST:PORT")
-    if remote.token_file and not address.is_loopback(urlsplit(remote.url).hostname or ""):
+    if remote.token_file and not _is_private(remote.url):
         raise Refused("a token over plain HTTP could be read on its way", where=remote.url, remedy="use https://")
 
 
@@ -105,6 +120,12 @@ def current() -> Remote | None:
         known = ", ".join(sorted(remotes.known)) or "none"
         raise NotFound(f"there is no remote {name!r}", remedy=f"known: {known}; infrakit remote use {LOCAL}")
     return msgspec.structs.replace(remotes.known[name], name=name)
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody can read along."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or address.is_loopback(parts.hostname or "")
 
 
 def _path() -> Path:

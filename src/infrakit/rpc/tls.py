@@ -1,6 +1,5 @@
 """TLS for servers and clients: contexts from files; errors that name the file that has to be mended."""
 
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,6 @@ import msgspec
 
 from infrakit.spi.errors import Refused
 
-CA_VARIABLE = "INFRAKIT_TLS_CA"
-CERT_VARIABLE = "INFRAKIT_TLS_CERT"
-KEY_VARIABLE = "INFRAKIT_TLS_KEY"
 NAME_MAX = 200  # characters of a caller's name
 
 
@@ -48,12 +44,6 @@ def client_context(*, ca: str = "", cert: str = "", key: str = "") -> ssl.SSLCon
     if cert:
         _show(context, cert, key or cert)
     return context
-
-
-def client_context_of_environment() -> ssl.SSLContext:
-    """For plugins on other machines: `$INFRAKIT_TLS_CA`, `$INFRAKIT_TLS_CERT`, `$INFRAKIT_TLS_KEY`."""
-    ca, cert, key = (os.environ.get(name, "") for name in (CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE))
-    return client_context(ca=ca, cert=cert, key=key)
 
 
 def name_of(certificate: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ longer each time, and callers are told so at once.
 
 import asyncio
 import contextlib
-import os
 import ssl
 from collections.abc import AsyncIterator
 
@@ -22,8 +21,7 @@ KEEPALIVE_S = 10.0  # less than any server's, so that a request rarely meets a c
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 REST_S = 0.05  # after the first failure to connect; doubles
 REST_MAX_S = 2.0
-TOKEN_VARIABLE = "INFRAKIT_TOKEN_FILE"  # noqa: S105
-_REMEDY = f"see ${TOKEN_VARIABLE} and ${tls.CERT_VARIABLE}"
+_REMEDY = f"see ${remotes.TOKEN_VARIABLE} and ${remotes.CERT_VARIABLE}"
 LINE_BYTES_MAX = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json"}
@@ -103,10 +101,8 @@ class Transport:
         """Read our certificate and token, and again after a failure: they may have been renewed since."""
         failures = self.failures
         if isinstance(self._place, str) and self._read_at != failures:
-            shown = await asyncio.to_thread(_shown, self._place)
-            if self._place.startswith("https:"):
-                self._secure = await asyncio.to_thread(tls.client_context_of_environment)
-            self._shown, self._read_at = shown, failures
+            self._shown, self._secure = await asyncio.to_thread(_shown, self._place)
+            self._read_at = failures
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -160,10 +156,14 @@ async def opened(address: str) -> AsyncIterator[Transport]:
         await transport.close()
 
 
-def _shown(url: str) -> dict[str, str]:
-    """Our token, for plugins on other machines: the file that `$INFRAKIT_TOKEN_FILE` names."""
-    file = os.environ.get(TOKEN_VARIABLE, "")
-    return {"Authorization": f"Bearer {remotes.Remote(url=url, token_file=file).token()}"} if file else {}
+def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
+    """What is shown to a plugin on another machine: a token, and a certificate in the handshake."""
+    remote = remotes.plugin(url)
+    token = remote.token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if not url.startswith("https:"):
+        return headers, True
+    return headers, tls.client_context(ca=remote.ca, cert=remote.cert, key=remote.key)
 
 
 def _words(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infrakit.rpc import acceptor, call, client, guard, tls, tokens, transport
+from infrakit.rpc import acceptor, call, client, guard, remotes, tls, tokens, transport
 from infrakit.rpc.acceptor import Door
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
@@ -169,10 +169,20 @@ def test_a_token_is_not_sent_where_others_could_read_it(tmp_path: Path) -> None:
         assert Remote(url=url, token_file=str(tmp_path / "token")).token() == "secret"
 
 
+def test_a_plugin_is_shown_what_the_environment_names_and_it_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (remotes.CA_VARIABLE, remotes.CERT_VARIABLE, remotes.KEY_VARIABLE, remotes.TOKEN_VARIABLE):
+        monkeypatch.setenv(name, name.lower())
+    files = {"ca": "infrakit_tls_ca", "cert": "infrakit_tls_cert", "key": "infrakit_tls_key"}
+    token = {"token_file": "infrakit_token_file"}
+    assert remotes.plugin("https://10.0.0.1:1") == Remote(url="https://10.0.0.1:1", **files, **token)
+    assert remotes.plugin("http://127.0.0.1:1") == Remote(url="http://127.0.0.1:1", **token)
+    assert remotes.plugin("http://10.0.0.1:1") == Remote(url="http://10.0.0.1:1")
+
+
 async def test_a_plugin_that_asks_for_a_token(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provider, mine = Provider(), tmp_path / "mine"
     mine.write_text(tokens.issue(tmp_path / "tokens", "daemon-1"))
-    monkeypatch.setenv(transport.TOKEN_VARIABLE, str(mine))
+    monkeypatch.setenv(remotes.TOKEN_VARIABLE, str(mine))
     async with Server(path, {".": provider}, listen=plain(token_file=str(tmp_path / "tokens"))) as server:
         async with transport.opened(server.urls[0]) as fresh:  # nobody runs ahead of the reading of the token
             await asyncio.gather(*(fresh.post(HELLO, deadline_s=DEADLINE_S) for _ in range(5)))
@@ -180,10 +190,10 @@ async def test_a_plugin_that_asks_for_a_token(path: Path, tmp_path: Path, monkey
         await asyncio.gather(*(remote.provision(spec=InstanceSpec()) for _ in range(5)))
         assert len(provider.asked) == 5
         await remote.close()
-        monkeypatch.delenv(transport.TOKEN_VARIABLE)
+        monkeypatch.delenv(remotes.TOKEN_VARIABLE)
         with pytest.raises(errors.Refused, match=r"answers 401: show a certificate or a token.*INFRAKIT_TOKEN_FILE"):
             await client.connect(Instance, "far", server.urls[0])
-        monkeypatch.setenv(transport.TOKEN_VARIABLE, str(tmp_path / "none"))
+        monkeypatch.setenv(remotes.TOKEN_VARIABLE, str(tmp_path / "none"))
         with pytest.raises(errors.Refused, match="the token cannot be read"):  # not NotFound: that is about instances
             await client.connect(Instance, "far", server.urls[0])
 

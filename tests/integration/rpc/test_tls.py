@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from infrakit.rpc import client, guard, listen, tls, validity
+from infrakit.rpc import client, guard, listen, remotes, tls, validity
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
 from infrakit.rpc.server import Server
@@ -285,13 +285,17 @@ async def test_a_plugin_on_another_machine(
     path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mine, my_key = authority.client("daemon-1")
-    for name, value in ((tls.CA_VARIABLE, authority.path), (tls.CERT_VARIABLE, mine), (tls.KEY_VARIABLE, my_key)):
+    for name, value in (
+        (remotes.CA_VARIABLE, authority.path),
+        (remotes.CERT_VARIABLE, mine),
+        (remotes.KEY_VARIABLE, my_key),
+    ):
         monkeypatch.setenv(name, value)
     async with Server(path, {".": Provider()}, listen=serving(authority, mutual=True)) as server:
         remote = await client.connect(Instance, "far", server.urls[0])
         assert await remote.describe_instances(tags={}) == []
         await remote.close()
-        monkeypatch.setenv(tls.CERT_VARIABLE, "")
+        monkeypatch.setenv(remotes.CERT_VARIABLE, "")
         with pytest.raises(errors.Unreachable):
             await client.connect(Instance, "far", server.urls[0])
 

@@ -48,11 +48,10 @@ def _listed() -> Iterator[Listed]:
 
 
 def _served(found: discovery.Found) -> Iterator[Listed]:
-    from infrakit.rpc import call
-    from infrakit.rpc.remotes import Remote
+    from infrakit.rpc import call, remotes
 
     try:
-        interfaces = call.hello(Path(found.address) if "://" not in found.address else Remote(url=found.address))
+        interfaces = call.hello(remotes.plugin(found.address) if "://" in found.address else Path(found.address))
     except InfraKitError:
         yield Listed(found.name, (), "dead", found.address)
         return
