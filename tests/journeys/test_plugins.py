@@ -60,7 +60,7 @@ def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
     status = operator("status", exits=2)
     assert "unmanaged" in status
     assert "there is no plugin 'cloud'" in status
-    assert "there is no plugin 'cloud'" in operator("why", "far", exits=3)
+    assert "there is no plugin 'cloud'" in operator("why", "far", exits=2)
     assert 'found "cloud", but there is no instance plugin' in operator.commit(
         cattle("far", 2, plugin="cloud"), exits=1
     )

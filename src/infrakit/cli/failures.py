@@ -7,12 +7,13 @@ import traceback
 import click
 
 from infrakit.cli import exit_codes, tables
+from infrakit.rpc import discovery
 from infrakit.spi import errors
 
 _CODES: dict[type[errors.InfraKitError], int] = {
     errors.InvalidSpec: exit_codes.USER_ERROR,
     errors.NotFound: exit_codes.USER_ERROR,
-    errors.Unreachable: exit_codes.NO_DAEMON,
+    discovery.NotRunning: exit_codes.NO_DAEMON,
     errors.OutcomeUnknown: exit_codes.NO_DAEMON,
 }
 DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # set: tracebacks of defects are printed

@@ -4,13 +4,17 @@ rich draws the picture. It is an extra: without it, or where its control sequenc
 is one line. Both views remember the last status, because the words at the end depend on what still runs.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, Self
 
 import click
 
 from infrakit.cli import reports, tables
+from infrakit.rpc import discovery
 from infrakit.runtime.view import View
 from infrakit.spi.event import Event
 from infrakit.spi.manager import MemberStatus, Status
@@ -63,5 +67,15 @@ def farewell(last: Status | None, file: str) -> Iterator[str]:
         return
     kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
     yield f"Stopped. The instances keep running, unwatched: {kept}."
-    yield f"  infrakit up {file}    finds them again and goes on"
-    yield "  infrakit down    ends them, once it is up again"
+    yield f"  {_infrakit()} up {'FILE' if file == '-' else file}    finds them again and goes on"
+    yield f"  {_infrakit()} down    ends them, once it is up again"
+
+
+def _infrakit() -> str:
+    """How this very program is called here, with the home that it uses."""
+    import shutil
+
+    ours = sys.argv[0] if Path(sys.argv[0]).name == "infrakit" else "infrakit"
+    program = "infrakit" if shutil.which("infrakit") else ours
+    home = os.environ.get(discovery.HOME_VARIABLE)
+    return f"{discovery.HOME_VARIABLE}={home} {program}" if home else program

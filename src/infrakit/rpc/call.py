@@ -10,6 +10,7 @@ import msgspec
 
 from infrakit.rpc import dial, failures, wire
 from infrakit.rpc.dial import Target
+from infrakit.rpc.discovery import NotRunning
 from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID, wire_name
@@ -29,7 +30,7 @@ _ids = itertools.count(1)
 def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float = TIMEOUT_S, **params: Any) -> T:
     """Call a Protocol's method at a socket: `call(path, Manager.scale, group=..., size=3, ...)`.
 
-    Raises what the method raised there; `Unreachable` if nobody answers, and `OutcomeUnknown` if the answer is missing.
+    Raises what the method raised there; `NotRunning` if nobody answers, and `OutcomeUnknown` if the answer is missing.
     """
     described = wire.method(method)
     request = {
@@ -52,7 +53,7 @@ def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float 
 
 
 def hello(path: Target) -> dict[str, list[str]]:
-    """The names of objects by interface, as whoever listens there announces them. Raises `Unreachable`."""
+    """The names of objects by interface, as whoever listens there announces them. Raises `NotRunning`."""
     request = {"jsonrpc": "2.0", "method": "Handshake.Hello", "params": {}, "id": next(_ids)}
     try:
         _, body = _post(path, msgspec.json.encode(request), HELLO_S)
@@ -61,7 +62,7 @@ def hello(path: Target) -> dict[str, list[str]]:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
         served: dict[str, list[str]] = reply.value
     except (errors.OutcomeUnknown, *UNREADABLE) as error:
-        raise errors.Unreachable(f"what listens there does not answer: {error}", where=str(path)) from None
+        raise NotRunning(f"what listens there does not answer: {error}", where=str(path)) from None
     return served
 
 
@@ -96,7 +97,7 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
             if line.startswith(b"data:"):
                 yield msgspec.json.decode(line[5:], type=Event)
     except (OSError, http.client.HTTPException) as error:
-        raise errors.Unreachable(f"the daemon has gone: {_words(error)}", where=str(path)) from None
+        raise NotRunning(f"the daemon has gone: {_words(error)}", where=str(path)) from None
     finally:
         connection.close()
 

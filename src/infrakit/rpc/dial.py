@@ -13,8 +13,8 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from infrakit.rpc import discovery
+from infrakit.rpc.discovery import NotRunning
 from infrakit.rpc.remotes import Remote
-from infrakit.spi import errors
 
 REMEDY = "start it with: infrakit up FILE"
 EXPLAIN_S = 2.0  # for asking a server once more, only to tell what is wrong with its certificate
@@ -39,7 +39,7 @@ class _Unix(http.client.HTTPConnection):
 
 
 def dial(target: Target, *, timeout_s: float) -> http.client.HTTPConnection:
-    """An open connection. Raises `Unreachable`: nothing was asked; `Refused` for files of ours that are wrong."""
+    """An open connection. Raises `NotRunning`: nothing was asked; `Refused` for files of ours that are wrong."""
     if isinstance(target, Path):
         return _dial_unix(target, timeout_s)
     shown = headers(target)
@@ -75,7 +75,7 @@ def _dial_unix(path: Path, timeout_s: float) -> http.client.HTTPConnection:
         connection.connect()
     except OSError as error:
         connection.close()
-        raise errors.Unreachable(f"no daemon answers at {path} ({error.strerror or error})", remedy=REMEDY) from None
+        raise NotRunning(f"no daemon answers at {path} ({error.strerror or error})", remedy=REMEDY) from None
     return connection
 
 
@@ -101,7 +101,7 @@ def _fail(remote: Remote, error: Exception, *, turned_away: bool) -> NoReturn:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         what = f"it cannot be reached ({words})"
         remedy = "see whether it runs with --listen; for the daemon of this machine: infrakit remote use local"
-    raise errors.Unreachable(what, where=f"remote {remote}", remedy=remedy) from None
+    raise NotRunning(what, where=f"remote {remote}", remedy=remedy) from None
 
 
 def _is_about_us(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import Refused, Unreachable
 
 HOME_VARIABLE = "INFRAKIT_HOME"
 PLUGINS_DIR_VARIABLE = "INFRAKIT_PLUGINS_DIR"
@@ -32,6 +32,10 @@ def plugins_directory() -> Path:
 def manager_socket() -> Path:
     """Where the daemon listens for the command line."""
     return plugins_directory() / MANAGER_SOCKET
+
+
+class NotRunning(Unreachable):
+    """Nobody answers where a daemon should. A daemon that cannot reach something else is another matter."""
 
 
 class Found(msgspec.Struct, frozen=True):

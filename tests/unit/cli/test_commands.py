@@ -143,7 +143,7 @@ async def test_a_document_that_cannot_be_had_is_the_users_mistake(cli: CommandLi
         (Throttled("slow down", after_s=3), 2, "infrakit: slow down\n"),
         (PluginError("it failed"), 2, "infrakit: it failed\n"),
         (OutcomeUnknown("no answer"), 3, "infrakit: no answer\n"),
-        (Unreachable("the store is away", remedy="wait"), 3, "infrakit: the store is away; wait\n"),
+        (Unreachable("the store is away", remedy="wait"), 2, "infrakit: the store is away; wait\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

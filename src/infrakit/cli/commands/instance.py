@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from infrakit.cli import daemon, options, orders, output, reports, tables
-from infrakit.spi.errors import NotFound
+from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.manager import Manager, MemberStatus
 from infrakit.spi.values import GroupID, InstanceID
 
@@ -38,17 +38,31 @@ def ls(group: str | None, output_format: str) -> None:
 @options.instance
 @options.output
 def describe(instance: str, output_format: str) -> None:
-    """Show everything known about one instance, by its ID or logical ID.
+    """Show everything known about one instance, by its ID, its logical ID or GROUP/SLOT.
 
     \b
     Example:
       infrakit instance describe 127.0.0.12
     """
-    found = [member for member in daemon.ask(Manager.members) if instance in (member.id, member.logical_id)]
+    found = _named(instance)
     if not found:
         raise NotFound(f"no instance {instance!r}", remedy="`infrakit instance ls` lists them")
     # One logical ID may be on its way from one instance to the next: then there are two.
     output.show(found, output_format, lambda members: output.lines([line for m in members for line in _lines(m)]))
+
+
+def _named(text: str) -> list[MemberStatus]:
+    """The instances that an ID, a logical ID or `web/1` names."""
+    members = daemon.ask(Manager.members)
+    return [m for m in members if text in (m.id, m.logical_id, f"{m.group}/{m.slot}")]
+
+
+def _id(text: str) -> InstanceID:
+    """The ID of the one instance that is named so. What is not known may be dead: the daemon tells."""
+    named = sorted({m.id for m in _named(text) if m.id is not None})
+    if len(named) > 1:
+        raise Refused(f"{text} names {', '.join(named)}", remedy="say which")
+    return named[0] if named else InstanceID(text)
 
 
 def _lines(member: MemberStatus) -> Iterator[str]:
@@ -83,7 +97,7 @@ def destroy(instance: str, no_replace: bool, why: str | None, output_format: str
     """
     committed = daemon.ask(
         Manager.destroy_instance,
-        instance=InstanceID(instance),
+        instance=_id(instance),
         who=daemon.who(),
         why=why or f"destroy {instance}",
         replace=not no_replace,
@@ -101,5 +115,5 @@ def logs(instance: str, lines: int) -> None:
     Example:
       infrakit instance logs web-7f3a -n 20
     """
-    text = daemon.ask(Manager.logs, instance=InstanceID(instance), lines=lines)
+    text = daemon.ask(Manager.logs, instance=_id(instance), lines=lines)
     click.echo(text, nl=not text.endswith("\n") and bool(text))
