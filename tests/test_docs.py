@@ -25,6 +25,7 @@ from tests.docs.reader import Disappointed, Reader, kind_of
 
 REFERENCE = ROOT / "docs/reference.md"
 TOLD = [page for page in PAGES if page != REFERENCE]
+PROGRAMS = {"node": "nodejs", "curl": "curl", "openssl": "openssl"}  # that pages use, and their Debian packages
 NOT_RUN = {"", "text", "ini"}  # shown only
 
 
@@ -44,6 +45,9 @@ def test_the_pages_are_there() -> None:
 
 @pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
+    for program, package in PROGRAMS.items():
+        if re.search(rf"^\$ {program} |echo '{program} ", page.read_text(), re.MULTILINE) and not shutil.which(program):
+            pytest.skip(f"install {program}: apt-get install {package}")
     with Reader(place) as reader:
         for block in pages.blocks(page):
             try:
