@@ -50,6 +50,8 @@ async def test_accepts(properties: Any, allocation: Allocation) -> None:
 @pytest.mark.parametrize(
     ("properties", "allocation", "path", "says"),
     [
+        ({"Quorum": True}, CATTLE, "Quorum", "has a Size"),
+        ({"Tags": {"": "x"}}, CATTLE, "Tags", "no name"),
         ({"Tags": {"infrakit.group": "x"}}, CATTLE, 'Tags["infrakit.group"]', "InfraKit's own"),
         ({"InitScriptTemplateURL": "file:///x"}, CATTLE, "InitScriptTemplateURL", "not supported"),
         ({"Init": "a", "InitScriptTemplateURL": "u"}, CATTLE, "InitScriptTemplateURL", "not both"),

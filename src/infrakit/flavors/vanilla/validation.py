@@ -20,6 +20,9 @@ def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem
     yield from _attachments(properties, allocation)
     yield from _individuals(properties, allocation)
     yield from _port(properties, allocation)
+    if properties.quorum and allocation.logical_ids is None:
+        message = "found true, but the group has a Size: members of a quorum have an identity"
+        yield Problem(path="Quorum", message=message, hint="declare LogicalIDs")
     has_port = properties.port is not None
     if properties.health is not None:
         yield from _check(properties.health, allocation, has_port=has_port)
@@ -37,6 +40,8 @@ def _init(properties: Properties) -> Iterator[Problem]:
 
 def _tags(tags: dict[str, str], *place: str) -> Iterator[Problem]:
     for name in tags:
+        if not name:
+            yield Problem(path=paths.join(place), message="a tag has no name")
         if name.startswith(_RESERVED):
             message = f"tags that begin with {_RESERVED} are InfraKit's own"
             yield Problem(path=paths.join((*place, name)), message=message, hint="choose another name")
