@@ -270,7 +270,7 @@ async def test_a_server_that_breaks_the_envelope_is_found(path: Path) -> None:
 
     def answer(request: dict[str, Any]) -> bytes:
         if request["method"] == "Handshake.Hello":
-            return json.dumps({"jsonrpc": "2.0", "result": hello, "id": 1}).encode()
+            return json.dumps({"jsonrpc": "2.0", "result": hello, "id": "another"}).encode()
         return json.dumps({"jsonrpc": "2.0", "result": None, "id": "ECHO"}).encode()
 
     async with lying(path, answer), opened(str(path)) as transport:
