@@ -48,6 +48,11 @@ function tagsOf(value) {
   return tags;
 }
 
+function text(value, name) {
+  if (value !== undefined && value !== null && typeof value !== "string") throw new Problem(`${name} must be a text`);
+  return value ?? null;
+}
+
 const methods = {
   "Handshake.Hello": () => {
     const named = [{ Name: ".", ProxyFor: "" }];
@@ -63,10 +68,11 @@ const methods = {
   "Instance.Provision": (params) => {
     const spec = object(field(params, "Spec"), "Spec");
     const tags = tagsOf(field(spec, "Tags"));
+    text(field(spec, "Init"), "Init");
     const token = tags["infrakit.token"]; // names one intent to create: asked again, it makes nothing new
     const made = token && all().find((each) => each.Tags["infrakit.token"] === token);
     if (made) return { ID: made.ID };
-    const logicalID = field(spec, "LogicalID") ?? null;
+    const logicalID = text(field(spec, "LogicalID"), "LogicalID");
     const bearer = logicalID && all().find((each) => each.LogicalID === logicalID);
     if (bearer) throw new Problem(`${bearer.ID} bears the logical ID ${logicalID}`);
     const instance = { ID: `node-${crypto.randomUUID()}`, LogicalID: logicalID, Tags: tags, Spec: spec };

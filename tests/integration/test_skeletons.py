@@ -52,15 +52,14 @@ import asyncio, pathlib, sys, tempfile
 from infrakit.rpc import conformance
 from infrakit.rpc.conformance.check import Verdict
 from infrakit.rpc.server import Server
-from infrakit.rpc.transport import opened
 from infrakit.runtime import host
 from infrakit.runtime.registry import Registry
 
 async def check():
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp") as directory:
         path = pathlib.Path(directory) / "p"
-        async with Server(path, host.objects(Registry(path.parent), "my-shelf")), opened(str(path)) as transport:
-            found = [o async for o in conformance.run(transport, "my-shelf", settle_s=1.0)]
+        async with Server(path, host.objects(Registry(path.parent), "my-shelf")):
+            found = [o async for o in conformance.run(str(path), "my-shelf", settle_s=1.0)]
     assert not [o for o in found if o.verdict is Verdict.FAILED], found
     print(len(found), {kind.capitalize()!r})
 

@@ -13,7 +13,6 @@ from infrakit.instances.simulator import Simulator
 from infrakit.rpc import client, conformance
 from infrakit.rpc.conformance.check import Verdict
 from infrakit.rpc.server import Server
-from infrakit.rpc.transport import opened
 from infrakit.spi import errors
 from infrakit.spi.instance import DestroyContext, Instance
 from infrakit.spi.values import TAG_TOKEN, InstanceSpec, LogicalID
@@ -49,8 +48,7 @@ async def theirs(directory: Path) -> AsyncIterator[str]:
 
 
 async def test_it_keeps_the_protocol(theirs: str) -> None:
-    async with opened(theirs) as transport:
-        outcomes = [outcome async for outcome in conformance.run(transport, "node", settle_s=5.0)]
+    outcomes = [outcome async for outcome in conformance.run(theirs, "node", settle_s=5.0)]
     assert [o for o in outcomes if o.verdict is Verdict.FAILED] == []
     assert "instance/tokens" in {o.name for o in outcomes if o.verdict is Verdict.PRESENT}
 

@@ -2,14 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from infrakit.rpc import client
-from infrakit.rpc.conformance import envelope, flavors, instances, trees
-from infrakit.rpc.conformance.check import Check, Inapplicable, Outcome, Subject, Suite, Unmet, Verdict
-from infrakit.rpc.conformance.probe import Probe
-from infrakit.rpc.transport import Transport
+import msgspec
+
+from infrakit.rpc.conformance import envelope, flavors, groups, instances, made, trees
+from infrakit.rpc.conformance.check import (
+    BY_TYPE,
+    WRONG,
+    Check,
+    Inapplicable,
+    Outcome,
+    Subject,
+    Suite,
+    Verdict,
+)
+from infrakit.rpc.conformance.probe import Probe, Unmet
+from infrakit.rpc.conformance.raw import Wire
 from infrakit.spi import errors
 
 INIT = "#!/bin/sh\nexec sleep 3600\n"
@@ -19,51 +29,122 @@ SUITES: dict[str, Suite] = {
     "Flavor": flavors.SUITE,
     "Metadata": trees.METADATA,
     "Updatable": trees.UPDATABLE,
-    "Group": trees.GROUP,
+    "Group": groups.SUITE,
     "Event": trees.EVENT,
 }
 EXTENSIONS = {
     "Instance": ("Capable", "Inspects", "Watches", "Logs", "Volumes"),
     "Flavor": ("JudgesMany", "Quorum", "Attaches"),
 }
+GROUPS = "groups"  # the object of a manager that stands for all of its groups, each of which has a name there too
 LEFT = "instance/nothing-left"
+LEFT_RULE = "everything that the checks have made is gone in the end"
 
 
 async def run(
-    transport: Transport,
+    address: str,
     name: str,
     *,
     kinds: Sequence[str] = (),
     properties: Any = None,
     init: str = INIT,
     settle_s: float = 60.0,
-) -> AsyncIterator[Outcome]:
+    writes: bool = False,
+) -> AsyncGenerator[Outcome, None]:
     """Every check of the interfaces that a plugin announces (or of `kinds`), as they end.
 
-    Raises `Unreachable` if it does not answer, `Refused` if it announces none of what is to be checked.
+    `name` is `lookup`, whose every object is checked, or `lookup/type`. What is provisioned is destroyed, also when the
+    iterator is closed or cancelled. Raises `Unreachable` if nothing answers at `address`, `Refused` if none of what is
+    to be checked is announced, `PluginError` if it was stopped early and something remains.
     """
-    served = await client.hello(transport, name)
-    announced = {interface.partition("/")[0] for interface in served}
-    asked = {kind.capitalize() for kind in kinds}
-    wanted = [kind for kind in SUITES if kind in (asked or announced)]
-    if missing := sorted(asked - announced):
-        raise errors.Refused(f"it does not announce {', '.join(missing)}", where=name, remedy="leave out --kind")
-    if not wanted:
-        raise errors.Refused(f"it announces {', '.join(sorted(served))}: nothing of that can be checked", where=name)
-    subject = Subject(probe=Probe(transport), name=name, properties=properties or {}, init=init, settle_s=settle_s)
+    probe = Probe(Wire(address))
+    plugin = Subject(probe=probe, name=name, properties=properties or {}, init=init, settle_s=settle_s, writes=writes)
+    served = await _served(probe)
+    wanted = list(_wanted(served, name, kinds))
+    subjects = list(_subjects(wanted, served, plugin))
+    makers = [subject for kind, subject in subjects if kind == "Instance"]
+    early = True
     try:
-        for suite in (envelope.SUITE, *(SUITES[kind] for kind in wanted)):
-            for check in suite.checks:
+        for check in (*envelope.HTTP.checks, *envelope.SUITE.checks):
+            yield await _ask(check, plugin)
+        for kind, subject in subjects:
+            for check in SUITES[kind].checks:
                 yield await _ask(check, subject)
-        for extension in (each for kind in wanted for each in EXTENSIONS.get(kind, ())):
-            rule = "capability: announced beside the interface that it extends"
-            verdict = Verdict.PRESENT if extension in announced else Verdict.ABSENT
-            yield Outcome(name=f"extension/{extension.lower()}", rule=rule, verdict=verdict)
+        for outcome in _extensions(wanted, served or {}):
+            yield outcome
+        early = False
     finally:
-        left = await asyncio.shield(instances.clean(subject)) if "Instance" in wanted else []
-    if left:
-        rule = "everything that the checks have made can be ended"
-        yield Outcome(name=LEFT, rule=rule, verdict=Verdict.FAILED, expected="nothing", seen=", ".join(left))
+        left = {maker.type: await made.clean(maker) for maker in makers}
+        if early and any(left.values()):
+            remain = ", ".join(each for ids in left.values() for each in ids)
+            marks = " or ".join(f"{made.TAG}={maker.run}" for maker in makers)
+            remedy = f"destroy them by hand; they have the tag {marks}"
+            raise errors.PluginError(f"stopped early, these remain: {remain}", where=name, remedy=remedy)
+    for type_, ids in left.items():
+        verdict = Verdict.FAILED if ids else Verdict.PASSED
+        seen = ", ".join(ids)
+        yield Outcome(name=LEFT, rule=LEFT_RULE, verdict=verdict, object=type_, expected="nothing left", seen=seen)
+
+
+async def _served(probe: Probe) -> dict[str, list[str]] | None:
+    """The names of objects by interface, without versions; None if the handshake is not that of the protocol."""
+    try:
+        announced = await envelope.announced(probe)
+    except (errors.Unreachable, errors.Refused):
+        raise
+    except (Unmet, *WRONG):
+        return None
+    return {interface.partition("/")[0]: names for interface, names in announced.items()}
+
+
+def _wanted(served: Mapping[str, Sequence[str]] | None, name: str, kinds: Iterable[str]) -> Iterator[str]:
+    """The interfaces to check: those asked for, or else those that have an object of that name."""
+    asked = {kind.capitalize() for kind in kinds}
+    if served is None:  # which is reported; what was asked for may work all the same
+        yield from (kind for kind in SUITES if kind in asked)
+        return
+    if missing := sorted(asked - served.keys()):
+        raise errors.Refused(f"it does not announce {', '.join(missing)}", where=name, remedy="leave out --kind")
+    type_ = name.partition("/")[2]
+    wanted = [kind for kind in SUITES if kind in (asked or served)]
+    if not wanted:
+        announced = ", ".join(sorted(served)) or "nothing"
+        raise errors.Refused(f"it announces {announced}: none of that can be checked", where=name)
+    named = [kind for kind in wanted if kind in asked or not type_ or type_ in served[kind]]
+    if not named:
+        known = sorted({each for kind in wanted for each in served[kind]} - {".", ""}) or ["none"]
+        lookup = name.partition("/")[0]
+        raise errors.NotFound(f"{lookup} has no {type_!r}", where=name, remedy=f"its objects: {', '.join(known)}")
+    yield from named
+
+
+def _subjects(
+    wanted: Iterable[str], served: Mapping[str, Sequence[str]] | None, plugin: Subject
+) -> Iterator[tuple[str, Subject]]:
+    """Every object of every interface that is to be checked."""
+    for kind in wanted:
+        for type_ in _objects(kind, (served or {}).get(kind, ()), plugin.type):
+            lookup = plugin.name.partition("/")[0]
+            yield (
+                kind,
+                msgspec.structs.replace(plugin, name=f"{lookup}/{type_}" if type_ else lookup, made=set(), ended=set()),
+            )
+
+
+def _objects(kind: str, names: Sequence[str], type_: str) -> list[str]:
+    """The types to ask for: the one that was named; else nothing, if that finds an object; else all there are."""
+    if type_ or kind == "Event" or not names or "." in names:
+        return [type_]
+    if kind not in BY_TYPE and len(names) == 1:
+        return [""]
+    return [GROUPS] if kind == "Group" and GROUPS in names else sorted(filter(None, names))
+
+
+def _extensions(wanted: Iterable[str], served: Mapping[str, object]) -> Iterator[Outcome]:
+    rule = "capability: announced beside the interface that it extends"
+    for extension in (each for kind in wanted for each in EXTENSIONS.get(kind, ())):
+        verdict = Verdict.PRESENT if extension in served else Verdict.ABSENT
+        yield Outcome(name=f"extension/{extension.lower()}", rule=rule, verdict=verdict)
 
 
 async def _ask(check: Check, subject: Subject) -> Outcome:
@@ -79,13 +160,13 @@ async def _ask(check: Check, subject: Subject) -> Outcome:
         verdict, seen = Verdict.SKIPPED, str(why)
     except Unmet as unmet:
         verdict, expected, seen = Verdict.FAILED, unmet.expected, unmet.seen
-    except (errors.InfraKitError, ValueError, KeyError, TypeError, AttributeError, TimeoutError) as error:
-        # An answer of another shape than any check asks about, or none.
+    except WRONG as error:
         verdict, expected, seen = Verdict.FAILED, "an answer in the shape of the protocol", _words(error)
     return Outcome(
         name=check.name,
         rule=check.rule,
         verdict=verdict,
+        object=subject.type,
         expected=expected,
         seen=seen,
         seconds=round(time.perf_counter() - began, 3),

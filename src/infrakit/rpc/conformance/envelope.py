@@ -1,81 +1,166 @@
-"""The envelope and the handshake, which every plugin shares."""
+"""HTTP, the envelope and the handshake, which every plugin shares."""
 
 import json
+from typing import Any
 
-from infrakit.rpc.conformance.check import Subject, Suite, expect
-from infrakit.rpc.conformance.probe import Failure
+from infrakit.rpc.conformance.check import Subject, Suite, expect, expect_error
+from infrakit.rpc.conformance.probe import Probe, Unmet
+from infrakit.rpc.interfaces import INTERFACES
+from infrakit.spi import errors
 
+HTTP = Suite("http")
 SUITE = Suite("envelope")
 HELLO = "Handshake.Hello"
+LARGE_BYTES = 2 * 1024 * 1024
+VERSIONS = dict(interface.announced.split("/", 1) for interface in INTERFACES)
 
 
 def _hello(**changes: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": HELLO, "params": {}, "id": 7} | changes).encode()
 
 
+async def announced(probe: Probe) -> dict[str, list[str]]:
+    """The names of objects by interface, `Name/Version`. Raises `Unmet`."""
+    result = await probe.ask(HELLO, {})
+    objects = result.get("Objects") if isinstance(result, dict) else None
+    if not isinstance(objects, dict) or not objects:
+        raise Unmet("Objects, by interface and version", str(result))
+    for interface, held in objects.items():
+        expect("/" in interface, "interfaces as Name/Version", interface)
+        expect(held is None or isinstance(held, list), f"a list of the objects of {interface}", held)
+        for each in held or ():
+            expect(isinstance(each, dict) and isinstance(each.get("Name"), str), "each object with its Name", held)
+    return {interface: [each["Name"] for each in held or ()] for interface, held in objects.items()}
+
+
+async def _answered(subject: Subject, body: bytes) -> dict[str, Any]:
+    """The reply to a handshake in another dress. Raises `Unmet` if it is none."""
+    reply = await subject.probe.reply(body)
+    expect(isinstance(reply.get("result"), dict), "the same answer as to the plain request", reply)
+    return reply
+
+
+@HTTP.rule("status", "every outcome of a call is HTTP 200, errors too")
+async def status(subject: Subject) -> None:
+    for body in (_hello(), _hello(method="Nothing.Here")):
+        answer = await subject.probe.http(body)
+        expect(answer.status == 200, "200", answer.head)
+
+
+@HTTP.rule("method", "calls are POSTed to /: other methods, and other paths, are refused with a status of 400 or more")
+async def method(subject: Subject) -> None:
+    for answer in (
+        await subject.probe.http(method="GET"),
+        await subject.probe.http(_hello(), path="no/such/path"),
+    ):
+        expect(answer.status >= 400, "400 or more", answer.head)
+
+
+@HTTP.rule("content-type", "the content type may be missing, have parameters, and be written in any case")
+async def content_type(subject: Subject) -> None:
+    for type_ in (None, "application/json; charset=utf-8", "Application/JSON"):
+        answer = await subject.probe.http(_hello(), content_type=type_)
+        expect(answer.status == 200, f"200 for {type_}", answer.head)
+
+
+@HTTP.rule("strict-content-type", "capability: what is not JSON by its content type is refused, as browsers send such")
+async def strict_content_type(subject: Subject) -> bool:
+    return (await subject.probe.http(_hello(), content_type="text/plain")).status >= 400
+
+
+@HTTP.rule("large", "capability: a request of 2 MiB is read")
+async def large(subject: Subject) -> bool:
+    try:
+        answer = await subject.probe.http(_hello(padding="x" * LARGE_BYTES))
+    except errors.OutcomeUnknown:
+        return False
+    return answer.status == 200 and b'"result"' in answer.body
+
+
+@HTTP.rule("info", "capability: /info/api.json tells what can be asked, with examples")
+async def info(subject: Subject) -> bool:
+    answer = await subject.probe.http(method="GET", path="info/api.json")
+    try:
+        return answer.status == 200 and isinstance(json.loads(answer.body), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 @SUITE.rule("handshake", "Handshake.Hello names the objects of every interface")
 async def handshake(subject: Subject) -> None:
-    result = await subject.probe.ask(HELLO, {})
-    expect(not isinstance(result, Failure), "an answer to Handshake.Hello", repr(result))
-    objects = result["Objects"] if isinstance(result, dict) else None
-    expect(isinstance(objects, dict) and objects, "Objects, by interface and version", objects)
-    for interface, named in (objects or {}).items():
-        expect("/" in interface, "interfaces as Name/Version", interface)
-        expect(all("Name" in each for each in named or ()), "each object with its Name", named)
+    await announced(subject.probe)
+
+
+@SUITE.rule("versions", "an interface that clients know has the version that they ask for, which they compare exactly")
+async def versions(subject: Subject) -> None:
+    for interface in await announced(subject.probe):
+        name, _, version = interface.partition("/")
+        expect(version == VERSIONS.get(name, version), f"{name}/{VERSIONS.get(name)}", interface)
 
 
 @SUITE.rule("id", "the id comes back as it was sent, whatever JSON it is")
 async def same_id(subject: Subject) -> None:
     for id_ in (7, "seven", 2**53 - 1, {"a": [1]}):
-        reply = json.loads(await subject.probe.send(_hello(id=id_)))
-        expect(reply.get("id") == id_, f"id {json.dumps(id_)}", reply.get("id"))
+        reply = await subject.probe.reply(_hello(id=id_))
+        expect(reply.get("id") == id_, f"id {json.dumps(id_)}", reply)
 
 
 @SUITE.rule(
     "large-id", "capability: an id beyond 2^53 comes back exactly; the original's clients send such, and ignore it"
 )
 async def large_id(subject: Subject) -> bool:
-    reply = json.loads(await subject.probe.send(_hello(id=2**62 + 1)))
+    reply = await subject.probe.reply(_hello(id=2**62 + 1))
     return bool(reply.get("id") == 2**62 + 1)
 
 
-@SUITE.rule("notification", "without an id, or with null, a method is executed and nothing is answered")
+@SUITE.rule("notification", "without an id, or with null, nothing is answered")
 async def notification(subject: Subject) -> None:
     for body in (_hello(id=None), json.dumps({"jsonrpc": "2.0", "method": HELLO, "params": {}}).encode()):
         answer = (await subject.probe.send(body)).strip()
         expect(not answer, "an empty answer", answer.decode(errors="replace"))
 
 
-@SUITE.rule("params", "params may be absent, an object, or an array of one")
+@SUITE.rule("params", "params may be absent, an object, or an array of one or none")
 async def params(subject: Subject) -> None:
     absent = json.dumps({"jsonrpc": "2.0", "method": HELLO, "id": 7}).encode()
     for body in (absent, _hello(params=[{}]), _hello(params=[])):
-        reply = json.loads(await subject.probe.send(body))
-        expect(isinstance(reply.get("result"), dict), "the same answer as to an object", reply)
+        await _answered(subject, body)
 
 
 @SUITE.rule("version", "a request that is not JSON-RPC 2.0 is an error")
 async def version(subject: Subject) -> None:
-    reply = json.loads(await subject.probe.send(_hello(jsonrpc="1.0")))
+    reply = await subject.probe.reply(_hello(jsonrpc="1.0"))
     expect(isinstance(reply.get("error"), dict), "an error", reply)
 
 
 @SUITE.rule("unknown-method", "an unknown service or method is an error with a message")
 async def unknown(subject: Subject) -> None:
-    for method in ("Nothing.Here", "Handshake.Nothing", "nodot"):
-        reply = await subject.probe.ask(method, {})
-        expect(isinstance(reply, Failure) and reply.message, f"an error for {method}", repr(reply))
+    for name in ("Nothing.Here", "Handshake.Nothing", "nodot"):
+        expect_error(await subject.probe.ask(name, {}), name)
 
 
 @SUITE.rule("not-json", "what is no request gets no answer, or a JSON-RPC error, and the next one is answered")
 async def not_json(subject: Subject) -> None:
-    for body in (b"{", b"", b"[]", b"\xff", b'{"jsonrpc":"2.0"}', b"[" * 2000, _hello(method=7)):
+    for body in (b"{", b"", b"7", b"[]", b"\xff", b'{"jsonrpc":"2.0"}', b"[" * 2000, _hello(method=7)):
         answer = (await subject.probe.send(body)).strip()
-        expect(not answer or "error" in json.loads(answer), "nothing, or an error", answer.decode(errors="replace"))
-        await handshake(subject)
+        expect(not answer or _is_error(answer), "nothing, or an error", answer.decode(errors="replace"))
+        await _answered(subject, _hello())
+
+
+@SUITE.rule("batch", "a batch gets no answer, an error, or one answer to each of its requests")
+async def batch(subject: Subject) -> None:
+    answer = (await subject.probe.send(b"[" + _hello(id=1) + b"," + _hello(id=2) + b"]")).strip()
+    reply = json.loads(answer) if answer else None
+    each = isinstance(reply, list) and [r["id"] for r in reply] == [1, 2]
+    expect(each or not answer or _is_error(answer), "nothing, an error, or two answers", answer.decode())
+    await _answered(subject, _hello())
 
 
 @SUITE.rule("unknown-fields", "fields that nobody knows are ignored")
 async def unknown_fields(subject: Subject) -> None:
-    reply = json.loads(await subject.probe.send(_hello(extra={"a": 1}, params={"Unheard": [1]})))
-    expect(isinstance(reply.get("result"), dict), "the same answer as without them", reply)
+    await _answered(subject, _hello(extra={"a": 1}, params={"Unheard": [1]}))
+
+
+def _is_error(answer: bytes) -> bool:
+    reply = json.loads(answer)
+    return isinstance(reply, dict) and isinstance(reply.get("error"), dict)

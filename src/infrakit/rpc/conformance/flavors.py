@@ -2,68 +2,104 @@
 
 from typing import Any
 
-from infrakit.rpc.conformance.check import Subject, Suite, Unmet, expect
-from infrakit.rpc.conformance.probe import Failure
+from infrakit.rpc.conformance.check import Subject, Suite, expect, expect_error
 
 SUITE = Suite("flavor")
 ALLOCATION = {"Size": 3, "LogicalIDs": None}
-INSTANCE = {"ID": "check-1", "LogicalID": None, "Tags": {"infrakit.group": "check"}}
+INDEX = {"Group": "check", "Sequence": 1}
+TAGS = {"infrakit.group": "check"}
+INSTANCE = {"ID": "check-1", "LogicalID": None, "Tags": TAGS}
+SPEC: dict[str, Any] = {"Properties": {"x": [1, 2]}, "Tags": TAGS, "Init": "", "LogicalID": None, "Attachments": None}
+HEALTH = (0, 1, 2)  # unknown, healthy, unhealthy
 
 
-async def _done(subject: Subject, method: str, **params: Any) -> dict[str, Any]:
-    asked = {"Type": subject.type, "Properties": subject.properties} | params
-    reply = await subject.probe.ask(f"Flavor.{method}", asked)
-    if isinstance(reply, Failure):
-        raise Unmet(f"{method} succeeds", f"{reply.code} {reply.message}")
-    return reply
+async def _prepared(subject: Subject, spec: dict[str, Any], **params: Any) -> dict[str, Any]:
+    asked = {"Properties": subject.properties, "Allocation": ALLOCATION, "Index": INDEX} | params
+    prepared = (await subject.done("Flavor.Prepare", Spec=spec, **asked)).get("Spec")
+    expect(isinstance(prepared, dict), "the Spec, completed", prepared)
+    held = dict(prepared or {})
+    expect(isinstance(held.get("Init"), str), "Init, a text", held)
+    for name, kind in (("Tags", dict), ("Attachments", list)):
+        expect(held.get(name) is None or isinstance(held[name], kind), f"{name}, a {kind.__name__} or null", held)
+    return held
 
 
 @SUITE.rule("validate", "properties that are right are accepted")
 async def validate(subject: Subject) -> None:
-    await _done(subject, "Validate", Allocation=ALLOCATION)
+    await subject.done("Flavor.Validate", Properties=subject.properties, Allocation=ALLOCATION)
 
 
-@SUITE.rule("prepare", "a spec is completed: its properties, tags and logical ID are kept")
+@SUITE.rule("prepare", "a spec is completed: its properties and tags are kept, and tags may be added")
 async def prepare(subject: Subject) -> None:
-    spec = {"Properties": {"x": [1, 2]}, "Tags": {"infrakit.group": "check"}, "Init": "", "LogicalID": None}
-    index = {"Group": "check", "Sequence": 1}
-    asked = {"Spec": spec | {"Attachments": None}, "Allocation": ALLOCATION, "Index": index}
-    prepared = (await _done(subject, "Prepare", **asked)).get("Spec")
-    expect(isinstance(prepared, dict), "the Spec", prepared)
-    held = prepared or {}
-    expect(held.get("Properties") == spec["Properties"], "the Properties as they were", held)
-    expect((held.get("Tags") or {}).get("infrakit.group") == "check", "the Tags, and more if need be", held)
-    expect(isinstance(held.get("Init"), str), "Init, a text", held)
+    held = await _prepared(subject, SPEC)
+    expect(held.get("Properties") == SPEC["Properties"], "the Properties as they were", held)
+    expect(TAGS.items() <= (held.get("Tags") or {}).items(), f"the Tags {TAGS}, and more if need be", held)
+
+
+@SUITE.rule("prepare-cattle", "a spec without a logical ID gets none")
+async def prepare_cattle(subject: Subject) -> None:
+    held = await _prepared(subject, SPEC)
+    expect(held.get("LogicalID") is None, "LogicalID null", held)
 
 
 @SUITE.rule("prepare-pet", "a pet's spec keeps its logical ID")
 async def prepare_pet(subject: Subject) -> None:
-    spec: dict[str, Any] = {"Properties": {}, "Tags": {}, "Init": "", "LogicalID": "check-1", "Attachments": None}
     allocation = {"Size": 0, "LogicalIDs": ["check-1"]}
-    index = {"Group": "check", "Sequence": 1}
-    prepared = (await _done(subject, "Prepare", Spec=spec, Allocation=allocation, Index=index)).get("Spec") or {}
-    expect(prepared.get("LogicalID") == "check-1", "LogicalID check-1", prepared)
+    held = await _prepared(subject, SPEC | {"LogicalID": "check-1"}, Allocation=allocation)
+    expect(held.get("LogicalID") == "check-1", "LogicalID check-1", held)
+
+
+@SUITE.rule("prepare-attachments", "attachments that a spec has already are kept")
+async def prepare_attachments(subject: Subject) -> None:
+    volume = {"ID": "check-volume", "Type": "check"}
+    held = await _prepared(subject, SPEC | {"Attachments": [volume]})
+    expect(volume in (held.get("Attachments") or []), f"{volume} among the Attachments", held)
+
+
+@SUITE.rule("prepare-nothing", "a list that is empty, null or left out of a spec is the same")
+async def prepare_nothing(subject: Subject) -> None:
+    for spec in (
+        SPEC | {"Tags": None, "Attachments": []},
+        SPEC | {"Tags": {}},
+        {"Properties": SPEC["Properties"], "Init": ""},
+    ):
+        await _prepared(subject, spec)
 
 
 @SUITE.rule("healthy", "a verdict is 0 (unknown), 1 (healthy) or 2 (unhealthy)")
 async def healthy(subject: Subject) -> None:
-    verdict = (await _done(subject, "Healthy", Instance=INSTANCE)).get("Health")
-    expect(verdict in (0, 1, 2) and not isinstance(verdict, bool), "0, 1 or 2", verdict)
+    verdict = await subject.done("Flavor.Healthy", Properties=subject.properties, Instance=INSTANCE)
+    health = verdict.get("Health")
+    expect(type(health) is int and health in HEALTH, "0, 1 or 2", verdict)
 
 
 @SUITE.rule("drain", "a drain is answered")
 async def drain(subject: Subject) -> None:
-    await _done(subject, "Drain", Instance=INSTANCE)
+    await subject.done("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
+
+
+@SUITE.rule("field-names", "fields of a request are found in any case")
+async def field_names(subject: Subject) -> None:
+    asked = {"type": subject.type, "properties": subject.properties, "ALLOCATION": ALLOCATION, "index": INDEX}
+    reply = await subject.probe.ask("Flavor.Prepare", asked | {"SPEC": SPEC})
+    spec = reply.get("Spec") if isinstance(reply, dict) else None
+    kept = isinstance(spec, dict) and spec.get("Properties") == SPEC["Properties"]
+    expect(kept, "SPEC taken for Spec: its properties kept", str(reply))
+
+
+@SUITE.rule("unknown-fields", "fields that nobody knows are ignored")
+async def unknown_fields(subject: Subject) -> None:
+    await _prepared(subject, SPEC | {"Unheard": 1}, Unheard={"a": [1]})
 
 
 @SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
 async def wrong_params(subject: Subject) -> None:
-    reply = await subject.probe.ask("Flavor.Healthy", {"Type": subject.type, "Instance": 7})
-    expect(isinstance(reply, Failure), "an error", str(reply))
-    await healthy(subject)
+    await subject.refused("Flavor.Healthy", Properties=subject.properties, Instance=7)
+    await subject.refused("Flavor.Prepare", Properties=subject.properties, Spec=[7])
+    expect_error(await subject.probe.ask("Flavor.Validate", 7), "Flavor.Validate with params 7")
+    await validate(subject)
 
 
 @SUITE.rule("wrong-type", "an object that is not there is an error")
 async def wrong_type(subject: Subject) -> None:
-    reply = await subject.probe.ask("Flavor.Validate", {"Type": "none/such", "Allocation": ALLOCATION})
-    expect(isinstance(reply, Failure), "an error", str(reply))
+    await subject.refused("Flavor.Validate", Type="none/such", Properties={}, Allocation=ALLOCATION)

@@ -10,7 +10,8 @@ from infrakit.rpc.conformance.check import Outcome, Verdict
 
 def line(outcome: Outcome) -> str:
     """One line for people."""
-    return f"{outcome.verdict:8} {outcome.name}: {outcome.rule}"
+    which = f" ({outcome.object})" if outcome.object else ""
+    return f"{outcome.verdict:8} {outcome.name}{which}: {outcome.rule}"
 
 
 def details(outcome: Outcome, *, raw: bool) -> Iterator[str]:
@@ -22,20 +23,25 @@ def details(outcome: Outcome, *, raw: bool) -> Iterator[str]:
         yield f"         because:  {outcome.seen}"
     if raw:
         for each in outcome.exchanges:
-            yield f"         > {each.request}"
-            yield f"         < {each.answer}"
+            yield from (f"         > {text}" for text in each.request.splitlines())
+            yield from (f"         < {text}" for text in each.answer.splitlines())
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """`14 passed, 1 failed, 0 skipped; capabilities: tokens; without: Watches`."""
     count = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in Verdict}
-    has = [o.name.rpartition("/")[2] for o in outcomes if o.verdict is Verdict.PRESENT]
-    lacks = [o.name.rpartition("/")[2] for o in outcomes if o.verdict is Verdict.ABSENT]
     told = f"{count[Verdict.PASSED]} passed, {count[Verdict.FAILED]} failed, {count[Verdict.SKIPPED]} skipped"
-    return f"{told}; capabilities: {', '.join(has) or 'none'}; without: {', '.join(lacks) or 'none'}"
+    has, lacks = _capabilities(outcomes, Verdict.PRESENT), _capabilities(outcomes, Verdict.ABSENT)
+    return f"{told}; capabilities: {has}; without: {lacks}"
+
+
+def _capabilities(outcomes: Sequence[Outcome], verdict: Verdict) -> str:
+    names = dict.fromkeys(o.name.rpartition("/")[2] for o in outcomes if o.verdict is verdict)
+    return ", ".join(names) or "none"
 
 
 def json(outcomes: Sequence[Outcome]) -> str:
+    """All of it, with every exchange."""
     return msgspec.json.format(msgspec.json.encode(list(outcomes)), indent=2).decode()
 
 
@@ -44,15 +50,19 @@ def junit(outcomes: Sequence[Outcome], name: str) -> str:
     failed = [o for o in outcomes if o.verdict is Verdict.FAILED]
     skipped = [o for o in outcomes if o.verdict is Verdict.SKIPPED]
     counts = {"tests": len(outcomes), "failures": len(failed), "skipped": len(skipped), "errors": 0}
-    suite = ET.Element("testsuite", {"name": name} | {key: str(value) for key, value in counts.items()})
+    took = f"{sum(o.seconds for o in outcomes):.3f}"
+    suite = ET.Element("testsuite", {"name": name, "time": took} | {key: str(value) for key, value in counts.items()})
     for outcome in outcomes:
         kind, _, rule = outcome.name.partition("/")
-        case = ET.SubElement(suite, "testcase", classname=kind, name=rule, time=str(outcome.seconds))
+        classname = f"{kind}.{outcome.object}" if outcome.object else kind
+        case = ET.SubElement(suite, "testcase", classname=classname, name=rule, time=f"{outcome.seconds:.3f}")
         if outcome.verdict is Verdict.FAILED:
             message = _printable(f"expected {outcome.expected}, seen {outcome.seen}")
             ET.SubElement(case, "failure", message=message).text = _printable("\n".join(details(outcome, raw=True)))
         elif outcome.verdict is Verdict.SKIPPED:
             ET.SubElement(case, "skipped", message=_printable(outcome.seen))
+        elif outcome.verdict is not Verdict.PASSED:
+            ET.SubElement(case, "system-out").text = f"capability: {outcome.verdict}"
     return ET.tostring(suite, encoding="unicode")
 
 

@@ -1,94 +1,117 @@
-"""Metadata, readable and updatable; and the read-only side of groups and events."""
+"""Metadata, readable and updatable, and the topics of events: trees with names, addressed like files."""
 
-from typing import Any
+import msgspec
 
-from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, Unmet, expect
-from infrakit.rpc.conformance.probe import Failure
+from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
+from infrakit.rpc.conformance.probe import Failure, request
 
 METADATA = Suite("metadata")
 UPDATABLE = Suite("updatable")
-GROUP = Suite("group")
 EVENT = Suite("event")
 
 NOWHERE = "no/such/path/at/all"
+OURS = "infrakit-check/x"  # what is written into a tree, if that is allowed
+LOOKED_AT = 10  # names of the root whose values are read
 
 
-async def _done(subject: Subject, method: str, **params: Any) -> dict[str, Any]:
-    reply = await subject.probe.ask(method, {"Name": subject.name} | params)
-    if isinstance(reply, Failure):
-        raise Unmet(f"{method} succeeds", f"{reply.code} {reply.message}")
-    return reply
+async def _keys(subject: Subject, service: str, path: str) -> list[str] | None:
+    answered = await subject.done(f"{service}.Keys", Path=path)
+    nodes = answered.get("Nodes", "none")
+    expect(nodes is None or isinstance(nodes, list), "Nodes, a list or null", answered)
+    expect(all(isinstance(node, str) for node in nodes or ()), "Nodes, which are names", answered)
+    return list(nodes) if isinstance(nodes, list) else None
 
 
-async def _tree(subject: Subject, service: str) -> None:
-    nodes = (await _done(subject, f"{service}.Keys", Path=""))["Nodes"]
-    expect(isinstance(nodes, list), "a list of Nodes at the root", nodes)
-    expect(nodes == sorted(nodes), "Nodes in order", nodes)
-    expect((await _done(subject, f"{service}.Keys", Path="."))["Nodes"] == nodes, "the same for `.`", nodes)
-    for node in nodes[:10]:
-        below = await _done(subject, f"{service}.Keys", Path=node)
-        expect("Nodes" in below, f"Nodes of {node}", below)
-        value = await _done(subject, f"{service}.Get", Path=node)
-        expect("Value" in value, f"the Value of {node}", value)
-    expect(not (await _done(subject, f"{service}.Keys", Path=NOWHERE))["Nodes"], "null for no such path", nodes)
-    nothing = (await _done(subject, f"{service}.Get", Path=NOWHERE)).get("Value")
-    expect(nothing is None, "null where there is nothing", nothing)
+def _add_reading(suite: Suite, service: str) -> None:
+    """Both kinds of trees are read in the same way, by methods of their own service."""
+
+    @suite.rule("keys", "keys are sorted names; the root is nothing, or `.`; what has none answers [] or null")
+    async def keys(subject: Subject) -> None:
+        nodes = await _keys(subject, service, "") or []
+        expect(nodes == sorted(nodes), "Nodes in order", nodes)
+        dot = await _keys(subject, service, ".") or []
+        expect(dot == nodes, "the same for `.` as for nothing", dot)
+        for node in nodes[:LOOKED_AT]:
+            await _keys(subject, service, node)
+
+    @suite.rule("values", "every key has a value, any JSON")
+    async def values(subject: Subject) -> None:
+        for node in (await _keys(subject, service, "") or [])[:LOOKED_AT]:
+            answered = await subject.done(f"{service}.Get", Path=node)
+            expect("Value" in answered, f"the Value of {node}", answered)
+
+    @suite.rule("absent", "what is not there is null, and no error")
+    async def absent(subject: Subject) -> None:
+        nodes = await _keys(subject, service, NOWHERE)
+        expect(not nodes, "Nodes null", nodes)
+        answered = await subject.done(f"{service}.Get", Path=NOWHERE)
+        expect(answered.get("Value") is None, "Value null", answered)
+
+    @suite.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+    async def wrong_params(subject: Subject) -> None:
+        await subject.refused(f"{service}.Keys", Path=7)
+        expect_error(await subject.probe.ask(f"{service}.Get", 7), f"{service}.Get with params 7")
+        await _keys(subject, service, "")
 
 
-@METADATA.rule("tree", "keys are sorted names, what is not there is null, and every key has a value")
-async def metadata(subject: Subject) -> None:
-    await _tree(subject, "Metadata")
-
-
-@UPDATABLE.rule("tree", "keys are sorted names, what is not there is null, and every key has a value")
-async def updatable(subject: Subject) -> None:
-    await _tree(subject, "Updatable")
+_add_reading(METADATA, "Metadata")
+_add_reading(UPDATABLE, "Updatable")
 
 
 @UPDATABLE.rule("changes", "changes are proposed with the key that proves what they were made from; nothing is written")
 async def changes(subject: Subject) -> None:
-    change = {"Path": "infrakit-check/x", "Value": 1}
-    proposal = await _done(subject, "Updatable.Changes", Changes=[change])
+    before = await subject.done("Updatable.Get", Path=OURS)
+    proposal = await subject.done("Updatable.Changes", Changes=[{"Path": OURS, "Value": subject.run}])
     expect({"Original", "Proposed", "Cas"} <= proposal.keys(), "Original, Proposed and Cas", proposal)
-    there = (await _done(subject, "Updatable.Get", Path="infrakit-check/x")).get("Value")
-    expect(there is None, "nothing written yet", there)
-    reply = await subject.probe.ask(
-        "Updatable.Commit", {"Name": subject.name, "Proposed": proposal["Proposed"], "Cas": "wrong"}
-    )
-    expect(isinstance(reply, Failure), "an error for a wrong Cas", str(reply))
+    expect(isinstance(proposal["Cas"], str) and proposal["Cas"], "Cas, a text", proposal)
+    after = await subject.done("Updatable.Get", Path=OURS)
+    expect(before.get("Value") == after.get("Value"), "nothing written yet", after)
 
 
-@GROUP.rule("inspect", "every group is told with its ID and properties")
-async def inspect(subject: Subject) -> None:
-    groups = (await _done(subject, "Group.InspectGroups", ID="")).get("Groups") or []
-    for each in groups:
-        expect("ID" in each and "Properties" in each, "ID and Properties", each)
-        described = (await _done(subject, "Group.DescribeGroup", ID=each["ID"]))["Description"]
-        expect("Instances" in described and "Converged" in described, "Instances and Converged", described)
-        size = (await _done(subject, "Group.Size", ID=each["ID"]))["Size"]
-        expect(isinstance(size, int), "a Size", size)
+@UPDATABLE.rule("wrong-cas", "a commit whose key does not prove what it was made from is an error")
+async def wrong_cas(subject: Subject) -> None:
+    proposal = await subject.done("Updatable.Changes", Changes=[{"Path": OURS, "Value": subject.run}])
+    await subject.refused("Updatable.Commit", Proposed=proposal.get("Proposed"), Cas="wrong")
 
 
-@GROUP.rule("unknown", "a group that nobody knows is an error")
-async def unknown(subject: Subject) -> None:
-    for method in ("DescribeGroup", "FreeGroup", "DestroyGroup", "Size"):
-        reply = await subject.probe.ask(f"Group.{method}", {"Name": subject.name, "ID": "infrakit-check-none"})
-        expect(isinstance(reply, Failure), f"an error from {method}", str(reply))
+@UPDATABLE.rule("commit", "what was proposed is committed and read back; a key proves it only once")
+async def written(subject: Subject) -> None:
+    if not subject.writes:
+        raise Inapplicable(f"it writes {OURS}, which cannot be removed again: allow it with --write")
+    change = [{"Path": OURS, "Value": subject.run}]
+    body = request("Updatable.Changes", subject.address("Updatable.Changes") | {"Changes": change}, id_=1)
+    proposal = msgspec.json.decode(await subject.probe.send(body), type=_Reply).result
+    commit = _committing(subject, proposal)
+    reply = await subject.probe.reply(commit)
+    expect(isinstance(reply.get("result"), dict), "Updatable.Commit succeeds", reply)
+    found = await subject.done("Updatable.Get", Path=OURS)
+    expect(found.get("Value") == subject.run, f"Value {subject.run}", found)
+    again = await subject.probe.reply(commit)
+    expect(isinstance(again.get("error"), dict), "an error for the same again", again)
 
 
-@GROUP.rule("pretend", "a pretended commit says what it would do, and does nothing")
-async def pretend(subject: Subject) -> None:
-    groups = (await _done(subject, "Group.InspectGroups", ID="")).get("Groups") or []
-    if not groups:
-        raise Inapplicable("no group is declared whose properties could be used")
-    spec = groups[0] | {"ID": "infrakit-check-pretended"}
-    said = await _done(subject, "Group.CommitGroup", Spec=spec, Pretend=True)
-    expect(isinstance(said.get("Details"), str), "Details, a text", said)
-    after = (await _done(subject, "Group.InspectGroups", ID="")).get("Groups") or []
-    expect(spec["ID"] not in [each["ID"] for each in after], "no new group", after)
+class _Proposal(msgspec.Struct, rename="pascal"):
+    proposed: msgspec.Raw
+    cas: str
+
+
+class _Reply(msgspec.Struct):
+    result: _Proposal
+
+
+def _committing(subject: Subject, proposal: _Proposal) -> bytes:
+    """What was proposed goes back byte for byte: the key is made from its bytes."""
+    params = subject.address("Updatable.Commit") | {"Proposed": proposal.proposed, "Cas": proposal.cas}
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": "Updatable.Commit", "params": params, "id": 2})
 
 
 @EVENT.rule("list", "topics are names, one level at a time")
 async def topics(subject: Subject) -> None:
-    reply = await subject.probe.ask("Event.List", {"Topic": "."})
-    expect(isinstance(reply, dict) and isinstance(reply.get("Nodes"), list), "a list of Nodes", str(reply))
+    for topic in ("", ".", NOWHERE):
+        reply = await subject.ask("Event.List", Topic=topic)
+        if topic == NOWHERE and isinstance(reply, Failure):
+            expect_error(reply, "Event.List")
+            continue
+        expect(isinstance(reply, dict), f"topics of {topic!r}", str(reply))
+        nodes = reply.get("Nodes", "none") if isinstance(reply, dict) else None
+        expect(nodes is None or isinstance(nodes, list), "Nodes, a list or null", nodes)

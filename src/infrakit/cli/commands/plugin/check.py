@@ -1,23 +1,35 @@
 """`infrakit plugin check`: whether any plugin, in any language, keeps the protocol."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from infrakit.cli import documents, exit_codes, options
-from infrakit.rpc import discovery
-from infrakit.spi.errors import InvalidSpec, NotFound, Problem
+from infrakit.cli import documents, exit_codes, failures, options, tables
+from infrakit.spi.errors import InvalidSpec, Problem, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from infrakit.rpc.conformance.check import Outcome
+
+KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
 
 
 @click.command
 @click.argument("plugin", metavar="NAME-OR-SOCKET")
-@click.option("--kind", "kinds", multiple=True, help="Check this interface only, such as Instance; may be repeated.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS, case_sensitive=False),
+    help="Check this interface only; may be repeated.",
+)
 @click.option("--properties", metavar="FILE", help="Properties for what is provisioned or prepared, in YAML or JSON.")
 @click.option(
     "--settle", type=options.duration, default="60s", metavar="TIME", help="How long a listing may lag behind; 60s."
 )
 @click.option("--init", metavar="FILE", help="Boot script of what is provisioned; otherwise one that sleeps.")
+@click.option("--write", is_flag=True, help="Change groups and variables too; otherwise they are only read.")
 @click.option("--raw", is_flag=True, help="Show every request and answer as it was on the wire.")
 @click.option(
     "-o",
@@ -33,14 +45,15 @@ def check(  # noqa: PLR0917
     properties: str | None,
     settle: float,
     init: str | None,
+    write: bool,
     raw: bool,
     output_format: str,
 ) -> None:
     """Ask a plugin whether it keeps the protocol: every method, every shape, bad input.
 
     It really provisions, with PROPERTIES, and destroys everything again. NAME is a plugin that runs here, also
-    NAME/TYPE, or the path of its socket. Exit code 0: all passed; 2: not all. What a plugin may lack is reported as a
-    capability, not as a failure.
+    NAME/TYPE; or the path of a socket, a URL, or a file that holds one. Exit code 0: all passed; 1: the command line is
+    wrong; 2: not all passed; 3: nobody answers. What a plugin may lack is reported as a capability, not as a failure.
 
     \b
     Example:
@@ -49,57 +62,71 @@ def check(  # noqa: PLR0917
     import asyncio
 
     from infrakit.rpc import conformance
-    from infrakit.rpc.conformance import report
-    from infrakit.rpc.conformance.check import Outcome, Verdict
-    from infrakit.rpc.transport import opened
+    from infrakit.rpc.conformance import place, report
+    from infrakit.rpc.conformance.check import Verdict
 
-    name, address = _found(plugin)
+    found = place.find(plugin)
     given = _properties(properties)
     script = documents.read(init)[0] if init is not None else conformance.INIT
     outcomes: list[Outcome] = []
 
-    async def run() -> None:
-        async with opened(address) as transport:
-            checks = conformance.run(transport, name, kinds=kinds, properties=given, init=script, settle_s=settle)
-            async for outcome in checks:
-                outcomes.append(outcome)
-                if output_format == "text":
-                    _show(report.line(outcome), *report.details(outcome, raw=raw))
+    def tell(outcome: "Outcome") -> None:
+        outcomes.append(outcome)
+        if output_format == "text":
+            _show(report.line(outcome), *report.details(outcome, raw=raw))
 
-    asyncio.run(run())
+    checks = conformance.run(
+        found.address, found.name, kinds=kinds, properties=given, init=script, settle_s=settle, writes=write
+    )
+    try:
+        asyncio.run(_each(checks, tell))
+    except asyncio.CancelledError:  # by SIGTERM; Ctrl-C is one already
+        raise KeyboardInterrupt from None
+    except Unreachable as error:
+        failures.report(error)
+        raise click.exceptions.Exit(exit_codes.NO_DAEMON) from None
     match output_format:
         case "text":
             _show("", report.summary(outcomes))
         case "json":
-            _show(report.json(outcomes))
+            click.echo(report.json(outcomes))
         case "junit":
-            _show(report.junit(outcomes, name))
+            click.echo(report.junit(outcomes, found.name))
     if any(outcome.verdict is Verdict.FAILED for outcome in outcomes):
         raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
-def _found(plugin: str) -> tuple[str, str]:
-    """The name that the plugin is asked under, and its address."""
-    running = discovery.find(plugin)
-    if running is not None:
-        return plugin, running.address
-    if "://" in plugin or Path(plugin).exists():
-        return Path(plugin).name, plugin
-    raise NotFound(f"no plugin {plugin} runs here", remedy="see: infrakit plugin ls, infrakit plugin start")
+async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], None]") -> None:
+    """Tells them as they end. Ctrl-C and SIGTERM stop it; what was made is destroyed all the same."""
+    import asyncio
+    import contextlib
+    import signal
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)  # the second one ends it at once
+        if task is not None:
+            task.cancel()
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    async with contextlib.aclosing(checks):
+        async for outcome in checks:
+            tell(outcome)
 
 
 def _properties(file: str | None) -> Any:
     if file is None:
         return {}
     text, source = documents.read(file)
-    import yaml
+    from infrakit.spec import reading
 
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidSpec([Problem(path="", message=f"not YAML: {error}")], where=source) from None
+    entries = reading.read(text, source=source).entries
+    if len(entries) > 1 or not all(isinstance(each, dict) for each in entries):
+        problem = Problem(path="", message="found a list, expected the properties of one instance or flavor")
+        raise InvalidSpec([problem], where=source)
+    return entries[0] if entries else {}
 
 
 def _show(*lines: str) -> None:
     for each in lines:
-        click.echo(each)
+        click.echo(tables.clean(each))

@@ -1,0 +1,110 @@
+"""The group controller. What exists is only looked at, and commits are pretended, unless writing is allowed."""
+
+from typing import Any
+
+from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
+
+SUITE = Suite("group")
+NONE = "infrakit-check-none"
+PRETENDED = "infrakit-check-pretended"
+
+
+async def _groups(subject: Subject) -> list[dict[str, Any]]:
+    answered = await subject.done("Group.InspectGroups", ID="")
+    groups = answered.get("Groups", "none")
+    expect(groups is None or isinstance(groups, list), "Groups, a list or null", answered)
+    for each in groups or ():
+        expect(isinstance(each, dict) and {"ID", "Properties"} <= each.keys(), "ID and Properties of each", each)
+    return list(groups or ())
+
+
+async def _some(subject: Subject) -> dict[str, Any]:
+    groups = await _groups(subject)
+    if not groups:
+        raise Inapplicable("no group is declared here")
+    return groups[0]
+
+
+async def _described(subject: Subject, group: str) -> dict[str, Any]:
+    answered = await subject.done("Group.DescribeGroup", ID=group)
+    held = answered.get("Description")
+    expect(isinstance(held, dict), "a Description", answered)
+    return dict(held or {})
+
+
+@SUITE.rule("inspect", "every group is told with its ID and properties")
+async def inspect(subject: Subject) -> None:
+    await _groups(subject)
+
+
+@SUITE.rule("describe", "a group is described by its instances, and whether it has converged")
+async def describe(subject: Subject) -> None:
+    await _some(subject)
+    for each in await _groups(subject):
+        held = await _described(subject, each["ID"])
+        instances = held.get("Instances", "none")
+        expect(instances is None or isinstance(instances, list), "Instances, a list or null", held)
+        expect(all("ID" in instance for instance in instances or ()), "instances, each with its ID", held)
+        expect(isinstance(held.get("Converged"), bool), "Converged, true or false", held)
+
+
+@SUITE.rule("size", "a group has a size")
+async def size(subject: Subject) -> None:
+    answered = await subject.done("Group.Size", ID=(await _some(subject))["ID"])
+    expect(type(answered.get("Size")) is int, "Size, a number", answered)
+
+
+@SUITE.rule("unknown", "a group that nobody knows is an error")
+async def unknown(subject: Subject) -> None:
+    for method in ("DescribeGroup", "Size"):
+        await subject.refused(f"Group.{method}", ID=NONE)
+
+
+@SUITE.rule("unknown-write", "a group that nobody knows cannot be freed, destroyed or scaled: an error each")
+async def unknown_write(subject: Subject) -> None:
+    _check_writes(subject)
+    for method in ("FreeGroup", "DestroyGroup"):
+        await subject.refused(f"Group.{method}", ID=NONE)
+    await subject.refused("Group.SetSize", ID=NONE, Size=1)
+    await subject.refused("Group.DestroyInstances", ID=NONE, Instances=["none"])
+
+
+@SUITE.rule("pretend", "a pretended commit says what it would do, and does nothing")
+async def pretend(subject: Subject) -> None:
+    group = await _some(subject) | {"ID": PRETENDED}
+    answered = await subject.done("Group.CommitGroup", Spec=group, Pretend=True)
+    expect(isinstance(answered.get("Details"), str), "Details, a text", answered)
+    after = [each["ID"] for each in await _groups(subject)]
+    expect(PRETENDED not in after, "no new group", after)
+
+
+@SUITE.rule("same-again", "committing what is declared already, and setting the size that it has, changes nothing")
+async def same_again(subject: Subject) -> None:
+    _check_writes(subject)
+    group = await _some(subject)
+    had = await subject.done("Group.Size", ID=group["ID"])
+    before = _ids(await _described(subject, group["ID"]))
+    await subject.done("Group.CommitGroup", Spec=group, Pretend=False)
+    if not ((group["Properties"] or {}).get("Allocation") or {}).get("LogicalIDs"):
+        await subject.done("Group.SetSize", ID=group["ID"], Size=had["Size"])
+    has = await subject.done("Group.Size", ID=group["ID"])
+    expect(has["Size"] == had["Size"], f"Size {had['Size']}", has)
+    after = _ids(await _described(subject, group["ID"]))
+    expect(before == after, f"the instances {sorted(before)}", sorted(after))
+
+
+@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+async def wrong_params(subject: Subject) -> None:
+    await subject.refused("Group.DescribeGroup", ID=7)
+    await subject.refused("Group.CommitGroup", Spec=7, Pretend=True)
+    expect_error(await subject.probe.ask("Group.Size", 7), "Group.Size with params 7")
+    await _groups(subject)
+
+
+def _check_writes(subject: Subject) -> None:
+    if not subject.writes:
+        raise Inapplicable("it changes what is declared: allow it with --write")
+
+
+def _ids(description: dict[str, Any]) -> set[str]:
+    return {each["ID"] for each in description.get("Instances") or ()}
