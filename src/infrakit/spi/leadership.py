@@ -1,7 +1,7 @@
 """The leadership observer: it tells whether this replica's node leads the quorum. It never elects."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -12,7 +12,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leader: bool | None  # None: unknown, which counts as not leading once the last answer is stale
     begun_at: float
     valid_s: float
-    note: str = ""  # who leads, or why it is not known
+    who: str = ""  # the name of who leads, as the source knows it
+    note: str = ""  # why it is so, or why it is not known
 
 
 class Leadership(Protocol):
@@ -20,4 +21,13 @@ class Leadership(Protocol):
 
     def observe(self) -> AsyncIterator[Observation]:
         """Yields at least as often as `valid_s` demands; errors are observations with `leader=None`."""
+        ...
+
+
+@runtime_checkable
+class Resigns(Protocol):
+    """An observer whose source can be asked to let another node lead."""
+
+    async def resign(self) -> None:
+        """Give the leadership away. Raises `Refused` if nobody could take it, or what keeps the source away."""
         ...
