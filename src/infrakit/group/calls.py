@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, Destroy, Label, Provision
-from infrakit.group.ledger import Ledger
+from infrakit.group.ledger import Ledger, Superior
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView, Member, Pending
 from infrakit.spi import errors, values
@@ -42,6 +42,7 @@ class Calls:
         want: Callable[[], Want],
         version: Callable[[str], Group],
         stumble: Callable[[str, str], None],
+        superior: Superior,
     ) -> None:
         self._account = account
         self._flavor = flavor
@@ -52,6 +53,7 @@ class Calls:
         self._want = want
         self._version = version
         self._stumble = stumble
+        self._superior = superior
 
     async def perform(self, action: Action) -> bool:
         """Do one action to its end, whatever that is. True: the provider answered that it is done."""
@@ -63,11 +65,13 @@ class Calls:
             return await self._label(action)
         raise AssertionError(action)
 
-    def _permit(self) -> None:
-        self._ledger.check()
+    async def _permit(self) -> None:
+        """Return only if a call may begin now: what follows at once is covered, what follows an await is not."""
+        await self._ledger.prove()
         halt = self._want().orders.halt
         if halt is not None:
             raise errors.Halted(f"halted by {halt.who}: {halt.why}")
+        self._ledger.check()
 
     def _tell(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
         self._emit(
@@ -94,14 +98,15 @@ class Calls:
         if pending.asked == 1 or pending.unsure:  # not once more for each time that surely nothing was done
             self._tell(Kind.CREATING, action, action.reason, slot=action.slot)
         try:
-            self._permit()
+            await self._permit()
             spec = await self._prepare(action, pending)
-            self._permit()
+            await self._permit()
         except asyncio.CancelledError:
             self._not_made(pending, "cancelled")
             raise
         except (errors.Halted, errors.NotLeader) as stopped:
             self._not_made(pending, str(stopped))
+            pending.retry_at = pending.ended_at + ASK_AGAIN_S
             return False
         except Exception as error:
             self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")
@@ -200,10 +205,8 @@ class Calls:
         if member is None or member.leaving:
             return False
         try:
-            self._permit()
-            if action.drain:
-                await self._drain(action, member)
-                self._permit()
+            if not await self._ready(action, member):
+                return False
             self._leave(member, "destroying")
             self._tell(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
             async with asyncio.timeout(CALL_DEADLINE_S):
@@ -214,6 +217,8 @@ class Calls:
         except asyncio.CancelledError:
             self._stay(member, surely=False)
             raise
+        except (errors.Halted, errors.NotLeader):
+            self._stay(member, surely=True)
         except errors.Throttled as throttled:
             self._stay(member, surely=True)
             if self._account.throttle(throttled.after_s):
@@ -230,6 +235,16 @@ class Calls:
                 self._stumble(member.slot, action.reason)
             return True
         return False
+
+    async def _ready(self, action: Destroy, member: Member) -> bool:
+        """All that comes before the call. False: somebody else is to make it."""
+        await self._permit()
+        if member.is_self and await self._superior.hand_over(action.reason):
+            return False
+        if action.drain:
+            await self._drain(action, member)
+            await self._permit()
+        return True
 
     async def _drain(self, action: Destroy, member: Member) -> None:
         """Move work away, within the deadline of the update policy. Only a refusal stops what follows."""
@@ -262,7 +277,7 @@ class Calls:
     async def _label(self, action: Label) -> bool:
         labels = {values.TAG_HASH: action.hash}
         try:
-            self._permit()
+            await self._permit()
             async with asyncio.timeout(CALL_DEADLINE_S):
                 await self._account.instance.label(instance=action.instance, labels=labels)
         except errors.Throttled as throttled:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Hold, Plan, Settle, StopRoll
-from infrakit.group.calls import Calls, words
+from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
 from infrakit.group.executor import Executor
 from infrakit.group.judge import Judge
 from infrakit.group.ledger import Ledger, Superior
@@ -85,6 +85,7 @@ class Controller:
             want=lambda: self.want,
             version=self._version,
             stumble=self._stumble,
+            superior=superior,
         )
         self.executor = Executor(
             account=account, calls=calls, ledger=ledger, view=self.view, random=random, wake=self.wake
@@ -122,6 +123,7 @@ class Controller:
         self.view.now = loop.time()
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
+        self.view.inherit(self._ledger.ending(self.name), until=loop.time() + CALL_DEADLINE_S)
         try:
             while True:
                 self._awake.clear()
@@ -178,7 +180,7 @@ class Controller:
         """Take up intents that we do not know: a predecessor's, and our own whose record lost its answer."""
         recorded, pending = self._ledger.intents(self.name), self.view.pending
         strange = {slot: intent for slot, intent in recorded.items() if slot not in pending}
-        self.view.intend(strange, fresh=False)
+        self.view.intend(strange, fresh=False, doubt_s=CALL_DEADLINE_S)
 
     async def observe(self) -> None:
         """Bring the view up to date with the provider and the flavor; a failure leaves it as it was, and says so."""
@@ -198,6 +200,7 @@ class Controller:
         if self._missing or len(listing) != len(view.members):
             self._tell_missing()
         view.lapse()
+        view.outlive()
         view.revive()
         await self._ask_health()
         view.recover()
@@ -275,6 +278,8 @@ class Controller:
             )
         for logical_id, held in attachments.items():
             for attachment in held:
+                await self._ledger.prove()
+                self._ledger.check()
                 async with asyncio.timeout(INSPECT_DEADLINE_S):
                     await self.account.volumes.delete_attachment(attachment=attachment)
                 self._tell(Kind.GONE, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as ordered")

@@ -17,7 +17,7 @@ from infrakit.group.ledger import Ledger
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView
 from infrakit.spi.group import seconds
-from infrakit.spi.values import Slot
+from infrakit.spi.values import InstanceID, Slot
 
 RECORD_MAX = 2048  # intents in one write
 
@@ -46,6 +46,7 @@ class Executor:
         self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # the most urgent first
         self._flights: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
+        self._recalls = 0
 
     @property
     def doing(self) -> list[Action]:
@@ -61,6 +62,8 @@ class Executor:
         queue: list[tuple[Key, Action]] = []
         fresh: dict[Slot, Provision] = {}
         settled: list[Slot] = []
+        recorded = self._ledger.ending(self._view.group)
+        ending: dict[InstanceID, Destroy] = {}
         for action in plan.actions:
             key = (action.verb, action.subject)
             if isinstance(action, Settle):
@@ -72,24 +75,42 @@ class Executor:
                 continue  # the call before it has not ended
             elif isinstance(action, Provision) and action.token is None:
                 fresh[action.slot] = action
+            elif isinstance(action, Destroy) and action.instance not in recorded:
+                ending[action.instance] = action
             elif isinstance(action, Provision | Destroy | Label):
                 queue.append((key, action))
         self._line_up(queue)
-        chosen = dict(list(fresh.items())[:RECORD_MAX])
-        if chosen or settled:
-            await self._record(chosen, settled, want)
-            # What began while the ledger was written must not be lined up again.
-            self._line_up([*self._queue, *((("create", str(slot)), action) for slot, action in chosen.items())])
+        begun: list[tuple[Key, Action]] = [
+            *((("create", str(slot)), action) for slot, action in list(fresh.items())[:RECORD_MAX]),
+            *((("destroy", action.subject), action) for action in list(ending.values())[:RECORD_MAX]),
+        ]
+        over = recorded and not ending and not self._ending()
+        if begun or settled or over:
+            recalls = self._recalls
+            await self._record(begun, settled, want)
+            if recalls == self._recalls:  # else the next plan says what is still wanted
+                # What began while the ledger was written must not be lined up again.
+                self._line_up([*self._queue, *begun])
         self._account.pump()
+
+    def _ending(self) -> set[InstanceID]:
+        """What is being destroyed, or may be, or is about to be."""
+        ours = {action.instance for action in self.doing if isinstance(action, Destroy)}
+        return ours | self._view.inherited.keys()
 
     def _line_up(self, queue: list[tuple[Key, Action]]) -> None:
         waiting = [entry for entry in queue if entry[0] not in self._flights]
         self._queue = collections.deque(sorted(waiting, key=lambda entry: entry[1].priority))
 
-    async def _record(self, fresh: dict[Slot, Provision], settled: list[Slot], want: Want) -> None:
+    async def _record(self, begun: list[tuple[Key, Action]], settled: list[Slot], want: Want) -> None:
+        """One write for all that is about to begin. Destructions that are over are forgotten in it."""
         view = self._view
+        ending = self._ending() | {action.instance for _, action in begun if isinstance(action, Destroy)}
         intents = await self._ledger.record(
-            view.group, wanted={slot: action.hash for slot, action in fresh.items()}, settled=settled
+            view.group,
+            wanted={action.slot: action.hash for _, action in begun if isinstance(action, Provision)},
+            settled=settled,
+            ending=ending,
         )
         for slot in settled:
             pending = view.pending[slot]
@@ -144,6 +165,7 @@ class Executor:
     def recall(self) -> None:
         """The declaration or its orders have changed: begin nothing more, and stop the drains under way."""
         self.clear()
+        self._recalls += 1
         for key, action in self._doing.items():
             member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
             if member is not None and member.leaving == "draining":

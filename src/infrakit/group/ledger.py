@@ -3,10 +3,10 @@
 The manager implements these; the controller sees no store.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from infrakit.spi.values import GroupID, Slot, Token, Wire
+from infrakit.spi.values import GroupID, InstanceID, Slot, Token, Wire
 
 
 class Intent(Wire, frozen=True, kw_only=True, gc=False):
@@ -18,23 +18,40 @@ class Intent(Wire, frozen=True, kw_only=True, gc=False):
 
 
 class Ledger(Protocol):
-    """The write-ahead record of intents, one batched compare-and-swap a write, which also proves the epoch."""
+    """The write-ahead record of what is under way: a write is one compare-and-swap, which also proves the epoch."""
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
-        """What is recorded now."""
+        """The creations that are recorded now."""
+        ...
+
+    def ending(self, group: GroupID) -> Collection[InstanceID]:
+        """The instances that are recorded now as being destroyed."""
         ...
 
     async def record(
-        self, group: GroupID, *, wanted: Mapping[Slot, str], settled: Iterable[Slot]
+        self,
+        group: GroupID,
+        *,
+        wanted: Mapping[Slot, str],
+        settled: Iterable[Slot],
+        ending: Collection[InstanceID] | None = None,
     ) -> Mapping[Slot, Intent]:
         """Record an intent for each wanted slot (by the hash to make) and clear the settled, in one durable write.
 
+        `ending` replaces what is recorded as being destroyed; None leaves it.
         Returns the new intents. Raises `NotLeader` when another replica holds the epoch, or `Unreachable`.
         """
         ...
 
+    async def prove(self) -> None:
+        """Prove, unless it was proven a moment ago, that the epoch is ours. Raises as `record` does."""
+        ...
+
     def check(self) -> None:
-        """Raise `NotLeader` unless this replica may act now. Asked before every call that changes anything."""
+        """Raise `NotLeader` unless this replica may act at this moment, or `Unreachable` if that is not proven.
+
+        Asked right before every call that changes anything, after `prove`.
+        """
         ...
 
 
@@ -43,6 +60,10 @@ class Superior(Protocol):
 
     async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
         """Pause the roll to that version, or declare the previous version again."""
+        ...
+
+    async def hand_over(self, why: str) -> bool:
+        """Our own node is to go: let another replica lead, and do it. False: nobody else can be asked to."""
         ...
 
     async def destroyed(self, group: GroupID) -> None:

@@ -11,7 +11,7 @@ Times are the event loop's, in seconds.
 
 import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -91,6 +91,9 @@ class GroupView(msgspec.Struct, kw_only=True):
     members: dict[InstanceID, Member] = msgspec.field(default_factory=dict)
     pending: dict[Slot, Pending] = msgspec.field(default_factory=dict)
     troubles: dict[str, Trouble] = msgspec.field(default_factory=dict)
+    inherited: dict[InstanceID, float] = msgspec.field(
+        default_factory=dict
+    )  # a predecessor may be ending it: until when
     lapses: dict[Slot, int] = msgspec.field(default_factory=dict)  # intents given up since the slot was last seen
     rolling_to: str = ""  # the version a roll is going to, until it has converged
     revision: int = 0  # grows whenever anything a plan depends on has changed
@@ -139,6 +142,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             return None
         member = _member(description, pets=self.pets, now=begun_at, wall=wall)
         member.serial = self.serial
+        member.leaving = "destroying" if member.id in self.inherited else ""
         self.members[member.id] = member
         self.revision += 1
         return member
@@ -178,6 +182,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         dead = [m for m in self.members.values() if m.state is State.TERMINATED or self._absent(m)]
         for member in dead:
             del self.members[member.id]
+            self.inherited.pop(member.id, None)
             self.revision += 1
         return dead
 
@@ -253,12 +258,30 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.troubles.clear()
         self.revision += 1
 
-    def intend(self, intents: Mapping[Slot, Intent], *, fresh: bool) -> None:
-        """Take intents from the ledger: fresh ones of our own, or those found there, whose outcome nobody knows."""
+    def intend(self, intents: Mapping[Slot, Intent], *, fresh: bool, doubt_s: float = 0.0) -> None:
+        """Take intents from the ledger: fresh ones of our own, or those found there, whose outcome nobody knows.
+
+        A predecessor's call may be carried out for `doubt_s` to come, though nobody waits for its answer.
+        """
         for slot, intent in intents.items():
             phase = "recorded" if fresh else "unknown"
-            self.pending[slot] = Pending(intent=intent, phase=phase, unsure=not fresh, ended_at=self.now)
+            self.pending[slot] = Pending(intent=intent, phase=phase, unsure=not fresh, ended_at=self.now + doubt_s)
         self.revision += bool(intents)
+
+    def inherit(self, ending: Iterable[InstanceID], *, until: float) -> None:
+        """A predecessor has recorded that it ends these, and may have asked for it: until then, they are leaving."""
+        self.inherited.update(dict.fromkeys(ending, until))
+
+    def outlive(self) -> None:
+        """What a predecessor was ending and still lives when no call of it can have any effect is ours to judge."""
+        if not self.inherited or self.observed_at is None:
+            return
+        for instance in [i for i, until in self.inherited.items() if self.observed_at > until]:
+            del self.inherited[instance]
+            member = self.members.get(instance)
+            if member is not None and member.leaving == "destroying":
+                member.leaving = ""
+                self.doubt(member, self.now)
 
     def stumble(self, key: str, why: str, *, delay_s: float, version: str = "") -> None:
         """Remember a failure of a slot, or of ending an instance, and leave it alone for a while."""

@@ -1,26 +1,34 @@
-"""The ledger: the epoch, and every creation that may be under way (laws 1 and 3).
+"""The ledger: the epoch, and every call that may be under way (laws 1 and 3).
 
 One document in the store. Becoming active is a compare-and-swap that raises the epoch in it; every batch of intents is
 another one. So a predecessor that is still running loses its next write, learns that it was replaced, and stops: no
-creation is ever begun that the newest epoch has not recorded.
+creation and no destruction is ever begun that the newest epoch has not recorded. A successor finds what its
+predecessor may have had under way, and settles that first.
 """
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NoReturn, TypeVar
 
 import msgspec
 
 from infrakit.group.ledger import Intent
+from infrakit.manager.epoch import BOUND_S, BOUND_S_MAX, Fence
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.store import Document, Store
-from infrakit.spi.values import Epoch, GroupID, Slot, Token, Wire
+from infrakit.spi.values import Epoch, GroupID, InstanceID, Slot, Token, Wire
 
 NAME = "ledger"
 FORMAT = 1
 STORE_DEADLINE_S = 15.0
+CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
+PROOFS_MAX = 3  # that come too late to be of use, before a longer bound is recorded
+BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
+LOOK_S = 2.0  # between two looks at a ledger that nothing is done with
+UNPROVEN_S_MAX = 10.0  # without any proof for so long, a term ends and what is in flight is cancelled
 
 
 class Book(Wire, frozen=True, kw_only=True):
@@ -30,38 +38,67 @@ class Book(Wire, frozen=True, kw_only=True):
     cluster: str = ""
     epoch: int = 0
     owner: str = ""
+    term: str = ""  # drawn by lot: no two terms are taken for each other, whatever their owners are called
+    since: float = 0.0  # when the epoch was taken, seconds since 1970 by its owner's clock
+    bound_s: float = BOUND_S  # how old a proof of its epoch its owner relies on
+    closed: bool = False  # its owner has ended, and begins nothing any more
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
+    ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)
 
 
 class StoredLedger:
-    """The ledger of one epoch; satisfies `group.ledger.Ledger`."""
+    """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
-    def __init__(self, store: Store, *, owner: str, clock: Clock, random: random.Random) -> None:
+    `leads_until` tells until when (loop time) the last observation of leadership may be believed.
+    """
+
+    def __init__(
+        self, store: Store, *, owner: str, clock: Clock, random: random.Random, leads_until: Callable[[], float]
+    ) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
         self._random = random
         self._book = Book()
         self._revision = 0
-        self._lost = "it has not become active"
+        self._fence = Fence(leads_until)
+        self._term = f"{self._random.getrandbits(64):016x}"
         self._turn = asyncio.Lock()
+        self._proving = asyncio.Lock()
 
     @property
     def epoch(self) -> Epoch:
         return Epoch(self._book.epoch)
+
+    @property
+    def since(self) -> float:
+        """When the epoch was taken, seconds since 1970."""
+        return self._book.since
+
+    # -- the epoch -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
             cluster = found.cluster or f"{self._random.getrandbits(32):08x}"
-            book = msgspec.structs.replace(found, epoch=found.epoch + 1, owner=self._owner, cluster=cluster)
-            self._revision, self._book = document.revision, book
+            self._revision = document.revision
+            self._book = msgspec.structs.replace(
+                found,
+                epoch=found.epoch + 1,
+                owner=self._owner,
+                term=self._term,
+                cluster=cluster,
+                since=self._clock.now(),
+                bound_s=BOUND_S,
+                closed=False,
+            )
             try:
-                await self._write(book)
+                await self._write(self._book)
             except (errors.NotLeader, errors.Unreachable):
                 continue
-            self._lost = ""
+            none_acts = found.closed or not found.epoch
+            self._fence.take(predecessor_bound_s=0.0 if none_acts else found.bound_s)
             return
         raise errors.Conflict("other replicas keep taking the epoch", where="ledger", remedy="see: infrakit status")
 
@@ -69,27 +106,122 @@ class StoredLedger:
         """Raises `Refused` if the ledger is damaged or of a format from the future."""
         await self._load()
 
+    async def peek(self) -> Book:
+        """The document as it is now, whoever owns it. Raises what the store raises."""
+        return (await self._load())[1]
+
     async def _load(self) -> tuple[Document, Book]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
         return document, _decode(document.body)
 
-    def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
-        return self._book.intents.get(group, {})
+    async def prove(self) -> None:
+        """Return with a proof that is recent enough for `check`, and not before the predecessor is fenced off.
+
+        One proof serves all who wait for it. Raises `NotLeader` when another replica holds the epoch, and when the
+        store does not answer, or too slowly for any proof to be worth something.
+        """
+        await self._fence.turn()
+        try:
+            async with self._proving:
+                took_s = BOUND_S_MAX
+                for _attempt in range(PROOFS_MAX):
+                    self._fence.check_epoch()
+                    if self._fence.is_fresh:
+                        return
+                    took_s = min(took_s, await self._look())
+                if not self._fence.is_fresh:
+                    await self._allow(took_s * BOUND_SHARE)
+        except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, errors.Conflict, TimeoutError) as error:
+            why = str(error) or f"the store did not answer within {STORE_DEADLINE_S:g} s"
+            raise errors.NotLeader(f"this replica may not act: its epoch cannot be proven: {why}") from None
+
+    async def _look(self) -> float:
+        """Read the ledger; how long that took."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._find_out()
+        return loop.time() - began
+
+    async def _allow(self, bound_s: float) -> None:
+        """Rely on older proofs, once whoever comes next can read for how long to wait."""
+        if bound_s > BOUND_S_MAX:
+            raise errors.Unreachable(
+                f"the store takes {bound_s / BOUND_SHARE:.1f} s to answer: too long to prove an epoch", where="ledger"
+            )
+        async with self._turn:
+            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))
+        self._fence.bound_s = bound_s
+        await self._look()
+
+    async def hold(self) -> None:
+        """Return never; raise `NotLeader` as soon as the last observation of leadership has expired."""
+        await self._fence.hold()
+
+    async def look_on(self) -> None:
+        """Return never; raise `NotLeader` when the epoch is seen to be lost, or cannot be proven for too long."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._fence.age_s < LOOK_S:
+                continue
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._find_out()
+            except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError):
+                if self._fence.age_s > UNPROVEN_S_MAX:
+                    raise errors.NotLeader(
+                        f"its epoch could not be proven for {self._fence.age_s:.0f} s: the store does not answer"
+                    ) from None
+
+    async def notice(self) -> None:
+        """The same, at once, where the store can tell that somebody else has written."""
+        while True:
+            try:
+                async for revision in self._store.watch(name=NAME):
+                    if revision > self._revision and not self._turn.locked():
+                        await self._find_out()
+            except errors.NotLeader:
+                raise
+            except (errors.InfraKitError, TimeoutError):
+                pass  # the looks at regular times go on
+            await asyncio.sleep(LOOK_S)
 
     def check(self) -> None:
-        if self._lost:
-            raise errors.NotLeader(f"this replica may not act: {self._lost}")
+        self._fence.check()
 
     def resign(self, why: str) -> None:
         """From now on nothing may be done in the name of this epoch."""
-        self._lost = self._lost or why
+        self._fence.lose(why)
+
+    async def close(self) -> None:
+        """Tell the successor that nothing is begun any more, so that it need not wait. After `resign`; never fails."""
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_S), self._turn:
+                document, book = await self._load()
+                if self._is_mine(book):
+                    body = msgspec.json.encode(msgspec.structs.replace(book, closed=True))
+                    await self._store.replace(name=NAME, body=body, expected=document.revision)
+        except (errors.InfraKitError, TimeoutError):
+            pass  # then it waits
+
+    # -- what is under way -----------------------------------------------------------------------------------------
+
+    def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
+        return self._book.intents.get(group, {})
+
+    def ending(self, group: GroupID) -> Collection[InstanceID]:
+        return self._book.ending.get(group, ())
 
     async def record(
-        self, group: GroupID, *, wanted: Mapping[Slot, str], settled: Iterable[Slot]
+        self,
+        group: GroupID,
+        *,
+        wanted: Mapping[Slot, str],
+        settled: Iterable[Slot],
+        ending: Collection[InstanceID] | None = None,
     ) -> Mapping[Slot, Intent]:
         async with self._turn:
-            self.check()
+            self._fence.check_epoch()
             cleared = set(settled)
             kept = {slot: i for slot, i in self.intents(group).items() if slot not in cleared}
             at, revision = self._clock.now(), self._revision + 1
@@ -97,38 +229,60 @@ class StoredLedger:
                 slot: Intent(token=Token(f"{self._book.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)
                 for slot, version in wanted.items()
             }
-            intents = {name: slots for name, slots in self._book.intents.items() if name != group}
-            if kept or fresh:
-                intents[group] = kept | fresh
-            await self._write(msgspec.structs.replace(self._book, intents=intents))
+            ends = self.ending(group) if ending is None else ending
+            book = msgspec.structs.replace(
+                self._book,
+                intents=_with(self._book.intents, group, kept | fresh),
+                ending=_with(self._book.ending, group, tuple(sorted(ends))),
+            )
+            await self._write(book)
             return fresh
 
     async def forget(self, group: GroupID) -> None:
         """Clear every intent of a group that is not managed any more."""
-        await self.record(group, wanted={}, settled=list(self.intents(group)))
+        await self.record(group, wanted={}, settled=list(self.intents(group)), ending=())
 
     async def _write(self, book: Book) -> None:
         """One compare-and-swap. When its answer is lost, the store is read to learn what became of it."""
-        body = msgspec.json.encode(book)
+        body, began, expected = msgspec.json.encode(book), asyncio.get_running_loop().time(), self._revision
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
-                revision = await self._store.replace(name=NAME, body=body, expected=self._revision)
+                revision = await self._store.replace(name=NAME, body=body, expected=expected)
         except (errors.OutcomeUnknown, errors.Conflict, TimeoutError):
             await self._find_out()
-            if msgspec.json.encode(self._book) != body:
+            if self._revision == expected or msgspec.json.encode(self._book) != body:
                 raise errors.Unreachable("the store did not take the write", where="ledger") from None
         else:
             self._revision, self._book = revision, book
+            self._fence.proven(began)
 
     async def _find_out(self) -> None:
         """Read what is there: a write of our own whose answer was lost is adopted, another's ends this epoch."""
+        began, known = asyncio.get_running_loop().time(), self._revision
         document, book = await self._load()
-        mine = (book.owner, book.epoch) == (self._owner, self._book.epoch)
-        if document.revision != self._revision and not mine:
-            taken = f"{book.owner} holds epoch {book.epoch}" if book.owner else "the ledger has gone from the store"
-            self._lost = self._lost or taken
-            raise errors.NotLeader(f"this replica may not act: {self._lost}")
-        self._revision, self._book = document.revision, book
+        if document.revision != known and not self._is_mine(book):
+            self._lose(f"{book.owner} holds epoch {book.epoch}" if book.owner else "the ledger has gone from the store")
+        if document.revision < known:
+            self._lose(f"the store went back from revision {known} of the ledger to {document.revision}")
+        if document.revision > self._revision:  # else a write of our own was faster than this read
+            self._revision, self._book = document.revision, book
+        self._fence.proven(began)
+
+    def _lose(self, why: str) -> NoReturn:
+        self._fence.lose(why)
+        raise errors.NotLeader(f"this replica may not act: {why}")
+
+    def _is_mine(self, book: Book) -> bool:
+        return (book.term, book.epoch) == (self._term, self._book.epoch)
+
+
+Entry = TypeVar("Entry", Mapping[Slot, Intent], tuple[InstanceID, ...])
+
+
+def _with(by_group: Mapping[GroupID, Entry], group: GroupID, entry: Entry) -> dict[GroupID, Entry]:
+    """With that entry for that group, or without one if it is empty."""
+    others = {name: each for name, each in by_group.items() if name != group}
+    return others | {group: entry} if entry else others
 
 
 def _decode(body: bytes) -> Book:

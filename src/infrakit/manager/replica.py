@@ -6,6 +6,7 @@ observer still says, it ends when the epoch is lost.
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -19,13 +20,14 @@ from infrakit.manager.validate import Plugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
-from infrakit.spi.leadership import Leadership, Observation
+from infrakit.spi.leadership import Leadership, Observation, Resigns
 from infrakit.spi.manager import Committed
 from infrakit.spi.store import Store
 from infrakit.spi.values import GroupID
 
 SELF = "infrakit"  # who, when a controller orders something
 RETRY_S = 1.0
+RESIGN_DEADLINE_S = 15.0
 
 
 class Replica:
@@ -57,7 +59,9 @@ class Replica:
         self._emit = emit
         self._poll_s = poll_s
         self._is_self = is_self
+        self.observation: Observation | None = None  # the last one that was an answer
         self._leading: asyncio.Task[None] | None = None
+        self._resigned_at = -math.inf
         self._sent: set[str] = set()
         self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
@@ -67,8 +71,19 @@ class Replica:
         await self.declaration.load()
 
     def _ledger(self) -> StoredLedger:
-        owner = f"{self.name}@{self.started}"
-        return StoredLedger(self._store, owner=owner, clock=self.clock, random=self._random)
+        return StoredLedger(
+            self._store,
+            owner=f"{self.name}@{self.started}",
+            clock=self.clock,
+            random=self._random,
+            leads_until=lambda: self.leads_until,
+        )
+
+    @property
+    def leads_until(self) -> float:
+        """Until when (loop time) the last observation says that our node leads."""
+        seen = self.observation
+        return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf
 
     async def run(self) -> None:
         """Follow the observer until cancelled."""
@@ -76,23 +91,29 @@ class Replica:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_store())
                 tasks.create_task(self._run_errands())
-                async for observation in self._leadership.observe():
-                    await self._follow(observation, tasks)
+                while True:
+                    try:
+                        async for observation in self._leadership.observe():
+                            await self._follow(observation, tasks)
+                    except errors.InfraKitError as error:  # as good as none: the last answer is still believed a while
+                        self._tell(Kind.ERROR, f"who leads cannot be observed: {error}")
+                    await asyncio.sleep(RETRY_S)
         finally:
             await self._step_down("the replica stops")
 
     async def _follow(self, observation: Observation, tasks: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        fresh = loop.time() < observation.begun_at + observation.valid_s
-        if observation.leader and fresh:
-            if self._leading is None or self._leading.done():
-                self._leading = tasks.create_task(self._lead())
-        elif observation.leader is False or not fresh:
+        """An observation that says nothing changes nothing: the one before it expires by itself."""
+        if observation.leader is None or observation.begun_at <= self._resigned_at:
+            return
+        self.observation = observation
+        if not observation.leader:
             await self._step_down(observation.note or "another node leads")
+        elif self._leading is None or self._leading.done():
+            self._leading = tasks.create_task(self._lead())
 
     async def _lead(self) -> None:
-        """Hold terms until cancelled: one that ends by itself is followed by another, after a new epoch."""
-        while True:
+        """Hold terms while the node leads: one that ends by itself is followed by another, after a new epoch."""
+        while asyncio.get_running_loop().time() < self.leads_until:
             try:
                 await self._hold_term()
             except* errors.InfraKitError as group:
@@ -101,9 +122,29 @@ class Replica:
                 self._tell(Kind.STOPPED, "not active: the store does not answer")
             await asyncio.sleep(RETRY_S)
 
+    async def resign(self, who: str, why: str) -> None:
+        """End the term cleanly, then let another node lead. Raises `Refused` where the source knows no such thing."""
+        if not isinstance(self._leadership, Resigns):
+            raise errors.Refused(
+                "this source of leadership cannot be asked to let another node lead", remedy="change who leads there"
+            )
+        self._tell(Kind.STOPPED, f"{self.name} resigns, as {who} said: {why}")
+        await self._step_down("it has resigned")
+        async with asyncio.timeout(RESIGN_DEADLINE_S):
+            await self._leadership.resign()
+        self._resigned_at = asyncio.get_running_loop().time()
+
     async def _hold_term(self) -> None:
         ledger = self._ledger()
         await ledger.open()
+        try:
+            await self._act(ledger)
+        finally:
+            ledger.resign("its term has ended")
+            await ledger.close()
+
+    async def _act(self, ledger: StoredLedger) -> None:
+        """Everything between taking an epoch and giving it up."""
         record = await self.declaration.load()
         term = Term(
             ledger=ledger,
@@ -182,6 +223,16 @@ class Replica:
 
         self._send(f"forget {group}", errand)
 
+    async def hand_over(self, why: str) -> bool:
+        if not isinstance(self._leadership, Resigns):
+            return False
+
+        async def errand() -> None:
+            await self.resign(SELF, why)
+
+        self._send("let another node lead", errand)
+        return True
+
     def _send(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
         """Errands run in the replica's own task: a change may end the very controller that asked for it."""
         if name not in self._sent:
@@ -192,7 +243,9 @@ class Replica:
         while True:
             name, errand = await self._errands.get()
             try:
-                await errand()
+                if self.term is not None:  # else whoever leads now comes to its own conclusions
+                    await self.term.ledger.prove()
+                    await errand()
             except (errors.InfraKitError, TimeoutError) as error:
                 self._tell(Kind.ERROR, f"could not {name}: {error}")
             finally:

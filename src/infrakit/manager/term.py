@@ -64,6 +64,8 @@ class Term:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                for guard in (self.ledger.hold, self.ledger.look_on, self.ledger.notice):
+                    tasks.create_task(guard())
                 await self.adopt(first)
                 begun.set()
                 await self._meet_the_rest()

@@ -1,6 +1,7 @@
 """One actor: whoever took the epoch last may act, and its predecessor learns so at its next write."""
 
 import asyncio
+import math
 import random
 
 import pytest
@@ -36,7 +37,9 @@ class Unreliable(MemoryStore):
 
 
 async def opened(store: MemoryStore, owner: str = "one") -> StoredLedger:
-    ledger = StoredLedger(store, owner=owner, clock=StoppedClock(), random=random.SystemRandom())
+    ledger = StoredLedger(
+        store, owner=owner, clock=StoppedClock(), random=random.SystemRandom(), leads_until=lambda: math.inf
+    )
     await ledger.open()
     return ledger
 
@@ -46,7 +49,9 @@ def wanted(*slots: str) -> dict[Slot, str]:
 
 
 async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
-    ledger = StoredLedger(MemoryStore(), owner="one", clock=StoppedClock(), random=random.SystemRandom())
+    ledger = StoredLedger(
+        MemoryStore(), owner="one", clock=StoppedClock(), random=random.SystemRandom(), leads_until=lambda: math.inf
+    )
     with pytest.raises(errors.NotLeader):
         ledger.check()
     await ledger.open()
