@@ -24,6 +24,7 @@ from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.leadership.static import Static
 from infrakit.manager.operator import Operator
 from infrakit.manager.replica import Replica
+from infrakit.manager.seen import Seen
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import values
@@ -111,6 +112,7 @@ class Stage:
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
         simulator: Simulator | None = None,
+        seen: Seen | None = None,
     ) -> None:
         chance = random.Random(7)
         self.simulator = simulator or Simulator(faults, random=chance)
@@ -132,6 +134,7 @@ class Stage:
             emit=self._emit,
             poll_s=poll_s,
             is_self=is_self,
+            seen=seen,
         )
         self.operator = Operator(self.replica, stories=self.journal, stop=self.stopped.set)
         self._running: asyncio.Task[None] | None = None

@@ -7,6 +7,7 @@ predecessor may have had under way, and settles that first.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NoReturn, TypeVar
@@ -15,6 +16,7 @@ import msgspec
 
 from infrakit.group.ledger import Intent
 from infrakit.manager.epoch import BOUND_S, BOUND_S_MAX, Fence
+from infrakit.manager.seen import Seen
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.store import Document, Store
@@ -36,6 +38,7 @@ class Book(Wire, frozen=True, kw_only=True):
 
     format: int = FORMAT
     cluster: str = ""
+    replaces: tuple[str, ...] = ()  # what `cluster` was before stores were restored from backups
     epoch: int = 0
     owner: str = ""
     term: str = ""  # drawn by lot: no two terms are taken for each other, whatever their owners are called
@@ -53,12 +56,20 @@ class StoredLedger:
     """
 
     def __init__(
-        self, store: Store, *, owner: str, clock: Clock, random: random.Random, leads_until: Callable[[], float]
+        self,
+        store: Store,
+        *,
+        owner: str,
+        clock: Clock,
+        random: random.Random,
+        leads_until: Callable[[], float],
+        seen: Seen,
     ) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
         self._random = random
+        self._seen = seen
         self._book = Book()
         self._revision = 0
         self._fence = Fence(leads_until)
@@ -81,14 +92,14 @@ class StoredLedger:
         """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
-            cluster = found.cluster or f"{self._random.getrandbits(32):08x}"
+            self._knows(found)
             self._revision = document.revision
             self._book = msgspec.structs.replace(
                 found,
                 epoch=found.epoch + 1,
                 owner=self._owner,
                 term=self._term,
-                cluster=cluster,
+                cluster=found.cluster or self._name(),
                 since=self._clock.now(),
                 bound_s=BOUND_S,
                 closed=False,
@@ -102,9 +113,40 @@ class StoredLedger:
             return
         raise errors.Conflict("other replicas keep taking the epoch", where="ledger", remedy="see: infrakit status")
 
-    async def check_store(self) -> None:
-        """Raises `Refused` if the ledger is damaged or of a format from the future."""
-        await self._load()
+    async def check_store(self, version: int) -> None:
+        """Raises `Refused` if the ledger is damaged, of a format from the future, or older than what was seen.
+
+        What an operator accepts all the same goes on under another name: revisions, and tokens made of them, repeat.
+        `version` is the declaration's.
+        """
+        for _attempt in range(ATTEMPTS_MAX):
+            document, found = await self._load()
+            if self._knows(found, version):
+                if found.cluster:
+                    await self._seen.note(cluster=found.cluster, epoch=found.epoch, version=version)
+                return
+            mark = self._seen.mark
+            book = msgspec.structs.replace(
+                found,
+                cluster=self._name(),
+                replaces=tuple({*found.replaces, found.cluster, mark.cluster} - {""}),
+                epoch=max(found.epoch, mark.epoch) + 1,
+                owner=self._owner,
+            )
+            async with asyncio.timeout(STORE_DEADLINE_S):
+                with contextlib.suppress(errors.Conflict, errors.OutcomeUnknown):
+                    await self._store.replace(name=NAME, body=msgspec.json.encode(book), expected=document.revision)
+        raise errors.Conflict("other replicas keep changing the ledger", where="store", remedy="stop them first")
+
+    def _name(self) -> str:
+        return f"{self._random.getrandbits(32):08x}"
+
+    def _knows(self, book: Book, version: int | None = None) -> bool:
+        return self._seen.knows(cluster=book.cluster, replaces=book.replaces, epoch=book.epoch, version=version)
+
+    async def note(self, version: int) -> None:
+        """Remember that this epoch and that version of the declaration were seen."""
+        await self._seen.note(cluster=self._book.cluster, epoch=self._book.epoch, version=version)
 
     async def peek(self) -> Book:
         """The document as it is now, whoever owns it. Raises what the store raises."""

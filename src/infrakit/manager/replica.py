@@ -15,6 +15,7 @@ from infrakit.manager import orders
 from infrakit.manager.declaration import Declaration
 from infrakit.manager.intents import StoredLedger
 from infrakit.manager.record import Change
+from infrakit.manager.seen import Seen
 from infrakit.manager.term import Term
 from infrakit.manager.validate import Plugins
 from infrakit.spi import errors
@@ -45,6 +46,7 @@ class Replica:
         emit: Callable[[Event], object],
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
+        seen: Seen | None = None,
     ) -> None:
         self.name = name
         self.plugins = plugins
@@ -54,6 +56,7 @@ class Replica:
         self.term: Term | None = None
         self.active = asyncio.Event()
         self._store = store
+        self._seen = seen or Seen()
         self._leadership = leadership
         self._random = random
         self._emit = emit
@@ -66,9 +69,9 @@ class Replica:
         self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
     async def check_store(self) -> None:
-        """Raises `Refused` for a store that no waiting will mend: damaged, or written by a newer InfraKit."""
-        await self._ledger().check_store()
+        """Raises `Refused` for a store that no waiting will mend: damaged, from a backup, or of a newer InfraKit."""
         await self.declaration.load()
+        await self._ledger().check_store(self.declaration.version)
 
     def _ledger(self) -> StoredLedger:
         return StoredLedger(
@@ -77,6 +80,7 @@ class Replica:
             clock=self.clock,
             random=self._random,
             leads_until=lambda: self.leads_until,
+            seen=self._seen,
         )
 
     @property
@@ -146,6 +150,7 @@ class Replica:
     async def _act(self, ledger: StoredLedger) -> None:
         """Everything between taking an epoch and giving it up."""
         record = await self.declaration.load()
+        await ledger.note(self.declaration.version)
         term = Term(
             ledger=ledger,
             plugins=self.plugins,
@@ -177,6 +182,7 @@ class Replica:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
                 async for _version in self.declaration.watch():
                     await self.declaration.load()
+                    await self._note()
                     await self.adopt()
             await asyncio.sleep(RETRY_S)
 
@@ -188,11 +194,21 @@ class Replica:
         committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
         if committed.version != before:
             self._tell(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
+        await self._note()
         await self.adopt()
         return committed
 
     def tell_stop(self, who: str, why: str) -> None:
         self._tell(Kind.STOPPED, f"{self.name} was told to stop by {who}: {why}")
+
+    async def _note(self) -> None:
+        """A follower has seen the version too; the epoch it learns when it needs one."""
+        mark = self._seen.mark
+        ledger = self.term.ledger if self.term is not None else None
+        if ledger is not None:
+            await ledger.note(self.declaration.version)
+        elif mark.cluster:
+            await self._seen.note(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
 
     async def adopt(self) -> None:
         if self.term is not None:

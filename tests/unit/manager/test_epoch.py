@@ -9,6 +9,7 @@ import pytest
 
 from infrakit.manager.epoch import BOUND_S, DRIFT
 from infrakit.manager.intents import NAME, UNPROVEN_S_MAX, StoredLedger
+from infrakit.manager.seen import Seen
 from infrakit.simulation.loop import VirtualClock
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -42,7 +43,7 @@ async def opened(
     store: MemoryStore, owner: str = "one", leads_until: Callable[[], float] = lambda: math.inf
 ) -> StoredLedger:
     ledger = StoredLedger(
-        store, owner=owner, clock=VirtualClock(), random=random.Random(owner), leads_until=leads_until
+        store, owner=owner, clock=VirtualClock(), random=random.Random(owner), leads_until=leads_until, seen=Seen()
     )
     await ledger.open()
     return ledger

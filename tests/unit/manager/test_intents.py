@@ -7,6 +7,7 @@ import random
 import pytest
 
 from infrakit.manager.intents import NAME, StoredLedger
+from infrakit.manager.seen import Seen
 from infrakit.spi import errors
 from infrakit.spi.values import GroupID, Slot
 from infrakit.stores.memory import MemoryStore
@@ -38,7 +39,12 @@ class Unreliable(MemoryStore):
 
 async def opened(store: MemoryStore, owner: str = "one") -> StoredLedger:
     ledger = StoredLedger(
-        store, owner=owner, clock=StoppedClock(), random=random.SystemRandom(), leads_until=lambda: math.inf
+        store,
+        owner=owner,
+        clock=StoppedClock(),
+        random=random.SystemRandom(),
+        leads_until=lambda: math.inf,
+        seen=Seen(),
     )
     await ledger.open()
     return ledger
@@ -50,7 +56,12 @@ def wanted(*slots: str) -> dict[Slot, str]:
 
 async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
     ledger = StoredLedger(
-        MemoryStore(), owner="one", clock=StoppedClock(), random=random.SystemRandom(), leads_until=lambda: math.inf
+        MemoryStore(),
+        owner="one",
+        clock=StoppedClock(),
+        random=random.SystemRandom(),
+        leads_until=lambda: math.inf,
+        seen=Seen(),
     )
     with pytest.raises(errors.NotLeader):
         ledger.check()
