@@ -9,15 +9,21 @@ import pytest
 
 from infrakit.spi import errors
 from infrakit.spi.store import Store
+from infrakit.stores.etcd import EtcdStore
 from infrakit.stores.file import FileStore
 from infrakit.stores.memory import MemoryStore
+from tests.integration.etcd.members import needs_etcd, running
 
 WRITERS, ROUNDS = 8, 20
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("etcd", marks=needs_etcd)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     keep = {"short": 3}
+    if request.param == "etcd":
+        async with running(1, tmp_path) as cluster:
+            yield EtcdStore(cluster.client, keep=keep)
+        return
     made: Store = FileStore(tmp_path / "store", keep=keep) if request.param == "file" else MemoryStore(keep=keep)
     yield made
     await made.close()

@@ -1,0 +1,118 @@
+"""A store in etcd: each revision is a key of its own, and a transaction that finds its predecessor the newest makes it.
+
+Reads are linearizable: they go through the quorum, so that a member that has lost it cannot answer from memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from infrakit.clients.etcd import Answer, Etcd, after, decode, encode
+from infrakit.spi import errors
+from infrakit.spi.store import Document
+
+BODY_BYTES_MAX = (
+    1_000_000  # etcd itself refuses requests of over 1.5 MiB unless told otherwise, and base64 does not count
+)
+KEEP = {"declaration": 200, "ledger": 4}  # revisions kept, by document
+KEEP_OTHERS = 16
+RESUME_S = 0.5  # after a watch broke
+
+
+class EtcdStore:
+    """Documents below `prefix`: `<prefix>/<name>/<revision>`."""
+
+    def __init__(self, client: Etcd, prefix: str = "/infrakit", *, keep: Mapping[str, int] | None = None) -> None:
+        self._client = client
+        self._prefix = prefix.rstrip("/")
+        self._keep = {**KEEP, **(keep or {})}
+
+    def _folder(self, name: str) -> str:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+        return f"{self._prefix}/{name}/"
+
+    def _key(self, name: str, revision: int) -> str:
+        return encode(f"{self._folder(name)}{revision:010}")
+
+    async def read(self, *, name: str) -> Document:
+        newest = await self.history(name=name, limit=1)
+        return newest[0] if newest else Document(name=name, revision=0, body=b"")
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if len(body) > BODY_BYTES_MAX:
+            raise errors.Refused(f"{name} has {len(body)} bytes, etcd keeps at most {BODY_BYTES_MAX}", where="store")
+        revision = expected + 1
+        change: list[object] = [{"requestPut": {"key": self._key(name, revision), "value": encode(body)}}]
+        forgotten = revision - self._keep.get(name, KEEP_OTHERS)
+        if forgotten > 0:
+            change.append({"requestDeleteRange": {"key": self._key(name, forgotten)}})
+        answer = await self._client.change(
+            "kv/txn", {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
+        )
+        if not answer.get("succeeded", False):
+            found = [self._document(name, kv) for kv in answer["responses"][0]["response_range"].get("kvs", ())]
+            newest = found[0].revision if found else 0
+            raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
+        return revision
+
+    def _is_newest(self, name: str, revision: int) -> list[object]:
+        """Conditions: that revision exists, and none after it. A range that holds no key has version 0."""
+        later = {"key": self._key(name, revision + 1), "range_end": after(self._folder(name))}
+        conditions: list[object] = [{**later, "target": "VERSION", "result": "EQUAL", "version": "0"}]
+        if revision > 0:
+            conditions.append(
+                {"key": self._key(name, revision), "target": "VERSION", "result": "GREATER", "version": "0"}
+            )
+        return conditions
+
+    def _newest(self, name: str) -> object:
+        return {"requestRange": self._range(name, limit=1) | {"keys_only": True}}
+
+    def _range(self, name: str, limit: int) -> dict[str, object]:
+        return {
+            "key": encode(self._folder(name)),
+            "range_end": after(self._folder(name)),
+            "sort_order": "DESCEND",
+            "sort_target": "KEY",
+            "limit": str(limit),
+        }
+
+    def _document(self, name: str, kv: Answer) -> Document:
+        revision = int(decode(kv["key"]).rpartition(b"/")[2])
+        return Document(name=name, revision=revision, body=decode(kv.get("value", "")))
+
+    async def history(self, *, name: str, limit: int) -> Sequence[Document]:
+        answer = await self._client.read("kv/range", self._range(name, limit))
+        return [self._document(name, kv) for kv in answer.get("kvs", ())]
+
+    async def watch(self, *, name: str) -> AsyncIterator[int]:
+        seen: int | None = None
+        while True:
+            answer = await self._client.read("kv/range", self._range(name, 1) | {"keys_only": True})
+            newest = max((self._document(name, kv).revision for kv in answer.get("kvs", ())), default=0)
+            if newest != seen:
+                seen = newest
+                yield newest
+            try:
+                async for change in self._changes(name, since=int(answer["header"]["revision"]) + 1):
+                    if change > seen:
+                        seen = change
+                        yield change
+            except (errors.Unreachable, errors.OutcomeUnknown, errors.Refused):  # it broke, or that was compacted
+                await asyncio.sleep(RESUME_S)
+
+    async def _changes(self, name: str, *, since: int) -> AsyncIterator[int]:
+        request = {
+            "key": encode(self._folder(name)),
+            "range_end": after(self._folder(name)),
+            "start_revision": str(since),
+        }
+        async for message in self._client.stream("watch", {"create_request": request}):
+            if message.get("canceled"):
+                raise errors.Unreachable(str(message.get("cancel_reason", "the watch was cancelled")), where="store")
+            for event in message.get("events", ()):
+                if event.get("type", "PUT") == "PUT":
+                    yield self._document(name, event["kv"]).revision
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,171 @@
+"""Leadership observed in a real etcd: the cluster's own, and one that is campaigned for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from infrakit.clients.etcd import encode
+from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
+from infrakit.spi import errors
+from infrakit.spi.leadership import Observation
+from tests.integration.etcd.members import Cluster, Member, needs_etcd, running
+
+pytestmark = [needs_etcd, pytest.mark.slow]
+KEY = "/infrakit/leader"
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running(3, tmp_path) as cluster:
+        yield cluster
+
+
+async def until(stream: AsyncIterator[Observation], holds: Callable[[Observation], bool]) -> Observation:
+    async with asyncio.timeout(30):
+        async for observation in stream:
+            if holds(observation):
+                return observation
+    raise AssertionError("the stream has ended")
+
+
+async def others(cluster: Cluster) -> tuple[Member, Member]:
+    leader = await cluster.leader()
+    return leader, next(m for m in cluster.members if m is not leader)
+
+
+async def test_the_leader_is_seen_from_every_member(cluster: Cluster) -> None:
+    leader, follower = await others(cluster)
+    own = await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is True)
+    assert own.who == leader.name
+    seen = await until(EtcdObserved(follower.client).observe(), lambda o: o.leader is False)
+    assert seen.who == leader.name
+
+
+async def test_another_leads_when_the_leader_dies(cluster: Cluster) -> None:
+    leader, follower = await others(cluster)
+    third = next(m for m in cluster.members if m not in (leader, follower))
+    one, two = EtcdObserved(follower.client).observe(), EtcdObserved(third.client).observe()
+    await leader.kill()
+    first = await until(one, lambda o: o.who not in ("", leader.name))
+    second = await until(two, lambda o: o.who not in ("", leader.name))
+    assert first.who == second.who
+    assert {first.leader, second.leader} == {True, False}
+
+
+async def test_a_member_that_does_not_answer_says_nothing(cluster: Cluster) -> None:
+    leader, _ = await others(cluster)
+    stream = EtcdObserved(leader.client).observe()
+    await until(stream, lambda o: o.leader is True)
+    leader.pause()
+    unknown = await until(stream, lambda o: o.leader is None)
+    assert "answer" in unknown.note
+    leader.resume()
+    await until(stream, lambda o: o.leader is not None)
+
+
+async def test_without_a_quorum_nobody_leads(cluster: Cluster) -> None:
+    leader, _ = await others(cluster)
+    for member in cluster.members:
+        if member is not leader:
+            await member.kill()
+    await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is False)
+
+
+async def test_the_leadership_of_the_cluster_is_moved(cluster: Cluster) -> None:
+    leader, follower = await others(cluster)
+    await EtcdObserved(follower.client).resign()  # nothing to give away
+    assert await cluster.leader() is leader
+    await EtcdObserved(leader.client).resign()
+    await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is False and o.who != leader.name)
+
+
+async def test_a_leader_that_is_alone_does_not_resign(cluster: Cluster) -> None:
+    leader, _ = await others(cluster)
+    for member in cluster.members:
+        if member is not leader:
+            member.pause()
+    try:
+        with pytest.raises(errors.InfraKitError):
+            await EtcdObserved(leader.client).resign()
+    finally:
+        for member in cluster.members:
+            if member is not leader:
+                member.resume()
+
+
+# -- a campaign --------------------------------------------------------------------------------------------------------
+
+
+class Candidate:
+    """Follows its own campaign in the background."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.campaign = EtcdCampaign(cluster.client, KEY, name, ttl_s=2)
+        self.last = Observation(leader=None, begun_at=0.0, valid_s=0.0)
+        self.changed = asyncio.Event()
+        self.task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for observation in self.campaign.observe():
+            self.last = observation
+            self.changed.set()
+
+    async def until(self, holds: Callable[[Observation], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not holds(self.last):
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+@pytest.fixture
+async def candidates(cluster: Cluster) -> AsyncIterator[tuple[Candidate, Candidate]]:
+    one = Candidate(cluster, "one")
+    await one.until(lambda o: o.leader is True)
+    two = Candidate(cluster, "two")
+    await two.until(lambda o: o.leader is False)
+    yield one, two
+    await one.stop()
+    await two.stop()
+
+
+async def test_one_of_two_leads_and_the_other_knows_who(candidates: tuple[Candidate, Candidate]) -> None:
+    one, two = candidates
+    assert (one.last.leader, two.last.leader, two.last.who) == (True, False, "one")
+    assert one.last.valid_s == 2.0
+
+
+async def test_the_other_leads_when_the_first_is_silent(candidates: tuple[Candidate, Candidate]) -> None:
+    one, two = candidates
+    await one.stop()  # as kill -9 would: the lease runs out
+    await two.until(lambda o: o.leader is True)
+
+
+async def test_who_resigns_is_followed_by_the_other(candidates: tuple[Candidate, Candidate]) -> None:
+    one, two = candidates
+    await one.campaign.resign()
+    await two.until(lambda o: o.leader is True)
+    await one.until(lambda o: o.leader is False and o.who == "two")
+    await one.campaign.resign()  # it does not lead: nothing happens
+    await two.campaign.resign()
+    await one.until(lambda o: o.leader is True)
+
+
+async def test_a_key_that_was_taken_away_is_lost(cluster: Cluster, candidates: tuple[Candidate, Candidate]) -> None:
+    one, _ = candidates
+    await cluster.client.change("kv/deleterange", {"key": encode(KEY)})
+    await one.until(lambda o: o.leader is False)
+
+
+async def test_without_a_quorum_the_campaign_says_nothing(
+    cluster: Cluster, candidates: tuple[Candidate, Candidate]
+) -> None:
+    one, _ = candidates
+    for member in cluster.members[1:]:
+        await member.kill()
+    await one.until(lambda o: o.leader is not True)

@@ -1,0 +1,98 @@
+"""The store in a real etcd, where its quorum is lost, slow, full and regained."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infrakit.clients.etcd import Etcd
+from infrakit.spi import errors
+from infrakit.stores.etcd import BODY_BYTES_MAX, EtcdStore
+from tests.integration.etcd.members import Cluster, needs_etcd, running
+
+pytestmark = [needs_etcd, pytest.mark.slow]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running(3, tmp_path) as cluster:
+        yield cluster
+
+
+async def test_the_leader_dies_and_nothing_that_was_acknowledged_is_lost(cluster: Cluster) -> None:
+    store = EtcdStore(cluster.client)
+    for number in range(10):
+        await store.replace(name="doc", body=b"%d" % number, expected=number)
+    await (await cluster.leader()).kill()
+    await cluster.leader()
+    assert (await store.read(name="doc")).body == b"9"
+    assert [d.revision for d in await store.history(name="doc", limit=3)] == [10, 9, 8]
+    assert await store.replace(name="doc", body=b"on", expected=10) == 11
+
+
+async def test_without_a_quorum_nothing_is_read_and_nothing_is_known_of_a_write(cluster: Cluster) -> None:
+    store = EtcdStore(cluster.client)
+    await store.replace(name="doc", body=b"1", expected=0)
+    for member in cluster.members[1:]:
+        await member.kill()
+    with pytest.raises(errors.Unreachable):
+        await store.read(name="doc")
+    with pytest.raises((errors.OutcomeUnknown, errors.Unreachable)):
+        await store.replace(name="doc", body=b"2", expected=1)
+    for member in cluster.members[1:]:
+        await member.start(cluster.members, state="existing")
+    await cluster.leader()
+    assert (await store.read(name="doc")).body in {b"1", b"2"}
+
+
+async def test_a_member_that_stands_still_is_passed_over_for_reads(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    frozen = next(m for m in cluster.members if m is not leader)
+    client = Etcd([frozen.client_url, leader.client_url], deadline_s=1.0)
+    store = EtcdStore(client)
+    frozen.pause()
+    try:
+        assert (await store.read(name="doc")).revision == 0
+        assert await store.replace(name="doc", body=b"1", expected=0) == 1  # who answered last is asked first
+    finally:
+        frozen.resume()
+        await client.close()
+
+
+async def test_a_watch_goes_on_over_the_death_of_its_member(cluster: Cluster) -> None:
+    store = EtcdStore(cluster.client)
+    seen = store.watch(name="doc")
+    async with asyncio.timeout(30):
+        assert await anext(seen) == 0
+        await store.replace(name="doc", body=b"1", expected=0)
+        assert await anext(seen) == 1
+        pending = asyncio.ensure_future(anext(seen))
+        await cluster.members[0].kill()
+        await cluster.leader()
+        await store.replace(name="doc", body=b"2", expected=1)
+        assert await pending == 2
+
+
+async def test_a_full_database_is_refused_with_what_to_do(cluster: Cluster) -> None:
+    store = EtcdStore(cluster.client, keep={"doc": 100})
+
+    async def fill() -> None:
+        for number in range(20):
+            await store.replace(name="doc", body=b"x" * BODY_BYTES_MAX, expected=number)
+
+    with pytest.raises(errors.Refused, match=r"its database is full.*compact"):
+        await fill()
+    assert (await store.read(name="doc")).revision > 0
+
+
+async def test_what_etcd_would_not_take_is_refused_before_it_is_sent(cluster: Cluster) -> None:
+    with pytest.raises(errors.Refused, match="etcd keeps at most"):
+        await EtcdStore(cluster.client).replace(name="doc", body=b"x" * (BODY_BYTES_MAX + 1), expected=0)
+
+
+async def test_who_does_not_listen_is_unreachable_and_who_is_not_etcd_is_told() -> None:
+    client = Etcd(["http://127.0.0.1:1"], deadline_s=1.0)
+    with pytest.raises(errors.Unreachable, match="cannot connect"):
+        await EtcdStore(client).replace(name="doc", body=b"", expected=0)
+    await client.close()
