@@ -1,6 +1,6 @@
 """The leader file: whose name it holds leads; garbage is nobody, and silence is nothing at all."""
 
-# ruff: noqa: ASYNC240, ASYNC230 - files in memory or on a local disk
+# ruff: noqa: ASYNC240 - files in memory or on a local disk
 
 import os
 from collections.abc import AsyncIterator
