@@ -68,6 +68,8 @@ constraints: $(VENV)/.stamp-dev
 # The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
 # uv is used where it is on PATH; pip everywhere else, renewed first, because an old one knows no dependency groups.
 
+WITH_ALL_EXTRAS := .[pretty,s3]
+
 define install
 	@if command -v uv >/dev/null; then \
 		uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt $(1); \
@@ -91,7 +93,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 $(VENV)/.stamp-dev: $(VENV)/.stamp
 	@echo 'adding what the tests and linters need'
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(call install,--group dev)
+	$(call install,-e '$(WITH_ALL_EXTRAS)' --group dev)
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev
 	@echo 'adding what the manual needs'

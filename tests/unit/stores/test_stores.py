@@ -12,17 +12,26 @@ from infrakit.spi.store import Store
 from infrakit.stores.etcd import EtcdStore
 from infrakit.stores.file import FileStore
 from infrakit.stores.memory import MemoryStore
+from infrakit.stores.s3 import S3Store
 from tests.integration.etcd.members import needs_etcd, running
+from tests.integration.s3.buckets import Server, needs_s3, new_bucket
 
 WRITERS, ROUNDS = 8, 20
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("etcd", marks=needs_etcd)])
+@pytest.fixture(params=["file", "memory", pytest.param("etcd", marks=needs_etcd), pytest.param("s3", marks=needs_s3)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     keep = {"short": 3}
     if request.param == "etcd":
         async with running(1, tmp_path) as cluster:
             yield EtcdStore(cluster.client, keep=keep)
+        return
+    if request.param == "s3":
+        with Server().running() as server:
+            async with new_bucket(server) as bucket:
+                made_in_s3 = S3Store(bucket, keep=keep, watch_interval_s=0.05)
+                yield made_in_s3
+                await made_in_s3.close()
         return
     made: Store = FileStore(tmp_path / "store", keep=keep) if request.param == "file" else MemoryStore(keep=keep)
     yield made

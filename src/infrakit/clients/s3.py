@@ -1,0 +1,233 @@
+"""One bucket of an object store that speaks S3, by aiobotocore (the extra `s3`), which is imported when it is used.
+
+Nothing is retried here: whoever asks knows what may be repeated. Credentials come from where the AWS tools look for
+them (environment, profile, instance role), and neither they nor what a server says about them goes into an error.
+Codes of errors: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+import asyncio
+import email.utils
+import importlib.util
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from infrakit.spi import errors
+
+DEADLINE_S = 10.0  # of one request
+CONNECT_S = 3.0
+PAGE_KEYS_MAX = 1000  # S3 lists no more at a time
+_DEFAULT_REGION = "us-east-1"  # what servers that know no regions expect in a signature
+
+_THROTTLES = ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded")
+NEEDS_CONDITIONS = "use one that honours If-None-Match: * (Amazon S3, or a newer release of this one)"
+_RENEW = "check the credentials of whoever runs this, and renew them"
+_NAME_REGION = "name the bucket's region: ?region=..."
+_REMEDIES: Mapping[str | int, str] = {  # by code, or by status
+    "NoSuchBucket": "create the bucket, or correct its name",
+    "RequestTimeTooSkewed": "set the clock of this machine",
+    "InvalidAccessKeyId": _RENEW,
+    "SignatureDoesNotMatch": _RENEW,
+    "ExpiredToken": _RENEW,
+    "InvalidToken": _RENEW,
+    "TokenRefreshRequired": _RENEW,
+    "AuthorizationHeaderMalformed": _NAME_REGION,
+    "IllegalLocationConstraintException": _NAME_REGION,
+    301: _NAME_REGION,
+    403: "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject here to whoever runs this",
+    501: NEEDS_CONDITIONS,
+    507: "make room in the object store",
+}
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One object in a listing."""
+
+    key: str
+    etag: str  # changes with the content
+    modified: datetime  # by the server's clock
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """Objects in the ascending order of their keys."""
+
+    entries: tuple[Entry, ...]
+    at: datetime  # when the server answered, by its own clock
+
+
+class Bucket:
+    """A client of one bucket.
+
+    Each method raises `Refused` when asking again will not help, `Throttled`, and `Unreachable` or, for a change that
+    may have been made, `OutcomeUnknown`.
+    """
+
+    def __init__(self, name: str, *, endpoint: str = "", region: str = "", deadline_s: float = DEADLINE_S) -> None:
+        """At Amazon, unless an endpoint is named (`http://HOST:PORT`). Raises `Refused` without the extra."""
+        if importlib.util.find_spec("aiobotocore") is None:
+            raise errors.Refused(
+                "the client of S3 is not installed", where=f"s3://{name}", remedy="pip install 'infrakit[s3]'"
+            )
+        self.where = f"s3://{name}" + (f" at {endpoint}" if endpoint else "")
+        self._name = name
+        self._endpoint = endpoint
+        self._region = region
+        self._deadline_s = deadline_s
+        self._client: Any = None
+        self._opening = asyncio.Lock()
+
+    async def create(self, key: str, body: bytes) -> datetime:
+        """Make an object, durably, if there is none of that key; return when, by the server's clock.
+
+        Raises `Conflict` when there is one. That may be this very one: what lies between (the HTTP client, a proxy)
+        is free to send a PUT again when a connection breaks, and the answer of the first may have been lost.
+        """
+        answer = await self._ask("put_object", changes=True, Key=key, Body=body, IfNoneMatch="*")
+        return self._answered_at(answer)
+
+    async def fetch(self, key: str) -> bytes:
+        """The content of an object. Raises `NotFound`."""
+        answer = await self._ask("get_object", Key=key)
+        body: bytes = answer["Body"]
+        return body
+
+    async def list(self, prefix: str, *, after: str, limit: int) -> Listing:
+        """The first `limit` objects whose keys begin with `prefix` and come after `after`."""
+        entries: list[Entry] = []
+        page: dict[str, Any] = {"StartAfter": after}
+        while True:
+            count = min(limit - len(entries), PAGE_KEYS_MAX)
+            answer = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=count, **page)
+            entries += [
+                Entry(key=each["Key"], etag=each["ETag"], modified=each["LastModified"])
+                for each in answer.get("Contents", ())
+            ]
+            # A server may list fewer than it could, or none, and say that there are more.
+            if not answer.get("IsTruncated") or len(entries) >= limit:
+                return Listing(entries=tuple(entries), at=self._answered_at(answer))
+            page = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def remove(self, key: str) -> None:
+        """Remove an object, if there is one."""
+        await self._ask("delete_object", changes=True, Key=key)
+
+    async def close(self) -> None:
+        """End every connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.__aexit__(None, None, None)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, operation: str, *, changes: bool = False, **arguments: object) -> dict[str, Any]:
+        sent = False
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                client = await self._open()
+                sent = True
+                answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._name, **arguments)
+                if operation == "get_object":
+                    async with answer["Body"] as stream:
+                        answer["Body"] = await stream.read()
+                return answer
+        except TimeoutError:
+            raise self._broken(f"no answer within {self._deadline_s:g} s", unknown=changes and sent) from None
+        except _failures() as error:
+            raise self._failed(error, changes=changes and sent) from None
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                session, config = await asyncio.to_thread(_load, is_amazon=not self._endpoint)
+                region = self._region or session.get_config_variable("region")
+                self._client = await session.create_client(
+                    "s3",
+                    endpoint_url=self._endpoint or None,
+                    region_name=region or _DEFAULT_REGION,
+                    config=config,
+                ).__aenter__()
+            return self._client
+
+    def _answered_at(self, answer: Mapping[str, Any]) -> datetime:
+        try:
+            return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            raise errors.Refused("its answers bear no date: it does not speak S3", where=self.where) from None
+
+    # -- failures, as what they let the caller conclude --------------------------------------------------------------
+
+    def _broken(self, what: str, *, unknown: bool) -> errors.InfraKitError:
+        return (errors.OutcomeUnknown if unknown else errors.Unreachable)(what, where=self.where)
+
+    def _failed(self, error: Exception, *, changes: bool) -> errors.InfraKitError:
+        import aiohttp
+        import botocore.exceptions as known
+
+        if isinstance(error, known.ClientError):
+            return self._answered(error.response, changes=changes)
+        if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError | known.CredentialRetrievalError):
+            remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a role of this machine"
+            return errors.Refused("no credentials were found", where=self.where, remedy=remedy)
+        if isinstance(error, known.ProfileNotFound | known.ParamValidationError | ValueError):
+            remedy = "check the URL, and the variables AWS_*"
+            return errors.Refused(f"it cannot be asked: {type(error).__name__}", where=self.where, remedy=remedy)
+        cause = error.kwargs.get("error", error) if isinstance(error, known.EndpointConnectionError) else error
+        name = getattr(cause, "strerror", None) or type(cause).__name__
+        never_sent = (
+            aiohttp.ClientConnectorError,
+            known.ConnectTimeoutError,
+            known.ProxyConnectionError,
+            known.SSLError,
+        )
+        if isinstance(cause, never_sent):
+            return errors.Unreachable(f"cannot connect: {name}", where=self.where)
+        return self._broken(f"it was interrupted: {name}", unknown=changes)
+
+    def _answered(self, response: Mapping[str, Any], *, changes: bool) -> errors.InfraKitError:
+        """An error answer: by its code, never in the server's words, which may repeat what was sent."""
+        said, code = response.get("ResponseMetadata", {}), str(response.get("Error", {}).get("Code", ""))
+        status = int(said.get("HTTPStatusCode", 0))
+        text = f"{code or 'an error'} (status {status})"
+        if code in _THROTTLES or status == 429:
+            after = str(said.get("HTTPHeaders", {}).get("retry-after", ""))
+            return errors.Throttled(text, after_s=float(after) if after.isdigit() else 1.0, where=self.where)
+        if code == "NoSuchKey":
+            return errors.NotFound("there is no such object", where=self.where)
+        if status in (409, 412):
+            return errors.Conflict(text, where=self.where)
+        if (status >= 500 and status not in (501, 507)) or code == "RequestTimeout":
+            return self._broken(text, unknown=changes)
+        remedy = _REMEDIES.get(code) or _REMEDIES.get(status) or "check that the endpoint speaks S3"
+        return errors.Refused(text, where=self.where, remedy=remedy)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the library raises: called where something was raised, so that the library is here already."""
+    import aiohttp
+    import botocore.exceptions as known
+
+    return known.BotoCoreError, known.ClientError, aiohttp.ClientError, OSError, ValueError
+
+
+def _load(*, is_amazon: bool) -> tuple[Any, Any]:
+    """Import the library and read its descriptions of S3: a quarter of a second, not to be spent in the loop."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    session = get_session()
+    loader = session.get_component("data_loader")
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    loader.load_data("endpoints")
+    config = AioConfig(
+        connect_timeout=CONNECT_S,
+        read_timeout=2 * DEADLINE_S,  # ours is the one that counts
+        retries={"total_max_attempts": 1},
+        s3={"addressing_style": "auto" if is_amazon else "path"},
+        # Checksums in trailers are what older servers do not understand; ours is in the content.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return session, config

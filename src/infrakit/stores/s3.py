@@ -1,0 +1,267 @@
+"""A store in a bucket of S3, or of a server that speaks it: each revision is an object of its own.
+
+Making an object that must not exist yet (`If-None-Match: *`) is the compare-and-swap. Keys count down, so that the
+first of a listing, which S3 keeps in ascending order, is the newest revision, however many there are:
+`<prefix>/<name>/9999999987-12` is revision 12. It rests on three promises of the server, which Amazon S3 keeps
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html, "data consistency model", and "conditional
+writes"): the condition is honoured, which is tried before anything else; a listing shows every write that was
+acknowledged, so a bucket that is replicated between sites is written at one site only; and nothing expires, so no
+lifecycle rule applies here.
+
+A number must never be used twice, not even by a writer that was stopped between its look and its write while others
+used that number and forgot it. So no object is removed until long after it was made, and a write that came late is not
+believed; both by the server's clock, since a machine that was suspended does not know for how long.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+from infrakit.clients.s3 import NEEDS_CONDITIONS, Bucket, Entry, Listing
+from infrakit.spi import errors
+from infrakit.spi.store import Document
+
+FORM = "s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]"
+PREFIX = "infrakit"
+BODY_BYTES_MAX = 8 * 1024 * 1024
+KEEP = {"declaration": 200, "ledger": 4}  # revisions kept, by document
+KEEP_OTHERS = 16
+WATCH_INTERVAL_S = 1.0
+HELD = timedelta(hours=1)  # before an object may be removed: longer than a signature holds, with clocks that differ
+LATE = timedelta(minutes=15)  # between the look and the write
+PRUNE_EVERY = 256  # revisions
+PRUNE_MAX = 100_000  # objects that are looked at, most of them too young when much is written
+READERS = 8  # at a time
+_LAST = 9_999_999_999
+_MAGIC = b"infrakit-s3-1"
+_KEY = re.compile(r"(\d{10})-(\d+)")
+
+
+def s3_store(url: str) -> "S3Store":
+    """The store that `s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION` names; it has asked nothing yet.
+
+    Without an endpoint it is Amazon's. Raises `Refused`: the URL is wrong, or the extra `s3` is not installed.
+    """
+    parts = urlsplit(url)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    endpoint = options.pop("endpoint", "")
+    region = options.pop("region", "")
+    if options or parts.scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", parts.netloc):
+        raise errors.Refused("that is no bucket", where="store", remedy=f"write it as {FORM}")
+    if parts.netloc.endswith("--x-s3"):
+        raise errors.Refused(
+            "a directory bucket lists its objects in no order", where=url, remedy="use a general purpose bucket"
+        )
+    if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
+        raise errors.Refused("its endpoint is no address", where="store", remedy=f"write it as {FORM}")
+    return S3Store(Bucket(parts.netloc, endpoint=endpoint.rstrip("/"), region=region), parts.path.strip("/") or PREFIX)
+
+
+class _Damaged(errors.Refused):
+    """An object is not as it was written."""
+
+
+class S3Store:
+    """Documents below `prefix` in a bucket, which it closes with itself."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        prefix: str = PREFIX,
+        *,
+        keep: Mapping[str, int] | None = None,
+        chance: random.Random | None = None,
+        watch_interval_s: float = WATCH_INTERVAL_S,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._keep = {**KEEP, **(keep or {})}
+        self._chance = chance or random.SystemRandom()
+        self._watch_interval_s = watch_interval_s
+        self._is_tried = False
+        self._last: dict[str, tuple[Entry, Document]] = {}  # what was read: objects do not change
+        self._pruning: asyncio.Task[None] | None = None
+
+    async def read(self, *, name: str) -> Document:
+        for _attempt in range(3):
+            newest = (await self._list(name, limit=1)).entries
+            if not newest:
+                return Document(name=name, revision=0, body=b"")
+            try:
+                return await self._load(name, newest[0])
+            except errors.NotFound:  # it was moved away by hand: look again
+                continue
+        raise errors.Unreachable(f"{name} changes faster than it can be read", where=self._bucket.where)
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if len(body) > BODY_BYTES_MAX:
+            raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+        seen = await self._list(name, limit=1)
+        newest = max((_revision(entry) for entry in seen.entries), default=0)
+        if newest != expected:
+            raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
+        revision = expected + 1
+        content = self._sealed(body)
+        try:
+            at = await self._bucket.create(self._key(name, revision), content)
+        except errors.Conflict:
+            await self._find_own(name, revision, content)
+            return revision
+        if at - seen.at > LATE:
+            raise errors.OutcomeUnknown(
+                f"revision {revision} of {name} was written {at - seen.at} after the look before it",
+                where=self._bucket.where,
+                remedy="read it again",
+            )
+        if revision % PRUNE_EVERY == 0 and (self._pruning is None or self._pruning.done()):
+            self._pruning = asyncio.get_running_loop().create_task(self._prune(name, revision))
+        return revision
+
+    async def _find_own(self, name: str, revision: int, content: bytes) -> None:
+        """Raises `Conflict`, unless the object that is in the way is the very one that was to be made."""
+        try:
+            is_own = await self._bucket.fetch(self._key(name, revision)) == content
+            newest = max((_revision(entry) for entry in (await self._list(name, limit=1)).entries), default=0)
+        except (errors.Unreachable, errors.Throttled) as error:
+            raise errors.OutcomeUnknown(error.what, where=error.where) from None
+        except errors.NotFound:  # the writer in our way has not finished
+            is_own, newest = False, revision
+        if not is_own:
+            raise errors.Conflict(f"{name} is at revision {newest}, not {revision - 1}", where="store")
+        if newest != revision:  # how late it was made, nobody has said
+            raise errors.OutcomeUnknown(
+                f"revision {revision} of {name} was written, and {newest} is there already",
+                where=self._bucket.where,
+                remedy="read it again",
+            )
+
+    async def history(self, *, name: str, limit: int) -> Sequence[Document]:
+        keep = self._keep.get(name, KEEP_OTHERS)
+        entries = (await self._list(name, limit=min(limit, keep))).entries
+        kept = [entry for entry in entries if _revision(entry) > _revision(entries[0]) - keep]
+        turn = asyncio.Semaphore(READERS)
+
+        async def load(entry: Entry) -> Document | errors.InfraKitError:
+            async with turn:
+                try:
+                    return await self._load(name, entry)
+                except errors.InfraKitError as error:
+                    return error
+
+        async with asyncio.TaskGroup() as tasks:
+            loading = [tasks.create_task(load(entry)) for entry in kept]
+        documents = []
+        for entry, found in zip(kept, (task.result() for task in loading), strict=True):
+            if isinstance(found, Document):
+                documents.append(found)
+            elif not isinstance(found, errors.NotFound | _Damaged) or (
+                isinstance(found, _Damaged) and entry is kept[0]
+            ):
+                raise found
+        return documents
+
+    async def watch(self, *, name: str) -> AsyncIterator[int]:
+        seen: int | None = None
+        while True:
+            entries = (await self._list(name, limit=1)).entries
+            newest = _revision(entries[0]) if entries else 0
+            if newest != seen:
+                seen = newest
+                yield newest
+            await asyncio.sleep(self._watch_interval_s)
+
+    async def close(self) -> None:
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.wait({self._pruning})
+        await self._bucket.close()
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def _folder(self, name: str) -> str:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+        return f"{self._prefix}/{name}/"
+
+    def _key(self, name: str, revision: int) -> str:
+        return f"{self._folder(name)}{_LAST - revision:010}-{revision}"
+
+    async def _list(self, name: str, *, limit: int, after: int | None = None) -> Listing:
+        """The newest revisions, newest first: all, or those older than `after`."""
+        folder = self._folder(name)
+        await self._try()
+        # Consoles make a folder by an empty object of its name: it is not listed, since it does not come after itself.
+        start = folder if after is None else self._key(name, after)
+        listing = await self._bucket.list(folder, after=start, limit=limit)
+        for entry in listing.entries:
+            found = _KEY.fullmatch(entry.key.removeprefix(folder))
+            if not found or entry.key != self._key(name, int(found[2])):  # then the first may not be the newest
+                raise errors.Refused(
+                    f"{entry.key} is no revision of {name}", where=self._bucket.where, remedy="move it away"
+                )
+        return listing
+
+    async def _try(self) -> None:
+        """Raises `Refused` when the server writes over what is there, whatever it was told: nothing would be safe."""
+        key = f"{self._prefix}/.probe"
+        if self._is_tried:
+            return
+        for _turn in range(2):
+            try:
+                await self._bucket.create(key, b"whether this can be written twice\n")
+            except errors.Conflict:
+                self._is_tried = True
+                return
+            except errors.OutcomeUnknown as error:
+                raise errors.Unreachable(error.what, where=error.where) from None
+        raise errors.Refused(
+            "it writes over an object that must not be written over: no replica could be told from another",
+            where=self._bucket.where,
+            remedy=NEEDS_CONDITIONS,
+        )
+
+    def _sealed(self, body: bytes) -> bytes:
+        """What is kept: a checksum, who wrote it (no two writes are the same), and the body."""
+        return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._chance.getrandbits(64), body)
+
+    async def _load(self, name: str, entry: Entry) -> Document:
+        """Raises `NotFound`, and `Refused` when it is damaged."""
+        last, document = self._last.get(name, (None, None))
+        if document is not None and last == entry:
+            return document
+        header, _, body = (await self._bucket.fetch(entry.key)).partition(b"\n")
+        revision = _revision(entry)
+        if header.rpartition(b" ")[0] != b"%b %b" % (_MAGIC, _checksum(body)):
+            raise _Damaged(
+                f"{entry.key} is damaged: its content does not match its checksum",
+                where=self._bucket.where,
+                remedy=f"restore it from a backup, or, to go back to revision {revision - 1} knowingly, move it away",
+            )
+        document = Document(name=name, revision=revision, body=body)
+        if last is None or _revision(last) < revision:
+            self._last[name] = entry, document
+        return document
+
+    async def _prune(self, name: str, newest: int) -> None:
+        """Remove what is neither kept nor young; in the background, and what fails is left to the next time."""
+        oldest_kept = newest - self._keep.get(name, KEEP_OTHERS) + 1
+        if oldest_kept <= 1:
+            return
+        with contextlib.suppress(errors.InfraKitError):
+            older = await self._list(name, limit=PRUNE_MAX, after=oldest_kept)
+            for entry in older.entries:
+                if older.at - entry.modified > HELD:
+                    await self._bucket.remove(entry.key)
+
+
+def _revision(entry: Entry) -> int:
+    return int(entry.key.rpartition("-")[2])
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

@@ -1,0 +1,141 @@
+"""A real server that speaks S3 (moto's), in this process, and what may stand between it and a client.
+
+It looks and writes in two steps, so one request is served at a time: Amazon's is atomic.
+"""
+
+import contextlib
+import email.utils
+import importlib.util
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import pytest
+
+from infrakit.clients.s3 import Bucket
+from infrakit.stores.s3 import S3Store
+
+Request = WSGIEnvironment
+Middleware = Callable[[Request, StartResponse, WSGIApplication], Iterable[bytes]]
+
+_numbers = itertools.count(1)
+_MISSING = [name for name in ("aiobotocore", "moto", "flask", "flask_cors") if importlib.util.find_spec(name) is None]
+
+needs_s3 = pytest.mark.skipif(
+    bool(_MISSING), reason="needs the extra s3 and moto (make sets them up; pip install -e '.[s3]' --group test)"
+)
+
+
+class Server:
+    """Serves at `endpoint`; each request goes through `between`, if there is one."""
+
+    def __init__(self) -> None:
+        from moto.moto_server import werkzeug_app as moto
+        from werkzeug.serving import make_server
+
+        class Quiet(moto.MotoRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+                pass
+
+        self.between: Middleware | None = None
+        self.asked: list[str] = []  # methods and paths
+        self._moto: WSGIApplication = moto.DomainDispatcherApplication(moto.create_backend_app)
+        self._turn = threading.Lock()
+        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _serve(self, request: Request, start: StartResponse) -> Iterable[bytes]:
+        self.asked.append(f"{request['REQUEST_METHOD']} {request['PATH_INFO']}")
+        if self.between is not None:
+            return self.between(request, start, self._answer)
+        return self._answer(request, start)
+
+    def _answer(self, request: Request, start: StartResponse) -> Iterable[bytes]:
+        with self._turn:
+            return list(self._moto(request, start))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Server"]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Only these of AWS's variables: no file, no role of this machine."""
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "key-of-the-tests",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+
+
+@contextlib.asynccontextmanager
+async def new_bucket(server: Server) -> AsyncIterator[Bucket]:
+    """A bucket that nobody else uses, as a client with the credentials of the tests sees it."""
+    name = f"tests-{os.getpid()}-{next(_numbers)}"
+    with environment(CREDENTIALS):
+        bucket = Bucket(name, endpoint=server.endpoint)
+        try:
+            await bucket._ask("create_bucket")
+            yield bucket
+        finally:
+            await bucket.close()
+
+
+def beside(bucket: Bucket, **options: Any) -> S3Store:
+    """Another replica's store in the same bucket."""
+    other = Bucket(bucket._name, endpoint=bucket._endpoint, deadline_s=options.pop("deadline_s", 10.0))
+    return S3Store(other, **options)
+
+
+def later(by: timedelta) -> Middleware:
+    """The server's clock shows that its answer took so long."""
+
+    def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        def dated(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            date = email.utils.format_datetime(datetime.now(UTC) + by, usegmt=True)
+            rest = [header for header in headers if header[0].lower() != "date"]
+            return start(status, [*rest, ("Date", date)], *more)
+
+        return serve(request, dated)
+
+    return between
+
+
+def answering(status: str, code: str, *, method: str = "", headers: Mapping[str, str] | None = None) -> Middleware:
+    """An error instead of an answer, to requests of a method, or to all."""
+
+    def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        if method and request["REQUEST_METHOD"] != method:
+            return serve(request, start)
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as {CREDENTIALS}</Message></Error>".encode()
+        listed = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **(headers or {})}
+        start(status, list(listed.items()))
+        return [body]
+
+    return between
