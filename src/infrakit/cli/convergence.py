@@ -14,7 +14,8 @@ STOPPED = {"paused", "halted"}  # phases that an operator ends
 
 def reached(status: Status, *, version: int = 0) -> bool:
     """Whether everything declared, at this version or a later one, is there and proven healthy."""
-    return status.leader and status.version >= version and all(group.converged for group in status.groups)
+    leads = status.leader or bool(status.leading)
+    return leads and status.version >= version and all(group.converged for group in status.groups)
 
 
 def wait(timeout_s: float, *, version: int = 0) -> Status:
@@ -33,7 +34,7 @@ def wait(timeout_s: float, *, version: int = 0) -> Status:
 
 def pending(status: Status) -> list[str]:
     """What keeps it from being converged, for people."""
-    lines = [] if status.leader else [f"{status.replica} does not lead"]
+    lines = [] if status.leader or status.leading else [f"{status.replica} does not lead: {status.note}"]
     for group in status.groups:
         if not group.converged:
             lines.append(f"{group.name}: {group.phase}, {group.healthy} of {group.want} healthy")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from infrakit.rpc import discovery
+from infrakit.spi.errors import NotLeader
 from infrakit.spi.event import Event
-from infrakit.spi.manager import Manager, Status
+from infrakit.spi.manager import GroupStatus, Manager, Status
 from infrakit.spi.values import GroupID
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def target() -> "Path | Remote":
 def status() -> Status:
     """What everybody asks first."""
     return ask(Manager.status)
+
+
+def groups(value: Status) -> tuple[GroupStatus, ...]:
+    """Its groups. Raises `NotLeader` if it could not tell them."""
+    if value.note and not value.groups:
+        raise NotLeader(f"{value.replica} cannot tell the groups: {value.note}", remedy="see: infrakit leader")
+    return value.groups
 
 
 def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Event]:

@@ -56,10 +56,13 @@ class PlainView:
         click.echo(reports.event_now(event))
 
 
-def farewell(last: Status | None, file: str) -> Iterator[str]:
+def farewell(last: Status | None, file: str | None) -> Iterator[str]:
     """What is left behind, how to get back to it, and how to end it."""
     if last is None:
         yield "Stopped before it had looked; instances that ran before keep running."
+        return
+    if not last.leader and last.note:
+        yield "Stopped; it did not lead."
         return
     alive = [group for group in last.groups if group.live]
     if not alive:
@@ -67,7 +70,8 @@ def farewell(last: Status | None, file: str) -> Iterator[str]:
         return
     kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
     yield f"Stopped. The instances keep running, unwatched: {kept}."
-    yield f"  {_infrakit()} up {'FILE' if file == '-' else file}    finds them again and goes on"
+    again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
+    yield f"  {_infrakit()} {again}    finds them again and goes on"
     yield f"  {_infrakit()} down    ends them, once it is up again"
 
 

@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "status": ("status", "Show what exists against what is declared."),
         "why": ("why", "Explain a group or an instance, and what would change it."),
+        "leader": ("leader", "Show which replica acts, since when, and how the others are."),
         "events": ("events", "Show what happened, each line with its reason."),
     },
     "Act": {

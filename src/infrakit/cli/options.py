@@ -89,6 +89,23 @@ def listen(command: F) -> F:
     return command
 
 
+def place(command: F) -> F:
+    """What a replica needs that is one of several."""
+    for option in (
+        click.option("--accept-store", is_flag=True, help="Go on with a store that is older than what was seen."),
+        click.option(
+            "--advertise", envvar="INFRAKIT_ADVERTISE", default="", metavar="URL", help="Where other replicas reach it."
+        ),
+        click.option("--name", envvar="INFRAKIT_NAME", metavar="NAME", help="The replica's name, that of the host."),
+        click.option(
+            "--leadership", envvar="INFRAKIT_LEADERSHIP", default="", metavar="URL", help="How to see who leads."
+        ),
+        click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where the declaration is."),
+    ):
+        command = option(command)
+    return command
+
+
 def listening(given: dict[str, Any]) -> "Listen | None":
     """What the options of `listen` say."""
     if not given["listen"]:

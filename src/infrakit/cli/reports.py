@@ -17,20 +17,31 @@ KIND_COLOURS = dict.fromkeys(_BAD, "red") | dict.fromkeys(_GOOD, "green") | dict
 
 def status(value: Status) -> Iterator[str]:
     """The replica, the halts, a table of groups, and what is done or waited for."""
-    role = "leads" if value.leader else tables.paint("does not lead", "yellow")
     yield (
-        f"{tables.clean(value.replica)} (pid {value.pid}) {role}, epoch {value.epoch}, "
+        f"{tables.clean(value.replica)} (pid {value.pid}) {_role(value)}, epoch {value.epoch}, "
         f"declaration {value.version}, up {tables.between(value.started, value.now)}"
     )
+    if value.note:
+        yield from tables.paragraph(f"not active: {value.note}")
     for each in value.halts:
         yield halt(each)
     yield ""
     if not value.groups:
+        if value.note:
+            return
         yield "No groups are declared; `infrakit commit FILE` declares some."
         return
     yield from groups(value.groups)
     for group in value.groups:
         yield from group_reasons(group)
+
+
+def _role(value: Status) -> str:
+    if value.leader:
+        return "leads"
+    if value.leading:
+        return f"follows {tables.clean(value.leading)}"
+    return tables.paint("does not lead", "yellow")
 
 
 def halt(value: Halt) -> str:

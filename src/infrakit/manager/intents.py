@@ -48,6 +48,11 @@ class Book(Wire, frozen=True, kw_only=True):
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
     ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)
 
+    @property
+    def leader(self) -> str:
+        """The name of the replica that holds the epoch; empty if it has given it up, or nobody ever had one."""
+        return "" if self.closed else self.owner.rpartition("@")[0]
+
 
 class StoredLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.

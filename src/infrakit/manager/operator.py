@@ -25,6 +25,7 @@ from infrakit.spi.manager import (
     GroupPlan,
     GroupStatus,
     Halt,
+    LeaderStatus,
     MemberStatus,
     Planned,
     Status,
@@ -69,6 +70,19 @@ class Operator:
             now=timestamp(replica.clock.now()),
             halts=tuple(halts),
             groups=tuple(groups),
+            note="" if replica.active.is_set() else replica.why_not_active,
+        )
+
+    async def leader(self) -> LeaderStatus:
+        replica, book = self._replica, await self._replica.peek()
+        seen = replica.observation
+        return LeaderStatus(
+            leader=book.leader,
+            epoch=book.epoch,
+            since=timestamp(book.since) if book.since else "",
+            replica=replica.name,
+            observed=(seen.note or seen.who or "this node leads") if seen is not None else "nothing yet",
+            observed_age_s=asyncio.get_running_loop().time() - seen.begun_at if seen is not None else None,
         )
 
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
@@ -200,6 +214,10 @@ class Operator:
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=why)
         change = orders.evict(controller.name, {instance: slot}, eviction, replace=replace)
         return await self._replica.change(change, what="destroy instance", who=who, why=why)
+
+    async def resign(self, *, who: str, why: str) -> None:
+        self._term()
+        await self._replica.resign(who, why)
 
     async def shutdown(self, *, who: str, why: str) -> None:
         self._replica.tell_stop(who, why)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from infrakit.group.view import Member
 from infrakit.manager import orders
 from infrakit.manager.declaration import Declaration
-from infrakit.manager.intents import StoredLedger
+from infrakit.manager.intents import Book, StoredLedger
 from infrakit.manager.record import Change
 from infrakit.manager.seen import Seen
 from infrakit.manager.term import Term
@@ -65,6 +65,7 @@ class Replica:
         self.observation: Observation | None = None  # the last one that was an answer
         self._leading: asyncio.Task[None] | None = None
         self._resigned_at = -math.inf
+        self._trouble = ""  # why the last attempt to hold a term has ended
         self._sent: set[str] = set()
         self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
@@ -72,6 +73,10 @@ class Replica:
         """Raises `Refused` for a store that no waiting will mend: damaged, from a backup, or of a newer InfraKit."""
         await self.declaration.load()
         await self._ledger().check_store(self.declaration.version)
+
+    async def peek(self) -> Book:
+        """The ledger as it is in the store, whoever owns it. Raises what the store raises."""
+        return await self._ledger().peek()
 
     def _ledger(self) -> StoredLedger:
         return StoredLedger(
@@ -88,6 +93,16 @@ class Replica:
         """Until when (loop time) the last observation says that our node leads."""
         seen = self.observation
         return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf
+
+    @property
+    def why_not_active(self) -> str:
+        """For people, while it is not."""
+        seen = self.observation
+        if seen is None:
+            return "who leads has not been observed yet"
+        if asyncio.get_running_loop().time() < self.leads_until:
+            return self._trouble or "this node leads, and is about to take the epoch"
+        return seen.note or "another node leads" if not seen.leader else "what was observed is too old to be believed"
 
     async def run(self) -> None:
         """Follow the observer until cancelled."""
@@ -121,10 +136,16 @@ class Replica:
             try:
                 await self._hold_term()
             except* errors.InfraKitError as group:
-                self._tell(Kind.STOPPED, f"not active: {group.exceptions[0]}")
+                self._fail(str(group.exceptions[0]))
             except* TimeoutError:
-                self._tell(Kind.STOPPED, "not active: the store does not answer")
+                self._fail("the store does not answer")
             await asyncio.sleep(RETRY_S)
+
+    def _fail(self, why: str) -> None:
+        """Told once, however often it is tried again."""
+        if why != self._trouble:
+            self._trouble = why
+            self._tell(Kind.STOPPED, f"not active: {why}")
 
     async def resign(self, who: str, why: str) -> None:
         """End the term cleanly, then let another node lead. Raises `Refused` where the source knows no such thing."""
@@ -161,6 +182,7 @@ class Replica:
             poll_s=self._poll_s,
             is_self=self._is_self,
         )
+        self._trouble = ""
         self._tell(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
         self.term = term
         try:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from infrakit.manager.groups import GroupPlugin, properties
 from infrakit.manager.replica import Replica
+from infrakit.manager.roster import Roster
 from infrakit.spi import errors
 from infrakit.spi.controller import Entry, Messages, Object, Operation, Outcome, Spec
 from infrakit.spi.group import GroupSpec
@@ -19,14 +21,20 @@ VERSION = "Group/0.1.1"
 class ManagerStack:
     """Satisfies `spi.stack.Stack`."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, roster: Roster) -> None:
         self._replica = replica
+        self._roster = roster
 
     async def is_leader(self) -> bool:
         return self._replica.active.is_set()
 
     async def leader_location(self) -> Mapping[str, Any] | None:
-        return None
+        """The parts of a URL: where the replica that leads answers. None: nobody leads, or it is not known where."""
+        address = await self._roster.address((await self._replica.peek()).leader)
+        if not address:
+            return None
+        parts = urlsplit(address)
+        return {"Scheme": parts.scheme or "unix", "Host": parts.netloc, "Path": parts.path}
 
     async def specs(self) -> tuple[Spec, ...]:
         groups = self._replica.declaration.record.groups

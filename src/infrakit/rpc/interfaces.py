@@ -116,7 +116,7 @@ INTERFACES = (
         results={"members": "Members", "logs": "Text", "history": "Versions", "show": "Text"},
         acts=frozenset(
             {"commit", "scale", "halt", "unhalt", "pause", "resume", "abort", "rollback", "free", "destroy"}
-            | {"destroy_instance", "restore", "shutdown"}
+            | {"destroy_instance", "restore", "resign", "shutdown"}
         ),
     ),
     Interface(protocol=Capable, service="Capable", version="0.1.0", address="Type", extends=Instance),

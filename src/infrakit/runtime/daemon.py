@@ -1,7 +1,8 @@
 """The daemon: everything one replica needs, started in classes and stopped in reverse.
 
 First what must not exist twice (the lock), then what others write to (journal, store), then the replica, and last the
-socket: who can call it finds it complete.
+socket: who can call it finds it complete. A replica that is alone is active by then; one among several follows whoever
+leads, and answers while nobody does.
 """
 
 import asyncio
@@ -13,34 +14,42 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
-from infrakit.leadership.static import Static
+from infrakit.manager import intents, seen
 from infrakit.manager.groups import GroupPlugin
 from infrakit.manager.operator import Operator
+from infrakit.manager.relay import Relay
 from infrakit.manager.replica import Replica
+from infrakit.manager.roster import Entry, Roster
 from infrakit.manager.stack import GroupController, ManagerStack
 from infrakit.rpc import discovery
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
+from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
+from infrakit.runtime.sources import Place
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock, SystemClock
-from infrakit.spi.event import timestamp
+from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.group import DURATION_PATTERN, seconds
-from infrakit.stores.file import FileStore
 
 POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
 SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
 ACTIVE_DEADLINE_S = 60.0
+STORE_RETRY_S = 1.0
 
 
 class Daemon:
-    """One replica of one, with its state in `home`; an async context manager that is active once entered."""
+    """One replica, with its state in `home`; an async context manager."""
 
-    def __init__(self, home: Path, *, listen: Listen | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, home: Path, place: Place | None = None, *, listen: Listen | None = None, clock: Clock | None = None
+    ) -> None:
+        self._place = place = place or Place()
         self._listen = listen
         self.home = home
         self.stop = asyncio.Event()
@@ -49,18 +58,21 @@ class Daemon:
         self._lock = StateLock(home, started=timestamp(clock.now()))
         self.journal = Journal(home / "events", clock=clock)
         self.registry = Registry(home, clock=clock, random=chance)
-        self._store = FileStore(home / "store")
+        self._store = sources.store(place.store, home)
+        self._leadership = sources.leadership(place.leadership, place.name)
         self._replica = Replica(
-            name=os.uname().nodename,
+            name=place.name,
             store=self._store,
-            leadership=Static(),
+            leadership=self._leadership,
             plugins=self.registry,
             clock=clock,
             random=chance,
             emit=self.journal.emit,
             poll_s=_poll_s(),
             is_self=_is_self,
+            seen=seen.on_disk(home / "seen.json", accept=place.accept_store),
         )
+        self._roster = Roster(self._store, place.name, self._entry())
         self.operator = Operator(self._replica, stories=self.journal, stop=self.stop.set)
         self._running: asyncio.Task[None] | None = None
         self._open = contextlib.AsyncExitStack()
@@ -70,11 +82,14 @@ class Daemon:
             stack.enter_context(self._lock)
             await stack.enter_async_context(self.journal)
             stack.push_async_callback(self._store.close)
+            stack.push_async_callback(sources.close, self._leadership)
             stack.push_async_callback(self.registry.close)
-            await self._replica.check_store()
-            self._running = asyncio.get_running_loop().create_task(self._replica.run())
+            if self._place.is_alone:
+                await self._replica.check_store()
+            self._running = asyncio.get_running_loop().create_task(self._run())
             stack.push_async_callback(self._end_replica)
-            await self._until_active()
+            if self._place.is_alone:
+                await self._until_active()
             server = Server(discovery.manager_socket(), self._served(), events=self.journal, listen=self._listen)
             await stack.enter_async_context(server)
             self._open = stack.pop_all()
@@ -83,11 +98,44 @@ class Daemon:
     def _served(self) -> dict[str, object | tuple[object, ...]]:
         """What the manager's socket offers: our own interface, and those that the original's tools look for."""
         groups = GroupPlugin(self._replica, self.operator)
-        stack = ManagerStack(self._replica)
+        stack = ManagerStack(self._replica, self._roster)
+        relay = Relay(self.operator, self._replica, self._roster)
         return {
-            ".": (self.operator, stack, JournalTopics(self.journal)),
+            ".": (relay, stack, JournalTopics(self.journal)),
             "groups": (groups, GroupController(self._replica, groups)),
         }
+
+    def _entry(self) -> Entry:
+        return Entry(
+            address=self._place.advertise or (self._listen.url if self._listen else str(discovery.manager_socket())),
+            version=infrakit.__version__,
+            format=intents.FORMAT,
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            started=self._replica.started,
+        )
+
+    async def _run(self) -> None:
+        if self._place.is_alone:
+            await self._replica.run()
+            return
+        await self._until_checked()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._roster.keep())
+            tasks.create_task(self._replica.run())
+
+    async def _until_checked(self) -> None:
+        """A store that is kept by others may come later than this replica. Raises `Refused`."""
+        told = ""
+        while True:
+            try:
+                return await self._replica.check_store()
+            except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError) as error:
+                why = f"waits for the store: {str(error) or 'it does not answer'}"
+                if why != told:
+                    self.journal.emit(Event(type=Kind.WAITING, message=why))
+                    told = why
+            await asyncio.sleep(STORE_RETRY_S)
 
     async def _until_active(self) -> None:
         active = asyncio.get_running_loop().create_task(self._replica.active.wait())

@@ -3,30 +3,43 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 from infrakit.rpc.listen import Listen
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
+from infrakit.runtime.sources import Place
 from infrakit.runtime.view import View
 
 STATUS_INTERVAL_S = 0.25
 
 
-def run(text: str, source: str, *, home: Path, who: str, why: str, view: View, listen: Listen | None = None) -> int:
-    """Check, start, commit, and stay until told to stop. Returns the exit code."""
-    return asyncio.run(_run(text, source, home=home, who=who, why=why, view=view, listen=listen))
+class Document(NamedTuple):
+    """What is to be committed, by whom, and why."""
+
+    text: str
+    source: str
+    who: str
+    why: str
 
 
-async def _run(text: str, source: str, *, home: Path, who: str, why: str, view: View, listen: Listen | None) -> int:
-    await validate(text, source, home=home)  # before anything is started
-    async with Daemon(home, listen=listen) as daemon:
+def run(document: Document | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
+    """Check, start, commit if there is something to commit, and stay until told to stop. Returns the exit code."""
+    return asyncio.run(_run(document, home=home, place=place, view=view, listen=listen))
+
+
+async def _run(document: Document | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
+    if document is not None:
+        await validate(document.text, document.source, home=home)  # before anything is started
+    async with Daemon(home, place, listen=listen) as daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, daemon.stop.set)
         since = daemon.journal.newest
         async with asyncio.TaskGroup() as tasks:
             shown = [tasks.create_task(_events(daemon, view, since)), tasks.create_task(_statuses(daemon, view))]
-            await daemon.operator.commit(text=text, source=source, who=who, why=why)
+            if document is not None:
+                await daemon.operator.commit(**document._asdict())
             await daemon.run()
             for task in shown:
                 task.cancel()
@@ -46,4 +59,5 @@ async def _statuses(daemon: Daemon, view: View) -> None:
 
 
 async def _show(daemon: Daemon, view: View) -> None:
-    view.status(await daemon.operator.status(), await daemon.operator.members())
+    status = await daemon.operator.status()
+    view.status(status, await daemon.operator.members() if status.leader else ())

@@ -91,6 +91,35 @@ class Status(Wire, frozen=True, kw_only=True):
     now: str
     halts: tuple[Halt, ...] = ()
     groups: tuple[GroupStatus, ...] = ()
+    leading: str = ""  # the replica that leads, if another one does
+    note: str = ""  # why the groups are not told
+
+
+class ReplicaStatus(Wire, frozen=True, kw_only=True):
+    """One replica, as the roster names it and as it answers."""
+
+    name: str
+    role: str  # leader, follower, or away: it does not answer
+    address: str
+    version: str  # of InfraKit
+    format: int  # of the store's documents: the newest that it reads
+    host: str
+    pid: int
+    started: str
+    took_s: float | None = None  # to answer
+    note: str = ""  # why it is away, or what it says of itself
+
+
+class LeaderStatus(Wire, frozen=True, kw_only=True):
+    """Who leads, as the store and the replicas tell it."""
+
+    leader: str = ""  # the replica that holds the epoch; nobody, if empty
+    epoch: int = 0
+    since: str = ""  # when the epoch was taken
+    replica: str  # who answers this
+    observed: str = ""  # what this replica's source of leadership said last
+    observed_age_s: float | None = None
+    replicas: tuple[ReplicaStatus, ...] = ()
 
 
 class GroupPlan(Wire, frozen=True, kw_only=True):
@@ -225,6 +254,14 @@ class Manager(Protocol):
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
         """Declare the groups of an earlier version again, as a new version."""
+        ...
+
+    async def leader(self) -> LeaderStatus:
+        """Who leads, and every replica that the roster knows."""
+        ...
+
+    async def resign(self, *, who: str, why: str) -> None:
+        """Let another replica lead. Raises `NotLeader`, and `Refused` where the source of leadership cannot be told."""
         ...
 
     async def shutdown(self, *, who: str, why: str) -> None:

@@ -13,9 +13,11 @@ from infrakit.spi.manager import (
     Explanation,
     GroupStatus,
     Halt,
+    LeaderStatus,
     MemberStatus,
     Planned,
     Reasoned,
+    ReplicaStatus,
     Status,
     Version,
 )
@@ -83,6 +85,26 @@ MEMBERS = (
     MemberStatus(group=GroupID("web"), slot=Slot("2"), state="creating"),
 )
 
+REPLICAS = tuple(
+    ReplicaStatus(
+        name=name,
+        role=role,
+        address=f"https://{name}:24864/",
+        version="1.0",
+        format=1,
+        host=name,
+        pid=4711,
+        started=STARTED,
+        took_s=took_s,
+        note=note,
+    )
+    for name, role, took_s, note in (
+        ("box", "leader", 0.0021, ""),
+        ("cox", "follower", 0.0042, ""),
+        ("dox", "away", None, "nobody answers there"),
+    )
+)
+
 
 class CannedManager:
     """Satisfies `Manager`. Remembers every order; `answers` and `failures` are set by tests, by method."""
@@ -98,7 +120,9 @@ class CannedManager:
         self.on_status: Callable[[], None] = lambda: None
         self.on_shutdown: Callable[[], Awaitable[None]] | None = None
         self.planned = Planned(base_version=7)
-        self.leader = True
+        self.leads = True
+        self.note = ""
+        self.replicas: tuple[ReplicaStatus, ...] = REPLICAS
         self.journal = CannedEvents()
 
     def _order(self, method: str, **parameters: Any) -> Committed:
@@ -113,7 +137,8 @@ class CannedManager:
         self.asked.set()
         self.on_status()
         return Status(
-            leader=self.leader,
+            leader=self.leads,
+            note=self.note,
             replica="box",
             epoch=3,
             version=self.version,
@@ -191,6 +216,21 @@ class CannedManager:
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
         return self._order("restore", version=version, who=who, why=why, expected=expected)
+
+    async def leader(self) -> LeaderStatus:
+        name = "box" if self.leads else ""
+        return LeaderStatus(
+            leader=name,
+            epoch=3,
+            since=STARTED,
+            replica="box",
+            observed="the local member of etcd leads",
+            observed_age_s=0.2,
+            replicas=self.replicas,
+        )
+
+    async def resign(self, *, who: str, why: str) -> None:
+        self._order("resign", who=who, why=why)
 
     async def shutdown(self, *, who: str, why: str) -> None:
         self._order("shutdown", who=who, why=why)

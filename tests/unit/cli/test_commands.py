@@ -264,3 +264,31 @@ async def test_groups_and_instances_are_listed_and_described(cli: CommandLine, m
 async def test_logs_are_printed_as_they_are(cli: CommandLine, manager: CannedManager) -> None:
     assert await cli("instance", "logs", "web-1", "-n", "2") == (0, "one\ntwo\n", "")
     assert manager.orders == [("logs", {"instance": "web-1", "lines": 2})]
+
+
+async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager: CannedManager) -> None:
+    first, second, _, head, *rows = (await cli("leader")).out.splitlines()
+    assert first == "box leads, epoch 3, since 2026-11-23 11:21:54Z"
+    assert second == "box saw 0s ago: the local member of etcd leads"
+    assert head.split()[:3] == ["REPLICA", "ROLE", "ANSWERED"]
+    assert [row.split()[:2] for row in rows] == [["box", "leader"], ["cox", "follower"], ["dox", "away"]]
+    assert rows[2].endswith("nobody answers there")
+    manager.leads, manager.replicas = False, ()
+    assert (await cli("leader")).out.splitlines()[0] == "Nobody acts; the last epoch was 3."
+    assert json.loads((await cli("leader", "-o", "json")).out)["Epoch"] == 3
+
+
+async def test_resigning_is_an_order_with_who_and_why(cli: CommandLine, manager: CannedManager) -> None:
+    assert (await cli("leader", "resign", "-m", "x")).out.startswith("Resigned")
+    [(method, told)] = manager.orders
+    assert (method, told["why"]) == ("resign", "x")
+    assert told["who"]
+
+
+async def test_a_follower_says_why_it_is_not_active(cli: CommandLine, manager: CannedManager) -> None:
+    manager.leads, manager.groups, manager.note = False, [], "etcd has no leader"
+    done = await cli("status")
+    assert done.code == 2
+    assert "does not lead" in done.out
+    assert "not active: etcd has no leader" in done.out
+    assert "No groups are declared" not in done.out

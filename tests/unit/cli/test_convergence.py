@@ -46,7 +46,7 @@ async def test_status_for_programs_is_as_on_the_wire(cli: CommandLine, manager: 
 
 
 async def test_a_replica_that_does_not_lead_proves_nothing(cli: CommandLine, manager: CannedManager) -> None:
-    manager.leader = False
+    manager.leads = False
     done = await cli("status")
     assert done.code == 2
     assert "does not lead" in done.out

@@ -7,6 +7,7 @@ import pytest
 
 from infrakit.events.topics import JournalTopics
 from infrakit.manager.groups import GroupPlugin
+from infrakit.manager.roster import Entry, Roster
 from infrakit.manager.stack import GroupController, ManagerStack
 from infrakit.rpc import caller
 from infrakit.rpc.caller import Caller
@@ -20,9 +21,11 @@ WORKERS = GroupID("workers")
 
 def served(stage: Stage) -> Dispatcher:
     groups = GroupPlugin(stage.replica, stage.operator)
+    entry = Entry(address="/run/group", version="1", format=1, host="h", pid=1, started="")
+    roster = Roster(stage.store, stage.replica.name, entry)
     return Dispatcher(
         {
-            ".": (stage.operator, ManagerStack(stage.replica), JournalTopics(stage.journal)),
+            ".": (stage.operator, ManagerStack(stage.replica, roster), JournalTopics(stage.journal)),
             "groups": (groups, GroupController(stage.replica, groups)),
         }
     )

@@ -30,13 +30,14 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     if status.halts:
         halt = status.halts[0]
         raise Refused(f"halted by {halt.who}: {halt.why}", remedy="`infrakit unhalt` first")
-    if status.groups:
-        names = ", ".join(group.name for group in status.groups)
+    groups = daemon.groups(status)
+    if groups:
+        names = ", ".join(group.name for group in groups)
         data = "with their volumes and the data on them" if volumes else "keeping their volumes"
         orders.confirm(f"Destroy every instance of {names}, {data}, and stop the daemon?", yes=yes)
     deadline = time.monotonic() + timeout
     reason = why or "down"
-    for group in reversed(status.groups):
+    for group in reversed(groups):
         click.echo(f"destroying {group.name}: {group.live} instances")
         daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=reason, volumes=volumes)
         _wait_until_gone(group, deadline, timeout)
@@ -50,7 +51,8 @@ def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> N
     while True:
         status = daemon.status()
         now = next((each for each in status.groups if each.name == group.name), None)
-        if now is None or (now.live == 0 and now.want == 0 and now.converged):
+        nobody_tells = status.note and not status.groups
+        if (now is None and not nobody_tells) or (now is not None and now.live == now.want == 0 and now.converged):
             return
         if time.monotonic() >= deadline:
             convergence.complain(convergence.pending(status), f"not gone after {timeout_s:g}s")

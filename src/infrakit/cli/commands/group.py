@@ -29,7 +29,7 @@ def ls(output_format: str) -> None:
     Example:
       infrakit group ls -o json
     """
-    groups = daemon.status().groups
+    groups = daemon.groups(daemon.status())
     output.show(groups, output_format, lambda values: output.lines(list(reports.groups(values))))
 
 
@@ -43,7 +43,7 @@ def describe(group: str, output_format: str) -> None:
     Example:
       infrakit group describe workers
     """
-    found = next((each for each in daemon.status().groups if each.name == group), None)
+    found = next((each for each in daemon.groups(daemon.status()) if each.name == group), None)
     if found is None:
         raise NotFound(f"no group {group!r} is declared", remedy="`infrakit group ls` lists those that are")
     members = daemon.ask(Manager.members, group=found.name)

@@ -9,32 +9,45 @@ from infrakit.rpc import discovery
 
 
 @click.command
-@options.file
+@click.argument("file", type=click.Path(allow_dash=True), required=False)
 @options.message()
+@options.place
 @options.listen
-def up(file: str, why: str | None, **listen: Any) -> None:
+def up(  # noqa: PLR0917
+    file: str | None,
+    why: str | None,
+    store: str,
+    leadership: str,
+    name: str | None,
+    advertise: str,
+    accept_store: bool,
+    **listen: Any,
+) -> None:
     """Start what FILE needs in one process, commit it, and stay.
 
-    Shows what exists, what is being done and why. FILE is a path, - or a URL. Ctrl-C ends the daemon and leaves
-    the instances running; the same command finds them again, and `infrakit down` ends them.
+    Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
+    goes on. Ctrl-C ends the daemon and leaves the instances running; the same command finds them again, and
+    `infrakit down` ends them.
 
     \b
     Example:
       infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
-    text, source = documents.read(file)
+    text, source = documents.read(file) if file is not None else ("", "what is declared")
     from infrakit.cli import live
     from infrakit.runtime import up as runtime
+    from infrakit.runtime.sources import Place
 
+    named = {"name": name} if name else {}
+    place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
+    document = runtime.Document(text=text, source=source, who=daemon.who(), why=why or f"up {source}")
     with live.open_view(source) as view:
         try:
             code = runtime.run(
-                text,
-                source,
+                document if file is not None else None,
                 home=discovery.home(),
-                who=daemon.who(),
-                why=why or f"up {source}",
+                place=place,
                 view=view,
                 listen=listening,
             )

@@ -1,0 +1,64 @@
+"""`infrakit leader`: who acts, and what the others do."""
+
+from collections.abc import Iterator
+
+import click
+
+from infrakit.cli import daemon, options, output, tables
+from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus
+
+ROLE_COLOURS = {"leader": "green", "away": "red"}
+
+
+@click.group(invoke_without_command=True)
+@options.output
+@click.pass_context
+def leader(context: click.Context, output_format: str) -> None:
+    """Show which replica acts, since when, and how the others are.
+
+    \b
+    Example:
+      infrakit leader
+    """
+    if context.invoked_subcommand is None:
+        output.show(daemon.ask(Manager.leader), output_format, lambda value: output.lines(list(_people(value))))
+
+
+def _people(value: LeaderStatus) -> Iterator[str]:
+    if value.leader:
+        yield f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {tables.moment(value.since)}"
+    else:
+        yield tables.paint(f"Nobody acts; the last epoch was {value.epoch}.", "yellow")
+    yield from tables.paragraph(f"{value.replica} saw {tables.age(value.observed_age_s)} ago: {value.observed}")
+    if value.replicas:
+        yield ""
+        header = ("REPLICA", "ROLE", "ANSWERED", "VERSION", "FORMAT", "HOST", "PID", "STARTED", "ADDRESS", "NOTE")
+        yield from tables.table(header, [_row(each) for each in value.replicas])
+
+
+def _row(each: ReplicaStatus) -> list[str | tables.Cell]:
+    return [
+        each.name,
+        tables.Cell(each.role, ROLE_COLOURS.get(each.role, "")),
+        "-" if each.took_s is None else f"{each.took_s * 1000:.0f} ms",
+        each.version,
+        str(each.format),
+        each.host,
+        str(each.pid),
+        tables.moment(each.started),
+        each.address,
+        each.note,
+    ]
+
+
+@leader.command
+@options.message()
+def resign(why: str | None) -> None:
+    """Let another replica lead: what is under way is finished or handed over, then the node gives the leadership up.
+
+    \b
+    Example:
+      infrakit leader resign -m "this host is rebooted"
+    """
+    daemon.ask(Manager.resign, who=daemon.who(), why=why or "resign")
+    click.echo("Resigned; `infrakit leader` shows who leads now.")

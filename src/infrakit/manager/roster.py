@@ -1,0 +1,98 @@
+"""The roster: which replicas there are and where each answers, a document in the store beside the declaration.
+
+A replica writes itself when it starts, and takes itself out when it stops cleanly. Nothing beats in it: whether one
+lives is asked, of the replica itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+import msgspec
+
+from infrakit.spi import errors
+from infrakit.spi.store import Document, Store
+from infrakit.spi.values import Wire
+
+NAME = "replicas"
+FORMAT = 1
+STORE_DEADLINE_S = 15.0
+LEAVE_DEADLINE_S = 2.0
+LOOK_S = 10.0  # between two looks whether the own entry is still there
+ATTEMPTS_MAX = 20
+
+
+class Entry(Wire, frozen=True, kw_only=True):
+    """One replica."""
+
+    address: str  # a path of a unix socket, or a URL
+    version: str  # of InfraKit
+    format: int  # of the store's documents: the newest that it reads
+    host: str
+    pid: int
+    started: str  # ISO 8601
+
+
+class Replicas(Wire, frozen=True, kw_only=True):
+    """The document."""
+
+    format: int = FORMAT
+    replicas: dict[str, Entry] = msgspec.field(default_factory=dict)
+
+
+class Roster:
+    """As one replica keeps it."""
+
+    def __init__(self, store: Store, name: str, entry: Entry) -> None:
+        self.name = name
+        self.entry = entry
+        self._store = store
+
+    async def entries(self) -> Mapping[str, Entry]:
+        """Everybody, by name. Raises what the store raises."""
+        return (await self._load())[1].replicas
+
+    async def address(self, name: str) -> str:
+        """Where that replica answers; empty if it is not known. Raises what the store raises."""
+        entry = (await self.entries()).get(name)
+        return entry.address if entry is not None else ""
+
+    async def keep(self) -> None:
+        """Be in it, until cancelled; then take ourselves out, if the store lets us soon."""
+        try:
+            while True:
+                with contextlib.suppress(errors.InfraKitError, TimeoutError):
+                    await self._write(self.entry)
+                await asyncio.sleep(LOOK_S)
+        finally:
+            with contextlib.suppress(errors.InfraKitError, TimeoutError):
+                async with asyncio.timeout(LEAVE_DEADLINE_S):
+                    await self._write(None)
+
+    async def _write(self, entry: Entry | None) -> None:
+        """Make our entry this one. A name that somebody else has taken meanwhile is left to them."""
+        for _attempt in range(ATTEMPTS_MAX):
+            document, found = await self._load()
+            mine = found.replicas.get(self.name)
+            if mine == entry or (entry is None and mine != self.entry):
+                return
+            others = {name: each for name, each in found.replicas.items() if name != self.name}
+            replicas = others | ({self.name: entry} if entry is not None else {})
+            body = msgspec.json.encode(msgspec.structs.replace(found, replicas=replicas))
+            with contextlib.suppress(errors.Conflict):
+                async with asyncio.timeout(STORE_DEADLINE_S):
+                    await self._store.replace(name=NAME, body=body, expected=document.revision)
+                return
+
+    async def _load(self) -> tuple[Document, Replicas]:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            document = await self._store.read(name=NAME)
+        if not document.body:
+            return document, Replicas()
+        try:
+            found = msgspec.json.decode(document.body, type=Replicas)
+        except msgspec.MsgspecError as error:
+            raise errors.Refused(f"the roster of replicas cannot be read: {error}", where="store") from None
+        if found.format > FORMAT:
+            raise errors.Refused(f"the roster has format {found.format}", where="store", remedy="run a newer InfraKit")
+        return document, found

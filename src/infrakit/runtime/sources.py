@@ -1,0 +1,124 @@
+"""Where a replica keeps the declaration and how it observes who leads: both by URL, joined here and nowhere else."""
+
+import os
+import ssl
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+import msgspec
+
+from infrakit.leadership.static import Static
+from infrakit.spi.errors import Refused
+from infrakit.spi.leadership import Leadership
+from infrakit.spi.store import Store
+from infrakit.stores.file import FileStore
+
+STORES = "file:///DIR, memory:, or etcd://HOST:PORT[,HOST:PORT]/PREFIX"
+LEADERSHIPS = "static:, file:///PATH, etcd://HOST:PORT, or etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX"
+ETCD_PORT = 2379
+PREFIX = "/infrakit"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells one replica from another. Left empty: a replica that is alone, with all it needs in its home."""
+
+    name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as others know it
+    store: str = ""  # URL
+    leadership: str = ""  # URL
+    advertise: str = ""  # the address at which others reach it, if it is not the one it listens at
+    accept_store: bool = False  # also one that is older than what was seen
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else can lead in its stead."""
+        return self.leadership in ("", "static:")
+
+
+def store(url: str, home: Path) -> Store:
+    """The store that a URL names; an empty one, the directory `store` in the home. Raises `Refused`."""
+    if not url:
+        return FileStore(home / "store")
+    parts = _split(url, "--store", STORES)
+    if parts.scheme == "file" and parts.path and not parts.netloc:
+        return FileStore(Path(parts.path))
+    if parts.scheme == "memory":
+        from infrakit.stores.memory import MemoryStore
+
+        return MemoryStore()
+    if parts.scheme == "etcd" and parts.netloc:
+        from infrakit.clients.etcd import Etcd
+        from infrakit.stores.etcd import EtcdStore
+
+        return EtcdStore(Etcd(_endpoints(parts), tls=_tls(parts)), parts.path.rstrip("/") or PREFIX)
+    raise _wrong(url, "--store", STORES)
+
+
+def leadership(url: str, name: str) -> Leadership:
+    """The observer that a URL names, for the replica of that name; an empty one leads always. Raises `Refused`."""
+    if not url:
+        return Static()
+    parts = _split(url, "--leadership", LEADERSHIPS)
+    if parts.scheme == "static":
+        return Static()
+    if parts.scheme == "file" and parts.path and not parts.netloc:
+        from infrakit.leadership.file import FileObserver
+
+        return FileObserver(Path(parts.path), name)
+    if parts.scheme in ("etcd", "etcd+campaign") and parts.netloc:
+        from infrakit.clients.etcd import Etcd
+        from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
+
+        client = Etcd(_endpoints(parts), tls=_tls(parts))
+        if parts.scheme == "etcd+campaign":
+            return EtcdCampaign(client, f"{parts.path.rstrip('/') or PREFIX}/leader", name)
+        if len(client.endpoints) > 1:
+            raise Refused(
+                "a replica observes the member of etcd beside it, and that is one",
+                where=f"--leadership {url}",
+                remedy="name the local member only, or campaign: etcd+campaign://...",
+            )
+        return EtcdObserved(client)
+    raise _wrong(url, "--leadership", LEADERSHIPS)
+
+
+async def close(leadership: Leadership) -> None:
+    """End what an observer holds open, if anything."""
+    end = getattr(leadership, "close", None)
+    if end is not None:
+        await end()
+
+
+def _endpoints(parts: SplitResult) -> list[str]:
+    scheme = "https" if parts.query else "http"
+    hosts = parts.netloc.split(",")
+    return [f"{scheme}://{host}" if ":" in host else f"{scheme}://{host}:{ETCD_PORT}" for host in hosts]
+
+
+def _tls(parts: SplitResult) -> ssl.SSLContext | None:
+    """Of `?ca=FILE&cert=FILE&key=FILE`: with any of them, etcd is spoken to with TLS."""
+    if not parts.query:
+        return None
+    files = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := sorted(files.keys() - {"ca", "cert", "key"}):
+        raise Refused(f"there is no {unknown[0]!r}", where=parts.geturl(), remedy="known are ca, cert and key: files")
+    try:
+        context = ssl.create_default_context(cafile=files.get("ca"))
+        if "cert" in files:
+            context.load_cert_chain(files["cert"], files.get("key"))
+    except (OSError, ssl.SSLError) as error:
+        raise Refused(f"the certificates cannot be used: {error}", where=parts.geturl()) from None
+    return context
+
+
+def _split(url: str, option: str, forms: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _wrong(url, option, forms) from None
+    if parts.username or parts.password:
+        raise Refused("a password does not belong into a URL", where=option, remedy=f"write it as {forms}")
+    return parts
+
+
+def _wrong(url: str, option: str, forms: str) -> Refused:
+    return Refused(f"{url!r} is not understood", where=option, remedy=f"write it as {forms}")

@@ -1,0 +1,158 @@
+"""Several daemons that share a store and a file which says who leads: one acts, and any of them takes orders."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infrakit.leadership.file import write_leader
+from tests.journeys.operator import Operator, cattle
+
+
+class Replicas:
+    """Operators of three replicas on one machine, which share one provider of processes."""
+
+    def __init__(self) -> None:
+        self.provider = Operator()
+        self.root = self.provider.home
+        self.operators: dict[str, Operator] = {}
+        self.leader_file = self.root / "leader"
+
+    def start(self, *names: str) -> None:
+        """Start the shared provider, then each replica; nobody leads yet."""
+        self.provider.beside("plugin", "start", "local")
+        socket = self.root / "home" / "plugins" / "local"
+        self.provider.until(socket.exists, "the provider serves")
+        for name in names:
+            one = self.operators[name] = Operator()
+            plugins = one.home / "home" / "plugins"
+            plugins.mkdir(parents=True)
+            (plugins / "local").symlink_to(socket)
+            one.environment |= {
+                "INFRAKIT_NAME": name,
+                "INFRAKIT_STORE": f"file://{self.root}/store",
+                "INFRAKIT_LEADERSHIP": f"file://{self.leader_file}",
+            }
+            self.up(name)
+
+    def up(self, name: str, *options: str) -> None:
+        one = self.operators[name]
+        with (one.home / "up0.log").open("a") as log:
+            one.daemon = one.start("up", *options, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self.provider.until(lambda: answers(one), f"{name} answers")
+
+    def lead(self, name: str) -> None:
+        """Say who leads, and wait until it does."""
+        write_leader(self.leader_file, name)
+        one = self.operators[name]
+        one.until(lambda: one.ask_status()["Leader"], f"{name} leads")
+
+    def close(self) -> None:
+        for one in (*self.operators.values(), self.provider):
+            one.close()
+
+
+def answers(one: Operator) -> bool:
+    with one.start("leader", "-o", "json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        out, _ = process.communicate(timeout=60)
+    return bool(out)
+
+
+@pytest.fixture
+def replicas() -> Iterator[Replicas]:
+    replicas = Replicas()
+    try:
+        yield replicas
+    finally:
+        replicas.close()
+
+
+def roles(one: Operator) -> dict[str, str]:
+    return {r["Name"]: r["Role"] for r in one.ask("leader")["Replicas"]}
+
+
+def test_one_of_three_acts_and_any_takes_orders(replicas: Replicas) -> None:
+    replicas.start("a", "b", "c")
+    a, b, c = (replicas.operators[name] for name in "abc")
+    said = b("status", exits=2)
+    assert "does not lead" in said
+    assert "nobody leads" in said
+    assert "nobody leads" in b("group", "ls", exits=2)
+    assert "no replica is active" in b("instance", "ls", exits=2)
+
+    replicas.lead("a")
+    assert roles(c) == {"a": "leader", "b": "follower", "c": "follower"}
+    said = b.commit(cattle("web", 3))  # through a follower, which also tells when it is converged
+    assert "declaration 1" in said
+    seen = c.ask("status")
+    assert (seen["Leading"], seen["Groups"][0]["Healthy"]) == ("a", 3)
+    first = {m["ID"] for m in b.ask("instance", "ls")}
+    assert len(first) == 3
+    assert "4" in c("why", "web")
+
+    # two operators at two replicas: the later one is told what has changed
+    c("group", "scale", "web", "4", "--expect", "1", "--wait=40s")
+    said = b("group", "scale", "web", "2", "--expect", "1", exits=2)
+    assert "not 1" in said
+    assert "Size: 3 -> 4" in said
+    first = {m["ID"] for m in b.ask("instance", "ls")}
+    assert len(first) == 4
+
+    # the leader dies; nothing happens until another is seen to lead, and then nothing is made twice
+    assert a.end_daemon(signal.SIGKILL) == -signal.SIGKILL
+    assert "does not answer" in b("status", exits=2)
+    replicas.lead("b")
+    b.converged()
+    assert {m["ID"] for m in c.ask("instance", "ls")} == first
+    assert roles(b) == {"a": "away", "b": "leader", "c": "follower"}
+    b.kill(next(iter(first)))
+    b.converged()
+
+    # back again, it follows; a clean stop takes a replica out of the roster
+    replicas.up("a")
+    assert roles(a) == {"a": "follower", "b": "leader", "c": "follower"}
+    assert c.end_daemon(signal.SIGTERM) == 0
+    assert roles(a) == {"a": "follower", "b": "leader"}
+    said = a("leader", "resign", exits=2)
+    assert "cannot be asked" in said
+
+
+def test_leadership_that_flips_while_instances_are_made_makes_none_twice(replicas: Replicas) -> None:
+    replicas.start("a", "b")
+    a, b = (replicas.operators[name] for name in "ab")
+    replicas.lead("a")
+    a.commit(cattle("web", 12, instance={}, in_flight=2), wait=False)
+    for name in "babab":
+        replicas.lead(name)
+    b.converged()
+    assert len(a.ask("instance", "ls")) == 12
+    assert len(running(replicas)) == 12
+
+
+def running(replicas: Replicas) -> set[Any]:
+    return {p.environ()["INFRAKIT_INSTANCE_ID"] for p in replicas.provider.processes()}
+
+
+def test_a_store_from_yesterday_is_refused_until_an_operator_accepts_it(replicas: Replicas) -> None:
+    replicas.start("a")
+    a = replicas.operators["a"]
+    replicas.lead("a")
+    a.commit(cattle("web", 1))
+    a.end_daemon(signal.SIGTERM)
+    store, backup = replicas.root / "store", replicas.root / "backup"
+    subprocess.run(["cp", "-a", store, backup], check=True)
+    replicas.up("a")
+    replicas.lead("a")
+    a("group", "scale", "web", "2", "--wait=40s")
+    a.end_daemon(signal.SIGTERM)
+    subprocess.run(["rm", "-r", store], check=True)
+    backup.rename(store)
+    said = a("up", exits=2)
+    assert "were seen here before" in said
+    assert "--accept-store" in said
+    replicas.up("a", "--accept-store")
+    replicas.lead("a")
+    a.converged()
+    assert len(a.ask("instance", "ls")) == 1
