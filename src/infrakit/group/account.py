@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from infrakit.group.durations import Durations
 from infrakit.spi import errors, values
 from infrakit.spi.instance import Capabilities, Inspects, Instance, Volumes, Watches
 from infrakit.spi.values import Description, GroupID
@@ -55,6 +56,7 @@ class Account:
         self.volumes = instance if isinstance(instance, Volumes) else None
         self.in_flight = 0
         self.throttled_until = 0.0
+        self.took = {call: Durations() for call in ("describe", "provision", "destroy")}  # by the provider
         self.limits: dict[GroupID, int] = {}  # calls at once, as each group declares it; the lowest holds
         self._window: float = 1e9  # calls at once, as throttling has taught us
         self._strain = 0  # how often in a row the provider asked for patience, less the calls that succeeded since
@@ -159,7 +161,8 @@ class Account:
         alone = len(self._callers) == 1
         try:
             async with asyncio.timeout(DESCRIBE_DEADLINE_S):
-                everything = await self.instance.describe_instances(tags={values.TAG_GROUP: group} if alone else {})
+                with self.took["describe"].timed():
+                    everything = await self.instance.describe_instances(tags={values.TAG_GROUP: group} if alone else {})
         except errors.Throttled as throttled:
             self.throttle(throttled.after_s)
             raise

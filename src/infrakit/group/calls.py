@@ -138,7 +138,8 @@ class Calls:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                instance = await self._account.instance.provision(spec=spec)
+                with self._account.took["provision"].timed():
+                    instance = await self._account.instance.provision(spec=spec)
         except asyncio.CancelledError:
             listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
             if listed is not None:  # that is why nobody waits for the answer any more
@@ -210,7 +211,8 @@ class Calls:
             self._leave(member, "destroying")
             self._tell(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
             async with asyncio.timeout(CALL_DEADLINE_S):
-                with contextlib.suppress(errors.NotFound):  # nothing is left to end: the listing will tell
+                # If nothing is left to end, the listing will tell.
+                with contextlib.suppress(errors.NotFound), self._account.took["destroy"].timed():
                     await self._account.instance.destroy(
                         instance=member.id, context=DestroyContext(reason=action.context)
                     )

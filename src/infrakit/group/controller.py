@@ -13,6 +13,7 @@ from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Hold, Plan, Settle, StopRoll
 from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
+from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.judge import Judge
 from infrakit.group.ledger import Ledger, Superior
@@ -57,6 +58,7 @@ class Controller:
         self.poll_s = poll_s
         self.plan = Plan()
         self.planned_at: float | None = None
+        self.cycles = Durations()
         self._ledger = ledger
         self._superior = superior
         self._clock = clock
@@ -128,7 +130,8 @@ class Controller:
             while True:
                 self._awake.clear()
                 began = loop.time()
-                await self._cycle_safely()
+                with self.cycles.timed():
+                    await self._cycle_safely()
                 await self._rest(began)
         finally:
             self.account.leave(self.name, self.executor, self.wake)

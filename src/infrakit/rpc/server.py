@@ -1,4 +1,4 @@
-"""The server of one socket, and of TCP beside it: JSON-RPC at `/`, events at `/events`.
+"""The server of one socket, and of TCP beside it: JSON-RPC at `/`, events at `/events`, and pages, if it is given any.
 
 Bodies are bounded in size and time, streams and connections in number. Who leaves during a call does not end it: what
 was begun is carried out.
@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from infrakit.rpc.acceptor import Door
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.rpc.guard import Guard
 from infrakit.rpc.listen import Listen
+from infrakit.rpc.page import Page, Pages
 from infrakit.rpc.streams import Follows, Streams
 from infrakit.spi import errors
 from infrakit.spi.event import Topics
@@ -39,6 +40,7 @@ class Server:
         objects: Mapping[str, object | tuple[object, ...]],
         *,
         events: Follows | None = None,
+        pages: Pages | None = None,
         listen: Listen | None = None,
         read_s: float = READ_S,
     ) -> None:
@@ -52,7 +54,8 @@ class Server:
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
         self._streams = Streams()
-        self._routes = {
+        self._routes: dict[str, acceptor.Handler] = {
+            **{path: functools.partial(self._page, make) for path, make in (pages or {}).items()},
             "/": self._call,
             "/events": self._event_stream,
             "/watch": self._watch,
@@ -146,7 +149,8 @@ class Server:
         answer = self._routes.get(request.path)
         if answer is None:
             return web.Response(status=404, text=NOT_FOUND)
-        return await answer(request)
+        response: web.StreamResponse = await answer(request)
+        return response
 
     async def _info(self, request: web.BaseRequest) -> web.Response:
         announced = list(self._dispatcher.announced)
@@ -154,6 +158,13 @@ class Server:
 
     async def _health(self, _request: web.BaseRequest) -> web.Response:
         return _json(b'{"Healthy":true,"Connections":%d}' % self.connections)
+
+    async def _page(self, make: Callable[[], Awaitable[Page]], request: web.BaseRequest) -> web.Response:
+        if request.method not in {"GET", "HEAD"}:
+            return web.Response(status=405, text="this is only to be read\n", headers={"Allow": "GET, HEAD"})
+        page = await make()
+        headers = {"Content-Type": page.media, "Cache-Control": "no-store"}
+        return web.Response(status=page.status, body=page.text.encode(), headers=headers)
 
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
         """On a topic in the original's shape; without one, the whole journal in ours."""

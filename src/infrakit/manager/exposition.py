@@ -1,0 +1,62 @@
+"""The text that Prometheus reads: version 0.0.4 of its exposition format, <https://prometheus.io/docs/instrumenting/>.
+
+A few lines for each family of series: its help, its type, then one line for each series. That is all we need of it, and
+less than the client library would keep: the figures are read from what the replica knows when they are asked for.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from infrakit.group.durations import BOUNDS_S, Durations
+
+MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = Mapping[str, str]
+
+
+class Family(NamedTuple):
+    """Series of one name. Their values are numbers, in a histogram durations."""
+
+    name: str
+    kind: str  # gauge counter histogram
+    told: str  # one sentence
+    series: Iterable[tuple[Labels, float | Durations]]
+
+
+def render(families: Iterable[Family]) -> str:
+    """The whole text; a family without series is left out."""
+    return "".join(f"{line}\n" for family in families for line in _lines(family))
+
+
+def _lines(family: Family) -> Iterator[str]:
+    lines = [line for labels, value in family.series for line in _series(family.name, labels, value)]
+    if lines:
+        yield f"# HELP {family.name} {family.told}"
+        yield f"# TYPE {family.name} {family.kind}"
+        yield from lines
+
+
+def _series(name: str, labels: Labels, value: float | Durations) -> Iterator[str]:
+    if not isinstance(value, Durations):
+        yield f"{name}{_labels(labels)} {_number(value)}"
+        return
+    below = list(itertools.accumulate(value.counts))
+    for bound, count in zip((*BOUNDS_S, math.inf), below, strict=True):
+        yield f"{name}_bucket{_labels({**labels, 'le': _number(bound)})} {count}"
+    yield f"{name}_sum{_labels(labels)} {_number(value.total_s)}"
+    yield f"{name}_count{_labels(labels)} {below[-1]}"
+
+
+def _labels(labels: Labels) -> str:
+    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{inner}}}" if inner else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return "+Inf" if value == math.inf else str(int(value)) if value == int(value) else repr(value)

@@ -1,0 +1,141 @@
+"""The figures of one replica: who leads, what is declared, each group, what was done and how long it took.
+
+Labels are names of declared groups, of their plugins and of our own kinds and rules: as many as are declared, and
+never text of an event, so that nothing grows without end and no secret is ever shown. Counters begin at zero with the
+process, histograms with the term; Prometheus expects that of whatever restarts.
+"""
+
+import asyncio
+import collections
+import math
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import infrakit
+from infrakit.manager.exposition import Family, Labels
+from infrakit.manager.operator import Operator
+from infrakit.manager.replica import Replica
+from infrakit.manager.term import Term
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.manager import GroupStatus
+from infrakit.spi.values import GroupID
+
+FAILURES = (
+    Kind.CREATE_FAILED,
+    Kind.CREATE_UNKNOWN,
+    Kind.DESTROY_FAILED,
+    Kind.DRAIN_FAILED,
+    Kind.OBSERVE_FAILED,
+    Kind.THROTTLED,
+    Kind.ERROR,
+)
+# One series for each group, of what its status tells.
+_OF_GROUPS: tuple[tuple[str, str, Callable[[GroupStatus], float]], ...] = (
+    ("declared", "Instances that are declared.", lambda group: group.want),
+    ("live", "Instances that exist, or may exist.", lambda group: group.live),
+    ("healthy", "Instances proven healthy.", lambda group: group.healthy),
+    ("up_to_date", "Instances of the declared version.", lambda group: group.up_to_date),
+    ("converged", "Whether everything is as declared and proven healthy.", lambda group: group.converged),
+    ("halted", "Whether an operator's halt forbids every change.", lambda group: group.halt is not None),
+    (
+        "observed_age_seconds",
+        "Since the last complete observation began; infinite before the first.",
+        lambda group: math.inf if group.observed_age_s is None else group.observed_age_s,
+    ),
+)
+
+
+class Counters:
+    """Counts events on their way to the journal."""
+
+    def __init__(self, emit: Callable[[Event], Any]) -> None:
+        self._emit = emit
+        self._counts: collections.Counter[tuple[GroupID | None, Kind]] = collections.Counter()
+
+    def emit(self, event: Event) -> Any:
+        """Satisfies `spi.event.Emit`."""
+        self._counts[event.group, event.type] += 1
+        return self._emit(event)
+
+    def of(self, group: GroupID | None, kind: Kind) -> int:
+        """Since the process has begun; None: of no group."""
+        return self._counts[group, kind]
+
+    def forget_all_but(self, groups: set[GroupID]) -> None:
+        """Groups that are not declared any more."""
+        for key in [key for key in self._counts if key[0] is not None and key[0] not in groups]:
+            del self._counts[key]
+
+
+async def families(replica: Replica, operator: Operator, counters: Counters) -> Sequence[Family]:
+    """Everything that there is to tell now."""
+    groups = (await operator.status()).groups
+    declared = sorted(replica.declaration.record.groups)
+    counters.forget_all_but(set(declared))
+    return [
+        *_of_replica(replica),
+        *(_family(name, told, [(group, value(group)) for group in groups]) for name, told, value in _OF_GROUPS),
+        _holds(groups),
+        *_of_events(declared, counters),
+        *(_of_term(replica.term) if replica.term is not None else ()),
+    ]
+
+
+def _family(name: str, told: str, values: Sequence[tuple[GroupStatus, float]]) -> Family:
+    return Family(f"infrakit_group_{name}", "gauge", told, [({"group": group.name}, value) for group, value in values])
+
+
+def _of_replica(replica: Replica) -> Iterator[Family]:
+    def gauge(name: str, told: str, value: float, **labels: str) -> Family:
+        return Family(f"infrakit_{name}", "gauge", told, [(labels, value)])
+
+    seen, term = replica.observation, replica.term
+    age_s = asyncio.get_running_loop().time() - seen.begun_at if seen is not None else math.inf
+    python = platform.python_version()
+    yield gauge("build_info", "Which InfraKit this is; always 1.", 1, version=infrakit.__version__, python=python)
+    yield gauge("leader", "Whether this replica leads and acts.", replica.active.is_set())
+    yield gauge("epoch", "The epoch that this replica holds; 0 while it holds none.", term.ledger.epoch if term else 0)
+    yield gauge("leadership_observed_age_seconds", "Since it was last observed who leads; infinite before.", age_s)
+    yield gauge("declaration_version", "The newest version that this replica knows.", replica.declaration.version)
+    yield gauge("halted", "Whether everything is halted.", replica.declaration.record.halt is not None)
+
+
+def _holds(groups: Sequence[GroupStatus]) -> Family:
+    """Present only while something is held: there are many rules, and most of them rest."""
+    found = collections.Counter((group.name, hold.rule, hold.verb) for group in groups for hold in group.waiting)
+    series = [({"group": g, "rule": rule, "verb": verb}, count) for (g, rule, verb), count in sorted(found.items())]
+    return Family("infrakit_group_holds", "gauge", "What is waited for, or refused, by rule.", series)
+
+
+def _of_events(declared: Sequence[GroupID], counters: Counters) -> Iterator[Family]:
+    def counter(name: str, told: str, kind: Kind) -> Family:
+        series: list[tuple[Labels, float]] = [({"group": group}, counters.of(group, kind)) for group in declared]
+        return Family(f"infrakit_{name}_total", "counter", told, series)
+
+    yield counter("creations", "Instances that the provider has acknowledged.", Kind.CREATED)
+    yield counter("destructions", "Destructions asked of the provider.", Kind.DESTROYING)
+    yield counter("gone", "Instances proven gone, whatever has ended them.", Kind.GONE)
+    failures: list[tuple[Labels, float]] = [
+        ({"group": group or "", "kind": kind}, counters.of(group, kind))
+        for group in (None, *declared)
+        for kind in FAILURES
+        if group is not None or kind is Kind.ERROR
+    ]
+    yield Family("infrakit_failures_total", "counter", "What went wrong, by kind of event.", failures)
+
+
+def _of_term(term: Term) -> Iterator[Family]:
+    """What only the one who acts can tell."""
+    controllers = sorted(term.controllers.items())
+    pending = [({"group": name}, len(each.view.pending)) for name, each in controllers]
+    yield Family("infrakit_group_intents", "gauge", "Creations recorded and not settled.", pending)
+    cycles = [({"group": name}, each.cycles) for name, each in controllers]
+    yield Family("infrakit_cycle_seconds", "histogram", "Cycles, each from observing to acting.", cycles)
+    accounts = {each.account.name: each.account for _, each in controllers}
+    calls = [
+        ({"plugin": name, "call": call}, took)
+        for name, account in sorted(accounts.items())
+        for call, took in account.took.items()
+    ]
+    yield Family("infrakit_provider_call_seconds", "histogram", "Calls of instance plugins.", calls)

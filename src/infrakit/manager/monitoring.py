@@ -1,0 +1,90 @@
+"""The pages that watch a replica from outside: `/metrics`, `/healthz` and `/readyz`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from infrakit.manager import metrics
+from infrakit.manager.exposition import MEDIA, render
+from infrakit.manager.intents import Book
+from infrakit.manager.metrics import Counters
+from infrakit.manager.operator import Operator
+from infrakit.manager.replica import Replica
+from infrakit.rpc.page import Page, Pages
+from infrakit.spi import errors
+
+STORE_PATIENCE_S = 2.0
+UNREADY = 503
+
+
+@contextlib.asynccontextmanager
+async def pages(replica: Replica, operator: Operator, counters: Counters) -> AsyncIterator[Pages]:
+    """By path, to be served while entered."""
+    readiness = Readiness(replica)
+
+    async def figures() -> Page:
+        return Page(render(await metrics.families(replica, operator, counters)), media=MEDIA)
+
+    async def alive() -> Page:
+        return Page("alive\n")  # whoever can answer is
+
+    async def ready() -> Page:
+        why_not = await readiness.why_not()
+        return Page(f"not ready: {why_not}\n", UNREADY) if why_not else Page(f"ready: {readiness.role}\n")
+
+    try:
+        yield {"/metrics": figures, "/healthz": alive, "/readyz": ready}
+    finally:
+        await readiness.close()
+
+
+class Readiness:
+    """Whether a replica can do its job, be it to lead or to follow."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._reading: asyncio.Task[Book] | None = None
+
+    @property
+    def role(self) -> str:
+        """Of one that is ready."""
+        replica = self._replica
+        if replica.term is not None:
+            return f"it leads with epoch {replica.term.ledger.epoch}"
+        leader = replica.observation.who if replica.observation is not None else ""
+        return f"it follows {leader}" if leader else "it follows"
+
+    async def why_not(self) -> str:
+        """One sentence; empty if it is ready."""
+        replica, now = self._replica, asyncio.get_running_loop().time()
+        seen = replica.observation
+        if seen is None or now >= seen.begun_at + seen.valid_s or (seen.leader and not replica.active.is_set()):
+            return _one_line(replica.why_not_active)
+        return await self._store()
+
+    async def _store(self) -> str:
+        """All who ask while a read is under way wait for that one: a store that hangs costs one read, not one each."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.get_running_loop().create_task(self._replica.peek())
+        reading = self._reading
+        await asyncio.wait({reading}, timeout=STORE_PATIENCE_S)
+        if not reading.done():
+            return f"the store has not answered for {STORE_PATIENCE_S:g} s"
+        if reading.cancelled():
+            return "it is being stopped"
+        error = reading.exception()
+        if error is None:
+            return ""
+        if isinstance(error, errors.InfraKitError | TimeoutError):
+            return _one_line(f"the store cannot be read: {str(error) or 'it does not answer'}")
+        raise error
+
+    async def close(self) -> None:
+        """End the read under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+
+
+def _one_line(sentence: str) -> str:
+    return " ".join(sentence.split())
