@@ -1,33 +1,53 @@
 """`python -m infrakit.simulation --count 2000`: many seeds; `--seed N --verbose`: one of them again, step by step."""
 
 import argparse
+import collections
 import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from infrakit.simulation import loop, scenario
+from infrakit.simulation import loop, loops, scenario
 from infrakit.simulation.world import World
 
+MINUTES = 10.0
 
-def simulate(seed: int, minutes: float, deeds: Sequence[str] = scenario.DEEDS, *, verbose: bool = False) -> str:
-    """Run one seed to its end; the law that was broken, or nothing."""
 
-    async def run() -> str:
-        world = World(scenario.draw(seed, minutes, deeds), tell=print if verbose else lambda _line: None)
-        return await world.run()
+class Task(NamedTuple):
+    """What decides a run."""
 
+    seed: int
+    minutes: float = MINUTES
+    deeds: Sequence[str] = scenario.DEEDS
+    replicas: int | None = None
+
+
+class Outcome(NamedTuple):
+    """Of one run: the law that was broken, or nothing, and what has happened."""
+
+    verdict: str
+    figures: collections.Counter[str]
+
+
+def simulate(task: Task, tell: Callable[[str], None] = lambda _line: None) -> Outcome:
+    """Run one seed to its end."""
+    timeline = loops.Timeline()
+    world = World(scenario.draw(task.seed, task.minutes, task.deeds, task.replicas), timeline, tell=tell)
     try:
-        return loop.run(run())
+        verdict = world.run()
     except (AssertionError, loop.Deadlock) as broken:
-        return f"{type(broken).__name__}: {broken}"
+        verdict = f"{type(broken).__name__}: {broken}"
     except Exception:  # noqa: BLE001 - a crash of the code under test is a finding, with its traceback
-        return traceback.format_exc()
+        verdict = traceback.format_exc()
+    finally:
+        timeline.close()
+    return Outcome(verdict, world.figures)
 
 
-def _one(task: tuple[int, float, Sequence[str]]) -> tuple[int, str]:
-    return task[0], simulate(*task)
+def _one(task: Task) -> tuple[int, Outcome]:
+    return task.seed, simulate(task)
 
 
 def main() -> int:
@@ -35,13 +55,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--first", type=int, default=1, help="the first of many seeds")
     parser.add_argument("--count", type=int, default=100, help="how many seeds")
-    parser.add_argument("--minutes", type=float, default=30.0, help="simulated minutes with faults")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="simulated minutes with faults")
+    parser.add_argument("--replicas", type=int, help="how many; 1 to 5 as the seed decides, if it is not said")
     parser.add_argument("--deeds", type=_deeds, default=scenario.DEEDS, help="only these, such as halt,scale,crash")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes")
     parser.add_argument("--verbose", action="store_true", help="tell every event")
     options = parser.parse_args()
     if options.seed is not None:
-        verdict = simulate(options.seed, options.minutes, options.deeds, verbose=options.verbose)
+        task = Task(options.seed, options.minutes, options.deeds, options.replicas)
+        verdict, _figures = simulate(task, print if options.verbose else lambda _line: None)
         print(verdict or f"seed {options.seed}: every law held")
         return bool(verdict)
     return _many(options)
@@ -58,21 +80,25 @@ def _deeds(text: str) -> Sequence[str]:
 
 def _again(options: argparse.Namespace, seed: int) -> str:
     deeds = "" if options.deeds is scenario.DEEDS else f" --deeds '{','.join(options.deeds)}'"
-    return f"python -m infrakit.simulation --minutes {options.minutes:g}{deeds} --seed {seed} --verbose"
+    replicas = f" --replicas {options.replicas}" if options.replicas else ""
+    return f"python -m infrakit.simulation --minutes {options.minutes:g}{replicas}{deeds} --seed {seed} --verbose"
 
 
 def _many(options: argparse.Namespace) -> int:
-    began, broken = time.perf_counter(), 0
-    tasks = [(seed, options.minutes, options.deeds) for seed in range(options.first, options.first + options.count)]
+    began, broken, figures = time.perf_counter(), 0, collections.Counter[str]()
+    seeds = range(options.first, options.first + options.count)
+    tasks = [Task(seed, options.minutes, options.deeds, options.replicas) for seed in seeds]
     with multiprocessing.Pool(options.jobs) as pool:
-        for done, (seed, verdict) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
-            if verdict:
+        for done, (seed, outcome) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
+            figures.update(outcome.figures)
+            if outcome.verdict:
                 broken += 1
-                print(f"seed {seed}: {verdict}")
+                print(f"seed {seed}: {outcome.verdict}")
                 print(f"  again: {_again(options, seed)}")
             if done % 500 == 0:
                 print(f"{done} seeds, {broken} broken, {time.perf_counter() - began:.0f} s", flush=True)
     took = time.perf_counter() - began
+    print(", ".join(f"{count} {what}" for what, count in figures.items()))
     print(f"{len(tasks)} seeds of {options.minutes:g} simulated minutes in {took:.0f} s: {broken} broke a law")
     return bool(broken)
 

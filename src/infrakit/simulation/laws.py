@@ -1,57 +1,112 @@
 """The laws, held against what really happens: at every call that begins, every creation and every death.
 
 What a controller knows is always a little old. A law therefore asks for what it could know: a decision is not held
-against a death or a change of the declaration that came a moment before.
+against a death or a change of the declaration that came a moment before. The first law knows no such patience.
+
+A call has begun when it leaves the replica's process. It may be carried out later, whatever became of the replica.
 """
 
-import asyncio
 import collections
-from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from infrakit.instances.simulator import Machine, Simulator
+from infrakit.manager import intents, record
 from infrakit.manager.record import Record
+from infrakit.simulation.loops import Timeline
 from infrakit.spi import values
 from infrakit.spi.group import amount
-from infrakit.spi.instance import Capabilities, DestroyContext
-from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
+from infrakit.spi.store import Document
+from infrakit.spi.values import GroupID, InstanceID, InstanceSpec
 
 MEMORY_S = 200.0  # a call may take 120 s and was planned a cycle before
 MOMENT_S = 60.0  # what a decision may not know yet
+HEARSAY_S = 15.0  # until whoever leads has heard of what was ordered elsewhere
+UNDER_WAY_S = 120.0  # a call that got no answer may be carried out for so long
+
+
+class Caller(NamedTuple):
+    """Who begins a call, and by what right."""
+
+    name: str
+    epoch: int  # 0: none
+    leads_until: float  # true time until which its own observation may be believed
 
 
 class Laws:
     """What is known of one run, and the checks."""
 
-    def __init__(self, simulator: Simulator, *, lying: bool) -> None:
+    def __init__(self, simulator: Simulator, timeline: Timeline, *, lying: bool) -> None:
         self.simulator = simulator
         self.lying = lying  # the provider leaves out instances silently, and a controller has lost its memory
-        self.halted: set[GroupID | None] = set()
-        self.stopped = False  # no replica runs
-        self.steps = 0
-        self.broken = asyncio.Event()
+        self.halted: dict[GroupID | None, float] = {}  # from when on nothing may be begun
+        self.versions: dict[int, Document] = {}  # of the declaration
+        self.acknowledged = 0  # the newest version that an operator was told of
+        self.epoch = 0  # the newest that was taken
+        self.terms = 0
+        self.calls = 0
+        self.overlaps = 0
         self.verdict = ""
+        self._timeline = timeline
+        self._acting = Caller(name="nobody", epoch=0, leads_until=0.0)  # who has begun the newest call
         self._records: collections.deque[tuple[float, Record]] = collections.deque()
         self._changed_at = 0.0
         self._disturbed_at: dict[GroupID, float] = {}
-        self._taken: dict[GroupID, dict[str, Machine]] = {}  # quorum members that our calls have ended, or are about to
+        self._taken: dict[GroupID, dict[str, tuple[float, Machine]]] = {}  # quorum members that our calls may have ended
         self._alive: dict[GroupID, dict[InstanceID, Machine]] = {}
         self._made: dict[str, int] = {}
         simulator.watchers.append(self._happened)
 
+    @property
+    def now(self) -> float:
+        return self._timeline.now
+
+    @property
+    def record(self) -> Record:
+        """What is declared, in truth."""
+        return self._records[-1][1] if self._records else Record()
+
+    # -- what the store keeps --------------------------------------------------------------------------------------
+
+    def written(self, document: Document) -> None:
+        """A revision is durable."""
+        if document.name == intents.NAME:
+            epoch = msgspec.json.decode(document.body, type=intents.Book).epoch
+            self._must(epoch >= self.epoch, f"1 one actor: epoch {epoch} was taken after {self.epoch}")
+            self.terms += epoch > self.epoch
+            self.epoch = epoch
+        elif document.name == record.NAME:
+            newest = max(self.versions, default=0)
+            self._must(document.revision == newest + 1, f"6 never lost: {document.revision} came after {newest}")
+            self.versions[document.revision] = document
+            self.declared(record.decode(document.body))
+
+    def declared(self, now_declared: Record) -> None:
+        """The declaration is another."""
+        self._records.append((self.now, now_declared))
+        while len(self._records) > 1 and self._records[1][0] < self.now - MEMORY_S:
+            self._records.popleft()
+        self._changed_at = self.now
+
+    def told(self, version: int, why: str, *, changed: bool) -> None:
+        """An operator was told that an order is durable at that version, which it has brought about if it changed."""
+        kept = self.versions.get(version)
+        self._must(kept is not None, f"6 never lost: version {version} was acknowledged and is not in the store")
+        self._must(version >= self.acknowledged, f"6 never lost: version {version} follows {self.acknowledged}")
+        if changed and kept is not None:
+            found = record.decode(kept.body).entry.why
+            self._must(found == why, f"6 never lost: version {version} was acknowledged as {why}, and is {found}")
+        self.acknowledged = max(self.acknowledged, version)
+
+    def kept(self, history: dict[int, bytes]) -> None:
+        """What the store keeps at the end is everything that was ever durable."""
+        for version, document in self.versions.items():
+            self._must(history.get(version) == document.body, f"6 never lost: version {version} is gone or another")
+
     # -- what the world tells --------------------------------------------------------------------------------------
 
-    def declared(self, record: Record) -> None:
-        """The declaration changes, or may just have changed."""
-        now = asyncio.get_running_loop().time()
-        self._records.append((now, record))
-        while self._records and len(self._records) > 1 and self._records[1][0] < now - MEMORY_S:
-            self._records.popleft()
-        self._changed_at = now
-
     def _happened(self, what: str, machine: Machine) -> None:
-        self.steps += 1
         group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
         alive = self._alive.setdefault(group, {})
         if what == "ended":
@@ -59,7 +114,7 @@ class Laws:
             self._disturbed_at[group] = machine.dead_at
             return
         if not machine.token:
-            self._disturbed_at[group] = asyncio.get_running_loop().time()  # somebody else made it
+            self._disturbed_at[group] = self.now  # somebody else made it
         self._taken.get(group, {}).pop(str(machine.logical_id), None)
         if machine.token:
             self._made[machine.token] = self._made.get(machine.token, 0) + 1
@@ -77,40 +132,55 @@ class Laws:
 
     # -- calls that begin ------------------------------------------------------------------------------------------
 
-    def creating(self, spec: InstanceSpec) -> None:
-        self.steps += 1
+    def creating(self, caller: Caller, spec: InstanceSpec) -> None:
         tags = spec.tags or {}
         group = GroupID(tags.get(values.TAG_GROUP, ""))
-        self._may_act(group, "create")
+        self.acting(caller, "create", group)
         if spec.logical_id is None or self.lying:
             return
         for other in self._alive.get(group, {}).values():
             second = other.logical_id == spec.logical_id and other.token != tags.get(values.TAG_TOKEN)
             self._must(not second, f"2 one bearer: asked for a second {spec.logical_id} while {other.id} lives")
 
-    def destroying(self, instance: InstanceID) -> None:
-        self.steps += 1
+    def destroying(self, caller: Caller, instance: InstanceID) -> None:
+        group, now_declared = self.group_of(instance), self.record
+        self.acting(caller, "destroy", group)
         machine = self.simulator.machines.get(instance)
-        if machine is None:
+        if machine is None or not machine.lives or group not in now_declared.groups:
             return
-        group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
-        self._may_act(group, "destroy")
-        record = self._records[-1][1]
-        if not machine.lives or group not in record.groups or record.orders_of(group).destroying is not None:
+        orders = now_declared.orders_of(group)
+        if orders.destroying is not None or instance in orders.evictions:
             return
-        if instance in record.orders_of(group).evictions:
-            return
-        self._not_the_healthy(machine, group, record)
-        self._not_the_majority(machine, group, record)
+        self._not_the_healthy(machine, group, now_declared)
+        self._not_the_majority(machine, group, now_declared)
 
-    def _may_act(self, group: GroupID, what: str) -> None:
-        self._must(not self.stopped, f"1 one actor: {what} by a replica that has stopped")
-        halted = None in self.halted or group in self.halted
-        self._must(not halted, f"9 stop means stop: {what} in {group}, which is halted")
+    def group_of(self, instance: InstanceID) -> GroupID:
+        """Empty for an instance that is gone."""
+        machine = self.simulator.machines.get(instance)
+        return GroupID(machine.tags.get(values.TAG_GROUP, "") if machine is not None else "")
 
-    def _not_the_healthy(self, machine: Machine, group: GroupID, record: Record) -> None:
-        now = asyncio.get_running_loop().time()
-        declared, alive = record.groups[group], self._alive.get(group, {})
+    def acting(self, caller: Caller, what: str, group: GroupID) -> None:
+        """A call that changes infrastructure leaves its process."""
+        self.calls += 1
+        before, self._acting = self._acting, max(self._acting, caller, key=lambda each: each.epoch)
+        self.overlaps += caller.epoch < before.epoch
+        self._must(caller.epoch > 0, f"1 one actor: {what} by {caller.name}, which holds no epoch")
+        self._must(
+            caller.epoch >= before.epoch,
+            f"1 one actor: {what} by {caller.name} of epoch {caller.epoch}, after {before.name} of {before.epoch}",
+        )
+        self._must(
+            self.now < caller.leads_until,
+            f"1 one actor: {what} by {caller.name}, whose observation is {self.now - caller.leads_until:.2f} s too old",
+        )
+        for target, since in self.halted.items():
+            if target in (None, group) and self.now > since:
+                halt = self.record.halt if target is None else self.record.orders_of(group).halt
+                self._must(halt is None, f"9 stop means stop: {what} in {group}, which is halted")
+
+    def _not_the_healthy(self, machine: Machine, group: GroupID, now_declared: Record) -> None:
+        now = self.now
+        declared, alive = now_declared.groups[group], self._alive.get(group, {})
         current = machine.tags.get(values.TAG_HASH) in {declared.hash, values.BOOTSTRAP}
         calm = now - self._changed_at > MOMENT_S and now - self._disturbed_at.get(group, -MEMORY_S) > MOMENT_S
         if not (current and calm and machine.is_healthy(now) and machine.is_healthy(now - MOMENT_S)):
@@ -122,15 +192,16 @@ class Laws:
             needed = len(alive) <= (declared.properties.allocation.size or 0)
         self._must(not needed, f"5 never worse: {machine.id} of {group} is healthy, current, declared, and destroyed")
 
-    def _not_the_majority(self, machine: Machine, group: GroupID, record: Record) -> None:
-        declared = record.groups[group]
+    def _not_the_majority(self, machine: Machine, group: GroupID, now_declared: Record) -> None:
+        declared = now_declared.groups[group]
         ids = declared.properties.allocation.logical_ids
         quorum = b'"Quorum":true' in bytes(declared.properties.flavor.properties).replace(b" ", b"")
         if ids is None or not quorum or machine.logical_id not in ids:
             return
         taken = self._taken.setdefault(group, {})
-        taken[str(machine.logical_id)] = machine
-        gone = [i for i in map(str, ids) if i in taken]
+        taken[str(machine.logical_id)] = (self.now, machine)
+        long_ago = self.now - UNDER_WAY_S
+        gone = [i for i in map(str, ids) if i in taken and (not taken[i][1].lives or taken[i][0] > long_ago)]
         can_lose = max(1, (len(ids) - 1) // 2)
         self._must(len(gone) <= can_lose, f"5 never worse: {gone} of the quorum {group} are gone by our hand")
 
@@ -143,17 +214,18 @@ class Laws:
 
     # -- claims and ends -------------------------------------------------------------------------------------------
 
-    def converged(self, group: GroupID) -> None:
-        """A controller says that its group has converged."""
+    def converged(self, caller: Caller, group: GroupID) -> None:
+        """A controller says that its group has converged; what one says that may not act any more counts for nothing."""
+        if caller.epoch != self.epoch or self.now >= caller.leads_until:
+            return
         self.simulator.live()  # lets those die whose time has come
-        now = asyncio.get_running_loop().time()
-        fresh = now - self._disturbed_at.get(group, -MEMORY_S) > MOMENT_S and now - self._changed_at > 0.0
-        if fresh and not self.lying:
-            self.exact(group, self._records[-1][1], "7 converged means converged")
+        calm = self.now - self._disturbed_at.get(group, -MEMORY_S) > MOMENT_S
+        if calm and self.now - self._changed_at > HEARSAY_S and not self.lying and group in self.record.groups:
+            self.exact(group, self.record, "7 converged means converged")
 
-    def exact(self, group: GroupID, record: Record, law: str) -> None:
+    def exact(self, group: GroupID, now_declared: Record, law: str) -> None:
         """What lives is exactly what is declared."""
-        declared = record.groups[group]
+        declared = now_declared.groups[group]
         alive = [m for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group]
         allocation = declared.properties.allocation
         if allocation.logical_ids is not None:
@@ -166,13 +238,12 @@ class Laws:
             self._must(version == declared.hash, f"{law}: {machine.id} of {group} is of version {version}")
 
     def _must(self, holds: bool, law: str) -> None:
-        if not holds and not self.broken.is_set():
-            self.verdict = f"{law} (at {asyncio.get_running_loop().time():.1f} s)"
-            self.broken.set()  # raising here would only look like one more fault of the provider
+        if not holds and not self.verdict and not self._timeline.over:
+            self.verdict = f"{law} (at {self.now:.1f} s)"  # raising here would only look like a fault of the provider
 
 
-def _ceiling(record: Record, group: GroupID) -> int:
-    declared = record.groups.get(group)
+def _ceiling(declaration: Record, group: GroupID) -> int:
+    declared = declaration.groups.get(group)
     if declared is None:
         return 0
     allocation = declared.properties.allocation
@@ -180,41 +251,3 @@ def _ceiling(record: Record, group: GroupID) -> int:
         return len(allocation.logical_ids) + 2  # undeclared ones may still be on their way out
     size = allocation.size or 0
     return size + amount(declared.properties.updating.max_surge, size)
-
-
-class Witness:
-    """The provider as controllers see it, which tells the laws of every call that begins."""
-
-    def __init__(self, simulator: Simulator, laws: Laws) -> None:
-        self._simulator = simulator
-        self._laws = laws
-
-    async def capabilities(self) -> Capabilities:
-        return await self._simulator.capabilities()
-
-    async def validate(self, *, properties: msgspec.Raw) -> None:
-        await self._simulator.validate(properties=properties)
-
-    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
-        self._laws.creating(spec)
-        return await self._simulator.provision(spec=spec)
-
-    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        self._laws.destroying(instance)
-        try:
-            await self._simulator.destroy(instance=instance, context=context)
-        finally:
-            self._laws.destroyed(instance)
-
-    async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
-        await self._simulator.label(instance=instance, labels=labels)
-
-    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
-        return await self._simulator.describe_instances(tags=tags, properties=properties)
-
-
-class InspectingWitness(Witness):
-    """The same for a provider that can be asked about one instance."""
-
-    async def inspect(self, *, instance: InstanceID) -> Description | None:
-        return await self._simulator.inspect(instance=instance)

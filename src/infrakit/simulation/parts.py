@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -44,6 +44,7 @@ class FaultyStore(MemoryStore):
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
         self.faults = StoreFaults()
+        self.watchers: list[Callable[[Document], None]] = []  # told of every revision at the moment it is durable
         self._chance = chance
 
     async def read(self, *, name: str) -> Document:
@@ -53,6 +54,8 @@ class FaultyStore(MemoryStore):
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         await self._travel()
         revision = await super().replace(name=name, body=body, expected=expected)
+        for watcher in self.watchers:
+            watcher(Document(name=name, revision=revision, body=body))
         if self._chance.random() < self.faults.lost_rate:
             raise errors.OutcomeUnknown("the connection broke", where="store")
         return revision

@@ -3,12 +3,29 @@
 import json
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from infrakit.instances.simulator import Faults, Spread
 from infrakit.simulation.parts import FlavorFaults, StoreFaults, logical_ids
 
+MISHAPS = (  # of replicas, and of the quorum that they run on
+    "crash",
+    "crash",
+    "kill replica",
+    "kill replica",
+    "lose machine",
+    "freeze",
+    "freeze",
+    "partition",
+    "partition",
+    "flip",
+    "flip",
+    "cut",
+    "slow store",
+    "resign",
+)
 DEEDS = (
     "scale",
     "scale",
@@ -27,11 +44,15 @@ DEEDS = (
     "kill many",
     "sicken",
     "sicken many",
-    "crash",
-    "crash",
     "outage",
     "seed",
+    *MISHAPS,
 )
+
+
+Deed = tuple[float, str, int]  # when, what, a number to choose by
+DRIFT = 0.02  # of each clock: any two stay within the bound that is promised
+SKEW_S = 1.0  # of wall clocks
 
 
 class GroupPlan(msgspec.Struct, kw_only=True):
@@ -69,33 +90,50 @@ class GroupPlan(msgspec.Struct, kw_only=True):
         return json.dumps([{"kind": "group", "metadata": {"name": self.name}, "properties": properties}])
 
 
+class Machine(NamedTuple):
+    """What the clocks of one node do."""
+
+    rate: float = 1.0
+    offset_s: float = 0.0
+    skew_s: float = 0.0  # of its wall clock
+
+
 class Scenario(msgspec.Struct, kw_only=True):
-    """What happens in one run; `deeds` are (time, what, a number to choose by)."""
+    """What happens in one run."""
 
     seed: int
     minutes: float
+    machines: list[Machine]  # one for each replica
+    election_s: float  # that an election takes at the most
+    valid_s: float  # how long an observation of who leads is valid
     poll_s: float
     groups: list[GroupPlan]
     faults: Faults
     store: StoreFaults
     flavor: FlavorFaults
     inspects: bool
-    deeds: list[tuple[float, str, int]]
+    orders: list[Deed]  # of operators, and what befalls instances: one after another
+    mishaps: list[Deed]  # of replicas: each at its time, whatever else is going on
 
     @property
     def lying(self) -> bool:
         """Listings that silently leave out what lives, seen by a controller that has lost its memory."""
         silent = bool(self.faults.silent_partial_rate or self.faults.empty_rate)
-        return silent and (any(what == "crash" for _, what, _ in self.deeds) or not self.inspects)
+        return silent and (len(self.machines) > 1 or bool(self.mishaps) or not self.inspects)
 
 
-def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS) -> Scenario:
-    """Everything from one seed; `deeds` are those that may happen."""
+def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int | None = None) -> Scenario:
+    """Everything from one seed; `deeds` are those that may happen, `replicas` how many there are."""
     chance = random.Random(seed)
     faults = _faults(chance)
+    machines = _machines(chance, replicas)
+    orders = _orders(chance, minutes, [d for d in deeds if d not in MISHAPS])
     scenario = Scenario(
         seed=seed,
         minutes=minutes,
+        machines=machines,
+        election_s=chance.choice([0.5, 3.0]),
+        valid_s=chance.uniform(2.0, 3.0),
         poll_s=chance.choice([2.0, 5.0, 10.0]),
         groups=[_group(chance, n) for n in range(chance.choice([1, 1, 2, 3]))],
         faults=faults,
@@ -110,14 +148,51 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS) -> Scenario:
             drain_hang_rate=_rate(chance, 0.1),
         ),
         inspects=chance.random() < 0.5,
-        deeds=sorted(
-            (chance.uniform(5.0, minutes * 60.0), chance.choice(deeds), chance.randrange(1 << 30))
-            for _ in range(chance.randint(3, 12))
-        ),
+        orders=orders,
+        mishaps=_mishaps(chance, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
     )
     if scenario.lying:  # then only the provider itself can keep two bearers of one identity apart
         scenario.faults = msgspec.structs.replace(faults, exclusive=True)
     return scenario
+
+
+def _machines(chance: random.Random, replicas: int | None) -> list[Machine]:
+    drawn = chance.choice([1, 3, 3, 3, 4, 5])
+    return [
+        Machine(
+            rate=1.0 + chance.uniform(-DRIFT, DRIFT),
+            offset_s=chance.uniform(0.0, 1e5),
+            skew_s=chance.uniform(-SKEW_S, SKEW_S),
+        )
+        for _ in range(replicas or drawn)
+    ]
+
+
+def _orders(chance: random.Random, minutes: float, deeds: Sequence[str]) -> list[Deed]:
+    count = chance.randint(3, 12) if deeds else 0
+    return sorted((chance.uniform(5.0, minutes * 60.0), chance.choice(deeds), _number(chance)) for _ in range(count))
+
+
+def _mishaps(
+    chance: random.Random, minutes: float, deeds: Sequence[str], orders: Sequence[Deed], *, alone: bool
+) -> list[Deed]:
+    """Half of them come soon after an order, while what it has set off is under way."""
+    count = chance.randint(0, 4) if alone else chance.randint(2, 10)
+    busy = [0.0, *(at for at, _, _ in orders)]
+    return sorted(
+        (
+            chance.choice(busy) + chance.uniform(0.0, 8.0)
+            if chance.random() < 0.5
+            else chance.uniform(0.0, minutes * 60.0),
+            chance.choice(deeds),
+            _number(chance),
+        )
+        for _ in range(count if deeds else 0)
+    )
+
+
+def _number(chance: random.Random) -> int:
+    return chance.randrange(1 << 30)
 
 
 def _rate(chance: random.Random, most: float) -> float:

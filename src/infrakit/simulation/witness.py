@@ -1,0 +1,64 @@
+"""The provider as controllers see it, and as the world does: between the two, calls travel."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from infrakit.instances.simulator import Simulator
+from infrakit.simulation.laws import Caller, Laws
+from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance
+from infrakit.spi.values import Description, InstanceID, InstanceSpec
+
+
+class Provider(Instance, Capable, Inspects, Protocol):
+    """What the simulator satisfies, and whatever stands for it."""
+
+
+class Witness:
+    """On the replica's side: it tells the laws of every call that begins, and who begins it."""
+
+    def __init__(self, provider: Provider, laws: Laws, caller: Callable[[], Caller]) -> None:
+        self._provider = provider
+        self._laws = laws
+        self._caller = caller
+
+    async def capabilities(self) -> Capabilities:
+        return await self._provider.capabilities()
+
+    async def validate(self, *, properties: msgspec.Raw) -> None:
+        await self._provider.validate(properties=properties)
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        self._laws.creating(self._caller(), spec)
+        return await self._provider.provision(spec=spec)
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        self._laws.destroying(self._caller(), instance)
+        await self._provider.destroy(instance=instance, context=context)
+
+    async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        self._laws.acting(self._caller(), "label", self._laws.group_of(instance))
+        await self._provider.label(instance=instance, labels=labels)
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        return await self._provider.describe_instances(tags=tags, properties=properties)
+
+
+class InspectingWitness(Witness):
+    """The same for a provider that can be asked about one instance."""
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        return await self._provider.inspect(instance=instance)
+
+
+class HonestSimulator(Simulator):
+    """On the world's side: it tells the laws when a destruction is over, whatever its caller hears of it."""
+
+    laws: Laws
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        try:
+            await super().destroy(instance=instance, context=context)
+        finally:
+            self.laws.destroyed(instance)
