@@ -91,12 +91,12 @@ def _of_replica(replica: Replica) -> Iterator[Family]:
         return Family(f"infrakit_{name}", "gauge", told, [(labels, value)])
 
     seen, term = replica.observation, replica.term
-    age_s = asyncio.get_running_loop().time() - seen.begun_at if seen is not None else math.inf
+    known = seen is not None and asyncio.get_running_loop().time() < seen.begun_at + seen.valid_s
     python = platform.python_version()
     yield gauge("build_info", "Which InfraKit this is; always 1.", 1, version=infrakit.__version__, python=python)
     yield gauge("leader", "Whether this replica leads and acts.", replica.active.is_set())
     yield gauge("epoch", "The epoch that this replica holds; 0 while it holds none.", term.ledger.epoch if term else 0)
-    yield gauge("leadership_observed_age_seconds", "Since it was last observed who leads; infinite before.", age_s)
+    yield gauge("leadership_known", "Whether this replica has seen lately enough who leads.", known)
     yield gauge("declaration_version", "The newest version that this replica knows.", replica.declaration.version)
     yield gauge("halted", "Whether everything is halted.", replica.declaration.record.halt is not None)
 

@@ -58,7 +58,7 @@ async def test_a_converged_group() -> None:
         }.items():
             assert told[f"group_{name}", "web"] == figure
         assert 0 <= told["group_observed_age_seconds", "web"] < 2
-        assert 0 <= told["leadership_observed_age_seconds",] < 3600
+        assert told["leadership_known",] == 1
         assert (told["creations_total", "web"], told["creations_total", "db"]) == (3, 2)
         assert told["destructions_total", "web"] == told["failures_total", "web", "create_failed"] == 0
         assert told["cycle_seconds_count", "web"] > 1
@@ -66,6 +66,15 @@ async def test_a_converged_group() -> None:
         assert told["provider_call_seconds_count", "simulator", "describe"] > 1
         assert told["provider_call_seconds_count", "simulator", "destroy"] == 0
         assert not [key for key in told if key[0] == "group_holds"]
+
+
+@in_virtual_time
+async def test_a_group_that_was_never_observed_is_infinitely_old() -> None:
+    async with Watched(faults=Faults(down=True)) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(stage.controllers)
+        told = await stage.figures()
+        assert (told["group_observed_age_seconds", "web"], told["group_declared", "web"]) == (math.inf, 1)
 
 
 @in_virtual_time
@@ -129,16 +138,19 @@ async def test_a_follower_tells_no_groups_and_keeps_what_it_has_counted() -> Non
     leadership = Told()
     async with Watched(leadership=leadership) as stage:
         told = await stage.figures()
-        assert told["leadership_observed_age_seconds",] == math.inf
+        assert told["leadership_known",] == 0
         leadership.say(True)
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        leadership.say(False)
+        leadership.say(False, valid_s=30.0)
         await asyncio.sleep(5)
         told = await stage.figures()
+        assert told["leadership_known",] == 1
         assert (told["leader",], told["epoch",], told["declaration_version",]) == (0, 0, 1)
         assert ("group_live", "web") not in told
         assert told["creations_total", "web"] == 2
+        await asyncio.sleep(30)
+        assert (await stage.figures())["leadership_known",] == 0
 
 
 @in_virtual_time
