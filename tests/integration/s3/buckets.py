@@ -114,15 +114,18 @@ def beside(bucket: Bucket, **options: Any) -> S3Store:
 
 
 def later(by: timedelta) -> Middleware:
-    """The server's clock shows that its answer took so long."""
+    """The server's clock is ahead by so much when it answers."""
+    return dated(email.utils.format_datetime(datetime.now(UTC) + by, usegmt=True))
+
+
+def dated(date: str) -> Middleware:
+    """Answers bear this date."""
 
     def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
-        def dated(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            date = email.utils.format_datetime(datetime.now(UTC) + by, usegmt=True)
-            rest = [header for header in headers if header[0].lower() != "date"]
-            return start(status, [*rest, ("Date", date)], *more)
+        def changed(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start(status, [*(each for each in headers if each[0].lower() != "date"), ("Date", date)], *more)
 
-        return serve(request, dated)
+        return serve(request, changed)
 
     return between
 

@@ -1,0 +1,202 @@
+"""The client of a bucket: what each failure lets the caller conclude, what it advises, and what it keeps to itself."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication
+
+import pytest
+
+from infrakit.clients.s3 import Bucket
+from infrakit.spi import errors
+from infrakit.stores.s3 import s3_store
+from tests.integration.s3.buckets import CREDENTIALS, Request, Server, answering, dated, environment, needs_s3
+
+pytestmark = needs_s3
+
+READ, WRITE = "read", "write"
+FAILURES = {
+    "SlowDown": ("503 Slow Down", errors.Throttled, errors.Throttled, ""),
+    "TooMany": ("429 Too Many Requests", errors.Throttled, errors.Throttled, ""),
+    "ServiceUnavailable": ("503 Service Unavailable", errors.Unreachable, errors.OutcomeUnknown, ""),
+    "InternalError": ("500 Internal Server Error", errors.Unreachable, errors.OutcomeUnknown, ""),
+    "RequestTimeout": ("400 Bad Request", errors.Unreachable, errors.OutcomeUnknown, ""),
+    "AccessDenied": ("403 Forbidden", errors.Refused, errors.Refused, "allow s3:ListBucket"),
+    "InvalidAccessKeyId": ("403 Forbidden", errors.Refused, errors.Refused, "check the credentials"),
+    "ExpiredToken": ("400 Bad Request", errors.Refused, errors.Refused, "check the credentials"),
+    "RequestTimeTooSkewed": ("403 Forbidden", errors.Refused, errors.Refused, "set the clock"),
+    "NoSuchBucket": ("404 Not Found", errors.Refused, errors.Refused, "create the bucket"),
+    "AuthorizationHeaderMalformed": ("400 Bad Request", errors.Refused, errors.Refused, "?region="),
+    "NotImplemented": ("501 Not Implemented", errors.Refused, errors.Refused, "If-None-Match"),
+    "StorageFull": ("507 Insufficient Storage", errors.Refused, errors.Refused, "make room"),
+    "Unheard": ("418 Teapot", errors.Refused, errors.Refused, "check that the endpoint speaks S3"),
+}
+
+
+async def ask(bucket: Bucket, kind: str) -> None:
+    if kind == WRITE:
+        await bucket.create("key", b"content")
+    else:
+        await bucket.list("", after="", limit=1)
+
+
+@pytest.mark.parametrize("kind", [READ, WRITE])
+@pytest.mark.parametrize("code", FAILURES)
+async def test_each_failure_says_what_follows_and_no_secret(
+    server: Server, bucket: Bucket, code: str, kind: str
+) -> None:
+    status, reading, writing, remedy = FAILURES[code]
+    server.between = answering(status, code)
+    with pytest.raises(errors.InfraKitError) as failure:
+        await ask(bucket, kind)
+    assert type(failure.value) is (writing if kind == WRITE else reading)
+    assert code in failure.value.what
+    assert remedy in failure.value.remedy
+    assert bucket.where in failure.value.where
+    assert not [secret for name, secret in CREDENTIALS.items() if "KEY" in name and secret in repr(failure.value)]
+    assert failure.value.__cause__ is None
+    assert failure.value.__suppress_context__
+
+
+async def test_it_waits_as_long_as_it_is_told(server: Server, bucket: Bucket) -> None:
+    server.between = answering("503 Slow Down", "SlowDown", headers={"Retry-After": "7"})
+    with pytest.raises(errors.Throttled) as throttled:
+        await ask(bucket, READ)
+    assert throttled.value.after_s == 7.0
+
+
+async def test_nothing_is_asked_twice(server: Server, bucket: Bucket) -> None:
+    await ask(bucket, READ)
+    before = len(server.asked)
+    server.between = answering("503 Slow Down", "SlowDown")
+    for kind in (READ, WRITE):
+        with pytest.raises(errors.Throttled):
+            await ask(bucket, kind)
+    assert len(server.asked) == before + 2
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(READ, errors.Unreachable), (WRITE, errors.OutcomeUnknown)])
+async def test_who_does_not_answer_is_not_waited_for(
+    server: Server, bucket: Bucket, kind: str, expected: type[errors.InfraKitError]
+) -> None:
+    await ask(bucket, READ)  # the library is here
+    answered = threading.Event()
+
+    def silent(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        assert answered.wait(30)
+        return serve(request, start)
+
+    server.between = silent
+    bucket._deadline_s = 0.05
+    try:
+        with pytest.raises(expected, match=r"no answer within 0\.05 s"):
+            await ask(bucket, kind)
+    finally:
+        answered.set()
+
+
+@pytest.mark.parametrize("kind", [READ, WRITE])
+async def test_who_does_not_listen_is_unreachable(kind: str) -> None:
+    bucket = Bucket("tests", endpoint="http://127.0.0.1:1")
+    with environment(CREDENTIALS), pytest.raises(errors.Unreachable, match=r"cannot connect: .*127\.0\.0\.1"):
+        await ask(bucket, kind)
+    await bucket.close()
+
+
+async def test_who_does_not_speak_s3_is_told(server: Server, bucket: Bucket) -> None:
+    def page(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        start("404 Not Found", [("Content-Type", "text/html"), ("Content-Length", "11")])
+        return [b"<html>hello"]
+
+    server.between = page
+    with pytest.raises(errors.Refused, match=r"404 .*check that the endpoint speaks S3"):
+        await ask(bucket, READ)
+
+
+async def test_answers_without_a_date_are_not_believed(server: Server, bucket: Bucket) -> None:
+    server.between = dated("yesterday")
+    for kind in (READ, WRITE):
+        with pytest.raises(errors.Refused, match="bear no date"):
+            await ask(bucket, kind)
+
+
+async def test_a_bucket_that_is_not_there_is_named(server: Server) -> None:
+    bucket = Bucket("nowhere", endpoint=server.endpoint)
+    with environment(CREDENTIALS), pytest.raises(errors.Refused, match=r"s3://nowhere at http.*create the bucket"):
+        await ask(bucket, READ)
+    await bucket.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"), ({"AWS_PROFILE": "mine"}, "Profile")],
+)
+async def test_without_credentials_it_is_told_where_to_put_them(
+    server: Server, change: dict[str, str], expected: str
+) -> None:
+    bucket = Bucket("tests", endpoint=server.endpoint)
+    with environment(CREDENTIALS | change), pytest.raises(errors.Refused, match=f"{expected}.*AWS_"):
+        await ask(bucket, WRITE)
+    await bucket.close()
+    assert server.asked == []
+
+
+def test_without_the_extra_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiobotocore", None)
+    with pytest.raises(errors.Refused, match=r"not installed; pip install 'infrakit\[s3\]'"):
+        s3_store("s3://bucket/prefix")
+
+
+def test_the_library_is_imported_when_it_is_used() -> None:
+    program = (
+        "import sys, infrakit.stores.s3 as s3; s3.s3_store('s3://bucket/prefix')\n"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('aiobotocore', 'botocore', 'aiohttp')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=dict(os.environ)
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix", "where"),
+    [
+        ("s3://bucket", "infrakit", "s3://bucket"),
+        ("s3://my.bucket/a/b/", "a/b", "s3://my.bucket"),
+        ("s3://bucket/a?endpoint=http://[::1]:9000/&region=eu-1", "a", "s3://bucket at http://[::1]:9000"),
+    ],
+)
+def test_a_store_is_named_by_its_url(url: str, prefix: str, where: str) -> None:
+    store = s3_store(url)
+    assert store._prefix == prefix
+    assert store._bucket.where == where
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://",
+        "s3:///prefix",
+        "s3://b",
+        "s3://bucket?endpont=http://host",
+        "s3://bucket?endpoint=host:9000",
+        "s3://bucket?endpoint=http://me:secret@host",
+        "s3://me:secret@bucket",
+        "http://bucket",
+        "s3://zone--x-s3/prefix",
+    ],
+)
+def test_a_url_that_names_none_is_refused_and_no_secret_is_repeated(url: str) -> None:
+    with pytest.raises(errors.Refused) as refused:
+        s3_store(url)
+    assert "secret" not in str(refused.value)
+    assert refused.value.remedy
+
+
+async def test_a_store_by_its_url_works(server: Server, bucket: Bucket) -> None:
+    store = s3_store(f"s3://{bucket._name}/here?endpoint={server.endpoint}&region=eu-central-1")
+    assert await store.replace(name="doc", body=b"x", expected=0) == 1
+    await store.close()
+    assert server.asked[-1].endswith("/here/doc/9999999998-1")

@@ -1,0 +1,374 @@
+"""The store in a bucket: who writes what when servers, connections and other writers are not as one would like."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication
+
+import pytest
+
+from infrakit.clients import s3 as client
+from infrakit.clients.s3 import Bucket
+from infrakit.spi import errors
+from infrakit.stores import s3
+from infrakit.stores.s3 import BODY_BYTES_MAX, S3Store
+from tests.integration.s3.buckets import Request, Server, answering, beside, later, needs_s3
+
+pytestmark = needs_s3
+
+WRITERS, EACH = 8, 50
+HELD = timedelta(hours=2)
+
+
+async def write(store: S3Store, count: int, *, start: int = 0) -> None:
+    for number in range(start, start + count):
+        assert await store.replace(name="doc", body=b"%d" % (number + 1), expected=number) == number + 1
+
+
+async def keys(bucket: Bucket) -> list[str]:
+    """What is kept of the document, newest first: the revisions' numbers."""
+    listing = await bucket.list("infrakit/doc/", after="", limit=5000)
+    return [entry.key.rpartition("-")[2] for entry in listing.entries]
+
+
+async def overwrite(bucket: Bucket, key: str, content: bytes) -> None:
+    await bucket._ask("put_object", Key=key, Body=content)
+
+
+def is_write(request: Request) -> bool:
+    return bool(request["REQUEST_METHOD"] == "PUT" and "/doc/" in request["PATH_INFO"])
+
+
+# -- many writers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_of_many_writers_none_loses_anything(bucket: Bucket) -> None:
+    async def writer(name: int) -> None:
+        store = beside(bucket, keep={"doc": 2})
+        left = EACH
+        while left:
+            seen = await store.read(name="doc")
+            try:
+                await store.replace(name="doc", body=seen.body + b"%d" % name, expected=seen.revision)
+            except errors.Conflict:
+                continue
+            left -= 1
+        await store.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        for name in range(WRITERS):
+            tasks.create_task(writer(name))
+    reader = beside(bucket)
+    document = await reader.read(name="doc")
+    await reader.close()
+    assert document.revision == WRITERS * EACH
+    assert sorted(document.body) == sorted(b"01234567" * EACH)
+
+
+async def test_a_slow_writer_does_not_believe_a_number_that_others_have_used_and_forgotten(
+    server: Server, bucket: Bucket, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PRUNE_EVERY", 4)
+    held, freed = threading.Event(), threading.Event()
+
+    def hold(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        if is_write(request) and not held.is_set():
+            held.set()
+            assert freed.wait(30)
+            return later(HELD)(request, start, serve)
+        return serve(request, start)
+
+    others = beside(bucket, keep={"doc": 2})
+    await others.read(name="doc")
+    server.between = hold
+    slow = asyncio.create_task(store.replace(name="doc", body=b"slow", expected=0))
+    try:
+        await asyncio.to_thread(held.wait, 30)
+        await write(others, 3)
+        server.between = later(HELD)
+        await write(others, 1, start=3)
+        assert others._pruning is not None
+        await others._pruning
+        assert await keys(bucket) == ["4", "3"]  # the number is free again
+    finally:
+        freed.set()
+    with pytest.raises(errors.OutcomeUnknown, match=r"revision 1 of doc was written 2:00:0\d after the look before it"):
+        await slow
+    server.between = None
+    assert (await others.read(name="doc")).body == b"4"
+    assert [d.revision for d in await others.history(name="doc", limit=9)] == [4, 3]
+    await others.close()
+
+
+async def test_what_is_young_is_kept_and_what_is_old_is_removed(
+    server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PRUNE_EVERY", 3)
+    store = beside(bucket, keep={"doc": 2})
+    await write(store, 6)
+    assert store._pruning is not None
+    await store._pruning
+    assert await keys(bucket) == ["6", "5", "4", "3", "2", "1"]
+    assert [d.revision for d in await store.history(name="doc", limit=9)] == [6, 5]
+    server.between = later(HELD)
+    await write(store, 3, start=6)
+    await store._pruning
+    assert await keys(bucket) == ["9", "8"]
+    await store.close()
+
+
+async def test_a_write_is_done_though_nothing_can_be_removed(
+    server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PRUNE_EVERY", 1)
+    store = beside(bucket, keep={"doc": 1})
+    refuse = answering("403 Forbidden", "AccessDenied", method="DELETE")
+    server.between = lambda request, start, serve: refuse(
+        request, start, lambda request, start: later(HELD)(request, start, serve)
+    )
+    await write(store, 3)
+    assert store._pruning is not None
+    await store._pruning
+    assert "DELETE" in {asked.partition(" ")[0] for asked in server.asked}
+    assert await keys(bucket) == ["3", "2", "1"]
+    await store.close()
+
+
+async def test_a_cancelled_write_is_done_or_not_done(store: S3Store) -> None:
+    for number in range(20):
+        before = await store.read(name="doc")
+        writing = asyncio.create_task(store.replace(name="doc", body=b"%d" % number, expected=before.revision))
+        for _turn in range(number):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait({writing})
+    newest = (await store.read(name="doc")).revision
+    assert [d.revision for d in await store.history(name="doc", limit=16)] == list(
+        range(newest, max(0, newest - 16), -1)
+    )
+
+
+# -- the server and the way to it --------------------------------------------------------------------------------------
+
+QUESTIONS: dict[str, Callable[[S3Store], Awaitable[Any]]] = {
+    "read": lambda store: store.read(name="doc"),
+    "replace": lambda store: store.replace(name="doc", body=b"x", expected=0),
+    "history": lambda store: store.history(name="doc", limit=3),
+    "watch": lambda store: anext(store.watch(name="doc")),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_a_server_that_writes_over_what_is_there_is_refused(
+    server: Server, bucket: Bucket, store: S3Store, question: str
+) -> None:
+    def old(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        request.pop("HTTP_IF_NONE_MATCH", None)
+        return serve(request, start)
+
+    server.between = old
+    for _again in range(2):
+        with pytest.raises(errors.Refused, match=r"writes over an object .* no replica could be told from another"):
+            await QUESTIONS[question](store)
+    assert await keys(bucket) == []
+
+
+async def test_a_server_is_tried_once(server: Server, bucket: Bucket, store: S3Store) -> None:
+    other = beside(bucket)
+    for _again in range(2):
+        for each in (store, other):
+            await each.read(name="doc")
+    await other.close()
+    assert len([asked for asked in server.asked if asked.endswith("/.probe")]) == 3  # the first makes it
+
+
+async def test_what_cannot_be_tried_is_not_known(server: Server, store: S3Store) -> None:
+    server.between = answering("500 Internal Server Error", "InternalError", method="PUT")
+    with pytest.raises(errors.Unreachable, match="InternalError"):
+        await store.replace(name="doc", body=b"x", expected=0)
+
+
+class LostAnswers:
+    """The first `count` writes are done, and their connections break before the answer; `meanwhile` is called then."""
+
+    def __init__(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.left = count
+        self._meanwhile = meanwhile
+
+    def __call__(self, request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        if not self.left or not is_write(request):
+            return serve(request, start)
+        self.left -= 1
+        serve(request, lambda *_: lambda _: None)
+        self._meanwhile()
+        request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        raise ConnectionResetError
+
+
+async def test_a_write_that_was_sent_again_is_no_conflict_with_itself(server: Server, store: S3Store) -> None:
+    await write(store, 2)
+    server.between = LostAnswers(1)
+    await write(store, 1, start=2)
+    assert [asked for asked in server.asked if "PUT" in asked][-2:] == [server.asked[-3]] * 2, "it was sent once only"
+    assert [d.body for d in await store.history(name="doc", limit=9)] == [b"3", b"2", b"1"]
+
+
+async def test_a_write_whose_answer_is_lost_for_good_has_no_known_outcome(server: Server, store: S3Store) -> None:
+    await write(store, 2)
+    server.between = LostAnswers(2)
+    with pytest.raises(errors.OutcomeUnknown, match="it was interrupted"):
+        await store.replace(name="doc", body=b"3", expected=2)
+    assert (await store.read(name="doc")).body == b"3"
+
+
+async def test_a_write_that_is_found_below_others_has_no_known_outcome(
+    server: Server, bucket: Bucket, store: S3Store
+) -> None:
+    await write(store, 1)
+    other, loop = beside(bucket), asyncio.get_running_loop()
+    await other.read(name="doc")
+    server.between = LostAnswers(1, lambda: asyncio.run_coroutine_threadsafe(write(other, 1, start=2), loop).result(30))
+    with pytest.raises(errors.OutcomeUnknown, match="revision 2 of doc was written, and 3 is there already"):
+        await store.replace(name="doc", body=b"2", expected=1)
+    await other.close()
+
+
+async def test_the_same_words_of_another_writer_are_a_conflict(server: Server, bucket: Bucket, store: S3Store) -> None:
+    other, looked, written = beside(bucket), threading.Event(), threading.Event()
+    await other.read(name="doc")
+
+    def wait(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        if is_write(request) and not looked.is_set():
+            looked.set()
+            assert written.wait(30)
+        return serve(request, start)
+
+    await store.read(name="doc")
+    server.between = wait
+    second = asyncio.create_task(store.replace(name="doc", body=b"1", expected=0))
+    try:
+        await asyncio.to_thread(looked.wait, 30)
+        await write(other, 1)
+    finally:
+        written.set()
+    with pytest.raises(errors.Conflict, match="doc is at revision 1, not 0"):
+        await second
+    await other.close()
+
+
+async def test_a_write_beside_another_at_the_same_moment_is_a_conflict(server: Server, store: S3Store) -> None:
+    await store.read(name="doc")
+    server.between = answering("409 Conflict", "ConditionalRequestConflict", method="PUT")
+    with pytest.raises(errors.Conflict):
+        await store.replace(name="doc", body=b"x", expected=0)
+
+
+async def test_a_conflict_that_cannot_be_looked_into_has_no_known_outcome(server: Server, store: S3Store) -> None:
+    await store.read(name="doc")
+    conflict = answering("412 Precondition Failed", "PreconditionFailed", method="PUT")
+    failing = answering("500 Internal Server Error", "InternalError")
+
+    def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        is_listing = request["REQUEST_METHOD"] == "GET" and "/doc/" not in request["PATH_INFO"]
+        return conflict(request, start, serve if is_listing else lambda request, start: failing(request, start, serve))
+
+    server.between = between
+    with pytest.raises(errors.OutcomeUnknown, match="InternalError"):
+        await store.replace(name="doc", body=b"x", expected=0)
+
+
+# -- what is in the bucket ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newest", [10, 100, 99_999, 100_000, 9_999_999_998])
+async def test_the_newest_is_found_however_long_its_number(bucket: Bucket, store: S3Store, newest: int) -> None:
+    for revision in (newest - 1, newest, newest - 9):
+        await bucket.create(store._key("doc", revision), store._sealed(b"%d" % revision))
+    assert (await store.read(name="doc")).body == b"%d" % newest
+    assert await store.replace(name="doc", body=b"on", expected=newest) == newest + 1
+    assert [d.revision for d in await store.history(name="doc", limit=9)] == [
+        newest + 1,
+        newest,
+        newest - 1,
+        newest - 9,
+    ]
+
+
+async def test_listings_go_on_over_their_pages(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await write(store, 8)
+    monkeypatch.setattr(client, "PAGE_KEYS_MAX", 3)
+    assert [d.revision for d in await store.history(name="doc", limit=7)] == [8, 7, 6, 5, 4, 3, 2]
+
+
+async def test_what_was_read_is_not_fetched_again(server: Server, store: S3Store) -> None:
+    await write(store, 2)
+    for _again in range(3):
+        assert (await store.read(name="doc")).body == b"2"
+    assert len([asked for asked in server.asked if asked.startswith("GET") and "/doc/" in asked]) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"infrakit-s3-1 0000 0000\nbody"])
+async def test_damage_is_told_and_no_older_revision_is_taken_instead(
+    bucket: Bucket, store: S3Store, content: bytes
+) -> None:
+    await write(store, 3)
+    await overwrite(bucket, store._key("doc", 3), content)
+    for question in (store.read(name="doc"), store.history(name="doc", limit=9)):
+        with pytest.raises(errors.Refused, match=r"doc/9999999996-3 is damaged: .* revision 2 knowingly, move it away"):
+            await question
+    await bucket.remove(store._key("doc", 3))
+    assert (await store.read(name="doc")).body == b"2"
+
+
+async def test_an_older_damaged_revision_costs_only_itself(bucket: Bucket, store: S3Store) -> None:
+    await write(store, 3)
+    await overwrite(bucket, store._key("doc", 2), b"damaged")
+    assert [d.revision for d in await store.history(name="doc", limit=9)] == [3, 1]
+
+
+async def test_a_content_that_was_restored_under_the_same_number_is_read(bucket: Bucket, store: S3Store) -> None:
+    await write(store, 1)
+    assert (await store.read(name="doc")).body == b"1"
+    await overwrite(bucket, store._key("doc", 1), store._sealed(b"restored"))
+    assert (await store.read(name="doc")).body == b"restored"
+
+
+@pytest.mark.parametrize("key", ["0README", "9999999997-3", "9999999997-2/x", "999999999-2"])
+async def test_what_is_no_revision_is_not_passed_over(bucket: Bucket, store: S3Store, key: str) -> None:
+    await write(store, 1)
+    await overwrite(bucket, f"infrakit/doc/{key}", b"by hand")
+    with pytest.raises(errors.Refused, match=f"doc/{key} is no revision of doc.*; move it away"):
+        await store.read(name="doc")
+
+
+async def test_the_folder_that_a_console_makes_is_passed_over(bucket: Bucket, store: S3Store) -> None:
+    await overwrite(bucket, "infrakit/doc/", b"")
+    await write(store, 2)
+    assert (await store.read(name="doc")).body == b"2"
+
+
+async def test_documents_and_prefixes_are_apart(bucket: Bucket, store: S3Store) -> None:
+    other = beside(bucket, prefix="infrakit/doc")
+    await write(store, 1)
+    await other.replace(name="doc", body=b"other", expected=0)
+    await store.replace(name="doc2", body=b"second", expected=0)
+    assert await other.read(name="doc") != await store.read(name="doc2")
+    assert (await store.read(name="doc2")).body == b"second"
+    await other.close()
+
+
+async def test_a_body_that_is_too_large_is_refused(store: S3Store) -> None:
+    with pytest.raises(errors.Refused, match="at most"):
+        await store.replace(name="doc", body=bytes(BODY_BYTES_MAX + 1), expected=0)
+    assert await store.replace(name="doc", body=bytes(BODY_BYTES_MAX), expected=0) == 1
+
+
+@pytest.mark.parametrize("name", ["../doc", "a/b", ".", "", "/etc/passwd"])
+async def test_names_stay_inside(store: S3Store, name: str) -> None:
+    with pytest.raises(errors.Refused, match="no name of a document"):
+        await store.read(name=name)
