@@ -46,7 +46,8 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     raft_index: int
     applied_index: int
     version: str
-    errors: tuple[str, ...] = ()
+    cluster: int = 0
+    errors: tuple[str, ...] = ()  # alarms too, of whichever member they are
 
 
 class Etcd:
@@ -111,6 +112,27 @@ class Etcd:
             raise _failure(answer, endpoint)
         return answer
 
+    async def health(self) -> bool:
+        """What one member says at `/health`: it has a leader that answers, and no alarm. For a client of one endpoint.
+
+        Raises `Unreachable` if nothing listens there, `OutcomeUnknown` if no answer came, `PluginError` for an odd one.
+        """
+        endpoint = self.endpoints[0]
+        try:
+            async with asyncio.timeout(self._deadline_s), self._open().get(f"{endpoint}/health") as response:
+                content = await response.read()
+        except aiohttp.ClientConnectorError as error:
+            raise errors.Unreachable(f"cannot connect: {error.strerror or error}", where=endpoint) from None
+        except TimeoutError:
+            raise errors.OutcomeUnknown(f"no answer within {self._deadline_s:g} s", where=endpoint) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise errors.OutcomeUnknown(f"the answer was interrupted: {error}", where=endpoint) from None
+        try:
+            return msgspec.json.decode(content, type=dict[str, Any]).get("health") == "true"
+        except msgspec.MsgspecError:
+            what = f"it is no etcd: status {response.status} for /health"
+            raise errors.PluginError(what, where=endpoint) from None
+
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncIterator[Answer]:
         """The messages of a streaming call, until it breaks: then `Unreachable`. The caller bounds the wait."""
         endpoint = self.endpoints[self._first]
@@ -160,6 +182,7 @@ class Etcd:
             raft_index=int(answer.get("raftIndex", 0)),
             applied_index=int(answer.get("raftAppliedIndex", answer.get("raftIndex", 0))),
             version=str(answer.get("version", "")),
+            cluster=int(answer["header"].get("cluster_id", 0)),
             errors=tuple(answer.get("errors", ())),
         )
 

@@ -16,7 +16,7 @@ from infrakit.group.view import GroupView, Member, Pending
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
-from infrakit.spi.flavor import Flavor
+from infrakit.spi.flavor import Flavor, Releases
 from infrakit.spi.group import Group, seconds
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Index, InstanceSpec
@@ -243,10 +243,24 @@ class Calls:
         await self._permit()
         if member.is_self and await self._superior.hand_over(action.reason):
             return False
+        if isinstance(self._flavor, Releases) and action.rule != "destroy-group":
+            await self._release(self._flavor, member)
+            await self._permit()
         if action.drain:
             await self._drain(action, member)
             await self._permit()
         return True
+
+    async def _release(self, flavor: Releases, member: Member) -> None:
+        """Unlike a drain it is no courtesy: what fails here stops what follows."""
+        self._leave(member, "draining")
+        group = self._want().group
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            await flavor.release(
+                properties=group.properties.flavor.properties,
+                instance=member.description,
+                allocation=_allocation(group),
+            )
 
     async def _drain(self, action: Destroy, member: Member) -> None:
         """Move work away, within the deadline of the update policy. Only a refusal stops what follows."""
@@ -291,6 +305,11 @@ class Calls:
             self._tell(Kind.LABELLED, action, action.reason, instance=action.instance)
             return True
         return False
+
+
+def _allocation(group: Group) -> values.Allocation:
+    declared = group.properties.allocation
+    return values.Allocation(size=declared.size, logical_ids=declared.logical_ids)
 
 
 def words(error: Exception) -> str:

@@ -69,3 +69,15 @@ class Attaches(Protocol):
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         """Attachments by logical ID; used to refuse one volume for two pets, and to delete them when asked."""
         ...
+
+
+@runtime_checkable
+class Releases(Protocol):
+    """A flavor whose members are on a list of their own, or that knows better than its group whom it can spare."""
+
+    async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
+        """Agree to a destruction, before the drain. An instance whose logical ID is not in the declared allocation does
+        not come back: then it is taken off the list here. Whatever is raised, nothing is destroyed. Not asked when the
+        whole group is destroyed.
+        """
+        ...

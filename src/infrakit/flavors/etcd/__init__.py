@@ -1,0 +1,178 @@
+"""The flavor `etcd`: members with fixed addresses that found a cluster once, return with their data, and leave by vote.
+
+properties  what can be declared
+boot        the script that decides on the machine how its etcd starts; boot.sh is its fixed part
+health      what the members say, judged together
+membership  who may leave, and how
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from infrakit.clients.etcd import Etcd, Member
+from infrakit.flavors.etcd import boot, health, membership
+from infrakit.flavors.etcd import properties as declared_
+from infrakit.flavors.etcd.properties import Properties, decode
+from infrakit.spi import errors
+from infrakit.spi.values import (
+    TAG_GROUP,
+    TAG_LOGICAL_ID,
+    Allocation,
+    Attachment,
+    Description,
+    GroupID,
+    Health,
+    HealthReport,
+    Index,
+    InstanceID,
+    InstanceSpec,
+    LogicalID,
+    State,
+)
+
+ANSWER_S = 3.0  # for each question to one member
+
+_NAMELESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, which is the address of a member")
+_BY_STATE = {
+    State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
+    State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
+    State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
+    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="etcd has ended"),
+    State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
+}
+
+
+class EtcdFlavor:
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches` and `Releases` of the contract."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Etcd] = {}
+        # Who was seen in each group lately: those who are not declared (any more) may be the cluster all the same.
+        self._seen: dict[GroupID, frozenset[LogicalID]] = {}
+
+    async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
+        found = list(declared_.problems(decode(properties), allocation))
+        if found:
+            raise errors.InvalidSpec(found)
+
+    async def prepare(
+        self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
+    ) -> InstanceSpec:
+        """The boot script and the volume. Raises `Refused` without a logical ID."""
+        declared, logical_ids = decode(properties), allocation.logical_ids or ()
+        if spec.logical_id is None or not logical_ids:
+            raise errors.Refused("a member of etcd needs a logical ID", where="etcd", remedy="declare LogicalIDs")
+        seen = sorted(self._seen.get(index.group, frozenset()) - set(logical_ids))
+        script = boot.script(
+            declared,
+            logical_id=spec.logical_id,
+            first=logical_ids[0],
+            others=[each for each in (*logical_ids, *seen) if each != spec.logical_id],
+            token=index.group,
+        )
+        attachments = (*(spec.attachments or ()), *declared.attachments(spec.logical_id))
+        return msgspec.structs.replace(spec, init=script, attachments=attachments or None)
+
+    async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
+        return (await self._judge(decode(properties), [instance]))[instance.id]
+
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        """One round for all: every member is asked at once, and judged by what all of them say."""
+        for group in {_group(each) for each in instances}:
+            names = (_logical_id(each) for each in instances if _group(each) == group)
+            self._seen[group] = frozenset(name for name in names if name is not None)
+        return await self._judge(decode(properties), instances)
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        """Leadership moves to the member that is furthest ahead. One that does not answer has none to move."""
+        declared, name = decode(properties), _logical_id(instance)
+        if name is None:
+            return
+        cluster = await membership.observe([declared.client_url(name)], self._open)
+        member = cluster.of(declared.peer_url(name)) if cluster is not None else None
+        if cluster is not None and member is not None:
+            await membership.hand_over(cluster, member, self._open)
+
+    async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
+        """Let a member go: for a while if it is declared, and else for ever, off the list of members.
+
+        Raises `Refused` when the quorum cannot bear it.
+        """
+        declared, name = decode(properties), _logical_id(instance)
+        if name is None:
+            return
+        where, staying = f"{instance.id} ({name})", set(allocation.logical_ids or ())
+        own, peer = declared.client_url(name), declared.peer_url(name)
+        cluster = await membership.observe([*map(declared.client_url, sorted(staying - {name})), own], self._open)
+        member = cluster.of(peer) if cluster is not None else None
+        if name in staying:
+            if cluster is not None and member is not None:
+                membership.spare(cluster, member, where=where)
+        elif cluster is None:
+            what = "nobody has a leader, so that it cannot be taken off the list of members"
+            raise errors.Refused(what, where=where, remedy="bring the quorum back first")
+        elif member is not None:
+            await membership.remove(cluster, member, self._open, where=where)
+        else:
+            look = await health.look(self._open(own))
+            if look.status is not None and look.status.cluster != cluster.identity and look.healthy:
+                what = f"it is a member of another cluster, {look.status.cluster:x}, and its end may be the end of that"
+                raise errors.Refused(what, where=where, remedy="find out which of the two holds the data")
+
+    async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
+        return True
+
+    async def attachments(
+        self, *, properties: msgspec.Raw, allocation: Allocation
+    ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        declared = decode(properties)
+        return {each: declared.attachments(each) for each in allocation.logical_ids or ()}
+
+    async def close(self) -> None:
+        """Let go of connections. The object may be used again afterwards."""
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def _open(self, url: str) -> Etcd:
+        client = self._clients.get(url)
+        if client is None:
+            client = self._clients[url] = Etcd([url], deadline_s=ANSWER_S)
+        return client
+
+    async def _judge(self, declared: Properties, instances: Sequence[Description]) -> Mapping[InstanceID, HealthReport]:
+        names = {each.id: name for each in instances if (name := _logical_id(each)) and each.state not in _BY_STATE}
+        round_ = await self._round(declared, set(names.values()))
+        return {
+            each.id: round_.verdict(names[each.id]) if each.id in names else _BY_STATE.get(each.state, _NAMELESS)  # type: ignore[arg-type]
+            for each in instances
+        }
+
+    async def _round(self, declared: Properties, names: set[LogicalID]) -> health.Round:
+        looks = await health.look_at_all({name: self._open(declared.client_url(name)) for name in sorted(names)})
+        able = [each for each in looks.values() if each.healthy]
+        leader = next((each.status for each in able if each.leads), None)
+        members: tuple[Member, ...] = ()
+        if able:
+            with contextlib.suppress(errors.InfraKitError):  # then nobody is judged by it
+                members = await self._open(able[0].url).members()
+        if members and leader is None:
+            leads = able[0].status.leader if able[0].status is not None else 0
+            url = next((url for each in members if each.id == leads for url in each.client_urls), None)
+            leader = (await health.look(self._open(url))).status if url is not None else None
+        return health.Round(looks=looks, members=members, leader=leader, max_lag=declared.max_lag)
+
+
+def _logical_id(instance: Description) -> LogicalID | None:
+    found = instance.logical_id or (instance.tags or {}).get(TAG_LOGICAL_ID)
+    return LogicalID(found) if found else None
+
+
+def _group(instance: Description) -> GroupID:
+    return GroupID((instance.tags or {}).get(TAG_GROUP, ""))

@@ -1,0 +1,136 @@
+"""What an operator writes under `Flavor.Properties` of a group with the flavor `etcd`, and what is wrong with it."""
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+
+from infrakit.spec import validate
+from infrakit.spi.errors import Problem
+from infrakit.spi.group import Strict
+from infrakit.spi.values import Allocation, Attachment, LogicalID
+
+VOLUME = "volume"
+PLACE = "{LogicalID}"
+
+# Flags of etcd that say who a member is: the boot script sets them. A configuration file would override them all.
+RESERVED = {
+    *("name", "data-dir", "listen-client-urls", "advertise-client-urls", "listen-peer-urls"),
+    *("initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "initial-cluster-token"),
+    *("force-new-cluster", "config-file", "discovery", "discovery-srv", "strict-reconfig-check"),
+}
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+class Properties(Strict, frozen=True, kw_only=True):
+    """The whole. Nothing at all is fine: every field has a default."""
+
+    client_port: PortNumber = 2379  # of every member; members are never moved to another one
+    peer_port: PortNumber = 2380  # of every member; members are never moved to another one
+    cluster_token: str = ""  # begins the token of a new cluster; left out: the name of the group
+    volume: str = PLACE  # the ID of each member's volume, made from its logical ID; empty: none, and DataDir is needed
+    data_dir: str = ""  # a directory that exists; left out: the volume's path, which the provider has to tell
+    binary: Text = "etcd"  # a name or a path; etcdctl is looked for beside it
+    extra_args: tuple[Text, ...] = ()  # of etcd, such as --quota-backend-bytes=8589934592
+    run: str = ""  # a line for the shell that runs beside etcd for as long as etcd does
+    max_lag: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # entries of the log; further behind is unhealthy
+    bootstrap: Literal["auto", "never"] = "auto"  # never: members join a cluster, or wait for one, and found none
+
+    def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
+        """The volume of one member."""
+        if not self.volume:
+            return ()
+        return (Attachment(id=self.volume.replace(PLACE, logical_id), type=VOLUME),)
+
+    def client_url(self, logical_id: str) -> str:
+        """Where a member serves."""
+        return f"http://{host(logical_id)}:{self.client_port}"
+
+    def peer_url(self, logical_id: str) -> str:
+        """Where a member talks with the others: what the list of members knows it by."""
+        return f"http://{host(logical_id)}:{self.peer_port}"
+
+    @property
+    def ctl(self) -> str:
+        """The client program that comes with etcd."""
+        return posixpath.join(posixpath.dirname(self.binary), "etcdctl")
+
+
+def decode(raw: msgspec.Raw) -> Properties:
+    """Raises `InvalidSpec`."""
+    return validate.properties(raw, Properties)
+
+
+def host(logical_id: str) -> str:
+    """As URLs write it."""
+    return f"[{logical_id}]" if ":" in logical_id else logical_id
+
+
+def listening(logical_id: str) -> str:
+    """What to bind to, as URLs write it: etcd binds to addresses only, so that a name means all of them."""
+    try:
+        ipaddress.ip_address(logical_id)
+    except ValueError:
+        return "0.0.0.0"  # noqa: S104 - the operator gave a name
+    return host(logical_id)
+
+
+def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
+    """Everything beyond the types, in the order of the properties."""
+    yield from _members(allocation)
+    if properties.client_port == properties.peer_port:
+        message = f"{properties.peer_port} is ClientPort already"
+        yield Problem(path="PeerPort", message=message, hint="choose another number")
+    yield from _volume(properties, allocation)
+    for position, argument in enumerate(properties.extra_args):
+        name = argument.lstrip("-").partition("=")[0]
+        if name in RESERVED:
+            message = f"--{name} is set by the boot script"
+            yield Problem(path=f"ExtraArgs[{position}]", message=message, hint="leave it out")
+
+
+def _members(allocation: Allocation) -> Iterator[Problem]:
+    if not allocation.logical_ids:
+        found = "a Size" if allocation.logical_ids is None else "none"
+        message = f"members of etcd are known by their addresses, found {found}"
+        yield Problem(path="", message=message, hint='declare Allocation.LogicalIDs: ["10.0.0.1", ...]')
+        return
+    seen: dict[str, str] = {}
+    for each in allocation.logical_ids:
+        try:
+            address = ipaddress.ip_address(each)
+        except ValueError:
+            canonical = each.lower()
+            wrong = "" if _HOST.fullmatch(each) and not re.fullmatch(r"[\d.]+", each) else "is no address and no name"
+        else:
+            canonical = str(address)
+            wrong = "is the address of no single host" if address.is_unspecified or address.is_multicast else ""
+        if not wrong and canonical in seen:
+            wrong = f"is the same as {seen[canonical]!r}"
+        seen.setdefault(canonical, each)
+        if wrong:
+            message = f"the logical ID {each!r} {wrong}"
+            yield Problem(path="", message=message, hint="write the fixed address of the member, such as 10.0.0.1")
+
+
+def _volume(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
+    rest = properties.volume.replace(PLACE, "")
+    if "{" in rest or "}" in rest:
+        message = f"{properties.volume!r} has a placeholder that is not known"
+        yield Problem(path="Volume", message=message, hint=f"there is {PLACE}")
+    elif properties.volume and PLACE not in properties.volume and len(allocation.logical_ids or ()) > 1:
+        message = f"{properties.volume!r} is the same volume for every member"
+        yield Problem(path="Volume", message=message, hint=f"such as etcd-{PLACE}")
+    if not properties.volume and not properties.data_dir:
+        yield Problem(path="DataDir", message="there is neither a Volume nor a DataDir", hint="a path of the machine")
+    if properties.data_dir and not posixpath.isabs(properties.data_dir):
+        yield Problem(path="DataDir", message=f"{properties.data_dir!r} is not absolute", hint="begin it with /")
