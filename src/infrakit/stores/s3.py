@@ -124,15 +124,15 @@ class S3Store:
 
     async def _find_own(self, name: str, revision: int, content: bytes) -> None:
         """Raises `Conflict`, unless the object that is in the way is the very one that was to be made."""
+        conflict = errors.Conflict(f"{name} has revision {revision} by now", where="store")
         try:
-            is_own = await self._bucket.fetch(self._key(name, revision)) == content
+            if await self._bucket.fetch(self._key(name, revision)) != content:
+                raise conflict
             newest = max((_revision(entry) for entry in (await self._list(name, limit=1)).entries), default=0)
         except (errors.Unreachable, errors.Throttled) as error:
             raise errors.OutcomeUnknown(error.what, where=error.where) from None
         except errors.NotFound:  # the writer in our way has not finished
-            is_own, newest = False, revision
-        if not is_own:
-            raise errors.Conflict(f"{name} is at revision {newest}, not {revision - 1}", where="store")
+            raise conflict from None
         if newest != revision:  # how late it was made, nobody has said
             raise errors.OutcomeUnknown(
                 f"revision {revision} of {name} was written, and {newest} is there already",
@@ -141,9 +141,7 @@ class S3Store:
             )
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
-        keep = self._keep.get(name, KEEP_OTHERS)
-        entries = (await self._list(name, limit=min(limit, keep))).entries
-        kept = [entry for entry in entries if _revision(entry) > _revision(entries[0]) - keep]
+        kept = (await self._list(name, limit=min(limit, self._keep.get(name, KEEP_OTHERS)))).entries
         turn = asyncio.Semaphore(READERS)
 
         async def load(entry: Entry) -> Document | errors.InfraKitError:

@@ -11,13 +11,12 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
 from infrakit.clients.s3 import Bucket
-from infrakit.stores.s3 import S3Store
 
 Request = WSGIEnvironment
 Middleware = Callable[[Request, StartResponse, WSGIApplication], Iterable[bytes]]
@@ -94,23 +93,29 @@ CREDENTIALS = {
 }
 
 
+class Closes(Protocol):
+    async def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closes)
+
+
+@contextlib.asynccontextmanager
+async def closing(resource: T) -> AsyncIterator[T]:
+    try:
+        yield resource
+    finally:
+        await resource.close()
+
+
 @contextlib.asynccontextmanager
 async def new_bucket(server: Server) -> AsyncIterator[Bucket]:
     """A bucket that nobody else uses, as a client with the credentials of the tests sees it."""
     name = f"tests-{os.getpid()}-{next(_numbers)}"
     with environment(CREDENTIALS):
-        bucket = Bucket(name, endpoint=server.endpoint)
-        try:
+        async with closing(Bucket(name, endpoint=server.endpoint)) as bucket:
             await bucket._ask("create_bucket")
             yield bucket
-        finally:
-            await bucket.close()
-
-
-def beside(bucket: Bucket, **options: Any) -> S3Store:
-    """Another replica's store in the same bucket."""
-    other = Bucket(bucket._name, endpoint=bucket._endpoint, deadline_s=options.pop("deadline_s", 10.0))
-    return S3Store(other, **options)
 
 
 def later(by: timedelta) -> Middleware:

@@ -1,12 +1,14 @@
 """A server for each test, and a bucket in it."""
 
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from infrakit.clients.s3 import Bucket
 from infrakit.stores.s3 import S3Store
-from tests.integration.s3.buckets import Server, new_bucket
+from tests.integration.s3.buckets import Server, closing, new_bucket
 
 
 @pytest.fixture
@@ -22,7 +24,19 @@ async def bucket(server: Server) -> AsyncIterator[Bucket]:
 
 
 @pytest.fixture
+async def beside(bucket: Bucket) -> AsyncIterator[Callable[..., S3Store]]:
+    """Makes the stores of other replicas in the same bucket; options are those of `S3Store`."""
+    async with contextlib.AsyncExitStack() as stores:
+
+        def make(**options: Any) -> S3Store:
+            store = S3Store(Bucket(bucket._name, endpoint=bucket._endpoint), **options)
+            stores.push_async_callback(store.close)
+            return store
+
+        yield make
+
+
+@pytest.fixture
 async def store(bucket: Bucket) -> AsyncIterator[S3Store]:
-    store = S3Store(bucket, watch_interval_s=0.05)
-    yield store
-    await store.close()
+    async with closing(S3Store(bucket, watch_interval_s=0.05)) as store:
+        yield store

@@ -12,7 +12,7 @@ import pytest
 from infrakit.clients.s3 import Bucket
 from infrakit.spi import errors
 from infrakit.stores.s3 import s3_store
-from tests.integration.s3.buckets import CREDENTIALS, Request, Server, answering, dated, environment, needs_s3
+from tests.integration.s3.buckets import CREDENTIALS, Request, Server, answering, closing, dated, environment, needs_s3
 
 pytestmark = needs_s3
 
@@ -99,10 +99,9 @@ async def test_who_does_not_answer_is_not_waited_for(
 
 @pytest.mark.parametrize("kind", [READ, WRITE])
 async def test_who_does_not_listen_is_unreachable(kind: str) -> None:
-    bucket = Bucket("tests", endpoint="http://127.0.0.1:1")
-    with environment(CREDENTIALS), pytest.raises(errors.Unreachable, match=r"cannot connect: .*127\.0\.0\.1"):
-        await ask(bucket, kind)
-    await bucket.close()
+    async with closing(Bucket("tests", endpoint="http://127.0.0.1:1")) as bucket:
+        with environment(CREDENTIALS), pytest.raises(errors.Unreachable, match=r"cannot connect: .*127\.0\.0\.1"):
+            await ask(bucket, kind)
 
 
 async def test_who_does_not_speak_s3_is_told(server: Server, bucket: Bucket) -> None:
@@ -123,10 +122,9 @@ async def test_answers_without_a_date_are_not_believed(server: Server, bucket: B
 
 
 async def test_a_bucket_that_is_not_there_is_named(server: Server) -> None:
-    bucket = Bucket("nowhere", endpoint=server.endpoint)
-    with environment(CREDENTIALS), pytest.raises(errors.Refused, match=r"s3://nowhere at http.*create the bucket"):
-        await ask(bucket, READ)
-    await bucket.close()
+    async with closing(Bucket("nowhere", endpoint=server.endpoint)) as bucket:
+        with environment(CREDENTIALS), pytest.raises(errors.Refused, match=r"s3://nowhere at http.*create the bucket"):
+            await ask(bucket, READ)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +134,9 @@ async def test_a_bucket_that_is_not_there_is_named(server: Server) -> None:
 async def test_without_credentials_it_is_told_where_to_put_them(
     server: Server, change: dict[str, str], expected: str
 ) -> None:
-    bucket = Bucket("tests", endpoint=server.endpoint)
-    with environment(CREDENTIALS | change), pytest.raises(errors.Refused, match=f"{expected}.*AWS_"):
-        await ask(bucket, WRITE)
-    await bucket.close()
+    async with closing(Bucket("tests", endpoint=server.endpoint)) as bucket:
+        with environment(CREDENTIALS | change), pytest.raises(errors.Refused, match=f"{expected}.*AWS_"):
+            await ask(bucket, WRITE)
     assert server.asked == []
 
 
@@ -196,7 +193,7 @@ def test_a_url_that_names_none_is_refused_and_no_secret_is_repeated(url: str) ->
 
 
 async def test_a_store_by_its_url_works(server: Server, bucket: Bucket) -> None:
-    store = s3_store(f"s3://{bucket._name}/here?endpoint={server.endpoint}&region=eu-central-1")
-    assert await store.replace(name="doc", body=b"x", expected=0) == 1
-    await store.close()
+    url = f"s3://{bucket._name}/here?endpoint={server.endpoint}&region=eu-central-1"
+    async with closing(s3_store(url)) as store:
+        assert await store.replace(name="doc", body=b"x", expected=0) == 1
     assert server.asked[-1].endswith("/here/doc/9999999998-1")
