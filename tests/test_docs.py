@@ -25,7 +25,12 @@ from tests.docs.reader import Disappointed, Reader, kind_of
 
 REFERENCE = ROOT / "docs/reference.md"
 TOLD = [page for page in PAGES if page != REFERENCE]
-PROGRAMS = {"node": "nodejs", "curl": "curl", "openssl": "openssl"}  # that pages use, and their Debian packages
+PROGRAMS = {  # that pages use, and their Debian packages
+    "node": "nodejs",
+    "curl": "curl",
+    "openssl": "openssl",
+    "etcdctl": "etcd-server etcd-client",
+}
 NOT_RUN = {"", "text", "ini"}  # shown only
 
 
@@ -43,6 +48,7 @@ def test_the_pages_are_there() -> None:
     assert sum(len(list(pages.blocks(page))) for page in PAGES) > 50
 
 
+@pytest.mark.timeout(180)  # a page may tell of many hours
 @pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
     for program, package in PROGRAMS.items():
@@ -167,6 +173,7 @@ CLUSTER = """\
     Flavor: {Plugin: vanilla, Properties: {Init: sleep 99}}
     Updating: {MaxUnavailable: 3, Settle: 0s}
 """
+BEFORE = ("up", "bootstrap")  # for a cluster that is not there yet: examples/ha shows the second one
 ENDING = ("group free", "group destroy", "down")  # their examples come last
 
 
@@ -177,7 +184,7 @@ def test_the_examples_of_the_reference(generate: ModuleType, place: Path) -> Non
     with Reader(place) as reader:
         reader.console("$ infrakit up infrakit.yaml\n$ infrakit commit second.yaml -m change --wait\n")
         reader.console("$ infrakit commit infrakit.yaml -m back --wait\n")
-        told = [(name, generate._help(command)[1]) for name, command in generate.every_command() if name != "up"]
+        told = [(name, generate._help(command)[1]) for name, command in generate.every_command() if name not in BEFORE]
         for name, example in sorted(told, key=lambda each: ENDING.index(each[0]) if each[0] in ENDING else -1):
             assert f"infrakit {name}" in example
             if "web-7f3a" in example:

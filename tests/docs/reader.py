@@ -4,8 +4,9 @@ The lines after a command must occur in its output, in their order; others may s
 IDs and version names are another's every time, so only their kind is compared; but what a page calls `4711` and really
 is 8812 is 8812 in the commands that follow. Every command must succeed unless `# exit code 2` stands behind it.
 
-`infrakit up` and `make demo` go on in the background, and `^C` ends the newest of them. The quickstart's addresses and
-ports are moved aside, files and commands alike, so that pages can be read at the same time.
+`infrakit up` and `make demo` go on in the background, and `^C` ends the newest of them; they are waited for until
+everything is converged, or with `# acts on nothing` behind them until they answer. The quickstart's addresses and
+ports, and those of etcd, are moved aside, files and commands alike, so that pages can be read at the same time.
 """
 
 import json
@@ -77,7 +78,8 @@ class Reader:
             document.write_text(self.moved(document.read_text()))
 
     def moved(self, text: str) -> str:
-        """The quickstart's addresses, moved aside."""
+        """The quickstart's addresses, and etcd's ports, moved aside."""
+        text = re.sub(r"\b23(?:79|80)\b", lambda m: str(self._ports + (7 if m[0] == "2379" else 8)), text)
         text = re.sub(r"\b810(\d)\b", lambda m: str(self._ports + int(m[1])), text)
         return text.replace("127.0.10.", self._net)
 
@@ -126,7 +128,7 @@ class Reader:
         if command.startswith("pip install ./"):
             self._install(self.place / command.removeprefix("pip install "))
         elif re.search(r"\binfrakit up\b", command) and not expected:
-            self._up(command)
+            self._up(command, acts=note != "acts on nothing")
         elif _SERVES.search(command) and not expected:
             self._serve(command)
         elif _ENDLESS.search(command):
@@ -224,16 +226,16 @@ class Reader:
                 raise Disappointed(f"$ {command}\n{log.read_text()}")
             time.sleep(0.05)
 
-    def _up(self, command: str) -> None:
+    def _up(self, command: str, *, acts: bool) -> None:
         daemon, log = self._start(command)
         home = next((f"{word} " for word in command.split() if word.startswith("INFRAKIT_HOME=")), "")
         deadline = time.monotonic() + PATIENCE_S
-        while not self._converged(f"{home}infrakit status -o json"):
+        while not self._converged(f"{home}infrakit status -o json", acts=acts):
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise Disappointed(f"$ {command}\n{log.read_text()}")
             time.sleep(0.05)
 
-    def _converged(self, question: str) -> bool:
+    def _converged(self, question: str, *, acts: bool) -> bool:
         asked = subprocess.run(
             ["/bin/bash", "-c", f"{_FOUND}\n{question} 2>/dev/null"],
             cwd=self.place,
@@ -241,6 +243,8 @@ class Reader:
             capture_output=True,
             check=False,
         )
+        if not acts:
+            return bool(asked.stdout.strip())
         groups = json.loads(asked.stdout)["Groups"] if asked.stdout.strip() else []
         return bool(groups) and all(group["Converged"] for group in groups)
 
