@@ -17,16 +17,22 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check test lint unit simulate fuzz bench docs clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check test lint unit simulate fuzz bench docs clean constraints
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.stamp ## run the quickstart here: two groups of real servers; Ctrl-C ends the daemon
 	INFRAKIT_HOME=$(DEMO_HOME) $(BIN)/infrakit up examples/quickstart/infrakit.yaml
 
 demo-check: $(VENV)/.stamp ## run the quickstart by itself and hold every promise of it to account
 	$(BIN)/python examples/quickstart/check.py
+
+demo-ha: $(VENV)/.stamp ## run a cluster of etcd that keeps itself alive; Ctrl-C ends it; needs etcd
+	$(BIN)/python examples/ha/demo.py
+
+demo-ha-check: $(VENV)/.stamp ## kill its leader, lose a volume, lose the quorum, and hold every promise to account
+	$(BIN)/python examples/ha/demo.py --check
 
 test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
 

@@ -12,6 +12,7 @@ from infrakit.group.account import Account
 from infrakit.group.actions import Action, Destroy, Label, Provision
 from infrakit.group.ledger import Ledger, Superior
 from infrakit.group.plan import Want
+from infrakit.group.prepare import prepared
 from infrakit.group.view import GroupView, Member, Pending
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
@@ -19,9 +20,8 @@ from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.flavor import Flavor, Releases
 from infrakit.spi.group import Group, seconds
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Index, InstanceSpec
+from infrakit.spi.values import InstanceSpec
 
-PREPARE_DEADLINE_S = 60.0
 CALL_DEADLINE_S = 120.0
 NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)  # after a call that fails so
 ASK_AGAIN_S = 2.0  # first wait before an unanswered creation is asked for again with its token; doubles
@@ -114,25 +114,16 @@ class Calls:
         return await self._provision(action, pending, spec, began)
 
     async def _prepare(self, action: Provision, pending: Pending) -> InstanceSpec:
-        group = self._version(action.hash)
-        tags = group.tags | {
-            values.TAG_GROUP: group.name,
-            values.TAG_HASH: action.hash,
-            values.TAG_TOKEN: pending.intent.token,
-            values.TAG_CREATED: timestamp(pending.intent.at),
-            (values.TAG_LOGICAL_ID if action.logical_id else values.TAG_SLOT): action.slot,
-        }
-        spec = InstanceSpec(properties=group.properties.instance.properties, tags=tags, logical_id=action.logical_id)
-        allocation = values.Allocation(
-            size=group.properties.allocation.size, logical_ids=group.properties.allocation.logical_ids
+        return await prepared(
+            self._version(action.hash),
+            self._flavor,
+            slot=action.slot,
+            logical_id=action.logical_id,
+            sequence=action.sequence,
+            version=action.hash,
+            token=pending.intent.token,
+            created=timestamp(pending.intent.at),
         )
-        async with asyncio.timeout(PREPARE_DEADLINE_S):
-            return await self._flavor.prepare(
-                properties=group.properties.flavor.properties,
-                spec=spec,
-                allocation=allocation,
-                index=Index(group=group.name, sequence=action.sequence),
-            )
 
     async def _provision(self, action: Provision, pending: Pending, spec: InstanceSpec, began: float) -> bool:
         loop = asyncio.get_running_loop()

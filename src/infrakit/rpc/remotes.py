@@ -14,7 +14,7 @@ from infrakit.rpc import address, discovery
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.values import wire_name
 
-HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, whatever is chosen
+HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, or its URL, whatever is chosen
 LOCAL = "local"
 # What is shown to plugins on other machines, which have no entry of their own.
 CA_VARIABLE = "INFRAKIT_TLS_CA"
@@ -60,7 +60,7 @@ class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
 
 
 def plugin(url: str) -> Remote:
-    """A plugin elsewhere, with those files that the environment names and that may be shown to it."""
+    """What is elsewhere, with those files that the environment names and that may be shown to it."""
     ca, cert, key, token = (
         os.environ.get(name, "") for name in (CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, TOKEN_VARIABLE)
     )
@@ -116,6 +116,8 @@ def current() -> Remote | None:
     name = os.environ.get(HOST_VARIABLE) or remotes.current
     if name in ("", LOCAL):
         return None
+    if "://" in name:
+        return plugin(check_url(name))
     if name not in remotes.known:
         known = ", ".join(sorted(remotes.known)) or "none"
         raise NotFound(f"there is no remote {name!r}", remedy=f"known: {known}; infrakit remote use {LOCAL}")

@@ -1,0 +1,43 @@
+"""`infrakit bootstrap`: the first machine of a cluster that keeps the declaration itself."""
+
+import click
+
+from infrakit.cli import daemon, documents, options
+from infrakit.rpc import discovery
+
+
+@click.command
+@options.file
+@click.option("--store", envvar="INFRAKIT_STORE", required=True, metavar="URL", help="Where its replicas look for it.")
+@click.option("--group", default="", metavar="NAME", help="The group that keeps the store; left out: the only quorum.")
+@click.option("--recover", is_flag=True, help="Make missing machines of a group that has lost its quorum.")
+@click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
+@options.message()
+def bootstrap(  # noqa: PLR0917
+    file: str, store: str, group: str, recover: bool, timeout: float, why: str | None
+) -> None:
+    """Make FILE's first machine, and declare FILE in its store.
+
+    The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made.
+    With --recover, machines are made one after the other until there is a quorum again; their volumes come back.
+
+    \b
+    Example:
+      infrakit bootstrap infrakit.yaml --store etcd://127.0.0.1:2379/infrakit
+    """
+    text, source = documents.read(file)
+    import asyncio
+
+    from infrakit.manager.bootstrap import Plan
+    from infrakit.runtime import bootstrap as runtime
+
+    plan = Plan(
+        text=text,
+        source=source,
+        who=daemon.who(),
+        why=why or f"bootstrap {source}",
+        group=group,
+        recover=recover,
+        patience_s=timeout,
+    )
+    asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))

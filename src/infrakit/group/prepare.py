@@ -1,0 +1,43 @@
+"""What a provider is told to make: a group's properties, its tags, and what the flavor adds for this very instance."""
+
+import asyncio
+
+from infrakit.spi import values
+from infrakit.spi.flavor import Flavor
+from infrakit.spi.group import Group
+from infrakit.spi.values import Allocation, Index, InstanceSpec, LogicalID
+
+PREPARE_DEADLINE_S = 60.0
+
+
+async def prepared(
+    group: Group,
+    flavor: Flavor,
+    *,
+    slot: str,
+    logical_id: LogicalID | None,
+    sequence: int,
+    version: str,
+    token: str,
+    created: str,
+) -> InstanceSpec:
+    """The spec of one instance; `version` is the hash of the configuration, `created` ISO 8601.
+
+    Raises what the flavor raises, `TimeoutError` if it takes too long.
+    """
+    tags = group.tags | {
+        values.TAG_GROUP: group.name,
+        values.TAG_HASH: version,
+        values.TAG_TOKEN: token,
+        values.TAG_CREATED: created,
+        (values.TAG_LOGICAL_ID if logical_id else values.TAG_SLOT): slot,
+    }
+    spec = InstanceSpec(properties=group.properties.instance.properties, tags=tags, logical_id=logical_id)
+    declared = group.properties.allocation
+    async with asyncio.timeout(PREPARE_DEADLINE_S):
+        return await flavor.prepare(
+            properties=group.properties.flavor.properties,
+            spec=spec,
+            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+            index=Index(group=group.name, sequence=sequence),
+        )

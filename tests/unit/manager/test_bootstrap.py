@@ -1,0 +1,141 @@
+"""From nothing to a store that its own machines keep, and back to it when their quorum is gone."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from infrakit.instances.simulator import Machine, Simulator
+from infrakit.manager.bootstrap import Plan, bootstrap
+from infrakit.manager.declaration import Declaration
+from infrakit.simulation import loop
+from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
+from infrakit.spi import errors, values
+from infrakit.spi.instance import DestroyContext
+from infrakit.spi.store import Document
+from infrakit.spi.values import InstanceSpec
+from infrakit.stores.memory import MemoryStore
+from tests.stage import cattle, in_virtual_time, pets
+
+QUORUM = pets("etcd", "a b c", quorum=True, volumes=True)
+
+
+class Kept(MemoryStore):
+    """A store that answers while `needs` machines live."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__()
+        self.simulator = simulator
+        self.needs = 1
+
+    async def read(self, *, name: str) -> Document:
+        if sum(machine.lives for machine in self.simulator.machines.values()) < self.needs:
+            raise errors.Unreachable("no quorum", where="store")
+        return await super().read(name=name)
+
+
+class Scene:
+    """A provider, a store on its machines, and an operator."""
+
+    def __init__(self) -> None:
+        self.chance = random.Random(3)
+        self.simulator = Simulator(random=self.chance)
+        self.flavor = SimulatedFlavor(self.simulator, self.chance)
+        self.flavor.faults = FlavorFaults()
+        self.store = Kept(self.simulator)
+        self.clock = loop.VirtualClock()
+        self.told: list[str] = []
+
+    async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
+        asked = Plan(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
+        plugins = Plugins(self.simulator, self.flavor)
+        return await bootstrap(asked, plugins=plugins, store=self.store, clock=self.clock, tell=self.told.append)
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        return {str(m.logical_id): m for m in self.simulator.machines.values() if m.lives}
+
+
+@in_virtual_time
+async def test_one_machine_is_made_and_the_declaration_is_in_the_store() -> None:
+    scene = Scene()
+    assert await scene.bootstrap() == 1
+    assert list(scene.machines) == ["a"]
+    tags = scene.machines["a"].tags
+    assert tags[values.TAG_GROUP] == "etcd"
+    assert tags[values.TAG_LOGICAL_ID] == "a"
+    declaration = Declaration(scene.store, scene.clock)
+    record = await declaration.load()
+    [group] = record.groups.values()
+    assert group.properties.allocation.logical_ids == ("a", "b", "c")
+    assert (record.entry.who, record.entry.what) == ("ann", "bootstrap")
+    # a second time, nothing is made and nothing is committed
+    assert await scene.bootstrap() == 1
+    assert list(scene.machines) == ["a"]
+    assert "left as it is" in scene.told[-1]
+
+
+@in_virtual_time
+async def test_a_machine_whose_store_does_not_come_up_is_waited_for_again() -> None:
+    scene = Scene()
+    scene.store.needs = 2
+    for _ in range(2):
+        with pytest.raises(errors.Unreachable, match="a is made, and the store does not answer after 5 s"):
+            await scene.bootstrap(patience_s=5.0)
+        assert list(scene.machines) == ["a"]
+
+
+@in_virtual_time
+async def test_a_group_that_has_machines_is_left_alone_unless_it_is_to_be_recovered() -> None:
+    scene = Scene()
+    await scene.bootstrap()
+    properties = scene.machines["a"].properties
+    for each in ("b", "c"):
+        tags = {values.TAG_GROUP: "etcd", values.TAG_LOGICAL_ID: each}
+        made = InstanceSpec(properties=properties, tags=tags, logical_id=values.LogicalID(each))
+        await scene.simulator.provision(spec=made)
+    scene.store.needs = 2
+    for machine in list(scene.simulator.machines.values()):
+        if machine.logical_id in ("a", "b"):
+            await scene.simulator.destroy(instance=machine.id, context=DestroyContext())
+    with pytest.raises(errors.Refused, match=r"it has machines already \(c\)"):
+        await scene.bootstrap()
+    assert list(scene.machines) == ["c"]
+    assert await scene.bootstrap(recover=True) == 1
+    assert sorted(scene.machines) == ["a", "c"], "the leader makes the rest"
+    assert scene.machines["a"].attachments[0].id == "vol-a"
+
+
+@in_virtual_time
+async def test_recovery_ends_when_every_machine_exists_and_the_store_is_still_silent() -> None:
+    scene = Scene()
+    scene.store.needs = 9
+    with pytest.raises(errors.Unreachable, match="every machine of etcd exists"):
+        await scene.bootstrap(recover=True)
+    assert sorted(scene.machines) == ["a", "b", "c"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("groups", "plan", "said"),
+    [
+        ((cattle("web", 2),), {}, "0 groups are a quorum; say which one keeps the store: --group, of web"),
+        ((QUORUM, pets("zoo", "x y z", quorum=True)), {}, "2 groups are a quorum"),
+        ((QUORUM,), {"group": "nope"}, "there is no group 'nope'"),
+    ],
+)
+async def test_which_group_keeps_the_store_must_be_clear(groups: Any, plan: dict[str, str], said: str) -> None:
+    scene = Scene()
+    with pytest.raises(errors.Refused) as refused:
+        await scene.bootstrap(*groups, **plan)
+    assert said in str(refused.value)
+    assert not scene.machines
+
+
+@in_virtual_time
+async def test_a_document_with_mistakes_makes_nothing() -> None:
+    scene = Scene()
+    with pytest.raises(errors.InvalidSpec):
+        await scene.bootstrap(pets("etcd", "a a", quorum=True))
+    assert not scene.machines
