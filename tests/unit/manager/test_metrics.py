@@ -111,6 +111,23 @@ async def test_calls_under_way_and_how_long_they_took() -> None:
 
 
 @in_virtual_time
+async def test_destructions() -> None:
+    async with Watched() as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        await stage.scale("web", 1)
+        await stage.until(lambda: len(stage.alive("web")) == 1)
+        await stage.converged()
+        told = await stage.figures()
+        assert (told["destructions_total", "web"], told["gone_total", "web"], told["creations_total", "web"]) == (
+            2,
+            2,
+            3,
+        )
+        assert told["provider_call_seconds_count", "simulator", "destroy"] == 2
+
+
+@in_virtual_time
 async def test_halts() -> None:
     async with Watched() as stage:
         await stage.commit(cattle("web", 1), cattle("api", 1))
