@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import MACHINES, Broken, Cluster, Writer, wait_for
+from cluster import DECLARATION, MACHINES, Broken, Cluster, Writer, wait_for
 
 GAP_S_MAX = 15.0  # etcd elects within a few seconds, also on a machine with much else to do
 
@@ -100,6 +100,24 @@ def lose_a_volume(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
     intact(timeline, writer)
 
 
+def roll(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
+    """Another configuration for every member: one at a time, the leader's machine last, and not while it leads."""
+    leader, before = acting(cluster), cluster.members()
+    edited = cluster.home / "edited.yaml"
+    edited.write_text(DECLARATION.read_text().replace("--log-level=error", "--log-level=fatal"))
+    writer.longest_s()
+    began = time.monotonic()
+    cluster.run("commit", str(edited), "-m", "etcd says less", at=leader)
+    timeline.say("another configuration of etcd is committed")
+    wait_for("leadership moves", lambda: acting(cluster) != leader)
+    timeline.say(f"        {leader} has let {acting(cluster)} lead, before its own machine is replaced")
+    wait_for("every member is replaced", cluster.converged)
+    current = all(group["UpToDate"] == len(MACHINES) for group in cluster.status()["Groups"])
+    timeline.promise(current, f"every machine has it, one after the other, in {time.monotonic() - began:.1f} s")
+    timeline.promise(cluster.members() == before, "they are the same members")
+    intact(timeline, writer)
+
+
 def lose_the_quorum(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
     """Two of three die at once: nobody leads, so nobody acts, until an operator says so."""
     leader, before = acting(cluster), cluster.members()
@@ -140,6 +158,7 @@ def check(cluster: Cluster, timeline: Timeline) -> None:
         wait_for("writes are acknowledged", lambda: len(writer.acknowledged) > 10)
         kill_the_leader(cluster, timeline, writer)
         lose_a_volume(cluster, timeline, writer)
+        roll(cluster, timeline, writer)
         lose_the_quorum(cluster, timeline, writer)
 
 

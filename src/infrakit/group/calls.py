@@ -54,6 +54,7 @@ class Calls:
         self._version = version
         self._stumble = stumble
         self._superior = superior
+        self.ending: set[values.InstanceID] = set()  # whose destruction was asked for, unless that surely did nothing
 
     async def perform(self, action: Action) -> bool:
         """Do one action to its end, whatever that is. True: the provider answered that it is done."""
@@ -200,6 +201,7 @@ class Calls:
             if not await self._ready(action, member):
                 return False
             self._leave(member, "destroying")
+            self.ending.add(member.id)
             self._tell(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
             async with asyncio.timeout(CALL_DEADLINE_S):
                 # If nothing is left to end, the listing will tell.
@@ -275,7 +277,9 @@ class Calls:
 
     def _stay(self, member: Member, *, surely: bool) -> None:
         """It is not leaving after all. Where that is not sure, only a verdict asked for from now on counts for it."""
-        if member.leaving == "destroying" and not surely:
+        if surely:
+            self.ending.discard(member.id)
+        elif member.leaving == "destroying":
             self._view.doubt(member, asyncio.get_running_loop().time())
         self._leave(member, "")
 

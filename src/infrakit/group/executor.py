@@ -47,6 +47,7 @@ class Executor:
         self._flights: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
         self._recalls = 0
+        ledger.withdraw(view.group, slots=(), ending=())
 
     @property
     def doing(self) -> list[Action]:
@@ -179,3 +180,7 @@ class Executor:
             flight.cancel()
         if flights:
             await asyncio.wait(flights)
+        view = self._view
+        idle = [slot for slot, pending in view.pending.items() if pending.phase == "recorded" and not pending.unsure]
+        ending = set(self._ledger.ending(view.group)) - self._calls.ending - view.inherited.keys()
+        self._ledger.withdraw(view.group, slots=idle, ending=ending)

@@ -43,6 +43,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
+        """These were recorded and surely not begun: if the term ends now, its successor need not wait for them."""
+        ...
+
     async def prove(self) -> None:
         """Prove, unless it was proven a moment ago, that the epoch is ours. Raises as `record` does."""
         ...

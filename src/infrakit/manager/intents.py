@@ -81,6 +81,7 @@ class StoredLedger:
         self._term = f"{self._random.getrandbits(64):016x}"
         self._turn = asyncio.Lock()
         self._proving = asyncio.Lock()
+        self._idle: dict[GroupID, tuple[frozenset[Slot], frozenset[InstanceID]]] = {}
 
     @property
     def epoch(self) -> Epoch:
@@ -246,7 +247,7 @@ class StoredLedger:
             async with asyncio.timeout(CLOSE_DEADLINE_S), self._turn:
                 document, book = await self._load()
                 if self._is_mine(book):
-                    body = msgspec.json.encode(msgspec.structs.replace(book, closed=True))
+                    body = msgspec.json.encode(msgspec.structs.replace(self._without_idle(book), closed=True))
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
         except (errors.InfraKitError, TimeoutError):
             pass  # then it waits
@@ -284,6 +285,18 @@ class StoredLedger:
             )
             await self._write(book)
             return fresh
+
+    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
+        self._idle[group] = (frozenset(slots), frozenset(ending))
+
+    def _without_idle(self, book: Book) -> Book:
+        """Without what was recorded and not begun."""
+        for group, (slots, instances) in self._idle.items():
+            kept = {slot: intent for slot, intent in book.intents.get(group, {}).items() if slot not in slots}
+            ends = tuple(each for each in book.ending.get(group, ()) if each not in instances)
+            intents, ending = _with(book.intents, group, kept), _with(book.ending, group, ends)
+            book = msgspec.structs.replace(book, intents=intents, ending=ending)
+        return book
 
     async def forget(self, group: GroupID) -> None:
         """Clear every intent of a group that is not managed any more."""

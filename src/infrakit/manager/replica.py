@@ -76,7 +76,10 @@ class Replica:
 
     async def peek(self) -> Book:
         """The ledger as it is in the store, whoever owns it. Raises what the store raises."""
-        return await self._ledger().peek()
+        try:
+            return await self._ledger().peek()
+        except TimeoutError:
+            raise errors.Unreachable("it does not answer", where="store") from None
 
     def _ledger(self) -> StoredLedger:
         return StoredLedger(
