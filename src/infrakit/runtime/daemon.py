@@ -18,8 +18,9 @@ import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
-from infrakit.manager import intents, seen
+from infrakit.manager import intents, monitoring, seen
 from infrakit.manager.groups import GroupPlugin
+from infrakit.manager.metrics import Counters
 from infrakit.manager.operator import Operator
 from infrakit.manager.relay import Relay
 from infrakit.manager.replica import Replica
@@ -57,6 +58,7 @@ class Daemon:
         chance = random.SystemRandom()
         self._lock = StateLock(home, started=timestamp(clock.now()))
         self.journal = Journal(home / "events", clock=clock)
+        self._counters = Counters(self.journal.emit)
         self.registry = Registry(home, clock=clock, random=chance)
         self._store = sources.store(place.store, home)
         self._leadership = sources.leadership(place.leadership, place.name)
@@ -67,7 +69,7 @@ class Daemon:
             plugins=self.registry,
             clock=clock,
             random=chance,
-            emit=self.journal.emit,
+            emit=self._counters.emit,
             poll_s=_poll_s(),
             is_self=_is_self,
             seen=seen.on_disk(home / "seen.json", accept=place.accept_store),
@@ -90,7 +92,14 @@ class Daemon:
             stack.push_async_callback(self._end_replica)
             if self._place.is_alone:
                 await self._until_active()
-            server = Server(discovery.manager_socket(), self._served(), events=self.journal, listen=self._listen)
+            pages = monitoring.pages(self._replica, self.operator, self._counters)
+            server = Server(
+                discovery.manager_socket(),
+                self._served(),
+                events=self.journal,
+                pages=await stack.enter_async_context(pages),
+                listen=self._listen,
+            )
             await stack.enter_async_context(server)
             self._open = stack.pop_all()
         return self
