@@ -95,14 +95,35 @@ async def test_two_lost_volumes_never_make_a_second_cluster_beside_the_third(tmp
 async def test_a_member_that_was_removed_comes_back_as_a_new_one(tmp_path: Path) -> None:
     async with machines(3, tmp_path) as (a, b, c):
         first = await found([a, b, c])
+        await until((c.volume / "member" / "cluster").exists, "it remembers its cluster")
         await c.kill()
         await a.client.remove_member(first[2].id)
         await a.write("k", "kept")
         await c.boot([a, b, c])  # its volume holds the data of the member that is gone
         assert (await c.serves()).id != first[2].id
-        assert "the data of the removed member is put aside" in c.said
+        assert "does not list the member that this data is of any more: it is put aside" in c.said
         assert list(c.volume.glob("member.removed.*/wal"))
         assert await c.read("k", local=True) == "kept"
+
+
+async def test_data_of_another_cluster_is_never_given_up(tmp_path: Path) -> None:
+    """Somebody founds a second cluster at the address of a lost member: those who hold the data stay away from it."""
+    async with machines(2, tmp_path) as (a, b):
+        await found([a, b])
+        await b.write("k", "kept")
+        await until((b.volume / "member" / "cluster").exists, "it remembers its cluster")
+        for each in (a, b):
+            await each.kill()
+        a.lose_volume()
+        await a.boot([a])  # told that it is the only one
+        await a.serves()
+        await b.boot([a, b])
+        await b.says("so that none of the two is lost")
+        assert b.has_log
+        assert len(await a.client.members()) == 1
+        (b.volume / "member").rename(tmp_path / "given-up")
+        await b.serves()
+        assert len(await a.client.members()) == 2
 
 
 async def test_one_that_was_added_and_never_started_starts(tmp_path: Path) -> None:

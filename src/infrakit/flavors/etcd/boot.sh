@@ -12,6 +12,8 @@ ctl() { # ctl ENDPOINTS COMMAND...
 	ETCDCTL_API=3 "$etcdctl" --endpoints="$asked" --dial-timeout=1s --command-timeout=2s "$@"
 }
 
+cluster_of() { ctl "$1" endpoint status --write-out=json 2>/dev/null | sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p'; }
+
 last_words() { sed -n 's/^Error: *//p' | tail -n 1; }
 
 # The lobby: a throw-away etcd at the peer port of the first member, where no client of the cluster looks. It exists only
@@ -78,12 +80,12 @@ join_or_wait() { # the cluster answers at $living: true when it expects this mem
 	entry=$(printf '%s\n' "$members" |
 		awk -F ', ' -v peer="$peer" 'index("," $4 ",", "," peer ",") { print $1 " " $3; exit }')
 	case $entry in
-	'') join ;;
+	'')
+		removed_or_wait || return 1
+		join
+		;;
 	*' ') # it was added, and has not started since
-		if [ -d "$data/member/wal" ]; then
-			say "the data here is that of an earlier member: it is put aside"
-			step_aside removed
-		fi
+		removed_or_wait || return 1
 		cluster=$(initial_cluster)
 		;;
 	*)
@@ -100,11 +102,21 @@ join_or_wait() { # the cluster answers at $living: true when it expects this mem
 	esac
 }
 
-join() {
-	if [ -d "$data/member/wal" ]; then
-		say "the cluster does not list $peer any more: the data of the removed member is put aside"
+removed_or_wait() { # data of which the cluster at $living knows nothing is given up only if it was that cluster's own
+	[ -d "$data/member/wal" ] || return 0
+	theirs=$(cluster_of "$living")
+	ours=$(cat "$data/member/cluster" 2>/dev/null)
+	if [ -n "$theirs" ] && [ "$ours" = "$theirs" ]; then
+		say "the cluster does not list the member that this data is of any more: it is put aside"
 		step_aside removed
+		return 0
 	fi
+	say "the data here is of cluster ${ours:-unknown}, and $living is of cluster ${theirs:-unknown}, which does not list" \
+		"it: waiting, so that none of the two is lost. To give up this data, move $data/member away"
+	return 1
+}
+
+join() {
 	# Once it is added, the quorum may need this very member, and no cluster answers until it has started. So what is
 	# needed for that is kept before, beside the log that does not exist yet: lost together, they prove nothing together.
 	mkdir -p "$data/member"
@@ -131,6 +143,20 @@ initial_cluster() { # the list of members as etcd's flag wants it; one that has 
 		gsub(",", "," n "=", urls)
 		printf "%s%s=%s", (NR > 1 ? "," : ""), n, urls
 	}'
+}
+
+remember() { # beside the log: which cluster it is of, as soon as its own etcd can tell
+	main=$$
+	(
+		while kill -0 "$main" 2>/dev/null; do
+			sleep 0.5
+			ours=$(cluster_of "$client")
+			if [ -n "$ours" ]; then
+				printf '%s\n' "$ours" >"$data/member/cluster.new" && mv "$data/member/cluster.new" "$data/member/cluster"
+				exit
+			fi
+		done
+	) &
 }
 
 beside() { # what runs beside ends with etcd, and with it the whole machine; what ends by itself is started again
@@ -200,6 +226,7 @@ elif [ "$state" = new ]; then
 else
 	say "starting etcd without data, as a member that was added"
 fi
+[ -s "$data/member/cluster" ] || remember
 [ -z "$run" ] || beside
 exec "$etcd" --name "$name" --data-dir "$data" \
 	--listen-client-urls "$listen_client" --advertise-client-urls "$client" \
