@@ -157,9 +157,9 @@ class S3Store:
         for entry, found in zip(kept, (task.result() for task in loading), strict=True):
             if isinstance(found, Document):
                 documents.append(found)
-            elif not isinstance(found, errors.NotFound | _Damaged) or (
-                isinstance(found, _Damaged) and entry is kept[0]
-            ):
+            elif isinstance(found, _Damaged) and entry is not kept[0]:
+                continue  # it costs no more than itself
+            elif not isinstance(found, errors.NotFound):  # which was moved away by hand
                 raise found
         return documents
 

@@ -1,10 +1,13 @@
 """The store in a bucket: who writes what when servers, connections and other writers are not as one would like."""
 
 import asyncio
+import os
 import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication
 
@@ -190,12 +193,26 @@ async def test_what_cannot_be_tried_is_not_known(server: Server, store: S3Store)
         await store.replace(name="doc", body=b"x", expected=0)
 
 
+def ended(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection: socket.socket) -> None:
+    """As when the machine at the other end knows nothing of it any more."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), connection.fileno())
+
+
 class LostAnswers:
     """The first `count` writes are done, and their connections break before the answer; `meanwhile` is called then."""
 
-    def __init__(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, count: int, meanwhile: Callable[[], None] = lambda: None, *, end: Callable[[socket.socket], None] = ended
+    ) -> None:
         self.left = count
         self._meanwhile = meanwhile
+        self._end = end
 
     def __call__(self, request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
         if not self.left or not is_write(request):
@@ -203,7 +220,7 @@ class LostAnswers:
         self.left -= 1
         serve(request, lambda *_: lambda _: None)
         self._meanwhile()
-        request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        self._end(request["werkzeug.socket"])
         raise ConnectionResetError
 
 
@@ -215,9 +232,12 @@ async def test_a_write_that_was_sent_again_is_no_conflict_with_itself(server: Se
     assert [d.body for d in await store.history(name="doc", limit=9)] == [b"3", b"2", b"1"]
 
 
-async def test_a_write_whose_answer_is_lost_for_good_has_no_known_outcome(server: Server, store: S3Store) -> None:
+@pytest.mark.parametrize("end", [ended, reset])
+async def test_a_write_whose_answer_is_lost_for_good_has_no_known_outcome(
+    server: Server, store: S3Store, end: Callable[[socket.socket], None]
+) -> None:
     await write(store, 2)
-    server.between = LostAnswers(2)
+    server.between = LostAnswers(2, end=end)
     with pytest.raises(errors.OutcomeUnknown, match="it was interrupted"):
         await store.replace(name="doc", body=b"3", expected=2)
     assert (await store.read(name="doc")).body == b"3"
