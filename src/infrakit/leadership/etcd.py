@@ -77,6 +77,10 @@ class EtcdObserved:
             return
         raise errors.Refused("no other member of etcd answers: nobody could lead", where="etcd")
 
+    async def close(self) -> None:
+        """Let go of its connections."""
+        await self._client.close()
+
 
 class EtcdCampaign:
     """Leads while it holds a key by a lease: InfraKit's leadership in etcd, apart from etcd's own."""
@@ -167,6 +171,10 @@ class EtcdCampaign:
                 async for message in self._client.stream("watch", {"create_request": request}):
                     if message.get("events") or message.get("canceled"):
                         break
+
+    async def close(self) -> None:
+        """Let go of its connections; the lease, if one is held, runs out."""
+        await self._client.close()
 
     # -- resigning -------------------------------------------------------------------------------------------------
 

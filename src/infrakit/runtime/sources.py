@@ -13,7 +13,7 @@ from infrakit.spi.leadership import Leadership
 from infrakit.spi.store import Store
 from infrakit.stores.file import FileStore
 
-STORES = "file:///DIR, memory:, or etcd://HOST:PORT[,HOST:PORT]/PREFIX"
+STORES = "file:///DIR, etcd://HOST:PORT[,HOST:PORT]/PREFIX, s3://BUCKET/PREFIX, or memory:"
 LEADERSHIPS = "static:, file:///PATH, etcd://HOST:PORT, or etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX"
 ETCD_PORT = 2379
 PREFIX = "/infrakit"
@@ -39,7 +39,7 @@ def store(url: str, home: Path) -> Store:
     if not url:
         return FileStore(home / "store")
     parts = _split(url, "--store", STORES)
-    if parts.scheme == "file" and parts.path and not parts.netloc:
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
         return FileStore(Path(parts.path))
     if parts.scheme == "memory":
         from infrakit.stores.memory import MemoryStore
@@ -50,6 +50,10 @@ def store(url: str, home: Path) -> Store:
         from infrakit.stores.etcd import EtcdStore
 
         return EtcdStore(Etcd(_endpoints(parts), tls=_tls(parts)), parts.path.rstrip("/") or PREFIX)
+    if parts.scheme == "s3" and parts.netloc:
+        from infrakit.stores.s3 import s3_store
+
+        return s3_store(url)
     raise _wrong(url, "--store", STORES)
 
 
@@ -60,7 +64,7 @@ def leadership(url: str, name: str) -> Leadership:
     parts = _split(url, "--leadership", LEADERSHIPS)
     if parts.scheme == "static":
         return Static()
-    if parts.scheme == "file" and parts.path and not parts.netloc:
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
         from infrakit.leadership.file import FileObserver
 
         return FileObserver(Path(parts.path), name)
