@@ -22,6 +22,7 @@ import msgspec
 
 from infrakit.cli import exit_codes, failures
 from infrakit.cli import main as cli
+from infrakit.flavors.etcd import properties as etcd
 from infrakit.flavors.vanilla import properties as vanilla
 from infrakit.instances.local import properties as local
 from infrakit.instances.simulator import adjustable, faults, machine
@@ -143,6 +144,8 @@ def _plugins() -> Iterator[str]:
         ("Health.HTTP", vanilla.HTTP),
         ("Drain", vanilla.Drain),
     )
+    yield "## The flavor etcd\n\nMembers of an etcd cluster, see [its page](flavor-etcd.md)."
+    yield from _structs(("Properties of etcd", etcd.Properties))
 
 
 def _structs(*named: tuple[str, type[msgspec.Struct]]) -> Iterator[str]:
@@ -213,7 +216,7 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if value is None and struct is original.Updating:  # there, None tells what was not said
         value = getattr(group.Updating(), field.name, None)
-    if value is None or value in ((), {}) or isinstance(value, msgspec.Raw | msgspec.Struct):
+    if value is None or value in ((), {}, "") or isinstance(value, msgspec.Raw | msgspec.Struct):
         return ""
     return f"`{value.value if isinstance(value, enum.Enum) else json.dumps(value).strip(chr(34))}`"
 

@@ -12,7 +12,7 @@ import msgspec
 
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
-from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum
+from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum, Releases
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Volumes, Watches
 from infrakit.spi.manager import Manager
@@ -162,6 +162,14 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         results={"attachments": "Attachments"},
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Releases,
+        service="Releases",
+        version="0.1.0",
+        address="Type",
+        acts=frozenset({"release"}),
         extends=Flavor,
     ),
 )

@@ -135,7 +135,9 @@ def test_a_cluster_grows_and_shrinks_and_rolls_one_at_a_time(operator: Operator)
     operator.converged()
     assert left.members() == {name: grown[name] for name in others}
     assert left.get("k") == "kept"
-    operator.commit(etcd([*others, addresses[0]], MaxLag=5000), wait=False)  # its volume still holds the data of the member that left
+    operator.commit(
+        etcd([*others, addresses[0]], MaxLag=5000), wait=False
+    )  # its volume still holds the data of the member that left
     operator.converged()
     assert Client(addresses[:1]).get("k") == "kept"
     assert left.members()[addresses[0]] != grown[addresses[0]]

@@ -62,6 +62,7 @@ OURS = {
     "JudgesMany.HealthyAll": ("Type Properties Instances", "Type Reports"),
     "Quorum.IsQuorum": ("Type Properties", "Type Quorum"),
     "Attaches.Attachments": ("Type Properties Allocation", "Type Attachments"),
+    "Releases.Release": ("Type Properties Instance Allocation", "Type OK"),
     "Manager.Status": ("", "Leader Replica Epoch Version Pid Started Now Halts Groups"),
     "Manager.Commit": ("Text Source Who Why Expected", CHANGED),
     "Manager.Plan": ("Text Source", "BaseVersion Changes Groups"),
