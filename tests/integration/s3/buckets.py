@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import pytest
 
 from infrakit.clients.s3 import Bucket
+from infrakit.spi.store import Store
 
 Request = WSGIEnvironment
 Middleware = Callable[[Request, StartResponse, WSGIApplication], Iterable[bytes]]
@@ -147,3 +148,9 @@ def answering(status: str, code: str, *, method: str = "", headers: Mapping[str,
         return [body]
 
     return between
+
+
+async def write(store: Store, count: int, *, start: int = 0) -> None:
+    """Revisions of the document `doc`, each with its number as its body."""
+    for number in range(start, start + count):
+        assert await store.replace(name="doc", body=b"%d" % (number + 1), expected=number) == number + 1
