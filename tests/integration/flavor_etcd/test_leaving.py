@@ -104,7 +104,7 @@ async def release_at_last(flavor: EtcdFlavor, member: Member, rest: Sequence[Mem
     """etcd refuses to reconfigure before everybody has been connected for five seconds."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            with contextlib.suppress(errors.Refused, errors.Unreachable):
+            with contextlib.suppress(errors.Refused):
                 return await flavor.release(properties=NOTHING, instance=instance(member), allocation=declared(rest))
             await asyncio.sleep(0.1)
 

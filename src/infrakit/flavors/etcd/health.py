@@ -33,9 +33,12 @@ async def look(client: Etcd) -> Look:
     url = client.endpoints[0]
     try:
         healthy = await client.health()
-        status = await client.status()
     except errors.Unreachable as error:
         return Look(url=url, listens=False, error=error.what)
+    except errors.InfraKitError as error:
+        return Look(url=url, error=error.what)
+    try:
+        status = await client.status()
     except errors.InfraKitError as error:
         return Look(url=url, error=error.what)
     return Look(url=url, healthy=healthy, status=status)

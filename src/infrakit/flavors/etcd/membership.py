@@ -69,7 +69,12 @@ async def remove(cluster: Cluster, member: Member, open_: Open, *, where: str) -
     able = cluster.able_beside(member)
     _need(cluster, able, rest, "after its removal", where)
     await hand_over(cluster, member, open_)
-    await open_(cluster.able[able[0].id].url).remove_member(member.id)
+    try:
+        await open_(cluster.able[able[0].id].url).remove_member(member.id)
+    except errors.Unreachable as error:
+        what = f"etcd does not take it off the list of members yet: {error.what}"
+        remedy = "it wants the others to have been connected for five seconds; it is asked again"
+        raise errors.Refused(what, where=where, remedy=remedy) from error
 
 
 async def hand_over(cluster: Cluster, member: Member, open_: Open) -> None:
