@@ -15,7 +15,7 @@ from infrakit.simulation.loops import Timeline, WallClock
 from infrakit.simulation.parts import Plugins, SimulatedFlavor
 from infrakit.simulation.quorum import Member, Observer
 from infrakit.simulation.scenario import Machine
-from infrakit.simulation.witness import InspectingWitness, Provider, Witness
+from infrakit.simulation.witness import Provider, Witness
 from infrakit.spi.event import Event
 from infrakit.spi.leadership import Leadership
 
@@ -28,7 +28,7 @@ class Surroundings(NamedTuple):
     timeline: Timeline
     laws: Laws
     provider: Provider
-    inspects: bool
+    witness: type[Witness]
     flavor: SimulatedFlavor
     poll_s: float
     tell: Callable[["Process", Event], None]
@@ -49,9 +49,7 @@ class Process:
         self.to_operator = Line(timeline, timeline.world, self.loop, chance)
         clock = WallClock(timeline, skew_s=machine.skew_s)
         journal = Journal(None, clock=clock)
-        witness = (InspectingWitness if around.inspects else Witness)(
-            remote(around.provider, self.to_provider), around.laws, self.caller
-        )
+        witness = around.witness(remote(around.provider, self.to_provider), around.laws, self.caller)
         self.replica = Replica(
             name=host.name,
             store=remote(member, self.to_store),

@@ -162,11 +162,13 @@ class Laws:
     def acting(self, caller: Caller, what: str, group: GroupID) -> None:
         """A call that changes infrastructure leaves its process."""
         self.calls += 1
-        before, self._acting = self._acting, max(self._acting, caller, key=lambda each: each.epoch)
-        self.overlaps += caller.epoch < before.epoch
+        before = self._acting
+        self._acting = max(before, caller, key=lambda each: each.epoch)
+        second = caller.epoch == before.epoch and caller.name != before.name
+        self.overlaps += caller.epoch < before.epoch or second
         self._must(caller.epoch > 0, f"1 one actor: {what} by {caller.name}, which holds no epoch")
         self._must(
-            caller.epoch >= before.epoch,
+            caller.epoch >= before.epoch and not second,
             f"1 one actor: {what} by {caller.name} of epoch {caller.epoch}, after {before.name} of {before.epoch}",
         )
         self._must(

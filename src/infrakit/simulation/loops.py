@@ -16,6 +16,11 @@ from infrakit.simulation.loop import EPOCH_S, Deadlock
 
 EARLY_S = 1e-7  # by which a timer may be early, so that no rounding of a clock makes it be waited for twice
 AFTERLIFE_STEPS = 10_000
+ITERATIONS_MAX = 100_000  # at one moment
+
+
+class Livelock(Exception):
+    """A loop is busy for ever, and time does not go on."""
 
 
 class Timeline:
@@ -29,29 +34,34 @@ class Timeline:
         self.over = False  # what still happens, happens unseen
         self.crash: BaseException | None = None  # a callback's, outside of any task
         self._loops: list[SteppedLoop] = []
+        self._turns: list[SteppedLoop] = []  # those that live
         self.world = self.loop()
 
     def loop(self, *, rate: float = 1.0, offset_s: float = 0.0) -> "SteppedLoop":
         """A new process. Its clock shows `offset_s` at the beginning, and gains on the true time by `rate`."""
         loop = SteppedLoop(self, rate=rate, offset_s=offset_s)
         self._loops.append(loop)
+        self._turns.append(loop)
         return loop
 
     def run(self, done: Callable[[], object]) -> None:
         """Let time pass until something holds. Raises `Deadlock`, or what a callback has raised."""
         while not done():
             due, turn = math.inf, None
-            for loop in self._loops:
+            for loop in self._turns:
                 at = loop.due
                 if at < due:
                     due, turn = at, loop
             if turn is None:
                 raise Deadlock("nothing is ready and nothing is scheduled")
-            if due > self.now:
-                self.now = due
+            self.now = max(self.now, due)
             turn.step()
             if self.crash is not None:
                 raise self.crash
+
+    def dead(self, loop: "SteppedLoop") -> None:
+        """It has no turn any more."""
+        self._turns = [each for each in self._turns if each is not loop]
 
     def close(self) -> None:
         """End what is left in every loop, killed ones too, where nobody sees it."""
@@ -101,7 +111,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
     @property
     def due(self) -> float:
         """The true time of its next step; never, while it is stalled."""
-        if self._stalled or self.killed:
+        if self._stalled:
             return math.inf
         if self._ready:
             return self._timeline.now
@@ -114,9 +124,13 @@ class SteppedLoop(asyncio.BaseEventLoop):
         sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         try:
             self._run_once()
-            while self._ready and self._iterations_left > 0:
+            for _iteration in range(ITERATIONS_MAX):
+                if not self._ready or self._iterations_left <= 0:
+                    break
                 self._run_once()
                 self._iterations_left -= 1
+            else:
+                raise Livelock(f"more than {ITERATIONS_MAX} iterations of a loop at {self._timeline.now:.3f} s")
             self._stalled = self._iterations_left <= 0
         finally:
             sys.set_asyncgen_hooks(*hooks)
@@ -139,8 +153,10 @@ class SteppedLoop(asyncio.BaseEventLoop):
 
     def kill(self) -> None:
         """It takes no further step. What it holds is kept, because the end of a coroutine would run its cleanup."""
-        self._left = asyncio.all_tasks(self)
-        self.killed = True
+        if not self.killed:
+            self._left = asyncio.all_tasks(self)
+            self.killed = True
+            self._timeline.dead(self)
 
     def bury(self) -> None:
         """Let every task clean up after the end of the run."""
@@ -154,7 +170,10 @@ class SteppedLoop(asyncio.BaseEventLoop):
             if due == math.inf:
                 break
             self._timeline.now = max(self._timeline.now, due)
-            self.step()
+            try:
+                self.step()
+            except Livelock:
+                break
             if not asyncio.all_tasks(self):
                 break
         self._left.clear()

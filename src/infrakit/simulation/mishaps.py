@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from infrakit.simulation.hosts import Host, Process
 from infrakit.simulation.operating import ASK_ANOTHER, PATIENCE_S, WHO
@@ -16,10 +16,11 @@ LEADER_SHARE = 0.7  # of what befalls anybody befalls the leader
 class Mishaps:
     """Each is done and undone; several may overlap. `mend` undoes all."""
 
-    def __init__(self, hosts: Sequence[Host], quorum: Quorum) -> None:
+    def __init__(self, hosts: Sequence[Host], quorum: Quorum, harm: Callable[[random.Random], None]) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._hosts = hosts
         self._quorum = quorum
+        self._harm = harm  # an instance dies, so that there is something to do
 
     async def happen(self, what: str, chance: random.Random) -> None:
         """To its end."""
@@ -79,6 +80,8 @@ class Mishaps:
                 process.loop.resume()
             case "cut":
                 await self._cut(host, process, chance)
+            case "dispute":
+                await self._dispute(process, chance)
             case "slow store":
                 process.to_store.slow_s = chance.choice([0.3, 1.0, 3.0])
                 await asyncio.sleep(chance.uniform(5.0, 60.0))
@@ -89,6 +92,17 @@ class Mishaps:
                         await process.to_operator.call(process.replica.resign, WHO, "simulation")
                 except (*ASK_ANOTHER, errors.Refused):
                     return
+
+    async def _dispute(self, process: Process, chance: random.Random) -> None:
+        """Another is elected while whoever leads is at work, hears of it late, and goes on believing."""
+        process.to_store.slow_s = chance.choice([0.0, 0.5, 1.0, 2.0])
+        elected_after = chance.randint(5, 25)
+        for second in range(elected_after + 10):
+            if second == elected_after:
+                self._quorum.flip(stale_s=chance.uniform(2.0, STALE_S_MAX), at_once=chance.random() < 0.5)
+            self._harm(chance)
+            await asyncio.sleep(chance.uniform(0.2, 1.5))
+        process.to_store.slow_s = 0.0
 
     async def _cut(self, host: Host, process: Process, chance: random.Random) -> None:
         """Cut a replica off from the store, the provider, who leads, or several of them; its node stays."""

@@ -5,8 +5,9 @@ minority cannot read, and a write from there fails, or is decided later, when no
 """
 
 import asyncio
+import functools
 import random
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 from infrakit.simulation.loops import SteppedLoop, Timeline
 from infrakit.simulation.parts import FaultyStore
@@ -15,7 +16,8 @@ from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
 
 STALE_S_MAX = 10.0  # a leader that has lost its quorum reports itself leader for so long
-LOOK_TAKES_S = 0.2  # at the most
+LOOK_SHARE = 0.5  # of its validity may pass until an answer is there
+HINT_S = 0.1  # until a member tells that it has heard of an election, at the most
 DECIDED_S_MAX = 10.0  # until the fate of a write is decided that got no answer
 
 
@@ -28,12 +30,14 @@ class Quorum:
         self.term = 0
         self.elections = 0
         self.stale = 0  # leaders that went on believing
+        self.watchers: list[Callable[[], None]] = []  # told a moment after each election
         self._timeline = timeline
         self._chance = chance
         self._election_s = election_s
         self._apart: set[str] = set()
         self._lost: set[str] = set()
         self._believes_until: dict[str, float] = {}
+        self._deposed: str | None = None
         self._electing = False
         self._elect()
 
@@ -60,10 +64,13 @@ class Quorum:
 
     # -- what befalls it -------------------------------------------------------------------------------------------
 
-    def flip(self, *, stale_s: float) -> None:
-        """Another election; the leader until now says for a while longer that it leads."""
+    def flip(self, *, stale_s: float, at_once: bool = False) -> None:
+        """Another leads, after an election or at once; the leader until now says for a while longer that it does."""
         self._depose(stale_s)
-        self._elect()
+        if at_once and not self._electing:
+            self._elected()
+        else:
+            self._elect()
 
     def part(self, nodes: Collection[str]) -> None:
         """Cut these nodes off from the others."""
@@ -96,7 +103,7 @@ class Quorum:
         if self.leader is not None and stale_s > 0.0:
             self._believes_until[self.leader] = self._timeline.now + stale_s
             self.stale += 1
-        self.leader = None
+        self._deposed, self.leader = self.leader or self._deposed, None
 
     def _elect(self) -> None:
         if not self._electing:
@@ -108,10 +115,12 @@ class Quorum:
         self._electing = False
         together = self._together
         if together:
-            self.leader = self._chance.choice(together)
+            self.leader = self._chance.choice([n for n in together if n != self._deposed] or together)
             self._believes_until.pop(self.leader, None)
             self.term += 1
             self.elections += 1
+            for watcher in self.watchers:
+                self._timeline.world.call_later(self._chance.random() * HINT_S, watcher)
 
 
 class Observer:
@@ -119,24 +128,46 @@ class Observer:
 
     def __init__(self, quorum: Quorum, node: str, chance: random.Random, *, valid_s: float) -> None:
         self.blind = False  # the member does not answer
+        self._answer: asyncio.Future[bool] | None = None  # to the look under way; true: ask again
+        quorum.watchers.append(self.hint)
         self._quorum = quorum
         self._node = node
         self._chance = chance
         self._valid_s = valid_s
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """A look twice in the time for which one is valid, at the least."""
+        """One look after another, each twice in the time for which one is valid, at the least."""
+        loop = asyncio.get_running_loop()
         while True:
-            begun_at = asyncio.get_running_loop().time()
-            leads = None if self.blind else self._quorum.leads(self._node)
-            await asyncio.sleep(self._chance.random() * LOOK_TAKES_S)
+            begun_at, leads = loop.time(), self._look()
+            self._answer = loop.create_future()
+            timer = loop.call_later(self._chance.uniform(0.1, LOOK_SHARE) * self._valid_s, _settle, self._answer, False)
+            try:
+                if await self._answer:
+                    begun_at, leads = loop.time(), self._look()
+            finally:
+                timer.cancel()
             yield Observation(leader=leads, begun_at=begun_at, valid_s=self._valid_s)
-            await asyncio.sleep(self._chance.uniform(0.2, 0.4) * self._valid_s)
+
+    def _look(self) -> bool | None:
+        return None if self.blind else self._quorum.leads(self._node)
+
+    def hint(self) -> None:
+        """The member says that something has changed: look at once."""
+        if self._answer is not None:
+            loop = self._answer.get_loop()
+            if isinstance(loop, SteppedLoop):
+                loop.receive(functools.partial(_settle, self._answer, True))
 
     async def resign(self) -> None:
         """Let another node lead."""
         if not self.blind and self._quorum.leader == self._node:
             self._quorum.flip(stale_s=0.0)
+
+
+def _settle(answer: asyncio.Future[bool], hinted: bool) -> None:
+    if not answer.done():
+        answer.set_result(hinted)
 
 
 class Member:

@@ -22,6 +22,8 @@ MISHAPS = (  # of replicas, and of the quorum that they run on
     "partition",
     "flip",
     "flip",
+    "dispute",
+    "dispute",
     "cut",
     "slow store",
     "resign",
@@ -112,6 +114,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     store: StoreFaults
     flavor: FlavorFaults
     inspects: bool
+    watches: bool  # only where it inspects
     orders: list[Deed]  # of operators, and what befalls instances: one after another
     mishaps: list[Deed]  # of replicas: each at its time, whatever else is going on
 
@@ -147,7 +150,8 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
             drain_s=chance.choice([0.0, 0.0, 5.0]),
             drain_hang_rate=_rate(chance, 0.1),
         ),
-        inspects=chance.random() < 0.5,
+        inspects=(inspects := chance.random() < 0.5),
+        watches=inspects and chance.random() < 0.5,
         orders=orders,
         mishaps=_mishaps(chance, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
     )

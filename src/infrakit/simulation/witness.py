@@ -1,17 +1,19 @@
 """The provider as controllers see it, and as the world does: between the two, calls travel."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from infrakit.instances.simulator import Simulator
+from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.simulation.laws import Caller, Laws
-from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance
+from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance, Watches
 from infrakit.spi.values import Description, InstanceID, InstanceSpec
 
 
-class Provider(Instance, Capable, Inspects, Protocol):
+class Provider(Instance, Capable, Inspects, Watches, Protocol):
     """What the simulator satisfies, and whatever stands for it."""
 
 
@@ -52,13 +54,38 @@ class InspectingWitness(Witness):
         return await self._provider.inspect(instance=instance)
 
 
-class HonestSimulator(Simulator):
-    """On the world's side: it tells the laws when a destruction is over, whatever its caller hears of it."""
+class WatchingWitness(InspectingWitness):
+    """The same for a provider that says when to look again."""
 
-    laws: Laws
+    async def watch(self) -> AsyncIterator[str]:
+        async for hint in self._provider.watch():
+            yield hint
+
+
+class HonestSimulator(Simulator):
+    """On the world's side: it tells the laws when a destruction is over, whatever its caller hears of it.
+
+    It can be watched, too.
+    """
+
+    def __init__(self, faults: Faults, *, random: random.Random) -> None:
+        super().__init__(faults, random=random)
+        self.laws: Laws | None = None
+        self._happened = asyncio.Event()
+        self.watchers.append(self._hint)
+
+    def _hint(self, _what: str, _machine: Machine) -> None:
+        happened, self._happened = self._happened, asyncio.Event()
+        happened.set()
+
+    async def watch(self) -> AsyncIterator[str]:
+        while True:
+            await self._happened.wait()
+            yield "something has changed"
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         try:
             await super().destroy(instance=instance, context=context)
         finally:
-            self.laws.destroyed(instance)
+            if self.laws is not None:
+                self.laws.destroyed(instance)

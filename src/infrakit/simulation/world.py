@@ -18,7 +18,7 @@ from infrakit.simulation.operating import Operating
 from infrakit.simulation.parts import FaultyStore, FlavorFaults, SimulatedFlavor, StoreFaults
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, Machine, Scenario
-from infrakit.simulation.witness import HonestSimulator
+from infrakit.simulation.witness import HonestSimulator, InspectingWitness, WatchingWitness, Witness
 from infrakit.spi import values
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.manager import Status
@@ -27,6 +27,8 @@ from infrakit.spi.values import GroupID, InstanceID
 PEACE_S = 3600.0  # simulated time in which a world without faults has to converge
 QUIET_S = 70.0  # after which nothing that was sent before the peace is still on its way
 ASK_S = 30.0
+
+WITNESSES = (Witness, InspectingWitness, WatchingWitness)  # by how much the provider can do
 
 
 class World:
@@ -49,14 +51,14 @@ class World:
             timeline=timeline,
             laws=self.laws,
             provider=self.simulator,
-            inspects=scenario.inspects,
+            witness=WITNESSES[scenario.inspects + scenario.watches],
             flavor=self.flavor,
             poll_s=scenario.poll_s,
             tell=self._happened,
         )
         self.hosts = [self._host(n, around, m) for n, m in zip(names, scenario.machines, strict=True)]
         self.operating = Operating(self.hosts, self.laws, self.chance)
-        self.mishaps = Mishaps(self.hosts, self.quorum)
+        self.mishaps = Mishaps(self.hosts, self.quorum, self._harm_any)
 
     def _host(self, name: str, around: Surroundings, machine: Machine) -> Host:
         chance, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.machines) == 1
@@ -85,6 +87,7 @@ class World:
                 "calls": self.laws.calls,
                 "overlaps": self.laws.overlaps,
                 "versions": len(self.laws.versions),
+                "disputes": counts["dispute"],
                 "pauses": counts["freeze"],
                 "partitions": counts["partition"] + counts["cut"],
                 "kills": counts["kill replica"] + counts["lose machine"],
@@ -160,6 +163,11 @@ class World:
                 self.simulator.kill(victim)
             elif what.startswith("sicken"):
                 self.simulator.make_sick(victim)
+
+    def _harm_any(self, chance: random.Random) -> None:
+        alive = self.simulator.live()
+        for machine in chance.sample(alive, min(len(alive), chance.choice([1, 1, 1, len(alive)]))):
+            self.simulator.kill(machine.id)
 
     def _alive(self, group: GroupPlan) -> list[InstanceID]:
         return [m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name]

@@ -1,0 +1,166 @@
+"""Several event loops on one timeline: clocks that drift, processes that stall in the middle, and those that die."""
+
+import asyncio
+import gc
+import warnings
+
+import pytest
+
+from infrakit.simulation.loop import Deadlock
+from infrakit.simulation.loops import Livelock, SteppedLoop, Timeline, WallClock
+
+
+def after(timeline: Timeline, true_s: float) -> None:
+    """Let the time pass until then."""
+    timeline.world.call_at(true_s, lambda: None)
+    timeline.run(lambda: timeline.now >= true_s)
+
+
+def test_a_fast_clock_fires_its_timers_early_in_true_time() -> None:
+    timeline = Timeline()
+    fired: list[tuple[str, float]] = []
+    for name, rate in (("slow", 0.98), ("fast", 1.02)):
+        loop = timeline.loop(rate=rate, offset_s=1000.0)
+        assert loop.time() == 1000.0
+        loop.call_later(10.0, lambda name=name: fired.append((name, timeline.now)))
+    after(timeline, 20.0)
+    assert [name for name, _ in fired] == ["fast", "slow"]
+    assert [at for _, at in fired] == pytest.approx([10.0 / 1.02, 10.0 / 0.98])
+
+
+def test_a_clock_is_converted_to_the_true_time_and_back() -> None:
+    timeline = Timeline()
+    loop = timeline.loop(rate=0.99, offset_s=5e4)
+    after(timeline, 123.0)
+    assert loop.true(loop.time()) == pytest.approx(123.0)
+    assert WallClock(timeline, skew_s=0.5).now() - WallClock(timeline).now() == pytest.approx(0.5)
+
+
+def test_what_became_due_while_it_was_stalled_happens_in_order_once_it_goes_on() -> None:
+    timeline = Timeline()
+    loop, happened = timeline.loop(), list[tuple[str, float]]()
+
+    async def sleep(for_s: float) -> None:
+        await asyncio.sleep(for_s)
+        happened.append((f"slept {for_s:g}", timeline.now))
+
+    tasks = [loop.create_task(sleep(for_s)) for for_s in (3.0, 1.0, 2.0, 60.0)]
+    timeline.world.call_at(0.5, loop.stall)
+    timeline.world.call_at(20.0, lambda: loop.receive(lambda: happened.append(("arrived", timeline.now))))
+    timeline.world.call_at(30.0, loop.resume)
+    timeline.run(lambda: tasks[-1].done())
+    assert happened == [
+        ("arrived", 30.0),
+        ("slept 1", 30.0),
+        ("slept 2", 30.0),
+        ("slept 3", 30.0),
+        ("slept 60", 60.0),
+    ]
+
+
+def test_a_process_can_stall_between_two_steps_of_a_task() -> None:
+    timeline = Timeline()
+    loop, steps = timeline.loop(), list[float]()
+
+    async def work() -> None:
+        for _step in range(4):
+            steps.append(timeline.now)
+            await asyncio.sleep(0)
+
+    task = loop.create_task(work())
+    loop.stall(after=2)
+    timeline.world.call_at(10.0, loop.resume)
+    timeline.run(task.done)
+    assert steps == [0.0, 0.0, 0.0, 10.0]
+
+
+def test_a_killed_process_takes_no_further_step_and_cleans_nothing_up(recwarn: pytest.WarningsRecorder) -> None:
+    timeline = Timeline()
+    loop, happened = timeline.loop(), list[str]()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(5.0)
+            happened.append("worked")
+        finally:
+            happened.append("cleaned up" if not timeline.over else "unseen")
+
+    loop.create_task(work())
+    timeline.world.call_at(1.0, loop.kill)
+    timeline.world.call_at(2.0, lambda: loop.receive(lambda: happened.append("heard")))
+    after(timeline, 10.0)
+    gc.collect()
+    assert happened == []
+    timeline.close()
+    assert happened == ["unseen"]
+    gc.collect()
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_a_killed_generator_cleans_up_only_after_the_end() -> None:
+    timeline = Timeline()
+    loop, closed = timeline.loop(), list[bool]()
+
+    async def numbers() -> object:
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+                yield 1
+        finally:
+            closed.append(timeline.over)
+
+    async def work() -> None:
+        async for _number in numbers():  # type: ignore[attr-defined]
+            pass
+
+    loop.create_task(work())
+    after(timeline, 2.5)
+    loop.kill()
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timeline.close()
+    assert closed == [True]
+
+
+def test_a_callback_that_fails_ends_the_run() -> None:
+    timeline = Timeline()
+    timeline.loop().call_later(1.0, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        after(timeline, 2.0)
+
+
+def test_nothing_left_to_happen_is_a_finding_and_not_a_wait() -> None:
+    timeline = Timeline()
+    task = timeline.loop().create_task(asyncio.sleep(1.0))
+    timeline.run(task.done)
+    with pytest.raises(Deadlock):
+        timeline.run(lambda: False)
+
+
+def test_a_loop_that_is_busy_for_ever_is_a_finding_too() -> None:
+    timeline = Timeline()
+    loop = timeline.loop()
+
+    async def spin() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    loop.create_task(spin())
+    with pytest.raises(Livelock):
+        after(timeline, 1.0)
+    timeline.close()
+
+
+def test_running_loops_are_put_back() -> None:
+    async def run() -> None:
+        outer = asyncio.get_running_loop()
+        timeline, seen = Timeline(), list[object]()
+        loop = timeline.loop()
+        loop.call_soon(lambda: seen.append(asyncio.get_running_loop()))
+        after(timeline, 1.0)
+        assert seen == [loop]
+        assert isinstance(seen[0], SteppedLoop)
+        assert asyncio.get_running_loop() is outer
+
+    asyncio.run(run())

@@ -1,0 +1,159 @@
+"""The simulated quorum: who leads, who believes it, and what the store says to a minority."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from infrakit.simulation.loops import Timeline
+from infrakit.simulation.parts import FaultyStore
+from infrakit.simulation.quorum import DECIDED_S_MAX, STALE_S_MAX, Member, Observer, Quorum
+from infrakit.spi import errors
+from infrakit.spi.leadership import Observation
+
+T = TypeVar("T")
+NODES = ("a", "b", "c")
+
+
+class Ensemble:
+    """Three nodes."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.chance = random.Random(seed)
+        self.timeline = Timeline()
+        self.quorum = Quorum(self.timeline, NODES, self.chance, election_s=2.0)
+        self.store = FaultyStore(self.chance)
+
+    def member(self, node: str) -> Member:
+        return Member(self.store, self.quorum, node, self.timeline.world, self.chance)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        task = self.timeline.world.create_task(work)
+        self.timeline.run(task.done)
+        return task.result()
+
+    def until(self, holds: Callable[[], object]) -> None:
+        self.timeline.run(holds)
+
+    def led(self) -> str:
+        self.until(lambda: self.quorum.leader)
+        assert self.quorum.leader is not None
+        return self.quorum.leader
+
+    def wait(self, for_s: float) -> None:
+        self.run(asyncio.sleep(for_s))
+
+
+def test_an_election_takes_a_while() -> None:
+    ensemble = Ensemble()
+    assert ensemble.quorum.leader is None
+    assert ensemble.led() in NODES
+    assert 0.1 < ensemble.timeline.now < 2.0
+    assert ensemble.quorum.term == 1
+
+
+def test_a_leader_that_is_cut_off_is_replaced_and_believes_on_for_a_while() -> None:
+    ensemble = Ensemble()
+    first = ensemble.led()
+    ensemble.quorum.part([first])
+    second = ensemble.led()
+    assert second != first
+    assert ensemble.quorum.leads(second)
+    assert ensemble.quorum.believers == sorted([first, second])
+    ensemble.wait(STALE_S_MAX)
+    assert ensemble.quorum.believers == [second]
+    ensemble.quorum.mend()
+    assert ensemble.quorum.believers == [second]
+
+
+def test_without_a_majority_nobody_leads_until_there_is_one() -> None:
+    ensemble = Ensemble()
+    first = ensemble.led()
+    ensemble.quorum.lose(first)
+    second = ensemble.led()
+    ensemble.quorum.lose(second)
+    ensemble.wait(60.0)
+    assert ensemble.quorum.leader is None
+    ensemble.quorum.regain(first)
+    assert ensemble.led() != second
+
+
+def test_a_minority_can_neither_read_nor_be_sure_of_a_write() -> None:
+    ensemble = Ensemble()
+    ensemble.led()
+    ensemble.quorum.part(["a"])
+
+    async def use(member: Member) -> tuple[set[type], set[type]]:
+        reads, writes = set(), set()
+        for _time in range(20):
+            with pytest.raises(errors.InfraKitError) as read:
+                await member.read(name="x")
+            with pytest.raises(errors.InfraKitError) as write:
+                await member.replace(name="x", body=b"1", expected=0)
+            reads.add(read.type)
+            writes.add(write.type)
+        return reads, writes
+
+    assert ensemble.run(use(ensemble.member("a"))) == (
+        {errors.Unreachable},
+        {errors.Unreachable, errors.OutcomeUnknown},
+    )
+    assert ensemble.run(ensemble.member("b").read(name="x")).revision == 0
+
+
+def fate(seed: int) -> tuple[bool, int]:
+    """Whether a write from a minority that is mended soon said that it failed, and what is in the store in the end."""
+    ensemble = Ensemble(seed)
+    ensemble.led()
+    ensemble.quorum.part(["a"])
+    ensemble.timeline.world.call_later(1.0, ensemble.quorum.mend)
+
+    async def write() -> bool:
+        try:
+            await ensemble.member("a").replace(name="x", body=b"1", expected=0)
+        except errors.Unreachable:
+            return True
+        except errors.OutcomeUnknown:
+            pass
+        return False
+
+    failed = ensemble.run(write())
+    ensemble.wait(DECIDED_S_MAX)
+    return failed, ensemble.run(ensemble.member("b").read(name="x")).revision
+
+
+def test_the_fate_of_a_write_may_be_decided_when_nobody_waits_for_it_any_more() -> None:
+    fates = {fate(seed) for seed in range(30)}
+    assert fates == {(True, 0), (False, 0), (False, 1)}
+
+
+def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -> None:
+    ensemble = Ensemble()
+    leader = ensemble.led()
+    loop = ensemble.timeline.loop(rate=0.98, offset_s=100.0)
+    observer = Observer(ensemble.quorum, leader, ensemble.chance, valid_s=2.0)
+    seen: list[tuple[float, Observation]] = []
+
+    async def follow() -> None:
+        async for observation in observer.observe():
+            seen.append((loop.time(), observation))
+
+    loop.create_task(follow())
+    began = ensemble.timeline.now
+    ensemble.wait(20.0)
+    assert len(seen) > 20
+    assert all(o.leader and 0.0 < at - o.begun_at <= 1.0 for at, o in seen)
+    assert loop.true(seen[0][1].begun_at) == pytest.approx(began)
+    loop.stall()
+    count = len(seen)
+    ensemble.wait(20.0)
+    loop.resume()
+    ensemble.until(lambda: len(seen) > count)
+    at, stale = seen[count]
+    assert at - stale.begun_at > 15.0  # it began before the process was stalled, and says so
+    observer.blind = True
+    ensemble.wait(3.0)
+    assert seen[-1][1].leader is None
+    ensemble.timeline.close()
