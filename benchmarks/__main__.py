@@ -1,6 +1,6 @@
 """Every figure, one after the other."""
 
-from benchmarks import convergence, healing, idle, journal, planner, rpc
+from benchmarks import convergence, failover, healing, idle, journal, planner, rpc
 
 if __name__ == "__main__":
     convergence.main()
@@ -9,3 +9,4 @@ if __name__ == "__main__":
     planner.main()
     journal.main()
     rpc.main()
+    failover.main()

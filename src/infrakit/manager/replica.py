@@ -135,6 +135,7 @@ class Replica:
 
     async def _lead(self) -> None:
         """Hold terms while the node leads: one that ends by itself is followed by another, after a new epoch."""
+        task = asyncio.current_task()
         while asyncio.get_running_loop().time() < self.leads_until:
             try:
                 await self._hold_term()
@@ -142,6 +143,8 @@ class Replica:
                 self._fail(str(group.exceptions[0]))
             except* TimeoutError:
                 self._fail("the store does not answer")
+            if task is not None and task.cancelling():
+                return  # a cancellation that meets a failure of its task group is not raised
             await asyncio.sleep(RETRY_S)
 
     def _fail(self, why: str) -> None:

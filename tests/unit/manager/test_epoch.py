@@ -414,3 +414,25 @@ async def test_the_node_of_the_leader_is_rolled_by_its_successor() -> None:
             assert [str(e.slot) for e in one.events if e.type is Kind.DESTROYING] == ["b", "c"]
             assert [str(e.slot) for e in second.events if e.type is Kind.DESTROYING] == ["a"]
             assert len(ended) == 3
+
+
+@in_virtual_time
+async def test_a_step_down_that_meets_the_loss_of_the_epoch_takes_no_time() -> None:
+    """Both cancel the term; the cancellation of the second must not be lost in the exceptions of the first."""
+    told = Told(leader=True)
+    async with Stage(leadership=told) as one:
+        await one.commit(cattle("web", 1))
+        await one.converged()
+        assert one.replica.term is not None
+        one.replica.term.ledger.resign("another holds epoch 2")
+
+        async def fail() -> None:
+            raise errors.NotLeader("another holds epoch 2")
+
+        assert one.replica.term._tasks is not None
+        one.replica.term._tasks.create_task(fail())
+        await asyncio.sleep(0)  # the failure is there, and the term has begun to end
+        stepping_down = asyncio.get_running_loop().create_task(one.replica._step_down("another leads"))
+        began = now()
+        await stepping_down
+        assert now() == began
