@@ -107,7 +107,7 @@ class Calls:
             raise
         except (errors.Halted, errors.NotLeader) as stopped:
             self._not_made(pending, str(stopped))
-            pending.retry_at = pending.ended_at + ASK_AGAIN_S
+            pending.retry_at = asyncio.get_running_loop().time() + ASK_AGAIN_S
             return False
         except Exception as error:
             self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")
@@ -165,10 +165,10 @@ class Calls:
         self._tell(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
     def _not_made(self, pending: Pending, why: str) -> None:
-        """This call surely made nothing; an earlier one may have."""
+        """This call surely made nothing; an earlier one may have, or a predecessor's may do so yet."""
         pending.phase = "unknown" if pending.unsure else "recorded"
         pending.error = why
-        pending.ended_at = asyncio.get_running_loop().time()
+        pending.ended_at = max(pending.ended_at, asyncio.get_running_loop().time())
         self._view.revision += 1
 
     def _refused(self, action: Provision, pending: Pending, why: str) -> None:
@@ -176,14 +176,15 @@ class Calls:
         self._not_made(pending, why)
         if pending.unsure:
             pending.refused = True
-            pending.retry_at = pending.ended_at + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
+            pending.retry_at = asyncio.get_running_loop().time() + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
         else:
             pending.phase = "refused"
         self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
 
     def _unknown(self, action: Provision, pending: Pending, why: str) -> None:
-        loop = asyncio.get_running_loop()
+        loop, doubted_until = asyncio.get_running_loop(), pending.ended_at
         pending.phase, pending.unsure, pending.error, pending.ended_at = "unknown", True, why, loop.time()
+        pending.ended_at = max(pending.ended_at, doubted_until)
         pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked - 1, 6)
         pending.lapsed = False
         self._view.revision += 1
