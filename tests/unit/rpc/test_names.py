@@ -63,7 +63,7 @@ OURS = {
     "Quorum.IsQuorum": ("Type Properties", "Type Quorum"),
     "Attaches.Attachments": ("Type Properties Allocation", "Type Attachments"),
     "Releases.Release": ("Type Properties Instance Allocation", "Type OK"),
-    "Manager.Status": ("", "Leader Replica Epoch Version Pid Started Now Halts Groups"),
+    "Manager.Status": ("", "Leader Replica Epoch Version Pid Started Now Halts Groups Leading Note"),
     "Manager.Commit": ("Text Source Who Why Expected", CHANGED),
     "Manager.Plan": ("Text Source", "BaseVersion Changes Groups"),
     "Manager.Why": ("Group Subject", "Subject Summary Facts Doing Waiting Story NextLook"),
@@ -82,6 +82,8 @@ OURS = {
     "Manager.History": ("Limit", "Versions"),
     "Manager.Show": ("Version", "Text"),
     "Manager.Restore": ("Version Who Why Expected", CHANGED),
+    "Manager.Leader": ("", "Leader Epoch Since Replica Observed ObservedAgeS Replicas"),
+    "Manager.Resign": ("Who Why", "OK"),
     "Manager.Shutdown": ("Who Why", "OK"),
 }
 NAMES = ORIGINALS | OURS
