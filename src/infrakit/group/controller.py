@@ -69,6 +69,7 @@ class Controller:
         self._planned: Want | None = None
         self._planned_revision = -1
         self._held: set[tuple[str, str]] = set()
+        self._trouble = ""  # why the last cycle failed
         self._missing: set[InstanceID] = set()
         self._was_converged = False
         self.view = GroupView(
@@ -101,6 +102,14 @@ class Controller:
     def is_current(self) -> bool:
         """Whether the plan was made for the present declaration and orders."""
         return self._planned is self.want
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """What is not done, and why: by the plan, or because the plan could not be begun."""
+        if not self._trouble:
+            return self.plan.holds
+        why, remedy = f"the last cycle failed: {self._trouble}", "mend that; it is tried again all the time"
+        return (*self.plan.holds, Hold(subject=self.name, reason=why, rule="cycle-failed", remedy=remedy))
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
@@ -145,7 +154,11 @@ class Controller:
             raise
         except Exception as error:
             self.view.revision += 1  # what was planned may not have been begun
-            self._tell(Kind.ERROR, f"a cycle failed: {words(error)}")
+            if words(error) != self._trouble:
+                self._trouble = words(error)
+                self._tell(Kind.ERROR, f"a cycle failed: {self._trouble}")
+        else:
+            self._trouble = ""
 
     async def _rest(self, began: float) -> None:
         loop = asyncio.get_running_loop()

@@ -36,7 +36,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         phase=plan.phase if controller.is_current else "halted" if want.orders.halt else "planning",
         observed_age_s=None if view.observed_at is None else round(now - view.observed_at, 3),
         doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
-        waiting=tuple(held(h, clock) for h in plan.holds),
+        waiting=tuple(held(h, clock) for h in controller.holds),
         halt=want.orders.halt,
     )
 

@@ -28,7 +28,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
     """Explain a group, or what `subject` names in it: an instance, a slot or a logical ID. Raises `NotFound`."""
     name = controller.name
     doing = [report.reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)]
-    waiting = [report.held(h, clock) for h in controller.plan.holds]
+    waiting = [report.held(h, clock) for h in controller.holds]
     if not subject:
         return Explanation(
             subject=name,

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.manager.epoch import BOUND_S
 from infrakit.simulation.parts import FaultyStore, StoreFaults
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -240,3 +241,52 @@ async def test_another_replica_commits_and_this_one_follows() -> None:
         await leader.until(lambda: len(leader.alive("web")) == 3)
         await leader.converged()
         assert len(await follower.operator.history()) == 2
+
+
+class Full(MemoryStore):
+    """A store without room, while it is `full`."""
+
+    full = False
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if self.full:
+            raise errors.Refused("the disk is full", where="store")
+        return await super().replace(name=name, body=body, expected=expected)
+
+
+@in_virtual_time
+async def test_a_store_that_takes_no_write_stops_everything_and_says_so_once() -> None:
+    store = Full()
+    async with Stage(store=store) as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        store.full = True
+        stage.simulator.kill(stage.simulator.live()[0].id)
+        await asyncio.sleep(60.0)
+        assert len(stage.simulator.live()) == 2  # nothing is begun that is not recorded
+        assert stage.replica.active.is_set()
+        assert [e.message for e in stage.events].count("a cycle failed: store: the disk is full") == 1
+        [waiting] = [w for w in (await stage.status("web")).waiting if w.rule == "cycle-failed"]
+        assert "the disk is full" in waiting.reason
+        with pytest.raises(errors.Refused, match="the disk is full"):
+            await stage.scale("web", 5)
+        store.full = False
+        await stage.converged()
+        assert len(stage.simulator.live()) == 3
+        assert not (await stage.status("web")).waiting
+
+
+@in_virtual_time
+async def test_a_store_that_is_slow_slows_down_and_changes_nothing() -> None:
+    class Slow(MemoryStore):
+        async def read(self, *, name: str) -> Document:
+            await asyncio.sleep(0.4)
+            return await super().read(name=name)
+
+    async with Stage(store=Slow()) as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        stage.simulator.kill(stage.simulator.live()[0].id)
+        await stage.until(lambda: len(stage.simulator.live()) == 3)
+        await stage.converged()
+        assert (await stage.replica.peek()).bound_s > BOUND_S
