@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, help="how many; 1 to 5 as the seed decides, if it is not said")
     parser.add_argument("--deeds", type=_deeds, default=scenario.DEEDS, help="only these, such as halt,scale,crash")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes")
+    parser.add_argument("--until-broken", action="store_true", help="stop at the first seed that breaks a law")
     parser.add_argument("--verbose", action="store_true", help="tell every event")
     options = parser.parse_args()
     if options.seed is not None:
@@ -88,18 +89,21 @@ def _many(options: argparse.Namespace) -> int:
     began, broken, figures = time.perf_counter(), 0, collections.Counter[str]()
     seeds = range(options.first, options.first + options.count)
     tasks = [Task(seed, options.minutes, options.deeds, options.replicas) for seed in seeds]
+    done = 0
     with multiprocessing.Pool(options.jobs) as pool:
         for done, (seed, outcome) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
             figures.update(outcome.figures)
             if outcome.verdict:
                 broken += 1
                 print(f"seed {seed}: {outcome.verdict}")
-                print(f"  again: {_again(options, seed)}")
+                print(f"  again: {_again(options, seed)}", flush=True)
+                if options.until_broken:
+                    break
             if done % 500 == 0:
                 print(f"{done} seeds, {broken} broken, {time.perf_counter() - began:.0f} s", flush=True)
     took = time.perf_counter() - began
     print(", ".join(f"{count} {what}" for what, count in figures.items()))
-    print(f"{len(tasks)} seeds of {options.minutes:g} simulated minutes in {took:.0f} s: {broken} broke a law")
+    print(f"{done} seeds of {options.minutes:g} simulated minutes in {took:.0f} s: {broken} broke a law")
     return bool(broken)
 
 

@@ -38,11 +38,20 @@ class Process:
     """One incarnation of a replica, and its lines to the world."""
 
     def __init__(
-        self, host: "Host", number: int, around: Surroundings, member: Member, leadership: Leadership, machine: Machine
+        self,
+        host: "Host",
+        number: int,
+        around: Surroundings,
+        *,
+        member: Member,
+        leadership: Leadership,
+        machine: Machine,
     ) -> None:
         timeline, chance = around.timeline, random.Random(f"{host.seed} {host.name} {number}")
         self.name = host.name
         self.number = number
+        self.stopping = False
+        self.ended = asyncio.Event()
         self.loop = timeline.loop(rate=machine.rate, offset_s=machine.offset_s)
         self.to_store = Line(timeline, self.loop, timeline.world, chance)
         self.to_provider = Line(timeline, self.loop, timeline.world, chance)
@@ -85,6 +94,7 @@ class Process:
         return Caller(name=f"{self.name}.{self.number}", epoch=self.epoch, leads_until=until)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self.ended.set()
         if not task.cancelled() and (error := task.exception()) is not None and self._timeline.crash is None:
             self._timeline.crash = error
 
@@ -93,7 +103,14 @@ class Host:
     """A node: its replica starts, stalls, dies and comes back."""
 
     def __init__(
-        self, name: str, seed: int, around: Surroundings, member: Member, observer: Observer | Static, machine: Machine
+        self,
+        name: str,
+        seed: int,
+        around: Surroundings,
+        *,
+        member: Member,
+        observer: Observer | Static,
+        machine: Machine,
     ) -> None:
         self.name = name
         self.seed = seed
@@ -109,12 +126,20 @@ class Host:
         """Run a replica, unless one runs."""
         if self.process is None:
             self._starts += 1
-            self.process = Process(self, self._starts, self._around, self._member, self.observer, self._machine)
+            self.process = Process(
+                self,
+                self._starts,
+                self._around,
+                member=self._member,
+                leadership=self.observer,
+                machine=self._machine,
+            )
 
     def kill(self) -> None:
         """What it has sent is on its way; nothing else of it is left."""
         if self.process is not None:
             self.process.loop.kill()
+            self.process.ended.set()
             self.process = None
 
     async def stop(self) -> None:
@@ -122,17 +147,18 @@ class Host:
         process = self.process
         if process is None:
             return
+        process.stopping = True
         process.loop.receive(process.task.cancel)
-        while process is self.process and not process.task.done():
-            await asyncio.sleep(0.1)
+        await process.ended.wait()
         if process is self.process:
-            process.loop.kill()
-            self.process = None
+            self.kill()
 
     def mend(self) -> None:
         """Nothing keeps it from anything any more."""
         if isinstance(self.observer, Observer):
             self.observer.blind = False
+        if self.process is not None and self.process.stopping:
+            self.kill()
         self.start()
         process = self.process
         if process is not None:

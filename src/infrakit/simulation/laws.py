@@ -53,7 +53,9 @@ class Laws:
         self._records: collections.deque[tuple[float, Record]] = collections.deque()
         self._changed_at = 0.0
         self._disturbed_at: dict[GroupID, float] = {}
-        self._taken: dict[GroupID, dict[str, tuple[float, Machine]]] = {}  # quorum members that our calls may have ended
+        self._taken: dict[
+            GroupID, dict[str, tuple[float, Machine]]
+        ] = {}  # quorum members that our calls may have ended
         self._alive: dict[GroupID, dict[InstanceID, Machine]] = {}
         self._made: dict[str, int] = {}
         simulator.watchers.append(self._happened)
@@ -217,7 +219,7 @@ class Laws:
     # -- claims and ends -------------------------------------------------------------------------------------------
 
     def converged(self, caller: Caller, group: GroupID) -> None:
-        """A controller says that its group has converged; what one says that may not act any more counts for nothing."""
+        """A controller says that its group has converged; one that may not act any more is not believed anyway."""
         if caller.epoch != self.epoch or self.now >= caller.leads_until:
             return
         self.simulator.live()  # lets those die whose time has come

@@ -94,7 +94,7 @@ class Operating:
             if len(group.ids) > 1 and chance.random() < 0.5:
                 group.ids = group.ids[1:]
             else:
-                group.ids = list(dict.fromkeys([*group.ids, f"10.0.1.{chance.randrange(250)}"]))
+                group.ids = list(dict.fromkeys([*group.ids, f"{group.net}.{chance.randrange(250)}"]))
         else:
             group.version += 1
             group.bad = what == "bad version"
@@ -128,9 +128,7 @@ class Operating:
             await self.order(lambda o, why: o.abort(group=group, who=WHO, why=why))
 
     async def evict(self, group: GroupPlan, victim: InstanceID, *, replace: bool) -> None:
-        done = await self.order(
-            lambda o, why: o.destroy_instance(instance=victim, replace=replace, who=WHO, why=why)
-        )
+        done = await self.order(lambda o, why: o.destroy_instance(instance=victim, replace=replace, who=WHO, why=why))
         if done is not None and not replace:
             group.size = max(0, group.size - 1)
 

@@ -173,7 +173,9 @@ def _settle(answer: asyncio.Future[bool], hinted: bool) -> None:
 class Member:
     """The store as the member of one node serves it. Runs in the world's loop."""
 
-    def __init__(self, store: FaultyStore, quorum: Quorum, node: str, world: SteppedLoop, chance: random.Random) -> None:
+    def __init__(
+        self, store: FaultyStore, quorum: Quorum, node: str, world: SteppedLoop, chance: random.Random
+    ) -> None:
         self._store = store
         self._quorum = quorum
         self._node = node

@@ -65,6 +65,7 @@ class GroupPlan(msgspec.Struct, kw_only=True):
     quorum: bool
     size: int
     ids: list[str]
+    net: str  # of logical IDs that are added: no two groups share one
     version: int = 0
     bad: bool = False
     updating: dict[str, object]
@@ -213,6 +214,7 @@ def _group(chance: random.Random, number: int) -> GroupPlan:
         quorum=pets and chance.random() < 0.6,
         size=chance.choice([0, 1, 3, 5, 12]),
         ids=[str(i) for i in logical_ids(chance.choice([1, 3, 3, 5]), 1 + 20 * number)],
+        net=f"10.0.{1 + number}",
         updating={
             "MaxUnavailable": chance.choice([1, 1, 2, "30%"]),
             "MaxSurge": surge,

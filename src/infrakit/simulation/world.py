@@ -64,7 +64,8 @@ class World:
         chance, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.machines) == 1
         observer = Observer(self.quorum, name, chance, valid_s=self.scenario.valid_s)
         member = Member(self.store, self.quorum, name, self.timeline.world, chance)
-        return Host(name, self.scenario.seed, around, member, Static() if alone else observer, machine)
+        leadership = Static() if alone else observer
+        return Host(name, self.scenario.seed, around, member=member, observer=leadership, machine=machine)
 
     def _happened(self, process: Process, event: Event) -> None:
         about = event.instance or event.slot or ""
@@ -100,8 +101,12 @@ class World:
         """The first law that was broken, or nothing."""
         story = self.timeline.world.create_task(self._story())
         self.timeline.run(lambda: self.laws.verdict or story.done())
-        if story.done() and (error := story.exception()) is not None and not self.laws.verdict:
-            raise error
+        if story.done() and not self.laws.verdict:
+            error = story.exception()
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            if error is not None:
+                raise error
         return self.laws.verdict
 
     async def _story(self) -> None:

@@ -161,7 +161,7 @@ def test_a_stream_breaks_with_its_line(refusing: bool) -> None:
 
     async def follow() -> None:
         async for number in lines.client.count():
-            seen.append(number)
+            seen.append(number)  # noqa: PERF401 - it never ends
 
     task = lines.loop.create_task(follow())
     lines.timeline.world.call_at(3.5, lambda: lines.line.cut(refusing=refusing))

@@ -22,7 +22,11 @@ def test_a_fast_clock_fires_its_timers_early_in_true_time() -> None:
     for name, rate in (("slow", 0.98), ("fast", 1.02)):
         loop = timeline.loop(rate=rate, offset_s=1000.0)
         assert loop.time() == 1000.0
-        loop.call_later(10.0, lambda name=name: fired.append((name, timeline.now)))
+
+        def fire(name: str = name) -> None:
+            fired.append((name, timeline.now))
+
+        loop.call_later(10.0, fire)
     after(timeline, 20.0)
     assert [name for name, _ in fired] == ["fast", "slow"]
     assert [at for _, at in fired] == pytest.approx([10.0 / 1.02, 10.0 / 0.98])
@@ -48,7 +52,7 @@ def test_what_became_due_while_it_was_stalled_happens_in_order_once_it_goes_on()
     timeline.world.call_at(0.5, loop.stall)
     timeline.world.call_at(20.0, lambda: loop.receive(lambda: happened.append(("arrived", timeline.now))))
     timeline.world.call_at(30.0, loop.resume)
-    timeline.run(lambda: tasks[-1].done())
+    timeline.run(tasks[-1].done)
     assert happened == [
         ("arrived", 30.0),
         ("slept 1", 30.0),
@@ -143,7 +147,7 @@ def test_a_loop_that_is_busy_for_ever_is_a_finding_too() -> None:
     loop = timeline.loop()
 
     async def spin() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - the fault that is meant
             await asyncio.sleep(0)
 
     loop.create_task(spin())

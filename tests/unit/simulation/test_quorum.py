@@ -138,7 +138,7 @@ def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -
 
     async def follow() -> None:
         async for observation in observer.observe():
-            seen.append((loop.time(), observation))
+            seen.append((loop.time(), observation))  # noqa: PERF401 - it never ends
 
     loop.create_task(follow())
     began = ensemble.timeline.now

@@ -1,0 +1,100 @@
+"""The fence, broken on purpose: one small change of the code each, which a few simulated worlds must notice."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.mutations.catalogue import Mutation
+from tests.mutations.test_mutations import ROOT, mutate
+
+SEEDS_MAX = 400  # the rarest of them is seen in one of forty
+
+
+class Seen(NamedTuple):
+    """A mutation, and the deeds among which it shows."""
+
+    law: str
+    name: str
+    file: str
+    old: str
+    new: str
+    deeds: str
+
+
+SEEN = (
+    Seen(
+        "1 one actor",
+        "the epoch in the store is not looked at",
+        "manager/intents.py",
+        "if document.revision != known and not self._is_mine(book):",
+        "if False:",
+        "scale,dispute,flip",
+    ),
+    Seen(
+        "1 one actor",
+        "the right to act is not proven before a call",
+        "group/calls.py",
+        "        await self._ledger.prove()\n        halt = self._want().orders.halt\n        if halt is not None:\n"
+        '            raise errors.Halted(f"halted by {halt.who}: {halt.why}")\n        self._ledger.check()',
+        "        halt = self._want().orders.halt\n        if halt is not None:\n"
+        '            raise errors.Halted(f"halted by {halt.who}: {halt.why}")',
+        "scale,dispute,flip",
+    ),
+    Seen(
+        "1 one actor",
+        "an observation is believed for ever",
+        "manager/replica.py",
+        "return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf",
+        "return seen.begun_at + 1e9 if seen is not None and seen.leader else -math.inf",
+        "scale,cut,cut,freeze",
+    ),
+    Seen(
+        "1 one actor",
+        "the successor does not wait for the predecessor's bound",
+        "manager/epoch.py",
+        "self._free_at = _now() + min(predecessor_bound_s, BOUND_S_MAX) * DRIFT",
+        "self._free_at = _now()",
+        "dispute",
+    ),
+    Seen(
+        "1 one actor",
+        "a longer bound is relied on before anybody can read it",
+        "manager/intents.py",
+        "            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))\n",
+        "            pass\n",
+        "dispute",
+    ),
+    Seen(
+        "3 exactly one",
+        "what a predecessor may have made is made again without looking",
+        "group/controller.py",
+        "self.view.intend(strange, fresh=False, doubt_s=CALL_DEADLINE_S)",
+        "self.view.intend(strange, fresh=True)",
+        "scale,dispute,flip",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seen", SEEN, ids=lambda seen: seen.name)
+def test_a_few_worlds_notice(seen: Seen, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    mutation = Mutation(seen.law, seen.name, seen.file, seen.old, seen.new, ())
+    mutate(tmp_path / "src" / "infrakit" / seen.file, mutation)
+    options = ["--count", str(SEEDS_MAX), "--minutes", "5", "--replicas", "3", "--deeds", seen.deeds]
+    run = subprocess.run(
+        [sys.executable, "-m", "infrakit.simulation", *options, "--jobs", "1", "--until-broken"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 1, f"no world noticed it:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
+    assert f": {seen.law}" in run.stdout, run.stdout[-2000:]
