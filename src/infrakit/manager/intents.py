@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from infrakit.group.ledger import Intent
+from infrakit.manager import formats
 from infrakit.manager.epoch import BOUND_S, BOUND_S_MAX, Fence
 from infrakit.manager.seen import Seen
 from infrakit.spi import errors
@@ -23,7 +24,6 @@ from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Epoch, GroupID, InstanceID, Slot, Token, Wire
 
 NAME = "ledger"
-FORMAT = 1
 STORE_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
@@ -36,7 +36,7 @@ UNPROVEN_S_MAX = 10.0  # without any proof for so long, a term ends and what is 
 class Book(Wire, frozen=True, kw_only=True):
     """The document. `cluster` tells this store's tokens from those of any other."""
 
-    format: int = FORMAT
+    format: int = formats.FORMAT
     cluster: str = ""
     replaces: tuple[str, ...] = ()  # what `cluster` was before stores were restored from backups
     epoch: int = 0
@@ -161,7 +161,7 @@ class StoredLedger:
     async def _load(self) -> tuple[Document, Book]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
-        return document, _decode(document.body)
+        return document, formats.decode(document.body, Book, "ledger")
 
     async def prove(self) -> None:
         """Return with a proof that is recent enough for `check`, and not before the predecessor is fenced off.
@@ -343,15 +343,3 @@ def _with(by_group: Mapping[GroupID, Entry], group: GroupID, entry: Entry) -> di
     """With that entry for that group, or without one if it is empty."""
     others = {name: each for name, each in by_group.items() if name != group}
     return others | {group: entry} if entry else others
-
-
-def _decode(body: bytes) -> Book:
-    if not body:
-        return Book()
-    try:
-        book = msgspec.json.decode(body, type=Book)
-    except msgspec.MsgspecError as error:
-        raise errors.Refused(f"the ledger cannot be read: {error}", remedy="restore the store from a backup") from None
-    if book.format > FORMAT:
-        raise errors.Refused(f"the ledger has format {book.format}", remedy="run a newer InfraKit")
-    return book

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from infrakit.group.orders import Orders
+from infrakit.manager import formats
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire
 
-FORMAT = 1
 NAME = "declaration"  # of the document in the store
 
 
@@ -31,7 +31,7 @@ class Entry(Wire, frozen=True, kw_only=True, gc=False):
 class Record(Wire, frozen=True, kw_only=True):
     """Everything that operators have declared and ordered."""
 
-    format: int = FORMAT
+    format: int = formats.FORMAT
     entry: Entry = Entry(what="", who="", when="", why="")
     groups: dict[GroupID, Group] = msgspec.field(default_factory=dict)
     previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
@@ -56,22 +56,8 @@ Change = Callable[[Record], Record]
 
 
 def decode(body: bytes) -> Record:
-    """An empty body is an empty declaration. Raises `Refused` for a format from the future or a damaged document."""
-    if not body:
-        return Record()
-    try:
-        record = msgspec.json.decode(body, type=Record)
-    except msgspec.MsgspecError as error:
-        raise errors.Refused(
-            f"the stored declaration cannot be read: {error}", where="store", remedy="restore the store from a backup"
-        ) from None
-    if record.format > FORMAT:
-        raise errors.Refused(
-            f"the stored declaration has format {record.format}, this InfraKit reads up to {FORMAT}",
-            where="store",
-            remedy="run a newer InfraKit",
-        )
-    return record
+    """Raises `Refused`, see `formats`."""
+    return formats.decode(body, Record, "declaration")
 
 
 def encode(record: Record) -> bytes:

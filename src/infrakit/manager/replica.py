@@ -5,7 +5,6 @@ observer still says, it ends when the epoch is lost.
 """
 
 import asyncio
-import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -167,6 +166,7 @@ class Replica:
 
     async def _hold_term(self) -> None:
         ledger = self._ledger()
+        await self.declaration.load()  # an epoch is not taken for a declaration that cannot be read
         await ledger.open()
         try:
             await self._act(ledger)
@@ -205,13 +205,18 @@ class Replica:
         self._tell(Kind.STOPPED, f"not active: {why}")
 
     async def _follow_store(self) -> None:
-        """Take over what other replicas have committed."""
+        """Take over what other replicas have committed. Nobody acts on a declaration that he cannot read any more."""
         while True:
-            with contextlib.suppress(errors.InfraKitError, TimeoutError):
+            try:
                 async for _version in self.declaration.watch():
                     await self.declaration.load()
                     await self._note()
                     await self.adopt()
+            except errors.Refused as refused:
+                if self.term is not None:
+                    self.term.end(refused)
+            except (errors.InfraKitError, TimeoutError):
+                pass
             await asyncio.sleep(RETRY_S)
 
     # -- changes ---------------------------------------------------------------------------------------------------

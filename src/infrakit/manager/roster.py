@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from infrakit.manager import formats
 from infrakit.spi import errors
 from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Wire
 
 NAME = "replicas"
-FORMAT = 1
 STORE_DEADLINE_S = 15.0
 LEAVE_DEADLINE_S = 2.0
 LOOK_S = 10.0  # between two looks whether the own entry is still there
@@ -36,7 +36,7 @@ class Entry(Wire, frozen=True, kw_only=True):
 class Replicas(Wire, frozen=True, kw_only=True):
     """The document."""
 
-    format: int = FORMAT
+    format: int = formats.FORMAT
     replicas: dict[str, Entry] = msgspec.field(default_factory=dict)
 
 
@@ -87,12 +87,4 @@ class Roster:
     async def _load(self) -> tuple[Document, Replicas]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
-        if not document.body:
-            return document, Replicas()
-        try:
-            found = msgspec.json.decode(document.body, type=Replicas)
-        except msgspec.MsgspecError as error:
-            raise errors.Refused(f"the roster of replicas cannot be read: {error}", where="store") from None
-        if found.format > FORMAT:
-            raise errors.Refused(f"the roster has format {found.format}", where="store", remedy="run a newer InfraKit")
-        return document, found
+        return document, formats.decode(document.body, Replicas, "roster of replicas")

@@ -74,6 +74,12 @@ class Term:
             self._tasks = None
             await self._plugins.close()
 
+    def end(self, why: errors.InfraKitError) -> None:
+        """At once, as if the epoch were lost."""
+        self.ledger.resign(str(why))
+        if self._tasks is not None:
+            self._tasks.create_task(_fail(why))
+
     async def adopt(self, record: Record) -> None:
         """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun.
 
@@ -193,3 +199,7 @@ class Term:
             listing = await known.account.instance.describe_instances(tags={TAG_GROUP: group.name})
         view.listed(listing, begun_at=now, now=now, wall=self._clock.now())
         return view
+
+
+async def _fail(why: errors.InfraKitError) -> None:
+    raise why

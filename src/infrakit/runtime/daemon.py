@@ -18,7 +18,7 @@ import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
-from infrakit.manager import intents, monitoring, seen
+from infrakit.manager import formats, monitoring, seen
 from infrakit.manager.groups import GroupPlugin
 from infrakit.manager.metrics import Counters
 from infrakit.manager.operator import Operator
@@ -118,7 +118,7 @@ class Daemon:
         return Entry(
             address=self._place.advertise or (self._listen.url if self._listen else str(discovery.manager_socket())),
             version=infrakit.__version__,
-            format=intents.FORMAT,
+            format=formats.FORMAT,
             host=os.uname().nodename,
             pid=os.getpid(),
             started=self._replica.started,

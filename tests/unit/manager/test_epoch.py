@@ -424,13 +424,7 @@ async def test_a_step_down_that_meets_the_loss_of_the_epoch_takes_no_time() -> N
         await one.commit(cattle("web", 1))
         await one.converged()
         assert one.replica.term is not None
-        one.replica.term.ledger.resign("another holds epoch 2")
-
-        async def fail() -> None:
-            raise errors.NotLeader("another holds epoch 2")
-
-        assert one.replica.term._tasks is not None
-        one.replica.term._tasks.create_task(fail())
+        one.replica.term.end(errors.NotLeader("another holds epoch 2"))
         await asyncio.sleep(0)  # the failure is there, and the term has begun to end
         stepping_down = asyncio.get_running_loop().create_task(one.replica._step_down("another leads"))
         began = now()

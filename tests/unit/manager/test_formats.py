@@ -1,0 +1,94 @@
+"""What earlier releases have stored is read; what a later one has stored is refused whole, and never acted on."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.manager import formats, intents, record, roster
+from infrakit.spi import errors
+from infrakit.spi.event import Kind
+from infrakit.stores.memory import MemoryStore
+from tests.stage import Stage, cattle, in_virtual_time
+
+CAPTURED = Path(__file__).parent / "format1"
+DOCUMENTS: dict[str, type[Any]] = {record.NAME: record.Record, intents.NAME: intents.Book, roster.NAME: roster.Replicas}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_format_1_is_read_and_written_again_without_loss(name: str) -> None:
+    """If this fails, the format has changed: raise `FORMAT`, and capture the new one beside this one."""
+    body = (CAPTURED / f"{name}.json").read_bytes()
+    read = formats.decode(body, DOCUMENTS[name], name)
+    assert json.loads(msgspec.json.encode(read)) == json.loads(body)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_newer_format_is_refused_with_what_to_do_even_if_it_has_another_shape(name: str) -> None:
+    with pytest.raises(errors.Refused) as refused:
+        formats.decode(
+            b'{"Format": 2, "Epoch": {"now": "an object"}, "Groups": [], "Replicas": 7}', DOCUMENTS[name], name
+        )
+    assert "has format 2, this InfraKit reads up to 1; run a newer InfraKit" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"\xff", b'{"Format": "1"}', b'{"Epoch": "one", "Groups": 1, "Replicas": 1}']
+)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_damage_is_told_apart_from_a_newer_format(name: str, body: bytes) -> None:
+    with pytest.raises(errors.Refused, match="cannot be read"):
+        formats.decode(body, DOCUMENTS[name], name)
+
+
+@pytest.mark.parametrize("name", [record.NAME, intents.NAME])
+@in_virtual_time
+async def test_a_replica_does_not_start_on_a_newer_format(name: str) -> None:
+    store = MemoryStore()
+    await store.replace(name=name, body=b'{"Format": 2}', expected=0)
+    with pytest.raises(errors.Refused, match="run a newer InfraKit"):
+        await Stage(store=store).replica.check_store()
+
+
+@in_virtual_time
+async def test_a_leader_that_cannot_read_the_newest_declaration_stops_acting() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        body = json.loads((await stage.store.read(name=record.NAME)).body) | {"Format": 2}
+        await stage.store.replace(name=record.NAME, body=json.dumps(body).encode(), expected=1)
+        await asyncio.sleep(5.0)
+        assert not stage.replica.active.is_set()
+        stage.simulator.kill(stage.simulator.live()[0].id)
+        await asyncio.sleep(60.0)
+        assert len(stage.simulator.live()) == 1
+        assert any(e.type is Kind.STOPPED and "run a newer InfraKit" in e.message for e in stage.events)
+        with pytest.raises(errors.Refused, match="run a newer InfraKit"):
+            await stage.scale("web", 3)
+        assert "run a newer InfraKit" in (await stage.operator.status()).note
+
+
+@in_virtual_time
+async def test_replicas_of_several_versions_share_one_store() -> None:
+    """The roster tells which formats each reads; a clean end takes an entry out, and a foreign one is left alone."""
+    store = MemoryStore()
+    entry = roster.Entry(address="/a", version="0.1.0", format=1, host="h", pid=1, started="s")
+    old = roster.Roster(store, "a", entry)
+    new = roster.Roster(store, "b", msgspec.structs.replace(entry, version="0.2.0", format=2))
+    keeping = [asyncio.get_running_loop().create_task(each.keep()) for each in (old, new)]
+    await asyncio.sleep(1.0)
+    assert {name: each.format for name, each in (await old.entries()).items()} == {"a": 1, "b": 2}
+    keeping[0].cancel()
+    await asyncio.wait(keeping[:1])
+    assert set(await new.entries()) == {"b"}
+    taken = roster.Roster(store, "b", msgspec.structs.replace(entry, pid=2))  # another process of that name
+    again = asyncio.get_running_loop().create_task(taken.keep())
+    await asyncio.sleep(1.0)
+    keeping[1].cancel()
+    await asyncio.wait(keeping[1:])
+    assert (await new.entries())["b"].pid == 2
+    again.cancel()
+    await asyncio.wait({again})
