@@ -20,27 +20,12 @@ import psutil
 from infrakit.leadership.file import write_leader
 from tests.integration.etcd.members import Cluster, Member, running
 from tests.journeys.operator import cattle
-from tests.journeys.replicas import Replicas
+from tests.journeys.replicas import InEtcd, Replicas
 
 ORIGINAL_S = (0.3, 4.8)
 RUNS = 9
 IDLE_S = 20.0
 BORN = 'date +%s.%N > "$MARK_DIRECTORY/born-$INFRAKIT_INSTANCE_ID"; exec sleep 1000'
-
-
-class InEtcd(Replicas):
-    """Replicas whose store and leadership are a real etcd: each observes the member of its own name."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__()
-        self._members = {member.name: member for member in cluster.members}
-
-    def sources(self, name: str) -> dict[str, str]:
-        every = ",".join(f"{member.address}:2379" for member in self._members.values())
-        return {
-            "INFRAKIT_STORE": f"etcd://{every}/infrakit",
-            "INFRAKIT_LEADERSHIP": f"etcd://{self._members[name].address}:2379",
-        }
 
 
 def declared(directory: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import subprocess
 
 from infrakit.leadership.file import write_leader
+from tests.integration.etcd.members import Cluster
 from tests.journeys.operator import Operator
 
 
@@ -57,3 +58,20 @@ def answers(one: Operator) -> bool:
     with one.start("leader", "-o", "json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         out, _ = process.communicate(timeout=60)
     return bool(out)
+
+
+class InEtcd(Replicas):
+    """Replicas whose store and leadership are a real etcd: each observes the member of its own name, or campaigns."""
+
+    def __init__(self, cluster: Cluster, *, campaign: bool = False) -> None:
+        super().__init__()
+        self._campaign = campaign
+        self._members = {member.name: member for member in cluster.members}
+
+    def sources(self, name: str) -> dict[str, str]:
+        every = ",".join(f"{member.address}:2379" for member in self._members.values())
+        local = f"etcd://{self._members[name].address}:2379"
+        return {
+            "INFRAKIT_STORE": f"etcd://{every}/infrakit",
+            "INFRAKIT_LEADERSHIP": f"etcd+campaign://{every}/infrakit" if self._campaign else local,
+        }

@@ -42,6 +42,7 @@ POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
 SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
 ACTIVE_DEADLINE_S = 60.0
 STORE_RETRY_S = 1.0
+HAND_OVER_S = 5.0
 
 
 class Daemon:
@@ -158,7 +159,18 @@ class Daemon:
             await running
         raise errors.Unreachable(f"the replica was not active within {ACTIVE_DEADLINE_S:.0f} s", where=str(self.home))
 
+    async def _hand_over(self) -> None:
+        """If it leads and others are there, let one of them go on at once, where that can be asked for."""
+        if self._place.is_alone or not self.stop.is_set():
+            return
+        with contextlib.suppress(errors.InfraKitError, TimeoutError):
+            async with asyncio.timeout(HAND_OVER_S):
+                others = (await self._roster.entries()).keys() - {self._place.name}
+                if others and self._replica.active.is_set():
+                    await self._replica.resign(self._place.name, "it stops")
+
     async def _end_replica(self) -> None:
+        await self._hand_over()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})

@@ -1,0 +1,88 @@
+"""Three daemons beside the three members of a real etcd: they follow its leader, or campaign for a key in it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.etcd.members import needs_etcd, running
+from tests.journeys.operator import Operator, cattle
+from tests.journeys.replicas import InEtcd
+
+pytestmark = needs_etcd
+
+
+def leader_of(one: Operator) -> str:
+    """The replica that acts, as that one tells; empty while there is none."""
+    leads = [r["Name"] for r in one.ask("leader")["Replicas"] if r["Role"] == "leader"]
+    return leads[0] if leads else ""
+
+
+def acting(one: Operator, wanted: Callable[[str], bool] = bool) -> str:
+    found = ""
+
+    def look() -> bool:
+        nonlocal found
+        found = leader_of(one)
+        return wanted(found)
+
+    one.until(look, "a replica acts")
+    return found
+
+
+async def test_the_replica_beside_the_leader_acts_and_hands_over_when_asked(tmp_path: Path) -> None:
+    async with running(3, tmp_path) as cluster:
+        replicas = InEtcd(cluster)
+        try:
+            leader = await cluster.leader()
+            await asyncio.to_thread(_follow_and_resign, replicas, leader.name)
+            assert (await cluster.leader()).name != leader.name, "the leadership of etcd itself has moved"
+            await asyncio.to_thread(_upgrade, replicas)
+        finally:
+            await asyncio.to_thread(replicas.close)
+
+
+def _follow_and_resign(replicas: InEtcd, leader: str) -> None:
+    replicas.start("m0", "m1", "m2")
+    follower = replicas.operators[next(name for name in replicas.operators if name != leader)]
+    assert acting(follower) == leader
+    follower.commit(cattle("web", 2))
+    instances = {m["ID"] for m in follower.ask("instance", "ls")}
+    assert "Resigned" in follower("leader", "resign", "-m", "this host is rebooted")  # asked anywhere
+    assert acting(follower, lambda name: bool(name) and name != leader)
+    follower.converged()
+    assert {m["ID"] for m in follower.ask("instance", "ls")} == instances
+    assert "this host is rebooted" in replicas.operators[leader]("events")
+
+
+def _upgrade(replicas: InEtcd) -> None:
+    """Each in its turn is ended and started again, as an upgrade does: another one acts meanwhile, instances stay."""
+    instances = {m["ID"] for m in replicas.operators["m0"].ask("instance", "ls")}
+    for size, (name, one) in enumerate(replicas.operators.items(), 3):
+        other = next(o for n, o in replicas.operators.items() if n != name)
+        assert one.end_daemon(signal.SIGTERM) == 0
+        other("group", "scale", "web", str(size), "--wait=40s")
+        assert name not in {r["Name"] for r in other.ask("leader")["Replicas"]}
+        replicas.up(name)
+    assert {m["ID"] for m in one.ask("instance", "ls")} > instances
+    assert len(one.ask("instance", "ls")) == 5
+
+
+async def test_replicas_campaign_for_a_key(tmp_path: Path) -> None:
+    async with running(3, tmp_path) as cluster:
+        replicas = InEtcd(cluster, campaign=True)
+        try:
+            await asyncio.to_thread(_campaign, replicas)
+        finally:
+            await asyncio.to_thread(replicas.close)
+
+
+def _campaign(replicas: InEtcd) -> None:
+    replicas.start("m0", "m1", "m2")
+    some = replicas.operators["m0"]
+    leader = acting(some)
+    some.commit(cattle("web", 2))
+    assert replicas.operators[leader].end_daemon(signal.SIGKILL) == -signal.SIGKILL
+    other = next(one for name, one in replicas.operators.items() if name != leader)
+    assert acting(other, lambda name: bool(name) and name != leader)
+    other.converged()
