@@ -12,7 +12,7 @@ from typing import NamedTuple
 from infrakit.simulation import loop, loops, scenario
 from infrakit.simulation.world import World
 
-MINUTES = 10.0
+MINUTES = 30.0
 
 
 class Task(NamedTuple):
