@@ -221,9 +221,9 @@ MUTATIONS = (
     Mutation(
         "6 the declaration is never lost",
         "a damaged document is taken for an empty one",
-        "manager/record.py",
-        "    except msgspec.MsgspecError as error:\n        raise errors.Refused(",
-        "    except msgspec.MsgspecError as error:\n        return Record()\n        raise errors.Refused(",
+        "manager/formats.py",
+        "    except (msgspec.MsgspecError, UnicodeDecodeError) as error:\n",
+        "    except (msgspec.MsgspecError, UnicodeDecodeError) as error:\n        return document()\n",
         MANAGER,
     ),
     Mutation(
@@ -319,8 +319,8 @@ MUTATIONS = (
     Mutation(
         "3 exactly one per intent",
         "a token is not handed to the provider",
-        "group/calls.py",
-        "            values.TAG_TOKEN: pending.intent.token,\n",
+        "group/prepare.py",
+        "        values.TAG_TOKEN: token,\n",
         "",
         STAGE,
     ),
@@ -336,8 +336,8 @@ MUTATIONS = (
         "5 never make it worse",
         "an older verdict counts after a destruction without an answer",
         "group/calls.py",
-        '        if member.leaving == "destroying" and not surely:',
-        "        if False:",
+        '        elif member.leaving == "destroying":',
+        "        elif False:",
         STAGE,
     ),
     Mutation(

@@ -16,7 +16,7 @@ from infrakit.spi import values
 from infrakit.spi.store import Document
 from infrakit.spi.values import InstanceSpec, LogicalID
 
-FOCUS = ("simulation", "--minutes", "10", "--replicas", "3", "--deeds", "halt,scale")
+FOCUS = ("simulation", "--minutes", "10", "--replicas", "1", "--deeds", "halt,scale")
 
 
 async def forget_halts(_self: Calls) -> None:
@@ -27,11 +27,11 @@ def test_a_broken_law_is_named_with_the_seed_and_the_command_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Calls, "_permit", forget_halts)
-    monkeypatch.setattr("sys.argv", [*FOCUS, "--first", "1", "--count", "24", "--jobs", "2"])
+    monkeypatch.setattr("sys.argv", [*FOCUS, "--first", "1", "--count", "48", "--jobs", "2"])
     assert program.main() == 1
     said = capsys.readouterr().out
     assert "stop means stop" in said
-    assert "--minutes 10 --replicas 3 --deeds 'halt,scale' --seed" in said
+    assert "--minutes 10 --replicas 1 --deeds 'halt,scale' --seed" in said
     about = said.splitlines()
     line = next(n for n, text in enumerate(about) if "stop means stop" in text)
     assert "again: python -m infrakit.simulation" in about[line + 1]

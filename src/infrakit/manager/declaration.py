@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from infrakit.manager import record as records
+from infrakit.manager import seen
 from infrakit.manager.record import Change, Entry, Record
 from infrakit.spec import diff
 from infrakit.spi import errors
@@ -39,9 +40,9 @@ class Declaration:
             document = await self._store.read(name=records.NAME)
         if document.revision < self.version:
             raise errors.Refused(
-                f"the store holds version {document.revision} of the declaration, and {self.version} was acknowledged",
+                f"it holds version {document.revision} of the declaration; version {self.version} was seen here before",
                 where="store",
-                remedy="bring back what was there; to go on with what is there now, restart the daemon",
+                remedy=seen.REMEDY,
             )
         if document.revision != self.version:
             self.record, self.version = records.decode(document.body), document.revision
@@ -90,8 +91,8 @@ class Declaration:
         """What has changed since the version that the caller has seen."""
         now = self.record
         try:
-            seen = records.decode((await self._at(expected)).body)
-            changes = diff.changes(tuple(seen.groups.values()), tuple(now.groups.values()))
+            then = records.decode((await self._at(expected)).body)
+            changes = diff.changes(tuple(then.groups.values()), tuple(now.groups.values()))
             what = "; ".join(_in_words(c) for c in changes[:10]) or "nothing that groups declare"
         except errors.NotFound:
             what = "the version you have seen is not kept any more"

@@ -66,6 +66,7 @@ class Readiness:
         """All who ask while a read is under way wait for that one: a store that hangs costs one read, not one each."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._replica.peek())
+            self._reading.add_done_callback(_retrieve)
         reading = self._reading
         await asyncio.wait({reading}, timeout=STORE_PATIENCE_S)
         if not reading.done():
@@ -84,6 +85,12 @@ class Readiness:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
+
+
+def _retrieve(reading: asyncio.Task[Book]) -> None:
+    """Whoever asked may have gone before it failed: that is nobody's mistake."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _one_line(sentence: str) -> str:
