@@ -6,6 +6,7 @@ forgotten. The right to act is proven again before every such call, also between
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 
 from infrakit.group.account import Account
@@ -24,6 +25,7 @@ from infrakit.spi.values import InstanceSpec
 
 CALL_DEADLINE_S = 120.0
 NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)  # after a call that fails so
+DRAINED_AT_ONCE_S = 0.1  # a drain that is over by then had nothing to move, and is not worth an event
 ASK_AGAIN_S = 2.0  # first wait before an unanswered creation is asked for again with its token; doubles
 
 
@@ -261,7 +263,9 @@ class Calls:
         self._leave(member, "draining")
         group = self._want().group
         deadline_s = seconds(group.properties.updating.drain_timeout)
-        self._tell(Kind.DRAINING, action, action.reason, instance=member.id, slot=member.slot)
+        about = {"instance": member.id, "slot": member.slot}
+        tell = functools.partial(self._tell, Kind.DRAINING, action, action.reason, **about)
+        telling = asyncio.get_running_loop().call_later(DRAINED_AT_ONCE_S, tell)
         try:
             async with asyncio.timeout(deadline_s):
                 await self._flavor.drain(properties=group.properties.flavor.properties, instance=member.description)
@@ -270,7 +274,9 @@ class Calls:
         except Exception as error:
             why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else words(error)
             message = f"the drain failed ({why}); it is destroyed all the same"
-            self._tell(Kind.DRAIN_FAILED, action, message, instance=member.id, slot=member.slot)
+            self._tell(Kind.DRAIN_FAILED, action, message, **about)
+        finally:
+            telling.cancel()
 
     def _leave(self, member: Member, how: str) -> None:
         member.leaving = how

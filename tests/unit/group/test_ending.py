@@ -26,6 +26,18 @@ async def test_a_drain_that_hangs_is_given_up_after_its_deadline() -> None:
 
 
 @in_virtual_time
+async def test_a_drain_that_has_nothing_to_move_is_not_told() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        await stage.scale("web", 1)
+        await stage.converged()
+        await asyncio.sleep(10)
+        assert stage.told(Kind.DESTROYING)
+        assert stage.told(Kind.DRAINING) == []
+
+
+@in_virtual_time
 async def test_a_change_of_mind_during_a_drain_saves_the_instance() -> None:
     async with Stage(flavor=FlavorFaults(drain_hang_rate=1.0)) as stage:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "60s"}))
