@@ -4,22 +4,26 @@ The rules read plain values and skip what has the wrong type, so that they can s
 everything at once.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from infrakit.spec import original, path
 from infrakit.spec.schema import Finding
+from infrakit.spi.group import DURATION_PATTERN, Healing, seconds
 
 
 def findings(properties: dict[str, Any]) -> Iterator[Finding]:
     """Everything wrong with the properties of one group, which hold no nulls."""
-    allocation, updating = properties.get("Allocation"), properties.get("Updating")
+    allocation, updating, healing = (properties.get(name) for name in ("Allocation", "Updating", "Healing"))
     if isinstance(allocation, dict):
         yield from _allocation(allocation)
     if isinstance(updating, dict):
         is_pets = isinstance(allocation, dict) and "LogicalIDs" in allocation
         yield from _updating(updating, is_pets=is_pets)
         yield from original.conflicts(updating)
+    if isinstance(healing, dict):
+        yield from _healing(healing)
 
 
 def _allocation(allocation: dict[str, Any]) -> Iterator[Finding]:
@@ -53,6 +57,17 @@ def _updating(updating: dict[str, Any], *, is_pets: bool) -> Iterator[Finding]:
     elif _is_zero(surge) and _is_zero(unavailable):
         message = "found MaxUnavailable and MaxSurge both 0, expected one above 0"
         yield Finding(("Updating", "MaxUnavailable"), message, "otherwise no update could ever begin")
+
+
+def _healing(healing: dict[str, Any]) -> Iterator[Finding]:
+    first, longest = healing.get("Backoff", Healing().backoff), healing.get("BackoffMax", Healing().backoff_max)
+    if not all(isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text) for text in (first, longest)):
+        return  # the schema says so
+    if seconds(first) > seconds(longest):
+        place = "Backoff" if "Backoff" in healing else "BackoffMax"
+        message = f"found Backoff {first} and BackoffMax {longest}, expected Backoff to be the shorter"
+        hint = "" if healing.keys() >= {"Backoff", "BackoffMax"} else "the one that is left out has its default"
+        yield Finding(("Healing", place), message, hint)
 
 
 def _is_zero(amount: Any) -> bool:

@@ -251,6 +251,23 @@ def test_what_is_wrong_in_updating(words: str, path: str, message: str, hint: st
     assert problem_of(f"{GROUP}    Updating: {words}\n") == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "found", "hint"),
+    [
+        ("{Backoff: 2m, BackoffMax: 1m30s}", "Backoff", "Backoff 2m and BackoffMax 1m30s", ""),
+        ("{Backoff: 1h}", "Backoff", "Backoff 1h and BackoffMax 5m", "the one that is left out has its default"),
+        ("{BackoffMax: 1s}", "BackoffMax", "Backoff 5s and BackoffMax 1s", "the one that is left out has its default"),
+    ],
+)
+def test_the_first_wait_is_not_longer_than_the_longest(words: str, place: str, found: str, hint: str) -> None:
+    message = f"found {found}, expected Backoff to be the shorter"
+    expected = Problem(path=f"groups[0].properties.Healing.{place}", line=7, message=message, hint=hint)
+    assert problem_of(f"{GROUP}    Healing: {words}\n") == expected
+    assert one(f"{GROUP}    Healing: {{Backoff: 5m}}\n").properties.healing.backoff == "5m"
+    misspelt = problem_of(f"{GROUP}    Healing: {{Backoff: soon}}\n")
+    assert misspelt.message.startswith('found "soon", expected a duration')
+
+
 def test_pets_cannot_surge() -> None:
     text = GROUP.replace("Size: 3", "LogicalIDs: [a]") + "    Updating:\n      MaxSurge: 1\n"
     problem = problem_of(text)

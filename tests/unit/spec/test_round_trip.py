@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from infrakit.spec import document, path
 from infrakit.spi import group as spi_group
 from infrakit.spi.errors import InvalidSpec
+from infrakit.spi.group import seconds
 
 numbers = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -44,9 +45,15 @@ healing = some(
 )
 cattle = st.fixed_dictionaries({"Size": st.integers(0, 100_000)})
 pets = st.fixed_dictionaries({"LogicalIDs": st.lists(text.filter(bool), max_size=5, unique=True)})
+
+
+def _growing(healing: dict[str, Any]) -> bool:
+    return seconds(healing.get("Backoff", "5s")) <= seconds(healing.get("BackoffMax", "5m"))
+
+
 bodies = st.fixed_dictionaries(
     {"Allocation": cattle | pets, "Instance": references, "Flavor": references},
-    optional={"Updating": updating, "Healing": healing},
+    optional={"Updating": updating, "Healing": healing.filter(_growing)},
 )
 tags = st.dictionaries(text.filter(lambda tag: not tag.lower().startswith("infrakit.")), text, max_size=3)
 
