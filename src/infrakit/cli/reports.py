@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from infrakit.cli import tables
+from infrakit.cli import differences, tables
 from infrakit.cli.tables import Cell
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.manager import Change, Committed, GroupStatus, Halt, MemberStatus, Reasoned, Status
-from infrakit.spi.values import Health
+from infrakit.spi.manager import Committed, GroupStatus, Halt, MemberStatus, Reasoned, Status, Verdict
 
-HEALTH_COLOURS = {Health.HEALTHY: "green", Health.UNHEALTHY: "red", Health.UNKNOWN: "yellow"}
+HEALTH_COLOURS = {Verdict.HEALTHY: "green", Verdict.UNHEALTHY: "red", Verdict.UNKNOWN: "yellow"}
 _BAD = {Kind.CREATE_FAILED, Kind.DRAIN_FAILED, Kind.DESTROY_FAILED, Kind.UNHEALTHY, Kind.ERROR, Kind.OBSERVE_FAILED}
 _GOOD = {Kind.HEALTHY, Kind.CONVERGED, Kind.CREATED}
 _DOUBTFUL = {Kind.WAITING, Kind.REFUSED, Kind.MISSING, Kind.CREATE_UNKNOWN, Kind.THROTTLED, Kind.DIVERGED}
@@ -116,30 +115,20 @@ def _member_row(member: MemberStatus) -> list[str | Cell]:
         member.state,
         tables.age(member.age_s),
         version,
-        Cell(member.health.name.lower(), HEALTH_COLOURS[member.health]),
+        Cell(member.health.value, HEALTH_COLOURS[member.health]),
         member.note + (" (this controller runs here)" if member.is_self else ""),
     ]
 
 
-def changes(values: Iterable[Change]) -> Iterator[str]:
-    """The difference of two declarations, one path a line."""
-    for change in values:
-        if change.old is None:
-            line = tables.paint(f"  + {change.path}: {change.new}", "green")
-        elif change.new is None:
-            line = tables.paint(f"  - {change.path}: {change.old}", "red")
-        else:
-            line = tables.paint(f"  ~ {change.path}: {change.old} -> {change.new}", "yellow")
-        yield line
-
-
 def committed(value: Committed, done: str, *, declares: bool) -> Iterator[str]:
     """What an order has led to: `done` says it in words. Only what declares groups is expected to change them."""
-    if declares and not value.changes:
+    if declares and not value.changes and not value.notes:
         yield f"Nothing to change: declaration {value.version} says so already."
         return
     yield f"{done}: declaration {value.version}."
-    yield from changes(value.changes)
+    yield from differences.lines(value.changes)
+    for note in value.notes:
+        yield from (tables.paint(line, "yellow", bold=True) for line in tables.paragraph(note))
 
 
 def event(value: Event) -> str:

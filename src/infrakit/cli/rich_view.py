@@ -12,8 +12,7 @@ from rich.text import Text
 
 from infrakit.cli import reports, tables
 from infrakit.spi.event import Event
-from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned, Status
-from infrakit.spi.values import Health
+from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned, Status, Verdict
 
 _EVENTS_MAX = 8
 _REASONS_MAX = 6  # a group
@@ -93,12 +92,10 @@ def _groups(groups: Sequence[GroupStatus]) -> Table:
 def _members(members: Sequence[MemberStatus], rows_max: int) -> Table:
     """Those that need attention first; the rest is counted."""
     table = _table("INSTANCE", "GROUP", "SLOT", "STATE", "AGE", "HEALTH")
-    ordered = sorted(members, key=lambda m: m.health is Health.HEALTHY and m.up_to_date and m.state == "running")
+    ordered = sorted(members, key=lambda m: m.health is Verdict.HEALTHY and m.up_to_date and m.state == "running")
     shown = ordered[:rows_max]
     for member in sorted(shown, key=lambda m: (m.group, len(m.slot or ""), m.slot or "")):
-        health = Text(
-            tables.clean(f"{member.health.name.lower()} {member.note}"), style=reports.HEALTH_COLOURS[member.health]
-        )
+        health = Text(tables.clean(f"{member.health.value} {member.note}"), style=reports.HEALTH_COLOURS[member.health])
         health.truncate(60, overflow="ellipsis")
         slot = member.logical_id or member.slot or "-"
         table.add_row(member.id or "-", member.group, slot, member.state, tables.age(member.age_s), health)

@@ -75,6 +75,11 @@ def age(seconds: float | None) -> str:
     return f"{whole}s"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 instance`, `2 instances`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def between(start: str, end: str) -> str:
     """The age of the time `start` at the time `end`, both ISO 8601."""
     try:

@@ -13,7 +13,7 @@ from infrakit.group.view import Member
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
-from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned
+from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned, Verdict
 from infrakit.spi.values import Allocation, Health, LogicalID, State
 
 
@@ -121,7 +121,7 @@ def _member(want: Want, member: Member, now: float) -> MemberStatus:
         slot=member.slot,
         logical_id=member.logical_id,
         state=_state(member),
-        health=Health.HEALTHY if member.state is State.FINISHED else member.health(now),
+        health=Verdict.HEALTHY if member.state is State.FINISHED else Verdict[member.health(now).name],
         note=report.note if report is not None else "",
         health_age_s=round(now - member.judged_at, 3) if report is not None else None,
         age_s=round(now - member.born_at, 3),

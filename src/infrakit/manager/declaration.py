@@ -12,6 +12,7 @@ import msgspec
 from infrakit.manager import record as records
 from infrakit.manager import seen
 from infrakit.manager.record import Change, Entry, Record
+from infrakit.manager.remarks import remarks
 from infrakit.spec import diff
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
@@ -62,7 +63,7 @@ class Declaration:
                 after = msgspec.structs.replace(after, entry=entry)
                 if await self._write(after):
                     changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
-                    return Committed(version=self.version, changes=changes)
+                    return Committed(version=self.version, changes=changes, notes=remarks(before, after))
             raise errors.Conflict("others keep changing the declaration", remedy="try again")
 
     async def _write(self, after: Record) -> bool:

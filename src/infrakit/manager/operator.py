@@ -29,9 +29,10 @@ from infrakit.spi.manager import (
     MemberStatus,
     Planned,
     Status,
+    Verdict,
     Version,
 )
-from infrakit.spi.values import GroupID, Health, InstanceID
+from infrakit.spi.values import GroupID, InstanceID
 
 LOG_LINES_MAX = 10_000
 LOGS_DEADLINE_S = 30.0
@@ -198,7 +199,7 @@ class Operator:
         sick: tuple[InstanceID, ...] = ()
         if despite_unhealthy:
             members = report.members(self._controller(group))
-            sick = tuple(sorted(m.id for m in members if m.health is Health.UNHEALTHY and m.id is not None))
+            sick = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
         committed = await self._replica.change(orders.resume(group, sick), what="resume", who=who, why=why)
         controller = self._controller(group)
         controller.view.forgive()

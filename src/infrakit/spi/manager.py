@@ -4,6 +4,7 @@ Answers are values made for people as well as programs: every sentence in them w
 Times are ISO 8601 UTC, ages and durations are seconds.
 """
 
+import enum
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -12,7 +13,6 @@ from infrakit.spi.values import (
     Allocation,
     Attachment,
     GroupID,
-    Health,
     InstanceID,
     LogicalID,
     Slot,
@@ -41,6 +41,14 @@ class Halt(Wire, frozen=True, kw_only=True, gc=False):
     why: str
 
 
+class Verdict(enum.StrEnum):
+    """Health as a word. Between plugins it is the original's number, `spi.values.Health`, by the same names."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
 class MemberStatus(Wire, frozen=True, kw_only=True):
     """One instance of a group, or one that is being made."""
 
@@ -49,7 +57,7 @@ class MemberStatus(Wire, frozen=True, kw_only=True):
     slot: Slot | None = None
     logical_id: LogicalID | None = None
     state: str  # creating running missing draining destroying finished
-    health: Health = Health.UNKNOWN
+    health: Verdict = Verdict.UNKNOWN
     note: str = ""  # the fact the health rests on
     health_age_s: float | None = None
     age_s: float | None = None
@@ -144,6 +152,7 @@ class Committed(Wire, frozen=True, kw_only=True):
 
     version: int  # the one before, if everything was already so
     changes: tuple[Change, ...] = ()  # of the declared groups; an order, such as a halt, changes none
+    notes: tuple[str, ...] = ()  # what to know besides, a sentence each: a halt in the way, an end that is revoked
 
 
 class Planned(Wire, frozen=True, kw_only=True):

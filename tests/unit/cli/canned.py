@@ -19,9 +19,10 @@ from infrakit.spi.manager import (
     Reasoned,
     ReplicaStatus,
     Status,
+    Verdict,
     Version,
 )
-from infrakit.spi.values import Allocation, Attachment, GroupID, Health, InstanceID, LogicalID, Slot
+from infrakit.spi.values import Allocation, Attachment, GroupID, InstanceID, LogicalID, Slot
 
 NOW = "2026-11-23T11:25:06.000000Z"
 STARTED = "2026-11-23T11:21:54.000000Z"
@@ -61,7 +62,7 @@ MEMBERS = (
         id=InstanceID("web-1"),
         slot=Slot("1"),
         state="running",
-        health=Health.HEALTHY,
+        health=Verdict.HEALTHY,
         note="tcp 127.0.0.1:8001 answers",
         health_age_s=1.0,
         age_s=192.0,
@@ -75,7 +76,7 @@ MEMBERS = (
         slot=Slot("127.0.0.12"),
         logical_id=LogicalID("127.0.0.12"),
         state="running",
-        health=Health.UNHEALTHY,
+        health=Verdict.UNHEALTHY,
         note="\x1b[31mred\nalert",
         age_s=7300.0,
         hash="0000000000",

@@ -86,6 +86,7 @@ async def test_an_order_answers_programs_with_the_version(cli: CommandLine, mana
         assert decode(done.out) == {
             "Version": 8,
             "Changes": [{"Path": "web.properties.Allocation.Size", "Old": "3", "New": "5"}],
+            "Notes": [],
         }
 
 
@@ -96,6 +97,12 @@ async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: 
     # A halt is an order about groups that stay declared as they are.
     done = await cli("halt", "-m", "x")
     assert done == (0, "Halted everything: declaration 7.\n", "")
+
+
+async def test_an_order_is_answered_with_what_to_know_besides(cli: CommandLine, manager: CannedManager) -> None:
+    manager.committed = Committed(version=8, notes=("web is halted by bob (x): nothing happens there",))
+    done = await cli("group", "scale", "web", "3")
+    assert done == (0, "Scaled web to 3: declaration 8.\nweb is halted by bob (x): nothing happens there\n", "")
 
 
 async def test_commit_sends_the_text_never_the_file(cli: CommandLine, manager: CannedManager, home: Path) -> None:

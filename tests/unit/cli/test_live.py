@@ -8,8 +8,8 @@ from rich.console import Console
 
 from infrakit.cli import live, rich_view
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.manager import MemberStatus, Status
-from infrakit.spi.values import GroupID, Health, InstanceID, Slot
+from infrakit.spi.manager import MemberStatus, Status, Verdict
+from infrakit.spi.values import GroupID, InstanceID, Slot
 from tests.unit.cli import canned
 
 EVENT = Event(
@@ -86,7 +86,7 @@ async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Co
             id=InstanceID(f"web-{i}"),
             slot=Slot(str(i)),
             state="running",
-            health=Health.HEALTHY,
+            health=Verdict.HEALTHY,
             up_to_date=True,
         )
         for i in range(1000)

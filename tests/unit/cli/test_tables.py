@@ -8,6 +8,10 @@ from infrakit.cli import tables
 from infrakit.cli.tables import Cell
 
 
+def test_one_is_not_many() -> None:
+    assert [tables.count(n, "instance") for n in (0, 1, 2)] == ["0 instances", "1 instance", "2 instances"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

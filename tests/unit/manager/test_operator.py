@@ -9,7 +9,8 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import Instance
-from infrakit.spi.values import GroupID, Health, InstanceID
+from infrakit.spi.manager import Verdict
+from infrakit.spi.values import GroupID, InstanceID
 from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 WEB, DB = GroupID("web"), GroupID("db")
@@ -148,9 +149,9 @@ async def test_members_tell_what_is_created_and_how_healthy_the_others_are() -> 
         await stage.converged()
         every = await stage.operator.members()
         assert [(m.group, m.slot, m.health, m.up_to_date) for m in every] == [
-            ("db", "a", Health.HEALTHY, True),
-            ("web", "1", Health.HEALTHY, True),
-            ("web", "2", Health.HEALTHY, True),
+            ("db", "a", Verdict.HEALTHY, True),
+            ("web", "1", Verdict.HEALTHY, True),
+            ("web", "2", Verdict.HEALTHY, True),
         ]
         assert every[0].attachments[0].id == "vol-a"
 
@@ -176,6 +177,41 @@ async def test_a_halt_is_kept_shown_and_lifted() -> None:
         await stage.operator.unhalt(group=WEB, who="bob", why="done")
         await stage.converged()
         assert "1" in stage.alive("web")
+
+
+@in_virtual_time
+async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
+    async with Stage() as stage:
+        assert (await stage.commit(cattle("web", 2), cattle("x", 1))).notes == ()
+        halted = await stage.operator.halt(group=WEB, who="bob", why="disk swap")
+        assert halted.notes == ()  # of the halt itself
+        (note,) = (await stage.scale("web", 3)).notes
+        assert note.startswith("web is halted by bob (disk swap): nothing happens there until")
+        assert "infrakit unhalt web" in note
+        assert (await stage.scale("x", 2)).notes == ()
+        await stage.operator.halt(who="ann", why="the move")
+        (note,) = (await stage.scale("x", 3)).notes
+        assert note.startswith("everything is halted by ann (the move)")
+        assert (await stage.operator.free(group=GroupID("x"), who="ann", why="mine")).notes == ()  # touches nothing
+        (note,) = (await stage.operator.unhalt(who="ann", why="done")).notes
+        assert note.startswith("web is halted by bob")
+        assert (await stage.operator.unhalt(group=WEB, who="bob", why="done")).notes == ()
+        assert (await stage.scale("web", 4)).notes == ()
+
+
+@in_virtual_time
+async def test_a_commit_that_revokes_an_end_says_so() -> None:
+    async with Stage(faults=Faults(destroy=Spread(low=10.0))) as stage:
+        first = await stage.commit(cattle("web", 2))
+        await stage.converged()
+        await stage.operator.destroy(group=WEB, who="ann", why="down")
+        again = await stage.commit(cattle("web", 2))
+        assert (again.version > first.version, again.changes) == (True, ())
+        (note,) = again.notes
+        assert note.startswith("web was to be destroyed, as ann said at 2")
+        assert note.endswith("(down): that is revoked")
+        await stage.converged()
+        assert len(stage.alive("web")) == 2
 
 
 @in_virtual_time

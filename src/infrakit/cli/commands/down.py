@@ -4,7 +4,7 @@ import time
 
 import click
 
-from infrakit.cli import convergence, daemon, options, orders
+from infrakit.cli import convergence, daemon, options, orders, tables
 from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.manager import GroupStatus, Manager
 
@@ -38,7 +38,7 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     deadline = time.monotonic() + timeout
     reason = why or "down"
     for group in reversed(groups):
-        click.echo(f"destroying {group.name}: {group.live} instances")
+        click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
         daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=reason, volumes=volumes)
         _wait_until_gone(group, deadline, timeout)
         click.echo(f"{group.name} is gone")

@@ -75,7 +75,7 @@ def _lines(member: MemberStatus) -> Iterator[str]:
         "State": member.state + (", this controller runs here" if member.is_self else ""),
         "Age": tables.age(member.age_s),
         "Version": f"{member.hash or '-'} ({'current' if member.up_to_date else 'out of date'})",
-        "Health": member.health.name.lower() + (f", {member.note}" if member.note else "") + seen,
+        "Health": member.health.value + (f", {member.note}" if member.note else "") + seen,
         "Attachments": ", ".join(f"{each.id} ({each.type})" for each in member.attachments) or "-",
         "Tags": ", ".join(f"{name}={value}" for name, value in sorted(member.tags.items())) or "-",
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, documents, options, output, reports, tables
+from infrakit.cli import daemon, differences, documents, options, output, reports, tables
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
 # The verb decides the sign, unless the rule says that something new takes the place of what goes.
@@ -33,7 +33,7 @@ def plan(file: str, output_format: str) -> None:
 def _lines(planned: Planned, source: str) -> Iterator[str]:
     if planned.changes:
         yield f"{source} would change declaration {planned.base_version}:"
-        yield from reports.changes(planned.changes)
+        yield from differences.lines(planned.changes)
     else:
         yield f"{source} changes nothing in declaration {planned.base_version}."
     for group in planned.groups:

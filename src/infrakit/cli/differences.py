@@ -1,0 +1,63 @@
+"""The difference of two declarations for people: one line a change, and a block where a value has many lines.
+
+Values arrive as JSON text. What is short stays so; a group that comes, or a script, is shown as it would stand in a
+YAML document, and of a long value that changes only the lines that differ.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from infrakit.cli import tables
+from infrakit.spi.manager import Change
+
+_SHORT = 100  # characters of JSON that fit behind a path
+_CONTEXT = 1  # lines around those that differ
+_COLOURS = {"+": "green", "-": "red"}
+
+
+def lines(changes: Iterable[Change]) -> Iterator[str]:
+    """`+ path: new`, `- path: old`, `~ path: old -> new`."""
+    for change in changes:
+        if change.old is None:
+            yield from _block("+", change.path, change.new or "null")
+        elif change.new is None:
+            yield from _block("-", change.path, change.old)
+        elif _is_short(change.old) and _is_short(change.new):
+            yield tables.paint(f"  ~ {change.path}: {change.old} -> {change.new}", "yellow")
+        else:
+            yield tables.paint(f"  ~ {change.path}:", "yellow")
+            yield from _differing(change.old, change.new)
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _SHORT and "\\n" not in text
+
+
+def _block(sign: str, path: str, text: str) -> Iterator[str]:
+    if _is_short(text):
+        yield tables.paint(f"  {sign} {path}: {text}", _COLOURS[sign])
+        return
+    for line in (f"{path}:", *(f"  {line}" for line in _yaml(text))):
+        yield tables.paint(f"  {sign} {line}".rstrip(), _COLOURS[sign])
+
+
+def _differing(old: str, new: str) -> Iterator[str]:
+    found = difflib.unified_diff(_yaml(old), _yaml(new), n=_CONTEXT, lineterm="")
+    for line in list(found)[2:]:  # without the names of the files, which there are none
+        shown = "..." if line.startswith("@@") else line
+        yield tables.paint(f"      {shown}".rstrip(), _COLOURS.get(line[:1], ""))
+
+
+def _yaml(text: str) -> Sequence[str]:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Scripts as blocks, as people write them."""
+
+    def script(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, script)
+    shown: str = yaml.dump(json.loads(text), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return [tables.clean(line) for line in shown.removesuffix("\n...\n").splitlines()]

@@ -1,0 +1,54 @@
+"""What a commit changes, as people read it."""
+
+import json
+
+import pytest
+
+from infrakit.cli import differences, tables
+from infrakit.spi.manager import Change
+
+
+def shown(**change: object) -> list[str]:
+    path = str(change.pop("path", "web"))
+    return list(differences.lines([Change(path=path, **{name: json.dumps(value) for name, value in change.items()})]))
+
+
+def test_what_is_short_is_one_line() -> None:
+    assert shown(path="web.Allocation.Size", old=3, new=5) == ["  ~ web.Allocation.Size: 3 -> 5"]
+    assert shown(path="web.tags.a", new="b") == ['  + web.tags.a: "b"']
+    assert shown(path="web.tags.a", old="b") == ['  - web.tags.a: "b"']
+
+
+def test_a_new_group_is_shown_as_it_would_be_written() -> None:
+    script = "#!/bin/sh\nexec sleep 1d\n"
+    group = {"Allocation": {"Size": 3}, "Flavor": {"Plugin": "vanilla", "Properties": {"Init": script * 4}}}
+    assert shown(new=group) == [
+        "  + web:",
+        "  +   Allocation:",
+        "  +     Size: 3",
+        "  +   Flavor:",
+        "  +     Plugin: vanilla",
+        "  +     Properties:",
+        "  +       Init: |",
+        *["  +         #!/bin/sh", "  +         exec sleep 1d"] * 4,
+    ]
+    assert shown(old=group)[:2] == ["  - web:", "  -   Allocation:"]
+
+
+def test_of_a_script_the_lines_that_differ_are_shown() -> None:
+    before, after = (f"#!/bin/sh\none\ntwo\n{word}\nfour\n" for word in ("three", "drei"))
+    assert shown(path="web.Init", old=before, new=after) == [
+        "  ~ web.Init:",
+        "      ...",
+        "         two",
+        "      -  three",
+        "      +  drei",
+        "         four",
+    ]
+
+
+def test_nothing_in_a_value_drives_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "colours", lambda: False)
+    text = "\n".join(shown(new={"Init": "a\nb\x1b[31m\x9b\n" * 40, "Ä": "ö"}))
+    assert "Ä: ö" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
