@@ -5,6 +5,7 @@ observer still says, it ends when the epoch is lost.
 """
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -244,8 +245,10 @@ class Replica:
             await self._seen.note(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
 
     async def adopt(self) -> None:
-        if self.term is not None:
-            await self.term.adopt(self.declaration.record)
+        """Bring the controllers in line with the declaration. A term that ends meanwhile leaves it to the next one."""
+        with contextlib.suppress(errors.NotLeader):
+            if self.term is not None:
+                await self.term.adopt(self.declaration.record)
 
     # -- errands: orders of the controllers ------------------------------------------------------------------------
 

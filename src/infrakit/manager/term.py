@@ -5,8 +5,10 @@ When the term ends, for whatever reason, everything under way is cancelled befor
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import Superior
@@ -77,13 +79,24 @@ class Term:
     def end(self, why: errors.InfraKitError) -> None:
         """At once, as if the epoch were lost."""
         self.ledger.resign(str(why))
-        if self._tasks is not None:
-            self._tasks.create_task(_fail(why))
+        with contextlib.suppress(errors.NotLeader):
+            self._start(_fail(why))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of this term. Raises `NotLeader` when the term has ended, or is about to."""
+        try:
+            if self._tasks is not None:
+                return self._tasks.create_task(work)
+        except RuntimeError:  # it waits for its last tasks to end, and takes no new ones
+            pass
+        work.close()
+        raise errors.NotLeader("the term has ended")
 
     async def adopt(self, record: Record) -> None:
         """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun.
 
-        A group whose plugins do not answer soon is managed once they do; nobody waits for them here.
+        A group whose plugins do not answer soon is managed once they do; nobody waits for them here. Raises `NotLeader`
+        if the term ends meanwhile.
         """
         self._record = record
         await self._align(self._plugins.knows)
@@ -116,11 +129,9 @@ class Term:
                     running.declare(want, previous)
                 return
             await self._end(name)
-        if self._tasks is None:
-            raise errors.NotLeader("the term has ended")
         if known.account.name not in self._watched:
+            self._start(known.account.watch())
             self._watched.add(known.account.name)
-            self._tasks.create_task(known.account.watch())
         controller = Controller(
             want=want,
             previous=previous,
@@ -134,8 +145,8 @@ class Term:
             poll_s=self._poll_s,
             is_self=self._is_self,
         )
+        self._running[name] = self._start(controller.run())
         self.controllers[name] = controller
-        self._running[name] = self._tasks.create_task(controller.run())
         self._emit(Event(type=Kind.STARTED, group=name, message=f"managing {name}: {want.size} declared"))
 
     async def _end(self, name: GroupID) -> None:
@@ -150,11 +161,9 @@ class Term:
 
     def _meet(self) -> set[asyncio.Task[None]]:
         """Ask the plugins of groups that have something to ask, each once at a time."""
-        if self._tasks is None:
-            return set()
         for name, group in self._record.groups.items():
             if name not in self._meeting and not self._plugins.knows(group):
-                self._meeting[name] = self._tasks.create_task(self._meet_one(name, group))
+                self._meeting[name] = self._start(self._meet_one(name, group))
         return set(self._meeting.values())
 
     async def _meet_one(self, name: GroupID, group: Group) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.manager.epoch import BOUND_S
+from infrakit.manager.record import with_group
 from infrakit.simulation.parts import FaultyStore, StoreFaults
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -290,3 +291,23 @@ async def test_a_store_that_is_slow_slows_down_and_changes_nothing() -> None:
         await stage.until(lambda: len(stage.simulator.live()) == 3)
         await stage.converged()
         assert (await stage.replica.peek()).bound_s > BOUND_S
+
+
+@in_virtual_time
+async def test_a_term_takes_nothing_over_while_it_ends() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        term = stage.replica.term
+        assert term is not None
+        term.end(errors.NotLeader("the epoch is lost"))
+        record, orders = stage.replica.declaration.record, []
+        for n in range(20):  # one in each step of its end
+            another = msgspec.structs.replace(record.groups[GroupID("web")], name=GroupID(f"api-{n}"))
+            orders.append(asyncio.create_task(term.adopt(with_group(record, another))))
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*orders, return_exceptions=True)
+        assert {type(each) for each in outcomes} == {type(None), errors.NotLeader}
+        await stage.commit(cattle("api", 1))
+        await stage.converged()
+        assert set(stage.controllers()) == {"web", "api"}
