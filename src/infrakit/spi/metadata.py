@@ -50,3 +50,24 @@ class Updatable(Metadata, Protocol):
     async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
         """Write what `changes` has proposed, byte for byte. Raises `Conflict` if the tree has changed since."""
         ...
+
+
+@runtime_checkable
+class Facts(Protocol):
+    """What was known of the whole tree a moment ago, for templates: synchronous, safe in any thread.
+
+    The first name of a path is that of the plugin, the rest is inside its tree. Only `wait` blocks. A plugin that does
+    not answer costs its own subtree only: reading there raises `Unreachable`.
+    """
+
+    def keys(self, path: str) -> Sequence[str] | None:
+        """The names below `path`, sorted; none for a value. None: there is no such path. Raises `Unreachable`."""
+        ...
+
+    def get(self, path: str) -> object:
+        """The plain value at `path`, a whole subtree too. Raises `NotFound`, `Unreachable`."""
+        ...
+
+    def wait(self, path: str, timeout_s: float) -> object:
+        """The value at `path` once there is one other than null. Raises `NotFound` or `Unreachable` when time is up."""
+        ...
