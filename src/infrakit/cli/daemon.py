@@ -1,15 +1,20 @@
-"""The running daemon as commands see it: where it listens, one question and its answer, and who asks."""
+"""The running daemon as commands see it: where it listens, one question and its answer, and who asks.
+
+What was, events and versions, can be read while no daemon runs here, too: from what it has left in its home.
+"""
 
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from infrakit.rpc import discovery
+from infrakit.rpc.discovery import NotRunning
 from infrakit.spi.errors import NotLeader
 from infrakit.spi.event import Event
-from infrakit.spi.manager import GroupStatus, Manager, Status
+from infrakit.spi.manager import GroupStatus, Manager, Status, Version
 from infrakit.spi.values import GroupID
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_VARIABLE = "INFRAKIT_USER"
+STORE_VARIABLE = "INFRAKIT_STORE"
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
@@ -51,7 +57,63 @@ def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Ev
     from infrakit.rpc import call
 
     named = GroupID(group) if group else None
-    return call.events(target(), since=since, group=named, follow=follow)
+    told = call.events(target(), since=since, group=named, follow=follow)
+    try:
+        first = next(told, None)
+    except NotRunning as silence:
+        if follow or not _has_left("events"):
+            raise
+        _say_what_is_read(silence)
+        from infrakit.runtime import remains
+
+        yield from remains.events(discovery.home(), since=since or 0, group=group)
+        return
+    if first is not None:
+        yield first
+        yield from told
+
+
+def history(*, limit: int) -> Sequence[Version]:
+    """Versions of the declaration, newest first."""
+    try:
+        return ask(Manager.history, limit=limit)
+    except NotRunning as silence:
+        store = _store_left(silence)
+    from infrakit.runtime import remains
+
+    return remains.history(discovery.home(), store, limit=limit)
+
+
+def show(*, version: int) -> str:
+    """The groups declared at a version, as a JSON document."""
+    try:
+        return ask(Manager.show, version=version)
+    except NotRunning as silence:
+        store = _store_left(silence)
+    from infrakit.runtime import remains
+
+    return remains.show(discovery.home(), store, version=version)
+
+
+def _store_left(silence: NotRunning) -> str:
+    """The URL of the store that a daemon here would use. Raises `silence` if there is none yet."""
+    store = os.environ.get(STORE_VARIABLE, "")
+    if not _has_left("store") and not (store and _is_here()):
+        raise silence
+    _say_what_is_read(silence)
+    return store
+
+
+def _has_left(directory: str) -> bool:
+    return _is_here() and (discovery.home() / directory).is_dir()
+
+
+def _is_here() -> bool:
+    return isinstance(target(), Path)
+
+
+def _say_what_is_read(silence: NotRunning) -> None:
+    print(f"infrakit: {silence.what}; this is what one has left behind", file=sys.stderr)
 
 
 def who() -> str:

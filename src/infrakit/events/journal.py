@@ -185,6 +185,15 @@ class Journal:
         return found
 
 
+def kept(path: Path, seq: int = 0, *, group: str | None = None) -> Iterator[Event]:
+    """The events after number `seq` that a journal, closed or not, has left in its directory, oldest first."""
+    segments = _segments(path)
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        if following is None or int(following.stem) > seq:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: what it held is forgotten
+                yield from (event for event in _lines(segment.read_bytes()) if _wanted(event, seq, group))
+
+
 def _wanted(event: Event, seq: int, group: str | None) -> bool:
     return event.seq > seq and (group is None or event.group == group)
 

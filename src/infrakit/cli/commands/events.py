@@ -19,7 +19,7 @@ def events(follow: bool, since: str | None, group: str | None, output_format: st
     """Show what happened, each line with its reason.
 
     Everything that is kept, or with --follow only what is new, unless --since says otherwise. JSON comes as one
-    line an event.
+    line an event. While no daemon runs here, the journal that it has left is read.
 
     \b
     Example:

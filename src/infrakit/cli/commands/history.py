@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from infrakit.cli import daemon, options, output, tables
-from infrakit.spi.manager import Manager, Version
+from infrakit.spi.manager import Version
 
 
 @click.command
@@ -15,18 +15,19 @@ from infrakit.spi.manager import Manager, Version
 def history(limit: int, version: int | None, output_format: str) -> None:
     """List the versions of the declaration.
 
-    Newest first, each with who, what and why; `infrakit restore VERSION` declares one again.
+    Newest first, each with who, what and why; `infrakit restore VERSION` declares one again. While no daemon runs
+    here, they are read from the store that it has left.
 
     \b
     Example:
       infrakit history --show 3 > old.json
     """
     if version is None:
-        output.show(daemon.ask(Manager.history, limit=limit), output_format, _people)
+        output.show(daemon.history(limit=limit), output_format, _people)
         return
     import msgspec
 
-    document = daemon.ask(Manager.show, version=version)
+    document = daemon.show(version=version)
     fmt = "yaml" if output_format == "yaml" else "json"
     click.echo(output.encode(msgspec.Raw(document.encode()), fmt))
 

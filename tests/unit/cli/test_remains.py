@@ -1,0 +1,82 @@
+"""What can be read while no daemon runs: the journal and the versions that one has left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infrakit.events.journal import Journal
+from infrakit.manager import orders
+from infrakit.manager.declaration import Declaration
+from infrakit.spec import document
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.values import GroupID
+from infrakit.stores.file import FileStore
+from tests.unit.cli.command_line import CommandLine
+
+LEFT = "this is what one has left behind"
+
+
+async def leave_events(home: Path) -> None:
+    async with Journal(home / "events", clock=SystemClock()) as journal:
+        for number in range(3):
+            journal.emit(Event(type=Kind.CREATED, group=GroupID("ab"[number % 2]), message=f"event {number}"))
+
+
+async def leave_versions(directory: Path) -> None:
+    declaration = Declaration(FileStore(directory), SystemClock())
+    for size in (2, 3):
+        text = (
+            '[{"kind": "group", "metadata": {"name": "web"}, "properties": {"Allocation": {"Size": %d}, '
+            '"Instance": {"Plugin": "local"}, "Flavor": {"Plugin": "vanilla"}}}]'
+        )
+        groups = document.parse(text % size, source="f.json")
+        await declaration.change(orders.declare(groups, "f.json"), what="commit", who="ann", why=f"size {size}")
+
+
+async def test_events_are_read_from_what_was_left(cli: CommandLine, home: Path) -> None:
+    await leave_events(home)
+    done = await cli("events", "-o", "json")
+    assert (done.code, [json.loads(line)["Seq"] for line in done.out.splitlines()]) == (0, [1, 2, 3])
+    assert LEFT in done.err
+    done = await cli("events", "--since", "1", "--group", "a")
+    assert (done.code, len(done.out.splitlines())) == (0, 1)
+    assert "event 2" in done.out
+
+
+async def test_what_is_new_nobody_can_tell(cli: CommandLine, home: Path) -> None:
+    await leave_events(home)
+    done = await cli("events", "--follow")
+    assert (done.code, done.out) == (3, "")
+    assert "start it with: infrakit up FILE" in done.err
+
+
+async def test_versions_are_read_from_the_store(cli: CommandLine, home: Path) -> None:
+    await leave_versions(home / "store")
+    done = await cli("history", "-n", "1", "-o", "json")
+    assert (done.code, [(v["Version"], v["Why"]) for v in json.loads(done.out)]) == (0, [(2, "size 3")])
+    assert LEFT in done.err
+    done = await cli("history", "--show", "1")
+    assert (done.code, json.loads(done.out)[0]["properties"]["Allocation"]) == (0, {"Size": 2})
+    done = await cli("history", "--show", "9")
+    assert done.code == 1
+    assert "no version 9 is kept" in done.err
+
+
+async def test_a_store_elsewhere_is_found_by_its_url(cli: CommandLine, home: Path) -> None:
+    await leave_versions(home / "elsewhere")
+    cli.environment["INFRAKIT_STORE"] = f"file://{home}/elsewhere"
+    assert "size 2" in (await cli("history")).out
+
+
+@pytest.mark.parametrize("command", ["events", "history"])
+async def test_where_nothing_was_left_there_is_nobody_to_ask(cli: CommandLine, home: Path, command: str) -> None:
+    done = await cli(command)
+    assert (done.code, done.out) == (3, "")
+    # What another machine has left cannot be read from here.
+    await leave_events(home)
+    await leave_versions(home / "store")
+    cli.environment["INFRAKIT_HOST"] = "http://127.0.0.1:1"
+    done = await cli(command)
+    assert (done.code, done.out) == (3, "")
