@@ -8,6 +8,7 @@ written. When the disk fails, the journal goes on in memory and says so once.
 import asyncio
 import collections
 import contextlib
+import itertools
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -188,8 +189,8 @@ class Journal:
 def kept(path: Path, seq: int = 0, *, group: str | None = None) -> Iterator[Event]:
     """The events after number `seq` that a journal, closed or not, has left in its directory, oldest first."""
     segments = _segments(path)
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        if following is None or int(following.stem) > seq:
+    for segment, following in itertools.zip_longest(segments, segments[1:]):
+        if following is None or int(following.stem) > seq + 1:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile: what it held is forgotten
                 yield from (event for event in _lines(segment.read_bytes()) if _wanted(event, seq, group))
 
