@@ -1,5 +1,7 @@
 """Things die, fall ill, and return; and nothing is made worse."""
 
+import subprocess
+
 from tests.journeys.operator import Operator, cattle, pets
 
 REMEMBERS = 'echo "$INFRAKIT_INSTANCE_ID" >>"$INFRAKIT_VOLUME/lives"; exec sleep 1000'
@@ -93,6 +95,14 @@ def test_logs_are_those_of_the_instance(operator: Operator) -> None:
     assert operator("instance", "logs", instance) == "one\ntwo\n"
     assert operator("instance", "logs", instance, "-n", "1") == "two\n"
     assert instance in operator("instance", "describe", instance)
+    with operator.start("instance", "logs", instance, "--follow", stdout=subprocess.PIPE) as following:
+        try:
+            assert following.stdout is not None
+            assert [following.stdout.readline() for _ in range(2)] == ["one\n", "two\n"]
+            operator("instance", "destroy", instance)
+            assert following.wait(60) == 0  # its end is the end of its log
+        finally:
+            following.kill()
 
 
 def test_one_that_cannot_start_is_tried_with_patience_and_explained(operator: Operator) -> None:

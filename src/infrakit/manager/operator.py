@@ -1,15 +1,14 @@
 """The operator's interface: satisfies `spi.manager.Manager` on top of a replica."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
 from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction
-from infrakit.manager import orders, validate
+from infrakit.manager import logs, orders, validate
 from infrakit.manager.record import Record
 from infrakit.manager.replica import Replica
 from infrakit.manager.term import Term
@@ -18,7 +17,7 @@ from infrakit.spec import diff, document
 from infrakit.spi import errors
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
-from infrakit.spi.instance import Logs
+from infrakit.spi.instance import Instance, LogPart, Logs, Tails
 from infrakit.spi.manager import (
     Committed,
     Explanation,
@@ -35,7 +34,6 @@ from infrakit.spi.manager import (
 from infrakit.spi.values import GroupID, InstanceID
 
 LOG_LINES_MAX = 10_000
-LOGS_DEADLINE_S = 30.0
 HISTORY_MAX = 1000
 
 
@@ -97,17 +95,21 @@ class Operator:
 
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str:
         lines = max(1, min(lines, LOG_LINES_MAX))
-        owner = next((c for c in self._term().controllers.values() if instance in c.view.members), None)
-        accounts = {c.account.name: c.account for c in self._term().controllers.values()}
-        keepers = [owner.account] if owner is not None else list(accounts.values())  # of the dead nobody knows whose
-        async with asyncio.timeout(LOGS_DEADLINE_S):
-            for each in keepers:
-                if isinstance(each.instance, Logs):
-                    with contextlib.suppress(*(() if owner is not None else (errors.NotFound,))):
-                        return await each.instance.logs(instance=instance, lines=lines)
-        if owner is not None:
-            raise errors.Refused("this provider keeps no logs of its instances", where=instance)
-        raise errors.NotFound(f"no provider has a log of {instance!r}", remedy="see: infrakit events, instance ls")
+
+        def ask(provider: Instance) -> Awaitable[str] | None:
+            return provider.logs(instance=instance, lines=lines) if isinstance(provider, Logs) else None
+
+        return await logs.from_keeper(self._term(), instance, ask, "keep what its instances print")
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
+        lines = max(1, min(lines, LOG_LINES_MAX))
+
+        def ask(provider: Instance) -> Awaitable[LogPart] | None:
+            if not isinstance(provider, Tails):
+                return None
+            return provider.tail(instance=instance, after=after, lines=lines)
+
+        return await logs.from_keeper(self._term(), instance, ask, "tell what its instances print while they do")
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
         return await self._replica.declaration.history(max(1, min(limit, HISTORY_MAX)))

@@ -14,7 +14,7 @@ from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
 from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum, Releases
 from infrakit.spi.group import Groups
-from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Volumes, Watches
+from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
 from infrakit.spi.metadata import Metadata, Updatable
 from infrakit.spi.stack import Stack
@@ -132,6 +132,7 @@ INTERFACES = (
     Interface(
         protocol=Logs, service="Logs", version="0.1.0", address="Type", results={"logs": "Text"}, extends=Instance
     ),
+    Interface(protocol=Tails, service="Tails", version="0.1.0", address="Type", extends=Instance),
     Interface(
         protocol=Volumes,
         service="Volumes",

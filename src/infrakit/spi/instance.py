@@ -114,6 +114,23 @@ class Logs(Protocol):
         ...
 
 
+class LogPart(Wire, frozen=True, kw_only=True, gc=False):
+    """A piece of a log."""
+
+    text: str
+    position: int  # bytes from the beginning of the log to the end of this piece
+    ended: bool = False  # the instance has ended, and nothing comes after this piece
+
+
+@runtime_checkable
+class Tails(Protocol):
+    """A provider that tells what its instances print while they print it."""
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
+        """What comes after a position, in whole lines; with None, the last `lines` lines. Raises `NotFound`."""
+        ...
+
+
 @runtime_checkable
 class Volumes(Protocol):
     """A provider that keeps attachments, and can be told to delete one for good."""

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.instance import LogPart
 from infrakit.spi.values import (
     Allocation,
     Attachment,
@@ -254,6 +255,10 @@ class Manager(Protocol):
         ...
 
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str: ...
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
+        """Its log from a position on; with None, the last lines. Raises `Refused` if its provider cannot tell."""
+        ...
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]: ...
 

@@ -56,7 +56,7 @@ async def test_local_passes(path: Path, tmp_path: Path) -> None:
         found = await checked(path, local, settle_s=10.0)
         assert failed(found) == set()
         assert skipped(found) == {"instance/attachments"}
-        assert capabilities(found) == OUR_SERVER | INSTANCE | {"watches", "logs", "volumes"}
+        assert capabilities(found) == OUR_SERVER | INSTANCE | {"watches", "logs", "tails", "volumes"}
         assert await local.describe_instances(tags={}) == []
     finally:
         await local.close()

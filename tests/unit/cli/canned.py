@@ -7,6 +7,7 @@ from typing import Any
 
 from infrakit.spi.errors import InfraKitError
 from infrakit.spi.event import Event, Kind
+from infrakit.spi.instance import LogPart
 from infrakit.spi.manager import (
     Change,
     Committed,
@@ -124,6 +125,7 @@ class CannedManager:
         self.leads = True
         self.note = ""
         self.replicas: tuple[ReplicaStatus, ...] = REPLICAS
+        self.parts: list[LogPart] = []
         self.journal = CannedEvents()
 
     def _order(self, method: str, **parameters: Any) -> Committed:
@@ -204,6 +206,10 @@ class CannedManager:
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str:
         self._order("logs", instance=instance, lines=lines)
         return "one\ntwo\n"
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
+        self._order("tail", instance=instance, after=after, lines=lines)
+        return self.parts.pop(0) if self.parts else LogPart(text="", position=0, ended=True)
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
         entry = Version(

@@ -21,6 +21,7 @@ from infrakit.spi.errors import (
     Throttled,
     Unreachable,
 )
+from infrakit.spi.instance import LogPart
 from infrakit.spi.manager import Committed, GroupPlan, Planned, Reasoned
 from infrakit.spi.values import GroupID
 from tests.unit.cli.canned import CannedManager
@@ -103,6 +104,19 @@ async def test_an_order_is_answered_with_what_to_know_besides(cli: CommandLine, 
     manager.committed = Committed(version=8, notes=("web is halted by bob (x): nothing happens there",))
     done = await cli("group", "scale", "web", "3")
     assert done == (0, "Scaled web to 3: declaration 8.\nweb is halted by bob (x): nothing happens there\n", "")
+
+
+async def test_a_log_is_followed_to_its_end(cli: CommandLine, manager: CannedManager) -> None:
+    manager.parts = [
+        LogPart(text="one\ntwo\n", position=8),
+        LogPart(text="three", position=13),
+        LogPart(text="", position=13),
+        LogPart(text="", position=13, ended=True),
+    ]
+    done = await cli("instance", "logs", "web-1", "--follow", "-n", "2")
+    assert done == (0, "one\ntwo\nthree", "infrakit: web-1 has ended\n")
+    asked = [(parameters["after"], parameters["lines"]) for method, parameters in manager.orders if method == "tail"]
+    assert asked == [(None, 2), (8, 100), (13, 100), (13, 100)]
 
 
 async def test_commit_sends_the_text_never_the_file(cli: CommandLine, manager: CannedManager, home: Path) -> None:

@@ -201,6 +201,38 @@ async def test_logs_are_the_last_lines(local: Local, home: Path) -> None:
     assert (await local.logs(instance=made, lines=10**6)).startswith("1\n2\n")
 
 
+async def test_a_log_is_followed_line_by_line_to_its_end(local: Local, home: Path) -> None:
+    made = await local.provision(spec=spec("echo one; echo two; echo three; printf half; exec sleep 1000"))
+    log = home / "instances" / made / "log"
+    await until_written(log, "half")
+    first = await local.tail(instance=made, lines=2)
+    assert (first.text, first.ended) == ("three\nhalf", False)
+    with log.open("a") as more:
+        more.write(" a line\nfive\nsi")
+    second = await local.tail(instance=made, after=first.position)
+    assert (second.text, second.ended) == (" a line\nfive\n", False)  # a line under way comes later
+    third = await local.tail(instance=made, after=second.position)
+    assert (third.text, third.position, third.ended) == ("", second.position, False)
+    log.write_text("anew\n")
+    assert (await local.tail(instance=made, after=third.position)).text == "anew\n"
+    with log.open("a") as more:
+        more.write("last words")
+    await destroy(local, made)
+
+    await until_gone(local, made)
+
+    async def buried() -> bool:
+        return "last words" in (await local.tail(instance=made, after=len("anew\n"))).text
+
+    await until(buried)
+    last = await local.tail(instance=made, after=len("anew\n"))
+    assert last.ended is False  # until nothing comes any more
+    end = await local.tail(instance=made, after=last.position)
+    assert (end.text, end.ended) == ("", True)
+    with pytest.raises(errors.NotFound):
+        await local.tail(instance=InstanceID("i-000000000000"))
+
+
 async def test_watch_hints_at_an_exit(local: Local) -> None:
     made = await local.provision(spec=spec("sleep 0.1; exit 7"))
     hints = aiter(local.watch())

@@ -8,7 +8,7 @@ import pytest
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
-from infrakit.spi.instance import Instance
+from infrakit.spi.instance import Instance, LogPart
 from infrakit.spi.manager import Verdict
 from infrakit.spi.values import GroupID, InstanceID
 from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
@@ -346,8 +346,10 @@ async def test_there_are_no_logs_where_the_provider_keeps_none() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
-        with pytest.raises(errors.Refused, match="keeps no logs"):
+        with pytest.raises(errors.Refused, match="cannot keep what its instances print"):
             await stage.operator.logs(instance=stage.alive("web")["1"].id)
+        with pytest.raises(errors.Refused, match="while they do"):
+            await stage.operator.tail(instance=stage.alive("web")["1"].id)
 
 
 class Logged(Bare):
@@ -355,6 +357,9 @@ class Logged(Bare):
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
         return f"{lines} lines of {instance}"
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
+        return LogPart(text=f"{lines} lines of {instance} after {after}", position=7)
 
 
 @in_virtual_time
@@ -366,6 +371,8 @@ async def test_logs_come_from_the_provider_within_bounds() -> None:
         await stage.commit(cattle("web", 1))
         await stage.converged()
         assert await stage.operator.logs(instance=InstanceID("sim-1"), lines=10**9) == "10000 lines of sim-1"
+        part = await stage.operator.tail(instance=InstanceID("sim-1"), after=5, lines=10**9)
+        assert (part.text, part.position) == ("10000 lines of sim-1 after 5", 7)
 
 
 @in_virtual_time

@@ -1,5 +1,6 @@
 """`infrakit instance`: single instances."""
 
+import time
 from collections.abc import Iterator
 
 import click
@@ -8,6 +9,8 @@ from infrakit.cli import daemon, options, orders, output, reports, tables
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.manager import Manager, MemberStatus
 from infrakit.spi.values import GroupID, InstanceID
+
+_LOG_POLL_S = 0.5
 
 
 @click.group
@@ -108,12 +111,29 @@ def destroy(instance: str, no_replace: bool, why: str | None, output_format: str
 @instance.command
 @options.instance
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=100, show_default=True, help="Last lines shown.")
-def logs(instance: str, lines: int) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends or Ctrl-C.")
+def logs(instance: str, lines: int, follow: bool) -> None:
     """Print the last lines an instance has written.
 
     \b
     Example:
-      infrakit instance logs web-7f3a -n 20
+      infrakit instance logs web-7f3a --follow
     """
-    text = daemon.ask(Manager.logs, instance=_id(instance), lines=lines)
+    named = _id(instance)
+    if follow:
+        _follow(named, lines)
+        return
+    text = daemon.ask(Manager.logs, instance=named, lines=lines)
     click.echo(text, nl=not text.endswith("\n") and bool(text))
+
+
+def _follow(instance: InstanceID, lines: int) -> None:
+    part = daemon.ask(Manager.tail, instance=instance, lines=lines)
+    while True:
+        click.echo(part.text, nl=False)
+        if part.ended:
+            click.echo(f"infrakit: {instance} has ended", err=True)
+            return
+        if not part.text:
+            time.sleep(_LOG_POLL_S)
+        part = daemon.ask(Manager.tail, instance=instance, after=part.position)

@@ -30,7 +30,7 @@ from infrakit.instances.local.properties import decode
 from infrakit.instances.local.records import VOLUME, Record
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Refused
-from infrakit.spi.instance import Capabilities, DestroyContext
+from infrakit.spi.instance import Capabilities, DestroyContext, LogPart
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec
 
 __all__ = ["Local"]
@@ -123,8 +123,21 @@ class Local:
         if records.is_id(instance):
             for place in (self._home.instances, self._home.graves):
                 with contextlib.suppress(FileNotFoundError):
-                    return await asyncio.to_thread(tail.read, place / instance / "log", lines)
-        raise NotFound(f"there is no log of {instance}", remedy="logs of the dead are kept for a day")
+                    text, _ = await asyncio.to_thread(tail.read, place / instance / "log", lines)
+                    return text
+        raise _no_log(instance)
+
+    async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
+        if records.is_id(instance):
+            for place, ended in ((self._home.instances, False), (self._home.graves, True)):
+                path = place / instance / "log"
+                with contextlib.suppress(FileNotFoundError):
+                    if after is None:
+                        text, end = await asyncio.to_thread(tail.read, path, lines)
+                    else:
+                        text, end = await asyncio.to_thread(tail.onward, path, max(0, after), ended=ended)
+                    return LogPart(text=text, position=end, ended=ended and (after is None or not text))
+        raise _no_log(instance)
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         self._attach()
@@ -205,6 +218,10 @@ class Local:
     def _with_facts(self, described: Description) -> Description:
         facts = msgspec.Raw(msgspec.json.encode(self._present.facts(described.id)))
         return msgspec.structs.replace(described, properties=facts)
+
+
+def _no_log(instance: InstanceID) -> NotFound:
+    return NotFound(f"there is no log of {instance}", remedy="logs of the dead are kept for a day")
 
 
 def _settled(tasks: dict[K, asyncio.Task[None]], key: K, task: asyncio.Task[None]) -> None:
