@@ -15,7 +15,7 @@ import msgspec
 
 from infrakit.group.durations import Durations
 from infrakit.spi import errors, values
-from infrakit.spi.instance import Capabilities, Inspects, Instance, Volumes, Watches
+from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Volumes, Watches
 from infrakit.spi.values import Description, GroupID
 
 DESCRIBE_DEADLINE_S = 60.0
@@ -52,8 +52,8 @@ class Account:
         self.name = name
         self.instance = instance
         self.capabilities = capabilities or Capabilities()
-        self.inspects = instance if isinstance(instance, Inspects) else None
-        self.volumes = instance if isinstance(instance, Volumes) else None
+        self.outdated = False  # the provider has returned with other promises than its groups rely on
+        self._promised = self._promises()
         self.in_flight = 0
         self.throttled_until = 0.0
         self.took = {call: Durations() for call in ("describe", "provision", "destroy")}  # by the provider
@@ -65,6 +65,35 @@ class Account:
         self._wakers: list[Callable[[str], None]] = []
         self._latest: Listing | None = None
         self._describing: asyncio.Task[Listing] | None = None
+
+    # -- what it promises ----------------------------------------------------------------------------------------------
+
+    @property
+    def inspects(self) -> Inspects | None:
+        """The provider, if it can tell whether one instance lives."""
+        return self.instance if isinstance(self.instance, Inspects) else None
+
+    @property
+    def volumes(self) -> Volumes | None:
+        """The provider, if it can be told to delete attachments."""
+        return self.instance if isinstance(self.instance, Volumes) else None
+
+    def _promises(self) -> tuple[int, bool]:
+        """Which life of the plugin we know (one in another process may have had several), and if it can inspect."""
+        return getattr(self.instance, "incarnation", 0), self.inspects is not None
+
+    async def _check_promises(self) -> None:
+        """Raise `Unreachable` if a plugin has returned with others: nothing may be concluded by the old ones."""
+        if self._promises() != self._promised:
+            provider = self.instance
+            promised = await provider.capabilities() if isinstance(provider, Capable) else Capabilities()
+            known, self._promised = self._promised, self._promises()
+            if (promised, self._promised[1]) != (self.capabilities, known[1]):
+                self.capabilities, self.outdated = promised, True
+        if self.outdated:
+            raise errors.Unreachable(
+                f"{self.name} has returned with other promises", remedy="its groups are looked at anew at once"
+            )
 
     # -- who takes part --------------------------------------------------------------------------------------------
 
@@ -163,6 +192,7 @@ class Account:
             async with asyncio.timeout(DESCRIBE_DEADLINE_S):
                 with self.took["describe"].timed():
                     everything = await self.instance.describe_instances(tags={values.TAG_GROUP: group} if alone else {})
+                await self._check_promises()
         except errors.Throttled as throttled:
             self.throttle(throttled.after_s)
             raise

@@ -182,8 +182,19 @@ class Term:
         """Ask again, for as long as the term lasts, plugins that have not answered."""
         while True:
             await asyncio.sleep(MEET_AGAIN_S)
-            if self._meet():
+            begun_anew = await self._begin_anew()
+            if self._meet() or begun_anew:
                 await self.adopt(self._record)
+
+    async def _begin_anew(self) -> bool:
+        """End the controllers that rely on what a plugin does not promise any more. True: there were some."""
+        async with self._turn:
+            outdated = [account for account in self._plugins.accounts.values() if account.outdated]
+            for account in outdated:
+                for name in [n for n, controller in self.controllers.items() if controller.account is account]:
+                    await self._end(name)
+                account.outdated = False
+        return bool(outdated)
 
     async def want(self, group: Group, record: Record) -> Want:
         """What a plan needs to know of a declared group. Raises what its plugins raise."""

@@ -1,9 +1,10 @@
 """Clients that satisfy the Protocols they ask for: a controller cannot tell a plugin elsewhere from one in its process.
 
 `connect` asks a plugin what it serves, and makes an object with the methods of the interface that is wanted and of the
-extensions that the plugin has. When the connection has been lost, it is asked again: another version may answer now.
+extensions that the plugin has. Over a new connection it is asked again: another process may answer now.
 """
 
+import asyncio
 import functools
 import itertools
 import os
@@ -35,7 +36,8 @@ class Remote:
         self._transport = transport
         self._name = name
         self._interface = interface
-        self._met_at = -1  # the transport's count of failures when it was last asked what it serves
+        self._met = -1  # the incarnation that was asked what it serves
+        self._meeting = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<{self._interface.service} {self._name} at {self._transport.address}>"
@@ -44,19 +46,30 @@ class Remote:
         """Close its connections."""
         await self._transport.close()
 
+    @property
+    def incarnation(self) -> int:
+        """Another number may be another process, with other promises."""
+        return self._transport.incarnation
+
     async def greet(self) -> Mapping[str, list[str]]:
-        """What the plugin serves now. Raises `Refused` unless our interface is among it, and `Unreachable`."""
+        """What the plugin serves now, so that `isinstance` tells it. Raises `Unreachable`, and `Refused` unless our
+        interface is among it."""
         try:
             served = await hello(self._transport, self._name)
         except errors.OutcomeUnknown as error:  # of a greeting: nothing that matters was done
             raise errors.Unreachable(error.what, where=error.where, remedy=error.remedy) from None
         _check(served, self._interface, self._name)
-        self._met_at = self._transport.failures
+        self._met = self.incarnation
+        protocol = self._interface.protocol
+        extended = [each.protocol for each in interfaces.extensions(protocol) if each.announced in served]
+        self.__class__ = _class((protocol, *extended))
         return served
 
     async def _ask(self, method: wire.Method, arguments: Mapping[str, Any]) -> Any:
-        if self._met_at != self._transport.failures:
-            await self.greet()
+        if self._met != self.incarnation:
+            async with self._meeting:
+                if self._met != self.incarnation:
+                    await self.greet()
         params = {wire_name(name): value for name, value in arguments.items()}
         if method.interface.address == "Type":
             params["Type"] = self._name.partition("/")[2]
@@ -74,14 +87,13 @@ async def connect(protocol: type, name: str, address: str) -> Any:
     `Refused` if it does not serve that interface in our version.
     """
     interface = interfaces.of(protocol)
-    transport = Transport(address)
+    remote = Remote(Transport(address), name, interface)
     try:
-        served = await Remote(transport, name, interface).greet()
+        await remote.greet()
     except BaseException:
-        await transport.close()
+        await remote.close()
         raise
-    extended = [each.protocol for each in interfaces.extensions(protocol) if each.announced in served]
-    return _class((protocol, *extended))(transport, name, interface)
+    return remote
 
 
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:

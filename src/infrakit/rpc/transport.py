@@ -37,7 +37,8 @@ class Transport:
 
     def __init__(self, address: str, *, headers: dict[str, str] | None = None) -> None:
         self.address = address
-        self.failures = 0  # connections that failed or broke: what answers now may be another process
+        self.failures = 0  # connections that failed or broke
+        self._connections = 0  # that were opened
         self._place = addresses.parse(address)
         self._url = self._place if isinstance(self._place, str) else "http://plugin/"
         self._headers = _HEADERS | (headers or {})
@@ -48,6 +49,14 @@ class Transport:
         self._resting_until = 0.0
         self._rest_s = REST_S
         self._why = ""
+
+    @property
+    def incarnation(self) -> int:
+        """Grows with every connection: while it is the same, so is the process that answers."""
+        return self.failures + self._connections
+
+    async def _count(self, *_: object) -> None:
+        self._connections += 1
 
     async def post(self, body: bytes, *, deadline_s: float) -> bytes:
         """Raises `Unreachable`, or `OutcomeUnknown` once the request may have been read."""
@@ -112,8 +121,11 @@ class Transport:
             else:
                 discovery.check_length(self._place)
                 connector = aiohttp.UnixConnector(str(self._place), limit=0, keepalive_timeout=KEEPALIVE_S)
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(self._count)
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                trace_configs=[trace],
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 read_bufsize=LINE_BYTES_MAX,

@@ -100,6 +100,27 @@ async def test_a_plugin_that_dies_and_returns_is_used_again(path: Path) -> None:
         await remote.close()
 
 
+async def test_a_plugin_that_returns_is_what_it_serves_now(path: Path) -> None:
+    async with Server(path, {".": Provider()}):
+        remote = await client.connect(Instance, "provider", str(path))
+        first = remote.incarnation
+        assert await remote.describe_instances(tags={}) == []
+        assert (isinstance(remote, instance.Inspects), remote.incarnation) == (False, first)
+        assert await remote.describe_instances(tags={}) == []
+    async with Server(path, {".": Simulator()}):
+        assert await remote.describe_instances(tags={}) == []
+        second = remote.incarnation
+        assert second > first  # who listens to that asks again
+        assert await remote.describe_instances(tags={}) == []
+        assert (isinstance(remote, instance.Inspects), remote.incarnation) == (True, second)
+        assert await remote.inspect(instance=InstanceID("nobody")) is None
+    async with Server(path, {".": Provider()}):
+        assert await remote.describe_instances(tags={}) == []
+        assert await remote.describe_instances(tags={}) == []
+        assert isinstance(remote, instance.Inspects) is False
+        await remote.close()
+
+
 async def test_while_it_rests_nobody_waits_for_it(path: Path) -> None:
     async with Server(path, {".": Provider()}):
         remote = await client.connect(Instance, "p", str(path))

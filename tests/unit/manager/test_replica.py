@@ -13,11 +13,12 @@ from infrakit.manager.record import with_group
 from infrakit.simulation.parts import FaultyStore, StoreFaults
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
+from infrakit.spi.instance import Capabilities
 from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
 from infrakit.spi.values import GroupID
 from infrakit.stores.memory import MemoryStore
-from tests.stage import Stage, cattle, in_virtual_time, pets
+from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 
 class Told:
@@ -311,3 +312,38 @@ async def test_a_term_takes_nothing_over_while_it_ends() -> None:
         await stage.commit(cattle("api", 1))
         await stage.converged()
         assert set(stage.controllers()) == {"web", "api"}
+
+
+class Returning(Bare):
+    """A plugin elsewhere, which may return as another process."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.incarnation = 1
+        self.promised = Capabilities(listing_lag_s=0.0, tokens=True)
+        self.capabilities = self._promise
+
+    async def _promise(self) -> Capabilities:
+        return self.promised
+
+
+@in_virtual_time
+async def test_a_plugin_that_returns_is_believed_what_it_promises_now() -> None:
+    async with Stage(provider=Returning) as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        controller = stage.controller("web")
+        plugin = controller.account.instance
+        assert isinstance(plugin, Returning)
+        plugin.incarnation += 1
+        await asyncio.sleep(10)
+        assert stage.controller("web") is controller  # the same as before, in another process
+        assert (controller.view.lag_s, controller.want.tokens) == (0.0, True)
+        plugin.incarnation += 1
+        plugin.promised = Capabilities(listing_lag_s=40.0, tokens=False)
+        await stage.until(lambda: stage.controllers().get(GroupID("web"), controller) is not controller)
+        assert any("returned with other promises" in said for said in stage.told(Kind.OBSERVE_FAILED))
+        now = stage.controller("web")
+        assert (now.view.lag_s, now.want.tokens) == (40.0, False)
+        await stage.converged()
+        assert len(stage.simulator.live()) == 2
