@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 _NULL = b"null"
+_SAMPLE_BYTES = 2048
 
 
 class _Shape(NamedTuple):
@@ -28,6 +29,36 @@ class _Shape(NamedTuple):
 def decode(text: bytes | msgspec.Raw, type_: Any) -> Any:
     """Decode `text` as `type_`. Raises `msgspec.MsgspecError`."""
     return msgspec.json.decode(_named(msgspec.Raw(text), type_), type=type_)
+
+
+@functools.cache
+def optional(type_: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """The names of fields that may be left out, in quotes, as declared and in lower case."""
+    names: set[str] = set()
+
+    def collect(inner: Any, seen: tuple[Any, ...] = ()) -> None:
+        shape = _shape(inner)
+        if shape is None or inner in seen:
+            return
+        collect(shape.inner, (*seen, inner))
+        for field in shape.fields.values():
+            if not field.required:
+                names.add(field.encode_name)
+            collect(field.type, (*seen, inner))
+
+    collect(type_)
+    return tuple((f'"{name}"'.encode(), f'"{name.lower()}"'.encode()) for name in sorted(names))
+
+
+def is_misspelt(text: bytes, type_: Any) -> bool:
+    """Whether a field of `type_` seems to stand in another case, so that a strict decoder would leave it out.
+
+    Only the beginning and the end of a long text are looked at: whoever misspells a field does so everywhere. May be
+    wrong about text that is like a name; then `decode` only takes longer.
+    """
+    sample = text if len(text) <= 2 * _SAMPLE_BYTES else text[:_SAMPLE_BYTES] + text[-_SAMPLE_BYTES:]
+    lower = sample.lower()
+    return any(lower.count(name_lower) != sample.count(name) for name, name_lower in optional(type_))
 
 
 def _named(raw: msgspec.Raw, type_: Any) -> msgspec.Raw:

@@ -75,7 +75,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         """A whole reply. Raises `msgspec.MsgspecError` if it is none, or not of this method."""
         try:  # in one pass, because listings are large; what our types do not take as it is goes the long way
             fast = _replies(self.interface.protocol, self.name).decode(body)
-            if fast.error is None and fast.result is not None:
+            if fast.error is None and fast.result is not None and not liberal.is_misspelt(body, self.returns):
                 return Answer(fast.id, None, getattr(fast.result, "value", fast.result))
         except msgspec.ValidationError:
             pass

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrakit.rpc import liberal
+from infrakit.rpc import liberal, wire
+from infrakit.spi.instance import Instance
 from infrakit.spi.values import ABSENT, Allocation, Attachment, Description, InstanceID, InstanceSpec, Wire
 
 SPEC = InstanceSpec(
@@ -128,3 +129,26 @@ def test_what_we_write_is_read_alike_by_both(description: Description) -> None:
     text = msgspec.json.encode(description)
     assert liberal.decode(text, Description) == description
     assert msgspec.json.decode(text, type=Description) == description
+
+
+LISTING = '{"jsonrpc":"2.0","id":1,"result":{"Type":"","Descriptions":[%s]}}'
+MEMBER = '{"ID":"i-%d","LogicalID":"10.0.0.%d","Tags":{"infrakit.group":"web","state":"y"}}'
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000])
+@pytest.mark.parametrize(("name", "spelt"), [("Tags", "tags"), ("Tags", "TAGS"), ("LogicalID", "logicalId")])
+def test_an_answer_loses_no_field_that_is_spelt_in_another_case(count: int, name: str, spelt: str) -> None:
+    describe = wire.method(Instance.describe_instances)
+    text = LISTING % ",".join(MEMBER % (number, number) for number in range(count))
+    expected = describe.read(text.encode()).value
+    assert all(each.tags and each.logical_id for each in expected)
+    assert describe.read(text.replace(f'"{name}":', f'"{spelt}":').encode()).value == expected
+
+
+def test_a_spelling_is_looked_for_where_something_could_be_lost() -> None:
+    assert {name for name, _ in liberal.optional(Sequence[Description])} == {
+        b'"Attachments"', b'"LogicalID"', b'"Properties"', b'"State"', b'"Tags"',
+    }  # fmt: skip
+    assert liberal.optional(int) == ()
+    assert not liberal.is_misspelt(b'{"ID":"a","Tags":{}}', Description)
+    assert liberal.is_misspelt(b'{"ID":"a","tags":{}}', Description)
