@@ -14,6 +14,7 @@ from infrakit.spi import errors
 
 DEPTH_MAX = 200  # of nesting in a request's params
 HELLO = "Handshake.Hello"
+IMPLEMENTS = "Handshake.Implements"  # what the original's v0.4.1 and v0.5 ask instead
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -48,6 +49,16 @@ class Dispatcher:
             for interface, serving in self._announced.items()
         }
 
+    @property
+    def _implemented(self) -> list[dict[str, str]]:
+        """Every interface at every version that its clients may compare with."""
+        served = [interface for interface in INTERFACES if interface.announced in self._announced]
+        return [
+            {"Name": interface.name or interface.service, "Version": version}
+            for interface in served
+            for version in (interface.version, *interface.earlier)
+        ]
+
     def find(self, interface: Interface, address: str) -> Any:
         """The object that serves an interface under an address. Raises `NotFound`."""
         serving = self._announced.get(interface.announced)
@@ -69,8 +80,9 @@ class Dispatcher:
         if request.jsonrpc != "2.0":
             data = {"jsonrpc": request.jsonrpc, "method": request.method, "params": request.params, "id": request.id}
             return envelope.failure(request, failures.INVALID_REQUEST, "jsonrpc must be 2.0", data)
-        if request.method == HELLO:
-            return envelope.result(request, msgspec.Raw(msgspec.json.encode({"Objects": self.announced})))
+        if request.method in (HELLO, IMPLEMENTS):
+            met = {"Objects": self.announced} if request.method == HELLO else {"APIs": self._implemented}
+            return envelope.result(request, msgspec.Raw(msgspec.json.encode(met)))
         found = self._methods.get(request.method)
         if found is None:
             return envelope.failure(request, failures.APPLICATION_ERROR, self._missing(request.method))

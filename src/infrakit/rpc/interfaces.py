@@ -27,6 +27,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     protocol: type
     service: str  # before the dot of a method's name
     version: str
+    earlier: tuple[str, ...] = ()  # versions of the original before it, whose every request is understood, too
     name: str = ""  # in the handshake, if it is not the service's
     address: str = ""  # the field that selects an object behind the socket: Type, Name or none
     subject: str = ""  # the field that names what a call is about, if results repeat it
@@ -47,6 +48,7 @@ INTERFACES = (
         protocol=Instance,
         service="Instance",
         version="0.6.1",
+        earlier=("0.5.0", "0.3.0"),
         address="Type",
         results={"provision": "ID", "describe_instances": "Descriptions"},
         defaults={"context": DestroyContext()},
@@ -56,6 +58,7 @@ INTERFACES = (
         protocol=Flavor,
         service="Flavor",
         version="0.1.1",
+        earlier=("0.1.0",),
         address="Type",
         results={"prepare": "Spec"},
         defaults={"index": Index(group=GroupID(""), sequence=1)},
@@ -65,6 +68,7 @@ INTERFACES = (
         protocol=Groups,
         service="Group",
         version="0.1.1",
+        earlier=("0.1.0",),
         address="Name",
         subject="ID",
         results={

@@ -30,6 +30,30 @@ async def test_every_object_is_announced_under_every_interface_it_satisfies() ->
     }
 
 
+async def test_the_originals_first_releases_are_told_what_they_know() -> None:
+    dispatcher = Dispatcher({".": (Provider(), Judge()), "groups": Controller()})
+    reply = await ask(dispatcher, "Handshake.Implements")
+    assert reply["result"]["APIs"] == [
+        {"Name": "Instance", "Version": "0.6.1"},
+        {"Name": "Instance", "Version": "0.5.0"},
+        {"Name": "Instance", "Version": "0.3.0"},
+        {"Name": "Flavor", "Version": "0.1.1"},
+        {"Name": "Flavor", "Version": "0.1.0"},
+        {"Name": "Group", "Version": "0.1.1"},
+        {"Name": "Group", "Version": "0.1.0"},
+    ]
+    # Their requests lack what came later: Context, Properties, Index, Name.
+    for method, params in (
+        ("Instance.Destroy", {"Type": "", "Instance": "i-1"}),
+        ("Instance.DescribeInstances", {"Type": "", "Tags": {"a": "b"}}),
+        ("Flavor.Prepare", {"Type": "", "Properties": {}, "Spec": {"Init": "x"}, "Allocation": {"Size": 1}}),
+        ("Group.InspectGroups", {}),
+        ("Group.DescribeGroup", {"ID": "web"}),
+    ):
+        assert "result" in await ask(dispatcher, method, params), method
+    assert (await ask(dispatcher, "Group.FreeGroup", {"ID": "web"}))["result"]["OK"] is True
+
+
 async def test_a_call_reaches_the_object_with_its_types() -> None:
     judge = Judge()
     judge.report = HealthReport(health=Health.UNHEALTHY, note="tcp refused")
@@ -61,7 +85,7 @@ async def test_nested_values_are_typed_too() -> None:
     [
         ("Instance.Explode", 'rpc: can\'t find method "Instance.Explode"'),
         ("Instance.validate", 'rpc: can\'t find method "Instance.validate"'),
-        ("Handshake.Implements", 'rpc: can\'t find method "Handshake.Implements"'),
+        ("Handshake.Types", 'rpc: can\'t find method "Handshake.Types"'),
         ("Flavor.Validate", 'rpc: can\'t find service "Flavor.Validate"'),
         ("instance.Validate", 'rpc: can\'t find service "instance.Validate"'),
         ("Instance.__init__", 'rpc: can\'t find method "Instance.__init__"'),
