@@ -39,6 +39,7 @@ VIOLATIONS = (
     Violation("by-name", "group/controller.py", "import infrakit.flavors.vanilla"),
     Violation("aiohttp", "group/executor.py", "import aiohttp"),
     Violation("aiohttp", "flavors/vanilla/command.py", "import aiohttp.client"),
+    Violation("jinja2", "flavors/vanilla/command.py", "import jinja2"),
     Violation("clients", "leadership/static.py", "import aiodocker"),
 )
 

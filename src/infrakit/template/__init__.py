@@ -1,1 +1,5 @@
-"""Documents from elsewhere: `loaders` fetches them by address, for everybody."""
+"""Templates and other documents from elsewhere.
+
+`loaders` fetches by address, for everybody; `engine` compiles and renders, with the functions of `functions`, in the
+`sandbox`, under `limits`.
+"""

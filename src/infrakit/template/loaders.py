@@ -6,16 +6,63 @@ that a server which sends a byte now and then would hold us for ever: the fetch 
 when its time is up. The standard library is enough here, and is imported only for a URL.
 """
 
+import os
 import sys
 import threading
 import urllib.parse
 from pathlib import Path
 
-from infrakit.spi.errors import InfraKitError, NotFound, Refused, Unreachable
+import msgspec
+
+from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Problem, Refused, Unreachable
 
 BYTES_MAX = 10_000_000
+TEMPLATE_BYTES_MAX = 1_000_000
 TIMEOUT_S = 30.0
 STDIN = "-"
+LITERAL = "str://"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The text of a template and the absolute address it stands at; none for text that came without one."""
+
+    address: str
+    text: str
+
+
+class Loader:
+    """Fetches templates, by addresses that may be relative to the document that names them."""
+
+    def fetch(self, address: str, *, base: str = "") -> Source:
+        """The template at `address`. Raises `NotFound`, `Unreachable`, `Refused`, `InvalidSpec` if it is no text."""
+        absolute = resolve(address, base)
+        if absolute.startswith(LITERAL):
+            return Source(base, absolute.removeprefix(LITERAL))
+        return Source(absolute, decoded(load(absolute), display(absolute)))
+
+    def inline(self, text: str, *, base: str = "") -> Source:
+        """Text that is at hand, as if it stood at `base`."""
+        return Source(base, text)
+
+
+def resolve(address: str, base: str) -> str:
+    """The absolute address of what a document at `base` calls `address`."""
+    if "://" in address or not base or STDIN in (base, address):
+        return address
+    if "://" in base:
+        return urllib.parse.urljoin(base, urllib.parse.quote(address, safe="/%?=&#~+@:!$,;()*'"))
+    return os.path.normpath(os.path.join(os.path.dirname(base), address))  # noqa: PTH118, PTH120
+
+
+def decoded(body: bytes, where: str) -> str:
+    """Text of bytes. Raises `InvalidSpec` when they are none."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"not UTF-8: found the byte 0x{body[error.start]:02x}"
+        line = body.count(b"\n", 0, error.start) + 1
+        problem = Problem(path="", message=found, line=line, hint="save the document as UTF-8")
+        raise InvalidSpec([problem], where=where) from None
 
 
 def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:

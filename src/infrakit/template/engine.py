@@ -1,0 +1,142 @@
+"""Templates: text with `{{ }}`, fetched by address, compiled once, and rendered in a scope.
+
+Delimiters are those of Jinja2 but for comments, which are `{{/* ... */}}`: `{#` stands in shell scripts (`${#name}`).
+Text with neither `{{` nor `{%` is its own rendering, and costs no import of Jinja2. Everything here is synchronous and
+safe in any thread; asynchronous callers use `asyncio.to_thread`, whose thread ends because a render has a deadline.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from infrakit.spi.errors import InvalidSpec, Problem
+from infrakit.template.limits import Limits
+from infrakit.template.loaders import Loader, Source, display
+from infrakit.template.scope import Scope
+
+if TYPE_CHECKING:
+    from infrakit.template.syntax import Program
+
+KEPT_MAX = 512  # compiled templates
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a template asks for."""
+
+    kind: str  # variable, metadata, include, source, fetch, file, env, secret, export
+    name: str
+    template: str = ""  # which asks, and in which line, where that is known
+    line: int | None = None
+    found_in: str = ""  # where it comes from: variables, metadata, an address, default; nothing if it is missing
+
+    @property
+    def missing(self) -> bool:
+        """Whether rendering fails for want of it."""
+        return not self.found_in
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a line of output came from."""
+
+    template: str
+    line: int
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a template."""
+
+    text: str
+    exports: dict[str, object] = msgspec.field(default_factory=dict)  # what it publishes, by path
+    needs: tuple[Need, ...] = ()  # what it asked for while it was rendered
+    origins: tuple[Origin | None, ...] | None = None  # of each line of `text`; None unless asked for
+    secrets: frozenset[str] = frozenset()  # the values of secrets that may stand in `text`
+
+    def masked(self) -> str:
+        """The text as it may be shown, line by line the same but for secrets."""
+        return mask(self.text, self.secrets)
+
+    def __repr__(self) -> str:
+        return f"Rendered({len(self.text)} characters)"  # never the text: it may hold secrets
+
+
+class Template:
+    """Text that is ready to be rendered. `address` is what relative addresses in it start from."""
+
+    __slots__ = ("name", "program", "source")
+
+    def __init__(self, name: str, source: Source, program: "Program | None") -> None:
+        self.name = name  # as messages show it
+        self.source = source
+        self.program = program  # None: there is nothing to render
+
+    @property
+    def address(self) -> str:
+        """What relative addresses in it start from."""
+        return self.source.address
+
+
+class Engine:
+    """Loads, compiles and renders; keeps what was compiled. One serves a whole process."""
+
+    def __init__(self, loader: Loader, limits: Limits | None = None) -> None:
+        self.loader = loader
+        self.limits = limits or Limits()
+        self._kept: OrderedDict[tuple[str, Source], Template] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def template(self, address: str, *, base: str = "") -> Template:
+        """Fetch and compile. Raises `NotFound`, `Unreachable`, `Refused`; `InvalidSpec` for a mistake in the text."""
+        source = self.loader.fetch(address, base=base)
+        return self.compiled(source, display(source.address))
+
+    def inline(self, text: str, *, name: str, base: str = "") -> Template:
+        """Compile text that is at hand; relative addresses in it start from `base`, a document's address."""
+        return self.compiled(self.loader.inline(text, base=base), name)
+
+    def render(self, template: Template, scope: Scope, *, trace: bool = False) -> Rendered:
+        """The text, with the origins of its lines if asked for.
+
+        Raises `InvalidSpec` for what the author of a template did wrong, with template, line and nearest known name;
+        `NotFound`, `Unreachable` and `Refused` for what it asks for and cannot be had.
+        """
+        if template.program is None:
+            text = template.source.text
+            lines = text.count("\n") + (not text.endswith("\n"))
+            origins = tuple(Origin(template.name, each + 1) for each in range(lines)) if trace else None
+            return Rendered(text=text, origins=origins)
+        from infrakit.template import rendering
+
+        return rendering.render(self, template, scope, trace=trace)
+
+    def compiled(self, source: Source, name: str) -> Template:
+        """The template of this text at this address, from what is kept if it is there."""
+        key = (name, source)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return kept
+        text = source.text
+        if len(text) > self.limits.source_bytes_max:
+            found = f"the template has {len(text):,} bytes, expected at most {self.limits.source_bytes_max:,}"
+            raise InvalidSpec([Problem(path="", message=found)], where=name)
+        program = None
+        if "{{" in text or "{%" in text:
+            from infrakit.template import syntax
+
+            program = syntax.compile_program(text, name, self.limits)
+        template = Template(name, source, program)
+        with self._lock:
+            self._kept[key] = template
+            if len(self._kept) > KEPT_MAX:
+                self._kept.popitem(last=False)
+        return template
+
+
+def mask(text: str, secrets: frozenset[str]) -> str:
+    """`text` without secrets: each of their lines gives way to `***`, so that lines stay what they are."""
+    for line in sorted({line for secret in secrets for line in secret.splitlines() if line.strip()}, key=len)[::-1]:
+        text = text.replace(line, "***")
+    return text

@@ -1,0 +1,162 @@
+"""Filters and tests: those of Jinja2 that are of use in configuration, each bounded before and weighed after.
+
+Left out are those for web pages (`escape`, `safe`, `urlize`, `xmlattr`, `striptags`), those that could run for long
+inside one call (`wordwrap`, `slice`), and those that reach for attributes or chance (`attr`, `random`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from types import GeneratorType
+from typing import Any
+
+import jinja2
+from jinja2 import filters as native
+from jinja2.runtime import Undefined
+
+from infrakit.template import operators
+from infrakit.template.failures import Fault, kind_of
+from infrakit.template.limits import Budget
+from infrakit.template.run import TemplateContext, text_of
+
+_ITEMS_MAX = 100_000
+_NATIVE = (
+    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
+    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
+    "sort", "title", "trim", "truncate", "upper", "urlencode", "wordcount", "batch", "round", "center", "indent",
+    "replace",
+)  # fmt: skip
+TESTS = (
+    "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "ge", "gt", "in", "integer",
+    "iterable", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence", "string", "test",
+    "filter", "true", "undefined", "upper", "==", "!=", ">", ">=", "<", "<=", "greaterthan", "lessthan", "sameas",
+)  # fmt: skip
+ELSEWHERE = {
+    "tojson": "to_json", "e": "leave it out: nothing is escaped", "escape": "leave it out: nothing is escaped",
+    "safe": "leave it out: nothing is escaped", "b64encode": "base64", "b64decode": "unbase64",
+    "shell_quote": "quote", "wordwrap": "truncate", "format": "%",
+}  # fmt: skip
+
+
+def _center(budget: Budget, value: Any, width: int = 80) -> None:
+    budget.size(max(width, len(value)))
+
+
+def _indent(budget: Budget, value: Any, width: int | str = 4, *_: Any, **__: Any) -> None:
+    one = width if isinstance(width, int) else len(width)
+    budget.size(len(value) + (value.count("\n") + 1) * max(one, 0))
+
+
+def _replace(budget: Budget, value: Any, old: Any, new: Any, *_: Any, **__: Any) -> None:
+    operators.check_replace(budget, text_of(value), text_of(old), text_of(new))
+
+
+def _batch(_budget: Budget, _value: Any, linecount: int, *_: Any, **__: Any) -> None:
+    if not 0 < linecount <= _ITEMS_MAX:
+        raise Fault(f"batch takes 1 to {_ITEMS_MAX:,} items, got {linecount}")
+
+
+def _round(_budget: Budget, _value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
+    if not -20 <= precision <= 20:
+        raise Fault(f"round takes a precision from -20 to 20, got {precision}")
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "center": _center, "indent": _indent, "replace": _replace, "batch": _batch, "round": _round,
+}  # fmt: skip
+
+
+def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | None = None) -> Callable[..., Any]:
+    """A filter that pays for what it does. `body` takes the context first."""
+
+    @jinja2.pass_context
+    def bounded(context: TemplateContext, /, value: Any, *args: Any, **kwargs: Any) -> Any:
+        run = context.frame.run
+        run.budget.step()
+        if check is not None:
+            if isinstance(value, Undefined):
+                str(value)  # which raises
+            check(run.budget, value, *args, **kwargs)
+        result = body(context, value, *args, **kwargs)
+        if isinstance(result, GeneratorType | map | filter):
+            result = list(_counted(run.budget, result))
+        run.budget.value(result)
+        if run.secrets:
+            run.taint(iter((value, *args, *kwargs.values())), result)
+        if run.pieces and isinstance(value, str) and isinstance(result, str):
+            run.reshaped(value, result)
+        return result
+
+    bounded.__name__ = name
+    return bounded
+
+
+def _counted(budget: Budget, items: Iterator[Any]) -> Iterator[Any]:
+    for each in items:
+        budget.step()
+        yield each
+
+
+def _adapted(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Jinja2's own filters want the context, the environment, or neither."""
+    wants = getattr(body, "jinja_pass_arg", None)
+    name = getattr(wants, "name", "")
+
+    def adapted(context: TemplateContext, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if name == "context":
+            return body(context, value, *args, **kwargs)
+        if name == "eval_context":
+            return body(context.eval_ctx, value, *args, **kwargs)
+        if name == "environment":
+            return body(context.environment, value, *args, **kwargs)
+        return body(value, *args, **kwargs)
+
+    return adapted
+
+
+def _join(context: TemplateContext, value: Any, separator: str = "", attribute: Any = None) -> str:
+    items = value if attribute is None else native.sync_do_map(context, value, attribute=attribute)
+    texts = [text_of(each) for each in _counted(context.frame.run.budget, iter(items))]
+    operators.check_join(context.frame.run.budget, separator, texts)
+    return separator.join(texts)
+
+
+def _string(_context: TemplateContext, value: Any) -> str:
+    return text_of(value)
+
+
+def _format(context: TemplateContext, value: str, *args: Any, **kwargs: Any) -> str:
+    if args and kwargs:
+        raise Fault("format takes values or names, not both")
+    return operators.formatted(context.frame.run.budget, value, kwargs or args)
+
+
+def _unique(context: TemplateContext, value: Any, case_sensitive: bool = False, attribute: Any = None) -> list[Any]:
+    """In a loop of ours: numbers can be chosen so that a set of them takes for ever."""
+    keys = value if attribute is None else list(native.sync_do_map(context, value, attribute=attribute))
+    seen, kept = set(), []
+    for key, each in zip(keys, value, strict=True):
+        context.frame.run.budget.step()
+        known = key.lower() if isinstance(key, str) and not case_sensitive else key
+        if known not in seen:
+            seen.add(known)
+            kept.append(each)
+    return kept
+
+
+def _sum(context: TemplateContext, value: Any, attribute: Any = None, start: Any = 0) -> Any:
+    items = value if attribute is None else native.sync_do_map(context, value, attribute=attribute)
+    total = start
+    for each in _counted(context.frame.run.budget, iter(items)):
+        if not isinstance(each, int | float) or not isinstance(total, int | float):
+            raise Fault(f"sum takes numbers, found {kind_of(each)}")
+        total += each
+    return total
+
+
+OWN: Mapping[str, Callable[..., Any]] = {
+    "join": _join, "string": _string, "format": _format, "unique": _unique, "sum": _sum,
+}  # fmt: skip
+FILTERS: dict[str, Callable[..., Any]] = {
+    **{name: guarded(name, _adapted(native.FILTERS[name]), _CHECKS.get(name)) for name in _NATIVE},
+    **{name: guarded(name, body) for name, body in OWN.items()},
+    "weighed": guarded("weighed", lambda _context, value: value),  # what `syntax` puts on captured text
+}

@@ -1,0 +1,68 @@
+"""Lists, mappings and texts."""
+
+from typing import Any
+
+from jinja2.utils import Namespace
+
+from infrakit.template.failures import Fault
+from infrakit.template.functions.table import function
+from infrakit.template.limits import Exceeded
+from infrakit.template.run import Frame, text_of
+
+RANGE_MAX = 100_000
+_NUMBER_MAX = 10**12
+
+
+class _Variables(Namespace):
+    def __repr__(self) -> str:
+        return "namespace(...)"  # it may hold itself
+
+
+@function("range(start, stop, step)", example="{% for n in range(3) %}{{ n }} {% endfor %}", result="0 1 2 ")
+def range_(_frame: Frame, *bounds: Any) -> range:
+    """Numbers from the first to before the last."""
+    if not 1 <= len(bounds) <= 3 or any(not isinstance(each, int) or abs(each) > _NUMBER_MAX for each in bounds):
+        raise Fault("range takes one to three whole numbers")
+    if len(bounds) == 3 and bounds[2] == 0:
+        raise Fault("range takes steps other than 0")
+    numbers = range(*bounds)
+    if len(numbers) > RANGE_MAX:
+        raise Exceeded(f"range has more than {RANGE_MAX:,} numbers")
+    return numbers
+
+
+@function("loop(count)", example="{{ loop(3) | join(',') }}", result="0,1,2")
+def loop(frame: Frame, count: int) -> list[int]:
+    """The list of numbers from 0 to before the count."""
+    return list(range_.body(frame, count))  # type: ignore[call-overload, no-any-return]
+
+
+@function("dict(**members)", example="{{ dict(size=3) }}", result='{"size": 3}')
+def dict_(_frame: Frame, /, **members: object) -> dict[str, object]:
+    """A mapping."""
+    return members
+
+
+@function(
+    "namespace(**variables)",
+    example="{% set seen = namespace(n=0) %}{% for n in [1, 2] %}{% set seen.n = n %}{% endfor %}{{ seen.n }}",
+    result="2",
+)
+def namespace(_frame: Frame, /, **variables: object) -> Namespace:
+    """Variables that `{% set %}` inside of a loop can change for what comes after it."""
+    return _Variables(**variables)
+
+
+@function("lines(text)", example="{{ lines('a\\nb') }}", result='["a", "b"]', is_filter=True)
+def lines(_frame: Frame, text: str) -> list[str]:
+    """The lines of a text, without their ends."""
+    return text.split("\n")
+
+
+@function("index_of(needle, list, strict)", example="{{ index_of(2, ['1', '2']) }}", result="1")
+def index_of(_frame: Frame, needle: object, items: Any, strict: bool = False) -> int:
+    """Where something stands in a list, counted from 0; -1 if nowhere. Compares as text unless strict."""
+    for index, each in enumerate(items):
+        if each == needle or (not strict and text_of(each) == text_of(needle)):
+            return index
+    return -1

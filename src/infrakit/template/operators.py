@@ -1,0 +1,116 @@
+"""Operators and methods that could make something giant: its size is computed first."""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infrakit.template.failures import Fault, kind_of
+from infrakit.template.limits import Budget
+
+_BITS_MAX = 4096
+_WIDTH_MAX = 1000
+_CONVERSION = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?(.|$)", re.DOTALL)
+
+
+def _bits(value: object) -> int:
+    return value.bit_length() if isinstance(value, int) else 0
+
+
+def _add(budget: Budget, left: Any, right: Any) -> Any:
+    if isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
+        budget.size(len(left) + len(right))
+    if isinstance(left, str) != isinstance(right, str):
+        raise Fault(f"cannot add {kind_of(left)} and {kind_of(right)}", "join texts with ~")
+    return left + right
+
+
+def _multiply(budget: Budget, left: Any, right: Any) -> Any:
+    if not _is_number(left):
+        left, right = right, left
+    if isinstance(right, str | list | tuple):
+        if not isinstance(left, int):
+            raise Fault(f"cannot multiply {kind_of(right)} and {kind_of(left)}")
+        budget.size(max(left, 0) * len(right) * (1 if isinstance(right, str) else 8))
+    elif _bits(left) + _bits(right) > _BITS_MAX:
+        raise Fault(f"the product has more than {_BITS_MAX:,} bits")
+    return left * right
+
+
+def _power(_budget: Budget, left: Any, right: Any) -> Any:
+    if not (_is_number(left) and _is_number(right)):
+        raise Fault(f"cannot raise {kind_of(left)} to {kind_of(right)}")
+    if isinstance(left, int) and isinstance(right, int) and max(_bits(left), 1) * abs(right) > _BITS_MAX:
+        raise Fault(f"the power has more than {_BITS_MAX:,} bits")
+    return left**right
+
+
+def _modulo(budget: Budget, left: Any, right: Any) -> Any:
+    return formatted(budget, left, right) if isinstance(left, str) else left % right
+
+
+def formatted(budget: Budget, text: str, values: Any) -> str:
+    """`text % values`, with widths that are not absurd."""
+    total = len(text)
+    for width, precision, kind in _CONVERSION.findall(text):
+        if "*" in (width, precision):
+            raise Fault("a width of * in a format is not for templates", "write the width out")
+        if max(
+            int(width or 0) if len(width) < 9 else 1 << 30, int(precision or 0) if len(precision) < 9 else 1 << 30
+        ) > (_WIDTH_MAX):
+            raise Fault(f"a format is wider than {_WIDTH_MAX:,} characters")
+        total += 0 if kind == "%" else _WIDTH_MAX if width or precision else 0
+    budget.size(total + sum(map(_length, values.values() if isinstance(values, Mapping) else _items(values))))
+    result: str = text % values
+    return result
+
+
+def _items(values: Any) -> tuple[Any, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, str | list | tuple | Mapping) else 20
+
+
+BINARY: Mapping[str, Callable[[Budget, Any, Any], Any]] = {
+    "+": _add,
+    "-": lambda _budget, left, right: operator.sub(left, right),
+    "*": _multiply,
+    "/": lambda _budget, left, right: operator.truediv(left, right),
+    "//": lambda _budget, left, right: operator.floordiv(left, right),
+    "**": _power,
+    "%": _modulo,
+}
+
+
+def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
+    """Before a method of a text is called: would its result be too big?"""
+    text = method.__self__
+    if not isinstance(text, str):
+        return
+    match method.__name__, args:
+        case "replace", (str() as old, str() as new, *_):
+            check_replace(budget, text, old, new)
+        case "join", (parts,):
+            check_join(budget, text, parts)
+        case (("center" | "ljust" | "rjust" | "zfill"), (int() as width, *_)):
+            budget.size(max(width, len(text)))
+
+
+def check_replace(budget: Budget, text: str, old: str, new: str) -> None:
+    """`text.replace(old, new)`."""
+    count = text.count(old)
+    budget.size(len(text) + count * max(len(new) - len(old), 0))
+
+
+def check_join(budget: Budget, separator: str, parts: Any) -> None:
+    """`separator.join(parts)`."""
+    if isinstance(parts, str | list | tuple):
+        budget.size(sum(len(part) for part in parts if isinstance(part, str)) + len(separator) * len(parts))
+    elif not isinstance(parts, Mapping):
+        raise Fault(f"cannot join {kind_of(parts)}", "make a list of it first: | list")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,103 @@
+"""Rendering: a program, a frame, and text piece by piece, so that too much of it is noticed while it comes."""
+
+from infrakit.template import failures
+from infrakit.template.engine import Engine, Origin, Rendered, Template
+from infrakit.template.functions import TABLE
+from infrakit.template.run import Frame, Run, TemplateContext, line_count
+from infrakit.template.sandbox import Provided
+from infrakit.template.scope import Scope
+from infrakit.template.syntax import Program
+
+Pieces = dict[str, tuple[Origin | None, ...]]  # text that templates made, and where its lines came from
+
+
+def render(engine: Engine, template: Template, scope: Scope, *, trace: bool) -> Rendered:
+    """Render the outermost template."""
+    run = Run(engine, scope, trace=trace)
+    frame = Frame(run, template, dict(scope.variables), {}, 0)
+    try:
+        text, _ = execute(frame)
+    except Exception as error:  # noqa: BLE001 - whatever a template does, its author gets a sentence
+        told = _told(run, frame, error)
+    else:
+        origins = None if run.pieces is None else run.pieces[text]
+        return Rendered(
+            text=text,
+            exports=run.exports,
+            needs=tuple(run.needs.values()),
+            origins=origins,
+            secrets=frozenset(run.secrets),
+        )
+    raise told
+
+
+def execute(frame: Frame) -> tuple[str, dict[str, object]]:
+    """The text of a template, and what it defines at its top level."""
+    run, template = frame.run, frame.template
+    program = template.program
+    if program is None:
+        text = template.source.text
+        run.budget.print(len(text))
+        if run.pieces is not None:
+            run.pieces[text] = tuple(Origin(template.name, line + 1) for line in range(line_count(text)))
+        return text, {}
+    run.templates[program.filename] = template
+    context = TemplateContext(program.environment, _names(frame), template.name, {})
+    context.frame = frame
+    parts, lines = [], []
+    output = program.root(context)
+    for part in output:
+        run.budget.print(len(part))
+        parts.append(part)
+        if run.pieces is not None:
+            lines.append(program.line(output.gi_frame.f_lineno))
+    text = "".join(parts)
+    if run.pieces is not None:
+        run.pieces[text] = _origins(program, template.name, parts, lines, run.pieces)
+    return text, context.get_exported()
+
+
+def _names(frame: Frame) -> dict[str, object]:
+    """What a template sees by its plain name."""
+    names: dict[str, object] = {name: value for name, value in frame.variables.items() if name.isidentifier()}
+    names.update(frame.definitions)
+    names.update(TABLE)
+    for name, value in frame.run.scope.functions.items():
+        names[name] = Provided(name, value) if callable(value) else value
+    return names
+
+
+def _origins(
+    program: Program, name: str, parts: list[str], lines: list[int], pieces: Pieces
+) -> tuple[Origin | None, ...]:
+    """Where each line of output came from: of the pieces that it is made of, the first that is more than space."""
+    found: list[Origin | None] = [None]
+    blank = True  # so far, on this line
+    for part, line in zip(parts, lines, strict=True):
+        inner = pieces.get(part)
+        literal = part in program.literals
+        for number, text in enumerate(part.split("\n")):
+            if number:
+                found.append(None)
+                blank = True
+            if blank and (text.strip() or found[-1] is None):
+                here = Origin(name, line + (number if literal else 0))
+                found[-1] = inner[number] if inner and number < len(inner) else here
+                blank = not text.strip()
+    return tuple(found[: line_count("".join(parts))])
+
+
+def _told(run: Run, frame: Frame, error: Exception) -> Exception:
+    places: list[tuple[str, int]] = []
+    names: set[str] = set(_names(frame))
+    for filename, number in failures.frames(error.__traceback__):
+        template = run.templates.get(filename)
+        if template is None or not isinstance(template.program, Program):
+            continue
+        names |= template.program.defined
+        place = (template.name, template.program.line(number))
+        if places and places[-1][0] == template.name:
+            places[-1] = place
+        else:
+            places.append(place)
+    return failures.told(error, places, names)

@@ -1,0 +1,137 @@
+"""One render under way: what it has spent, asked for and learned, and the templates it is in."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jinja2.runtime import Context
+
+from infrakit.template.engine import Engine, Need, Origin, Template, mask
+from infrakit.template.failures import Fault, refuse
+from infrakit.template.limits import Budget, Exceeded
+from infrakit.template.scope import Scope
+
+if TYPE_CHECKING:
+    from infrakit.template.loaders import Source
+
+SECRET_PART_MIN = 4  # what is made from a secret is one, unless it is so short that it says nothing
+
+
+class Run:
+    """What all templates of one render share."""
+
+    def __init__(self, engine: Engine, scope: Scope, *, trace: bool) -> None:
+        self.engine = engine
+        self.scope = scope
+        self.budget = Budget(engine.limits)
+        self.exports: dict[str, object] = {}
+        self.needs: dict[tuple[str, str, str], Need] = {}
+        self.secrets: set[str] = set()
+        self.secret_values: dict[str, str] = {}  # by reference
+        self.calls_deep = 0
+        self.templates: dict[str, Template] = {}  # by the file name that they are compiled under
+        self.pieces: dict[str, tuple[Origin | None, ...]] | None = {} if trace else None
+
+    def need(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
+        """Note that something was asked for, and whether it is there."""
+        key = (kind, name, frame.template.name)
+        if key not in self.needs:
+            self.needs[key] = Need(kind=kind, name=name, template=frame.template.name, found_in=found_in)
+
+    def taint(self, arguments: Iterator[object], result: object) -> None:
+        """What a function makes of a secret is a secret."""
+        if isinstance(result, str) and len(result) >= SECRET_PART_MIN:
+            texts = [each for each in arguments if isinstance(each, str)]
+            if any(secret in text for text in texts for secret in self.secrets):
+                self.secrets.add(result)
+
+    def reshaped(self, before: str, after: str) -> None:
+        """Text of a template went through a filter: if it was only indented, say, its lines are still those."""
+        if self.pieces and before in self.pieces and before.count("\n") == after.count("\n"):
+            self.pieces.setdefault(after, self.pieces[before])
+
+    def masked(self, text: str) -> str:
+        """`text` without secrets."""
+        return mask(text, frozenset(self.secrets)) if self.secrets else text
+
+
+class Frame:
+    """One template under way, and the variables it sees."""
+
+    __slots__ = ("definitions", "depth", "run", "template", "variables")
+
+    def __init__(
+        self, run: Run, template: Template, variables: dict[str, object], definitions: dict[str, object], depth: int
+    ) -> None:
+        self.run = run
+        self.template = template
+        self.variables = variables  # those of `var`, by normal name
+        self.definitions = definitions  # macros and variables of templates that were sourced
+        self.depth = depth
+
+    def nested(self, source: "Source", *, variables: dict[str, object], definitions: dict[str, object]) -> "Frame":
+        """A template named by this one."""
+        from infrakit.template.loaders import display
+
+        depth = self.depth + 1
+        if depth > self.run.engine.limits.depth_max:
+            raise Exceeded(f"includes go deeper than {self.run.engine.limits.depth_max}: look for one in a circle")
+        is_literal = source.address == self.template.address
+        name = f"text in {self.template.name}" if is_literal else display(source.address)
+        return Frame(self.run, self.run.engine.compiled(source, name), variables, definitions, depth)
+
+
+class TemplateContext(Context):
+    """Jinja2's view of a frame."""
+
+    frame: Frame
+
+
+def text_of(value: object) -> str:
+    """How a value is printed: as JSON spells it, but for text, which is itself."""
+    if type(value) is str:
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if value is None:
+        raise Fault("the value is null, which prints as nothing", "give a default: | default('...', true)")
+    if isinstance(value, Definitions):
+        return ""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    return _unprintable(value)
+
+
+class Definitions(dict[str, Any]):
+    """What `source` brought; prints as nothing."""
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return _unprintable(value)
+
+
+def _unprintable(value: object) -> str:
+    from jinja2.runtime import Macro, Undefined
+
+    from infrakit.template.functions.table import Function
+
+    if isinstance(value, Undefined):
+        return str(value)  # which raises
+    if isinstance(value, Macro | Function):
+        refuse(f"{value.name} is a function", f"call it: {value.name}(...)")
+    return refuse(f"a {type(value).__name__} cannot be printed", "make a list of it: | list")
+
+
+def line_count(text: str) -> int:
+    """Lines of output, where the last need not end."""
+    return text.count("\n") + (not text.endswith("\n")) if text else 0
+
+
+def environment_variable(name: str) -> str | None:
+    """The value of a variable of this process's environment."""
+    return os.environ.get(name)

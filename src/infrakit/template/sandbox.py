@@ -1,0 +1,264 @@
+"""What templates may do: Jinja2's sandbox, with lists of what is allowed in place of lists of what is not.
+
+Every operation that calls, makes or prints something comes through here, and pays into the budget of its render.
+Attributes are members of mappings and a few methods of texts and lists; nothing else of Python's objects can be
+reached, so nothing leads from a value to a class, a frame or a module. `syntax` rewrites each template so that what
+Jinja2 does by itself (loops, `~`, lists, captured text) comes through here as well.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import BuiltinMethodType, MethodType
+from typing import Any
+
+import jinja2
+from jinja2.lexer import Token, TokenStream
+from jinja2.runtime import LoopContext, Macro, StrictUndefined, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace, missing
+
+from infrakit.template import filters, operators
+from infrakit.template.failures import Fault, UndefinedFault, kind_of, nearest
+from infrakit.template.functions import TABLE
+from infrakit.template.functions.table import Function
+from infrakit.template.limits import Budget, Exceeded, Limits
+from infrakit.template.run import Frame, TemplateContext, text_of
+
+_TEXT = frozenset((
+    "upper", "lower", "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith",
+    "replace", "find", "rfind", "count", "title", "capitalize", "swapcase", "casefold", "isdigit", "isalpha",
+    "isalnum", "isspace", "isupper", "islower", "isdecimal", "isnumeric", "join", "partition", "rpartition",
+    "removeprefix", "removesuffix", "zfill", "center", "ljust", "rjust",
+))  # fmt: skip
+_MAPPING = frozenset(("keys", "values", "items", "get"))
+_LIST = frozenset(("index", "count"))
+_LOOP = frozenset((
+    "index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0", "previtem",
+    "nextitem", "cycle", "changed",
+))  # fmt: skip
+_CONTAINERS = (str, list, tuple, dict, Mapping, range)
+_PAGE_OF_FORMAT = "use ~ or the filter format"
+
+
+class Missing(StrictUndefined):
+    """A name that means nothing: every use of it is an error, but for `is defined` and `default`."""
+
+    __slots__ = ()
+
+    def __init__(self, hint: str | None = None, obj: Any = missing, name: Any = None, exc: Any = None) -> None:
+        fault: Any = functools.partial(UndefinedFault, name, obj)
+        super().__init__(hint, obj, name, exc=exc or fault)
+
+
+class Provided(Function):
+    """A function of whoever renders, which knows nothing of frames."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, body: Callable[..., object]) -> None:
+        super().__init__(lambda _frame, *args, **kwargs: body(*args, **kwargs), signature=f"{name}(...)")
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The environment of all templates under the same limits."""
+
+    intercepted_binops = frozenset(operators.BINARY)
+    context_class = TemplateContext
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(
+            comment_start_string="{{/*",
+            comment_end_string="*/}}",
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=Missing,
+            finalize=_printed,
+            optimized=False,  # computing constants while compiling would happen outside of any budget
+            autoescape=False,
+            cache_size=0,
+        )
+        self.limits = limits
+        self.globals = {}
+        self.filters = dict(filters.FILTERS)
+        self.filters.update((name, _as_filter(each)) for name, each in TABLE.items() if each.is_filter)
+        self.tests = {name: self.tests[name] for name in filters.TESTS}
+        # What `syntax` makes of loops, lists, `~` and captured text:
+        self.paced = Function(_paced, signature="for(...)")
+        self.paid = Function(_paid, signature="macro(...)")
+        self.built = Function(_built, signature="[...]")
+        self.joined = Function(_joined, signature="~(...)")
+        self.late = Function(_late, signature="name(...)")
+
+    def _tokenize(self, source: str, name: str | None, filename: str | None = None, state: str | None = None) -> Any:
+        stream = super()._tokenize(source, name, filename, state)
+        return TokenStream(self._counted(stream), name, filename)
+
+    def _counted(self, stream: Iterable[Token]) -> Iterator[Token]:
+        for number, token in enumerate(stream):
+            if number > self.limits.tokens_max:
+                raise Exceeded(
+                    f"the template consists of more than {self.limits.tokens_max:,} names, operators and texts"
+                )
+            yield token
+
+    # -- members -------------------------------------------------------------------------------------------------------
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The member or allowed method of that name. A member goes before a method of the same name."""
+        if isinstance(obj, Undefined):
+            return getattr(obj, attribute)  # which raises
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        if attribute.startswith("_"):
+            raise Fault(f"{attribute!r} is not for templates", "members that begin with _ are Python's own")
+        if isinstance(obj, Namespace):
+            return (
+                getattr(obj, attribute, None)
+                if attribute in _namespace_names(obj)
+                else Missing(obj=obj, name=attribute)
+            )
+        if isinstance(obj, Function):
+            return obj.members.get(attribute) or Missing(obj=obj, name=attribute)
+        allowed = _allowed(obj)
+        if attribute in allowed:
+            return getattr(obj, attribute)
+        if not isinstance(obj, Mapping) and hasattr(type(obj), attribute):
+            hint = _PAGE_OF_FORMAT if attribute.startswith("format") else nearest(attribute, allowed)
+            raise Fault(f"{attribute!r} of {kind_of(obj)} is not for templates", hint)
+        return Missing(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """An item of a container, or the member of that name."""
+        if isinstance(obj, Undefined):
+            return obj[argument]  # which raises
+        if isinstance(obj, _CONTAINERS):
+            try:
+                return obj[argument]
+            except (TypeError, LookupError):
+                pass
+        if isinstance(argument, str):
+            return self.getattr(obj, str(argument))
+        return Missing(obj=obj, name=argument)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002
+        """Whether an attribute may be had; for parts of Jinja2 that ask."""
+        return attr in _allowed(obj)
+
+    # -- calls and operators -------------------------------------------------------------------------------------------
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call what may be called, and weigh what comes of it."""
+        kwargs.pop("_loop_vars", None)
+        kwargs.pop("_block_vars", None)
+        frame: Frame = context.frame
+        run = frame.run
+        run.budget.step()
+        if isinstance(obj, Function):
+            result = obj.body(frame, *args, **kwargs)
+        elif isinstance(obj, Macro):
+            if run.calls_deep >= run.budget.limits.calls_deep_max:
+                raise Exceeded(f"macros call each other more than {run.budget.limits.calls_deep_max} deep")
+            run.calls_deep += 1
+            try:
+                result = obj(*args, **kwargs)
+            finally:
+                run.calls_deep -= 1
+        elif isinstance(obj, Undefined):
+            result = obj(*args, **kwargs)  # which raises
+        elif _is_allowed_method(obj):
+            operators.check_method(run.budget, obj, args)
+            result = obj(*args, **kwargs)
+        else:
+            raise Fault(f"{kind_of(obj)} cannot be called")
+        run.budget.value(result)
+        if run.secrets:
+            run.taint(iter((*args, *kwargs.values(), getattr(obj, "__self__", None))), result)
+        return result
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Operate, unless what comes of it would be too big."""
+        run = context.frame.run
+        run.budget.step()
+        result = operators.BINARY[operator](run.budget, left, right)
+        run.budget.value(result)
+        if run.secrets:
+            run.taint(iter((left, right)), result)
+        return result
+
+
+def _as_filter(function: Function) -> Callable[..., Any]:
+    def body(context: TemplateContext, *args: Any, **kwargs: Any) -> object:
+        return function.body(context.frame, *args, **kwargs)
+
+    return filters.guarded(function.name, body)
+
+
+@functools.lru_cache(maxsize=8)
+def sandbox(limits: Limits) -> Sandbox:
+    """The environment for these limits."""
+    return Sandbox(limits)
+
+
+def _allowed(obj: object) -> frozenset[str]:
+    if isinstance(obj, str):
+        return _TEXT
+    if isinstance(obj, Mapping):
+        return _MAPPING
+    if isinstance(obj, list | tuple):
+        return _LIST
+    return _LOOP if isinstance(obj, LoopContext) else frozenset()
+
+
+def _is_allowed_method(obj: object) -> bool:
+    if isinstance(obj, BuiltinMethodType | MethodType):
+        return obj.__name__ in _allowed(obj.__self__)
+    return False
+
+
+def _namespace_names(namespace: Namespace) -> Mapping[str, Any]:
+    names: Mapping[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
+    return names
+
+
+@jinja2.pass_context
+def _printed(context: TemplateContext, value: object) -> str:
+    text = text_of(value)
+    context.frame.run.budget.value(text)
+    return text
+
+
+def _paced(frame: Frame, items: Any, text_bytes: int) -> Iterator[Any]:
+    """A loop pays for each turn, and for the text in it."""
+    if isinstance(items, Undefined) or items is None or isinstance(items, int | float | Function | Macro):
+        return iter(items) if isinstance(items, Undefined) else _refuse_loop(items)
+    return _turns(items, frame.run.budget, 1 + text_bytes // 100)
+
+
+def _turns(items: Iterable[Any], budget: Budget, cost: int) -> Iterator[Any]:
+    for each in items:
+        budget.step(cost)
+        yield each
+
+
+def _refuse_loop(items: object) -> Iterator[Any]:
+    raise Fault(f"{kind_of(items)} is nothing to loop over, expected a list or a mapping")
+
+
+def _paid(frame: Frame, text_bytes: int) -> None:
+    frame.run.budget.step(text_bytes // 100)
+
+
+def _built(_frame: Frame, value: object) -> object:
+    return value  # weighed by the call
+
+
+def _joined(frame: Frame, *parts: object) -> str:
+    texts = [text_of(part) for part in parts]
+    frame.run.budget.size(sum(map(len, texts)))
+    return "".join(texts)
+
+
+def _late(frame: Frame, name: str, before: object) -> object:
+    """A name that a sourced template may have defined meanwhile; `before` is what it meant when this one began."""
+    return frame.definitions.get(name, before)
