@@ -37,6 +37,8 @@ VIOLATIONS = (
     Violation("decide", "group/plan/cattle.py", "import infrakit.group.executor"),
     Violation("by-name", "manager/replica.py", "import infrakit.stores.file"),
     Violation("by-name", "group/controller.py", "import infrakit.flavors.vanilla"),
+    Violation("by-name", "manager/replica.py", "import infrakit.metadata.vars"),
+    Violation("plugins", "metadata/host.py", "import infrakit.metadata.manager"),
     Violation("aiohttp", "group/executor.py", "import aiohttp"),
     Violation("aiohttp", "flavors/vanilla/command.py", "import aiohttp.client"),
     Violation("jinja2", "flavors/vanilla/command.py", "import jinja2"),

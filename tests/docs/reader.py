@@ -26,7 +26,7 @@ from tests.docs.pages import ROOT
 PATIENCE_S = 40.0
 HOME = "/home/ann"  # what pages call the reader's home
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
-_ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)")
+_ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)|infrakit metadata watch ")
 _SERVES = re.compile(r"^infrakit plugin start |^node .*plugin\.js ")
 _KINDS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z"), "MOMENT"),

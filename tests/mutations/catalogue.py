@@ -221,7 +221,7 @@ MUTATIONS = (
     Mutation(
         "6 the declaration is never lost",
         "a damaged document is taken for an empty one",
-        "manager/formats.py",
+        "spi/formats.py",
         "    except (msgspec.MsgspecError, UnicodeDecodeError) as error:\n",
         "    except (msgspec.MsgspecError, UnicodeDecodeError) as error:\n        return document()\n",
         MANAGER,

@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "why": ("why", "Explain a group or an instance, and what would change it."),
         "leader": ("leader", "Show which replica acts, since when, and how the others are."),
         "events": ("events", "Show what happened, each line with its reason."),
+        "metadata": ("metadata", "Read facts of the cluster, and set values, addressed like files."),
     },
     "Act": {
         "group": ("group", "List, scale, roll, free or destroy groups."),

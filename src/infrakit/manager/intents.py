@@ -15,10 +15,9 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from infrakit.group.ledger import Intent
-from infrakit.manager import formats
 from infrakit.manager.epoch import BOUND_S, BOUND_S_MAX, Fence
 from infrakit.manager.seen import Seen
-from infrakit.spi import errors
+from infrakit.spi import errors, formats
 from infrakit.spi.clock import Clock
 from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Epoch, GroupID, InstanceID, Slot, Token, Wire

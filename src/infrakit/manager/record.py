@@ -10,8 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from infrakit.group.orders import Orders
-from infrakit.manager import formats
-from infrakit.spi import errors
+from infrakit.spi import errors, formats
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from infrakit.manager import formats
-from infrakit.spi import errors
+from infrakit.spi import errors, formats
 from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Wire
 

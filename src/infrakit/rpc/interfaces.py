@@ -16,7 +16,7 @@ from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum, Releases
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
-from infrakit.spi.metadata import Metadata, Updatable
+from infrakit.spi.metadata import Metadata, Tree, Updatable, Versioned
 from infrakit.spi.stack import Stack
 from infrakit.spi.values import GroupID, Index
 
@@ -176,6 +176,24 @@ INTERFACES = (
         address="Type",
         acts=frozenset({"release"}),
         extends=Flavor,
+    ),
+    Interface(
+        protocol=Versioned,
+        service="Versioned",
+        version="0.1.0",
+        address="Name",
+        results={"history": "Revisions", "show": "Value"},
+        acts=frozenset({"write", "restore"}),
+        extends=Updatable,
+    ),
+    Interface(
+        protocol=Tree,
+        service="Tree",
+        version="0.1.0",
+        address="Name",
+        results={"branches": "Branches", "history": "Revisions", "show": "Value"},
+        acts=frozenset({"write", "restore"}),
+        extends=Metadata,
     ),
 )
 

@@ -18,7 +18,7 @@ import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
-from infrakit.manager import formats, monitoring, seen
+from infrakit.manager import monitoring, seen
 from infrakit.manager.groups import GroupPlugin
 from infrakit.manager.metrics import Counters
 from infrakit.manager.operator import Operator
@@ -26,6 +26,7 @@ from infrakit.manager.relay import Relay
 from infrakit.manager.replica import Replica
 from infrakit.manager.roster import Entry, Roster
 from infrakit.manager.stack import GroupController, ManagerStack
+from infrakit.manager.status import StatusTree
 from infrakit.rpc import discovery
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
@@ -33,16 +34,20 @@ from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.runtime.sources import Place
-from infrakit.spi import errors, values
+from infrakit.runtime.tree import Tree
+from infrakit.spi import errors, formats, values
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.group import DURATION_PATTERN, seconds
+from infrakit.spi.metadata import Metadata
 
 POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
 SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
 ACTIVE_DEADLINE_S = 60.0
 STORE_RETRY_S = 1.0
 HAND_OVER_S = 5.0
+VARS = "vars"
+OWN_METADATA = (VARS, "manager")  # metadata plugins that are part of every daemon
 
 
 class Daemon:
@@ -77,6 +82,12 @@ class Daemon:
         )
         self._roster = Roster(self._store, place.name, self._entry())
         self.operator = Operator(self._replica, stories=self.journal, stop=self.stop.set)
+        self._relay = Relay(self.operator, self._replica, self._roster)
+        self.registry.offer(store=self._store, manager=self._relay)
+        own = {name: self.registry.make(Metadata, name) for name in OWN_METADATA}
+        self.tree = Tree(self.registry, own)
+        self.registry.offer(facts=self.tree.snapshot)
+        self._vars = own[VARS]
         self._running: asyncio.Task[None] | None = None
         self._open = contextlib.AsyncExitStack()
 
@@ -87,6 +98,7 @@ class Daemon:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(sources.close, self._leadership)
             stack.push_async_callback(self.registry.close)
+            stack.push_async_callback(self.tree.close)
             if self._place.is_alone:
                 await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._run())
@@ -109,10 +121,12 @@ class Daemon:
         """What the manager's socket offers: our own interface, and those that the original's tools look for."""
         groups = GroupPlugin(self._replica, self.operator)
         stack = ManagerStack(self._replica, self._roster)
-        relay = Relay(self.operator, self._replica, self._roster)
         return {
-            ".": (relay, stack, JournalTopics(self.journal)),
+            ".": (self._relay, stack, JournalTopics(self.journal)),
             "groups": (groups, GroupController(self._replica, groups)),
+            VARS: self._vars,
+            "status": StatusTree(self._replica),
+            "metadata": self.tree,
         }
 
     def _entry(self) -> Entry:

@@ -2,8 +2,10 @@
 
 A plugin that answers at its socket when it is first asked for is used there from then on, also after it has died and
 come back. Otherwise an entry point of that name is looked up: `infrakit.instances`, `infrakit.flavors`, and further
-groups like them. It names a class, which is called once with those of `directory` (a `Path`, its own place for state),
-`clock` and `random` that its constructor has parameters for; all groups share the object.
+groups like them. It names a class, which is called once with what its constructor has parameters for, of `directory` (a
+`Path`, its own place for state), `clock` and `random`; all groups share the object. A daemon offers more: its `store`,
+its `manager` (`spi.manager.Manager`), and `facts` (`spi.metadata.Snapshots`), the joined tree of metadata as templates
+see it.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ import collections
 import importlib.metadata
 import inspect
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ INSTANCES = "infrakit.instances"
 FLAVORS = "infrakit.flavors"
 METADATA = "infrakit.metadata"
 GROUPS: dict[type[Any], str] = {Instance: INSTANCES, Flavor: FLAVORS, Metadata: METADATA}
+ONLY_IN_A_DAEMON = {"store", "manager", "facts"}
 
 
 class Registry:
@@ -38,6 +41,10 @@ class Registry:
         self._offered: dict[str, Any] = {"clock": clock or SystemClock(), "random": random}
         self._made: dict[tuple[type[Any], str], Any] = {}
         self._turns: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+
+    def offer(self, **offered: object) -> None:
+        """What plugins that are made from now on may have besides."""
+        self._offered |= offered
 
     async def instance(self, name: str) -> Instance:
         """The instance plugin of that name. Raises `NotFound`, `PluginError` if it is none, or what keeps it away."""
@@ -77,22 +84,31 @@ class Registry:
                 return None
             raise
 
-    def make(self, protocol: type[Any], name: str) -> Any:
-        """A plugin of this process. Raises `NotFound`, `PluginError`."""
-        plugin = self._make(protocol, name)
+    def made(self, protocol: type[Any]) -> dict[str, Any]:
+        """The plugins in use, of whatever kind, that are of this kind too; by name."""
+        return {
+            name: each
+            for (kind, name), each in self._made.items()
+            if kind is not protocol and isinstance(each, protocol)
+        }
+
+    def make(self, protocol: type[Any], name: str, **more: object) -> Any:
+        """A plugin of this process; `more` is offered to it too. Raises `NotFound`, `PluginError`."""
+        plugin = self._make(protocol, name, more)
         if not isinstance(plugin, protocol):
             missing = sorted(m for m in _methods(protocol) if not hasattr(plugin, m))
             raise errors.PluginError(f"it has no {', '.join(missing)}", where=f"{GROUPS[protocol]} {name}")
         return plugin
 
-    def _make(self, protocol: type[Any], name: str) -> Any:
+    def _make(self, protocol: type[Any], name: str, more: dict[str, object]) -> Any:
         group, found = GROUPS[protocol], entries(protocol, name)
         if not found:
             raise errors.NotFound(f"there is no plugin {name!r}", where=group, remedy="see: pip list")
         try:
             made = found[0].load()
             accepted = inspect.signature(made).parameters
-            offered = self._offered | {"directory": self._home / name}
+            offered = self._offered | {"directory": self._home / name} | more
+            _check(accepted, offered)
             return made(**{k: v for k, v in offered.items() if k in accepted and v is not None})
         except Exception as error:  # somebody else's code: whatever it raises is its failure, told by name
             raise errors.PluginError(f"it could not be loaded: {error}", where=f"{group} {name}") from error
@@ -100,9 +116,20 @@ class Registry:
     async def close(self) -> None:
         """Let plugins that hold connections or tasks end them."""
         for plugin in self._made.values():
-            close = getattr(plugin, "close", None)
-            if close is not None and inspect.iscoroutinefunction(close):
-                await close()
+            await close(plugin)
+
+
+async def close(plugin: object) -> None:
+    """End what a plugin holds open, if anything."""
+    end = getattr(plugin, "close", None)
+    if end is not None and inspect.iscoroutinefunction(end):
+        await end()
+
+
+def _check(accepted: Mapping[str, inspect.Parameter], offered: Mapping[str, Any]) -> None:
+    for name, parameter in accepted.items():
+        if name in ONLY_IN_A_DAEMON - offered.keys() and parameter.default is parameter.empty:
+            raise errors.Refused(f"it needs the {name} of a daemon, which serves it by itself")
 
 
 def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoint]:

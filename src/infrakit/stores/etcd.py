@@ -13,7 +13,7 @@ from infrakit.spi.store import Document
 BODY_BYTES_MAX = (
     1_000_000  # etcd itself refuses requests of over 1.5 MiB unless told otherwise, and base64 does not count
 )
-KEEP = {"declaration": 200, "ledger": 4}  # revisions kept, by document
+KEEP = {"declaration": 200, "ledger": 4, "vars": 200}  # revisions kept, by document
 KEEP_OTHERS = 16
 RESUME_S = 0.5  # after a watch broke
 

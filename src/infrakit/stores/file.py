@@ -20,7 +20,7 @@ from infrakit.spi import errors
 from infrakit.spi.store import Document
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-KEEP = {"declaration": 1000, "ledger": 4}  # revisions kept, by document
+KEEP = {"declaration": 1000, "ledger": 4, "vars": 200}  # revisions kept, by document
 KEEP_OTHERS = 16
 WATCH_INTERVAL_S = 0.2
 TURN_DEADLINE_S = 10.0  # a write takes milliseconds: who waits longer waits for a stopped process

@@ -29,7 +29,7 @@ from infrakit.spi.store import Document
 FORM = "s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]"
 PREFIX = "infrakit"
 BODY_BYTES_MAX = 8 * 1024 * 1024
-KEEP = {"declaration": 200, "ledger": 4}  # revisions kept, by document
+KEEP = {"declaration": 200, "ledger": 4, "vars": 200}  # revisions kept, by document
 KEEP_OTHERS = 16
 WATCH_INTERVAL_S = 1.0
 HELD = timedelta(hours=1)  # before an object may be removed: longer than a signature holds, with clocks that differ

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.manager import formats, intents, record, roster
-from infrakit.spi import errors
+from infrakit.manager import intents, record, roster
+from infrakit.spi import errors, formats
 from infrakit.spi.event import Kind
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time

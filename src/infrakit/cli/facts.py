@@ -1,0 +1,77 @@
+"""The joined tree of metadata, as commands read it from the daemon: one question and its answer at a time."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from infrakit.cli import daemon
+from infrakit.spi import errors, paths
+from infrakit.spi.metadata import Metadata
+
+T = TypeVar("T")
+
+TREE = "group/metadata"  # the object behind the manager's socket
+LOOK_S = 0.5  # between two looks of who waits
+
+
+def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
+    """Call a method of the joined tree."""
+    return daemon.ask(method, name=TREE, **parameters)
+
+
+class DaemonFacts:
+    """Satisfies `spi.metadata.Facts`. What was read once stays as it was, so that a template sees one state of it."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Any] = {}
+
+    def keys(self, path: str) -> Sequence[str] | None:
+        steps = paths.split(path)
+        if not steps:
+            return ask(Metadata.keys, path="")
+        return paths.keys(paths.find(self._branch(steps[0]), steps[1:]))
+
+    def get(self, path: str) -> object:
+        steps = paths.split(path)
+        if not steps:
+            return read("")
+        found = paths.find(self._branch(steps[0]), steps[1:])
+        return found if found is not None else missing(steps)
+
+    def wait(self, path: str, timeout_s: float) -> object:
+        end = time.monotonic() + timeout_s
+        while True:
+            self._read.pop((paths.split(path) or ("",))[0], None)
+            try:
+                return self.get(path)
+            except (errors.NotFound, errors.Unreachable):
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(min(LOOK_S, max(0.0, end - time.monotonic())))
+
+    def _branch(self, name: str) -> Any:
+        if name not in self._read:
+            self._read[name] = value(name)
+        return self._read[name]
+
+
+def value(path: str) -> Any:
+    """The plain value at a path, None if there is none. Raises `Unreachable` for a plugin that is away."""
+    return msgspec.json.decode(ask(Metadata.get, path=path))
+
+
+def read(path: str) -> Any:
+    """The plain value at a path. Raises `NotFound` with the nearest name."""
+    found = value(path)
+    return found if found is not None else missing(paths.split(path))
+
+
+def missing(steps: Sequence[str]) -> Any:
+    """Raises `NotFound`, with what there is instead."""
+    for known in range(len(steps) - 1, -1, -1):
+        names = ask(Metadata.keys, path=paths.join(steps[:known]))
+        if names is not None:
+            raise paths.missing(steps, known, names)
+    raise paths.missing(steps, 0, ())

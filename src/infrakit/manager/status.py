@@ -1,0 +1,37 @@
+"""The original's tree `status`, which its users read at the manager: whether this replica leads."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from infrakit.manager.replica import Replica
+from infrakit.spi import errors, paths
+from infrakit.spi.metadata import Change, Proposal
+
+
+class StatusTree:
+    """Satisfies `spi.metadata.Updatable`, as the original announces it; what is to be written is refused."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        return paths.keys(paths.find(self._tree, paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(paths.find(self._tree, paths.split(path))))
+
+    async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
+        raise _read_only(changes[0].path if changes else "")
+
+    async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
+        del proposed, cas
+        raise _read_only("")
+
+    @property
+    def _tree(self) -> dict[str, object]:
+        return {"leader": self._replica.active.is_set()}
+
+
+def _read_only(path: str) -> errors.Refused:
+    return errors.Refused(f"readonly:{path}", where="status", remedy="`vars` is there to be written")

@@ -1,0 +1,1 @@
+"""Metadata plugins: trees of facts, addressed like files. None knows another."""

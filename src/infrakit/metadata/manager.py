@@ -1,0 +1,121 @@
+"""The metadata plugin `manager`: who leads, the replicas, the groups and their members, as operators are told them.
+
+It asks the operator's interface, so a follower tells what the leader tells. What is not known is not there: while
+nobody leads, there are replicas but no groups. Only what is written down here field by field gets in: no properties of
+plugins, no tags, no environment, no words of health checks, since each of them may hold a secret.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from infrakit.spi import errors, paths
+from infrakit.spi.manager import GroupStatus, LeaderStatus, Manager, MemberStatus, Status
+
+CYCLE_S = 1.0
+AWAY = (errors.InfraKitError, TimeoutError)
+
+
+class ManagerFacts:
+    """Satisfies `spi.metadata.Metadata`. The tree is made once in `cycle_s` at most, however often it is read."""
+
+    def __init__(self, manager: Manager, *, cycle_s: float = CYCLE_S) -> None:
+        self._manager = manager
+        self._cycle_s = cycle_s
+        self._turn = asyncio.Lock()
+        self._made_at: float | None = None
+        self._tree: dict[str, Any] = {}
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        return paths.keys(paths.find(await self._facts(), paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(paths.find(await self._facts(), paths.split(path))))
+
+    async def _facts(self) -> dict[str, Any]:
+        async with self._turn:
+            now = asyncio.get_running_loop().time()
+            if self._made_at is None or now - self._made_at > self._cycle_s:
+                self._tree = await self._make()
+                self._made_at = now
+        return self._tree
+
+    async def _make(self) -> dict[str, Any]:
+        status, leader, members = await asyncio.gather(
+            self._manager.status(), self._manager.leader(), self._manager.members(), return_exceptions=True
+        )
+        if isinstance(status, BaseException):
+            raise status
+        tree: dict[str, Any] = {"replica": status.replica, "leader": {}}
+        if not isinstance(leader, AWAY):
+            tree |= _replicas(_answer(leader), status)
+        if status.groups or not status.note:
+            known = {} if isinstance(members, AWAY) else _members(_answer(members))
+            tree["declaration"] = {"version": status.version}
+            tree["groups"] = {g.name: _group(g) | {"members": known.get(g.name, {})} for g in status.groups}
+        return tree
+
+
+def _answer(answer: Any) -> Any:
+    """What was answered; a fault of ours, or a cancellation, is raised."""
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _replicas(told: LeaderStatus, status: Status) -> dict[str, Any]:
+    replicas = {
+        r.name: {"role": r.role, "address": r.address, "host": r.host, "version": r.version, "started": r.started}
+        for r in told.replicas
+    }
+    name = told.leader or (status.replica if status.leader else status.leading)
+    leader = {"name": name, "epoch": told.epoch, "since": told.since} if name else {}
+    if name in replicas:
+        leader["address"] = replicas[name]["address"]
+    return {"leader": leader, "replicas": replicas}
+
+
+def _group(group: GroupStatus) -> dict[str, Any]:
+    return {
+        "kind": group.kind,
+        "want": group.want,
+        "live": group.live,
+        "healthy": group.healthy,
+        "current": group.up_to_date,
+        "converged": group.converged,
+        "phase": group.phase,
+        "halted": group.halt is not None,
+        "version": group.hash,
+    }
+
+
+def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
+    """By group, then by logical ID or slot."""
+    found: dict[str, dict[str, Any]] = {}
+    for member in members:
+        name = str(member.logical_id or member.slot or member.id or "")
+        known = found.setdefault(member.group, {})
+        if name in known and "id" in known[name]:  # one on its way out keeps its slot beside its successor
+            name = str(member.id or name)
+        told = {
+            "id": member.id,
+            "logical_id": member.logical_id,
+            "address": _address(member),
+            "state": member.state,
+            "health": member.health.value,
+            "current": member.up_to_date,
+            "attachments": [each.id for each in member.attachments],
+        }
+        known[name] = {field: value for field, value in told.items() if value is not None}
+    return found
+
+
+def _address(member: MemberStatus) -> str | None:
+    """The logical ID of a pet, where it is an address."""
+    try:
+        return str(ipaddress.ip_address(member.logical_id or ""))
+    except ValueError:
+        return None

@@ -1,0 +1,206 @@
+"""The metadata plugin `vars`: values that operators and programs set, kept where the declaration is.
+
+The whole tree is one document of the replicated store, so every replica reads and writes the same, leading or not. A
+change is a pure function of the tree and one compare-and-swap: if somebody else was faster it is made again from what
+that one wrote, unless the caller named the version it has seen. Each revision carries who, when and why.
+
+The two steps of the original, `changes` and `commit`, are tied by its proof: a digest of both trees. What has changed
+in between changes the proof, so a commit never undoes what it has not seen.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from infrakit.metadata.vars import edits
+from infrakit.rpc import caller
+from infrakit.spi import errors, formats, paths
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import timestamp
+from infrakit.spi.metadata import Change, Proposal, Revision, Written
+from infrakit.spi.store import Document, Store
+from infrakit.spi.values import Wire
+
+NAME = "vars"  # of the document in the store
+STORE_DEADLINE_S = 15.0
+ATTEMPTS_MAX = 50
+HISTORY_MAX = 1000
+NAMED_MAX = 10  # paths in one entry of the history
+WHY = "asked for over the wire"
+
+
+class Entry(Wire, frozen=True, kw_only=True, gc=False):
+    """Who changed what, when (ISO 8601) and why."""
+
+    what: str = ""
+    who: str = ""
+    when: str = ""
+    why: str = ""
+
+
+class Record(Wire, frozen=True, kw_only=True):
+    """The document."""
+
+    format: int = formats.FORMAT
+    entry: Entry = Entry()
+    tree: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Vars:
+    """Satisfies `spi.metadata.Updatable` and `Versioned`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        _, record = await self._load()
+        return paths.keys(paths.find(record.tree, paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        _, record = await self._load()
+        return msgspec.Raw(edits.encode(paths.find(record.tree, paths.split(path))))
+
+    async def history(self, *, limit: int = 50) -> tuple[Revision, ...]:
+        async with _reading():
+            documents = await self._store.history(name=NAME, limit=max(1, min(limit, HISTORY_MAX)))
+        return tuple(Revision(version=d.revision, **msgspec.structs.asdict(_decode(d).entry)) for d in documents)
+
+    async def show(self, *, version: int) -> msgspec.Raw:
+        return msgspec.Raw(edits.encode((await self._at(version)).tree))
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def write(
+        self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
+    ) -> Written:
+        said = {"set": [c.path for c in changes], "remove": list(remove)}
+        what = "; ".join(f"{verb} {_named(those)}" for verb, those in said.items() if those)
+
+        def change(tree: edits.Values) -> edits.Values:
+            return edits.write(tree, changes, remove)
+
+        return await self._change(change, Entry(what=what, who=who, why=why), expected)
+
+    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Written:
+        then = (await self._at(version)).tree
+        return await self._change(lambda _: then, Entry(what=f"restore {version}", who=who, why=why), expected)
+
+    async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
+        _, record = await self._load()
+        original, proposed = edits.encode(record.tree), edits.encode(edits.merge(record.tree, changes))
+        return Proposal(original=msgspec.Raw(original), proposed=msgspec.Raw(proposed), cas=_proof(original, proposed))
+
+    async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
+        after = edits.checked(msgspec.json.decode(proposed))
+
+        def change(tree: edits.Values) -> edits.Values:
+            if cas != _proof(edits.encode(tree), bytes(proposed)):
+                raise errors.Conflict(
+                    "cas mismatch: the tree has changed since, or what was proposed was not sent back as it was",
+                    where=NAME,
+                    remedy="ask for the changes again",
+                )
+            return after
+
+        await self._change(change, Entry(what="", who=caller.current().signed(""), why=WHY), None)
+
+    async def _change(
+        self, change: Callable[[edits.Values], edits.Values], entry: Entry, expected: int | None
+    ) -> Written:
+        """Apply a change and return when it is durable. Raises `Conflict`, or what the change refuses."""
+        for _attempt in range(ATTEMPTS_MAX):
+            version, before = await self._load()
+            if expected is not None and expected != version:
+                raise await self._conflict(expected, version, before)
+            tree = change(before.tree)
+            differences = edits.differences(before.tree, tree)
+            if not differences:
+                return Written(version=version)
+            what = entry.what or f"set {_named(differences)}"
+            entry = msgspec.structs.replace(entry, what=what, when=timestamp(self._clock.now()))
+            written = await self._write(Record(entry=entry, tree=tree), version)
+            if written:
+                return Written(version=written)
+        raise errors.Conflict("others keep changing it", where=NAME, remedy="try again")
+
+    async def _write(self, after: Record, expected: int) -> int:
+        """The new version, or 0 if somebody else was first."""
+        body = msgspec.json.encode(after)
+        try:
+            async with asyncio.timeout(STORE_DEADLINE_S):
+                return await self._store.replace(name=NAME, body=body, expected=expected)
+        except errors.Conflict:
+            return 0
+        except (errors.OutcomeUnknown, TimeoutError):
+            return await self._find_out(body, expected + 1)
+
+    async def _find_out(self, body: bytes, version: int) -> int:
+        """Whether a write without an answer was kept: 0 if another one stands in its place."""
+        async with _reading():
+            for document in await self._store.history(name=NAME, limit=HISTORY_MAX):
+                if document.revision == version:
+                    return version if document.body == body else 0
+        raise errors.OutcomeUnknown(
+            "the store did not say whether the change was kept", where=NAME, remedy="look whether it is there"
+        )
+
+    # -- the document ----------------------------------------------------------------------------------------------
+
+    async def _load(self) -> tuple[int, Record]:
+        async with _reading():
+            document = await self._store.read(name=NAME)
+        return document.revision, _decode(document)
+
+    async def _at(self, version: int) -> Record:
+        async with _reading():
+            newest = (await self._store.read(name=NAME)).revision
+            for document in await self._store.history(name=NAME, limit=max(1, newest - version + 1)):
+                if document.revision == version:
+                    return _decode(document)
+        raise errors.NotFound(f"no version {version} is kept", where=NAME, remedy="see: infrakit metadata history")
+
+    async def _conflict(self, expected: int, version: int, now: Record) -> errors.Conflict:
+        """What has changed since the version that the caller has seen."""
+        try:
+            changed = ", ".join(edits.differences((await self._at(expected)).tree, now.tree)[:10]) or "nothing"
+        except errors.NotFound:
+            changed = "the version you have seen is not kept any more"
+        return errors.Conflict(
+            f"it is at version {version} (by {now.entry.who}: {now.entry.why}), not {expected}; "
+            f"changed since: {changed}",
+            where=NAME,
+            remedy="look at it and write again",
+        )
+
+
+@contextlib.asynccontextmanager
+async def _reading() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            yield
+    except TimeoutError:
+        raise errors.Unreachable("it does not answer", where="store") from None
+
+
+def _named(those: Sequence[str]) -> str:
+    """Paths in words, not too many."""
+    more = len(those) - NAMED_MAX
+    named = " ".join(paths.join(paths.split(each)) for each in those[:NAMED_MAX])
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _decode(document: Document) -> Record:
+    return formats.decode(document.body, Record, "tree of vars")
+
+
+def _proof(original: bytes, proposed: bytes) -> str:
+    """The original's: MD5 of both texts, without line breaks and tabs, nor the space after a colon."""
+    normal = (text.replace(b"\n", b"").replace(b"\t", b"").replace(b'": "', b'":"') for text in (original, proposed))
+    return hashlib.md5(b"".join(normal), usedforsecurity=False).hexdigest()

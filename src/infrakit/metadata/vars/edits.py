@@ -1,0 +1,141 @@
+"""Changes of a tree of values, pure: each takes a tree and makes another, and refuses what could not be found again.
+
+A name may hold anything but what means something else in a path: `/`, brackets, `.` and `..`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from infrakit.spi import paths
+from infrakit.spi.errors import InvalidSpec, Problem, Refused
+from infrakit.spi.metadata import Change
+
+BYTES_MAX = 512 * 1024  # of the whole tree as JSON: every store keeps that in one document
+DEPTH_MAX = 32
+
+Values = dict[str, Any]
+
+
+def write(tree: Values, changes: Sequence[Change], remove: Sequence[str]) -> Values:
+    """The tree without what is removed, and with each value in the place of what was at its path."""
+    for path in remove:
+        tree = _removed(tree, paths.split(path), path)
+    for change in changes:
+        tree = _put(tree, paths.split(change.path), _value(change), change.path)
+    return checked(tree)
+
+
+def merge(tree: Values, changes: Sequence[Change]) -> Values:
+    """The tree with each value merged into what is at its path, as the original does: maps are merged, new values win.
+
+    What is null in a change is removed (JSON Merge Patch, RFC 7396).
+    """
+    for change in changes:
+        patch: Any = msgspec.json.decode(change.value)
+        for step in reversed(paths.split(change.path)):
+            patch = {step: patch}
+        if not isinstance(patch, dict):
+            raise Refused("the root holds names, so only a map can be merged into it", where=change.path or ".")
+        tree = _merged(tree, patch)
+    return checked(tree)
+
+
+def checked(tree: object) -> Values:
+    """The tree without nulls. Raises `InvalidSpec` with all that could not be found again, `Refused` if too big."""
+    if not isinstance(tree, dict):
+        raise Refused("the root holds names, so its value must be a map", remedy='write {"name": value}')
+    size = len(encode(tree))
+    if size > BYTES_MAX:
+        raise Refused(
+            f"the tree would have {size} bytes, at most {BYTES_MAX} are kept", remedy="remove what is not used"
+        )
+    problems: list[Problem] = []
+    kept: Values = _checked(tree, (), problems)
+    if problems:
+        raise InvalidSpec(problems)
+    return kept
+
+
+def encode(tree: object) -> bytes:
+    """Compact JSON with sorted names: equal trees have equal bytes."""
+    return msgspec.json.encode(tree, order="sorted")
+
+
+def differences(before: object, after: object, steps: tuple[str, ...] = ()) -> list[str]:
+    """The paths at which two trees differ, the shortest that tell."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if encode(before) == encode(after) else [paths.join(steps)]  # for Python, 1 and true are equal
+    names = sorted(before.keys() | after.keys())
+    return [path for name in names for path in differences(before.get(name), after.get(name), (*steps, name))]
+
+
+def _value(change: Change) -> Any:
+    value = msgspec.json.decode(change.value)
+    if value is None:
+        raise Refused("null stands for what is not there", where=change.path, remedy="remove the path instead")
+    return value
+
+
+def _put(tree: Any, steps: tuple[str, ...], value: Any, path: str) -> Any:
+    if not steps:
+        return value
+    if not isinstance(tree, dict):
+        raise _in_the_way(tree, path)
+    first, rest = steps[0], steps[1:]
+    return {**tree, first: _put(tree.get(first, {}), rest, value, path)}
+
+
+def _removed(tree: Any, steps: tuple[str, ...], path: str) -> Any:
+    if not steps:
+        raise Refused("the root cannot be removed", where=path or ".", remedy="set it to {} to remove everything in it")
+    if isinstance(tree, list):
+        raise _in_the_way(tree, path)
+    first, rest = steps[0], steps[1:]
+    if not isinstance(tree, dict) or first not in tree:
+        known = sorted(tree) if isinstance(tree, dict) else []
+        whole = paths.split(path)
+        raise paths.missing(whole, len(whole) - len(steps), known)
+    if rest:
+        return {**tree, first: _removed(tree[first], rest, path)}
+    return {name: value for name, value in tree.items() if name != first}
+
+
+def _in_the_way(found: object, path: str) -> Refused:
+    if isinstance(found, list):
+        return Refused("a list is changed as a whole", where=path, remedy="set the list")
+    return Refused("the path leads through a value", where=path, remedy="remove that value first")
+
+
+def _merged(tree: Values, patch: Mapping[str, Any]) -> Values:
+    merged = dict(tree)
+    for name, new in patch.items():
+        old = merged.get(name)
+        if new is None:
+            merged.pop(name, None)
+        elif isinstance(new, dict):
+            merged[name] = _merged(old if isinstance(old, dict) else {}, new)
+        else:
+            merged[name] = new
+    return merged
+
+
+def _checked(value: Any, steps: tuple[str, ...], problems: list[Problem]) -> Any:
+    if len(steps) > DEPTH_MAX:
+        problems.append(Problem(path=paths.join(steps[:4]), message=f"it is nested deeper than {DEPTH_MAX} levels"))
+    elif isinstance(value, list):
+        return [_checked(each, (*steps, f"[{number}]"), problems) for number, each in enumerate(value)]
+    elif isinstance(value, dict):
+        problems += [_wrong(name, steps) for name in value if not _is_name(name)]
+        return {n: _checked(v, (*steps, n), problems) for n, v in value.items() if v is not None}
+    return value
+
+
+def _is_name(name: str) -> bool:
+    return paths.split(name) == (name,) and name.isprintable() and "[" not in name and "]" not in name
+
+
+def _wrong(name: str, steps: tuple[str, ...]) -> Problem:
+    hint = "a name has no slash and no brackets, and is not . or .."
+    return Problem(path=paths.join(steps), message=f"{name!r} could not be found again", hint=hint)

@@ -1,0 +1,278 @@
+"""The joined tree: all metadata of a daemon under one root, the first name of a path being that of the plugin.
+
+A plugin is found in the order: what the daemon itself is made of, what listens at a socket, the entry points of
+`infrakit.metadata`, and the instance and flavor plugins in use that have metadata too. Each is read by a task of its
+own with a deadline, once a cycle at most, and only if somebody asks. So a plugin that is away or slow costs its own
+branch, and whoever decides about infrastructure waits for none of them for long: a snapshot takes what is known already
+rather than wait for a plugin that was away the last time, or whose last answer is still of use.
+"""
+
+import asyncio
+import functools
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from infrakit.runtime import branches, writing
+from infrakit.runtime.branches import Elsewhere, Here, Made, Source
+from infrakit.runtime.facts import Outcome, Snapshot
+from infrakit.runtime.registry import METADATA, Registry
+from infrakit.spi import errors, paths
+from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Updatable, Versioned, Written
+
+CYCLE_S = 1.0  # a snapshot is at most so old
+READ_S = 0.1  # what a person or a program reads by itself
+DEADLINE_S = 5.0
+IMPATIENCE_S = 0.25  # of a snapshot, where something is known already
+STALE_S = 10.0  # older than that, it is not
+
+T = TypeVar("T")
+
+
+class Reading:
+    """One branch: where it is, and what reading it has come to."""
+
+    def __init__(self, name: str, source: Source) -> None:
+        self.name = name
+        self.source = source
+        self.plugins: Mapping[str, Metadata] = {}
+        self.outcome: Outcome | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def refresh(self, age_s_max: float) -> "asyncio.Task[None] | None":
+        """The task that reads it anew; None if what is known is young enough."""
+        now = asyncio.get_running_loop().time()
+        if self.task is not None:
+            return self.task
+        if self.outcome is not None and now - self.outcome.at <= age_s_max:
+            return None
+        self.task = asyncio.get_running_loop().create_task(self._read(now))
+        return self.task
+
+    def forget(self) -> None:
+        """Something was written: what was read before is out of date, also by a task that is under way."""
+        self.outcome = None
+        self.task = None
+
+    async def _read(self, now: float) -> None:
+        task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                self.plugins = await self.source.plugins()
+                outcome = Outcome(await branches.read(self.name, self.plugins), at=now)
+        except TimeoutError:
+            outcome = Outcome(error=TimeoutError(f"no answer within {DEADLINE_S:g} s"), at=now)
+        except Exception as error:  # somebody else's code: whatever it raises costs this branch alone
+            outcome = Outcome(error=error, at=now)
+        if self.task is task:
+            self.outcome, self.task = outcome, None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an answer to go on with, good or bad."""
+        if self.outcome is None:
+            return False
+        return self.is_away or asyncio.get_running_loop().time() - self.outcome.at < STALE_S
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it failed when it was last read."""
+        return self.outcome is not None and self.outcome.error is not None
+
+    @property
+    def has_metadata(self) -> bool:
+        """What has answered that it has none is no branch."""
+        return bool(self.plugins) or self.outcome is None or self.is_away
+
+
+class Tree:
+    """Satisfies `spi.metadata.Metadata` and `Tree`. `own`: plugins that no other of their name may stand in for."""
+
+    def __init__(self, registry: Registry, own: Mapping[str, Metadata]) -> None:
+        self._registry = registry
+        self._own = own
+        self._readings: dict[str, Reading] = {}
+        self._entries: dict[str, Source] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def _find(self) -> dict[str, Reading]:
+        """Every branch that there may be; those known before stay the same objects."""
+        if not self._entries:
+            self._entries = self._offered()
+        used = _by_name(self._registry.made(Metadata))
+        found: dict[str, Source] = {
+            **{name: Here(plugins) for name, plugins in used.items()},
+            **self._entries,
+            **branches.find(),
+            **{name: Here({branches.MAIN: plugin}) for name, plugin in self._own.items()},
+        }
+        before, self._readings = self._readings, {}
+        for name, source in sorted(found.items()):
+            known = before.get(name)
+            same = known is not None and _is_same(known.source, source)
+            self._readings[name] = known if same and known is not None else Reading(name, source)
+        for name, known in before.items():
+            if self._readings.get(name) is not known:
+                self._keep(asyncio.get_running_loop().create_task(known.source.close()))
+        return self._readings
+
+    def _offered(self) -> dict[str, Source]:
+        """Entry points: they do not change while a program runs. Each is made when it is first read."""
+        names = {name: name for name in importlib.metadata.entry_points(group=METADATA).names}
+        return {
+            name: Made(self._registry, typed, functools.partial(self.snapshot, without=name))
+            for name, typed in _by_name(names).items()
+        }
+
+    def _start(self, readings: Iterable[Reading], age_s_max: float) -> None:
+        for each in readings:
+            if (task := each.refresh(age_s_max)) is not None:
+                self._keep(task)
+
+    async def _settled(self, readings: Iterable[Reading], timeout_s: float | None = None) -> None:
+        """Wait for what is being read."""
+        tasks = [each.task for each in readings if each.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        steps = paths.split(path)
+        if not steps:
+            return [each.name for each in await self._all() if each.has_metadata]
+        reading = self._find().get(steps[0])
+        if reading is None:
+            return None
+        tree = await self._one(reading)
+        return paths.keys(paths.find(tree, steps[1:]))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        steps = paths.split(path)
+        if not steps:
+            known = {each.name: each.outcome for each in await self._all() if each.has_metadata}
+            value: object = {name: o.value for name, o in known.items() if o is not None and o.error is None}
+        else:
+            reading = self._find().get(steps[0])
+            value = paths.find(await self._one(reading), steps[1:]) if reading is not None else None
+        return msgspec.Raw(msgspec.json.encode(value))
+
+    async def _all(self) -> list[Reading]:
+        readings = list(self._find().values())
+        self._start(readings, READ_S)
+        await self._settled(readings)
+        return readings
+
+    async def _one(self, reading: Reading) -> Any:
+        """The whole branch. Raises `Unreachable`."""
+        self._start([reading], READ_S)
+        await self._settled([reading])
+        return (reading.outcome or Outcome()).read(reading.name)
+
+    async def branches(self) -> tuple[Branch, ...]:
+        return tuple(_branch(each) for each in await self._all() if each.has_metadata)
+
+    async def snapshot(self, *, without: str = "") -> Facts:
+        """Facts for templates; `without` the branch that asks, which would wait for itself."""
+        readings = [each for each in self._find().values() if each.name != without]
+        known = [each for each in readings if each.is_known]
+        self._start(readings, CYCLE_S)
+        await self._settled([each for each in readings if each not in known])
+        await self._settled([each for each in known if not each.is_away], IMPATIENCE_S)
+        outcomes = {each.name: each.outcome or Outcome() for each in readings if each.has_metadata}
+        return Snapshot(outcomes, asyncio.get_running_loop(), self._until)
+
+    async def _until(self, path: str, timeout_s: float) -> object:
+        """The value at a path once there is one. Raises `NotFound`, or `Unreachable` if its plugin is away."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while True:
+            try:
+                return (await self.snapshot()).get(path)
+            except (errors.NotFound, errors.Unreachable):
+                if loop.time() >= end:
+                    raise
+            await asyncio.sleep(min(CYCLE_S, max(0.0, end - loop.time())))
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def write(
+        self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
+    ) -> Written:
+        name = writing.first_name([*(change.path for change in changes), *remove])
+        reading = await self._present(name)
+        order = writing.Order(changes=changes, remove=remove, who=who, why=why, expected=expected)
+        try:
+            return await writing.write(name, reading.plugins, order)
+        finally:
+            reading.forget()
+
+    async def history(self, *, plugin: str, limit: int = 50) -> tuple[Revision, ...]:
+        return await (await self._versioned(plugin)).history(limit=limit)
+
+    async def show(self, *, plugin: str, version: int) -> msgspec.Raw:
+        return await (await self._versioned(plugin)).show(version=version)
+
+    async def restore(self, *, plugin: str, version: int, who: str, why: str, expected: int | None = None) -> Written:
+        kept = await self._versioned(plugin)
+        try:
+            return await kept.restore(version=version, who=who, why=why, expected=expected)
+        finally:
+            (await self._present(plugin)).forget()
+
+    async def _versioned(self, plugin: str) -> Versioned:
+        return writing.versioned(plugin, (await self._present(plugin)).plugins)
+
+    async def _present(self, name: str) -> Reading:
+        """The branch, if it answers. Raises `NotFound`, `Unreachable`."""
+        reading = self._find().get(name)
+        if reading is None:
+            raise paths.missing([name], 0, [each.name for each in await self._all() if each.has_metadata])
+        await self._one(reading)
+        return reading
+
+    async def close(self) -> None:
+        """End what is being read, and close connections."""
+        for each in self._readings.values():
+            if each.task is not None:
+                each.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for each in self._readings.values():
+            await each.source.close()
+
+
+def _is_same(known: Source, found: Source) -> bool:
+    if isinstance(known, Elsewhere) and isinstance(found, Elsewhere):
+        return known.address == found.address
+    return known == found
+
+
+def _by_name(named: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    """`lookup/type` -> what is of that type, `.` for the one without, by lookup."""
+    found: dict[str, dict[str, T]] = {}
+    for name, each in named.items():
+        lookup, _, type_ = name.partition("/")
+        found.setdefault(lookup, {})[type_ or branches.MAIN] = each
+    return found
+
+
+def _branch(reading: Reading) -> Branch:
+    outcome = reading.outcome or Outcome(error=TimeoutError())
+    plugins = list(reading.plugins.values())
+    return Branch(
+        name=reading.name,
+        state="here" if outcome.error is None else "away",
+        writable=any(isinstance(each, Updatable) for each in plugins),
+        versioned=any(isinstance(each, Versioned) for each in plugins),
+        age_s=asyncio.get_running_loop().time() - outcome.at if outcome.error is None else None,
+        note="" if outcome.error is None else str(outcome.error) or "no answer in time",
+    )

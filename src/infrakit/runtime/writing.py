@@ -1,0 +1,86 @@
+"""Writing into the joined tree: one plugin a change, by whichever of the two ways it offers."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from infrakit.runtime.branches import MAIN
+from infrakit.spi import errors, paths
+from infrakit.spi.metadata import Change, Metadata, Updatable, Versioned, Written
+
+DEADLINE_S = 14.0  # a little less than the command line waits
+STEPS_MAX = 1000  # paths of one change
+
+
+class Order(NamedTuple):
+    """A change whose paths are inside the plugin's tree already."""
+
+    changes: tuple[Change, ...]
+    remove: tuple[str, ...]
+    who: str
+    why: str
+    expected: int | None
+
+
+def first_name(every: Sequence[str]) -> str:
+    """The plugin that all these paths are in. Raises `Refused`."""
+    if not every or len(every) > STEPS_MAX:
+        raise errors.Refused(f"a change has at least one path, and {STEPS_MAX} at most")
+    firsts = {paths.split(path)[:1] for path in every}
+    if () in firsts:
+        raise errors.Refused("the root holds the plugins, and nothing else", remedy="name one: vars/...")
+    if len(firsts) > 1:
+        named = ", ".join(sorted(name for (name,) in firsts))
+        raise errors.Refused(f"one change is one plugin's, found {named}", remedy="write to each by itself")
+    return firsts.pop()[0]
+
+
+def placed(plugins: Mapping[str, Metadata], path: str) -> tuple[str, str]:
+    """The type of the object that a path of the joined tree is in, and the path inside it."""
+    rest = paths.split(path)[1:]
+    if rest and rest[0] in plugins:
+        return rest[0], paths.join(rest[1:])
+    return MAIN, paths.join(rest)
+
+
+async def write(name: str, plugins: Mapping[str, Metadata], order: Order) -> Written:
+    """Raises what the plugin raises, and `Refused` if it cannot be written."""
+    every = [*(change.path for change in order.changes), *order.remove]
+    types = {placed(plugins, path)[0] for path in every}
+    if len(types) > 1:
+        raise errors.Refused(f"one change is one object's, found {', '.join(sorted(types))}", where=name)
+    plugin: object = plugins.get(types.pop())
+    changes = tuple(Change(path=placed(plugins, c.path)[1], value=c.value) for c in order.changes)
+    remove = tuple(placed(plugins, path)[1] for path in order.remove)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            if isinstance(plugin, Versioned):
+                return await plugin.write(
+                    changes=changes, remove=remove, who=order.who, why=order.why, expected=order.expected
+                )
+            if isinstance(plugin, Updatable):
+                return await _propose(name, plugin, changes, order)
+    except errors.InfraKitError as error:
+        error.where = paths.join([name, *paths.split(error.where)] if error.where != name else [name])
+        raise
+    except TimeoutError:
+        raise errors.OutcomeUnknown(f"no answer within {DEADLINE_S:g} s", where=name, remedy="read it again") from None
+    raise errors.Refused(f"{name} can be read, not written", where=every[0], remedy="`vars` is there to be written")
+
+
+async def _propose(name: str, plugin: Updatable, changes: tuple[Change, ...], order: Order) -> Written:
+    if order.remove:
+        raise errors.Refused("it cannot remove what is there", where=name, remedy="set it to something else")
+    if order.expected is not None:
+        raise errors.Refused("it keeps no versions to be expected", where=name, remedy="leave the version out")
+    proposal = await plugin.changes(changes=changes)
+    await plugin.commit(proposed=proposal.proposed, cas=proposal.cas)
+    return Written(version=0)
+
+
+def versioned(name: str, plugins: Mapping[str, Metadata]) -> Versioned:
+    """The plugin, if it keeps versions. Raises `Refused`."""
+    plugin: object = plugins.get(MAIN)
+    if not isinstance(plugin, Versioned):
+        raise errors.Refused(f"{name} keeps no versions", remedy="`vars` does")
+    return plugin

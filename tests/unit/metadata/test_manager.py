@@ -1,0 +1,116 @@
+"""The plugin `manager`: what operators are told, without what may be a secret."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.metadata.manager import ManagerFacts
+from infrakit.spi import errors
+from infrakit.spi.manager import LeaderStatus, MemberStatus, Status, Verdict
+from infrakit.spi.metadata import Metadata
+from infrakit.spi.values import Attachment, GroupID, InstanceID, LogicalID, Slot
+from tests.unit.cli.canned import CannedManager
+
+SECRET = "SWMTKN-1-of-the-cluster"
+
+
+class Told(CannedManager):
+    """Counts how often it is asked, and has what may not be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses = 0
+        self.more: tuple[MemberStatus, ...] = ()
+
+    async def status(self) -> Status:
+        self.statuses += 1
+        return await super().status()
+
+    async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
+        found = self.more or await super().members(group=group)
+        return tuple(
+            msgspec.structs.replace(m, note=f"said {SECRET}", tags={"token": SECRET, "infrakit.token": SECRET})
+            for m in found
+        )
+
+    async def leader(self) -> LeaderStatus:
+        if "leader" in self.failures:
+            raise self.failures["leader"]
+        return msgspec.structs.replace(await super().leader(), observed=f"by {SECRET}")
+
+
+async def read(facts: ManagerFacts, path: str = "") -> Any:
+    return json.loads(bytes(await facts.get(path=path)))
+
+
+async def test_it_tells_who_leads_and_what_there_is() -> None:
+    facts = ManagerFacts(Told())
+    assert isinstance(facts, Metadata)
+    assert await read(facts, "leader/name") == "box"
+    assert await read(facts, "leader/address") == "https://box:24864/"
+    assert await facts.keys(path="replicas") == ["box", "cox", "dox"]
+    assert await read(facts, "replicas/dox/role") == "away"
+    assert await facts.keys(path="groups") == ["store", "web"]
+    assert await read(facts, "groups/web/healthy") == 3
+    assert await facts.keys(path="groups/web/members") == ["1", "2"]
+    assert await read(facts, "groups/web/members/2") == {
+        "state": "creating", "health": "unknown", "current": False, "attachments": [],
+    }  # fmt: skip
+    assert await read(facts, "groups/store/members/127.0.0.12") == {
+        "id": "store-1", "logical_id": "127.0.0.12", "address": "127.0.0.12", "state": "running",
+        "health": "unhealthy", "current": False, "attachments": ["vol-12"],
+    }  # fmt: skip
+    assert await facts.keys(path="groups/nope") is None
+
+
+async def test_no_token_no_tag_and_no_words_of_plugins() -> None:
+    """Whatever is told is written down by name, so a new field of the manager does not get in by itself."""
+    told = json.dumps(await read(ManagerFacts(Told())))
+    assert "store-1" in told
+    assert SECRET not in told
+    assert "token" not in told
+
+
+async def test_two_bearers_of_a_slot_are_both_told() -> None:
+    manager = Told()
+
+    def bearer(name: str, state: str) -> MemberStatus:
+        return MemberStatus(
+            group=GroupID("store"),
+            id=InstanceID(name),
+            slot=Slot("a"),
+            logical_id=LogicalID("a"),
+            state=state,
+            health=Verdict.HEALTHY,
+            attachments=(Attachment(id="v", type="volume"),),
+        )
+
+    manager.more = (bearer("i-1", "destroying"), bearer("i-2", "running"))
+    members = await read(ManagerFacts(manager), "groups/store/members")
+    assert {name: m["state"] for name, m in members.items()} == {"a": "destroying", "i-2": "running"}
+    assert "address" not in members["a"]  # a name is none
+
+
+async def test_what_is_not_known_is_not_there() -> None:
+    manager = Told()
+    manager.leads, manager.note, manager.groups = False, "another node leads", []
+    manager.failures["leader"] = errors.Unreachable("the store does not answer")
+    tree = await read(ManagerFacts(manager))
+    assert tree == {"replica": "box", "leader": {}}
+    manager.failures["status"] = errors.Unreachable("the store does not answer")
+    with pytest.raises(errors.Unreachable):
+        await read(ManagerFacts(manager))
+
+
+async def test_it_is_asked_once_a_cycle_however_many_read() -> None:
+    manager = Told()
+    facts = ManagerFacts(manager, cycle_s=3600.0)
+    await asyncio.gather(*(facts.get(path="leader/name") for _ in range(50)))
+    assert manager.statuses == 1
+    hasty = ManagerFacts(manager, cycle_s=-1.0)
+    await hasty.get(path="")
+    await hasty.get(path="")
+    assert manager.statuses == 3

@@ -1,0 +1,326 @@
+"""The joined tree: every plugin under its name, and one that is away or slow costs its own branch alone."""
+
+import asyncio
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.metadata.vars import Vars
+from infrakit.rpc import discovery
+from infrakit.rpc.server import Server
+from infrakit.runtime import branches
+from infrakit.runtime import tree as module
+from infrakit.runtime.registry import Registry
+from infrakit.runtime.tree import Tree
+from infrakit.spi import errors, metadata, paths
+from infrakit.spi.instance import Instance
+from infrakit.spi.metadata import Change, Facts, Metadata
+from infrakit.stores.memory import MemoryStore
+from tests.integration.conformance.good import Leaves
+from tests.integration.conformance.good import Tree as Updatable
+from tests.unit.metadata.test_vars import Clock
+from tests.unit.rpc.plugins import Provider
+
+
+class Facing:
+    """Facts that a test changes; `gate` is open unless it holds answers back."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts: Any = facts
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+        self.failure: Exception | None = None
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        return paths.keys(paths.find(self.facts, paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        self.asked += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return msgspec.Raw(msgspec.json.encode(paths.find(self.facts, paths.split(path))))
+
+
+class FactualProvider(Provider, Leaves):
+    """An instance plugin that has metadata, too."""
+
+    def __init__(self) -> None:
+        Provider.__init__(self)
+        Leaves.__init__(self)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a path short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
+    monkeypatch.setenv(discovery.HOME_VARIABLE, str(path))
+    monkeypatch.delenv(discovery.PLUGINS_DIR_VARIABLE, raising=False)
+    discovery.plugins_directory().mkdir(parents=True)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def own() -> dict[str, Metadata]:
+    return {"vars": Vars(MemoryStore(), Clock()), "manager": Facing(leader={"name": "a"})}
+
+
+@pytest.fixture
+async def tree(home: Path, own: dict[str, Metadata], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tree]:
+    for limit in ("READ_S", "CYCLE_S"):
+        monkeypatch.setattr(module, limit, -1.0)  # every read is a new one, unless a test says otherwise
+    made = Tree(Registry(home, clock=Clock()), own)
+    yield made
+    await made.close()
+
+
+def socket(name: str) -> Path:
+    return discovery.plugins_directory() / name
+
+
+async def get(tree: Metadata, path: str = "") -> Any:
+    return json.loads(bytes(await tree.get(path=path)))
+
+
+def change(path: str, value: Any) -> tuple[Change, ...]:
+    return (Change(path=path, value=msgspec.Raw(msgspec.json.encode(value))),)
+
+
+async def states(tree: Tree) -> dict[str, str]:
+    return {each.name: each.state for each in await tree.branches()}
+
+
+# -- joining ---------------------------------------------------------------------------------------------------------
+
+
+async def test_every_plugin_stands_under_its_name(tree: Tree) -> None:
+    assert isinstance(tree, Metadata)
+    assert isinstance(tree, metadata.Tree)
+    assert {"host", "manager", "vars"} <= set(await tree.keys(path="") or ())
+    assert await get(tree, "manager/leader/name") == "a"
+    assert await tree.keys(path="manager/leader") == ["name"]
+    assert await get(tree, "host/name")
+    assert await tree.keys(path="nope") is None
+    assert await get(tree, "nope/x") is None
+    whole = await get(tree)
+    assert whole["vars"] == {}
+    assert whole["manager"] == {"leader": {"name": "a"}}
+
+
+async def test_plugins_elsewhere_join_with_every_object_they_serve(tree: Tree) -> None:
+    objects = {".": Facing(region="north"), "zones": Facing(a=1), "shelf": Updatable()}
+    async with Server(socket("cloud"), objects), Server(socket("machines"), {".": Provider()}):
+        assert "cloud" in (await tree.keys(path="") or ())
+        assert "machines" not in (await tree.keys(path="") or ())  # it has no metadata
+        assert await get(tree, "cloud/region") == "north"
+        assert await get(tree, "cloud/zones/a") == 1
+        assert await get(tree, "cloud/shelf/b/c") == 2
+        await tree.write(changes=change("cloud/shelf/b/c", 3), remove=(), who="ann", why="")
+        assert await get(tree, "cloud/shelf/b") == {"c": 3}
+        with pytest.raises(errors.Refused, match="cloud can be read, not written"):
+            await tree.write(changes=change("cloud/zones/a", 2), remove=(), who="ann", why="")
+        both = change("cloud/zones/a", 2) + change("cloud/shelf/b/c", 2)
+        with pytest.raises(errors.Refused, match="one object's"):
+            await tree.write(changes=both, remove=(), who="ann", why="")
+    assert (await states(tree)).get("cloud") is None  # it ended, and took its socket with it
+
+
+async def test_instance_plugins_in_use_add_what_they_know(tree: Tree, home: Path) -> None:
+    registry = Registry(home)
+    registry._made[Instance, "cloud/compute"] = FactualProvider()
+    registry._made[Instance, "plain"] = Provider()
+    joined = Tree(registry, {})
+    assert await get(joined, "cloud/compute/b/c") == 2
+    assert await joined.keys(path="plain") is None
+    await joined.close()
+
+
+async def test_no_other_stands_in_for_what_the_daemon_is_made_of(tree: Tree) -> None:
+    async with Server(socket("vars"), {".": Facing(mine=1)}):
+        assert await get(tree, "vars") == {}
+
+
+# -- away and slow ---------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_away_costs_its_own_branch(tree: Tree, own: dict[str, Any]) -> None:
+    own["manager"].failure = ValueError("a fault of the plugin")
+    assert (await states(tree))["manager"] == "away"
+    (branch,) = [each for each in await tree.branches() if each.name == "manager"]
+    assert branch.note == "a fault of the plugin"
+    with pytest.raises(errors.Unreachable, match=r"manager: it is away: a fault of the plugin; see: infrakit metadata"):
+        await get(tree, "manager/leader")
+    assert await get(tree, "vars") == {}
+    assert set(await get(tree)) == {"host", "vars"}
+    assert "manager" in (await tree.keys(path="") or ())
+    own["manager"].failure = None
+    assert await get(tree, "manager/leader/name") == "a"
+
+
+async def test_a_socket_that_nobody_listens_at_is_away_until_somebody_does(tree: Tree) -> None:
+    import socket as sockets
+
+    with sockets.socket(sockets.AF_UNIX) as dead:
+        dead.bind(str(socket("cloud")))
+    assert (await states(tree))["cloud"] == "away"
+    socket("cloud").unlink()
+    async with Server(socket("cloud"), {".": Facing(region="north")}):
+        assert await get(tree, "cloud/region") == "north"
+    async with Server(socket("cloud"), {".": Facing(region="south"), "more": Facing(x=1)}):
+        assert await get(tree, "cloud") == {"region": "south", "more": {"x": 1}}  # another process, asked anew
+
+
+async def test_who_is_slow_is_waited_for_no_longer_than_the_deadline(
+    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DEADLINE_S", 0.05)
+    own["manager"].gate.clear()
+    with pytest.raises(errors.Unreachable, match=r"no answer within 0\.05 s"):
+        await get(tree, "manager/leader")
+    assert (await states(tree))["vars"] == "here"
+
+
+async def test_a_huge_or_broken_tree_is_away(tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "BYTES_MAX", 1000)
+    own["manager"].facts = {"x": "y" * 2000}
+    with pytest.raises(errors.Unreachable, match="at most 1000 are read"):
+        await get(tree, "manager/x")
+
+
+# -- cheap -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cycle_asks_once_however_many_read(
+    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_S", 3600.0)
+    monkeypatch.setattr(module, "CYCLE_S", 3600.0)
+    await asyncio.gather(*(get(tree, "manager/leader") for _ in range(20)), *(tree.snapshot() for _ in range(20)))
+    assert own["manager"].asked == 1
+    await tree.write(changes=change("vars/a", 1), remove=(), who="ann", why="")
+    assert await get(tree, "vars/a") == 1  # who writes reads what they wrote
+    assert own["manager"].asked == 1
+
+
+async def test_a_snapshot_waits_for_nobody_who_was_away_or_answers_late(
+    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What decides about infrastructure takes snapshots: here a plugin answers never, and nothing waits for it."""
+    manager = own["manager"]
+    monkeypatch.setattr(module, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(module, "IMPATIENCE_S", 0.0)
+    await tree.snapshot()
+    manager.facts = {"leader": {"name": "b"}}
+    manager.gate.clear()
+    assert (await tree.snapshot()).get("manager/leader/name") == "a"  # a moment old
+    with pytest.raises(errors.Unreachable):
+        await get(tree, "manager")
+    monkeypatch.setattr(module, "DEADLINE_S", 3600.0)  # who waited now would wait for ever
+    monkeypatch.setattr(module, "IMPATIENCE_S", 3600.0)
+    facts = await tree.snapshot()
+    with pytest.raises(errors.Unreachable, match="away"):
+        facts.get("manager/leader/name")
+    assert facts.get("vars") == {}
+    manager.gate.set()
+
+
+# -- for templates ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_snapshot_is_the_tree_of_one_moment(tree: Tree, own: dict[str, Any]) -> None:
+    facts = await tree.snapshot()
+    assert isinstance(facts, Facts)
+    own["manager"].facts = {"leader": {"name": "b"}}
+    assert await get(tree, "manager/leader/name") == "b"
+    assert facts.get("manager/leader/name") == "a"
+    assert facts.keys("manager/leader") == ["name"]
+    assert facts.keys("manager/x") is None
+    assert facts.keys("x") is None
+    assert set(facts.keys("") or ()) == {"host", "manager", "vars"}
+    whole = facts.get(".")
+    assert isinstance(whole, dict)
+    assert whole["vars"] == {}
+    with pytest.raises(errors.NotFound, match=r"did you mean manager/leader/name\?"):
+        facts.get("manager/leader/nam")
+    with pytest.raises(errors.NotFound, match=r"did you mean manager\?"):
+        facts.get("manger/leader")
+    with pytest.raises(errors.NotFound, match=r"in manager/leader/name is: nothing"):
+        facts.get("manager/leader/name/x/y")
+
+
+async def test_a_thread_waits_for_what_is_set_meanwhile(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CYCLE_S", 0.01)
+    facts = await tree.snapshot()
+    waiting = asyncio.create_task(asyncio.to_thread(facts.wait, "vars/ready", 30.0))
+    await tree.write(changes=change("vars/other", 1), remove=(), who="ann", why="")
+    assert not waiting.done()
+    await tree.write(changes=change("vars/ready", "yes"), remove=(), who="ann", why="")
+    assert await waiting == "yes"
+    with pytest.raises(errors.NotFound):
+        await asyncio.to_thread(facts.wait, "vars/never", 0.02)
+    with pytest.raises(errors.Refused, match="block the loop"):
+        facts.wait("vars/ready", 1.0)
+
+
+async def test_a_plugin_that_takes_a_snapshot_does_not_wait_for_itself(tree: Tree) -> None:
+    facts = await tree.snapshot(without="vars")
+    assert "vars" not in (facts.keys("") or ())
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_versioned_plugin_is_written_with_its_history(tree: Tree) -> None:
+    write = functools.partial(tree.write, who="ann", why="because")
+    assert (await write(changes=change("vars/a/b", 1), remove=())).version == 1
+    assert (await write(changes=(), remove=("vars/a/b",), expected=1)).version == 2
+    with pytest.raises(errors.Conflict, match="vars: it is at version 2"):
+        await write(changes=change("vars/x", 1), remove=(), expected=1)
+    assert [each.version for each in await tree.history(plugin="vars")] == [2, 1]
+    assert bytes(await tree.show(plugin="vars", version=1)) == b'{"a":{"b":1}}'
+    await tree.restore(plugin="vars", version=1, who="ann", why="back")
+    assert await get(tree, "vars/a/b") == 1
+
+
+@pytest.mark.parametrize(
+    ("set_", "remove", "why"),
+    [
+        ("host/x", (), "host can be read, not written"),
+        ("vars/x", ("manager/leader",), "one change is one plugin's, found manager, vars"),
+        ("", (), "the root holds the plugins"),
+        ("vras/x", (), r"did you mean vars\?"),
+        ("vars/x", ("vars/no/y",), "vars/no/y: there is nothing"),
+    ],
+)
+async def test_what_cannot_be_written_says_why(tree: Tree, set_: str, remove: tuple[str, ...], why: str) -> None:
+    with pytest.raises((errors.Refused, errors.NotFound), match=why):
+        await tree.write(changes=change(set_, 1), remove=remove, who="ann", why="")
+    assert await get(tree, "vars") == {}
+
+
+async def test_without_versions_nothing_is_removed_expected_or_told(tree: Tree) -> None:
+    async with Server(socket("shelf"), {".": Updatable()}), Server(socket("leaves"), {".": Leaves()}):
+        write = functools.partial(tree.write, who="ann", why="")
+        assert (await write(changes=change("shelf/b/c", 9), remove=())).version == 0
+        assert await get(tree, "shelf/b/c") == 9
+        with pytest.raises(errors.Refused, match="cannot remove"):
+            await write(changes=(), remove=("shelf/b",))
+        with pytest.raises(errors.Refused, match="keeps no versions"):
+            await write(changes=change("shelf/b/c", 1), remove=(), expected=1)
+        with pytest.raises(errors.Refused, match="keeps no versions"):
+            await tree.history(plugin="shelf")
+        with pytest.raises(errors.NotFound, match="nothing at this path"):
+            await tree.show(plugin="nope", version=1)
+        assert {b.name: (b.writable, b.versioned) for b in await tree.branches()} == {
+            "host": (False, False), "leaves": (False, False), "manager": (False, False),
+            "shelf": (True, False), "vars": (True, True),
+        }  # fmt: skip
