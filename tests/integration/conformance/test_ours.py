@@ -9,9 +9,13 @@ from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.file import File
 from infrakit.instances.local import Local
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.metadata.vars import Vars
 from infrakit.rpc import conformance
 from infrakit.rpc.server import Server
 from infrakit.spi import errors
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.metadata import Change, Proposal
+from infrakit.stores.memory import MemoryStore
 from tests.integration.conformance.checking import capabilities, checked, failed, outcomes, skipped
 from tests.integration.conformance.good import Controller, Leaves, Topics, Tree
 
@@ -73,6 +77,22 @@ async def test_what_keeps_every_rule_passes(path: Path, plugin: object) -> None:
     found = await checked(path, plugin, writes=True)
     assert failed(found) | skipped(found) == set()
     assert len(found) > len(conformance.envelope.SUITE.checks) + len(conformance.envelope.HTTP.checks)
+
+
+async def test_vars_pass(path: Path) -> None:
+    found = await checked(path, Vars(MemoryStore(), SystemClock()), writes=True)
+    assert failed(found) | skipped(found) == set()
+    assert {o.name for o in found} >= {"updatable/commit", "updatable/wrong-cas"}
+
+
+async def test_a_tree_may_say_that_it_is_read_only(path: Path) -> None:
+    class ReadOnly(Tree):
+        async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
+            raise errors.Refused(f"readonly:{changes[0].path}")
+
+    found = await checked(path, ReadOnly(), writes=True)
+    assert failed(found) == set()
+    assert skipped(found) == {"updatable/changes", "updatable/wrong-cas", "updatable/commit"}
 
 
 async def test_nothing_is_written_unless_that_is_allowed(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Metadata, readable and updatable, and the topics of events: trees with names, addressed like files."""
 
+from typing import Any
+
 import msgspec
 
 from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
@@ -11,6 +13,7 @@ EVENT = Suite("event")
 
 NOWHERE = "no/such/path/at/all"
 OURS = "infrakit-check/x"  # what is written into a tree, if that is allowed
+READ_ONLY = f"readonly:{OURS}"
 LOOKED_AT = 10  # names of the root whose values are read
 
 
@@ -54,6 +57,15 @@ def _add_reading(suite: Suite, service: str) -> None:
         await _keys(subject, service, "")
 
 
+async def _proposed(subject: Subject) -> dict[str, Any]:
+    """What a change would make of the tree; as the original's do, some of them say that they are read-only."""
+    change = {"Path": OURS, "Value": subject.run}
+    reply = await subject.ask("Updatable.Changes", Changes=[change])
+    if isinstance(reply, Failure) and READ_ONLY in str(reply.message):
+        raise Inapplicable("it can be read, not written")
+    return await subject.done("Updatable.Changes", Changes=[change])
+
+
 _add_reading(METADATA, "Metadata")
 _add_reading(UPDATABLE, "Updatable")
 
@@ -61,7 +73,7 @@ _add_reading(UPDATABLE, "Updatable")
 @UPDATABLE.rule("changes", "changes are proposed with the key that proves what they were made from; nothing is written")
 async def changes(subject: Subject) -> None:
     before = await subject.done("Updatable.Get", Path=OURS)
-    proposal = await subject.done("Updatable.Changes", Changes=[{"Path": OURS, "Value": subject.run}])
+    proposal = await _proposed(subject)
     expect({"Original", "Proposed", "Cas"} <= proposal.keys(), "Original, Proposed and Cas", proposal)
     expect(isinstance(proposal["Cas"], str) and proposal["Cas"], "Cas, a text", proposal)
     after = await subject.done("Updatable.Get", Path=OURS)
@@ -70,7 +82,7 @@ async def changes(subject: Subject) -> None:
 
 @UPDATABLE.rule("wrong-cas", "a commit whose key does not prove what it was made from is an error")
 async def wrong_cas(subject: Subject) -> None:
-    proposal = await subject.done("Updatable.Changes", Changes=[{"Path": OURS, "Value": subject.run}])
+    proposal = await _proposed(subject)
     await subject.refused("Updatable.Commit", Proposed=proposal.get("Proposed"), Cas="wrong")
 
 
@@ -78,6 +90,7 @@ async def wrong_cas(subject: Subject) -> None:
 async def written(subject: Subject) -> None:
     if not subject.writes:
         raise Inapplicable(f"it writes {OURS}, which cannot be removed again: allow it with --write")
+    await _proposed(subject)
     change = [{"Path": OURS, "Value": subject.run}]
     body = request("Updatable.Changes", subject.address("Updatable.Changes") | {"Changes": change}, id_=1)
     proposal = msgspec.json.decode(await subject.probe.send(body), type=_Reply).result
