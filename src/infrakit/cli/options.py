@@ -1,11 +1,13 @@
 """The options and arguments that commands share, so that they are spelled and explained the same everywhere."""
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from infrakit.cli import rendering
 from infrakit.spi.errors import InfraKitError
 from infrakit.spi.group import DURATION_PATTERN, seconds
 
@@ -87,6 +89,56 @@ def listen(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def variables(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a template is rendered with; the command gets all of it as `asked`."""
+    return _asked(command, _VARIABLES)
+
+
+def template(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for FILE, which may be a template: it is one if it is named so, or with any of these options."""
+    return _asked(
+        command,
+        (
+            click.option("--template", "is_template", is_flag=True, help="FILE is a template, whatever its name."),
+            *_VARIABLES,
+        ),
+    )
+
+
+_VARIABLES = (
+    click.option("--env", multiple=True, metavar="NAME", help="Let the template read this environment variable."),
+    click.option("--vars", multiple=True, metavar="FILE", help="A tree of variables for it, in YAML or JSON."),
+    click.option(
+        "--var",
+        "--global",
+        "var",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A variable for the template; numbers, true and false are what they say.",
+    ),
+)
+
+
+def _asked(
+    command: Callable[..., Any], options: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]
+) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def bundled(
+        *arguments: Any,
+        var: tuple[str, ...],
+        vars: tuple[str, ...],  # noqa: A002 - as it is typed
+        env: tuple[str, ...],
+        is_template: bool = False,
+        **more: Any,
+    ) -> Any:
+        return command(*arguments, asked=rendering.Asked(var, vars, env, is_template), **more)
+
+    decorated: Callable[..., Any] = bundled
+    for option in options:
+        decorated = option(decorated)
+    return decorated
 
 
 def place(command: F) -> F:

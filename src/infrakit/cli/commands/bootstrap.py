@@ -2,19 +2,20 @@
 
 import click
 
-from infrakit.cli import daemon, documents, options
+from infrakit.cli import daemon, documents, options, rendering
 from infrakit.rpc import discovery
 
 
 @click.command
 @options.file
+@options.template
 @click.option("--store", envvar="INFRAKIT_STORE", required=True, metavar="URL", help="Where its replicas look for it.")
 @click.option("--group", default="", metavar="NAME", help="The group that keeps the store; left out: the only quorum.")
 @click.option("--recover", is_flag=True, help="Make missing machines of a group that has lost its quorum.")
 @click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
 @options.message()
 def bootstrap(  # noqa: PLR0917
-    file: str, store: str, group: str, recover: bool, timeout: float, why: str | None
+    file: str, asked: rendering.Asked, store: str, group: str, recover: bool, timeout: float, why: str | None
 ) -> None:
     """Make FILE's first machine, and declare FILE in its store.
 
@@ -25,19 +26,20 @@ def bootstrap(  # noqa: PLR0917
     Example:
       infrakit bootstrap infrakit.yaml --store etcd://127.0.0.1:2379/infrakit
     """
-    text, source = documents.read(file)
+    document = documents.read(file, asked)
     import asyncio
 
     from infrakit.manager.bootstrap import Plan
     from infrakit.runtime import bootstrap as runtime
 
     plan = Plan(
-        text=text,
-        source=source,
+        text=document.text,
+        source=document.source,
         who=daemon.who(),
-        why=why or f"bootstrap {source}",
+        why=why or f"bootstrap {document.source}",
         group=group,
         recover=recover,
         patience_s=timeout,
     )
-    asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
+    with document.placed():
+        asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))

@@ -2,17 +2,20 @@
 
 import click
 
-from infrakit.cli import daemon, documents, options, orders
+from infrakit.cli import daemon, documents, options, orders, rendering
 from infrakit.spi.manager import Manager
 
 
 @click.command
 @options.file
+@options.template
 @options.message()
 @options.expect
 @options.wait
 @options.output
-def commit(file: str, why: str | None, expect: int | None, wait: float | None, output_format: str) -> None:
+def commit(  # noqa: PLR0917
+    file: str, asked: rendering.Asked, why: str | None, expect: int | None, wait: float | None, output_format: str
+) -> None:
     """Declare the groups of FILE to the running daemon.
 
     Returns once the declaration is durable; groups that FILE does not name are left alone.
@@ -21,8 +24,10 @@ def commit(file: str, why: str | None, expect: int | None, wait: float | None, o
     Example:
       infrakit commit infrakit.yaml -m "two more workers" --wait=2m
     """
-    text, source = documents.read(file)
-    committed = daemon.ask(
-        Manager.commit, text=text, source=source, who=daemon.who(), why=why or f"commit {source}", expected=expect
-    )
-    orders.declared(committed, output_format, f"Committed {source}", wait_s=wait)
+    document = documents.read(file, asked)
+    why = why or f"commit {document.source}"
+    with document.placed():
+        committed = daemon.ask(
+            Manager.commit, text=document.text, source=document.source, who=daemon.who(), why=why, expected=expect
+        )
+    orders.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, differences, documents, options, output, reports, tables
+from infrakit.cli import daemon, differences, documents, options, output, rendering, reports, tables
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
 # The verb decides the sign, unless the rule says that something new takes the place of what goes.
@@ -15,8 +15,10 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
 @click.command
 @options.file
+@options.template
+@click.option("--rendered", is_flag=True, help="Show FILE first as its template is rendered; secrets are masked.")
 @options.output
-def plan(file: str, output_format: str) -> None:
+def plan(file: str, asked: rendering.Asked, rendered: bool, output_format: str) -> None:
     """Show what committing FILE would do, and why; change nothing.
 
     + create, ~ replace, - remove, = left as it is for now; numbers give the order.
@@ -25,9 +27,14 @@ def plan(file: str, output_format: str) -> None:
     Example:
       infrakit plan infrakit.yaml
     """
-    text, source = documents.read(file)
-    planned = daemon.ask(Manager.plan, text=text, source=source)
-    output.show(planned, output_format, lambda value: output.lines(list(_lines(value, source))))
+    if rendered and output_format != "table":
+        raise click.UsageError("--rendered is for people; programs ask `infrakit template FILE`.")
+    document = documents.read(file, asked)
+    if rendered:
+        click.echo(document.shown())
+    with document.placed():
+        planned = daemon.ask(Manager.plan, text=document.text, source=document.source)
+    output.show(planned, output_format, lambda value: output.lines(list(_lines(value, document.source))))
 
 
 def _lines(planned: Planned, source: str) -> Iterator[str]:

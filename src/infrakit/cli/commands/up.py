@@ -4,17 +4,19 @@ from typing import Any
 
 import click
 
-from infrakit.cli import daemon, documents, options
+from infrakit.cli import daemon, documents, options, rendering
 from infrakit.rpc import discovery
 
 
 @click.command
 @click.argument("file", type=click.Path(allow_dash=True), required=False)
+@options.template
 @options.message()
 @options.place
 @options.listen
 def up(  # noqa: PLR0917
     file: str | None,
+    asked: rendering.Asked,
     why: str | None,
     store: str,
     leadership: str,
@@ -34,15 +36,16 @@ def up(  # noqa: PLR0917
       infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
-    text, source = documents.read(file) if file is not None else ("", "what is declared")
+    read = documents.read(file, asked) if file is not None else documents.Document("", "what is declared")
     from infrakit.cli import live
     from infrakit.runtime import up as runtime
     from infrakit.runtime.sources import Place
 
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
-    document = runtime.Document(text=text, source=source, who=daemon.who(), why=why or f"up {source}")
-    with live.open_view(source) as view:
+    source = read.source
+    document = runtime.Document(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
+    with read.placed(), live.open_view(source) as view:
         try:
             code = runtime.run(
                 document if file is not None else None,

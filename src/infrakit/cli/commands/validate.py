@@ -2,12 +2,13 @@
 
 import click
 
-from infrakit.cli import documents, options
+from infrakit.cli import documents, options, rendering, tables
 
 
 @click.command
 @options.file
-def validate(file: str) -> None:
+@options.template
+def validate(file: str, asked: rendering.Asked) -> None:
     """Check FILE and report every error at once; needs no daemon.
 
     The plugins that FILE names check their own properties. Exit code 0: it can be committed; 1: it cannot.
@@ -16,14 +17,16 @@ def validate(file: str) -> None:
     Example:
       infrakit validate infrakit.yaml
     """
-    text, source = documents.read(file)
+    document = documents.read(file, asked)
     import asyncio
     import tempfile
     from pathlib import Path
 
     from infrakit.runtime import registry
 
-    with tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:  # plugins may want a place; nothing is kept
-        groups = asyncio.run(registry.validate(text, source, home=Path(scratch)))
+    # Plugins may want a place; nothing in it is kept.
+    with document.placed(), tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:
+        groups = asyncio.run(registry.validate(document.text, document.source, home=Path(scratch)))
     names = ", ".join(group.name for group in groups)
-    click.echo(f"{source}: valid, {len(groups)} group{'' if len(groups) == 1 else 's'}{': ' if names else ''}{names}")
+    groups_found = tables.count(len(groups), "group")
+    click.echo(f"{document.source}: valid, {groups_found}{': ' if names else ''}{names}")

@@ -67,7 +67,7 @@ def check(  # noqa: PLR0917
 
     found = place.find(plugin)
     given = _properties(properties)
-    script = documents.read(init)[0] if init is not None else conformance.INIT
+    script = documents.read(init).text if init is not None else conformance.INIT
     outcomes: list[Outcome] = []
 
     def tell(outcome: "Outcome") -> None:
@@ -117,13 +117,13 @@ async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], No
 def _properties(file: str | None) -> Any:
     if file is None:
         return {}
-    text, source = documents.read(file)
+    document = documents.read(file)
     from infrakit.spec import reading
 
-    entries = reading.read(text, source=source).entries
+    entries = reading.read(document.text, source=document.source).entries
     if len(entries) > 1 or not all(isinstance(each, dict) for each in entries):
         problem = Problem(path="", message="found a list, expected the properties of one instance or flavor")
-        raise InvalidSpec([problem], where=source)
+        raise InvalidSpec([problem], where=document.source)
     return entries[0] if entries else {}
 
 

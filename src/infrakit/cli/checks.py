@@ -1,0 +1,123 @@
+"""What a rendered text is, and whether it is well-formed: shell, JSON or YAML, without running any of it."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from infrakit.cli import rendering
+from infrakit.spi.errors import Refused
+
+KINDS = ("bash", "sh", "json", "yaml")
+TIMEOUT_S = 30.0
+
+_BY_SUFFIX = {"sh": "bash", "bash": "bash", "json": "json", "yaml": "yaml", "yml": "yaml"}
+_BY_FIRST_LINE = (
+    (re.compile(r"#!.*\bbash\b"), "bash"),
+    (re.compile(r"#!.*[/ ](sh|dash)\b"), "sh"),
+    (re.compile(r"#cloud-config\b"), "yaml"),
+)
+# `FILE: line 3: ...` says bash, `FILE: 3: ...` says dash.
+_COMPLAINT = re.compile(r"^.*?: (?:line )?(?P<line>\d+): (?P<message>.*)$")
+
+
+class Found(NamedTuple):
+    """What is wrong with a text, and in which of its lines, counted from 1; None: nobody can tell."""
+
+    line: int | None
+    message: str
+
+
+def kind(text: str, name: str) -> str:
+    """One of `KINDS`, by the first line of the text, else by the name of its template; empty: neither tells."""
+    first = text.partition("\n")[0]
+    for pattern, known in _BY_FIRST_LINE:
+        if pattern.match(first):
+            return known
+    if first.startswith("#!"):
+        return ""
+    _, dot, suffix = rendering.without_suffix(name).rpartition("/")[2].rpartition(".")
+    return _BY_SUFFIX.get(suffix.lower(), "") if dot else ""
+
+
+def problems(text: str, kind: str) -> list[Found]:
+    """Everything that its parser says. Raises `Refused` if this machine lacks the parser."""
+    match kind:
+        case "json":
+            return list(_json(text))
+        case "yaml":
+            return list(_yaml(text))
+        case "sh":  # what a strict shell accepts; bash, where there is one, explains better and notices more
+            return _shell(text, "sh") or _shell(text, "bash", needed=False)
+        case _:
+            return _shell(text, "bash")
+
+
+def _json(text: str) -> Iterator[Found]:
+    import json
+
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        yield Found(error.lineno, f"not JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        yield Found(None, "not JSON that anybody reads: nested too deeply")
+
+
+def _yaml(text: str) -> Iterator[Found]:
+    import yaml
+
+    try:
+        for _ in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+            pass
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        words = ", ".join(each for each in (error.context, error.problem) if each)
+        yield Found(mark.line + 1 if mark else None, f"not YAML: {words}")
+    except yaml.YAMLError as error:
+        yield Found(None, f"not YAML: {error}")
+    except RecursionError:
+        yield Found(None, "not YAML that anybody reads: nested too deeply")
+
+
+def _shell(text: str, shell: str, *, needed: bool = True) -> list[Found]:
+    import shutil
+    import subprocess
+    import tempfile
+
+    path = shutil.which(shell)
+    if path is None:
+        if not needed:
+            return []
+        raise Refused(f"there is no {shell} on this machine", where="--check", remedy=f"install {shell}")
+    with tempfile.NamedTemporaryFile("w", prefix="infrakit-", encoding="utf-8", errors="surrogateescape") as script:
+        script.write(text)
+        script.flush()
+        try:
+            done = subprocess.run(
+                [path, "-n", script.name],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={"LC_ALL": "C"},
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [Found(None, f"{shell} -n did not finish within {TIMEOUT_S:g}s")]
+    return list(_complaints(done.stderr, shell)) if done.returncode else []
+
+
+def _complaints(said: str, shell: str) -> Iterator[Found]:
+    """One for each line that the shell complains of; where it repeats the line itself, that is part of it."""
+    last: Found | None = None
+    for each in said.splitlines():
+        found = _COMPLAINT.match(each)
+        line, message = (int(found["line"]), found["message"]) if found else (None, each)
+        if last is not None and line == last.line and message.startswith("`"):
+            last = Found(last.line, f"{last.message}, in {message}")
+            continue
+        if last is not None:
+            yield last
+        last = Found(line, f"{shell}: {message}")
+    yield last or Found(None, f"{shell} -n fails and does not say why")

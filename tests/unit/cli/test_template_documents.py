@@ -1,0 +1,136 @@
+"""A FILE that is a template of a declaration: rendered here when it is asked for, and only then."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from infrakit.spi.errors import InvalidSpec, Problem
+from tests.unit.cli.canned import CannedManager
+from tests.unit.cli.command_line import CommandLine
+
+TEMPLATE = """\
+{{/* One group, {{ as big }} as wanted. */}}
+{% for name in ['web'] %}
+- kind: group
+  metadata: {name: {{ name }}}
+  properties:
+    Allocation: {Size: {{ var('size', 2) }}}
+    Instance: {Plugin: local}
+    Flavor:
+      Plugin: vanilla
+      Properties:
+        Init: echo {% raw %}{{ index.sequence }}{% endraw %}
+
+{% endfor %}
+"""
+RENDERED = """\
+- kind: group
+  metadata: {name: web}
+  properties:
+    Allocation: {Size: SIZE}
+    Instance: {Plugin: local}
+    Flavor:
+      Plugin: vanilla
+      Properties:
+        Init: echo {{ index.sequence }}
+"""
+
+
+def told(manager: CannedManager, order: str) -> str:
+    return next(str(parameters["text"]) for name, parameters in manager.orders if name == order)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("infrakit.yaml.j2", (), "2"),
+        ("infrakit.yaml.tmpl", (), "2"),
+        ("infrakit.yaml", ("--template",), "2"),
+        ("infrakit.yaml", ("--var", "size=7"), "7"),
+        ("infrakit.yaml", ("--vars", "v.json"), "5"),
+        ("infrakit.yaml", ("--env", "HOME"), "2"),
+    ],
+)
+async def test_it_is_rendered_when_it_is_asked_for(
+    cli: CommandLine, manager: CannedManager, name: str, options: tuple[str, ...], size: str
+) -> None:
+    (cli.home / name).write_text(TEMPLATE)
+    (cli.home / "v.json").write_text('{"size": 5}')
+    done = await cli("commit", name, *options)
+    assert (done.code, done.err) == (0, "")
+    assert told(manager, "commit") == RENDERED.replace("SIZE", size)
+
+
+async def test_any_other_document_keeps_its_braces(cli: CommandLine, manager: CannedManager) -> None:
+    """They are the flavor's, for each instance."""
+    document = RENDERED.replace("SIZE", "2")
+    (cli.home / "infrakit.yaml").write_text(document)
+    assert (await cli("commit", "infrakit.yaml")).code == 0
+    assert (await cli("commit", "-", stdin=document.encode())).code == 0
+    assert [parameters["text"] for _, parameters in manager.orders] == [document, document]
+
+
+async def test_a_plan_shows_what_is_rendered_on_request(cli: CommandLine, manager: CannedManager) -> None:
+    (cli.home / "infrakit.yaml.j2").write_text(TEMPLATE)
+    plain = await cli("plan", "infrakit.yaml.j2", "--var", "size=7")
+    shown = await cli("plan", "infrakit.yaml.j2", "--var", "size=7", "--rendered")
+    assert shown.out == RENDERED.replace("SIZE", "7") + "\n" + plain.out
+    refused = await cli("plan", "infrakit.yaml.j2", "--rendered", "-o", "json")
+    assert refused.code == 1
+    assert "programs ask `infrakit template FILE`" in refused.err
+
+
+@pytest.mark.parametrize("command", ["commit", "plan", "validate", "up"])
+async def test_what_is_wrong_is_told_at_the_line_of_the_template(cli: CommandLine, command: str) -> None:
+    (cli.home / "i.yaml.j2").write_text(TEMPLATE.replace("Allocation", "Alocation").replace("local", "{{ nobody }}"))
+    done = await cli(command, "i.yaml.j2")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "i.yaml.j2: line 7: 'nobody' is not defined\n"
+
+
+@pytest.mark.parametrize("command", ["validate", "up"])
+async def test_a_problem_of_the_declaration_names_both_lines(cli: CommandLine, command: str) -> None:
+    (cli.home / "part.yaml").write_text("{{/* a part */}}\n    Alocation: {Size: {{ var('size') }}}\n")
+    text = TEMPLATE.replace("    Allocation: {Size: {{ var('size', 2) }}}\n", "{{ include('part.yaml') }}\n")
+    (cli.home / "i.yaml.j2").write_text(text.replace("Plugin: local", "Plugn: local"))
+    done = await cli(command, "i.yaml.j2", "--var=size=1")
+    assert done.code == 1
+    lines = done.err.splitlines()
+    assert (
+        'part.yaml: line 2: groups[0].properties.Alocation: unknown field (did you mean "Allocation"?; '
+        "line 4 of what is rendered)"
+    ) in lines
+    assert any(line.startswith("i.yaml.j2: line 7: groups[0].properties.Instance.Plugn: ") for line in lines)
+    assert "Traceback" not in done.err
+
+
+async def test_a_refusal_of_the_daemon_is_told_there_too(cli: CommandLine, manager: CannedManager) -> None:
+    (cli.home / "i.yaml.j2").write_text(TEMPLATE)
+    problem = Problem(path="groups[0].properties.Instance", message="no such plugin", line=5)
+    manager.failures["commit"] = InvalidSpec([problem], where="i.yaml.j2")
+    done = await cli("commit", "i.yaml.j2")
+    assert done.code == 1
+    assert done.err == (
+        "i.yaml.j2: line 7: groups[0].properties.Instance: no such plugin (line 5 of what is rendered)\n"
+    )
+
+
+async def test_a_document_from_standard_input_may_be_one(cli: CommandLine) -> None:
+    done = await cli("validate", "-", "--template", stdin=TEMPLATE.encode())
+    assert (done.code, done.out) == (0, "stdin: valid, 1 group: web\n")
+
+
+async def test_two_commands_at_once_do_not_meet(cli: CommandLine) -> None:
+    (cli.home / "i.yaml.j2").write_text(TEMPLATE)
+    done = await asyncio.gather(*(cli("template", "i.yaml.j2", f"--var=size={size}") for size in (1, 2)))
+    assert [each.out for each in done] == [RENDERED.replace("SIZE", "1"), RENDERED.replace("SIZE", "2")]
+
+
+def test_a_name_tells_by_its_path_alone(tmp_path: Path) -> None:
+    from infrakit.cli.rendering import Asked
+
+    assert Asked().renders("https://host/a.yaml.j2?token=x")
+    assert not Asked().renders("https://host/a.yaml?x=.j2")
+    assert not Asked().renders("a.j2/infrakit.yaml")
+    assert not Asked().renders("-")
