@@ -5,7 +5,7 @@ keeps which line of a template each line of code came from.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -55,30 +55,35 @@ def syntax_error(error: Exception, name: str) -> InvalidSpec:
     return InvalidSpec([Problem(path="", line=line, message=_sentence(message), hint=hint)], where=name)
 
 
-def told(error: Exception, places: "list[tuple[str, int]]", names: Collection[str]) -> InfraKitError:
-    """The error to raise. `places` are templates and lines from the first to the one that failed."""
+def told(
+    error: Exception, places: Sequence[tuple[str, int]], names: Collection[str], masked: Callable[[str], str]
+) -> InfraKitError:
+    """The error to raise, without secrets. `places` are templates and lines, from the first to the one that failed."""
     where, line = places[-1] if places else ("", None)
     chain = [f"line {number} of {template}" for template, number in places[:-1]]
     via = f"included from {', '.join(reversed(chain))}" if chain else ""
     if isinstance(error, Throttled):
-        return Throttled(error.what, after_s=error.after_s, where=error.where, remedy=error.remedy)
+        return Throttled(masked(error.what), after_s=error.after_s, where=error.where, remedy=error.remedy)
     if isinstance(error, _NATIVE):
         asked = f"named in line {line} of {where}" if places else ""
-        remedy = "; ".join(part for part in (asked, via, error.remedy) if part)
-        return type(error)(error.what, where=error.where, remedy=remedy)
+        remedy = _joined(asked, via, error.remedy)
+        return type(error)(masked(error.what), where=masked(error.where), remedy=masked(remedy))
     if isinstance(error, InvalidSpec):  # an included text that cannot be compiled
         here = f"included from line {line} of {where}" if places else ""
         hint = ", ".join(part for part in (here, *reversed(chain)) if part)
         problems = [
             Problem(
-                path=each.path, message=each.message, line=each.line, hint="; ".join(filter(None, (each.hint, hint)))
+                path=each.path,
+                message=masked(each.message),
+                line=each.line,
+                hint=_joined(each.hint, hint),
             )
             for each in error.problems
         ]
         return InvalidSpec(problems, where=error.where)
     message, hint = _described(error, names)
-    hint = "; ".join(part for part in (hint, via) if part)
-    return InvalidSpec([Problem(path="", line=line, message=message, hint=hint)], where=where)
+    hint = _joined(hint, via)
+    return InvalidSpec([Problem(path="", line=line, message=masked(message), hint=masked(hint))], where=where)
 
 
 def frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
@@ -132,6 +137,10 @@ def kind_of(value: object) -> str:
         dict: "a mapping",
     }
     return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _sentence(text: str) -> str:

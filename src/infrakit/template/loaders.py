@@ -1,57 +1,269 @@
-"""Every fetch of a document by its address: a path, `-` for standard input, or a URL (http, https, file).
+"""Every fetch of a document by its address: a path, `-` for standard input, or a URL.
 
-One place, because each fetch needs the same care: a limit on the size, a deadline for the whole, and an address in
-messages that shows no password and no token. urllib knows only deadlines per read, and none for looking up a name, so
-that a server which sends a byte now and then would hold us for ever: the fetch runs in a thread that is left behind
-when its time is up. The standard library is enough here, and is imported only for a URL.
+One place, because each fetch needs the same care: a limit on the size, a deadline for the whole, a check of who may
+name what, and an address in messages that shows no password and no token. `load` gets one whole document for an
+operator who typed its address. A `Loader` gets templates: it asks again where that may help, keeps what it got and
+asks only whether it has changed, and holds templates from elsewhere to what `addresses` says that they may name.
 """
 
-import os
 import sys
 import threading
+import time
 import urllib.parse
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Problem, Refused, Unreachable
+from infrakit.spi.clock import Clock, SystemClock
+from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, Throttled, Unreachable
+from infrakit.template import addresses
+from infrakit.template.addresses import LITERAL, STDIN, Reach, display, resolve
+
+if TYPE_CHECKING:
+    import ssl
+
+    from infrakit.template.fetching import Answer, Request
 
 BYTES_MAX = 10_000_000
 TEMPLATE_BYTES_MAX = 1_000_000
 TIMEOUT_S = 30.0
-STDIN = "-"
-LITERAL = "str://"
+FRESH_S = 5.0  # how long nothing is asked again
+ATTEMPTS = 3
+_PAUSE_S = 0.2  # before the second attempt; twice as long before the third
+_KEPT_MAX = 256
+_SETTLED_S = 2.0  # a file changed less long ago may change again within one tick of its time
+
+Fetcher = Callable[[str, float], bytes]  # (address, timeout_s); raises `NotFound`, `Refused`, `Unreachable`
+
+__all__ = ["BYTES_MAX", "STDIN", "Fetcher", "Loader", "Source", "display", "load", "resolve"]
+
+
+def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
+    """The document's bytes. Raises `NotFound`, `Unreachable` or `Refused`; the error names the address."""
+    if address == STDIN:
+        return _limited(sys.stdin.buffer.read(BYTES_MAX + 1), STDIN, BYTES_MAX)
+    kind = addresses.scheme(address)
+    if kind == "file":
+        return _file(_path(address), address, BYTES_MAX)
+    if kind in ("http", "https"):
+        from infrakit.template import fetching
+
+        try:
+            return fetching.get(fetching.Request(address, bytes_max=BYTES_MAX), timeout_s).body
+        except Throttled as error:
+            raise Refused(error.what, where=error.where) from None
+    raise Refused(
+        "unknown kind of address", where=display(address), remedy="use a path, -, file://, http:// or https://"
+    )
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The text of a template and the absolute address it stands at; none for text that came without one."""
+    """The text of a template, and the absolute address it stands at; none for text that came without one."""
 
     address: str
     text: str
+    reach: Reach | None = None  # of the server it came from; None: known by its address only
+
+
+class _Kept(NamedTuple):
+    source: Source
+    stamp: tuple[int, ...] | str  # of a file, or the entity tag
+    asked_at: float
 
 
 class Loader:
-    """Fetches templates, by addresses that may be relative to the document that names them."""
+    """Fetches templates, by addresses that may be relative to the document that names them. Safe in any thread.
 
-    def fetch(self, address: str, *, base: str = "") -> Source:
-        """The template at `address`. Raises `NotFound`, `Unreachable`, `Refused`, `InvalidSpec` if it is no text."""
-        absolute = resolve(address, base)
-        if absolute.startswith(LITERAL):
-            return Source(base, absolute.removeprefix(LITERAL))
-        return Source(absolute, decoded(load(absolute), display(absolute)))
+    `fetchers` serve schemes that need a client of their own (`s3`); `sockets` tells the socket of a plugin by name.
+    `trusts_network` lifts every restriction on what templates from elsewhere may name, `link_local` that on metadata
+    services of clouds. `tls` replaces the machine's own list of authorities.
+    """
+
+    def __init__(
+        self,
+        *,
+        trusts_network: bool = False,
+        link_local: bool = False,
+        fetchers: Mapping[str, Fetcher] | None = None,
+        sockets: Callable[[str], Path] | None = None,
+        tls: "ssl.SSLContext | None" = None,
+        timeout_s: float = TIMEOUT_S,
+        fresh_s: float = FRESH_S,
+        attempts: int = ATTEMPTS,
+        bytes_max: int = TEMPLATE_BYTES_MAX,
+        clock: Clock | None = None,
+    ) -> None:
+        self._trusts_network = trusts_network
+        self._link_local = link_local
+        self._fetchers = dict(fetchers or {})
+        self._sockets = sockets
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._fresh_s = fresh_s
+        self._attempts = attempts
+        self._bytes_max = bytes_max
+        self._clock: Clock = clock or SystemClock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
 
     def inline(self, text: str, *, base: str = "") -> Source:
         """Text that is at hand, as if it stood at `base`."""
         return Source(base, text)
 
+    def is_trusted(self, source: Source) -> bool:
+        """Whether a template stands on this machine, and so may do what the operator may."""
+        return self._trusts_network or addresses.scheme(source.address) in ("file", "str")
 
-def resolve(address: str, base: str) -> str:
-    """The absolute address of what a document at `base` calls `address`."""
-    if "://" in address or not base or STDIN in (base, address):
-        return address
-    if "://" in base:
-        return urllib.parse.urljoin(base, urllib.parse.quote(address, safe="/%?=&#~+@:!$,;()*'"))
-    return os.path.normpath(os.path.join(os.path.dirname(base), address))  # noqa: PTH118, PTH120
+    def fetch(
+        self,
+        address: str,
+        *,
+        base: str = "",
+        namer: Source | None = None,
+        local_files: bool = True,
+        timeout_s: float | None = None,
+    ) -> Source:
+        """The template at `address`, which is relative to `base`, or to the template `namer` that names it.
+
+        Raises `NotFound`, `Unreachable`, `Refused`, also for what that template may not name; `InvalidSpec` if what
+        is there is no text.
+        """
+        absolute = resolve(address, namer.address if namer else base)
+        kind = addresses.scheme(absolute)
+        if namer is not None:
+            self._allow(absolute, kind, namer, local_files=local_files)
+        if kind == "str":
+            return Source(namer.address if namer else base, absolute[len(LITERAL) :], namer.reach if namer else None)
+        timeout = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
+        if kind == "file":
+            return self._from_file(absolute)
+        return self._from_server(absolute, kind, self._reach_max(absolute, namer), timeout)
+
+    # -- who may name what -----------------------------------------------------------------------------------------
+
+    def _allow(self, absolute: str, kind: str, namer: Source, *, local_files: bool) -> None:
+        if absolute == STDIN:
+            raise Refused("standard input is for the command line only", where=display(absolute))
+        if kind == "file" and not local_files:
+            raise Refused("templates may not read files of this machine here", where=display(absolute))
+        if not self._trusts_network:
+            addresses.allow(absolute, namer.address)
+
+    def _reach_max(self, absolute: str, namer: Source | None) -> Reach:
+        """How far inside the server of `absolute` may be."""
+        if namer is None or self.is_trusted(namer) or addresses.scheme(namer.address) == "unix":
+            return Reach.MACHINE
+        if namer.reach is not None:
+            return namer.reach
+        url, theirs = addresses.split(absolute), addresses.split(namer.address)
+        if (url.scheme, url.netloc) == (theirs.scheme, theirs.netloc):
+            return Reach.MACHINE  # the text came with the address of its document, which was fetched from there
+        return addresses.named_reach(theirs.hostname or "") or Reach.WORLD
+
+    # -- where it comes from ---------------------------------------------------------------------------------------
+
+    def _from_file(self, address: str) -> Source:
+        if address == STDIN:
+            return Source(STDIN, decoded(load(STDIN), display(STDIN)))
+        path = _path(address)
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return Source(address, decoded(_file(path, address, self._bytes_max), display(address)))  # which raises
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        kept = self._get(address)
+        if kept is not None and kept.stamp == stamp:
+            return kept.source
+        source = Source(address, decoded(_file(path, address, self._bytes_max), display(address)))
+        if self._clock.now() - status.st_mtime > _SETTLED_S:
+            self._keep(address, _Kept(source, stamp, 0.0))
+        return source
+
+    def _from_server(self, address: str, kind: str, reach_max: Reach, timeout_s: float) -> Source:
+        kept = self._get(address)
+        if kept is not None and (kept.source.reach or Reach.WORLD) > reach_max:
+            kept = None  # somebody further inside may have it; whoever asks now may not
+        now = time.monotonic()
+        if kept is not None and now - kept.asked_at < self._fresh_s:
+            return kept.source
+        if kind in ("http", "https", "unix"):
+            answer = self._asked(address, kind, reach_max, kept, now + timeout_s)
+        else:
+            answer = self._fetched(address, kind, timeout_s)
+        if answer.unchanged and kept is not None:
+            self._keep(address, kept._replace(asked_at=now))
+            return kept.source
+        source = Source(address, decoded(answer.body, display(address)), answer.reach)
+        self._keep(address, _Kept(source, answer.etag, now))
+        return source
+
+    def _asked(self, address: str, kind: str, reach_max: Reach, kept: _Kept | None, deadline: float) -> "Answer":
+        from infrakit.template import fetching
+
+        request = fetching.Request(
+            address,
+            reach_max=reach_max,
+            link_local=self._link_local,
+            etag=str(kept.stamp) if kept else "",
+            bytes_max=self._bytes_max,
+            tls=self._tls,
+            socket_path=self._socket(address) if kind == "unix" else "",
+        )
+        return self._repeated(request, deadline)
+
+    def _repeated(self, request: "Request", deadline: float) -> "Answer":
+        """Asked again, within the time, when the server could not be reached or was busy: a GET changes nothing."""
+        from infrakit.template import fetching
+
+        pause_s = _PAUSE_S
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return fetching.get(request, max(deadline - time.monotonic(), 0.001))
+            except (Unreachable, Throttled) as error:
+                if attempt == self._attempts or time.monotonic() + pause_s >= deadline:
+                    if isinstance(error, Throttled):
+                        raise Refused(error.what, where=error.where) from None
+                    raise
+            threading.Event().wait(pause_s)
+            pause_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _fetched(self, address: str, kind: str, timeout_s: float) -> "Answer":
+        from infrakit.template import fetching
+
+        fetcher = self._fetchers.get(kind)
+        if fetcher is None:
+            remedy = "pip install 'infrakit[s3]'" if kind == "s3" else f"use {', '.join(addresses.SCHEMES)} or a path"
+            raise Refused("unknown kind of address", where=display(address), remedy=remedy)
+        body = _limited(fetcher(address, timeout_s), address, self._bytes_max)
+        return fetching.Answer(body, "", Reach.WORLD)
+
+    def _socket(self, address: str) -> str:
+        server, _ = addresses.socket_and_path(address)
+        if server.endswith(":"):
+            return urllib.parse.unquote(server[:-1])
+        if self._sockets is None:
+            raise Refused(
+                "plugins are not known here by name", where=display(address), remedy="write unix://SOCKET:/PATH"
+            )
+        return str(self._sockets(server))
+
+    def _get(self, address: str) -> _Kept | None:
+        with self._lock:
+            kept = self._kept.get(address)
+            if kept is not None:
+                self._kept.move_to_end(address)
+            return kept
+
+    def _keep(self, address: str, kept: _Kept) -> None:
+        with self._lock:
+            self._kept[address] = kept
+            self._kept.move_to_end(address)
+            if len(self._kept) > _KEPT_MAX:
+                self._kept.popitem(last=False)
 
 
 def decoded(body: bytes, where: str) -> str:
@@ -65,46 +277,19 @@ def decoded(body: bytes, where: str) -> str:
         raise InvalidSpec([problem], where=where) from None
 
 
-def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
-    """The document's bytes. Raises `NotFound`, `Unreachable` or `Refused`; the error names the address."""
-    if address == STDIN:
-        return _limited(sys.stdin.buffer.read(BYTES_MAX + 1), STDIN)
+def _path(address: str) -> Path:
     if "://" not in address:
-        return _file(Path(address), address)
-    url = _split(address)
-    if url.scheme == "file":
-        if url.netloc not in ("", "localhost"):
-            raise Refused(f"file on the host {url.netloc!r}, expected file:///PATH", where=display(address))
-        return _file(Path(urllib.parse.unquote(url.path)), address)
-    if url.scheme in ("http", "https"):
-        return _fetch_in_time(address, timeout_s)
-    raise Refused(
-        "unknown kind of address", where=display(address), remedy="use a path, -, file://, http:// or https://"
-    )
+        return Path(address)
+    url = addresses.split(address)
+    if url.netloc not in ("", "localhost"):
+        raise Refused(f"file on the host {url.netloc!r}, expected file:///PATH", where=display(address))
+    return Path(urllib.parse.unquote(url.path))
 
 
-def display(address: str) -> str:
-    """The address as messages may show it: without password, query and fragment, where secrets travel."""
-    if address == STDIN:
-        return "stdin"
-    if "://" not in address:
-        return address
-    url = _split(address)
-    return urllib.parse.urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
-
-
-def _split(address: str) -> urllib.parse.SplitResult:
-    try:
-        return urllib.parse.urlsplit(address)
-    except ValueError:
-        # Without the address: what cannot be parsed cannot be cleared of secrets.
-        raise Refused("malformed address", remedy="expected SCHEME://HOST[:PORT]/PATH") from None
-
-
-def _file(path: Path, address: str) -> bytes:
+def _file(path: Path, address: str, bytes_max: int) -> bytes:
     try:
         with path.open("rb") as file:
-            return _limited(file.read(BYTES_MAX + 1), address)
+            return _limited(file.read(bytes_max + 1), address, bytes_max)
     except FileNotFoundError:
         raise NotFound("no such file", where=display(address)) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -112,73 +297,7 @@ def _file(path: Path, address: str) -> bytes:
         raise Refused(f"cannot be read: {reason}", where=display(address)) from None
 
 
-def _limited(body: bytes, address: str) -> bytes:
-    if len(body) > BYTES_MAX:
-        raise Refused(f"has more than {BYTES_MAX:,} bytes", where=display(address))
+def _limited(body: bytes, address: str, bytes_max: int) -> bytes:
+    if len(body) > bytes_max:
+        raise Refused(f"has more than {bytes_max:,} bytes", where=display(address))
     return body
-
-
-def _fetch_in_time(address: str, timeout_s: float) -> bytes:
-    outcome: list[bytes | InfraKitError] = []
-
-    def fetch() -> None:
-        try:
-            outcome.append(_fetch(address, timeout_s))
-        except InfraKitError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=fetch, name="fetch", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if not outcome:
-        raise Unreachable(f"no complete answer in {timeout_s:g}s", where=display(address))
-    if isinstance(outcome[0], InfraKitError):
-        raise outcome[0]
-    return outcome[0]
-
-
-def _fetch(address: str, timeout_s: float) -> bytes:
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    opener = urllib.request.OpenerDirector()  # not build_opener: it would follow a redirect to ftp, and read files
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    where = display(address)
-    plain, headers = _without_user(address)
-    try:
-        with opener.open(urllib.request.Request(plain, headers=headers), timeout=timeout_s) as response:  # noqa: S310
-            body = _limited(response.read(BYTES_MAX + 1), address)
-            if response.length:  # a bounded read does not notice that the server went away early
-                raise Unreachable(f"the answer lacks its last {response.length:,} bytes", where=where)
-            return body
-    except urllib.error.HTTPError as error:
-        with error:
-            kind = NotFound if error.code in (404, 410) else Refused
-            raise kind(f"the server answered {error.code} {error.reason}".rstrip(), where=where) from None
-    except urllib.error.URLError as error:
-        reason = getattr(error.reason, "strerror", None) or str(error.reason)
-        raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # Not the error's text: for a malformed address it repeats the address with what it hides.
-        raise Unreachable(f"cannot be fetched: {type(error).__name__}", where=where) from None
-
-
-def _without_user(address: str) -> tuple[str, dict[str, str]]:
-    """urllib knows no `user:password@` in an address: they go into the header that they stand for."""
-    import base64
-
-    url = _split(address)
-    user, at, host = url.netloc.rpartition("@")
-    plain = urllib.parse.urlunsplit((url.scheme, host, url.path, url.query, ""))
-    basic = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
-    return plain, {"Authorization": f"Basic {basic}"} if at else {}

@@ -100,4 +100,4 @@ def _told(run: Run, frame: Frame, error: Exception) -> Exception:
             places[-1] = place
         else:
             places.append(place)
-    return failures.told(error, places, names)
+    return failures.told(error, places, names, run.masked)

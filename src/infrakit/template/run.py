@@ -1,7 +1,6 @@
 """One render under way: what it has spent, asked for and learned, and the templates it is in."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,11 @@ class Run:
         key = (kind, name, frame.template.name)
         if key not in self.needs:
             self.needs[key] = Need(kind=kind, name=name, template=frame.template.name, found_in=found_in)
+
+    def found(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
+        """What was asked for is there after all."""
+        self.needs.pop((kind, name, frame.template.name), None)
+        self.need(frame, kind, name, found_in)
 
     def taint(self, arguments: Iterator[object], result: object) -> None:
         """What a function makes of a secret is a secret."""
@@ -101,7 +105,7 @@ def text_of(value: object) -> str:
     if isinstance(value, Definitions):
         return ""
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        return json.dumps(value, ensure_ascii=False, default=plain)
     return _unprintable(value)
 
 
@@ -109,7 +113,8 @@ class Definitions(dict[str, Any]):
     """What `source` brought; prints as nothing."""
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """For JSON: a mapping of any kind as a dict; whatever is no value is refused."""
     if isinstance(value, Mapping):
         return dict(value)
     return _unprintable(value)
@@ -130,8 +135,3 @@ def _unprintable(value: object) -> str:
 def line_count(text: str) -> int:
     """Lines of output, where the last need not end."""
     return text.count("\n") + (not text.endswith("\n")) if text else 0
-
-
-def environment_variable(name: str) -> str | None:
-    """The value of a variable of this process's environment."""
-    return os.environ.get(name)

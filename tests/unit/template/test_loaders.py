@@ -113,7 +113,7 @@ def test_an_answer_and_a_redirect_are_followed(site: str) -> None:
         ("/broken", Refused, "the server answered 503"),
         ("/loop", Refused, "the server answered 302"),
         ("/to-file", Refused, "the server answered 302"),
-        ("/to-ftp", Unreachable, "cannot be fetched"),
+        ("/to-ftp", Refused, "the server answered 302"),
         ("/big", Refused, "has more than 10,000,000 bytes"),
         ("/short", Unreachable, "the answer lacks its last 96 bytes"),
     ],

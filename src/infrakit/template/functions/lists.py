@@ -1,11 +1,12 @@
 """Lists, mappings and texts."""
 
+import shlex
 from typing import Any
 
 from jinja2.utils import Namespace
 
 from infrakit.template.failures import Fault
-from infrakit.template.functions.table import function
+from infrakit.template.functions.table import alias, function
 from infrakit.template.limits import Exceeded
 from infrakit.template.run import Frame, text_of
 
@@ -59,6 +60,15 @@ def lines(_frame: Frame, text: str) -> list[str]:
     return text.split("\n")
 
 
+@function("quote(value)", example='{{ quote("it\'s $HOME") }}', result="'it'\"'\"'s $HOME'", is_filter=True)
+def quote(_frame: Frame, value: object) -> str:
+    """One word of a shell command, whatever is in it."""
+    return shlex.quote(text_of(value))
+
+
+shq = alias(quote, "shq(value)", example="{{ 'a b' | shq }}", result="'a b'")
+
+
 @function("index_of(needle, list, strict)", example="{{ index_of(2, ['1', '2']) }}", result="1")
 def index_of(_frame: Frame, needle: object, items: Any, strict: bool = False) -> int:
     """Where something stands in a list, counted from 0; -1 if nowhere. Compares as text unless strict."""
@@ -66,3 +76,8 @@ def index_of(_frame: Frame, needle: object, items: Any, strict: bool = False) ->
         if each == needle or (not strict and text_of(each) == text_of(needle)):
             return index
     return -1
+
+
+index_of_original = alias(
+    index_of, "indexOf(needle, list, strict)", example="{{ indexOf('b', ['a', 'b']) }}", result="1"
+)

@@ -48,3 +48,15 @@ def function(signature: str, **documented: Any) -> Callable[[Body], Function]:
 def collected(namespace: Mapping[str, object]) -> dict[str, Function]:
     """The functions of a module, by name."""
     return {each.name: each for each in namespace.values() if isinstance(each, Function) and "." not in each.name}
+
+
+def alias(known: Function, signature: str, *, example: str, result: str) -> Function:
+    """The same function by another name."""
+    return Function(
+        known.body,
+        signature=signature,
+        help=f"The same as `{known.name}`.",
+        example=example,
+        result=result,
+        is_filter=known.is_filter,
+    )

@@ -1,0 +1,156 @@
+"""Every function of templates does what the manual says of it, and refuses what it cannot do in words."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from infrakit.spi.errors import NotFound, Refused
+from infrakit.template.engine import Engine
+from infrakit.template.functions import TABLE
+from infrakit.template.functions.table import Function
+from infrakit.template.loaders import Loader
+from infrakit.template.scope import Scope
+from tests.unit.template.rendered import refused, rendered
+
+EVERY = [*TABLE.values(), *(member for each in TABLE.values() for member in each.members.values())]
+
+
+class Tree:
+    """A snapshot of metadata."""
+
+    def __init__(self, values: dict[str, object]) -> None:
+        self._values = values
+
+    def keys(self, path: str) -> list[str] | None:
+        below = {
+            key.removeprefix(f"{path}/" if path else "").split("/")[0] for key in self._values if key.startswith(path)
+        }
+        return sorted(below) or None
+
+    def get(self, path: str) -> object:
+        if path not in self._values:
+            raise NotFound("there is none", where=path)
+        return self._values[path]
+
+    def wait(self, path: str, timeout_s: float) -> object:
+        assert timeout_s <= 30
+        return self.get(path)
+
+
+class Clock:
+    def now(self) -> float:
+        return 1_700_000_000.5
+
+
+@pytest.fixture
+def scope(monkeypatch: pytest.MonkeyPatch) -> Scope:
+    monkeypatch.setenv("REGION", "north")
+    monkeypatch.setenv("HIDDEN", "never-shown")
+    facts = Tree({"host/region": "north", "host/memory": 4})
+    return Scope(facts=facts, env=frozenset(("REGION", "UNSET")), clock=Clock())
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    """Where the examples stand, beside files that they read."""
+    (tmp_path / "motd").write_text("welcome")
+    (tmp_path / "token").write_text("secret\n")
+    return str(tmp_path / "boot.sh")
+
+
+@pytest.mark.parametrize("function", EVERY, ids=lambda each: each.name)
+def test_its_example_has_its_result(function: Function, scope: Scope, base: str) -> None:
+    assert function.example, "there is none"
+    assert function.name in function.example
+    assert function.help.endswith("."), "there is no help"
+    assert rendered(function.example, scope=scope, base=base) == function.result
+
+
+@pytest.mark.parametrize("function", EVERY, ids=lambda each: each.name)
+def test_its_signature_names_as_many_arguments_as_it_takes(function: Function) -> None:
+    takes = list(inspect.signature(function.body).parameters.values())[1:]
+    told = [each.strip("* ") for each in function.signature.partition("(")[2].rstrip(")").split(",") if each]
+    if not any(each.kind is each.VAR_POSITIONAL for each in takes):
+        assert len(takes) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ from_json('{') }}", "not JSON: Expecting property name enclosed in double quotes in line 1"),
+        ("{{ from_json('[NaN]') }}", "not JSON: found NaN, expected a finite number"),
+        ("{{ from_json(5) }}", "from_json takes a text, got a number"),
+        ("{{ from_yaml('a: [') }}", "not YAML: "),
+        ("{{ from_yaml('a: &x [1]\\nb: *x') }}", "not for templates: an anchor or alias in line 1 of YAML"),
+        ("{{ from_yaml('a: !!python/name:os.system 1') }}", "not for templates: the tag"),
+        ("{{ from_yaml('[' * 5000) }}", "YAML nested more than 100 deep in line 1"),
+        ("{{ unbase64('%') }}", "not base64 of a text in UTF-8"),
+        ("{{ hash('a', 'crc') }}", "hash knows no 'crc' (use one of md5, "),
+        ("{{ jmespath('a[', {}) }}", "not a query of JMESPath: "),
+        (
+            "{{ env('HIDDEN') }}",
+            "the environment variable 'HIDDEN' is not among those that may be read (allow it: --env HIDDEN)",
+        ),
+        ("{{ env('UNSET') }}", "the environment variable 'UNSET' is not set"),
+        ("{{ metadata('host/regoin') }}", "there is no metadata at 'host/regoin' (did you mean 'region'?)"),
+        ("{{ metadata('host/x') }}", "there is no metadata at 'host/x'; below 'host' there is 'memory', 'region'"),
+        ("{{ metadata.wait('host/x', '1s') }}", "there is no metadata at 'host/x' after 1s"),
+        ("{{ metadata.wait('host/x', 'soon') }}", "'soon' is no duration"),
+        ("{{ ip_add('10.0.0', 1) }}", "'10.0.0' is no IP address"),
+        ("{{ ip_add('255.255.255.255', 1) }}", "there is no address 1 after 255.255.255.255"),
+        ("{{ cidr_host('10.0.0.0/30', 4) }}", "there is no address 4 in 10.0.0.0/30, which has 4"),
+        ("{{ cidr_hosts('10.0.0.0/8') }}", "10.0.0.0/8 has more than 10,000 addresses"),
+        ("{{ cidr_network('10.0.0.0/33') }}", "'10.0.0.0/33' is no network"),
+        ("{{ cidr_subnet('10.0.0.0/24', 2, 4) }}", "there is no part 4 of 10.0.0.0/24 cut by 2 bits"),
+        ("{{ file('str://x') }}", "file takes a path (use fetch for other addresses)"),
+        ("{{ secret('x') }}", "secret takes file:PATH, env:NAME or cmd:PROGRAM ARGUMENTS"),
+        ("{{ secret('env:HIDDEN') }}", "the environment variable 'HIDDEN' is not among those that may be read"),
+        ("{{ secret('cmd:false') }}", "the command 'false' of a secret ended with 1"),
+        (
+            "{{ secret('cmd:no-such-program') }}",
+            "the command 'no-such-program' of a secret cannot be run: No such file",
+        ),
+        ("{{ def('x') }}", "def takes 2 or 3 arguments, got 2"),
+        ("{{ range(1000000) }}", "range has more than 100,000 numbers"),
+    ],
+)
+def test_what_it_cannot_do_is_said_in_words(text: str, said: str, scope: Scope) -> None:
+    assert said in refused(text, scope=scope)
+
+
+def test_var_falls_back_to_metadata_and_names_what_is_missing(scope: Scope) -> None:
+    assert rendered("{{ var('host/region') }}", scope=scope) == "north"
+    assert "there is no metadata at 'x': there is none here at all" in refused("{{ metadata('x') }}")
+
+
+def test_what_flavors_provide_goes_before_everything() -> None:
+    scope = Scope(
+        variables={"index": 1}, functions={"index": lambda: 7, "spec": {"ID": "a"}, "hash": lambda text: "h" + text}
+    )
+    assert rendered("{{ index() }} {{ spec.ID }} {{ hash('x') }} {{ var('index') }}", scope=scope) == "7 a hx 1"
+
+
+def test_a_function_of_a_flavor_that_fails_is_told_with_its_line() -> None:
+    def fails() -> None:
+        raise Refused("the engine is away", where="docker")
+
+    with pytest.raises(Refused, match="^docker: the engine is away; named in line 2 of boot.sh"):
+        rendered("\n{{ fails() }}", scope=Scope(functions={"fails": fails}))
+
+
+def test_what_is_exported_and_what_was_needed(scope: Scope, base: str) -> None:
+    engine = Engine(Loader())
+    text = (
+        "{{ export('/cluster/size', 3) }}{{ var('zone', 'a') }}{{ metadata('host/region') }}"
+        "{{ include('str://x') }}{{ file('motd') }}{{ secret('file:token') }}{{ env('REGION') }}"
+    )
+    result = engine.render(engine.inline(text, name="t", base=base), scope)
+    assert result.exports == {"cluster/size": 3}
+    found = {(need.kind, need.name): need.found_in for need in result.needs}
+    assert found[("variable", "zone")] == "default"
+    assert found[("metadata", "host/region")] == "metadata"
+    assert found[("file", "motd")].endswith("/motd")
+    assert found[("secret", "file:token")] == "file"
+    assert found[("env", "REGION")] == "environment"
+    assert not any(need.missing for need in result.needs)
