@@ -15,12 +15,13 @@ import msgspec
 
 from infrakit.group.durations import Durations
 from infrakit.spi import errors, values
-from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Volumes, Watches
-from infrakit.spi.values import Description, GroupID
+from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Logs, Volumes, Watches
+from infrakit.spi.values import Description, GroupID, InstanceID
 
 DESCRIBE_DEADLINE_S = 60.0
 THROTTLE_MAX_S = 60.0  # unless the provider itself asks for more
 STRAIN_MAX = 10
+HEARD_MAX = 1000
 
 
 class Caller(Protocol):
@@ -63,6 +64,7 @@ class Account:
         self._random = random
         self._callers: list[Caller] = []
         self._wakers: list[Callable[[str], None]] = []
+        self._heard: dict[str, str] = {}  # by ID, the oldest first
         self._latest: Listing | None = None
         self._describing: asyncio.Task[Listing] | None = None
 
@@ -116,9 +118,24 @@ class Account:
         while True:
             with contextlib.suppress(Exception):
                 async for hint in self.instance.watch():
+                    self._heed(hint)
                     for wake in list(self._wakers):
                         wake(hint)
             await asyncio.sleep(1.0)  # the watch broke: polling goes on meanwhile
+
+    def _heed(self, hint: str) -> None:
+        """Hints are free text. Those that begin with an ID are as good an explanation as there is."""
+        instance, _, what = hint.partition(" ")
+        self._heard.pop(instance, None)
+        self._heard[instance] = what
+        if len(self._heard) > HEARD_MAX:
+            del self._heard[next(iter(self._heard))]
+
+    def death(self, instance: InstanceID) -> tuple[str, str]:
+        """What the provider has hinted at last about an instance that has died, perhaps nothing; and where to look."""
+        heard = self._heard.pop(instance, "")
+        cause = f": it {heard}" if heard else ""
+        return cause, f"; see infrakit instance logs {instance}" if isinstance(self.instance, Logs) else ""
 
     # -- calls -----------------------------------------------------------------------------------------------------
 

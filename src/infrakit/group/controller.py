@@ -250,11 +250,12 @@ class Controller:
     def _bury(self, dead: list[Member]) -> None:
         for member in dead:
             ordered = bool(member.leaving) or member.id in self.want.orders.evictions
-            how = "ended as ordered" if ordered else "died"
-            self._tell(Kind.GONE, f"it {how} and is proven gone", member=member)
+            cause, look = self.account.death(member.id)
+            how = "it ended as ordered and is proven gone" if ordered else f"it died and is proven gone{cause}"
+            self._tell(Kind.GONE, how, member=member)
             steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
             if not ordered and not steady and member.slot is not None:
-                self._stumble(member.slot, f"{member.id} died")
+                self._stumble(member.slot, f"{member.id} died{cause}{look}")
 
     def _tell_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}

@@ -15,7 +15,7 @@ from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provisi
 from infrakit.group.calls import Calls
 from infrakit.group.ledger import Ledger
 from infrakit.group.plan import Want
-from infrakit.group.view import GroupView
+from infrakit.group.view import GroupView, Pending
 from infrakit.spi.group import seconds
 from infrakit.spi.values import InstanceID, Slot
 
@@ -121,10 +121,15 @@ class Executor:
             elif seen:
                 view.lapses.pop(slot, None)
             if not seen:
-                why = pending.error or "it died before it was listed"
-                self.stumble(slot, why, want, version=want.hash)
+                self.stumble(slot, pending.error or self._stillborn(pending), want, version=want.hash)
         view.clear(settled)
         view.intend(intents, fresh=True)
+
+    def _stillborn(self, pending: Pending) -> str:
+        if pending.instance is None:
+            return "it died before it was listed"
+        cause, look = self._account.death(pending.instance)
+        return f"{pending.instance} died before it was listed{cause}{look}"
 
     def stumble(self, key: str, why: str, want: Want, *, version: str = "", first_is_free: bool = False) -> None:
         """Note a failure of a slot or an instance; each further one waits twice as long, with jitter."""

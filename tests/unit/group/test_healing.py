@@ -1,12 +1,13 @@
 """Healing: a pet returns as itself, the unknown are left alone, and too many sick are not touched."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from infrakit.instances.simulator import Faults, Spread
+from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults
 from infrakit.spi.event import Kind
 from infrakit.spi.values import GroupID
-from tests.stage import Stage, cattle, in_virtual_time, pets
+from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
@@ -76,3 +77,35 @@ async def test_pets_are_added_and_retired_one_at_a_time() -> None:
         await stage.until(lambda: len(stage.alive("db")) == 4)
         await stage.converged()
         assert sorted(stage.alive("db")) == ["b", "c", "d"]
+
+
+class Telling(Bare):
+    """A provider that says how its instances end, when it is told to."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.hints: asyncio.Queue[str] = asyncio.Queue()
+
+    async def watch(self) -> AsyncIterator[str]:
+        while True:
+            yield await self.hints.get()
+
+
+@in_virtual_time
+async def test_what_a_provider_says_of_a_death_is_told_with_it() -> None:
+    async with Stage(provider=Telling) as stage:
+        await stage.commit(cattle("web", 2))
+        await stage.converged()
+        provider = stage.controller("web").account.instance
+        assert isinstance(provider, Telling)
+        victim = stage.alive("web")["1"].id
+        for number in range(1100):  # as many as are remembered, and more
+            provider.hints.put_nowait(f"sim-x{number} exited")
+        provider.hints.put_nowait(f"{victim} exited with code 7")
+        stage.kill("web", "1")
+        await stage.until(lambda: stage.told(Kind.GONE))
+        assert stage.told(Kind.GONE) == ["it died and is proven gone: it exited with code 7"]
+        assert stage.controller("web").view.troubles["1"].why == f"{victim} died: it exited with code 7"
+        stage.kill("web", "2")
+        await stage.until(lambda: len(stage.told(Kind.GONE)) == 2)
+        assert stage.told(Kind.GONE)[1] == "it died and is proven gone"
