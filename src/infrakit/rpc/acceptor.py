@@ -110,16 +110,20 @@ async def _take_up(door: Door, sockets: Sequence[socket.socket], context: Callab
 async def _listen(
     door: Door, bound: socket.socket, context: Callable[[], ssl.SSLContext | None], tasks: asyncio.TaskGroup
 ) -> None:
-    loop = asyncio.get_running_loop()
     goodbyes: set[asyncio.Task[None]] = set()
+    bound.setblocking(False)
     while True:
         try:
-            connection, _ = await loop.sock_accept(bound)
+            connection, _ = bound.accept()
+        except BlockingIOError:
+            await _until_readable(bound)
+            continue
         except OSError as error:
             if error.errno in _SCARCE:
                 _log.error("no connection can be taken up: %s", error.strerror)
-                await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S if error.errno in _SCARCE else 0)
             continue
+        connection.setblocking(False)
         if door.count < door.most:
             door.arriving.add(connection)
             tasks.create_task(_let_in(door, connection, context()))
@@ -130,6 +134,16 @@ async def _listen(
         else:
             connection.close()
         await asyncio.sleep(0)  # others may have waited longer
+
+
+async def _until_readable(bound: socket.socket) -> None:
+    """`loop.sock_accept` would lose a connection that comes while it is cancelled, and complain about it."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(bound, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(bound)
 
 
 async def _let_in(door: Door, connection: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -148,7 +162,6 @@ async def _let_in(door: Door, connection: socket.socket, context: ssl.SSLContext
 async def _turn_away(connection: socket.socket) -> None:
     """Closed at once, with its request unread, a caller would be told nothing but that the connection broke."""
     loop = asyncio.get_running_loop()
-    connection.setblocking(False)
     with connection, contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(GOODBYE_S):
             await loop.sock_sendall(connection, _BUSY)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infrakit.rpc import acceptor, call, client, guard, remotes, tls, tokens, transport
+from infrakit.rpc import acceptor, call, client, guard, remotes, tls, tokens, transport, unix
 from infrakit.rpc.acceptor import Door
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
@@ -389,16 +389,29 @@ def test_where_few_files_may_be_opened_few_connections_are(monkeypatch: pytest.M
     assert asyncio.run(most(resource.RLIM_INFINITY)) == acceptor.CONNECTIONS_MAX
 
 
-async def test_without_files_to_open_it_waits_and_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_who_comes_as_it_stops_leaves_no_complaint(path: Path) -> None:
     loop = asyncio.get_running_loop()
-    whole, failures = loop.sock_accept, [OSError(24, "Too many open files"), ConnectionAbortedError(103, "gone")]
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    bound = unix.bind(path)
+    with contextlib.closing(bound), socket.socket(socket.AF_UNIX) as caller:
+        async with acceptor.accepting(Door(lambda _: None, first_s=1, body_bytes_max=1), [bound]):
+            for _ in range(10):  # steps after which it listens
+                await asyncio.sleep(0)
+            caller.connect(str(path))
+            await asyncio.sleep(0)  # the listener is told in the very step in which it is ended
+    assert complaints == []
 
-    async def scarce(bound: socket.socket) -> object:
+
+async def test_without_files_to_open_it_waits_and_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, failures = socket.socket.accept, [OSError(24, "Too many open files"), ConnectionAbortedError(103, "gone")]
+
+    def scarce(bound: socket.socket) -> object:
         if failures:
             raise failures.pop()
-        return await whole(bound)
+        return whole(bound)
 
-    monkeypatch.setattr(loop, "sock_accept", scarce)
+    monkeypatch.setattr(socket.socket, "accept", scarce)
     async with Server(path, {".": CannedManager()}):
         assert await ask(path, Manager.show, version=1)
     assert failures == []
