@@ -106,6 +106,9 @@ class Calls:
             await self._permit()
         except asyncio.CancelledError:
             self._not_made(pending, "cancelled")
+            if not pending.unsure:
+                why = "cancelled before the provider was asked: nothing was made"
+                self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
             raise
         except (errors.Halted, errors.NotLeader) as stopped:
             self._not_made(pending, str(stopped))
@@ -213,7 +216,7 @@ class Calls:
                         instance=member.id, context=DestroyContext(reason=action.context)
                     )
         except asyncio.CancelledError:
-            self._stay(member, surely=False)
+            self._cut_off(action, member)
             raise
         except (errors.Halted, errors.NotLeader):
             self._stay(member, surely=True)
@@ -233,6 +236,14 @@ class Calls:
                 self._stumble(member.slot, action.reason)
             return True
         return False
+
+    def _cut_off(self, action: Destroy, member: Member) -> None:
+        """Cancelled: if it was asked for by then, nobody knows whether it is done."""
+        was_asked = member.leaving == "destroying"
+        self._stay(member, surely=False)
+        if was_asked:
+            why = "outcome unknown (the call was cancelled): listings will tell"
+            self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
 
     async def _ready(self, action: Destroy, member: Member) -> bool:
         """All that comes before the call. False: somebody else is to make it."""

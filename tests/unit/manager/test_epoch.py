@@ -4,18 +4,21 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from infrakit.instances.simulator import Spread
 from infrakit.manager.epoch import BOUND_S, DRIFT
 from infrakit.manager.intents import NAME, UNPROVEN_S_MAX, StoredLedger
 from infrakit.manager.seen import Seen
 from infrakit.simulation.loop import VirtualClock
+from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
-from infrakit.spi.values import GroupID, InstanceID, Slot
+from infrakit.spi.values import GroupID, InstanceID, InstanceSpec, Slot
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
 
@@ -306,6 +309,48 @@ async def test_silence_of_the_observer_ends_the_term_when_the_last_answer_has_ex
         assert any(e.type is Kind.STOPPED and "not known any more" in e.message for e in one.events)
         told.tell(leader=True)
         await one.converged()
+
+
+@in_virtual_time
+async def test_every_call_under_way_when_leadership_is_lost_is_told_with_what_is_known_of_it() -> None:
+    told = Told(leader=True)
+    async with Stage(leadership=told) as one:
+        await one.commit(cattle("web", 3))
+        await one.converged()
+        one.fault(provision=Spread(low=20.0, high=20.0), destroy=Spread(low=20.0, high=20.0))
+        victim = next(iter(one.alive("web").values())).id
+        await one.operator.destroy_instance(instance=victim, who="ann", why="a test", replace=True)
+        await one.until(lambda: one.told(Kind.DESTROYING))
+        await one.scale("web", 5)
+        await one.until(lambda: len(one.told(Kind.CREATING)) == 5)
+        one.events.clear()
+        told.tell(leader=False)
+        await one.until(lambda: one.replica.term is None, within_s=1.0)
+        outcomes = [(e.type, e.instance) for e in one.events if "outcome unknown (the call was cancelled)" in e.message]
+        assert sorted(outcomes, key=str) == [
+            (Kind.CREATE_UNKNOWN, None),
+            (Kind.CREATE_UNKNOWN, None),
+            (Kind.DESTROY_FAILED, victim),
+        ]
+
+
+@in_virtual_time
+async def test_a_creation_that_was_not_asked_for_when_leadership_is_lost_is_known_to_have_made_nothing() -> None:
+    class Endless(SimulatedFlavor):
+        """Never done preparing."""
+
+        async def prepare(self, **_: Any) -> InstanceSpec:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+    told = Told(leader=True)
+    async with Stage(leadership=told, flavor_class=Endless) as one:
+        await one.commit(cattle("web", 1))
+        await one.until(lambda: one.told(Kind.CREATING))
+        told.tell(leader=False)
+        await one.until(lambda: one.replica.term is None, within_s=1.0)
+        assert one.told(Kind.CREATE_FAILED) == ["cancelled before the provider was asked: nothing was made"]
+        assert (await one.replica.peek()).intents == {}
 
 
 @in_virtual_time
