@@ -51,6 +51,12 @@ def test_one_of_three_acts_and_any_takes_orders(replicas: Replicas) -> None:
     first = {m["ID"] for m in b.ask("instance", "ls")}
     assert len(first) == 4
 
+    # the leader's process stands still: nobody waits long for it, and all say so
+    assert a.daemon is not None
+    a.daemon.send_signal(signal.SIGSTOP)
+    assert "a leads and does not answer at" in b("status", exits=2)
+    assert b("leader").splitlines()[0].endswith("; it does not answer")
+
     # the leader dies; nothing happens until another is seen to lead, and then nothing is made twice
     assert a.end_daemon(signal.SIGKILL) == -signal.SIGKILL
     assert "does not answer" in b("status", exits=2)

@@ -64,7 +64,10 @@ output = click.option(
     help="Tables for people (default), the rest for programs.",
 )
 expect = click.option(
-    "--expect", type=int, metavar="VERSION", help="Refuse if the declaration has moved on from this version."
+    "--expect",
+    type=click.IntRange(min=0),
+    metavar="VERSION",
+    help="Refuse if the declaration has moved on from this version.",
 )
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait = click.option(

@@ -7,6 +7,7 @@ only while it surely was not sent. After that its outcome is unknown.
 import asyncio
 import base64
 import io
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -73,18 +74,22 @@ class Etcd:
         return await self._ask(path, body, changes=True)
 
     async def _ask(self, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
-        failure: errors.InfraKitError = errors.Unreachable("no endpoint is known", where="etcd")
+        failures: list[errors.InfraKitError] = []
         for _turn in self.endpoints:
             try:
                 return await self._post(self.endpoints[self._first], path, body, changes=changes)
-            except errors.Unreachable as unreachable:
-                failure = unreachable
-            except errors.OutcomeUnknown as unknown:
-                failure = unknown if changes else errors.Unreachable(unknown.what, where=unknown.where)
+            except (errors.Unreachable, errors.OutcomeUnknown) as failure:
+                failures.append(failure)
             self._first = (self._first + 1) % len(self.endpoints)
-            if isinstance(failure, errors.OutcomeUnknown):
-                break
-        raise failure
+            if changes and isinstance(failures[-1], errors.OutcomeUnknown):
+                raise failures[-1]
+        if len(failures) == 1:
+            raise errors.Unreachable(failures[0].what, where=failures[0].where)
+        raise errors.Unreachable(
+            f"none of its {len(failures)} members could answer: {'; '.join(map(str, failures))}",
+            where="etcd",
+            remedy="it needs a majority of them",
+        )
 
     async def _post(self, endpoint: str, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
         """Of the deadline, each endpoint gets its share of a read; a change is asked of one only."""
@@ -97,9 +102,9 @@ class Etcd:
             ):
                 content = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise errors.Unreachable(f"cannot connect: {error}", where=endpoint) from None
+            raise errors.Unreachable(f"cannot connect: {_reason(error)}", where=endpoint) from None
         except TimeoutError:
-            raise errors.OutcomeUnknown(f"no answer to {path} within {share_s:g} s", where=endpoint) from None
+            raise errors.OutcomeUnknown(f"no answer to {path} within {share_s:.2g} s", where=endpoint) from None
         except (aiohttp.ClientError, OSError) as error:
             raise errors.OutcomeUnknown(f"{path} was interrupted: {error}", where=endpoint) from None
         try:
@@ -122,7 +127,7 @@ class Etcd:
             async with asyncio.timeout(self._deadline_s), self._open().get(f"{endpoint}/health") as response:
                 content = await response.read()
         except aiohttp.ClientConnectorError as error:
-            raise errors.Unreachable(f"cannot connect: {error.strerror or error}", where=endpoint) from None
+            raise errors.Unreachable(f"cannot connect: {_reason(error)}", where=endpoint) from None
         except TimeoutError:
             raise errors.OutcomeUnknown(f"no answer within {self._deadline_s:g} s", where=endpoint) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -197,6 +202,15 @@ class Etcd:
     async def move_leader(self, to: int) -> None:
         """Let another member lead; asked of the leader itself."""
         await self.change("maintenance/transfer-leadership", {"targetID": str(to)})
+
+
+def _reason(error: OSError | aiohttp.ConnectionTimeoutError) -> str:
+    """In the words of the system, without the address, which stands before it."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"not within {CONNECT_S:g} s"
+    if error.errno and error.errno > 0:  # a name that cannot be resolved has numbers of its own
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def _member(answer: Answer) -> Member:

@@ -9,6 +9,7 @@ from infrakit.group.controller import Controller
 from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction
 from infrakit.manager import logs, orders, validate
+from infrakit.manager.intents import Book
 from infrakit.manager.record import Record
 from infrakit.manager.replica import Replica
 from infrakit.manager.term import Term
@@ -33,6 +34,7 @@ from infrakit.spi.manager import (
 )
 from infrakit.spi.values import GroupID, InstanceID
 
+STORE_PATIENCE_S = 6.0  # to tell who leads: more than a slow store takes, less than the command line waits
 LOG_LINES_MAX = 10_000
 HISTORY_MAX = 1000
 
@@ -73,7 +75,15 @@ class Operator:
         )
 
     async def leader(self) -> LeaderStatus:
-        replica, book = self._replica, await self._replica.peek()
+        """Who leads by the ledger. What this replica observes is told also when that cannot be read."""
+        replica, book, note = self._replica, Book(), ""
+        try:
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                book = await replica.peek()
+        except TimeoutError:
+            note = f"the store has not answered for {STORE_PATIENCE_S:g} s"
+        except errors.InfraKitError as error:
+            note = f"the store cannot be read: {error}"
         seen = replica.observation
         return LeaderStatus(
             leader=book.leader,
@@ -82,6 +92,7 @@ class Operator:
             replica=replica.name,
             observed=(seen.note or seen.who or "this node leads") if seen is not None else "nothing yet",
             observed_age_s=asyncio.get_running_loop().time() - seen.begun_at if seen is not None else None,
+            note=note,
         )
 
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:

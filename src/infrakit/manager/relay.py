@@ -19,7 +19,7 @@ from infrakit.spi import errors
 from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus, Status
 
 ANSWER_S = 3.0  # of another replica, when it is only asked how it is
-FORWARD_S = 14.0  # a little less than the command line waits
+FORWARD_S = 11.0  # of the leader; with the time to reach it, a little less than the command line waits
 
 
 class Relay:
@@ -66,27 +66,36 @@ class Relay:
         )
 
     async def leader(self) -> LeaderStatus:
-        """With every replica that the roster knows, and how each is."""
+        """With every replica that the roster knows, and how each is; without the store, nobody knows the roster."""
+        own = await self._inner.leader()
+        if own.note:
+            return own
         entries = await self._roster.entries()
         told = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
-        return msgspec.structs.replace(await self._inner.leader(), replicas=tuple(told))
+        return msgspec.structs.replace(own, replicas=tuple(told))
 
     # -- the others ------------------------------------------------------------------------------------------------
 
     async def _ask_leader(self, name: str, arguments: dict[str, Any]) -> Any:
         leader, entry = await self._find()
-        async with asyncio.timeout(FORWARD_S):
-            try:
+        try:
+            async with asyncio.timeout(ANSWER_S):
                 remote = await client.connect(Manager, leader, entry.address)
-            except (errors.Unreachable, errors.OutcomeUnknown) as error:
-                raise errors.NotLeader(
-                    f"{leader} leads and does not answer at {entry.address}: {error.what}",
-                    remedy="see: infrakit leader; ask again when another leads",
-                ) from None
-            try:
+        except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
+            why = error.what if isinstance(error, errors.InfraKitError) else f"no answer within {ANSWER_S:g} s"
+            raise errors.NotLeader(
+                f"{leader} leads and does not answer at {entry.address}: {why}",
+                remedy="see: infrakit leader; ask again when another leads",
+            ) from None
+        try:
+            async with asyncio.timeout(FORWARD_S):
                 return await getattr(remote, name)(**arguments)
-            finally:
-                await remote.close()
+        except TimeoutError:
+            raise errors.OutcomeUnknown(
+                f"{leader} leads and has not answered within {FORWARD_S:g} s", remedy="see: infrakit leader"
+            ) from None
+        finally:
+            await remote.close()
 
     async def _find(self) -> tuple[str, Entry]:
         """Who leads, and where. Never ourselves: that would go round in circles."""

@@ -22,7 +22,8 @@ class Caller(NamedTuple):
         """The name to record for one that claims to be `claimed`."""
         if self.is_self or claimed == self.name:
             return claimed or self.name
-        return f"{claimed} ({self})" if claimed else str(self)
+        mark = f" ({self})"  # once, though it came by way of another replica
+        return f"{claimed.removesuffix(mark)}{mark}" if claimed else str(self)
 
 
 _OURSELVES = Caller(is_self=True)

@@ -129,6 +129,7 @@ class LeaderStatus(Wire, frozen=True, kw_only=True):
     observed: str = ""  # what this replica's source of leadership said last
     observed_age_s: float | None = None
     replicas: tuple[ReplicaStatus, ...] = ()
+    note: str = ""  # why the store does not tell who leads
 
 
 class GroupPlan(Wire, frozen=True, kw_only=True):

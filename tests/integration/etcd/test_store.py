@@ -93,6 +93,10 @@ async def test_what_etcd_would_not_take_is_refused_before_it_is_sent(cluster: Cl
 
 async def test_who_does_not_listen_is_unreachable_and_who_is_not_etcd_is_told() -> None:
     client = Etcd(["http://127.0.0.1:1"], deadline_s=1.0)
-    with pytest.raises(errors.Unreachable, match="cannot connect"):
+    with pytest.raises(errors.Unreachable, match=r"^http://127.0.0.1:1: cannot connect: Connection refused$"):
         await EtcdStore(client).replace(name="doc", body=b"", expected=0)
+    await client.close()
+    client = Etcd(["http://127.0.0.1:1", "http://127.0.0.2:1"], deadline_s=1.0)
+    with pytest.raises(errors.Unreachable, match=r"none of its 2 members could answer: http://127.0.0.1:1: .*0.2:1: "):
+        await EtcdStore(client).read(name="doc")
     await client.close()

@@ -234,6 +234,7 @@ class CannedManager:
             observed="the local member of etcd leads",
             observed_age_s=0.2,
             replicas=self.replicas,
+            note=self.note,
         )
 
     async def resign(self, *, who: str, why: str) -> None:

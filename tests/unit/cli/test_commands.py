@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -294,9 +295,15 @@ async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager:
     assert head.split()[:3] == ["REPLICA", "ROLE", "ANSWERED"]
     assert [row.split()[:2] for row in rows] == [["box", "leader"], ["cox", "follower"], ["dox", "away"]]
     assert rows[2].endswith("nobody answers there")
+    manager.replicas = tuple(msgspec.structs.replace(each, role="away") for each in manager.replicas)
+    assert (await cli("leader")).out.splitlines()[0].endswith("since 2026-11-23 11:21:54Z; it does not answer")
     manager.leads, manager.replicas = False, ()
     assert (await cli("leader")).out.splitlines()[0] == "Nobody acts; the last epoch was 3."
     assert json.loads((await cli("leader", "-o", "json")).out)["Epoch"] == 3
+    manager.note = "the store cannot be read: etcd: no quorum"
+    told = await cli("leader")
+    assert (told.code, told.out.splitlines()[0]) == (2, f"It is not known who leads: {manager.note}")
+    assert "the local member of etcd leads" in told.out
 
 
 async def test_resigning_is_an_order_with_who_and_why(cli: CommandLine, manager: CannedManager) -> None:

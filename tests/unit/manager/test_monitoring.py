@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from infrakit.manager.metrics import Counters
 from infrakit.manager.monitoring import STORE_PATIENCE_S, pages
 from infrakit.rpc.page import Page
@@ -79,6 +81,21 @@ async def test_a_store_that_fails_or_hangs_makes_even_a_follower_unready() -> No
         began = asyncio.get_running_loop().time()
         assert (await asked(stage)).text == "not ready: the store has not answered for 2 s\n"
         assert asyncio.get_running_loop().time() - began < STORE_PATIENCE_S + 0.1
+
+
+@in_virtual_time
+@pytest.mark.parametrize("silent", [False, True])
+async def test_what_is_observed_of_leadership_is_told_also_without_a_store(silent: bool) -> None:
+    store, leadership = Troubled(), Told()
+    async with Stage(store=store, leadership=leadership) as stage:
+        leadership.say(False)
+        await asyncio.sleep(1)
+        store.hangs, store.fails = silent, "no quorum"
+        seen = await stage.operator.leader()
+        assert seen.observed == "told so"
+        assert seen.leader == ""
+        expected = "the store has not answered for 6 s" if silent else "the store cannot be read: store: no quorum"
+        assert seen.note == expected
 
 
 @in_virtual_time

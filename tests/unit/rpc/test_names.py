@@ -93,7 +93,7 @@ OURS = {
     "Manager.History": ("Limit", "Versions"),
     "Manager.Show": ("Version", "Text"),
     "Manager.Restore": ("Version Who Why Expected", CHANGED),
-    "Manager.Leader": ("", "Leader Epoch Since Replica Observed ObservedAgeS Replicas"),
+    "Manager.Leader": ("", "Leader Epoch Since Replica Observed ObservedAgeS Replicas Note"),
     "Manager.Resign": ("Who Why", "OK"),
     "Manager.Shutdown": ("Who Why", "OK"),
 }

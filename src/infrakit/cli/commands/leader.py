@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, options, output, tables
+from infrakit.cli import daemon, exit_codes, options, output, tables
 from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus
 
 ROLE_COLOURS = {"leader": "green", "away": "red"}
@@ -21,12 +21,19 @@ def leader(context: click.Context, output_format: str) -> None:
       infrakit leader
     """
     if context.invoked_subcommand is None:
-        output.show(daemon.ask(Manager.leader), output_format, lambda value: output.lines(list(_people(value))))
+        answer = daemon.ask(Manager.leader)
+        output.show(answer, output_format, lambda value: output.lines(list(_people(value))))
+        if answer.note:
+            raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
 def _people(value: LeaderStatus) -> Iterator[str]:
-    if value.leader:
-        yield f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {tables.moment(value.since)}"
+    if value.note:
+        yield from tables.paragraph(f"It is not known who leads: {value.note}")
+    elif value.leader:
+        lead = f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {tables.moment(value.since)}"
+        away = any(each.name == value.leader and each.role == "away" for each in value.replicas)
+        yield tables.paint(f"{lead}; it does not answer", "yellow") if away else lead
     else:
         yield tables.paint(f"Nobody acts; the last epoch was {value.epoch}.", "yellow")
     yield from tables.paragraph(f"{value.replica} saw {tables.age(value.observed_age_s)} ago: {value.observed}")
