@@ -75,9 +75,10 @@ async def _seed(maker: "Maker", store: Store, patience_s: float) -> None:
         await maker.make(first, alone=True)
     if not await _until_answers(store, patience_s):
         raise errors.Unreachable(
-            f"{first} is made, and the store does not answer after {patience_s:g} s",
+            f"{first} {'exists' if machines else 'is made'}, and the store does not answer after {patience_s:g} s",
             where="store",
-            remedy="look into its log; the same command waits again",
+            remedy="look into its log; the same command waits again; if there were more machines, and their quorum is "
+            "lost: infrakit bootstrap --recover",
         )
 
 

@@ -91,17 +91,19 @@ class Declaration:
     async def _conflict(self, expected: int) -> errors.Conflict:
         """What has changed since the version that the caller has seen."""
         now = self.record
+        at = f"the declaration is at version {self.version}"
+        if self.version:
+            at += f" (by {now.entry.who}: {now.entry.why})"
+        remedy = "look at it (infrakit history) and commit again"
+        if expected > self.version:
+            return errors.Conflict(f"{at}; there is no version {expected} yet", remedy=remedy)
         try:
-            then = records.decode((await self._at(expected)).body)
+            then = records.decode((await self._at(expected)).body) if expected else Record()
             changes = diff.changes(tuple(then.groups.values()), tuple(now.groups.values()))
             what = "; ".join(_in_words(c) for c in changes[:10]) or "nothing that groups declare"
         except errors.NotFound:
             what = "the version you have seen is not kept any more"
-        return errors.Conflict(
-            f"the declaration is at version {self.version} (by {now.entry.who}: {now.entry.why}), not {expected}; "
-            f"changed since: {what}",
-            remedy="look at it (infrakit history) and commit again",
-        )
+        return errors.Conflict(f"{at}, not {expected}; changed since: {what}", remedy=remedy)
 
     # -- history ---------------------------------------------------------------------------------------------------
 

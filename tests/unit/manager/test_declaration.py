@@ -68,6 +68,15 @@ async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_change
     assert (await ann.load()).groups[GroupID("g")].properties.allocation.size == 5
 
 
+async def test_who_has_seen_nothing_or_what_never_was_is_told_so() -> None:
+    here = declaration()
+    with pytest.raises(errors.Conflict, match=r"is at version 0; there is no version 7 yet"):
+        await declare(here, declared(3), expected=7)
+    await declare(here, declared(3), expected=0)
+    with pytest.raises(errors.Conflict, match=r"version 1 \(by ann: because\), not 0; changed since: g: "):
+        await declare(here, declared(4), expected=0)
+
+
 async def test_orders_that_name_no_version_are_applied_to_what_others_wrote() -> None:
     store = MemoryStore()
     ann, bob = declaration(store), declaration(store)
