@@ -12,7 +12,7 @@ from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
-INTERVAL_S = 0.1  # between two looks at the local member
+INTERVAL_S = 0.05  # between two looks at the local member
 VALID_S = 2.0
 TTL_S = 5  # of the lease of a campaign: whole seconds
 RETRY_S = 0.5
