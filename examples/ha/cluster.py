@@ -112,11 +112,6 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def watching(self) -> dict[str, str]:
-        """The environment of a command that asks a replica which lives now."""
-        alive = next((machine for machine in MACHINES if etcd(machine, "maintenance/status", {})), MACHINES[0])
-        return self.environment | {"INFRAKIT_HOST": f"http://{alive}:24864"}
-
     def last_words(self) -> str:
         """What the machines and the provider have printed last."""
         logs = [self.log, *sorted((self.home / "local").rglob("log*"))]
@@ -202,6 +197,54 @@ class Cluster:
     def converged(self) -> bool:
         groups = self.status().get("Groups", [])
         return bool(groups) and all(group["Converged"] for group in groups)
+
+
+class Followers:
+    """Print what all replicas do, each of which has a journal of its own; one that dies is asked again."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._asked: dict[str, subprocess.Popen[str]] = {}
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._follow, args=(machine,)) for machine in MACHINES]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for process in list(self._asked.values()):
+            process.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _follow(self, machine: str) -> None:
+        """Ask again from where it broke off, so that nothing is missed and nothing told twice."""
+        command = [self._cluster.program, "events", "--follow", "-o", "json"]
+        environment = self._cluster.environment | {"INFRAKIT_HOST": f"http://{machine}:24864"}
+        seen: list[str] = []
+        while not self._done.is_set():
+            process = subprocess.Popen(
+                [*command, *seen],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            self._asked[machine] = process
+            if self._done.is_set():
+                process.kill()
+            with process:
+                for line in process.stdout or ():
+                    event = json.loads(line)
+                    seen = ["--since", str(event["Seq"])]
+                    subject = "/".join(filter(None, (event.get("Group"), event.get("Slot"))))
+                    what = f"{subject}: {event['Message']}" if subject else event["Message"]
+                    print(f"{event['Timestamp'][11:19]}  {machine}  {event['Type']:<11}  {what}", flush=True)
+            self._done.wait(1.0)
 
 
 class Writer:

@@ -7,14 +7,14 @@ It needs the `infrakit` command and etcd (Debian: etcd-server, etcd-client), wor
 a timeline. With --check, it ends with exit code 1 at the first promise that is not kept.
 """
 
+import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from cluster import DECLARATION, MACHINES, Broken, Cluster, Writer, wait_for
+from cluster import DECLARATION, MACHINES, STORE, Broken, Cluster, Followers, Writer, wait_for
 
 GAP_S_MAX = 15.0  # etcd elects within a few seconds, also on a machine with much else to do
 
@@ -164,15 +164,27 @@ def check(cluster: Cluster, timeline: Timeline) -> None:
 
 def stay(cluster: Cluster, timeline: Timeline) -> None:
     start(cluster, timeline)
-    print(f"\nIn another terminal:\n  export INFRAKIT_HOST=http://{MACHINES[0]}:24864\n  infrakit leader")
-    print("  infrakit status --watch\n\nKill what runs on a machine, for example:")
-    print(f"  kill -9 {' '.join(map(str, cluster.processes(acting(cluster))))}\n\nCtrl-C ends it all.\n", flush=True)
-    while True:
-        subprocess.run([cluster.program, "events", "-f"], env=cluster.watching(), check=False)
-        time.sleep(1.0)
+    beside = Path(cluster.program).parent
+    recover = f"INFRAKIT_HOME={cluster.home} infrakit bootstrap {DECLARATION} \\\n    --store {STORE} --recover"
+    print(f"\nIn another terminal (any of the three machines can be asked):\n  export PATH={beside}:$PATH")
+    print(f"  export INFRAKIT_HOST=http://{MACHINES[0]}:24864\n  infrakit leader\n  infrakit status --watch")
+    print("\nKill what runs on a machine:")
+    for machine in MACHINES:
+        print(f"  {machine}: kill -9 {' '.join(map(str, cluster.processes(machine)))}")
+    print(f"\nTwo at once, and nobody leads. Then this brings them back:\n  {recover}")
+    print("\nCtrl-C ends it all. Until then, what the replicas do:\n", flush=True)
+    with Followers(cluster):
+        signal.pause()
+
+
+def end(*_: object) -> None:
+    """Told to end, from the keyboard or otherwise, also where a shell has us ignore the keyboard."""
+    raise KeyboardInterrupt
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     timeline = Timeline()
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp", ignore_cleanup_errors=True) as directory:
         cluster = None
@@ -181,7 +193,7 @@ def main() -> int:
             cluster = Cluster(Path(directory))
             (check if "--check" in sys.argv[1:] else stay)(cluster, timeline)
         except KeyboardInterrupt:
-            print("\nending every machine")
+            print("\nending every machine", flush=True)
         except Broken as error:
             print(f"\ndemo: {error}", file=sys.stderr)
             if cluster is not None:
