@@ -125,10 +125,9 @@ class Declaration:
         raise errors.NotFound(f"no version {version} is kept", remedy="see: infrakit history")
 
     async def watch(self) -> AsyncIterator[int]:
-        """Yields whenever the store holds another version than this replica knows."""
+        """Yields the version that the store holds, and again whenever it holds another."""
         async for revision in self._store.watch(name=records.NAME):
-            if revision != self.version:
-                yield revision
+            yield revision
 
 
 def _in_words(change: Difference) -> str:

@@ -64,6 +64,7 @@ class Replica:
         self._is_self = is_self
         self.observation: Observation | None = None  # the last one that was an answer
         self._leading: asyncio.Task[None] | None = None
+        self._adopted = 0  # the version of the declaration that the controllers were brought in line with
         self._resigned_at = -math.inf
         self._trouble = ""  # why the last attempt to hold a term has ended
         self._sent: set[str] = set()
@@ -177,7 +178,7 @@ class Replica:
 
     async def _act(self, ledger: StoredLedger) -> None:
         """Everything between taking an epoch and giving it up."""
-        record = await self.declaration.load()
+        await self.declaration.load()
         await ledger.note(self.declaration.version)
         term = Term(
             ledger=ledger,
@@ -193,7 +194,7 @@ class Replica:
         self._tell(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
         self.term = term
         try:
-            await term.run(record, self.active)
+            await term.run(self.declaration.record, self.active)  # the newest: more may have been declared meanwhile
         finally:
             self.active.clear()
             self.term = None
@@ -209,7 +210,9 @@ class Replica:
         """Take over what other replicas have committed. Nobody acts on a declaration that he cannot read any more."""
         while True:
             try:
-                async for _version in self.declaration.watch():
+                async for version in self.declaration.watch():
+                    if version == self._adopted:
+                        continue  # not what was last read: orders that came to nothing have read it too
                     await self.declaration.load()
                     await self._note()
                     await self.adopt()
@@ -246,9 +249,11 @@ class Replica:
 
     async def adopt(self) -> None:
         """Bring the controllers in line with the declaration. A term that ends meanwhile leaves it to the next one."""
+        version = self.declaration.version
         with contextlib.suppress(errors.NotLeader):
             if self.term is not None:
                 await self.term.adopt(self.declaration.record)
+        self._adopted = version
 
     # -- errands: orders of the controllers ------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.manager import orders
+from infrakit.manager.declaration import Declaration
 from infrakit.manager.epoch import BOUND_S
 from infrakit.manager.record import with_group
 from infrakit.simulation.parts import FaultyStore, StoreFaults
@@ -245,6 +247,22 @@ async def test_another_replica_commits_and_this_one_follows() -> None:
         assert len(await follower.operator.history()) == 2
 
 
+@in_virtual_time
+async def test_what_an_order_that_came_to_nothing_has_read_is_followed_too() -> None:
+    store = MemoryStore()
+    async with Stage(store=store) as stage:
+        committed = await stage.commit(cattle("web", 1))
+        await stage.converged()
+        group = stage.controller("web").name
+        other = Declaration(store, stage.clock)
+        await other.load()
+        await other.change(orders.scale(group, 3), what="scale", who="bob", why="more")
+        with pytest.raises(errors.Conflict):  # before the watch can tell of it
+            await stage.operator.scale(group=group, size=2, who="ann", why="late", expected=committed.version)
+        await stage.until(lambda: len(stage.alive("web")) == 3)
+        await stage.converged()
+
+
 class Full(MemoryStore):
     """A store without room, while it is `full`."""
 
@@ -302,12 +320,12 @@ async def test_a_term_takes_nothing_over_while_it_ends() -> None:
         term = stage.replica.term
         assert term is not None
         term.end(errors.NotLeader("the epoch is lost"))
-        record, orders = stage.replica.declaration.record, []
+        record, asked = stage.replica.declaration.record, []
         for n in range(20):  # one in each step of its end
             another = msgspec.structs.replace(record.groups[GroupID("web")], name=GroupID(f"api-{n}"))
-            orders.append(asyncio.create_task(term.adopt(with_group(record, another))))
+            asked.append(asyncio.create_task(term.adopt(with_group(record, another))))
             await asyncio.sleep(0)
-        outcomes = await asyncio.gather(*orders, return_exceptions=True)
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(each) for each in outcomes} == {type(None), errors.NotLeader}
         await stage.commit(cattle("api", 1))
         await stage.converged()
