@@ -19,7 +19,8 @@ from infrakit.template.scope import Scope
 if TYPE_CHECKING:
     from infrakit.template.syntax import Program
 
-KEPT_MAX = 512  # compiled templates
+KEPT_MAX = 512  # templates that stay compiled
+KEPT_BYTES_MAX = 1_000_000  # of their text: compiled, it takes a hundred times as much
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +85,7 @@ class Engine:
         self.loader = loader
         self.limits = limits or Limits()
         self._kept: OrderedDict[tuple[str, Source], Template] = OrderedDict()
+        self._kept_bytes = 0
         self._lock = threading.Lock()
 
     def template(self, address: str, *, base: str = "") -> Template:
@@ -129,9 +131,12 @@ class Engine:
             program = syntax.compile_program(text, name, self.limits)
         template = Template(name, source, program)
         with self._lock:
-            self._kept[key] = template
-            if len(self._kept) > KEPT_MAX:
-                self._kept.popitem(last=False)
+            if key not in self._kept:
+                self._kept[key] = template
+                self._kept_bytes += len(text)
+            while len(self._kept) > KEPT_MAX or (self._kept_bytes > KEPT_BYTES_MAX and len(self._kept) > 1):
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= len(dropped.source.text)
         return template
 
 

@@ -14,6 +14,7 @@ from jinja2 import TemplateSyntaxError, UndefinedError
 from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Problem, Refused, Throttled, Unreachable
 from infrakit.template.limits import Exceeded
 
+_OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
 _NATIVE = (NotFound, Refused, Unreachable)  # what fetching says, in its own words
 
 
@@ -136,7 +137,9 @@ def kind_of(value: object) -> str:
         tuple: "a list",
         dict: "a mapping",
     }
-    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+    if value is None:
+        return "null"
+    return names.get(type(value)) or f"a {_OTHER_KINDS.get(type(value).__name__, type(value).__name__)}"
 
 
 def _joined(*parts: str) -> str:

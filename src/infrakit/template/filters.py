@@ -17,6 +17,7 @@ from infrakit.template.failures import Fault, kind_of
 from infrakit.template.limits import Budget
 from infrakit.template.run import TemplateContext, text_of
 
+CAPTURED = "(captured text)"  # which `syntax` puts on it, and nobody can write
 _ITEMS_MAX = 100_000
 _NATIVE = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
@@ -158,5 +159,5 @@ OWN: Mapping[str, Callable[..., Any]] = {
 FILTERS: dict[str, Callable[..., Any]] = {
     **{name: guarded(name, _adapted(native.FILTERS[name]), _CHECKS.get(name)) for name in _NATIVE},
     **{name: guarded(name, body) for name, body in OWN.items()},
-    "weighed": guarded("weighed", lambda _context, value: value),  # what `syntax` puts on captured text
+    CAPTURED: guarded(CAPTURED, lambda _context, value: value),
 }

@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     calls_deep_max: int = 50  # macros that call macros
     value_bytes_max: int = 2_000_000  # one value; about, as memory counts it
     source_bytes_max: int = 1_000_000  # the text of one template
-    tokens_max: int = 60_000  # names, operators and texts that it consists of
+    tokens_max: int = 40_000  # names, operators and texts that it consists of
 
 
 class Exceeded(Exception):

@@ -100,4 +100,6 @@ def _told(run: Run, frame: Frame, error: Exception) -> Exception:
             places[-1] = place
         else:
             places.append(place)
+    if not places:  # too much output, say, which nothing inside of it notices
+        places.append((frame.template.name, 1))
     return failures.told(error, places, names, run.masked)

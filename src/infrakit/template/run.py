@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2.runtime import Context
 
 from infrakit.template.engine import Engine, Need, Origin, Template, mask
-from infrakit.template.failures import Fault, refuse
+from infrakit.template.failures import Fault, kind_of, refuse
 from infrakit.template.limits import Budget, Exceeded
 from infrakit.template.scope import Scope
 
 if TYPE_CHECKING:
     from infrakit.template.loaders import Source
 
+LITERAL_IN = "text in "
 SECRET_PART_MIN = 4  # what is made from a secret is one, unless it is so short that it says nothing
 
 
@@ -81,8 +82,10 @@ class Frame:
         depth = self.depth + 1
         if depth > self.run.engine.limits.depth_max:
             raise Exceeded(f"includes go deeper than {self.run.engine.limits.depth_max}: look for one in a circle")
+        if any(secret in source.text for secret in self.run.secrets):  # a mistake in it could not be told
+            raise Fault("a template may not be made with a secret", "hand it over: include(ADDRESS, name=secret(...))")
         is_literal = source.address == self.template.address
-        name = f"text in {self.template.name}" if is_literal else display(source.address)
+        name = f"{LITERAL_IN}{self.template.name.removeprefix(LITERAL_IN)}" if is_literal else display(source.address)
         return Frame(self.run, self.run.engine.compiled(source, name), variables, definitions, depth)
 
 
@@ -129,7 +132,9 @@ def _unprintable(value: object) -> str:
         return str(value)  # which raises
     if isinstance(value, Macro | Function):
         refuse(f"{value.name} is a function", f"call it: {value.name}(...)")
-    return refuse(f"a {type(value).__name__} cannot be printed", "make a list of it: | list")
+    return refuse(
+        f"{kind_of(value)} cannot be printed", "make a list of it: | list" if hasattr(value, "__iter__") else ""
+    )
 
 
 def line_count(text: str) -> int:

@@ -87,6 +87,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.paced = Function(_paced, signature="for(...)")
         self.paid = Function(_paid, signature="macro(...)")
         self.built = Function(_built, signature="[...]")
+        self.sliced = Function(_sliced, signature="[...:...]")
         self.joined = Function(_joined, signature="~(...)")
         self.late = Function(_late, signature="name(...)")
 
@@ -96,7 +97,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _counted(self, stream: Iterable[Token]) -> Iterator[Token]:
         for number, token in enumerate(stream):
-            if number > self.limits.tokens_max:
+            if number >= self.limits.tokens_max:
                 raise Exceeded(
                     f"the template consists of more than {self.limits.tokens_max:,} names, operators and texts"
                 )
@@ -107,7 +108,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """The member or allowed method of that name. A member goes before a method of the same name."""
         if isinstance(obj, Undefined):
-            return getattr(obj, attribute)  # which raises
+            obj._fail_with_undefined_error()  # noqa: SLF001 - what any use of it does
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
         if attribute.startswith("_"):
@@ -131,7 +132,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item of a container, or the member of that name."""
         if isinstance(obj, Undefined):
-            return obj[argument]  # which raises
+            obj._fail_with_undefined_error()  # noqa: SLF001
         if isinstance(obj, _CONTAINERS):
             try:
                 return obj[argument]
@@ -251,6 +252,12 @@ def _paid(frame: Frame, text_bytes: int) -> None:
 
 def _built(_frame: Frame, value: object) -> object:
     return value  # weighed by the call
+
+
+def _sliced(_frame: Frame, value: Any, start: Any, stop: Any, step: Any) -> object:
+    if not isinstance(value, str | list | tuple | range):
+        raise Fault(f"{kind_of(value)} has no slices")
+    return value[start:stop:step]
 
 
 def _joined(frame: Frame, *parts: object) -> str:

@@ -159,7 +159,7 @@ class _Rewriting(NodeTransformer):
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
         """Weigh captured text."""
         self.generic_visit(node)
-        node.filter = nodes.Filter(node.filter, "weighed", [], [], None, None, lineno=node.lineno)
+        node.filter = nodes.Filter(node.filter, filters.CAPTURED, [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
@@ -186,7 +186,10 @@ class _Rewriting(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         """Weigh a slice."""
         self.generic_visit(node)
-        return _built(node) if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        bounds = [each or nodes.Const(None) for each in (node.arg.start, node.arg.stop, node.arg.step)]
+        return _called("sliced", node.node, *bounds, lineno=node.lineno)
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         """Note what is asked for by name; look it up late where a sourced template may define it."""

@@ -9,6 +9,7 @@ from infrakit.template.failures import Fault
 from infrakit.template.limits import Budget
 
 DEPTH_MAX = 100
+_EVENT_BYTES = 48  # what a value weighs at least
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -38,8 +39,9 @@ def read(text: str, budget: Budget) -> object:
     """The one value of a document. Raises `Fault`."""
     try:
         depth = 0
-        for event in yaml.parse(text, Loader=_Base):
+        for number, event in enumerate(yaml.parse(text, Loader=_Base)):
             budget.step()
+            budget.size(number * _EVENT_BYTES)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEPTH_MAX:  # composing recurses in C, where nobody counts
                 raise Fault(f"YAML nested more than {DEPTH_MAX} deep in line {_line(event)}")
