@@ -1,9 +1,9 @@
-"""`infrakit bootstrap`: the plugins and the store that it needs, in this process."""
+"""`infrakit bootstrap` and `infrakit init`: the plugins and the store that they need, in this process."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from infrakit.manager.bootstrap import Plan, bootstrap
+from infrakit.manager.bootstrap import Plan, Prepared, bootstrap, prepare
 from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -21,3 +21,12 @@ async def run(plan: Plan, *, store: str, home: Path, tell: Callable[[str], objec
         finally:
             await kept.close()
             await registry.close()
+
+
+async def prepared(plan: Plan, *, home: Path) -> Prepared:
+    """The first machine as it would be made. See `manager.bootstrap`."""
+    registry = Registry(home)
+    try:
+        return await prepare(plan, plugins=registry, clock=SystemClock())
+    finally:
+        await registry.close()

@@ -39,7 +39,7 @@ class Home:
     """The directory of one provider. Every method is short, blocks, and may be called from any thread."""
 
     def __init__(self, root: pathlib.Path) -> None:
-        self.root = root.absolute()
+        self.root = root.resolve()  # one place, by whatever name it is reached: its processes are known by it
         self.instances = self.root / "instances"
         self.graves = self.root / "graves"
         self.claims = self.root / "claims"

@@ -1,0 +1,91 @@
+"""`infrakit init`: a bare machine becomes the first node of a cluster that grows itself."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from infrakit.cli import daemon, documents, options, seed_script
+from infrakit.rpc import discovery
+
+if TYPE_CHECKING:
+    from infrakit.manager.bootstrap import Plan
+
+
+@click.command
+@options.file
+@click.option("--group", default="", metavar="NAME", help="The group; left out: the only quorum, or the only group.")
+@click.option("--logical-id", default="", metavar="ID", help="The pet to begin with, if not the first.")
+@click.option("--sequence", type=click.IntRange(min=1), metavar="N", help="The member to begin with, counted from 1.")
+@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for FILE.")
+@click.option("--start", is_flag=True, help="Do here what the script does.")
+@click.option("--boot", metavar="SCRIPT", type=click.Path(), help="With --start: its boot script, prepared before.")
+@click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
+@options.message()
+def init(  # noqa: PLR0917
+    file: str,
+    group: str,
+    logical_id: str,
+    sequence: int | None,
+    store: str,
+    start: bool,
+    boot: str | None,
+    timeout: float,
+    why: str | None,
+) -> None:
+    """Print the script that makes a bare machine the first node of FILE.
+
+    For `sh`, on that machine, which needs `infrakit` and nothing else of ours. The script holds the node's boot script,
+    the same that later nodes get, and the declaration. It has the node made by the instance plugin there, with the tags
+    by which InfraKit adopts it, waits for the store that the node keeps, and declares FILE in it. The InfraKit that
+    runs on the node makes the others. Safe to run again: where the store answers, nothing is made.
+
+    \b
+    Example:
+      infrakit init infrakit.yaml --store etcd://127.0.0.1:2379/infrakit | sh
+    """
+    if boot and not start:
+        raise click.UsageError("--boot belongs to --start.")
+    if start and not store:
+        raise click.UsageError("--start needs --store, or INFRAKIT_STORE: where the node keeps the declaration.")
+    text, source = documents.read(file)
+    import asyncio
+
+    from infrakit.manager.bootstrap import Plan
+    from infrakit.manager.seed import Choice
+    from infrakit.runtime import bootstrap as runtime
+
+    script = documents.read(boot)[0] if boot else ""
+    plan = Plan(
+        text=text,
+        source=source,
+        who=daemon.who(),
+        why=why or f"init {source}",
+        group=group,
+        seed=Choice(logical_id=logical_id, sequence=sequence or 0, script=script),
+        patience_s=timeout,
+    )
+    if start:
+        asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
+        return
+    sys.stdout.write(_script(plan, store, timeout))
+
+
+def _script(plan: "Plan", store: str, timeout_s: float) -> str:
+    import asyncio
+
+    from infrakit.runtime import bootstrap as runtime
+
+    prepared = asyncio.run(runtime.prepared(plan, home=discovery.home()))
+    node = prepared.node
+    which = ("--logical-id", str(node.logical_id)) if node.logical_id else ("--sequence", str(node.sequence))
+    words = ["--group", prepared.group.name, *which, "--timeout", f"{timeout_s:g}s", "--message", plan.why]
+    if store:
+        words += ["--store", store]
+    return seed_script.text(
+        what=f"{node}, the first node of the group {prepared.group.name}",
+        plugin=prepared.group.properties.instance.plugin,
+        spec=prepared.spec,
+        declaration=plan.text,
+        words=words,
+    )

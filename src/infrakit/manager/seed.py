@@ -1,0 +1,165 @@
+"""A machine that is made before anybody leads: which one it is, and what its provider is told.
+
+It is prepared as every later machine of its group is, by the same flavor from the same declaration, with two
+differences. A seed is prepared as the only member of its group, because nobody is there whom it could join. And its
+hash is the word `bootstrap`, so that the first leader adopts it as it is, and puts the present hash in its place.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from infrakit.group.calls import CALL_DEADLINE_S
+from infrakit.group.prepare import prepared
+from infrakit.manager.validate import Plugins
+from infrakit.spec import hash as hashes
+from infrakit.spi import errors, values
+from infrakit.spi.clock import Clock
+from infrakit.spi.event import timestamp
+from infrakit.spi.flavor import Flavor, Quorum
+from infrakit.spi.group import Group
+from infrakit.spi.instance import Instance
+from infrakit.spi.values import Description, InstanceSpec, LogicalID, State
+
+LIST_DEADLINE_S = 60.0
+_SHOWN_MAX = 20
+GONE = (State.STOPPING, State.TERMINATED, State.FINISHED)
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which node is the first one, where it is not the first that is declared."""
+
+    logical_id: str = ""
+    sequence: int = 0  # counted from 1; 0: whichever
+    script: str = ""  # its boot script, where that was prepared before
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """The place of one machine in its group."""
+
+    slot: str  # a pet's logical ID, or the ordinal of a member of cattle
+    logical_id: LogicalID | None
+    sequence: int  # counted from 1
+
+    def __str__(self) -> str:
+        return self.slot
+
+
+def nodes(group: Group) -> tuple[Node, ...]:
+    """All places of a group, in order."""
+    allocation = group.properties.allocation
+    if allocation.logical_ids is not None:
+        return tuple(
+            Node(slot=each, logical_id=each, sequence=number)
+            for number, each in enumerate(allocation.logical_ids, start=1)
+        )
+    numbers = range(1, (allocation.size or 0) + 1)
+    return tuple(Node(slot=str(number), logical_id=None, sequence=number) for number in numbers)
+
+
+def node(group: Group, choice: Choice) -> Node:
+    """The place that is meant; the first if nothing is said. Raises `Refused`."""
+    logical_id, sequence = choice.logical_id, choice.sequence
+    known = nodes(group)
+    for each in known:
+        if logical_id in ("", each.logical_id) and sequence in (0, each.sequence):
+            return each
+    asked = [f"the logical ID {logical_id}"] * bool(logical_id) + [f"the number {sequence}"] * bool(sequence)
+    names = ", ".join(map(str, known[:_SHOWN_MAX])) or "none"
+    what = f"it has no node with {' and '.join(asked) or 'any number'}"
+    raise errors.Refused(what, where=f"group {group.name}", remedy=f"its nodes: {names}")
+
+
+async def keeper(groups: Sequence[Group], plugins: Plugins, name: str, *, only: bool = False) -> tuple[Group, Flavor]:
+    """The group whose members keep the store: the one of that name, or the only quorum; `only`: or the only one.
+
+    Raises `Refused`.
+    """
+    found: list[tuple[Group, Flavor]] = []
+    for group in groups:
+        flavor = await plugins.flavor(group.properties.flavor.plugin)
+        if group.name == name or (only and not name and len(groups) == 1):
+            return group, flavor
+        if not name and isinstance(flavor, Quorum):
+            properties = group.properties.flavor.properties
+            if group.properties.allocation.logical_ids and await flavor.is_quorum(properties=properties):
+                found.append((group, flavor))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(group.name for group in groups)
+    what = f"there is no group {name!r}" if name else f"{len(found)} groups are a quorum"
+    raise errors.Refused(what, where="bootstrap", remedy=f"say which one keeps the store: --group, of {names}")
+
+
+async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, script: str = "") -> InstanceSpec:
+    """What the provider is told of the first machine; `script`: its boot script, where that was prepared before.
+
+    Raises what the flavor raises.
+    """
+    spec = await _prepared(_alone(group, node), flavor, node, clock, version=values.BOOTSTRAP)
+    return msgspec.structs.replace(spec, init=script) if script else spec
+
+
+class Maker:
+    """Makes machines of one group."""
+
+    def __init__(
+        self, group: Group, flavor: Flavor, instance: Instance, clock: Clock, tell: Callable[[str], object]
+    ) -> None:
+        self.group = group
+        self.nodes = nodes(group)
+        self._flavor = flavor
+        self._instance = instance
+        self._clock = clock
+        self.tell = tell
+
+    async def machines(self) -> dict[str, Description]:
+        """Those that exist, by a complete listing: by slot, or by ID where they bear none."""
+        async with asyncio.timeout(LIST_DEADLINE_S):
+            listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
+        return {_slot(each): each for each in listed if each.state not in GONE}
+
+    async def make(self, node: Node) -> None:
+        """One machine of a group that has others. What is in the way is told by the provider."""
+        properties = self.group.properties
+        version = hashes.of(properties.instance, properties.flavor)
+        await self._make(node, await _prepared(self.group, self._flavor, node, self._clock, version=version), "")
+
+    async def make_first(self, node: Node, *, script: str = "") -> None:
+        """One machine, as the only one of its group, to be adopted by whoever leads first."""
+        spec = await seed_of(self.group, self._flavor, node, self._clock, script=script)
+        await self._make(node, spec, ", the first of its group")
+
+    async def _make(self, node: Node, spec: InstanceSpec, how: str) -> None:
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            made = await self._instance.provision(spec=spec)
+        self.tell(f"{node}: {made} is made{how}")
+
+
+async def _prepared(group: Group, flavor: Flavor, node: Node, clock: Clock, *, version: str) -> InstanceSpec:
+    return await prepared(
+        group,
+        flavor,
+        slot=node.slot,
+        logical_id=node.logical_id,
+        sequence=node.sequence,
+        version=version,
+        token=f"bootstrap/{group.name}/{node.slot}/{os.urandom(4).hex()}",
+        created=timestamp(clock.now()),
+    )
+
+
+def _alone(group: Group, node: Node) -> Group:
+    if node.logical_id is None:
+        return group
+    properties = group.properties
+    allocation = msgspec.structs.replace(properties.allocation, logical_ids=(node.logical_id,))
+    return msgspec.structs.replace(group, properties=msgspec.structs.replace(properties, allocation=allocation))
+
+
+def _slot(machine: Description) -> str:
+    tags = machine.tags or {}
+    named = machine.logical_id or tags.get(values.TAG_LOGICAL_ID) or tags.get(values.TAG_SLOT)
+    return named or machine.id
