@@ -24,8 +24,10 @@ from infrakit.spi.instance import Instance
 from infrakit.spi.values import Description, InstanceSpec, LogicalID, State
 
 LIST_DEADLINE_S = 60.0
+STOPPING_S = 60.0  # for a machine that is stopping to end
+LOOK_S = 0.3
 _SHOWN_MAX = 20
-GONE = (State.STOPPING, State.TERMINATED, State.FINISHED)
+GONE = (State.TERMINATED, State.FINISHED)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +92,7 @@ async def keeper(groups: Sequence[Group], plugins: Plugins, name: str, *, only: 
         return found[0]
     names = ", ".join(group.name for group in groups)
     what = f"there is no group {name!r}" if name else f"{len(found)} groups are a quorum"
-    raise errors.Refused(what, where="bootstrap", remedy=f"say which one keeps the store: --group, of {names}")
+    raise errors.Refused(what, where="the declaration", remedy=f"say which one keeps the store: --group, of {names}")
 
 
 async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, script: str = "") -> InstanceSpec:
@@ -116,10 +118,22 @@ class Maker:
         self.tell = tell
 
     async def machines(self) -> dict[str, Description]:
-        """Those that exist, by a complete listing: by slot, or by ID where they bear none."""
-        async with asyncio.timeout(LIST_DEADLINE_S):
-            listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
-        return {_slot(each): each for each in listed if each.state not in GONE}
+        """Those that exist, by a complete listing: by slot, or by ID where they bear none.
+
+        One that is stopping still bears its slot, so its end is awaited. Raises `Refused` if that does not come.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STOPPING_S
+        while True:
+            async with asyncio.timeout(LIST_DEADLINE_S):
+                listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
+            stopping = [each.id for each in listed if each.state is State.STOPPING]
+            if not stopping:
+                return {_slot(each): each for each in listed if each.state not in GONE}
+            if loop.time() >= until:
+                what = f"{', '.join(stopping)} is stopping, and has not ended after {STOPPING_S:g} s"
+                raise errors.Refused(what, where=f"group {self.group.name}", remedy="end it, then repeat the command")
+            await asyncio.sleep(LOOK_S)
 
     async def make(self, node: Node) -> None:
         """One machine of a group that has others. What is in the way is told by the provider."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,31 @@ async def test_a_volume_is_deleted_only_when_nobody_holds_it(local: Local, home:
     await local.delete_attachment(attachment=volume)
     await local.delete_attachment(attachment=volume)
     assert list((home / "volumes").iterdir()) == []
+
+
+async def test_what_runs_inherits_nothing_that_its_daemon_has_inherited(
+    open_local: Callable[[], Local], home: Path, tmp_path: Path
+) -> None:
+    """A daemon in an instance holds the locks of that; who is made by it would bear its logical ID and its volume."""
+    inherited = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        os.set_inheritable(inherited, True)
+        local = open_local()
+        made = await local.provision(spec=spec("ls -l /proc/self/fd >all; mv all open; exec sleep 1000"))
+        opened = await until_written(home / "instances" / made / "work" / "open")
+    finally:
+        os.close(inherited)
+    assert str(home / "instances" / made / "log") in opened
+    assert str(tmp_path / "lock") not in opened
+
+
+async def test_one_place_is_one_place_by_whatever_name(local: Local, tmp_path: Path, home: Path) -> None:
+    made = await local.provision(spec=spec(logical_id="a"))
+    (tmp_path / "alias").symlink_to(home)
+    other = Local(tmp_path / "alias")
+    try:
+        assert (await facts(other, made))["Directory"] == (await facts(local, made))["Directory"]
+        second = await other.provision(spec=spec("exec sleep 1000 & exit 1"))
+        await until_gone(local, second)
+    finally:
+        await other.close()

@@ -1,7 +1,9 @@
 """From nothing to a store that its own machines keep, and back to it when their quorum is gone."""
 
+import asyncio
 import json
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.store import Document
-from infrakit.spi.values import InstanceSpec
+from infrakit.spi.values import Description, InstanceSpec, State
 from infrakit.stores.memory import MemoryStore
 from tests.stage import cattle, in_virtual_time, pets
 
@@ -139,3 +141,39 @@ async def test_a_document_with_mistakes_makes_nothing() -> None:
     with pytest.raises(errors.InvalidSpec):
         await scene.bootstrap(pets("etcd", "a a", quorum=True))
     assert not scene.machines
+
+
+class Slow(Simulator):
+    """What has ended is listed as stopping for a while."""
+
+    stops_within_s = 0.0
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> list[Description]:
+        listed = list(await super().describe_instances(tags=tags, properties=properties))
+        if asyncio.get_running_loop().time() < self.stops_within_s:
+            dead = [machine for machine in self.machines.values() if not machine.lives]
+            listed += [
+                Description(id=each.id, logical_id=each.logical_id, tags=each.tags, state=State.STOPPING)
+                for each in dead
+            ]
+        return listed
+
+
+@in_virtual_time
+@pytest.mark.parametrize("stops_within_s", [20.0, 900.0])
+async def test_a_machine_that_is_stopping_bears_its_name_until_it_has_ended(stops_within_s: float) -> None:
+    scene = Scene()
+    scene.simulator = slow = Slow(random=scene.chance)
+    scene.store = Kept(slow)
+    await scene.bootstrap()
+    [first] = slow.machines.values()
+    await slow.destroy(instance=first.id, context=DestroyContext())
+    slow.stops_within_s = asyncio.get_running_loop().time() + stops_within_s
+    if stops_within_s > 60.0:
+        with pytest.raises(errors.Refused, match=f"{first.id} is stopping, and has not ended after 60 s"):
+            await scene.bootstrap()
+        assert not scene.machines
+    else:
+        assert await scene.bootstrap() == 1
+        assert scene.machines["a"].id != first.id
+        assert asyncio.get_running_loop().time() > stops_within_s

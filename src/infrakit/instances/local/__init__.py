@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from infrakit.instances.local import collect, end, make, records, tail
+from infrakit.instances.local import collect, end, make, records, spawn, tail
 from infrakit.instances.local.home import Home
 from infrakit.instances.local.present import Present
 from infrakit.instances.local.properties import decode
@@ -51,6 +51,7 @@ class Local:
     """
 
     def __init__(self, directory: pathlib.Path, *, clock: Clock = _SYSTEM_CLOCK) -> None:
+        spawn.keep_inherited()
         self._home = Home(directory)
         self._clock = clock
         self._present = Present(

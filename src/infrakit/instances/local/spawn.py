@@ -121,6 +121,18 @@ def start(
     raise ChildProcessError(f"the shell ended before the init script: {_last_words(place)}")
 
 
+def keep_inherited() -> None:
+    """Let no instance inherit what this process has inherited itself, beyond standard input and output.
+
+    A daemon may run in an instance of `local`, and then holds the locks of that one: those that it makes must not, or
+    they would bear the other's logical ID and volume for as long as they live.
+    """
+    for each in pathlib.Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile, as the one that lists them is
+            if int(each.name) > 2:  # standard error
+                os.set_inheritable(int(each.name), False)
+
+
 def _spawn(
     place: pathlib.Path, words: Sequence[str], variables: Mapping[str, str], *, standing_at: int, locks: Sequence[int]
 ) -> int:

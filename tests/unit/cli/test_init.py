@@ -1,0 +1,134 @@
+"""`infrakit init`: what it prints is a script that anybody can read, and that arrives as it was written."""
+
+import asyncio
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from infrakit.cli import seed_script
+from infrakit.spi.values import Attachment, InstanceSpec, LogicalID
+from tests.unit.cli.command_line import CommandLine
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "seed" / "infrakit.yaml"
+NASTY = "echo 'one' \"$HOME\" `id` \\\nBOOT_SCRIPT\nDECLARATION\n{{ x }} %s\\n é\n"
+SPEC = InstanceSpec(
+    init=NASTY,
+    logical_id=LogicalID("10.0.0.1"),
+    tags={"a": "b\nrm -rf /", "infrakit.token": "t", "infrakit.config.hash": "bootstrap"},
+    attachments=(Attachment(id="v", type="volume"),),
+)
+# Stands where `infrakit` does: keeps what it was given.
+RECEIVER = """#!/bin/sh
+printf '%s\\n' "$@" >"$RECEIVED/words"
+ls -ln "$(dirname "$2")" >"$RECEIVED/modes"
+cp "$2" "$RECEIVED/declaration"
+cp "$5" "$RECEIVED/boot"
+read -r stolen && echo "$stolen" >"$RECEIVED/stolen"
+exit "${CODE-0}"
+"""
+
+
+async def run(script: str, place: Path, code: int = 0) -> int:
+    """Pipe it into `sh`, as a user does, with a receiver in the place of `infrakit`."""
+    program = place / "infrakit"
+    program.write_text(RECEIVER)
+    program.chmod(0o700)
+    (place / "tmp").mkdir()
+    environment = {"PATH": f"{place}:/usr/bin:/bin", "RECEIVED": str(place), "TMPDIR": str(place / "tmp")}
+    process = await asyncio.create_subprocess_exec(
+        "sh", stdin=asyncio.subprocess.PIPE, env=environment | {"CODE": str(code)}
+    )
+    async with asyncio.timeout(60):
+        await process.communicate(f"{script}echo after\n".encode())
+    assert process.returncode is not None
+    return process.returncode
+
+
+def nasty() -> str:
+    return seed_script.text(
+        what="10.0.0.1,\nthe first", plugin="local", spec=SPEC, declaration=NASTY, words=["--group", "it's $HOME"]
+    )
+
+
+async def test_both_files_arrive_as_they_were_and_nothing_else_reads_the_script(tmp_path: Path) -> None:
+    assert await run(nasty(), tmp_path) == 0
+    assert (tmp_path / "boot").read_text() == NASTY
+    assert (tmp_path / "declaration").read_text() == NASTY
+    words = (tmp_path / "words").read_text().splitlines()
+    assert (words[0], words[2:4], words[5:]) == ("init", ["--start", "--boot"], ["--group", "it's $HOME"])
+    assert not (tmp_path / "stolen").exists()
+    assert list((tmp_path / "tmp").iterdir()) == [], "nothing is left of the files"
+
+
+async def test_nobody_else_can_read_the_files_meanwhile(tmp_path: Path) -> None:
+    await run(nasty(), tmp_path)
+    modes = [line.split()[0] for line in (tmp_path / "modes").read_text().splitlines()[1:]]
+    assert {stat.filemode(0o100600)} == set(modes)
+
+
+async def test_a_failure_is_the_exit_code_of_the_script(tmp_path: Path) -> None:
+    assert await run(nasty(), tmp_path, code=3) == 3
+
+
+def test_what_is_told_in_comments_stays_in_comments() -> None:
+    head = nasty().split("set -eu")[0]
+    assert all(line.startswith("#") or not line for line in head.splitlines())
+    assert "#   tag a=b rm -rf /" in head
+    assert "volume v" in head
+    assert "infrakit.token" not in head
+
+
+async def test_it_is_the_boot_script_of_the_first_node(cli: CommandLine) -> None:
+    done = await cli("init", str(EXAMPLE), "--store", "etcd://10.0.0.1/x")
+    assert (done.code, done.err) == (0, "")
+    assert "# Makes this machine 127.0.30.1, the first node of the group etcd." in done.out
+    assert "name=127.0.30.1" in done.out
+    assert EXAMPLE.read_text() in done.out
+    assert "--store etcd://10.0.0.1/x" in done.out
+    other = await cli("init", str(EXAMPLE), "--sequence", "3")
+    assert "name=127.0.30.3" in other.out
+    assert "--logical-id 127.0.30.3" in other.out
+
+
+async def test_the_script_passes_shellcheck(cli: CommandLine, tmp_path: Path) -> None:
+    checker = shutil.which("shellcheck")
+    if checker is None:
+        pytest.skip("install shellcheck: apt-get install shellcheck")
+    done = await cli("init", str(EXAMPLE), "--store", "etcd://10.0.0.1/x")
+    script = tmp_path / "seed.sh"
+    script.write_text(done.out)
+    process = await asyncio.create_subprocess_exec(checker, str(script), stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--start"], 1, "--start needs --store"),
+        (["--boot", "x"], 1, "--boot belongs to --start"),
+        (["--logical-id", "10.9.9.9"], 2, "no node with the logical ID 10.9.9.9"),
+        (["--group", "nope"], 2, "there is no group 'nope'"),
+    ],
+)
+async def test_what_is_missing_is_told(cli: CommandLine, words: list[str], code: int, said: str) -> None:
+    done = await cli("init", str(EXAMPLE), *words)
+    assert done.code == code
+    assert said in done.err
+    assert done.out == ""
+
+
+async def test_a_group_of_the_original_shape_in_json_works_too(cli: CommandLine, tmp_path: Path) -> None:
+    document = tmp_path / "web.json"
+    properties = {
+        "Allocation": {"Size": 2},
+        "Instance": {"Plugin": "local"},
+        "Flavor": {"Plugin": "vanilla", "Properties": {"Init": ["exec sleep 1000"]}},
+    }
+    document.write_text(json.dumps([{"kind": "group", "metadata": {"name": "web"}, "properties": properties}]))
+    done = await cli("init", str(document))
+    assert "exec sleep 1000\nBOOT_SCRIPT\n" in done.out
+    assert "--sequence 1" in done.out
