@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check test lint unit simulate fuzz bench docs clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check test lint unit simulate fuzz bench docs clean constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -33,6 +33,12 @@ demo-ha: $(VENV)/.stamp ## run a cluster of etcd that keeps itself alive; Ctrl-C
 
 demo-ha-check: $(VENV)/.stamp ## kill its leader, lose a volume, lose the quorum, and hold every promise to account
 	$(BIN)/python examples/ha/demo.py --check
+
+demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command on a bare machine; Ctrl-C ends it; needs etcd
+	$(BIN)/python examples/seed/seed.py
+
+demo-seed-check: $(VENV)/.stamp ## do so, repeat it, kill the seed, and hold every promise to account
+	$(BIN)/python examples/seed/seed.py --check
 
 test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
 

@@ -176,7 +176,7 @@ CLUSTER = """\
     Flavor: {Plugin: vanilla, Properties: {Init: sleep 99}}
     Updating: {MaxUnavailable: 3, Settle: 0s}
 """
-BEFORE = ("up", "bootstrap")  # for a cluster that is not there yet: examples/ha shows the second one
+BEFORE = ("up", "bootstrap", "init")  # for a cluster that is not there yet: examples/ha and examples/seed show them
 ENDING = ("group free", "group destroy", "down")  # their examples come last
 
 

@@ -63,10 +63,17 @@ class Bare:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 said, _ = await process.communicate()
+        except TimeoutError:
+            raise AssertionError(f"not within {PATIENCE_S:.0f} s; the machine said:\n{self.said}") from None
         finally:
             end(process)
         assert process.returncode == 0, said.decode()
         return said.decode()
+
+    @property
+    def said(self) -> str:
+        """What the boot scripts of all machines have printed."""
+        return "".join(log.read_text() for log in sorted((self.home / "local").glob("*/*/log")))
 
     @property
     def instances(self) -> list[Path]:

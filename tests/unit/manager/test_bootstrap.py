@@ -144,19 +144,15 @@ async def test_a_document_with_mistakes_makes_nothing() -> None:
 
 
 class Slow(Simulator):
-    """What has ended is listed as stopping for a while."""
+    """A machine that has ended is listed as stopping for a while."""
 
-    stops_within_s = 0.0
+    stopping: Description | None = None
+    stops_at = 0.0
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> list[Description]:
         listed = list(await super().describe_instances(tags=tags, properties=properties))
-        if asyncio.get_running_loop().time() < self.stops_within_s:
-            dead = [machine for machine in self.machines.values() if not machine.lives]
-            listed += [
-                Description(id=each.id, logical_id=each.logical_id, tags=each.tags, state=State.STOPPING)
-                for each in dead
-            ]
-        return listed
+        is_seen = self.stopping is not None and asyncio.get_running_loop().time() < self.stops_at
+        return [*listed, *filter(None, [self.stopping] * is_seen)]
 
 
 @in_virtual_time
@@ -168,7 +164,8 @@ async def test_a_machine_that_is_stopping_bears_its_name_until_it_has_ended(stop
     await scene.bootstrap()
     [first] = slow.machines.values()
     await slow.destroy(instance=first.id, context=DestroyContext())
-    slow.stops_within_s = asyncio.get_running_loop().time() + stops_within_s
+    slow.stopping = Description(id=first.id, logical_id=first.logical_id, tags=first.tags, state=State.STOPPING)
+    slow.stops_at = asyncio.get_running_loop().time() + stops_within_s
     if stops_within_s > 60.0:
         with pytest.raises(errors.Refused, match=f"{first.id} is stopping, and has not ended after 60 s"):
             await scene.bootstrap()

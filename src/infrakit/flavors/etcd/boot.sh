@@ -40,6 +40,16 @@ close_lobby() {
 	rm -rf "$data/lobby"
 }
 
+has_log() { # etcd makes its log before the first entry; founded with an empty one, it would wait for a leader for ever
+	[ -d "$data/member/wal" ] || return 1
+	log="$data/member/wal/0000000000000000-0000000000000000.wal"
+	[ -f "$log" ] || return 0 # an old one: the first file has gone
+	for each in "$data"/member/snap/*.snap; do
+		[ -e "$each" ] && return 0
+	done
+	grep -q peerURLs "$log" # the first entry is a member
+}
+
 step_aside() { # nothing is deleted: what cannot be used any more stays beside
 	mv "$data/member" "$data/member.$1.$(date +%s)"
 }
@@ -187,8 +197,8 @@ while :; do
 		continue
 	fi
 	joining="$data/member/joining"
-	if [ -d "$data/member" ] && ! [ -d "$data/member/wal" ] && ! [ -f "$joining" ]; then
-		say "there is data without a log, which is of no use: it is put aside"
+	if [ -d "$data/member" ] && ! [ -f "$joining" ] && ! has_log; then
+		say "there is data without a log, or with one in which nothing is yet, which is of no use: it is put aside"
 		step_aside incomplete
 	fi
 	healthy=$(ctl "$endpoints" endpoint health 2>&1 | sed -n 's/ is healthy:.*//p')
