@@ -8,6 +8,7 @@ Codes of errors: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.
 import asyncio
 import email.utils
 import importlib.util
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -174,7 +175,8 @@ class Bucket:
             remedy = "check the URL, and the variables AWS_*"
             return errors.Refused(f"it cannot be asked: {type(error).__name__}", where=self.where, remedy=remedy)
         cause = error.kwargs.get("error", error) if isinstance(error, known.EndpointConnectionError) else error
-        name = getattr(cause, "strerror", None) or type(cause).__name__
+        number = getattr(cause, "errno", None) or 0  # the system's; asyncio's own words repeat the address
+        name = os.strerror(number) if number > 0 else getattr(cause, "strerror", None) or type(cause).__name__
         never_sent = (
             aiohttp.ClientConnectorError,
             known.ConnectTimeoutError,

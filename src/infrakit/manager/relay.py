@@ -54,7 +54,8 @@ class Relay:
         try:
             led: Status = await self._ask_leader("status", {})
         except (errors.InfraKitError, TimeoutError) as error:
-            return msgspec.structs.replace(own, note=f"{own.note}; {str(error) or 'the leader does not answer'}")
+            why = str(error) or "the leader does not answer"
+            return msgspec.structs.replace(own, note=own.note if why in own.note else f"{own.note}; {why}")
         return msgspec.structs.replace(
             own,
             epoch=led.epoch,

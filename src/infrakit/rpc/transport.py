@@ -7,6 +7,7 @@ longer each time, and callers are told so at once.
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator
 
@@ -180,5 +181,6 @@ def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
 
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
+        number = error.os_error.errno or 0  # the system's; asyncio's own words repeat the address
+        return os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
     return str(error) or type(error).__name__

@@ -6,6 +6,8 @@ import pytest
 
 from infrakit.manager.metrics import Counters
 from infrakit.manager.monitoring import STORE_PATIENCE_S, pages
+from infrakit.manager.relay import Relay
+from infrakit.manager.roster import Entry, Roster
 from infrakit.rpc.page import Page
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
@@ -96,6 +98,18 @@ async def test_what_is_observed_of_leadership_is_told_also_without_a_store(silen
         assert seen.leader == ""
         expected = "the store has not answered for 6 s" if silent else "the store cannot be read: store: no quorum"
         assert seen.note == expected
+
+
+@in_virtual_time
+async def test_one_reason_is_told_once() -> None:
+    store = Troubled()
+    store.fails = "no quorum"
+    async with Stage(store=store) as stage:
+        await asyncio.sleep(3)
+        entry = Entry(address="/nowhere", version="0", format=1, host="here", pid=1, started="now")
+        relay = Relay(stage.operator, stage.replica, Roster(store, "stage", entry))
+        assert (await relay.status()).note == "store: no quorum"
+        assert (await relay.leader()).note == "the store cannot be read: store: no quorum"
 
 
 @in_virtual_time
