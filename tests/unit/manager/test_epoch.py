@@ -312,7 +312,8 @@ async def test_silence_of_the_observer_ends_the_term_when_the_last_answer_has_ex
 
 
 @in_virtual_time
-async def test_every_call_under_way_when_leadership_is_lost_is_told_with_what_is_known_of_it() -> None:
+@pytest.mark.parametrize("answer", [False, None], ids=["another leads", "silence"])
+async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_of_it(answer: bool | None) -> None:
     told = Told(leader=True)
     async with Stage(leadership=told) as one:
         await one.commit(cattle("web", 3))
@@ -324,8 +325,10 @@ async def test_every_call_under_way_when_leadership_is_lost_is_told_with_what_is
         await one.scale("web", 5)
         await one.until(lambda: len(one.told(Kind.CREATING)) == 5)
         one.events.clear()
-        told.tell(leader=False)
-        await one.until(lambda: one.replica.term is None, within_s=1.0)
+        told.tell(leader=answer)
+        believed_until = now() if answer is False else one.replica.leads_until
+        await one.until(lambda: one.replica.term is None)
+        assert now() <= believed_until + 0.1
         outcomes = [(e.type, e.instance) for e in one.events if "outcome unknown (the call was cancelled)" in e.message]
         assert sorted(outcomes, key=str) == [
             (Kind.CREATE_UNKNOWN, None),
