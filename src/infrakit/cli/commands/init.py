@@ -48,7 +48,7 @@ def init(  # noqa: PLR0917
         raise click.UsageError("--boot belongs to --start.")
     if start and not store:
         raise click.UsageError("--start needs --store, or INFRAKIT_STORE: where the node keeps the declaration.")
-    text, source = documents.read(file)
+    document = documents.read(file)
     import asyncio
 
     from infrakit.manager.bootstrap import Plan
@@ -57,10 +57,10 @@ def init(  # noqa: PLR0917
 
     script = documents.read(boot)[0] if boot else ""
     plan = Plan(
-        text=text,
-        source=source,
+        text=document.text,
+        source=document.source,
         who=daemon.who(),
-        why=why or f"init {source}",
+        why=why or f"init {document.source}",
         group=group,
         seed=Choice(logical_id=logical_id, sequence=sequence or 0, script=script),
         patience_s=timeout,
