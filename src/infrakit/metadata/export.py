@@ -1,0 +1,120 @@
+"""The metadata plugin `export`: what a template publishes with `export(path, value)`, rendered again at an interval.
+
+So facts that have to be computed, or fetched from somewhere, are one template, and everybody reads them as they read
+any other. It is rendered when somebody reads and the last rendering is older than the interval, in a thread, and by one
+at a time; a reader who loses patience does not end it. The template sees all other metadata. Where it fails, reading
+fails with its words: what was exported before is not told any more, because nobody knows whether it still holds.
+"""
+
+import asyncio
+import copy
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from infrakit.spi import errors, paths
+from infrakit.spi.group import DURATION_PATTERN, seconds
+from infrakit.spi.metadata import Facts, Snapshots
+from infrakit.template.engine import Engine
+from infrakit.template.loaders import Loader, display
+from infrakit.template.scope import Scope
+
+TEMPLATE_VARIABLE = "INFRAKIT_EXPORT_TEMPLATE"
+INTERVAL_VARIABLE = "INFRAKIT_EXPORT_INTERVAL"
+INTERVAL = "1m"
+RETRY_S = 5.0  # after a failure, if the interval is longer
+
+
+class Export:
+    """Satisfies `spi.metadata.Metadata`. Without a template its tree is empty."""
+
+    def __init__(self, facts: Snapshots | None = None) -> None:
+        self._snapshot = facts
+        self._address = os.environ.get(TEMPLATE_VARIABLE, "")
+        self._interval_s = _interval_s()
+        self._engine = Engine(Loader())
+        self._rendering: asyncio.Task[dict[str, Any]] | None = None
+        self._begun_at = 0.0
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        return paths.keys(paths.find(await self._exports(), paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(paths.find(await self._exports(), paths.split(path))))
+
+    async def close(self) -> None:
+        """End a rendering under way; its thread ends by its own deadline."""
+        if self._rendering is not None:
+            self._rendering.cancel()
+            await asyncio.wait({self._rendering})
+
+    async def _exports(self) -> dict[str, Any]:
+        if not self._address:
+            return {}
+        loop = asyncio.get_running_loop()
+        if self._rendering is None or (self._rendering.done() and loop.time() - self._begun_at >= self._rest_s):
+            self._begun_at = loop.time()
+            self._rendering = loop.create_task(self._render())
+        return await asyncio.shield(self._rendering)
+
+    @property
+    def _rest_s(self) -> float:
+        """How long an outcome is good for."""
+        failed = self._rendering is not None and (
+            self._rendering.cancelled() or self._rendering.exception() is not None
+        )
+        return min(self._interval_s, RETRY_S) if failed else self._interval_s
+
+    async def _render(self) -> dict[str, Any]:
+        facts = await self._snapshot() if self._snapshot is not None else None
+        return await asyncio.to_thread(self._rendered, facts)
+
+    def _rendered(self, facts: Facts | None) -> dict[str, Any]:
+        template = self._engine.template(self._address)
+        rendered = self._engine.render(template, Scope(facts=facts, local_files=_is_local(self._address)))
+        return tree(rendered.exports, rendered.secrets, where=display(self._address))
+
+
+def tree(exports: Mapping[str, object], secrets: frozenset[str] = frozenset(), *, where: str = "") -> dict[str, Any]:
+    """Values by path as a tree. Raises `Refused` for a path through a value, and for a value that tells a secret."""
+    made: dict[str, Any] = {}
+    for path, value in sorted(exports.items()):  # what is above comes first
+        *above, name = paths.split(path) or ("",)
+        if any(secret and secret in text for secret in secrets for text in _texts(value)):
+            raise errors.Refused(f"{path} would tell everybody a secret", where=where, remedy="export what is none")
+        at = made
+        for step in above:
+            at = at.setdefault(step, {})
+            if not isinstance(at, dict):
+                raise errors.Refused(f"{path} leads through {step}, which is exported as a value", where=where)
+        if not name:
+            raise errors.Refused("an export needs a name", where=where, remedy="write export('name', value)")
+        at[name] = copy.deepcopy(value)  # what is exported below it must not change it for the template
+    return made
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield str(name)
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _is_local(address: str) -> bool:
+    """A template that came over the network reads no file of this machine."""
+    return "://" not in address or address.startswith("file://")
+
+
+def _interval_s() -> float:
+    text = os.environ.get(INTERVAL_VARIABLE, INTERVAL)
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise errors.Refused(f"{text!r} is no duration", where=INTERVAL_VARIABLE, remedy='write it as "30s" or "5m"')
+    return seconds(text)
