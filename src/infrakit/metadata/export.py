@@ -7,7 +7,6 @@ fails with its words: what was exported before is not told any more, because nob
 """
 
 import asyncio
-import copy
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +73,7 @@ class Export:
 
     def _rendered(self, facts: Facts | None) -> dict[str, Any]:
         template = self._engine.template(self._address)
-        rendered = self._engine.render(template, Scope(facts=facts, local_files=_is_local(self._address)))
+        rendered = self._engine.render(template, Scope(facts=facts))
         return tree(rendered.exports, rendered.secrets, where=display(self._address))
 
 
@@ -92,8 +91,16 @@ def tree(exports: Mapping[str, object], secrets: frozenset[str] = frozenset(), *
                 raise errors.Refused(f"{path} leads through {step}, which is exported as a value", where=where)
         if not name:
             raise errors.Refused("an export needs a name", where=where, remedy="write export('name', value)")
-        at[name] = copy.deepcopy(value)  # what is exported below it must not change it for the template
+        at[name] = _plain(path, value, where)
     return made
+
+
+def _plain(path: str, value: object, where: str) -> Any:
+    """A copy of it, as JSON has it."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        raise errors.Refused(f"{path} is not defined, or no plain value", where=where) from None
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -106,11 +113,6 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _texts(each)
-
-
-def _is_local(address: str) -> bool:
-    """A template that came over the network reads no file of this machine."""
-    return "://" not in address or address.startswith("file://")
 
 
 def _interval_s() -> float:

@@ -49,6 +49,10 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
 async def read(plugin: Metadata, path: str = "") -> Any:
     return json.loads(bytes(await plugin.get(path=path)))
 
@@ -127,11 +131,14 @@ async def test_a_failure_is_told_in_the_words_of_the_template_and_tried_again(
     monkeypatch.setattr(export, "RETRY_S", 0.0)
     monkeypatch.setenv(INTERVAL_VARIABLE, "1h")
     plugin = Export()
-    write(template, "x\n{{ export('zone', nowhere) }}")
+    write(template, "x\n{{ export('zone', nowhere ~ '') }}")
     with pytest.raises(errors.InvalidSpec, match="nowhere") as raised:
         await read(plugin)
     assert raised.value.problems[0].line == 2
-    write(template.rename(template.with_suffix(".gone")), "")
+    write(template, "{{ export('zone', nowhere) }}")
+    with pytest.raises((errors.InvalidSpec, errors.Refused), match="not defined"):
+        await read(plugin)
+    remove(template)
     with pytest.raises(errors.NotFound):
         await read(plugin)
     write(template, TEMPLATE)
@@ -150,16 +157,19 @@ def test_what_is_exported_below_a_map_joins_it() -> None:
     assert exports["a"] == {"b": {"x": 2}}
 
 
+async def test_a_secret_of_a_template_is_not_published(template: Path) -> None:
+    write(template.with_name("token"), "SWMTKN-1-secret\n")
+    write(template, "{{ export('join/command', 'join --token ' ~ secret('file:token')) }}")
+    with pytest.raises(errors.Refused, match="join/command would tell everybody a secret") as raised:
+        await read(Export())
+    assert "SWMTKN" not in str(raised.value)
+
+
 @pytest.mark.parametrize("value", ["join --token s3cret", ["s3cret"], {"s3cret": 1}, {"a": [{"b": "xs3cretx"}]}])
 def test_a_secret_is_not_published(value: object) -> None:
     with pytest.raises(errors.Refused, match="join/command would tell everybody a secret") as raised:
         export.tree({"join/command": value}, frozenset(["", "s3cret"]))
     assert "s3cret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(("address", "local"), [("a.tpl", True), ("file:///a", True), ("https://a/b", False)])
-def test_only_a_local_template_reads_local_files(address: str, local: bool) -> None:
-    assert export._is_local(address) is local
 
 
 def test_an_interval_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
