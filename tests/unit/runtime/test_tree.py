@@ -160,7 +160,7 @@ async def test_who_is_away_costs_its_own_branch(tree: Tree, own: dict[str, Any])
     with pytest.raises(errors.Unreachable, match=r"manager: it is away: a fault of the plugin; see: infrakit metadata"):
         await get(tree, "manager/leader")
     assert await get(tree, "vars") == {}
-    assert set(await get(tree)) == {"host", "vars"}
+    assert set(await get(tree)) == {"export", "host", "vars"}
     assert "manager" in (await tree.keys(path="") or ())
     own["manager"].failure = None
     assert await get(tree, "manager/leader/name") == "a"
@@ -245,7 +245,7 @@ async def test_a_snapshot_is_the_tree_of_one_moment(tree: Tree, own: dict[str, A
     assert facts.keys("manager/leader") == ["name"]
     assert facts.keys("manager/x") is None
     assert facts.keys("x") is None
-    assert set(facts.keys("") or ()) == {"host", "manager", "vars"}
+    assert set(facts.keys("") or ()) == {"export", "host", "manager", "vars"}
     whole = facts.get(".")
     assert isinstance(whole, dict)
     assert whole["vars"] == {}
@@ -321,6 +321,7 @@ async def test_without_versions_nothing_is_removed_expected_or_told(tree: Tree) 
         with pytest.raises(errors.NotFound, match="nothing at this path"):
             await tree.show(plugin="nope", version=1)
         assert {b.name: (b.writable, b.versioned) for b in await tree.branches()} == {
-            "host": (False, False), "leaves": (False, False), "manager": (False, False),
-            "shelf": (True, False), "vars": (True, True),
-        }  # fmt: skip
+            **dict.fromkeys(("export", "host", "leaves", "manager"), (False, False)),
+            "shelf": (True, False),
+            "vars": (True, True),
+        }
