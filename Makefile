@@ -95,7 +95,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'InfraKit needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/it' >&2; exit 1; }
 	@echo 'setting up $(VENV) with $(PYTHON)'
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV); \
+		uv venv --quiet --seed --allow-existing --python $(PYTHON) $(VENV); \
 	else \
 		$(PYTHON) -m venv $(VENV); \
 	fi

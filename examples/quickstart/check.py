@@ -95,7 +95,7 @@ class Infrakit:
         beside = Path(sys.executable).with_name("infrakit")
         program = str(beside) if beside.exists() else shutil.which("infrakit")
         if program is None:
-            raise Broken("there is no command `infrakit` on PATH: `pip install infrakit`")
+            raise Broken("there is no command `infrakit` on PATH: `make demo-check` sees to it")
         self._program = program
         self._environment = {**os.environ, "INFRAKIT_HOME": str(home), "NO_COLOR": "1"}
         self._log = home.with_suffix(".log")

@@ -125,8 +125,8 @@ class Reader:
         command = self.moved(re.sub(r"[\w.-]+", lambda m: self.met.get(m[0], m[0]), command.strip()))
         if command.startswith("make "):
             command = self._make(command.split()[1])
-        if command.startswith("pip install ./"):
-            self._install(self.place / command.removeprefix("pip install "))
+        if command.startswith("python -m pip install ./"):
+            self._install(self.place / command.removeprefix("python -m pip install "))
         elif re.search(r"\binfrakit up\b", command) and not expected:
             self._up(command, acts=note != "acts on nothing")
         elif _SERVES.search(command) and not expected:

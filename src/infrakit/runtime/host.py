@@ -10,6 +10,7 @@ import difflib
 import importlib.metadata
 import logging
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:
                 made[key] = (*made.get(key, ()), registry.make(protocol, name))
     if not made:
         near = difflib.get_close_matches(kind, available(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(available())}"
+        hint = f"did you mean {near[0]}?" if near else f"known to {sys.executable}: {', '.join(available())}"
         raise errors.NotFound(f"no package offers a plugin {kind!r}", remedy=hint)
     return made
 

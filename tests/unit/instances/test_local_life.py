@@ -234,11 +234,19 @@ async def test_a_log_is_followed_line_by_line_to_its_end(local: Local, home: Pat
         await local.tail(instance=InstanceID("i-000000000000"))
 
 
-async def test_watch_hints_at_an_exit(local: Local) -> None:
-    made = await local.provision(spec=spec("sleep 0.1; exit 7"))
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("exit 7", "exited with code 7"),
+        ("kill -9 $$", "exited with code 137 (SIGKILL)"),
+        ("exit 255", "exited with code 255"),
+    ],
+)
+async def test_watch_hints_at_an_exit(local: Local, end: str, told: str) -> None:
+    made = await local.provision(spec=spec(f"sleep 0.1; {end}"))
     hints = aiter(local.watch())
     async with asyncio.timeout(30):
-        assert await anext(hints) == f"{made} exited with code 7"
+        assert await anext(hints) == f"{made} {told}"
 
 
 @pytest.mark.parametrize("init", ["", " \n", "a\0b"])

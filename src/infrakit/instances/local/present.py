@@ -5,8 +5,10 @@ of all has ended, and its description stays the same object until something chan
 Everything that is not simply running is looked at anew each time; the dead are buried as soon as they are seen.
 """
 
+import contextlib
 import pathlib
 import select
+import signal
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -89,9 +91,7 @@ class Present:
             entry.pidfd, entry.is_settled = None, False
             self._exits.unregister(pidfd)
             processes.reap(pidfd)
-            code = records.exit_code(self._home.instance(entry.record.id))
-            how = "was killed" if code is None else f"exited with code {code}"
-            self._tell(f"{entry.record.id} {how}")
+            self._tell(f"{entry.record.id} {_in_words(records.exit_code(self._home.instance(entry.record.id)))}")
 
     def all(self) -> Iterator[Description]:
         """Every instance that is there, by ID."""
@@ -187,3 +187,11 @@ class Present:
 def _stamp(path: pathlib.Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_ino, found.st_mtime_ns
+
+
+def _in_words(code: int | None) -> str:
+    if code is None:
+        return "was killed"
+    with contextlib.suppress(ValueError):  # the code of a script that a signal has ended, as shells make it
+        return f"exited with code {code} ({signal.Signals(code - 128).name})"
+    return f"exited with code {code}"

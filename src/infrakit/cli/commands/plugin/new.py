@@ -49,4 +49,4 @@ def new(name: str, kind: str, directory: Path | None) -> None:
         text = (skeletons / f"{skeleton}.txt").read_text()
         (place / file).write_text(Template(text).substitute(words))
         click.echo(place / file)
-    click.echo(f"\nNow: pip install -e {place} pytest, and pytest {place}")
+    click.echo(f"\nNow: python -m pip install -e {place} pytest, and pytest {place}")
