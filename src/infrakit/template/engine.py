@@ -26,7 +26,7 @@ KEPT_BYTES_MAX = 1_000_000  # of their text: compiled, it takes a hundred times 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a template asks for."""
 
-    kind: str  # variable, metadata, include, source, fetch, file, env, secret, export
+    kind: str  # variable, metadata, include, source, fetch, file, env, secret
     name: str
     template: str = ""  # which asks, and in which line, where that is known
     line: int | None = None
@@ -111,6 +111,14 @@ class Engine:
         from infrakit.template import rendering
 
         return rendering.render(self, template, scope, trace=trace)
+
+    def needs(self, template: Template, scope: Scope) -> tuple[Need, ...]:
+        """What the template and its includes ask for, and what of it is missing, without rendering; raises nothing."""
+        if template.program is None:
+            return ()
+        from infrakit.template import needs
+
+        return needs.needs(self, template, scope)
 
     def compiled(self, source: Source, name: str) -> Template:
         """The template of this text at this address, from what is kept if it is there."""

@@ -81,8 +81,6 @@ def _fetch(request: Request, timeout_s: float) -> Answer:
                 return Answer(b"", request.etag, request.reach_max, unchanged=True)
             raise _failed(error.code, error.reason, where) from None
     except urllib.error.URLError as error:
-        if isinstance(error.reason, Refused):
-            raise Refused(error.reason.what, where=where) from None
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
         raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -137,11 +135,12 @@ def _from_host(request: Request, timeout_s: float) -> Answer:
 
 
 def _check(request: Request, reach: Reach | None, host: str) -> None:
+    where = display(request.address)
     if reach is None and not request.link_local:
-        raise Refused(f"{host} is the metadata service of a cloud, which templates may not ask")
+        raise Refused(f"{host} is the metadata service of a cloud, which templates may not ask", where=where)
     if reach is not None and reach > request.reach_max:
         inside = "a service of this machine" if reach is Reach.MACHINE else "in a private network"
-        raise Refused(f"{host} is {inside}, which a template from outside of it may not ask")
+        raise Refused(f"{host} is {inside}, which a template from outside of it may not ask", where=where)
 
 
 def _connect(
@@ -165,7 +164,7 @@ def _connect(
             seen.append(Reach.MACHINE if reach is None else reach)
             return connection
     if refused is not None:
-        raise urllib.error.URLError(refused)
+        raise refused
     raise failed or OSError(f"{host} has no address")
 
 
@@ -195,10 +194,7 @@ def _guarded(kind: Any, request: Request, guard: Callable[..., socket.socket], r
     target = urllib.parse.urlsplit(req.full_url).hostname or ""
     proxied = req.has_proxy() or bool(getattr(req, "_tunnel_host", None))
     if proxied:
-        try:
-            _check(request, addresses.named_reach(target), target)
-        except Refused as error:
-            raise urllib.error.URLError(error) from None
+        _check(request, addresses.named_reach(target), target)
 
     def made(*args: Any, **kwargs: Any) -> Any:
         connection = kind(*args, **kwargs)

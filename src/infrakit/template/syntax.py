@@ -33,6 +33,8 @@ ASKING = {
     "var": "variable", "ref": "variable", "metadata": "metadata", "include": "include", "source": "source",
     "fetch": "fetch", "raw": "fetch", "file": "file", "env": "env", "secret": "secret",
 }  # fmt: skip
+_DEFAULTING = ("var", "metadata", "env")
+_SETTING = ("set", "global", "def")
 _numbers = itertools.count(1)
 
 
@@ -55,6 +57,7 @@ class Program(NamedTuple):
     literals: frozenset[str]  # its text, as it is printed piece by piece
     asked: tuple[Asked, ...]
     defined: frozenset[str]  # names that it gives a meaning itself
+    given: frozenset[str]  # variables that it sets, or hands to what it includes
     free: tuple[tuple[str, int], ...]  # names whose meaning must come from elsewhere, with the first line of each
 
 
@@ -80,6 +83,7 @@ def compile_program(text: str, name: str, limits: Limits) -> Program:
             literals=frozenset(rewriting.literals),
             asked=tuple(rewriting.asked),
             defined=frozenset(rewriting.stored),
+            given=frozenset(rewriting.given),
             free=tuple((each, line) for each, line in rewriting.loaded.items() if each not in rewriting.stored),
         )
     raise told
@@ -104,6 +108,7 @@ class _Rewriting(NodeTransformer):
     def __init__(self, tree: nodes.Template, filters: Collection[str]) -> None:
         self.filters = filters
         self.asked: list[Asked] = []
+        self.given: set[str] = set()
         self.literals: set[str] = set()
         self.loaded: dict[str, int] = {}
         self.stored = {"loop", "caller", "varargs", "kwargs", "self", "super"}
@@ -223,8 +228,16 @@ class _Rewriting(NodeTransformer):
             name = node.node.node.name
         if name in ASKING and name not in self.stored and node.args:
             constant = node.args[0].value if isinstance(node.args[0], nodes.Const) else None
-            has_default = len(node.args) > 1 or any(each.key == "default" for each in node.kwargs)
+            has_default = (
+                isinstance(node.node, nodes.Name)
+                and name in _DEFAULTING
+                and (len(node.args) > 1 or any(each.key == "default" for each in node.kwargs))
+            )
             self.asked.append(Asked(ASKING[name], constant, node.lineno, has_default))
+        if name in _SETTING and node.args and isinstance(node.args[0], nodes.Const):
+            self.given.add(str(node.args[0].value))
+        if name == "include":
+            self.given.update(each.key for each in node.kwargs)
         return self.generic_visit(node)
 
 

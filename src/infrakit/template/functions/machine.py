@@ -5,9 +5,10 @@ import shlex
 import signal
 import subprocess
 import tempfile
+from pathlib import Path
 
 from infrakit.spi.errors import Refused
-from infrakit.template import loaders
+from infrakit.template import addresses, loaders
 from infrakit.template.failures import Fault, nearest
 from infrakit.template.functions.documents import fetched
 from infrakit.template.functions.table import function
@@ -40,7 +41,7 @@ def file(frame: Frame, path: str) -> str:
     if "://" in path or path == loaders.STDIN:
         raise Fault("file takes a path", "use fetch for other addresses")
     local_only(frame, "file", path)
-    document = fetched(frame, path, kind="file")
+    document = fetched(frame, _address(frame, path), kind="file")
     frame.run.need(frame, "file", path, document.address)
     return document.text
 
@@ -80,8 +81,14 @@ def local_only(frame: Frame, kind: str, name: str) -> None:
         raise Refused(f"{where} read files, variables or secrets of this machine here", where=name)
 
 
+def _address(frame: Frame, path: str) -> str:
+    """Of a file: beside the template, if that is one; else where the process is."""
+    is_file = addresses.scheme(frame.template.address) == "file"
+    return path if is_file else Path(path).absolute().as_uri()
+
+
 def _from_file(frame: Frame, path: str) -> str:
-    return fetched(frame, path, kind="secret").text
+    return fetched(frame, _address(frame, path), kind="secret").text
 
 
 def _from_environment(frame: Frame, name: str) -> str:
