@@ -33,7 +33,7 @@ def init(  # noqa: PLR0917
     timeout: float,
     why: str | None,
 ) -> None:
-    """Print the script that makes a bare machine the first node of FILE.
+    """Print the script that makes a bare machine FILE's first node.
 
     For `sh`, on that machine, which needs `infrakit` and nothing else of ours. The script holds the node's boot script,
     the same that later nodes get, and the declaration. It has the node made by the instance plugin there, with the tags
