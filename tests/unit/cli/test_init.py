@@ -132,3 +132,13 @@ async def test_a_group_of_the_original_shape_in_json_works_too(cli: CommandLine,
     done = await cli("init", str(document))
     assert "exec sleep 1000\nBOOT_SCRIPT\n" in done.out
     assert "--sequence 1" in done.out
+
+
+async def test_a_declaration_that_is_a_template_travels_rendered(cli: CommandLine, tmp_path: Path) -> None:
+    document = tmp_path / "seed.yaml.j2"
+    document.write_text(EXAMPLE.read_text().replace("127.0.30.", "{{ net }}."))
+    done = await cli("init", str(document), "--var", "net=10.1.2", "--store", "etcd://10.1.2.1")
+    assert (done.code, done.err) == (0, "")
+    assert "LogicalIDs: [10.1.2.1, 10.1.2.2, 10.1.2.3]" in done.out
+    assert "name=10.1.2.1" in done.out
+    assert (await cli("init", str(document), "--var", "nett=10.1.2")).code == 1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import daemon, documents, options, seed_script
+from infrakit.cli import daemon, documents, options, rendering, seed_script
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @click.command
 @options.file
+@options.template
 @click.option("--group", default="", metavar="NAME", help="The group; left out: the only quorum, or the only group.")
 @click.option("--logical-id", default="", metavar="ID", help="The pet to begin with, if not the first.")
 @click.option("--sequence", type=click.IntRange(min=1), metavar="N", help="The member to begin with, counted from 1.")
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @options.message()
 def init(  # noqa: PLR0917
     file: str,
+    asked: rendering.Asked,
     group: str,
     logical_id: str,
     sequence: int | None,
@@ -48,14 +50,14 @@ def init(  # noqa: PLR0917
         raise click.UsageError("--boot belongs to --start.")
     if start and not store:
         raise click.UsageError("--start needs --store, or INFRAKIT_STORE: where the node keeps the declaration.")
-    document = documents.read(file)
+    document = documents.read(file, asked)
     import asyncio
 
     from infrakit.manager.bootstrap import Plan
     from infrakit.manager.seed import Choice
     from infrakit.runtime import bootstrap as runtime
 
-    script = documents.read(boot)[0] if boot else ""
+    script = documents.read(boot).text if boot else ""
     plan = Plan(
         text=document.text,
         source=document.source,
@@ -65,10 +67,11 @@ def init(  # noqa: PLR0917
         seed=Choice(logical_id=logical_id, sequence=sequence or 0, script=script),
         patience_s=timeout,
     )
-    if start:
-        asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
-        return
-    sys.stdout.write(_script(plan, store, timeout))
+    with document.placed():
+        if start:
+            asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
+        else:
+            sys.stdout.write(_script(plan, store, timeout))
 
 
 def _script(plan: "Plan", store: str, timeout_s: float) -> str:
