@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,6 +56,12 @@ class DaemonFacts:
         if name not in self._read:
             self._read[name] = value(name)
         return self._read[name]
+
+
+def here() -> DaemonFacts | None:
+    """The tree of the daemon that commands ask; None if none runs here, as on a machine that is to become the first."""
+    where = daemon.target()
+    return None if isinstance(where, Path) and not where.exists() else DaemonFacts()
 
 
 def value(path: str) -> Any:

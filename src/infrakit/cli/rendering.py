@@ -86,12 +86,14 @@ def variables(asked: Asked) -> dict[str, object]:
 
 def load(address: str, asked: Asked, known: dict[str, object]) -> "tuple[Engine, Template, Scope]":
     """The template at `address`, and all that it is rendered with."""
+    from infrakit.cli import facts
     from infrakit.template.engine import Engine
     from infrakit.template.loaders import Loader
     from infrakit.template.scope import Scope
 
     engine = Engine(Loader())
-    return engine, engine.template(address), Scope(variables=known, env=frozenset(asked.env))
+    scope = Scope(variables=known, env=frozenset(asked.env), facts=facts.here())
+    return engine, engine.template(address), scope
 
 
 @contextlib.contextmanager

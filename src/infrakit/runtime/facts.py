@@ -27,6 +27,9 @@ class Outcome(NamedTuple):
         return self.value
 
 
+NOT_READ = Outcome(error=TimeoutError("it was not read"))
+
+
 def away(name: str, error: Exception) -> errors.Unreachable:
     """What somebody is told who reads from a plugin that does not answer."""
     why = str(error) or "no answer in time"

@@ -17,7 +17,7 @@ import msgspec
 
 from infrakit.runtime import branches, writing
 from infrakit.runtime.branches import Elsewhere, Here, Made, Source
-from infrakit.runtime.facts import Outcome, Snapshot
+from infrakit.runtime.facts import NOT_READ, Outcome, Snapshot
 from infrakit.runtime.registry import METADATA, Registry
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Updatable, Versioned, Written
@@ -68,6 +68,8 @@ class Reading:
             outcome = Outcome(error=error, at=now)
         if self.task is task:
             self.outcome, self.task = outcome, None
+        elif self.outcome is None:  # good enough for those who waited for it, and too old for everybody else
+            self.outcome = outcome._replace(at=now - STALE_S)
 
     @property
     def is_known(self) -> bool:
@@ -96,6 +98,7 @@ class Tree:
         self._readings: dict[str, Reading] = {}
         self._entries: dict[str, Source] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -117,7 +120,7 @@ class Tree:
             self._readings[name] = known if same and known is not None else Reading(name, source)
         for name, known in before.items():
             if self._readings.get(name) is not known:
-                self._keep(asyncio.get_running_loop().create_task(known.source.close()))
+                _keep(asyncio.get_running_loop().create_task(known.source.close()), self._closing)
         return self._readings
 
     def _offered(self) -> dict[str, Source]:
@@ -131,17 +134,13 @@ class Tree:
     def _start(self, readings: Iterable[Reading], age_s_max: float) -> None:
         for each in readings:
             if (task := each.refresh(age_s_max)) is not None:
-                self._keep(task)
+                _keep(task, self._tasks)
 
     async def _settled(self, readings: Iterable[Reading], timeout_s: float | None = None) -> None:
         """Wait for what is being read."""
         tasks = [each.task for each in readings if each.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ class Tree:
         """The whole branch. Raises `Unreachable`."""
         self._start([reading], READ_S)
         await self._settled([reading])
-        return (reading.outcome or Outcome()).read(reading.name)
+        return (reading.outcome or NOT_READ).read(reading.name)
 
     async def branches(self) -> tuple[Branch, ...]:
         return tuple(_branch(each) for each in await self._all() if each.has_metadata)
@@ -187,7 +186,7 @@ class Tree:
         self._start(readings, CYCLE_S)
         await self._settled([each for each in readings if each not in known])
         await self._settled([each for each in known if not each.is_away], IMPATIENCE_S)
-        outcomes = {each.name: each.outcome or Outcome() for each in readings if each.has_metadata}
+        outcomes = {each.name: each.outcome or NOT_READ for each in readings if each.has_metadata}
         return Snapshot(outcomes, asyncio.get_running_loop(), self._until)
 
     async def _until(self, path: str, timeout_s: float) -> object:
@@ -241,13 +240,18 @@ class Tree:
 
     async def close(self) -> None:
         """End what is being read, and close connections."""
-        for each in self._readings.values():
-            if each.task is not None:
-                each.task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        if ending := self._tasks | self._closing:
+            await asyncio.wait(ending)
         for each in self._readings.values():
             await each.source.close()
+
+
+def _keep(task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
+    """Until it is done: nobody else holds it."""
+    among.add(task)
+    task.add_done_callback(among.discard)
 
 
 def _is_same(known: Source, found: Source) -> bool:
@@ -266,7 +270,7 @@ def _by_name(named: Mapping[str, T]) -> dict[str, dict[str, T]]:
 
 
 def _branch(reading: Reading) -> Branch:
-    outcome = reading.outcome or Outcome(error=TimeoutError())
+    outcome = reading.outcome or NOT_READ
     plugins = list(reading.plugins.values())
     return Branch(
         name=reading.name,

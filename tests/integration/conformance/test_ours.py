@@ -9,6 +9,9 @@ from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.file import File
 from infrakit.instances.local import Local
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.metadata.export import Export
+from infrakit.metadata.host import Host
+from infrakit.metadata.manager import ManagerFacts
 from infrakit.metadata.vars import Vars
 from infrakit.rpc import conformance
 from infrakit.rpc.server import Server
@@ -18,6 +21,7 @@ from infrakit.spi.metadata import Change, Proposal
 from infrakit.stores.memory import MemoryStore
 from tests.integration.conformance.checking import capabilities, checked, failed, outcomes, skipped
 from tests.integration.conformance.good import Controller, Leaves, Topics, Tree
+from tests.unit.cli.canned import CannedManager
 
 OUR_SERVER = {"strict-content-type", "large", "info", "large-id"}
 INSTANCE = {"tokens", "any-text", "capable", "inspects"}
@@ -83,6 +87,13 @@ async def test_vars_pass(path: Path) -> None:
     found = await checked(path, Vars(MemoryStore(), SystemClock()), writes=True)
     assert failed(found) | skipped(found) == set()
     assert {o.name for o in found} >= {"updatable/commit", "updatable/wrong-cas"}
+
+
+async def test_facts_pass(path: Path) -> None:
+    for plugin in (Host(), ManagerFacts(CannedManager()), Export()):
+        found = await checked(path, plugin)
+        assert failed(found) | skipped(found) == set()
+        assert {o.name for o in found} >= {"metadata/keys", "metadata/values", "metadata/absent"}
 
 
 async def test_a_tree_may_say_that_it_is_read_only(path: Path) -> None:

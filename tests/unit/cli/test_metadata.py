@@ -203,6 +203,27 @@ async def test_it_imports_nothing_heavy(cli: CommandLine, tree: Tree, line: str)
     assert not await modules_after(cli, "metadata", *line.split()) & HEAVY
 
 
+async def test_a_rendered_template_reads_what_the_daemon_knows(cli: CommandLine, tree: Tree) -> None:
+    calls = (
+        "metadata('vars/cluster/name')",
+        "metadata('vars/nope', 'none')",
+        "metadata.wait('vars/cluster/size', '1s')",
+    )
+    done = await cli("template", "-", stdin=" ".join(f"{{{{ metadata{call} }}}}" for call in calls).encode())
+    assert (done.code, done.out, done.err) == (0, "blue none 3", "")
+    away = await cli("template", "-", stdin=b"{{ metadata('cloud/region', 'none') }}")
+    assert away.code == 1
+    assert "metadata plugin cloud: it is away: nobody answers there" in away.err
+    near = await cli("template", "-", stdin=b"{{ metadata('vars/cluster/nane') }}")
+    assert "line 1" in near.err
+    assert "name" in near.err
+
+
+async def test_where_no_daemon_runs_a_template_has_its_defaults(cli: CommandLine) -> None:
+    done = await cli("template", "-", stdin=b"{{ metadata('vars/name', 'none') }}")
+    assert (done.code, done.out) == (0, "none")
+
+
 async def test_templates_of_the_command_line_read_the_same_tree(tree: Tree) -> None:
     """From a thread, because asking waits for the daemon, which here is this very loop."""
     known = facts.DaemonFacts()

@@ -36,6 +36,7 @@ class Facing:
         self.facts: Any = facts
         self.gate = asyncio.Event()
         self.gate.set()
+        self.begun = asyncio.Event()
         self.asked = 0
         self.failure: Exception | None = None
 
@@ -44,6 +45,7 @@ class Facing:
 
     async def get(self, *, path: str) -> msgspec.Raw:
         self.asked += 1
+        self.begun.set()
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -231,6 +233,24 @@ async def test_a_snapshot_waits_for_nobody_who_was_away_or_answers_late(
         facts.get("manager/leader/name")
     assert facts.get("vars") == {}
     manager.gate.set()
+
+
+async def test_a_write_takes_no_answer_from_those_who_read_at_that_moment(
+    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_S", 3600.0)
+    monkeypatch.setattr(module, "STALE_S", 7200.0)
+    facing = own["vars"] = Facing(a=1)  # read, and written around: what counts is when
+    facing.gate.clear()
+    reading = asyncio.create_task(get(tree, "vars/a"))
+    await facing.begun.wait()
+    tree._find()["vars"].forget()
+    facing.gate.set()
+    assert await reading == 1
+    facing.facts = {"a": 2}
+    assert await get(tree, "vars/a") == 2  # nobody takes the old answer for a young one
+    assert await get(tree, "vars/a") == 2
+    assert facing.asked == 2
 
 
 # -- for templates ---------------------------------------------------------------------------------------------------
