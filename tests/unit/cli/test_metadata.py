@@ -205,9 +205,9 @@ async def test_it_imports_nothing_heavy(cli: CommandLine, tree: Tree, line: str)
 
 async def test_a_rendered_template_reads_what_the_daemon_knows(cli: CommandLine, tree: Tree) -> None:
     calls = (
-        "metadata('vars/cluster/name')",
-        "metadata('vars/nope', 'none')",
-        "metadata.wait('vars/cluster/size', '1s')",
+        "('vars/cluster/name')",
+        "('vars/nope', 'none')",
+        ".wait('vars/cluster/size', '1s')",
     )
     done = await cli("template", "-", stdin=" ".join(f"{{{{ metadata{call} }}}}" for call in calls).encode())
     assert (done.code, done.out, done.err) == (0, "blue none 3", "")
