@@ -62,6 +62,11 @@ def halt(group: GroupID | None, order: Halt | None) -> Change:
     def change(record: Record) -> Record:
         if group is None:
             return msgspec.structs.replace(record, halt=order)
+        if order is None and record.halt is not None and record.orders.get(group, Orders()).halt is None:
+            raise errors.Refused(
+                f"{group} is not halted by itself: everything is, by {record.halt.who} ({record.halt.why})",
+                remedy="lift that: infrakit unhalt",
+            )
         return with_orders(record, group, halt=order)
 
     return change

@@ -93,7 +93,7 @@ def load() -> Remotes:
     """Raises `Refused` if the file is damaged."""
     try:
         return msgspec.json.decode(_path().read_bytes(), type=Remotes)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is none is told by whoever needs it
         return Remotes()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refused(f"it cannot be read: {error}", where=str(_path()), remedy="mend or remove it") from None

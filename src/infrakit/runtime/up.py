@@ -1,15 +1,18 @@
 """`infrakit up`: a daemon in this process, a declaration committed to it, and a view of what it does."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import NamedTuple
 
+from infrakit.rpc.discovery import HOME_VARIABLE
 from infrakit.rpc.listen import Listen
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.sources import Place
 from infrakit.runtime.view import View
+from infrakit.spi.errors import Refused
 
 STATUS_INTERVAL_S = 0.25
 
@@ -29,6 +32,7 @@ def run(document: Document | None, *, home: Path, place: Place, view: View, list
 
 
 async def _run(document: Document | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
+    _check_home(home)
     if document is not None:
         await validate(document.text, document.source, home=home)  # before anything is started
     async with Daemon(home, place, listen=listen) as daemon:
@@ -45,6 +49,14 @@ async def _run(document: Document | None, *, home: Path, place: Place, view: Vie
                 task.cancel()
         await _show(daemon, view)  # what the last words are about must not be a moment old
     return 0
+
+
+def _check_home(home: Path) -> None:
+    """Raise `Refused` where nothing could be kept, without making anything: the document may be wrong."""
+    there = next(each for each in (home, *home.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no directory" if not there.is_dir() else "may not be written to"
+        raise Refused(f"{there} {what}", where=str(home), remedy=f"set {HOME_VARIABLE} to a directory of your own")
 
 
 async def _events(daemon: Daemon, view: View, since: int) -> None:

@@ -83,6 +83,18 @@ async def test_a_document_with_errors_starts_nothing(cli: CommandLine, home: Pat
     assert names_in(home) == []
 
 
+async def test_a_home_that_is_none_is_told_as_such(cli: CommandLine, document: str, home: Path) -> None:
+    for place in (home / document, home / document / "below"):
+        cli.environment["INFRAKIT_HOME"] = str(place)
+        done = await cli("up", document)
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+        assert f"{home / document} is no directory; set INFRAKIT_HOME to a directory of your own" in done.err
+        done = await cli("status")
+        assert done.code == 3
+        assert "Not a directory" in done.err
+    assert names_in(home) == [document]
+
+
 async def test_when_nobody_reads_any_more_it_ends_silently(cli: CommandLine, document: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -192,6 +192,8 @@ async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
         await stage.operator.halt(who="ann", why="the move")
         (note,) = (await stage.scale("x", 3)).notes
         assert note.startswith("everything is halted by ann (the move)")
+        with pytest.raises(errors.Refused, match=r"x is not halted by itself: everything is, by ann \(the move\)"):
+            await stage.operator.unhalt(group=GroupID("x"), who="bob", why="go on")
         assert (await stage.operator.free(group=GroupID("x"), who="ann", why="mine")).notes == ()  # touches nothing
         (note,) = (await stage.operator.unhalt(who="ann", why="done")).notes
         assert note.startswith("web is halted by bob")
