@@ -1,6 +1,6 @@
 """Every figure, one after the other."""
 
-from benchmarks import convergence, failover, healing, idle, journal, planner, rpc
+from benchmarks import convergence, failover, healing, idle, journal, planner, rpc, templates
 
 if __name__ == "__main__":
     convergence.main()
@@ -9,4 +9,5 @@ if __name__ == "__main__":
     planner.main()
     journal.main()
     rpc.main()
+    templates.main()
     failover.main()

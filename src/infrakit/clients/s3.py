@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
@@ -88,9 +89,9 @@ class Bucket:
         answer = await self._ask("put_object", changes=True, Key=key, Body=body, IfNoneMatch="*")
         return self._answered_at(answer)
 
-    async def fetch(self, key: str) -> bytes:
-        """The content of an object. Raises `NotFound`."""
-        answer = await self._ask("get_object", Key=key)
+    async def fetch(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        """The content of an object, if it has no more than that. Raises `NotFound`."""
+        answer = await self._ask("get_object", bytes_max=bytes_max, Key=key)
         body: bytes = answer["Body"]
         return body
 
@@ -122,7 +123,9 @@ class Bucket:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, operation: str, *, changes: bool = False, **arguments: object) -> dict[str, Any]:
+    async def _ask(
+        self, operation: str, *, changes: bool = False, bytes_max: int | None = None, **arguments: object
+    ) -> dict[str, Any]:
         sent = False
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -131,6 +134,8 @@ class Bucket:
                 answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._name, **arguments)
                 if operation == "get_object":
                     async with answer["Body"] as stream:
+                        if bytes_max is not None and answer["ContentLength"] > bytes_max:
+                            raise errors.Refused(f"has more than {bytes_max:,} bytes", where=self.where)
                         answer["Body"] = await stream.read()
                 return answer
         except TimeoutError:
@@ -233,3 +238,29 @@ def _load(*, is_amazon: bool) -> tuple[Any, Any]:
         response_checksum_validation="when_required",
     )
     return session, config
+
+
+def load(address: str, timeout_s: float, *, bytes_max: int = 1_000_000) -> bytes:
+    """The object at `s3://BUCKET/KEY[?endpoint=http://HOST:PORT&region=REGION]`, for whoever has no event loop.
+
+    Raises `NotFound`, and what `Bucket` raises.
+    """
+    parts = urlsplit(address)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    key = unquote(parts.path.lstrip("/"))
+    if not parts.netloc or not key:
+        raise errors.Refused("that is no object", where=f"s3://{parts.netloc}", remedy="write s3://BUCKET/KEY")
+
+    async def fetch() -> bytes:
+        bucket = Bucket(
+            parts.netloc,
+            endpoint=options.get("endpoint", "").rstrip("/"),
+            region=options.get("region", ""),
+            deadline_s=timeout_s,
+        )
+        try:
+            return await bucket.fetch(key, bytes_max=bytes_max)
+        finally:
+            await bucket.close()
+
+    return asyncio.run(fetch())

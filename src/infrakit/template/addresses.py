@@ -77,7 +77,8 @@ def resolve(address: str, base: str) -> str:
         server, path = socket_and_path(base)
         return f"unix://{server}{_below_root(path, address)}"
     url = split(base)
-    return f"{kind}://{url.netloc}{_below_root(url.path, address)}"
+    at = f"?{url.query}" if url.query and "?" not in address else ""  # which endpoint, and region
+    return f"{kind}://{url.netloc}{_below_root(url.path, address)}{at}"
 
 
 def socket_and_path(address: str) -> tuple[str, str]:
@@ -100,7 +101,7 @@ def allow(address: str, namer: str) -> None:
         raise Refused(f"a template from {ours}:// may not read files of this machine", where=where)
     if theirs == "unix" and (ours != "unix" or socket_and_path(address)[0] != socket_and_path(namer)[0]):
         raise Refused(f"a template from {ours}:// may not ask this socket", where=where)
-    if theirs == "s3" and (ours != "s3" or split(address).netloc != split(namer).netloc):
+    if theirs == "s3" and (ours != "s3" or _bucket(address) != _bucket(namer)):
         raise Refused(f"a template from {ours}:// may not read this bucket", where=where)
     if theirs == "http" and ours == "https":
         raise Refused("a template from https:// may not name one over http://, which anybody can change", where=where)
@@ -132,6 +133,12 @@ def named_reach(host: str) -> Reach | None:
         return reach_of(ipaddress.ip_address(name.partition("%")[0]))
     except ValueError:
         return Reach.WORLD
+
+
+def _bucket(address: str) -> tuple[str, str]:
+    """A bucket, and the server that it is asked of."""
+    url = split(address)
+    return url.netloc, url.query
 
 
 def _below_root(path: str, address: str) -> str:

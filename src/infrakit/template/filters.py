@@ -17,14 +17,13 @@ from infrakit.template.failures import Fault, kind_of
 from infrakit.template.limits import Budget
 from infrakit.template.run import TemplateContext, text_of
 
-CAPTURED = "(captured text)"  # which `syntax` puts on it, and nobody can write
 _ITEMS_MAX = 100_000
 _NATIVE = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
     "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
     "sort", "title", "trim", "truncate", "upper", "urlencode", "wordcount", "batch", "round", "center", "indent",
-    "replace",
 )  # fmt: skip
+_OF_TEXT = ("capitalize", "center", "indent", "lower", "title", "trim", "truncate", "upper", "wordcount")
 TESTS = (
     "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "ge", "gt", "in", "integer",
     "iterable", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence", "string", "test",
@@ -46,10 +45,6 @@ def _indent(budget: Budget, value: Any, width: int | str = 4, *_: Any, **__: Any
     budget.size(len(value) + (value.count("\n") + 1) * max(one, 0))
 
 
-def _replace(budget: Budget, value: Any, old: Any, new: Any, *_: Any, **__: Any) -> None:
-    operators.check_replace(budget, text_of(value), text_of(old), text_of(new))
-
-
 def _batch(_budget: Budget, _value: Any, linecount: int, *_: Any, **__: Any) -> None:
     if not 0 < linecount <= _ITEMS_MAX:
         raise Fault(f"batch takes 1 to {_ITEMS_MAX:,} items, got {linecount}")
@@ -61,7 +56,7 @@ def _round(_budget: Budget, _value: Any, precision: int = 0, *_: Any, **__: Any)
 
 
 _CHECKS: dict[str, Callable[..., None]] = {
-    "center": _center, "indent": _indent, "replace": _replace, "batch": _batch, "round": _round,
+    "center": _center, "indent": _indent, "batch": _batch, "round": _round,
 }  # fmt: skip
 
 
@@ -96,12 +91,15 @@ def _counted(budget: Budget, items: Iterator[Any]) -> Iterator[Any]:
         yield each
 
 
-def _adapted(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Jinja2's own filters want the context, the environment, or neither."""
+def _adapted(name_of_filter: str) -> Callable[..., Any]:
+    """Jinja2's own filters want the context, the environment, or neither; those of texts get what would be printed."""
+    body = native.FILTERS[name_of_filter]
+    of_text = name_of_filter in _OF_TEXT
     wants = getattr(body, "jinja_pass_arg", None)
     name = getattr(wants, "name", "")
 
     def adapted(context: TemplateContext, value: Any, *args: Any, **kwargs: Any) -> Any:
+        value = text_of(value) if of_text else value
         if name == "context":
             return body(context, value, *args, **kwargs)
         if name == "eval_context":
@@ -118,6 +116,12 @@ def _join(context: TemplateContext, value: Any, separator: str = "", attribute: 
     texts = [text_of(each) for each in _counted(context.frame.run.budget, iter(items))]
     operators.check_join(context.frame.run.budget, separator, texts)
     return separator.join(texts)
+
+
+def _replace(context: TemplateContext, value: Any, old: Any, new: Any, count: int = -1) -> str:
+    text, before, after = text_of(value), text_of(old), text_of(new)
+    operators.check_replace(context.frame.run.budget, text, before, after)
+    return text.replace(before, after, count)
 
 
 def _string(_context: TemplateContext, value: Any) -> str:
@@ -154,10 +158,9 @@ def _sum(context: TemplateContext, value: Any, attribute: Any = None, start: Any
 
 
 OWN: Mapping[str, Callable[..., Any]] = {
-    "join": _join, "string": _string, "format": _format, "unique": _unique, "sum": _sum,
+    "join": _join, "replace": _replace, "string": _string, "format": _format, "unique": _unique, "sum": _sum,
 }  # fmt: skip
 FILTERS: dict[str, Callable[..., Any]] = {
-    **{name: guarded(name, _adapted(native.FILTERS[name]), _CHECKS.get(name)) for name in _NATIVE},
+    **{name: guarded(name, _adapted(name), _CHECKS.get(name)) for name in _NATIVE},
     **{name: guarded(name, body) for name, body in OWN.items()},
-    CAPTURED: guarded(CAPTURED, lambda _context, value: value),
 }

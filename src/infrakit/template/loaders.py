@@ -6,6 +6,7 @@ operator who typed its address. A `Loader` gets templates: it asks again where t
 asks only whether it has changed, and holds templates from elsewhere to what `addresses` says that they may name.
 """
 
+import functools
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from infrakit.template.addresses import LITERAL, STDIN, Reach, display, resolve
 if TYPE_CHECKING:
     import ssl
 
-    from infrakit.template.fetching import Answer, Request
+    from infrakit.template.fetching import Answer
 
 BYTES_MAX = 10_000_000
 TEMPLATE_BYTES_MAX = 1_000_000
@@ -36,7 +37,9 @@ _PAUSE_S = 0.2  # before the second attempt; twice as long before the third
 _KEPT_MAX = 256
 _SETTLED_S = 2.0  # a file changed less long ago may change again within one tick of its time
 
-Fetcher = Callable[[str, float], bytes]  # (address, timeout_s); raises `NotFound`, `Refused`, `Unreachable`
+Fetcher = Callable[
+    [str, float], bytes
+]  # (address, timeout_s); raises `NotFound`, `Refused`, `Unreachable`, `Throttled`
 
 __all__ = ["BYTES_MAX", "STDIN", "Fetcher", "Loader", "Source", "display", "load", "resolve"]
 
@@ -190,9 +193,10 @@ class Loader:
         if kept is not None and now - kept.asked_at < self._fresh_s:
             return kept.source
         if kind in ("http", "https", "unix"):
-            answer = self._asked(address, kind, reach_max, kept, now + timeout_s)
+            ask = self._asking(address, kind, reach_max, kept)
         else:
-            answer = self._fetched(address, kind, timeout_s)
+            ask = self._fetching(address, kind)
+        answer = self._repeated(ask, now + timeout_s)
         if answer.unchanged and kept is not None:
             self._keep(address, kept._replace(asked_at=now))
             return kept.source
@@ -200,7 +204,7 @@ class Loader:
         self._keep(address, _Kept(source, answer.etag, now))
         return source
 
-    def _asked(self, address: str, kind: str, reach_max: Reach, kept: _Kept | None, deadline: float) -> "Answer":
+    def _asking(self, address: str, kind: str, reach_max: Reach, kept: _Kept | None) -> "Callable[[float], Answer]":
         from infrakit.template import fetching
 
         request = fetching.Request(
@@ -212,16 +216,14 @@ class Loader:
             tls=self._tls,
             socket_path=self._socket(address) if kind == "unix" else "",
         )
-        return self._repeated(request, deadline)
+        return functools.partial(fetching.get, request)
 
-    def _repeated(self, request: "Request", deadline: float) -> "Answer":
+    def _repeated(self, ask: "Callable[[float], Answer]", deadline: float) -> "Answer":
         """Asked again, within the time, when the server could not be reached or was busy: a GET changes nothing."""
-        from infrakit.template import fetching
-
         pause_s = _PAUSE_S
         for attempt in range(1, self._attempts + 1):
             try:
-                return fetching.get(request, max(deadline - time.monotonic(), 0.001))
+                return ask(max(deadline - time.monotonic(), 0.001))
             except (Unreachable, Throttled) as error:
                 if attempt == self._attempts or time.monotonic() + pause_s >= deadline:
                     if isinstance(error, Throttled):
@@ -231,15 +233,18 @@ class Loader:
             pause_s *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _fetched(self, address: str, kind: str, timeout_s: float) -> "Answer":
+    def _fetching(self, address: str, kind: str) -> "Callable[[float], Answer]":
         from infrakit.template import fetching
 
         fetcher = self._fetchers.get(kind)
         if fetcher is None:
             remedy = "pip install 'infrakit[s3]'" if kind == "s3" else f"use {', '.join(addresses.SCHEMES)} or a path"
             raise Refused("unknown kind of address", where=display(address), remedy=remedy)
-        body = _limited(fetcher(address, timeout_s), address, self._bytes_max)
-        return fetching.Answer(body, "", Reach.WORLD)
+
+        def ask(timeout_s: float) -> "Answer":
+            return fetching.Answer(_limited(fetcher(address, timeout_s), address, self._bytes_max), "", Reach.WORLD)
+
+        return ask
 
     def _socket(self, address: str) -> str:
         server, _ = addresses.socket_and_path(address)

@@ -7,6 +7,7 @@ from typing import Any
 
 from infrakit.template.failures import Fault, kind_of
 from infrakit.template.limits import Budget
+from infrakit.template.run import text_of
 
 _BITS_MAX = 4096
 _WIDTH_MAX = 1000
@@ -52,25 +53,32 @@ def _modulo(budget: Budget, left: Any, right: Any) -> Any:
 def formatted(budget: Budget, text: str, values: Any) -> str:
     """`text % values`, with widths that are not absurd."""
     total = len(text)
-    for width, precision, kind in _CONVERSION.findall(text):
+    for width, precision, _ in _CONVERSION.findall(text):
         if "*" in (width, precision):
             raise Fault("a width of * in a format is not for templates", "write the width out")
-        if max(
-            int(width or 0) if len(width) < 9 else 1 << 30, int(precision or 0) if len(precision) < 9 else 1 << 30
-        ) > (_WIDTH_MAX):
+        if max(_number(width), _number(precision)) > _WIDTH_MAX:
             raise Fault(f"a format is wider than {_WIDTH_MAX:,} characters")
-        total += 0 if kind == "%" else _WIDTH_MAX if width or precision else 0
-    budget.size(total + sum(map(_length, values.values() if isinstance(values, Mapping) else _items(values))))
-    result: str = text % values
+        total += _WIDTH_MAX if width or precision else 0
+    shown: Any
+    if isinstance(values, Mapping):
+        shown = {name: _shown(value) for name, value in values.items()}
+        longest = max((len(str(value)) for value in shown.values()), default=0)
+        total += longest * text.count("%(")  # a name may stand there many times
+    else:
+        shown = tuple(_shown(value) for value in (values if isinstance(values, tuple) else (values,)))
+        total += sum(len(str(value)) for value in shown)
+    budget.size(total)
+    result: str = text % shown
     return result
 
 
-def _items(values: Any) -> tuple[Any, ...]:
-    return values if isinstance(values, tuple) else (values,)
+def _number(digits: str) -> int:
+    return int(digits or 0) if len(digits) < 9 else _WIDTH_MAX + 1
 
 
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, str | list | tuple | Mapping) else 20
+def _shown(value: object) -> object:
+    """Numbers are formatted as numbers, anything else as it is printed."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else text_of(value)
 
 
 BINARY: Mapping[str, Callable[[Budget, Any, Any], Any]] = {

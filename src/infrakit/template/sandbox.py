@@ -32,12 +32,16 @@ _TEXT = frozenset((
 ))  # fmt: skip
 _MAPPING = frozenset(("keys", "values", "items", "get"))
 _LIST = frozenset(("index", "count"))
+_GROUP = frozenset(("grouper", "list"))  # of the filter groupby
 _LOOP = frozenset((
     "index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0", "previtem",
     "nextitem", "cycle", "changed",
 ))  # fmt: skip
 _CONTAINERS = (str, list, tuple, dict, Mapping, range)
 _PAGE_OF_FORMAT = "use ~ or the filter format"
+
+
+CAPTURED = "(captured text)"  # a filter that `syntax` puts on it, and nobody can write
 
 
 class Missing(StrictUndefined):
@@ -81,6 +85,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.limits = limits
         self.globals = {}
         self.filters = dict(filters.FILTERS)
+        self.filters[CAPTURED] = filters.guarded(CAPTURED, lambda _context, value: value)
         self.filters.update((name, _as_filter(each)) for name, each in TABLE.items() if each.is_filter)
         self.tests = {name: self.tests[name] for name in filters.TESTS}
         # What `syntax` makes of loops, lists, `~` and captured text:
@@ -207,7 +212,7 @@ def _allowed(obj: object) -> frozenset[str]:
     if isinstance(obj, Mapping):
         return _MAPPING
     if isinstance(obj, list | tuple):
-        return _LIST
+        return _GROUP if hasattr(type(obj), "grouper") else _LIST
     return _LOOP if isinstance(obj, LoopContext) else frozenset()
 
 

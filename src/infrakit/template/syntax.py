@@ -18,7 +18,7 @@ from infrakit.template import failures, filters
 from infrakit.template.failures import nearest
 from infrakit.template.functions import TABLE
 from infrakit.template.limits import Limits
-from infrakit.template.sandbox import Sandbox, sandbox
+from infrakit.template.sandbox import CAPTURED, Sandbox, sandbox
 
 _INSTEAD: dict[type[nodes.Node], str] = {
     nodes.Include: "write {{ include(ADDRESS) }}",
@@ -164,7 +164,7 @@ class _Rewriting(NodeTransformer):
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
         """Weigh captured text."""
         self.generic_visit(node)
-        node.filter = nodes.Filter(node.filter, filters.CAPTURED, [], [], None, None, lineno=node.lineno)
+        node.filter = nodes.Filter(node.filter, CAPTURED, [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802

@@ -45,6 +45,11 @@ def test_text_without_delimiters_is_itself_and_costs_no_import_of_jinja2() -> No
             "{{ 'a,b'.split(',') | join('+') }} {{ '-' * 3 }} {{ '%05.1f' % 2.25 }} {{ 'x%s' | format(1) }}",
             "a+b --- 002.2 x1",
         ),
+        ("{% for g in [{'k': 1, 'n': 'a'}] | groupby('k') %}{{ g.grouper }}{{ g.list[0].n }}{% endfor %}", "1a"),
+        (
+            "{{ '%s %d %s' % (true, 3, [1]) }} {{ [true] | replace('t', 'T') }} {{ true | upper }}",
+            "true 3 [1] [True] TRUE",
+        ),
         ("{% raw %}{{.ID}}{% endraw %}", "{{.ID}}"),
     ],
 )

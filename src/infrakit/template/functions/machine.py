@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -97,6 +96,8 @@ def _from_environment(frame: Frame, name: str) -> str:
 
 def _from_command(frame: Frame, command: str) -> str:
     """What a command prints, run without a shell. Nothing that it says on failure is shown: it may be the secret."""
+    import subprocess
+
     try:
         arguments = shlex.split(command)
     except ValueError:

@@ -1,0 +1,79 @@
+"""Templates: a large one with many variables, and the boot scripts of a large group, each with an include."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from infrakit.template.engine import Engine
+from infrakit.template.loaders import Loader
+from infrakit.template.scope import Scope
+
+LINES, VARIABLES = 200, 1_000
+INSTANCES = 10_000
+BOOT = """\
+#!/bin/sh
+set -eu
+# {{ var('cluster/name') }}: member {{ index }} of {{ size }}
+{% for peer in peers %}
+echo {{ peer }} {{ var('cluster/name') }}-{{ loop.index }} >>/etc/hosts
+{% endfor %}
+{% if spec.Attachments %}
+mount /dev/disk/by-id/{{ spec.Attachments[0].ID | quote }} {{ var('mount', '/var/lib/data') }}
+{% endif %}
+{{ include('engine.sh', version='27.1') }}
+hostnamectl set-hostname {{ logical_id | replace('.', '-') }}
+"""
+ENGINE = "apt-get install -y engine={{ version }}\nsystemctl enable --now engine # {{ var('cluster/name') }}\n"
+
+
+def large() -> None:
+    text = "".join(
+        f"name_{line}={{{{ var('group/{line % VARIABLES}') }}}} {{{{ value_{line} | quote }}}}\n"
+        for line in range(LINES)
+    )
+    variables: dict[str, object] = {f"group/{number}": number for number in range(VARIABLES // 2)}
+    variables |= {f"value_{number}": f"text {number}" for number in range(VARIABLES // 2)}
+    engine = Engine(Loader())
+    began = time.perf_counter()
+    engine.inline("{{ 1 }}", name="small")
+    print(f"  the first template, with the import of its language: {(time.perf_counter() - began) * 1e3:.0f} ms")
+    began = time.perf_counter()
+    template = engine.inline(text, name="large")
+    compiled = time.perf_counter()
+    scope = Scope(variables=variables)
+    runs = 50
+    for _ in range(runs):
+        assert engine.render(template, scope).text.count("\n") == LINES
+    rendered = (time.perf_counter() - compiled) / runs
+    print(f"  {LINES} lines, {VARIABLES:,} variables: compiled in {(compiled - began) * 1e3:.0f} ms, ", end="")
+    print(f"rendered in {rendered * 1e3:.1f} ms")
+
+
+def group() -> None:
+    peers = [f"10.0.0.{number}" for number in range(1, 6)]
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "boot.sh").write_text(BOOT)
+        (Path(home) / "engine.sh").write_text(ENGINE)
+        engine = Engine(Loader())
+        began = time.process_time()
+        for number in range(INSTANCES):
+            provided: dict[str, object] = {
+                "index": number,
+                "size": INSTANCES,
+                "peers": peers,
+                "logical_id": f"10.0.{number % 250}.1",
+                "spec": {"Attachments": [{"ID": f"vol-{number}", "Type": "ebs"}]},
+            }
+            scope = Scope(variables={"cluster/name": "blue"}, functions=provided)
+            engine.render(engine.template(f"{home}/boot.sh"), scope)
+        print(f"  {INSTANCES:,} boot scripts with an include: {time.process_time() - began:.2f} s of CPU")
+
+
+def main() -> None:
+    print("templates")
+    large()
+    group()
+
+
+if __name__ == "__main__":
+    main()
