@@ -28,6 +28,7 @@ from infrakit.instances.local import properties as local
 from infrakit.instances.simulator import adjustable, faults, machine
 from infrakit.spec import original
 from infrakit.spi import errors, event, group
+from infrakit.template import filters, functions, limits
 
 ROOT = Path(__file__).parents[1]
 # Where the heading is not the name of the type.
@@ -53,7 +54,17 @@ What it is good for is told in the [guide](guide.md) and in [operations](operati
 
 def render() -> str:
     """The whole page."""
-    parts = [HEAD, *_commands(), *_exit_codes(), *_declaration(), *_plugins(), *_events(), *_errors(), *_rules()]
+    parts = [
+        HEAD,
+        *_commands(),
+        *_exit_codes(),
+        *_declaration(),
+        *_plugins(),
+        *_templates(),
+        *_events(),
+        *_errors(),
+        *_rules(),
+    ]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
 
@@ -219,6 +230,37 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
     if value is None or value in ((), {}, "") or isinstance(value, msgspec.Raw | msgspec.Struct):
         return ""
     return f"`{value.value if isinstance(value, enum.Enum) else json.dumps(value).strip(chr(34))}`"
+
+
+# -- templates -------------------------------------------------------------------------------------------------------
+
+
+def _templates() -> Iterator[str]:
+    yield (
+        "## Templates\n\nWhat they are is told in [a guide to them](templates.md). These are their functions, each "
+        "with an example and what it prints.\nThose with a `|` may also stand behind their first argument: "
+        "`{{ value | to_json }}`."
+    )
+    told = [each for one in functions.TABLE.values() for each in (one, *one.members.values())]
+    rows = [
+        (f"`{'| ' if each.is_filter else ''}{each.signature}`", each.help, f"`{each.example}`", _printed(each.result))
+        for each in told
+    ]
+    yield _table(("function", "meaning", "example", "prints"), rows)
+    known = ", ".join(
+        f"`{name}`" for name in sorted(filters.FILTERS) if name not in functions.TABLE and name != "weighed"
+    )
+    tests = ", ".join(f"`{name}`" for name in filters.TESTS if name.isalpha())
+    yield f"Filters of Jinja2 that there are, too: {known}.\nIts tests: {tests}."
+    rows = [
+        (f"`{name}`", f"{getattr(limits.Limits(), name):,}", meaning)
+        for name, meaning in _commented(limits.Limits).items()
+    ]
+    yield "### Limits of templates\n\nThe most that one render may take.\n\n" + _table(("limit", "is", "of"), rows)
+
+
+def _printed(text: str) -> str:
+    return f"`{json.dumps(text)[1:-1] if chr(10) in text else text}`" if text else "nothing"
 
 
 # -- what is told ----------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ def _read(block: Block, reader: Reader) -> None:
             reader.console(block.text)
         case "sh":
             reader.console("".join(f"$ {line}\n" for line in block.text.splitlines()))
+        case "jinja":
+            _template(block, reader)
         case "yaml":
             _declared(block, reader)
         case "python":
@@ -81,6 +83,14 @@ def _read(block: Block, reader: Reader) -> None:
             assert language in NOT_RUN, f"nobody tests blocks of {language!r}"
     if block.name and block.language != "python" and (ROOT / block.name).exists():
         assert block.text.partition("\n")[2].strip() == (ROOT / block.name).read_text().strip()
+
+
+def _template(block: Block, reader: Reader) -> None:
+    """A template under its name, for the commands after it; that it says what they show is for them to tell."""
+    assert block.name, "its first line names the file"
+    path = reader.place / block.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(reader.moved(block.text.partition("\n")[2]))
 
 
 def _declared(block: Block, reader: Reader) -> None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from infrakit.rpc import failures
+from infrakit.spi import errors
 from infrakit.spi.errors import InfraKitError, Refused
 
 T = TypeVar("T")
@@ -85,7 +86,9 @@ def _told(work: Callable[[], object]) -> bytes:
     try:
         return _VALUE + msgspec.json.encode(work())
     except InfraKitError as error:
-        return _ERROR + msgspec.json.encode(failures.error_data(error))
+        # One of a narrower kind than those that travel arrives as the kind that it is of.
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+        return _ERROR + msgspec.json.encode(msgspec.structs.replace(failures.error_data(error), kind=kind))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from infrakit.cli import daemon
+from infrakit.rpc import discovery
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Metadata
 
@@ -58,10 +58,17 @@ class DaemonFacts:
         return self._read[name]
 
 
-def here() -> DaemonFacts | None:
-    """The tree of the daemon that commands ask; None if none runs here, as on a machine that is to become the first."""
-    where = daemon.target()
-    return None if isinstance(where, Path) and not where.exists() else DaemonFacts()
+class FactsIfAny(DaemonFacts):
+    """The same where a daemon answers. Without one there are none, so that a default holds, until somebody insists.
+
+    Who has not found what it needs looks for what there is instead: there the reason is told, that nobody answers.
+    """
+
+    def get(self, path: str) -> object:
+        try:
+            return super().get(path)
+        except discovery.NotRunning as silence:
+            raise errors.NotFound(silence.what, where=silence.where, remedy=silence.remedy) from None
 
 
 def value(path: str) -> Any:

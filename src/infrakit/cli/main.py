@@ -29,7 +29,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "validate": ("validate", "Check FILE and report every error at once; needs no daemon."),
         "plan": ("plan", "Show what committing FILE would do, and why; change nothing."),
         "commit": ("commit", "Declare the groups of FILE to the running daemon."),
-        "template": ("template", "Render a template to standard output, or check it."),
+        "template": ("template", "Render a template, check it, or tell what it needs."),
         "history": ("history", "List the versions of the declaration."),
         "restore": ("restore", "Declare an earlier version again."),
         "down": ("down", "Destroy every declared group, then stop the daemon."),

@@ -111,6 +111,7 @@ def template(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _VARIABLES = (
+    click.option("--trust", is_flag=True, help="Let templates from the network read files and secrets here."),
     click.option("--env", multiple=True, metavar="NAME", help="Let the template read this environment variable."),
     click.option("--vars", multiple=True, metavar="FILE", help="A tree of variables for it, in YAML or JSON."),
     click.option(
@@ -133,10 +134,11 @@ def _asked(
         var: tuple[str, ...],
         vars: tuple[str, ...],  # noqa: A002 - as it is typed
         env: tuple[str, ...],
+        trust: bool,
         is_template: bool = False,
         **more: Any,
     ) -> Any:
-        return command(*arguments, asked=rendering.Asked(var, vars, env, is_template), **more)
+        return command(*arguments, asked=rendering.Asked(var, vars, env, is_template, trust), **more)
 
     decorated: Callable[..., Any] = bundled
     for option in options:

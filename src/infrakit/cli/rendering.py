@@ -9,13 +9,14 @@ can mend. The line of the text follows in brackets, for whoever looks at that.
 
 import contextlib
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 
 from infrakit.cli import failures
+from infrakit.rpc import discovery
 from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Asked(NamedTuple):
     files: tuple[str, ...] = ()  # trees of variables
     env: tuple[str, ...] = ()  # names of what may be read of the environment
     is_template: bool = False  # whatever its name
+    trust: bool = False  # templates from the network, too, may do what the operator may
 
     def renders(self, address: str) -> bool:
         """Whether the document at this address is a template."""
@@ -84,15 +86,16 @@ def variables(asked: Asked) -> dict[str, object]:
     return given.flat(given.tree(asked.variables, asked.files))
 
 
-def load(address: str, asked: Asked, known: dict[str, object]) -> "tuple[Engine, Template, Scope]":
+def load(address: str, asked: Asked, known: Mapping[str, object]) -> "tuple[Engine, Template, Scope]":
     """The template at `address`, and all that it is rendered with."""
     from infrakit.cli import facts
     from infrakit.template.engine import Engine
     from infrakit.template.loaders import Loader
     from infrakit.template.scope import Scope
 
-    engine = Engine(Loader())
-    scope = Scope(variables=known, env=frozenset(asked.env), facts=facts.here())
+    loader = Loader(trusts_network=asked.trust, sockets=lambda name: discovery.plugins_directory() / name)
+    engine = Engine(loader)
+    scope = Scope(variables=known, env=frozenset(asked.env), facts=facts.FactsIfAny())
     return engine, engine.template(address), scope
 
 

@@ -1,9 +1,11 @@
 """A manager with canned answers, which remembers what it was told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+
+import msgspec
 
 from infrakit.spi.errors import InfraKitError
 from infrakit.spi.event import Event, Kind
@@ -108,6 +110,16 @@ REPLICAS = tuple(
 )
 
 
+class CannedFacts:
+    """Satisfies `Metadata`: a tree of one fact."""
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        return ["zone"] if path in ("", "host") else None
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        return msgspec.Raw({"host": b'{"zone": "north"}', "host/zone": b'"north"'}.get(path, b"null"))
+
+
 class CannedManager:
     """Satisfies `Manager`. Remembers every order; `answers` and `failures` are set by tests, by method."""
 
@@ -127,6 +139,7 @@ class CannedManager:
         self.replicas: tuple[ReplicaStatus, ...] = REPLICAS
         self.parts: list[LogPart] = []
         self.journal = CannedEvents()
+        self.facts = CannedFacts()
 
     def _order(self, method: str, **parameters: Any) -> Committed:
         if method in self.failures:

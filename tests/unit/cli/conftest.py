@@ -34,7 +34,7 @@ def serve(home: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     discovery.plugins_directory().mkdir(parents=True)
 
     def server(canned: CannedManager) -> Server:
-        return Server(discovery.manager_socket(), {".": canned}, events=canned.journal)
+        return Server(discovery.manager_socket(), {".": canned, "metadata": canned.facts}, events=canned.journal)
 
     return server
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from infrakit.cli import confinement
-from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused
+from infrakit.rpc.discovery import NotRunning
+from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, Unreachable
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -63,6 +64,12 @@ def test_an_error_comes_back_whole() -> None:
 
     with pytest.raises(NotFound, match="x: no such file; look"):
         confinement.run(missing, str)
+
+    def silent() -> str:
+        raise NotRunning("nobody answers", remedy="start it")
+
+    with pytest.raises(Unreachable, match="nobody answers; start it"):
+        confinement.run(silent, str)
 
 
 def test_a_defect_is_told_as_one() -> None:

@@ -138,7 +138,16 @@ async def test_trace_shows_where_each_line_comes_from(cli: CommandLine, boot: st
     ]
     done = await cli("template", "all", "--trace", "--check")
     assert done.code == 1
-    assert "--trace is for people" in done.err
+    assert "Choose one of" in done.err
+
+
+async def test_the_environment_is_read_only_where_it_is_allowed(cli: CommandLine) -> None:
+    cli.environment["ZONE"] = "north"
+    text = b"{{ env('ZONE') }}"
+    assert (await cli("template", "-", "--env", "ZONE", stdin=text)).out == "north"
+    done = await cli("template", "-", stdin=text)
+    assert (done.code, done.out) == (1, "")
+    assert "ZONE" in done.err
 
 
 BOMBS = {
@@ -160,3 +169,95 @@ async def test_a_hostile_template_is_refused_in_words(cli: CommandLine, name: st
     assert done.err.startswith(f"{name}: line 1: ")
     assert "Traceback" not in done.err
     assert "defect" not in done.err
+
+
+EXPLAINED = """\
+{% if var('verbose', false) %}{{ var('level') }}{% endif %}
+{{ include('part.sh', extra=1) }} {{ metadata('host/zone', 'none') }} {{ env('ZONE', 'south') }}
+{{ secret('env:TOKEN') }} {{ colour }}
+"""
+
+
+async def explained(
+    cli: CommandLine, *options: str, code: int = 0
+) -> tuple[dict[tuple[str, str], list[str]], str, str]:
+    """What is found where and asked for where; what else was said; the errors."""
+    (cli.home / "part.sh").write_text("{{ var('size', 3) }}\n{{ var('cluster/size') }}\n")
+    (cli.home / "boot.sh").write_text(EXPLAINED)
+    done = await cli("template", "boot.sh", "--explain", *options)
+    assert done.code == code, done.err
+    header, *lines = done.out.splitlines()
+    columns = [header.index(title) for title in ("NEED", "NAME", "FOUND IN", "ASKED FOR IN")]
+    rows = [[line[a:b].strip() for a, b in zip(columns, [*columns[1:], None], strict=True)] for line in lines]
+    more = "".join(line for line in lines if line.startswith("given"))
+    return {(row[0], row[1]): row[2:] for row in rows if "given" not in row[0]}, more, done.err
+
+
+async def test_everything_that_is_missing_is_told_at_once(cli: CommandLine) -> None:
+    rows, _, err = await explained(cli, "--var=verbose=true", code=1)
+    assert rows == {
+        ("variable", "verbose"): ["variables", "boot.sh:1"],
+        ("variable", "level"): ["MISSING", "boot.sh:1"],
+        ("include", "part.sh"): ["part.sh", "boot.sh:2"],
+        ("variable", "size"): ["default", "part.sh:1"],
+        ("variable", "cluster/size"): ["MISSING", "part.sh:2"],
+        ("metadata", "host/zone"): ["default", "boot.sh:2"],
+        ("env", "ZONE"): ["default", "boot.sh:2"],
+        ("secret", "env:TOKEN"): ["MISSING", "boot.sh:3"],
+        ("variable", "colour"): ["MISSING", "boot.sh:3"],
+    }
+    assert err == ""
+
+
+async def test_what_is_there_says_where_and_shows_no_value(cli: CommandLine) -> None:
+    cli.environment |= {"TOKEN": "hush-hush", "ZONE": "north"}
+    options = ("--env=TOKEN", "--env=ZONE", "--var=level=1", "--var=cluster/size=5", "--var=colour=red")
+    rows, more, err = await explained(cli, *options, "--var=cluster/sizes=6", "--var=extra=x")
+    assert rows["variable", "level"] == ["variables", "boot.sh:1"]
+    assert rows["variable", "cluster/size"] == ["variables", "part.sh:2"]
+    assert rows["env", "ZONE"] == ["environment", "boot.sh:2"]
+    assert rows["secret", "env:TOKEN"] == ["env", "boot.sh:3"]
+    assert more == "given, and not asked for: cluster/sizes, extra"
+    assert "hush" not in f"{rows}{more}{err}"
+
+
+async def test_a_computed_name_might_be_that_of_any_variable(cli: CommandLine) -> None:
+    (cli.home / "a").write_text("{{ var('cluster/' ~ 'name') }}")
+    done = await cli("template", "a", "--explain", "--var=cluster/name=blue")
+    assert done.code == 0
+    assert done.out.splitlines()[1].split() == ["variable", "(computed)", "(computed)", "a:1"]
+    assert "not asked for" not in done.out
+
+
+async def test_explaining_runs_no_command(cli: CommandLine) -> None:
+    (cli.home / "a").write_text("{{ secret('cmd:touch ran') }}")
+    done = await cli("template", "a", "--explain")
+    assert (done.code, done.out.splitlines()[1].split()) == (0, ["secret", "cmd:touch", "cmd", "a:1"])
+    assert not (cli.home / "ran").exists()
+
+
+async def test_a_template_that_needs_nothing_says_so(cli: CommandLine) -> None:
+    (cli.home / "a").write_text("{{ 1 }}")
+    assert (await cli("template", "a", "--explain")).out == "a needs nothing\n"
+
+
+async def test_secrets_stand_in_the_output_and_nowhere_else(cli: CommandLine) -> None:
+    cli.environment["TOKEN"] = "hush-hush"
+    (cli.home / "a.yaml").write_text("token: {{ secret('env:TOKEN') }}\nlist: {{ secret('env:TOKEN') | base64 }} [\n")
+    assert "hush-hush" in (await cli("template", "a.yaml", "--env=TOKEN")).out
+    for more in ("--trace", "--check", "--explain"):
+        done = await cli("template", "a.yaml", "--env=TOKEN", more)
+        assert "hush" not in done.out + done.err
+        assert "aHVzaC1odXNo" not in done.out + done.err
+    assert "a.yaml:1 | token: ***" in (await cli("template", "a.yaml", "--env=TOKEN", "--trace")).out.splitlines()
+    assert (await cli("template", "a.yaml", "--env=TOKEN", "-o", "made")).code == 0
+    assert stat.S_IMODE((cli.home / "made").stat().st_mode) == 0o600
+
+
+async def test_metadata_without_a_daemon_says_so_unless_there_is_a_default(cli: CommandLine) -> None:
+    done = await cli("template", "-", stdin=b"a\n{{ metadata('host/zone') }}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("infrakit: no daemon answers at ")
+    assert "named in line 2 of stdin; start it with: infrakit up FILE" in done.err
+    assert (await cli("template", "-", stdin=b"{{ metadata('host/zone', 'none') }}")).out == "none"
+    assert (await cli("template", "-", stdin=b"{{ var('host/zone', 'none') }}")).out == "none"

@@ -134,3 +134,11 @@ def test_a_name_tells_by_its_path_alone(tmp_path: Path) -> None:
     assert not Asked().renders("https://host/a.yaml?x=.j2")
     assert not Asked().renders("a.j2/infrakit.yaml")
     assert not Asked().renders("-")
+
+
+async def test_facts_are_asked_of_the_daemon(cli: CommandLine, manager: CannedManager) -> None:
+    done = await cli("template", "-", stdin=b"{{ metadata('host/zone') }} {{ var('host/zone') }} {{ var('a/b', 'c') }}")
+    assert (done.code, done.out, done.err) == (0, "north north c", "")
+    done = await cli("template", "-", stdin=b"{{ metadata('host/zones') }}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "stdin: line 1: there is no metadata at 'host/zones' (did you mean 'zone'?)\n"

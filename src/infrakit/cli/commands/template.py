@@ -23,9 +23,12 @@ STDOUT = "-"
 @options.variables
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, whole or not at all; - for standard output.")
 @click.option("--check", is_flag=True, help="Tell whether it is well-formed: bash, sh, JSON or YAML.")
+@click.option("--explain", is_flag=True, help="Tell what it needs, where that is found, and what is missing.")
 @click.option("--trace", is_flag=True, help="Show before each line where it comes from.")
-def template(template: str, asked: rendering.Asked, output: str | None, check: bool, trace: bool) -> None:
-    """Render a template to standard output, or check it.
+def template(  # noqa: PLR0917
+    template: str, asked: rendering.Asked, output: str | None, check: bool, explain: bool, trace: bool
+) -> None:
+    """Render a template, check it, or tell what it needs.
 
     It is fetched by path, file://, http:// or https://, or read from standard input; addresses in it are relative to
     it. Metadata is asked of the running daemon. With --check, the text is printed only where -o says so, and only if it
@@ -35,9 +38,14 @@ def template(template: str, asked: rendering.Asked, output: str | None, check: b
     Example:
       echo 'hello {{ var("name") }}' | infrakit template - --var name=world
     """
-    if trace and (check or output is not None):
-        raise click.UsageError("--trace is for people: it goes neither with --check nor with -o.")
+    if check + explain + trace > 1 or ((explain or trace) and output is not None):
+        raise click.UsageError("Choose one of --check, --explain and --trace; -o goes with --check only.")
     name = loaders.display(template)
+    if explain:
+        from infrakit.cli import explained
+
+        explained.show(template, name, asked)
+        return
     rendered = rendering.render(template, asked, trace=check or trace)
     if trace:
         for line in _traced(rendered):

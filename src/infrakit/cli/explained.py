@@ -1,0 +1,63 @@
+"""What a template needs: each variable, fact, address, secret and variable of the environment, and where it is found.
+
+It is read from the text of the template and of all that it names, without rendering, so that what is missing is told at
+once, and not one after the other. Values are not shown, so neither are secrets.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from infrakit.cli import exit_codes, rendering, tables
+from infrakit.spi.errors import InfraKitError, InvalidSpec
+
+if TYPE_CHECKING:
+    from infrakit.template.engine import Need
+
+_MISSING = "MISSING"
+
+
+def show(address: str, name: str, asked: rendering.Asked) -> None:
+    """Print it; where something is missing, exit with the code of a mistake."""
+    from infrakit.cli import confinement
+    from infrakit.template.engine import Need
+    from infrakit.template.needs import COMPUTED
+
+    known = rendering.variables(asked)
+
+    def work() -> tuple[Need, ...]:
+        engine, template, scope = rendering.load(address, asked, known)
+        return engine.needs(template, scope)
+
+    try:
+        needs = confinement.run(work, tuple[Need, ...])
+    except InvalidSpec:
+        raise
+    except InfraKitError as error:
+        raise click.ClickException(str(error)) from None
+    for line in _lines(needs, name):
+        click.echo(line)
+    asked_for = {need.name for need in needs if need.kind == "variable"}
+    if COMPUTED not in asked_for and (unused := list(_unused(known, asked_for))):
+        click.echo(f"given, and not asked for: {', '.join(unused)}")
+    if any(need.missing for need in needs):
+        raise click.exceptions.Exit(exit_codes.USER_ERROR)
+
+
+def _lines(needs: "tuple[Need, ...]", name: str) -> Iterator[str]:
+    if not needs:
+        yield f"{name} needs nothing"
+        return
+    rows = [(each.kind, each.name, each.found_in or _MISSING, f"{each.template}:{each.line}") for each in needs]
+    yield from tables.table(("NEED", "NAME", "FOUND IN", "ASKED FOR IN"), rows)
+
+
+def _unused(known: Mapping[str, object], asked_for: set[str]) -> Iterator[str]:
+    """Values that were given and neither asked for themselves, nor as part of, nor by a part of what was."""
+    for name, value in known.items():
+        if not isinstance(value, Mapping):
+            parts = name.split("/")
+            above = {"/".join(parts[: end + 1]) for end in range(len(parts))}
+            if not above & asked_for:
+                yield name
