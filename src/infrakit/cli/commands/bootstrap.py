@@ -20,7 +20,8 @@ def bootstrap(  # noqa: PLR0917
     """Make FILE's first machine, and declare FILE in its store.
 
     The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made.
-    With --recover, machines are made one after the other until there is a quorum again; their volumes come back.
+    Once there has been a cluster, say --recover: missing machines are made one after the other, with their volumes,
+    until there is a quorum again. A first machine that has lost its volume would else found a second cluster.
 
     \b
     Example:
