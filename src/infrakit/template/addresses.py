@@ -47,7 +47,7 @@ def display(address: str) -> str:
     if address.startswith(LITERAL):
         return "inline text"
     url = split(address)
-    return urllib.parse.urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
 
 
 def split(address: str) -> urllib.parse.SplitResult:

@@ -14,6 +14,9 @@ from jinja2 import TemplateSyntaxError, UndefinedError
 from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Problem, Refused, Throttled, Unreachable
 from infrakit.template.limits import Exceeded
 
+_NAME_BYTES_MAX = 64
+_CANDIDATES_MAX = 1000
+_MESSAGE_BYTES_MAX = 2000
 _OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
 _NATIVE = (NotFound, Refused, Unreachable)  # what fetching says, in its own words
 
@@ -38,7 +41,10 @@ class UndefinedFault(UndefinedError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint: the known name that was probably meant, if one is near."""
-    near = difflib.get_close_matches(str(name), sorted(set(known)), n=1, cutoff=0.6)
+    if len(name) > _NAME_BYTES_MAX:  # comparing takes as many steps as both are long, multiplied
+        return ""
+    candidates = sorted({each for each in known if len(each) <= _NAME_BYTES_MAX})[:_CANDIDATES_MAX]
+    near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
 
 
@@ -60,22 +66,27 @@ def told(
     error: Exception, places: Sequence[tuple[str, int]], names: Collection[str], masked: Callable[[str], str]
 ) -> InfraKitError:
     """The error to raise, without secrets. `places` are templates and lines, from the first to the one that failed."""
+
+    def shown(text: str) -> str:
+        text = masked(text)
+        return text if len(text) <= _MESSAGE_BYTES_MAX else f"{text[:_MESSAGE_BYTES_MAX]}..."
+
     where, line = places[-1] if places else ("", None)
     chain = [f"line {number} of {template}" for template, number in places[:-1]]
     via = f"included from {', '.join(reversed(chain))}" if chain else ""
     if isinstance(error, Throttled):
-        return Throttled(masked(error.what), after_s=error.after_s, where=error.where, remedy=error.remedy)
+        return Throttled(shown(error.what), after_s=error.after_s, where=error.where, remedy=error.remedy)
     if isinstance(error, _NATIVE):
         asked = f"named in line {line} of {where}" if places else ""
         remedy = _joined(asked, via, error.remedy)
-        return type(error)(masked(error.what), where=masked(error.where), remedy=masked(remedy))
+        return type(error)(shown(error.what), where=shown(error.where), remedy=shown(remedy))
     if isinstance(error, InvalidSpec):  # an included text that cannot be compiled
         here = f"included from line {line} of {where}" if places else ""
         hint = ", ".join(part for part in (here, *reversed(chain)) if part)
         problems = [
             Problem(
                 path=each.path,
-                message=masked(each.message),
+                message=shown(each.message),
                 line=each.line,
                 hint=_joined(each.hint, hint),
             )
@@ -84,7 +95,7 @@ def told(
         return InvalidSpec(problems, where=error.where)
     message, hint = _described(error, names)
     hint = _joined(hint, via)
-    return InvalidSpec([Problem(path="", line=line, message=masked(message), hint=masked(hint))], where=where)
+    return InvalidSpec([Problem(path="", line=line, message=shown(message), hint=shown(hint))], where=where)
 
 
 def frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
@@ -112,11 +123,11 @@ def _described(error: Exception, names: Collection[str]) -> tuple[str, str]:
 
 def _undefined(error: UndefinedFault, names: Collection[str]) -> tuple[str, str]:
     if isinstance(error.owner, Mapping):
-        return f"there is no {error.name!r} in this mapping", nearest(error.name, map(str, error.owner))
+        return f"there is no {error.name!r} in this mapping", nearest(str(error.name), map(str, error.owner))
     if error.name is not None and not _is_missing(error.owner):
         return f"{kind_of(error.owner)} has no {error.name!r}", ""
     if error.name is not None:
-        return f"{error.name!r} is not defined", nearest(error.name, names)
+        return f"{error.name!r} is not defined", nearest(str(error.name), names)
     return _sentence(str(error)), ""
 
 

@@ -55,8 +55,12 @@ def _round(_budget: Budget, _value: Any, precision: int = 0, *_: Any, **__: Any)
         raise Fault(f"round takes a precision from -20 to 20, got {precision}")
 
 
+def _trim(_budget: Budget, _value: Any, chars: str | None = None) -> None:
+    operators.check_needle(chars or "")
+
+
 _CHECKS: dict[str, Callable[..., None]] = {
-    "center": _center, "indent": _indent, "batch": _batch, "round": _round,
+    "center": _center, "trim": _trim, "indent": _indent, "batch": _batch, "round": _round,
 }  # fmt: skip
 
 

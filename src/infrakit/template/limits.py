@@ -23,6 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes_max: int = 8_000_000  # all text that is printed, also into variables and by includes
     steps_max: int = 1_000_000  # calls, turns of loops, and text made, 100 characters a step
     seconds_max: float = 30.0  # the whole render, with what it fetches and waits for
+    fetches_max: int = 200  # addresses of other machines
     depth_max: int = 20  # includes in includes
     calls_deep_max: int = 50  # macros that call macros
     value_bytes_max: int = 2_000_000  # one value; about, as memory counts it

@@ -35,6 +35,7 @@ FRESH_S = 5.0  # how long nothing is asked again
 ATTEMPTS = 3
 _PAUSE_S = 0.2  # before the second attempt; twice as long before the third
 _KEPT_MAX = 256
+_KEPT_BYTES_MAX = 10_000_000
 _SETTLED_S = 2.0  # a file changed less long ago may change again within one tick of its time
 
 Fetcher = Callable[
@@ -110,6 +111,7 @@ class Loader:
         self._bytes_max = bytes_max
         self._clock: Clock = clock or SystemClock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
         self._lock = threading.Lock()
 
     def inline(self, text: str, *, base: str = "") -> Source:
@@ -265,10 +267,12 @@ class Loader:
 
     def _keep(self, address: str, kept: _Kept) -> None:
         with self._lock:
+            before = self._kept.pop(address, None)
             self._kept[address] = kept
-            self._kept.move_to_end(address)
-            if len(self._kept) > _KEPT_MAX:
-                self._kept.popitem(last=False)
+            self._kept_bytes += len(kept.source.text) - (len(before.source.text) if before else 0)
+            while len(self._kept) > _KEPT_MAX or (self._kept_bytes > _KEPT_BYTES_MAX and len(self._kept) > 1):
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= len(dropped.source.text)
 
 
 def decoded(body: bytes, where: str) -> str:

@@ -11,6 +11,8 @@ from infrakit.template.run import text_of
 
 _BITS_MAX = 4096
 _WIDTH_MAX = 1000
+_FORMAT_BYTES_MAX = 10_000  # the search for its parts is not linear
+_NEEDLE_BYTES_MAX = 1000
 _CONVERSION = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?(.|$)", re.DOTALL)
 
 
@@ -52,6 +54,8 @@ def _modulo(budget: Budget, left: Any, right: Any) -> Any:
 
 def formatted(budget: Budget, text: str, values: Any) -> str:
     """`text % values`, with widths that are not absurd."""
+    if len(text) > _FORMAT_BYTES_MAX:
+        raise Fault(f"a format has more than {_FORMAT_BYTES_MAX:,} bytes")
     total = len(text)
     for width, precision, _ in _CONVERSION.findall(text):
         if "*" in (width, precision):
@@ -98,12 +102,20 @@ def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
     if not isinstance(text, str):
         return
     match method.__name__, args:
+        case (("strip" | "lstrip" | "rstrip" | "rfind" | "rsplit" | "rpartition"), (str() as needle, *_)):
+            check_needle(needle)
         case "replace", (str() as old, str() as new, *_):
             check_replace(budget, text, old, new)
         case "join", (parts,):
             check_join(budget, text, parts)
         case (("center" | "ljust" | "rjust" | "zfill"), (int() as width, *_)):
             budget.size(max(width, len(text)))
+
+
+def check_needle(needle: str) -> None:
+    """What Python looks for backwards, or a character at a time, with as many steps as both are long."""
+    if len(needle) > _NEEDLE_BYTES_MAX:
+        raise Fault(f"the text to look for has more than {_NEEDLE_BYTES_MAX:,} bytes")
 
 
 def check_replace(budget: Budget, text: str, old: str, new: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from infrakit.template.loaders import Source
 
 LITERAL_IN = "text in "
+SECRETS_MAX = 1000
 SECRET_PART_MIN = 4  # what is made from a secret is one, unless it is so short that it says nothing
 
 
@@ -29,6 +30,7 @@ class Run:
         self.needs: dict[tuple[str, str, str], Need] = {}
         self.secrets: set[str] = set()
         self.secret_values: dict[str, str] = {}  # by reference
+        self.fetched: set[str] = set()  # addresses of other machines
         self.calls_deep = 0
         self.templates: dict[str, Template] = {}  # by the file name that they are compiled under
         self.pieces: dict[str, tuple[Origin | None, ...]] | None = {} if trace else None
@@ -48,8 +50,11 @@ class Run:
         """What a function makes of a secret is a secret."""
         if isinstance(result, str) and len(result) >= SECRET_PART_MIN:
             texts = [each for each in arguments if isinstance(each, str)]
-            if any(secret in text for text in texts for secret in self.secrets):
+            from_secret = any(secret in text for text in texts for secret in self.secrets)
+            if from_secret and not any(secret in result for secret in self.secrets):
                 self.secrets.add(result)
+                if len(self.secrets) > SECRETS_MAX:
+                    raise Exceeded(f"more than {SECRETS_MAX:,} texts are made from secrets")
 
     def reshaped(self, before: str, after: str) -> None:
         """Text of a template went through a filter: if it was only indented, say, its lines are still those."""

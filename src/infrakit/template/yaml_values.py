@@ -9,6 +9,7 @@ from infrakit.template.failures import Fault
 from infrakit.template.limits import Budget
 
 DEPTH_MAX = 100
+_DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")  # the parser compares each with all before it
 _EVENT_BYTES = 48  # what a value weighs at least
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -37,6 +38,8 @@ _Loader.add_constructor(_TAG + "int", _Loader.construct_yaml_int)
 
 def read(text: str, budget: Budget) -> object:
     """The one value of a document. Raises `Fault`."""
+    if text.startswith("%") or _DIRECTIVE.search(text):
+        raise Fault("not for templates: a line of YAML that begins with %")
     try:
         depth = 0
         for number, event in enumerate(yaml.parse(text, Loader=_Base)):

@@ -177,6 +177,15 @@ BOMBS = {
     "many names": "".join(f"{{{{ a{n} }}}}" for n in range(30_000)),
     "truncation": "{{ ('x' * 1000000) | truncate(5, true, 'y' * 1000000) ~ 'z' * 1000001 }}",
     "division": "{{ 1 // 0 }}",
+    "parts of a format": "{{ ('%(' * 999999) % {'a': 1} }}",
+    "search backwards": "{{ ('a' * 1999999).rfind('ab' ~ 'a' * 999999) }}",
+    "split backwards": "{{ ('a' * 1999999).rsplit('ab' ~ 'a' * 999999) }}",
+    "partition backwards": "{{ ('a' * 1999999).rpartition('ab' ~ 'a' * 999999) }}",
+    "strip of many": "{{ ('a' * 999999).strip('b' * 999999 ~ 'a') }}",
+    "trim of many": "{{ ('a' * 999999) | trim('b' * 999999 ~ 'a') }}",
+    "directives of YAML": "{{ from_yaml('%TAG !a! b\\n' * 100000 ~ '--- 1') }}",
+    "long name": "{{ var('x' * 1999999) }}",
+    "long names": "{% for n in range(500) %}{{ set('ab' * 900 ~ n, 1) }}{% endfor %}{{ var('ab' * 900) }}",
     "comparison": "{{ 1 < 'a' }}",
 }  # fmt: skip
 ATTACKS = ESCAPES | BOMBS

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from infrakit.spi.errors import InfraKitError, NotFound, Refused, Unreachable
+from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Refused, Unreachable
 from infrakit.template import addresses
 from infrakit.template.addresses import Reach
 from infrakit.template.engine import Engine
+from infrakit.template.limits import Limits
 from infrakit.template.loaders import Loader, Source, resolve
 from infrakit.template.scope import Scope
 from tests.unit.template.web import Answer, Site, serving, serving_socket
@@ -260,6 +261,21 @@ def test_a_template_of_the_world_reaches_no_private_network(web: tuple[str, Site
     with pytest.raises(Refused):  # also not from what is kept
         loader.fetch(f"{url}/a", namer=Source("http://world.example/x", "", Reach.WORLD))
     assert loader.fetch(f"{url}/a", namer=Source(f"{url}/inline", "")).text == "inside"
+
+
+def test_a_template_asks_no_crowd_of_servers(web: tuple[str, Site]) -> None:
+    url, site = web
+    for number in range(4):
+        site.page(f"/{number}", "x")
+    engine = Engine(Loader(), Limits(fetches_max=3))
+
+    def answered(count: int) -> str:
+        text = f"{{% for n in range({count}) %}}{{{{ fetch('{url}/' ~ n) }}}}{{% endfor %}}"
+        return engine.render(engine.inline(text * 2, name="t"), Scope()).text
+
+    assert answered(3) == "x" * 6
+    with pytest.raises(InvalidSpec, match="templates ask for more than 3 addresses"):
+        answered(4)
 
 
 def test_a_redirect_does_not_reach_further(web: tuple[str, Site]) -> None:

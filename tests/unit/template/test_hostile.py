@@ -95,6 +95,7 @@ def test_the_limit_on_memory_is_one() -> None:
     [
         ("{% for x in range(3) %}{% endfor %}", Limits(steps_max=4), "rendering takes more than 4 steps"),
         ("{{ 'x' * 20 }}", Limits(value_bytes_max=19), "a value would have more than 19 bytes"),
+        ("{{ ('ß' * 10) | upper }}", Limits(value_bytes_max=19), "a value would have more than 19 bytes"),
         ("{{ 'x' * 10 }}{{ 'x' * 10 }}", Limits(output_bytes_max=19), "the output has more than 19 bytes"),
         ("{{ include('str://{{ 1 }}' * 5) }}", Limits(output_bytes_max=8), "the output has more than 8 bytes"),
         (

@@ -1,7 +1,9 @@
 """Other documents: templates that are rendered here, and text as it is."""
 
 from infrakit.spi.errors import InfraKitError
+from infrakit.template import addresses
 from infrakit.template.functions.table import alias, function
+from infrakit.template.limits import Exceeded
 from infrakit.template.loaders import Source
 from infrakit.template.run import Definitions, Frame
 from infrakit.template.scope import normal
@@ -54,6 +56,10 @@ raw = alias(fetch, "raw(address)", example="{{ raw('str://{{') }}", result="{{")
 def fetched(frame: Frame, address: str, *, kind: str = "include") -> Source:
     """The document that a template names, if it may."""
     run = frame.run
+    if addresses.scheme(absolute := addresses.resolve(address, frame.template.address)) not in ("file", "str"):
+        run.fetched.add(absolute)
+        if len(run.fetched) > run.budget.limits.fetches_max:
+            raise Exceeded(f"templates ask for more than {run.budget.limits.fetches_max} addresses")
     try:
         return run.engine.loader.fetch(
             address,
