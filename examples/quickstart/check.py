@@ -177,7 +177,7 @@ class Watch:
 
     def _watch(self, done: threading.Event) -> None:
         while not done.is_set():
-            answers = {address: ask(address, path="/health") for address in self.pids}
+            answers = {address: ask(address) for address in self.pids}
             self.away_max = max(self.away_max, sum(each is None for each in answers.values()))
             for address, facts in answers.items():
                 if facts is not None and facts["pid"] != self.pids[address]:

@@ -54,7 +54,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         script.write_text(flavor_properties(group)["Init"])
         script.chmod(0o700)
         process = subprocess.Popen(
-            [script], env={"PATH": os.environ["PATH"], **environment}, stdout=subprocess.PIPE, text=True
+            [script],
+            env={"PATH": os.environ["PATH"], "INFRAKIT_INSTANCE_ID": "w", **environment},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         assert process.stdout is not None
@@ -113,7 +116,8 @@ def ask(url: str, method: str = "GET") -> tuple[int, Any]:
 def test_web_tells_its_version_and_place(start_web: Callable[[], tuple[subprocess.Popen[str], str]]) -> None:
     process, url = start_web()
     assert ask(url) == (200, {"worker": 2, "version": "1", "pid": process.pid})
-    assert ask(url + "/health")[0] == 200
+    assert ask(url + "/health/w")[0] == 200
+    assert ask(url + "/health/another")[0] == 404  # whose port this is not
     assert ask(url + "/nothing") == (404, {"error": "not found"})
 
 
@@ -128,7 +132,8 @@ def test_counter_counts(start_counter: Callable[[], subprocess.Popen[str]]) -> N
     facts = {"address": ADDRESS, "value": 0, "pid": process.pid, "version": "1", "boots": 1}
     assert ask(COUNTER) == (200, facts)
     assert ask(COUNTER + "/incr", "POST") == (200, facts | {"value": 1})
-    assert ask(COUNTER + "/health") == (200, facts | {"value": 1})
+    assert ask(COUNTER + "/health/w") == (200, facts | {"value": 1})
+    assert ask(COUNTER + "/health/another")[0] == 404
     assert ask(COUNTER + "/incr") == (404, {"error": "not found"})
     assert ask(COUNTER, "POST") == (404, {"error": "not found"})
 
@@ -211,5 +216,5 @@ async def test_the_flavor_proves_a_worker_healthy(
     await asyncio.to_thread(process.wait)
     reports = [await flavor.healthy(properties=raw(properties), instance=worker) for _ in range(2)]
     await flavor.close()
-    assert (first.health, first.note) == (Health.HEALTHY, f"http {url}/health: 200")
+    assert (first.health, first.note) == (Health.HEALTHY, f"http {url}/health/w: 200")
     assert [each.health for each in reports] == [Health.HEALTHY, Health.UNHEALTHY]
