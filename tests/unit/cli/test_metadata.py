@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -220,8 +221,19 @@ async def test_a_rendered_template_reads_what_the_daemon_knows(cli: CommandLine,
 
 
 async def test_where_no_daemon_runs_a_template_has_its_defaults(cli: CommandLine) -> None:
-    done = await cli("template", "-", stdin=b"{{ metadata('vars/name', 'none') }}")
-    assert (done.code, done.out) == (0, "none")
+    for _ in range(2):
+        done = await cli("template", "-", stdin=b"{{ metadata('vars/name', 'none') }} {{ var('size', 3) }}")
+        assert (done.code, done.out) == (0, "none 3")
+        left_behind(cli.home / "plugins" / "group")  # by a daemon that was killed
+    refused = await cli("template", "-", stdin=b"{{ metadata('vars/name') }}")
+    assert refused.code == 1
+    assert "no daemon answers" in refused.err
+
+
+def left_behind(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path)) if not path.exists() else None
 
 
 async def test_templates_of_the_command_line_read_the_same_tree(tree: Tree) -> None:
