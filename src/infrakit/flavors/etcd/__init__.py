@@ -1,7 +1,7 @@
 """The flavor `etcd`: members with fixed addresses that found a cluster once, return with their data, and leave by vote.
 
 properties  what can be declared
-boot        the script that decides on the machine how its etcd starts; boot.sh is its fixed part
+boot        the script that decides on the machine how its etcd starts: boot.sh.j2, or another template
 health      what the members say, judged together
 membership  who may leave, and how
 """
@@ -16,6 +16,7 @@ from infrakit.flavors.etcd import boot, health, membership
 from infrakit.flavors.etcd import properties as declared_
 from infrakit.flavors.etcd.properties import Properties, decode
 from infrakit.spi import errors
+from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
     TAG_GROUP,
     TAG_LOGICAL_ID,
@@ -31,6 +32,8 @@ from infrakit.spi.values import (
     LogicalID,
     State,
 )
+from infrakit.template.boot import BootScripts, Instance
+from infrakit.template.boot import examples as examples_of
 
 ANSWER_S = 3.0  # for each question to one member
 
@@ -47,33 +50,32 @@ _BY_STATE = {
 class EtcdFlavor:
     """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches` and `Releases` of the contract."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Snapshots | None = None) -> None:
+        self._scripts = BootScripts(facts)
         self._clients: dict[str, Etcd] = {}
         # Who was seen in each group lately: those who are not declared (any more) may be the cluster all the same.
         self._seen: dict[GroupID, frozenset[LogicalID]] = {}
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
-        found = list(declared_.problems(decode(properties), allocation))
+        declared = decode(properties)
+        found = list(declared_.problems(declared, allocation))
+        examples = [boot.completed(declared, each, self._scripts) for each in examples_of(properties, allocation)]
+        if not (declared.init and declared.init_script_template_url):
+            found += await self._scripts.problems({boot.script(declared): examples})
         if found:
             raise errors.InvalidSpec(found)
 
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """The boot script and the volume. Raises `Refused` without a logical ID."""
+        """The boot script and the volume. Raises `Refused` without a logical ID, and what rendering raises."""
         declared, logical_ids = decode(properties), allocation.logical_ids or ()
         if spec.logical_id is None or not logical_ids:
             raise errors.Refused("a member of etcd needs a logical ID", where="etcd", remedy="declare LogicalIDs")
-        seen = sorted(self._seen.get(index.group, frozenset()) - set(logical_ids))
-        script = boot.script(
-            declared,
-            logical_id=spec.logical_id,
-            first=logical_ids[0],
-            others=[each for each in (*logical_ids, *seen) if each != spec.logical_id],
-            token=index.group,
-        )
-        attachments = (*(spec.attachments or ()), *declared.attachments(spec.logical_id))
-        return msgspec.structs.replace(spec, init=script, attachments=attachments or None)
+        plain = Instance(properties=properties, spec=spec, allocation=allocation, index=index)
+        instance = boot.completed(declared, plain, self._scripts, seen=self._seen.get(index.group, ()))
+        (script,) = await self._scripts.render([boot.script(declared)], instance)
+        return msgspec.structs.replace(instance.spec, init=script)
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         return (await self._judge(decode(properties), [instance]))[instance.id]
@@ -134,6 +136,7 @@ class EtcdFlavor:
 
     async def close(self) -> None:
         """Let go of connections. The object may be used again afterwards."""
+        self._scripts.close()
         for client in self._clients.values():
             await client.close()
         self._clients.clear()

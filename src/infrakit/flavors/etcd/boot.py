@@ -1,41 +1,60 @@
-"""The boot script of a member: who it is and whom it knows, as shell variables, before the fixed text of `boot.sh`."""
+"""The boot script of a member: a template, `boot.sh.j2` unless the operator declares another, and what it may know."""
 
-import functools
-import importlib.resources
-import shlex
 from collections.abc import Iterable
+
+import msgspec
 
 from infrakit.flavors.etcd.properties import Properties, listening
 from infrakit.spi.values import LogicalID
+from infrakit.template import boot
+from infrakit.template.boot import BootScripts, Instance, Script
+
+DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of etcd")
 
 
-def script(
-    properties: Properties, *, logical_id: LogicalID, first: LogicalID, others: Iterable[LogicalID], token: str
-) -> str:
-    """For `sh`. `first` is the only one that may found a cluster, once all `others` have no data either."""
-    peers = list(others)
+def script(declared: Properties) -> Script:
+    """The template that is declared."""
+    if declared.init_script_template_url:
+        return Script(path="InitScriptTemplateURL", address=declared.init_script_template_url)
+    if declared.init:
+        text = declared.init if isinstance(declared.init, str) else "\n".join(declared.init)
+        return Script(path="Init", text=text)
+    return DEFAULT
+
+
+def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, seen: Iterable[str] = ()) -> Instance:
+    """With the volume, `etcd` and `default_script`. `seen` are members though they are not declared (any more)."""
+    spec = instance.spec
+    logical_id = spec.logical_id or LogicalID("")
+    attachments = (*(spec.attachments or ()), *declared.attachments(logical_id))
+    spec = msgspec.structs.replace(spec, attachments=attachments or None)
+    known = {"etcd": _etcd(declared, instance, logical_id, seen)}
+    plain = msgspec.structs.replace(instance, spec=spec, more=known)
+    return msgspec.structs.replace(plain, more={**known, "default_script": scripts.default(DEFAULT, plain)})
+
+
+def _etcd(declared: Properties, instance: Instance, logical_id: LogicalID, seen: Iterable[str]) -> dict[str, object]:
+    """What the flavor knows. The `first` alone may found a cluster, once all `others` have no data either."""
+    logical_ids = instance.allocation.logical_ids or ()
+    others = [each for each in (*logical_ids, *sorted(set(seen) - set(logical_ids))) if each != logical_id]
+    first = logical_ids[0] if logical_ids else logical_id
     bind = listening(logical_id)
-    variables = {
+    return {
         "name": logical_id,
-        "client": properties.client_url(logical_id),
-        "peer": properties.peer_url(logical_id),
-        "listen_client": f"http://{bind}:{properties.client_port}",
-        "listen_peer": f"http://{bind}:{properties.peer_port}",
-        "others": " ".join(peers),
-        "endpoints": ",".join(properties.client_url(each) for each in (*peers, logical_id)),
-        "first_peer": "" if first == logical_id else properties.peer_url(first),
-        "bootstrap": properties.bootstrap,
-        "token": properties.cluster_token or token,
-        "data": properties.data_dir,
-        "etcd": properties.binary,
-        "etcdctl": properties.ctl,
-        "run": properties.run,
+        "client_url": declared.client_url(logical_id),
+        "peer_url": declared.peer_url(logical_id),
+        "listen_client_url": f"http://{bind}:{declared.client_port}",
+        "listen_peer_url": f"http://{bind}:{declared.peer_port}",
+        "others": others,
+        "endpoints": [declared.client_url(each) for each in (*others, logical_id)],
+        "peers": [declared.peer_url(each) for each in (*others, logical_id)],
+        "first": first == logical_id,
+        "first_peer_url": declared.peer_url(first),
+        "token": declared.cluster_token or instance.index.group,
+        "data_dir": declared.data_dir,
+        "binary": declared.binary,
+        "ctl": declared.ctl,
+        "extra_args": list(declared.extra_args),
+        "run": declared.run,
+        "bootstrap": declared.bootstrap,
     }
-    lines = ["#!/bin/sh", *(f"{name}={shlex.quote(value)}" for name, value in variables.items())]
-    lines.append(shlex.join(("set", "--", *properties.extra_args)))
-    return "\n".join((*lines, "", _fixed()))
-
-
-@functools.cache
-def _fixed() -> str:
-    return (importlib.resources.files(__package__) / "boot.sh").read_text()

@@ -43,6 +43,8 @@ class Properties(Strict, frozen=True, kw_only=True):
     extra_args: tuple[Text, ...] = ()  # of etcd, such as --quota-backend-bytes=8589934592
     run: str = ""  # a line for the shell that runs beside etcd for as long as etcd does
     max_lag: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # entries of the log; further behind is unhealthy
+    init: tuple[Text, ...] | Text = ()  # a boot script, a template, in the place of the one that comes with InfraKit
+    init_script_template_url: str = ""  # where such a boot script is instead: a path, or a URL
     bootstrap: Literal["auto", "never"] = "auto"  # never: members join a cluster, or wait for one, and found none
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
@@ -91,6 +93,8 @@ def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem
         message = f"{properties.peer_port} is ClientPort already"
         yield Problem(path="PeerPort", message=message, hint="choose another number")
     yield from _volume(properties, allocation)
+    if properties.init and properties.init_script_template_url:
+        yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
     for position, argument in enumerate(properties.extra_args):
         name = argument.lstrip("-").partition("=")[0]
         if name in RESERVED:

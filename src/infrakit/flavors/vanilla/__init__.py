@@ -5,6 +5,7 @@ many there are. With one, at most 64 looks are under way at once, for all groups
 
     properties    what can be declared
     validation    what is wrong with it
+    scripts       the boot script, and what it may know
     placeholders  ${LOGICAL_ID} and its like
     probes        one look: command, TCP, HTTP
     verdicts      what several looks in a row say
@@ -16,10 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from infrakit.flavors.vanilla import command, placeholders, probes, validation, verdicts
-from infrakit.flavors.vanilla.properties import Check, Individual, decode, lines
+from infrakit.flavors.vanilla import command, placeholders, probes, scripts, validation, verdicts
+from infrakit.flavors.vanilla.properties import Check, decode
 from infrakit.spi.errors import InvalidSpec, PluginError, Refused
 from infrakit.spi.group import seconds
+from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
     TAG_GROUP,
     Allocation,
@@ -34,9 +36,10 @@ from infrakit.spi.values import (
     LogicalID,
     State,
 )
+from infrakit.template import boot
+from infrakit.template.boot import BootScripts
 
 _LOOKS_MAX = 64
-_NOTHING = Individual()
 _NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
 
 # What the provider's word alone says; one shared report each, because there may be 10,000 instances.
@@ -53,35 +56,28 @@ _BY_STATE: dict[State, HealthReport] = {
 class Vanilla:
     """Satisfies `Flavor`, `JudgesMany`, `Quorum` and `Attaches` of the contract."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Snapshots | None = None) -> None:
+        self._scripts = BootScripts(facts)
         self._looks = asyncio.Semaphore(_LOOKS_MAX)
         self._http = probes.HTTPProbe()
         self._verdicts = verdicts.Verdicts()
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
-        found = list(validation.problems(decode(properties), allocation))
+        declared = decode(properties)
+        found = dict.fromkeys(validation.problems(declared, allocation))
+        found |= dict.fromkeys(await self._scripts.problems(scripts.examples(declared, properties, allocation)))
         if found:
-            raise InvalidSpec(found)
+            raise InvalidSpec(tuple(found))
 
     async def prepare(
-        self,
-        *,
-        properties: msgspec.Raw,
-        spec: InstanceSpec,
-        allocation: Allocation,  # noqa: ARG002
-        index: Index,
+        self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """Tags are declared < of the group < InfraKit's own; boot lines follow those that are there already."""
+        """Tags, attachments and the boot script, which follows what is there already. Raises what rendering does."""
         declared = decode(properties)
-        individual = declared.by_logical_id.get(spec.logical_id or "", _NOTHING)
-        tags = {**(spec.tags or {}), **declared.tags, **individual.tags, **_own(spec.tags)}
-        if declared.port is not None:
-            tags[placeholders.TAG_PORT] = str(declared.port.base + index.sequence)
-        boot = (*filter(None, (spec.init,)), *lines(declared.init), *lines(individual.init))
-        attachments = (*(spec.attachments or ()), *declared.attached(spec.logical_id))
-        return msgspec.structs.replace(
-            spec, tags=dict(sorted(tags.items())), init="\n".join(boot), attachments=attachments or None
-        )
+        completed = scripts.completed(declared, spec, index)
+        instance = boot.Instance(properties=properties, spec=completed, allocation=allocation, index=index)
+        rendered = await self._scripts.render(scripts.of(declared, spec.logical_id), instance)
+        return msgspec.structs.replace(completed, init="\n".join(filter(None, (spec.init, *rendered))))
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         check = decode(properties).health
@@ -132,6 +128,7 @@ class Vanilla:
 
     async def close(self) -> None:
         """Let go of connections. The object may be used again afterwards."""
+        self._scripts.close()
         await self._http.close()
 
     async def _look_at_each(
@@ -161,10 +158,6 @@ class Vanilla:
             url = placeholders.fill(check.http.url, known)
             return await self._http.get(url, status=check.http.status, timeout_s=timeout_s)
         return probes.Outcome(None, "the check names neither Command, TCP nor HTTP")
-
-
-def _own(tags: dict[str, str] | None) -> dict[str, str]:
-    return {name: value for name, value in (tags or {}).items() if name.startswith("infrakit.")}
 
 
 def _group(instance: Description) -> GroupID:

@@ -33,7 +33,7 @@ class Attached(Strict, frozen=True, kw_only=True, gc=False):
 class Individual(Strict, frozen=True, kw_only=True):
     """What one pet has beyond what all have."""
 
-    init: Lines = ()  # after the lines of all
+    init: Lines = ()  # a template, after the script of all
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -78,8 +78,8 @@ class Drain(Strict, frozen=True, kw_only=True):
 class Properties(Strict, frozen=True, kw_only=True):
     """The whole."""
 
-    init: Lines = ()  # the boot script, in one text or line by line
-    init_script_template_url: str | None = None  # the original's; refused until templates are there
+    init: Lines = ()  # the boot script, a template, in one text or line by line
+    init_script_template_url: str | None = None  # where the boot script is instead: a path, or a URL
     tags: dict[str, str] = msgspec.field(default_factory=dict)  # of every instance, besides those of the group
     attachments: tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None = ()  # of all, or by logical ID
     by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)  # what differs between pets

@@ -34,8 +34,6 @@ def _init(properties: Properties) -> Iterator[Problem]:
     path = "InitScriptTemplateURL"
     if properties.init_script_template_url and properties.init:
         yield Problem(path=path, message='Either "Init" or "InitScriptTemplateURL" can be specified but not both')
-    elif properties.init_script_template_url:
-        yield Problem(path=path, message="boot scripts from a URL are not supported", hint="put its lines into Init")
 
 
 def _tags(tags: dict[str, str], *place: str) -> Iterator[Problem]:

@@ -1,0 +1,55 @@
+"""The boot script of an instance: which templates it is made of, and what they may know of it."""
+
+import msgspec
+
+from infrakit.flavors.vanilla import placeholders
+from infrakit.flavors.vanilla.properties import Individual, Properties, lines
+from infrakit.spec import path as paths
+from infrakit.spi.values import Allocation, Index, InstanceSpec
+from infrakit.template import boot
+from infrakit.template.boot import Script
+
+_NOTHING = Individual()
+
+
+def of(declared: Properties, logical_id: str | None) -> list[Script]:
+    """That of all, then that of this pet."""
+    own = individual(declared, logical_id)
+    found = []
+    if declared.init_script_template_url:
+        found.append(Script(path="InitScriptTemplateURL", address=declared.init_script_template_url))
+    elif declared.init:
+        found.append(Script(path="Init", text="\n".join(lines(declared.init))))
+    if own.init:
+        place = paths.join(("ByLogicalID", logical_id or "", "Init"))
+        found.append(Script(path=place, text="\n".join(lines(own.init))))
+    return found
+
+
+def individual(declared: Properties, logical_id: str | None) -> Individual:
+    """What this pet has beyond what all have."""
+    return declared.by_logical_id.get(logical_id or "", _NOTHING)
+
+
+def completed(declared: Properties, spec: InstanceSpec, index: Index) -> InstanceSpec:
+    """With tags and attachments. Tags are declared < of the group < InfraKit's own."""
+    own = {name: value for name, value in (spec.tags or {}).items() if name.startswith("infrakit.")}
+    tags = {**(spec.tags or {}), **declared.tags, **individual(declared, spec.logical_id).tags, **own}
+    if declared.port is not None:
+        tags[placeholders.TAG_PORT] = str(declared.port.base + index.sequence)
+    attachments = (*(spec.attachments or ()), *declared.attached(spec.logical_id))
+    return msgspec.structs.replace(spec, tags=dict(sorted(tags.items())), attachments=attachments or None)
+
+
+def examples(
+    declared: Properties, properties: msgspec.Raw, allocation: Allocation
+) -> dict[Script, list[boot.Instance]]:
+    """Every template, and the instances to try it on. None while it is not clear which of two is meant."""
+    if declared.init and declared.init_script_template_url:
+        return {}
+    found: dict[Script, list[boot.Instance]] = {}
+    for example in boot.examples(properties, allocation):
+        instance = msgspec.structs.replace(example, spec=completed(declared, example.spec, example.index))
+        for script in of(declared, example.spec.logical_id):
+            found.setdefault(script, []).append(instance)
+    return found
