@@ -1,6 +1,6 @@
 """Every figure, one after the other."""
 
-from benchmarks import convergence, failover, healing, idle, journal, planner, rpc, templates
+from benchmarks import boot_scripts, convergence, failover, healing, idle, journal, planner, rpc, templates
 
 if __name__ == "__main__":
     convergence.main()
@@ -10,4 +10,5 @@ if __name__ == "__main__":
     journal.main()
     rpc.main()
     templates.main()
+    boot_scripts.main()
     failover.main()
