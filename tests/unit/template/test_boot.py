@@ -124,6 +124,7 @@ async def test_many_instances_are_compiled_once() -> None:
 
     engine = Counting(Loader())
     scripts = BootScripts(engine=engine)
+    await scripts.render([Script(path="Init", text="{{ index.sequence }}")], instance())
     texts = await asyncio.gather(
         *(
             scripts.render(

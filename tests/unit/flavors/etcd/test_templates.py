@@ -22,7 +22,7 @@ async def script(name: str = TRIO[1], *names: str, **properties: Any) -> str:
     [
         {},
         {"Run": 'echo it\'s "$HOME"\nexec x', "ExtraArgs": ["--a=b c", "--d='e'"], "ClusterToken": "$x `y`"},
-        {"Volume": "", "DataDir": "/var/lib/my etcd", "Binary": "/opt/etcd/bin/etcd", "Bootstrap": "never"},
+        {"Volume": "", "DataDir": "/var/lib/my etcd", "Binary": "/usr/local/bin/etcd", "Bootstrap": "never"},
     ],
 )
 @pytest.mark.parametrize("name", TRIO)
