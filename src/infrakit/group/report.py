@@ -7,7 +7,7 @@ import msgspec
 from infrakit.group.actions import Action, Hold, Provision
 from infrakit.group.controller import Controller
 from infrakit.group.orders import Orders
-from infrakit.group.plan.draft import duration, plural
+from infrakit.group.plan.draft import duration, times
 from infrakit.group.plan.want import Want
 from infrakit.group.view import Member
 from infrakit.spi.clock import Clock
@@ -184,7 +184,7 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
     facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
     trouble = controller.view.troubles.get(str(member.slot))
     if trouble is not None:
-        facts.append(f"its slot has failed {plural(trouble.count, 'time')} lately ({trouble.why})")
+        facts.append(f"its slot has failed {times(trouble.count)} lately ({trouble.why})")
     return tuple(facts)
 
 

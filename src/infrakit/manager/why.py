@@ -6,6 +6,7 @@ from typing import Protocol
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
+from infrakit.group.plan.draft import times
 from infrakit.group.view import Member
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
@@ -93,7 +94,7 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
             facts.append(f"its last call said: {pending.error}")
     trouble = view.troubles.get(subject)
     if trouble is not None:
-        facts.append(f"it has failed {trouble.count} times lately ({trouble.why})")
+        facts.append(f"it has failed {times(trouble.count)} lately ({trouble.why})")
     return tuple(facts)
 
 

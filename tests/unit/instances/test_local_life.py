@@ -249,6 +249,14 @@ async def test_watch_hints_at_an_exit(local: Local, end: str, told: str) -> None
         assert await anext(hints) == f"{made} {told}"
 
 
+async def test_what_has_ended_before_anybody_looked_is_told_too(local: Local, home: Path) -> None:
+    made = await local.provision(spec=spec("exit 3"))
+    hints = aiter(local.watch())
+    await until_written(home / "instances" / made / "exit")
+    async with asyncio.timeout(30):
+        assert await anext(hints) == f"{made} exited with code 3"
+
+
 @pytest.mark.parametrize("init", ["", " \n", "a\0b"])
 async def test_nothing_to_run_is_refused(local: Local, init: str) -> None:
     with pytest.raises(errors.Refused):

@@ -2,7 +2,7 @@
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
-from infrakit.group.plan.draft import Draft, duration, plural
+from infrakit.group.plan.draft import Draft, duration, plural, times
 from infrakit.group.view import Member
 from infrakit.spi.values import Slot
 
@@ -43,7 +43,7 @@ def create(draft: Draft) -> None:
         if trouble is not None and trouble.retry_at > view.now:
             draft.hold(
                 slot,
-                f"slot {slot} has failed {trouble.count} times ({trouble.why}); tried again in "
+                f"slot {slot} has failed {times(trouble.count)} ({trouble.why}); tried again in "
                 f"{duration(trouble.retry_at - view.now)}",
                 "back-off",
                 until=trouble.retry_at,

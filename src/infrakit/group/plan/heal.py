@@ -3,7 +3,7 @@
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.census import bearers
-from infrakit.group.plan.draft import Draft, duration
+from infrakit.group.plan.draft import Draft, duration, times
 from infrakit.group.view import Member
 
 
@@ -26,7 +26,7 @@ def replace(draft: Draft) -> None:
         if trouble is not None and trouble.retry_at > draft.view.now:
             draft.hold(
                 member.id,
-                f"{_since(draft, member)}; its slot has failed {trouble.count} times, replaced in "
+                f"{_since(draft, member)}; its slot has failed {times(trouble.count)}, replaced in "
                 f"{duration(trouble.retry_at - draft.view.now)}",
                 "back-off",
                 until=trouble.retry_at,

@@ -7,7 +7,7 @@ waiting, so that a new ensemble boots, and a lost majority is restored, at once.
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.census import bearers
-from infrakit.group.plan.draft import Draft, duration
+from infrakit.group.plan.draft import Draft, duration, times
 from infrakit.group.view import Member
 from infrakit.spi.values import LogicalID, Slot
 
@@ -34,7 +34,7 @@ def create(draft: Draft) -> None:
         if trouble is not None and trouble.retry_at > view.now:
             draft.hold(
                 slot,
-                f"{logical_id} has failed {trouble.count} times ({trouble.why}); tried again in "
+                f"{logical_id} has failed {times(trouble.count)} ({trouble.why}); tried again in "
                 f"{duration(trouble.retry_at - view.now)}",
                 "back-off",
                 until=trouble.retry_at,

@@ -5,7 +5,7 @@ Order: unhealthy first, then by name, this controller's own node last. A new ver
 
 from infrakit.group.actions import Priority, StopRoll
 from infrakit.group.plan import limits
-from infrakit.group.plan.draft import Draft, plural
+from infrakit.group.plan.draft import Draft, plural, times
 from infrakit.group.view import Member
 from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
@@ -77,7 +77,7 @@ def _failure(draft: Draft) -> str:
             return f"{member.id}, made from the new version {short(version)}, is unhealthy{note}"
     for slot, trouble in draft.view.troubles.items():
         if trouble.hash == version and trouble.count >= FAILURES_MAX:
-            return f"{slot} has failed {trouble.count} times with the new version {short(version)} ({trouble.why})"
+            return f"{slot} has failed {times(trouble.count)} with the new version {short(version)} ({trouble.why})"
     return ""
 
 

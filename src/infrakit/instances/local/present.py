@@ -45,6 +45,7 @@ class _Entry:
         self.record = record
         self.pidfd: int | None = None
         self.is_settled = False  # only a new record, or the end of the leader that is held, can change it
+        self.is_told = False  # how its leader has ended
         self.description: Description | None = None
 
     def described(self, state: State) -> Description:
@@ -91,7 +92,11 @@ class Present:
             entry.pidfd, entry.is_settled = None, False
             self._exits.unregister(pidfd)
             processes.reap(pidfd)
-            self._tell(f"{entry.record.id} {_in_words(records.exit_code(self._home.instance(entry.record.id)))}")
+            self._tell_end(entry)
+
+    def _tell_end(self, entry: _Entry) -> None:
+        entry.is_told = True
+        self._tell(f"{entry.record.id} {_in_words(records.exit_code(entry.path.parent))}")
 
     def all(self) -> Iterator[Description]:
         """Every instance that is there, by ID."""
@@ -143,6 +148,9 @@ class Present:
                 return entry.described(State.STOPPING if entry.record.ending else State.RUNNING)
         phase = records.phase(self._home, instance_id)
         if phase not in records.PRESENT:
+            known = self._entries.get(instance_id)
+            if phase is Phase.DEAD and known is not None and not known.is_told:  # it was gone at the first look
+                self._tell_end(known)
             self._forget(instance_id)
             if phase is Phase.DEAD:
                 records.bury(self._home, instance_id)
