@@ -20,6 +20,8 @@ from tests.integration.flavor_etcd.machines import PATIENCE_S, QUICK, until
 
 pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.timeout(180)]
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "seed"
+
 
 class Bare:
     """A machine on which nothing of InfraKit has run yet, and a cluster of one member that shall be on it."""
@@ -43,12 +45,14 @@ class Bare:
             "Flavor": {"Plugin": "etcd", "Properties": {"ExtraArgs": QUICK}},
         }
         group = {"kind": "group", "metadata": {"name": "db"}, "properties": properties}
-        (directory / "doc.json").write_text(json.dumps([group]))
+        (directory / "infrakit.yaml").write_text(json.dumps([group]))
+        shutil.copy(EXAMPLE / "seed.sh.j2", directory)
+        self.command = f"infrakit init infrakit.yaml --store {self.store} | sh"
 
     async def start(self) -> asyncio.subprocess.Process:
         """The one command, in a session of its own."""
         return await asyncio.create_subprocess_exec(
-            *("sh", "-c", f"infrakit init doc.json --store {self.store} | sh"),
+            *("sh", "-c", self.command),
             cwd=self.directory,
             env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -135,6 +139,12 @@ async def test_from_nothing(bare: Bare) -> None:
     said = await bare.seed()
     assert f"{bare.address}: {bare.instances[0].name} is made, the first of its group" in said
     assert "version 1 of the declaration is in it" in said
+    await is_whole(bare)
+
+
+async def test_from_a_template_that_brings_all_with_it(bare: Bare) -> None:
+    bare.command = f"infrakit template seed.sh.j2 --var store={bare.store} | sh"
+    assert "version 1 of the declaration is in it" in await bare.seed()
     await is_whole(bare)
 
 

@@ -142,3 +142,18 @@ async def test_a_declaration_that_is_a_template_travels_rendered(cli: CommandLin
     assert "LogicalIDs: [10.1.2.1, 10.1.2.2, 10.1.2.3]" in done.out
     assert "name=10.1.2.1" in done.out
     assert (await cli("init", str(document), "--var", "nett=10.1.2")).code == 1
+
+
+async def test_the_template_of_the_example_passes_shellcheck_and_brings_the_declaration(cli: CommandLine) -> None:
+    done = await cli("template", str(EXAMPLE.parent / "seed.sh.j2"), "--var", "store=etcd://10.0.0.1/it's")
+    assert (done.code, done.err) == (0, "")
+    assert EXAMPLE.read_text() in done.out
+    assert "--store 'etcd://10.0.0.1/it'\"'\"'s'" in done.out
+    checker = shutil.which("shellcheck")
+    if checker is None:
+        pytest.skip("install shellcheck: apt-get install shellcheck")
+    process = await asyncio.create_subprocess_exec(
+        checker, "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate(done.out.encode())
+    assert process.returncode == 0, said.decode()
