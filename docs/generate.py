@@ -247,9 +247,7 @@ def _templates() -> Iterator[str]:
         for each in told
     ]
     yield _table(("function", "meaning", "example", "prints"), rows)
-    known = ", ".join(
-        f"`{name}`" for name in sorted(filters.FILTERS) if name not in functions.TABLE and name != "weighed"
-    )
+    known = ", ".join(f"`{name}`" for name in sorted(filters.FILTERS) if name not in functions.TABLE)
     tests = ", ".join(f"`{name}`" for name in filters.TESTS if name.isalpha())
     yield f"Filters of Jinja2 that there are, too: {known}.\nIts tests: {tests}."
     rows = [

@@ -93,10 +93,20 @@ def load(address: str, asked: Asked, known: Mapping[str, object]) -> "tuple[Engi
     from infrakit.template.loaders import Loader
     from infrakit.template.scope import Scope
 
-    loader = Loader(trusts_network=asked.trust, sockets=lambda name: discovery.plugins_directory() / name)
+    loader = Loader(
+        trusts_network=asked.trust,
+        sockets=lambda name: discovery.plugins_directory() / name,
+        fetchers={"s3": _from_bucket},
+    )
     engine = Engine(loader)
     scope = Scope(variables=known, env=frozenset(asked.env), facts=facts.FactsIfAny())
     return engine, engine.template(address), scope
+
+
+def _from_bucket(address: str, timeout_s: float) -> bytes:
+    from infrakit.clients import s3
+
+    return s3.load(address, timeout_s)
 
 
 @contextlib.contextmanager

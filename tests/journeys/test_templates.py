@@ -1,0 +1,188 @@
+"""Templates as operators use them: from a web site, through a pipe, as declarations; and those of a stranger."""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.journeys.operator import Operator, cattle
+
+GALLERY = Path(__file__).parents[2] / "examples/templates"
+CLUSTER = """\
+{{/* The groups that are asked for, each from the part beside this. */}}
+{% for name, size in var('groups') | dictsort %}
+{{ include('parts/group.yaml.j2', name=name, size=size) }}
+{%- endfor %}
+
+"""
+GROUP = """\
+- kind: group
+  metadata: {name: {{ name }}}
+  properties:
+    Allocation: {Size: {{ size }}}
+    Instance: {Plugin: local}
+    Flavor:
+      Plugin: vanilla
+      Properties: {Init: {{ source('init.j2') }}{{ init(var('site/zone', 'nowhere')) | to_json }}}
+    Updating: {Settle: 100ms}
+"""
+INIT = """{% macro init(zone) %}echo in {{ zone }}; exec sleep 1000{% endmacro %}"""
+
+
+class Site(NamedTuple):
+    """A web site of files: its address, and the directory that it shows."""
+
+    url: str
+    root: Path
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Quiet."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def site(operator: Operator) -> Iterator[Site]:
+    root = operator.home / "site"
+    root.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    operator.environment["no_proxy"] = "127.0.0.1"
+    yield Site(f"http://127.0.0.1:{server.server_address[1]}", root)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def publish(directory: Path) -> None:
+    (directory / "parts").mkdir(parents=True)
+    (directory / "cluster.yaml.j2").write_text(CLUSTER)
+    (directory / "parts/group.yaml.j2").write_text(GROUP)
+    (directory / "parts/init.j2").write_text(INIT)
+
+
+def test_a_directory_of_templates_can_be_moved_whole(operator: Operator, site: Site) -> None:
+    variables = ("--vars", str(GALLERY / "vars.yaml"))
+    name = "cloud-init-debian.yaml.j2"
+    here = operator("template", str(GALLERY / name), *variables)
+    shutil.copytree(GALLERY, site.root / "templates")
+    assert operator("template", f"{site.url}/templates/{name}", *variables) == here
+    (site.root / "templates").rename(site.root / "moved")
+    assert operator("template", f"{site.url}/moved/{name}?token=hush", *variables) == here
+    lost = operator("template", f"{site.url}/templates/{name}?token=hush", *variables, exits=1)
+    assert f"{site.url}/templates/{name}: the server answered 404" in lost
+    (site.root / "moved/parts/boot.yaml.j2").unlink()
+    lost = operator("template", f"{site.url}/moved/{name}?token=hush", *variables, exits=1)
+    assert f"{site.url}/moved/parts/boot.yaml.j2: the server answered 404" in lost
+    assert f"named in line 30 of {site.url}/moved/{name}" in lost
+    assert "hush" not in lost
+
+
+def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Site) -> None:
+    publish(site.root / "v1")
+    address = f"{site.url}/v1/cluster.yaml.j2"
+    operator.up(cattle("web", 1))
+    operator("metadata", "set", "vars/site/zone", "north")
+    given = ("--var", "groups/web=2", "--var", "groups/db=1", "--var", "site/zone=south")
+    shown = operator("plan", address, *given, "--rendered")
+    assert shown.startswith("- kind: group\n  metadata: {name: db}\n")
+    assert "echo in south" in shown
+    operator("commit", address, *given, "-m", "from the site", "--wait=40s")
+    assert operator.group("web")["Want"] == 2
+    assert operator.group("db")["Live"] == 1
+    kept = operator("history", "--show", "2")
+    assert "{{" not in kept
+    (site.root / "v1/parts/group.yaml.j2").write_text(GROUP.replace("Settle", "Setle"))
+    wrong = operator("commit", address, *given, exits=1)
+    where = f"{site.url}/v1/parts/group.yaml.j2: line 9: groups[0].properties.Updating.Setle: unknown field"
+    assert where in wrong
+    assert 'did you mean "Settle"?; line 9 of what is rendered' in wrong
+    operator("commit", address, "--var", "groups=none", exits=1)
+    assert operator.group("web")["Want"] == 2
+
+
+def test_facts_of_the_running_daemon_reach_a_pipe(operator: Operator) -> None:
+    operator.up(cattle("web", 1))
+    operator("metadata", "set", "vars/site/zone", "north")
+    text = "echo {{ metadata('vars/site/zone') | quote }} {{ metadata('manager/groups/web/want') }}\n"
+    script = operator("template", "-", stdin=text)
+    ran = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "north 1\n"
+    assert "metadata  vars/site/zone" in operator("template", "-", "--explain", stdin=text)
+    wrong = operator("template", "-", stdin="{{ metadata('vars/site/zones') }}", exits=1)
+    assert wrong == "stdin: line 1: there is no metadata at 'vars/site/zones' (did you mean 'zone'?)\n"
+
+
+def test_a_check_that_fails_leaves_what_was_there(operator: Operator) -> None:
+    (operator.home / "boot.sh").write_text("old")
+    (operator.home / "boot.sh.j2").write_text("#!/bin/sh\n{% if var('x', true) %}\nif true; then\n{% endif %}\necho\n")
+    said = operator("template", "boot.sh.j2", "--check", "-o", "boot.sh", exits=1)
+    assert said.startswith("boot.sh.j2: line 5: sh: ")
+    assert (operator.home / "boot.sh").read_text() == "old"
+    operator("template", "boot.sh.j2", "--check", "-o", "boot.sh", "--var=x=false")
+    assert (operator.home / "boot.sh").read_text() == "#!/bin/sh\necho\n"
+
+
+BOMBS = {
+    "loop": "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+    "doubling": "{% set n = namespace(x='x') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "lists": "{% set n = namespace(x=[1]) %}{% for i in range(64) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+    "power": "{{ 9 ** (9 ** 9) }}",
+    "padding": "{{ '%099999999999d' | format(1) }}",
+    "includes": "{{ include('includes?a') }}{{ include('includes?b') }}",
+    "macros": "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+    "document": "x" * 2_000_000 + "{{ 1 }}",
+}
+STRANGERS = {
+    "file": "{{ file('/etc/passwd') }}",
+    "include": "{{ include('file:///etc/passwd') }}",
+    "secret": "{{ secret('cmd:touch ran') }}",
+    "socket": "{{ fetch('unix://group/') }}",
+    "cloud": "{{ fetch('http://169.254.169.254/latest/meta-data/') }}",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_from_the_network_hurts_nobody(operator: Operator, site: Site, name: str) -> None:
+    (site.root / name).write_text(BOMBS[name])
+    command = [sys.executable, "-m", "infrakit", "template", f"{site.url}/{name}"]
+    with (operator.home / "said").open("w+") as said:
+        process = subprocess.Popen(
+            command, env=operator.environment, cwd=operator.home, stdout=said, stderr=said, stdin=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 1, text
+    assert f"{site.url}/{name}: " in text
+    assert text.count("\n") == 1
+    assert used.ru_maxrss < 400_000  # kB
+    assert used.ru_utime < 12  # of the processor: what the confinement allows
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_stranger_reaches_nothing_of_this_machine(operator: Operator, site: Site, name: str) -> None:
+    (site.root / name).write_text(STRANGERS[name])
+    said = operator("template", f"{site.url}/{name}", exits=1)
+    assert "may not" in said or "credentials" in said, said
+    assert "root:" not in said
+    assert not (operator.home / "ran").exists()
+
+
+def test_trust_is_given_by_whoever_renders(operator: Operator, site: Site) -> None:
+    (operator.home / "motd").write_text("welcome")
+    (site.root / "a").write_text(f"{{{{ file('{operator.home}/motd') }}}}")
+    operator("template", f"{site.url}/a", exits=1)
+    assert operator("template", f"{site.url}/a", "--trust") == "welcome"
