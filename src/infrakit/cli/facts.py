@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -58,17 +59,40 @@ class DaemonFacts:
         return self._read[name]
 
 
-class FactsIfAny(DaemonFacts):
+class FactsIfAny:
     """The same where a daemon answers. Without one there are none, so that a default holds, until somebody insists.
 
     Who has not found what it needs looks for what there is instead: there the reason is told, that nobody answers.
+    Which plugins there are is asked once, so that a template does not ask for each of its own variables.
     """
 
+    def __init__(self) -> None:
+        self._facts = DaemonFacts()
+        self._plugins: frozenset[str] | None = None
+
+    def keys(self, path: str) -> Sequence[str] | None:
+        return self._facts.keys(path)
+
     def get(self, path: str) -> object:
-        try:
-            return super().get(path)
-        except discovery.NotRunning as silence:
-            raise errors.NotFound(silence.what, where=silence.where, remedy=silence.remedy) from None
+        if self._plugins is None:
+            self._plugins = frozenset(_plugins())
+        if not self._plugins.issuperset(paths.split(path)[:1]):
+            raise errors.NotFound("there is none", where=path)
+        return self._facts.get(path)
+
+    def wait(self, path: str, timeout_s: float) -> object:
+        return self._facts.wait(path, timeout_s)
+
+
+def _plugins() -> Sequence[str]:
+    """The names of the plugins that tell facts; none where no daemon answers."""
+    where = daemon.target()
+    if isinstance(where, Path) and not where.exists():  # found out without loading what asks
+        return ()
+    try:
+        return ask(Metadata.keys, path="") or ()
+    except discovery.NotRunning:
+        return ()
 
 
 def value(path: str) -> Any:

@@ -67,7 +67,9 @@ def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
 
     def work() -> Rendered:
         engine, template, scope = load(address, asked, known)
-        return engine.render(template, scope, trace=trace)
+        rendered = engine.render(template, scope, trace=trace)
+        _refuse_surrogates(rendered.text, template.name)
+        return msgspec.structs.replace(rendered, exports={})  # they are the business of a plugin, and no text
 
     try:
         return confinement.run(work, Rendered)
@@ -75,6 +77,15 @@ def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
         raise
     except InfraKitError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _refuse_surrogates(text: str, name: str) -> None:
+    """Python's text can hold what no encoding of text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"line {text.count(chr(10), 0, error.start) + 1} of what is rendered holds half of a surrogate pair"
+        raise InvalidSpec([Problem(path="", message=found, hint="that is no character")], where=name) from None
 
 
 def variables(asked: Asked) -> dict[str, object]:

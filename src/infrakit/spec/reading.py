@@ -2,7 +2,7 @@
 
 import codecs
 
-from infrakit.spec import json_text, yaml_text
+from infrakit.spec import json_text
 from infrakit.spec.tree import Builder, Tree
 from infrakit.spi.errors import InvalidSpec, Problem
 
@@ -24,6 +24,8 @@ def _tree(text: str) -> Tree:
         not_json = json_text.read(text, builder)
         if not_json is None:
             return builder.tree
+    from infrakit.spec import yaml_text  # JSON alone does not pay for the parser of YAML
+
     builder = Builder()
     try:
         yaml_text.read(text, builder)

@@ -114,7 +114,7 @@ class CannedFacts:
     """Satisfies `Metadata`: a tree of one fact."""
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
-        return ["zone"] if path in ("", "host") else None
+        return {"": ["host"], "host": ["zone"]}.get(path)
 
     async def get(self, *, path: str) -> msgspec.Raw:
         return msgspec.Raw({"host": b'{"zone": "north"}', "host/zone": b'"north"'}.get(path, b"null"))

@@ -171,6 +171,14 @@ async def test_a_hostile_template_is_refused_in_words(cli: CommandLine, name: st
     assert "defect" not in done.err
 
 
+async def test_what_no_text_can_hold_is_the_authors_mistake(cli: CommandLine) -> None:
+    done = await cli("template", "-", stdin=b"a\n{{ '\\ud800' }}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == ("stdin: line 2 of what is rendered holds half of a surrogate pair (that is no character)\n")
+    done = await cli("template", "-", stdin=b"{{ export('a', {1: 2, (1, 2): 3}) }}")
+    assert "defect" not in done.err
+
+
 EXPLAINED = """\
 {% if var('verbose', false) %}{{ var('level') }}{% endif %}
 {{ include('part.sh', extra=1) }} {{ metadata('host/zone', 'none') }} {{ env('ZONE', 'south') }}

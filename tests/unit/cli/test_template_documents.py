@@ -81,20 +81,20 @@ async def test_a_plan_shows_what_is_rendered_on_request(cli: CommandLine, manage
     assert "programs ask `infrakit template FILE`" in refused.err
 
 
-@pytest.mark.parametrize("command", ["commit", "plan", "validate", "up"])
+@pytest.mark.parametrize("command", ["commit", "plan", "validate", "up", "bootstrap --store=memory:"])
 async def test_what_is_wrong_is_told_at_the_line_of_the_template(cli: CommandLine, command: str) -> None:
     (cli.home / "i.yaml.j2").write_text(TEMPLATE.replace("Allocation", "Alocation").replace("local", "{{ nobody }}"))
-    done = await cli(command, "i.yaml.j2")
+    done = await cli(*command.split(), "i.yaml.j2")
     assert (done.code, done.out) == (1, "")
     assert done.err == "i.yaml.j2: line 7: 'nobody' is not defined\n"
 
 
-@pytest.mark.parametrize("command", ["validate", "up"])
+@pytest.mark.parametrize("command", ["validate", "up", "bootstrap --store=memory:"])
 async def test_a_problem_of_the_declaration_names_both_lines(cli: CommandLine, command: str) -> None:
     (cli.home / "part.yaml").write_text("{{/* a part */}}\n    Alocation: {Size: {{ var('size') }}}\n")
     text = TEMPLATE.replace("    Allocation: {Size: {{ var('size', 2) }}}\n", "{{ include('part.yaml') }}\n")
     (cli.home / "i.yaml.j2").write_text(text.replace("Plugin: local", "Plugn: local"))
-    done = await cli(command, "i.yaml.j2", "--var=size=1")
+    done = await cli(*command.split(), "i.yaml.j2", "--var=size=1")
     assert done.code == 1
     lines = done.err.splitlines()
     assert (
