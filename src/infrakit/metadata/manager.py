@@ -115,7 +115,9 @@ def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
 
 def _address(member: MemberStatus) -> str | None:
     """The logical ID of a pet, where it is an address."""
+    if member.logical_id is None:
+        return None
     try:
-        return str(ipaddress.ip_address(member.logical_id or ""))
+        return str(ipaddress.ip_address(member.logical_id))
     except ValueError:
         return None

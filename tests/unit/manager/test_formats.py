@@ -9,13 +9,19 @@ import msgspec
 import pytest
 
 from infrakit.manager import intents, record, roster
+from infrakit.metadata import vars  # noqa: A004 - the document's own name
 from infrakit.spi import errors, formats
 from infrakit.spi.event import Kind
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time
 
 CAPTURED = Path(__file__).parent / "format1"
-DOCUMENTS: dict[str, type[Any]] = {record.NAME: record.Record, intents.NAME: intents.Book, roster.NAME: roster.Replicas}
+DOCUMENTS: dict[str, type[Any]] = {
+    record.NAME: record.Record,
+    intents.NAME: intents.Book,
+    roster.NAME: roster.Replicas,
+    vars.NAME: vars.Record,
+}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -36,7 +42,7 @@ def test_a_newer_format_is_refused_with_what_to_do_even_if_it_has_another_shape(
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b"\xff", b'{"Format": "1"}', b'{"Epoch": "one", "Groups": 1, "Replicas": 1}']
+    "body", [b"{", b"[]", b"\xff", b'{"Format": "1"}', b'{"Epoch": "one", "Groups": 1, "Replicas": 1, "Tree": 1}']
 )
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_damage_is_told_apart_from_a_newer_format(name: str, body: bytes) -> None:

@@ -106,8 +106,11 @@ async def test_a_template_sees_the_facts_of_other_plugins(template: Path) -> Non
 
 async def test_a_reader_who_gives_up_does_not_end_the_rendering(template: Path) -> None:
     gate = asyncio.Event()
+    taken = 0
 
     async def facts() -> Facts:
+        nonlocal taken
+        taken += 1
         await gate.wait()
         return Known({})
 
@@ -117,6 +120,7 @@ async def test_a_reader_who_gives_up_does_not_end_the_rendering(template: Path) 
             await plugin.get(path="zone")
     asyncio.get_running_loop().call_soon(gate.set)
     assert await read(plugin, "zone") == "north"
+    assert taken == 1
     gate.clear()
     given_up = asyncio.create_task(plugin.get(path="zone"))
     await asyncio.sleep(0)  # it has begun

@@ -38,6 +38,27 @@ class Forgetful(MemoryStore):
         return revision
 
 
+class Unhurried(MemoryStore):
+    """Lets others go before it writes, as every store does that is somewhere else."""
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        await asyncio.sleep(0)
+        return await super().replace(name=name, body=body, expected=expected)
+
+
+class Beaten(MemoryStore):
+    """Somebody else's write takes the place of ours once, and our answer is lost."""
+
+    other = b'{"Tree": {"other": 1}}'
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if not self.other:
+            return await super().replace(name=name, body=body, expected=expected)
+        other, self.other = self.other, b""
+        await super().replace(name=name, body=other, expected=expected)
+        raise errors.OutcomeUnknown("no answer")
+
+
 class Silent(MemoryStore):
     async def read(self, *, name: str) -> Document:
         await asyncio.sleep(3600)
@@ -130,7 +151,7 @@ async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_change
 
 
 async def test_writers_at_once_lose_nothing() -> None:
-    store = MemoryStore()
+    store = Unhurried()
     replicas = [Vars(store, Clock()) for _ in range(3)]
     async with asyncio.TaskGroup() as tasks:
         for number in range(30):
@@ -229,6 +250,12 @@ async def test_a_lost_answer_is_looked_for() -> None:
     with pytest.raises(errors.OutcomeUnknown, match="did not say"):
         await put(vars_, a=2)
     assert await get(vars_) == {"a": 1}
+
+
+async def test_whose_write_it_was_that_got_no_answer_is_found_out() -> None:
+    vars_ = Vars(Beaten(), Clock())
+    assert (await put(vars_, mine=1)).version == 2
+    assert await get(vars_) == {"other": 1, "mine": 1}
 
 
 async def test_a_store_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
