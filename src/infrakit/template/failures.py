@@ -5,6 +5,7 @@ keeps which line of a template each line of code came from.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from infrakit.template.limits import Exceeded
 _NAME_BYTES_MAX = 64
 _CANDIDATES_MAX = 1000
 _MESSAGE_BYTES_MAX = 2000
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # as Python shows what is no value
 _OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
 _NATIVE = (NotFound, Refused, Unreachable)  # what fetching says, in its own words
 
@@ -67,9 +69,10 @@ def told(
 ) -> InfraKitError:
     """The error to raise, without secrets. `places` are templates and lines, from the first to the one that failed."""
 
-    def shown(text: str) -> str:
-        text = masked(text)
-        return text if len(text) <= _MESSAGE_BYTES_MAX else f"{text[:_MESSAGE_BYTES_MAX]}..."
+    def shown(said: str) -> str:
+        said = masked(said)
+        said = said if len(said) <= _MESSAGE_BYTES_MAX else f"{said[:_MESSAGE_BYTES_MAX]}..."
+        return _OBJECT.sub("an object", said)
 
     where, line = places[-1] if places else ("", None)
     chain = [f"line {number} of {template}" for template, number in places[:-1]]
@@ -105,6 +108,13 @@ def frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
         trace = trace.tb_next
 
 
+def text(value: object, what: str) -> str:
+    """An argument that must be a text."""
+    if not isinstance(value, str):
+        raise Fault(f"{what} takes a text, got {kind_of(value)}")
+    return value
+
+
 def refuse(message: str, hint: str = "") -> NoReturn:
     """For use in expressions and short functions."""
     raise Fault(message, hint)
@@ -117,8 +127,8 @@ def _described(error: Exception, names: Collection[str]) -> tuple[str, str]:
         return error.message, error.hint
     if isinstance(error, RecursionError):
         return "values, macros or includes are nested too deeply", ""
-    text = str(error) if isinstance(error, Exceeded | InfraKitError) else _sentence(str(error))
-    return text or type(error).__name__, ""
+    said = str(error) if isinstance(error, Exceeded | InfraKitError) else _sentence(str(error))
+    return said or type(error).__name__, ""
 
 
 def _undefined(error: UndefinedFault, names: Collection[str]) -> tuple[str, str]:

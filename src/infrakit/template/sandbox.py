@@ -90,7 +90,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.tests = {name: self.tests[name] for name in filters.TESTS}
         # What `syntax` makes of loops, lists, `~` and captured text:
         self.paced = Function(_paced, signature="for(...)")
-        self.paid = Function(_paid, signature="macro(...)")
         self.built = Function(_built, signature="[...]")
         self.sliced = Function(_sliced, signature="[...:...]")
         self.joined = Function(_joined, signature="~(...)")
@@ -249,10 +248,6 @@ def _turns(items: Iterable[Any], budget: Budget, cost: int) -> Iterator[Any]:
 
 def _refuse_loop(items: object) -> Iterator[Any]:
     raise Fault(f"{kind_of(items)} is nothing to loop over, expected a list or a mapping")
-
-
-def _paid(frame: Frame, text_bytes: int) -> None:
-    frame.run.budget.step(text_bytes // 100)
 
 
 def _built(_frame: Frame, value: object) -> object:

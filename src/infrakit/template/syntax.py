@@ -145,22 +145,6 @@ class _Rewriting(NodeTransformer):
         node.iter = _called("paced", node.iter, nodes.Const(text_bytes), lineno=node.lineno)
         return node
 
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
-        """Pay for the text of a macro whenever it is called."""
-        return self._paid(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
-        """The same for what is handed to a macro."""
-        return self._paid(node)
-
-    def _paid(self, node: Any) -> nodes.Node:
-        text_bytes = _text_bytes(node.body)
-        self.generic_visit(node)
-        node.body.insert(
-            0, nodes.ExprStmt(_called("paid", nodes.Const(text_bytes), lineno=node.lineno), lineno=node.lineno)
-        )
-        return node  # type: ignore[no-any-return]
-
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
         """Weigh captured text."""
         self.generic_visit(node)
@@ -256,13 +240,11 @@ def _built(node: nodes.Expr) -> nodes.Call:
 
 
 def _text_bytes(body: list[nodes.Node]) -> int:
-    """How much text is printed each time that `body` runs, but for what loops and macros in it pay for themselves."""
+    """How much text is printed each time that `body` runs, but for what loops in it pay for themselves."""
     return sum(len(each.data) for node in body for each in _once(node) if isinstance(each, nodes.TemplateData))
 
 
 def _once(node: nodes.Node) -> Iterator[nodes.Node]:
     yield node
-    if isinstance(node, nodes.Macro | nodes.CallBlock):
-        return
     for child in node.iter_child_nodes(exclude=("body",) if isinstance(node, nodes.For) else None):
         yield from _once(child)

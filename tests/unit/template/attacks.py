@@ -70,6 +70,8 @@ ESCAPES = {
     "address in memory by replace": "{{ [''.upper] | replace('x', 'y') }}",
     "address in memory by JSON": "{{ [''.upper] | to_json }}",
     "address in memory by ~": "{{ '' ~ [''.upper] }}",
+    "address in memory in a message": "{{ is_ip(''.upper) }}",
+    "address in memory in another": "{{ hash('a', ''.upper) }}",
     "keyword of the sandbox": "{{ dict(**{'_loop_vars': 1}).x }}{{ var(_Sandbox__obj=1) }}",
     "caller": "{% macro m() %}{{ caller.__globals__ }}{% endmacro %}{% call m() %}{% endcall %}",
     "shadowed function": "{% set include = ''.join %}{{ include.__self__ }}",

@@ -97,6 +97,7 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ("\n{{ 1 | uper }}", "boot.sh: line 2: there is no filter 'uper' (did you mean 'upper'?)"),
         ("\n{{ 1 is nume }}", "boot.sh: line 2: there is no test 'nume' (did you mean 'number'?)"),
         ("\n{{ cluster.none }}{{ var }}", "line 2: "),
+        ("{% for x in [1] recursive %}{% endfor %}", "(write a macro that calls itself)"),
         ("\n{{ none }}", "line 2: the value is null"),
         ("\n{{ 1 / 0 }}", "boot.sh: line 2: division by zero"),
         (

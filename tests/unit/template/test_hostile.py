@@ -95,6 +95,7 @@ def test_the_limit_on_memory_is_one() -> None:
     [
         ("{% for x in range(3) %}{% endfor %}", Limits(steps_max=4), "rendering takes more than 4 steps"),
         ("{{ 'x' * 20 }}", Limits(value_bytes_max=19), "a value would have more than 19 bytes"),
+        ("{% set a %}{{ 'x' * 15 }}{{ 'x' * 15 }}{% endset %}", Limits(value_bytes_max=19), "a value would have more"),
         ("{{ ('ß' * 10) | upper }}", Limits(value_bytes_max=19), "a value would have more than 19 bytes"),
         ("{{ 'x' * 10 }}{{ 'x' * 10 }}", Limits(output_bytes_max=19), "the output has more than 19 bytes"),
         ("{{ include('str://{{ 1 }}' * 5) }}", Limits(output_bytes_max=8), "the output has more than 8 bytes"),
@@ -105,6 +106,7 @@ def test_the_limit_on_memory_is_one() -> None:
         ),
         ("{{ include('str://{{ include(\"str://x\") }}') }}", Limits(depth_max=1), "includes go deeper than 1"),
         ("{{ 1 }}", Limits(source_bytes_max=6), "the template has 7 bytes, expected at most 6"),
+        ("{{ ('f' * 2000) | int(base=16) % 7 }}", Limits(), "a number has more than 4,096 bits"),
         ("{{ 1 }}", Limits(tokens_max=2), "the template consists of more than 2 names"),
         ("{{ 1 + 1 }}", Limits(seconds_max=0), "rendering takes more than 0 s"),
     ],

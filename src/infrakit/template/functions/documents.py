@@ -2,6 +2,7 @@
 
 from infrakit.spi.errors import InfraKitError
 from infrakit.template import addresses
+from infrakit.template.failures import text as text_argument
 from infrakit.template.functions.table import alias, function
 from infrakit.template.limits import Exceeded
 from infrakit.template.loaders import Source
@@ -56,6 +57,7 @@ raw = alias(fetch, "raw(address)", example="{{ raw('str://{{') }}", result="{{")
 def fetched(frame: Frame, address: str, *, kind: str = "include") -> Source:
     """The document that a template names, if it may."""
     run = frame.run
+    text_argument(address, kind)
     if addresses.scheme(absolute := addresses.resolve(address, frame.template.address)) not in ("file", "str"):
         run.fetched.add(absolute)
         if len(run.fetched) > run.budget.limits.fetches_max:

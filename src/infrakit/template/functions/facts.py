@@ -4,7 +4,7 @@ import re
 
 from infrakit.spi.errors import NotFound
 from infrakit.spi.metadata import Facts
-from infrakit.template.failures import Fault, nearest
+from infrakit.template.failures import Fault, nearest, text
 from infrakit.template.functions.table import Function, function
 from infrakit.template.run import Frame
 from infrakit.template.scope import normal
@@ -29,7 +29,7 @@ def looked_up(facts: Facts, path: str) -> object:
 )
 def _metadata(frame: Frame, path: str, default: object = ABSENT) -> object:
     """The value at a path of the metadata tree, else the default; without one it must be there."""
-    key = normal(path)
+    key = _key(path)
     facts = frame.run.scope.facts
     value = looked_up(facts, key) if facts is not None else None
     if value is not None:
@@ -48,7 +48,7 @@ def _metadata(frame: Frame, path: str, default: object = ABSENT) -> object:
 )
 def _wait(frame: Frame, path: str, timeout: float | str) -> object:
     """The value at a path, waited for: seconds, or a duration such as `30s`, within the time that a render may take."""
-    key = normal(path)
+    key = _key(path)
     facts = frame.run.scope.facts
     if facts is None:
         raise _missing(facts, key)
@@ -64,10 +64,10 @@ def _wait(frame: Frame, path: str, timeout: float | str) -> object:
 def _seconds(timeout: float | str) -> float:
     if isinstance(timeout, int | float) and timeout >= 0:
         return float(timeout)
-    text = str(timeout)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise Fault(f"{text!r} is no duration", "write seconds, or 10s, 1m30s")
+    duration = str(timeout)
+    parts = _DURATION.findall(duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise Fault(f"{duration!r} is no duration", "write seconds, or 10s, 1m30s")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
@@ -91,3 +91,7 @@ metadata = Function(
     result=_metadata.result,
     members={"wait": _wait},
 )
+
+
+def _key(name: object) -> str:
+    return normal(text(name, "metadata"))

@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from infrakit.template.failures import Fault, kind_of
+from infrakit.template.failures import Fault
+from infrakit.template.failures import text as text_argument
 from infrakit.template.functions.table import alias, function
 from infrakit.template.limits import Budget
 from infrakit.template.run import Frame, plain
@@ -43,7 +44,7 @@ def _collected(budget: Budget, parts: Any) -> str:
 def from_json(_frame: Frame, text: str) -> object:
     """The value that a text of JSON says."""
     try:
-        return json.loads(_text(text, "from_json"), parse_constant=_no_constant)
+        return json.loads(text_argument(text, "from_json"), parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise Fault(f"not JSON: {error.msg} in line {error.lineno}") from None
 
@@ -61,20 +62,20 @@ def from_yaml(frame: Frame, text: str) -> object:
     """The value that a text of YAML 1.2 says. Anchors, aliases and tags are refused."""
     from infrakit.template import yaml_values
 
-    return yaml_values.read(_text(text, "from_yaml"), frame.run.budget)
+    return yaml_values.read(text_argument(text, "from_yaml"), frame.run.budget)
 
 
 @function("base64(text)", example="{{ 'user:pass' | base64 }}", result="dXNlcjpwYXNz", is_filter=True)
 def base64(_frame: Frame, text: str) -> str:
     """Base64 of a text in UTF-8."""
-    return _base64.b64encode(_text(text, "base64").encode()).decode()
+    return _base64.b64encode(text_argument(text, "base64").encode()).decode()
 
 
 @function("unbase64(text)", example="{{ unbase64('aGVsbG8=') }}", result="hello", is_filter=True)
 def unbase64(_frame: Frame, text: str) -> str:
     """The text in UTF-8 that a text in base64 stands for."""
     try:
-        return _base64.b64decode(_text(text, "unbase64"), validate=True).decode()
+        return _base64.b64decode(text_argument(text, "unbase64"), validate=True).decode()
     except (binascii.Error, ValueError):
         raise Fault("not base64 of a text in UTF-8") from None
 
@@ -89,7 +90,7 @@ def hash_(_frame: Frame, text: str, algorithm: str = "sha256") -> str:
     """The digest of a text in hexadecimal: md5, sha1, sha224, sha256 (unless you say), sha384, sha512 or blake2b."""
     if algorithm not in _ALGORITHMS:
         raise Fault(f"hash knows no {algorithm!r}", f"use one of {', '.join(_ALGORITHMS)}")
-    return hashlib.new(algorithm, _text(text, "hash").encode(), usedforsecurity=False).hexdigest()
+    return hashlib.new(algorithm, text_argument(text, "hash").encode(), usedforsecurity=False).hexdigest()
 
 
 @function(
@@ -109,12 +110,6 @@ json_encode = alias(to_json, "jsonEncode(value, indent)", example="{{ jsonEncode
 json_decode = alias(from_json, "jsonDecode(text)", example="{{ jsonDecode('[1]') }}", result="[1]")
 yaml_encode = alias(to_yaml, "yamlEncode(value)", example="{{ yamlEncode([1]) }}", result="- 1\n")
 yaml_decode = alias(from_yaml, "yamlDecode(text)", example="{{ yamlDecode('- 1') }}", result="[1]")
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise Fault(f"{name} takes a text, got {kind_of(value)}")
-    return value
 
 
 def _no_constant(name: str) -> object:

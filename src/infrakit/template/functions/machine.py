@@ -9,6 +9,7 @@ from pathlib import Path
 from infrakit.spi.errors import Refused
 from infrakit.template import addresses, loaders
 from infrakit.template.failures import Fault, nearest
+from infrakit.template.failures import text as text_argument
 from infrakit.template.functions.documents import fetched
 from infrakit.template.functions.table import function
 from infrakit.template.run import Frame
@@ -21,6 +22,7 @@ SECRET_BYTES_MAX = 64_000
 @function("env(name, default)", example="{{ env('REGION') }} {{ env('ZONE', 'a') }}", result="north a")
 def env(frame: Frame, name: str, default: object = ABSENT) -> object:
     """An environment variable, if it is on the list of those that may be read; else the default."""
+    text_argument(name, "env")
     value = os.environ.get(name) if name in frame.run.scope.env else None
     found = "environment" if value is not None else "" if default is ABSENT else "default"
     frame.run.need(frame, "env", name, found)
@@ -37,7 +39,7 @@ def env(frame: Frame, name: str, default: object = ABSENT) -> object:
 @function("file(path)", example="{{ file('motd') }}", result="welcome")
 def file(frame: Frame, path: str) -> str:
     """The text of a file of this machine, beside the template unless its path is absolute."""
-    if "://" in path or path == loaders.STDIN:
+    if "://" in text_argument(path, "file") or path == loaders.STDIN:
         raise Fault("file takes a path", "use fetch for other addresses")
     local_only(frame, "file", path)
     document = fetched(frame, _address(frame, path), kind="file")
@@ -54,7 +56,7 @@ def secret(frame: Frame, reference: str) -> str:
     It stands in the output, and there only: messages, traces and explanations show `***`.
     """
     run = frame.run
-    kind, _, rest = reference.partition(":")
+    kind, _, rest = text_argument(reference, "secret").partition(":")
     if kind not in _SOURCES or not rest:
         raise Fault("secret takes file:PATH, env:NAME or cmd:PROGRAM ARGUMENTS")
     shown = reference if kind != "cmd" else f"cmd:{rest.split(maxsplit=1)[0]}"

@@ -6,7 +6,7 @@ from typing import Any
 from infrakit.template.failures import Fault
 from infrakit.template.functions.table import function
 from infrakit.template.limits import Exceeded
-from infrakit.template.run import Frame
+from infrakit.template.run import Frame, text_of
 
 HOSTS_MAX = 10_000
 _BIG = 1 << 130
@@ -108,7 +108,7 @@ def in_network(_frame: Frame, address: str, network: str) -> bool:
 def is_ip(_frame: Frame, text: str) -> bool:
     """Whether a text is an address."""
     try:
-        ipaddress.ip_address(str(text))
+        ipaddress.ip_address(text_of(text))
     except ValueError:
         return False
     return True
@@ -116,13 +116,13 @@ def is_ip(_frame: Frame, text: str) -> bool:
 
 def _address(text: object) -> Any:
     try:
-        return ipaddress.ip_address(str(text).partition("/")[0])
+        return ipaddress.ip_address(text_of(text).partition("/")[0])
     except ValueError:
-        raise Fault(f"{str(text)[:100]!r} is no IP address") from None
+        raise Fault(f"{text_of(text)[:100]!r} is no IP address") from None
 
 
 def _network(text: object) -> Any:
     try:
-        return ipaddress.ip_network(str(text), strict=False)
+        return ipaddress.ip_network(text_of(text), strict=False)
     except ValueError:
-        raise Fault(f"{str(text)[:100]!r} is no network", "write ADDRESS/PREFIX, as in 10.0.0.0/24") from None
+        raise Fault(f"{text_of(text)[:100]!r} is no network", "write ADDRESS/PREFIX, as in 10.0.0.0/24") from None

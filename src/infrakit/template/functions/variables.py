@@ -1,6 +1,6 @@
 """Variables, addressed like paths, and what a template publishes."""
 
-from infrakit.template.failures import Fault, nearest
+from infrakit.template.failures import Fault, nearest, text
 from infrakit.template.functions.table import function
 from infrakit.template.run import Frame
 from infrakit.template.scope import normal
@@ -15,7 +15,7 @@ ABSENT = object()
 )
 def var(frame: Frame, name: str, default: object = ABSENT) -> object:
     """The variable of that name, else the metadata at that path, else the default; without one it must be there."""
-    key = normal(name)
+    key = _key(name)
     if key in frame.variables:
         frame.run.need(frame, "variable", key, "variables")
         return frame.variables[key]
@@ -40,7 +40,7 @@ def ref(frame: Frame, name: str) -> object:
 
 
 def _set(frame: Frame, name: str, value: object) -> str:
-    frame.variables[normal(name)] = value
+    frame.variables[_key(name)] = value
     return ""
 
 
@@ -61,7 +61,7 @@ def def_(frame: Frame, name: str, *values: object) -> str:
     """Set a variable unless it is set; prints nothing."""
     if len(values) not in (1, 2):
         raise Fault(f"def takes 2 or 3 arguments, got {len(values) + 1}")
-    if normal(name) not in frame.variables:
+    if _key(name) not in frame.variables:
         _set(frame, name, values[-1])
     return ""
 
@@ -69,5 +69,9 @@ def def_(frame: Frame, name: str, *values: object) -> str:
 @function("export(path, value)", example="{{ export('cluster/size', 3) }}", result="")
 def export(frame: Frame, path: str, value: object) -> str:
     """Publish a value in the metadata tree, for a template that the plugin `export` renders; prints nothing."""
-    frame.run.exports[normal(path)] = value
+    frame.run.exports[_key(path)] = value
     return ""
+
+
+def _key(name: object) -> str:
+    return normal(text(name, "a name"))
