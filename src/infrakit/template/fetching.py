@@ -63,7 +63,7 @@ def get(request: Request, timeout_s: float) -> Answer:
     thread.start()
     thread.join(timeout_s)
     if not outcome:
-        raise Unreachable(f"no complete answer in {timeout_s:.3g}s", where=display(request.address))
+        raise _late(request, timeout_s)
     if isinstance(outcome[0], InfraKitError):
         raise outcome[0]
     return outcome[0]
@@ -80,13 +80,21 @@ def _fetch(request: Request, timeout_s: float) -> Answer:
             if error.code == http.HTTPStatus.NOT_MODIFIED and request.etag:
                 return Answer(b"", request.etag, request.reach_max, unchanged=True)
             raise _failed(error.code, error.reason, where) from None
+    except TimeoutError:
+        raise _late(request, timeout_s) from None
     except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise _late(request, timeout_s) from None
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
         raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Not the error's text: for a malformed address it repeats the address with what it hides.
         reason = getattr(error, "strerror", None) if isinstance(error, OSError) else None
         raise Unreachable(f"cannot be fetched: {reason or type(error).__name__}", where=where) from None
+
+
+def _late(request: Request, timeout_s: float) -> Unreachable:
+    return Unreachable(f"no complete answer in {timeout_s:.3g}s", where=display(request.address))
 
 
 def _failed(code: int, reason: str, where: str) -> InfraKitError:

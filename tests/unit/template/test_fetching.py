@@ -245,6 +245,24 @@ def test_what_is_allowed_is_allowed(tmp_path: Path, web: tuple[str, Site]) -> No
         assert render(f"{url}/e") == "other"
 
 
+def test_a_template_of_a_plugin_asks_that_plugin_only(tmp_path: Path) -> None:
+    with serving_socket(tmp_path / "a.sock") as ours, serving_socket(tmp_path / "b.sock") as theirs:
+        theirs.page("/x", "x")
+        ours.page("/x", "x")
+        ours.page("/away", f"{{{{ include('unix://{tmp_path}/b.sock:/x') }}}}")
+        ours.page("/here", f"{{{{ include('x') }}}}{{{{ include('unix://{tmp_path}/a.sock:/x') }}}}")
+        ours.page("/file", "{{ file('/etc/hostname') }}")
+        assert render(f"unix://{tmp_path}/a.sock:/here") == "xx"
+        assert "may not ask this socket" in refusal(f"unix://{tmp_path}/a.sock:/away")
+        assert "may not read files" in refusal(f"unix://{tmp_path}/a.sock:/file")
+        assert not theirs.asked
+
+
+def test_standard_input_is_no_include(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("{{ include('-') }}")
+    assert "standard input is for the command line only" in refusal(str(tmp_path / "a"))
+
+
 def test_a_template_of_the_world_reaches_no_private_network(web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/a", "inside")
