@@ -1,5 +1,9 @@
 """Templates: a large one with many variables, and the boot scripts of a large group, each with an include."""
 
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,6 +14,7 @@ from infrakit.template.scope import Scope
 
 LINES, VARIABLES = 200, 1_000
 INSTANCES = 10_000
+COMMANDS = 30
 BOOT = """\
 #!/bin/sh
 set -eu
@@ -69,10 +74,34 @@ def group() -> None:
         print(f"  {INSTANCES:,} boot scripts with an include: {time.process_time() - began:.2f} s of CPU")
 
 
+def command() -> None:
+    """The whole of `infrakit template`, interpreter and all, against the least that such a command costs."""
+    with tempfile.TemporaryDirectory() as home:
+        text = Path(home) / "small.sh.j2"
+        text.write_text("#!/bin/sh\necho {{ var('cluster/name') | quote }} {{ var('size', 3) }}\n")
+        program = [sys.executable, "-m", "infrakit"]
+        for name, words in {
+            "the interpreter alone": [sys.executable, "-c", "pass"],
+            "infrakit --help": [*program, "--help"],
+            "infrakit template, three lines": [*program, "template", str(text), "--var", "cluster/name=blue"],
+        }.items():
+            wall_s, cpu_s = min(_cost(words, home) for _ in range(COMMANDS))
+            print(f"  {name}: {wall_s * 1e3:.0f} ms, {cpu_s * 1e3:.0f} ms of CPU")
+
+
+def _cost(words: list[str], home: str) -> tuple[float, float]:
+    environment = {"PATH": os.environ["PATH"], "INFRAKIT_HOME": home}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
+    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def main() -> None:
     print("templates")
     large()
     group()
+    command()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ GROUP = """\
       Properties: {Init: {{ source('init.j2') }}{{ init(var('site/zone', 'nowhere')) | to_json }}}
     Updating: {Settle: 100ms}
 """
-INIT = """{% macro init(zone) %}echo in {{ zone }}; exec sleep 1000{% endmacro %}"""
+INIT = """\
+{% macro init(zone) %}echo in {{ zone }} {% raw %}{{ index.sequence }}{% endraw %}; exec sleep 1000{% endmacro %}
+"""
 
 
 class Site(NamedTuple):
@@ -97,12 +99,14 @@ def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Sit
     given = ("--var", "groups/web=2", "--var", "groups/db=1", "--var", "site/zone=south")
     shown = operator("plan", address, *given, "--rendered")
     assert shown.startswith("- kind: group\n  metadata: {name: db}\n")
-    assert "echo in south" in shown
+    assert "echo in south {{ index.sequence }}" in shown  # this is for the flavor, for each instance
     operator("commit", address, *given, "-m", "from the site", "--wait=40s")
     assert operator.group("web")["Want"] == 2
     assert operator.group("db")["Live"] == 1
     kept = operator("history", "--show", "2")
-    assert "{{" not in kept
+    assert "var(" not in kept
+    for slot, member in operator.members("web").items():
+        assert operator("instance", "logs", member["ID"]).endswith(f"in south {slot}\n")
     (site.root / "v1/parts/group.yaml.j2").write_text(GROUP.replace("Settle", "Setle"))
     wrong = operator("commit", address, *given, exits=1)
     where = f"{site.url}/v1/parts/group.yaml.j2: line 9: groups[0].properties.Updating.Setle: unknown field"
