@@ -7,7 +7,6 @@ trusted more than the text itself. So the command line survives and can say what
 days, keeps no limits that were meant for the first second.
 """
 
-import contextlib
 import os
 import resource
 import signal
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from infrakit.cli.failures import DEBUG_VARIABLE
 from infrakit.rpc import failures
 from infrakit.spi import errors
 from infrakit.spi.errors import InfraKitError, Refused
@@ -41,25 +41,34 @@ def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory
         os.close(source)
         _inside(work, target, cpu_s, memory_bytes)
     os.close(target)
+    before = signal.signal(signal.SIGTERM, lambda *_: _end_both(child))
     try:
         with open(source, "rb") as pipe:  # noqa: PTH123 - a descriptor has no path
             told = pipe.read()
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
         raise
     finally:
         _, status = os.waitpid(child, 0)
+        signal.signal(signal.SIGTERM, before)
     code = os.waitstatus_to_exitcode(status)
     if not told or code != 0:
         raise _ended(code, cpu_s, memory_bytes)
     return _result(told, type_)
 
 
+def _end_both(child: int) -> None:
+    """Who is told to end takes the copy along: it may be waiting for something far away."""
+    os.kill(child, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _inside(work: Callable[[], object], target: int, cpu_s: int, memory_bytes: int) -> None:
     """In the copy: never returns, never raises, prints nothing."""
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _limit(cpu_s, memory_bytes)
         told = _told(work)
         with open(target, "wb") as pipe:
@@ -92,7 +101,7 @@ def _told(work: Callable[[], object]) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001
-        if os.environ.get("INFRAKIT_DEBUG"):
+        if os.environ.get(DEBUG_VARIABLE):
             import traceback
 
             traceback.print_exception(error)
