@@ -3,9 +3,9 @@
 A plugin that answers at its socket when it is first asked for is used there from then on, also after it has died and
 come back. Otherwise an entry point of that name is looked up: `infrakit.instances`, `infrakit.flavors`, and further
 groups like them. It names a class, which is called once with what its constructor has parameters for, of `directory` (a
-`Path`, its own place for state), `clock` and `random`; all groups share the object. A daemon offers more: its `store`,
-its `manager` (`spi.manager.Manager`), and `facts` (`spi.metadata.Snapshots`), the joined tree of metadata as templates
-see it.
+`Path`, its own place for state), `clock`, `random` and `engine` (of templates); all groups share the object. A daemon
+offers more: its `store`, its `manager` (`spi.manager.Manager`), and `facts` (`spi.metadata.Snapshots`), the joined tree
+of metadata as templates see it.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from infrakit.manager import validate as validation
 from infrakit.rpc import discovery
+from infrakit.runtime import templates
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.flavor import Flavor
@@ -38,7 +39,11 @@ class Registry:
 
     def __init__(self, home: Path, *, clock: Clock | None = None, random: random.Random | None = None) -> None:
         self._home = home
-        self._offered: dict[str, Any] = {"clock": clock or SystemClock(), "random": random}
+        self._offered: dict[str, Any] = {
+            "clock": clock or SystemClock(),
+            "random": random,
+            "engine": templates.engine(),
+        }
         self._made: dict[tuple[type[Any], str], Any] = {}
         self._turns: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 

@@ -2,7 +2,7 @@
 
 A flavor says which templates a script is made of and what it has to add; all else is the same for every flavor:
 
-    scripts = BootScripts(facts)                        # in its constructor
+    scripts = BootScripts(facts, engine)                # in its constructor
     await scripts.problems({template: examples, ...})   # in `validate`
     init = await scripts.render(templates, instance)    # in `prepare`
 

@@ -34,6 +34,7 @@ from infrakit.spi.values import (
 )
 from infrakit.template.boot import BootScripts, Instance
 from infrakit.template.boot import examples as examples_of
+from infrakit.template.engine import Engine
 
 ANSWER_S = 3.0  # for each question to one member
 
@@ -50,8 +51,8 @@ _BY_STATE = {
 class EtcdFlavor:
     """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches` and `Releases` of the contract."""
 
-    def __init__(self, facts: Snapshots | None = None) -> None:
-        self._scripts = BootScripts(facts)
+    def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
+        self._scripts = BootScripts(facts, engine)
         self._clients: dict[str, Etcd] = {}
         # Who was seen in each group lately: those who are not declared (any more) may be the cluster all the same.
         self._seen: dict[GroupID, frozenset[LogicalID]] = {}

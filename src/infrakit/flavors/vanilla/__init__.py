@@ -38,6 +38,7 @@ from infrakit.spi.values import (
 )
 from infrakit.template import boot
 from infrakit.template.boot import BootScripts
+from infrakit.template.engine import Engine
 
 _LOOKS_MAX = 64
 _NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
@@ -56,8 +57,8 @@ _BY_STATE: dict[State, HealthReport] = {
 class Vanilla:
     """Satisfies `Flavor`, `JudgesMany`, `Quorum` and `Attaches` of the contract."""
 
-    def __init__(self, facts: Snapshots | None = None) -> None:
-        self._scripts = BootScripts(facts)
+    def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
+        self._scripts = BootScripts(facts, engine)
         self._looks = asyncio.Semaphore(_LOOKS_MAX)
         self._http = probes.HTTPProbe()
         self._verdicts = verdicts.Verdicts()
