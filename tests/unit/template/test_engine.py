@@ -98,6 +98,8 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ("\n{{ 1 is nume }}", "boot.sh: line 2: there is no test 'nume' (did you mean 'number'?)"),
         ("\n{{ cluster.none }}{{ var }}", "line 2: "),
         ("{% for x in [1] recursive %}{% endfor %}", "(write a macro that calls itself)"),
+        ("{{ ''.__class__ }}", "(members that begin with _ are Python's own)"),
+        ("{{ plain('x') }}", "a builtin_function_or_method cannot be called"),
         ("\n{{ none }}", "line 2: the value is null"),
         ("\n{{ 1 / 0 }}", "boot.sh: line 2: division by zero"),
         (
@@ -112,7 +114,7 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_the_nearest_known_name(text: str, said: str) -> None:
-    assert said in refused(text, cluster={"name": "blue"}, size=1)
+    assert said in refused(text, cluster={"name": "blue"}, size=1, plain=len)
 
 
 def test_a_mistake_in_an_include_names_the_chain(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Templates from elsewhere: what is asked again and what is not, and who may name what."""
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -129,6 +130,10 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     for text in ("one", "two", "six"):
         file.write_text(text)
         assert loader.fetch(str(file)).text == text
+    same = file.stat().st_mtime_ns
+    file.write_text("ten")  # within the same tick of the file system's time, it seems
+    os.utime(file, ns=(same, same))
+    assert loader.fetch(str(file)).text == "ten"
     file.unlink()
     with pytest.raises(NotFound):
         loader.fetch(str(file))
@@ -239,6 +244,9 @@ def test_what_is_allowed_is_allowed(tmp_path: Path, web: tuple[str, Site]) -> No
     site.page("/c", "web")
     assert render(str(tmp_path / "b")) == "weblocal"
     assert "may not read files" in refusal(str(tmp_path / "b"), scope=Scope(local_files=False))
+    for named in ("include('x')", "fetch('x')", "source('x')", "secret('file:x')", "secret('cmd:id')"):
+        (tmp_path / "d").write_text(f"{{{{ {named} }}}}")
+        assert "may not read files" in refusal(str(tmp_path / "d"), scope=Scope(local_files=False))
     with serving("127.0.0.2") as (other, elsewhere):
         elsewhere.page("/d", "other")
         site.page("/e", f"{{{{ include('{other}/d') }}}}")
