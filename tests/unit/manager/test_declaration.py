@@ -57,6 +57,19 @@ async def test_committing_the_same_again_makes_no_version() -> None:
     assert (again.version, again.changes) == (1, ())
 
 
+async def test_the_same_under_another_name_makes_no_version_unless_it_says_something_new() -> None:
+    here = declaration()
+    await here.change(orders.declare((declared(3),), "a.yaml"), what="commit", who="ann", why="")
+    for source in ("/tmp/a.yaml", "b.yaml"):
+        again = await here.change(orders.declare((declared(3),), source), what="commit", who="ann", why="")
+        assert (again.version, again.changes, len(await here.history(9))) == (1, (), 1)
+    group = GroupID("g")
+    halt = Halt(who="ann", when="", why="")
+    await here.change(orders.destroy(group, halt, volumes=False), what="destroy", who="ann", why="")
+    revoked = await here.change(orders.declare((declared(3),), "c.yaml"), what="commit", who="ann", why="")
+    assert (revoked.version, here.record.sources) == (3, {group: "c.yaml"}), "an order that is revoked is a change"
+
+
 async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_changed() -> None:
     store = MemoryStore()
     ann, bob = declaration(store), declaration(store)
