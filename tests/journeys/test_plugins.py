@@ -99,7 +99,7 @@ def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
     said = operator("plugin", "check", "file")
     assert "passed   instance/describe-after-provision" in said
     assert " 0 failed, 0 skipped; capabilities: " in said
-    assert "large-id, tokens, any-text, capable, inspects; without: watches, logs, tails, volumes" in said
+    assert "large-id, tokens, any-text, capable, inspects; without: watches, logs, tails, volumes, keeps" in said
     socket = str(operator.home / "home" / "plugins" / "vanilla")
     (operator.home / "wrong.yaml").write_text("{Inti: x}")
     refused = operator("plugin", "check", socket, "--kind", "flavor", "--properties", "wrong.yaml", exits=2)

@@ -90,6 +90,14 @@ MUTATIONS = (
         MANAGER,
     ),
     Mutation(
+        "6 the declaration is never lost",
+        "a first machine is made beside the volumes of the others",
+        "manager/seed.py",
+        "        if found:\n",
+        "        if False:\n",
+        MANAGER,
+    ),
+    Mutation(
         "2 one bearer",
         "a bearer that is not listed does not count",
         "group/plan/pets.py",

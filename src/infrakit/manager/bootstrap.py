@@ -48,8 +48,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 async def bootstrap(plan: Plan, *, plugins: Plugins, store: Store, clock: Clock, tell: Callable[[str], object]) -> int:
     """Return the version of the declaration, once the store answers and holds one.
 
-    Raises `InvalidSpec`, `Refused` if there are machines and `recover` is not wanted, what a plugin raises, and
-    `Unreachable` if the store does not answer after every machine that could be made.
+    Raises `InvalidSpec`, `Refused` if there are machines, or volumes of any but the first, and `recover` is not wanted,
+    what a plugin raises, and `Unreachable` if the store does not answer after every machine that could be made.
     """
     groups = await validate.checked(plan.text, plan.source, plugins)
     if not await answers(store):
@@ -83,6 +83,7 @@ async def _seed(maker: Maker, store: Store, patience_s: float, asked: Choice) ->
             remedy="give them time; if they have lost their quorum for good: infrakit bootstrap --recover",
         )
     if not machines:
+        await maker.refuse_beside_others(first)
         await maker.make_first(first, script=asked.script)
     else:
         maker.tell(f"{first}: {machines[first.slot].id} is there already")

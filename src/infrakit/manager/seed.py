@@ -6,8 +6,9 @@ hash is the word `bootstrap`, so that the first leader adopts it as it is, and p
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
@@ -18,10 +19,10 @@ from infrakit.spec import hash as hashes
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
-from infrakit.spi.flavor import Flavor, Quorum
+from infrakit.spi.flavor import Attaches, Flavor, Quorum
 from infrakit.spi.group import Group
-from infrakit.spi.instance import Instance
-from infrakit.spi.values import Description, InstanceSpec, LogicalID, State
+from infrakit.spi.instance import Instance, Keeps
+from infrakit.spi.values import Allocation, Attachment, Description, InstanceSpec, LogicalID, State
 
 LIST_DEADLINE_S = 60.0
 STOPPING_S = 60.0  # for a machine that is stopping to end
@@ -122,10 +123,10 @@ class Maker:
 
         One that is stopping still bears its slot, so its end is awaited. Raises `Refused` if that does not come.
         """
-        loop = asyncio.get_running_loop()
+        loop, properties = asyncio.get_running_loop(), self.group.properties
         until = loop.time() + STOPPING_S
         while True:
-            async with asyncio.timeout(LIST_DEADLINE_S):
+            async with _answering(LIST_DEADLINE_S, properties.instance.plugin):
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
             stopping = [each.id for each in listed if each.state is State.STOPPING]
             if not stopping:
@@ -134,6 +135,52 @@ class Maker:
                 what = f"{', '.join(stopping)} is stopping, and has not ended after {STOPPING_S:g} s"
                 raise errors.Refused(what, where=f"group {self.group.name}", remedy="end it, then repeat the command")
             await asyncio.sleep(LOOK_S)
+
+    async def refuse_beside_others(self, first: Node) -> None:
+        """A first machine founds a cluster, if it has no data; not beside what the others' attachments may hold.
+
+        Its own may exist. With data it returns as what it was, and without it stands beside nothing. Raises `Refused`,
+        and what the plugins raise.
+        """
+        attachments, plugin = await self._attachments_of_others(first), self.group.properties.instance.plugin
+        if not attachments:
+            return
+        if not isinstance(self._instance, Keeps):
+            self._tell_unknown(f"the provider {plugin}")
+            return
+        async with _answering(LIST_DEADLINE_S, plugin):
+            found = await self._instance.existing(attachments=attachments)
+        if found:
+            shown = ", ".join([each.id for each in found[:_SHOWN_MAX]] + ["..."] * (len(found) > _SHOWN_MAX))
+            raise errors.Refused(
+                f"it has no machines, but {shown} exist{'s' * (len(found) == 1)}, where other members keep their data:"
+                f" {first}, made as the first, might found a second cluster beside that",
+                where=f"group {self.group.name}",
+                remedy="bring back what there was: infrakit bootstrap --recover; to begin anew on purpose, and lose it,"
+                " remove them before",
+            )
+
+    async def _attachments_of_others(self, first: Node) -> list[Attachment]:
+        """Of every other declared logical ID, as far as the flavor tells."""
+        others = [each.logical_id for each in self.nodes if each.logical_id not in (None, first.logical_id)]
+        if not others:
+            return []
+        properties = self.group.properties
+        if not isinstance(self._flavor, Attaches):
+            self._tell_unknown(f"the flavor {properties.flavor.plugin}")
+            return []
+        async with _answering(CALL_DEADLINE_S, properties.flavor.plugin):
+            held = await self._flavor.attachments(
+                properties=properties.flavor.properties,
+                allocation=Allocation(logical_ids=properties.allocation.logical_ids),
+            )
+        return [each for other in others for each in held.get(other, ())]
+
+    def _tell_unknown(self, who: str) -> None:
+        self.tell(
+            f"{who} cannot tell whether members of {self.group.name} have left volumes: if there was a cluster before,"
+            " end this, and: infrakit bootstrap --recover"
+        )
 
     async def make(self, node: Node) -> None:
         """One machine of a group that has others. What is in the way is told by the provider."""
@@ -150,6 +197,16 @@ class Maker:
         async with asyncio.timeout(CALL_DEADLINE_S):
             made = await self._instance.provision(spec=spec)
         self.tell(f"{node}: {made} is made{how}")
+
+
+@contextlib.asynccontextmanager
+async def _answering(limit_s: float, plugin: str) -> AsyncIterator[None]:
+    """Around a question that changes nothing. Raises `Unreachable` when it takes too long."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise errors.Unreachable(f"no answer within {limit_s:g} s", where=f"plugin {plugin}") from None
 
 
 async def _prepared(group: Group, flavor: Flavor, node: Node, clock: Clock, *, version: str) -> InstanceSpec:

@@ -14,7 +14,7 @@ from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
 from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum, Releases
 from infrakit.spi.group import Groups
-from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Logs, Tails, Volumes, Watches
+from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
 from infrakit.spi.metadata import Metadata, Tree, Updatable, Versioned
 from infrakit.spi.stack import Stack
@@ -143,6 +143,14 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         acts=frozenset({"delete_attachment"}),
+        extends=Instance,
+    ),
+    Interface(
+        protocol=Keeps,
+        service="Keeps",
+        version="0.1.0",
+        address="Type",
+        results={"existing": "Attachments"},
         extends=Instance,
     ),
     Interface(

@@ -138,3 +138,15 @@ class Volumes(Protocol):
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         """Raises `Conflict` while an instance holds it; succeeds if there is none."""
         ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A provider that can tell, with authority, which attachments exist, whether or not an instance holds them."""
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        """Those of `attachments` that exist now, empty ones included; the rest surely does not.
+
+        A type that it does not know exists nowhere. When it cannot tell of all of them, it raises.
+        """
+        ...

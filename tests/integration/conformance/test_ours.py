@@ -31,7 +31,7 @@ async def test_the_simulator_passes(path: Path) -> None:
     simulator = Simulator()
     found = await checked(path, simulator)
     assert failed(found) | skipped(found) == set()
-    assert capabilities(found) == OUR_SERVER | INSTANCE | {"volumes"}
+    assert capabilities(found) == OUR_SERVER | INSTANCE | {"volumes", "keeps"}
     assert {o.name for o in found} >= {
         f"instance/{c.name.partition('/')[2]}" for c in conformance.instances.SUITE.checks
     }
@@ -64,7 +64,7 @@ async def test_local_passes(path: Path, tmp_path: Path) -> None:
         found = await checked(path, local, settle_s=10.0)
         assert failed(found) == set()
         assert skipped(found) == {"instance/attachments"}
-        assert capabilities(found) == OUR_SERVER | INSTANCE | {"watches", "logs", "tails", "volumes"}
+        assert capabilities(found) == OUR_SERVER | INSTANCE | {"watches", "logs", "tails", "volumes", "keeps"}
         assert await local.describe_instances(tags={}) == []
     finally:
         await local.close()

@@ -24,7 +24,7 @@ from tests.unit.rpc.plugins import Provider
 async def test_it_is_the_plugin_to_whoever_uses_it(path: Path) -> None:
     async with Server(path, {".": Simulator()}):
         remote = await client.connect(Instance, "simulator", str(path))
-        for protocol in (Instance, instance.Capable, instance.Inspects, instance.Volumes):
+        for protocol in (Instance, instance.Capable, instance.Inspects, instance.Volumes, instance.Keeps):
             assert isinstance(remote, protocol)
         assert not isinstance(remote, instance.Logs)
         assert not isinstance(remote, Flavor)
@@ -41,6 +41,8 @@ async def test_it_is_the_plugin_to_whoever_uses_it(path: Path) -> None:
         assert await remote.describe_instances(tags={"c": "e"}) == []
         await remote.destroy(instance=made, context=DestroyContext())
         assert await remote.inspect(instance=made) is None
+        asked = [Attachment(id=each, type="volume") for each in ("v", "w")]
+        assert await remote.existing(attachments=asked) == asked[:1]
         with pytest.raises(errors.NotFound) as unknown:
             await remote.destroy(instance=made, context=DestroyContext())
         assert "simulator Instance.Destroy" in str(unknown.value)

@@ -43,6 +43,7 @@ async def test_satisfies_the_contract(local: Local) -> None:
         instance.Watches,
         instance.Logs,
         instance.Volumes,
+        instance.Keeps,
     )
     assert all(isinstance(local, each) for each in protocols)
     assert await local.capabilities() == instance.Capabilities(listing_lag_s=0.0, tokens=True)
@@ -282,6 +283,18 @@ async def test_a_volume_is_deleted_only_when_nobody_holds_it(local: Local, home:
     await local.delete_attachment(attachment=volume)
     await local.delete_attachment(attachment=volume)
     assert list((home / "volumes").iterdir()) == []
+
+
+async def test_it_tells_which_volumes_exist_whoever_holds_them(local: Local, home: Path) -> None:
+    names = ("v", "log/2", "x" * 300, "other")
+    made = await local.provision(spec=spec(volumes=names[:3]))
+    asked = [*(Attachment(id=name, type="volume") for name in names), Attachment(id="v", type="eni")]
+    assert await local.existing(attachments=asked) == asked[:3]
+    await destroy(local, made)
+    assert await local.existing(attachments=asked) == asked[:3]
+    await local.delete_attachment(attachment=asked[1])
+    (home / "volumes" / "other").symlink_to(home / "not-mounted")
+    assert await local.existing(attachments=asked) == [asked[0], asked[2], asked[3]]
 
 
 async def test_what_runs_inherits_nothing_that_its_daemon_has_inherited(

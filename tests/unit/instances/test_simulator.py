@@ -8,7 +8,7 @@ import pytest
 
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.spi import errors, values
-from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Volumes
+from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Volumes
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID, State
 from tests.stage import in_virtual_time
 
@@ -53,7 +53,7 @@ def now() -> float:
 @in_virtual_time
 async def test_without_faults_it_is_an_honest_provider() -> None:
     provider = simulator()
-    for protocol in (Instance, Capable, Inspects, Volumes):
+    for protocol in (Instance, Capable, Inspects, Volumes, Keeps):
         assert isinstance(provider, protocol)
     made = await provider.provision(spec=spec("t", logical_id="a", volume="v"))
     (found,) = await provider.describe_instances(tags=G)
@@ -284,7 +284,10 @@ async def test_identities_and_volumes_are_exclusive_unless_told_otherwise() -> N
     with pytest.raises(errors.Conflict):
         await provider.delete_attachment(attachment=Attachment(id="v", type="volume"))
     provider.kill(first)
-    await provider.delete_attachment(attachment=Attachment(id="v", type="volume"))
+    asked = [Attachment(id=id_, type=type_) for id_, type_ in (("w", "volume"), ("v", "volume"), ("v", "eni"))]
+    assert await provider.existing(attachments=asked) == [asked[1]], "it outlives its holder"
+    await provider.delete_attachment(attachment=asked[1])
+    assert await provider.existing(attachments=asked) == []
     await provider.provision(spec=spec(logical_id="a", volume="v"))
     careless = simulator(exclusive=False)
     for _ in range(2):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,12 +11,13 @@ import pytest
 from infrakit.instances.simulator import Machine, Simulator
 from infrakit.manager.bootstrap import Plan, bootstrap
 from infrakit.manager.declaration import Declaration
+from infrakit.manager.seed import Choice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.store import Document
-from infrakit.spi.values import Description, InstanceSpec, State
+from infrakit.spi.values import Attachment, Description, InstanceSpec, State
 from infrakit.stores.memory import MemoryStore
 from tests.stage import cattle, in_virtual_time, pets
 
@@ -48,10 +49,11 @@ class Scene:
         self.store = Kept(self.simulator)
         self.clock = loop.VirtualClock()
         self.told: list[str] = []
+        self.plugins: Plugins | None = None
 
     async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
         asked = Plan(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
-        plugins = Plugins(self.simulator, self.flavor)
+        plugins = self.plugins or Plugins(self.simulator, self.flavor)
         return await bootstrap(asked, plugins=plugins, store=self.store, clock=self.clock, tell=self.told.append)
 
     @property
@@ -107,6 +109,105 @@ async def test_a_group_that_has_machines_is_left_alone_unless_it_is_to_be_recove
     assert await scene.bootstrap(recover=True) == 1
     assert sorted(scene.machines) == ["a", "c"], "the leader makes the rest"
     assert scene.machines["a"].attachments[0].id == "vol-a"
+
+
+async def lost_together(*, volumes: str) -> Scene:
+    """A scene in which machines have been, and only some of the volumes are left."""
+    scene = Scene()
+    for each in "abc":
+        made = InstanceSpec(logical_id=values.LogicalID(each), attachments=(volume(each),))
+        scene.simulator.kill(await scene.simulator.provision(spec=made))
+        if each not in volumes:
+            await scene.simulator.delete_attachment(attachment=volume(each))
+    return scene
+
+
+def volume(logical_id: str) -> Attachment:
+    return Attachment(id=f"vol-{logical_id}", type="volume")
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("volumes", "said"),
+    [("abc", "vol-b, vol-c exist,"), ("bc", "vol-b, vol-c exist,"), ("c", "vol-c exists,"), ("ab", "vol-b exists,")],
+)
+async def test_nothing_is_founded_beside_what_others_have_left(volumes: str, said: str) -> None:
+    scene = await lost_together(volumes=volumes)
+    with pytest.raises(errors.Refused, match=f"group etcd: it has no machines, but {said}.* infrakit bootstrap --rec"):
+        await scene.bootstrap()
+    assert not scene.machines
+    scene.store.needs = 2
+    assert await scene.bootstrap(recover=True) == 1
+    assert sorted(scene.machines) == ["a", "b"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("volumes", ["a", ""])
+async def test_a_volume_of_the_first_alone_is_its_own(volumes: str) -> None:
+    scene = await lost_together(volumes=volumes)
+    assert await scene.bootstrap() == 1
+    assert list(scene.machines) == ["a"]
+
+
+@in_virtual_time
+async def test_the_first_is_the_one_that_is_meant() -> None:
+    scene = await lost_together(volumes="b")
+    with pytest.raises(errors.Refused, match="vol-b exists"):
+        await scene.bootstrap(seed=Choice(logical_id="c"))
+    assert await scene.bootstrap(seed=Choice(logical_id="b")) == 1
+    assert list(scene.machines) == ["b"]
+
+
+@in_virtual_time
+async def test_what_is_not_answered_is_not_taken_for_nothing() -> None:
+    scene = await lost_together(volumes="bc")
+    scene.simulator = silent = Silent(random=scene.chance)
+    with pytest.raises(errors.Unreachable, match="plugin simulator: no answer within 60 s"):
+        await scene.bootstrap()
+    assert not silent.machines
+
+
+class Silent(Simulator):
+    """It never tells which attachments exist."""
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        del attachments
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+class Forgetful:
+    """A plugin without one of its abilities."""
+
+    def __init__(self, plugin: object, ability: str) -> None:
+        self._plugin = plugin
+        self._ability = ability
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._ability:
+            raise AttributeError(name)
+        return getattr(self._plugin, name)
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("ability", "group", "said"),
+    [
+        ("existing", QUORUM, "the provider simulator cannot tell whether members of etcd have left volumes"),
+        ("attachments", QUORUM, "the flavor simulated cannot tell whether members of etcd have left volumes"),
+        ("existing", pets("etcd", "a b c", quorum=True), ""),
+        ("existing", pets("etcd", "a", quorum=True, volumes=True), ""),
+        ("", QUORUM, ""),
+    ],
+)
+async def test_who_cannot_tell_of_volumes_is_named(ability: str, group: Any, said: str) -> None:
+    scene = Scene()
+    provider, flavor = Forgetful(scene.simulator, ability), Forgetful(scene.flavor, ability)
+    scene.plugins = Plugins(provider, flavor)  # type: ignore[arg-type]
+    assert await scene.bootstrap(group) == 1
+    told = [each for each in scene.told if "cannot tell" in each]
+    assert [each.startswith(said) for each in told] == [True] * bool(said)
+    assert all("infrakit bootstrap --recover" in each for each in told)
 
 
 @in_virtual_time

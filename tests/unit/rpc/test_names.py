@@ -60,6 +60,7 @@ OURS = {
     "Logs.Logs": ("Type Instance Lines", "Type Text"),
     "Tails.Tail": ("Type Instance After Lines", "Type Text Position Ended"),
     "Volumes.DeleteAttachment": ("Type Attachment", "Type OK"),
+    "Keeps.Existing": ("Type Attachments", "Type Attachments"),
     "JudgesMany.HealthyAll": ("Type Properties Instances", "Type Reports"),
     "Quorum.IsQuorum": ("Type Properties", "Type Quorum"),
     "Attaches.Attachments": ("Type Properties Allocation", "Type Attachments"),

@@ -21,7 +21,8 @@ def bootstrap(  # noqa: PLR0917
 
     The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made.
     Once there has been a cluster, say --recover: missing machines are made one after the other, with their volumes,
-    until there is a quorum again. A first machine that has lost its volume would else found a second cluster.
+    until there is a quorum again. Without it, the command refuses where other members have left volumes, as far as the
+    provider can tell: a first machine that has lost its own would found a second cluster beside them.
 
     \b
     Example:

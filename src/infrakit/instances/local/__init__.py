@@ -45,7 +45,7 @@ _DEATHS_A_COLLECTION = 100
 
 
 class Local:
-    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs` and `Volumes` of the contract.
+    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Tails`, `Volumes` and `Keeps` of the contract.
 
     What was begun is brought to its end also when the call is cancelled: an instance is never left half-made.
     """
@@ -145,6 +145,12 @@ class Local:
         if attachment.type != VOLUME:
             raise Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, and only {VOLUME!r} is here")
         await self._carry_out(asyncio.to_thread(collect.delete_volume, self._home, attachment.id))
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        def look() -> list[Attachment]:
+            return [each for each in attachments if each.type == VOLUME and collect.has_volume(self._home, each.id)]
+
+        return await asyncio.to_thread(look)
 
     async def close(self) -> None:
         """Let go of files, and finish what is under way. Instances stay as they are."""

@@ -43,6 +43,12 @@ def collect(home_: Home, *, now: float) -> None:
             clear(home_, grave.name, died_at=now)
 
 
+def has_volume(home_: Home, name: str) -> bool:
+    """Whether something is kept under this name; a link that leads nowhere now may lead somewhere again."""
+    path = home_.volume(name)
+    return path.is_symlink() or path.exists()
+
+
 def delete_volume(home_: Home, name: str) -> None:
     """Raises `Conflict` while an instance has it."""
     claim = home_.claim(VOLUME, name)

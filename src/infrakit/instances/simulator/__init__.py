@@ -31,7 +31,7 @@ Watcher = Callable[[str, Machine], None]
 
 
 class Simulator:
-    """Satisfies Instance, Capable, Inspects and Volumes."""
+    """Satisfies Instance, Capable, Inspects, Volumes and Keeps."""
 
     def __init__(self, faults: Faults | None = None, *, random: random.Random | None = None) -> None:
         self.faults = faults or Faults()
@@ -44,6 +44,7 @@ class Simulator:
         self._by_token: dict[str, InstanceID] = {}
         self._bearers: dict[str, InstanceID] = {}
         self._holders: dict[str, InstanceID] = {}
+        self._kept: set[Attachment] = set()
         self._groups: dict[str, dict[InstanceID, Machine]] = {}
         self._deaths: list[tuple[float, InstanceID]] = []
         self._born = 0
@@ -87,6 +88,13 @@ class Simulator:
         holder = self._holders.get(attachment.id)
         if holder is not None:
             raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
+        self._kept.discard(attachment)
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        def look() -> Sequence[Attachment]:
+            return [each for each in attachments if each in self._kept]
+
+        return await self._call("existing", self.faults.describe, look)
 
     async def _call(self, kind: str, takes: Spread, act: Callable[[], T]) -> T:
         """One call with its faults: what goes wrong before it is done, the doing, what goes wrong after."""
@@ -199,6 +207,7 @@ class Simulator:
             self._bearers[machine.logical_id] = machine.id
         for attachment in machine.attachments:
             self._holders[attachment.id] = machine.id
+            self._kept.add(attachment)
         self._groups.setdefault(machine.tags.get(values.TAG_GROUP, ""), {})[machine.id] = machine
         self._changed += 1
         self._tell("created", machine)

@@ -33,7 +33,7 @@ SUITES: dict[str, Suite] = {
     "Event": trees.EVENT,
 }
 EXTENSIONS = {
-    "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes"),
+    "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
     "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases"),
 }
 GROUPS = "groups"  # the object of a manager that stands for all of its groups, each of which has a name there too
