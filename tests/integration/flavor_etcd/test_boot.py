@@ -213,3 +213,16 @@ async def test_a_boot_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path)
         a.process.terminate()
         assert await a.process.wait() == 143
         assert list(a.volume.iterdir()) == []
+
+
+async def test_a_founding_that_was_cut_off_before_the_first_entry_begins_again(tmp_path: Path) -> None:
+    """etcd makes its log first: started again with an empty one, it would wait for a leader for ever."""
+    async with machines(1, tmp_path) as (a,):
+        log = a.volume / "member" / "wal" / "0000000000000000-0000000000000000.wal"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(bytes(4096))
+        await a.boot([a])
+        await a.says("which is of no use: it is put aside")
+        await a.serves()
+        [aside] = a.volume.glob("member.incomplete.*")
+        assert (aside / "wal" / log.name).read_bytes() == bytes(4096), "nothing is deleted"
