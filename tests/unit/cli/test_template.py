@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -277,18 +278,18 @@ async def test_metadata_without_a_daemon_says_so_unless_there_is_a_default(cli: 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 async def test_who_is_told_to_end_leaves_nothing_behind(cli: CommandLine, number: int, code: int) -> None:
     """While a template waits for what never comes."""
-    socket = await asyncio.start_server(lambda *_: asked.set(), "127.0.0.1", 0)
-    asked = asyncio.Event()
     cli.environment["no_proxy"] = "127.0.0.1"
-    port = socket.sockets[0].getsockname()[1]
-    with (cli.home / "said").open("w") as said:  # a pipe would be waited for, whoever holds it
+    with socket.create_server(("127.0.0.1", 0)) as listener, (cli.home / "said").open("w") as said:
+        listener.settimeout(60)
+        port = listener.getsockname()[1]
+        # Not to a pipe: that would be waited for, whoever holds it.
         process = await cli.start("template", f"http://127.0.0.1:{port}/never", stdout=said, stderr=said)
-    await asyncio.wait_for(asked.wait(), 60)
-    copies = psutil.Process(process.pid).children()
-    assert copies
-    process.send_signal(number)
-    assert await asyncio.wait_for(process.wait(), 60) == code
-    _, alive = await asyncio.to_thread(psutil.wait_procs, copies, timeout=10)
-    assert not alive
+        connection, _ = await asyncio.to_thread(listener.accept)
+        with connection:
+            copies = psutil.Process(process.pid).children()
+            assert copies
+            process.send_signal(number)
+            assert await asyncio.wait_for(process.wait(), 60) == code
+            _, alive = await asyncio.to_thread(psutil.wait_procs, copies, timeout=10)
+            assert not alive
     assert (cli.home / "said").read_text() == ""
-    socket.close()
