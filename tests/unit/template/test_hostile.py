@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infrakit.spi.errors import InfraKitError
+from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 from infrakit.template.engine import Engine
 from infrakit.template.limits import Limits
 from infrakit.template.loaders import Loader
@@ -162,6 +162,18 @@ def test_no_message_shows_a_secret_or_what_is_made_of_it(text: str, tmp_path: Pa
     shown = f"{caught.value!s} {caught.value!r} {caught.value.remedy} {caught.value.where}"
     for secret in (value, value.upper(), value[::-1], "aHVudGVyMi1vZi1taW5l", value[:6]):
         assert secret not in shown
+
+
+def test_a_function_of_a_flavor_that_tells_what_it_was_given_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hunter2")
+
+    def fails(value: str) -> None:
+        raise InvalidSpec([Problem(path="", message=f"{value} is no size")])
+
+    engine = Engine(Loader())
+    template = engine.inline("{{ fails(secret('file:token')) }}", name="t", base=str(tmp_path / "t"))
+    with pytest.raises(InvalidSpec, match=r"\*\*\* is no size"):
+        engine.render(template, Scope(functions={"fails": fails}))
 
 
 def test_what_is_shown_of_the_output_shows_no_secret(tmp_path: Path) -> None:
