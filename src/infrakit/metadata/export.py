@@ -30,11 +30,11 @@ RETRY_S = 5.0  # after a failure, if the interval is longer
 class Export:
     """Satisfies `spi.metadata.Metadata`. Without a template its tree is empty."""
 
-    def __init__(self, facts: Snapshots | None = None) -> None:
+    def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._snapshot = facts
         self._address = os.environ.get(TEMPLATE_VARIABLE, "")
         self._interval_s = _interval_s()
-        self._engine = Engine(Loader())
+        self._engine = engine or Engine(Loader())
         self._rendering: asyncio.Task[dict[str, Any]] | None = None
         self._begun_at = 0.0
 

@@ -12,6 +12,8 @@ from infrakit.metadata import export
 from infrakit.metadata.export import INTERVAL_VARIABLE, TEMPLATE_VARIABLE, Export
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Facts, Metadata
+from infrakit.template.engine import Engine
+from infrakit.template.loaders import Loader
 
 TEMPLATE = "{{ export('cluster/size', 3) }}{{ export('cluster/names', ['a', 'b']) }}{{ export('zone', 'north') }}"
 
@@ -102,6 +104,12 @@ async def test_a_template_sees_the_facts_of_other_plugins(template: Path) -> Non
         return Known({"vars": {"name": "blue"}})
 
     assert await read(Export(facts)) == {"upper": "BLUE"}
+
+
+async def test_the_engine_that_all_plugins_share_fetches_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TEMPLATE_VARIABLE, "s3://bucket/facts.tpl")
+    loader = Loader(fetchers={"s3": lambda _address, _timeout_s: b"{{ export('from', 'a bucket') }}"})
+    assert await read(Export(engine=Engine(loader))) == {"from": "a bucket"}
 
 
 async def test_a_reader_who_gives_up_does_not_end_the_rendering(template: Path) -> None:
