@@ -4,6 +4,8 @@
 SEEDS ?= 2000
 MINUTES ?= 10
 TEST_ARGS ?=
+# Twice as many as there are cores: many tests wait for real clusters to elect, boot and heal.
+WORKERS ?= $(shell echo $$(( 2 * $$(nproc) )))
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -50,7 +52,7 @@ lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
 
 unit: $(VENV)/.stamp-dev ## all tests with coverage, without the linters; TEST_ARGS='-k pets' for some of them
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest -n auto --cov --cov-report= --junitxml=build/tests.xml $(TEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov --cov-report= --junitxml=build/tests.xml $(TEST_ARGS)
 	$(BIN)/coverage report --skip-covered
 	@echo 'The parts that decide and act, which must stay above 95 %:'
 	$(BIN)/coverage report --include='src/infrakit/group/*,src/infrakit/manager/*' --fail-under=95
