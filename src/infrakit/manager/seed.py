@@ -194,8 +194,15 @@ class Maker:
         await self._make(node, spec, ", the first of its group")
 
     async def _make(self, node: Node, spec: InstanceSpec, how: str) -> None:
-        async with asyncio.timeout(CALL_DEADLINE_S):
-            made = await self._instance.provision(spec=spec)
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                made = await self._instance.provision(spec=spec)
+        except TimeoutError:
+            raise errors.OutcomeUnknown(
+                f"no answer to the creation of {node} within {CALL_DEADLINE_S:g} s",
+                where=f"plugin {self.group.properties.instance.plugin}",
+                remedy="it may exist: repeat the command, which looks first",
+            ) from None
         self.tell(f"{node}: {made} is made{how}")
 
 

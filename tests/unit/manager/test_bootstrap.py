@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrakit.instances.simulator import Machine, Simulator
+from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.manager.bootstrap import Plan, bootstrap
 from infrakit.manager.declaration import Declaration
 from infrakit.manager.seed import Choice
@@ -165,6 +165,14 @@ async def test_what_is_not_answered_is_not_taken_for_nothing() -> None:
     with pytest.raises(errors.Unreachable, match="plugin simulator: no answer within 60 s"):
         await scene.bootstrap()
     assert not silent.machines
+
+
+@in_virtual_time
+async def test_a_creation_without_an_answer_may_have_happened() -> None:
+    scene = Scene()
+    scene.simulator.faults = Faults(hang_rate=1.0)
+    with pytest.raises(errors.OutcomeUnknown, match=r"no answer to the creation of a within 120 s.*looks first"):
+        await scene.bootstrap()
 
 
 class Silent(Simulator):
