@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infrakit.cli import options, rendering, tables
-from infrakit.spi.errors import Problem
+from infrakit.spi.errors import NotFound, Problem
 from infrakit.template import loaders
 
 if TYPE_CHECKING:
@@ -92,9 +92,16 @@ def _write(rendered: "Rendered", output: str) -> None:
         sys.stdout.buffer.write(body)
         return
     target = Path(output)
-    if target.exists() and not target.is_file():  # a device, or a pipe
+    if target.absolute().parts[1:2] in {("dev",), ("proc",)}:  # what is open already, say, by way of /dev/stdout
+        with target.open("ab") as device:
+            device.write(body)
+        return
+    target = target.resolve()  # a link stays a link, and what it leads to is written
+    if target.exists() and not target.is_file():  # a pipe
         target.write_bytes(body)
         return
+    if not target.parent.is_dir():
+        raise NotFound("there is no such directory to write to", where=str(Path(output).parent), remedy="make it")
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
     if rendered.secrets:
         mode &= 0o700
