@@ -166,6 +166,7 @@ async def test_writers_at_once_lose_nothing() -> None:
         ({"a__b": 2}, "a/b: the path leads through a value"),
         ({"l__[0]": 2}, "a list is changed as a whole"),
         ({"n": None}, "null stands for what is not there"),
+        ({"n": {"m": [0, {"k": None}]}}, r"n/m/\[1\]/k: null stands for what is not there; leave it out of the value"),
         ({".": [1]}, "its value must be a map"),
         ({"big": "x" * BYTES_MAX}, "at most"),
         ({"m": {"a/b": 1, "": 2, "..": 3, "x[0]": 4}}, r"'a/b'(.|\n)*''(.|\n)*'\.\.'(.|\n)*'x\[0\]'"),
@@ -173,8 +174,8 @@ async def test_writers_at_once_lose_nothing() -> None:
     ],
 )
 async def test_what_could_not_be_found_again_is_refused(vars_: Vars, given: dict[str, Any], why: str) -> None:
-    await put(vars_, a=1, l=[1, {"x": None}])
-    assert await get(vars_, "l") == [1, {}]
+    await put(vars_, a=1, l=[1, None])
+    assert await get(vars_, "l") == [1, None]
     with pytest.raises((errors.Refused, errors.InvalidSpec), match=why):
         await put(vars_, **given)
     assert await get(vars_, "a") == 1

@@ -3,7 +3,7 @@
 A name may hold anything but what means something else in a path: `/`, brackets, `.` and `..`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -72,10 +72,27 @@ def differences(before: object, after: object, steps: tuple[str, ...] = ()) -> l
 
 
 def _value(change: Change) -> Any:
+    """A null in it would vanish; in a list it has a place, and stays."""
     value = msgspec.json.decode(change.value)
-    if value is None:
+    null = _null_in(value)
+    if null == ():
         raise Refused("null stands for what is not there", where=change.path, remedy="remove the path instead")
+    if null:
+        where = paths.join((*paths.split(change.path), *null))
+        raise Refused("null stands for what is not there", where=where, remedy="leave it out of the value")
     return value
+
+
+def _null_in(value: Any) -> tuple[str, ...] | None:
+    """Where the first null of a map is that the value is, or has in it."""
+    if value is None:
+        return ()
+    inside: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = ((f"[{number}]", each) for number, each in enumerate(value) if each is not None)
+    return next(((name, *null) for name, each in inside if (null := _null_in(each)) is not None), None)
 
 
 def _put(tree: Any, steps: tuple[str, ...], value: Any, path: str) -> Any:
