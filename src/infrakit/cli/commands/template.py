@@ -52,19 +52,20 @@ def template(  # noqa: PLR0917
             click.echo(line)
         return
     if check:
-        click.echo(_checked(rendered, name), err=output == STDOUT)
+        click.echo(_checked(rendered, name, output or ""), err=output == STDOUT)
     if not check or output is not None:
         _write(rendered, output or STDOUT)
 
 
-def _checked(rendered: "Rendered", name: str) -> str:
+def _checked(rendered: "Rendered", name: str, output: str) -> str:
     """The verdict. Raises `InvalidSpec` with every problem, at the lines of the templates."""
     from infrakit.cli import checks
 
-    kind = checks.kind(rendered.text, name)
+    kind = checks.kind(rendered.text, name) or checks.kind(rendered.text, output)
     lines = tables.count(len(rendered.text.splitlines()), "line")
     if not kind:
-        return f"{name}: renders to {lines}; neither its name nor its first line tells what they should be"
+        unknown = "neither its name nor its first line tells what they should be, so they are not checked"
+        return f"{name}: renders to {lines}; {unknown}"
     problems = [
         Problem(path="", message=found.message, line=found.line) for found in checks.problems(rendered.text, kind)
     ]
