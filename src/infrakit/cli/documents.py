@@ -5,11 +5,13 @@ what counts as one.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
+import msgspec
 
-from infrakit.cli import rendering
+from infrakit.cli import failures, rendering
 from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 from infrakit.template import loaders
 
@@ -33,8 +35,27 @@ class Document(NamedTuple):
     def placed(self) -> contextlib.AbstractContextManager[None]:
         """Whatever is wrong with the text, found inside, is told at the line of the template that it came from."""
         if self.rendered is None:
-            return contextlib.nullcontext()
+            return _literally(self.text)
         return rendering.placed(self.rendered.origins or ())
+
+
+@contextlib.contextmanager
+def _literally(text: str) -> Iterator[None]:
+    """A text that cannot be read as it stands may have been meant as a template."""
+    try:
+        yield
+    except Exception as error:
+        error = failures.cause(error)
+        if not isinstance(error, InvalidSpec) or "{%" not in text:
+            raise
+        meant = "if it is a template, say --template or call it .j2"
+        problems = [
+            msgspec.structs.replace(each, hint="; ".join(filter(None, (each.hint, meant))))
+            if each.message.startswith(("not YAML", "not JSON"))
+            else each
+            for each in error.problems
+        ]
+        raise InvalidSpec(problems, where=error.where) from None
 
 
 def read(address: str, asked: rendering.Asked = LITERALLY) -> Document:

@@ -20,6 +20,8 @@ _CANDIDATES_MAX = 1000
 _MESSAGE_BYTES_MAX = 2000
 _OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # as Python shows what is no value
 _OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
+_SCOPES = "what {% set %} sets in a loop or a macro is known in it only"
+_ODD_CHARACTER = re.compile(r"unexpected char (?P<shown>.+) at \d+")  # counted from where nobody sees
 _NATIVE = (NotFound, Refused, Unreachable)  # what fetching says, in its own words
 
 
@@ -55,6 +57,9 @@ def syntax_error(error: Exception, name: str) -> InvalidSpec:
     line, hint = None, ""
     if isinstance(error, TemplateSyntaxError):
         message, line, hint = error.message or "malformed", error.lineno, getattr(error, "hint", "")
+        if odd := _ODD_CHARACTER.fullmatch(message):
+            is_quote = odd["shown"].strip("'\"") == "" or odd["shown"][1:-1] in {'"', "'"}
+            message = "a text in quotes has no end" if is_quote else f"unexpected character {odd['shown']}"
     elif isinstance(error, Fault | Exceeded):
         message, hint = str(error), getattr(error, "hint", "")
     elif isinstance(error, RecursionError | MemoryError | SyntaxError):
@@ -136,6 +141,9 @@ def _undefined(error: UndefinedFault, names: Collection[str]) -> tuple[str, str]
         return f"there is no {error.name!r} in this mapping", nearest(str(error.name), map(str, error.owner))
     if error.name is not None and not _is_missing(error.owner):
         return f"{kind_of(error.owner)} has no {error.name!r}", ""
+    if error.name is not None and error.name in names:  # it came to be meanwhile, or elsewhere
+        name = error.name
+        return f"{name!r} is not defined here", f"what set({name!r}, ...) has set is var({name!r}); {_SCOPES}"
     if error.name is not None:
         return f"{error.name!r} is not defined", nearest(str(error.name), names)
     return _sentence(str(error)), ""

@@ -87,10 +87,16 @@ def _fetch(request: Request, timeout_s: float) -> Answer:
             raise _late(request, timeout_s) from None
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
         raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except http.client.InvalidURL:
+        hint = "write a space as %20, and a port as a number"
+        raise Unreachable("cannot be fetched: the address is malformed", where=where, remedy=hint) from None
+    except OSError as error:
+        through = f" through the socket {request.socket_path}" if request.socket_path else ""
+        reason = error.strerror or type(error).__name__
+        raise Unreachable(f"cannot be fetched{through}: {reason}", where=where) from None
+    except (http.client.HTTPException, ValueError) as error:
         # Not the error's text: for a malformed address it repeats the address with what it hides.
-        reason = getattr(error, "strerror", None) if isinstance(error, OSError) else None
-        raise Unreachable(f"cannot be fetched: {reason or type(error).__name__}", where=where) from None
+        raise Unreachable(f"cannot be fetched: {type(error).__name__}", where=where) from None
 
 
 def _late(request: Request, timeout_s: float) -> Unreachable:

@@ -4,6 +4,7 @@ Left out are those for web pages (`escape`, `safe`, `urlize`, `xmlattr`, `stript
 inside one call (`wordwrap`, `slice`), and those that reach for attributes or chance (`attr`, `random`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
@@ -18,6 +19,7 @@ from infrakit.template.limits import Budget
 from infrakit.template.run import TemplateContext, text_of
 
 _ITEMS_MAX = 100_000
+_OF_ARGUMENTS = re.compile(r"[\w.]*\(\) (?P<what>(missing|takes|got) .*)", re.DOTALL)
 _NATIVE = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
     "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
@@ -75,7 +77,10 @@ def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | No
             if isinstance(value, Undefined):
                 str(value)  # which raises
             check(run.budget, value, *args, **kwargs)
-        result = body(context, value, *args, **kwargs)
+        try:
+            result = body(context, value, *args, **kwargs)
+        except (TypeError, AttributeError) as error:
+            raise _misused(name, value, str(error)) from error
         if isinstance(result, GeneratorType | map | filter):
             result = list(_counted(run.budget, result))
         run.budget.value(result)
@@ -87,6 +92,14 @@ def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | No
 
     bounded.__name__ = name
     return bounded
+
+
+def _misused(name: str, value: object, said: str) -> Fault:
+    """What Python says of a call that it could not make, in the words of templates."""
+    arguments = _OF_ARGUMENTS.match(said)
+    if arguments:
+        return Fault(f"the filter {name}: {arguments['what']}")
+    return Fault(f"the filter {name} cannot be used on {kind_of(value)}")
 
 
 def _counted(budget: Budget, items: Iterator[Any]) -> Iterator[Any]:

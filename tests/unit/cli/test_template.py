@@ -122,7 +122,25 @@ async def test_check_passes_what_is_well_formed(cli: CommandLine, boot: str) -> 
     assert done.err.endswith("well-formed sh\n")
     done = await cli("template", "-", "--check", stdin=b"hello {{ 1 }}")
     assert done.code == 0
-    assert "neither its name nor its first line tells what they should be" in done.out
+    assert "neither its name nor its first line tells what they should be, so they are not checked" in done.out
+
+
+async def test_what_it_should_be_is_told_by_the_name_of_the_output_if_by_nothing_else(cli: CommandLine) -> None:
+    done = await cli("template", "-", "--check", "-o", "made.json", stdin=b'{"a": {{ 1 }}')
+    assert (done.code, (cli.home / "made.json").exists()) == (1, False)
+    assert done.err.startswith("stdin: line 1: not JSON: ")
+    done = await cli("template", "-", "--check", "-o", "made.json", stdin=b'{"a": {{ 1 }}}')
+    assert (done.code, done.out) == (0, "stdin: renders to 1 line of well-formed json\n")
+    assert (cli.home / "made.json").read_text() == '{"a": 1}'
+
+
+async def test_an_address_that_cannot_be_asked_tells_what_to_mend(cli: CommandLine) -> None:
+    done = await cli("template", "http://127.0.0.1:9/a b")
+    told = "cannot be fetched: the address is malformed; write a space as %20, and a port as a number"
+    assert (done.code, done.err) == (1, f"infrakit: http://127.0.0.1:9/a b: {told}\n")
+    done = await cli("template", "unix://away/boot.sh")
+    assert done.code == 1
+    assert f"cannot be fetched through the socket {cli.home}/plugins/away: No such file" in done.err
 
 
 async def test_check_tells_the_line_of_the_template_and_of_the_output(cli: CommandLine) -> None:

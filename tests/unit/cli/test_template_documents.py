@@ -142,3 +142,14 @@ async def test_facts_are_asked_of_the_daemon(cli: CommandLine, manager: CannedMa
     done = await cli("template", "-", stdin=b"{{ metadata('host/zones') }}")
     assert (done.code, done.out) == (1, "")
     assert done.err == "stdin: line 1: there is no metadata at 'host/zones' (did you mean 'zone'?)\n"
+
+
+async def test_a_document_that_was_meant_as_a_template_is_told_how_to_be_one(cli: CommandLine) -> None:
+    for first, kind in (("{% for name in ['web'] %}", "JSON"), ("# Groups\n{% for name in ['web'] %}", "YAML")):
+        (cli.home / "infrakit.yaml").write_text(f"{first}\n- kind: group\n{{% endfor %}}\n")
+        done = await cli("validate", "infrakit.yaml")
+        assert done.code == 1
+        assert f": not {kind}: " in done.err
+        assert "if it is a template, say --template or call it .j2" in done.err
+    (cli.home / "infrakit.yaml").write_text("- kind: [\n")
+    assert "template" not in (await cli("validate", "infrakit.yaml")).err

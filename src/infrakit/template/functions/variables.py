@@ -74,4 +74,7 @@ def export(frame: Frame, path: str, value: object) -> str:
 
 
 def _key(name: object) -> str:
-    return normal(text(name, "a name"))
+    key = normal(text(name, "a name"))
+    if not key.strip("/"):
+        raise Fault(f"found the name {name!r}, which names nothing")
+    return key
