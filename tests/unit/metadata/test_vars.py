@@ -171,6 +171,7 @@ async def test_writers_at_once_lose_nothing() -> None:
         ({"big": "x" * BYTES_MAX}, "at most"),
         ({"m": {"a/b": 1, "": 2, "..": 3, "x[0]": 4}}, r"'a/b'(.|\n)*''(.|\n)*'\.\.'(.|\n)*'x\[0\]'"),
         ({"m": {"esc\x1b": 1}}, "could not be found again"),
+        ({"deep": json.loads("[" * 600 + "]" * 600)}, "nested deeper than 32 levels"),
     ],
 )
 async def test_what_could_not_be_found_again_is_refused(vars_: Vars, given: dict[str, Any], why: str) -> None:

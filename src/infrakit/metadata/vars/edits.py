@@ -83,16 +83,16 @@ def _value(change: Change) -> Any:
     return value
 
 
-def _null_in(value: Any) -> tuple[str, ...] | None:
-    """Where the first null of a map is that the value is, or has in it."""
+def _null_in(value: Any, depth: int = 0) -> tuple[str, ...] | None:
+    """Where the first null of a map is that the value is, or has in it; what is too deep `checked` refuses."""
     if value is None:
         return ()
     inside: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, dict):
+    if isinstance(value, dict) and depth <= DEPTH_MAX:
         inside = value.items()
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth <= DEPTH_MAX:
         inside = ((f"[{number}]", each) for number, each in enumerate(value) if each is not None)
-    return next(((name, *null) for name, each in inside if (null := _null_in(each)) is not None), None)
+    return next(((name, *null) for name, each in inside if (null := _null_in(each, depth + 1)) is not None), None)
 
 
 def _put(tree: Any, steps: tuple[str, ...], value: Any, path: str) -> Any:
