@@ -38,23 +38,40 @@ def store(url: str, home: Path) -> Store:
     """The store that a URL names; an empty one, the directory `store` in the home. Raises `Refused`."""
     if not url:
         return FileStore(home / "store")
-    parts = _split(url, "--store", STORES)
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+    parts = _store_named(url)
+    if parts.scheme == "file":
         return FileStore(Path(parts.path))
     if parts.scheme == "memory":
         from infrakit.stores.memory import MemoryStore
 
         return MemoryStore()
-    if parts.scheme == "etcd" and parts.netloc:
+    if parts.scheme == "etcd":
         from infrakit.clients.etcd import Etcd
         from infrakit.stores.etcd import EtcdStore
 
         return EtcdStore(Etcd(_endpoints(parts), tls=_tls(parts)), parts.path.rstrip("/") or PREFIX)
-    if parts.scheme == "s3" and parts.netloc:
-        from infrakit.stores.s3 import s3_store
+    from infrakit.stores.s3 import s3_store
 
-        return s3_store(url)
-    raise _wrong(url, "--store", STORES)
+    return s3_store(url)
+
+
+def check_store(url: str) -> None:
+    """Raises `Refused` if a URL names no store; asks nobody, and reads no file that may be on another machine only."""
+    if url:
+        _store_named(url)
+
+
+def _store_named(url: str) -> SplitResult:
+    parts = _split(url, "--store", STORES)
+    is_whole = {
+        "file": parts.path.startswith("/") and not parts.netloc,
+        "memory": True,
+        "etcd": bool(parts.netloc),
+        "s3": bool(parts.netloc),
+    }
+    if not is_whole.get(parts.scheme):
+        raise _wrong(url, "--store", STORES)
+    return parts
 
 
 def leadership(url: str, name: str) -> Leadership:

@@ -157,3 +157,12 @@ async def test_the_template_of_the_example_passes_shellcheck_and_brings_the_decl
     )
     said, _ = await process.communicate(done.out.encode())
     assert process.returncode == 0, said.decode()
+
+
+async def test_a_store_that_cannot_be_is_told_before_there_is_a_script(cli: CommandLine) -> None:
+    for url in ("ftp://127.0.0.1/infrakit", "127.0.0.1:2379", "etcd://", "file:relative"):
+        done = await cli("init", str(EXAMPLE), "--store", url)
+        assert (done.code, done.out) == (2, ""), url
+        assert "is not understood; write it as file:///DIR, etcd://" in done.err
+    done = await cli("init", str(EXAMPLE), "--store", "etcd://127.0.0.1:2379/infrakit?ca=/only/on/that/machine")
+    assert done.code == 0, done.err

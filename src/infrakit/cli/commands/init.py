@@ -78,7 +78,9 @@ def _script(plan: "Plan", store: str, timeout_s: float) -> str:
     import asyncio
 
     from infrakit.runtime import bootstrap as runtime
+    from infrakit.runtime import sources
 
+    sources.check_store(store)  # here, and not only on the machine that the script is for
     prepared = asyncio.run(runtime.prepared(plan, home=discovery.home()))
     node = prepared.node
     which = ("--logical-id", str(node.logical_id)) if node.logical_id else ("--sequence", str(node.sequence))
