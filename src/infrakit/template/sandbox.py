@@ -7,6 +7,7 @@ Jinja2 does by itself (loops, `~`, lists, captured text) comes through here as w
 """
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any
@@ -24,6 +25,7 @@ from infrakit.template.functions.table import Function
 from infrakit.template.limits import Budget, Exceeded, Limits
 from infrakit.template.run import Frame, TemplateContext, text_of
 
+_RAW = re.compile(r"(?P<before>\{%[-+]?\s*(?P<word>raw|endraw)\s*)(?:-%\}|%\}(?P<end>\r\n|\r|\n|))")
 _TEXT = frozenset((
     "upper", "lower", "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith",
     "replace", "find", "rfind", "count", "title", "capitalize", "swapcase", "casefold", "isdigit", "isalpha",
@@ -94,6 +96,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.sliced = Function(_sliced, signature="[...:...]")
         self.joined = Function(_joined, signature="~(...)")
         self.late = Function(_late, signature="name(...)")
+
+    def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:  # noqa: ARG002
+        """`{% raw %}` takes the end of its line with it, as all other statements do; Jinja2 leaves that one alone."""
+        inside = False
+
+        def moved(found: re.Match[str]) -> str:
+            nonlocal inside
+            begins = found["word"] == "raw" and not inside
+            inside = found["word"] == "raw"
+            moves = begins and found["end"]  # into the tag, so that lines keep their numbers
+            return f"{found['before']}\n%}}" if moves else found[0]
+
+        return _RAW.sub(moved, source)
 
     def _tokenize(self, source: str, name: str | None, filename: str | None = None, state: str | None = None) -> Any:
         stream = super()._tokenize(source, name, filename, state)

@@ -51,6 +51,10 @@ def test_text_without_delimiters_is_itself_and_costs_no_import_of_jinja2() -> No
             "true 3 [1] [True] TRUE",
         ),
         ("{% raw %}{{.ID}}{% endraw %}", "{{.ID}}"),
+        ("  {% raw %}\n  {{.ID}}\n  {% endraw %}\nx\n", "  {{.ID}}\nx\n"),
+        ("{% raw %}\r\n{{.ID}}{% endraw %}", "{{.ID}}"),
+        ("{% raw %}\n\n{% raw %}\n{% endraw %}{{ 1 }}", "\n{% raw %}\n1"),
+        ("{% raw %}a\n{% endraw -%}\n{% raw %}\nb{% endraw %}", "a\nb"),
     ],
 )
 def test_what_it_becomes(text: str, output: str) -> None:
@@ -104,6 +108,7 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ("\n{{ 1 / 0 }}", "boot.sh: line 2: division by zero"),
         ("{{ set('n', 1) }}{{ n }}", "'n' is not defined here (what set('n', ...) has set is var('n'); "),
         ("{% for x in [1] %}{% set n = x %}{% endfor %}{{ n }}", "sets in a loop or a macro is known in it only)"),
+        ("{% raw %}\n{{\n{% endraw %}\n{{ foo }}", "boot.sh: line 4: 'foo' is not defined"),
         ('\n{{ "no end }}', "line 2: a text in quotes has no end"),
         ("\n{{ 1 $ 2 }}", "line 2: unexpected character '$'"),
         ("{{ 5 | join }}", "line 1: the filter join cannot be used on a number"),
