@@ -51,6 +51,7 @@ def _lines(needs: "tuple[Need, ...]", name: str) -> Iterator[str]:
         return
     rows = [(each.kind, each.name, each.found_in or _MISSING, f"{each.template}:{each.line}") for each in needs]
     yield from tables.table(("NEED", "NAME", "FOUND IN", "ASKED FOR IN"), rows)
+    yield from dict.fromkeys(tables.clean(f"missing: {each.why}") for each in needs if each.why)
 
 
 def _unused(known: Mapping[str, object], asked_for: set[str]) -> Iterator[str]:

@@ -31,6 +31,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     template: str = ""  # which asks, and in which line, where that is known
     line: int | None = None
     found_in: str = ""  # where it comes from: variables, metadata, an address, default; nothing if it is missing
+    why: str = ""  # an address cannot be fetched, where that was tried
 
     @property
     def missing(self) -> bool:

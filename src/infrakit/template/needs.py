@@ -36,6 +36,7 @@ class _Reading:
         self._seen: set[tuple[str, str]] = set()
         self._asked: list[tuple[Template, Asked, str | None]] = []  # and where it was found, if that is known already
         self._given: dict[str, str] = {}  # names that a template gives a value, and which
+        self._refusals: dict[tuple[str, str], str] = {}  # why an address cannot be had, by template and address
         self._defined: set[str] = set()
         self._free: list[tuple[Template, str, int]] = []
 
@@ -70,7 +71,8 @@ class _Reading:
             return shown, self._engine.compiled(source, shown)
         except InvalidSpec as error:
             return error.where or "", None
-        except InfraKitError:
+        except InfraKitError as error:
+            self._refusals[template.name, asked.name or ""] = str(error)
             return "", None
 
     def resolved(self) -> "list[Need]":
@@ -80,7 +82,8 @@ class _Reading:
             name = self._shown(asked)
             where = COMPUTED if asked.name is None else known if known is not None else self._where(template, asked)
             where = where or ("default" if asked.has_default else "")
-            need = Need(kind=asked.kind, name=name, template=template.name, line=asked.line, found_in=where)
+            why = self._refusals.get((template.name, asked.name or ""), "") if not where else ""
+            need = Need(kind=asked.kind, name=name, template=template.name, line=asked.line, found_in=where, why=why)
             found.setdefault((asked.kind, name, template.name), need)
         for template, name, line in self._free:
             if name in TABLE or name in self._defined or name in self._scope.functions:

@@ -282,6 +282,14 @@ async def test_a_computed_name_might_be_that_of_any_variable(cli: CommandLine) -
     assert "not asked for" not in done.out
 
 
+async def test_explaining_tells_why_an_address_cannot_be_had(cli: CommandLine) -> None:
+    (cli.home / "a").write_text("{{ include('nowhere.sh') }}\n{{ fetch('ftp://ann:hush@127.0.0.1/x') }}\n")
+    done = await cli("template", "a", "--explain")
+    assert (done.code, "hush" in done.out + done.err) == (1, False)
+    assert done.out.count("MISSING") == 2
+    assert "\nmissing: nowhere.sh: no such file\nmissing: ftp://127.0.0.1/x: unknown kind of address" in done.out
+
+
 async def test_explaining_runs_no_command(cli: CommandLine) -> None:
     (cli.home / "a").write_text("{{ secret('cmd:touch ran') }}")
     done = await cli("template", "a", "--explain")
