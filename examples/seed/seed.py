@@ -94,6 +94,27 @@ class Machine:
         fields = [line.split(", ") for line in done.stdout.splitlines()]
         return {each[2]: each[0] for each in fields}
 
+    def end_in_order(self) -> None:
+        """Nobody ends the machine that he runs on: who is inside is halted, and somebody outside does it."""
+        inside = {"INFRAKIT_HOST": f"http://{MACHINES[1]}:24864"}
+        refused = self._run(["infrakit", "down", "--yes"], **inside)
+        self.promise(refused.returncode == 2 and "it would end itself" in refused.stderr, "no replica ends itself")
+        self.say('infrakit halt -m "the end"; infrakit up infrakit.yaml, outside; infrakit down --yes')
+        self._run(["infrakit", "halt", "-m", "the end"], **inside)
+        outside = subprocess.Popen(
+            ["infrakit", "up", "infrakit.yaml"], cwd=HERE, env=self.environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            self.wait_for("a daemon outside", lambda: self._run(["infrakit", "status", "--wait=60s"]).returncode == 0)
+            done = self._run(["infrakit", "down", "--yes"])
+            for line in done.stdout.splitlines():
+                self.say(f"        {line}")
+            if done.returncode:
+                raise Broken(f"exit code {done.returncode}: {done.stderr.strip()}")
+        finally:
+            outside.terminate()
+            outside.wait(PATIENCE_S)
+
     def kill(self, machine: str) -> None:
         """Its power fails: nothing on it runs another instruction."""
         pids = self.processes(f"INFRAKIT_LOGICAL_ID={machine}")
@@ -177,6 +198,9 @@ def check(machine: Machine) -> None:
         machine.etcd() == before and others.items() <= after.items(),
         f"it came back like any other, as {after[SEED]}: the same member, and nobody else was touched",
     )
+
+    machine.end_in_order()
+    machine.promise(not machine.processes(), "halted, and ended from outside: nothing of it is left running")
 
 
 def bearer(machine: Machine) -> str:

@@ -125,6 +125,7 @@ class CannedManager:
 
     def __init__(self) -> None:
         self.groups: list[GroupStatus] = [group("store", kind="pets"), group("web")]
+        self.listed: tuple[MemberStatus, ...] = MEMBERS
         self.version = 7
         self.halts: tuple[Halt, ...] = ()
         self.orders: list[tuple[str, dict[str, Any]]] = []
@@ -184,7 +185,7 @@ class CannedManager:
         )
 
     async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
-        return tuple(member for member in MEMBERS if group in (None, member.group))
+        return tuple(member for member in self.listed if group in (None, member.group))
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
         return self._order("scale", group=group, size=size, who=who, why=why, expected=expected)

@@ -115,8 +115,16 @@ async def test_watch_goes_on_until_ctrl_c(cli: CommandLine, manager: CannedManag
     assert err == b""
 
 
+async def test_down_is_refused_from_inside_a_group(cli: CommandLine, manager: CannedManager) -> None:
+    done = await cli("down", "--yes")
+    assert (done.code, done.out) == (2, "")
+    assert "the daemon runs on web-1 of web: it would end itself" in done.err
+    assert manager.orders == []
+
+
 async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: CommandLine, serve: Serve) -> None:
     manager = CannedManager()
+    manager.listed = ()
     stopped = asyncio.Event()
 
     async def stop() -> None:
@@ -151,6 +159,7 @@ async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: Comman
 
 
 async def test_down_gives_up_and_leaves_the_daemon_when_time_runs_out(cli: CommandLine, manager: CannedManager) -> None:
+    manager.listed = ()
     done = await cli("down", "--yes", "--volumes", "--timeout", "0.1")
     assert done.code == 2
     assert "not gone after 0.1s" in done.err
@@ -169,6 +178,7 @@ async def test_down_is_refused_while_halted(cli: CommandLine, manager: CannedMan
 async def test_much_is_not_destroyed_where_nobody_can_be_asked(
     cli: CommandLine, manager: CannedManager, arguments: list[str]
 ) -> None:
+    manager.listed = ()
     done = await cli(*arguments)
     assert done.code == 2
     assert "--yes" in done.err

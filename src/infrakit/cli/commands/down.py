@@ -20,7 +20,7 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     """Destroy every declared group, then stop the daemon.
 
     One group after the other, the last by name first. Volumes are kept unless asked. If time runs out, exit code 2:
-    the daemon stays, and goes on.
+    the daemon stays, and goes on. Refused where the daemon runs on a machine of one of the groups.
 
     \b
     Example:
@@ -32,6 +32,7 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
         raise Refused(f"halted by {halt.who}: {halt.why}", remedy="`infrakit unhalt` first")
     groups = daemon.groups(status)
     if groups:
+        _refuse_from_inside()
         names = ", ".join(group.name for group in groups)
         data = "with their volumes and the data on them" if volumes else "keeping their volumes"
         orders.confirm(f"Destroy every instance of {names}, {data}, and stop the daemon?", yes=yes)
@@ -45,6 +46,16 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     daemon.ask(Manager.shutdown, who=daemon.who(), why=reason)
     _wait_until_silent()
     click.echo("the daemon has stopped")
+
+
+def _refuse_from_inside() -> None:
+    """A replica on a machine of its own group ends before the rest: then nobody is left who may destroy it."""
+    own = next((member for member in daemon.ask(Manager.members) if member.is_self), None)
+    if own is not None:
+        raise Refused(
+            f"the daemon runs on {own.id} of {own.group}: it would end itself before the rest is gone",
+            remedy="`infrakit halt` here, then end the group from a daemon elsewhere that has a store of its own",
+        )
 
 
 def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> None:
