@@ -24,6 +24,7 @@ from infrakit.spi.errors import Refused
 STDIN = "-"
 LITERAL = "str://"
 SCHEMES = ("file", "http", "https", "unix", "s3", "str")
+TRUST = "fetch it to a file and look at it first, or trust it: on the command line, --trust"
 _KEPT_IN_PATHS = "/%?=&#~+@:!$,;()*'"
 # Link-local addresses are found by their range; these serve the same purpose elsewhere.
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192")))
@@ -98,11 +99,11 @@ def allow(address: str, namer: str) -> None:
         return
     where = display(address)
     if theirs == "file":
-        raise Refused(f"a template from {ours}:// may not read files of this machine", where=where)
+        raise Refused(f"a template from {ours}:// may not read files of this machine", where=where, remedy=TRUST)
     if theirs == "unix" and (ours != "unix" or socket_and_path(address)[0] != socket_and_path(namer)[0]):
-        raise Refused(f"a template from {ours}:// may not ask this socket", where=where)
+        raise Refused(f"a template from {ours}:// may not ask this socket", where=where, remedy=TRUST)
     if theirs == "s3" and (ours != "s3" or _bucket(address) != _bucket(namer)):
-        raise Refused(f"a template from {ours}:// may not read this bucket", where=where)
+        raise Refused(f"a template from {ours}:// may not read this bucket", where=where, remedy=TRUST)
     if theirs == "http" and ours == "https":
         raise Refused("a template from https:// may not name one over http://, which anybody can change", where=where)
 

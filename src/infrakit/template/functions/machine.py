@@ -31,7 +31,7 @@ def env(frame: Frame, name: str, default: object = ABSENT) -> object:
     if default is not ABSENT:
         return default
     if name not in frame.run.scope.env:
-        hint = nearest(name, frame.run.scope.env) or "whoever renders lists them"
+        hint = nearest(name, frame.run.scope.env) or f"whoever renders lists them; on the command line: --env {name}"
         raise Fault(f"the environment variable {name!r} is not among those that may be read", hint)
     raise Fault(f"the environment variable {name!r} is not set", "set it, or give a default")
 
@@ -79,7 +79,8 @@ def local_only(frame: Frame, kind: str, name: str) -> None:
     if not scope.local_files or not loader.is_trusted(frame.template.source):
         frame.run.need(frame, kind, name, "")
         where = "templates may not" if not scope.local_files else "a template from elsewhere may not"
-        raise Refused(f"{where} read files, variables or secrets of this machine here", where=name)
+        what = f"{where} read files, variables or secrets of this machine here"
+        raise Refused(what, where=name, remedy=addresses.TRUST if scope.local_files else "")
 
 
 def _address(frame: Frame, path: str) -> str:
