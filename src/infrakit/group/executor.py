@@ -169,12 +169,12 @@ class Executor:
         self._queue.clear()
 
     def recall(self) -> None:
-        """The declaration or its orders have changed: begin nothing more, and stop the drains under way."""
+        """The declaration or its orders have changed: begin nothing more, and stop what comes before a destruction."""
         self.clear()
         self._recalls += 1
         for key, action in self._doing.items():
             member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
-            if member is not None and member.leaving == "draining":
+            if member is not None and member.leaving in ("", "draining"):  # its call has not begun
                 self._flights[key].cancel()
 
     async def close(self) -> None:

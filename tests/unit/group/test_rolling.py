@@ -5,11 +5,14 @@ import asyncio
 import msgspec
 import pytest
 
+from infrakit.group.actions import Destroy
 from infrakit.group.view import Member
 from infrakit.instances.simulator import Faults, Spread
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
+from infrakit.spi.store import Document
 from infrakit.spi.values import GroupID
+from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
 
 
@@ -125,3 +128,40 @@ async def test_a_second_rollback_does_not_bring_back_what_was_rolled_back() -> N
             await stage.operator.rollback(group=GroupID("web"), who="ann", why="again")
         await stage.commit(cattle("web", 2, version=2))
         await stage.operator.rollback(group=GroupID("web"), who="ann", why="another version may be")
+
+
+class SlowLedger(MemoryStore):
+    """A store that takes long over the ledger, while it is `slow`: each right to act has to be proven for seconds."""
+
+    slow = False
+
+    async def read(self, *, name: str) -> Document:
+        if self.slow and name == "ledger":
+            await asyncio.sleep(0.3)
+        return await super().read(name=name)
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        revision = await super().replace(name=name, body=body, expected=expected)
+        if self.slow and name == "ledger":
+            await asyncio.sleep(0.2)
+        return revision
+
+
+@in_virtual_time
+async def test_a_destruction_that_still_asks_for_its_right_is_not_begun_for_an_older_declaration() -> None:
+    store = SlowLedger()
+    async with Stage(store=store) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        members = {machine.id for machine in stage.alive("db").values()}
+        store.slow = True
+        await stage.commit(pets("db", "a b c", quorum=True, version=1))
+        await stage.until(
+            lambda: any(isinstance(action, Destroy) for action in stage.controller("db").executor.doing), 30
+        )
+        assert not stage.told(Kind.DESTROYING)
+        await stage.commit(pets("db", "a b c", quorum=True))
+        store.slow = False
+        await asyncio.sleep(60)
+        assert not stage.told(Kind.DESTROYING)
+        assert {machine.id for machine in stage.alive("db").values()} == members
