@@ -384,7 +384,7 @@ MUTATIONS = (
         "9 stop means stop",
         "a drain goes on after the declaration has changed",
         "group/executor.py",
-        '            if member is not None and member.leaving == "draining":',
+        '            if member is not None and member.leaving in ("", "draining"):  # its call has not begun',
         "            if False:",
         STAGE,
     ),
