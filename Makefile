@@ -82,7 +82,7 @@ constraints: $(VENV)/.stamp-dev
 # The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
 # uv is used where it is on PATH; pip everywhere else, renewed first, because an old one knows no dependency groups.
 
-WITH_ALL_EXTRAS := .[pretty,s3]
+WITH_ALL_EXTRAS := .[pretty,docker,s3]
 
 define install
 	@if command -v uv >/dev/null; then \

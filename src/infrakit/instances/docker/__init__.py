@@ -1,0 +1,235 @@
+"""The provider `docker`: every instance is a container of one Docker Engine.
+
+Nothing is kept here but the logs of the dead: containers carry their tags and what they claim as labels, and the Engine
+is asked, every time. An Engine that does not answer is evidence of nothing.
+
+    properties  what can be declared
+    config      an instance as the one call that creates it
+    records     a container as an instance: its labels, its state
+    make        creating, looking, starting
+    changed_tags  tags that are changed later
+    graves      logs of the dead
+
+The Engine is named by the environment, as for its own tools: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from infrakit.clients import docker as client
+from infrakit.clients.docker import Engine
+from infrakit.instances.docker import changed_tags, config, make, records
+from infrakit.instances.docker.graves import LINES, Graves
+from infrakit.instances.docker.properties import decode
+from infrakit.instances.docker.records import VOLUME, Record
+from infrakit.spi import errors
+from infrakit.spi.clock import Clock, SystemClock
+from infrakit.spi.instance import Capabilities, DestroyContext
+from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, State
+
+__all__ = ["Docker"]
+
+_CAPABILITIES = Capabilities(listing_lag_s=0.0, tokens=True)
+_SYSTEM_CLOCK = SystemClock()
+_CORPSES_MAX = 20  # dead containers that stay for `docker logs`; InfraKit has the logs of the others
+_LOOK_AGAIN_S_MIN, _LOOK_AGAIN_S_MAX = 0.1, 5.0
+_WAKING = {
+    "create": "was created",
+    "start": "was started",
+    "die": "exited",
+    "destroy": "was removed",
+    "pause": "was paused",
+    "unpause": "goes on",
+    "oom": "ran out of memory",
+    "health_status": "says that it is",
+}
+
+
+class Docker:
+    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes` and `Keeps` of the contract."""
+
+    def __init__(self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK) -> None:
+        self._graves = Graves(directory / "logs")
+        self._clock = clock
+        self._made: Engine | None = None
+        self._network = asyncio.Lock()  # the Engine would make two of one name
+        self._known: dict[InstanceID, Description] = {}
+
+    async def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    async def validate(self, *, properties: msgspec.Raw) -> None:
+        decode(properties)
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        try:
+            declared = decode(spec.properties)
+        except errors.InvalidSpec as error:
+            raise errors.Refused(f"its properties are wrong: {error}") from error
+        config.check(spec, declared)
+        id_ = config.instance_id(spec)
+        there = await make.look(self._engine)
+        mine = there.get(id_)
+        if mine is not None and mine.state is not State.PENDING:
+            return id_
+        if mine is None:
+            make.refuse_second(id_, spec, there.values())
+            await self._clear(make.corpses(spec, there.values()), there)
+            async with self._network:
+                container = await make.create(self._engine, id_, spec, declared)
+        else:
+            container = mine.container.id
+        await make.complete(self._engine, id_, container, spec, declared)
+        return id_
+
+    async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        await self._record(instance)
+        await changed_tags.change(self._engine, instance, labels)
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:  # noqa: ARG002
+        record = await self._record(instance)
+        with contextlib.suppress(errors.NotFound):
+            await self._engine.stop(record.container.id, grace_s=None)
+        await self._bury(record)
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        # In this order: what was changed before the containers are listed is never lost.
+        changed = await changed_tags.changed(self._engine)
+        there = await make.look(self._engine)
+        self._known = {id_: self._described(each, changed) for id_, each in there.items()}
+        found = [each for each in self._known.values() if tags.items() <= (each.tags or {}).items()]
+        return [_with_facts(each, there[each.id]) for each in found] if properties else found
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        changed = await changed_tags.changed(self._engine)
+        record = await self._find(instance)
+        return _with_facts(self._described(record, changed), record) if record is not None else None
+
+    async def watch(self) -> AsyncIterator[str]:
+        """Goes on through the Engine's own restarts: when it answers again, that is a hint too."""
+        pause_s = _LOOK_AGAIN_S_MIN
+        while True:
+            try:
+                async for event in self._engine.events({"type": ["container"], "label": [records.ID]}):
+                    pause_s = _LOOK_AGAIN_S_MIN
+                    if (hint := _hint(event)) is not None:
+                        yield hint
+            except errors.InfraKitError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(_LOOK_AGAIN_S_MAX, pause_s * 2)
+                yield "the Engine's stream of events was interrupted"
+
+    async def logs(self, *, instance: InstanceID, lines: int) -> str:
+        record = await self._find(instance)
+        if record is not None:
+            with contextlib.suppress(errors.NotFound):
+                return await self._engine.logs(record.container.id, lines=lines)
+        kept = await asyncio.to_thread(self._graves.read, instance, lines=lines)
+        if kept is None:
+            raise errors.NotFound(f"there is no log of {instance}", remedy="logs of the dead are kept for a day")
+        return kept
+
+    async def delete_attachment(self, *, attachment: Attachment) -> None:
+        if attachment.type != VOLUME:
+            raise errors.Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, not {VOLUME!r}")
+        there = await make.look(self._engine)
+        spec = InstanceSpec(attachments=(attachment,))
+        make.refuse_second(InstanceID(attachment.id), spec, there.values())
+        await self._clear(make.corpses(spec, there.values()), {})
+        with contextlib.suppress(errors.NotFound):
+            await self._engine.remove_volume(attachment.id)
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        there = {each.name for each in await self._engine.volumes({})}
+        return [each for each in attachments if each.type == VOLUME and each.id in there]
+
+    async def close(self) -> None:
+        """End every connection. Instances stay as they are."""
+        if self._made is not None:
+            await self._made.close()
+            self._made = None
+
+    # -- what the calls share --------------------------------------------------------------------------------------
+
+    @property
+    def _engine(self) -> Engine:
+        """Named when it is first needed: validating needs none. Raises `Refused` for a wrong address."""
+        if self._made is None:
+            secure = os.environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0")
+            place = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+            self._made = Engine(os.environ.get("DOCKER_HOST") or client.DEFAULT, certificates=place if secure else None)
+        return self._made
+
+    async def _find(self, instance: InstanceID) -> Record | None:
+        found = records.records(await self._engine.containers({"label": [f"{records.ID}={instance}"]}))
+        return found.get(instance)
+
+    async def _record(self, instance: InstanceID) -> Record:
+        record = await self._find(instance)
+        if record is None:
+            raise errors.NotFound(f"there is no instance {instance}", where="docker")
+        return record
+
+    def _described(self, record: Record, changed: changed_tags.Changed) -> Description:
+        """The same object for as long as it says the same."""
+        fresh = record.description({**record.tags, **changed.get(record.id, {})})
+        known = self._known.get(record.id)
+        return known if known == fresh else fresh
+
+    async def _bury(self, record: Record) -> None:
+        """Keep the log, and remove the container for good; its named volumes stay."""
+        with contextlib.suppress(errors.InfraKitError):  # a log driver that cannot be read, an Engine that is going
+            text = await self._engine.logs(record.container.id, lines=LINES)
+            await asyncio.to_thread(self._graves.keep, record.id, text, now=self._clock.now())
+        with contextlib.suppress(errors.NotFound, errors.Conflict):  # it is being removed already
+            await self._engine.remove(record.container.id)
+        await changed_tags.forget(self._engine, record.id)
+
+    async def _clear(self, corpses: Sequence[Record], there: Mapping[InstanceID, Record]) -> None:
+        """Bury those, and of the other dead all but the newest. Raises `Conflict` if one of those is still there."""
+        for each in corpses:
+            await self._bury(each)
+        if corpses:
+            left = await make.look(self._engine)
+            for each in corpses:
+                if each.id in left:
+                    raise errors.Conflict(f"{each.id} is dead and not removed yet", where="docker", remedy="wait")
+        others = sorted(
+            (each for each in there.values() if not each.lives and each not in corpses),
+            key=lambda each: each.container.created,
+            reverse=True,
+        )
+        for each in others[_CORPSES_MAX:]:
+            with contextlib.suppress(errors.InfraKitError):
+                await self._bury(each)
+
+
+def _with_facts(described: Description, record: Record) -> Description:
+    container = record.container
+    held = {each.id: container.mounts[each.id] for each in record.attachments if each.id in container.mounts}
+    facts = {
+        "Container": container.id[:12],
+        "Name": container.name,
+        "Image": container.image,
+        "Status": container.status,
+        "Addresses": container.addresses,
+        "Volumes": held,
+    }
+    return msgspec.structs.replace(described, properties=msgspec.Raw(msgspec.json.encode(facts)))
+
+
+def _hint(event: Mapping[str, Any]) -> str | None:
+    """`ID what happened`, of what changes the life of an instance."""
+    action = str(event.get("Action", ""))
+    said = (event.get("Actor") or {}).get("Attributes") or {}
+    kind, _, about = action.partition(":")
+    if kind not in _WAKING:
+        return None
+    what = f"exited with code {said.get('exitCode', '?')}" if kind == "die" else _WAKING[kind]
+    return f"{said.get(records.ID, '?')} {what}{about}"
