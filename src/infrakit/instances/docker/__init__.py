@@ -54,9 +54,13 @@ _WAKING = {
 class Docker:
     """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes` and `Keeps` of the contract."""
 
-    def __init__(self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK, host: str = "", certificates: Path | None = None
+    ) -> None:
+        """Without a host, the Engine that the environment names; it is asked for nothing yet."""
         self._graves = Graves(directory / "logs")
         self._clock = clock
+        self._host, self._certificates = host, certificates
         self._made: Engine | None = None
         self._network = asyncio.Lock()  # the Engine would make two of one name
         self._known: dict[InstanceID, Description] = {}
@@ -161,9 +165,12 @@ class Docker:
     def _engine(self) -> Engine:
         """Named when it is first needed: validating needs none. Raises `Refused` for a wrong address."""
         if self._made is None:
-            secure = os.environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0")
-            place = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-            self._made = Engine(os.environ.get("DOCKER_HOST") or client.DEFAULT, certificates=place if secure else None)
+            host, certificates = self._host, self._certificates
+            if not host:
+                host = os.environ.get("DOCKER_HOST") or client.DEFAULT
+                if os.environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0"):
+                    certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+            self._made = Engine(host, certificates=certificates)
         return self._made
 
     async def _find(self, instance: InstanceID) -> Record | None:

@@ -6,14 +6,17 @@ two that are created at the same time, whichever looks later sees the other: bot
 What was created and never started is completed by whoever asks again with the same token.
 """
 
+import asyncio
 from collections.abc import Iterable
 
-from infrakit.clients.docker import Engine, Image
+from infrakit.clients.docker import Engine, Image, Network
 from infrakit.instances.docker import config, records
 from infrakit.instances.docker.properties import Properties
 from infrakit.instances.docker.records import Record
 from infrakit.spi import errors
 from infrakit.spi.values import Attachment, InstanceID, InstanceSpec, State
+
+_LOOKS, _LOOK_S = 10, 0.1
 
 
 async def create(engine: Engine, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> str:
@@ -126,14 +129,24 @@ async def _network(engine: Engine, body: dict[str, object]) -> None:
     if found is None:
         try:
             await engine.create_network(body)
-        except errors.Conflict:  # another one has made it at the same time
-            found = await engine.network(name)
-        except errors.Refused as error:
-            remedy = "choose another Subnet, or remove the network that has it"
-            raise errors.Refused(error.what, where=f"network {name}", remedy=remedy) from None
+        except (errors.Conflict, errors.Refused) as error:
+            found = await _made_by_another(engine, name)
+            if found is None:
+                remedy = "choose another Subnet, or remove the network that has it"
+                raise errors.Refused(error.what, where=f"network {name}", remedy=remedy) from None
     ipam = body["IPAM"]
     wanted = {pool["Subnet"] for pool in ipam["Config"]} if isinstance(ipam, dict) else set()
     if found is not None and not wanted <= set(found.subnets):
         has = ", ".join(found.subnets) or "none"
         what = f"it has the addresses {has}, and {', '.join(wanted)} is declared"
         raise errors.Refused(what, where=f"network {name}", remedy="remove it, or declare what it has")
+
+
+async def _made_by_another(engine: Engine, name: str) -> Network | None:
+    """A network that is being made has its addresses before it is listed."""
+    for _ in range(_LOOKS):
+        found = await engine.network(name)
+        if found is not None:
+            return found
+        await asyncio.sleep(_LOOK_S)
+    return None

@@ -29,7 +29,7 @@ class Api(Strict, frozen=True, kw_only=True, omit_defaults=True):
     """A part of the Engine's API: what is left out is left to the Engine."""
 
 
-class Device(Api, frozen=True, kw_only=True):
+class Device(Api, frozen=True, kw_only=True, omit_defaults=False):
     """A device of the host."""
 
     path_on_host: Text  # such as /dev/kvm

@@ -1,0 +1,35 @@
+"""One Engine for all tests of a process, empty for each; and providers that use it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from infrakit.instances.docker import Docker
+from tests.integration.docker.engines import Engine, lacking
+
+
+@pytest.fixture(scope="session")
+def started() -> Iterator[Engine]:
+    if why := lacking():
+        pytest.skip(why)
+    engine = Engine()
+    try:
+        engine.start()
+        engine.build()
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def engine(started: Engine) -> Iterator[Engine]:
+    yield started
+    started.clear()
+
+
+@pytest.fixture
+async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[Docker]:
+    provider = Docker(tmp_path / "docker", host=engine.host)
+    yield provider
+    await provider.close()

@@ -1,0 +1,140 @@
+"""A Docker Engine of our own: in namespaces that end with it, so that nothing of it is left, whatever happens."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BUSYBOX = Path("/bin/busybox")
+IMAGE = "tiny"
+DEADLINE_S = 60.0
+APPLETS = ("sh", "sleep", "cat", "echo", "ls", "hostname", "ip", "kill", "touch", "true", "false", "env", "nslookup", "wc")
+
+
+def lacking() -> str:
+    """What keeps this machine from running one; empty: nothing."""
+    if os.geteuid() != 0:
+        return "a Docker Engine is started by root"
+    if shutil.which("dockerd") is None or shutil.which("docker") is None or not BUSYBOX.exists():
+        return "install a Docker Engine: apt-get install docker.io iptables busybox-static"
+    return ""
+
+
+class Engine:
+    """`dockerd` with everything in a directory of its own."""
+
+    def __init__(self, *listening: str, isolated: bool = True, **options: Any) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="ikd", dir="/tmp"))
+        self.socket = self.place / "sock"
+        self.host = f"unix://{self.socket}"
+        self.cgroup = self.place.name
+        self._isolated = isolated
+        self._listening = listening
+        self._process: subprocess.Popen[bytes] | None = None
+        config = {
+            "data-root": str(self.place / "data"),
+            "exec-root": str(self.place / "exec"),
+            "pidfile": str(self.place / "pid"),
+            "deprecated-key-path": str(self.place / "key.json"),
+            "bridge": "none",
+            "cgroup-parent": f"/{self.cgroup}",
+            **({} if isolated else {"iptables": False}),
+            **options,
+        }
+        (self.place / "config.json").write_text(json.dumps(config))
+
+    @property
+    def log(self) -> str:
+        return (self.place / "log").read_text()
+
+    @property
+    def port(self) -> int:
+        """Where it listens besides, of its own choice."""
+        found = re.findall(r"API listen on 127\.0\.0\.1:(\d+)", self.log)
+        return int(found[-1])
+
+    def start(self) -> None:
+        """Return once it answers."""
+        alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
+        self.socket.unlink(missing_ok=True)
+        (self.place / "pid").unlink(missing_ok=True)
+        with (self.place / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(alone if self._isolated else []),
+                    "dockerd",
+                    "--config-file",
+                    str(self.place / "config.json"),
+                    *listening,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + DEADLINE_S
+        while self._ask("version").returncode:
+            assert self._process.poll() is None, self.log[-2000:]
+            assert time.monotonic() < end, self.log[-2000:]
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """As a loss of power would: every container ends with it."""
+        if self._process is not None:
+            if not self._isolated:
+                self._process.terminate()
+            else:
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        """End it, and remove everything."""
+        self.kill()
+        for controller in Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
+            for each in (*controller.glob("*/"), controller):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def docker(self, *words: str, ok: bool = True) -> str:
+        """What Docker's own client says."""
+        done = self._ask(*words)
+        assert not ok or done.returncode == 0, done.stderr
+        return done.stdout.strip() or done.stderr.strip()
+
+    def _ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = ["docker", "--host", self.host, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    def build(self) -> None:
+        """An image of one program, from what Debian has."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
+                directory = tarfile.TarInfo(name)
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(directory)
+            archive.add(BUSYBOX, "bin/busybox")
+            for name in APPLETS:
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+        command = ["docker", "--host", self.host, "import", "--change", 'CMD ["sleep", "1000"]', "-", IMAGE]
+        subprocess.run(command, input=packed.getvalue(), capture_output=True, timeout=DEADLINE_S, check=True)
+
+    def clear(self) -> None:
+        """Everything but the image goes."""
+        if there := self.docker("ps", "-aq").split():
+            self.docker("rm", "-f", "-v", *there, ok=False)
+        if volumes := self.docker("volume", "ls", "-q").split():
+            self.docker("volume", "rm", *volumes)
+        self.docker("network", "prune", "-f")

@@ -1,0 +1,191 @@
+"""An Engine that is away, comes back, loses answers; and what is heard of it."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infrakit.clients.docker import Engine as Client
+from infrakit.instances.docker import Docker
+from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
+from infrakit.spi.values import InstanceID, State
+from tests.integration.docker.containers import destroy, listed, spec, state
+from tests.integration.docker.engines import DEADLINE_S, Engine, lacking
+from tests.integration.docker.lossy import Lossy
+from tests.integration.rpc.authority import Authority
+
+
+@pytest.fixture
+def mortal() -> Iterator[Engine]:
+    """An Engine that may be killed."""
+    if why := lacking():
+        pytest.skip(why)
+    engine = Engine()
+    try:
+        engine.start()
+        engine.build()
+        yield engine
+        engine.clear()
+    finally:
+        engine.close()
+
+
+@pytest.mark.timeout(180)
+async def test_an_engine_that_is_away_is_evidence_of_nothing(mortal: Engine, tmp_path: Path) -> None:
+    docker = Docker(tmp_path / "docker", host=mortal.host)
+    hints: list[str] = []
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async for hint in docker.watch():
+            hints.append(hint)
+            heard.set()
+
+    listening = asyncio.create_task(listen())
+    made = await docker.provision(spec=spec(token="one"))
+    mortal.kill()
+    asked = (
+        docker.describe_instances(tags={}),
+        docker.inspect(instance=made),
+        docker.provision(spec=spec(token="two")),
+        docker.label(instance=made, labels={"a": "b"}),
+        destroy(docker, made),
+        docker.logs(instance=made, lines=1),
+    )
+    for each in asked:
+        with pytest.raises(Unreachable, match="start it, or name another one in DOCKER_HOST"):
+            await each
+    heard.clear()
+    mortal.start()
+    assert await state(docker, made) is State.TERMINATED
+    async with asyncio.timeout(DEADLINE_S):
+        while not [each for each in hints if "interrupted" in each]:
+            await heard.wait()
+            heard.clear()
+        other = await docker.provision(spec=spec(token="two"))
+        while f"{other} was started" not in hints:  # it listens again
+            if not heard.is_set():
+                await docker.label(instance=other, labels={"a": "b"})
+                mortal.docker("restart", "-t", "0", other)
+            await heard.wait()
+            heard.clear()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await docker.close()
+
+
+async def test_a_death_is_heard_at_once(docker: Docker, engine: Engine) -> None:
+    made = await docker.provision(spec=spec())
+    hints = docker.watch()
+    first = asyncio.ensure_future(anext(hints))
+    async with asyncio.timeout(DEADLINE_S):
+        while not first.done():  # until it listens
+            engine.docker("pause", made)
+            engine.docker("unpause", made)
+            await asyncio.wait([first], timeout=0.1)
+        engine.docker("kill", made)
+        while "exited" not in (hint := await anext(hints)):
+            pass
+    assert hint == f"{made} exited with code 137"
+    await hints.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("lost", [rb"POST \S+/create", rb"PUT ", rb"POST \S+/start"])
+async def test_a_lost_answer_never_makes_a_second_one(lost: bytes, engine: Engine, tmp_path: Path) -> None:
+    async with Lossy(engine.place / f"lossy{time.monotonic_ns()}", engine.socket) as between:
+        docker = Docker(tmp_path / "docker", host=between.host)
+        await docker.describe_instances(tags={})
+        between.lose = lost
+        if lost == rb"PUT ":  # which may be repeated: the HTTP client does so by itself
+            await docker.provision(spec=spec(token="one", logical_id="m1"))
+        else:
+            with pytest.raises(OutcomeUnknown):
+                await docker.provision(spec=spec(token="one", logical_id="m1"))
+        assert between.lost == 1
+        made = await docker.provision(spec=spec(token="one", logical_id="m1"))
+        assert await state(docker, made) is State.RUNNING
+        assert set(await listed(docker)) == {made}
+        between.lose = b"DELETE "
+        await destroy_until_gone(docker, made)
+        assert await listed(docker) == {}
+        await docker.close()
+
+
+async def destroy_until_gone(docker: Docker, made: InstanceID) -> None:
+    try:
+        await destroy(docker, made)
+    except OutcomeUnknown:
+        assert await docker.inspect(instance=made) is None
+
+
+async def test_a_creation_that_is_cancelled_anywhere_is_settled_by_its_token(engine: Engine, tmp_path: Path) -> None:
+    docker = Docker(tmp_path / "docker", host=engine.host)
+    began = time.monotonic()
+    await docker.provision(spec=spec(token="whole", logical_id="m"))
+    took_s = time.monotonic() - began
+    for part in range(8):
+        asked = asyncio.create_task(docker.provision(spec=spec(token=f"t{part}", logical_id=f"m{part}")))
+        await asyncio.wait([asked], timeout=took_s * part / 8)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        made = await settled(docker, part)
+        assert [each.id for each in (await listed(docker)).values() if each.logical_id == f"m{part}"] == [made]
+        assert await state(docker, made) is State.RUNNING
+    await docker.close()
+
+
+async def settled(docker: Docker, part: int) -> InstanceID:
+    """As the controller does: asks again until it has an answer."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                return await docker.provision(spec=spec(token=f"t{part}", logical_id=f"m{part}"))
+            except InfraKitError:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(180)
+async def test_tls(tmp_path: Path) -> None:
+    if why := lacking():
+        pytest.skip(why)
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.server()
+    options = {"tlsverify": True, "tlscacert": authority.path, "tlscert": cert, "tlskey": key}
+    engine = Engine("tcp://127.0.0.1:0", isolated=False, **options)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    files = (authority.path, *authority.client("ann"))
+    for found, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True):
+        shutil.copy(found, mine / name)
+    try:
+        engine.start()
+        port = engine.port
+        for host, certificates, wrong in (
+            (f"tcp://127.0.0.1:{port}", mine, None),
+            (f"tcp://127.0.0.1:{port}", None, InfraKitError),
+            (f"https://127.0.0.1:{port}", None, Unreachable),
+            (f"tcp://localhost:{port}", mine, Unreachable),
+        ):
+            docker = Docker(tmp_path / "docker", host=host, certificates=certificates)
+            if wrong is None:
+                assert await docker.describe_instances(tags={}) == []
+            else:
+                with pytest.raises(wrong):
+                    await docker.describe_instances(tags={})
+            await docker.close()
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("host", ["ssh://me@there", "unix://", "tcp://there", "nonsense", "tcp://h:99999999"])
+def test_an_address_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(Refused, match=r"forward its socket|write unix:///PATH or tcp://HOST:PORT"):
+        Client(host)
+
+
+def test_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"put ca\.pem, cert\.pem and key\.pem into"):
+        Client("tcp://127.0.0.1:1", certificates=tmp_path)

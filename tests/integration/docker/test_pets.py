@@ -1,0 +1,166 @@
+"""Fixed addresses, names and volumes: one bearer, and a successor only after a death."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from infrakit.instances.docker import Docker
+from infrakit.spi.errors import Conflict, Refused
+from infrakit.spi.values import Attachment, InstanceSpec, State
+from tests.integration.docker.containers import ADDRESS, NETWORK, STAYS, destroy, listed, says, spec, state
+from tests.integration.docker.engines import IMAGE, Engine
+
+VOLUME = Attachment(id="v1", type="volume")
+
+
+def pet(init: str = STAYS, *, token: str = "", logical_id: str = ADDRESS) -> InstanceSpec:
+    return spec(init, token=token, logical_id=logical_id, volumes=("v1",), Network=NETWORK,
+        Volumes=[{"Target": "/data"}])  # fmt: skip
+
+
+async def test_an_address_is_fixed_and_its_network_made(docker: Docker, engine: Engine) -> None:
+    made = await docker.provision(spec=pet("ip addr show eth0; echo at $INFRAKIT_VOLUME; exec sleep 1000"))
+    assert f"inet {ADDRESS}/24" in await says(docker, made, "at /data\n")
+    (found,) = await docker.describe_instances(tags={}, properties=True)
+    facts = json.loads(bytes(found.properties))  # type: ignore[arg-type]
+    assert facts["Addresses"] == {"nodes": ADDRESS}
+    assert facts["Volumes"] == {"v1": "/data"}
+    (shown,) = json.loads(engine.docker("network", "inspect", "nodes"))
+    assert shown["IPAM"]["Config"] == [{"Subnet": "10.77.0.0/24"}]
+
+
+async def test_a_name_is_the_host_name_and_found_by_others(docker: Docker) -> None:
+    await docker.provision(spec=pet(logical_id="m1"))
+    made = await docker.provision(spec=spec("hostname; nslookup m1; exec sleep 1000",
+        logical_id="m2", Network=NETWORK))  # fmt: skip
+    log = await says(docker, made, "Address: 10.77.0.")
+    assert log.startswith("m2\n")
+
+
+async def test_the_network_is_made_once(docker: Docker, engine: Engine, tmp_path: Path) -> None:
+    other = Docker(tmp_path / "other", host=engine.host)
+    both = [docker, other, docker, other]
+    await asyncio.gather(*(each.provision(spec=spec(Network=NETWORK)) for each in both))
+    await other.close()
+    assert engine.docker("network", "ls", "-q", "--filter", "name=nodes").count("\n") == 0
+    with pytest.raises(Refused, match=r"10\.77\.0\.0/24, and 10\.78\.0\.0/24 is declared"):
+        await docker.provision(spec=spec(Network={"Name": "nodes", "Create": {"Subnet": "10.78.0.0/24"}}))
+    with pytest.raises(Refused, match="choose another Subnet"):
+        await docker.provision(spec=spec(Network={"Name": "others", "Create": {"Subnet": "10.77.0.0/25"}}))
+
+
+async def test_one_bearer(docker: Docker, engine: Engine) -> None:
+    first = await docker.provision(spec=pet(token="one"))
+    with pytest.raises(Conflict, match=f"{first} bears {ADDRESS} and holds the volume v1"):
+        await docker.provision(spec=pet(token="two"))
+    engine.docker("pause", first)
+    with pytest.raises(Conflict, match="bears"):  # frozen is not dead
+        await docker.provision(spec=pet(token="two"))
+    assert len(await listed(docker)) == 1
+
+
+async def test_of_many_at_once_one_at_most_stays(docker: Docker, engine: Engine, tmp_path: Path) -> None:
+    await docker.provision(spec=spec(Network=NETWORK))
+    others = [Docker(tmp_path / str(i), host=engine.host) for i in range(4)]
+    made = await asyncio.gather(*(each.provision(spec=pet(token=str(i))) for i, each in enumerate(others)),
+        return_exceptions=True)  # fmt: skip
+    for each in others:
+        await each.close()
+    assert sum(isinstance(each, str) for each in made) <= 1
+    assert all(isinstance(each, str | Conflict) for each in made)
+    bearers = [each for each in (await listed(docker)).values() if each.logical_id == ADDRESS]
+    assert len(bearers) == sum(isinstance(each, str) for each in made)
+
+
+async def test_two_that_do_not_know_of_each_other_never_both_stay(docker: Docker, engine: Engine) -> None:
+    """As by a replica that was interrupted between creating and starting."""
+    labels = ["--label", "infrakit.docker.id=half", "--label", f"infrakit.docker.logical-id={ADDRESS}"]
+    engine.docker("create", "--name", "half", *labels, IMAGE)
+    with pytest.raises(Conflict, match=f"half bears {ADDRESS}"):
+        await docker.provision(spec=pet(token="two"))
+    assert set(await listed(docker)) == {"half"}
+
+
+async def test_a_successor_has_address_and_volume_of_the_dead(docker: Docker, engine: Engine) -> None:
+    first = await docker.provision(spec=pet("echo mine > /data/file; echo written; exec sleep 1000", token="one"))
+    await says(docker, first, "written")
+    engine.docker("kill", first)
+    assert await state(docker, first) is State.TERMINATED
+    second = await docker.provision(spec=pet("cat /data/file; exec sleep 1000", token="two"))
+    await says(docker, second, "mine")
+    # The dead one is removed for good: nobody can start it again beside its successor. Its log is kept.
+    assert set(await listed(docker)) == {second}
+    assert await docker.logs(instance=first, lines=1) == "written\n"
+
+
+async def test_a_token_makes_one(docker: Docker, engine: Engine) -> None:
+    first = await docker.provision(spec=pet(token="one"))
+    assert await docker.provision(spec=pet(token="one")) == first
+    assert len(set(await asyncio.gather(*(docker.provision(spec=spec(token="c")) for _ in range(6))))) == 1
+    assert len(await listed(docker)) == 2
+    engine.docker("rename", first, "renamed")
+    assert await docker.provision(spec=pet(token="one")) == first
+    assert await state(docker, first) is State.RUNNING
+
+
+async def test_what_was_never_started_is_completed_by_its_token(docker: Docker, engine: Engine) -> None:
+    made = await docker.provision(spec=spec(token="one"))
+    labels = engine.docker("inspect", "--format", "{{json .Config.Labels}}", made)
+    engine.docker("rm", "-f", made)
+    words = [word for name, value in json.loads(labels).items() for word in ("--label", f"{name}={value}")]
+    engine.docker("create", "--name", made, "--entrypoint", "/infrakit/init", *words, IMAGE)
+    assert await docker.provision(spec=spec("#!/bin/sh\necho booted; exec sleep 1000\n", token="one")) == made
+    await says(docker, made, "booted")
+    assert await state(docker, made) is State.RUNNING
+
+
+async def test_volumes_are_deleted_when_asked_for_only(docker: Docker, engine: Engine) -> None:
+    made = await docker.provision(spec=pet())
+    other = Attachment(id="never", type="volume")
+    assert list(await docker.existing(attachments=(VOLUME, other))) == [VOLUME]
+    with pytest.raises(Conflict, match="holds the volume v1"):
+        await docker.delete_attachment(attachment=VOLUME)
+    engine.docker("kill", made)  # the Engine keeps volumes of the dead, too
+    await docker.delete_attachment(attachment=VOLUME)
+    await docker.delete_attachment(attachment=VOLUME)
+    assert list(await docker.existing(attachments=(VOLUME,))) == []
+    made = await docker.provision(spec=pet())
+    await destroy(docker, made)
+    assert list(await docker.existing(attachments=(VOLUME,))) == [VOLUME]
+
+
+async def test_what_cannot_be_had_is_refused_and_leaves_nothing(docker: Docker, engine: Engine) -> None:
+    kept = [{"Target": "/data", "Create": False}]
+    for wrong, words in (
+        (spec(logical_id=ADDRESS), "needs a network"),
+        (spec(logical_id="10.9.9.9", Network=NETWORK), "not inside of the network nodes"),
+        (spec(logical_id="not a name"), "neither an address nor the name"),
+        (spec(volumes=("v1",)), r"declare Volumes: \[\{Target: /path\}\]"),
+        (spec(volumes=("v1",), Volumes=kept), "there is no volume v1"),
+        (spec(volumes=("a/b",), Volumes=kept), "'a/b' is no name of a volume"),
+        (spec(Network={"Name": "missing"}), "make the network, or declare Network.Create"),
+        (spec(Image="missing"), "docker pull missing"),
+        (spec("", Image="missing"), "docker pull missing"),
+        (spec("", Entrypoint=["/no/such/program"]), "no such file"),
+        (spec(HostConfig={"CapAdd": ["NO_SUCH"]}), "(?i)capability"),
+    ):
+        with pytest.raises(Refused, match=words):
+            await docker.provision(spec=wrong)
+    assert engine.docker("ps", "-aq") == ""
+
+
+async def test_an_address_in_use_means_wait(docker: Docker, engine: Engine) -> None:
+    await docker.provision(spec=spec(Network=NETWORK))
+    engine.docker("run", "-d", "--name", "squatter", "--network", "nodes", "--ip", ADDRESS, IMAGE)
+    with pytest.raises(Conflict, match=r"(?i)address already in use"):
+        await docker.provision(spec=pet(token="one"))
+    assert len(await listed(docker)) == 1
+    engine.docker("rm", "-f", "squatter")
+    await docker.provision(spec=pet(token="one"))
+    name = await docker.provision(spec=spec(token="x"))
+    await destroy(docker, name)
+    engine.docker("create", "--name", name, IMAGE)
+    with pytest.raises(Conflict, match=f"the name {name} is taken"):
+        await docker.provision(spec=spec(token="x"))
