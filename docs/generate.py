@@ -24,6 +24,7 @@ from infrakit.cli import exit_codes, failures
 from infrakit.cli import main as cli
 from infrakit.flavors.etcd import properties as etcd
 from infrakit.flavors.vanilla import properties as vanilla
+from infrakit.instances.docker import properties as docker
 from infrakit.instances.local import properties as local
 from infrakit.instances.simulator import adjustable, faults, machine
 from infrakit.spec import original
@@ -35,12 +36,14 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     "Attached": "Attachments",
     "Check": "Health",
+    "Create": "Network.Create",
     "DeclaredAllocation": "Allocation",
     "FlavorRef": "Flavor",
     "HTTP": "Health.HTTP",
     "Individual": "ByLogicalID",
     "InstanceRef": "Instance",
     "TCP": "Health.TCP",
+    "VolumeMount": "Volumes",
 }
 TARGET = ROOT / "docs" / "reference.md"
 
@@ -137,6 +140,21 @@ def _declaration() -> Iterator[str]:
 def _plugins() -> Iterator[str]:
     yield "## The instance plugin local\n\nInstances are processes of this machine."
     yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
+    yield "## The instance plugin docker\n\nInstances are containers of a Docker Engine, see [its page](docker.md)."
+    yield from _structs(
+        ("Properties of docker", docker.Properties),
+        ("HostConfig", docker.HostConfig),
+        ("Mount", docker.Mount),
+        ("Device", docker.Device),
+        ("PortBinding", docker.PortBinding),
+        ("LogConfig", docker.LogConfig),
+        ("Ulimit", docker.Ulimit),
+        ("RestartPolicy", docker.RestartPolicy),
+        ("Healthcheck", docker.Healthcheck),
+        ("Network", docker.Network),
+        ("Network.Create", docker.Create),
+        ("Volumes", docker.VolumeMount),
+    )
     yield (
         "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for. "
         "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, read again whenever that has changed."
@@ -210,6 +228,8 @@ def _words(info: Any) -> str:  # noqa: C901, PLR0911, PLR0912 - a table
             return f"map of {_words(info.value_type)}"
         case msgspec.inspect.StructType():
             return f"see {SECTIONS.get(info.cls.__name__, info.cls.__name__)}"
+        case msgspec.inspect.AnyType():
+            return "anything"
         case msgspec.inspect.RawType():
             return "what the plugin takes"
     raise AssertionError(f"no words for {info}")

@@ -1,6 +1,7 @@
 """Every command, document and program in the documentation, run for real; every link followed."""
 
 import ast
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ from tests import source
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT, Block
 from tests.docs.reader import Disappointed, Reader, kind_of
+from tests.integration.docker import engines
 
 REFERENCE = ROOT / "docs/reference.md"
 TOLD = [page for page in PAGES if page != REFERENCE]
@@ -55,12 +57,28 @@ def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
     for program, package in PROGRAMS.items():
         if re.search(rf"^\$ {program} |echo '{program} ", page.read_text(), re.MULTILINE) and not shutil.which(program):
             pytest.skip(f"install {program}: apt-get install {package}")
-    with Reader(place) as reader:
+    with _engine_for(page) as environment, Reader(place, **environment) as reader:
         for block in pages.blocks(page):
             try:
                 _read(block, reader)
             except AssertionError as error:
                 raise AssertionError(f"{block}: {error}") from error
+
+
+@contextlib.contextmanager
+def _engine_for(page: Path) -> Iterator[dict[str, str]]:
+    """A Docker Engine of its own, for a page that uses one."""
+    if not re.search(r"^\$ docker ", page.read_text(), re.MULTILINE):
+        yield {}
+        return
+    if why := engines.lacking():
+        pytest.skip(why)
+    engine = engines.Engine()
+    try:
+        engine.start()
+        yield {"DOCKER_HOST": engine.host}
+    finally:
+        engine.close()
 
 
 def _read(block: Block, reader: Reader) -> None:

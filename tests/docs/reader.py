@@ -58,7 +58,7 @@ class Disappointed(AssertionError):
 class Reader:
     """A context manager; `place` must have a short path, because unix sockets must."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, **environment: str) -> None:
         self.place = place
         self.met: dict[str, str] = {}  # what a page calls something -> what it really is
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -72,6 +72,7 @@ class Reader:
             "COLUMNS": "200",
             "PYTHONPATH": str(place / "site"),
             "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", ""),
+            **environment,
         }
         shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
         for document in place.rglob("*.yaml"):

@@ -16,7 +16,23 @@ from typing import Any
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "tiny"
 DEADLINE_S = 60.0
-APPLETS = ("sh", "sleep", "cat", "echo", "ls", "hostname", "ip", "kill", "touch", "true", "false", "env", "nslookup", "wc")
+APPLETS = (
+    "sh",
+    "sleep",
+    "cat",
+    "echo",
+    "ls",
+    "hostname",
+    "ip",
+    "kill",
+    "touch",
+    "true",
+    "false",
+    "env",
+    "nslookup",
+    "wc",
+)
+_PORT = re.compile(r"API listen on 127\.0\.0\.1:(\d+)")
 
 
 def lacking() -> str:
@@ -58,19 +74,21 @@ class Engine:
     @property
     def port(self) -> int:
         """Where it listens besides, of its own choice."""
-        found = re.findall(r"API listen on 127\.0\.0\.1:(\d+)", self.log)
-        return int(found[-1])
+        found = _PORT.search(self.log)
+        assert found is not None
+        return int(found[1])
 
     def start(self) -> None:
         """Return once it answers."""
-        alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        net = ["--net"] if self._isolated else []
+        alone = ["unshare", *net, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
         listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
         self.socket.unlink(missing_ok=True)
         (self.place / "pid").unlink(missing_ok=True)
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(alone if self._isolated else []),
+                    *alone,
                     "dockerd",
                     "--config-file",
                     str(self.place / "config.json"),
@@ -81,7 +99,7 @@ class Engine:
                 stderr=log,
             )
         end = time.monotonic() + DEADLINE_S
-        while self._ask("version").returncode:
+        while self._ask("version").returncode or (self._listening and not _PORT.search(self.log)):
             assert self._process.poll() is None, self.log[-2000:]
             assert time.monotonic() < end, self.log[-2000:]
             time.sleep(0.05)
@@ -89,10 +107,7 @@ class Engine:
     def kill(self) -> None:
         """As a loss of power would: every container ends with it."""
         if self._process is not None:
-            if not self._isolated:
-                self._process.terminate()
-            else:
-                self._process.kill()
+            self._process.kill()
             self._process.wait()
             self._process = None
 

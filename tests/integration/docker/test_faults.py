@@ -12,7 +12,7 @@ from infrakit.clients.docker import Engine as Client
 from infrakit.instances.docker import Docker
 from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.values import InstanceID, State
-from tests.integration.docker.containers import destroy, listed, spec, state
+from tests.integration.docker.containers import destroy, listed, spec, state, until
 from tests.integration.docker.engines import DEADLINE_S, Engine, lacking
 from tests.integration.docker.lossy import Lossy
 from tests.integration.rpc.authority import Authority
@@ -135,6 +135,24 @@ async def test_a_creation_that_is_cancelled_anywhere_is_settled_by_its_token(eng
         assert [each.id for each in (await listed(docker)).values() if each.logical_id == f"m{part}"] == [made]
         assert await state(docker, made) is State.RUNNING
     await docker.close()
+
+
+async def test_a_creation_goes_on_when_nobody_waits_for_it(docker: Docker) -> None:
+    """As when the controller has seen the container in a listing already."""
+    asked = asyncio.create_task(docker.provision(spec=spec()))
+
+    async def begun() -> bool:
+        return bool(await listed(docker))
+
+    await until(begun)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    (made,) = await listed(docker)
+
+    async def runs() -> bool:
+        return await state(docker, made) is State.RUNNING
+
+    await until(runs)
 
 
 async def settled(docker: Docker, part: int) -> InstanceID:

@@ -8,6 +8,7 @@ import pytest
 
 from infrakit.instances.docker import Docker
 from infrakit.rpc.server import Server
+from infrakit.spi.clock import SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Refused
 from infrakit.spi.values import InstanceID, State
 from tests.integration.conformance.checking import capabilities, failed, outcomes, skipped
@@ -95,7 +96,14 @@ async def test_an_interpreter_that_is_not_there_is_told_by_the_log(docker: Docke
     await says(docker, made, "no such file")
 
 
-async def test_states(docker: Docker, engine: Engine) -> None:
+class Later(SystemClock):
+    """Wall time in an hour."""
+
+    def now(self) -> float:
+        return super().now() + 3600.0
+
+
+async def test_states(docker: Docker, engine: Engine, tmp_path: Path) -> None:
     made = await docker.provision(spec=spec())
     assert await state(docker, made) is State.RUNNING
     engine.docker("pause", made)
@@ -107,6 +115,9 @@ async def test_states(docker: Docker, engine: Engine) -> None:
     assert await state(docker, made) is None
     engine.docker("create", "--name", "by-hand", "--label", "infrakit.docker.id=by-hand", IMAGE)
     assert await state(docker, "by-hand") is State.PENDING
+    late = Docker(tmp_path, host=engine.host, clock=Later())
+    assert await state(late, "by-hand") is State.TERMINATED  # nobody will start it
+    await late.close()
 
 
 async def test_what_the_engine_calls_unhealthy_is_impaired(docker: Docker) -> None:

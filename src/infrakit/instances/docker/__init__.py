@@ -15,6 +15,7 @@ The Engine is named by the environment, as for its own tools: DOCKER_HOST, DOCKE
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from infrakit.clients import docker as client
 from infrakit.clients.docker import Engine
 from infrakit.instances.docker import changed_tags, config, make, records
 from infrakit.instances.docker.graves import LINES, Graves
-from infrakit.instances.docker.properties import decode
+from infrakit.instances.docker.properties import Properties, decode
 from infrakit.instances.docker.records import VOLUME, Record
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock, SystemClock
@@ -37,6 +38,7 @@ __all__ = ["Docker"]
 
 _CAPABILITIES = Capabilities(listing_lag_s=0.0, tokens=True)
 _SYSTEM_CLOCK = SystemClock()
+_LOOKS, _LOOK_S = 50, 0.01
 _CORPSES_MAX = 20  # dead containers that stay for `docker logs`; InfraKit has the logs of the others
 _LOOK_AGAIN_S_MIN, _LOOK_AGAIN_S_MAX = 0.1, 5.0
 _WAKING = {
@@ -52,7 +54,11 @@ _WAKING = {
 
 
 class Docker:
-    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes` and `Keeps` of the contract."""
+    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes` and `Keeps` of the contract.
+
+    What was begun is brought to its end also when the call is cancelled, as it is once the listing shows the container:
+    none is left created and not started.
+    """
 
     def __init__(
         self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK, host: str = "", certificates: Path | None = None
@@ -63,6 +69,7 @@ class Docker:
         self._host, self._certificates = host, certificates
         self._made: Engine | None = None
         self._network = asyncio.Lock()  # the Engine would make two of one name
+        self._making: dict[InstanceID, asyncio.Task[None]] = {}
         self._known: dict[InstanceID, Description] = {}
 
     async def capabilities(self) -> Capabilities:
@@ -78,25 +85,34 @@ class Docker:
             raise errors.Refused(f"its properties are wrong: {error}") from error
         config.check(spec, declared)
         id_ = config.instance_id(spec)
-        there = await make.look(self._engine)
+        task = self._making.get(id_)
+        if task is None:
+            task = self._making[id_] = asyncio.create_task(self._make(id_, spec, declared))
+            task.add_done_callback(functools.partial(self._settled, id_))
+        await asyncio.shield(task)
+        return id_
+
+    async def _make(self, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> None:
+        there = await self._look()
         mine = there.get(id_)
         if mine is not None and mine.state is not State.PENDING:
-            return id_
+            return
         if mine is None:
             make.refuse_second(id_, spec, there.values())
             await self._clear(make.corpses(spec, there.values()), there)
             async with self._network:
-                container = await make.create(self._engine, id_, spec, declared)
+                container = await make.create(self._engine, id_, spec, declared, now=self._clock.now())
         else:
             container = mine.container.id
-        await make.complete(self._engine, id_, container, spec, declared)
-        return id_
+        await make.complete(self._engine, id_, container, spec, declared, now=self._clock.now())
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
         await self._record(instance)
         await changed_tags.change(self._engine, instance, labels)
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:  # noqa: ARG002
+        if making := self._making.get(instance):
+            await asyncio.wait([making])
         record = await self._record(instance)
         with contextlib.suppress(errors.NotFound):
             await self._engine.stop(record.container.id, grace_s=None)
@@ -105,7 +121,7 @@ class Docker:
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         # In this order: what was changed before the containers are listed is never lost.
         changed = await changed_tags.changed(self._engine)
-        there = await make.look(self._engine)
+        there = await self._look()
         self._known = {id_: self._described(each, changed) for id_, each in there.items()}
         found = [each for each in self._known.values() if tags.items() <= (each.tags or {}).items()]
         return [_with_facts(each, there[each.id]) for each in found] if properties else found
@@ -123,11 +139,21 @@ class Docker:
                 async for event in self._engine.events({"type": ["container"], "label": [records.ID]}):
                     pause_s = _LOOK_AGAIN_S_MIN
                     if (hint := _hint(event)) is not None:
+                        if event.get("Action") == "die":
+                            await self._see_death(InstanceID(hint.partition(" ")[0]))
                         yield hint
             except errors.InfraKitError:
                 await asyncio.sleep(pause_s)
                 pause_s = min(_LOOK_AGAIN_S_MAX, pause_s * 2)
                 yield "the Engine's stream of events was interrupted"
+
+    async def _see_death(self, instance: InstanceID) -> None:
+        """The Engine tells of a death some moments before its listing shows it and the address is free."""
+        for _ in range(_LOOKS):
+            record = await self._find(instance)
+            if record is None or not record.lives:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
         record = await self._find(instance)
@@ -142,7 +168,7 @@ class Docker:
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         if attachment.type != VOLUME:
             raise errors.Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, not {VOLUME!r}")
-        there = await make.look(self._engine)
+        there = await self._look()
         spec = InstanceSpec(attachments=(attachment,))
         make.refuse_second(InstanceID(attachment.id), spec, there.values())
         await self._clear(make.corpses(spec, there.values()), {})
@@ -154,7 +180,9 @@ class Docker:
         return [each for each in attachments if each.type == VOLUME and each.id in there]
 
     async def close(self) -> None:
-        """End every connection. Instances stay as they are."""
+        """Finish what is being made, and end every connection. Instances stay as they are."""
+        if self._making:
+            await asyncio.wait(self._making.values())
         if self._made is not None:
             await self._made.close()
             self._made = None
@@ -173,9 +201,19 @@ class Docker:
             self._made = Engine(host, certificates=certificates)
         return self._made
 
+    async def _look(self) -> dict[InstanceID, Record]:
+        return await make.look(self._engine, now=self._clock.now())
+
     async def _find(self, instance: InstanceID) -> Record | None:
-        found = records.records(await self._engine.containers({"label": [f"{records.ID}={instance}"]}))
+        found = records.records(
+            await self._engine.containers({"label": [f"{records.ID}={instance}"]}), now=self._clock.now()
+        )
         return found.get(instance)
+
+    def _settled(self, id_: InstanceID, task: asyncio.Task[None]) -> None:
+        self._making.pop(id_, None)
+        if not task.cancelled():
+            task.exception()  # whoever awaits it has it; else the token is asked for again
 
     async def _record(self, instance: InstanceID) -> Record:
         record = await self._find(instance)
@@ -203,7 +241,7 @@ class Docker:
         for each in corpses:
             await self._bury(each)
         if corpses:
-            left = await make.look(self._engine)
+            left = await self._look()
             for each in corpses:
                 if each.id in left:
                     raise errors.Conflict(f"{each.id} is dead and not removed yet", where="docker", remedy="wait")

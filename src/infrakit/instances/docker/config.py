@@ -18,7 +18,7 @@ import msgspec
 
 from infrakit.clients.docker import Image
 from infrakit.instances.docker import records
-from infrakit.instances.docker.properties import Attached, Properties
+from infrakit.instances.docker.properties import Properties, VolumeMount
 from infrakit.spi.errors import Refused
 from infrakit.spi.values import TAG_GROUP, TAG_SLOT, TAG_TOKEN, Attachment, InstanceID, InstanceSpec
 
@@ -151,7 +151,7 @@ def _command(spec: InstanceSpec, declared: Properties, image: Image | None) -> d
     return {"Entrypoint": entry, "Cmd": [*entrypoint, *cmd]}
 
 
-def _host_config(declared: Properties, places: list[tuple[Attachment, Attached]]) -> dict[str, Any]:
+def _host_config(declared: Properties, places: list[tuple[Attachment, VolumeMount]]) -> dict[str, Any]:
     host: dict[str, Any] = msgspec.to_builtins(declared.host_config)
     host["RestartPolicy"] = {"Name": "no"}
     mounts = [_mount(each, to) for each, to in places]
@@ -162,7 +162,7 @@ def _host_config(declared: Properties, places: list[tuple[Attachment, Attached]]
     return host
 
 
-def _mount(attachment: Attachment, to: Attached) -> dict[str, Any]:
+def _mount(attachment: Attachment, to: VolumeMount) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if to.driver or to.driver_opts:
         options["DriverConfig"] = {"Name": to.driver or "local", "Options": to.driver_opts}

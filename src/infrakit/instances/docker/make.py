@@ -3,7 +3,7 @@
 The Engine keeps a name for one container, but a logical ID or a volume for nobody. So a container is created with
 what it claims in its labels, and is started only once a listing shows that no other one that lives claims the same. Of
 two that are created at the same time, whichever looks later sees the other: both may withdraw, both never stay.
-What was created and never started is completed by whoever asks again with the same token.
+What was created and never started is completed by whoever asks again with the same token; after a while it is dead.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from infrakit.spi.values import Attachment, InstanceID, InstanceSpec, State
 _LOOKS, _LOOK_S = 10, 0.1
 
 
-async def create(engine: Engine, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> str:
+async def create(engine: Engine, id_: InstanceID, spec: InstanceSpec, declared: Properties, *, now: float) -> str:
     """The container, not started; an older one if this very call has created one before. Raises `Refused`."""
     image = await _image(engine, declared.image) if spec.init.strip() else None
     await _prepare(engine, spec, declared)
@@ -28,20 +28,22 @@ async def create(engine: Engine, id_: InstanceID, spec: InstanceSpec, declared: 
     except errors.NotFound:
         raise _missing(declared.image) from None
     except errors.Conflict as taken:
-        first = (await look(engine)).get(id_)
+        first = (await look(engine, now=now)).get(id_)
         if first is None:
             remedy = "it is asked for again; if it is none of InfraKit's, remove it"
             raise errors.Conflict(f"the name {id_} is taken: {taken.what}", where="docker", remedy=remedy) from None
         return first.container.id
 
 
-async def complete(engine: Engine, id_: InstanceID, container: str, spec: InstanceSpec, declared: Properties) -> None:
+async def complete(
+    engine: Engine, id_: InstanceID, container: str, spec: InstanceSpec, declared: Properties, *, now: float
+) -> None:
     """Start it, or remove it again and say why. Raises `Conflict`, `Refused` when nothing of it is left."""
     try:
         if spec.init.strip():
             readable = declared.user not in ("", "root", "0")
             await engine.upload(container, config.script(spec.init, readable=readable))
-        refuse_second(id_, spec, (await look(engine)).values())
+        refuse_second(id_, spec, (await look(engine, now=now)).values())
         await engine.start(container)
     except (errors.Conflict, errors.Refused, errors.NotFound) as error:
         await _withdraw(engine, id_, container)
@@ -61,9 +63,9 @@ async def _withdraw(engine: Engine, id_: InstanceID, container: str) -> None:
         raise errors.OutcomeUnknown(what, where=id_) from None
 
 
-async def look(engine: Engine) -> dict[InstanceID, Record]:
+async def look(engine: Engine, *, now: float) -> dict[InstanceID, Record]:
     """Every instance there is."""
-    return records.records(await engine.containers({"label": [records.ID]}))
+    return records.records(await engine.containers({"label": [records.ID]}), now=now)
 
 
 def refuse_second(id_: InstanceID, spec: InstanceSpec, there: Iterable[Record]) -> None:

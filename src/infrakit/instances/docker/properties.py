@@ -177,7 +177,7 @@ class Network(Strict, frozen=True, kw_only=True):
     aliases: tuple[Text, ...] = ()  # further names of every instance
 
 
-class Attached(Strict, frozen=True, kw_only=True):
+class VolumeMount(Strict, frozen=True, kw_only=True):
     """Where one attachment is mounted, and how its volume is made when there is none of its name."""
 
     target: Text  # the path inside
@@ -202,7 +202,7 @@ class Properties(Strict, frozen=True, kw_only=True):
     healthcheck: Healthcheck | None = None
     host_config: HostConfig = HostConfig()
     network: Network | None = None  # left out: the Engine's default, which knows no fixed addresses
-    volumes: tuple[Attached, ...] = ()  # of the attachments of type volume, in their order
+    volumes: tuple[VolumeMount, ...] = ()  # of the attachments of type volume, in their order
 
 
 def decode(raw: msgspec.Raw) -> Properties:

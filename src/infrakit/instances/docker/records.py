@@ -18,6 +18,7 @@ LOGICAL_ID = f"{OWN}logical-id"
 ATTACHMENTS = f"{OWN}attachments"  # in JSON
 
 VOLUME = "volume"
+ABANDONED_S = 300.0  # who creates a container starts it sooner, or has died; clocks may differ a little
 
 # `exited` is death: nothing of it runs, its address is free, and the Engine does not start it by itself. Its volume
 # is kept from a second bearer by removing it before a successor is started. `dead` is what the Engine could not remove
@@ -63,11 +64,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in self.container.labels.items() if not name.startswith(OWN)}
 
 
-def records(containers: Iterable[Container]) -> dict[InstanceID, Record]:
-    """By ID. Raises `PluginError` if one ID is there twice: then nothing can be said about it."""
+def records(containers: Iterable[Container], *, now: float) -> dict[InstanceID, Record]:
+    """By ID, at this moment. Raises `PluginError` if one ID is there twice: then nothing can be said about it."""
     found: dict[InstanceID, Record] = {}
     for each in containers:
-        record = _record(each)
+        record = _record(each, now)
         other = found.setdefault(record.id, record)
         if other is not record:
             raise PluginError(
@@ -78,14 +79,14 @@ def records(containers: Iterable[Container]) -> dict[InstanceID, Record]:
     return found
 
 
-def _record(container: Container) -> Record:
+def _record(container: Container, now: float) -> Record:
     labels = container.labels
     return Record(
         container=container,
         id=InstanceID(labels[ID]),
         logical_id=LogicalID(labels[LOGICAL_ID]) if LOGICAL_ID in labels else None,
         attachments=_attachments(labels.get(ATTACHMENTS, "[]"), container.name),
-        state=_state(container),
+        state=_state(container, now),
     )
 
 
@@ -96,7 +97,9 @@ def _attachments(text: str, name: str) -> tuple[Attachment, ...]:
         raise PluginError(f"the label {ATTACHMENTS} of {name} cannot be read: {error}", where="docker") from None
 
 
-def _state(container: Container) -> State:
+def _state(container: Container, now: float) -> State:
+    if container.state == "created" and container.created < now - ABANDONED_S:
+        return State.TERMINATED
     if container.state == "running" and "(unhealthy)" in container.status:
         return State.IMPAIRED
     return _STATES.get(container.state, State.UNSPECIFIED)
