@@ -1,6 +1,5 @@
 """A Docker Engine of our own: in namespaces that end with it, so that nothing of it is left, whatever happens."""
 
-import contextlib
 import io
 import json
 import os
@@ -116,9 +115,17 @@ class Engine:
         self.kill()
         for controller in Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
             for each in (*controller.glob("*/"), controller):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
+                self._remove(each)
         shutil.rmtree(self.place, ignore_errors=True)
+
+    def _remove(self, cgroup: Path) -> None:
+        """It is busy for a moment after the last of its processes was killed."""
+        end = time.monotonic() + DEADLINE_S
+        while cgroup.exists() and time.monotonic() < end:
+            try:
+                cgroup.rmdir()
+            except OSError:
+                time.sleep(0.05)
 
     def docker(self, *words: str, ok: bool = True) -> str:
         """What Docker's own client says."""
