@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import tarfile
@@ -106,8 +107,14 @@ class Engine:
     def kill(self) -> None:
         """As a loss of power would: every container ends with it."""
         if self._process is not None:
+            pid = self._process.pid
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            ends = [os.pidfd_open(int(each)) for each in children]
             self._process.kill()
             self._process.wait()
+            for each in ends:  # the first process of a namespace ends last
+                select.select([each], [], [], DEADLINE_S)
+                os.close(each)
             self._process = None
 
     def close(self) -> None:
