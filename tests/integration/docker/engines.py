@@ -85,6 +85,7 @@ class Engine:
         listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
         self.socket.unlink(missing_ok=True)
         (self.place / "pid").unlink(missing_ok=True)
+        shutil.rmtree(self.place / "exec", ignore_errors=True)  # as /run after a loss of power
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -108,7 +109,8 @@ class Engine:
         """As a loss of power would: every container ends with it."""
         if self._process is not None:
             pid = self._process.pid
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            alive = self._process.poll() is None
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if alive else []
             ends = [os.pidfd_open(int(each)) for each in children]
             self._process.kill()
             self._process.wait()
