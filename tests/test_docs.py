@@ -71,14 +71,8 @@ def _engine_for(page: Path) -> Iterator[dict[str, str]]:
     if not re.search(r"^\$ docker ", page.read_text(), re.MULTILINE):
         yield {}
         return
-    if why := engines.lacking():
-        pytest.skip(why)
-    engine = engines.Engine()
-    try:
-        engine.start()
+    with engines.running() as engine:
         yield {"DOCKER_HOST": engine.host}
-    finally:
-        engine.close()
 
 
 def _read(block: Block, reader: Reader) -> None:

@@ -6,20 +6,14 @@ from pathlib import Path
 import pytest
 
 from infrakit.instances.docker import Docker
-from tests.integration.docker.engines import Engine, lacking
+from tests.integration.docker.engines import Engine, running
 
 
 @pytest.fixture(scope="session")
 def started() -> Iterator[Engine]:
-    if why := lacking():
-        pytest.skip(why)
-    engine = Engine()
-    try:
-        engine.start()
+    with running() as engine:
         engine.build()
         yield engine
-    finally:
-        engine.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A Docker Engine of our own: in namespaces that end with it, so that nothing of it is left, whatever happens."""
 
+import contextlib
 import io
 import json
 import os
@@ -10,8 +11,11 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "tiny"
@@ -42,6 +46,19 @@ def lacking() -> str:
     if shutil.which("dockerd") is None or shutil.which("docker") is None or not BUSYBOX.exists():
         return "install a Docker Engine: apt-get install docker.io iptables busybox-static"
     return ""
+
+
+@contextlib.contextmanager
+def running(*listening: str, **options: Any) -> Iterator["Engine"]:
+    """An engine that was started, and ends whatever happens; the test is skipped where none can be had."""
+    if why := lacking():
+        pytest.skip(why)
+    engine = Engine(*listening, **options)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.close()
 
 
 class Engine:

@@ -13,7 +13,7 @@ from infrakit.instances.docker import Docker
 from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.values import InstanceID, State
 from tests.integration.docker.containers import destroy, listed, spec, state, until
-from tests.integration.docker.engines import DEADLINE_S, Engine, lacking
+from tests.integration.docker.engines import DEADLINE_S, Engine, running
 from tests.integration.docker.lossy import Lossy
 from tests.integration.rpc.authority import Authority
 
@@ -21,16 +21,10 @@ from tests.integration.rpc.authority import Authority
 @pytest.fixture
 def mortal() -> Iterator[Engine]:
     """An Engine that may be killed."""
-    if why := lacking():
-        pytest.skip(why)
-    engine = Engine()
-    try:
-        engine.start()
+    with running() as engine:
         engine.build()
         yield engine
         engine.clear()
-    finally:
-        engine.close()
 
 
 @pytest.mark.timeout(180)
@@ -167,19 +161,15 @@ async def settled(docker: Docker, part: int) -> InstanceID:
 
 @pytest.mark.timeout(180)
 async def test_tls(tmp_path: Path) -> None:
-    if why := lacking():
-        pytest.skip(why)
     authority = Authority(tmp_path / "ca")
     cert, key = authority.server()
     options = {"tlsverify": True, "tlscacert": authority.path, "tlscert": cert, "tlskey": key}
-    engine = Engine("tcp://127.0.0.1:0", isolated=False, **options)
     mine = tmp_path / "mine"
     mine.mkdir()
     files = (authority.path, *authority.client("ann"))
     for found, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True):
         shutil.copy(found, mine / name)
-    try:
-        engine.start()
+    with running("tcp://127.0.0.1:0", isolated=False, **options) as engine:
         port = engine.port
         for host, certificates, wrong in (
             (f"tcp://127.0.0.1:{port}", mine, None),
@@ -194,8 +184,6 @@ async def test_tls(tmp_path: Path) -> None:
                 with pytest.raises(wrong):
                     await docker.describe_instances(tags={})
             await docker.close()
-    finally:
-        engine.close()
 
 
 @pytest.mark.parametrize("host", ["ssh://me@there", "unix://", "tcp://there", "nonsense", "tcp://h:99999999"])

@@ -5,11 +5,10 @@ import re
 from infrakit.spi.errors import NotFound
 from infrakit.spi.metadata import Facts
 from infrakit.template.failures import Fault, nearest, text
-from infrakit.template.functions.table import Function, function
+from infrakit.template.functions.table import ABSENT, Function, function
 from infrakit.template.run import Frame
 from infrakit.template.scope import normal
 
-ABSENT = object()
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

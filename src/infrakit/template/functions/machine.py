@@ -11,10 +11,9 @@ from infrakit.template import addresses, loaders
 from infrakit.template.failures import Fault, nearest
 from infrakit.template.failures import text as text_argument
 from infrakit.template.functions.documents import fetched
-from infrakit.template.functions.table import function
+from infrakit.template.functions.table import ABSENT, function
 from infrakit.template.run import Frame
 
-ABSENT = object()
 COMMAND_S_MAX = 10.0
 SECRET_BYTES_MAX = 64_000
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Body = Callable[..., object]  # (frame, *arguments)
+ABSENT = object()  # a default that was not given: null may be one
 
 
 class Function:

@@ -1,11 +1,9 @@
 """Variables, addressed like paths, and what a template publishes."""
 
 from infrakit.template.failures import Fault, nearest, text
-from infrakit.template.functions.table import function
+from infrakit.template.functions.table import ABSENT, function
 from infrakit.template.run import Frame
 from infrakit.template.scope import normal
-
-ABSENT = object()
 
 
 @function(
