@@ -14,6 +14,7 @@ from infrakit.spi.values import (
     InstanceID,
     InstanceSpec,
     LogicalID,
+    Wire,
 )
 
 
@@ -80,4 +81,51 @@ class Releases(Protocol):
         not come back: then it is taken off the list here. Whatever is raised, nothing is destroyed. Not asked when the
         whole group is destroyed.
         """
+        ...
+
+
+class MembershipChange(Wire, frozen=True, kw_only=True, gc=False):
+    """One thing that a list of members needs, or that somebody should know of it."""
+
+    id: str  # names it from one observation to the next: `promote/<ID on the list>`
+    what: str  # what and why, as a sentence that operators read
+    due: bool = True  # False: it waits for something, or for a person, as `what` says; it is told and never asked for
+    instance: InstanceID | None = None  # the member of the group that it is about, if it is about one
+
+
+@runtime_checkable
+class Members(Protocol):
+    """A flavor whose members are on a list of their own that needs upkeep: newcomers are let in, the dead taken off."""
+
+    async def membership(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[MembershipChange]:
+        """What the list needs now, the most urgent first. Looks only; raises rather than guess, and nothing is done.
+
+        `instances` are all members of the group that its provider has not proven dead, also those that are leaving.
+        """
+        ...
+
+    async def change_membership(
+        self,
+        *,
+        properties: msgspec.Raw,
+        change: MembershipChange,
+        instances: Sequence[Description],
+        allocation: Allocation,
+    ) -> None:
+        """Make one change that `membership` has called due. Looks again first, because that is a moment ago.
+
+        A change that is not needed any more is done. Raises `Refused` when it must not be made now. Whatever is raised,
+        it is tried again later if it is still needed; so half of it may have been done.
+        """
+        ...
+
+
+@runtime_checkable
+class Hosts(Protocol):
+    """A flavor on whose members replicas of InfraKit run."""
+
+    async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
+        """Where they should answer: `unix:///PATH` or `http(s)://HOST:PORT`. Empty: none run."""
         ...
