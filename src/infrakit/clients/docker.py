@@ -1,40 +1,17 @@
-"""One Docker Engine, by aiodocker (the extra `docker`), which is imported when it is used.
+"""Containers of one Docker Engine, with their networks and volumes. How it is spoken to: `clients/dockerd.py`."""
 
-Of the asynchronous clients it is the one that follows new releases of the Engine and of Python, and it stands on
-aiohttp, which is here anyway. It is used for the conversation; what a failure lets the caller conclude is decided here:
-what was surely not sent is `Unreachable`, a change without an answer is `OutcomeUnknown`, and an answer is final.
-
-An Engine is named as its own tools name it: `unix:///var/run/docker.sock`, or `tcp://HOST:PORT`, with TLS when
-certificates are given.
-"""
-
-import asyncio
-import importlib.util
 import json
-import os
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from infrakit.clients.dockerd import CHANGE_S, Conversation, Filters
 from infrakit.spi import errors
 
-T = TypeVar("T")
-
-DEFAULT = "unix:///var/run/docker.sock"
-READ_S = 15.0
-CHANGE_S = 60.0
-CONNECT_S = 5.0
 LOG_BYTES_MAX = 4 * 1024 * 1024
-FORM = "write unix:///PATH or tcp://HOST:PORT"
 
-_NOT_CONNECTED = 900  # what aiodocker calls every failure below HTTP
 _TAKEN = ("already in use", "already allocated", "in progress", "is in use")
-
-Filters = Mapping[str, Sequence[str]]
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,19 +49,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
-class Engine:
+class Engine(Conversation):
     """A client of one Engine. What may be raised by every method stands at the top; each is one request."""
-
-    def __init__(self, host: str = DEFAULT, *, certificates: Path | None = None) -> None:
-        """Asks nothing yet. `certificates` holds ca.pem, cert.pem and key.pem. Raises `Refused`."""
-        self.where = host
-        if importlib.util.find_spec("aiodocker") is None:
-            raise errors.Refused(
-                "the client of Docker is not installed", where=host, remedy="pip install 'infrakit[docker]'"
-            )
-        self._url, self._tls = _address(host, certificates)
-        self._client: Any = None
-        self._opening = asyncio.Lock()
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -171,86 +137,9 @@ class Engine:
 
         await self._change("removing a volume", lambda d: DockerVolume(d, name).delete())
 
-    async def events(self, filters: Filters) -> AsyncIterator[Mapping[str, Any]]:
-        """What happens from now on, until the stream breaks: then `Unreachable`."""
-        from aiodocker.events import DockerEvents
-
-        client = await self._open()
-        stream = DockerEvents(client)
-        subscriber = stream.subscribe(create_task=False)
-        task = asyncio.create_task(stream.run(filters=json.dumps(filters)))
-        try:
-            while (event := await subscriber.get()) is not None:
-                yield event
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        raise errors.Unreachable("its stream of events has ended", where=self.where)
-
-    async def close(self) -> None:
-        """End every connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    # -- asking ----------------------------------------------------------------------------------------------------
-
-    async def _open(self) -> Any:
-        """The client, which knows the Engine's version by then: from here on, what fails is what was asked."""
-        async with self._opening:
-            if self._client is None:
-                import aiodocker
-                import aiohttp
-
-                timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-                client = aiodocker.Docker(url=self._url, ssl_context=self._tls, timeout=timeout)
-                try:
-                    async with asyncio.timeout(READ_S):
-                        client.api_version = f"v{(await client.version())['ApiVersion']}"
-                except BaseException:
-                    await client.close()
-                    raise
-                self._client = client
-            return self._client
-
-    async def _read(self, ask: Callable[[Any], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(READ_S):
-                return await ask(await self._open())
-        except TimeoutError:
-            raise errors.Unreachable(f"no answer within {READ_S:g} s", where=self.where) from None
-        except _failures() as error:
-            raise self._failed(error, "reading", changes=False) from None
-
-    async def _change(self, doing: str, ask: Callable[[Any], Awaitable[T]], *, deadline_s: float = CHANGE_S) -> T:
-        sent = False
-        try:
-            async with asyncio.timeout(deadline_s):
-                client = await self._open()
-                sent = True
-                return await ask(client)
-        except TimeoutError:
-            kind = errors.OutcomeUnknown if sent else errors.Unreachable
-            raise kind(f"{doing}: no answer within {deadline_s:g} s", where=self.where) from None
-        except _failures() as error:
-            raise self._failed(error, doing, changes=sent) from None
-
-    # -- failures, as what they let the caller conclude --------------------------------------------------------------
-
-    def _failed(self, error: Exception, doing: str, *, changes: bool) -> errors.InfraKitError:
-        import aiodocker
-        import aiohttp
-
-        if isinstance(error, aiodocker.DockerError) and error.status != _NOT_CONNECTED:
-            return self._answered(error.status, error.message.strip(), doing)
-        cause = error.__context__ if isinstance(error, aiodocker.DockerError) else error
-        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return errors.Unreachable(f"cannot connect: {_reason(cause)}", where=self.where, remedy=_remedy(cause))
-        kind = errors.OutcomeUnknown if changes else errors.Unreachable
-        return kind(f"{doing} was interrupted: {type(cause).__name__}", where=self.where)
-
-    def _answered(self, status: int, message: str, doing: str) -> errors.InfraKitError:
+    def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
         """An error answer. The Engine's numbers are not exact: taken addresses and ports are 403 or 500."""
+        del changes  # whatever was asked: nothing was done
         low = message.lower()
         if status == 404:
             return errors.NotFound(message, where=self.where)
@@ -282,54 +171,3 @@ def _container(shown: Mapping[str, Any]) -> Container:
         addresses={name: address for name, address in addresses.items() if address},
         mounts={each["Name"]: each["Destination"] for each in mounts if each.get("Type") == "volume"},
     )
-
-
-def _address(host: str, certificates: Path | None) -> tuple[str, ssl.SSLContext | None]:
-    """What aiohttp connects to, and how."""
-    parts = urlsplit(host)
-    if parts.scheme == "unix" and parts.path:
-        return f"unix://{parts.path}", None
-    if parts.scheme == "ssh":
-        remedy = "forward its socket (ssh -L), and name that"
-        raise errors.Refused("ssh is not spoken here", where=host, remedy=remedy)
-    try:
-        reachable = parts.scheme in ("tcp", "http", "https") and parts.hostname and parts.port
-    except ValueError:
-        reachable = None
-    if not reachable:
-        raise errors.Refused("that is no address of an Engine", where=host, remedy=FORM)
-    if certificates is None and parts.scheme != "https":
-        return f"http://{parts.netloc}", None
-    return f"https://{parts.netloc}", _tls(host, certificates)
-
-
-def _tls(host: str, certificates: Path | None) -> ssl.SSLContext:
-    try:
-        if certificates is None:
-            return ssl.create_default_context()
-        context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-        context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-    except (OSError, ssl.SSLError) as error:
-        where = quote(str(certificates), safe="/")
-        remedy = f"put ca.pem, cert.pem and key.pem into {where}"
-        raise errors.Refused(f"its certificates cannot be read: {error}", where=host, remedy=remedy) from None
-    return context
-
-
-def _reason(error: OSError | Exception) -> str:
-    number = getattr(error, "errno", None) or 0
-    return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or type(error).__name__
-
-
-def _remedy(error: Exception) -> str:
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, PermissionError):
-        return "whoever runs this needs access to its socket, as members of the group docker have"
-    return "start it, or name another one in DOCKER_HOST"
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    import aiodocker
-    import aiohttp
-
-    return aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.clients import docker as client
+from infrakit.clients import dockerd as client
 from infrakit.clients.docker import Engine
 from infrakit.instances.docker import changed_tags, config, make, records
 from infrakit.instances.docker.graves import LINES, Graves

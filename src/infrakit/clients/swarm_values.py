@@ -1,0 +1,171 @@
+"""What the Engine tells of a Swarm, as values: only what is used here, by our names."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """An Engine and its Swarm."""
+
+    node_id: str  # empty: it is in none
+    state: str  # inactive, pending, active, error, locked
+    control: bool  # whether it is a manager that works
+    error: str
+    addr: str  # its own
+    managers: tuple[str, ...]  # ADDRESS:PORT of those that it knows
+    cluster_id: str  # here and below: as managers know it; empty or 0 elsewhere
+    nodes: int
+    manager_count: int
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "Info":
+        swarm = shown.get("Swarm") or {}
+        return cls(
+            node_id=swarm.get("NodeID") or "",
+            state=swarm.get("LocalNodeState") or "",
+            control=bool(swarm.get("ControlAvailable")),
+            error=swarm.get("Error") or "",
+            addr=swarm.get("NodeAddr") or "",
+            managers=tuple(each["Addr"] for each in swarm.get("RemoteManagers") or ()),
+            cluster_id=(swarm.get("Cluster") or {}).get("ID") or "",
+            nodes=swarm.get("Nodes") or 0,
+            manager_count=swarm.get("Managers") or 0,
+        )
+
+
+class Manager(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's part in the quorum."""
+
+    addr: str  # ADDRESS:PORT
+    leader: bool
+    reachability: str  # unknown, unreachable, reachable
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node on the Swarm's list."""
+
+    id: str
+    version: int
+    role: str  # manager, worker: what it shall be
+    availability: str  # active, pause, drain
+    labels: dict[str, str]  # of the node, kept by the Swarm
+    hostname: str
+    engine_labels: dict[str, str]  # that its Engine was started with
+    engine_version: str
+    state: str  # ready, down, unknown, disconnected
+    message: str
+    addr: str  # as the manager sees it
+    manager: Manager | None  # None: it is no member of the quorum
+    created: str  # here and below: RFC 3339, by the clock of who led then
+    updated: str
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "Node":
+        spec, description, status = shown["Spec"], shown.get("Description") or {}, shown.get("Status") or {}
+        engine, manager = description.get("Engine") or {}, shown.get("ManagerStatus")
+        return cls(
+            id=shown["ID"],
+            version=shown["Version"]["Index"],
+            role=spec.get("Role") or "",
+            availability=spec.get("Availability") or "",
+            labels=spec.get("Labels") or {},
+            hostname=description.get("Hostname") or "",
+            engine_labels=engine.get("Labels") or {},
+            engine_version=engine.get("EngineVersion") or "",
+            state=status.get("State") or "",
+            message=status.get("Message") or "",
+            addr=status.get("Addr") or "",
+            manager=manager
+            and Manager(
+                addr=manager.get("Addr") or "",
+                leader=bool(manager.get("Leader")),
+                reachability=manager.get("Reachability") or "",
+            ),
+            created=shown.get("CreatedAt") or "",
+            updated=shown.get("UpdatedAt") or "",
+        )
+
+
+class JoinTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has one joins the Swarm: secrets, that no text of this value shows."""
+
+    worker: str
+    manager: str
+
+    def __repr__(self) -> str:
+        return "JoinTokens(...)"
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The Swarm as a whole."""
+
+    id: str
+    version: int
+    spec: Mapping[str, Any]  # as the Engine gave it, to be given back
+    labels: dict[str, str]
+    join_tokens: JoinTokens
+    rotating: bool  # whether its root certificate is being replaced
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "Cluster":
+        tokens = shown.get("JoinTokens") or {}
+        return cls(
+            id=shown["ID"],
+            version=shown["Version"]["Index"],
+            spec=shown["Spec"],
+            labels=shown["Spec"].get("Labels") or {},
+            join_tokens=JoinTokens(worker=tokens.get("Worker") or "", manager=tokens.get("Manager") or ""),
+            rotating=bool(shown.get("RootRotationInProgress")),
+        )
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A config: labels that may change, and data that do not."""
+
+    id: str
+    version: int
+    name: str
+    labels: dict[str, str]
+    data: bytes
+    updated: str  # RFC 3339
+
+    def __repr__(self) -> str:
+        return f"Config(id={self.id!r}, version={self.version}, name={self.name!r})"
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "Config":
+        spec = shown["Spec"]
+        return cls(
+            id=shown["ID"],
+            version=shown["Version"]["Index"],
+            name=spec["Name"],
+            labels=spec.get("Labels") or {},
+            data=base64.b64decode(spec.get("Data") or ""),
+            updated=shown.get("UpdatedAt") or "",
+        )
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that the Swarm wants, or wanted, on some node."""
+
+    id: str
+    node: str  # empty: it has found none yet
+    service: str
+    state: str  # new, pending, assigned, ..., running, complete, shutdown, failed, rejected, orphaned, remove
+    desired: str
+    message: str
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "Task":
+        status = shown.get("Status") or {}
+        return cls(
+            id=shown["ID"],
+            node=shown.get("NodeID") or "",
+            service=shown.get("ServiceID") or "",
+            state=status.get("State") or "",
+            desired=shown.get("DesiredState") or "",
+            message=status.get("Err") or status.get("Message") or "",
+        )

@@ -1,0 +1,264 @@
+"""Nodes of a real Swarm on one machine, without containers: a `dockerd` each, in namespaces that end with the tests.
+
+All of it lives in one *hub*: a process that has its own processes, mounts and network, and dies with the test process,
+whatever ends that. Its memory file system holds the data and sockets of all nodes, its bridge is their network. A node
+is an Engine with a network, a host name and processes of its own, as a machine has: killed and started again, it has
+the same address and finds the same data. So nothing is left behind, and nothing collides with another test.
+
+Nodes run no containers: tasks of services stay pending.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 120.0
+INTERVAL_S = 0.05
+PORT = 2377
+DATA = Path("/mnt")  # in the hub
+_ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
+
+
+def lacking() -> str:
+    """What keeps this machine from running them; empty: nothing."""
+    if os.geteuid() != 0:
+        return "Docker Engines are started by root"
+    wanted = {"dockerd": "docker.io", "docker": "docker.io", "ip": "iproute2", "nsenter": "util-linux"}
+    packages = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
+    return f"install them: apt-get install {' '.join(packages)}" if packages else ""
+
+
+@contextlib.contextmanager
+def running(count: int, *, joined: bool = True, labels: Sequence[str] = ()) -> Iterator["Engines"]:
+    """That many nodes; `joined`: all are managers of one Swarm. The test is skipped where none can be had."""
+    if why := lacking():
+        pytest.skip(why)
+    engines = Engines()
+    try:
+        for _ in range(count):
+            engines.add(labels=labels)
+        if joined and count:
+            engines.join_all()
+        yield engines
+    finally:
+        engines.close()
+
+
+class Node:
+    """One node, running or not. Its data outlive it."""
+
+    def __init__(self, hub: int, number: int, labels: Sequence[str]) -> None:
+        self.name = f"n{number}"
+        self.address = f"10.77.0.{number}"
+        self.labels = list(labels)  # of its Engine, from the next start on
+        self._hub = hub
+        self._inside = DATA / self.name
+        self.socket = Path(f"/proc/{hub}/root{self._inside}/sock")  # as it is reached from out here
+        self.host = f"unix://{self.socket}"
+        self._cable = f"v{number}"
+        self._network = self._wire(number)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0  # of dockerd
+
+    def _wire(self, number: int) -> int:
+        """A network of its own, kept by a process that sleeps, with a cable to the bridge; its PID."""
+        sleeping = subprocess.Popen(
+            ["nsenter", "-t", str(self._hub), "-n", "-p", "-m", "unshare", "--net", "sh", "-c", "echo; exec sleep inf"],
+            stdout=subprocess.PIPE,
+        )
+        assert sleeping.stdout is not None
+        with sleeping.stdout:
+            sleeping.stdout.readline()
+        pid = _child(sleeping.pid)
+        run_in(self._hub, "ip", "link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", f"{pid}")
+        run_in(self._hub, "ip", "link", "set", self._cable, "master", "hub", "up")
+        run_in(pid, "ip", "link", "set", "lo", "up")
+        run_in(pid, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        run_in(pid, "ip", "link", "set", "eth0", "up")
+        self._sleeping = sleeping
+        return pid
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> str:
+        return Path(f"/proc/{self._hub}/root{self._inside}/log").read_text()
+
+    def start(self) -> None:
+        """Return once it answers; it resumes what its data say."""
+        here = self._inside
+        script = (
+            f"mkdir -p {here}/data && hostname {self.name} && mount -t tmpfs tmpfs /run && "
+            f"rm -f {here}/sock && echo {{}} >{here}/config && exec >>{here}/log 2>&1 && exec dockerd "
+            f"--data-root {here}/data --host unix://{here}/sock --bridge none --iptables=false --userland-proxy=false "
+            f"--config-file {here}/config " + " ".join(f"--label {each}" for each in self.labels)
+        )
+        enter = ["nsenter", "-t", str(self._hub), "-m", "-p", "nsenter", f"--net=/proc/{self._network_inside()}/ns/net"]
+        command, nothing = [*enter, *_ALONE, "--uts", "sh", "-c", script], subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=nothing, stderr=nothing)
+        end = time.monotonic() + DEADLINE_S
+        while self._ask("version").returncode:
+            assert self._process.poll() is None, self._last_words()
+            assert time.monotonic() < end, self._last_words()
+            time.sleep(INTERVAL_S)
+        self._pid = _child(_child(self._process.pid))
+
+    def _network_inside(self) -> int:
+        """The PID of its network's keeper, as the hub counts."""
+        status = Path(f"/proc/{self._network}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+
+    def _last_words(self) -> str:
+        return self.log[-2000:] if self.socket.with_name("log").exists() else "it has said nothing"
+
+    def kill(self) -> None:
+        """As a loss of power would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As a shutdown does: it may hand over what it leads."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            end = os.pidfd_open(self._pid)
+            os.kill(self._pid, number)
+            os.kill(self._pid, signal.SIGCONT)
+            select.select([end], [], [], DEADLINE_S)
+            os.close(end)
+        self._process.wait(DEADLINE_S)
+        self._process = None
+
+    def bury(self) -> None:
+        """The hub has ended, and with it all that ran in it."""
+        self._sleeping.wait()
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def pause(self) -> None:
+        """It stands still, with all its connections."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on, as if no time had passed."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def cut(self) -> None:
+        """No network from here to any other node."""
+        run_in(self._hub, "ip", "link", "set", self._cable, "down")
+
+    def mend(self) -> None:
+        """It is back."""
+        run_in(self._hub, "ip", "link", "set", self._cable, "up")
+
+    # -- asking it -------------------------------------------------------------------------------------------------
+
+    def docker(self, *words: str, ok: bool = True) -> str:
+        """What Docker's own client says."""
+        done = self._ask(*words)
+        assert not ok or done.returncode == 0, done.stderr
+        return done.stdout.strip() or done.stderr.strip()
+
+    def _ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = ["docker", "--host", self.host, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    def inside(self, *words: str) -> list[str]:
+        """That command, as it is run on the node itself: its network, its files, its processes."""
+        return ["nsenter", "-t", str(self._pid), "-m", "-n", "-u", "-p", *words]
+
+    # -- the Swarm -------------------------------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """Found a Swarm."""
+        self.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
+
+    def join(self, manager: "Node", *, role: str = "manager") -> None:
+        """Be in the Swarm of that one, as manager or worker."""
+        token = manager.docker("swarm", "join-token", "-q", role)
+        own = ("--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
+        self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}")
+
+    @property
+    def id(self) -> str:
+        """On the Swarm's list; empty: it is in none."""
+        return self.docker("info", "--format", "{{.Swarm.NodeID}}")
+
+    def leads(self) -> bool:
+        """Whether it says so itself."""
+        return self.docker("node", "inspect", "self", "--format", "{{.ManagerStatus.Leader}}", ok=False) == "true"
+
+
+class Engines:
+    """The nodes, and the hub that they live in."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        script = f"mount -t tmpfs tmpfs {DATA} && ip link set lo up && ip link add hub type bridge && "
+        script += "ip link set hub up && echo && exec sleep inf"
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *_ALONE, "--net", "sh", "-c", script], stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            assert self._process.stdout.readline(), "the namespaces of the nodes could not be made"
+        self.pid = _child(self._process.pid)
+
+    def add(self, *, labels: Sequence[str] = ()) -> Node:
+        """One more, started, in no Swarm."""
+        node = Node(self.pid, len(self.nodes) + 1, labels)
+        self.nodes.append(node)
+        node.start()
+        return node
+
+    def join_all(self) -> None:
+        """All are managers of one Swarm that the first founds."""
+        self.nodes[0].init()
+        for node in self.nodes[1:]:
+            node.join(self.nodes[0])
+
+    def leader(self) -> Node:
+        """Who says that it leads, once somebody does; only sensible while one at most can."""
+        end = time.monotonic() + DEADLINE_S
+        while time.monotonic() < end:
+            for node in self.nodes:
+                if node.is_running and node.leads():
+                    return node
+            time.sleep(INTERVAL_S)
+        raise AssertionError("nobody leads the Swarm")
+
+    def close(self) -> None:
+        """End everything at once."""
+        self._process.kill()
+        self._process.wait()
+        for node in self.nodes:
+            node.bury()
+
+
+def run_in(pid: int, *words: str) -> None:
+    """In the network of that process."""
+    subprocess.run(["nsenter", "-t", str(pid), "-n", *words], check=True, timeout=DEADLINE_S, capture_output=True)
+
+
+def _child(pid: int) -> int:
+    """The only child of a process that has one."""
+    end = time.monotonic() + DEADLINE_S
+    while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        assert time.monotonic() < end, "it has started nothing"
+        time.sleep(INTERVAL_S / 10)
+    return int(children[0])
