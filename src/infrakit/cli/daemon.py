@@ -109,7 +109,7 @@ def _has_left(directory: str) -> bool:
 
 
 def _is_here() -> bool:
-    return isinstance(target(), Path)
+    return target() == discovery.manager_socket()
 
 
 def _say_what_is_read(silence: NotRunning) -> None:

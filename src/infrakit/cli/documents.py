@@ -6,6 +6,7 @@ what counts as one.
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from infrakit.template.engine import Rendered
 
 LITERALLY = rendering.Asked()
+NAME = "infrakit.yaml"  # what a directory stands for
 
 
 class Document(NamedTuple):
@@ -59,7 +61,9 @@ def _literally(text: str) -> Iterator[None]:
 
 
 def read(address: str, asked: rendering.Asked = LITERALLY) -> Document:
-    """A document. One that cannot be had is the user's mistake."""
+    """A document; a directory stands for the `infrakit.yaml` in it. One that cannot be had is the user's mistake."""
+    if "://" not in address and Path(address).is_dir():
+        address = str(Path(address) / NAME)
     source = loaders.display(address)
     if asked.renders(address):
         rendered = rendering.render(address, asked, trace=True)

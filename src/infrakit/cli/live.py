@@ -26,24 +26,28 @@ class OpenView(View, AbstractContextManager["OpenView"], Protocol):
     last: Status | None
 
 
-def open_view(source: str) -> OpenView:
+HERE = "Ctrl-C stops this daemon and leaves the instances running."
+ELSEWHERE = "Ctrl-C ends this view and leaves the cluster running."
+
+
+def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
     """The best view of `source` that standard output can show."""
     if tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
-        return rich_view.RichView(source)
-    return PlainView(source)
+        return rich_view.RichView(source, ctrl_c)
+    return PlainView(source, ctrl_c)
 
 
 class PlainView:
     """One line an event, nothing else: for logs, pipes and simple terminals."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, source: str, ctrl_c: str) -> None:
+        self._title = f"Bringing up {source}; {ctrl_c}"
         self.last: Status | None = None
 
     def __enter__(self) -> Self:
-        click.echo(f"Bringing up {self._source}; Ctrl-C stops this daemon and leaves the instances running.")
+        click.echo(self._title)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,6 +77,15 @@ def farewell(last: Status | None, file: str | None) -> Iterator[str]:
     again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
     yield f"  {_infrakit()} {again}    finds them again and goes on"
     yield f"  {_infrakit()} down    ends them, once it is up again"
+
+
+def farewell_to_cluster(last: Status | None, file: str) -> Iterator[str]:
+    """The same for a cluster that keeps itself alive, whoever looks."""
+    alive = ", ".join(f"{group.live} of {group.name}" for group in last.groups if group.live) if last else ""
+    yield f"The cluster goes on by itself{': ' if alive else ''}{alive}."
+    named = "FILE" if file == "-" else file
+    yield f"  {_infrakit()} up {named}    shows it again, and commits what has changed"
+    yield f"  {_infrakit()} down {named}    ends it"
 
 
 def _infrakit() -> str:

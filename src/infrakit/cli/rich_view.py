@@ -22,8 +22,9 @@ _REFRESHES_PER_S = 8
 class RichView:
     """Draws whatever it was told last; rich does so a few times a second, in a thread of its own."""
 
-    def __init__(self, source: str, console: Console | None = None) -> None:
+    def __init__(self, source: str, ctrl_c: str, console: Console | None = None) -> None:
         self._title = f"infrakit up {source}"
+        self._ctrl_c = ctrl_c
         self._events: deque[Event] = deque(maxlen=_EVENTS_MAX)
         self._members: Sequence[MemberStatus] = ()
         self.last: Status | None = None
@@ -55,7 +56,7 @@ class RichView:
         if self._events:
             parts.append(Text())
             parts.extend(_event_line(event) for event in tuple(self._events))
-        parts.append(Text("Ctrl-C stops this daemon and leaves the instances running.", style="dim"))
+        parts.append(Text(self._ctrl_c, style="dim"))
         return Group(*parts)
 
 

@@ -1,25 +1,24 @@
 """The first machine of a cluster that will keep the store by itself, and the first ones again when its quorum is gone.
 
 Nobody leads then, so nobody acts, and this is what an operator starts instead. It begins no call while the store
-answers, because then somebody may lead; and it ends as soon as the store does, because then somebody will.
+answers, because then somebody may lead; and it ends as soon as the store does, because then somebody will. Where it
+cannot reach the store, replicas on the cluster's machines say so in its place: see `manager.kept`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from infrakit.manager import orders, seed, validate
-from infrakit.manager.declaration import Declaration
+from infrakit.manager import seed, validate
+from infrakit.manager.kept import Kept
 from infrakit.manager.seed import Choice, Maker, Node
 from infrakit.manager.validate import Plugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.group import Group
-from infrakit.spi.store import Store
 from infrakit.spi.values import InstanceSpec
 
-ANSWER_S = 2.0  # a store that has no quorum does not answer; one that has does so within this
 LOOK_S = 0.3
 BOOT_S = 10.0  # for one machine to start what it runs, before the next is made
 
@@ -45,23 +44,40 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     spec: InstanceSpec
 
 
-async def bootstrap(plan: Plan, *, plugins: Plugins, store: Store, clock: Clock, tell: Callable[[str], object]) -> int:
+async def bootstrap(plan: Plan, *, plugins: Plugins, kept: Kept, clock: Clock, tell: Callable[[str], object]) -> int:
     """Return the version of the declaration, once the store answers and holds one.
 
-    Raises `InvalidSpec`, `Refused` if there are machines, or volumes of any but the first, and `recover` is not wanted,
-    what a plugin raises, and `Unreachable` if the store does not answer after every machine that could be made.
+    Raises what `grow` raises, and `Conflict` if somebody else declares something at the same time.
     """
     groups = await validate.checked(plan.text, plan.source, plugins)
-    if not await answers(store):
-        group, flavor = await seed.keeper(groups, plugins, plan.group, only=plan.seed is not None)
-        instance = await plugins.instance(group.properties.instance.plugin)
-        maker = Maker(group, flavor, instance, clock, tell)
-        if plan.recover:
-            await _recover(maker, store, plan.patience_s)
-        else:
-            await _seed(maker, store, plan.patience_s, plan.seed or Choice())
-    tell("the store answers")
-    return await _declare(Declaration(store, clock), groups, plan, tell)
+    await grow(plan, groups, plugins=plugins, kept=kept, clock=clock, tell=tell)
+    tell(kept.answered)
+    version = await kept.version()
+    if version:
+        tell(f"it holds version {version} of the declaration, which is left as it is")
+        return version
+    version = await kept.declare(groups, text=plan.text, source=plan.source, who=plan.who, why=plan.why)
+    tell(f"version {version} of the declaration is in it")
+    return version
+
+
+async def grow(
+    plan: Plan, groups: Sequence[Group], *, plugins: Plugins, kept: Kept, clock: Clock, tell: Callable[[str], object]
+) -> None:
+    """Make what is needed for the store to answer; nothing, if it does.
+
+    Raises `Refused` if there are machines, or volumes of any but the first, and `recover` is not wanted, what a plugin
+    raises, and `Unreachable` if the store does not answer after every machine that could be made.
+    """
+    if await kept.answers():
+        return
+    group, flavor = await seed.keeper(groups, plugins, plan.group, only=plan.seed is not None)
+    instance = await plugins.instance(group.properties.instance.plugin)
+    maker = Maker(group, flavor, instance, clock, tell)
+    if plan.recover:
+        await _recover(maker, kept, plan.patience_s)
+    else:
+        await _seed(maker, kept, plan.patience_s, plan.seed or Choice())
 
 
 async def prepare(plan: Plan, *, plugins: Plugins, clock: Clock) -> Prepared:
@@ -72,13 +88,13 @@ async def prepare(plan: Plan, *, plugins: Plugins, clock: Clock) -> Prepared:
     return Prepared(group=group, node=first, spec=await seed.seed_of(group, flavor, first, clock))
 
 
-async def _seed(maker: Maker, store: Store, patience_s: float, asked: Choice) -> None:
+async def _seed(maker: Maker, kept: Kept, patience_s: float, asked: Choice) -> None:
     """From nothing: one machine, as if the group had no other member; the others join when it leads."""
     first = seed.node(maker.group, asked)
     machines = await maker.machines()
     if machines.keys() - {first.slot}:
         raise errors.Refused(
-            f"it has machines already ({', '.join(sorted(machines))}), and the store does not answer",
+            f"it has machines already ({', '.join(sorted(machines))}), and {kept.silence}",
             where=f"group {maker.group.name}",
             remedy="give them time; if they have lost their quorum for good: infrakit bootstrap --recover",
         )
@@ -87,62 +103,38 @@ async def _seed(maker: Maker, store: Store, patience_s: float, asked: Choice) ->
         await maker.make_first(first, script=asked.script)
     else:
         maker.tell(f"{first}: {machines[first.slot].id} is there already")
-    if not await _until_answers(store, patience_s):
+    if not await _until_answers(kept, patience_s):
         raise errors.Unreachable(
-            f"{first} {'exists' if machines else 'is made'}, and the store does not answer after {patience_s:g} s",
-            where="store",
+            f"{first} {'exists' if machines else 'is made'}, and {kept.silence} after {patience_s:g} s",
+            where=kept.where,
             remedy="look into its log; the same command waits again; if there were more machines, and their quorum is "
             "lost: infrakit bootstrap --recover",
         )
 
 
-async def _recover(maker: Maker, store: Store, patience_s: float) -> None:
+async def _recover(maker: Maker, kept: Kept, patience_s: float) -> None:
     """Machines that are missing, one after the other, until there are enough of them for a quorum."""
     boot_s = 0.0
     while True:
         bearing = await maker.machines()
         missing = [each for each in maker.nodes if each.slot not in bearing]
-        if await _until_answers(store, min(boot_s, patience_s) if missing else patience_s):
+        if await _until_answers(kept, min(boot_s, patience_s) if missing else patience_s):
             return
         boot_s = BOOT_S
         if not missing:
             raise errors.Unreachable(
-                f"every machine of {maker.group.name} exists, and the store does not answer after {patience_s:g} s",
-                where="store",
+                f"every machine of {maker.group.name} exists, and {kept.silence} after {patience_s:g} s",
+                where=kept.where,
                 remedy="look into the logs of its members",
             )
         await maker.make(missing[0])
 
 
-async def answers(store: Store) -> bool:
-    """Whether it can be read now. With its quorum gone, it cannot: reads are linearizable."""
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            await store.read(name="declaration")
-    except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError):
-        return False
-    return True
-
-
-async def _until_answers(store: Store, patience_s: float) -> bool:
+async def _until_answers(kept: Kept, patience_s: float) -> bool:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
-    while not await answers(store):
+    while not await kept.answers():
         if loop.time() >= until:
             return False
         await asyncio.sleep(LOOK_S)
     return True
-
-
-async def _declare(
-    declaration: Declaration, groups: tuple[Group, ...], plan: Plan, tell: Callable[[str], object]
-) -> int:
-    """Commit what is declared, unless something is declared there already."""
-    await declaration.load()
-    if declaration.version:
-        tell(f"it holds version {declaration.version} of the declaration, which is left as it is")
-        return declaration.version
-    change = orders.declare(groups, plan.source)
-    committed = await declaration.change(change, what="bootstrap", who=plan.who, why=plan.why, expected=0)
-    tell(f"version {committed.version} of the declaration is in it")
-    return committed.version

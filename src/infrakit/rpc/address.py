@@ -56,5 +56,7 @@ def _wrong(text: str, *, where: str = "") -> Refused:
     before, at, after = text.rpartition("@")  # there may be a password before it
     shown = f"{before.partition('://')[0]}://...@{after}" if at else text
     return Refused(
-        f"{shown!r} is no address", where=where, remedy="write a path, tcp://HOST:PORT, or https://HOST:PORT"
+        f"{shown!r} is no address",
+        where=where,
+        remedy="write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT",
     )

@@ -16,8 +16,9 @@ import msgspec
 
 from infrakit.rpc import failures, interfaces, wire
 from infrakit.rpc.interfaces import Interface
-from infrakit.rpc.transport import Broken, Transport
+from infrakit.rpc.transport import Broken, Transport, opened
 from infrakit.spi import errors
+from infrakit.spi.event import Event
 from infrakit.spi.group import seconds
 from infrakit.spi.instance import Watches
 from infrakit.spi.values import wire_name
@@ -94,6 +95,19 @@ async def connect(protocol: type, name: str, address: str) -> Any:
         await remote.close()
         raise
     return remote
+
+
+async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
+    """The journal of the daemon there, from its beginning, and each event as it comes, for as long as that lasts.
+
+    `quiet_s`: see `Transport.lines`. Raises `Unreachable`.
+    """
+    async with opened(address) as transport:
+        try:
+            async for line in transport.lines("/events?since=0&follow=true", quiet_s=quiet_s):
+                yield msgspec.json.decode(line, type=Event)
+        except msgspec.MsgspecError as error:
+            raise errors.Unreachable(f"an event cannot be read: {error}", where=address) from None
 
 
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:

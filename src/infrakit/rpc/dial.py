@@ -17,6 +17,7 @@ from infrakit.rpc.discovery import NotRunning
 from infrakit.rpc.remotes import Remote
 
 REMEDY = "start it with: infrakit up FILE"
+NOT_ALLOWED = "the socket is another user's: ask as that one, or with sudo"
 EXPLAIN_S = 2.0  # for asking a server once more, only to tell what is wrong with its certificate
 
 _NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -75,7 +76,8 @@ def _dial_unix(path: Path, timeout_s: float) -> http.client.HTTPConnection:
         connection.connect()
     except OSError as error:
         connection.close()
-        raise NotRunning(f"no daemon answers at {path} ({error.strerror or error})", remedy=REMEDY) from None
+        remedy = NOT_ALLOWED if isinstance(error, PermissionError) else REMEDY
+        raise NotRunning(f"no daemon answers at {path} ({error.strerror or error})", remedy=remedy) from None
     return connection
 
 

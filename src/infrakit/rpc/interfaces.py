@@ -12,7 +12,7 @@ import msgspec
 
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
-from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum, Releases
+from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Quorum, Releases
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
@@ -183,6 +183,14 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         acts=frozenset({"release"}),
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Hosts,
+        service="Hosts",
+        version="0.1.0",
+        address="Type",
+        results={"replicas": "Replicas"},
         extends=Flavor,
     ),
     Interface(

@@ -1,4 +1,7 @@
-"""Daemons of other machines, by name: where they listen, and what proves who we are.
+"""Daemons elsewhere, by name: where they listen, and what proves who we are.
+
+Most are on other machines. One at a unix socket is on this one, but not in its own place: in a container, say, that
+shares the socket's directory with us. Whoever may open the socket needs to show nothing else.
 
 They are kept in `$INFRAKIT_HOME/remotes.json`. Keys and tokens are named by their files, never copied. Imports little,
 because the command line does.
@@ -16,6 +19,7 @@ from infrakit.spi.values import wire_name
 
 HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, or its URL, whatever is chosen
 LOCAL = "local"
+SOCKET = "unix://"
 # What is shown to plugins on other machines, which have no entry of their own.
 CA_VARIABLE = "INFRAKIT_TLS_CA"
 CERT_VARIABLE = "INFRAKIT_TLS_CERT"
@@ -60,7 +64,11 @@ class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
 
 
 def plugin(url: str) -> Remote:
-    """What is elsewhere, with those files that the environment names and that may be shown to it."""
+    """What is elsewhere: with the files of the remote that has this URL, or else those that the environment names, and
+    that may be shown to it. Raises `Refused`."""
+    known = next((each for each in load().known.values() if each.url == url), None)
+    if known is not None:
+        return known
     ca, cert, key, token = (
         os.environ.get(name, "") for name in (CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, TOKEN_VARIABLE)
     )
@@ -70,11 +78,14 @@ def plugin(url: str) -> Remote:
 
 
 def check_url(url: str) -> str:
-    """`https://host:port`, complete. Raises `Refused`."""
+    """`https://host:port` or `unix:///path`, complete. Raises `Refused`."""
     place = address.parse(url if "://" in url else f"https://{url}")
-    if isinstance(place, Path) or urlsplit(place).port is None:
-        raise Refused(f"{url!r} is no address of a daemon", remedy="write it as https://HOST:PORT")
-    return place
+    if isinstance(place, Path):
+        if place.is_absolute():
+            return f"{SOCKET}{place}"
+    elif urlsplit(place).port is not None:
+        return place
+    raise Refused(f"{url!r} is no address of a daemon", remedy="write it as https://HOST:PORT, or unix:///PATH")
 
 
 def check(remote: Remote) -> None:
@@ -83,6 +94,8 @@ def check(remote: Remote) -> None:
         raise Refused("a key is of no use without its certificate", remedy="give --cert too")
     if urlsplit(remote.url).scheme == "https":
         return
+    if remote.url.startswith(SOCKET) and (remote.ca or remote.cert or remote.token_file):
+        raise Refused("nothing has to be shown at a unix socket", where=remote.url, remedy="leave the files out")
     if remote.ca or remote.cert:
         raise Refused("certificates are of no use over plain HTTP", where=remote.url, remedy="write https://HOST:PORT")
     if remote.token_file and not _is_private(remote.url):
@@ -110,18 +123,27 @@ def save(remotes: Remotes) -> None:
     new.replace(path)
 
 
-def current() -> Remote | None:
-    """The one that commands ask now: `$INFRAKIT_HOST`, else the chosen one. None: the daemon of this machine."""
+def current() -> Remote | Path | None:
+    """The one that commands ask now: `$INFRAKIT_HOST`, else the chosen one. None: the daemon of this machine.
+
+    Raises `Refused`, `NotFound`.
+    """
     remotes = load()
     name = os.environ.get(HOST_VARIABLE) or remotes.current
     if name in ("", LOCAL):
         return None
     if "://" in name:
-        return plugin(check_url(name))
+        return _at(plugin(check_url(name)))
     if name not in remotes.known:
         known = ", ".join(sorted(remotes.known)) or "none"
         raise NotFound(f"there is no remote {name!r}", remedy=f"known: {known}; infrakit remote use {LOCAL}")
-    return msgspec.structs.replace(remotes.known[name], name=name)
+    return _at(msgspec.structs.replace(remotes.known[name], name=name))
+
+
+def _at(remote: Remote) -> Remote | Path:
+    """A socket is dialled by its path."""
+    place = address.parse(remote.url)
+    return place if isinstance(place, Path) else remote
 
 
 def _is_private(url: str) -> bool:

@@ -83,10 +83,13 @@ class Transport:
             raise errors.Refused(f"it answers {response.status}: {words}", where=self.address, remedy=_REMEDY)
         return answer
 
-    async def lines(self, path: str) -> AsyncIterator[bytes]:
-        """The `data:` lines of an event stream, for as long as it lasts. Raises `Unreachable`."""
+    async def lines(self, path: str, *, quiet_s: float | None = None) -> AsyncIterator[bytes]:
+        """The `data:` lines of an event stream, for as long as it lasts. Raises `Unreachable`.
+
+        `quiet_s`: so long may nothing come, not even a sign of life, before the stream counts as broken.
+        """
         self._check_rest()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=quiet_s)
         await self._prepare()
         url = self._url.rstrip("/") + path
         try:

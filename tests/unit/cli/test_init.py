@@ -108,7 +108,6 @@ async def test_the_script_passes_shellcheck(cli: CommandLine, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--start"], 1, "--start needs --store"),
         (["--boot", "x"], 1, "--boot belongs to --start"),
         (["--logical-id", "10.9.9.9"], 2, "no node with the logical ID 10.9.9.9"),
         (["--group", "nope"], 2, "there is no group 'nope'"),
@@ -119,6 +118,19 @@ async def test_what_is_missing_is_told(cli: CommandLine, words: list[str], code:
     assert done.code == code
     assert said in done.err
     assert done.out == ""
+
+
+async def test_a_node_that_nobody_is_known_to_keep_the_declaration_of_needs_a_store(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    document = tmp_path / "infrakit.yaml"
+    document.write_text("\n".join(each for each in EXAMPLE.read_text().split("\n") if "Replica:" not in each))
+    for command in (["init", "--start"], ["bootstrap"]):
+        done = await cli(*command, str(tmp_path))
+        assert (done.code, done.out) == (1, "")
+        assert "no group of it hosts replicas of InfraKit" in done.err
+        assert "(say where its store will be: --store URL, or INFRAKIT_STORE)" in done.err
+    assert not list(cli.home.glob("local/instances/*")), "nothing was made"
 
 
 async def test_a_group_of_the_original_shape_in_json_works_too(cli: CommandLine, tmp_path: Path) -> None:

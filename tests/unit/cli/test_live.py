@@ -58,7 +58,7 @@ async def test_off_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixtur
 
 
 async def test_the_picture_shows_groups_instances_reasons_and_events(console: Console) -> None:
-    view = rich_view.RichView("cluster.yaml", console)
+    view = rich_view.RichView("cluster.yaml", live.HERE, console)
     assert "starting" in drawn(view, console)
     view.status(await status(groups=[canned.group("store"), canned.HEALING], halts=(canned.HALT,)), canned.MEMBERS)
     view.event(EVENT)
@@ -91,7 +91,7 @@ async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Co
         )
         for i in range(1000)
     ]
-    view = rich_view.RichView("cluster.yaml", console)
+    view = rich_view.RichView("cluster.yaml", live.HERE, console)
     view.status(await status(), [*healthy, canned.MEMBERS[1]])
     for number in range(100):
         view.event(Event(seq=number, type=Kind.CREATED, message=f"event number {number}"))

@@ -11,6 +11,7 @@ import pytest
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.manager.bootstrap import Plan, bootstrap
 from infrakit.manager.declaration import Declaration
+from infrakit.manager.kept import InStore
 from infrakit.manager.seed import Choice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
@@ -54,7 +55,8 @@ class Scene:
     async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
         asked = Plan(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
         plugins = self.plugins or Plugins(self.simulator, self.flavor)
-        return await bootstrap(asked, plugins=plugins, store=self.store, clock=self.clock, tell=self.told.append)
+        kept = InStore(self.store, self.clock)
+        return await bootstrap(asked, plugins=plugins, kept=kept, clock=self.clock, tell=self.told.append)
 
     @property
     def machines(self) -> dict[str, Machine]:

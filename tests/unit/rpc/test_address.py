@@ -42,7 +42,9 @@ def test_a_file_may_hold_one(tmp_path: Path) -> None:
     "text", ["ftp://h:1", "tcp://h", "http://", "tcp://h:99999", "tcp://h:x", "https://h:1?a", "unix://"]
 )
 def test_what_is_none(text: str) -> None:
-    with pytest.raises(Refused, match=r"is no address; write a path, tcp://HOST:PORT, or https://HOST:PORT"):
+    with pytest.raises(
+        Refused, match=r"is no address; write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
+    ):
         address.parse(text)
 
 

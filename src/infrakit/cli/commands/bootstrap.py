@@ -9,7 +9,7 @@ from infrakit.rpc import discovery
 @click.command
 @options.file
 @options.template
-@click.option("--store", envvar="INFRAKIT_STORE", required=True, metavar="URL", help="Where its replicas look for it.")
+@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for it.")
 @click.option("--group", default="", metavar="NAME", help="The group that keeps the store; left out: the only quorum.")
 @click.option("--recover", is_flag=True, help="Make missing machines of a group that has lost its quorum.")
 @click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
@@ -19,7 +19,8 @@ def bootstrap(  # noqa: PLR0917
 ) -> None:
     """Make FILE's first machine, and declare FILE in its store.
 
-    The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made.
+    The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made. Without --store,
+    the replicas that FILE's flavor names are asked in its place.
     Once there has been a cluster, say --recover: missing machines are made one after the other, with their volumes,
     until there is a quorum again. Without it, the command refuses where other members have left volumes, as far as the
     provider can tell: a first machine that has lost its own would found a second cluster beside them.

@@ -1,31 +1,68 @@
-"""`infrakit down`: the end of everything that was declared, and of the daemon."""
+"""`infrakit down`: the end of everything that was declared, and of the daemon or of the cluster that hosts its own."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import convergence, daemon, options, orders, tables
+from infrakit.cli import convergence, daemon, documents, options, orders, rendering, tables
+from infrakit.rpc import discovery
 from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.manager import GroupStatus, Manager
+
+if TYPE_CHECKING:
+    from infrakit.runtime.down import Order
 
 _SHUTDOWN_S = 15.0
 
 
 @click.command
+@click.argument("file", type=click.Path(allow_dash=True), required=False)
+@options.template
+@click.option("--without-halt", is_flag=True, help="With FILE: go on though no replica can be halted. None may act!")
 @click.option("--volumes", is_flag=True, help="Delete attachments too, with the data on them.")
 @click.option("--timeout", type=options.duration, default="5m", show_default=True, help="For all of it.")
 @options.yes
 @options.message()
-def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
+def down(  # noqa: PLR0917
+    file: str | None,
+    asked: rendering.Asked,
+    without_halt: bool,
+    volumes: bool,
+    timeout: float,
+    yes: bool,
+    why: str | None,
+) -> None:
     """Destroy every declared group, then stop the daemon.
 
     One group after the other, the last by name first. Volumes are kept unless asked. If time runs out, exit code 2:
     the daemon stays, and goes on. Refused where the daemon runs on a machine of one of the groups.
 
+    With FILE, it ends a cluster that hosts its own replicas, from outside, as `infrakit up FILE` began it: halts it
+    through a replica, waits until nobody inside acts any more, and destroys all instances of FILE's groups from here,
+    those that host replicas last. Where no replica can be halted, it refuses, unless you say --without-halt.
+
     \b
     Example:
       infrakit down --yes
     """
+    if file is not None:
+        from infrakit.runtime.down import Order
+
+        read = documents.read(file, asked)
+        order = Order(
+            text=read.text,
+            source=read.source,
+            who=daemon.who(),
+            why=why or f"down {read.source}",
+            volumes=volumes,
+            unhalted=without_halt,
+            timeout_s=timeout,
+        )
+        _end_cluster(order, read, file, yes=yes)
+        return
+    if without_halt or any(asked):
+        raise click.UsageError("--without-halt, and what a template is rendered with, belong to FILE.")
     status = daemon.status()
     if status.halts:
         halt = status.halts[0]
@@ -46,6 +83,21 @@ def down(volumes: bool, timeout: float, yes: bool, why: str | None) -> None:
     daemon.ask(Manager.shutdown, who=daemon.who(), why=reason)
     _wait_until_silent()
     click.echo("the daemon has stopped")
+
+
+def _end_cluster(order: "Order", read: documents.Document, file: str, *, yes: bool) -> None:
+    import asyncio
+
+    from infrakit.runtime import down as runtime
+
+    def agree(question: str) -> None:
+        orders.confirm(question, yes=yes)
+
+    with read.placed():
+        kept = asyncio.run(runtime.down(order, home=discovery.home(), tell=click.echo, agree=agree))
+    if kept:
+        click.echo("Volumes are kept, and with them the declaration and its halt. To bring it all back:")
+        click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    and then: infrakit unhalt")
 
 
 def _refuse_from_inside() -> None:

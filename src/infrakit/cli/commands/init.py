@@ -40,7 +40,8 @@ def init(  # noqa: PLR0917
     For `sh`, on that machine, which needs `infrakit` and nothing else of ours. The script holds the node's boot script,
     the same that later nodes get, and the declaration. It has the node made by the instance plugin there, with the tags
     by which InfraKit adopts it, waits for the store that the node keeps, and declares FILE in it. The InfraKit that
-    runs on the node makes the others. Safe to run again: where the store answers, nothing is made.
+    runs on the node makes the others. Safe to run again: where the store answers, nothing is made. Without --store, the
+    replicas that FILE's flavor names are asked in its place.
 
     \b
     Example:
@@ -48,8 +49,6 @@ def init(  # noqa: PLR0917
     """
     if boot and not start:
         raise click.UsageError("--boot belongs to --start.")
-    if start and not store:
-        raise click.UsageError("--start needs --store, or INFRAKIT_STORE: where the node keeps the declaration.")
     document = documents.read(file, asked)
     import asyncio
 

@@ -1,11 +1,14 @@
-"""`infrakit up`: a daemon and its view in one process."""
+"""`infrakit up`: a daemon and its view in one process, or a cluster that has its own daemons and a view of it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from infrakit.cli import daemon, documents, options, rendering
+from infrakit.cli import daemon, documents, exit_codes, options, rendering
 from infrakit.rpc import discovery
+
+if TYPE_CHECKING:
+    from infrakit.manager.replicas import Hosting
 
 
 @click.command
@@ -27,16 +30,24 @@ def up(  # noqa: PLR0917
 ) -> None:
     """Start what FILE needs in one process, commit it, and stay.
 
-    Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
+        Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
     goes on. Ctrl-C ends the daemon and leaves the instances running; the same command finds them again, and
-    `infrakit down` ends them.
+        `infrakit down` ends them.
 
-    \b
-    Example:
-      infrakit up examples/quickstart/infrakit.yaml
+        If FILE's flavor says that replicas of InfraKit run on its own machines, and neither --store nor --leadership is
+        given, no daemon is started here: FILE is committed to those. If none answers, the first machine is made, as
+        `infrakit bootstrap` does. Then Ctrl-C leaves the cluster alone, and `infrakit down FILE` ends it.
+
+        \b
+        Example:
+          infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
     read = documents.read(file, asked) if file is not None else documents.Document("", "what is declared")
+    if file is not None and not store and not leadership and (hosts := _hosting(read)) is not None:
+        if listening is not None or accept_store:
+            raise click.UsageError("FILE has daemons of its own, and none is started here: leave the daemon's options.")
+        _stay(read, hosts, file, why or f"up {read.source}")
     from infrakit.cli import live
     from infrakit.runtime import up as runtime
     from infrakit.runtime.sources import Place
@@ -59,3 +70,36 @@ def up(  # noqa: PLR0917
     for line in live.farewell(view.last, file):
         click.echo(line)
     raise click.exceptions.Exit(code)
+
+
+def _hosting(read: documents.Document) -> "Hosting | None":
+    import asyncio
+
+    from infrakit.runtime import cluster
+
+    return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
+
+
+def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> NoReturn:
+    """A cluster that has daemons of its own: grow it if need be, commit, and watch."""
+    import asyncio
+
+    from infrakit.cli import live, reports
+    from infrakit.manager.bootstrap import Plan
+    from infrakit.runtime import cluster
+
+    since = cluster.now()
+    plan = Plan(text=read.text, source=read.source, who=daemon.who(), why=why, group=hosts.first)
+    try:
+        with read.placed():
+            committed = asyncio.run(cluster.start(plan, hosts, home=discovery.home(), tell=click.echo))
+    except KeyboardInterrupt:
+        click.echo("Stopped on the way. What was made stays, and the same command goes on.")
+        raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None
+    for line in reports.committed(committed, f"Committed {read.source}", declares=True):
+        click.echo(line)
+    with live.open_view(read.source, live.ELSEWHERE) as view:
+        cluster.watch(hosts.places, view, since=since)
+    for line in live.farewell_to_cluster(view.last, file):
+        click.echo(line)
+    raise click.exceptions.Exit(exit_codes.DONE)

@@ -49,7 +49,7 @@ _BY_STATE = {
 
 
 class EtcdFlavor:
-    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches` and `Releases` of the contract."""
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches`, `Releases` and `Hosts` of the contract."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
@@ -134,6 +134,10 @@ class EtcdFlavor:
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         declared = decode(properties)
         return {each: declared.attachments(each) for each in allocation.logical_ids or ()}
+
+    async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
+        declared = decode(properties)
+        return [declared.replica_of(each) for each in allocation.logical_ids or () if declared.replica]
 
     async def close(self) -> None:
         """Let go of connections. The object may be used again afterwards."""

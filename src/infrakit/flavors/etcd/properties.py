@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -42,6 +43,7 @@ class Properties(Strict, frozen=True, kw_only=True):
     binary: Text = "etcd"  # a name or a path; etcdctl is looked for beside it
     extra_args: tuple[Text, ...] = ()  # of etcd, such as --quota-backend-bytes=8589934592
     run: str = ""  # a line for the shell that runs beside etcd for as long as etcd does
+    replica: str = ""  # where the replica of InfraKit that Run starts answers, such as http://{LogicalID}:24864
     max_lag: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # entries of the log; further behind is unhealthy
     init: tuple[Text, ...] | Text = ()  # a boot script, a template, in the place of the one that comes with InfraKit
     init_script_template_url: str = ""  # where such a boot script is instead: a path, or a URL
@@ -60,6 +62,10 @@ class Properties(Strict, frozen=True, kw_only=True):
     def peer_url(self, logical_id: str) -> str:
         """Where a member talks with the others: what the list of members knows it by."""
         return f"http://{host(logical_id)}:{self.peer_port}"
+
+    def replica_of(self, logical_id: str) -> str:
+        """Where the replica beside a member answers; empty: none runs there."""
+        return self.replica.replace(PLACE, host(logical_id) if self.replica.startswith("http") else logical_id)
 
     @property
     def ctl(self) -> str:
@@ -93,6 +99,7 @@ def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem
         message = f"{properties.peer_port} is ClientPort already"
         yield Problem(path="PeerPort", message=message, hint="choose another number")
     yield from _volume(properties, allocation)
+    yield from _replica(properties, allocation)
     if properties.init and properties.init_script_template_url:
         yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
     for position, argument in enumerate(properties.extra_args):
@@ -124,6 +131,35 @@ def _members(allocation: Allocation) -> Iterator[Problem]:
         if wrong:
             message = f"the logical ID {each!r} {wrong}"
             yield Problem(path="", message=message, hint="write the fixed address of the member, such as 10.0.0.1")
+
+
+def _replica(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
+    if not properties.replica:
+        return
+    members = allocation.logical_ids or ()
+    hint = f"such as http://{PLACE}:24864, or unix:///run/infrakit/{PLACE}/group"
+    if PLACE not in properties.replica and len(members) > 1:
+        message = f"{properties.replica!r} is the same for every member"
+    elif "{" in properties.replica.replace(PLACE, "") or (
+        members and not _answerable(properties.replica_of(members[0]))
+    ):
+        message = f"{properties.replica!r} is no address of a replica"
+    else:
+        return
+    yield Problem(path="Replica", message=message, hint=hint)
+
+
+def _answerable(text: str) -> bool:
+    """`unix:///PATH`, or `http(s)://HOST:PORT`."""
+    if "{" in text:
+        return False
+    if text.startswith("unix:///"):
+        return True
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        return False
 
 
 def _volume(properties: Properties, allocation: Allocation) -> Iterator[Problem]:

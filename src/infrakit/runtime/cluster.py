@@ -1,0 +1,196 @@
+"""A cluster that hosts its own replicas, as `infrakit up FILE` starts it from outside and stays to watch.
+
+Nothing of it is kept here. If no replica answers, the first machine is made as `infrakit bootstrap` makes it, with the
+same refusals. The replica on it may start with an empty store: it leads, and waits. Then FILE is committed through
+whichever replica answers, with the version that was seen, so that two who do so at once cannot overwrite each other in
+silence. All else, other groups too, is made by the replicas. Then statuses come from whoever answers, and the events of
+all replicas from each itself, because each keeps a journal of its own; the view outlives every single one of them.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from infrakit.manager import validate
+from infrakit.manager.bootstrap import Plan, grow
+from infrakit.manager.kept import COMMIT_S, ByReplicas
+from infrakit.manager.replicas import Hosting, Replicas, hosting
+from infrakit.rpc import client, discovery, streams
+from infrakit.runtime.lock import StateLock
+from infrakit.runtime.registry import Registry
+from infrakit.runtime.view import View
+from infrakit.spec import document as documents
+from infrakit.spi import errors
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.event import Event, Kind, timestamp
+from infrakit.spi.group import Group
+from infrakit.spi.manager import Committed, MemberStatus, Status
+
+LOOK_S = 0.25  # between two statuses
+LOOK_AGAIN_S = 0.5  # after nobody has answered
+STATUS_S = 3.0  # a follower asks the leader; an election takes longer, and is told
+QUIET_S = 4 * streams.HEARTBEAT_S  # of a stream of events, before it counts as broken
+VERSIONS_MAX = 3  # that others commit while we try to
+
+Tell = Callable[[str], object]
+
+
+async def find(text: str, source: str, *, home: Path) -> Hosting | None:
+    """Where the replicas of what a document declares should answer. None: it declares no such cluster.
+
+    A document that is wrong declares none: whoever uses it says what is wrong. Raises what plugins raise.
+    """
+    draft = documents.read(text, source=source)
+    if draft.problems:
+        return None
+    registry = Registry(home)
+    try:
+        return await hosting(draft.groups, registry)
+    except errors.NotFound:
+        return None
+    finally:
+        await registry.close()
+
+
+async def start(plan: Plan, hosts: Hosting, *, home: Path, tell: Tell) -> Committed:
+    """Make the first machine if nobody answers, and commit what `plan` declares.
+
+    Raises what `bootstrap` does, and `Conflict` if somebody else declares something else at the same time.
+    """
+    clock = SystemClock()
+    registry = Registry(home, clock=clock)
+    try:
+        groups = await validate.checked(plan.text, plan.source, registry)
+        async with Replicas(hosts.places) as replicas:
+            kept = ByReplicas(replicas)
+            if not await kept.answers():
+                tell(f"no replica answers at {', '.join(replicas.places)}")
+                async with _alone(home, plan.patience_s, tell):
+                    await grow(plan, groups, plugins=registry, kept=kept, clock=clock, tell=tell)
+            tell(f"a replica answers at {replicas.at}")
+            return await _commit(kept, groups, plan)
+    finally:
+        await registry.close()
+
+
+@contextlib.asynccontextmanager
+async def _alone(home: Path, patience_s: float, tell: Tell) -> AsyncIterator[None]:
+    """With the lock of this home. If another command has it, it may be making the first machine: wait for that."""
+    loop, told = asyncio.get_running_loop(), ""
+    until = loop.time() + patience_s
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(StateLock(home, started=now()))
+                break
+            except errors.Refused as held:
+                if discovery.manager_socket().exists() or loop.time() >= until:
+                    raise  # a daemon has it, for good
+                if not told:
+                    tell(f"{held.what}, which may be making the first machine: waits for it")
+                told = held.what
+            await asyncio.sleep(LOOK_AGAIN_S)
+        yield
+
+
+async def _commit(kept: ByReplicas, groups: tuple[Group, ...], plan: Plan) -> Committed:
+    """Nothing is committed that is declared already, in the same words or in others."""
+    for _attempt in range(VERSIONS_MAX):
+        version = await kept.version()
+        if version and await _declared(kept, version, groups):
+            return Committed(version=version)
+        told = {"text": plan.text, "source": plan.source, "who": plan.who, "why": plan.why, "expected": version}
+        try:
+            committed: Committed = await kept.replicas.ask("commit", within_s=COMMIT_S, **told)
+        except errors.Conflict as error:  # who was first may have said the same, also we ourselves
+            newest = await kept.version()
+            if newest == version or not await _declared(kept, newest, groups):
+                raise error from None
+        else:
+            return committed
+    raise errors.Conflict("others keep changing the declaration", remedy="try again")
+
+
+async def _declared(kept: ByReplicas, version: int, groups: tuple[Group, ...]) -> bool:
+    text = await kept.replicas.ask("show", version=version)
+    there = {group.name: group for group in documents.read(text, source=f"version {version}").groups}
+    return all(_same(there.get(group.name), group) for group in groups)
+
+
+def _same(one: Group | None, other: Group) -> bool:
+    return one is not None and documents.render([one]) == documents.render([other])
+
+
+# -- watching ----------------------------------------------------------------------------------------------------------
+
+
+def now() -> str:
+    """The moment from which a view shows events."""
+    return timestamp(SystemClock().now())
+
+
+def watch(places: tuple[str, ...], view: View, *, since: str) -> None:
+    """Show what happens, and what has happened since a moment, until Ctrl-C. Replicas may come and go meanwhile."""
+    asyncio.run(_watch(places, view, since))
+
+
+async def _watch(places: tuple[str, ...], view: View, since: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        shown = [tasks.create_task(_events(place, since, view)) for place in places]
+        shown.append(tasks.create_task(_statuses(places, view)))
+        await stop.wait()
+        for task in shown:
+            task.cancel()
+
+
+async def _statuses(places: tuple[str, ...], view: View) -> None:
+    def changed(after: str, before: str, why: str) -> None:
+        _say(view, f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
+
+    silent = False
+    async with Replicas(places, changed) as replicas:
+        while True:
+            try:
+                status, members = await _look(replicas)
+            except (errors.InfraKitError, TimeoutError) as error:
+                if not silent:
+                    _say(view, f"nobody tells how it stands: {error}")
+                silent = True
+                await asyncio.sleep(LOOK_AGAIN_S)
+                continue
+            if silent:
+                _say(view, f"the replica at {replicas.at} answers")
+            silent = False
+            view.status(status, members)
+            if status.note:
+                await replicas.turn()
+            await asyncio.sleep(LOOK_S)
+
+
+async def _look(replicas: Replicas) -> tuple[Status, tuple[MemberStatus, ...]]:
+    status: Status = await replicas.ask("status", within_s=STATUS_S)
+    members: tuple[MemberStatus, ...] = ()
+    if status.leader or status.leading:
+        members = await replicas.ask("members", within_s=STATUS_S)
+    return status, members
+
+
+async def _events(place: str, since: str, view: View) -> None:
+    """Those of one replica from a moment on, whether or not it is there. A new one has a journal of its own."""
+    while True:
+        with contextlib.suppress(errors.InfraKitError):  # the statuses tell who does not answer
+            async for event in client.events(place, quiet_s=QUIET_S):
+                if event.timestamp > since:
+                    since = event.timestamp
+                    view.event(event)
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _say(view: View, message: str) -> None:
+    view.event(Event(type=Kind.WAITING, timestamp=now(), message=message))

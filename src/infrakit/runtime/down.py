@@ -1,0 +1,208 @@
+"""The end of a cluster that hosts its own replicas, from outside: nobody inside may end the machine that he runs on.
+
+Two who act on the same machines are what must never be (law 1), and whoever runs this is a second one. So first it
+makes sure that nobody inside acts any more, and only then it touches anything:
+
+1.  A halt of everything is committed through a replica. When that returns, the halt is durable in the cluster's own
+    store. Every leader after that loads it before it acts, by a read that is linearizable; so does one that comes back
+    from a volume later.
+2.  The one that leads now may not have read it yet, and may have calls under way. So it is asked until its own status
+    shows the halt and nothing that is being done. It has to be the one that the store names as holder of the epoch: a
+    stale one would tell of itself only. One that lost the epoch cannot act, with or without a halt, because it proves
+    the epoch before each call; and one that holds it and has seen the halt refuses at that same place.
+3.  Everything is ended through the provider, group after group, those that host replicas last: for as long as there is
+    a quorum, it keeps the halt.
+
+Where no replica could be halted, one may be alive all the same, cut off from us only. Then nothing is ended unless the
+operator says that nobody acts. Machines in other groups than the document's would be left behind with nobody to keep
+them, so the declaration is compared first. Volumes stay unless asked, and with them the declaration and its halt.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from infrakit.manager import validate
+from infrakit.manager.kept import COMMIT_S
+from infrakit.manager.replicas import Hosting, Replicas, hosting
+from infrakit.runtime.ending import Ending
+from infrakit.runtime.lock import StateLock
+from infrakit.runtime.registry import Registry
+from infrakit.spec import document as documents
+from infrakit.spi import errors
+from infrakit.spi.clock import SystemClock
+from infrakit.spi.event import timestamp
+from infrakit.spi.flavor import Attaches
+from infrakit.spi.group import Group
+from infrakit.spi.manager import LeaderStatus, Status
+from infrakit.spi.values import GroupID
+
+HALT_S = 60.0  # for the leader to have read the halt, and to end the calls under way
+STATUS_S = 5.0
+LOOK_S = 0.3
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator has asked for."""
+
+    text: str
+    source: str
+    who: str
+    why: str
+    volumes: bool = False
+    unhalted: bool = False  # go on where nobody could be halted
+    timeout_s: float = 300.0
+
+
+async def down(order: Order, *, home: Path, tell: Callable[[str], object], agree: Callable[[str], object]) -> bool:
+    """Whether something was ended whose volumes are kept. `agree` is given the question, and raises at a no.
+
+    Raises `InvalidSpec`, `Refused` where it would not be safe, or something is left when the time is up.
+    """
+    registry = Registry(home)
+    try:
+        groups = await validate.checked(order.text, order.source, registry)
+        hosts = await hosting(groups, registry)
+        if hosts is None:
+            raise errors.Refused(
+                "no group of it hosts replicas of InfraKit", where=order.source, remedy="`infrakit down`, without FILE"
+            )
+        with StateLock(home, started=timestamp(SystemClock().now())):
+            endings = [await _ending(group, registry, tell) for group in _in_order(groups, hosts)]
+            return await _down(order, hosts, endings, tell, agree)
+    finally:
+        await registry.close()
+
+
+async def _down(
+    order: Order,
+    hosts: Hosting,
+    endings: Sequence[Ending],
+    tell: Callable[[str], object],
+    agree: Callable[[str], object],
+) -> bool:
+    counts = {ending.name: len(await ending.machines()) for ending in endings}
+    async with Replicas(hosts.places) as replicas:
+        answers = await _answers(replicas)
+        if answers:
+            await _compare(replicas, endings, hosts, counts)
+        elif any(counts.values()):
+            _refuse_unhalted("no replica answers", replicas.why, order, tell)
+        if not any(counts.values()) and not order.volumes:
+            tell("there is nothing of it")
+            return False
+        agree(_question(counts, volumes=order.volumes))
+        if answers:
+            await _halt(replicas, order, tell)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + order.timeout_s
+    for ending in endings:
+        await ending.end(until)
+        tell(f"{ending.name} is gone")
+    if order.volumes:
+        for ending in endings:
+            await ending.delete_volumes()
+    return any(ending.has_volumes for ending in endings) and not order.volumes
+
+
+def _in_order(groups: Iterable[Group], hosts: Hosting) -> list[Group]:
+    """The last by name first, and those that host replicas after all others."""
+    return sorted(sorted(groups, key=lambda each: each.name, reverse=True), key=lambda each: each.name in hosts.groups)
+
+
+async def _ending(group: Group, registry: Registry, tell: Callable[[str], object]) -> Ending:
+    flavor = await registry.flavor(group.properties.flavor.plugin)
+    attaches = flavor if isinstance(flavor, Attaches) else None
+    return Ending(group, await registry.instance(group.properties.instance.plugin), attaches, tell)
+
+
+def _question(counts: Mapping[GroupID, int], *, volumes: bool) -> str:
+    what = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    data = "with their volumes and the data on them" if volumes else "keeping their volumes"
+    return f"Halt the cluster and destroy all of it, {what}, {data}?"
+
+
+# -- nobody inside acts ------------------------------------------------------------------------------------------------
+
+
+async def _answers(replicas: Replicas) -> bool:
+    try:
+        await replicas.ask("status", within_s=STATUS_S)
+    except errors.Unreachable:
+        return False
+    return True
+
+
+def _refuse_unhalted(what: str, why: dict[str, str], order: Order, tell: Callable[[str], object]) -> None:
+    told = "; ".join(f"{place}: {reason}" for place, reason in why.items())
+    if order.unhalted:
+        tell(f"{what} ({told}): goes on all the same, as was said" if told else f"{what}: goes on, as was said")
+        return
+    raise errors.Refused(
+        f"{what}, and there are machines: a replica that lives all the same would make again what is destroyed here",
+        where=told or "the cluster",
+        remedy="bring one back (infrakit bootstrap --recover); if you know that none of them acts: --without-halt",
+    )
+
+
+async def _compare(
+    replicas: Replicas, endings: Sequence[Ending], hosts: Hosting, counts: Mapping[GroupID, int]
+) -> None:
+    """Whether the document is that of the cluster that answers, and this its provider. Raises `Refused`."""
+    if not any(counts[name] for name in hosts.groups):
+        raise errors.Refused(
+            f"the replica at {replicas.at} lives, and the provider lists no machine of {', '.join(hosts.groups)}",
+            where="the provider here",
+            remedy="run it where the machines were made from (INFRAKIT_HOME, and what the provider is reached by)",
+        )
+    try:
+        newest = await replicas.ask("history", limit=1)
+        if not newest:
+            return
+        text = await replicas.ask("show", version=newest[0].version)
+    except errors.Unreachable:
+        return  # without the store nothing can be halted either, which is told where it matters
+    known = {ending.name: ending.plugin for ending in endings}
+    for group in documents.read(text, source="the declaration").groups:
+        if group.name not in known:
+            raise errors.Refused(
+                f"the cluster declares a group that is not in it, {group.name}, which would be left without anybody",
+                where="FILE",
+                remedy=f"name a file that has all groups, or before: infrakit group destroy {group.name}",
+            )
+        if group.properties.instance.plugin != known[group.name]:
+            raise errors.Refused(
+                f"the cluster has {group.name} on {group.properties.instance.plugin}, not on {known[group.name]}",
+                where="FILE",
+                remedy="name the file that was committed (infrakit history)",
+            )
+
+
+async def _halt(replicas: Replicas, order: Order, tell: Callable[[str], object]) -> None:
+    """Return when nobody inside acts any more. Raises `Refused` if that cannot be had."""
+    try:
+        await replicas.ask("halt", within_s=COMMIT_S, who=order.who, why=order.why)
+        async with asyncio.timeout(HALT_S):
+            await _until_still(replicas)
+    except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
+        why = str(error) or f"the leader does not show it after {HALT_S:g} s"
+        _refuse_unhalted(f"the cluster could not be halted: {why}", {}, order, tell)
+        return
+    tell("halted: nobody inside acts any more")
+
+
+async def _until_still(replicas: Replicas) -> None:
+    while True:
+        try:
+            status: Status = await replicas.ask("status", within_s=STATUS_S)
+            leader: LeaderStatus = await replicas.ask("leader", within_s=2 * STATUS_S)
+        except errors.Unreachable:
+            await asyncio.sleep(LOOK_S)
+            continue
+        leads = status.replica if status.leader else status.leading
+        halted = any(halt.group is None for halt in status.halts)
+        if leads and leads == leader.leader and halted and not any(group.doing for group in status.groups):
+            return
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,112 @@
+"""The end of one group through its provider: asked again until a complete listing shows that nothing lives."""
+
+import asyncio
+from collections.abc import Callable
+
+from infrakit.group.calls import CALL_DEADLINE_S
+from infrakit.manager.seed import GONE, LIST_DEADLINE_S
+from infrakit.spi import errors, values
+from infrakit.spi.flavor import Attaches
+from infrakit.spi.group import Group
+from infrakit.spi.instance import DestroyContext, Instance, Reason, Volumes
+from infrakit.spi.values import Allocation, Description, State
+
+CALLS_MAX = 16  # at a time
+LOOK_S = 0.3
+AGAIN_S = 5.0  # before one that was told to end, and is listed still, is told again
+
+
+class Ending:
+    """Of one group."""
+
+    def __init__(
+        self, group: Group, instance: Instance, attaches: Attaches | None, tell: Callable[[str], object]
+    ) -> None:
+        self.name = group.name
+        self.plugin = group.properties.instance.plugin
+        self.has_volumes = attaches is not None
+        self._group = group
+        self._instance = instance
+        self._attaches = attaches
+        self._tell = tell
+        self._told: dict[values.InstanceID, float] = {}  # to end, and when
+        self._trouble = ""
+
+    async def machines(self) -> list[Description]:
+        """All that live, or are about to end. Raises `Unreachable`, and what the provider raises."""
+        try:
+            async with asyncio.timeout(LIST_DEADLINE_S):
+                listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.name})
+        except TimeoutError:
+            raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
+        return [each for each in listed if each.state not in GONE]
+
+    async def end(self, until: float) -> None:
+        """Return when all are gone. Raises `Refused` with what is left at that time of the loop."""
+        loop, shown = asyncio.get_running_loop(), False
+        while True:
+            left = []
+            try:
+                left = await self.machines()
+                if not shown:
+                    self._tell(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
+                shown = True
+                if not left:
+                    return
+                await self._destroy([each for each in left if self._is_due(each, loop.time())])
+            except errors.Throttled as throttled:
+                self._note(str(throttled))
+                await asyncio.sleep(throttled.after_s)
+            except errors.InfraKitError as error:
+                self._note(str(error))
+            if loop.time() >= until:
+                names = ", ".join(each.id for each in left) or "what lives is not known"
+                raise errors.Refused(
+                    f"not gone when the time was up: {names}{f' ({self._trouble})' * bool(self._trouble)}",
+                    where=f"group {self.name}",
+                    remedy="the same command goes on",
+                )
+            await asyncio.sleep(LOOK_S)
+
+    def _is_due(self, machine: Description, now: float) -> bool:
+        return machine.state is not State.STOPPING and now - self._told.get(machine.id, -AGAIN_S) >= AGAIN_S
+
+    async def _destroy(self, machines: list[Description]) -> None:
+        turns = asyncio.Semaphore(CALLS_MAX)
+        results = await asyncio.gather(*(self._destroy_one(each, turns) for each in machines), return_exceptions=True)
+        failed = [each for each in results if isinstance(each, BaseException)]
+        for each in failed:
+            raise each
+
+    async def _destroy_one(self, machine: Description, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            self._told[machine.id] = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(CALL_DEADLINE_S):
+                    await self._instance.destroy(instance=machine.id, context=DestroyContext(reason=Reason.TERMINATE))
+            except errors.NotFound:
+                pass  # the listing will tell
+            except TimeoutError:
+                what = f"no answer to the end of {machine.id} within {CALL_DEADLINE_S:g} s"
+                raise errors.OutcomeUnknown(what, where=f"plugin {self.plugin}") from None
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._tell(f"{self.name}: {trouble}; tries again")
+        self._trouble = trouble
+
+    async def delete_volumes(self) -> None:
+        """Those of every declared logical ID, as far as flavor and provider know of any."""
+        if self._attaches is None or not isinstance(self._instance, Volumes):
+            return
+        properties = self._group.properties
+        declared = properties.allocation
+        held = await self._attaches.attachments(
+            properties=properties.flavor.properties,
+            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        )
+        for logical_id, attachments in held.items():
+            for each in attachments:
+                async with asyncio.timeout(CALL_DEADLINE_S):
+                    await self._instance.delete_attachment(attachment=each)
+                self._tell(f"{each.type} {each.id} of {logical_id} is deleted")
