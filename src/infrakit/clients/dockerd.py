@@ -37,6 +37,8 @@ Filters = Mapping[str, Sequence[str]]
 class Conversation:
     """With one Engine. Who asks it for something inherits `_read` and `_change`, and says what its errors mean."""
 
+    elsewhere = "name another one in DOCKER_HOST"  # what to do when this one does not answer, besides starting it
+
     def __init__(self, host: str = DEFAULT, *, certificates: Path | None = None) -> None:
         """Asks nothing yet. `certificates` holds ca.pem, cert.pem and key.pem. Raises `Refused`."""
         self.where = host
@@ -126,7 +128,9 @@ class Conversation:
             return self._answered(error.status, error.message.strip(), doing, changes=changes)
         cause = error.__context__ if isinstance(error, aiodocker.DockerError) else error
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return errors.Unreachable(f"cannot connect: {_reason(cause)}", where=self.where, remedy=_remedy(cause))
+            return errors.Unreachable(
+                f"cannot connect: {_reason(cause)}", where=self.where, remedy=_remedy(cause, self.elsewhere)
+            )
         kind = errors.OutcomeUnknown if changes else errors.Unreachable
         return kind(f"{doing} was interrupted: {type(cause).__name__}", where=self.where)
 
@@ -168,11 +172,11 @@ def _reason(error: OSError | Exception) -> str:
     return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or type(error).__name__
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, elsewhere: str) -> str:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, PermissionError):
         return "whoever runs this needs access to its socket, as members of the group docker have"
-    return "start it, or name another one in DOCKER_HOST"
+    return f"start it, or {elsewhere}"
 
 
 def _failures() -> tuple[type[Exception], ...]:

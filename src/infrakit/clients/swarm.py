@@ -39,6 +39,8 @@ class Swarm(Conversation):
     `OutcomeUnknown`, and `Conflict` when the version is not the newest any more.
     """
 
+    elsewhere = "name the socket of another one: swarm:///PATH"
+
     # -- this node -------------------------------------------------------------------------------------------------
 
     async def info(self, *, deadline_s: float = READ_S) -> Info:
@@ -47,9 +49,10 @@ class Swarm(Conversation):
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
-    async def nodes(self, *, deadline_s: float = READ_S) -> list[Node]:
-        """All that are on the list, dead ones too."""
-        return [Node.of(each) for each in await self._get("nodes", deadline_s=deadline_s)]
+    async def nodes(self, filters: Filters | None = None, *, deadline_s: float = READ_S) -> list[Node]:
+        """All that are on the list and match, dead ones too."""
+        params = {"filters": json.dumps(filters or {})}
+        return [Node.of(each) for each in await self._get("nodes", params, deadline_s=deadline_s)]
 
     async def node(self, node: str, *, deadline_s: float = READ_S) -> Node:
         """By ID; that of the Engine itself is in `info`. Raises `NotFound`."""

@@ -3,6 +3,7 @@
 import os
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
@@ -13,8 +14,11 @@ from infrakit.spi.leadership import Leadership
 from infrakit.spi.store import Store
 from infrakit.stores.file import FileStore
 
-STORES = "file:///DIR, etcd://HOST:PORT[,HOST:PORT]/PREFIX, s3://BUCKET/PREFIX, or memory:"
-LEADERSHIPS = "static:, file:///PATH, etcd://HOST:PORT, or etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX"
+if TYPE_CHECKING:
+    from infrakit.clients.swarm import Swarm
+
+STORES = "file:///DIR, etcd://HOST:PORT[,HOST:PORT]/PREFIX, s3://BUCKET/PREFIX, swarm: or swarm:///SOCKET, or memory:"
+LEADERSHIPS = "static:, file:///PATH, etcd://HOST:PORT, etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX, or swarm: or swarm:///SOCKET"
 ETCD_PORT = 2379
 PREFIX = "/infrakit"
 
@@ -50,6 +54,10 @@ def store(url: str, home: Path) -> Store:
         from infrakit.stores.etcd import EtcdStore
 
         return EtcdStore(Etcd(_endpoints(parts), tls=_tls(parts)), parts.path.rstrip("/") or PREFIX)
+    if parts.scheme == "swarm":
+        from infrakit.stores.swarm import SwarmStore
+
+        return SwarmStore(_swarm(parts))
     from infrakit.stores.s3 import s3_store
 
     return s3_store(url)
@@ -68,6 +76,7 @@ def _store_named(url: str) -> SplitResult:
         "memory": True,
         "etcd": bool(parts.netloc),
         "s3": bool(parts.netloc),
+        "swarm": _names_engine(parts),
     }
     if not is_whole.get(parts.scheme):
         raise _wrong(url, "--store", STORES)
@@ -85,6 +94,10 @@ def leadership(url: str, name: str) -> Leadership:
         from infrakit.leadership.file import FileObserver
 
         return FileObserver(Path(parts.path), name)
+    if parts.scheme == "swarm" and _names_engine(parts):
+        from infrakit.leadership.swarm import SwarmObserved
+
+        return SwarmObserved(_swarm(parts))
     if parts.scheme in ("etcd", "etcd+campaign") and parts.netloc:
         from infrakit.clients.etcd import Etcd
         from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
@@ -107,6 +120,17 @@ async def close(leadership: Leadership) -> None:
     end = getattr(leadership, "close", None)
     if end is not None:
         await end()
+
+
+def _names_engine(parts: SplitResult) -> bool:
+    """The one beside this replica: `swarm:`, or its socket."""
+    return not parts.netloc and not parts.query and (not parts.path or parts.path.startswith("/"))
+
+
+def _swarm(parts: SplitResult) -> "Swarm":
+    from infrakit.clients.swarm import Swarm
+
+    return Swarm(f"unix://{parts.path}") if parts.path else Swarm()
 
 
 def _endpoints(parts: SplitResult) -> list[str]:

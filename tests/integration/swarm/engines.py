@@ -36,11 +36,12 @@ def lacking() -> str:
     return f"install them: apt-get install {' '.join(packages)}" if packages else ""
 
 
+needs_swarm = pytest.mark.skipif(bool(lacking()), reason=lacking())
+
+
 @contextlib.contextmanager
 def running(count: int, *, joined: bool = True, labels: Sequence[str] = ()) -> Iterator["Engines"]:
-    """That many nodes; `joined`: all are managers of one Swarm. The test is skipped where none can be had."""
-    if why := lacking():
-        pytest.skip(why)
+    """That many nodes; `joined`: all are managers of one Swarm."""
     engines = Engines()
     try:
         for _ in range(count):

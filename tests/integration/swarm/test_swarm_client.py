@@ -8,9 +8,9 @@ import pytest
 
 from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
-from tests.integration.swarm.engines import Engines, Node, running
+from tests.integration.swarm.engines import Engines, Node, needs_swarm, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [needs_swarm, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

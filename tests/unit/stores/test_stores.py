@@ -7,19 +7,32 @@ from pathlib import Path
 
 import pytest
 
+from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
 from infrakit.spi.store import Store
 from infrakit.stores.etcd import EtcdStore
 from infrakit.stores.file import FileStore
 from infrakit.stores.memory import MemoryStore
 from infrakit.stores.s3 import S3Store
+from infrakit.stores.swarm import SwarmStore
 from tests.integration.etcd.members import needs_etcd, running
 from tests.integration.s3.buckets import Server, needs_s3, new_bucket
+from tests.integration.swarm import engines
+from tests.integration.swarm.engines import needs_swarm
 
 WRITERS, ROUNDS = 8, 20
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("etcd", marks=needs_etcd), pytest.param("s3", marks=needs_s3)])
+BACKENDS = [
+    "file",
+    "memory",
+    pytest.param("etcd", marks=needs_etcd),
+    pytest.param("s3", marks=needs_s3),
+    pytest.param("swarm", marks=needs_swarm),
+]
+
+
+@pytest.fixture(params=BACKENDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     keep = {"short": 3}
     if request.param == "etcd":
@@ -32,6 +45,12 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
                 made_in_s3 = S3Store(bucket, keep=keep, watch_interval_s=0.05)
                 yield made_in_s3
                 await made_in_s3.close()
+        return
+    if request.param == "swarm":
+        with engines.running(1) as nodes:
+            made_in_swarm = SwarmStore(Swarm(nodes.nodes[0].host), keep=keep)
+            yield made_in_swarm
+            await made_in_swarm.close()
         return
     made: Store = FileStore(tmp_path / "store", keep=keep) if request.param == "file" else MemoryStore(keep=keep)
     yield made

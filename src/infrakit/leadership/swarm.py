@@ -1,0 +1,61 @@
+"""Leadership as the Swarm knows it, seen from the Engine beside this replica.
+
+An observation, no proof: a leader that has lost its quorum reports itself leader for about ten seconds more. The epoch
+in the store is what fences it off. While nobody leads, an Engine does not answer at all, so each look has a deadline.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from infrakit.clients.swarm import Swarm
+from infrakit.spi import errors
+from infrakit.spi.leadership import Observation
+
+INTERVAL_S = 0.25  # between two looks
+LOOK_S = 1.0  # until one is given up
+VALID_S = 2.0
+MANAGERS = {"role": ["manager"]}
+
+
+class SwarmObserved:
+    """Leads when the local Engine leads its Swarm; it closes its client with itself."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._node = ""  # which one it is, on the Swarm's list
+
+    async def observe(self) -> AsyncIterator[Observation]:
+        """A look every `INTERVAL_S`."""
+        while True:
+            yield await self._look()
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _look(self) -> Observation:
+        begun_at = asyncio.get_running_loop().time()
+        try:
+            leads, who, note = await self._see()
+        except errors.Refused as error:  # it is no manager: then it does not lead, for sure
+            self._node = ""
+            leads, who, note = False, "", error.what
+        except errors.InfraKitError as error:
+            leads, who, note = None, "", str(error)
+        return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
+
+    async def _see(self) -> tuple[bool | None, str, str]:
+        """Whether it leads, who does, and that in words."""
+        if not self._node:
+            self._node = (await self._swarm.info(deadline_s=LOOK_S)).node_id
+        managers = await self._swarm.nodes(MANAGERS, deadline_s=LOOK_S)
+        if self._node not in {each.id for each in managers}:  # it has joined anew, or is being demoted
+            self._node = ""
+            return None, "", "the local Engine is not among the managers of its Swarm"
+        for each in managers:
+            if each.manager is not None and each.manager.leader:
+                leads = each.id == self._node
+                note = "the local Engine leads the Swarm" if leads else f"the node {each.hostname} leads the Swarm"
+                return leads, each.hostname, note
+        return False, "", "the Swarm has no leader"
+
+    async def close(self) -> None:
+        """Let go of its connections."""
+        await self._swarm.close()

@@ -1,0 +1,131 @@
+"""What is kept of one document, as values: its head lists every revision, newest first; nothing else is a revision.
+
+A head travels as JSON in a label. A body is compressed; a small one stands in its head, a larger one is cut into parts,
+each the data of a config of its own, which the head names by ID.
+"""
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from infrakit.clients.swarm import CONFIG_BYTES_MAX
+from infrakit.spi import errors
+
+FORMAT = 1
+LABEL = "infrakit.head"
+BODY_BYTES_MAX = 8 * 1024 * 1024
+PACKED_BYTES_MAX = 2_000_000  # of one body, compressed: every manager holds all of it in memory
+KEPT_BYTES_MAX = 4_000_000  # of all revisions of a document, compressed: older ones are forgotten sooner
+INLINE_BYTES = 64_000  # of all bodies that stand in one head
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision: where its body is, and what proves that it is the one."""
+
+    number: int
+    sha256: str  # of the body
+    size: int  # bytes, compressed
+    body: str = ""  # compressed, in base64; empty: it is in the parts
+    parts: tuple[str, ...] = ()  # IDs of configs
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """All revisions that are kept, newest first; none: it was never written."""
+
+    format: int = FORMAT
+    revisions: tuple[Revision, ...] = ()
+
+    @property
+    def newest(self) -> int:
+        return self.revisions[0].number if self.revisions else 0
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """All configs that it needs."""
+        return frozenset(part for each in self.revisions for part in each.parts)
+
+    def followed_by(self, revision: Revision, *, keep: int) -> "Head":
+        """With one more revision, without those that are too old or too much."""
+        kept, size = [revision], revision.size
+        for each in self.revisions[: keep - 1]:
+            size += each.size
+            if size > KEPT_BYTES_MAX:
+                break
+            kept.append(each)
+        return Head(revisions=tuple(kept))
+
+    def encode(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+class Damaged(errors.Refused):
+    """A revision is not as it was written."""
+
+
+def decode(label: str, name: str) -> Head:
+    """Of a label. Raises `Refused` if that is no head."""
+    where = f"the config infrakit-head-{name} of the Swarm"
+    try:
+        head = msgspec.json.decode(label, type=Head)
+    except msgspec.MsgspecError:
+        raise Damaged("its label is damaged", where=where, remedy="restore the Swarm from a backup") from None
+    if head.format > FORMAT:
+        raise errors.Refused(f"it has format {head.format}", where=where, remedy="a newer InfraKit reads it")
+    numbers = [each.number for each in head.revisions]
+    if not numbers or numbers != sorted(set(numbers), reverse=True) or numbers[-1] < 1:
+        raise Damaged("its revisions are in no order", where=where, remedy="restore the Swarm from a backup")
+    return head
+
+
+def pack(name: str, body: bytes) -> bytes:
+    """Compress. Raises `Refused` if it is more than a Swarm should hold."""
+    if len(body) > BODY_BYTES_MAX:
+        raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+    packed = zlib.compress(body)
+    if len(packed) > PACKED_BYTES_MAX:
+        what = f"{name} has {len(packed)} bytes, compressed; a Swarm keeps at most {PACKED_BYTES_MAX}"
+        raise errors.Refused(what, where="store", remedy="keep the declaration in etcd or S3, or make it smaller")
+    return packed
+
+
+def revision(number: int, body: bytes, packed: bytes, *, parts: Sequence[str] = ()) -> Revision:
+    """With the body in it, if it has no parts."""
+    return Revision(
+        number=number,
+        sha256=_sum(body),
+        size=len(packed),
+        body="" if parts else base64.b64encode(packed).decode(),
+        parts=tuple(parts),
+    )
+
+
+def cut(packed: bytes) -> list[bytes]:
+    """Into what a config holds."""
+    return [packed[at : at + CONFIG_BYTES_MAX] for at in range(0, len(packed), CONFIG_BYTES_MAX)]
+
+
+def unpack(name: str, kept: Revision, parts: Sequence[bytes]) -> bytes:
+    """The body. Raises `Damaged`."""
+    try:
+        packed = b"".join(parts) if kept.parts else base64.b64decode(kept.body, validate=True)
+        body = zlib.decompressobj().decompress(packed, BODY_BYTES_MAX + 1)
+    except (ValueError, zlib.error):
+        body = None
+    if body is None or _sum(body) != kept.sha256:
+        raise damaged(name, kept, "its content does not match its checksum")
+    return body
+
+
+def damaged(name: str, kept: Revision, why: str) -> Damaged:
+    """The error that says so, and the two ways out."""
+    remedy = (
+        f"restore the Swarm from a backup, or forget all of {name} knowingly: docker config rm infrakit-head-{name}"
+    )
+    return Damaged(f"revision {kept.number} of {name} is damaged: {why}", where="store", remedy=remedy)
+
+
+def _sum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
