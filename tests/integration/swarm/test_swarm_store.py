@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 
-from infrakit.clients.swarm import CHANGE_S, Swarm
+from infrakit.clients.dockerd import Filters
+from infrakit.clients.swarm import CHANGE_S, READ_S, Swarm
 from infrakit.clients.swarm_values import Config
 from infrakit.spi import errors
 from infrakit.spi.store import Document
@@ -113,6 +114,29 @@ async def test_nothing_that_was_acknowledged_is_lost_with_the_leader(engines: En
     for node in (leader, third):
         async with opened(node) as store:
             assert (await eventually(store)).body == b"on"
+
+
+async def test_an_answer_of_a_leader_that_has_not_caught_up_is_not_taken(alone: Node) -> None:
+    async with opened(alone, client=Behind) as behind, opened(alone) as store:
+        await store.replace(name="doc", body=b"1", expected=0)
+        assert (await behind.read(name="doc")).revision == 1
+        await store.replace(name="doc", body=b"2", expected=1)
+        assert (await behind.read(name="doc")).revision == 2
+
+
+class Behind(Swarm):
+    """A listing of several things is first the one before it, as of a new leader that has not applied all commits."""
+
+    last: list[Config] | None = None
+
+    async def configs(self, filters: Filters, *, deadline_s: float = READ_S) -> list[Config]:
+        if len(filters["name"]) > 1 and self.last is not None:
+            last, self.last = self.last, None
+            return last
+        found = await super().configs(filters, deadline_s=deadline_s)
+        if len(filters["name"]) > 1:
+            self.last = found
+        return found
 
 
 async def test_of_writers_at_all_managers_one_wins_each_revision(engines: Engines) -> None:

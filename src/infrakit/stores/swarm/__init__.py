@@ -42,6 +42,7 @@ class SwarmStore:
     def __init__(
         self, swarm: Swarm, *, keep: Mapping[str, int] | None = None, chance: random.Random | None = None
     ) -> None:
+        self.where = swarm.where
         self._swarm = swarm
         self._keep = {**KEEP, **(keep or {})}
         self._chance = chance or random.SystemRandom()
@@ -84,7 +85,7 @@ class SwarmStore:
             await self._remove(head.parts - after.parts)
             self._sweep.begin_if_due()
             return revision.number
-        raise errors.Unreachable(f"others keep changing the config {HEAD}{name}", where=self._swarm.where)
+        raise errors.Unreachable(f"others keep changing the config {HEAD}{name}", where=self.where)
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         for _attempt in range(2):
