@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import Reason
 from infrakit.spi.values import InstanceID, LogicalID, Slot, Token
 
@@ -34,6 +35,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def subject(self) -> str:
         """What it is about."""
         raise AssertionError
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Of two with the same key, the second waits until the first has ended."""
+        return (self.verb, self.subject)
 
 
 class Provision(Action, frozen=True, kw_only=True, gc=False):
@@ -75,6 +81,22 @@ class Label(Action, frozen=True, kw_only=True, gc=False):
     @property
     def subject(self) -> str:
         return self.instance
+
+
+class ChangeMembership(Action, frozen=True, kw_only=True, gc=False):
+    """Let the flavor make one change of its list of members; one at a time for a group."""
+
+    verb: ClassVar[str] = "change"
+    on: str  # the instance that it is about, or else the group
+    change: MembershipChange
+
+    @property
+    def subject(self) -> str:
+        return self.on
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.verb, "")
 
 
 class Cancel(Action, frozen=True, kw_only=True, gc=False):
@@ -119,6 +141,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rule: str
     refused: bool = False
     remedy: str = ""
+    key: str = ""  # tells holds of the same subject and rule apart
     until: float = math.inf  # loop time at which it is looked at again even if nothing happens
 
 

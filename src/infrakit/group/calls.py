@@ -10,15 +10,16 @@ import functools
 from collections.abc import Callable
 
 from infrakit.group.account import Account
-from infrakit.group.actions import Action, Destroy, Label, Provision
+from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
 from infrakit.group.ledger import Ledger, Superior
 from infrakit.group.plan import Want
+from infrakit.group.plan import membership as list_of_members
 from infrakit.group.prepare import prepared
 from infrakit.group.view import GroupView, Member, Pending
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
-from infrakit.spi.flavor import Flavor, Releases
+from infrakit.spi.flavor import Flavor, Members, Releases
 from infrakit.spi.group import Group, seconds
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
@@ -66,6 +67,9 @@ class Calls:
             return await self._destroy(action)
         if isinstance(action, Label):
             return await self._label(action)
+        if isinstance(action, ChangeMembership):
+            await self._change_membership(action)
+            return False  # it was not the provider who answered
         raise AssertionError(action)
 
     async def _permit(self) -> None:
@@ -250,6 +254,8 @@ class Calls:
         await self._permit()
         if member.is_self and await self._superior.hand_over(action.reason):
             return False
+        if self._want().quorum and self._view.membership is not None and self._view.membership.changing is not None:
+            return False  # the flavor changes its list: when it has, the next plan says what is still to be done
         if isinstance(self._flavor, Releases) and action.rule != "destroy-group":
             await self._release(self._flavor, member)
             await self._permit()
@@ -266,7 +272,7 @@ class Calls:
             await flavor.release(
                 properties=group.properties.flavor.properties,
                 instance=member.description,
-                allocation=_allocation(group),
+                allocation=allocation(group),
             )
 
     async def _drain(self, action: Destroy, member: Member) -> None:
@@ -319,8 +325,46 @@ class Calls:
             return True
         return False
 
+    # -- the list of members -------------------------------------------------------------------------------------------
 
-def _allocation(group: Group) -> values.Allocation:
+    async def _change_membership(self, action: ChangeMembership) -> None:
+        flavor, change = self._flavor, action.change
+        if not isinstance(flavor, Members):
+            return
+        instance = change.instance if change.instance in self._view.members else None
+        tell = functools.partial(self._tell, action=action, instance=instance)
+        why, done = "it is done, and still needed", False
+        self._view.change_begins(change)  # from here on nothing is destroyed
+        try:
+            await self._permit()
+            want = self._want()
+            if list_of_members.in_the_way(want, self._view) is not None:
+                return  # a destruction has begun first
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await flavor.change_membership(
+                    properties=want.group.properties.flavor.properties,
+                    change=change,
+                    instances=self._view.not_dead(),
+                    allocation=allocation(want.group),
+                )
+            done = True
+            tell(Kind.MEMBERSHIP, message=action.reason)
+        except asyncio.CancelledError:
+            tell(Kind.ERROR, message=f"{change.what}: outcome unknown (the call was cancelled): its list will tell")
+            raise
+        except (errors.Halted, errors.NotLeader):
+            return
+        except Exception as error:
+            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
+            kind = Kind.REFUSED if isinstance(error, errors.Refused) else Kind.ERROR
+            tell(kind, message=f"{change.what}: {why}")
+        finally:
+            self._view.change_ends(asyncio.get_running_loop().time(), done=done)
+        self._stumble(list_of_members.key(change), why)
+
+
+def allocation(group: Group) -> values.Allocation:
+    """What is declared, as plugins are told."""
     declared = group.properties.allocation
     return values.Allocation(size=declared.size, logical_ids=declared.logical_ids)
 

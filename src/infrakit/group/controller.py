@@ -12,19 +12,20 @@ from collections.abc import Callable
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Hold, Plan, Settle, StopRoll
-from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
+from infrakit.group.calls import CALL_DEADLINE_S, Calls, allocation, words
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
-from infrakit.group.judge import Judge
+from infrakit.group.judge import Judge, Registrar
 from infrakit.group.ledger import Ledger, Superior
 from infrakit.group.plan import Want
+from infrakit.group.plan import membership as list_of_members
 from infrakit.group.view import STABLE_S, GroupView, Member
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.flavor import Attaches, Flavor
+from infrakit.spi.flavor import Attaches, Flavor, Members
 from infrakit.spi.group import Group
-from infrakit.spi.values import Allocation, GroupID, Health, InstanceID, Slot
+from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # between two cycles at the least, however much happens
 CYCLE_SHARE_MAX = 0.5  # of the time may go into cycles of one group that something asked for
@@ -65,10 +66,11 @@ class Controller:
         self._emit = emit
         self._is_self = is_self
         self._judge = Judge(flavor)
+        self._registrar = Registrar()
         self._awake = asyncio.Event()
         self._planned: Want | None = None
         self._planned_revision = -1
-        self._held: set[tuple[str, str]] = set()
+        self._held: set[tuple[str, str, str]] = set()
         self._trouble = ""  # why the last cycle failed
         self._missing: set[InstanceID] = set()
         self._was_converged = False
@@ -146,6 +148,7 @@ class Controller:
             self.account.leave(self.name, self.executor, self.wake)
             await self.executor.close()
             await self._judge.close()
+            await self._registrar.close()
 
     async def _cycle_safely(self) -> None:
         try:
@@ -218,7 +221,10 @@ class Controller:
         view.lapse()
         view.outlive()
         view.revive()
+        self._ask_membership()
         await self._ask_health()
+        await self._hear_membership()
+        view.now = loop.time()
         view.recover()
 
     def _observation_failed(self, problem: str, kind: Kind) -> None:
@@ -269,7 +275,18 @@ class Controller:
         for asked_at, reports in await self._judge.verdicts(properties, descriptions):
             for member in self.view.judged(reports, asked_at):
                 self._tell_health(member)
-        self.view.now = asyncio.get_running_loop().time()
+
+    def _ask_membership(self) -> None:
+        flavor, view, group = self.flavor, self.view, self.want.group
+        view.keeps_list(kept=isinstance(flavor, Members))
+        if isinstance(flavor, Members):
+            self._registrar.ask(flavor, group.properties.flavor.properties, view.not_dead(), allocation(group))
+
+    async def _hear_membership(self) -> None:
+        answer = await self._registrar.answer()
+        if answer is not None:
+            asked_at, needs = answer
+            self.view.needs(needs, asked_at)
 
     # -- what a plan asks for besides calls ------------------------------------------------------------------------
 
@@ -287,11 +304,10 @@ class Controller:
     async def _delete_attachments(self, want: Want) -> None:
         if self.account.volumes is None or not isinstance(self.flavor, Attaches):
             return
-        declared = want.group.properties.allocation
         async with asyncio.timeout(INSPECT_DEADLINE_S):
             attachments = await self.flavor.attachments(
                 properties=want.group.properties.flavor.properties,
-                allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+                allocation=allocation(want.group),
             )
         for logical_id, held in attachments.items():
             for attachment in held:
@@ -317,7 +333,8 @@ class Controller:
         return self.want.group
 
     def _stumble(self, key: str, why: str) -> None:
-        version = self.want.hash if key not in self.view.members else ""
+        of_slot = key not in self.view.members and not list_of_members.is_key(key)
+        version = self.want.hash if of_slot else ""
         self.executor.stumble(key, why, self.want, version=version, first_is_free=bool(version))
 
     # -- telling ---------------------------------------------------------------------------------------------------
@@ -330,7 +347,7 @@ class Controller:
     def _tell_plan(self, plan: Plan) -> None:
         held = set()
         for hold in plan.holds:
-            key = (hold.subject, hold.rule)
+            key = (hold.subject, hold.rule, hold.key)
             held.add(key)
             if key not in self._held:
                 self._tell_hold(hold)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from infrakit.group.account import Account
-from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle
+from infrakit.group.actions import Action, Cancel, ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.calls import Calls
 from infrakit.group.ledger import Ledger
 from infrakit.group.plan import Want
@@ -66,7 +66,7 @@ class Executor:
         recorded = self._ledger.ending(self._view.group)
         ending: dict[InstanceID, Destroy] = {}
         for action in plan.actions:
-            key = (action.verb, action.subject)
+            key = action.key
             if isinstance(action, Settle):
                 settled.append(action.slot)
                 self._cancel(action)  # a call that goes on is of no use any more
@@ -78,7 +78,7 @@ class Executor:
                 fresh[action.slot] = action
             elif isinstance(action, Destroy) and action.instance not in recorded:
                 ending[action.instance] = action
-            elif isinstance(action, Provision | Destroy | Label):
+            elif isinstance(action, Provision | Destroy | Label | ChangeMembership):
                 queue.append((key, action))
         self._line_up(queue)
         begun: list[tuple[Key, Action]] = [

@@ -6,7 +6,8 @@ The planner itself is asked again and again, so that a forecast differs from wha
 import copy
 
 from infrakit.group import plan as planning
-from infrakit.group.actions import Action, Destroy, Label, Plan, Provision, Settle, StopRoll
+from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Plan, Provision, Settle, StopRoll
+from infrakit.group.membership import Membership
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView, Member
 from infrakit.spi import values
@@ -39,6 +40,8 @@ def forecast(want: Want, view: GroupView) -> tuple[list[Action], Plan]:
             world.now = plan.next_look
             for member in world.members.values():
                 member.judged_at = world.now
+            if world.membership is not None:
+                world.membership.asked_at = world.now
     return actions, plan
 
 
@@ -53,6 +56,8 @@ def apply(world: GroupView, action: Action, *, number: int) -> None:
         world.members[action.instance].hash = action.hash
     elif isinstance(action, Settle):
         world.pending.pop(action.slot, None)
+    elif isinstance(action, ChangeMembership) and world.membership is not None:
+        world.membership.needs = tuple(need for need in world.membership.needs if need != action.change)
     world.revision += 1
 
 
@@ -80,6 +85,9 @@ def _copy(view: GroupView) -> GroupView:
     for slot, pending in view.pending.items():
         world.pending[slot] = copy.copy(pending)
         world.pending[slot].phase = "recorded"  # what is under way is taken to succeed
+    if (known := view.membership) is not None:
+        needs = tuple(need for need in known.needs if need != known.changing)  # what is under way is taken to succeed
+        world.membership = Membership(needs=needs, asked_at=known.asked_at, problem=known.problem)
     world.troubles = {}
     world.lapses = {}
     return world

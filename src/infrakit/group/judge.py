@@ -1,7 +1,8 @@
-"""Health, asked of the flavor in rounds, so that a slow or hanging check delays nothing but its own verdict.
+"""Health, and what a list of members needs, asked of the flavor so that whatever is slow delays only its own answer.
 
 A cycle waits for a round only a moment and takes the verdicts that are there, each with the time at which it was asked
-for; the rest arrives in later cycles. No answer within the deadline, and any error, is unknown.
+for; the rest arrives in later cycles. No answer within the deadline, and any error, is unknown. What a list of members
+needs is one question beside the round, under the same rules.
 """
 
 import asyncio
@@ -9,16 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from infrakit.spi.flavor import Flavor, JudgesMany
-from infrakit.spi.values import Description, Health, HealthReport, InstanceID
+from infrakit.spi import errors
+from infrakit.spi.flavor import Flavor, JudgesMany, Members, MembershipChange
+from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID
 
 PATIENCE_S = 0.5
 DEADLINE_S = 30.0
 AT_ONCE_MAX = 64
 
-UNANSWERED = HealthReport(health=Health.UNKNOWN, note=f"the flavor did not answer within {DEADLINE_S:.0f} s")
-
 Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]  # when they were asked for, and what was answered
+Needs = tuple[float, Sequence[MembershipChange] | str]  # when they were asked for; the needs, or why nobody knows them
 
 
 class Judge:
@@ -81,7 +82,64 @@ class Judge:
             await asyncio.wait({self._round})
 
 
+class Registrar:
+    """Asks one flavor what the list of members of one group needs."""
+
+    def __init__(self) -> None:
+        self._question: asyncio.Task[Needs] | None = None
+        self._patient_until = 0.0
+
+    def ask(
+        self, flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> None:
+        """Begin a question, unless one is under way."""
+        if self._question is None:
+            loop = asyncio.get_running_loop()
+            self._question = loop.create_task(_needs(flavor, properties, instances, allocation))
+            self._patient_until = loop.time() + PATIENCE_S
+
+    async def answer(self) -> Needs | None:
+        """What the question has brought, unless it is still under way a moment after it has begun."""
+        if self._question is None:
+            return None
+        patience_s = self._patient_until - asyncio.get_running_loop().time()
+        await asyncio.wait({self._question}, timeout=max(0.0, patience_s))
+        if not self._question.done():
+            return None
+        answer, self._question = self._question.result(), None
+        return answer
+
+    async def close(self) -> None:
+        """Cancel the question under way."""
+        if self._question is not None:
+            self._question.cancel()
+            await asyncio.wait({self._question})
+
+
+async def _needs(
+    flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+) -> Needs:
+    asked_at = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            needs = await flavor.membership(properties=properties, instances=instances, allocation=allocation)
+        _check(needs)
+    except Exception as error:
+        return asked_at, _why(error)
+    return asked_at, needs
+
+
+def _check(needs: object) -> None:
+    """Raise `PluginError` unless it is what the needs of a list must be: nothing may be done for anything else."""
+    if not isinstance(needs, Sequence) or not all(isinstance(each, MembershipChange) for each in needs):
+        raise errors.PluginError(f"what its list of members needs is no sequence of changes, but {needs!r}")
+
+
 def _unknown(error: Exception) -> HealthReport:
+    return HealthReport(health=Health.UNKNOWN, note=_why(error))
+
+
+def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return UNANSWERED
-    return HealthReport(health=Health.UNKNOWN, note=f"the flavor failed: {error}")
+        return f"the flavor did not answer within {DEADLINE_S:.0f} s"
+    return f"the flavor failed: {error}"

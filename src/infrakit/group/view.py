@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from infrakit.group.ledger import Intent
+from infrakit.group.membership import Membership
 from infrakit.spi import values
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
 
 VERDICT_AGE_S_MAX = 60.0  # an older verdict is no verdict
@@ -96,6 +98,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     )  # a predecessor may be ending it: until when
     lapses: dict[Slot, int] = msgspec.field(default_factory=dict)  # intents given up since the slot was last seen
     rolling_to: str = ""  # the version a roll is going to, until it has converged
+    membership: Membership | None = None  # None: the flavor keeps no list of members
     revision: int = 0  # grows whenever anything a plan depends on has changed
     serial: int = 0
     listing: Sequence[Description] | None = None
@@ -215,6 +218,53 @@ class GroupView(msgspec.Struct, kw_only=True):
         member.report, member.judged_at = None, now
         member.healthy_since = member.unhealthy_since = None
         self.revision += 1
+
+    # -- the list of members that a flavor keeps -------------------------------------------------------------------
+
+    def not_dead(self) -> list[Description]:
+        """Every member, and everything that may have been made and is not listed yet: its ID is empty if nobody knows.
+
+        A list of members is compared with it; what a provider is late to show must not look dead there.
+        """
+        tag = values.TAG_LOGICAL_ID if self.pets else values.TAG_SLOT
+        settled = set(self.settled())
+        return [m.description for m in self.members.values()] + [
+            Description(
+                id=pending.instance or InstanceID(""),
+                logical_id=LogicalID(slot) if self.pets else None,
+                tags={values.TAG_GROUP: self.group, values.TAG_TOKEN: pending.intent.token, tag: slot},
+                state=State.PENDING,
+            )
+            for slot, pending in self.pending.items()
+            if slot not in settled
+        ]
+
+    def keeps_list(self, *, kept: bool) -> None:
+        """Whether the flavor keeps a list of members."""
+        if kept != (self.membership is not None):
+            self.membership = Membership() if kept else None
+            self.revision += 1
+
+    def needs(self, answer: Sequence[MembershipChange] | str, asked_at: float) -> None:
+        """Take what the list needs, or in words why that is not known."""
+        if self.membership is None:
+            return
+        if isinstance(answer, str):
+            self.revision += self.membership.unanswered(answer)
+        else:
+            self.revision += self.membership.answered(answer, asked_at)
+
+    def change_begins(self, change: MembershipChange) -> None:
+        """The list of members is being changed."""
+        if self.membership is not None:
+            self.membership.changing = change
+            self.revision += 1
+
+    def change_ends(self, now: float, *, done: bool) -> None:
+        """The change under way is over."""
+        if self.membership is not None:
+            self.membership.ended(now, done=done)
+            self.revision += 1
 
     # -- intents ---------------------------------------------------------------------------------------------------
 

@@ -163,7 +163,8 @@ class Operator:
             await controller.observe()
         actions, last = forecast(want, view)
         lines = report.forecast_lines(actions)
-        counts = {verb: sum(line.verb == verb for line in lines) for verb in ("create", "replace", "destroy", "label")}
+        verbs = ("create", "replace", "destroy", "label", "change")
+        counts = {verb: sum(line.verb == verb for line in lines) for verb in verbs}
         summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
         waiting = tuple(report.held(h, self._replica.clock) for h in last.holds)
         return GroupPlan(group=group.name, summary=summary, actions=tuple(lines), waiting=waiting)

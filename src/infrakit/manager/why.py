@@ -6,7 +6,7 @@ from typing import Protocol
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
-from infrakit.group.plan.draft import times
+from infrakit.group.plan.draft import duration, plural, times
 from infrakit.group.view import Member
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
@@ -99,16 +99,20 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
 
 
 def _group_facts(controller: Controller) -> tuple[str, ...]:
-    want, view = controller.want, controller.view
+    want, view, now = controller.want, controller.view, asyncio.get_running_loop().time()
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
     if want.quorum:
         facts.append(f"it is a quorum: it can lose {want.can_lose} of {want.size}")
     facts.append(f"at most {want.max_unhealthy} may look sick before nothing is destroyed any more")
     if view.observed_at is not None:
-        age = asyncio.get_running_loop().time() - view.observed_at
-        facts.append(f"the provider {controller.account.name} was last listed completely {age:.1f} s ago")
+        age_s = now - view.observed_at
+        facts.append(f"the provider {controller.account.name} was last listed completely {age_s:.1f} s ago")
     if view.problem:
         facts.append(view.problem)
+    if view.membership is not None and view.membership.fresh(now):
+        due = sum(need.due for need in view.membership.needs)
+        age = duration(now - view.membership.asked_at)
+        facts.append(f"its flavor's list of members was looked at {age} ago, and needs {plural(due, 'change')}")
     for slot, pending in list(view.pending.items())[:10]:
         facts.append(f"slot {slot}: a creation is {pending.phase}{f' ({pending.error})' if pending.error else ''}")
     return tuple(facts)

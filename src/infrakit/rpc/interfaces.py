@@ -12,7 +12,7 @@ import msgspec
 
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
-from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Quorum, Releases
+from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Members, Quorum, Releases
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
@@ -191,6 +191,15 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         results={"replicas": "Replicas"},
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Members,
+        service="Members",
+        version="0.1.0",
+        address="Type",
+        results={"membership": "Changes"},
+        acts=frozenset({"change_membership"}),
         extends=Flavor,
     ),
     Interface(

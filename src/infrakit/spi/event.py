@@ -21,6 +21,7 @@ class Kind(enum.StrEnum):
     CREATE_FAILED = "create_failed"  # nothing was made, surely
     CREATE_UNKNOWN = "create_unknown"  # no answer: the token is looked for
     ADOPTED = "adopted"  # a member that this InfraKit did not make, or one that joins as bootstrap
+    MEMBERSHIP = "membership"  # a change of the list of members that a flavor keeps has been made
     LABELLED = "labelled"  # an adopted instance carries the declared version now
     DRAINING = "draining"  # work is being moved away before a destruction
     DRAIN_FAILED = "drain_failed"  # it is destroyed all the same, unless the drain refused

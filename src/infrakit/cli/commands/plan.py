@@ -8,7 +8,7 @@ from infrakit.cli import daemon, differences, documents, options, output, render
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
 # The verb decides the sign, unless the rule says that something new takes the place of what goes.
-_SIGNS = {"create": "+", "destroy": "-", "cancel": "-", "replace": "~", "label": "~", "rollback": "~"}
+_SIGNS = {"create": "+", "destroy": "-", "cancel": "-"} | dict.fromkeys(("replace", "label", "change", "rollback"), "~")
 _REPLACING = {"out-of-date", "unhealthy"}
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 

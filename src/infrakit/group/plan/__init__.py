@@ -1,11 +1,11 @@
 """Deciding: `decide(want, view)` is pure, and everything it decides carries its reason.
 
 The parts are asked in a fixed order and add to one draft: what must never be doubled comes first (intents, bearers),
-then what is missing, then what is too much, then the sick, and only then the out of date.
+then the list of members, what is missing, what is too much, the sick, and only then the out of date.
 """
 
 from infrakit.group.actions import Destroy, Label, Plan, Priority
-from infrakit.group.plan import cattle, destroying, heal, intents, limits, pets, roll
+from infrakit.group.plan import cattle, destroying, heal, intents, limits, membership, pets, roll
 from infrakit.group.plan.census import count
 from infrakit.group.plan.draft import Draft
 from infrakit.group.plan.want import Want
@@ -17,7 +17,9 @@ __all__ = ["Want", "decide"]
 
 def decide(want: Want, view: GroupView) -> Plan:
     """What to do now about a group, and what not, each with its reason."""
-    draft = Draft(want=want, view=view, census=count(want, view), settled=frozenset(view.settled()))
+    changing = view.membership.changing if view.membership is not None else None
+    settled = frozenset(view.settled())
+    draft = Draft(want=want, view=view, census=count(want, view), settled=settled, changing=changing)
     name = want.group.name
     if view.problem:
         draft.hold(name, f"nothing is decided: {view.problem}", "unknown-is-not-missing")
@@ -39,6 +41,7 @@ def decide(want: Want, view: GroupView) -> Plan:
     kind.unwanted(draft)
     intents.resolve(draft)
     _relabel(draft)
+    membership.keep(draft)
     _evict(draft)
     if want.group.is_pets:
         pets.one_bearer(draft)
@@ -106,6 +109,7 @@ def _phase(draft: Draft) -> str:
     if any(isinstance(a, Destroy) and a.rule == "surplus" for a in draft.actions):
         return "scaling"
     proven = limits.ready_bearers(draft) == want.size == len(view.members)
+    proven = proven and membership.is_settled(draft)
     if proven and not view.pending and not draft.actions and not census.relabel:
         return "converged"
     return "healing" if view.rolling_to == "" and len(census.ready) else "creating"

@@ -8,6 +8,7 @@ from infrakit.group.actions import Action, Destroy, Hold, Priority
 from infrakit.group.plan.census import Census
 from infrakit.group.plan.want import Want
 from infrakit.group.view import GroupView, Member
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import Reason
 from infrakit.spi.values import InstanceID, Slot
 
@@ -22,6 +23,7 @@ class Draft(msgspec.Struct, kw_only=True):
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that nobody needs any more
     actions: list[Action] = msgspec.field(default_factory=list)
     holds: list[Hold] = msgspec.field(default_factory=list)
+    changing: MembershipChange | None = None  # of the list of members: under way, or of this plan
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members this plan ends
 
     @property
@@ -45,13 +47,28 @@ class Draft(msgspec.Struct, kw_only=True):
         return len(self.view.pending) - len(self.settled)
 
     def hold(
-        self, subject: str, reason: str, rule: str, *, refused: bool = False, remedy: str = "", until: float = math.inf
+        self,
+        subject: str,
+        reason: str,
+        rule: str,
+        *,
+        refused: bool = False,
+        remedy: str = "",
+        key: str = "",
+        until: float = math.inf,
     ) -> None:
         """Note something that is not done now, and why."""
-        self.holds.append(Hold(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, until=until))
+        hold = Hold(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, key=key, until=until)
+        self.holds.append(hold)
 
     def destroy(self, member: Member, reason: str, rule: str, priority: Priority, *, rolling: bool = False) -> None:
-        """Decide that a member goes, unless its destruction has just failed and is to be tried later."""
+        """Decide that a member goes, unless its destruction has just failed and is to be tried later.
+
+        It waits, too, while the list of members of a quorum is changed: see `plan.membership`.
+        """
+        if self.want.quorum and self.changing is not None:
+            self.hold(member.id, f"{reason}; the list of members is changed first", "one-at-a-time")
+            return
         trouble = self.view.troubles.get(member.id)
         if trouble is not None and trouble.retry_at > self.view.now:
             self.hold(

@@ -1,0 +1,52 @@
+"""What a flavor's list of members needs, as far as it is known: it is a flavor that keeps one (`spi.flavor.Members`).
+
+Known is what was answered lately and asked for after the last change of the list. An error or silence changes nothing
+of it; it only grows old, until it counts no more.
+Times are the event loop's, in seconds.
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from infrakit.spi.flavor import MembershipChange
+
+AGE_S_MAX = 60.0  # what was seen before is not known any more
+
+
+class Membership(msgspec.Struct, kw_only=True):
+    """The list of members of one group."""
+
+    needs: tuple[MembershipChange, ...] = ()  # in the flavor's order
+    asked_at: float = -math.inf  # when the flavor was asked what it has answered
+    problem: str = "it has not been looked at yet"  # why the newest question has no answer
+    changing: MembershipChange | None = None  # under way
+    changed_at: float = -math.inf  # when the last change ended, whatever its outcome
+
+    def fresh(self, now: float) -> bool:
+        """Whether what it needs is known, be it from before the last change."""
+        return now - self.asked_at <= AGE_S_MAX
+
+    def known(self, now: float) -> bool:
+        """Whether what it needs may be acted on."""
+        return self.fresh(now) and not self.problem and self.asked_at >= self.changed_at
+
+    def answered(self, needs: Sequence[MembershipChange], asked_at: float) -> bool:
+        """Take an answer. True: something is different now."""
+        if asked_at < self.changed_at:
+            return False  # it may show what has been changed meanwhile
+        before = (self.needs, self.problem, self.asked_at >= self.changed_at)
+        self.needs, self.problem, self.asked_at = tuple(needs), "", asked_at
+        return before != (self.needs, "", True)
+
+    def unanswered(self, problem: str) -> bool:
+        """The newest question has no answer. True: something is different now."""
+        different, self.problem = problem != self.problem, problem
+        return different
+
+    def ended(self, now: float, *, done: bool) -> None:
+        """The change under way is over. Whether it is enough shows when the list is looked at again."""
+        if done:
+            self.needs = tuple(need for need in self.needs if need != self.changing)
+        self.changing, self.changed_at = None, now
