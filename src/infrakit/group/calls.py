@@ -304,7 +304,8 @@ class Calls:
         if surely:
             self.ending.discard(member.id)
         elif member.leaving == "destroying":
-            self._view.doubt(member, asyncio.get_running_loop().time())
+            member.left_at = asyncio.get_running_loop().time()
+            self._view.doubt(member, member.left_at)
         self._leave(member, "")
 
     # -- label -----------------------------------------------------------------------------------------------------

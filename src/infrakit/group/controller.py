@@ -177,13 +177,14 @@ class Controller:
 
     async def cycle(self) -> None:
         """Observe, plan, submit. Raises what the ledger raises."""
+        self.view.now = asyncio.get_running_loop().time()
+        self._remember_intents()
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)
         if fresh and self.is_current and self._planned_revision == self.view.revision:
             return
         self.view.now = now
-        self._remember_intents()
         want = self.want
         plan = planning.decide(want, self.view)
         self._track_roll(plan)

@@ -46,7 +46,7 @@ class Member(msgspec.Struct, kw_only=True):
     healthy_since: float | None = None
     unhealthy_since: float | None = None
     leaving: str = ""  # draining, destroying, destroyed: we are ending it
-    left_at: float = -math.inf  # when its end was acknowledged
+    left_at: float = -math.inf  # when its end was acknowledged, or the order to end it went without an answer
     is_self: bool = False
 
     def health(self, now: float) -> Health:

@@ -12,6 +12,7 @@ from infrakit.instances.simulator import Simulator
 from infrakit.rpc.conformance import LEFT
 from infrakit.rpc.conformance.made import CASE
 from infrakit.spi import errors
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.group import GroupDescription, GroupSpec
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.metadata import Change, Proposal
@@ -285,6 +286,53 @@ FLAVORS: dict[str, tuple[Vanilla, set[str]]] = {
 async def test_a_broken_flavor_is_found(path: Path, broken: str) -> None:
     plugin, expected = FLAVORS[broken]
     assert failed(await checked(path, plugin)) == {f"flavor/{name}" for name in expected}
+
+
+class KeepsList(Vanilla):
+    """Names what it was made with."""
+
+    def __init__(self, *needs: MembershipChange) -> None:
+        super().__init__()
+        self._needs: Any = needs
+
+    async def membership(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[MembershipChange]:
+        found: Sequence[MembershipChange] = self._needs
+        return found
+
+    async def change_membership(
+        self,
+        *,
+        properties: msgspec.Raw,
+        change: MembershipChange,
+        instances: Sequence[Description],
+        allocation: Allocation,
+    ) -> None:
+        raise errors.Refused("nobody has named that")
+
+
+class SeesNoList(KeepsList):
+    async def membership(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[MembershipChange]:
+        raise errors.Unreachable("there is no list to look at")
+
+
+NEED = MembershipChange(id="promote/1", what="a newcomer is let in")
+NAMELESS = msgspec.structs.replace(NEED, id="")
+
+
+@pytest.mark.parametrize("plugin", [KeepsList(), KeepsList(NEED), SeesNoList()], ids=["empty", "one", "unseen"])
+async def test_a_list_of_members_is_a_capability(path: Path, plugin: Vanilla) -> None:
+    found = await checked(path, plugin)
+    assert failed(found) == set()
+    assert {"membership", "membership-change", "members"} <= capabilities(found)
+
+
+@pytest.mark.parametrize("needs", [[NEED, NEED], [NAMELESS]], ids=["twice", "nameless"])
+async def test_needs_are_told_apart(path: Path, needs: list[MembershipChange]) -> None:
+    assert failed(await checked(path, KeepsList(*needs))) == {"flavor/membership"}
 
 
 # -- trees and groups ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from infrakit.instances.simulator import Simulator
 from infrakit.rpc import client
 from infrakit.rpc.server import Server
 from infrakit.spi import errors, instance
-from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Quorum
+from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Members, MembershipChange, Quorum
 from infrakit.spi.instance import Capabilities, DestroyContext, Instance
-from infrakit.spi.values import TAG_TOKEN, Allocation, Attachment, InstanceID, InstanceSpec, LogicalID
+from infrakit.spi.values import TAG_TOKEN, Allocation, Attachment, Description, InstanceID, InstanceSpec, LogicalID
 from tests.integration.rpc.daemons import lying
 from tests.unit.rpc.plugins import Provider
 
@@ -64,6 +64,48 @@ async def test_a_flavor_is_one_too_with_all_its_abilities(path: Path) -> None:
         with pytest.raises(errors.InvalidSpec) as wrong:
             await remote.validate(properties=msgspec.Raw(b'{"Inti": "run", "Port": {}}'), allocation=allocation)
         assert [p.path for p in wrong.value.problems] == ["Inti", "Port.Base"]
+        await remote.close()
+
+
+class KeepsList(Vanilla):
+    """Needs one change, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[object] = []
+
+    async def membership(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[MembershipChange]:
+        self.told.append((instances, allocation))
+        return [MembershipChange(id="promote/1", what="a newcomer", due=False, instance=instances[0].id)]
+
+    async def change_membership(
+        self,
+        *,
+        properties: msgspec.Raw,
+        change: MembershipChange,
+        instances: Sequence[Description],
+        allocation: Allocation,
+    ) -> None:
+        self.told.append((change, instances, allocation))
+        raise errors.Refused("not now")
+
+
+async def test_a_list_of_members_may_be_kept_elsewhere(path: Path) -> None:
+    flavor = KeepsList()
+    async with Server(path, {".": flavor}):
+        remote = await client.connect(Flavor, "swarm", str(path))
+        assert all(isinstance(remote, each) for each in (Flavor, Members))
+        properties, allocation = msgspec.Raw(b"{}"), Allocation(logical_ids=(LogicalID("a"),))
+        instances = [Description(id=InstanceID("i-1"))]
+        (change,) = await remote.membership(properties=properties, instances=instances, allocation=allocation)
+        assert change == MembershipChange(id="promote/1", what="a newcomer", due=False, instance=InstanceID("i-1"))
+        with pytest.raises(errors.Refused, match="not now"):
+            await remote.change_membership(
+                properties=properties, change=change, instances=instances, allocation=allocation
+            )
+        assert flavor.told == [(instances, allocation), (change, instances, allocation)]
         await remote.close()
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from infrakit.group.judge import DEADLINE_S, Judge
+from infrakit.group.judge import DEADLINE_S, Judge, Needs, Registrar
 from infrakit.spi import errors
-from infrakit.spi.flavor import Flavor
+from infrakit.spi.flavor import Flavor, MembershipChange
 from infrakit.spi.values import (
     Allocation,
     Description,
@@ -54,6 +55,38 @@ class AllAtOnce(OneByOne):
         if any(i.id == "fails" for i in instances):
             raise errors.PluginError("no such check")
         return {i.id: HEALTHY for i in instances}
+
+
+NEED = MembershipChange(id="promote/1", what="a newcomer is let in")
+
+
+class Listing(AllAtOnce):
+    """Keeps a list of members."""
+
+    found: Any = (NEED,)
+
+    async def membership(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[MembershipChange]:
+        await asyncio.sleep(self.takes_s)
+        if isinstance(self.found, Exception):
+            raise self.found
+        needs: Sequence[MembershipChange] = [*self.found] if isinstance(self.found, tuple) else self.found
+        return needs
+
+    async def change_membership(
+        self,
+        *,
+        properties: msgspec.Raw,
+        change: MembershipChange,
+        instances: Sequence[Description],
+        allocation: Allocation,
+    ) -> None: ...
+
+
+async def need(registrar: Registrar, flavor: Listing) -> Needs | None:
+    registrar.ask(flavor, NO_PROPERTIES, [], Allocation(size=1))
+    return await registrar.answer()
 
 
 def instances(*names: str) -> list[Description]:
@@ -116,6 +149,41 @@ async def test_one_question_about_all() -> None:
     assert (await ask(judge, "a"))["a"][1] == "UNKNOWN"
     assert await ask(judge) == {}
     await judge.close()
+
+
+@in_virtual_time
+async def test_what_a_list_needs_is_waited_for_a_moment_and_taken_when_it_comes() -> None:
+    registrar, flavor = Registrar(), Listing()
+    assert await registrar.answer() is None
+    assert await need(registrar, flavor) == (0.0, [NEED])
+    flavor.takes_s = 10.0
+    loop = asyncio.get_running_loop()
+    assert await need(registrar, flavor) is None
+    assert loop.time() == 0.5
+    assert await need(registrar, flavor) is None
+    assert loop.time() == 0.5  # not once more for a question that was waited for already
+    await asyncio.sleep(10)
+    assert await need(registrar, flavor) == (0.0, [NEED])  # as old as its question
+    flavor.takes_s = 1000.0
+    assert await need(registrar, flavor) is None
+    await asyncio.sleep(DEADLINE_S)
+    answer = await need(registrar, flavor)
+    assert answer is not None
+    assert answer[1] == "the flavor did not answer within 30 s"
+    await need(registrar, flavor)
+    await registrar.close()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@in_virtual_time
+async def test_what_is_no_list_of_changes_is_no_answer() -> None:
+    registrar, flavor = Registrar(), Listing()
+    for wrong in (7, [NEED, "x"], errors.PluginError("no leader")):
+        flavor.found = wrong
+        answer = await need(registrar, flavor)
+        assert answer is not None
+        assert str(answer[1]).startswith("the flavor failed: ")
+    await registrar.close()
 
 
 @in_virtual_time

@@ -65,6 +65,8 @@ OURS = {
     "Quorum.IsQuorum": ("Type Properties", "Type Quorum"),
     "Attaches.Attachments": ("Type Properties Allocation", "Type Attachments"),
     "Releases.Release": ("Type Properties Instance Allocation", "Type OK"),
+    "Members.Membership": ("Type Properties Instances Allocation", "Type Changes"),
+    "Members.ChangeMembership": ("Type Properties Change Instances Allocation", "Type OK"),
     "Hosts.Replicas": ("Type Properties Allocation", "Type Replicas"),
     "Versioned.Write": ("Name Changes Remove Who Why Expected", "Name Version"),
     "Versioned.History": ("Name Limit", "Name Revisions"),

@@ -77,13 +77,13 @@ def _why_not(draft: Draft) -> str:
 def in_the_way(want: Want, view: GroupView) -> Member | None:
     """A member of a quorum whose end must be over before the list may be changed.
 
-    Where an end was acknowledged long ago and drags on, the flavor knows as well as we do what is left.
+    Where an end was ordered long ago and drags on, the flavor knows as well as we do what is left.
     """
     if not want.quorum:
         return None
-    settled = view.now - view.lag_s - REPEAT_S
-    ending = (m for m in view.members.values() if m.leaving and not (m.leaving == "destroyed" and m.left_at < settled))
-    return next(ending, None)
+    lately = view.now - view.lag_s - REPEAT_S
+    members = view.members.values()
+    return next((m for m in members if m.leaving in ("draining", "destroying") or m.left_at >= lately), None)
 
 
 def _backed_off(draft: Draft, change: MembershipChange) -> bool:

@@ -34,7 +34,7 @@ SUITES: dict[str, Suite] = {
 }
 EXTENSIONS = {
     "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
-    "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Hosts"),
+    "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Hosts"),
 }
 GROUPS = "groups"  # the object of a manager that stands for all of its groups, each of which has a name there too
 LEFT = "instance/nothing-left"

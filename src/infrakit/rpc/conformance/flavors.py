@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from infrakit.rpc.conformance import envelope
 from infrakit.rpc.conformance.check import Subject, Suite, expect, expect_error
+from infrakit.rpc.conformance.probe import Failure
 
 SUITE = Suite("flavor")
 ALLOCATION = {"Size": 3, "LogicalIDs": None}
@@ -76,6 +78,45 @@ async def healthy(subject: Subject) -> None:
 @SUITE.rule("drain", "a drain is answered")
 async def drain(subject: Subject) -> None:
     await subject.done("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
+
+
+async def _keeps_list(subject: Subject) -> bool:
+    return any(each.partition("/")[0] == "Members" for each in await envelope.announced(subject.probe))
+
+
+@SUITE.rule("membership", "capability: it names what its list of members needs, or says why it cannot")
+async def membership(subject: Subject) -> bool:
+    if not await _keeps_list(subject):
+        return False
+    asked = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION}
+    reply = await subject.ask("Members.Membership", **asked, Instances=[INSTANCE])
+    if isinstance(reply, Failure):  # there need be no list for it to look at
+        expect_error(reply, "Members.Membership")
+    else:
+        changes = reply.get("Changes")
+        expect(isinstance(changes, list), "Changes, a list", reply)
+        for change in changes or ():
+            texts = isinstance(change, dict) and all(isinstance(change.get(n), str) for n in ("ID", "What"))
+            expect(texts and change["ID"] and change["What"], "each change with its ID and What, texts", changes)
+            expect(isinstance(change.get("Due", True), bool), "Due, true or false", change)
+            expect(isinstance(change.get("Instance") or "", str), "Instance, a text or null", change)
+        ids = [change["ID"] for change in changes or ()]
+        expect(len(set(ids)) == len(ids), "an ID of its own for each change", ids)
+    await subject.refused("Members.Membership", **asked, Instances=7)
+    return True
+
+
+@SUITE.rule("membership-change", "capability: a change of the list of members that it has not named is answered")
+async def membership_change(subject: Subject) -> bool:
+    if not await _keeps_list(subject):
+        return False
+    asked = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION, "Instances": []}
+    change = {"ID": "check/none", "What": "nothing", "Due": False, "Instance": None}
+    reply = await subject.ask("Members.ChangeMembership", **asked, Change=change)
+    if isinstance(reply, Failure):
+        expect_error(reply, "Members.ChangeMembership")
+    await subject.refused("Members.ChangeMembership", **asked, Change=7)
+    return True
 
 
 @SUITE.rule("field-names", "fields of a request are found in any case")

@@ -1,0 +1,348 @@
+"""Planning for the list of members that a flavor keeps: what is changed now, and what not, and why."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from infrakit.group.actions import Action, ChangeMembership, Destroy, Hold, Plan, Provision
+from infrakit.group.forecast import forecast
+from infrakit.group.membership import AGE_S_MAX, Membership
+from infrakit.group.orders import Eviction
+from infrakit.group.plan import Want, decide
+from infrakit.group.plan import membership as list_of_members
+from infrakit.group.view import REPEAT_S, GroupView, Trouble
+from infrakit.spi.flavor import MembershipChange
+from infrakit.spi.manager import Halt
+from infrakit.spi.values import TAG_TOKEN, Health, InstanceID, Slot, State
+from tests import worlds
+from tests.worlds import NOW, pet
+
+PROMOTE = MembershipChange(id="promote/3", what="node 3 is let in", instance=InstanceID("i-c"))
+REMOVE = MembershipChange(id="remove/9", what="node 9 is dead and is taken off")
+STRANGER = MembershipChange(id="unknown/7", what="node 7 is nobody's: look who made it", due=False)
+ORDER = Halt(group=None, who="ann", when="now", why="because")
+
+
+def known(*needs: MembershipChange, asked_s: float = 0.0, **more: object) -> Membership:
+    """What was answered to a question of `asked_s` ago."""
+    membership = Membership(needs=needs, asked_at=NOW - asked_s, problem="")
+    for name, value in more.items():
+        setattr(membership, name, value)
+    return membership
+
+
+def world(*needs: MembershipChange, ids: str = "a b c", quorum: bool = True, **more: object) -> tuple[Want, GroupView]:
+    """A whole group whose list needs something."""
+    view = worlds.view(*(pet(i) for i in "abc"), pets=True)
+    view.membership = known(*needs, **more)  # type: ignore[arg-type]
+    return worlds.want(ids=ids, quorum=quorum), view
+
+
+def changes(plan: Plan) -> list[MembershipChange]:
+    return [a.change for a in plan.actions if isinstance(a, ChangeMembership)]
+
+
+def held(plan: Plan, rule: str) -> list[Hold]:
+    return [hold for hold in plan.holds if hold.rule == rule]
+
+
+def of(plan: Plan, kind: type[Action]) -> list[str]:
+    return [a.subject for a in plan.actions if isinstance(a, kind)]
+
+
+def test_one_change_is_made_at_a_time_in_the_order_of_the_flavor() -> None:
+    for first, second in ((PROMOTE, REMOVE), (REMOVE, PROMOTE)):
+        plan = decide(*world(STRANGER, first, second))
+        (action,) = plan.actions
+        assert isinstance(action, ChangeMembership)
+        assert (action.change, action.reason, action.rule) == (first, first.what, "membership")
+        assert action.subject == (first.instance or "g")
+        assert action.key == ("change", "")
+        (turn,) = held(plan, "one-at-a-time")
+        assert (turn.subject, turn.key) == (second.instance or "g", second.id)
+        assert "another change comes first" in turn.reason
+        assert not plan.converged
+
+
+def test_nothing_is_begun_while_a_change_is_under_way() -> None:
+    want, view = world(PROMOTE, REMOVE, changing=PROMOTE)
+    plan = decide(want, view)
+    assert plan.actions == ()
+    assert [hold.key for hold in plan.holds] == [REMOVE.id]
+    assert not plan.converged
+    view.membership = known(changing=PROMOTE)
+    assert not decide(want, view).converged
+
+
+def test_what_is_only_told_is_shown_for_as_long_as_it_is_there_and_does_not_count() -> None:
+    want, view = world(STRANGER)
+    for _ in range(2):
+        plan = decide(want, view)
+        (hold,) = plan.holds
+        assert (hold.subject, hold.reason, hold.rule) == ("g", STRANGER.what, "membership")
+        assert plan.converged
+        view.troubles[list_of_members.key(STRANGER)] = Trouble(count=1, retry_at=NOW + 5, why="no")
+    view.membership = known()
+    assert decide(want, view).holds == ()
+
+
+def test_it_is_about_an_instance_only_while_that_is_a_member() -> None:
+    want, view = world(PROMOTE)
+    assert of(decide(want, view), ChangeMembership) == ["i-c"]
+    del view.members[InstanceID("i-c")]
+    assert of(decide(want, view), ChangeMembership) == ["g"]
+
+
+@pytest.mark.parametrize(
+    "membership",
+    [
+        known(REMOVE, problem="the flavor failed: no leader"),
+        known(REMOVE, asked_s=AGE_S_MAX + 1),
+        known(REMOVE, asked_s=10.0, changed_at=NOW - 5.0),
+        Membership(),
+    ],
+    ids=["no answer", "too long ago", "before the last change", "never"],
+)
+def test_what_was_not_seen_just_now_is_not_acted_on(membership: Membership) -> None:
+    want, view = world()
+    view.membership = membership
+    plan = decide(want, view)
+    assert plan.actions == ()
+    assert not plan.converged
+
+
+def test_a_question_without_an_answer_is_told_and_old_needs_are_forgotten() -> None:
+    want, view = world(REMOVE, STRANGER, asked_s=5.0, problem="the flavor failed: no leader")
+    plan = decide(want, view)
+    assert [(hold.rule, hold.key) for hold in plan.holds] == [
+        ("unknown-is-not-acted-on", "membership"),
+        ("one-at-a-time", REMOVE.id),
+        ("membership", STRANGER.id),
+    ]
+    assert "not known: the flavor failed: no leader" in plan.holds[0].reason
+    view.now = NOW + AGE_S_MAX
+    assert [hold.rule for hold in decide(want, view).holds] == ["unknown-is-not-acted-on"]
+
+
+def test_a_group_is_as_declared_only_if_its_list_was_seen_lately() -> None:
+    want, view = world(asked_s=AGE_S_MAX - 1)
+    assert decide(want, view).converged
+    view.membership = known(asked_s=AGE_S_MAX + 1)
+    assert not decide(want, view).converged
+    view.membership = known(problem="no leader")
+    assert decide(want, view).converged  # it was seen a moment ago
+    view.membership = known(asked_s=5.0, changed_at=NOW - 1.0)
+    assert not decide(want, view).converged
+    view.membership = None
+    assert decide(want, view).converged
+
+
+@pytest.mark.parametrize("orders", [{"halt": ORDER}, {"destroying": ORDER}], ids=["halted", "destroying"])
+def test_nothing_is_changed_in_a_group_that_is_halted_or_destroyed(orders: dict[str, object]) -> None:
+    want, view = world(PROMOTE)
+    assert changes(decide(worlds.with_orders(want, **orders), view)) == []
+
+
+def test_nothing_is_changed_when_the_listing_failed() -> None:
+    want, view = world(PROMOTE)
+    view.problem = "the listing failed"
+    assert decide(want, view).actions == ()
+
+
+@pytest.mark.parametrize("leaving", ["draining", "destroying", "destroyed"])
+def test_a_quorums_list_is_left_alone_while_a_member_is_being_ended(leaving: str) -> None:
+    want, view = world(REMOVE)
+    member = view.members[InstanceID("i-b")]
+    member.leaving, member.left_at = leaving, NOW - 1.0
+    plan = decide(want, view)
+    assert changes(plan) == []
+    (hold,) = held(plan, "one-at-a-time")
+    assert "i-b is leaving" in hold.reason
+    assert changes(decide(worlds.want(ids="a b c"), view)) == [REMOVE]  # no quorum can be lost
+
+
+def test_a_quorums_list_is_left_alone_while_a_lost_order_to_end_a_member_may_yet_come() -> None:
+    want, view = world(REMOVE)
+    view.members[InstanceID("i-b")].left_at = NOW - 1.0
+    assert changes(decide(want, view)) == []
+    view.members[InstanceID("i-b")].left_at = NOW - REPEAT_S - 1.0
+    assert changes(decide(want, view)) == [REMOVE]
+
+
+def test_an_end_that_drags_on_does_not_keep_the_list_from_being_mended() -> None:
+    want, view = world(REMOVE)
+    member = view.members[InstanceID("i-b")]
+    member.leaving, member.state, member.left_at = "destroyed", State.STOPPING, NOW - REPEAT_S
+    assert changes(decide(want, view)) == []
+    member.left_at -= 1.0
+    assert changes(decide(want, view)) == [REMOVE]
+    view.lag_s = 10.0
+    assert changes(decide(want, view)) == []
+    member.leaving = "destroying"
+    view.lag_s = 0.0
+    assert changes(decide(want, view)) == []
+
+
+def test_a_member_that_is_missing_is_created_while_the_list_is_changed() -> None:
+    want, view = world(PROMOTE)
+    del view.members[InstanceID("i-a")]
+    plan = decide(want, view)
+    assert changes(plan) == [PROMOTE]
+    assert of(plan, Provision) == ["a"]
+    view.pending[Slot("a")] = worlds.pending("calling")
+    assert changes(decide(want, view)) == [PROMOTE]
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+def test_nothing_of_a_quorum_is_destroyed_while_its_list_is_changed(under_way: bool) -> None:
+    want, view = world(PROMOTE, ids="a b", changing=PROMOTE if under_way else None)
+    plan = decide(want, view)
+    assert of(plan, Destroy) == []
+    assert [hold.subject for hold in held(plan, "one-at-a-time")] == ["i-c"]
+    view.membership = known()
+    assert of(decide(want, view), Destroy) == ["i-c"]
+    _, view = world(PROMOTE, changing=PROMOTE if under_way else None)
+    assert of(decide(worlds.want(ids="a b"), view), Destroy) == ["i-c"]
+
+
+def test_orders_to_destroy_wait_for_a_change_that_is_under_way() -> None:
+    want, view = world(REMOVE, changing=REMOVE)
+    eviction = Eviction(who="ann", when="now", why="because")
+    evicting = worlds.with_orders(want, evictions={InstanceID("i-a"): eviction})
+    for ordered in (evicting, worlds.with_orders(want, destroying=ORDER)):
+        assert of(decide(ordered, view), Destroy) == []
+    view.membership = known()
+    for ordered in (evicting, worlds.with_orders(want, destroying=ORDER)):
+        assert of(decide(ordered, view), Destroy) == ["i-a"]
+
+
+def test_a_change_that_failed_waits_and_lets_others_go_first() -> None:
+    want, view = world(PROMOTE, REMOVE, ids="a b")
+    view.troubles[list_of_members.key(PROMOTE)] = Trouble(count=2, retry_at=NOW + 7.0, why="not reachable")
+    plan = decide(want, view)
+    assert changes(plan) == [REMOVE]
+    (hold,) = held(plan, "back-off")
+    assert "tried 2 times (not reachable); again in 7.0s" in hold.reason
+    assert plan.next_look == NOW + 7.0
+    view.membership = known(PROMOTE)
+    plan = decide(want, view)
+    assert changes(plan) == []
+    assert of(plan, Destroy) == ["i-c"]
+    assert not plan.converged
+    view.now = NOW + 7.0
+    assert changes(decide(want, view)) == [PROMOTE]
+
+
+def test_failures_of_changes_are_no_failures_of_a_new_version() -> None:
+    want, view = world(PROMOTE)
+    view.rolling_to = want.group.hash
+    view.troubles[list_of_members.key(PROMOTE)] = Trouble(count=9, retry_at=NOW + 7.0, why="not reachable")
+    assert [a.verb for a in decide(want, view).actions] == []
+    assert list_of_members.is_key(list_of_members.key(PROMOTE))
+    assert not list_of_members.is_key("a")
+
+
+def test_a_breaker_does_not_keep_the_list_from_being_mended() -> None:
+    want, view = world(REMOVE)
+    for instance in ("i-a", "i-b"):
+        member = view.members[InstanceID(instance)]
+        member.report, member.healthy_since = worlds.REPORTS[Health.UNHEALTHY], None
+        member.unhealthy_since = NOW - 100.0
+    plan = decide(want, view)
+    assert changes(plan) == [REMOVE]
+    assert held(plan, "max-unhealthy")
+
+
+def test_a_forecast_makes_each_change_once() -> None:
+    want, view = world(PROMOTE, REMOVE, STRANGER, changing=PROMOTE)
+    actions, last = forecast(want, view)
+    assert [a.change for a in actions if isinstance(a, ChangeMembership)] == [REMOVE]
+    assert last.converged
+    assert [hold.reason for hold in last.holds] == [STRANGER.what]
+    assert view.membership == known(PROMOTE, REMOVE, STRANGER, changing=PROMOTE)
+
+
+@pytest.mark.parametrize("membership", [Membership(), known(PROMOTE, problem="no leader")], ids=["never", "no answer"])
+def test_a_forecast_ends_where_the_list_is_not_known(membership: Membership) -> None:
+    want, view = world()
+    view.membership = membership
+    actions, last = forecast(want, view)
+    assert actions == []
+    assert not last.converged
+
+
+# -- what is known of it -------------------------------------------------------------------------------------------
+
+
+def listed(view: GroupView) -> tuple[tuple[MembershipChange, ...], bool] | None:
+    """What the list needs, and whether that may be acted on."""
+    membership = view.membership
+    return None if membership is None else (membership.needs, membership.known(NOW))
+
+
+def test_an_answer_counts_if_it_was_asked_for_after_the_last_change() -> None:
+    view = worlds.view()
+    view.needs([REMOVE], NOW)
+    assert listed(view) is None
+    view.keeps_list(kept=True)
+    view.needs([PROMOTE, REMOVE], NOW - 5.0)
+    assert listed(view) == ((PROMOTE, REMOVE), True)
+    view.change_begins(PROMOTE)
+    view.change_ends(NOW, done=True)
+    assert listed(view) == ((REMOVE,), False)
+    view.needs([PROMOTE], NOW - 1.0)
+    assert listed(view) == ((REMOVE,), False)
+    view.needs([PROMOTE], NOW)
+    assert listed(view) == ((PROMOTE,), True)
+    view.change_begins(PROMOTE)
+    view.change_ends(NOW + 1.0, done=False)
+    assert listed(view) == ((PROMOTE,), False)
+    assert view.membership is not None
+    assert view.membership.changing is None
+    view.keeps_list(kept=False)
+    assert listed(view) is None
+
+
+def test_a_plan_is_made_anew_when_something_of_it_has_changed() -> None:
+    view = worlds.view()
+    view.keeps_list(kept=True)
+    revisions = [view.revision]
+    steps: tuple[Callable[[], None], ...] = (
+        lambda: view.needs([PROMOTE], NOW),
+        lambda: view.needs("no leader", NOW),
+        lambda: view.needs([PROMOTE], NOW),
+        lambda: view.change_begins(PROMOTE),
+        lambda: view.change_ends(NOW, done=False),
+        lambda: view.needs([], NOW + 1),
+    )
+    for step in steps:
+        step()
+        revisions.append(view.revision)
+    assert len(set(revisions)) == len(revisions)
+    view.needs([], NOW + 2)
+    assert view.revision == revisions[-1]
+    view.needs("no leader", NOW)
+    view.needs("no leader", NOW)
+    assert view.revision == revisions[-1] + 1
+
+
+def test_it_is_compared_with_everything_that_is_not_proven_dead() -> None:
+    view = worlds.view(pet("a"), pet("b", missing_s=5.0), pet("c", leaving="destroyed"), pets=True)
+    view.pending[Slot("d")] = worlds.pending("created", instance=InstanceID("i-d"))
+    view.pending[Slot("e")] = worlds.pending("unknown")
+    view.pending[Slot("a")] = worlds.pending("created", instance=InstanceID("i-a"))  # it is listed by now
+    found = view.not_dead()
+    assert [each.id for each in found] == ["i-a", "i-b", "i-c", "i-d", ""]
+    assert [each.logical_id for each in found] == ["a", "b", "c", "d", "e"]
+    assert (found[4].tags or {})[TAG_TOKEN] == "t"
+    assert found[4].state is State.PENDING
+    cattle = worlds.view()
+    cattle.pending[Slot("1")] = worlds.pending("unknown")
+    (one,) = cattle.not_dead()
+    assert (one.logical_id, (one.tags or {})["infrakit.slot"]) == (None, "1")
+
+
+def test_what_was_never_seen_is_not_fresh() -> None:
+    assert not Membership().fresh(0.0)
+    assert math.isinf(Membership().asked_at)
