@@ -232,6 +232,7 @@ async def test_a_halt_that_comes_between_plan_and_call_stops_it() -> None:
         await stage.converged()
         controller, before = stage.controller("db"), keeper(stage).changes
         await stage.operator.halt(group=DB, who="ann", why="I look")
+        promote = MembershipChange(id="promote/x", what="x is let in")
         action = ChangeMembership(on="db", change=promote, reason=promote.what, rule="membership")
         assert await controller.executor._calls.perform(action) is False
         assert keeper(stage).changes == before
