@@ -116,7 +116,7 @@ def test_a_question_without_an_answer_is_told_and_old_needs_are_forgotten() -> N
     want, view = world(REMOVE, STRANGER, asked_s=5.0, problem="the flavor failed: no leader")
     plan = decide(want, view)
     assert [(hold.rule, hold.key) for hold in plan.holds] == [
-        ("unknown-is-not-acted-on", "membership"),
+        ("unknown-is-not-acted-on", "list"),
         ("one-at-a-time", REMOVE.id),
         ("membership", STRANGER.id),
     ]

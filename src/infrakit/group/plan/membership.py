@@ -15,7 +15,7 @@ from infrakit.group.plan.want import Want
 from infrakit.group.view import REPEAT_S, GroupView, Member
 from infrakit.spi.flavor import MembershipChange
 
-RULE = "membership"
+_KEY = "membership "  # before the failures of changes, among those of slots and instances
 
 
 def keep(draft: Draft) -> None:
@@ -25,12 +25,12 @@ def keep(draft: Draft) -> None:
         return
     if membership.problem:
         why = f"what its list of members needs is not known: {membership.problem}"
-        draft.hold(view.group, why, "unknown-is-not-acted-on", key=RULE)
+        draft.hold(view.group, why, "unknown-is-not-acted-on", key="list")
     if not membership.fresh(view.now):
         return
     for change in membership.needs:
         if not change.due:
-            draft.hold(_subject(draft, change), change.what, RULE, key=change.id)
+            draft.hold(_subject(draft, change), change.what, "membership", key=change.id)
         elif change == draft.changing:
             continue  # it is under way
         elif why := _why_not(draft):
@@ -55,7 +55,7 @@ def _take(draft: Draft, change: MembershipChange) -> None:
             on=_subject(draft, change),
             change=change,
             reason=change.what,
-            rule=RULE,
+            rule="membership",
             priority=Priority.QUORUM if draft.want.quorum else Priority.HEAL,
         )
     )
@@ -103,12 +103,12 @@ def _backed_off(draft: Draft, change: MembershipChange) -> bool:
 
 def key(change: MembershipChange) -> str:
     """Under which a view remembers failures."""
-    return f"{RULE} {change.id}"
+    return _KEY + change.id
 
 
 def is_key(trouble: str) -> bool:
     """Whether a failure is that of a change."""
-    return trouble.startswith(f"{RULE} ")
+    return trouble.startswith(_KEY)
 
 
 def _subject(draft: Draft, change: MembershipChange) -> str:
