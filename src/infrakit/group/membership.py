@@ -47,6 +47,6 @@ class Membership(msgspec.Struct, kw_only=True):
 
     def ended(self, now: float, *, done: bool) -> None:
         """The change under way is over. Whether it is enough shows when the list is looked at again."""
-        if done:
-            self.needs = tuple(need for need in self.needs if need != self.changing)
+        if done and self.changing is not None:
+            self.needs = tuple(need for need in self.needs if need.id != self.changing.id)
         self.changing, self.changed_at = None, now

@@ -31,7 +31,7 @@ def keep(draft: Draft) -> None:
     for change in membership.needs:
         if not change.due:
             draft.hold(_subject(draft, change), change.what, "membership", key=change.id)
-        elif change == draft.changing:
+        elif draft.changing is not None and change.id == draft.changing.id:
             continue  # it is under way
         elif why := _why_not(draft):
             draft.hold(_subject(draft, change), f"{change.what}: {why}", "one-at-a-time", key=change.id)
