@@ -23,6 +23,7 @@ import msgspec
 from infrakit.cli import exit_codes, failures
 from infrakit.cli import main as cli
 from infrakit.flavors.etcd import properties as etcd
+from infrakit.flavors.swarm import properties as swarm
 from infrakit.flavors.vanilla import properties as vanilla
 from infrakit.instances.docker import properties as docker
 from infrakit.instances.local import properties as local
@@ -175,6 +176,12 @@ def _plugins() -> Iterator[str]:
     )
     yield "## The flavor etcd\n\nMembers of an etcd cluster, see [its page](flavor-etcd.md)."
     yield from _structs(("Properties of etcd", etcd.Properties))
+    yield "## The flavors swarm/manager and swarm/worker\n\nNodes of a Docker Swarm, see [their page](flavor-swarm.md)."
+    yield from _structs(
+        ("Properties of swarm/manager", swarm.Manager),
+        ("Properties of swarm/worker", swarm.Worker),
+        ("Docker", swarm.Docker),
+    )
 
 
 def _structs(*named: tuple[str, type[msgspec.Struct]]) -> Iterator[str]:

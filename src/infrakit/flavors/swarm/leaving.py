@@ -1,0 +1,115 @@
+"""Leaving: work moves away from a worker before it goes, and a manager goes only if the quorum can spare it.
+
+A manager that returns with its volume stays what it is. One that is not declared any more is demoted, and removed when
+it has no vote any more. A worker never returns: it is removed once it is empty, so that the list shows no ghost of it.
+"""
+
+import asyncio
+import contextlib
+
+from infrakit.clients.swarm import Swarm
+from infrakit.clients.swarm_values import Node, Task
+from infrakit.flavors.swarm import health, link, quorum
+from infrakit.flavors.swarm.membership import DRAINED
+from infrakit.flavors.swarm.nodes import NodeList
+from infrakit.spi import errors
+from infrakit.spi.values import Description
+
+LOOK_S = 0.25
+DEMOTION_S = 60.0
+
+# What a task passes through before it has ended, in the Swarm's words.
+_ALIVE = {"assigned", "accepted", "preparing", "ready", "starting", "running"}
+
+
+async def spare(nodes: NodeList, instance: Description) -> None:
+    """For a while: raises `Refused` when the other managers would be no quorum without it."""
+    listed = await nodes.now()
+    node = _node(listed, instance)
+    if node is None or not quorum.is_able(node):
+        return
+    if not (rest := quorum.away(listed, node)).is_enough:
+        raise _refused(instance, f"while it is away, {rest}")
+
+
+async def take_off(nodes: NodeList, instance: Description) -> None:
+    """For ever. Raises `Refused` when the others would be no quorum, and what the client raises."""
+    listed = await nodes.now()
+    node = _node(listed, instance)
+    if node is None:
+        return
+    if node.manager is not None:
+        rest = quorum.removed(listed, node)
+        if rest.total == 0:
+            what = "it is the last manager of its Swarm, and holds the only copy of its state"
+            raise errors.Refused(what, where=_where(instance), remedy="declare it again, or destroy the group")
+        if not rest.is_enough:
+            raise _refused(instance, f"after its removal, {rest}")
+    try:
+        if node.role == "manager" or node.availability != "drain":
+            await nodes.swarm.update_node(node.id, node.version, role="worker", availability="drain")
+        await _demoted(nodes.swarm, node, instance)
+        with contextlib.suppress(errors.NotFound):
+            await nodes.swarm.remove_node(node.id, force=True)
+    finally:
+        nodes.forget()
+
+
+async def _demoted(swarm: Swarm, node: Node, instance: Description) -> None:
+    """Until it has no vote. Who leads may have to move for it: then the connection fails for a moment."""
+    problem = "it still has a vote"
+    try:
+        async with asyncio.timeout(DEMOTION_S):
+            while True:
+                try:
+                    if (await swarm.node(node.id)).manager is None:
+                        return
+                except errors.NotFound:
+                    return
+                except errors.Unreachable as error:
+                    problem = error.what
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        what = f"the managers have not let it go within {DEMOTION_S:g} s: {problem}"
+        raise errors.Refused(what, where=_where(instance), remedy="it is tried again") from None
+
+
+async def empty(nodes: NodeList, instance: Description) -> None:
+    """Drain a worker, wait until nothing runs on it, and remove it. How long that may take is for the caller to say."""
+    node = _node(await nodes.now(), instance)
+    if node is None or node.role == "manager" or node.manager is not None:
+        return
+    if node.state == "ready":
+        with contextlib.suppress(errors.NotFound):  # removed meanwhile, which is what is wanted
+            if node.availability != "drain":
+                labels = {**node.labels, DRAINED: "true"}
+                await nodes.swarm.update_node(node.id, node.version, availability="drain", labels=labels)
+                nodes.forget()
+            while any(_is_alive(each) for each in await nodes.swarm.tasks({"node": [node.id]})):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+    with contextlib.suppress(errors.NotFound):  # removed meanwhile, which is what is wanted
+        await nodes.swarm.remove_node(node.id, force=True)
+    nodes.forget()
+
+
+def _is_alive(task: Task) -> bool:
+    return task.state in _ALIVE
+
+
+def _node(nodes: list[Node], instance: Description) -> Node | None:
+    own = link.of(instance)
+    found = health.current(nodes, own) if own else []
+    if len(found) > 1:
+        named = ", ".join(each.id for each in found)
+        raise errors.Refused(f"several nodes are of its link: {named}", where=_where(instance), remedy="remove one")
+    return found[0] if found else None
+
+
+def _where(instance: Description) -> str:
+    name = link.logical_id(instance)
+    return f"{instance.id} ({name})" if name else instance.id
+
+
+def _refused(instance: Description, what: str) -> errors.Refused:
+    remedy = "wait until the others are reachable, or take dead ones off: docker node demote, docker node rm"
+    return errors.Refused(what, where=_where(instance), remedy=remedy)

@@ -1,0 +1,53 @@
+"""The Swarm's list of nodes, read once for all who look at the same moment: both flavors, and every group."""
+
+import asyncio
+import weakref
+from typing import Any
+
+from infrakit.clients.swarm import Swarm
+from infrakit.clients.swarm_values import Node
+
+FRESH_S = 1.0
+
+_shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, NodeList]]" = weakref.WeakKeyDictionary()
+
+
+class NodeList:
+    """The list as one Engine tells it; `swarm` is its client, for everything else."""
+
+    def __init__(self, host: str) -> None:
+        self.swarm = Swarm(host)
+        self._listed: list[Node] = []
+        self._at = float("-inf")
+        self._turn = asyncio.Lock()
+
+    async def recent(self) -> list[Node]:
+        """Not older than a second. Raises what the client raises."""
+        async with self._turn:
+            if asyncio.get_running_loop().time() - self._at > FRESH_S:
+                await self.now()
+            return self._listed
+
+    async def now(self) -> list[Node]:
+        """Asked for now. Raises what the client raises."""
+        asked_at = asyncio.get_running_loop().time()
+        self._listed = await self.swarm.nodes()
+        self._at = asked_at
+        return self._listed
+
+    def forget(self) -> None:
+        """Something was changed: whoever looks next asks."""
+        self._at = float("-inf")
+
+    async def close(self) -> None:
+        """End its connections. The object may be used again afterwards."""
+        await self.swarm.close()
+
+
+def shared(host: str) -> NodeList:
+    """The one of this event loop."""
+    lists: dict[str, Any] = _shared.setdefault(asyncio.get_running_loop(), {})
+    if host not in lists:
+        lists[host] = NodeList(host)
+    found: NodeList = lists[host]
+    return found

@@ -1,0 +1,147 @@
+"""What an operator writes under `Flavor.Properties` of groups with these flavors, and what is wrong with it."""
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from infrakit.clients.dockerd import DEFAULT
+from infrakit.flavors.swarm.link import OWN_LABELS
+from infrakit.spec import validate
+from infrakit.spi.errors import Problem
+from infrakit.spi.group import DurationText, Strict
+from infrakit.spi.values import Allocation, Attachment, LogicalID
+
+VOLUME = "volume"
+PLACE = "{LogicalID}"
+PORT = 2377  # where managers talk with each other and let others in
+
+# Options that the boot script sets, of `docker swarm init` and of the Engine, or that keep a member from returning.
+RESERVED = {"advertise-addr", "listen-addr", "force-new-cluster", "autolock"}
+RESERVED_OF_ENGINE = {"data-root", "g"}
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+T = TypeVar("T", bound="Properties")
+
+
+class Docker(Strict, frozen=True, kw_only=True):
+    """Where the Engine of a node is asked."""
+
+    host: Annotated[str, msgspec.Meta(pattern="^unix:///.")] = DEFAULT  # on every node, and where InfraKit runs
+
+
+class Properties(Strict, frozen=True, kw_only=True):
+    """What managers and workers have in common."""
+
+    engine: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("dockerd",)  # the command, and its options
+    engine_labels: dict[Text, str] = msgspec.field(
+        default_factory=dict
+    )  # further labels of the Engine, for constraints of services
+    docker: Docker = Docker()
+    run: str = ""  # a line for the shell that runs beside the Engine, and is started again when it ends
+    remove_after: DurationText = "30s"  # a dead node without an instance leaves the list after so long
+    init: tuple[Text, ...] | Text = ()  # a boot script, a template, in the place of the one that comes with InfraKit
+    init_script_template_url: str = ""  # where such a boot script is instead: a path, or a URL
+
+    def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:  # noqa: ARG002
+        """What follows one member."""
+        return ()
+
+
+class Manager(Properties, frozen=True, kw_only=True):
+    """Properties of `swarm/manager`. Nothing at all is fine: every field has a default."""
+
+    volume: str = PLACE  # the ID of each member's volume, made from its logical ID; empty: its machine keeps the data
+    replica: str = ""  # where the replica of InfraKit that `Run` starts answers, such as https://{LogicalID}:24864
+    swarm_init: tuple[Text, ...] = ()  # further options of docker swarm init, such as --default-addr-pool=10.20.0.0/16
+
+    def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
+        if not self.volume:
+            return ()
+        return (Attachment(id=self.volume.replace(PLACE, logical_id), type=VOLUME),)
+
+
+class Worker(Properties, frozen=True, kw_only=True):
+    """Properties of `swarm/worker`. Nothing at all is fine: every field has a default."""
+
+    advertise: str = ""  # its address or interface; left out: its logical ID if that is one, or the Engine's choice
+
+
+def decode(raw: msgspec.Raw, type_: type[T]) -> T:
+    """Raises `InvalidSpec`."""
+    return validate.properties(raw, type_)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address of one host."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast)
+
+
+def host(address: str) -> str:
+    """As URLs and ADDRESS:PORT write it."""
+    return f"[{address}]" if ":" in address else address
+
+
+def problems(declared: Properties, allocation: Allocation) -> Iterator[Problem]:
+    """Everything beyond the types, in the order of the properties."""
+    if isinstance(declared, Manager):
+        yield from _addresses(allocation)
+    yield from _options("Engine", declared.engine, RESERVED_OF_ENGINE)
+    for label in declared.engine_labels:
+        if label in OWN_LABELS:
+            yield Problem(path=f"EngineLabels.{label}", message="it is set by the boot script", hint="leave it out")
+    if declared.init and declared.init_script_template_url:
+        yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
+    if isinstance(declared, Manager):
+        yield from _volume(declared, allocation)
+        yield from _placeholders("Replica", declared.replica)
+        if declared.replica and not declared.replica.startswith(("unix:///", "http://", "https://")):
+            message = f"{declared.replica!r} is no address of a replica"
+            yield Problem(path="Replica", message=message, hint="write unix:///PATH or https://HOST:PORT")
+        yield from _options("SwarmInit", declared.swarm_init, RESERVED)
+
+
+def _addresses(allocation: Allocation) -> Iterator[Problem]:
+    if not allocation.logical_ids:
+        found = "a Size" if allocation.logical_ids is None else "none"
+        message = f"managers of a Swarm are known by their fixed addresses, found {found}"
+        yield Problem(path="", message=message, hint='declare Allocation.LogicalIDs: ["10.0.0.1", ...]')
+        return
+    seen: dict[str, str] = {}
+    for each in allocation.logical_ids:
+        wrong = "" if is_address(each) else "is not the address of a single host"
+        canonical = each if wrong else str(ipaddress.ip_address(each))
+        if not wrong and canonical in seen:
+            wrong = f"is the same as {seen[canonical]!r}"
+        seen.setdefault(canonical, each)
+        if wrong:
+            message = f"the logical ID {each!r} {wrong}"
+            yield Problem(path="", message=message, hint="write the fixed address of the manager, such as 10.0.0.1")
+
+
+def _volume(declared: Manager, allocation: Allocation) -> Iterator[Problem]:
+    yield from _placeholders("Volume", declared.volume)
+    if declared.volume and PLACE not in declared.volume and len(allocation.logical_ids or ()) > 1:
+        message = f"{declared.volume!r} is the same volume for every manager"
+        yield Problem(path="Volume", message=message, hint=f"such as swarm-{PLACE}")
+
+
+def _placeholders(path: str, text: str) -> Iterator[Problem]:
+    rest = text.replace(PLACE, "")
+    if "{" in rest or "}" in rest:
+        yield Problem(path=path, message=f"{text!r} has a placeholder that is not known", hint=f"there is {PLACE}")
+
+
+def _options(path: str, words: tuple[str, ...], reserved: set[str]) -> Iterator[Problem]:
+    for position, word in enumerate(words):
+        name = word.lstrip("-").partition("=")[0]
+        if word.startswith("-") and name in reserved:
+            message = f"--{name} is set by the boot script"
+            if name == "autolock":
+                message = "a manager of a locked Swarm cannot return by itself"
+            yield Problem(path=f"{path}[{position}]", message=message, hint="leave it out")

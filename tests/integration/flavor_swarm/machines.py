@@ -1,0 +1,305 @@
+"""Machines that run nothing but the boot script of the flavors, each at its address, with a volume of its own.
+
+They live in the hub of `tests/integration/swarm/engines.py`. A machine that is made again at an address finds the
+volume of the one before, unless that was lost; all else of it is new.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.clients.swarm import Swarm
+from infrakit.clients.swarm_values import Node as Listed
+from infrakit.flavors.swarm import SwarmManager, SwarmWorker, link
+from infrakit.spi import errors
+from infrakit.spi.flavor import MembershipChange
+from infrakit.spi.values import (
+    BOOTSTRAP,
+    TAG_GROUP,
+    TAG_HASH,
+    TAG_LOGICAL_ID,
+    TAG_TOKEN,
+    Allocation,
+    Description,
+    GroupID,
+    HealthReport,
+    Index,
+    InstanceID,
+    InstanceSpec,
+    LogicalID,
+    State,
+)
+from tests.integration.swarm.engines import Engines, Node, _child, lacking
+
+PATIENCE_S = 150.0
+ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
+INSIDE = "unix:///var/run/docker.sock"
+
+
+async def until(holds: Callable[[], Awaitable[object]], what: str) -> None:
+    """Look again and again, for a while; an error is not yet."""
+    last: object = None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    if await holds():
+                        return
+                except errors.InfraKitError as error:
+                    last = error
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}; {last}") from None
+
+
+class Machine(Node):
+    """One address with its volume; what boots there comes and goes."""
+
+    description: Description | None = None
+
+    def boot(self, script: str, *, volume: bool = True) -> None:
+        """Run it as the first process of a new machine."""
+        here = self._inside
+        (self.place / "data").mkdir(parents=True, exist_ok=True)
+        (self.place / "boot.sh").write_text(script)
+        attach = f"mount --bind {here}/data /var/lib/docker && " if volume else ""
+        inner = (
+            f"hostname {self.name} && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && "
+            f"mkdir -p /var/lib/docker /run/lock && {attach} exec </dev/null >>{here}/log 2>&1 && "
+            f"exec env -i PATH=$PATH INFRAKIT_VOLUME=/var/lib/docker /bin/sh {here}/boot.sh"
+        )
+        enter = ["nsenter", "-t", str(self._hub), "-m", "-p", "nsenter", f"--net=/proc/{self._network_inside()}/ns/net"]
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts"]
+        nothing = subprocess.DEVNULL
+        self._process = subprocess.Popen([*enter, *alone, "sh", "-c", inner], stdin=nothing, stderr=nothing)
+        self._pid = _child(_child(self._process.pid))
+        self.socket = Path(f"/proc/{self._pid}/root/run/docker.sock")
+        self.host = f"unix://{self.socket}"
+
+    @property
+    def place(self) -> Path:
+        return Path(f"/proc/{self._hub}/root{self._inside}")
+
+    @property
+    def said(self) -> str:
+        path = self.place / "log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def words(self) -> str:
+        """What the boot script itself has said."""
+        return "\n".join(line for line in self.said.splitlines() if line.startswith("infrakit:"))
+
+    async def says(self, words: str, *, times: int = 1) -> None:
+        async def said() -> bool:
+            return self.words.count(words) >= times
+
+        try:
+            await until(said, words)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; {self.address} said:\n{self.said[-3000:]}") from None
+
+    def lose_volume(self) -> Path:
+        """Another, empty one takes its place; returns where the old one is."""
+        old = self.place / f"lost-{id(object())}"
+        (self.place / "data").rename(old)
+        return old
+
+    def begin_anew(self) -> None:
+        (self.place / "log").write_text("")
+
+
+class Group:
+    """What a group controller does, as far as it concerns the flavor: instances are made, judged and let go."""
+
+    _tokens = itertools.count(1)
+
+    def __init__(self, cluster: "Cluster", name: str, *, manager: bool, **properties: Any) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.flavor = SwarmManager() if manager else SwarmWorker()
+        self.machines: list[Machine] = []  # those that are there
+        self.declared: list[Machine] = []
+        self._properties: dict[str, Any] = {"Engine": ENGINE, "RemoveAfter": "1s"} | properties
+        self._manager = manager
+
+    def declare(self, **properties: Any) -> None:
+        """From now on."""
+        self._properties |= properties
+
+    @property
+    def properties(self) -> msgspec.Raw:
+        """As they are on the machine that leads."""
+        docker = {"Docker": {"Host": self.cluster.host}} if self.cluster.host else {}
+        return msgspec.Raw(msgspec.json.encode(self._properties | docker))
+
+    @property
+    def allocation(self) -> Allocation:
+        if not self._manager:
+            return Allocation(size=len(self.declared))
+        return Allocation(logical_ids=tuple(LogicalID(each.address) for each in self.declared))
+
+    @property
+    def instances(self) -> list[Description]:
+        return [each.description for each in self.machines if each.description is not None]
+
+    async def prepare(self, machine: Machine, *, first: bool = False) -> InstanceSpec:
+        number = next(self._tokens)
+        slot = {TAG_LOGICAL_ID: machine.address} if self._manager else {}
+        tags = {TAG_GROUP: self.name, TAG_TOKEN: f"t/{number}", TAG_HASH: BOOTSTRAP if first else "h", **slot}
+        name = LogicalID(machine.address)
+        return await self.flavor.prepare(
+            properties=self.properties,
+            spec=InstanceSpec(tags=tags, logical_id=name if self._manager else None),
+            allocation=Allocation(logical_ids=(name,)) if first else self.allocation,
+            index=Index(group=GroupID(self.name), sequence=number),
+        )
+
+    def start(self, machine: Machine, spec: InstanceSpec, *, volume: bool = True) -> None:
+        script = spec.init.replace(self.cluster.host, INSIDE) if self.cluster.host else spec.init
+        machine.boot(script, volume=volume)
+        machine.description = Description(
+            id=InstanceID(f"i-{link.link(spec)}"),
+            logical_id=spec.logical_id,
+            tags=spec.tags,
+            state=State.RUNNING,
+        )
+        self.machines.append(machine)
+
+    async def make(self, machine: Machine, *, first: bool = False) -> None:
+        """One instance, prepared and started."""
+        self.start(machine, await self.prepare(machine, first=first), volume=self._manager)
+
+    def destroy(self, machine: Machine) -> None:
+        """Its machine ends at once, and its provider says so."""
+        machine.kill()
+        self.gone(machine)
+
+    def gone(self, machine: Machine) -> None:
+        self.machines.remove(machine)
+        machine.description = None
+
+    async def health(self, machine: Machine) -> HealthReport:
+        assert machine.description is not None
+        return await self.flavor.healthy(properties=self.properties, instance=machine.description)
+
+    async def is_healthy(self, machine: Machine) -> bool:
+        return (await self.health(machine)).health == 1
+
+    async def membership(self) -> Sequence[MembershipChange]:
+        return await self.flavor.membership(
+            properties=self.properties, instances=self.instances, allocation=self.allocation
+        )
+
+    async def change(self, change: MembershipChange) -> None:
+        await self.flavor.change_membership(
+            properties=self.properties, change=change, instances=self.instances, allocation=self.allocation
+        )
+
+    async def tend(self) -> list[str]:
+        """Make what is due, one after the other, as long as something is; what was made."""
+        made = []
+        while (due := next((each for each in await self.membership() if each.due), None)) is not None:
+            try:
+                await self.change(due)
+            except (errors.Refused, errors.Conflict):
+                continue
+            made.append(due.id)
+        return made
+
+    async def settle(self, *, patience: str = "all are healthy") -> list[str]:
+        """Tend until every machine of it is healthy, and nothing is told."""
+        made: list[str] = []
+
+        async def settled() -> bool:
+            made.extend(await self.tend())
+            healthy = [await self.is_healthy(each) for each in self.machines]
+            told = [each for each in await self.membership() if not each.id.startswith("advice/")]
+            return all(healthy) and len(self.machines) == len(self.declared) and not told
+
+        try:
+            await until(settled, patience)
+        except AssertionError as late:
+            said = "\n".join(f"-- {each.address}:\n{each.said[-1500:]}" for each in self.machines)
+            raise AssertionError(f"{late}; {await self.membership()}; {said}") from None
+        return made
+
+
+class Cluster:
+    """Managers and workers on one hub; `lead` names the machine that the flavors ask, as the leader's replica does."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self.host = ""
+        self.managers = Group(self, "managers", manager=True)
+        self.workers = Group(self, "workers", manager=False)
+        self._clients: list[Swarm] = []
+
+    def machine(self) -> Machine:
+        """A new address, at which nothing runs."""
+        machine = Machine(self._engines.pid, len(self._engines.nodes) + 1, ())
+        self._engines.nodes.append(machine)
+        return machine
+
+    def lead(self, machine: Machine) -> None:
+        self.host = machine.host
+
+    def client(self) -> Swarm:
+        self._clients.append(Swarm(self.host))
+        return self._clients[-1]
+
+    async def nodes(self) -> dict[str, Listed]:
+        """By address."""
+        swarm = Swarm(self.host)
+        try:
+            return {each.id: each for each in await swarm.nodes()}
+        finally:
+            await swarm.close()
+
+    async def found(self, count: int) -> list[Machine]:
+        """Managers of a new Swarm: the first founds it, the others join."""
+        group = self.managers
+        machines = [self.machine() for _ in range(count)]
+        group.declared = list(machines)
+        await group.make(machines[0], first=True)
+        await machines[0].says("the Swarm lists this machine")
+        self.lead(machines[0])
+        for each in machines[1:]:
+            await group.make(each)
+        await group.settle()
+        return machines
+
+    async def close(self) -> None:
+        for group in (self.managers, self.workers):
+            await group.flavor.close()
+        for client in self._clients:
+            await client.close()
+
+
+@contextlib.contextmanager
+def hub() -> Iterator[Engines]:
+    if why := lacking():
+        pytest.skip(why)
+    engines = Engines()
+    try:
+        yield engines
+    finally:
+        engines.close()
+
+
+@contextlib.asynccontextmanager
+async def cluster() -> AsyncIterator[Cluster]:
+    """Nothing runs yet; in the end, nothing does any more."""
+    with hub() as engines:
+        made = Cluster(engines)
+        try:
+            yield made
+        finally:
+            await made.close()

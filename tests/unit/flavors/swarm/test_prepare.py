@@ -1,0 +1,236 @@
+"""What is declared, what is wrong with it, and the script that is made of it."""
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infrakit.flavors.swarm import SwarmManager, SwarmWorker, boot, link
+from infrakit.flavors.swarm.boot import Known
+from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
+from infrakit.spi import errors
+from infrakit.spi.values import (
+    BOOTSTRAP,
+    TAG_CREATED,
+    TAG_HASH,
+    TAG_TOKEN,
+    Allocation,
+    Attachment,
+    GroupID,
+    Index,
+    InstanceSpec,
+    LogicalID,
+)
+from infrakit.template.boot import BootScripts, Instance
+from tests.unit.flavors.swarm.values import pets, raw
+
+TRIO = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+SECRET = "SWMTKN-1-very-secret"
+SWARM = Known(cluster="c1", token=SECRET, managers=("10.0.0.1:2377", "10.0.0.2:2377"), nodes=("n1", "n2"))
+
+
+async def problems(flavor: SwarmManager | SwarmWorker, allocation: Allocation, **properties: Any) -> list[str]:
+    try:
+        await flavor.validate(properties=raw(**properties), allocation=allocation)
+    except errors.InvalidSpec as invalid:
+        return [str(each) for each in invalid.problems]
+    return []
+
+
+def spec(name: str | None = TRIO[0], **tags: str) -> InstanceSpec:
+    known = {TAG_TOKEN: "g/1", TAG_CREATED: "2026-01-02T03:04:05Z"}
+    return InstanceSpec(tags=known | tags, logical_id=LogicalID(name) if name else None)
+
+
+async def script(
+    type_: type[Properties] = Manager, known: Known = SWARM, name: str | None = TRIO[0], **properties: Any
+) -> str:
+    scripts, declared = BootScripts(), decode(raw(**properties), type_)
+    plain = Instance(
+        properties=raw(**properties),
+        spec=spec(name),
+        allocation=pets(*TRIO),
+        index=Index(group=GroupID("g"), sequence=1),
+    )
+    instance = boot.completed(declared, plain, scripts, known=known)
+    (text,) = await scripts.render([boot.script(declared)], instance)
+    return text
+
+
+def variable(text: str, name: str) -> str:
+    """As the shell reads it."""
+    head = text.partition("# What follows")[0]
+    command = [shutil.which("sh") or "sh", "-c", f'{head}\nprintf %s "${name}"']
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+async def test_addresses_are_taken_and_workers_may_be_cattle() -> None:
+    assert await problems(SwarmManager(), pets(*TRIO), Volume="swarm-{LogicalID}", Run="exec x") == []
+    assert await problems(SwarmManager(), pets("fd00::1"), Replica="https://{LogicalID}:24864") == []
+    assert await problems(SwarmWorker(), Allocation(size=3), Advertise="eth1", EngineLabels={"a": "b"}) == []
+    assert await problems(SwarmWorker(), pets("w1")) == []
+
+
+@pytest.mark.parametrize(
+    ("allocation", "properties", "words"),
+    [
+        (Allocation(size=3), {}, "found a Size"),
+        (pets(), {}, "found none"),
+        (pets("m1.example.org"), {}, "'m1.example.org' is not the address of a single host"),
+        (pets("0.0.0.0"), {}, "of a single host"),
+        (pets("fd00::1", "fd00:0::1"), {}, "is the same as 'fd00::1'"),
+        (pets(*TRIO), {"Volume": "data"}, "the same volume for every manager"),
+        (pets("10.0.0.1"), {"Volume": "{Group}"}, "a placeholder that is not known"),
+        (pets("10.0.0.1"), {"Replica": "unix:///{Name}"}, "a placeholder that is not known"),
+        (pets("10.0.0.1"), {"Replica": "10.0.0.1"}, "is no address of a replica"),
+        (pets("10.0.0.1"), {"Engine": []}, "Engine"),
+        (pets("10.0.0.1"), {"Engine": ["dockerd", "--data-root=/x"]}, "Engine[1]: --data-root is set"),
+        (pets("10.0.0.1"), {"EngineLabels": {"infrakit.group": "x"}}, "EngineLabels.infrakit.group"),
+        (pets("10.0.0.1"), {"SwarmInit": ["--autolock"]}, "cannot return by itself"),
+        (pets("10.0.0.1"), {"SwarmInit": ["--listen-addr", "x"]}, "--listen-addr is set"),
+        (pets("10.0.0.1"), {"RemoveAfter": "soon"}, "RemoveAfter"),
+        (pets("10.0.0.1"), {"Docker": {"Host": "tcp://x:1"}}, "Docker.Host"),
+        (pets("10.0.0.1"), {"Init": "a", "InitScriptTemplateURL": "/b"}, "Init is there already"),
+        (pets("10.0.0.1"), {"Init": "{{ swarm.tokens }}"}, "did you mean 'token'?"),
+        (pets("10.0.0.1"), {"Advertise": "eth0"}, "Advertise"),
+    ],
+)
+async def test_what_cannot_work_is_refused(allocation: Allocation, properties: dict[str, Any], words: str) -> None:
+    found = await problems(SwarmManager(), allocation, **properties)
+    assert len(found) == 1, found
+    assert words in found[0]
+
+
+async def test_everything_wrong_is_said_at_once() -> None:
+    wrong = {"Volume": "{x}", "Replica": "y", "SwarmInit": ["--autolock"], "Engine": ["d", "--data-root", "/"]}
+    assert len(await problems(SwarmManager(), pets("0.0.0.0"), **wrong)) == 5
+
+
+def test_the_link_follows_the_intent() -> None:
+    first, again = link.link(spec()), link.link(spec())
+    assert first == again != link.link(spec(**{TAG_TOKEN: "g/2"}))
+    assert len(first) == 16
+    tags = link.tags(spec(), role="manager", cluster="c1")
+    assert tags[link.LINK] == first
+    assert (tags[link.CONTEXT], tags[link.CLUSTER]) == ("swarm::c1::manager", "c1")
+    assert link.CLUSTER not in link.tags(spec(), role="manager", cluster="")
+    with pytest.raises(errors.Refused, match=TAG_TOKEN):
+        link.link(InstanceSpec())
+
+
+async def test_who_joins_has_the_token_for_workers_and_where_the_managers_are() -> None:
+    request = msgspec.json.decode(variable(await script(), "join"))
+    assert request == {
+        "ListenAddr": "10.0.0.1:2377",
+        "AdvertiseAddr": "10.0.0.1",
+        "RemoteAddrs": ["10.0.0.1:2377", "10.0.0.2:2377"],
+        "JoinToken": SECRET,
+        "Availability": "active",
+    }
+    assert variable(await script(), "nodes") == "n1 n2"
+    assert variable(await script(name="fd00::1"), "listen") == "[fd00::1]:2377"
+
+
+async def test_a_worker_needs_no_volume_and_may_say_where_it_is_reached() -> None:
+    plain = await script(Worker, name=None)
+    assert [variable(plain, each) for each in ("needs_volume", "advertise", "listen", "nodes")] == [
+        "",
+        "",
+        "0.0.0.0:2377",
+        "",
+    ]
+    assert variable(await script(Worker, name=None, Advertise="eth1"), "advertise") == "eth1"
+    assert variable(await script(Worker, name="w1"), "advertise") == ""
+
+
+async def test_only_the_very_first_founds_and_asks_nobody() -> None:
+    flavor = SwarmManager()
+    first = await flavor.prepare(
+        properties=raw(Docker={"Host": "unix:///nowhere"}),
+        spec=spec(**{TAG_HASH: BOOTSTRAP}),
+        allocation=pets(TRIO[0]),
+        index=Index(group=GroupID("g"), sequence=1),
+    )
+    assert (variable(first.init, "found"), variable(first.init, "join")) == ("yes", "")
+    assert first.attachments == (Attachment(id="10.0.0.1", type="volume"),)
+    assert (first.tags or {})[link.LINK] == link.link(spec())
+
+
+async def test_from_outside_nobody_joins_and_nobody_founds() -> None:
+    flavor, index = SwarmManager(), Index(group=GroupID("g"), sequence=1)
+    properties = raw(Docker={"Host": "unix:///nowhere"})
+    outside = spec(**{TAG_TOKEN: "bootstrap/g/10.0.0.1/abcd"})
+    made = await flavor.prepare(properties=properties, spec=outside, allocation=pets(*TRIO), index=index)
+    assert (variable(made.init, "found"), variable(made.init, "join")) == ("", "")
+    with pytest.raises(errors.Unreachable):  # one that leads has to know
+        await flavor.prepare(properties=properties, spec=spec(), allocation=pets(*TRIO), index=index)
+    with pytest.raises(errors.Unreachable):
+        await SwarmWorker().prepare(properties=properties, spec=spec(None), allocation=Allocation(size=1), index=index)
+
+
+async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
+    nasty = """it's $HOME `id` "x" \\ ; exit"""
+    text = await script(Run=nasty, EngineLabels={"zone": nasty}, Engine=["/srv/my engine/dockerd", "--debug"])
+    assert variable(text, "run") == nasty
+    words = variable(text, "*")
+    assert words.startswith("/srv/my engine/dockerd --debug")
+    assert f"--label zone={nasty}" in words
+    assert f"--label infrakit_link={link.link(spec())} --label infrakit.group=g" in words
+
+
+async def test_a_template_in_its_place_knows_the_same_and_may_go_on_with_it(tmp_path: Path) -> None:
+    assert await script(Init="{{ swarm.role }} {{ swarm.managers | join(',') }} {{ swarm.token }}") == (
+        f"manager 10.0.0.1:2377,10.0.0.2:2377 {SECRET}"
+    )
+    path = tmp_path / "mine.sh"
+    path.write_text("#!/bin/sh\necho {{ index.group }}\n{{ default_script() }}")
+    assert await script(InitScriptTemplateURL=str(path)) == f"#!/bin/sh\necho g\n{await script()}"
+
+
+async def test_replicas_answer_where_it_is_declared() -> None:
+    async def replicas(allocation: Allocation, **properties: Any) -> list[str]:
+        return list(await SwarmManager().replicas(properties=raw(**properties), allocation=allocation))
+
+    assert await replicas(pets(*TRIO)) == []
+    assert await replicas(pets("10.0.0.1", "fd00::1"), Replica="https://{LogicalID}:24864") == [
+        "https://10.0.0.1:24864",
+        "https://[fd00::1]:24864",
+    ]
+    assert await replicas(pets("fd00::1"), Replica="unix:///run/{LogicalID}/group") == ["unix:///run/fd00::1/group"]
+
+
+def test_no_text_of_what_is_known_shows_the_token() -> None:
+    assert SECRET not in f"{SWARM!r} {SWARM}"
+
+
+@pytest.mark.parametrize(
+    ("type_", "known", "properties"),
+    [
+        (Manager, SWARM, {"Run": 'echo it\'s "$HOME"\nexec x', "SwarmInit": ["--a=b c"]}),
+        (Manager, Known(found=True), {}),
+        (Manager, Known(), {"Volume": ""}),
+        (Worker, SWARM, {"Advertise": "$x `y`", "EngineLabels": {"a": "'b'"}}),
+    ],
+)
+async def test_the_default_passes_shellcheck(
+    type_: type[Properties], known: Known, properties: dict[str, Any], tmp_path: Path
+) -> None:
+    checker = shutil.which("shellcheck")
+    if checker is None:
+        pytest.skip("install shellcheck: apt-get install shellcheck")
+    path = tmp_path / "boot.sh"
+    path.write_text(await script(type_, known, **properties))
+    process = await asyncio.create_subprocess_exec(checker, str(path), stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "ash"]])
+async def test_the_script_is_one_for_the_shells_that_are_there(shell: list[str]) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"install {shell[0]}: apt install {shell[0]}")
+    await asyncio.to_thread(subprocess.run, [*shell, "-n"], input=await script(), text=True, check=True, timeout=20)
