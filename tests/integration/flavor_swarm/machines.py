@@ -186,6 +186,17 @@ class Group:
         self.machines.remove(machine)
         machine.description = None
 
+    async def release(self, machine: Machine) -> None:
+        """As before a destruction."""
+        assert machine.description is not None
+        assert isinstance(self.flavor, SwarmManager)
+        await self.flavor.release(properties=self.properties, instance=machine.description, allocation=self.allocation)
+
+    async def drain(self, machine: Machine) -> None:
+        """As before a destruction."""
+        assert machine.description is not None
+        await self.flavor.drain(properties=self.properties, instance=machine.description)
+
     async def health(self, machine: Machine) -> HealthReport:
         assert machine.description is not None
         return await self.flavor.healthy(properties=self.properties, instance=machine.description)

@@ -105,8 +105,7 @@ async def test_the_data_of_a_node_that_was_removed_is_given_up_and_that_of_anoth
     a, b, c = await swarm.found(3)
     group, old = swarm.managers, b.id
     group.declared = [a, c]
-    assert b.description is not None
-    await group.flavor.release(properties=group.properties, instance=b.description, allocation=group.allocation)
+    await group.release(b)
     group.destroy(b)
     assert old not in await listed(swarm)
     group.declared = [a, b, c]
