@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infrakit.group.actions import Destroy, Label, Plan, Provision, Settle
+from infrakit.group.actions import ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.forecast import forecast
+from infrakit.group.membership import AGE_S_MAX, Membership
 from infrakit.group.orders import Eviction, Orders, RollOrder
 from infrakit.group.plan import Want, decide
 from infrakit.group.view import GroupView, Trouble
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.group import Healing, Updating, amount
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, LogicalID, Slot, State
@@ -75,7 +77,30 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, Gro
             seen.troubles[slot] = Trouble(count=draw(st.integers(1, 4)), retry_at=retry_at, why="it died", hash=NEW)
     if draw(st.booleans()):
         seen.rolling_to = NEW
+    if draw(st.booleans()):
+        seen.membership = draw(lists_of_members(calm=calm))
     return msgspec.structs.replace(wanted, orders=orders), seen
+
+
+@st.composite
+def lists_of_members(draw: st.DrawFn, *, calm: bool) -> Membership:
+    """What is known of a list of members that the flavor keeps; some of its needs concern members."""
+    needs = [
+        MembershipChange(
+            id=f"change/{number}",
+            what="because",
+            due=draw(st.booleans()),
+            instance=draw(st.sampled_from([None, InstanceID("i-0"), InstanceID("i-x")])),
+        )
+        for number in range(draw(st.integers(0, 3)))
+    ]
+    asked_at = NOW if calm else NOW - draw(st.sampled_from([0.0, 0.0, 10.0, AGE_S_MAX + 1.0]))
+    membership = Membership(needs=tuple(needs), asked_at=asked_at, problem="")
+    if not calm:
+        membership.problem = draw(st.sampled_from(["", "", "", "nobody leads"]))
+        membership.changed_at = draw(st.sampled_from([-math.inf, NOW - 20.0, NOW - 5.0]))
+        membership.changing = draw(st.sampled_from([None, None, None, *needs]))
+    return membership
 
 
 def _orders(choice: int, instance: str) -> Orders:
@@ -160,6 +185,7 @@ def check(want: Want, view: GroupView, plan: Plan) -> None:
                 assert not [m for m in others if m.id not in want.orders.evictions], "own node before the last"
 
     _check_limits(want, view, destroyed)
+    _check_list(want, view, plan, destroyed)
     _check_converged(want, view, plan)
 
 
@@ -199,6 +225,32 @@ def _check_limits(want: Want, view: GroupView, destroyed: list[Destroy]) -> None
         assert not [a for a in free if a.instance not in excused], "destroyed although too many look sick"
 
 
+def _check_list(want: Want, view: GroupView, plan: Plan, destroyed: list[Destroy]) -> None:
+    changes = [a.change for a in plan.actions if isinstance(a, ChangeMembership)]
+    membership = view.membership
+    if membership is None:
+        assert not changes
+        return
+    assert len(changes) <= 1
+    if changes:
+        assert membership.changing is None, "two changes of one list at once"
+        assert changes[0] in membership.needs
+        assert changes[0].due
+        assert not membership.problem
+        assert view.now - membership.asked_at <= AGE_S_MAX
+        assert membership.asked_at >= membership.changed_at, "acted on what was seen before the last change"
+        assert want.orders.destroying is None
+        if want.quorum:
+            assert not [m for m in view.members.values() if m.leaving in ("draining", "destroying")]
+    if want.quorum and (changes or membership.changing is not None):
+        assert not destroyed, "a member is ended while the list of a quorum is changed"
+    if not view.problem and want.orders.halt is None and want.orders.destroying is None:
+        told = {hold.key for hold in plan.holds}
+        for need in membership.needs:
+            shown = need.id in told or need in changes or need == membership.changing
+            assert shown or view.now - membership.asked_at > AGE_S_MAX, "a need of the list is neither met nor told"
+
+
 def _check_converged(want: Want, view: GroupView, plan: Plan) -> None:
     if not plan.converged:
         return
@@ -213,6 +265,10 @@ def _check_converged(want: Want, view: GroupView, plan: Plan) -> None:
         assert member.missing_since is None
     if view.pets:
         assert {m.logical_id for m in view.members.values()} == set(want.logical_ids)
+    if view.membership is not None:
+        assert view.membership.changing is None
+        assert view.now - view.membership.asked_at <= AGE_S_MAX
+        assert not [need for need in view.membership.needs if need.due]
 
 
 @given(worlds_of_members())
@@ -238,7 +294,8 @@ def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tupl
     want, view = world
     actions, last = forecast(want, view)
     assert last.converged, (last.phase, last.holds)
-    assert len(actions) <= 3 * (len(view.members) + want.size) + 2
+    needs = view.membership.needs if view.membership is not None else ()
+    assert len(actions) <= 3 * (len(view.members) + want.size) + 2 + len(needs)
 
 
 @given(worlds_of_members())
@@ -250,7 +307,15 @@ def test_what_is_not_converged_is_acted_on_or_explained(world: tuple[Want, Group
         return
     waits_for_health = [m for m in view.members.values() if m.leaving or m.health(view.now) is not Health.HEALTHY]
     under_way = [p for p in view.pending.values() if p.phase == "calling"]
-    assert waits_for_health or under_way or not math.isinf(plan.next_look) or want.orders.destroying is not None
+    list_under_way = view.membership is not None and not view.membership.known(view.now)
+    list_under_way = list_under_way or (view.membership is not None and view.membership.changing is not None)
+    assert (
+        waits_for_health
+        or under_way
+        or list_under_way
+        or not math.isinf(plan.next_look)
+        or want.orders.destroying is not None
+    )
 
 
 def test_the_checker_itself_can_fail() -> None:

@@ -6,6 +6,7 @@ A mutation that no test notices is a law that nothing holds: then the tests are 
 from typing import NamedTuple
 
 PLAN = ("tests/unit/group/test_plan.py", "tests/laws")  # the quick ones first
+LIST = ("tests/unit/group/test_membership_plan.py", "tests/laws")
 VIEW = ("tests/unit/group/test_view.py",)
 MANAGER = ("tests/unit/manager",)
 STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
@@ -347,6 +348,103 @@ MUTATIONS = (
         '        elif member.leaving == "destroying":',
         "        elif False:",
         STAGE,
+    ),
+    Mutation(
+        "1 one actor",
+        "the list of members is changed without a right to act",
+        "group/calls.py",
+        "            await self._permit()\n            want = self._want()",
+        "            want = self._want()",
+        (*STAGE, *WORLDS),
+    ),
+    Mutation(
+        "2 one bearer",
+        "what is not listed yet looks dead to the list of members",
+        "group/view.py",
+        "            if slot not in settled\n        ]",
+        "            if False\n        ]",
+        STAGE,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "what was asked before the last change of the list is believed",
+        "group/membership.py",
+        "        if asked_at < self.changed_at:",
+        "        if False:",
+        STAGE,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "the list of members is changed though nobody can see it",
+        "group/membership.py",
+        "        return self.fresh(now) and not self.problem and self.asked_at >= self.changed_at",
+        "        return self.fresh(now)",
+        LIST,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "needs of the list are never forgotten",
+        "group/membership.py",
+        "        return now - self.asked_at <= AGE_S_MAX",
+        "        return True",
+        LIST,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "the list of a quorum is changed while a member is being ended",
+        "group/plan/membership.py",
+        "    if not want.quorum:\n        return None",
+        "    if True:\n        return None",
+        LIST,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "a member of a quorum is ended while the list is changed",
+        "group/plan/draft.py",
+        "        if self.want.quorum and self.changing is not None:",
+        "        if False:",
+        LIST,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "an end that was planned before does not give way to a change of the list",
+        "group/calls.py",
+        "        if self._want().quorum and self._view.membership is not None and "
+        "self._view.membership.changing is not None:",
+        "        if False:",
+        STAGE,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "two changes of one list are made at once",
+        "group/plan/membership.py",
+        "    if draft.changing is not None:\n        return",
+        "    if False:\n        return",
+        LIST,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "a change of the list that fails is tried again at once",
+        "group/calls.py",
+        "        self._stumble(list_of_members.key(change), why)",
+        "        del why",
+        STAGE,
+    ),
+    Mutation(
+        "7 converged means converged",
+        "a list that needs changes is good enough",
+        "group/plan/__init__.py",
+        "    proven = proven and membership.is_settled(draft)\n",
+        "",
+        LIST,
+    ),
+    Mutation(
+        "8 say why",
+        "what a flavor tells of its list is not shown",
+        "group/plan/membership.py",
+        '            draft.hold(_subject(draft, change), change.what, "membership", key=change.id)',
+        "            continue",
+        LIST,
     ),
     Mutation(
         "6 the declaration is never lost",

@@ -15,7 +15,7 @@ from infrakit.simulation.loops import Timeline, WallClock
 from infrakit.simulation.parts import Plugins, SimulatedFlavor
 from infrakit.simulation.quorum import Member, Observer
 from infrakit.simulation.scenario import Machine
-from infrakit.simulation.witness import Provider, Witness
+from infrakit.simulation.witness import Provider, Witness, witnessed
 from infrakit.spi.event import Event
 from infrakit.spi.leadership import Leadership
 
@@ -59,11 +59,12 @@ class Process:
         clock = WallClock(timeline, skew_s=machine.skew_s)
         journal = Journal(None, clock=clock)
         witness = around.witness(remote(around.provider, self.to_provider), around.laws, self.caller)
+        flavor = witnessed(remote(around.flavor, self.to_provider), around.laws, self.caller)
         self.replica = Replica(
             name=host.name,
             store=remote(member, self.to_store),
             leadership=leadership,
-            plugins=Plugins(witness, remote(around.flavor, self.to_provider)),
+            plugins=Plugins(witness, flavor),
             clock=clock,
             random=chance,
             emit=lambda event: None if timeline.over else around.tell(self, journal.emit(event)),

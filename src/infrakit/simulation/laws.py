@@ -7,6 +7,7 @@ A call has begun when it leaves the replica's process. It may be carried out lat
 """
 
 import collections
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,9 +17,9 @@ from infrakit.manager import intents, record
 from infrakit.manager.record import Record
 from infrakit.simulation.loops import Timeline
 from infrakit.spi import values
-from infrakit.spi.group import amount
+from infrakit.spi.group import Group, amount
 from infrakit.spi.store import Document
-from infrakit.spi.values import GroupID, InstanceID, InstanceSpec
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
 
 MEMORY_S = 200.0  # a call may take 120 s and was planned a cycle before
 MOMENT_S = 60.0  # what a decision may not know yet
@@ -58,6 +59,7 @@ class Laws:
         ] = {}  # quorum members that our calls may have ended
         self._alive: dict[GroupID, dict[InstanceID, Machine]] = {}
         self._made: dict[str, int] = {}
+        self._ending: set[tuple[str, GroupID, InstanceID]] = set()  # by whom, whose answer has not come
         simulator.watchers.append(self._happened)
 
     @property
@@ -147,6 +149,7 @@ class Laws:
     def destroying(self, caller: Caller, instance: InstanceID) -> None:
         group, now_declared = self.group_of(instance), self.record
         self.acting(caller, "destroy", group)
+        self._ending.add((caller.name, group, instance))
         machine = self.simulator.machines.get(instance)
         if machine is None or not machine.lives or group not in now_declared.groups:
             return
@@ -155,6 +158,24 @@ class Laws:
             return
         self._not_the_healthy(machine, group, now_declared)
         self._not_the_majority(machine, group, now_declared)
+
+    def changing(self, caller: Caller, instances: Sequence[Description]) -> None:
+        """A change of a list of members leaves its process."""
+        group = GroupID(next(((each.tags or {}).get(values.TAG_GROUP, "") for each in instances), ""))
+        self.acting(caller, "change the list", group)
+        declared = self.record.groups.get(group)
+        if declared is not None and _is_quorum(declared):
+            alive = self._alive.get(group, {})  # an order for one that is dead by now may still wait for its answer
+            ended = [i for name, of, i in self._ending if (name, of) == (caller.name, group) and i in alive]
+            self._must(not ended, f"5 never worse: the list of {group} is changed while {ended} are being ended")
+
+    def answered(self, caller: Caller, instance: InstanceID) -> None:
+        """Whoever ordered a destruction waits no longer."""
+        self._ending = {each for each in self._ending if (each[0], each[2]) != (caller.name, instance)}
+
+    def taken_off(self, machine: Machine) -> None:
+        """A member is off the list of members."""
+        self._must(not machine.lives or self.lying, f"2 one bearer: {machine.id} lives and was taken off the list")
 
     def group_of(self, instance: InstanceID) -> GroupID:
         """Empty for an instance that is gone."""
@@ -199,8 +220,7 @@ class Laws:
     def _not_the_majority(self, machine: Machine, group: GroupID, now_declared: Record) -> None:
         declared = now_declared.groups[group]
         ids = declared.properties.allocation.logical_ids
-        quorum = b'"Quorum":true' in bytes(declared.properties.flavor.properties).replace(b" ", b"")
-        if ids is None or not quorum or machine.logical_id not in ids:
+        if ids is None or not _is_quorum(declared) or machine.logical_id not in ids:
             return
         taken = self._taken.setdefault(group, {})
         taken[str(machine.logical_id)] = (self.now, machine)
@@ -244,6 +264,10 @@ class Laws:
     def _must(self, holds: bool, law: str) -> None:
         if not holds and not self.verdict and not self._timeline.over:
             self.verdict = f"{law} (at {self.now:.1f} s)"  # raising here would only look like a fault of the provider
+
+
+def _is_quorum(declared: Group) -> bool:
+    return b'"Quorum":true' in bytes(declared.properties.flavor.properties).replace(b" ", b"")
 
 
 def _ceiling(declaration: Record, group: GroupID) -> int:

@@ -5,7 +5,7 @@ It believes what it is told of who lives, so that a list that loses a living mem
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -29,7 +29,7 @@ class ListingFlavor(SimulatedFlavor):
     def __init__(self, simulator: Simulator, chance: random.Random) -> None:
         super().__init__(simulator, chance)
         self.entries: dict[InstanceID, Entry] = {}
-        self.wronged = ""  # who was taken off the list and lived
+        self.removals: list[Callable[[Machine], None]] = []  # told whom the list has lost
         simulator.watchers.append(self._happened)
 
     def _happened(self, what: str, machine: Machine) -> None:
@@ -79,6 +79,7 @@ class ListingFlavor(SimulatedFlavor):
                 self.entries[InstanceID(name)].voting = True
             else:
                 entry = self.entries.pop(InstanceID(name))
-                self.wronged = name if entry.machine.lives else self.wronged
+                for told in self.removals:
+                    told(entry.machine)
         if self._chance.random() < self.faults.prepare_fail_rate:
             raise errors.OutcomeUnknown("the connection broke", where="list")

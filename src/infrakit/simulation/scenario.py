@@ -57,6 +57,9 @@ DRIFT = 0.02  # of each clock: any two stay within the bound that is promised
 SKEW_S = 1.0  # of wall clocks
 
 
+LISTING_SHARE = 0.3  # of the worlds have a flavor with a list of members
+
+
 class GroupPlan(msgspec.Struct, kw_only=True):
     """One group as the simulated operator wants it."""
 
@@ -116,6 +119,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     flavor: FlavorFaults
     inspects: bool
     watches: bool  # only where it inspects
+    listing: bool  # the flavor keeps a list of members
     orders: list[Deed]  # of operators, and what befalls instances: one after another
     mishaps: list[Deed]  # of replicas: each at its time, whatever else is going on
 
@@ -153,6 +157,7 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         ),
         inspects=(inspects := chance.random() < 0.5),
         watches=inspects and chance.random() < 0.5,
+        listing=random.Random(f"{seed} listing").random() < LISTING_SHARE,
         orders=orders,
         mishaps=_mishaps(chance, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
     )

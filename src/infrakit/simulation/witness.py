@@ -9,6 +9,7 @@ import msgspec
 
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.simulation.laws import Caller, Laws
+from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance, Watches
 from infrakit.spi.values import Description, InstanceID, InstanceSpec
 
@@ -36,8 +37,12 @@ class Witness:
         return await self._provider.provision(spec=spec)
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        self._laws.destroying(self._caller(), instance)
-        await self._provider.destroy(instance=instance, context=context)
+        caller = self._caller()
+        self._laws.destroying(caller, instance)
+        try:
+            await self._provider.destroy(instance=instance, context=context)
+        finally:
+            self._laws.answered(caller, instance)
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
         self._laws.acting(self._caller(), "label", self._laws.group_of(instance))
@@ -60,6 +65,19 @@ class WatchingWitness(InspectingWitness):
     async def watch(self) -> AsyncIterator[str]:
         async for hint in self._provider.watch():
             yield hint
+
+
+def witnessed(flavor: SimulatedFlavor, laws: Laws, caller: Callable[[], Caller]) -> SimulatedFlavor:
+    """On the replica's side of a flavor: the laws are told of every change of a list of members that begins."""
+    change = getattr(flavor, "change_membership", None)
+    if change is not None:
+
+        async def change_membership(*, instances: Sequence[Description], **asked: object) -> None:
+            laws.changing(caller(), instances)
+            await change(instances=instances, **asked)
+
+        vars(flavor)["change_membership"] = change_membership
+    return flavor
 
 
 class HonestSimulator(Simulator):

@@ -12,6 +12,7 @@ from infrakit.leadership.static import Static
 from infrakit.manager import record
 from infrakit.simulation.hosts import Host, Process, Surroundings
 from infrakit.simulation.laws import Laws
+from infrakit.simulation.listing import ListingFlavor
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.mishaps import Mishaps
 from infrakit.simulation.operating import Operating
@@ -44,6 +45,9 @@ class World:
         self.store = FaultyStore(self.chance)
         self.store.watchers.append(self.laws.written)
         self.flavor = SimulatedFlavor(self.simulator, self.chance)
+        if scenario.listing:
+            self.flavor = listing = ListingFlavor(self.simulator, self.chance)
+            listing.removals.append(self.laws.taken_off)
         self._tell = tell
         names = [f"n{number}" for number in range(1, len(scenario.machines) + 1)]
         self.quorum = Quorum(timeline, names, self.chance, election_s=scenario.election_s)
@@ -210,6 +214,7 @@ class World:
     async def _check_end(self) -> None:
         for group in self.scenario.groups:
             self.laws.exact(GroupID(group.name), self.laws.record, "after all faults")
+            self._check_list(group)
         history = await self.store.history(name=record.NAME, limit=len(self.laws.versions) + 1)
         self.laws.kept({document.revision: document.body for document in history})
         leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.laws.epoch)
@@ -217,6 +222,15 @@ class World:
         left = {n: i for n in self.laws.record.groups if (i := term and term.ledger.intents(n))}
         if left and not self.laws.verdict:
             raise AssertionError(f"3 exactly one: intents are left over: {left}")
+
+    def _check_list(self, group: GroupPlan) -> None:
+        """A list of members that is kept right neither grows without bound nor leaves anybody waiting."""
+        alive = {m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name and m.token}
+        if isinstance(self.flavor, ListingFlavor) and alive:
+            listed = self.flavor.listed(GroupID(group.name))
+            voting = {instance for instance, entry in listed.items() if entry.voting}
+            if not alive == voting == listed.keys():
+                raise AssertionError(f"the list of {group.name} has {sorted(listed)}, {sorted(alive)} live")
 
 
 def _waiting(status: Status | None) -> object:

@@ -1,6 +1,7 @@
 """A group whose flavor keeps a list of members: newcomers are let in, the dead taken off, and nothing is hurried."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from infrakit.group.actions import ChangeMembership, Destroy
 from infrakit.group.calls import CALL_DEADLINE_S
 from infrakit.group.judge import DEADLINE_S
 from infrakit.group.plan import membership as list_of_members
-from infrakit.instances.simulator import Faults, Spread
+from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.simulation.listing import ListingFlavor
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -33,6 +34,16 @@ class Keeper(ListingFlavor):
     changes: tuple[str, ...] = ()
     together: int = 0
     most: int = 0
+
+    def __init__(self, simulator: Simulator, chance: random.Random) -> None:
+        super().__init__(simulator, chance)
+        self.lost: list[Machine] = []
+        self.removals.append(self.lost.append)
+
+    @property
+    def wronged(self) -> list[str]:
+        """Who was taken off the list and lives."""
+        return [machine.id for machine in self.lost if machine.lives]
 
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
@@ -344,7 +355,7 @@ def test_the_list_of_the_simulation_can_lose_a_living_member() -> None:
             await stage.flavor.change_membership(  # type: ignore[attr-defined]
                 properties=msgspec.Raw(b"{}"), change=change, instances=known, allocation=Allocation(size=1)
             )
-            assert keeper(stage).wronged == other
+            assert keeper(stage).wronged == [other]
             assert InstanceID(other) not in keeper(stage).entries
 
     story()
