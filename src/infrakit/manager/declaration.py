@@ -57,7 +57,7 @@ class Declaration:
                 if expected is not None and expected != self.version:
                     raise await self._conflict(expected)
                 after = change(before)
-                if _says_the_same(before, after):
+                if after == before:
                     return Committed(version=self.version)
                 entry = Entry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
                 after = msgspec.structs.replace(after, entry=entry)
@@ -128,11 +128,6 @@ class Declaration:
         """Yields the version that the store holds, and again whenever it holds another."""
         async for revision in self._store.watch(name=records.NAME):
             yield revision
-
-
-def _says_the_same(before: Record, after: Record) -> bool:
-    """Which document said it, under what path, declares and orders nothing."""
-    return msgspec.structs.replace(after, sources=before.sources) == before
 
 
 def _in_words(change: Difference) -> str:

@@ -67,8 +67,8 @@ class InStore:
         return self._declaration.version
 
     async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
-        del text
-        change = orders.declare(tuple(groups), source)
+        del text, source
+        change = orders.declare(tuple(groups))
         return (await self._declaration.change(change, what="bootstrap", who=who, why=why, expected=0)).version
 
 

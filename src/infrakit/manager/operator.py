@@ -133,15 +133,13 @@ class Operator:
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
         groups = await self.checked(text, source)
-        return await self._replica.change(
-            orders.declare(groups, source), what="commit", who=who, why=why, expected=expected
-        )
+        return await self._replica.change(orders.declare(groups), what="commit", who=who, why=why, expected=expected)
 
     async def plan(self, *, text: str, source: str) -> Planned:
         term, before = self._term(), self._replica.declaration.record
         after = before
         if text.strip():
-            after = orders.declare(await self.checked(text, source), source)(before)
+            after = orders.declare(await self.checked(text, source))(before)
         names = [n for n in after.groups if not text.strip() or after.groups[n] != before.groups.get(n)]
         plans = [await self._forecast(term, after.groups[name], after) for name in sorted(names)]
         return Planned(
@@ -174,7 +172,7 @@ class Operator:
         groups = tuple(record.groups.values())
         if groups:
             await validate.checked(document.render(groups), f"version {version}", self._replica.plugins)
-        change = orders.declare(groups, f"version {version}")
+        change = orders.declare(groups)
         return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:

@@ -12,13 +12,13 @@ from infrakit.spi.values import GroupID, InstanceID, LogicalID, Slot
 EVICTIONS_MAX = 200  # remembered; the oldest are done long since
 
 
-def declare(groups: tuple[Group, ...], source: str) -> Change:
+def declare(groups: tuple[Group, ...]) -> Change:
     """Declare these groups; others stay as they are."""
 
     def change(record: Record) -> Record:
         for group in groups:
             _same_provider(record, group)
-            record = with_group(record, group, source)
+            record = with_group(record, group)
         return record
 
     return change

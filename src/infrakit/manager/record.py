@@ -36,7 +36,6 @@ class Record(Wire, frozen=True, kw_only=True):
     previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
     orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
     halt: Halt | None = None  # of everything
-    sources: dict[GroupID, str] = msgspec.field(default_factory=dict)  # which document declared a group
 
     def orders_of(self, group: GroupID) -> Orders:
         """The orders that hold for one group, the halt of everything included."""
@@ -77,7 +76,7 @@ def with_orders(record: Record, group: GroupID, **changes: object) -> Record:
     return msgspec.structs.replace(record, orders=kept)
 
 
-def with_group(record: Record, group: Group, source: str = "") -> Record:
+def with_group(record: Record, group: Group) -> Record:
     """The record with a group declared or declared anew; the version before it is remembered."""
     old = record.groups.get(group.name)
     previous, orders = record.previous, record.orders.get(group.name, Orders())
@@ -86,12 +85,7 @@ def with_group(record: Record, group: Group, source: str = "") -> Record:
     orders = msgspec.structs.replace(orders, destroying=None, volumes=False, despite_unhealthy=())
     if old is not None and old.hash != group.hash:
         orders = msgspec.structs.replace(orders, roll=None, restored="")
-    record = msgspec.structs.replace(
-        record,
-        groups=record.groups | {group.name: group},
-        previous=previous,
-        sources=record.sources | {group.name: source or record.sources.get(group.name, "")},
-    )
+    record = msgspec.structs.replace(record, groups=record.groups | {group.name: group}, previous=previous)
     return with_orders(record, group.name, **msgspec.structs.asdict(orders))
 
 
@@ -107,5 +101,4 @@ def without_group(record: Record, group: GroupID) -> Record:
         groups=rest(dict(record.groups)),
         previous=rest(dict(record.previous)),
         orders=rest(dict(record.orders)),
-        sources=rest(dict(record.sources)),
     )

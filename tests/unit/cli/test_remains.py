@@ -32,7 +32,7 @@ async def leave_versions(directory: Path) -> None:
             '"Instance": {"Plugin": "local"}, "Flavor": {"Plugin": "vanilla"}}}]'
         )
         groups = document.parse(text % size, source="f.json")
-        await declaration.change(orders.declare(groups, "f.json"), what="commit", who="ann", why=f"size {size}")
+        await declaration.change(orders.declare(groups), what="commit", who="ann", why=f"size {size}")
 
 
 async def test_events_are_read_from_what_was_left(cli: CommandLine, home: Path) -> None:
