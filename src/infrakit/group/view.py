@@ -279,13 +279,15 @@ class GroupView(msgspec.Struct, kw_only=True):
     def lapse(self) -> None:
         """Mark the intents that surely made nothing that lives, because listings that would show it have not.
 
-        One whose creation was acknowledged needs a proof that listings work: one that shows a later creation.
+        One whose creation was acknowledged needs a proof that listings work: one that shows a later creation. Where the
+        provider can be asked about it, nothing else counts.
         """
         if not self.pending or self.observed_at is None:
             return
         proof = max((m.born_at for m in self.members.values() if m.missing_since is None), default=-math.inf)
         for pending in self.pending.values():
-            awaited = pending.phase == "unknown" or (pending.phase == "created" and proof > pending.ended_at)
+            silent = pending.phase == "created" and not self.can_inspect and proof > pending.ended_at
+            awaited = pending.phase == "unknown" or silent
             if awaited and not pending.lapsed and self.observed_at >= pending.ended_at + self.lag_s:
                 pending.lapsed = True
                 self.revision += 1

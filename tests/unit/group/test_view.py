@@ -79,6 +79,20 @@ def test_an_instance_that_lives_but_is_not_listed_yet_stays_an_intent() -> None:
     assert seen.settled() == []
 
 
+def test_what_the_provider_says_to_live_is_not_given_up_whatever_listings_leave_out() -> None:
+    for can_inspect in (False, True):
+        seen = view(can_inspect=can_inspect, lag_s=20)
+        intended(seen, fresh=True)
+        pending = seen.pending[Slot("10.0.0.1")]
+        pending.phase, pending.instance, pending.ended_at = "created", InstanceID("i-1"), 0.0
+        look(seen, described("i-later"), at=30)
+        seen.inspected(InstanceID("i-1"), described("i-1", token="t-1"))
+        seen.lapse()
+        assert pending.lapsed is not can_inspect
+    seen.inspected(InstanceID("i-1"), None)
+    assert pending.lapsed
+
+
 def test_terminated_is_evidence_and_stopping_is_not() -> None:
     seen = view(lag_s=60)
     look(seen, described("i-1"), at=1)
