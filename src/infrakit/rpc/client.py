@@ -62,7 +62,7 @@ class Remote:
         _check(served, self._interface, self._name)
         self._met = self.incarnation
         protocol = self._interface.protocol
-        extended = [each.protocol for each in interfaces.extensions(protocol) if each.announced in served]
+        extended = [e.protocol for e in interfaces.extensions(protocol) if _is_served(served, e, self._name)]
         self.__class__ = _class((protocol, *extended))
         return served
 
@@ -117,6 +117,12 @@ async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
     return served
 
 
+def _is_served(served: Mapping[str, Sequence[str]], interface: Interface, name: str) -> bool:
+    """By the very object of that name: another one behind the same socket may have more."""
+    type_ = name.partition("/")[2] or "."
+    return interface.announced in served and (interface.address != "Type" or type_ in served[interface.announced])
+
+
 def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str) -> None:
     if interface.announced not in served:
         kind = f"{interface.announced.partition('/')[0]}/"
@@ -124,9 +130,8 @@ def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str)
         what = f"it serves {', '.join(others)}, and {interface.announced} is needed" if others else ""
         what = what or f"it does not serve {interface.announced}, but {', '.join(sorted(served)) or 'nothing'}"
         raise errors.Refused(what, where=name, remedy="run a plugin of that kind and version")
-    type_ = name.partition("/")[2] or "."
     names = served[interface.announced]
-    if interface.address == "Type" and type_ not in names:
+    if not _is_served(served, interface, name):
         lookup = name.partition("/")[0]
         known = ", ".join(lookup if each == "." else f"{lookup}/{each}" for each in names)
         raise errors.NotFound(f"it serves no {name}", where=name, remedy=f"it serves: {known}")

@@ -76,7 +76,7 @@ class Registry:
         return plugin
 
     async def _elsewhere(self, protocol: type[Any], name: str) -> Any:
-        """None: nothing runs, or it is dead and can be made here. Raises what a living one, or the only one, raises."""
+        """None: nothing of that name and type runs, and it can be made here. Raises what the only one raises."""
         running = discovery.find(name)
         if running is None:
             return None
@@ -84,7 +84,7 @@ class Registry:
 
         try:
             return await client.connect(protocol, name, running.address)
-        except errors.Unreachable:
+        except (errors.Unreachable, errors.NotFound):  # or what answers has others of its name, and not this type
             if entries(protocol, name):
                 return None
             raise

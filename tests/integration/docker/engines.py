@@ -165,19 +165,7 @@ class Engine:
 
     def build(self) -> None:
         """An image of one program, from what Debian has."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
-                directory = tarfile.TarInfo(name)
-                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
-                archive.addfile(directory)
-            archive.add(BUSYBOX, "bin/busybox")
-            for name in APPLETS:
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                archive.addfile(link)
-        command = ["docker", "--host", self.host, "import", "--change", 'CMD ["sleep", "1000"]', "-", IMAGE]
-        subprocess.run(command, input=packed.getvalue(), capture_output=True, timeout=DEADLINE_S, check=True)
+        build_image(self.host)
 
     def clear(self) -> None:
         """Everything but the image goes."""
@@ -186,3 +174,20 @@ class Engine:
         if volumes := self.docker("volume", "ls", "-q").split():
             self.docker("volume", "rm", *volumes)
         self.docker("network", "prune", "-f")
+
+
+def build_image(host: str) -> None:
+    """An image of one program, from what Debian has, on the Engine there."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(directory)
+        archive.add(BUSYBOX, "bin/busybox")
+        for name in APPLETS:
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    command = ["docker", "--host", host, "import", "--change", 'CMD ["sleep", "1000"]', "-", IMAGE]
+    subprocess.run(command, input=packed.getvalue(), capture_output=True, timeout=DEADLINE_S, check=True)

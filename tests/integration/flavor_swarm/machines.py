@@ -127,7 +127,8 @@ class Group:
         self.flavor = SwarmManager() if manager else SwarmWorker()
         self.machines: list[Machine] = []  # those that are there
         self.declared: list[Machine] = []
-        self._properties: dict[str, Any] = {"Engine": ENGINE, "RemoveAfter": "1s"} | properties
+        engine = [*ENGINE, f"--cgroup-parent=/{cluster.cgroup}"]
+        self._properties: dict[str, Any] = {"Engine": engine, "RemoveAfter": "1s"} | properties
         self._manager = manager
 
     def declare(self, **properties: Any) -> None:
@@ -248,6 +249,7 @@ class Cluster:
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
+        self.cgroup = f"infrakit-test-{engines.pid}"
         self.host = ""
         self.managers = Group(self, "managers", manager=True)
         self.workers = Group(self, "workers", manager=False)
@@ -293,6 +295,13 @@ class Cluster:
         for client in self._clients:
             await client.close()
 
+    def sweep(self) -> None:
+        """What the kernel keeps of containers that have ended with the hub."""
+        for controller in Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
+            for each in (*controller.glob("*/"), controller):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
+
 
 @contextlib.contextmanager
 def hub() -> Iterator[Engines]:
@@ -308,8 +317,9 @@ def hub() -> Iterator[Engines]:
 @contextlib.asynccontextmanager
 async def cluster() -> AsyncIterator[Cluster]:
     """Nothing runs yet; in the end, nothing does any more."""
-    with hub() as engines:
+    with contextlib.ExitStack() as last, hub() as engines:
         made = Cluster(engines)
+        last.callback(made.sweep)
         try:
             yield made
         finally:

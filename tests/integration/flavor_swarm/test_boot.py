@@ -2,11 +2,10 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.flavor_swarm.machines import Cluster, cluster, until
+from tests.integration.flavor_swarm.machines import Cluster, until
 from tests.integration.swarm.engines import lacking
 
 pytestmark = [
@@ -14,12 +13,6 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(lacking()), reason=lacking()),
 ]
-
-
-@pytest.fixture
-async def swarm() -> AsyncIterator[Cluster]:
-    async with cluster() as made:
-        yield made
 
 
 async def listed(swarm: Cluster) -> set[str]:

@@ -265,7 +265,7 @@ async def test_a_snapshot_is_the_tree_of_one_moment(tree: Tree, own: dict[str, A
     assert facts.keys("manager/leader") == ["name"]
     assert facts.keys("manager/x") is None
     assert facts.keys("x") is None
-    assert set(facts.keys("") or ()) == {"export", "host", "manager", "vars"}
+    assert set(facts.keys("") or ()) == {"export", "host", "manager", "swarm", "vars"}
     whole = facts.get(".")
     assert isinstance(whole, dict)
     assert whole["vars"] == {}

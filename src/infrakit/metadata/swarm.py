@@ -1,0 +1,108 @@
+"""The metadata plugin `swarm`: the Docker Swarm that the Engine of this machine is in, as its managers know it.
+
+Only what is written down here field by field gets in: no join tokens, no labels, nothing of what services are told. A
+worker knows where the managers are, and no more. Where there is no Engine or no Swarm, there is nothing to tell.
+"""
+
+import asyncio
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from infrakit.spi import paths
+from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID
+
+if TYPE_CHECKING:
+    from infrakit.clients.swarm import Swarm
+    from infrakit.clients.swarm_values import Info, Node
+
+SOCKET = Path("/var/run/docker.sock")  # the Engine's own place for it: not what DOCKER_HOST names
+CYCLE_S = 1.0
+
+
+class SwarmFacts:
+    """Satisfies `spi.metadata.Metadata`. The tree is made once in `cycle_s` at most, however often it is read."""
+
+    def __init__(self, *, socket: Path = SOCKET, cycle_s: float = CYCLE_S) -> None:
+        self._socket = socket
+        self._cycle_s = cycle_s
+        self._turn = asyncio.Lock()
+        self._made_at: float | None = None
+        self._tree: dict[str, Any] = {}
+        self._swarm: Swarm | None = None
+
+    async def keys(self, *, path: str) -> Sequence[str] | None:
+        """Raises `Unreachable` while the Swarm has no leader."""
+        return paths.keys(paths.find(await self._facts(), paths.split(path)))
+
+    async def get(self, *, path: str) -> msgspec.Raw:
+        """Raises `Unreachable` while the Swarm has no leader."""
+        return msgspec.Raw(msgspec.json.encode(paths.find(await self._facts(), paths.split(path))))
+
+    async def close(self) -> None:
+        """End its connections. The object may be used again afterwards."""
+        if self._swarm is not None:
+            await self._swarm.close()
+
+    async def _facts(self) -> dict[str, Any]:
+        async with self._turn:
+            now = asyncio.get_running_loop().time()
+            if self._made_at is None or now - self._made_at > self._cycle_s:
+                self._tree = await self._make()
+                self._made_at = now
+        return self._tree
+
+    async def _make(self) -> dict[str, Any]:
+        if not self._socket.exists() or importlib.util.find_spec("aiodocker") is None:
+            return {}
+        if self._swarm is None:
+            from infrakit.clients.swarm import Swarm
+
+            self._swarm = Swarm(f"unix://{self._socket}")
+        info = await self._swarm.info()
+        if not info.node_id:
+            return {}
+        if not info.control:
+            return {"self": info.node_id, "managers": sorted(info.managers)}
+        nodes, services = await asyncio.gather(self._swarm.nodes(), self._swarm.services())
+        return tree(info, nodes, services)
+
+
+def tree(info: "Info", nodes: "Sequence[Node]", services: int) -> dict[str, Any]:
+    """All of it, as a manager knows it."""
+    voters = [each.manager for each in nodes if each.manager is not None]
+    leader = next((each for each in nodes if each.manager is not None and each.manager.leader), None)
+    return {
+        "id": info.cluster_id,
+        "self": info.node_id,
+        "leader": {"id": leader.id, "address": leader.manager.addr} if leader and leader.manager else {},
+        "managers": sorted(each.addr for each in voters if each.addr),
+        "nodes": {each.id: _node(each) for each in nodes},
+        "counts": {
+            "nodes": len(nodes),
+            "ready": sum(each.state == "ready" for each in nodes),
+            "managers": len(voters),
+            "reachable": sum(each.leader or each.reachability == "reachable" for each in voters),
+            "workers": len(nodes) - len(voters),
+            "services": services,
+        },
+    }
+
+
+def _node(node: "Node") -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": node.hostname,
+        "role": node.role,
+        "state": node.state,
+        "availability": node.availability,
+        "address": node.manager.addr.rpartition(":")[0].strip("[]") if node.manager is not None else node.addr,
+        "engine": node.engine_version,
+        "group": node.engine_labels.get(TAG_GROUP, ""),
+        "logical_id": node.engine_labels.get(TAG_LOGICAL_ID, ""),
+    }
+    if node.manager is not None:
+        found |= {"leads": node.manager.leader, "reachability": node.manager.reachability}
+    return {name: value for name, value in found.items() if value != ""}

@@ -1,0 +1,13 @@
+"""A Swarm that is not there yet."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.flavor_swarm.machines import Cluster, cluster
+
+
+@pytest.fixture
+async def swarm() -> AsyncIterator[Cluster]:
+    async with cluster() as made:
+        yield made

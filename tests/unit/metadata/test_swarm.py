@@ -1,0 +1,81 @@
+"""The plugin `swarm`: what managers know, without what may be a secret; and nothing where there is no Swarm."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infrakit.clients.swarm_values import Info, Manager, Node
+from infrakit.metadata.swarm import SwarmFacts, tree
+from infrakit.spi import errors
+from infrakit.spi.metadata import Metadata
+
+SECRET = "SWMTKN-1-of-the-swarm"
+INFO = Info(
+    node_id="n1",
+    state="active",
+    control=True,
+    error="",
+    addr="",
+    managers=(),
+    cluster_id="c1",
+    nodes=3,
+    manager_count=2,
+)
+
+
+def node(id_: str, **fields: Any) -> Node:
+    plain: dict[str, Any] = {
+        "version": 1,
+        "role": "worker",
+        "availability": "active",
+        "labels": {"note": SECRET},
+        "hostname": f"host-{id_}",
+        "engine_labels": {"infrakit.group": "workers", "note": SECRET},
+        "engine_version": "20.10.24",
+        "state": "ready",
+        "message": SECRET,
+        "addr": "10.0.0.9",
+        "manager": None,
+        "created": "",
+        "updated": "",
+    }
+    return Node(id=id_, **(plain | fields))
+
+
+def test_it_tells_who_leads_where_the_managers_are_and_what_there_is() -> None:
+    leader = Manager(addr="10.0.0.1:2377", leader=True, reachability="reachable")
+    silent = Manager(addr="10.0.0.2:2377", leader=False, reachability="unreachable")
+    nodes = [
+        node("n1", role="manager", manager=leader),
+        node("n2", role="manager", manager=silent, state="down"),
+        node("n3"),
+    ]
+    told = tree(INFO, nodes, 4)
+    assert told["id"] == "c1"
+    assert told["self"] == "n1"
+    assert told["leader"] == {"id": "n1", "address": "10.0.0.1:2377"}
+    assert told["managers"] == ["10.0.0.1:2377", "10.0.0.2:2377"]
+    assert told["counts"] == {
+        "nodes": 3, "ready": 2, "managers": 2, "reachable": 1, "workers": 1, "services": 4,
+    }  # fmt: skip
+    assert told["nodes"]["n2"] == {
+        "name": "host-n2", "role": "manager", "state": "down", "availability": "active", "address": "10.0.0.2",
+        "engine": "20.10.24", "group": "workers", "leads": False, "reachability": "unreachable",
+    }  # fmt: skip
+    assert SECRET not in str(told)
+
+
+async def test_where_there_is_no_engine_there_is_nothing(tmp_path: Path) -> None:
+    facts = SwarmFacts(socket=tmp_path / "sock")
+    assert isinstance(facts, Metadata)
+    assert await facts.keys(path="") == []
+    assert bytes(await facts.get(path="nodes")) == b"null"
+
+
+async def test_an_engine_that_does_not_answer_is_no_empty_swarm(tmp_path: Path) -> None:
+    (tmp_path / "sock").touch()
+    facts = SwarmFacts(socket=tmp_path / "sock")
+    with pytest.raises(errors.Unreachable):
+        await facts.keys(path="")
+    await facts.close()
