@@ -40,6 +40,7 @@ from tests.integration.swarm.engines import Engines, Node, _child, lacking
 
 PATIENCE_S = 150.0
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
+SOCKET = Path("/run/docker.sock")
 INSIDE = "unix:///var/run/docker.sock"
 
 
@@ -80,7 +81,7 @@ class Machine(Node):
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen([*enter, *alone, "sh", "-c", inner], stdin=nothing, stderr=nothing)
         self._pid = _child(_child(self._process.pid))
-        self.socket = Path(f"/proc/{self._pid}/root/run/docker.sock")
+        self.socket = Path(f"/proc/{self._pid}/root{SOCKET}")
         self.host = f"unix://{self.socket}"
 
     @property

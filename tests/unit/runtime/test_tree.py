@@ -162,7 +162,7 @@ async def test_who_is_away_costs_its_own_branch(tree: Tree, own: dict[str, Any])
     with pytest.raises(errors.Unreachable, match=r"manager: it is away: a fault of the plugin; see: infrakit metadata"):
         await get(tree, "manager/leader")
     assert await get(tree, "vars") == {}
-    assert set(await get(tree)) == {"export", "host", "vars"}
+    assert set(await get(tree)) == {"export", "host", "swarm", "vars"}
     assert "manager" in (await tree.keys(path="") or ())
     own["manager"].failure = None
     assert await get(tree, "manager/leader/name") == "a"
@@ -341,7 +341,7 @@ async def test_without_versions_nothing_is_removed_expected_or_told(tree: Tree) 
         with pytest.raises(errors.NotFound, match="nothing at this path"):
             await tree.show(plugin="nope", version=1)
         assert {b.name: (b.writable, b.versioned) for b in await tree.branches()} == {
-            **dict.fromkeys(("export", "host", "leaves", "manager"), (False, False)),
+            **dict.fromkeys(("export", "host", "leaves", "manager", "swarm"), (False, False)),
             "shelf": (True, False),
             "vars": (True, True),
         }
