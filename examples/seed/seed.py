@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +95,35 @@ class Machine:
         return {each[2]: each[0] for each in fields}
 
     def end_in_order(self) -> None:
-        """Nobody ends the machine that he runs on: who is inside is halted, and somebody outside does it."""
-        inside = {"INFRAKIT_HOST": f"http://{MACHINES[1]}:24864"}
-        refused = self._run(["infrakit", "down", "--yes"], **inside)
+        """Nobody ends the machine that he runs on: one command outside halts who is inside, and does it."""
+        refused = self._run(["infrakit", "down", "--yes"], INFRAKIT_HOST=f"http://{MACHINES[1]}:24864")
         self.promise(refused.returncode == 2 and "it would end itself" in refused.stderr, "no replica ends itself")
-        self.say('infrakit halt -m "the end"; infrakit up infrakit.yaml, outside; infrakit down --yes')
-        self._run(["infrakit", "halt", "-m", "the end"], **inside)
-        outside = subprocess.Popen(
-            ["infrakit", "up", "infrakit.yaml"], cwd=HERE, env=self.environment, stdout=subprocess.DEVNULL
-        )
+        self.say("infrakit down infrakit.yaml --yes")
+        done = self._run(["infrakit", "down", "infrakit.yaml", "--yes"])
+        for line in done.stdout.splitlines():
+            self.say(f"        {line}")
+        if done.returncode:
+            raise Broken(f"exit code {done.returncode}: {done.stderr.strip()}")
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Callable[[], str]]:
+        """Beside a view of the cluster, from outside; answers what that has said so far."""
+        self.say("infrakit up infrakit.yaml")
+        log = self.home.parent / "view"
+        with log.open("w") as file:
+            view = subprocess.Popen(
+                ["infrakit", "up", "infrakit.yaml"], cwd=HERE, env=self.environment, stdout=file, stderr=file
+            )
         try:
-            self.wait_for("a daemon outside", lambda: self._run(["infrakit", "status", "--wait=60s"]).returncode == 0)
-            done = self._run(["infrakit", "down", "--yes"])
-            for line in done.stdout.splitlines():
-                self.say(f"        {line}")
-            if done.returncode:
-                raise Broken(f"exit code {done.returncode}: {done.stderr.strip()}")
+            self.wait_for("the view", lambda: "Ctrl-C" in log.read_text())
+            yield log.read_text
+            lines = log.read_text().splitlines()
+            for line in lines:
+                self.say(f"        {line[:110]}")
+            self.promise(view.poll() is None, "whoever watches goes on watching, through another replica")
         finally:
-            outside.terminate()
-            outside.wait(PATIENCE_S)
+            view.send_signal(signal.SIGINT)
+            view.wait(PATIENCE_S)
 
     def kill(self, machine: str) -> None:
         """Its power fails: nothing on it runs another instruction."""
@@ -189,9 +199,11 @@ def check(machine: Machine) -> None:
     machine.promise(again == made, "a second time, the same command makes nothing")
 
     before = machine.etcd()
-    machine.kill(SEED)
-    machine.say(f"kill -9 of everything on {SEED}, the seed")
-    machine.wait_for("another machine", lambda: bearer(machine) not in ("", made[SEED]))
+    with machine.watched() as said:
+        machine.kill(SEED)
+        machine.say(f"kill -9 of everything on {SEED}, the seed")
+        machine.wait_for("another machine", lambda: bearer(machine) not in ("", made[SEED]))
+        machine.wait_for("the end of it in the view", lambda: f"etcd/{SEED} {bearer(machine)}: follows" in said())
     after = {name: each["ID"] for name, each in machine.complete().items()}
     others = {name: each for name, each in made.items() if name != SEED}
     machine.promise(

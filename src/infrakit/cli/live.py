@@ -79,13 +79,14 @@ def farewell(last: Status | None, file: str | None) -> Iterator[str]:
     yield f"  {_infrakit()} down    ends them, once it is up again"
 
 
-def farewell_to_cluster(last: Status | None, file: str) -> Iterator[str]:
-    """The same for a cluster that keeps itself alive, whoever looks."""
+def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[str]:
+    """The same for a cluster that keeps itself alive, whoever looks; one of its replicas answers at `place`."""
     alive = ", ".join(f"{group.live} of {group.name}" for group in last.groups if group.live) if last else ""
     yield f"The cluster goes on by itself{': ' if alive else ''}{alive}."
     named = "FILE" if file == "-" else file
     yield f"  {_infrakit()} up {named}    shows it again, and commits what has changed"
     yield f"  {_infrakit()} down {named}    ends it"
+    yield f"  INFRAKIT_HOST={place} {_infrakit()} status    or any other command: asks it"
 
 
 def _infrakit() -> str:

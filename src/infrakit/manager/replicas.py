@@ -36,6 +36,7 @@ class Replicas:
         self._changed = changed
         self._left = ("", "")  # whom it asked last, and why not any more
         self._remote: Any = None
+        self._refusal: errors.Refused | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,6 +81,7 @@ class Replicas:
         left = [each for each in self.places if each not in tried]
         for each in left:
             _check_access(each)
+        self._refusal = None
         greetings = {asyncio.get_running_loop().create_task(self._greet(each)): each for each in left}
         try:
             for first in asyncio.as_completed(greetings):
@@ -88,6 +90,8 @@ class Replicas:
                     break
         finally:
             await _end(greetings, keep=self._remote)
+        if self._remote is None and self._refusal is not None:
+            raise self._refusal  # somebody lives there
         if self._remote is None:
             told = "; ".join(f"{each}: {self.why[each]}" for each in self.places if each in self.why)
             raise errors.Unreachable("no replica answers", where=told)
@@ -101,6 +105,7 @@ class Replicas:
             async with asyncio.timeout(ANSWER_S):
                 return place, await client.connect(Manager, place, place)
         except (errors.InfraKitError, TimeoutError) as error:
+            self._refusal = error if isinstance(error, errors.Refused) else self._refusal
             self.why[place] = _words(error, ANSWER_S)
             return None
 

@@ -26,7 +26,7 @@ from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.group import Group
-from infrakit.spi.manager import Committed, MemberStatus, Status
+from infrakit.spi.manager import Committed, Halt, MemberStatus, Status
 
 LOOK_S = 0.25  # between two statuses
 LOOK_AGAIN_S = 0.5  # after nobody has answered
@@ -149,36 +149,64 @@ async def _watch(places: tuple[str, ...], view: View, since: str) -> None:
             task.cancel()
 
 
-async def _statuses(places: tuple[str, ...], view: View) -> None:
-    def changed(after: str, before: str, why: str) -> None:
-        _say(view, f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
+class _Teller:
+    """What is said of the replicas themselves, each time it has changed."""
 
-    silent = False
-    async with Replicas(places, changed) as replicas:
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._said = ""  # what is wrong; empty: nothing
+        self._halts: tuple[Halt, ...] = ()
+
+    def moved(self, after: str, before: str, why: str) -> None:
+        self.say(f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
+
+    def wrong(self, what: str, detail: str) -> None:
+        """The detail changes every moment, and is told with the first."""
+        if what != self._said:
+            self.say(f"{what}: {detail}")
+        self._said = what
+
+    def well(self, at: str, status: Status) -> None:
+        if self._said:
+            self.say(f"the replica at {at} tells again: {status.leading or status.replica} leads")
+        self._said = ""
+        for halt in status.halts:
+            if halt not in self._halts:
+                self.say(f"{halt.group or 'everything'} is halted by {halt.who}: {halt.why}; lift it: infrakit unhalt")
+        self._halts = status.halts
+
+    def say(self, message: str) -> None:
+        self._view.event(Event(type=Kind.WAITING, timestamp=now(), message=message))
+
+
+async def _statuses(places: tuple[str, ...], view: View) -> None:
+    teller, undecided = _Teller(view), 0
+    async with Replicas(places, teller.moved) as replicas:
         while True:
             try:
-                status, members = await _look(replicas)
-            except (errors.InfraKitError, TimeoutError) as error:
-                if not silent:
-                    _say(view, f"nobody tells how it stands: {error}")
-                silent = True
+                status: Status = await replicas.ask("status", within_s=STATUS_S)
+            except errors.InfraKitError as error:
+                teller.wrong("nobody tells how it stands", str(error))
                 await asyncio.sleep(LOOK_AGAIN_S)
                 continue
-            if silent:
-                _say(view, f"the replica at {replicas.at} answers")
-            silent = False
-            view.status(status, members)
-            if status.note:
+            if status.note:  # it cannot tell; another one may
+                undecided += 1
+                if undecided > len(places):
+                    teller.wrong("nobody leads now, as far as they can tell", status.note)
                 await replicas.turn()
+            else:
+                undecided = 0
+                teller.well(replicas.at, status)
+                view.status(status, await _members(replicas))
             await asyncio.sleep(LOOK_S)
 
 
-async def _look(replicas: Replicas) -> tuple[Status, tuple[MemberStatus, ...]]:
-    status: Status = await replicas.ask("status", within_s=STATUS_S)
-    members: tuple[MemberStatus, ...] = ()
-    if status.leader or status.leading:
-        members = await replicas.ask("members", within_s=STATUS_S)
-    return status, members
+async def _members(replicas: Replicas) -> tuple[MemberStatus, ...]:
+    try:
+        members: tuple[MemberStatus, ...] = await replicas.ask("members", within_s=STATUS_S)
+    except errors.InfraKitError:
+        return ()  # the next status tells why
+    return members
 
 
 async def _events(place: str, since: str, view: View) -> None:
@@ -190,7 +218,3 @@ async def _events(place: str, since: str, view: View) -> None:
                     since = event.timestamp
                     view.event(event)
         await asyncio.sleep(LOOK_AGAIN_S)
-
-
-def _say(view: View, message: str) -> None:
-    view.event(Event(type=Kind.WAITING, timestamp=now(), message=message))

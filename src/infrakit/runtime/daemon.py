@@ -130,8 +130,9 @@ class Daemon:
         }
 
     def _entry(self) -> Entry:
+        own = self._listen.url if self._listen else str(discovery.manager_socket())
         return Entry(
-            address=self._place.advertise or (self._listen.url if self._listen else str(discovery.manager_socket())),
+            address=sources.advertised(self._place.advertise) if self._place.advertise else own,
             version=infrakit.__version__,
             format=formats.FORMAT,
             host=os.uname().nodename,

@@ -71,18 +71,19 @@ async def down(order: Order, *, home: Path, tell: Callable[[str], object], agree
             )
         with StateLock(home, started=timestamp(SystemClock().now())):
             endings = [await _ending(group, registry, tell) for group in _in_order(groups, hosts)]
-            return await _down(order, hosts, endings, tell, agree)
+            return await end(order, hosts, endings, tell, agree)
     finally:
         await registry.close()
 
 
-async def _down(
+async def end(
     order: Order,
     hosts: Hosting,
     endings: Sequence[Ending],
     tell: Callable[[str], object],
     agree: Callable[[str], object],
 ) -> bool:
+    """The same for groups whose plugins are known; those in `endings` are ended in that order."""
     counts = {ending.name: len(await ending.machines()) for ending in endings}
     async with Replicas(hosts.places) as replicas:
         answers = await _answers(replicas)

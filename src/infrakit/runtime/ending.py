@@ -1,4 +1,7 @@
-"""The end of one group through its provider: asked again until a complete listing shows that nothing lives."""
+"""The end of one group through its provider: asked again until a complete listing shows that nothing lives.
+
+A provider that lists late is listed once more after that time: a creation may have been under way at the halt.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +11,7 @@ from infrakit.manager.seed import GONE, LIST_DEADLINE_S
 from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group
-from infrakit.spi.instance import DestroyContext, Instance, Reason, Volumes
+from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Instance, Reason, Volumes
 from infrakit.spi.values import Allocation, Description, State
 
 CALLS_MAX = 16  # at a time
@@ -30,7 +33,8 @@ class Ending:
         self._attaches = attaches
         self._tell = tell
         self._told: dict[values.InstanceID, float] = {}  # to end, and when
-        self._trouble = ""
+        self._troubles: dict[str, None] = {}  # each is told once
+        self._told_any = False
 
     async def machines(self) -> list[Description]:
         """All that live, or are about to end. Raises `Unreachable`, and what the provider raises."""
@@ -43,30 +47,47 @@ class Ending:
 
     async def end(self, until: float) -> None:
         """Return when all are gone. Raises `Refused` with what is left at that time of the loop."""
-        loop, shown = asyncio.get_running_loop(), False
+        loop = asyncio.get_running_loop()
         while True:
-            left = []
-            try:
-                left = await self.machines()
-                if not shown:
-                    self._tell(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
-                shown = True
-                if not left:
-                    return
-                await self._destroy([each for each in left if self._is_due(each, loop.time())])
-            except errors.Throttled as throttled:
-                self._note(str(throttled))
-                await asyncio.sleep(throttled.after_s)
-            except errors.InfraKitError as error:
-                self._note(str(error))
+            left = await self._pass(loop.time())
+            if left == []:
+                return
             if loop.time() >= until:
-                names = ", ".join(each.id for each in left) or "what lives is not known"
+                trouble = f" ({list(self._troubles)[-1]})" if self._troubles else ""
+                names = ", ".join(each.id for each in left) if left else "what lives is not known"
                 raise errors.Refused(
-                    f"not gone when the time was up: {names}{f' ({self._trouble})' * bool(self._trouble)}",
+                    f"not gone when the time was up: {names}{trouble}",
                     where=f"group {self.name}",
                     remedy="the same command goes on",
                 )
             await asyncio.sleep(LOOK_S)
+
+    async def _pass(self, now: float) -> list[Description] | None:
+        """What is left, told to end. None: that is not known."""
+        try:
+            left = await self.machines()
+            if not self._told_any:
+                self._tell(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
+            self._told_any = True
+            if not left:
+                await asyncio.sleep(await self._lag_s())
+                left = await self.machines()
+            await self._destroy([each for each in left if self._is_due(each, now)])
+        except (errors.InfraKitError, TimeoutError) as error:
+            trouble = str(error) or "no answer in time"
+            if trouble not in self._troubles:
+                self._tell(f"{self.name}: {trouble}; tries again")
+            self._troubles[trouble] = None
+            if isinstance(error, errors.Throttled):
+                await asyncio.sleep(error.after_s)
+            return None
+        return left
+
+    async def _lag_s(self) -> float:
+        if not isinstance(self._instance, Capable):
+            return Capabilities().listing_lag_s
+        async with asyncio.timeout(LIST_DEADLINE_S):
+            return (await self._instance.capabilities()).listing_lag_s
 
     def _is_due(self, machine: Description, now: float) -> bool:
         return machine.state is not State.STOPPING and now - self._told.get(machine.id, -AGAIN_S) >= AGAIN_S
@@ -89,11 +110,6 @@ class Ending:
             except TimeoutError:
                 what = f"no answer to the end of {machine.id} within {CALL_DEADLINE_S:g} s"
                 raise errors.OutcomeUnknown(what, where=f"plugin {self.plugin}") from None
-
-    def _note(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._tell(f"{self.name}: {trouble}; tries again")
-        self._trouble = trouble
 
     async def delete_volumes(self) -> None:
         """Those of every declared logical ID, as far as flavor and provider know of any."""

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import msgspec
 
 from infrakit.leadership.static import Static
+from infrakit.rpc import address as addresses
 from infrakit.spi.errors import Refused
 from infrakit.spi.leadership import Leadership
 from infrakit.spi.store import Store
@@ -113,6 +114,15 @@ def leadership(url: str, name: str) -> Leadership:
             )
         return EtcdObserved(client)
     raise _wrong(url, "--leadership", LEADERSHIPS)
+
+
+def advertised(text: str) -> str:
+    """Where other replicas reach this one, unix sockets too. Raises `Refused`."""
+    place = addresses.parse(text)
+    if isinstance(place, Path) and not place.is_absolute():
+        what = f"{text!r} is no address at which others could reach it"
+        raise Refused(what, where="--advertise", remedy="write it as https://HOST:PORT, or unix:///PATH")
+    return text
 
 
 async def close(leadership: Leadership) -> None:

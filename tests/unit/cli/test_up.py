@@ -83,6 +83,17 @@ async def test_a_document_with_errors_starts_nothing(cli: CommandLine, home: Pat
     assert names_in(home) == []
 
 
+async def test_a_directory_stands_for_the_document_in_it(cli: CommandLine, home: Path) -> None:
+    (home / "web").mkdir()
+    done = await cli("validate", "web")
+    assert done.code == 1
+    assert "web/infrakit.yaml" in done.err
+    (home / "web" / "infrakit.yaml").write_text(DOCUMENT.replace("Size", "Sise"))
+    done = await cli("up", "web")
+    assert done.code == 1
+    assert "web/infrakit.yaml: line 4: groups[0]" in done.err
+
+
 async def test_a_home_that_is_none_is_told_as_such(cli: CommandLine, document: str, home: Path) -> None:
     for place in (home / document, home / document / "below"):
         cli.environment["INFRAKIT_HOME"] = str(place)

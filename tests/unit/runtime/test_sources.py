@@ -127,3 +127,11 @@ def test_who_is_alone() -> None:
     assert Place(store="etcd://10.0.0.1", leadership="static:").is_alone
     assert not Place(leadership="file:///leader").is_alone
     assert Place().name
+
+
+def test_where_others_reach_it_is_an_address_for_them_too() -> None:
+    for text in ("https://10.0.0.1:24864", "http://[fd00::1]:1", "unix:///run/x/group", "/run/x/group"):
+        assert sources.advertised(text) == text
+    for text in ("10.0.0.1:24864", "run/group", "ftp://10.0.0.1"):
+        with pytest.raises(Refused, match=r"is no address.* write"):
+            sources.advertised(text)

@@ -100,6 +100,6 @@ def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> No
         click.echo(line)
     with live.open_view(read.source, live.ELSEWHERE) as view:
         cluster.watch(hosts.places, view, since=since)
-    for line in live.farewell_to_cluster(view.last, file):
+    for line in live.farewell_to_cluster(view.last, file, hosts.places[0]):
         click.echo(line)
     raise click.exceptions.Exit(exit_codes.DONE)

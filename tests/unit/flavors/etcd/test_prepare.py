@@ -76,6 +76,10 @@ async def test_addresses_and_names_are_taken() -> None:
         (pets("a", "b"), {"Volume": "data"}, "the same volume for every member"),
         (pets("a"), {"Volume": "{Group}-{LogicalID}"}, "a placeholder that is not known"),
         (pets("a"), {"Volume": ""}, "neither a Volume nor a DataDir"),
+        (pets("a", "b"), {"Replica": "http://10.0.0.1:24864"}, "the same for every member"),
+        (pets("a"), {"Replica": "http://{Group}:24864"}, "is no address of a replica"),
+        (pets("a"), {"Replica": "http://{LogicalID}"}, "is no address of a replica"),
+        (pets("a"), {"Replica": "/run/{LogicalID}"}, "is no address of a replica"),
         (pets("a"), {"DataDir": "data"}, "is not absolute"),
         (pets("a"), {"ExtraArgs": ["--name=b"]}, "--name is set by the boot script"),
         (pets("a"), {"ExtraArgs": ["-initial-cluster-state", "new"]}, "--initial-cluster-state is set"),
@@ -88,6 +92,18 @@ async def test_what_cannot_work_is_refused(allocation: Allocation, properties: d
     found = await problems(allocation, **properties)
     assert len(found) == 1, found
     assert words in found[0]
+
+
+async def test_where_replicas_answer_is_made_from_the_logical_ids() -> None:
+    async def replicas(pattern: str, *names: str) -> list[str]:
+        declared = raw(Replica=pattern) if pattern else raw()
+        return list(await EtcdFlavor().replicas(properties=declared, allocation=pets(*names)))
+
+    assert await replicas("", "a") == []
+    assert await replicas("https://{LogicalID}:24864", "a", "fd00::1") == ["https://a:24864", "https://[fd00::1]:24864"]
+    assert await replicas("unix:///run/x/{LogicalID}/group", "fd00::1") == ["unix:///run/x/fd00::1/group"]
+    assert await problems(pets("fd00::1"), Replica="https://{LogicalID}:24864") == []
+    assert await problems(pets("a"), Replica="unix:///run/x/{LogicalID}/group") == []
 
 
 async def test_everything_wrong_is_said_at_once() -> None:

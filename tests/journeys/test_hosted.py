@@ -1,0 +1,285 @@
+"""A cluster of etcd that hosts its own replicas, begun, watched, changed and ended from outside with one command each.
+
+Its replicas answer at unix sockets in one directory, as those in containers do that share one, and one at TCP would.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.etcd.members import address, needs_etcd
+from tests.integration.flavor_etcd.machines import QUICK
+from tests.journeys.operator import Operator, cattle
+
+pytestmark = needs_etcd
+
+
+class Hosted(Operator):
+    """An operator outside; the cluster's machines are processes of the provider in his home."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses = [address() for _ in range(3)]
+        program = self.home / "infrakit"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m infrakit "$@"\n')
+        program.chmod(0o700)
+        self.environment["PATH"] = f"{self.home}:{os.environ['PATH']}"
+        (self.home / "cluster").mkdir()
+        self.declare(cattle("web", 1))
+        self.views: list[subprocess.Popen[str]] = []
+
+    @property
+    def etcd(self) -> dict[str, Any]:
+        store = f"etcd://{','.join(f'{each}:2379' for each in self.addresses)}/infrakit"
+        run = f"""\
+export INFRAKIT_HOME="$INFRAKIT_VOLUME/infrakit" INFRAKIT_NAME="$INFRAKIT_LOGICAL_ID" INFRAKIT_STORE={store}
+export INFRAKIT_GROUP_SELF_LOGICAL_ID="$INFRAKIT_LOGICAL_ID" INFRAKIT_LEADERSHIP="etcd://$INFRAKIT_LOGICAL_ID:2379"
+export INFRAKIT_PLUGINS_DIR={self.home}/r/"$INFRAKIT_LOGICAL_ID"
+mkdir -p "$INFRAKIT_HOME"
+ln -sfn "${{INFRAKIT_DIRECTORY%/instances/*}}" "$INFRAKIT_HOME/local"
+exec infrakit up --advertise unix://"$INFRAKIT_PLUGINS_DIR"/group
+"""
+        properties = {
+            "Allocation": {"LogicalIDs": self.addresses},
+            "Instance": {"Plugin": "local"},
+            "Healing": {"BootGrace": "20s", "UnhealthyAfter": "5s", "Backoff": "500ms"},
+            "Flavor": {
+                "Plugin": "etcd",
+                "Properties": {"ExtraArgs": QUICK, "Run": run, "Replica": f"unix://{self.home}/r/{{LogicalID}}/group"},
+            },
+        }
+        return {"kind": "group", "metadata": {"name": "etcd"}, "properties": properties}
+
+    def declare(self, *others: dict[str, Any]) -> None:
+        (self.home / "cluster" / "infrakit.yaml").write_text(json.dumps([self.etcd, *others], indent=1))
+
+    def view(self, *words: str) -> Path:
+        """Start `infrakit up`, and return the file of what it says."""
+        said = self.home / f"view{len(self.views)}.log"
+        with said.open("w") as log:
+            self.views.append(
+                self.start(
+                    *("up", *(words or ("cluster",))), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                )
+            )
+        return said
+
+    def says(self, said: Path, words: str, *, times: int = 1) -> None:
+        self.until(lambda: said.read_text().count(words) >= times, f"{words!r} in:\n{said.read_text()}")
+
+    def at(self, place: str) -> None:
+        """Ask the replica on that machine from now on."""
+        self.environment["INFRAKIT_HOST"] = f"unix://{self.home}/r/{place}/group"
+
+    def replicas(self) -> dict[str, psutil.Process]:
+        """The processes of the replicas, by address."""
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                given, words = process.environ(), process.cmdline()
+            except psutil.Error:
+                continue
+            if str(self.home) in given.get("INFRAKIT_PLUGINS_DIR", "") and "infrakit" in words:
+                found[given["INFRAKIT_LOGICAL_ID"]] = process
+        return found
+
+    def instances(self) -> dict[str, str]:
+        """ID by slot, of all groups."""
+        return {each["Slot"]: each["ID"] for each in self.ask("instance", "ls")}
+
+    def close(self) -> None:
+        for view in self.views:
+            if view.poll() is None:
+                view.kill()
+            view.wait(60)
+        self.kill_all()
+        super().close()
+
+    def kill_all(self) -> None:
+        """Everything that the provider has made, stopped first, so that none makes another meanwhile."""
+        while found := self.everything():
+            self.signal(signal.SIGSTOP)
+            self.signal(signal.SIGKILL)
+            psutil.wait_procs(found, timeout=5)
+
+    def signal(self, number: signal.Signals) -> None:
+        for each in self.everything():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
+
+    def everything(self) -> list[psutil.Process]:
+        found, mark = [], f"{self.home}/home/local/"
+        for process in psutil.process_iter():
+            try:
+                ours = process.environ().get("INFRAKIT_DIRECTORY", "").startswith(mark)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+@pytest.fixture
+def hosted() -> Iterator[Hosted]:
+    hosted = Hosted()
+    try:
+        yield hosted
+    finally:
+        hosted.close()
+
+
+def test_one_command_grows_it_and_another_ends_it(hosted: Hosted) -> None:
+    first = hosted.view()
+    second = hosted.view()  # at once
+    for said in (first, second):
+        hosted.says(said, "Bringing up cluster/infrakit.yaml")
+    made = sum(said.read_text().count("the first of its group") for said in (first, second))
+    committed = sum(
+        said.read_text().count("Committed cluster/infrakit.yaml: declaration 1.") for said in (first, second)
+    )
+    assert (made, committed) == (1, 1), "two at once are one"
+    hosted.says(first, "converged      etcd: all 3")
+    hosted.says(first, "converged      web: all 1")
+    assert first.read_text().count(" creating       etcd/") == 2, "the replica on the first made the others"
+
+    hosted.at(hosted.addresses[1])  # any of them knows, by a leader that is asked through its socket
+    hosted.converged()
+    before = hosted.instances()
+    view = hosted.views.pop(0)
+    view.send_signal(signal.SIGINT)
+    assert view.wait(60) == 0
+    assert "The cluster goes on by itself: 3 of etcd, 1 of web." in first.read_text()
+    assert "infrakit down cluster    ends it" in first.read_text()
+
+    _loses_the_replica_that_is_asked(hosted, second)
+    hosted.converged()
+    hosted.declare(cattle("web", 2))
+    third = hosted.view()
+    hosted.says(third, "Bringing up")
+    assert "Committed cluster/infrakit.yaml: declaration 2." in third.read_text()
+    hosted.converged()
+    assert before["1"] in hosted.instances().values()
+    assert len(hosted.instances()) == 5
+    _is_ended(hosted)
+
+
+def _loses_the_replica_that_is_asked(hosted: Hosted, said: Path) -> None:
+    """Who is asked is not known from outside: so each in turn, until the view has told that it was the one."""
+    for each in hosted.addresses:
+        hosted.until(lambda: len(hosted.replicas()) == 3, "three replicas")
+        hosted.replicas()[each].kill()  # the boot script starts another
+        told = f"the replica at unix://{hosted.home}/r/{each}/group does not answer any more"
+        hosted.until(lambda: len(hosted.replicas()) == 3, "it is started again")
+        if told in said.read_text():
+            break
+    else:
+        raise AssertionError(f"nothing told:\n{said.read_text()}")
+    assert said.read_text().count("does not answer any more") == 1
+    assert hosted.views[0].poll() is None, "the view goes on"
+
+
+def _is_ended(hosted: Hosted) -> None:
+    del hosted.environment["INFRAKIT_HOST"]
+    assert "nobody can be asked here" in hosted("down", "cluster", exits=2)
+    elsewhere = hosted.environment | {"INFRAKIT_HOME": str(hosted.home / "elsewhere")}
+    here, hosted.environment = hosted.environment, elsewhere
+    assert "the provider lists no machine of etcd" in hosted("down", "cluster", "--yes", exits=2)
+    hosted.environment = here
+    whole = (hosted.home / "cluster" / "infrakit.yaml").read_text()
+    hosted.declare()
+    assert "a group that is not in it, web" in hosted("down", "cluster", "--yes", exits=2)
+    (hosted.home / "cluster" / "infrakit.yaml").write_text(whole)
+    said = hosted("down", "cluster", "--yes").splitlines()
+    assert said[:5] == [
+        "halted: nobody inside acts any more",
+        "destroying web: 2 instances",
+        "web is gone",
+        "destroying etcd: 3 instances",
+        "etcd is gone",
+    ]
+    assert hosted.everything() == []
+    assert "there is nothing of it" in hosted("down", "cluster", "--yes")
+    assert "bring back what there was: infrakit bootstrap --recover" in hosted("up", "cluster", exits=2)
+
+
+def test_it_comes_back_from_its_volumes_and_stays_halted_until_somebody_says_go_on(hosted: Hosted) -> None:
+    hosted.declare()
+    said = hosted.view()
+    hosted.says(said, "converged      etcd: all 3")
+    hosted("down", "cluster", "--yes")
+    hosted.says(said, "nobody tells how it stands")
+    hosted("bootstrap", "cluster", "--recover")
+    hosted.says(said, "everything is halted by ann: down cluster/infrakit.yaml; lift it: infrakit unhalt")
+    hosted.at(hosted.addresses[0])
+    hosted("unhalt")
+    hosted.converged()
+    del hosted.environment["INFRAKIT_HOST"]
+    _is_not_ended_while_nobody_can_be_halted(hosted)
+    assert not list((hosted.home / "home" / "local" / "volumes").iterdir())
+
+
+def _is_not_ended_while_nobody_can_be_halted(hosted: Hosted) -> None:
+    hosted.signal(signal.SIGSTOP)
+    said = hosted("down", "cluster", "--yes", exits=2)
+    hosted.signal(signal.SIGCONT)
+    assert "no replica answers, and there are machines" in said
+    assert "if you know that none of them acts: --without-halt" in said
+    assert len(hosted.replicas()) == 3
+    hosted.kill_all()
+    said = hosted("down", "cluster", "--yes", "--volumes", "--without-halt")
+    assert "is deleted" in said
+
+
+def test_a_file_that_is_wrong_starts_nothing_and_a_halfway_stop_can_be_gone_on_from(hosted: Hosted) -> None:
+    path = hosted.home / "cluster" / "infrakit.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace("LogicalIDs", "LogicalIds"))
+    assert 'did you mean "LogicalIDs"?' in hosted("up", "cluster", exits=1)
+    path.unlink()
+    assert "cluster/infrakit.yaml" in hosted("up", "cluster", exits=1)
+    path.write_text(whole)
+    assert "none is started here" in hosted("up", "cluster", "--listen", "127.0.0.1:0", exits=1)
+    assert hosted.everything() == []
+
+    said = hosted.view()
+    hosted.says(said, "is made, the first of its group")
+    hosted.views[-1].send_signal(signal.SIGINT)
+    assert hosted.views[-1].wait(60) in (0, 130)
+    again = hosted.view()
+    hosted.says(again, "converged      etcd: all 3")
+    assert "is made" not in again.read_text()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, which alone can give a socket to somebody else")
+def test_somebody_else_is_told_that_the_sockets_are_not_his(hosted: Hosted) -> None:
+    hosted.declare()
+    hosted.says(hosted.view(), "Bringing up")
+    place = hosted.home / "r" / hosted.addresses[0]
+    for path in (place, place / "group"):
+        shutil.chown(path, 65534)
+    caps = "--bounding-set=-dac_override,-dac_read_search"  # root that may not open everything
+
+    def ask(*words: str, exits: int = 2, **more: str) -> str:
+        command = ["setpriv", caps, sys.executable, "-m", "infrakit", *words]
+        environment = hosted.environment | more
+        done = subprocess.run(
+            command, cwd=hosted.home, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == exits, done.stderr
+        return done.stderr
+
+    for words in (["up", "cluster"], ["down", "cluster", "--yes"], ["bootstrap", "cluster"]):
+        said = ask(*words)
+        assert "it belongs to another user" in said
+        assert "say it as that user, or with sudo" in said
+    assert "ask as that one, or with sudo" in ask("status", exits=3, INFRAKIT_HOST=f"unix://{place}/group")
