@@ -100,7 +100,12 @@ async def _seed(maker: Maker, kept: Kept, patience_s: float, asked: Choice) -> N
         )
     if not machines:
         await maker.refuse_beside_others(first)
-        await maker.make_first(first, script=asked.script)
+        try:
+            await maker.make_first(first, script=asked.script)
+        except errors.Conflict as error:
+            if first.slot not in await maker.machines():
+                raise
+            maker.tell(f"{first}: somebody else was faster ({error})")
     else:
         maker.tell(f"{first}: {machines[first.slot].id} is there already")
     if not await _until_answers(kept, patience_s):

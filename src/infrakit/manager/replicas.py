@@ -124,7 +124,7 @@ class Hosting:
 
 
 async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
-    """None: no replicas run on what these groups declare. Raises what the plugins raise."""
+    """None: no replicas run on what these groups declare. Raises `Unreachable`, and what the plugins raise."""
     names: list[GroupID] = []
     places: list[str] = []
     for group in groups:
@@ -133,8 +133,11 @@ async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
         if not isinstance(plugin, Hosts):
             continue
         allocation = Allocation(size=declared.size, logical_ids=declared.logical_ids)
-        async with asyncio.timeout(ANSWER_S):
-            found = await plugin.replicas(properties=flavor.properties, allocation=allocation)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                found = await plugin.replicas(properties=flavor.properties, allocation=allocation)
+        except TimeoutError:
+            raise errors.Unreachable(f"no answer within {ANSWER_S:g} s", where=f"plugin {flavor.plugin}") from None
         if found:
             names.append(group.name)
             places.extend(found)

@@ -40,7 +40,7 @@ Tell = Callable[[str], object]
 async def find(text: str, source: str, *, home: Path) -> Hosting | None:
     """Where the replicas of what a document declares should answer. None: it declares no such cluster.
 
-    A document that is wrong declares none: whoever uses it says what is wrong. Raises what plugins raise.
+    One that is wrong, or whose plugins do not answer, declares none: whoever uses it next says what is wrong.
     """
     draft = documents.read(text, source=source)
     if draft.problems:
@@ -48,7 +48,7 @@ async def find(text: str, source: str, *, home: Path) -> Hosting | None:
     registry = Registry(home)
     try:
         return await hosting(draft.groups, registry)
-    except errors.NotFound:
+    except errors.InfraKitError:
         return None
     finally:
         await registry.close()

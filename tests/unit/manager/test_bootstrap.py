@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrakit.instances.simulator import Faults, Machine, Simulator
+from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.manager.bootstrap import Plan, bootstrap
 from infrakit.manager.declaration import Declaration
 from infrakit.manager.kept import InStore
@@ -80,6 +80,20 @@ async def test_one_machine_is_made_and_the_declaration_is_in_the_store() -> None
     assert await scene.bootstrap() == 1
     assert list(scene.machines) == ["a"]
     assert "left as it is" in scene.told[-1]
+
+
+@in_virtual_time
+async def test_two_at_once_are_one() -> None:
+    first, second = Scene(), Scene()
+    second.simulator, second.store, second.flavor = first.simulator, first.store, first.flavor
+    first.simulator.faults = Faults(provision=Spread(low=2.0))
+    versions = await asyncio.gather(first.bootstrap(), second.bootstrap(), return_exceptions=True)
+    assert list(first.machines) == ["a"]
+    told = [*first.told, *second.told]
+    assert sum("is made" in each for each in told) == 1
+    assert sum("somebody else was faster" in each or "is there already" in each for each in told) == 1
+    assert sorted(str(type(each).__name__) for each in versions) in (["Conflict", "int"], ["int", "int"])
+    assert await second.bootstrap() == 1
 
 
 @in_virtual_time
