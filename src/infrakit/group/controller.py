@@ -178,7 +178,7 @@ class Controller:
     async def cycle(self) -> None:
         """Observe, plan, submit. Raises what the ledger raises."""
         self.view.now = asyncio.get_running_loop().time()
-        self._remember_intents()
+        self._remember_intents()  # first: what they may have made is told to the flavor
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)

@@ -102,7 +102,9 @@ class Members(Protocol):
     ) -> Sequence[MembershipChange]:
         """What the list needs now, the most urgent first. Looks only; raises rather than guess, and nothing is done.
 
-        `instances` are all members of the group that its provider has not proven dead, also those that are leaving.
+        `instances` are all members of the group that are not proven dead, also those that are leaving, and those that
+        the provider may be late to list: pending, with TAG_GROUP, TAG_TOKEN and TAG_SLOT or the logical ID as their
+        only tags, and with an empty ID if nobody knows it. Whoever is compared by another tag finds none of these.
         """
         ...
 
