@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check test lint unit simulate fuzz bench docs clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit simulate fuzz bench docs clean constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -41,6 +41,12 @@ demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command on a bare m
 
 demo-seed-check: $(VENV)/.stamp ## do so, repeat it, kill the seed, and hold every promise to account
 	$(BIN)/python examples/seed/seed.py --check
+
+demo-swarm: $(VENV)/.stamp-docker ## run a Docker Swarm that heals itself; Ctrl-C ends it; needs a Docker Engine, root
+	$(BIN)/python examples/swarm-docker/demo.py
+
+demo-swarm-check: $(VENV)/.stamp-docker ## break it in ten ways, and hold every promise to account
+	$(BIN)/python examples/swarm-docker/demo.py --check
 
 test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
 
@@ -103,6 +109,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	fi
 	$(call install,-e '.[pretty]')
 	@$(BIN)/python -m compileall -q src
+
+$(VENV)/.stamp-docker: $(VENV)/.stamp
+	$(call install,-e '.[pretty,docker]')
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp
 	@echo 'adding what the tests and linters need'

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infrakit.template.engine import Rendered
 
 LITERALLY = rendering.Asked()
-NAME = "infrakit.yaml"  # what a directory stands for
+NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # what a directory stands for: the first that is there
 
 
 class Document(NamedTuple):
@@ -61,9 +61,10 @@ def _literally(text: str) -> Iterator[None]:
 
 
 def read(address: str, asked: rendering.Asked = LITERALLY) -> Document:
-    """A document; a directory stands for the `infrakit.yaml` in it. One that cannot be had is the user's mistake."""
+    """A document; a directory stands for the one of `NAMES` in it. One that cannot be had is the user's mistake."""
     if "://" not in address and Path(address).is_dir():
-        address = str(Path(address) / NAME)
+        names = [name for name in NAMES if (Path(address) / name).exists()]
+        address = str(Path(address) / (names or NAMES)[0])
     source = loaders.display(address)
     if asked.renders(address):
         rendered = rendering.render(address, asked, trace=True)

@@ -30,17 +30,17 @@ def up(  # noqa: PLR0917
 ) -> None:
     """Start what FILE needs in one process, commit it, and stay.
 
-        Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
+    Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
     goes on. Ctrl-C ends the daemon and leaves the instances running; the same command finds them again, and
-        `infrakit down` ends them.
+    `infrakit down` ends them.
 
-        If FILE's flavor says that replicas of InfraKit run on its own machines, and neither --store nor --leadership is
-        given, no daemon is started here: FILE is committed to those. If none answers, the first machine is made, as
-        `infrakit bootstrap` does. Then Ctrl-C leaves the cluster alone, and `infrakit down FILE` ends it.
+    If FILE's flavor says that replicas of InfraKit run on its own machines, and neither --store nor --leadership is
+    given, no daemon is started here: FILE is committed to those. If none answers, the first machine is made, as
+    `infrakit bootstrap` does. Then Ctrl-C leaves the cluster alone, and `infrakit down FILE` ends it.
 
-        \b
-        Example:
-          infrakit up examples/quickstart/infrakit.yaml
+    \b
+    Example:
+      infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
     read = documents.read(file, asked) if file is not None else documents.Document("", "what is declared")
