@@ -7,6 +7,8 @@ volume of the one before, unless that was lost; all else of it is new.
 import asyncio
 import contextlib
 import itertools
+import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,12 +38,22 @@ from infrakit.spi.values import (
     LogicalID,
     State,
 )
-from tests.integration.swarm.engines import Engines, Node, _child, lacking
+from tests.integration.swarm import engines
+from tests.integration.swarm.engines import Engines, Node, _child
 
 PATIENCE_S = 150.0
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
 SOCKET = Path("/run/docker.sock")
+SMALL = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
+BESIDES = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "flock", "iptables", "ip", "modprobe")
 INSIDE = "unix:///var/run/docker.sock"
+
+
+def lacking() -> str:
+    """What keeps this machine from running them; empty: nothing."""
+    wanted = {"busybox": "busybox-static", "flock": "util-linux"}
+    packages = [package for program, package in wanted.items() if shutil.which(program) is None]
+    return engines.lacking() or (f"install them: apt-get install {' '.join(packages)}" if packages else "")
 
 
 async def until(holds: Callable[[], Awaitable[object]], what: str) -> None:
@@ -64,17 +76,20 @@ class Machine(Node):
     """One address with its volume; what boots there comes and goes."""
 
     description: Description | None = None
+    sparse = False
 
     def boot(self, script: str, *, volume: bool = True) -> None:
-        """Run it as the first process of a new machine."""
+        """Run it as the first process of a new machine; `sparse`: with busybox for a shell and for all else."""
         here = self._inside
         (self.place / "data").mkdir(parents=True, exist_ok=True)
         (self.place / "boot.sh").write_text(script)
+        path = self._sparse() if self.sparse else os.environ["PATH"]
+        shell = f"{path}/sh" if self.sparse else "/bin/sh"
         attach = f"mount --bind {here}/data /var/lib/docker && " if volume else ""
         inner = (
             f"hostname {self.name} && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && "
             f"mkdir -p /var/lib/docker /run/lock && {attach} exec </dev/null >>{here}/log 2>&1 && "
-            f"exec env -i PATH=$PATH INFRAKIT_VOLUME=/var/lib/docker /bin/sh {here}/boot.sh"
+            f"exec env -i PATH={path} INFRAKIT_VOLUME=/var/lib/docker {shell} {here}/boot.sh"
         )
         enter = ["nsenter", "-t", str(self._hub), "-m", "-p", "nsenter", f"--net=/proc/{self._network_inside()}/ns/net"]
         alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts"]
@@ -83,6 +98,16 @@ class Machine(Node):
         self._pid = _child(_child(self._process.pid))
         self.socket = Path(f"/proc/{self._pid}/root{SOCKET}")
         self.host = f"unix://{self.socket}"
+
+    def _sparse(self) -> Path:
+        """A directory with busybox under its names, and the few programs that the script needs besides."""
+        path = self.place / "sparse"
+        path.mkdir(exist_ok=True)
+        for name in SMALL:
+            (path / name).symlink_to("/bin/busybox")
+        for name in BESIDES:
+            (path / name).symlink_to(shutil.which(name) or "/bin/false")
+        return self._inside / "sparse"
 
     @property
     def place(self) -> Path:
@@ -248,9 +273,9 @@ class Group:
 class Cluster:
     """Managers and workers on one hub; `lead` names the machine that the flavors ask, as the leader's replica does."""
 
-    def __init__(self, engines: Engines) -> None:
-        self._engines = engines
-        self.cgroup = f"infrakit-test-{engines.pid}"
+    def __init__(self, place: Engines) -> None:
+        self._engines = place
+        self.cgroup = f"infrakit-test-{place.pid}"
         self.host = ""
         self.managers = Group(self, "managers", manager=True)
         self.workers = Group(self, "workers", manager=False)
@@ -308,18 +333,18 @@ class Cluster:
 def hub() -> Iterator[Engines]:
     if why := lacking():
         pytest.skip(why)
-    engines = Engines()
+    made = Engines()
     try:
-        yield engines
+        yield made
     finally:
-        engines.close()
+        made.close()
 
 
 @contextlib.asynccontextmanager
 async def cluster() -> AsyncIterator[Cluster]:
     """Nothing runs yet; in the end, nothing does any more."""
-    with contextlib.ExitStack() as last, hub() as engines:
-        made = Cluster(engines)
+    with contextlib.ExitStack() as last, hub() as place:
+        made = Cluster(place)
         last.callback(made.sweep)
         try:
             yield made

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.flavor_swarm.machines import Cluster, until
-from tests.integration.swarm.engines import lacking
+from tests.integration.flavor_swarm.machines import Cluster, lacking, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,6 +46,26 @@ async def test_a_quorum_that_stood_still_resumes_from_its_volumes_alone(swarm: C
     swarm.lead(machines[0])
     assert await group.settle() == []
     assert await listed(swarm) == nodes
+
+
+async def test_a_small_image_has_all_that_the_script_needs(swarm: Cluster) -> None:
+    """The shell and the tools of busybox, as images have them that are made for Engines in containers."""
+    group, (a, b) = swarm.managers, (swarm.machine(), swarm.machine())
+    a.sparse = b.sparse = True
+    group.declare(Run="echo beside; exec sleep 1000")
+    group.declared = [a, b]
+    await group.make(a, first=True)
+    await a.says("the Swarm lists this machine")
+    swarm.lead(a)
+    await group.make(b)
+    await group.settle()
+    assert ": not found" not in a.said + b.said
+    assert "beside" in b.said
+    b.stop()
+    group.gone(b)
+    b.sparse = False
+    await group.make(b)
+    await group.settle()
 
 
 async def test_a_script_that_is_run_twice_changes_nothing(swarm: Cluster) -> None:

@@ -7,8 +7,7 @@ import pytest
 from infrakit.spi import errors
 from infrakit.spi.values import Health
 from tests.integration.docker.engines import build_image
-from tests.integration.flavor_swarm.machines import Cluster, Machine, until
-from tests.integration.swarm.engines import lacking
+from tests.integration.flavor_swarm.machines import Cluster, Machine, lacking, until
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,8 +14,9 @@ made by who leads, one at a time, as a change of membership.
 """
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -59,6 +60,7 @@ class _Nodes:
         self._lists: set[str] = set()
         # When a node of a group was first seen as it should not stay: by group, then by node.
         self._odd_since: dict[GroupID, dict[str, float]] = {}
+        self._leaving: set[InstanceID] = set()
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         declared = decode(properties, self._type)
@@ -154,6 +156,7 @@ class _Nodes:
             declared=frozenset(allocation.logical_ids or ()),
             nodes=nodes,
             instances=instances,
+            leaving=self._leaving,
             remove_after_s=seconds(declared.remove_after),
         )
         known = self._odd_since.get(group, {})
@@ -165,6 +168,15 @@ class _Nodes:
         self._scripts.close()
         while self._lists:
             await lists.shared(self._lists.pop()).close()
+
+    @contextlib.contextmanager
+    def _leaves(self, instance: Description) -> Iterator[None]:
+        """While its work is moved away, nobody gives it work again."""
+        self._leaving.add(instance.id)
+        try:
+            yield
+        finally:
+            self._leaving.discard(instance.id)
 
     def _list(self, declared: Properties) -> NodeList:
         self._lists.add(declared.docker.host)
@@ -209,7 +221,8 @@ class SwarmManager(_Nodes):
         if link.logical_id(instance) in (allocation.logical_ids or ()):
             await leaving.spare(nodes, instance)
         else:
-            await leaving.take_off(nodes, instance)
+            with self._leaves(instance):
+                await leaving.take_off(nodes, instance)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
         return True
@@ -246,7 +259,8 @@ class SwarmWorker(_Nodes):
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
         """Its tasks move to other nodes; then it is taken off the list."""
-        await leaving.empty(self._list(decode(properties, self._type)), instance)
+        with self._leaves(instance):
+            await leaving.empty(self._list(decode(properties, self._type)), instance)
 
 
 async def _make(nodes: NodeList, need: Need) -> None:

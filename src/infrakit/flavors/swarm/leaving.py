@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 
 from infrakit.clients.swarm import Swarm
-from infrakit.clients.swarm_values import Node, Task
+from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import health, link, quorum
 from infrakit.flavors.swarm.membership import DRAINED
 from infrakit.flavors.swarm.nodes import NodeList
@@ -17,6 +17,7 @@ from infrakit.spi.values import Description
 
 LOOK_S = 0.25
 DEMOTION_S = 60.0
+WORK_S = 20.0  # for the tasks of a manager; those of workers have the group's own deadline
 
 # What a task passes through before it has ended, in the Swarm's words.
 _ALIVE = {"assigned", "accepted", "preparing", "ready", "starting", "running"}
@@ -46,9 +47,12 @@ async def take_off(nodes: NodeList, instance: Description) -> None:
         if not rest.is_enough:
             raise _refused(instance, f"after its removal, {rest}")
     try:
-        if node.role == "manager" or node.availability != "drain":
-            await nodes.swarm.update_node(node.id, node.version, role="worker", availability="drain")
+        await _close(nodes.swarm, node, role="worker")
         await _demoted(nodes.swarm, node, instance)
+        if node.state == "ready":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WORK_S):
+                    await _emptied(nodes.swarm, node)
         with contextlib.suppress(errors.NotFound):
             await nodes.swarm.remove_node(node.id, force=True)
     finally:
@@ -79,21 +83,28 @@ async def empty(nodes: NodeList, instance: Description) -> None:
     node = _node(await nodes.now(), instance)
     if node is None or node.role == "manager" or node.manager is not None:
         return
-    if node.state == "ready":
-        with contextlib.suppress(errors.NotFound):  # removed meanwhile, which is what is wanted
-            if node.availability != "drain":
-                labels = {**node.labels, DRAINED: "true"}
-                await nodes.swarm.update_node(node.id, node.version, availability="drain", labels=labels)
-                nodes.forget()
-            while any(_is_alive(each) for each in await nodes.swarm.tasks({"node": [node.id]})):  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_S)
-    with contextlib.suppress(errors.NotFound):  # removed meanwhile, which is what is wanted
-        await nodes.swarm.remove_node(node.id, force=True)
-    nodes.forget()
+    try:
+        # It may be removed meanwhile, which is what is wanted.
+        with contextlib.suppress(errors.NotFound):
+            if node.state == "ready":
+                await _close(nodes.swarm, node)
+                await _emptied(nodes.swarm, node)
+            await nodes.swarm.remove_node(node.id, force=True)
+    finally:
+        nodes.forget()
 
 
-def _is_alive(task: Task) -> bool:
-    return task.state in _ALIVE
+async def _close(swarm: Swarm, node: Node, *, role: str | None = None) -> None:
+    """It gets no work any more, and what it has moves away."""
+    if node.availability != "drain" or role not in (None, node.role):
+        labels = {**node.labels, DRAINED: "true"}
+        await swarm.update_node(node.id, node.version, role=role, availability="drain", labels=labels)
+
+
+async def _emptied(swarm: Swarm, node: Node) -> None:
+    """Until nothing runs on it."""
+    while any(each.state in _ALIVE for each in await swarm.tasks({"node": [node.id]})):  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_S)
 
 
 def _node(nodes: list[Node], instance: Description) -> Node | None:

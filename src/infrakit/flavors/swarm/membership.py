@@ -10,6 +10,7 @@ given up only when its successor has joined the Swarm as somebody else: its data
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -34,6 +35,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     declared: frozenset[str]  # logical IDs
     nodes: Sequence[Node]
     instances: Sequence[Description]
+    leaving: AbstractSet[InstanceID] = frozenset()  # whose work is being moved away now
     odd_for_s: Mapping[str, float] = {}  # by node: how long it has been as `odd` tells
     remove_after_s: float
 
@@ -71,7 +73,11 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 def odd(seen: Seen) -> set[str]:
     """Nodes of ours that should not stay as they are: without an instance, or drained while their instance stays."""
-    return {each.id for each in seen.ours if seen.instance(each) is None or DRAINED in each.labels}
+    return {
+        each.id
+        for each in seen.ours
+        if (instance := seen.instance(each)) is None or (DRAINED in each.labels and instance.id not in seen.leaving)
+    }
 
 
 def needs(seen: Seen) -> list[Need]:
@@ -173,7 +179,9 @@ def _drained(seen: Seen) -> Iterator[Need]:
     """A drain whose destruction was given up."""
     for each in seen.ours:
         instance = seen.instance(each)
-        if DRAINED in each.labels and instance is not None and seen.lasts(each) and instance.state not in _LEAVING:
+        if instance is None or instance.state in _LEAVING or instance.id in seen.leaving:
+            continue
+        if DRAINED in each.labels and seen.lasts(each):
             what = f"the node {each.id} is to take work again: it was drained, and its instance has stayed"
             yield Need(act=ACTIVATE, node=each, what=what, instance=instance.id)
 

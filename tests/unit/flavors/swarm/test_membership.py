@@ -67,7 +67,8 @@ def test_who_is_no_member_of_the_group_is_no_newcomer() -> None:
         node("nc", "c", C, state="down"),
         node("nc", "x", C),  # no instance is linked to it
     ):
-        assert due(seen([*TRIO[:2], stranger], odd_for_s={})) == []
+        there = [*HERE, instance("d", "10.0.0.9")]
+        assert due(seen([*TRIO[:2], stranger], there, odd_for_s={})) == []
     leaving = [*HERE[:2], instance("c", C, state=State.STOPPING)]
     assert due(seen([*TRIO[:2], node("nc", "c", C)], leaving)) == []
 
@@ -133,6 +134,9 @@ def test_a_ghost_that_somebody_made_a_manager_is_left_to_people() -> None:
     look = workers([BOSS, manager("w1", "w1", able=False)], [instance("w2")])
     assert due(look) == []
     assert "docker node demote" in only_told(look)["demote/w1"]
+    voting = workers([BOSS, manager("w1", "w1", able=False, role="worker")], [instance("w2")])
+    assert due(voting) == []
+    assert "until the others have let it go" in only_told(voting)["remove/w1"]
 
 
 def test_strangers_are_told_of() -> None:
@@ -158,6 +162,9 @@ def test_a_drain_that_was_given_up_is_taken_back() -> None:
     assert due(workers([drained], [instance("w")])) == ["activate/w"]
     assert due(workers([drained], [instance("w")], odd_for_s={})) == []
     assert due(workers([drained], [instance("w", state=State.STOPPING)])) == []
+    busy = workers([drained], [instance("w")], leaving={"i-w"})
+    assert due(busy) == []
+    assert membership.odd(busy) == set()
     by_hand = node("w", "w", availability="drain")
     assert due(workers([by_hand], [instance("w")])) == []
 

@@ -160,6 +160,14 @@ async def test_only_the_very_first_founds_and_asks_nobody() -> None:
     assert (first.tags or {})[link.LINK] == link.link(spec())
 
 
+def test_the_first_is_told_by_its_hash_and_that_it_is_alone() -> None:
+    first = spec(**{TAG_HASH: BOOTSTRAP})
+    assert boot.is_first(first, pets(TRIO[0]))
+    assert not boot.is_first(first, pets(*TRIO))
+    assert not boot.is_first(first, pets(TRIO[1]))
+    assert not boot.is_first(spec(**{TAG_HASH: "h"}), pets(TRIO[0]))  # a group of one that is healed
+
+
 async def test_from_outside_nobody_joins_and_nobody_founds() -> None:
     flavor, index = SwarmManager(), Index(group=GroupID("g"), sequence=1)
     properties = raw(Docker={"Host": "unix:///nowhere"})
