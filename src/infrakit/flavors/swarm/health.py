@@ -23,7 +23,7 @@ def verdict(instance: Description, nodes: Sequence[Node], *, manager: bool) -> H
     """About one instance."""
     if isinstance(instance.state, State) and instance.state in _BY_STATE:
         return _BY_STATE[instance.state]
-    own = link.of(instance)
+    own = (instance.tags or {}).get(link.LINK)
     if not own:
         return unknown(f"it has no tag {link.LINK}, so that nobody can tell which node it is")
     found = current(nodes, own)

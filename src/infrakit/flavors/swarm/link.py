@@ -26,7 +26,7 @@ def link(spec: InstanceSpec) -> str:
     token = (spec.tags or {}).get(TAG_TOKEN)
     if not token:
         raise errors.Refused(f"an instance without the tag {TAG_TOKEN} cannot be linked to its node", where="swarm")
-    return base64.b32encode(hashlib.sha256(token.encode()).digest()).decode().lower()[:_LENGTH]
+    return _made_from(token)
 
 
 def tags(spec: InstanceSpec, *, role: str, cluster: str) -> dict[str, str]:
@@ -50,8 +50,13 @@ def labels(spec: InstanceSpec, group: str, more: Mapping[str, str]) -> list[str]
 
 
 def of(instance: Description) -> str:
-    """The link of an instance; empty: it has none."""
-    return (instance.tags or {}).get(LINK, "")
+    """The link of an instance, also of one that was only just asked for and has no more than its token; or empty."""
+    known = instance.tags or {}
+    return known.get(LINK) or _made_from(known.get(TAG_TOKEN, ""))
+
+
+def _made_from(token: str) -> str:
+    return base64.b32encode(hashlib.sha256(token.encode()).digest()).decode().lower()[:_LENGTH] if token else ""
 
 
 def logical_id(instance: Description) -> LogicalID | None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from infrakit.clients.swarm_values import Node
-from infrakit.flavors.swarm import membership, quorum
+from infrakit.flavors.swarm import link, membership, quorum
 from infrakit.flavors.swarm.membership import DRAINED, Seen
-from infrakit.spi.values import Description, State
+from infrakit.spi.values import TAG_GROUP, TAG_TOKEN, Description, InstanceID, InstanceSpec, State
 from tests.unit.flavors.swarm.values import instance, manager, node
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -128,6 +128,15 @@ def test_ghosts_of_workers_leave_the_list_after_a_grace() -> None:
     assert due(workers([BOSS, node("w1", "", state="down", group="")], here)) == []
     again = workers([BOSS, node("w2", "w2", state="down"), node("again", "w2")], here)
     assert due(again) == ["remove/w2"]  # the machine has joined once more
+
+
+def test_an_instance_that_is_not_listed_yet_is_known_by_its_token() -> None:
+    pending = Description(id=InstanceID(""), tags={TAG_GROUP: "g", TAG_TOKEN: "g/7"}, state=State.PENDING)
+    own = link.of(pending)
+    assert own == link.link(InstanceSpec(tags={TAG_TOKEN: "g/7"}))
+    assert due(workers([BOSS, node("w1", own, state="down")], [pending])) == []
+    assert due(workers([BOSS, node("w1", own, state="down")], [instance("w2")])) == ["remove/w1"]
+    assert link.of(Description(id=InstanceID("i"))) == ""
 
 
 def test_a_ghost_that_somebody_made_a_manager_is_left_to_people() -> None:
