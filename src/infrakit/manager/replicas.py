@@ -23,6 +23,7 @@ from infrakit.spi.manager import Manager
 from infrakit.spi.values import Allocation, GroupID
 
 ANSWER_S = 2.0  # for a replica to answer a question, before another is asked
+GREETING_S = 0.5
 SILENT = (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError)
 
 
@@ -60,7 +61,19 @@ class Replicas:
                     return await getattr(self._remote, method)(**arguments)
             except SILENT as error:
                 tried.add(self.at)
+                lives = isinstance(error, TimeoutError) and await self._lives()
                 await self._leave(_words(error, within_s))
+                if lives:  # the leader that it asks may not: that it does not answer any more would not be true
+                    self._left = ("", "")
+
+    async def _lives(self) -> bool:
+        """Whether the one that is asked says at least who it is, for which it asks nobody."""
+        try:
+            async with asyncio.timeout(GREETING_S):
+                await self._remote.greet()
+        except (errors.InfraKitError, TimeoutError):
+            return False
+        return True
 
     async def turn(self) -> None:
         """Ask another one from now on, if one answers: this one answers, and cannot tell."""

@@ -30,7 +30,8 @@ from infrakit.spi.manager import Committed, Halt, MemberStatus, Status
 
 LOOK_S = 0.25  # between two statuses
 LOOK_AGAIN_S = 0.5  # after nobody has answered
-STATUS_S = 3.0  # a follower asks the leader; an election takes longer, and is told
+STATUS_S = 1.5  # for one replica, before another is asked
+SLOW_S = 8.0  # the same once none has told in that time: followers ask the leader, and an election takes longer
 QUIET_S = 4 * streams.HEARTBEAT_S  # of a stream of events, before it counts as broken
 VERSIONS_MAX = 3  # that others commit while we try to
 
@@ -180,15 +181,17 @@ class _Teller:
 
 
 async def _statuses(places: tuple[str, ...], view: View) -> None:
-    teller, undecided = _Teller(view), 0
+    teller, undecided, within_s = _Teller(view), 0, STATUS_S
     async with Replicas(places, teller.moved) as replicas:
         while True:
             try:
-                status: Status = await replicas.ask("status", within_s=STATUS_S)
+                status: Status = await replicas.ask("status", within_s=within_s)
             except errors.InfraKitError as error:
+                within_s = SLOW_S
                 teller.wrong("nobody tells how it stands", str(error))
                 await asyncio.sleep(LOOK_AGAIN_S)
                 continue
+            within_s = STATUS_S
             if status.note:  # it cannot tell; another one may
                 undecided += 1
                 if undecided > len(places):

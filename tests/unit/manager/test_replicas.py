@@ -85,6 +85,24 @@ async def test_one_that_stands_still_is_left_after_a_moment(
                 assert (await replicas.ask("status")).replica == "box"
 
 
+async def test_one_that_is_slow_is_left_and_nobody_says_that_it_is_dead(places: list[str], opened: Open) -> None:
+    told: list[tuple[str, str, str]] = []
+    async with (
+        Replicas(places, lambda *words: told.append(words)) as replicas,
+        opened(places[0]) as slow,
+        contextlib.AsyncExitStack() as later,
+    ):
+        await replicas.ask("status")
+
+        async def status() -> None:  # of a leader that stands still
+            await asyncio.sleep(60.0)
+
+        slow.status = status  # type: ignore[method-assign, assignment]
+        await later.enter_async_context(opened(places[1]))
+        assert (await replicas.ask("status", within_s=0.3)).replica == "box"
+        assert (replicas.at, told) == (places[1], [])
+
+
 async def test_an_order_that_is_lost_goes_to_the_next(places: list[str], opened: Open) -> None:
     async with opened(places[0]) as one, opened(places[1]) as other, Replicas(places) as replicas:
         one.failures["halt"] = other.failures["halt"] = errors.OutcomeUnknown("the connection broke")
