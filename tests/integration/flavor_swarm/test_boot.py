@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 
+import msgspec
 import pytest
 
 from tests.integration.flavor_swarm.machines import Cluster, lacking, until
@@ -173,13 +174,16 @@ async def test_what_runs_beside_starts_again_and_ends_before_the_engine(swarm: C
     assert "engine lives" in machine.said
 
 
-async def test_the_token_is_on_no_command_line(swarm: Cluster) -> None:
+async def test_the_token_is_in_the_script_and_nowhere_else(swarm: Cluster) -> None:
     await swarm.found(1)
     group, worker = swarm.workers, swarm.machine()
     swarm_client = swarm.client()
     token = (await swarm_client.cluster()).join_tokens.worker
     group.declared = [worker]
-    await group.make(worker)
+    spec = await group.prepare(worker)
+    assert token in spec.init
+    assert token not in str(msgspec.structs.replace(spec, init=""))
+    group.start(worker, spec, volume=False)
     seen: list[str] = []
 
     async def joined() -> bool:

@@ -15,6 +15,7 @@ made by who leads, one at a time, as a change of membership.
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -102,8 +103,8 @@ class _Nodes:
         except errors.InfraKitError as error:
             report = health.unknown(f"the Swarm does not tell: {error.what}")
             return dict.fromkeys((each.id for each in instances), report)
-        manager = self._type is Manager
-        return {each.id: health.verdict(each, listed, manager=manager) for each in instances}
+        linked, manager = health.by_link(listed), self._type is Manager
+        return {each.id: health.verdict(each, linked, manager=manager) for each in instances}
 
     # -- the list of nodes -----------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class _Nodes:
         )
         known = self._odd_since.get(group, {})
         since = self._odd_since[group] = {each: known.get(each, now) for each in membership.odd(seen)}
-        return msgspec.structs.replace(seen, odd_for_s={each: now - at for each, at in since.items()})
+        return dataclasses.replace(seen, odd_for_s={each: now - at for each, at in since.items()})
 
     async def close(self) -> None:
         """Let go of connections. The object may be used again afterwards."""

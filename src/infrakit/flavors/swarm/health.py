@@ -4,11 +4,13 @@ An instance is not blamed for what a new one would not cure: while nobody can te
 let it in among them, it is unknown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import link
 from infrakit.spi.values import Description, Health, HealthReport, State
+
+Linked = Mapping[str, Sequence[Node]]  # nodes by their link: one, but for accidents
 
 _BY_STATE = {
     State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
@@ -19,14 +21,14 @@ _BY_STATE = {
 }
 
 
-def verdict(instance: Description, nodes: Sequence[Node], *, manager: bool) -> HealthReport:
+def verdict(instance: Description, linked: Linked, *, manager: bool) -> HealthReport:
     """About one instance."""
     if isinstance(instance.state, State) and instance.state in _BY_STATE:
         return _BY_STATE[instance.state]
     own = (instance.tags or {}).get(link.LINK)
     if not own:
         return unknown(f"it has no tag {link.LINK}, so that nobody can tell which node it is")
-    found = current(nodes, own)
+    found = linked.get(own, ())
     if not found:
         return _unhealthy("the Swarm does not list it; its boot script may be waiting, see its log")
     if len(found) > 1:
@@ -34,10 +36,17 @@ def verdict(instance: Description, nodes: Sequence[Node], *, manager: bool) -> H
     return _of_manager(found[0]) if manager else _of_worker(found[0])
 
 
-def current(nodes: Sequence[Node], own: str) -> list[Node]:
-    """Nodes of one link. Of a machine that joined again, those that it was before do not count."""
-    found = [each for each in nodes if each.engine_labels.get(link.LINK) == own]
-    return [each for each in found if each.state != "down"] or sorted(found, key=lambda each: each.created)[-1:]
+def by_link(nodes: Sequence[Node]) -> Linked:
+    """Of a machine that joined again, the nodes that it was before do not count."""
+    found: dict[str, list[Node]] = {}
+    for each in nodes:
+        if own := each.engine_labels.get(link.LINK):
+            found.setdefault(own, []).append(each)
+    return {own: _current(each) for own, each in found.items()}
+
+
+def _current(nodes: Sequence[Node]) -> Sequence[Node]:
+    return [each for each in nodes if each.state != "down"] or sorted(nodes, key=lambda each: each.created)[-1:]
 
 
 def unknown(note: str) -> HealthReport:

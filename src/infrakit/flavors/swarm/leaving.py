@@ -109,7 +109,7 @@ async def _emptied(swarm: Swarm, node: Node) -> None:
 
 def _node(nodes: list[Node], instance: Description) -> Node | None:
     own = link.of(instance)
-    found = health.current(nodes, own) if own else []
+    found = health.by_link(nodes).get(own, ())
     if len(found) > 1:
         named = ", ".join(each.id for each in found)
         raise errors.Refused(f"several nodes are of its link: {named}", where=_where(instance), remedy="remove one")

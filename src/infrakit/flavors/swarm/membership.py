@@ -9,6 +9,9 @@ instance is gone may come back with its volume, and then it is the same node. So
 given up only when its successor has joined the Swarm as somebody else: its data was lost.
 """
 
+import collections
+import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -27,7 +30,8 @@ DRAINED = "infrakit.drained"
 _LEAVING = (State.STOPPING, State.FINISHED, State.TERMINATED)
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seen:
     """One look at everything."""
 
     group: str
@@ -36,18 +40,19 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Sequence[Node]
     instances: Sequence[Description]
     leaving: AbstractSet[InstanceID] = frozenset()  # whose work is being moved away now
-    odd_for_s: Mapping[str, float] = {}  # by node: how long it has been as `odd` tells
+    odd_for_s: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by node: for how long `odd` has told it
     remove_after_s: float
 
     def instance(self, node: Node) -> Description | None:
         """What this node is, if it is there; of several nodes of one link, the one that lives."""
-        own = node.engine_labels.get(link.LINK)
-        for each in self.instances:
-            if own and link.of(each) == own:
-                return each if node in health.current(self.nodes, own) else None
-        return None
+        return self._instances.get(node.id)
 
-    @property
+    @functools.cached_property
+    def _instances(self) -> Mapping[str, Description]:
+        linked = health.by_link(self.nodes)
+        return {node.id: each for each in self.instances for node in linked.get(link.of(each), ())}
+
+    @functools.cached_property
     def ours(self) -> list[Node]:
         """Nodes of this group."""
         return [each for each in self.nodes if each.engine_labels.get(TAG_GROUP) == self.group]
@@ -137,7 +142,7 @@ def _newcomers(seen: Seen) -> Iterator[Need]:
         if instance is None or instance.state in _LEAVING:
             continue
         what = f"the node {each.id} at {name} is to be made a manager"
-        yield Need(act=PROMOTE, node=each, what=what, waits=_hinders(seen, each), instance=instance.id)
+        yield Need(act=PROMOTE, node=each, what=what, waits=_hinders(seen, each), instance=instance.id or None)
 
 
 def _hinders(seen: Seen, newcomer: Node) -> str:
@@ -192,8 +197,8 @@ def _strangers(seen: Seen) -> Iterator[MembershipChange]:
         if seen.instance(each) is None and each.state == "ready" and seen.lasts(each):
             what = f"the node {each.id} at {each.addr} works, and its provider lists no instance for it"
             yield _person(f"unknown/{each.id}", f"{what}: find out what it is, or: docker node rm --force {each.id}")
-    links = [each.engine_labels.get(link.LINK) for each in seen.ours if each.state == "ready"]
-    for own in sorted({each for each in links if each and links.count(each) > 1}):
+    links = collections.Counter(each.engine_labels.get(link.LINK) for each in seen.ours if each.state == "ready")
+    for own in sorted(each for each, count in links.items() if each and count > 1):
         named = ", ".join(each.id for each in seen.ours if each.engine_labels.get(link.LINK) == own)
         yield _person(f"duplicate/{own}", f"several nodes say that they are the same instance: {named}")
     for each in seen.nodes if seen.manager else ():

@@ -30,7 +30,7 @@ def unsure(id_: str, link: str) -> Node:
     ],
 )
 def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
-    found = health.verdict(WORKER, nodes, manager=False)
+    found = health.verdict(WORKER, health.by_link(nodes), manager=False)
     assert (found.health, words in found.note) == (verdict, True), found
 
 
@@ -48,12 +48,12 @@ def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
     ],
 )
 def test_a_manager(own: Node, verdict: Health, words: str) -> None:
-    found = health.verdict(WORKER, [manager("other", "b"), own], manager=True)
+    found = health.verdict(WORKER, health.by_link([manager("other", "b"), own]), manager=True)
     assert (found.health, words in found.note) == (verdict, True), found
 
 
 def test_what_the_provider_knows_comes_first() -> None:
-    nodes = [node("n", "a")]
+    nodes = health.by_link([node("n", "a")])
     for state, expected in ((State.PENDING, UNKNOWN), (State.STOPPING, UNKNOWN), (State.FINISHED, UNHEALTHY)):
         assert health.verdict(instance("a", state=state), nodes, manager=False).health is expected
     stranger = Description(id=InstanceID("i"), state=State.RUNNING)
