@@ -41,7 +41,7 @@ from infrakit.spi.values import (
 from tests.integration.swarm import engines
 from tests.integration.swarm.engines import Engines, Node, _child
 
-PATIENCE_S = 150.0
+PATIENCE_S = 300.0
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
 SOCKET = Path("/run/docker.sock")
 SMALL = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
@@ -266,7 +266,8 @@ class Group:
             await until(settled, patience)
         except AssertionError as late:
             said = "\n".join(f"-- {each.address}:\n{each.said[-1500:]}" for each in self.machines)
-            raise AssertionError(f"{late}; {await self.membership()}; {said}") from None
+            health = [str(await self.health(each)) for each in self.machines]
+            raise AssertionError(f"{late}; {health}; {said}") from None
         return made
 
 

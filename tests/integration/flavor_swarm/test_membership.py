@@ -11,7 +11,7 @@ from tests.integration.flavor_swarm.machines import Cluster, Machine, lacking, u
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(lacking()), reason=lacking()),
 ]
 

@@ -27,8 +27,8 @@ async def spare(nodes: NodeList, instance: Description) -> None:
     """For a while: raises `Refused` when the other managers would be no quorum without it."""
     listed = await nodes.now()
     node = _node(listed, instance)
-    if node is None or not quorum.is_able(node):
-        return
+    if node is None or node.manager is None or node.manager.reachability == "unreachable":
+        return  # its vote is lost already
     if not (rest := quorum.away(listed, node)).is_enough:
         raise _refused(instance, f"while it is away, {rest}")
 
@@ -49,10 +49,9 @@ async def take_off(nodes: NodeList, instance: Description) -> None:
     try:
         await _close(nodes.swarm, node, role="worker")
         await _demoted(nodes.swarm, node, instance)
-        if node.state == "ready":
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WORK_S):
-                    await _emptied(nodes.swarm, node)
+        with contextlib.suppress(TimeoutError, errors.NotFound):
+            async with asyncio.timeout(WORK_S):
+                await _emptied(nodes.swarm, node)
         with contextlib.suppress(errors.NotFound):
             await nodes.swarm.remove_node(node.id, force=True)
     finally:
@@ -86,9 +85,8 @@ async def empty(nodes: NodeList, instance: Description) -> None:
     try:
         # It may be removed meanwhile, which is what is wanted.
         with contextlib.suppress(errors.NotFound):
-            if node.state == "ready":
-                await _close(nodes.swarm, node)
-                await _emptied(nodes.swarm, node)
+            await _close(nodes.swarm, node)
+            await _emptied(nodes.swarm, node)
             await nodes.swarm.remove_node(node.id, force=True)
     finally:
         nodes.forget()
@@ -102,8 +100,10 @@ async def _close(swarm: Swarm, node: Node, *, role: str | None = None) -> None:
 
 
 async def _emptied(swarm: Swarm, node: Node) -> None:
-    """Until nothing runs on it."""
-    while any(each.state in _ALIVE for each in await swarm.tasks({"node": [node.id]})):  # noqa: ASYNC110
+    """Until nothing runs on it. What the list shows of a dead one is out of date. Raises `NotFound`."""
+    while (await swarm.node(node.id)).state != "down":
+        if not any(each.state in _ALIVE for each in await swarm.tasks({"node": [node.id]})):
+            return
         await asyncio.sleep(LOOK_S)
 
 
