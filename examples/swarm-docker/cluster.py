@@ -3,8 +3,10 @@ InfraKit say of it. Every look has a deadline: in an election, the Swarm does no
 """
 
 import contextlib
+import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -171,6 +173,16 @@ class Cluster:
                     if (node.get("ManagerStatus") or {}).get("Leader"):
                         return _address(node) if _address(node) != but else ""
         return ""
+
+    def elected(self, since: float) -> float | None:
+        """When a manager last said that it was elected, seconds since 1970; None: none has since then."""
+        found: list[float] = []
+        for manager in set(MANAGERS) & set(self.containers()):
+            ago = datetime.datetime.fromtimestamp(since, datetime.UTC).isoformat()
+            log = self.call("docker", "logs", "--since", ago, self.containers()[manager]).stderr
+            lines = re.findall(r'time="([^"]+)" level=info msg="[^"]*became leader at term', log)
+            found += [datetime.datetime.fromisoformat(each).timestamp() for each in lines]
+        return max(found, default=None)
 
     def identities(self) -> dict[str, str]:
         """The node IDs of the managers, by address."""

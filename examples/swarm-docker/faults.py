@@ -2,7 +2,6 @@
 
 import datetime
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster import MANAGERS, Broken, Cluster, Facts, wait_for
@@ -200,8 +199,8 @@ class Faults:
     def _begin(self) -> tuple[Before, str]:
         self._whole()
         self._watcher.reset()
-        leader = self._leader()
-        return Before(time.time(), self._cluster.containers(), self._cluster.identities()), leader
+        leader, containers, identities = self._leader(), self._cluster.containers(), self._cluster.identities()
+        return Before(time.time(), containers, identities), leader
 
     def _leader(self) -> str:
         return str(wait_for("a leader", self._cluster.leader))
@@ -273,28 +272,40 @@ class Faults:
         self._cluster.infrakit("commit", *self._cluster.given(**variables), "--message", why, at=self._leader())
 
     def _figures(self, since: float, slot: str | None) -> None:
-        """Where the time went; what lies between the end of an election and the order to create is InfraKit's own."""
-        found = [each for each in self._cluster.events(since) if _when(each) >= since - 0.01]
+        """Where the time went. The election is the Swarm's; InfraKit's own share ends where it orders the creation."""
+        found = [each for each in self._cluster.events(since) if _when(each) >= since]
 
-        def first(kind: str, word: str = "", after: float = since) -> float | None:
+        def first(kind: str, after: float, word: str = "") -> float | None:
             mine = (
                 _when(each)
                 for each in found
                 if each["Type"] == kind
                 and word in each["Message"]
-                and (kind == "started" or (each.get("Slot") == slot if slot else each.get("Group") == "workers"))
+                and (word or (each.get("Slot") == slot if slot else each.get("Group") == "workers"))
             )
             return next((when for when in mine if when >= after), None)
 
-        marks: list[tuple[str, Callable[[], float | None]]] = [
-            ("active", lambda: first("started", "is active")),
-            ("proven gone", lambda: first("gone")),
-            ("creation asked for", lambda: first("creating")),
-            ("created", lambda: first("created")),
-            ("proven healthy", lambda: first("healthy", after=first("created") or since)),
-        ]
-        shown = [f"{name} {when - since:.2f} s" for name, mark in marks if (when := mark()) is not None]
-        self._say(f"        {slot or 'worker'}: {', '.join(shown)}")
+        elected = self._cluster.elected(since)
+        gone, ordered = first("gone", since), first("creating", since)
+        active = first("started", elected, "is active") if elected else None
+        created = first("created", ordered or since)
+        healthy = first("healthy", created or since)
+        begins = since
+        parts = []
+        if elected and not gone:
+            parts.append(f"election {elected - since:.2f}")
+            begins = elected
+            if active:
+                parts.append(f"active {active - elected:.2f}")
+        elif gone:
+            parts.append(f"death seen {gone - since:.2f}")
+        before = active if active and not gone else gone or begins
+        for name, when in (("decision", ordered), ("creation", created), ("boot until proven healthy", healthy)):
+            if when:
+                parts.append(f"{name} {when - before:.2f}")
+                before = when
+        own = f"; InfraKit's own share {ordered - begins:.2f} s" if ordered else ""
+        self._say(f"        {slot or 'worker'}, in seconds: {', '.join(parts)}{own}")
 
 
 def _when(event: Facts) -> float:
