@@ -32,6 +32,7 @@ FAULTS = (
     "scale",
     "lose_the_quorum",
     "lose_a_volume",
+    "end",
 )
 
 

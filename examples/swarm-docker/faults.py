@@ -1,6 +1,7 @@
 """What is done to the Swarm, one fault after the other, and what has to be true after each."""
 
 import datetime
+import os
 import time
 from typing import NamedTuple
 
@@ -193,6 +194,23 @@ class Faults:
         )
         self._figures(before.at, victim)
         self._served()
+
+    def crowd(self) -> None:
+        """Not a fault: how many workers one host bears, and what they cost."""
+        before, _ = self._begin()
+        self._workers = int(os.environ.get("CROWD", "50"))
+        self._commit("a crowd", workers=self._workers, grace="10m")
+        self._say(f"    {self._workers} workers are declared")
+        wait_for("the Swarm is whole", self._is_whole, 900.0)
+        self._say(f"        the Swarm is whole after {time.time() - before.at:.1f} s")
+
+    def end(self) -> None:
+        """The orderly end, from outside."""
+        self._say("infrakit down examples/swarm-docker/ --yes --volumes")
+        for line in self._cluster.infrakit("down", *self._cluster.given(), "--yes", "--volumes").splitlines():
+            self._say(f"        {line}")
+        left = self._cluster.docker("volume", "ls", "--quiet", "--filter", "name=swarm-10.77.")
+        self._promise(not self._cluster.containers() and not left, "no node and no volume is left")
 
     # -- what they share -------------------------------------------------------------------------------------------
 
