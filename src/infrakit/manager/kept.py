@@ -91,6 +91,12 @@ class ByReplicas:
             await self.version()
         except errors.Unreachable:
             return False
+        except errors.Refused as error:
+            if not (at := self.replicas.at):
+                raise
+            await self.replicas.turn()  # its store refuses it: its machine may be no member yet
+            self.replicas.why[at] = error.what
+            return False
         return True
 
     async def version(self) -> int:

@@ -149,6 +149,22 @@ async def test_a_replica_that_cannot_read_its_store_proves_nothing(places: list[
         assert "no quorum" in kept.where
 
 
+async def test_a_replica_whose_store_refuses_it_is_left_for_another(places: list[str], opened: Open) -> None:
+    """Its machine is no member of the cluster, or not yet: another one may know more."""
+    async with opened(places[0]) as manager, Replicas(places) as replicas:
+        kept = ByReplicas(replicas)
+
+        async def history(*, limit: int = 50) -> None:
+            raise errors.Refused("this node is no manager", where="store")
+
+        manager.history = history  # type: ignore[method-assign, assignment]
+        assert not await kept.answers()
+        assert "this node is no manager" in kept.where
+        async with opened(places[1]):
+            while not await kept.answers():
+                assert "this node is no manager" in kept.where
+
+
 class HostingFlavor:
     """Replicas run on all of its members."""
 

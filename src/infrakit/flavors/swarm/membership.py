@@ -168,12 +168,12 @@ def _ghosts(seen: Seen) -> Iterator[Need]:
 
 
 def _taken_off(seen: Seen, node: Node, why: str) -> Need:
-    """One step of two: a manager is demoted before it is removed."""
-    if node.role != "manager":
+    """One step of two: a manager is demoted before it is removed. The Swarm demotes nobody without a vote."""
+    if node.role != "manager" or node.manager is None:
         waits = "it waits until the others have let it go" if node.manager is not None else ""
         return Need(act=REMOVE, node=node, what=f"the node {node.id} is to be removed: {why}", waits=waits)
     waits = ""
-    if node.manager is not None and not (rest := quorum.removed(seen.nodes, node)).is_enough:
+    if not (rest := quorum.removed(seen.nodes, node)).is_enough:
         waits = f"it waits: without it, {rest}"
     if not seen.manager:
         waits = "somebody has made it a manager: docker node demote"

@@ -104,10 +104,10 @@ def test_nobody_is_demoted_whom_the_quorum_needs() -> None:
     assert "1 of 2 managers would work, and the quorum needs 2 (not reachable: nb)" in only_told(look)["demote/old"]
 
 
-def test_one_that_died_before_it_was_let_in_is_no_weight() -> None:
-    """It was to be a manager, and never had a vote."""
+def test_one_without_a_vote_is_removed_as_it_is() -> None:
+    """It died before it was let in, or a new cluster was forced: the Swarm demotes nobody who is no member."""
     nodes = [*TRIO[:2], node("old", "x", C, role="manager", state="down"), node("new", "c", C)]
-    assert due(seen(nodes)) == ["demote/old"]
+    assert due(seen(nodes)) == ["remove/old"]
 
 
 def test_a_manager_that_is_not_declared_any_more_and_dead_leaves_the_list() -> None:
