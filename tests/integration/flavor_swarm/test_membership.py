@@ -1,6 +1,7 @@
 """The list of a real Swarm: lost managers replaced, ghosts removed, strangers told of, and nobody let go too early."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -196,7 +197,8 @@ async def test_a_manager_that_somebody_added_is_told_of_and_left_alone(swarm: Cl
     (a,) = await swarm.found(1)
     stranger = swarm.machine()
     stranger.start()
-    stranger.join(a)
+    with contextlib.suppress(AssertionError):  # Docker's client waits for 20 s, and leaves the Engine to go on
+        stranger.join(a)
     swarm.managers.declared = [a]
 
     async def is_told() -> bool:
