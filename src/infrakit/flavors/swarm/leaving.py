@@ -47,7 +47,8 @@ async def take_off(nodes: NodeList, instance: Description) -> None:
         if not rest.is_enough:
             raise _refused(instance, f"after its removal, {rest}")
     try:
-        await _close(nodes.swarm, node, role="worker")
+        # The Swarm demotes nobody without a vote: one that was to have one, and has none yet, is removed as it is.
+        await _close(nodes.swarm, node, role="worker" if node.manager is not None else None)
         await _demoted(nodes.swarm, node, instance)
         with contextlib.suppress(TimeoutError, errors.NotFound):
             async with asyncio.timeout(WORK_S):
