@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit simulate fuzz bench docs clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit simulate fuzz bench docs docs-nodes clean constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -76,6 +76,10 @@ docs: $(VENV)/.stamp-docs ## build the manual into build/docs
 	$(BIN)/python docs/generate.py
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 	@echo 'open build/docs/index.html'
+
+docs-nodes: $(VENV)/.stamp-dev ## type what the pages of the Swarm say, and compare; needs a Docker Engine, root
+	@docker image inspect infrakit-node >/dev/null 2>&1 || PATH="$(CURDIR)/$(BIN):$$PATH" packaging/node-image/build
+	$(BIN)/pytest -m nodes --durations=3 tests/test_docs.py
 
 clean: ## remove everything that was made here, the demo's data too
 	rm -rf $(VENV) $(DEMO_HOME) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \

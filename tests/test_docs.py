@@ -17,13 +17,14 @@ from types import ModuleType
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 from infrakit.runtime import registry
 from infrakit.spi.group import Group, Healing, Updating
 from tests import source
-from tests.docs import pages
+from tests.docs import nodes, pages
 from tests.docs.pages import PAGES, ROOT, Block
-from tests.docs.reader import Disappointed, Reader, kind_of
+from tests.docs.reader import PATIENCE_S, Disappointed, Reader, kind_of
 from tests.integration.docker import engines
 
 REFERENCE = ROOT / "docs/reference.md"
@@ -51,13 +52,20 @@ def test_the_pages_are_there() -> None:
     assert sum(len(list(pages.blocks(page))) for page in PAGES) > 50
 
 
-@pytest.mark.timeout(180)  # a page may tell of many hours
-@pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
+def _told(page: Path) -> ParameterSet:
+    marks = [pytest.mark.timeout(180)]  # a page may tell of many hours
+    if page in nodes.NEEDING:
+        marks = [pytest.mark.timeout(900), pytest.mark.nodes]
+    return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("page", [_told(page) for page in TOLD])
 def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
     for program, package in PROGRAMS.items():
         if re.search(rf"^\$ {program} |echo '{program} ", page.read_text(), re.MULTILINE) and not shutil.which(program):
             pytest.skip(f"install {program}: apt-get install {package}")
-    with _engine_for(page) as environment, Reader(place, **environment) as reader:
+    patience_s = nodes.PATIENCE_S if page in nodes.NEEDING else PATIENCE_S
+    with _engine_for(page, place) as environment, Reader(place, patience_s=patience_s, **environment) as reader:
         for block in pages.blocks(page):
             try:
                 _read(block, reader)
@@ -66,8 +74,12 @@ def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _engine_for(page: Path) -> Iterator[dict[str, str]]:
-    """A Docker Engine of its own, for a page that uses one."""
+def _engine_for(page: Path, place: Path) -> Iterator[dict[str, str]]:
+    """A Docker Engine of its own, for a page that uses one; one with the image of a node, for a page with nodes."""
+    if page in nodes.NEEDING:
+        with nodes.engine(place) as environment:
+            yield environment
+        return
     if not re.search(r"^\$ docker ", page.read_text(), re.MULTILINE):
         yield {}
         return

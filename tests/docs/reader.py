@@ -6,7 +6,8 @@ is 8812 is 8812 in the commands that follow. Every command must succeed unless `
 
 `infrakit up` and `make demo` go on in the background, and `^C` ends the newest of them; they are waited for until
 everything is converged, or with `# acts on nothing` behind them until they answer. The quickstart's addresses and
-ports, and those of etcd, are moved aside, files and commands alike, so that pages can be read at the same time.
+ports, those of etcd, and where the replicas of the Swarm listen, are moved aside, files and commands alike, so that
+pages can be read at the same time.
 """
 
 import json
@@ -21,6 +22,7 @@ import tomllib
 from pathlib import Path
 from typing import Self
 
+from tests.docs import nodes
 from tests.docs.pages import ROOT
 
 PATIENCE_S = 40.0
@@ -58,8 +60,9 @@ class Disappointed(AssertionError):
 class Reader:
     """A context manager; `place` must have a short path, because unix sockets must."""
 
-    def __init__(self, place: Path, **environment: str) -> None:
+    def __init__(self, place: Path, *, patience_s: float = PATIENCE_S, **environment: str) -> None:
         self.place = place
+        self._patience_s = patience_s
         self.met: dict[str, str] = {}  # what a page calls something -> what it really is
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._net = f"127.{os.getpid() >> 7 & 127 | 128}.{os.getpid() & 127 | 128}."
@@ -75,14 +78,14 @@ class Reader:
             **environment,
         }
         shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-        for document in place.rglob("*.yaml"):
+        for document in (*place.rglob("*.yaml"), *place.rglob("*.yaml.j2")):
             document.write_text(self.moved(document.read_text()))
 
     def moved(self, text: str) -> str:
-        """The quickstart's addresses, and etcd's ports, moved aside."""
+        """With everything moved aside that only one reader can have."""
         text = re.sub(r"\b23(?:79|80)\b", lambda m: str(self._ports + (7 if m[0] == "2379" else 8)), text)
         text = re.sub(r"\b810(\d)\b", lambda m: str(self._ports + int(m[1])), text)
-        return text.replace("127.0.10.", self._net)
+        return text.replace("127.0.10.", self._net).replace("/run/infrakit-swarm", str(nodes.run(self.place)))
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +149,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=self._patience_s,
             check=False,
         )
         if done.returncode != code:
@@ -179,7 +182,7 @@ class Reader:
         command = ["make", "--dry-run", target]
         alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         told = subprocess.run(
-            command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=self._patience_s, check=False
         )
         if told.returncode:
             raise Disappointed(f"make {target}: {told.stderr}")
@@ -221,7 +224,7 @@ class Reader:
     def _serve(self, command: str) -> None:
         """A plugin; it says so once it listens."""
         program, log = self._start(command)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._patience_s
         while not re.search("serv(es|ing) ", log.read_text()):
             if program.poll() is not None or time.monotonic() > deadline:
                 raise Disappointed(f"$ {command}\n{log.read_text()}")
@@ -230,7 +233,7 @@ class Reader:
     def _up(self, command: str, *, acts: bool) -> None:
         daemon, log = self._start(command)
         home = next((f"{word} " for word in command.split() if word.startswith("INFRAKIT_HOME=")), "")
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._patience_s
         while not self._converged(f"{home}infrakit status -o json", acts=acts):
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise Disappointed(f"$ {command}\n{log.read_text()}")
@@ -251,7 +254,7 @@ class Reader:
 
     def _interrupt(self) -> None:
         self._daemons[-1].send_signal(signal.SIGINT)
-        self._daemons[-1].wait(PATIENCE_S)
+        self._daemons[-1].wait(self._patience_s)
 
     def _glance(self, command: str, shown: list[str]) -> None:
         """Look at what never ends, until everything shown was seen."""
