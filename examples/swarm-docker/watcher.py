@@ -55,6 +55,7 @@ class Watcher:
         self.born: dict[str, float] = {}  # container -> when it was seen first, seconds since 1970
         self.ended: dict[str, float] = {}
         self.fewest = 0  # tasks of the service that ran, since `reset`
+        self._counting = threading.Lock()  # what was counted before a `reset` must not be taken for what came after
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -68,7 +69,8 @@ class Watcher:
 
     def reset(self) -> None:
         """Count the service anew from here."""
-        self.fewest = running()
+        with self._counting:
+            self.fewest = running()
 
     def _watch(self) -> None:
         while not self._done.is_set():
@@ -76,7 +78,8 @@ class Watcher:
                 self._sample(instances(self._engine))
             except (OSError, http.client.HTTPException) as error:
                 self.violations.append(f"the Engine does not answer the watcher: {error}")
-            self.fewest = min(self.fewest, running())
+            with self._counting:
+                self.fewest = min(self.fewest, running())
             self._done.wait(SAMPLE_S)
 
     def _sample(self, listed: list[Facts]) -> None:
