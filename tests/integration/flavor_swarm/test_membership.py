@@ -8,7 +8,7 @@ import pytest
 from infrakit.spi import errors
 from infrakit.spi.values import Health
 from tests.integration.docker.engines import build_image
-from tests.integration.flavor_swarm.machines import Cluster, Machine, lacking, until
+from tests.integration.flavor_swarm.machines import Cluster, Group, Machine, lacking, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -114,6 +114,32 @@ async def test_nobody_leaves_whom_the_quorum_cannot_spare(swarm: Cluster) -> Non
     with pytest.raises(errors.Refused, match=r"after its removal, 1 of 2 managers would work"):
         await group.release(other)
     assert len(await voters(swarm)) == 3
+
+
+async def test_two_groups_are_one_swarm_and_one_quorum(swarm: Cluster) -> None:
+    (a,) = await swarm.found(1)
+    east = Group(swarm, "east", manager=True)
+    try:
+        east.declared = [b, c] = [swarm.machine(), swarm.machine()]
+        for each in (b, c):
+            await east.make(each)
+
+        async def are_managers() -> bool:
+            await east.tend()
+            return all([await east.is_healthy(each) for each in (b, c)])
+
+        await until(are_managers, "both are managers")
+        assert list((await voters(swarm)).values()) == [True] * 3
+        await east.release(b)
+        for group, another in ((east, c), (swarm.managers, a)):  # b may be on its way, though nothing shows it yet
+            with pytest.raises(errors.Refused, match=r"while it is away, 1 of 3 managers would work"):
+                await group.release(another)
+        east.destroy(b)
+        await east.make(b)
+        await until(are_managers, "it is back")
+        await swarm.managers.release(a)
+    finally:
+        await east.flavor.close()
 
 
 async def test_the_last_manager_stays(swarm: Cluster) -> None:

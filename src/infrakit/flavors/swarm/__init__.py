@@ -194,21 +194,20 @@ class SwarmManager(_Nodes):
             raise errors.Refused("a manager needs a logical ID", where="swarm", remedy="declare LogicalIDs")
         if boot.is_first(spec, allocation):
             return Known(found=True)
-        try:
-            return await self._joined(self._list(declared), index, allocation)
+        nodes = self._list(declared)
+        if not boot.is_from_outside(spec):  # who leads is asked, and leads a node of the Swarm that is meant
+            return await self._joined(nodes)
+        try:  # the Engine of whoever makes it may be of no Swarm, or of quite another one
+            is_ours = any(_is_of(each, index.group, allocation.logical_ids or ()) for each in await nodes.now())
+            return await self._joined(nodes) if is_ours else Known()
         except (errors.Unreachable, errors.Refused):
-            if boot.is_from_outside(spec):
-                return Known()
-            raise
+            return Known()
 
-    async def _joined(self, nodes: NodeList, index: Index, allocation: Allocation) -> Known:
-        """The Swarm of this Engine, if it is that of the group."""
+    async def _joined(self, nodes: NodeList) -> Known:
+        """The Swarm of this Engine."""
         if (await nodes.swarm.info()).state == "inactive":
             return Known()
-        listed = await nodes.now()
-        if not any(_is_of(each, index.group, allocation.logical_ids or ()) for each in listed):
-            return Known()
-        return boot.known(await nodes.swarm.cluster(), listed)
+        return boot.known(await nodes.swarm.cluster(), await nodes.now())
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
         """Nothing: one that returns stays what it is, and one that goes for good is no manager any more by then."""

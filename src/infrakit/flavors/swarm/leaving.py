@@ -24,13 +24,18 @@ _ALIVE = {"assigned", "accepted", "preparing", "ready", "starting", "running"}
 
 
 async def spare(nodes: NodeList, instance: Description) -> None:
-    """For a while: raises `Refused` when the other managers would be no quorum without it."""
+    """For a while: raises `Refused` when the other managers would be no quorum without it.
+
+    Managers may be of several groups, which take no turns: who was let go counts as away until it has come back.
+    """
     listed = await nodes.now()
     node = _node(listed, instance)
     if node is None or node.manager is None or node.manager.reachability == "unreachable":
         return  # its vote is lost already
-    if not (rest := quorum.away(listed, node)).is_enough:
+    going = nodes.spared(listed) - {node.id}
+    if not (rest := quorum.away(listed, node, going=going)).is_enough:
         raise _refused(instance, f"while it is away, {rest}")
+    nodes.spare(node)
 
 
 async def take_off(nodes: NodeList, instance: Description) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from infrakit.clients.swarm import Swarm
 from infrakit.clients.swarm_values import Node
+from infrakit.flavors.swarm.link import LINK
 
 FRESH_S = 1.0
+SPARED_S = 60.0  # until a machine that was let go looks gone, or is found to have stayed
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, NodeList]]" = weakref.WeakKeyDictionary()
 
@@ -20,6 +23,7 @@ class NodeList:
         self._listed: list[Node] = []
         self._at = float("-inf")
         self._turn = asyncio.Lock()
+        self._spared: dict[str, tuple[str, float]] = {}  # by node: its link then, and until when it counts (loop time)
 
     async def recent(self) -> list[Node]:
         """Not older than a second. Raises what the client raises."""
@@ -38,6 +42,18 @@ class NodeList:
     def forget(self) -> None:
         """Something was changed: whoever looks next asks."""
         self._at = float("-inf")
+
+    def spare(self, node: Node) -> None:
+        """Somebody was told that this machine may go, and come back."""
+        self._spared[node.id] = node.engine_labels.get(LINK, ""), asyncio.get_running_loop().time() + SPARED_S
+
+    def spared(self, listed: Sequence[Node]) -> set[str]:
+        """IDs of those that may be on their way, and have not come back."""
+        now, links = asyncio.get_running_loop().time(), {each.id: each.engine_labels.get(LINK, "") for each in listed}
+        self._spared = {
+            id_: (own, until) for id_, (own, until) in self._spared.items() if now < until and links.get(id_) == own
+        }
+        return set(self._spared)
 
     async def close(self) -> None:
         """End its connections. The object may be used again afterwards."""

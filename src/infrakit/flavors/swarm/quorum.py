@@ -1,6 +1,6 @@
 """The arithmetic of the managers' quorum. The Swarm's own list counts: one that is dead and listed weighs too."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -38,9 +38,9 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.able} of {self.total} managers would work, and the quorum needs {needed(self.total)}{told}"
 
 
-def away(nodes: Sequence[Node], node: Node) -> Rest:
-    """While it is gone, and still listed."""
-    return _rest(nodes, node, len(members(nodes)))
+def away(nodes: Sequence[Node], node: Node, *, going: Collection[str] = ()) -> Rest:
+    """While it is gone, and still listed; `going` are IDs of others that were let go, and may not look so yet."""
+    return _rest(nodes, node, len(members(nodes)), going)
 
 
 def removed(nodes: Sequence[Node], node: Node) -> Rest:
@@ -48,7 +48,7 @@ def removed(nodes: Sequence[Node], node: Node) -> Rest:
     return _rest(nodes, node, len(members(nodes)) - 1)
 
 
-def _rest(nodes: Sequence[Node], node: Node, total: int) -> Rest:
+def _rest(nodes: Sequence[Node], node: Node, total: int, going: Collection[str] = ()) -> Rest:
     others = [each for each in members(nodes) if each.id != node.id]
-    silent = tuple(each.hostname or each.id for each in others if not is_able(each))
+    silent = tuple(each.hostname or each.id for each in others if not is_able(each) or each.id in going)
     return Rest(able=len(others) - len(silent), total=total, silent=silent)
