@@ -1,7 +1,10 @@
 """Leadership as the Swarm knows it, seen from the Engine beside this replica.
 
 An observation, no proof: a leader that has lost its quorum reports itself leader for about ten seconds more. The epoch
-in the store is what fences it off. While nobody leads, an Engine does not answer at all, so each look has a deadline.
+in the store is what fences it off.
+
+While nobody leads, an Engine does not answer; and of a look that waits already, it notices only within a second that
+somebody does. So each look has a deadline, and when one had no answer, most of the next are given up soon.
 """
 
 import asyncio
@@ -11,8 +14,11 @@ from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
-INTERVAL_S = 0.25  # between two looks
-LOOK_S = 1.0  # until one is given up
+INTERVAL_S = 0.25  # from one look to the next
+PAUSE_S = 0.05  # between the end of one and the next, at least
+LOOK_S = 1.0  # until one is given up,
+SHORT_S = 0.2  # or sooner, while there is no answer
+LONG_EACH = 5  # looks: who is slow is heard, too
 VALID_S = 2.0
 MANAGERS = {"role": ["manager"]}
 
@@ -25,15 +31,19 @@ class SwarmObserved:
         self._node = ""  # which one it is, on the Swarm's list
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """A look every `INTERVAL_S`."""
+        """A look every `INTERVAL_S`, or a little later."""
+        unanswered = 0
         while True:
-            yield await self._look()
-            await asyncio.sleep(INTERVAL_S)
+            seen = await self._look(SHORT_S if unanswered % LONG_EACH else LOOK_S)
+            unanswered = unanswered + 1 if seen.leader is None else 0
+            yield seen
+            took_s = asyncio.get_running_loop().time() - seen.begun_at
+            await asyncio.sleep(max(PAUSE_S, INTERVAL_S - took_s))
 
-    async def _look(self) -> Observation:
+    async def _look(self, deadline_s: float) -> Observation:
         begun_at = asyncio.get_running_loop().time()
         try:
-            leads, who, note = await self._see()
+            leads, who, note = await self._see(deadline_s)
         except errors.Refused as error:  # it is no manager: then it does not lead, for sure
             self._node = ""
             leads, who, note = False, "", error.what
@@ -41,11 +51,11 @@ class SwarmObserved:
             leads, who, note = None, "", str(error)
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
-    async def _see(self) -> tuple[bool | None, str, str]:
+    async def _see(self, deadline_s: float) -> tuple[bool | None, str, str]:
         """Whether it leads, who does, and that in words."""
         if not self._node:
-            self._node = (await self._swarm.info(deadline_s=LOOK_S)).node_id
-        managers = await self._swarm.nodes(MANAGERS, deadline_s=LOOK_S)
+            self._node = (await self._swarm.info(deadline_s=deadline_s)).node_id
+        managers = await self._swarm.nodes(MANAGERS, deadline_s=deadline_s)
         if self._node not in {each.id for each in managers}:  # it has joined anew, or is being demoted
             self._node = ""
             return None, "", "the local Engine is not among the managers of its Swarm"
