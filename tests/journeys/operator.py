@@ -126,11 +126,11 @@ class Operator:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def until(self, holds: Callable[[], object], what: str) -> None:
+    def until(self, holds: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
         """Look again and again, for a while."""
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         while not holds():
-            assert time.monotonic() < end, f"not within {PATIENCE_S:.0f} s: {what}\n{self.said()[-3000:]}"
+            assert time.monotonic() < end, f"not within {patience_s:.0f} s: {what}\n{self.said()[-3000:]}"
             time.sleep(LOOK_S)
 
     def converged(self) -> None:

@@ -1,10 +1,15 @@
 """Several daemons on this machine, each with a home of its own, which share one provider of processes."""
 
+import json
 import subprocess
+from collections.abc import Callable
 
 from infrakit.leadership.file import write_leader
 from tests.integration.etcd.members import Cluster
+from tests.integration.swarm.engines import Engines
 from tests.journeys.operator import Operator
+
+ELECTION_S = 120.0
 
 
 class Replicas:
@@ -55,9 +60,33 @@ class Replicas:
 
 
 def answers(one: Operator) -> bool:
+    return bool(_told(one))
+
+
+def _told(one: Operator) -> str:
+    """About who leads, whether that is known or not."""
     with one.start("leader", "-o", "json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         out, _ = process.communicate(timeout=60)
-    return bool(out)
+    return str(out)
+
+
+def leader_of(one: Operator) -> str:
+    """The replica that acts, as that one tells; empty while there is none, or nobody knows."""
+    leads = [r["Name"] for r in json.loads(_told(one) or "{}").get("Replicas", ()) if r["Role"] == "leader"]
+    return leads[0] if leads else ""
+
+
+def acting(one: Operator, wanted: Callable[[str], bool] = bool) -> str:
+    """Who acts, once it is one that is wanted; an election may have to come first."""
+    found = ""
+
+    def look() -> bool:
+        nonlocal found
+        found = leader_of(one)
+        return wanted(found)
+
+    one.until(look, "a replica acts", patience_s=ELECTION_S)
+    return found
 
 
 class InEtcd(Replicas):
@@ -75,3 +104,15 @@ class InEtcd(Replicas):
             "INFRAKIT_STORE": f"etcd://{every}/infrakit",
             "INFRAKIT_LEADERSHIP": f"etcd+campaign://{every}/infrakit" if self._campaign else local,
         }
+
+
+class InSwarm(Replicas):
+    """Replicas whose store and leadership are a real Swarm: each asks the Engine of its own name."""
+
+    def __init__(self, engines: Engines) -> None:
+        super().__init__()
+        self._nodes = {node.name: node for node in engines.nodes}
+
+    def sources(self, name: str) -> dict[str, str]:
+        local = f"swarm://{self._nodes[name].socket}"
+        return {"INFRAKIT_STORE": local, "INFRAKIT_LEADERSHIP": local}

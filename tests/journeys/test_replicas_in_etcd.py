@@ -2,32 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.integration.etcd.members import needs_etcd, running
-from tests.journeys.operator import Operator, cattle
-from tests.journeys.replicas import InEtcd
+from tests.journeys.operator import cattle
+from tests.journeys.replicas import InEtcd, acting
 
 pytestmark = needs_etcd
-
-
-def leader_of(one: Operator) -> str:
-    """The replica that acts, as that one tells; empty while there is none."""
-    leads = [r["Name"] for r in one.ask("leader")["Replicas"] if r["Role"] == "leader"]
-    return leads[0] if leads else ""
-
-
-def acting(one: Operator, wanted: Callable[[str], bool] = bool) -> str:
-    found = ""
-
-    def look() -> bool:
-        nonlocal found
-        found = leader_of(one)
-        return wanted(found)
-
-    one.until(look, "a replica acts")
-    return found
 
 
 async def test_the_replica_beside_the_leader_acts_and_hands_over_when_asked(tmp_path: Path) -> None:

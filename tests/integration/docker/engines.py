@@ -99,6 +99,7 @@ class Engine:
         """Return once it answers."""
         net = ["--net"] if self._isolated else []
         alone = ["unshare", *net, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        loopback = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self._isolated else []
         listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
         self.socket.unlink(missing_ok=True)
         (self.place / "pid").unlink(missing_ok=True)
@@ -107,6 +108,7 @@ class Engine:
             self._process = subprocess.Popen(
                 [
                     *alone,
+                    *loopback,
                     "dockerd",
                     "--config-file",
                     str(self.place / "config.json"),

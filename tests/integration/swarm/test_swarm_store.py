@@ -14,7 +14,7 @@ from infrakit.spi import errors
 from infrakit.spi.store import Document
 from infrakit.stores.swarm import SwarmStore
 from infrakit.stores.swarm.revisions import BODY_BYTES_MAX, LABEL
-from tests.integration.swarm.engines import Engines, Node, needs_swarm, running
+from tests.integration.swarm.engines import PORT, Engines, Node, needs_swarm, running
 
 pytestmark = [needs_swarm, pytest.mark.slow, pytest.mark.timeout(400)]
 DEADLINE_S = 120
@@ -137,6 +137,22 @@ class Behind(Swarm):
         if len(filters["name"]) > 1:
             self.last = found
         return found
+
+
+async def test_a_new_quorum_that_is_begun_from_one_managers_data_has_it_all(engines: Engines) -> None:
+    first, other, last = engines.nodes
+    async with opened(first) as store:
+        await store.replace(name="doc", body=b"small", expected=0)
+        large = os.urandom(500_000)
+        await store.replace(name="doc", body=large, expected=1)
+    first.kill()
+    other.kill()
+    own = ("--advertise-addr", last.address, "--listen-addr", f"{last.address}:{PORT}")
+    last.docker("swarm", "init", "--force-new-cluster", *own)
+    async with opened(last) as store:
+        assert (await eventually(store)).body == large
+        assert [each.body for each in await store.history(name="doc", limit=5)] == [large, b"small"]
+        assert await store.replace(name="doc", body=b"on", expected=2) == 3
 
 
 async def test_of_writers_at_all_managers_one_wins_each_revision(engines: Engines) -> None:

@@ -1,0 +1,65 @@
+"""Three daemons beside the three managers of a real Swarm, which keeps their declaration and says who leads."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.swarm.engines import Engines, needs_swarm, running
+from tests.journeys.operator import cattle
+from tests.journeys.replicas import InSwarm, acting
+
+pytestmark = [needs_swarm, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def engines() -> Iterator[Engines]:
+    with running(3) as engines:
+        yield engines
+
+
+@pytest.fixture
+def replicas(engines: Engines) -> Iterator[InSwarm]:
+    replicas = InSwarm(engines)
+    try:
+        replicas.start("n1", "n2", "n3")
+        yield replicas
+    finally:
+        replicas.close()
+
+
+def test_the_leaders_node_dies_and_another_goes_on(engines: Engines, replicas: InSwarm) -> None:
+    some, other = replicas.operators["n2"], replicas.operators["n3"]
+    assert acting(some) == "n1"
+    some.commit(cattle("web", 3))
+    instances = {m["ID"] for m in other.ask("instance", "ls")}
+    assert len(instances) == 3
+    engines.nodes[0].kill()
+    assert replicas.operators["n1"].end_daemon(signal.SIGKILL) == -signal.SIGKILL
+    leader = acting(some, lambda name: name in ("n2", "n3"))
+    replicas.operators[leader].converged()
+    assert {m["ID"] for m in other.ask("instance", "ls")} == instances
+    other("group", "scale", "web", "4", "--wait=40s")
+
+    engines.nodes[0].start()
+    replicas.up("n1")
+    assert acting(replicas.operators["n1"]) == leader
+    assert len(replicas.operators["n1"].ask("instance", "ls")) == 4
+
+
+def test_a_leader_that_slept_with_its_engine_does_not_act_when_it_wakes(engines: Engines, replicas: InSwarm) -> None:
+    sleeper, some = replicas.operators["n1"], replicas.operators["n2"]
+    assert acting(some) == "n1"
+    some.commit(cattle("web", 2))
+    assert sleeper.daemon is not None
+    sleeper.daemon.send_signal(signal.SIGSTOP)
+    engines.nodes[0].pause()
+    leader = acting(some, lambda name: name in ("n2", "n3"))
+    some("group", "scale", "web", "3", "--wait=40s")
+    instances = {m["ID"] for m in some.ask("instance", "ls")}
+
+    sleeper.daemon.send_signal(signal.SIGCONT)  # it has a healthy instance less in mind, and believes to lead
+    engines.nodes[0].resume()
+    assert acting(sleeper, lambda name: name not in ("", "n1")) == leader
+    some.converged()
+    assert {m["ID"] for m in some.ask("instance", "ls")} == instances
