@@ -1,6 +1,6 @@
 """Every figure, one after the other."""
 
-from benchmarks import boot_scripts, convergence, failover, healing, idle, journal, planner, rpc, templates
+from benchmarks import boot_scripts, convergence, failover, healing, idle, journal, planner, rpc, swarm, templates
 
 if __name__ == "__main__":
     convergence.main()
@@ -12,3 +12,4 @@ if __name__ == "__main__":
     templates.main()
     boot_scripts.main()
     failover.main()
+    swarm.main()

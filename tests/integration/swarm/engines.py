@@ -40,9 +40,11 @@ needs_swarm = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 
 @contextlib.contextmanager
-def running(count: int, *, joined: bool = True, labels: Sequence[str] = ()) -> Iterator["Engines"]:
-    """That many nodes; `joined`: all are managers of one Swarm."""
-    engines = Engines()
+def running(
+    count: int, *, joined: bool = True, labels: Sequence[str] = (), disk: Path | None = None
+) -> Iterator["Engines"]:
+    """That many nodes; `joined`: all are managers of one Swarm; `disk`: where data are, if not in memory."""
+    engines = Engines(disk)
     try:
         for _ in range(count):
             engines.add(labels=labels)
@@ -208,9 +210,10 @@ class Node:
 class Engines:
     """The nodes, and the hub that they live in."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Path | None = None) -> None:
         self.nodes: list[Node] = []
-        script = f"mount -t tmpfs tmpfs {DATA} && ip link set lo up && ip link add hub type bridge && "
+        mount = f"mount --bind {disk} {DATA}" if disk else f"mount -t tmpfs tmpfs {DATA}"
+        script = f"{mount} && ip link set lo up && ip link add hub type bridge && "
         script += "ip link set hub up && echo && exec sleep inf"
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *_ALONE, "--net", "sh", "-c", script], stdout=subprocess.PIPE
