@@ -195,7 +195,11 @@ class Node:
         """Be in the Swarm of that one, as manager or worker."""
         token = manager.docker("swarm", "join-token", "-q", role)
         own = ("--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
-        self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}")
+        said = self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}", ok=False)
+        end = time.monotonic() + DEADLINE_S  # Docker's own patience ends after 20 s, and the attempt goes on
+        while self.docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "active":
+            assert time.monotonic() < end, said
+            time.sleep(INTERVAL_S)
 
     @property
     def id(self) -> str:
