@@ -224,10 +224,29 @@ async def test_an_answer_that_is_lost_leaves_the_outcome_open(alone: Node) -> No
         assert (await eventually(store)).body in {b"1", b"2"}
 
 
+async def test_a_part_of_which_nothing_is_known_leaves_no_doubt_about_the_document(alone: Node) -> None:
+    Interrupted.engine = alone
+    async with opened(alone, client=Interrupted) as store:
+        with pytest.raises(errors.Unreachable):
+            await store.replace(name="doc", body=os.urandom(500_000), expected=0)
+        assert (await eventually(store)).revision == 0
+
+
 class Interrupted(Swarm):
-    """Its Engine stands still whenever a head is swapped."""
+    """Its Engine stands still whenever a head is swapped, or a part is made."""
 
     engine: Node
+
+    async def create_config(
+        self, name: str, *, labels: Mapping[str, str], data: bytes, deadline_s: float = CHANGE_S
+    ) -> str:
+        if not name.startswith("infrakit-part-"):
+            return await super().create_config(name, labels=labels, data=data, deadline_s=deadline_s)
+        self.engine.pause()
+        try:
+            return await super().create_config(name, labels=labels, data=data, deadline_s=0.3)
+        finally:
+            self.engine.resume()
 
     async def update_config_labels(
         self, config: Config, labels: Mapping[str, str], *, deadline_s: float = CHANGE_S

@@ -132,8 +132,11 @@ class SwarmStore:
             return []
         mark = f"{self._chance.getrandbits(64):016x}"
         made = []
-        for number, part in enumerate(revisions.cut(packed)):
-            made.append(await self._swarm.create_config(f"{PART}{name}-{mark}-{number}", labels={}, data=part))
+        try:
+            for number, part in enumerate(revisions.cut(packed)):
+                made.append(await self._swarm.create_config(f"{PART}{name}-{mark}-{number}", labels={}, data=part))
+        except errors.OutcomeUnknown as error:  # of the part: the document is surely what it was
+            raise errors.Unreachable(error.what, where=error.where) from None
         return made
 
     async def _swap(self, name: str, before: Config | None, after: Head) -> None:
