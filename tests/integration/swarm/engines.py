@@ -23,6 +23,7 @@ import pytest
 DEADLINE_S = 120.0
 INTERVAL_S = 0.05
 PORT = 2377
+NODES_MAX = 16
 DATA = Path("/mnt")  # in the hub
 _ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
 
@@ -85,7 +86,10 @@ class Node:
         run_in(self._hub, "ip", "link", "set", self._cable, "master", "hub", "up")
         run_in(pid, "ip", "link", "set", "lo", "up")
         run_in(pid, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
-        run_in(pid, "ip", "link", "set", "eth0", "up")
+        run_in(pid, "ip", "link", "set", "eth0", "address", _hardware(number), "up")
+        for other in range(1, NODES_MAX + 1):  # known for good: the kernel's one table for all networks may be full
+            known = (f"10.77.0.{other}", "lladdr", _hardware(other), "dev", "eth0", "nud", "permanent")
+            run_in(pid, "ip", "neighbour", "add", *known)
         self._sleeping = sleeping
         return pid
 
@@ -229,6 +233,7 @@ class Engines:
 
     def add(self, *, labels: Sequence[str] = ()) -> Node:
         """One more, started, in no Swarm."""
+        assert len(self.nodes) < NODES_MAX
         node = Node(self.pid, len(self.nodes) + 1, labels)
         self.nodes.append(node)
         node.start()
@@ -256,6 +261,10 @@ class Engines:
         self._process.wait()
         for node in self.nodes:
             node.bury()
+
+
+def _hardware(number: int) -> str:
+    return f"02:00:0a:4d:00:{number:02x}"
 
 
 def run_in(pid: int, *words: str) -> None:
