@@ -43,8 +43,8 @@ def lacking() -> str:
     """What keeps this machine from running one; empty: nothing."""
     if os.geteuid() != 0:
         return "a Docker Engine is started by root"
-    if shutil.which("dockerd") is None or shutil.which("docker") is None or not BUSYBOX.exists():
-        return "install a Docker Engine: apt-get install docker.io iptables busybox-static"
+    if not all(shutil.which(each) for each in ("dockerd", "docker", "ip")) or not BUSYBOX.exists():
+        return "install a Docker Engine: apt-get install docker.io iptables iproute2 busybox-static"
     return ""
 
 
