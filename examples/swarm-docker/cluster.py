@@ -15,12 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from watcher import instances
+from watcher import NETWORK, instances
 
 HERE = Path(__file__).parent
 DECLARATION = HERE / "infrakit.yaml.j2"
 MANAGERS = ("10.77.0.11", "10.77.0.12", "10.77.0.13")
-NETWORK = "infrakit-swarm"
 CGROUP = "infrakit-swarm"
 PATIENCE_S = 180.0
 LOOK_S = 0.1
@@ -220,9 +219,8 @@ class Cluster:
             if not there:
                 break
             self.call("docker", "rm", "--force", "--volumes", *there)
-        tagged = self.call("docker", "volume", "ls", "--quiet", "--filter", "name=swarm-10.77.").stdout.split()
-        if tagged:
-            self.call("docker", "volume", "rm", *tagged)
+        for manager in MANAGERS:
+            self.call("docker", "volume", "rm", f"swarm-{manager}")
         self.call("docker", "network", "rm", NETWORK)
         for controller in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
             for each in (*sorted(controller.rglob("*/"), reverse=True), controller):

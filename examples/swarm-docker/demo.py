@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import HERE, MANAGERS, NETWORK, Broken, Cluster, wait_for
+from cluster import HERE, MANAGERS, Broken, Cluster, wait_for
 from faults import Faults, Timeline
-from watcher import Watcher, instances
+from watcher import NETWORK, Watcher, instances
 
 IMAGE = os.environ.get("INFRAKIT_NODE_IMAGE", "infrakit-node")
 RUN = Path("/run/infrakit-swarm")

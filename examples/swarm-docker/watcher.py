@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+NETWORK = "infrakit-swarm"
 SAMPLE_S = 0.05
 LIVES = ("running", "paused", "restarting", "removing")
 WORKLOAD = b"/bin/busybox\0sleep\x004242\0"
@@ -34,10 +35,10 @@ class Unix(http.client.HTTPConnection):
 
 
 def instances(path: str) -> list[Facts]:
-    """Every container of the Engine that is an instance, dead ones too."""
+    """Every container that is an instance on the network of this example, dead ones too."""
     connection = Unix(path, 10.0)
     try:
-        wanted = quote(json.dumps({"label": ["infrakit.docker.id"]}))
+        wanted = quote(json.dumps({"label": ["infrakit.docker.id"], "network": [NETWORK]}))
         connection.request("GET", f"/containers/json?all=1&filters={wanted}")
         found: list[Facts] = json.loads(connection.getresponse().read())
         return found

@@ -222,8 +222,9 @@ class Preceded(Patient):
     async def update_config_labels(
         self, config: Config, labels: Mapping[str, str], *, deadline_s: float = CHANGE_S
     ) -> None:
-        self.busy = not self.busy
-        if self.busy and config.name == "infrakit-head-doc":
+        of_head = config.name == "infrakit-head-doc"
+        self.busy = self.busy != of_head
+        if self.busy and of_head:
             await super().update_config_labels(config, config.labels | {"mine": "too"})
         await super().update_config_labels(config, labels, deadline_s=deadline_s)
 

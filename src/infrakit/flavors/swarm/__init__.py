@@ -243,7 +243,7 @@ class SwarmManager(_Nodes):
 
 
 class SwarmWorker(_Nodes):
-    """Workers, as cattle or as pets."""
+    """Workers, as cattle or as pets. Besides, it satisfies `Releases`."""
 
     _type = Worker
 
@@ -256,6 +256,10 @@ class SwarmWorker(_Nodes):
     ) -> Known:
         nodes = self._list(declared)
         return boot.known(await nodes.swarm.cluster(), await nodes.recent())
+
+    async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:  # noqa: ARG002
+        """Raises `Refused` for one that somebody has made a manager."""
+        await leaving.refuse_voter(self._list(decode(properties, self._type)), instance)
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
         """Its tasks move to other nodes; then it is taken off the list."""

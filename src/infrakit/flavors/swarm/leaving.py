@@ -6,14 +6,16 @@ it has no vote any more. A worker never returns: it is removed once it is empty,
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from infrakit.clients.swarm import Swarm
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import health, link, quorum
 from infrakit.flavors.swarm.membership import DRAINED
 from infrakit.flavors.swarm.nodes import NodeList
+from infrakit.flavors.swarm.properties import PORT, host
 from infrakit.spi import errors
-from infrakit.spi.values import Description
+from infrakit.spi.values import TAG_LOGICAL_ID, Description
 
 LOOK_S = 0.25
 DEMOTION_S = 60.0
@@ -29,7 +31,7 @@ async def spare(nodes: NodeList, instance: Description) -> None:
     Managers may be of several groups, which take no turns: who was let go counts as away until it has come back.
     """
     listed = await nodes.now()
-    node = _node(listed, instance)
+    node = found(listed, instance)
     if node is None or node.manager is None or node.manager.reachability == "unreachable":
         return  # its vote is lost already
     going = nodes.spared(listed) - {node.id}
@@ -41,16 +43,17 @@ async def spare(nodes: NodeList, instance: Description) -> None:
 async def take_off(nodes: NodeList, instance: Description) -> None:
     """For ever. Raises `Refused` when the others would be no quorum, and what the client raises."""
     listed = await nodes.now()
-    node = _node(listed, instance)
+    node = found(listed, instance)
     if node is None:
         return
     if node.manager is not None:
-        rest = quorum.removed(listed, node)
+        rest = quorum.removed(listed, node, going=nodes.spared(listed) - {node.id})
         if rest.total == 0:
             what = "it is the last manager of its Swarm, and holds the only copy of its state"
             raise errors.Refused(what, where=_where(instance), remedy="declare it again, or destroy the group")
         if not rest.is_enough:
             raise _refused(instance, f"after its removal, {rest}")
+        nodes.spare(node)
     try:
         # The Swarm demotes nobody without a vote: one that was to have one, and has none yet, is removed as it is.
         await _close(nodes.swarm, node, role="worker" if node.manager is not None else None)
@@ -83,9 +86,19 @@ async def _demoted(swarm: Swarm, node: Node, instance: Description) -> None:
         raise errors.Refused(what, where=_where(instance), remedy="it is tried again") from None
 
 
+async def refuse_voter(nodes: NodeList, instance: Description) -> None:
+    """Raises `Refused` for a worker that somebody has made a manager: its vote would be missing."""
+    node = found(await nodes.now(), instance)
+    if node is not None and (node.role == "manager" or node.manager is not None):
+        remedy = f"docker node demote {node.id}"
+        raise errors.Refused(
+            f"the node {node.id} was made a manager, and has a vote", where=_where(instance), remedy=remedy
+        )
+
+
 async def empty(nodes: NodeList, instance: Description) -> None:
     """Drain a worker, wait until nothing runs on it, and remove it. How long that may take is for the caller to say."""
-    node = _node(await nodes.now(), instance)
+    node = found(await nodes.now(), instance)
     if node is None or node.role == "manager" or node.manager is not None:
         return
     try:
@@ -113,13 +126,23 @@ async def _emptied(swarm: Swarm, node: Node) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-def _node(nodes: list[Node], instance: Description) -> Node | None:
+def found(nodes: Sequence[Node], instance: Description) -> Node | None:
+    """The node of an instance. Raises `Refused` when nobody can tell which of several it is."""
     own = link.of(instance)
-    found = health.by_link(nodes).get(own, ())
-    if len(found) > 1:
-        named = ", ".join(each.id for each in found)
+    linked = list(health.by_link(nodes).get(own, ())) if own else []
+    if not linked:  # it may have a vote, and not bear its link yet
+        linked = [each for each in nodes if each.manager is not None and _is_at(each, link.logical_id(instance))]
+    if len(linked) > 1:
+        named = ", ".join(each.id for each in linked)
         raise errors.Refused(f"several nodes are of its link: {named}", where=_where(instance), remedy="remove one")
-    return found[0] if found else None
+    return linked[0] if linked else None
+
+
+def _is_at(node: Node, name: str | None) -> bool:
+    """Whether it is the voter of that address."""
+    if name is None or node.manager is None:
+        return False
+    return node.engine_labels.get(TAG_LOGICAL_ID) == name or node.manager.addr == f"{host(name)}:{PORT}"
 
 
 def _where(instance: Description) -> str:

@@ -10,7 +10,7 @@ from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm.link import LINK
 
 FRESH_S = 1.0
-SPARED_S = 60.0  # until a machine that was let go looks gone, or is found to have stayed
+SPARED_S = 180.0  # until a machine that was let go looks gone, or is found to have stayed
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, NodeList]]" = weakref.WeakKeyDictionary()
 
@@ -22,6 +22,7 @@ class NodeList:
         self.swarm = Swarm(host)
         self._listed: list[Node] = []
         self._at = float("-inf")
+        self._changes = 0
         self._turn = asyncio.Lock()
         self._spared: dict[str, tuple[str, float]] = {}  # by node: its link then, and until when it counts (loop time)
 
@@ -29,18 +30,20 @@ class NodeList:
         """Not older than a second. Raises what the client raises."""
         async with self._turn:
             if asyncio.get_running_loop().time() - self._at > FRESH_S:
-                await self.now()
+                return await self.now()
             return self._listed
 
     async def now(self) -> list[Node]:
         """Asked for now. Raises what the client raises."""
-        asked_at = asyncio.get_running_loop().time()
-        self._listed = await self.swarm.nodes()
-        self._at = asked_at
-        return self._listed
+        asked_at, changes = asyncio.get_running_loop().time(), self._changes
+        listed = await self.swarm.nodes()
+        if changes == self._changes and asked_at >= self._at:
+            self._listed, self._at = listed, asked_at
+        return listed
 
     def forget(self) -> None:
-        """Something was changed: whoever looks next asks."""
+        """Something was changed: whoever looks next asks, and what was asked before that is not kept."""
+        self._changes += 1
         self._at = float("-inf")
 
     def spare(self, node: Node) -> None:

@@ -34,7 +34,7 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
         return self.able >= needed(self.total)
 
     def __str__(self) -> str:
-        told = f" (not reachable: {', '.join(self.silent)})" if self.silent else ""
+        told = f" (not reachable, or let go: {', '.join(self.silent)})" if self.silent else ""
         return f"{self.able} of {self.total} managers would work, and the quorum needs {needed(self.total)}{told}"
 
 
@@ -43,9 +43,9 @@ def away(nodes: Sequence[Node], node: Node, *, going: Collection[str] = ()) -> R
     return _rest(nodes, node, len(members(nodes)), going)
 
 
-def removed(nodes: Sequence[Node], node: Node) -> Rest:
-    """After it has been taken off the managers."""
-    return _rest(nodes, node, len(members(nodes)) - 1)
+def removed(nodes: Sequence[Node], node: Node, *, going: Collection[str] = ()) -> Rest:
+    """After it has been taken off the managers; `going` as above."""
+    return _rest(nodes, node, len(members(nodes)) - 1, going)
 
 
 def _rest(nodes: Sequence[Node], node: Node, total: int, going: Collection[str] = ()) -> Rest:

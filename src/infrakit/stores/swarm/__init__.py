@@ -75,9 +75,12 @@ class SwarmStore:
             after = head.followed_by(revision, keep=self._kept(name))
             try:
                 await self._swap(name, found.get(name), after)
-            except (errors.Conflict, errors.NotFound):  # somebody was first, with the document or with its labels
-                await self._remove(revision.parts)
-                continue
+            except (errors.Conflict, errors.NotFound):
+                # Somebody was first, with the document or with its labels. Or it was this very call: whoever leads no
+                # more may have done it before it is asked of the next leader, in the same words.
+                if revision not in _head(name, await self._heads.proven()).revisions:
+                    await self._remove(revision.parts)
+                    continue
             except errors.Refused:  # all revisions together are too large
                 await self._remove(revision.parts)
                 raise
@@ -135,7 +138,7 @@ class SwarmStore:
         try:
             for number, part in enumerate(revisions.cut(packed)):
                 made.append(await self._swarm.create_config(f"{PART}{name}-{mark}-{number}", labels={}, data=part))
-        except errors.OutcomeUnknown as error:  # of the part: the document is surely what it was
+        except (errors.OutcomeUnknown, errors.Conflict) as error:  # of the part: the document is surely what it was
             raise errors.Unreachable(error.what, where=error.where) from None
         return made
 

@@ -52,9 +52,14 @@ class Sweep:
         """Once. Raises what keeps it from looking."""
         listed = await self._swarm.configs({"name": [PART, BARRIER]})
         found = await self._heads.proven()
-        named = {part for name, each in found.items() for part in decode(each.labels.get(LABEL, ""), name).parts}
+        named, damaged = set[str](), set[str]()
+        for name, each in found.items():
+            try:
+                named |= decode(each.labels.get(LABEL, ""), name).parts
+            except errors.Refused:  # whoever mends it needs its parts
+                damaged.add(name)
         now = asyncio.get_running_loop().time()
-        suspects = [each for each in listed if each.id not in named]
+        suspects = [each for each in listed if each.id not in named and _document(each) not in damaged]
         self._suspects = {(each.id, each.version): self._since(each, now) for each in suspects}
         left = [each for each in suspects if now - self._since(each, now) >= left_s]
         for name in {_document(each) for each in left}:

@@ -101,7 +101,7 @@ def test_nobody_is_demoted_whom_the_quorum_needs() -> None:
     nodes = [LEADER, manager("nb", "b", B, able=False), manager("old", "x", C, able=False), node("new", "c", C)]
     look = seen(nodes)
     assert due(look) == []
-    assert "1 of 2 managers would work, and the quorum needs 2 (not reachable: nb)" in only_told(look)["demote/old"]
+    assert "1 of 2 managers would work, and the quorum needs 2 (not reachable, or let go: nb)" in only_told(look)["demote/old"]
 
 
 def test_one_without_a_vote_is_removed_as_it_is() -> None:
@@ -188,3 +188,14 @@ def test_the_arithmetic_of_the_quorum() -> None:
     assert quorum.removed(four, LEADER).is_enough  # two of three
     assert not quorum.away(TRIO[:2], LEADER).is_enough
     assert not quorum.away(TRIO[:1], LEADER).is_enough
+
+
+def test_who_was_let_go_does_not_count() -> None:
+    four = [*TRIO, manager("nd", "d")]
+    assert quorum.removed(four, LEADER).is_enough  # three of three
+    assert quorum.removed(four, LEADER, going={"nd"}).is_enough  # two of three
+    three = [*TRIO]
+    assert quorum.removed(three, LEADER).is_enough  # two of two
+    others = [each.id for each in three if each is not LEADER]
+    assert not quorum.removed(three, LEADER, going=others[:1]).is_enough  # one of two
+    assert not quorum.away(three, LEADER, going=others[:1]).is_enough  # one of three
