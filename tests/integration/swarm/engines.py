@@ -160,6 +160,11 @@ class Node:
     def pause(self) -> None:
         """It stands still, with all its connections."""
         os.kill(self._pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._pid}/task")
+        end = time.monotonic() + DEADLINE_S
+        while any(_state(each) not in "Tt" for each in tasks.iterdir()):  # a thread in the kernel goes on for a moment
+            assert time.monotonic() < end, "it does not stand still"
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """It goes on, as if no time had passed."""
@@ -261,6 +266,14 @@ class Engines:
         self._process.wait()
         for node in self.nodes:
             node.bury()
+
+
+def _state(task: Path) -> str:
+    """Of one thread, in the letters of proc(5); one that has just ended stands still."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
 
 
 def _hardware(number: int) -> str:

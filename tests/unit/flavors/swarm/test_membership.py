@@ -101,7 +101,10 @@ def test_nobody_is_demoted_whom_the_quorum_needs() -> None:
     nodes = [LEADER, manager("nb", "b", B, able=False), manager("old", "x", C, able=False), node("new", "c", C)]
     look = seen(nodes)
     assert due(look) == []
-    assert "1 of 2 managers would work, and the quorum needs 2 (not reachable, or let go: nb)" in only_told(look)["demote/old"]
+    assert (
+        "1 of 2 managers would work, and the quorum needs 2 (not reachable, or let go: nb)"
+        in only_told(look)["demote/old"]
+    )
 
 
 def test_one_without_a_vote_is_removed_as_it_is() -> None:
