@@ -185,11 +185,16 @@ async def _halt(replicas: Replicas, order: Order, tell: Callable[[str], object])
     """Return when nobody inside acts any more. Raises `Refused` if that cannot be had."""
     try:
         await replicas.ask("halt", within_s=COMMIT_S, who=order.who, why=order.why)
+    except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
+        why = str(error) or f"no answer within {COMMIT_S:g} s"
+        _refuse_unhalted(f"the cluster could not be halted: {why}", {}, order, tell)
+        return
+    try:
         async with asyncio.timeout(HALT_S):
             await _until_still(replicas)
-    except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
-        why = str(error) or f"the leader does not show it after {HALT_S:g} s"
-        _refuse_unhalted(f"the cluster could not be halted: {why}", {}, order, tell)
+    except (errors.OutcomeUnknown, TimeoutError) as error:
+        why = str(error) or f"its leader does not show that it stands still after {HALT_S:g} s"
+        _refuse_unhalted(f"the cluster is halted, which infrakit unhalt would lift, but {why}", {}, order, tell)
         return
     tell("halted: nobody inside acts any more")
 
@@ -199,7 +204,7 @@ async def _until_still(replicas: Replicas) -> None:
         try:
             status: Status = await replicas.ask("status", within_s=STATUS_S)
             leader: LeaderStatus = await replicas.ask("leader", within_s=2 * STATUS_S)
-        except errors.Unreachable:
+        except (errors.Unreachable, errors.NotLeader):
             await asyncio.sleep(LOOK_S)
             continue
         leads = status.replica if status.leader else status.leading
