@@ -122,7 +122,7 @@ async def test_it_begins_when_the_leader_shows_the_halt_and_nothing_under_way(sc
 async def test_nothing_is_ended_where_the_leader_does_not_show_the_halt(scene: Scene) -> None:
     async with replica(scene) as manager:
         with pytest.raises(
-            errors.Refused, match="the cluster is halted, .* its leader does not show that it stands still after 1 s"
+            errors.Refused, match=r"the cluster is halted, .* its leader does not show that it stands still after 1 s"
         ):
             await scene.down()
         assert scene.living == 5
