@@ -45,7 +45,12 @@ async def test_a_quorum_that_stood_still_resumes_from_its_volumes_alone(swarm: C
         group.start(each, specs[each.address])
     await machines[0].says("the Swarm lists this machine", times=2)
     swarm.lead(machines[0])
-    assert await group.settle() == []
+
+    async def is_back() -> bool:  # the session of the last one's agent may take many minutes: its vote counts before
+        assert [each for each in await group.membership() if each.due] == []
+        return [await group.is_healthy(each) for each in machines].count(True) >= 2
+
+    await until(is_back, "the quorum is back")
     assert await listed(swarm) == nodes
 
 
