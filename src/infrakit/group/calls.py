@@ -272,7 +272,7 @@ class Calls:
             await flavor.release(
                 properties=group.properties.flavor.properties,
                 instance=member.description,
-                allocation=allocation(group),
+                allocation=group.properties.allocation.told(),
             )
 
     async def _drain(self, action: Destroy, member: Member) -> None:
@@ -346,7 +346,7 @@ class Calls:
                     properties=want.group.properties.flavor.properties,
                     change=change,
                     instances=self._view.not_dead(),
-                    allocation=allocation(want.group),
+                    allocation=want.group.properties.allocation.told(),
                 )
             done = True
             tell(Kind.MEMBERSHIP, message=action.reason)
@@ -362,12 +362,6 @@ class Calls:
         finally:
             self._view.change_ends(asyncio.get_running_loop().time(), done=done)
         self._stumble(list_of_members.key(change), why)
-
-
-def allocation(group: Group) -> values.Allocation:
-    """What is declared, as plugins are told."""
-    declared = group.properties.allocation
-    return values.Allocation(size=declared.size, logical_ids=declared.logical_ids)
 
 
 def words(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Hold, Plan, Settle, StopRoll
-from infrakit.group.calls import CALL_DEADLINE_S, Calls, allocation, words
+from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.judge import Judge, Registrar
@@ -281,7 +281,9 @@ class Controller:
         flavor, view, group = self.flavor, self.view, self.want.group
         view.keeps_list(kept=isinstance(flavor, Members))
         if isinstance(flavor, Members):
-            self._registrar.ask(flavor, group.properties.flavor.properties, view.not_dead(), allocation(group))
+            self._registrar.ask(
+                flavor, group.properties.flavor.properties, view.not_dead(), group.properties.allocation.told()
+            )
 
     async def _hear_membership(self) -> None:
         answer = await self._registrar.answer()
@@ -308,7 +310,7 @@ class Controller:
         async with asyncio.timeout(INSPECT_DEADLINE_S):
             attachments = await self.flavor.attachments(
                 properties=want.group.properties.flavor.properties,
-                allocation=allocation(want.group),
+                allocation=want.group.properties.allocation.told(),
             )
         for logical_id, held in attachments.items():
             for attachment in held:

@@ -5,7 +5,7 @@ import asyncio
 from infrakit.spi import values
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Group
-from infrakit.spi.values import Allocation, Index, InstanceSpec, LogicalID
+from infrakit.spi.values import Index, InstanceSpec, LogicalID
 
 PREPARE_DEADLINE_S = 60.0
 
@@ -33,11 +33,10 @@ async def prepared(
         (values.TAG_LOGICAL_ID if logical_id else values.TAG_SLOT): slot,
     }
     spec = InstanceSpec(properties=group.properties.instance.properties, tags=tags, logical_id=logical_id)
-    declared = group.properties.allocation
     async with asyncio.timeout(PREPARE_DEADLINE_S):
         return await flavor.prepare(
             properties=group.properties.flavor.properties,
             spec=spec,
-            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+            allocation=group.properties.allocation.told(),
             index=Index(group=group.name, sequence=sequence),
         )

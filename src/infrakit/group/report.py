@@ -14,19 +14,18 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
 from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned, Verdict
-from infrakit.spi.values import Allocation, Health, LogicalID, State
+from infrakit.spi.values import Health, LogicalID, State
 
 
 def group_status(controller: Controller, clock: Clock) -> GroupStatus:
     """One line about a group, with everything it does and waits for."""
     want, view, plan = controller.want, controller.view, controller.plan
     now = asyncio.get_running_loop().time()
-    declared = want.group.properties.allocation
     current = {want.group.hash}
     return GroupStatus(
         name=want.group.name,
         kind="pets" if want.group.is_pets else "cattle",
-        allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        allocation=want.group.properties.allocation.told(),
         hash=want.group.hash,
         want=0 if want.orders.destroying else want.size,
         live=len(view.members),
@@ -49,7 +48,7 @@ def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
     return GroupStatus(
         name=group.name,
         kind="pets" if group.is_pets else "cattle",
-        allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+        allocation=declared.told(),
         hash=group.hash,
         want=0 if orders.destroying else size,
         live=0,

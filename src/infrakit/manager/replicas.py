@@ -20,7 +20,7 @@ from infrakit.spi import errors
 from infrakit.spi.flavor import Hosts
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Manager
-from infrakit.spi.values import Allocation, GroupID
+from infrakit.spi.values import GroupID
 
 ANSWER_S = 2.0  # for a replica to answer a question, before another is asked
 GREETING_S = 0.5
@@ -145,10 +145,9 @@ async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
         plugin = await plugins.flavor(flavor.plugin)
         if not isinstance(plugin, Hosts):
             continue
-        allocation = Allocation(size=declared.size, logical_ids=declared.logical_ids)
         try:
             async with asyncio.timeout(ANSWER_S):
-                found = await plugin.replicas(properties=flavor.properties, allocation=allocation)
+                found = await plugin.replicas(properties=flavor.properties, allocation=declared.told())
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {ANSWER_S:g} s", where=f"plugin {flavor.plugin}") from None
         if found:

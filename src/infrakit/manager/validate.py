@@ -15,7 +15,7 @@ from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.flavor import Attaches, Flavor
 from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group
 from infrakit.spi.instance import Instance
-from infrakit.spi.values import Allocation, Attachment, GroupID, LogicalID
+from infrakit.spi.values import Attachment, GroupID, LogicalID
 
 DEADLINE_S = 30.0
 
@@ -77,7 +77,7 @@ async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> list[Problem
 
     async def ask() -> None:
         flavor = await plugins.flavor(reference.plugin)
-        await flavor.validate(properties=reference.properties, allocation=_as_told(declared))
+        await flavor.validate(properties=reference.properties, allocation=declared.told())
 
     found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
     return draft.locate(found, part, under="Flavor", field=field)
@@ -101,10 +101,6 @@ async def _answer(
         why = f"no answer within {DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
         return [Problem(path="", message=f"{plugin} could not validate it: {why}")], "Properties"
     return [], "Properties"
-
-
-def _as_told(declared: DeclaredAllocation) -> Allocation:
-    return Allocation(size=declared.size, logical_ids=declared.logical_ids)
 
 
 async def _shared_attachments(
@@ -135,5 +131,5 @@ async def _held(
         flavor = await plugins.flavor(reference.plugin)
         if not isinstance(flavor, Attaches):
             return {}
-        attachments = await flavor.attachments(properties=reference.properties, allocation=_as_told(declared))
+        attachments = await flavor.attachments(properties=reference.properties, allocation=declared.told())
     return {(group, logical_id): attached for logical_id, attached in attachments.items()}

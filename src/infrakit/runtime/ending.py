@@ -12,7 +12,7 @@ from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Instance, Reason, Volumes
-from infrakit.spi.values import Allocation, Description, State
+from infrakit.spi.values import Description, State
 
 CALLS_MAX = 16  # at a time
 LOOK_S = 0.3
@@ -116,10 +116,9 @@ class Ending:
         if self._attaches is None or not isinstance(self._instance, Volumes):
             return
         properties = self._group.properties
-        declared = properties.allocation
         held = await self._attaches.attachments(
             properties=properties.flavor.properties,
-            allocation=Allocation(size=declared.size, logical_ids=declared.logical_ids),
+            allocation=properties.allocation.told(),
         )
         for logical_id, attachments in held.items():
             for each in attachments:

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import msgspec
 
-from infrakit.spi.values import Description, GroupID, InstanceID, LogicalID, Wire, absent, wire_name
+from infrakit.spi.values import Allocation, Description, GroupID, InstanceID, LogicalID, Wire, absent, wire_name
 
 DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"
 PERCENT_PATTERN = r"^(100|[0-9]{1,2})%$"
@@ -67,6 +67,10 @@ class DeclaredAllocation(Strict, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+
+    def told(self) -> Allocation:
+        """As plugins are told."""
+        return Allocation(size=self.size, logical_ids=self.logical_ids)
 
 
 class OnFailure(enum.StrEnum):

@@ -3,7 +3,6 @@
 import asyncio
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from infrakit.clients.swarm import Swarm
 from infrakit.clients.swarm_values import Node
@@ -65,8 +64,7 @@ class NodeList:
 
 def shared(host: str) -> NodeList:
     """The one of this event loop."""
-    lists: dict[str, Any] = _shared.setdefault(asyncio.get_running_loop(), {})
+    lists = _shared.setdefault(asyncio.get_running_loop(), {})
     if host not in lists:
         lists[host] = NodeList(host)
-    found: NodeList = lists[host]
-    return found
+    return lists[host]
