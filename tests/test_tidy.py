@@ -95,6 +95,14 @@ def calls(path: PurePosixPath, text: str) -> Iterator[str]:
             yield f"line {node.lineno}: {name}: chance comes in as a random.Random"  # type: ignore[attr-defined]
 
 
+def interfaces(path: PurePosixPath, text: str) -> Iterator[str]:
+    """An interface stands in a class by name: what `__getattr__` answers is none from Python 3.12 on."""
+    if path.is_relative_to("src/infrakit"):
+        for node in ast.walk(_tree(path, text)):
+            if isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__getattribute__"):
+                yield f"line {node.lineno}: {node.name}: define each method by its name"
+
+
 def docstring(path: PurePosixPath, text: str) -> Iterator[str]:
     """Every module says what it is for."""
     if path.suffix == ".py" and text.strip() and not ast.get_docstring(_tree(path, text)):

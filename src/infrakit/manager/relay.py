@@ -5,9 +5,8 @@ running controllers (what exists, why, what a plan would do, logs) comes from wh
 """
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,35 +15,35 @@ from infrakit.manager.replica import Replica
 from infrakit.manager.roster import Entry, Roster
 from infrakit.rpc import client
 from infrakit.spi import errors
-from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus, Status
+from infrakit.spi.instance import LogPart
+from infrakit.spi.manager import (
+    Committed,
+    Explanation,
+    LeaderStatus,
+    Manager,
+    MemberStatus,
+    Planned,
+    ReplicaStatus,
+    Status,
+    Version,
+)
+
+T = TypeVar("T")
 
 ANSWER_S = 3.0  # of another replica, when it is only asked how it is
 FORWARD_S = 11.0  # of the leader; with the time to reach it, a little less than the command line waits
 
 
 class Relay:
-    """Satisfies `spi.manager.Manager`; `inner` answers whatever this replica can answer by itself."""
+    """Satisfies `spi.manager.Manager`; `inner` answers whatever this replica can answer by itself.
+
+    Each method stands here by name: an interface that `__getattr__` provides is absent from Python 3.12 on.
+    """
 
     def __init__(self, inner: Operator, replica: Replica, roster: Roster) -> None:
         self._inner = inner
         self._replica = replica
         self._roster = roster
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        if name.startswith("_") or not hasattr(Manager, name):
-            raise AttributeError(name)
-        method: Callable[..., Awaitable[Any]] = getattr(self._inner, name)
-
-        @functools.wraps(method)
-        async def ask(**arguments: Any) -> Any:
-            try:
-                return await method(**arguments)
-            except errors.NotLeader:
-                if self._replica.active.is_set():
-                    raise
-            return await self._ask_leader(name, arguments)
-
-        return ask
 
     async def status(self) -> Status:
         """Ours, with the leader's groups where we have none."""
@@ -74,6 +73,80 @@ class Relay:
         entries = await self._roster.entries()
         told = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
         return msgspec.structs.replace(own, replicas=tuple(told))
+
+    # -- of this replica, or of the leader -----------------------------------------------------------------------------
+
+    async def commit(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.commit, arguments)
+
+    async def plan(self, **arguments: Any) -> Planned:
+        return await self._answer(self._inner.plan, arguments)
+
+    async def why(self, **arguments: Any) -> Explanation:
+        return await self._answer(self._inner.why, arguments)
+
+    async def members(self, **arguments: Any) -> tuple[MemberStatus, ...]:
+        return await self._answer(self._inner.members, arguments)
+
+    async def scale(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.scale, arguments)
+
+    async def halt(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.halt, arguments)
+
+    async def unhalt(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.unhalt, arguments)
+
+    async def pause(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.pause, arguments)
+
+    async def resume(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.resume, arguments)
+
+    async def abort(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.abort, arguments)
+
+    async def rollback(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.rollback, arguments)
+
+    async def free(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.free, arguments)
+
+    async def destroy(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.destroy, arguments)
+
+    async def destroy_instance(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.destroy_instance, arguments)
+
+    async def logs(self, **arguments: Any) -> str:
+        return await self._answer(self._inner.logs, arguments)
+
+    async def tail(self, **arguments: Any) -> LogPart:
+        return await self._answer(self._inner.tail, arguments)
+
+    async def history(self, **arguments: Any) -> tuple[Version, ...]:
+        return await self._answer(self._inner.history, arguments)
+
+    async def show(self, **arguments: Any) -> str:
+        return await self._answer(self._inner.show, arguments)
+
+    async def restore(self, **arguments: Any) -> Committed:
+        return await self._answer(self._inner.restore, arguments)
+
+    async def resign(self, **arguments: Any) -> None:
+        await self._answer(self._inner.resign, arguments)
+
+    async def shutdown(self, **arguments: Any) -> None:
+        await self._answer(self._inner.shutdown, arguments)
+
+    async def _answer(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
+        try:
+            return await method(**arguments)
+        except errors.NotLeader:
+            if self._replica.active.is_set():
+                raise
+        answer: T = await self._ask_leader(method.__name__, arguments)
+        return answer
 
     # -- the others ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,12 +34,20 @@ class Dispatcher:
         self._methods: dict[str, tuple[wire.Method, _Serving]] = {}
         self._announced: dict[str, _Serving] = {}
         named = [(name, o) for name, held in objects.items() for o in (held if isinstance(held, tuple) else (held,))]
+        self._hidden: dict[str, str] = {}  # service -> why it is not served
         for interface in INTERFACES:
+            self._find_hidden(interface, named)
             serving = _Serving({name: o for name, o in named if interfaces.serves(o, interface)})
             if serving.fixed:
                 self._announced[interface.announced] = serving
                 for method in wire.methods(interface):
                     self._methods[method.wire] = (method, serving)
+
+    def _find_hidden(self, interface: Interface, named: Sequence[tuple[str, object]]) -> None:
+        for name, each in named:
+            if why := interfaces.hidden(each, interface):
+                self._hidden[interface.service] = why
+                _log.warning("%s: %s", name, why)
 
     @property
     def announced(self) -> dict[str, list[dict[str, str]]]:
@@ -121,6 +129,8 @@ class Dispatcher:
     def _missing(self, name: str) -> str:
         if name.count(".") != 1:
             return f'rpc: service/method request ill-formed: "{name}"'
+        if name.partition(".")[0] in self._hidden:
+            return self._hidden[name.partition(".")[0]]
         services = {known.partition(".")[0] for known in (HELLO, *self._methods)}
         return f'rpc: can\'t find {"method" if name.partition(".")[0] in services else "service"} "{name}"'
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from infrakit.spi import errors, protocols
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
 from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Members, Quorum, Releases
@@ -237,10 +238,30 @@ def extensions(protocol: type) -> Iterator[Interface]:
 
 def serves(plugin: object, interface: Interface) -> bool:
     """Whether an object is to be announced as that interface."""
-    if not isinstance(plugin, interface.protocol):
+    if not protocols.satisfies(plugin, interface.protocol):
         return False
-    if interface.extends is not None and not isinstance(plugin, interface.extends):
+    if interface.extends is not None and not protocols.satisfies(plugin, interface.extends):
         return False
     return not any(
-        other.instead_of is interface.protocol and isinstance(plugin, other.protocol) for other in INTERFACES
+        other.instead_of is interface.protocol and protocols.satisfies(plugin, other.protocol) for other in INTERFACES
     )
+
+
+def hidden(plugin: object, interface: Interface) -> str:
+    """Why an object is not announced as an interface whose methods `__getattr__` answers; empty if that is not so."""
+    if interface.extends is not None and not protocols.satisfies(plugin, interface.extends):
+        return ""
+    names = protocols.hidden(plugin, interface.protocol)
+    return f"{interface.service}: {protocols.hidden_words(plugin, names)}" if names else ""
+
+
+def require(objects: Mapping[str, object | tuple[object, ...]], required: Mapping[str, tuple[type, ...]]) -> None:
+    """Check that what a daemon must serve is there. Raises `PluginError`, which names the methods that are missing."""
+    for name, wanted in required.items():
+        held = objects[name]
+        served = held if isinstance(held, tuple) else (held,)
+        for protocol in wanted:
+            if not any(protocols.satisfies(each, protocol) for each in served):
+                lacking = min((protocols.missing(each, protocol) for each in served), key=len)
+                what = f"{of(protocol).service} cannot be served: no method {', '.join(lacking)}"
+                raise errors.PluginError(what, where=f"object {name!r} of this daemon")

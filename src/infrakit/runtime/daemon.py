@@ -27,7 +27,7 @@ from infrakit.manager.replica import Replica
 from infrakit.manager.roster import Entry, Roster
 from infrakit.manager.stack import GroupController, ManagerStack
 from infrakit.manager.status import StatusTree
-from infrakit.rpc import discovery
+from infrakit.rpc import discovery, interfaces
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
 from infrakit.runtime import sources
@@ -37,9 +37,13 @@ from infrakit.runtime.sources import Place
 from infrakit.runtime.tree import Tree
 from infrakit.spi import errors, formats, values
 from infrakit.spi.clock import Clock, SystemClock
-from infrakit.spi.event import Event, Kind, timestamp
-from infrakit.spi.group import DURATION_PATTERN, seconds
-from infrakit.spi.metadata import Metadata
+from infrakit.spi.controller import Controller
+from infrakit.spi.event import Event, Kind, Topics, timestamp
+from infrakit.spi.group import DURATION_PATTERN, Groups, seconds
+from infrakit.spi.manager import Manager
+from infrakit.spi.metadata import Metadata, Updatable, Versioned
+from infrakit.spi.metadata import Tree as Facts
+from infrakit.spi.stack import Stack
 
 POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
 SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
@@ -48,6 +52,14 @@ STORE_RETRY_S = 1.0
 HAND_OVER_S = 5.0
 VARS = "vars"
 OWN_METADATA = (VARS, "manager")  # metadata plugins that are part of every daemon
+# What the operator and the original's tools rely on: a daemon that lacks one of these does not start.
+REQUIRED = {
+    ".": (Manager, Stack, Topics),
+    "groups": (Groups, Controller),
+    VARS: (Updatable, Versioned),
+    "status": (Metadata,),
+    "metadata": (Facts,),
+}
 
 
 class Daemon:
@@ -121,13 +133,15 @@ class Daemon:
         """What the manager's socket offers: our own interface, and those that the original's tools look for."""
         groups = GroupPlugin(self._replica, self.operator)
         stack = ManagerStack(self._replica, self._roster)
-        return {
+        served: dict[str, object | tuple[object, ...]] = {
             ".": (self._relay, stack, JournalTopics(self.journal)),
             "groups": (groups, GroupController(self._replica, groups)),
             VARS: self._vars,
             "status": StatusTree(self._replica),
             "metadata": self.tree,
         }
+        interfaces.require(served, REQUIRED)
+        return served
 
     def _entry(self) -> Entry:
         own = self._listen.url if self._listen else str(discovery.manager_socket())

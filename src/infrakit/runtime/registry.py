@@ -20,7 +20,7 @@ from typing import Any, Literal
 from infrakit.manager import validate as validation
 from infrakit.rpc import discovery
 from infrakit.runtime import templates
-from infrakit.spi import errors
+from infrakit.spi import errors, protocols
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Group
@@ -94,15 +94,16 @@ class Registry:
         return {
             name: each
             for (kind, name), each in self._made.items()
-            if kind is not protocol and isinstance(each, protocol)
+            if kind is not protocol and protocols.satisfies(each, protocol)
         }
 
     def make(self, protocol: type[Any], name: str, **more: object) -> Any:
         """A plugin of this process; `more` is offered to it too. Raises `NotFound`, `PluginError`."""
         plugin = self._make(protocol, name, more)
-        if not isinstance(plugin, protocol):
-            missing = sorted(m for m in _methods(protocol) if not hasattr(plugin, m))
-            raise errors.PluginError(f"it has no {', '.join(missing)}", where=f"{GROUPS[protocol]} {name}")
+        if missing := protocols.missing(plugin, protocol):
+            hidden = protocols.hidden(plugin, protocol)
+            what = protocols.hidden_words(plugin, hidden) if hidden else f"it has no {', '.join(sorted(missing))}"
+            raise errors.PluginError(what, where=f"{GROUPS[protocol]} {name}")
         return plugin
 
     def _make(self, protocol: type[Any], name: str, more: dict[str, object]) -> Any:
@@ -140,10 +141,6 @@ def _check(accepted: Mapping[str, inspect.Parameter], offered: Mapping[str, Any]
 def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoint]:
     """The entry points of that kind and name."""
     return list(importlib.metadata.entry_points(group=GROUPS[protocol], name=name))
-
-
-def _methods(protocol: type[Any]) -> list[str]:
-    return [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
 
 
 async def validate(text: str, source: str, *, home: Path | None = None) -> tuple[Group, ...]:

@@ -415,3 +415,28 @@ OTHERS: dict[type[object], set[str]] = {
 @pytest.mark.parametrize("plugin", OTHERS, ids=lambda plugin: plugin.__name__)
 async def test_a_broken_tree_or_controller_is_found(path: Path, plugin: type[object]) -> None:
     assert failed(await checked(path, plugin(), writes=True)) == OTHERS[plugin]
+
+
+# -- wrappers ------------------------------------------------------------------------------------------------------
+
+
+class Wrapped:
+    """Defines what an instance plugin must have; what else the provider can do is behind `__getattr__`."""
+
+    def __init__(self, inner: Simulator) -> None:
+        self._inner = inner
+        for name in ("validate", "provision", "label", "destroy", "describe_instances"):
+            setattr(self, name, getattr(inner, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_a_wrapper_that_hides_methods_is_named(path: Path) -> None:
+    found = await checked(path, Wrapped(Simulator()))
+    extensions = {each.name: each.seen for each in found if each.name.startswith("extension/") and each.seen}
+    assert "extension/capable" in extensions
+    assert extensions["extension/capable"] == (
+        "Capable: define capabilities in class Wrapped: methods behind __getattr__ are not served"
+    )
+    assert failed(found) >= extensions.keys()

@@ -70,8 +70,9 @@ async def run(
         for kind, subject in subjects:
             for check in SUITES[kind].checks:
                 yield await _ask(check, subject)
-        for outcome in _extensions(wanted, served or {}):
-            yield outcome
+        for extension in (each for kind in wanted for each in EXTENSIONS.get(kind, ())):
+            why = "" if extension in (served or {}) else await _hidden(address, extension)
+            yield _extension(extension, served or {}, why)
         early = False
     finally:
         left = {maker.type: await made.clean(maker) for maker in makers}
@@ -140,11 +141,25 @@ def _objects(kind: str, names: Sequence[str], type_: str) -> list[str]:
     return [GROUPS] if kind == "Group" and GROUPS in names else sorted(filter(None, names))
 
 
-def _extensions(wanted: Iterable[str], served: Mapping[str, object]) -> Iterator[Outcome]:
-    rule = "capability: announced beside the interface that it extends"
-    for extension in (each for kind in wanted for each in EXTENSIONS.get(kind, ())):
-        verdict = Verdict.PRESENT if extension in served else Verdict.ABSENT
-        yield Outcome(name=f"extension/{extension.lower()}", rule=rule, verdict=verdict)
+def _extension(extension: str, served: Mapping[str, object], hidden: str) -> Outcome:
+    name, rule = f"extension/{extension.lower()}", "capability: announced beside the interface that it extends"
+    if hidden:
+        expected = "methods that the plugin's class defines"
+        return Outcome(name=name, rule=rule, verdict=Verdict.FAILED, expected=expected, seen=hidden)
+    return Outcome(name=name, rule=rule, verdict=Verdict.PRESENT if extension in served else Verdict.ABSENT)
+
+
+async def _hidden(address: str, extension: str) -> str:
+    """What our own server answers for an interface that is not announced because `__getattr__` hides its methods."""
+    wire = Wire(address)
+    request = {"jsonrpc": "2.0", "method": f"{extension}.{extension}", "params": {}, "id": 1}
+    body = msgspec.json.encode(request)
+    try:
+        answer = await wire.send(wire.head(body), body, deadline_s=CHECK_DEADLINE_S)
+        message = str(msgspec.json.decode(answer.body)["error"]["message"])
+    except (errors.InfraKitError, msgspec.MsgspecError, KeyError, TypeError):
+        return ""
+    return message if message.startswith(f"{extension}: ") and "__getattr__" in message else ""
 
 
 async def _ask(check: Check, subject: Subject) -> Outcome:
