@@ -92,6 +92,9 @@ constraints: $(VENV)/.stamp-dev
 # The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
 # uv is used where it is on PATH; pip everywhere else, renewed first, because an old one knows no dependency groups.
 
+# In variables, because a comma within `$(call ...)` would begin another argument.
+RUNNING := .[pretty]
+WITH_DOCKER := .[pretty,docker]
 WITH_ALL_EXTRAS := .[pretty,docker,s3]
 
 define install
@@ -100,6 +103,11 @@ define install
 	else \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); \
 	fi
+endef
+
+# A stamp stands for modules that can be imported: a step that installed nothing leaves no stamp.
+define prove
+	@$(BIN)/python -c 'import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]' $(1)
 	@touch $@
 endef
 
@@ -111,17 +119,21 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	else \
 		$(PYTHON) -m venv $(VENV); \
 	fi
-	$(call install,-e '.[pretty]')
+	$(call install,-e '$(RUNNING)')
 	@$(BIN)/python -m compileall -q src
+	$(call prove,infrakit.cli.main aiohttp jinja2 rich)
 
 $(VENV)/.stamp-docker: $(VENV)/.stamp
-	$(call install,-e '.[pretty,docker]')
+	$(call install,-e '$(WITH_DOCKER)')
+	$(call prove,infrakit.cli.main rich aiodocker)
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp
 	@echo 'adding what the tests and linters need'
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(call install,-e '$(WITH_ALL_EXTRAS)' --group dev)
+	$(call prove,infrakit.cli.main rich aiodocker aiobotocore pytest xdist hypothesis moto mypy importlinter)
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev
 	@echo 'adding what the manual needs'
 	$(call install,--group docs)
+	$(call prove,sphinx myst_parser furo)

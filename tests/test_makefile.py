@@ -1,0 +1,55 @@
+"""The Makefile: a set-up step that installs nothing must fail, and leave no stamp."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKEFILE = Path(__file__).parent.parent / "Makefile"
+
+
+def _stamps() -> dict[str, str]:
+    """The recipe of each stamp by its name."""
+    found = re.findall(r"^\$\(VENV\)/(\.stamp[a-z-]*):.*\n((?:\t.*\n?)+)", MAKEFILE.read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def test_there_are_stamps() -> None:
+    assert {".stamp", ".stamp-docker", ".stamp-dev", ".stamp-docs"} <= _stamps().keys()
+
+
+@pytest.mark.parametrize("stamp", sorted(_stamps()))
+def test_every_stamp_proves_what_it_stands_for(stamp: str) -> None:
+    recipe = _stamps()[stamp]
+    assert "$(call install," in recipe
+    assert recipe.rstrip().splitlines()[-1].startswith("\t$(call prove,"), "the proof comes last: it leaves the stamp"
+
+
+def test_no_call_is_split_at_a_comma_of_its_argument() -> None:
+    calls = re.findall(r"\$\(call (\w+),(.*)\)$", MAKEFILE.read_text(), re.MULTILINE)
+    assert calls
+    for name, argument in calls:
+        assert "," not in argument, f"$(call {name},...) is split there: write the argument as a variable"
+
+
+def _made(directory: Path, recipe: str) -> subprocess.CompletedProcess[str]:
+    """A stamp made by the Makefile's own definitions, with a recipe of the test's, below `directory`."""
+    rules = f"include {MAKEFILE}\n$(VENV)/.stamp-try:\n\t@mkdir -p $(VENV)\n\t{recipe}\n"
+    (directory / "rules").write_text(rules)
+    python = "BIN=" + str(MAKEFILE.parent / ".venv" / "bin")
+    command = ["make", "-f", str(directory / "rules"), f"VENV={directory}/v", python, f"{directory}/v/.stamp-try"]
+    return subprocess.run(command, cwd=MAKEFILE.parent, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.skipif(
+    not (MAKEFILE.parent / ".venv/bin/python").exists(), reason="needs the environment that make sets up: make unit"
+)
+def test_a_stamp_is_left_only_by_what_can_be_imported(tmp_path: Path) -> None:
+    made = _made(tmp_path, "$(call prove,json no_such_module_of_ours)")
+    assert made.returncode != 0
+    assert "No module named 'no_such_module_of_ours'" in made.stderr
+    assert not (tmp_path / "v/.stamp-try").exists()
+    made = _made(tmp_path, "$(call prove,json click)")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert (tmp_path / "v/.stamp-try").exists()
