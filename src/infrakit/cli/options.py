@@ -1,59 +1,18 @@
-"""The options and arguments that commands share, so that they are spelled and explained the same everywhere."""
+"""The options that commands share, so that they are spelled and explained the same everywhere."""
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from infrakit.cli import rendering
-from infrakit.spi.errors import InfraKitError
-from infrakit.spi.group import DURATION_PATTERN, seconds
+from infrakit.cli import numbers, rendering
 
 if TYPE_CHECKING:
     from infrakit.rpc.listen import Listen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-def duration(text: str) -> float:
-    """Seconds of a duration as in the declaration, `1m30s`; a bare number means seconds."""
-    if re.fullmatch(DURATION_PATTERN, text):
-        return seconds(text)
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return float(text)
-    raise click.BadParameter(f"{text!r} is not a duration such as 90s or 1m30s.")
-
-
-def _complete_groups(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the groups that the daemon knows; none while there is no daemon."""
-    from infrakit.cli import daemon
-
-    try:
-        return [group.name for group in daemon.status().groups if group.name.startswith(incomplete)]
-    except InfraKitError:
-        return []
-
-
-def _complete_instances(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    from infrakit.cli import daemon
-    from infrakit.spi.manager import Manager
-
-    try:
-        members = daemon.ask(Manager.members)
-    except InfraKitError:
-        return []
-    return [member.id for member in members if member.id is not None and member.id.startswith(incomplete)]
-
-
-def group(*, required: bool = True) -> Callable[[F], F]:
-    """The argument GROUP, completed by asking the daemon."""
-    return click.argument("group", required=required, default=None, shell_complete=_complete_groups)
-
-
-instance = click.argument("instance", shell_complete=_complete_instances)
-file = click.argument("file", type=click.Path(allow_dash=True))  # completes paths; the loader opens it, URLs too
 
 output = click.option(
     "-o",
@@ -65,14 +24,14 @@ output = click.option(
 )
 expect = click.option(
     "--expect",
-    type=click.IntRange(min=0),
+    type=numbers.whole(0),
     metavar="VERSION",
     help="Refuse if the declaration has moved on from this version.",
 )
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 wait = click.option(
     "--wait",
-    type=duration,
+    type=numbers.duration,
     is_flag=False,
     flag_value="5m",
     metavar="[TIMEOUT]",

@@ -2,17 +2,17 @@
 
 import click
 
-from infrakit.cli import daemon, documents, options, rendering
+from infrakit.cli import arguments, daemon, documents, numbers, options, rendering
 from infrakit.rpc import discovery
 
 
 @click.command
-@options.file
+@arguments.file
 @options.template
 @click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for it.")
 @click.option("--group", default="", metavar="NAME", help="The group that keeps the store; left out: the only quorum.")
 @click.option("--recover", is_flag=True, help="Make missing machines of a group that has lost its quorum.")
-@click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
+@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="For the store to answer.")
 @options.message()
 def bootstrap(  # noqa: PLR0917
     file: str, asked: rendering.Asked, store: str, group: str, recover: bool, timeout: float, why: str | None

@@ -2,12 +2,12 @@
 
 import click
 
-from infrakit.cli import daemon, documents, options, orders, rendering
+from infrakit.cli import arguments, daemon, documents, options, orders, rendering
 from infrakit.spi.manager import Manager
 
 
 @click.command
-@options.file
+@arguments.file
 @options.template
 @options.message()
 @options.expect

@@ -3,11 +3,11 @@
 import click
 from click import shell_completion
 
-from infrakit.cli import main
+from infrakit.cli import arguments, main
 
 
 @click.command
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@arguments.required("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of your shell.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import convergence, daemon, documents, options, orders, rendering, tables
+from infrakit.cli import arguments, convergence, daemon, documents, numbers, options, orders, rendering, tables
 from infrakit.rpc import discovery
 from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.manager import GroupStatus, Manager
@@ -17,11 +17,11 @@ _SHUTDOWN_S = 15.0
 
 
 @click.command
-@click.argument("file", type=click.Path(allow_dash=True), required=False)
+@arguments.optional_file
 @options.template
 @click.option("--without-halt", is_flag=True, help="With FILE: go on though no replica can be halted. None may act!")
 @click.option("--volumes", is_flag=True, help="Delete attachments too, with the data on them.")
-@click.option("--timeout", type=options.duration, default="5m", show_default=True, help="For all of it.")
+@click.option("--timeout", type=numbers.duration, default="5m", show_default=True, help="For all of it.")
 @options.yes
 @options.message()
 def down(  # noqa: PLR0917

@@ -5,7 +5,7 @@ import re
 
 import click
 
-from infrakit.cli import daemon, options, output, reports
+from infrakit.cli import daemon, numbers, options, output, reports
 from infrakit.spi import event
 from infrakit.spi.clock import SystemClock
 
@@ -40,7 +40,7 @@ def _since(text: str) -> tuple[int, str]:
         moment = datetime.datetime.fromisoformat(text).timestamp()  # without a zone it is local, as people mean it
     except ValueError:
         try:
-            moment = SystemClock().now() - options.duration(text)
+            moment = SystemClock().now() - numbers.duration(text)
         except click.BadParameter:
             expected = "an event's number, an age such as 10m, or a time such as 2026-11-23T11:21"
             raise click.BadParameter(f"{text!r} is not {expected}.", param_hint="--since") from None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from infrakit.cli import daemon, options, orders, output, reports
+from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports
 from infrakit.spi.errors import NotFound
 from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
 from infrakit.spi.values import GroupID
@@ -34,7 +34,7 @@ def ls(output_format: str) -> None:
 
 
 @group.command
-@options.group()
+@arguments.group
 @options.output
 def describe(group: str, output_format: str) -> None:
     """Show one group with its instances, and what is done or waited for.
@@ -61,8 +61,8 @@ def _description(found: GroupStatus, members: Sequence[MemberStatus]) -> Iterato
 
 
 @group.command
-@options.group()
-@click.argument("size", type=click.IntRange(min=0))
+@arguments.group
+@arguments.required("size", type=numbers.whole(0))
 @options.message()
 @options.expect
 @options.wait
@@ -88,7 +88,7 @@ def scale(
 
 
 @group.command
-@options.group()
+@arguments.group
 @options.message()
 @options.output
 def pause(group: str, why: str | None, output_format: str) -> None:
@@ -103,7 +103,7 @@ def pause(group: str, why: str | None, output_format: str) -> None:
 
 
 @group.command
-@options.group()
+@arguments.group
 @click.option("--despite-unhealthy", is_flag=True, help="Those sick now may be replaced, though they are too many.")
 @options.message()
 @options.output
@@ -125,7 +125,7 @@ def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: 
 
 
 @group.command
-@options.group()
+@arguments.group
 @options.message()
 @options.output
 def abort(group: str, why: str | None, output_format: str) -> None:
@@ -140,7 +140,7 @@ def abort(group: str, why: str | None, output_format: str) -> None:
 
 
 @group.command
-@options.group()
+@arguments.group
 @options.message()
 @options.wait
 @options.output
@@ -156,7 +156,7 @@ def rollback(group: str, why: str | None, wait: float | None, output_format: str
 
 
 @group.command
-@options.group()
+@arguments.group
 @options.message()
 @options.output
 def free(group: str, why: str | None, output_format: str) -> None:
@@ -171,7 +171,7 @@ def free(group: str, why: str | None, output_format: str) -> None:
 
 
 @group.command
-@options.group()
+@arguments.group
 @click.option("--volumes", is_flag=True, help="Delete its attachments too, with the data on them.")
 @options.yes
 @options.message()

@@ -2,13 +2,13 @@
 
 import click
 
-from infrakit.cli import daemon, options, orders
+from infrakit.cli import arguments, daemon, options, orders
 from infrakit.spi.manager import Manager
 from infrakit.spi.values import GroupID
 
 
 @click.command
-@options.group(required=False)
+@arguments.optional_group
 @options.message(required=True)
 @options.output
 def halt(group: str | None, why: str, output_format: str) -> None:
@@ -25,7 +25,7 @@ def halt(group: str | None, why: str, output_format: str) -> None:
 
 
 @click.command
-@options.group(required=False)
+@arguments.optional_group
 @options.message()
 @options.output
 def unhalt(group: str | None, why: str | None, output_format: str) -> None:

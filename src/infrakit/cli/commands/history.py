@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import click
 
-from infrakit.cli import daemon, options, output, tables
+from infrakit.cli import daemon, numbers, options, output, tables
 from infrakit.spi.manager import Version
 
 
 @click.command
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest versions shown.")
-@click.option("--show", "version", type=int, metavar="VERSION", help="Print the document of a version instead.")
+@click.option("-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Newest versions shown.")
+@click.option(
+    "--show", "version", type=numbers.whole(0), metavar="VERSION", help="Print the document of a version instead."
+)
 @options.output
 def history(limit: int, version: int | None, output_format: str) -> None:
     """List the versions of the declaration.

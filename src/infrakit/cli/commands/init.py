@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import daemon, documents, options, rendering, seed_script
+from infrakit.cli import arguments, daemon, documents, numbers, options, rendering, seed_script
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 @click.command
-@options.file
+@arguments.file
 @options.template
 @click.option("--group", default="", metavar="NAME", help="The group; left out: the only quorum, or the only group.")
 @click.option("--logical-id", default="", metavar="ID", help="The pet to begin with, if not the first.")
-@click.option("--sequence", type=click.IntRange(min=1), metavar="N", help="The member to begin with, counted from 1.")
+@click.option("--sequence", type=numbers.whole(1), metavar="N", help="The member to begin with, counted from 1.")
 @click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for FILE.")
 @click.option("--start", is_flag=True, help="Do here what the script does.")
 @click.option("--boot", metavar="SCRIPT", type=click.Path(), help="With --start: its boot script, prepared before.")
-@click.option("--timeout", type=options.duration, default="2m", show_default=True, help="For the store to answer.")
+@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="For the store to answer.")
 @options.message()
 def init(  # noqa: PLR0917
     file: str,

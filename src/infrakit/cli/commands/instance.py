@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, options, orders, output, reports, tables
+from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.manager import Manager, MemberStatus
 from infrakit.spi.values import GroupID, InstanceID
@@ -24,7 +24,7 @@ def instance() -> None:
 
 
 @instance.command
-@options.group(required=False)
+@arguments.optional_group
 @options.output
 def ls(group: str | None, output_format: str) -> None:
     """List instances, of all groups or of one.
@@ -38,7 +38,7 @@ def ls(group: str | None, output_format: str) -> None:
 
 
 @instance.command
-@options.instance
+@arguments.instance
 @options.output
 def describe(instance: str, output_format: str) -> None:
     """Show everything known about one instance, by its ID, its logical ID or GROUP/SLOT.
@@ -87,7 +87,7 @@ def _lines(member: MemberStatus) -> Iterator[str]:
 
 
 @instance.command
-@options.instance
+@arguments.instance
 @click.option("--no-replace", is_flag=True, help="Lower the size by it, in the same atomic change.")
 @options.message()
 @options.output
@@ -109,8 +109,8 @@ def destroy(instance: str, no_replace: bool, why: str | None, output_format: str
 
 
 @instance.command
-@options.instance
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=100, show_default=True, help="Last lines shown.")
+@arguments.instance
+@click.option("-n", "--lines", type=numbers.whole(1), default=100, show_default=True, help="Last lines shown.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends or Ctrl-C.")
 def logs(instance: str, lines: int, follow: bool) -> None:
     """Print the last lines an instance has written.

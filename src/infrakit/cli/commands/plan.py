@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, differences, documents, options, output, rendering, reports, tables
+from infrakit.cli import arguments, daemon, differences, documents, options, output, rendering, reports, tables
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
 # The verb decides the sign, unless the rule says that something new takes the place of what goes.
@@ -14,7 +14,7 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
 
 @click.command
-@options.file
+@arguments.file
 @options.template
 @click.option("--rendered", is_flag=True, help="Show FILE first as its template is rendered; secrets are masked.")
 @options.output

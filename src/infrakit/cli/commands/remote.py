@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from infrakit.cli import options, output, tables
+from infrakit.cli import arguments, options, output, tables
 from infrakit.rpc import remotes, tokens
 from infrakit.rpc.remotes import LOCAL, Remote
 from infrakit.spi.errors import NotFound
@@ -22,8 +22,8 @@ def remote() -> None:
 
 
 @remote.command
-@click.argument("name")
-@click.argument("url")
+@arguments.required("name")
+@arguments.required("url")
 @click.option("--ca", type=click.Path(), default="", help="Certificates of the authority that vouches for the daemon.")
 @click.option("--cert", type=click.Path(), default="", help="Your certificate.")
 @click.option("--key", type=click.Path(), default="", help="Its key; left out, the key is in the same file.")
@@ -70,7 +70,7 @@ def _table(known: remotes.Remotes) -> list[str]:
 
 
 @remote.command
-@click.argument("name")
+@arguments.required("name")
 def use(name: str) -> None:
     """Send every command from now on to this daemon; `local` is that of this machine.
 
@@ -87,7 +87,7 @@ def use(name: str) -> None:
 
 
 @remote.command
-@click.argument("name")
+@arguments.required("name")
 def remove(name: str) -> None:
     """Forget a daemon.
 
@@ -105,7 +105,7 @@ def remove(name: str) -> None:
 
 
 @remote.command
-@click.argument("name")
+@arguments.required("name")
 @click.option("--file", "path", type=click.Path(path_type=Path), required=True, help="The daemon's --token-file.")
 def token(name: str, path: Path) -> None:
     """Make a token for NAME, add its hash to the daemon's file, and print it: nobody can tell it again.

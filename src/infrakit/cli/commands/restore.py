@@ -2,12 +2,12 @@
 
 import click
 
-from infrakit.cli import daemon, options, orders
+from infrakit.cli import arguments, daemon, options, orders
 from infrakit.spi.manager import Manager
 
 
 @click.command
-@click.argument("version", type=int)
+@arguments.version
 @options.message(required=True)
 @options.expect
 @options.wait

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from infrakit.cli import convergence, daemon, exit_codes, options, output, reports, tables
+from infrakit.cli import convergence, daemon, exit_codes, numbers, options, output, reports, tables
 from infrakit.spi.manager import Status
 
 _REFRESH_S = 1.0
@@ -12,7 +12,7 @@ _REFRESH_S = 1.0
 
 @click.command
 @click.option("-w", "--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
-@click.option("--wait", type=options.duration, metavar="TIMEOUT", help="Wait until converged, for so long at most.")
+@click.option("--wait", type=numbers.duration, metavar="TIMEOUT", help="Wait until converged, for so long at most.")
 @options.output
 def status(watch: bool, wait: float | None, output_format: str) -> None:
     """Show what exists against what is declared.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import options, rendering, tables
+from infrakit.cli import arguments, options, rendering, tables
 from infrakit.spi.errors import NotFound, Problem
 from infrakit.template import loaders
 
@@ -19,7 +19,7 @@ STDOUT = "-"
 
 
 @click.command
-@click.argument("template", metavar="URL|PATH|-", type=click.Path(allow_dash=True))
+@arguments.required("template", metavar="URL|PATH|-", type=click.Path(allow_dash=True))
 @options.variables
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, whole or not at all; - for standard output.")
 @click.option("--check", is_flag=True, help="Tell whether it is well-formed: bash, sh, JSON or YAML.")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from infrakit.cli import daemon, documents, exit_codes, options, rendering
+from infrakit.cli import arguments, daemon, documents, exit_codes, options, rendering
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.argument("file", type=click.Path(allow_dash=True), required=False)
+@arguments.optional_file
 @options.template
 @options.message()
 @options.place

@@ -2,11 +2,11 @@
 
 import click
 
-from infrakit.cli import documents, options, rendering, tables
+from infrakit.cli import arguments, documents, options, rendering, tables
 
 
 @click.command
-@options.file
+@arguments.file
 @options.template
 def validate(file: str, asked: rendering.Asked) -> None:
     """Check FILE and report every error at once; needs no daemon.

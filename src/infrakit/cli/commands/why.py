@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, options, output, reports, tables
+from infrakit.cli import arguments, daemon, options, output, reports, tables
 from infrakit.spi.manager import Explanation, Manager
 from infrakit.spi.values import GroupID
 
 
 @click.command
-@options.group()
+@arguments.group
 @options.output
 def why(group: str, output_format: str) -> None:
     """Explain a group or an instance, and what would change it.

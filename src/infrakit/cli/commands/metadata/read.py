@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from infrakit.cli import facts, options, output, tables
+from infrakit.cli import arguments, facts, numbers, options, output, tables
 from infrakit.cli.commands.metadata import shown
 from infrakit.rpc import discovery
 from infrakit.spi import errors, event, paths
@@ -16,7 +16,7 @@ _GONE = object()
 
 
 @click.command
-@click.argument("path", default="", shell_complete=shown.complete)
+@arguments.optional("path", default="", empty=True, shell_complete=shown.complete)
 @options.output
 def ls(path: str, output_format: str) -> None:
     """List the plugins, or what is at PATH, one level.
@@ -62,7 +62,7 @@ def _values(below: dict[str, Any]) -> list[str]:
 
 
 @click.command
-@click.argument("path", nargs=-1, required=True, shell_complete=shown.complete)
+@arguments.required("path", many=True, empty=True, shell_complete=shown.complete)
 @options.output
 def cat(path: tuple[str, ...], output_format: str) -> None:
     """Print the value at each PATH: a text as it is, everything else as JSON.
@@ -78,7 +78,7 @@ def cat(path: tuple[str, ...], output_format: str) -> None:
 
 
 @click.command
-@click.argument("path", default="", shell_complete=shown.complete)
+@arguments.optional("path", default="", empty=True, shell_complete=shown.complete)
 @options.output
 def tree(path: str, output_format: str) -> None:
     """Show everything below PATH.
@@ -99,8 +99,8 @@ def tree(path: str, output_format: str) -> None:
 
 
 @click.command
-@click.argument("path", shell_complete=shown.complete)
-@click.option("--interval", type=options.duration, default="1s", show_default=True, help="Time between two looks.")
+@arguments.required("path", empty=True, shell_complete=shown.complete)
+@click.option("--interval", type=numbers.duration, default="1s", show_default=True, help="Time between two looks.")
 @options.output
 def watch(path: str, interval: float, output_format: str) -> None:
     """Print the value at PATH now, and again whenever it has changed, until Ctrl-C.

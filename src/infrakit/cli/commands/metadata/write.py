@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from infrakit.cli import daemon, facts, options, output, tables
+from infrakit.cli import arguments, daemon, facts, numbers, options, output, tables
 from infrakit.cli.commands.metadata import shown
 from infrakit.spi import paths
 from infrakit.spi.metadata import Change, Revision, Tree, Written
@@ -13,13 +13,16 @@ from infrakit.spi.metadata import Change, Revision, Tree, Written
 VARS = "vars"  # the plugin that is there to be written
 
 expect = click.option(
-    "--expect", type=int, metavar="VERSION", help="Refuse if the plugin's tree has moved on from this version."
+    "--expect",
+    type=numbers.whole(0),
+    metavar="VERSION",
+    help="Refuse if the plugin's tree has moved on from this version.",
 )
 plugin = click.option("--plugin", default=VARS, show_default=True, help="Whose versions.")
 
 
 @click.command("set")
-@click.argument("pairs", nargs=-1, required=True, metavar="PATH VALUE [PATH VALUE]...", shell_complete=shown.complete)
+@arguments.required("pairs", many=True, empty=True, metavar="PATH VALUE [PATH VALUE]...", shell_complete=shown.complete)
 @click.option("--string", "as_text", is_flag=True, help="Take each VALUE as a text, whatever it looks like.")
 @options.message()
 @expect
@@ -48,7 +51,7 @@ def set_(pairs: tuple[str, ...], as_text: bool, why: str | None, expect: int | N
 
 
 @click.command
-@click.argument("path", nargs=-1, required=True, shell_complete=shown.complete)
+@arguments.required("path", many=True, shell_complete=shown.complete)
 @options.message()
 @expect
 @options.output
@@ -73,8 +76,10 @@ def _say(written: Written, output_format: str, done: str, path: str) -> None:
 
 
 @click.command
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest versions shown.")
-@click.option("--show", "version", type=int, metavar="VERSION", help="Print the values of a version instead.")
+@click.option("-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Newest versions shown.")
+@click.option(
+    "--show", "version", type=numbers.whole(0), metavar="VERSION", help="Print the values of a version instead."
+)
 @plugin
 @options.output
 def history(limit: int, version: int | None, plugin: str, output_format: str) -> None:
@@ -100,7 +105,7 @@ def _people(versions: Sequence[Revision]) -> None:
 
 
 @click.command
-@click.argument("version", type=int)
+@arguments.version
 @plugin
 @options.message(required=True)
 @expect

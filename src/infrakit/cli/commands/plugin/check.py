@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infrakit.cli import documents, exit_codes, failures, options, tables
+from infrakit.cli import arguments, documents, exit_codes, failures, numbers, tables
 from infrakit.spi.errors import InvalidSpec, Problem, Unreachable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
 
 
 @click.command
-@click.argument("plugin", metavar="NAME-OR-SOCKET")
+@arguments.required("plugin", metavar="NAME-OR-SOCKET")
 @click.option(
     "--kind",
     "kinds",
@@ -26,7 +26,7 @@ KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
 )
 @click.option("--properties", metavar="FILE", help="Properties for what is provisioned or prepared, in YAML or JSON.")
 @click.option(
-    "--settle", type=options.duration, default="60s", metavar="TIME", help="How long a listing may lag behind; 60s."
+    "--settle", type=numbers.duration, default="60s", metavar="TIME", help="How long a listing may lag behind; 60s."
 )
 @click.option("--init", metavar="FILE", help="Boot script of what is provisioned; otherwise one that sleeps.")
 @click.option("--write", is_flag=True, help="Change groups and variables too; otherwise they are only read.")

@@ -7,13 +7,14 @@ from string import Template
 
 import click
 
+from infrakit.cli import arguments
 from infrakit.spi.errors import Refused
 
 GROUPS = {"instance": "instances", "flavor": "flavors", "metadata": "metadata"}
 
 
 @click.command
-@click.argument("name")
+@arguments.required("name")
 @click.option("--kind", type=click.Choice(list(GROUPS)), required=True, help="What kind of plugin.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where to; ./NAME unless said otherwise.")
 def new(name: str, kind: str, directory: Path | None) -> None:

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from infrakit.cli import options
+from infrakit.cli import arguments, options
 from infrakit.rpc import discovery
 
 
 @click.command
-@click.argument("plugins", nargs=-1, required=True, metavar="KIND[:NAME]...")
+@arguments.required("plugins", many=True, metavar="KIND[:NAME]...")
 @click.option("--name", metavar="NAME", help="The same as KIND:NAME, for a single plugin.")
 @click.option("--supervise", is_flag=True, help="Run each in a process of its own, and start it again when it dies.")
 @options.listen

@@ -5,12 +5,13 @@ import signal
 
 import click
 
+from infrakit.cli import arguments
 from infrakit.rpc import discovery
 from infrakit.spi.errors import NotFound, Unreachable
 
 
 @click.command
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@arguments.required("names", many=True, metavar="NAME...")
 def stop(names: tuple[str, ...]) -> None:
     """Ask the processes that serve these plugins to end; all that they serve goes with them.
 

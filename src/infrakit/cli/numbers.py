@@ -1,0 +1,28 @@
+"""Numbers and durations of the command line, each within what the daemon and the system can represent."""
+
+import re
+
+import click
+
+from infrakit.spi.group import DURATION_PATTERN, seconds
+
+WHOLE_MAX = 2**63 - 1  # JSON integers beyond 64 bits cannot be encoded
+DURATION_MAX_S = 10 * 366 * 86400.0  # longer ones overflow timers and dates
+
+
+def whole(least: int) -> click.IntRange:
+    """The type of an option or argument that is a whole number."""
+    return click.IntRange(min=least, max=WHOLE_MAX)
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as in the declaration, `1m30s`; a bare number means seconds."""
+    if re.fullmatch(DURATION_PATTERN, text):
+        value = seconds(text)
+    elif re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        value = float(text)
+    else:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s or 1m30s.")
+    if value > DURATION_MAX_S:
+        raise click.BadParameter("a duration is ten years at most.")
+    return value
