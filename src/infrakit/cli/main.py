@@ -117,6 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _refuse_bytes(arguments: Sequence[str]) -> None:
+    """What is not UTF-8 can be sent to no daemon and stored nowhere; Python passes such bytes on as surrogates."""
+    for each in arguments:
+        if "\0" in each or any("\ud800" <= character <= "\udfff" for character in each):
+            raise click.UsageError(f"The argument {each!r} is not UTF-8 text.")
+
+
 def _run(arguments: list[str]) -> int:
     instruction = os.environ.get(COMPLETE_VARIABLE)
     try:
@@ -124,6 +131,7 @@ def _run(arguments: list[str]) -> int:
             from click import shell_completion
 
             return shell_completion.shell_complete(commands, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
+        _refuse_bytes(arguments)
         # Not `commands.main`: it would turn a broken pipe into the exit code of a user's error.
         with commands.make_context(PROGRAM, arguments) as context:
             commands.invoke(context)

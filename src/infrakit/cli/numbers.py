@@ -1,6 +1,7 @@
 """Numbers and durations of the command line, each within what the daemon and the system can represent."""
 
 import re
+from typing import Any
 
 import click
 
@@ -10,9 +11,21 @@ WHOLE_MAX = 2**63 - 1  # JSON integers beyond 64 bits cannot be encoded
 DURATION_MAX_S = 10 * 366 * 86400.0  # longer ones overflow timers and dates
 
 
-def whole(least: int) -> click.IntRange:
+class Whole(click.IntRange):
+    """A whole number of at least `min`. The limit above is for the codec, and not worth showing in the help."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number: int = super().convert(value, param, ctx)
+        if number > WHOLE_MAX:
+            self.fail(f"{number} is greater than {WHOLE_MAX}.", param, ctx)
+        return number
+
+
+def whole(least: int) -> Whole:
     """The type of an option or argument that is a whole number."""
-    return click.IntRange(min=least, max=WHOLE_MAX)
+    return Whole(min=least)
 
 
 def duration(text: str) -> float:
