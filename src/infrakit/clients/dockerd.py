@@ -10,7 +10,6 @@ certificates are given.
 """
 
 import asyncio
-import importlib.util
 import json
 import os
 import ssl
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from infrakit.spi import errors
+from infrakit.spi import errors, extras
 
 T = TypeVar("T")
 
@@ -42,10 +41,7 @@ class Conversation:
     def __init__(self, host: str = DEFAULT, *, certificates: Path | None = None) -> None:
         """Asks nothing yet. `certificates` holds ca.pem, cert.pem and key.pem. Raises `Refused`."""
         self.where = host
-        if importlib.util.find_spec("aiodocker") is None:
-            raise errors.Refused(
-                "the client of Docker is not installed", where=host, remedy="pip install 'infrakit[docker]'"
-            )
+        extras.require("docker", where=host)
         self._url, self._tls = _address(host, certificates)
         self._client: Any = None
         self._opening = asyncio.Lock()

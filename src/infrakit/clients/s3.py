@@ -7,7 +7,6 @@ Codes of errors: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.
 
 import asyncio
 import email.utils
-import importlib.util
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spi import errors, extras
 
 DEADLINE_S = 10.0  # of one request
 CONNECT_S = 3.0
@@ -68,10 +67,7 @@ class Bucket:
 
     def __init__(self, name: str, *, endpoint: str = "", region: str = "", deadline_s: float = DEADLINE_S) -> None:
         """At Amazon, unless an endpoint is named (`http://HOST:PORT`). Raises `Refused` without the extra."""
-        if importlib.util.find_spec("aiobotocore") is None:
-            raise errors.Refused(
-                "the client of S3 is not installed", where=f"s3://{name}", remedy="pip install 'infrakit[s3]'"
-            )
+        extras.require("s3", where=f"s3://{name}")
         self.where = f"s3://{name}" + (f" at {endpoint}" if endpoint else "")
         self._name = name
         self._endpoint = endpoint

@@ -1,6 +1,7 @@
 """Checks of a declaration that need the plugins it names: that they exist, and that they accept their properties.
 
-Everything wrong is reported at once, and nothing is applied.
+Everything wrong is reported at once, and nothing is applied. A plugin of this process whose client is not installed is
+a problem, too: it would only be noticed when the first instance is created.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from typing import Literal, Protocol
 
 from infrakit.spec import document, validate
 from infrakit.spec.document import Draft, Part
-from infrakit.spi import errors
+from infrakit.spi import errors, extras
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.flavor import Attaches, Flavor
 from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group
@@ -20,6 +21,7 @@ from infrakit.spi.values import Attachment, GroupID, LogicalID
 DEADLINE_S = 30.0
 
 Section = Literal["Instance", "Flavor"]
+Report = Callable[[Problem], object]
 
 
 class Plugins(Protocol):
@@ -38,18 +40,23 @@ class Plugins(Protocol):
         ...
 
 
-async def checked(text: str, source: str, plugins: Plugins, *, others: Sequence[Group] = ()) -> tuple[Group, ...]:
+async def checked(
+    text: str, source: str, plugins: Plugins, *, others: Sequence[Group] = (), warn: Report | None = None
+) -> tuple[Group, ...]:
     """The groups that a document declares. Raises `InvalidSpec` with every problem that we and the plugins find.
 
     `others` are declared already, and stay unless the document declares them anew: no attachment may be given to two
-    logical IDs of all.
+    logical IDs of all. With `warn`, clients that are not installed here are reported to it, and are no errors: another
+    process is going to run the plugins.
     """
     draft = document.read(text, source=source)
     problems, accepted = list(draft.problems), []
     for part in draft.parts:
-        found = await _of_instance(part, draft, plugins)
-        in_flavor = await _of_flavor(part, draft, plugins)
+        found, missing = await _of_instance(part, draft, plugins)
+        in_flavor, missing_in_flavor = await _of_flavor(part, draft, plugins)
         problems += [*found, *in_flavor]
+        for each in (*missing, *missing_in_flavor):
+            (warn or problems.append)(each)
         if not in_flavor:
             accepted.append(part)
     problems += await _shared_attachments(accepted, draft, plugins, others)
@@ -57,30 +64,47 @@ async def checked(text: str, source: str, plugins: Plugins, *, others: Sequence[
     return tuple(draft.groups)
 
 
-async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> list[Problem]:
+async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
+    """What is wrong, and which clients are missing."""
     reference = part.instance
     if reference is None:
-        return []
+        return [], []
+    missing: list[Problem] = []
 
     async def ask() -> None:
         instance = await plugins.instance(reference.plugin)
+        missing.extend(_missing(instance, reference.plugin))
         await instance.validate(properties=reference.properties)
 
     found, field = await _answer(ask, "Instance", reference.plugin, plugins)
-    return draft.locate(found, part, under="Instance", field=field)
+    located = draft.locate(found, part, under="Instance", field=field)
+    return located, draft.locate(missing, part, under="Instance", field="Plugin")
 
 
-async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> list[Problem]:
+async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
+    """What is wrong, and which clients are missing."""
     reference, declared = part.flavor, part.allocation
     if reference is None or declared is None:
-        return []
+        return [], []
+    missing: list[Problem] = []
 
     async def ask() -> None:
         flavor = await plugins.flavor(reference.plugin)
+        missing.extend(_missing(flavor, reference.plugin))
         await flavor.validate(properties=reference.properties, allocation=declared.told())
 
     found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
-    return draft.locate(found, part, under="Flavor", field=field)
+    located = draft.locate(found, part, under="Flavor", field=field)
+    return located, draft.locate(missing, part, under="Flavor", field="Plugin")
+
+
+def _missing(plugin: object, name: str) -> list[Problem]:
+    extra = extras.required_by(plugin)
+    if not extra or extras.is_installed(extra):
+        return []
+    client = extras.EXTRAS[extra].client
+    message = f'"{name}" needs {client}, which is not installed here'
+    return [Problem(path="", message=message, hint=extras.missing_extra(extra))]
 
 
 async def _answer(

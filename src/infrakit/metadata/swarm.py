@@ -5,14 +5,13 @@ worker knows where the managers are, and no more. Where there is no Engine or no
 """
 
 import asyncio
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from infrakit.spi import paths
+from infrakit.spi import extras, paths
 from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class SwarmFacts:
         return self._tree
 
     async def _make(self) -> dict[str, Any]:
-        if not self._socket.exists() or importlib.util.find_spec("aiodocker") is None:
+        if not self._socket.exists() or not extras.is_installed("docker"):
             return {}
         if self._swarm is None:
             from infrakit.clients.swarm import Swarm

@@ -143,13 +143,15 @@ def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoin
     return list(importlib.metadata.entry_points(group=GROUPS[protocol], name=name))
 
 
-async def validate(text: str, source: str, *, home: Path | None = None) -> tuple[Group, ...]:
+async def validate(
+    text: str, source: str, *, home: Path | None = None, warn: validation.Report | None = None
+) -> tuple[Group, ...]:
     """The groups that a document declares, checked against the plugins it names, without a daemon.
 
-    Raises `InvalidSpec` with every problem.
+    Raises `InvalidSpec` with every problem; for `warn` see `manager.validate`.
     """
     registry = Registry(home or discovery.home())
     try:
-        return await validation.checked(text, source, registry)
+        return await validation.checked(text, source, registry, warn=warn)
     finally:
         await registry.close()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from infrakit.spi import extras
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, Throttled, Unreachable
 from infrakit.template import addresses
@@ -240,7 +241,9 @@ class Loader:
 
         fetcher = self._fetchers.get(kind)
         if fetcher is None:
-            remedy = "pip install 'infrakit[s3]'" if kind == "s3" else f"use {', '.join(addresses.SCHEMES)} or a path"
+            if kind == "s3":
+                extras.require("s3", where=display(address))
+            remedy = f"use {', '.join(addresses.SCHEMES)} or a path"
             raise Refused("unknown kind of address", where=display(address), remedy=remedy)
 
         def ask(timeout_s: float) -> "Answer":

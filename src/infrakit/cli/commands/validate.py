@@ -3,6 +3,7 @@
 import click
 
 from infrakit.cli import arguments, documents, options, rendering, tables
+from infrakit.spi.errors import InfraKitError, Problem
 
 
 @click.command
@@ -11,7 +12,9 @@ from infrakit.cli import arguments, documents, options, rendering, tables
 def validate(file: str, asked: rendering.Asked) -> None:
     """Check FILE and report every error at once; needs no daemon.
 
-    The plugins that FILE names check their own properties. Exit code 0: it can be committed; 1: it cannot.
+    The plugins that FILE names check their own properties. Exit code 0: it can be committed; 1: it cannot. A plugin
+    whose client is not installed here is an error; while a remote daemon is chosen, which has plugins of its own and
+    checks them again, it is a warning.
 
     \b
     Example:
@@ -24,9 +27,23 @@ def validate(file: str, asked: rendering.Asked) -> None:
 
     from infrakit.runtime import registry
 
+    warnings: list[Problem] = []
+    warn = warnings.append if _daemon_is_elsewhere() else None
     # Plugins may want a place; nothing in it is kept.
     with document.placed(), tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:
-        groups = asyncio.run(registry.validate(document.text, document.source, home=Path(scratch)))
+        groups = asyncio.run(registry.validate(document.text, document.source, home=Path(scratch), warn=warn))
+    for each in warnings:
+        click.echo(tables.clean(f"{document.source}: warning: {each}"), err=True)
     names = ", ".join(group.name for group in groups)
     groups_found = tables.count(len(groups), "group")
     click.echo(f"{document.source}: valid, {groups_found}{': ' if names else ''}{names}")
+
+
+def _daemon_is_elsewhere() -> bool:
+    """Whether the plugins of another machine are going to be used; a remote that is misconfigured is none."""
+    from infrakit.rpc import remotes
+
+    try:
+        return remotes.current() is not None
+    except InfraKitError:
+        return False

@@ -54,6 +54,7 @@ from infrakit.template.engine import Engine
 class _Nodes:
     """What both flavors do alike. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
 
+    extra: ClassVar = "docker"
     _type: ClassVar[type[Properties]]
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:

@@ -19,7 +19,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -59,6 +59,8 @@ class Docker:
     What was begun is brought to its end also when the call is cancelled, as it is once the listing shows the container:
     none is left created and not started.
     """
+
+    extra: ClassVar = "docker"
 
     def __init__(
         self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK, host: str = "", certificates: Path | None = None
