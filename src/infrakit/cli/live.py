@@ -35,7 +35,7 @@ def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
     if tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
-        return rich_view.RichView(source, ctrl_c)
+        return rich_view.RichView(f"infrakit up {source}", ctrl_c)
     return PlainView(source, ctrl_c)
 
 

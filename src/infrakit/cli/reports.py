@@ -23,7 +23,7 @@ def status(value: Status) -> Iterator[str]:
     if value.note:
         yield from tables.paragraph(f"not active: {value.note}")
     for each in value.halts:
-        yield halt(each)
+        yield from halt(each)
     yield ""
     if not value.groups:
         if value.note:
@@ -43,9 +43,10 @@ def _role(value: Status) -> str:
     return tables.paint("does not lead", "yellow")
 
 
-def halt(value: Halt) -> str:
+def halt(value: Halt) -> Iterator[str]:
     """An operator's stop, as a line that nobody overlooks."""
-    return tables.paint(halt_sentence(value), "red", bold=True)
+    for line in tables.paragraph(halt_sentence(value), hanging=" " * 4):
+        yield tables.paint(line, "red", bold=True)
 
 
 def halt_sentence(value: Halt) -> str:
@@ -101,9 +102,19 @@ def reasons(values: Sequence[Reasoned], *, mark: str = "") -> Iterator[str]:
 
 
 def members(values: Iterable[MemberStatus]) -> Iterator[str]:
-    """One row an instance, also for those that are being made."""
+    """One row an instance, also for those that are being created.
+
+    On a terminal too narrow for the notes they are cut; those of instances that are not healthy follow in full.
+    """
+    listed = list(values)
     header = ("INSTANCE", "GROUP", "SLOT", "STATE", "AGE", "VERSION", "HEALTH", "NOTE")
-    return tables.table(header, [_member_row(member) for member in values])
+    lines = list(tables.table(header, [_member_row(member) for member in listed], gives=("NOTE", "VERSION")))
+    yield from lines
+    for member in listed:
+        note = tables.clean(member_note(member))
+        if member.health is not Verdict.HEALTHY and not any(note in line for line in lines):
+            name = member.id or member.logical_id or member.slot or "-"
+            yield from tables.paragraph(f"{name}: {member.health.value}: {note}", hanging=" " * 4)
 
 
 def _member_row(member: MemberStatus) -> list[str | Cell]:
@@ -116,8 +127,13 @@ def _member_row(member: MemberStatus) -> list[str | Cell]:
         tables.age(member.age_s),
         version,
         Cell(member.health.value, HEALTH_COLOURS[member.health]),
-        member.note + (" (this controller runs here)" if member.is_self else ""),
+        member_note(member),
     ]
+
+
+def member_note(member: MemberStatus) -> str:
+    """The fact its health rests on, and before it what every operator must know before destroying it."""
+    return " ".join(filter(None, ("(this controller runs here)" if member.is_self else "", member.note)))
 
 
 def committed(value: Committed, done: str, *, declares: bool) -> Iterator[str]:
@@ -146,9 +162,9 @@ def _event(value: Event, when: str) -> str:
     return f"{when} {kind} {event_sentence(value)}"
 
 
-def event_sentence(value: Event) -> str:
+def event_sentence(value: Event, *, with_instance: bool = True) -> str:
     """About whom, what and why."""
     subject = "/".join(str(part) for part in (value.group, value.slot) if part)
-    about = " ".join(part for part in (subject, value.instance or "") if part)
+    about = " ".join(part for part in (subject, value.instance if with_instance else "") if part)
     cause = f" [{value.cause}]" if value.cause else ""
     return tables.clean(f"{about}: {value.message}{cause}" if about else f"{value.message}{cause}")

@@ -1,7 +1,7 @@
 """Text for people: aligned columns, ages, and colours where a terminal shows them.
 
-On a terminal the last column is wrapped to the width of the window; elsewhere every row is one line, so that `grep` and
-`cut` find whole sentences.
+On a terminal notes are cut to the width of the window, and what must be read whole is wrapped. Elsewhere every row is
+one line and nothing is cut, so that `grep` and `cut` find whole sentences.
 """
 
 import datetime
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import click
 
-_GAP = "  "
+from infrakit.cli import layout
+
 _WRAP_MIN = 24  # with less room than this, the last column goes below its row
 _BELOW = " " * 6
 
@@ -94,28 +95,38 @@ def moment(timestamp: str) -> str:
     return f"{date} {time[:8]}Z" if time else timestamp
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Iterator[str]:
-    """Rows under their header, columns aligned; the last one may be long."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, gives: Sequence[str] = ()) -> Iterator[str]:
+    """Rows under their header, columns aligned; the last one may be long.
+
+    On a terminal too narrow for them, the columns in `gives` give way first, see `layout.fit`.
+    """
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     cells = [[cell._replace(text=clean(cell.text)) for cell in row] for row in cells]
-    widths = [
-        max(len(text) for text in column) for column in zip(header, *([c.text for c in r] for r in cells), strict=True)
-    ]
-    yield paint(_GAP.join(title.ljust(size) for title, size in zip(header, widths, strict=True)).rstrip(), bold=True)
-    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    texts = [[cell.text for cell in row] for row in cells]
+    fitted = layout.fit(header, texts, width() if gives else None, gives=gives)
+    gap = " " * fitted.gap
+    columns = list(zip(fitted.columns, fitted.widths, strict=True))
+    yield paint(gap.join(header[column].ljust(size) for column, size in columns).rstrip(), bold=True)
+    *others, (last, last_size) = columns
+    indent = fitted.width - last_size
     for row in cells:
-        start = "".join(
-            paint(c.text.ljust(size), c.colour) + _GAP for c, size in zip(row[:-1], widths[:-1], strict=True)
-        )
-        text, colour = row[-1]
-        columns = width()
-        if columns is not None and columns - indent < min(len(text), _WRAP_MIN):
-            yield start.rstrip()
-            yield from paragraph(text, indent=_BELOW)
-            continue
-        first, *rest = _wrapped(text, indent)
-        yield (start + paint(first, colour)).rstrip()
-        yield from (" " * indent + paint(line, colour) for line in rest)
+        start = "".join(paint(row[column].text.ljust(size), row[column].colour) + gap for column, size in others)
+        text, colour = row[last]
+        if gives:
+            text = layout.shorten(text, last_size)
+        yield from _with_last(start, text, colour, indent)
+
+
+def _with_last(start: str, text: str, colour: str, indent: int) -> Iterator[str]:
+    """A row with its last column, which is wrapped, or goes below where there is little room beside the others."""
+    room = width()
+    if room is not None and room - indent < min(len(text), _WRAP_MIN):
+        yield start.rstrip()
+        yield from paragraph(text, indent=_BELOW)
+        return
+    first, *rest = _wrapped(text, indent)
+    yield (start + paint(first, colour)).rstrip()
+    yield from (" " * indent + paint(line, colour) for line in rest)
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 
 import pytest
 from rich.console import Console
@@ -70,13 +71,13 @@ async def test_the_picture_shows_groups_instances_reasons_and_events(console: Co
         "store",
         "healing",
         "store-1",
-        "unhealthy red alert",
+        "unhealthy  red alert",
         "= web: wait web-2",
         "11:21:54Z created        web/3 web-3",
         "Ctrl-C",
     ):
         assert part in picture
-    assert max(map(len, picture.replace("\x1b", "\n").splitlines())) <= 80
+    assert max(map(len, re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "\n", picture).splitlines())) <= 80
 
 
 async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Console) -> None:
@@ -97,10 +98,35 @@ async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Co
         view.event(Event(seq=number, type=Kind.CREATED, message=f"event number {number}"))
     picture = drawn(view, console)
     assert "store-1" in picture
-    assert "more" in picture
+    assert "more: " in picture
     assert "event number 99" in picture
     assert "event number 10 " not in picture
     assert len(picture.splitlines()) <= 2 * 40
+
+
+async def test_after_a_resize_the_next_frame_fits_the_new_size(console: Console) -> None:
+    view = rich_view.RichView("cluster.yaml", live.HERE, console)
+    view.status(await status(), canned.MEMBERS)
+    for number in range(8):
+        view.event(Event(seq=number, type=Kind.CREATED, message="long " * 40))
+    frames = {}
+    for size in ((80, 24), (40, 12), (120, 40)):
+        console.size = size
+        lines = frames[size] = view._picture().plain.splitlines()
+        assert len(lines) <= size[1]
+        assert max(map(len, lines)) == size[0]  # an event fills its line
+        assert lines[-1].startswith("Ctrl-C")
+    assert "NOTE" in "".join(frames[120, 40])
+    assert "NOTE" not in "".join(frames[40, 12])
+
+
+async def test_the_last_frame_stays_where_the_command_was_typed(console: Console) -> None:
+    view = rich_view.RichView("cluster.yaml", live.HERE, console)
+    view.status(await status(), canned.MEMBERS)
+    on_screen, after = drawn(view, console).split("\x1b[?1049l")
+    assert "Ctrl-C" in on_screen
+    assert "store-1" in after
+    assert "Ctrl-C" not in after
 
 
 async def test_the_last_words_depend_on_what_still_runs() -> None:

@@ -92,8 +92,22 @@ async def test_tables_fit_the_terminal(cli: CommandLine, manager: CannedManager,
     _, received = await on_terminal(cli, "history", columns=columns)
     assert "launch" in received
     _, received = await on_terminal(cli, "instance", "ls", columns=columns)
-    assert max(map(len, received.splitlines())) <= max(columns, 78)
-    assert "(this controller runs here)" in " ".join(received.split())
+    rows = [line for line in received.splitlines() if not line.startswith(" ")]
+    assert [row.split()[0] for row in rows[:4]] == ["INSTANCE", "web-1", "store-1", "-"]
+    assert max(map(len, rows)) <= max(columns, 57)  # so wide are the columns that never give way
+    assert ("NOTE" in received) == (columns >= 80)
+    assert ("(this controller runs here) tcp 127.0.0.1:8001 answers" in received) == (columns == 200)
+
+
+async def test_the_note_of_what_is_not_healthy_is_never_lost(cli: CommandLine, manager: CannedManager) -> None:
+    why = "it has not answered since it was created, and nothing listens at its port"
+    manager.listed = (msgspec.structs.replace(canned.MEMBERS[1], note=why), canned.MEMBERS[0])
+    cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
+    _, received = await on_terminal(cli, "instance", "ls", columns=60)
+    assert f"store-1: unhealthy: {why}" in " ".join(received.split())
+    assert max(map(len, received.splitlines())) <= 60
+    assert why in (await cli("instance", "ls")).out
+    assert "store-1: unhealthy" not in (await cli("instance", "ls")).out
 
 
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\n", 2, 0)])

@@ -55,7 +55,7 @@ def _description(found: GroupStatus, members: Sequence[MemberStatus]) -> Iterato
     yield from reports.groups([found])
     yield ""
     if found.halt:
-        yield reports.halt(found.halt)
+        yield from reports.halt(found.halt)
     yield from reports.members(members)
     yield from reports.group_reasons(found)
 

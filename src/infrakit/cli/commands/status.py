@@ -1,11 +1,13 @@
 """`infrakit status`: what exists against what is declared, once, repeatedly, or until it agrees."""
 
 import time
+from collections.abc import Sequence
 
 import click
 
 from infrakit.cli import convergence, daemon, exit_codes, numbers, options, output, reports, tables
-from infrakit.spi.manager import Status
+from infrakit.spi.errors import InfraKitError
+from infrakit.spi.manager import Manager, MemberStatus, Status
 
 _REFRESH_S = 1.0
 
@@ -41,7 +43,8 @@ def _watch(output_format: str) -> None:
     if output_format == "table" and tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
-        rich_view.watch(daemon.status, every_s=_REFRESH_S)
+        view = rich_view.RichView("infrakit status --watch", "Ctrl-C ends this view; the daemon continues.")
+        rich_view.watch(_status_and_members, view, every_s=_REFRESH_S)
     while True:
         value = daemon.status()
         if output_format == "table":
@@ -50,3 +53,12 @@ def _watch(output_format: str) -> None:
         else:
             click.echo(output.stream(value, output_format))
         time.sleep(_REFRESH_S)
+
+
+def _status_and_members() -> tuple[Status, Sequence[MemberStatus]]:
+    """What the live view shows; no instances while the leader cannot be asked for them."""
+    value = daemon.status()
+    try:
+        return value, daemon.ask(Manager.members)
+    except InfraKitError:  # where nothing answers any more, the next status says so
+        return value, ()
