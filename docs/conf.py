@@ -7,11 +7,19 @@ author = "The InfraKit authors"
 copyright = f"2026, {author}"
 version = release = infrakit.__version__
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["misc.highlighting_failure"]  # JSON answers of several lines are shown as consoles print them
+
+smartquotes = False  # options begin with two hyphens, in headings, too, and what is shown is typed
+
+# A button copies the commands of a block, without prompts and what they print.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+copybutton_copy_empty_lines = False
+copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = f"InfraKit {version}"
