@@ -1,6 +1,6 @@
-"""Writes reference.md from the code, so that it cannot say anything else: `python docs/generate.py`.
+"""Writes reference.md and the picture from the code, so that they cannot say anything else: `python docs/generate.py`.
 
-Meanings are the help texts, docstrings and comments beside the code; a test fails when the file is out of date.
+Meanings are the help texts, docstrings and comments beside the code; a test fails when a file is out of date.
 """
 
 import ast
@@ -396,4 +396,7 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 if __name__ == "__main__":
+    import picture
+
     TARGET.write_text(render())
+    picture.TARGET.write_text(picture.render())

@@ -1,13 +1,13 @@
-"""Draws images/quickstart.svg from a real run: `python docs/picture.py` starts the quickstart, kills a pet, and looks.
+"""Draws images/quickstart.svg: the recorded story of a killed pet, as the live view of today shows it.
 
-The commands run in a terminal of their own, so that they print what people see, colours included; rich turns that into
-a picture. The quickstart's addresses must be free.
+`docs/generate.py` draws it from `images/quickstart.json`: the same code gives the same picture, and a test fails when
+the committed one is another. `python docs/picture.py` records a new run: it starts the quickstart, whose addresses must
+be free, kills a pet, and keeps what the daemon answers.
 """
 
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,37 +16,73 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from infrakit.cli import live, rich_view, screen
+from infrakit.spi.event import Event
+from infrakit.spi.manager import MemberStatus, Status
+
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs/images/quickstart.svg"
-DECLARATION = "examples/quickstart/infrakit.yaml"
+RECORDING = TARGET.with_suffix(".json")
+UP = "infrakit up examples/quickstart/infrakit.yaml"
 PET = "http://127.0.10.2:7070/"
-COLUMNS, ROWS = 116, 60
+COLUMNS, ROWS = 80, 24
 PATIENCE_S = 30.0
 
 
+class Recording(msgspec.Struct, frozen=True):
+    """What was answered, by the pet before and after its death and then by the daemon."""
+
+    before: str
+    killed: int
+    after: str
+    status: Status
+    members: tuple[MemberStatus, ...]
+    events: tuple[Event, ...]
+
+
+# -- the picture -----------------------------------------------------------------------------------------------------
+
+
+def render() -> str:
+    """The picture of the recording, which refers to nothing outside itself."""
+    return draw(msgspec.json.decode(RECORDING.read_bytes(), type=Recording))
+
+
+def draw(recording: Recording) -> str:
+    console = Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
+    for command, printed in (
+        (f"curl -s {PET}", recording.before),
+        (f"kill -9 {recording.killed}", ""),
+        (f"curl -s {PET}", recording.after),
+    ):
+        console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+        if printed:
+            console.print(Text(printed, no_wrap=True))
+    scene = screen.Scene(UP, live.HERE, recording.status, recording.members, recording.events)
+    console.print(Text("\nIn the other terminal:\n", style="italic"))
+    console.print(rich_view.styled(screen.frame(scene, COLUMNS, ROWS)))
+    svg = console.export_svg(title="a killed server comes back", unique_id="ik")
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    svg = svg.replace("Fira Code", "ui-monospace, DejaVu Sans Mono, Menlo, Consolas")
+    return re.sub(r"\n\s*\n", "\n", re.sub(r"[ \t]+\n", "\n", svg))
+
+
+# -- the recording ---------------------------------------------------------------------------------------------------
+
+
 def run(command: str, environment: dict[str, str]) -> str:
-    """What a command prints on a terminal."""
-    words = ["/bin/sh", "-c", command]
-    ours, theirs = pty.openpty()
-    subprocess.run(["/bin/sh", "-c", f"stty cols {COLUMNS} rows {ROWS} <&1"], stdout=theirs, check=True)
-    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        printed = b""
-        while True:
-            try:
-                block = os.read(ours, 65536)
-            except OSError:  # the last process that had the terminal has ended
-                break
-            if not block:
-                break
-            printed += block
-    os.close(ours)
-    if process.returncode:
-        sys.exit(f"{command}: exit code {process.returncode}\n{printed.decode()}")
-    return printed.decode().replace("\r\n", "\n")
+    """What a command prints."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{command}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
 
 
 def wait_until_converged(daemon: subprocess.Popen[str]) -> None:
@@ -78,40 +114,24 @@ def wait_for_another(than: int) -> None:
     sys.exit(f"nothing came back at {PET}")
 
 
-def session(environment: dict[str, str]) -> list[tuple[str, str]]:
-    """The commands of the picture, each with what it printed."""
-    lines = []
-
-    def do(command: str) -> None:
-        lines.append((command, run(command, environment)))
-
+def record(environment: dict[str, str]) -> Recording:
+    """Let the pet count, kill it, and ask how it is."""
     for _ in range(42):
         run(f"curl -s -X POST {PET}incr", environment)
-    do("infrakit group ls")
-    do(f"curl -s {PET}")
-    victim = pid(PET)
+    before, killed = run(f"curl -s {PET}", environment).strip(), pid(PET)
     newest = json.loads(run("infrakit events -o json", environment).splitlines()[-1])["Seq"]
-    do(f"kill -9 {victim}")
-    wait_for_another(victim)
+    run(f"kill -9 {killed}", environment)
+    wait_for_another(killed)
     run("infrakit status --wait 20s", environment)
-    do(f"curl -s {PET}")
-    do(f"infrakit events --since {newest} --group counter")
-    do("infrakit instance ls counter")
-    return lines
-
-
-def draw(lines: list[tuple[str, str]]) -> str:
-    """The session as SVG that refers to nothing outside itself."""
-    console = Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
-    for command, printed in lines:
-        console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
-        if printed:
-            console.print(Text.from_ansi(printed))
-    svg = console.export_svg(title="infrakit up examples/quickstart/infrakit.yaml, in another terminal", unique_id="ik")
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
-    svg = svg.replace("Fira Code", "ui-monospace, DejaVu Sans Mono, Menlo, Consolas")
-    return re.sub(r"\n\s*\n", "\n", re.sub(r"[ \t]+\n", "\n", svg))
+    events = run(f"infrakit events --since {newest} -o json", environment).splitlines()
+    return Recording(
+        before=before,
+        killed=killed,
+        after=run(f"curl -s {PET}", environment).strip(),
+        status=msgspec.json.decode(run("infrakit status -o json", environment), type=Status),
+        members=msgspec.json.decode(run("infrakit instance ls -o json", environment), type=tuple[MemberStatus, ...]),
+        events=tuple(msgspec.json.decode(line, type=Event) for line in events),
+    )
 
 
 def main() -> None:
@@ -121,18 +141,17 @@ def main() -> None:
             "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}",
             "INFRAKIT_HOME": home,
             "INFRAKIT_USER": "ann",
-            "TERM": "xterm-256color",
         }
-        with subprocess.Popen(
-            ["infrakit", "up", DECLARATION], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-        ) as daemon:
+        command = [*UP.split(), "--name", "node1"]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as daemon:
             try:
                 wait_until_converged(daemon)
-                TARGET.parent.mkdir(exist_ok=True)
-                TARGET.write_text(draw(session(environment)))
+                recorded = msgspec.json.encode(record(environment))
+                RECORDING.write_bytes(msgspec.json.format(recorded, indent=1) + b"\n")
             finally:
                 subprocess.run(["infrakit", "down", "--yes"], env=environment, capture_output=True, check=False)
                 daemon.terminate()
+    TARGET.write_text(render())
 
 
 if __name__ == "__main__":
