@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 USER_VARIABLE = "INFRAKIT_USER"
 STORE_VARIABLE = "INFRAKIT_STORE"
+LEADERSHIP_VARIABLE = "INFRAKIT_LEADERSHIP"
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
@@ -98,17 +99,18 @@ def show(*, version: int) -> str:
 def _store_left(silence: NotRunning) -> str:
     """The URL of the store that a daemon here would use. Raises `silence` if there is none yet."""
     store = os.environ.get(STORE_VARIABLE, "")
-    if not _has_left("store") and not (store and _is_here()):
+    if not _has_left("store") and not (store and is_here()):
         raise silence
     _say_what_is_read(silence)
     return store
 
 
 def _has_left(directory: str) -> bool:
-    return _is_here() and (discovery.home() / directory).is_dir()
+    return is_here() and (discovery.home() / directory).is_dir()
 
 
-def _is_here() -> bool:
+def is_here() -> bool:
+    """Whether commands ask the daemon of this home, and not a remote."""
     return target() == discovery.manager_socket()
 
 

@@ -76,7 +76,7 @@ def farewell(last: Status | None, file: str | None) -> Iterator[str]:
     yield f"Stopped. The instances keep running, unwatched: {kept}."
     again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
     yield f"  {_infrakit()} {again}    finds them again and goes on"
-    yield f"  {_infrakit()} down    ends them, once it is up again"
+    yield f"  {_infrakit()} down    ends them"
 
 
 def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[str]:

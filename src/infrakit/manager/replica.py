@@ -22,7 +22,7 @@ from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.leadership import Leadership, Observation, Resigns
-from infrakit.spi.manager import Committed
+from infrakit.spi.manager import Committed, Halt
 from infrakit.spi.store import Store
 from infrakit.spi.values import GroupID
 
@@ -47,6 +47,7 @@ class Replica:
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
         seen: Seen | None = None,
+        only_destroys: Halt | None = None,
     ) -> None:
         self.name = name
         self.plugins = plugins
@@ -62,6 +63,7 @@ class Replica:
         self._emit = emit
         self._poll_s = poll_s
         self._is_self = is_self
+        self._only_destroys = only_destroys
         self.observation: Observation | None = None  # the last one that was an answer
         self._leading: asyncio.Task[None] | None = None
         self._adopted = 0  # the version of the declaration that the controllers were brought in line with
@@ -189,6 +191,7 @@ class Replica:
             emit=self._emit,
             poll_s=self._poll_s,
             is_self=self._is_self,
+            only_destroys=self._only_destroys,
         )
         self._trouble = ""
         self._tell(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")

@@ -10,8 +10,11 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import Superior
+from infrakit.group.orders import Orders
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView, Member
 from infrakit.manager.acquaintance import Acquaintance, Known
@@ -22,6 +25,7 @@ from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.group import Group
+from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_GROUP, GroupID
 
 LOOK_DEADLINE_S = 30.0
@@ -43,6 +47,7 @@ class Term:
         emit: Callable[[Event], object],
         poll_s: float,
         is_self: Callable[[Member], bool],
+        only_destroys: Halt | None = None,
     ) -> None:
         self.ledger = ledger
         self.controllers: dict[GroupID, Controller] = {}
@@ -54,6 +59,7 @@ class Term:
         self._emit = emit
         self._poll_s = poll_s
         self._is_self = is_self
+        self._only_destroys = only_destroys  # holds for every group that is not to be destroyed
         self._record = Record()
         self._running: dict[GroupID, asyncio.Task[None]] = {}
         self._meeting: dict[GroupID, asyncio.Task[None]] = {}
@@ -205,10 +211,16 @@ class Term:
         return Want(
             group=group,
             previous_hash=previous.hash if previous is not None else "",
-            orders=record.orders_of(group.name),
+            orders=self._orders(group.name, record),
             quorum=known.quorum,
             tokens=known.account.capabilities.tokens,
         )
+
+    def _orders(self, group: GroupID, record: Record) -> Orders:
+        orders = record.orders_of(group)
+        if self._only_destroys is None or orders.halt is not None or orders.destroying is not None:
+            return orders
+        return msgspec.structs.replace(orders, halt=self._only_destroys)
 
     async def look(self, group: Group) -> GroupView:
         """A view of what exists of a group that is not managed, for a forecast."""

@@ -40,7 +40,7 @@ from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Event, Kind, Topics, timestamp
 from infrakit.spi.group import DURATION_PATTERN, Groups, seconds
-from infrakit.spi.manager import Manager
+from infrakit.spi.manager import Halt, Manager
 from infrakit.spi.metadata import Metadata, Updatable, Versioned
 from infrakit.spi.metadata import Tree as Facts
 from infrakit.spi.stack import Stack
@@ -66,8 +66,15 @@ class Daemon:
     """One replica, with its state in `home`; an async context manager."""
 
     def __init__(
-        self, home: Path, place: Place | None = None, *, listen: Listen | None = None, clock: Clock | None = None
+        self,
+        home: Path,
+        place: Place | None = None,
+        *,
+        listen: Listen | None = None,
+        clock: Clock | None = None,
+        only_destroys: Halt | None = None,
     ) -> None:
+        """With `only_destroys`, groups that are not to be destroyed are observed, and halted by that."""
         self._place = place = place or Place()
         self._listen = listen
         self.home = home
@@ -91,6 +98,7 @@ class Daemon:
             poll_s=_poll_s(),
             is_self=_is_self,
             seen=seen.on_disk(home / "seen.json", accept=place.accept_store),
+            only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())
         self.operator = Operator(self._replica, stories=self.journal, stop=self.stop.set)

@@ -15,6 +15,12 @@ from infrakit.spi import errors
 from infrakit.spi.event import to_the_second
 
 
+class InUse(errors.Refused):
+    """Another process has the lock."""
+
+    pid: int | None = None  # of that process, if known
+
+
 class StateLock:
     """A context manager around everything that must exist once for `directory`."""
 
@@ -29,15 +35,17 @@ class StateLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(os.pread(descriptor, 4096, 0))
+            content = os.pread(descriptor, 4096, 0)
             os.close(descriptor)
-            raise errors.Refused(
-                f"{self._path.parent} is in use by {holder}",
+            refused = InUse(
+                f"{self._path.parent.absolute()} is in use by {_holder(content)}",
                 remedy="use it (infrakit status), end it (infrakit down), or set INFRAKIT_HOME to another directory",
-            ) from None
-        content = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "started": self._started})
+            )
+            refused.pid = _pid(content)
+            raise refused from None
+        own = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "started": self._started})
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, content.encode(), 0)
+        os.pwrite(descriptor, own.encode(), 0)
         self._descriptor = descriptor
         return self
 
@@ -47,6 +55,13 @@ class StateLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _pid(content: bytes) -> int | None:
+    try:
+        return int(json.loads(content)["pid"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _holder(content: bytes) -> str:

@@ -1,14 +1,19 @@
-"""`infrakit down`: the end of everything that was declared, and of the daemon or of the cluster that hosts its own."""
+"""`infrakit down`: the end of everything that was declared, and of the daemon or of the cluster that hosts its own.
 
+Without a daemon here, one is started in this process that only destroys: see `runtime.temporary`.
+"""
+
+import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from infrakit.cli import arguments, convergence, daemon, documents, numbers, options, orders, rendering, tables
 from infrakit.rpc import discovery
+from infrakit.rpc.discovery import NotRunning
 from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
-from infrakit.spi.manager import GroupStatus, Manager
+from infrakit.spi.manager import GroupStatus, Halt, Manager, Status
 
 if TYPE_CHECKING:
     from infrakit.runtime.down import Order
@@ -38,7 +43,12 @@ def down(  # noqa: PLR0917
     One group after the other, the last by name first. Volumes are kept unless asked. If time runs out, exit code 2:
     the daemon stays, and goes on. Refused where the daemon runs on a machine of one of the groups.
 
-    With FILE, it ends a cluster that hosts its own replicas, from outside, as `infrakit up FILE` began it: halts it
+    Where no daemon runs, after Ctrl-C say, and the declaration is kept in INFRAKIT_HOME, this command takes the place
+    of one: under the same lock, and only to destroy. If time runs out, the same command continues.
+
+    With FILE, only FILE's groups are destroyed, and the daemon is stopped if no other is declared.
+
+    If FILE's cluster hosts its own replicas, FILE ends it from outside, as `infrakit up FILE` began it: halts it
     through a replica, waits until nobody inside acts any more, and destroys all instances of FILE's groups from here,
     those that host replicas last. Where no replica can be halted, it refuses, unless you say --without-halt.
 
@@ -46,43 +56,134 @@ def down(  # noqa: PLR0917
     Example:
       infrakit down --yes
     """
+    order = _Down(why=why or "down", volumes=volumes, timeout_s=timeout, yes=yes)
     if file is not None:
-        from infrakit.runtime.down import Order
-
         read = documents.read(file, asked)
-        order = Order(
-            text=read.text,
-            source=read.source,
-            who=daemon.who(),
-            why=why or f"down {read.source}",
-            volumes=volumes,
-            unhalted=without_halt,
-            timeout_s=timeout,
-        )
-        _end_cluster(order, read, file, yes=yes)
-        return
-    if without_halt or any(asked):
+        if without_halt or _hosts_replicas(read):
+            _end_cluster(_cluster_order(read, why, order, without_halt=without_halt), read, file, yes=yes)
+            return
+        order = order._replace(why=why or f"down {read.source}", only=_names(read), source=read.source)
+    elif without_halt or any(asked):
         raise click.UsageError("--without-halt, and what a template is rendered with, belong to FILE.")
-    status = daemon.status()
+    try:
+        status = daemon.status()
+    except NotRunning as silence:
+        _without_daemon(silence, order)
+        return
+    if _destroy(status, order):
+        daemon.ask(Manager.shutdown, who=daemon.who(), why=order.why)
+        _wait_until_silent()
+        click.echo("the daemon has stopped")
+
+
+class _Down(NamedTuple):
+    """What the operator has asked for."""
+
+    why: str
+    volumes: bool
+    timeout_s: float
+    yes: bool
+    only: frozenset[str] | None = None  # the groups of FILE
+    source: str = ""  # the name of FILE
+    is_temporary: bool = False  # the daemon ends with this command
+
+
+def _hosts_replicas(read: documents.Document) -> bool:
+    import asyncio
+
+    from infrakit.runtime import cluster
+
+    with read.placed():
+        return asyncio.run(cluster.find(read.text, read.source, home=discovery.home())) is not None
+
+
+def _names(read: documents.Document) -> frozenset[str]:
+    from infrakit.spec import document
+
+    return frozenset(group.name for group in document.parse(read.text, source=read.source))
+
+
+def _destroy(status: Status, order: _Down) -> bool:
+    """Destroy the groups that are meant, one after the other. True: no other group is declared."""
     if status.halts:
         halt = status.halts[0]
-        raise Refused(f"halted by {halt.who}: {halt.why}", remedy="`infrakit unhalt` first")
+        lift = "`infrakit unhalt` first"
+        if order.is_temporary:
+            lift = "`infrakit up` in another terminal, `infrakit unhalt`, then `infrakit down`"
+        raise Refused(f"halted by {halt.who}: {halt.why}", remedy=lift)
     groups = daemon.groups(status)
+    others = [group.name for group in groups if order.only is not None and group.name not in order.only]
+    groups = tuple(group for group in groups if group.name not in others)
+    if order.only is not None and not groups:
+        click.echo(f"no group of {order.source} is declared")
+        return False
     if groups:
         _refuse_from_inside()
         names = ", ".join(group.name for group in groups)
-        data = "with their volumes and the data on them" if volumes else "keeping their volumes"
-        orders.confirm(f"Destroy every instance of {names}, {data}, and stop the daemon?", yes=yes)
-    deadline = time.monotonic() + timeout
-    reason = why or "down"
+        data = "with their volumes and the data on them" if order.volumes else "keeping their volumes"
+        stop = "" if others or order.is_temporary else ", and stop the daemon"
+        orders.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=order.yes)
+    deadline = time.monotonic() + order.timeout_s
     for group in reversed(groups):
         click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
-        daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=reason, volumes=volumes)
-        _wait_until_gone(group, deadline, timeout)
+        daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=order.why, volumes=order.volumes)
+        _wait_until_gone(group, deadline, order.timeout_s)
         click.echo(f"{group.name} is gone")
-    daemon.ask(Manager.shutdown, who=daemon.who(), why=reason)
-    _wait_until_silent()
-    click.echo("the daemon has stopped")
+    if others and not order.is_temporary:
+        click.echo(f"the daemon stays for {', '.join(others)}")
+    return not others
+
+
+def _without_daemon(silence: NotRunning, order: _Down) -> None:
+    """The same with a daemon in this process. Raises `silence` where no daemon has left anything here."""
+    store = os.environ.get(daemon.STORE_VARIABLE) or os.environ.get(daemon.LEADERSHIP_VARIABLE)
+    if not daemon.is_here():
+        raise silence
+    if store:
+        raise NotRunning(
+            f"{silence.what}, and the declaration is kept by {store}, where another replica may lead",
+            remedy="`infrakit up` in another terminal, then `infrakit down`; or INFRAKIT_HOST=ADDRESS infrakit down",
+        )
+    home = discovery.home()
+    if not (home / "store").is_dir():
+        raise silence
+    from infrakit.runtime import lock, temporary
+    from infrakit.spi.clock import SystemClock
+    from infrakit.spi.event import timestamp
+
+    click.echo("infrakit: no daemon runs here; this command takes its place, and ends with it", err=True)
+    when = timestamp(SystemClock().now())
+    halt = Halt(group=None, who=daemon.who(), when=when, why="`infrakit down` changes only what it destroys")
+    try:
+        with temporary.daemon(home, halt):
+            status = daemon.status()
+            if not status.groups:
+                click.echo(f"nothing is declared in {home.absolute()}")
+            else:
+                _destroy(status, order._replace(is_temporary=True))
+    except lock.InUse as held:
+        end = f"kill {held.pid}" if held.pid is not None else "end it"
+        raise Refused(
+            f"{held.what}, and it does not answer: {silence.what}",
+            remedy=f"if it has just started, `infrakit down` again; else {end}, then `infrakit down`",
+        ) from None
+    except click.exceptions.Exit:
+        click.echo("infrakit: `infrakit down` again continues", err=True)
+        raise
+
+
+def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "Order":
+    from infrakit.runtime.down import Order
+
+    return Order(
+        text=read.text,
+        source=read.source,
+        who=daemon.who(),
+        why=why or f"down {read.source}",
+        volumes=asked.volumes,
+        unhalted=without_halt,
+        timeout_s=asked.timeout_s,
+    )
 
 
 def _end_cluster(order: "Order", read: documents.Document, file: str, *, yes: bool) -> None:

@@ -1,0 +1,184 @@
+"""`infrakit down` where no daemon runs: real processes of `local`, left behind by a daemon that has ended."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from infrakit.instances.local import processes
+from infrakit.manager import roster
+from infrakit.runtime.lock import StateLock
+from infrakit.stores.file import FileStore
+from tests.unit.cli.command_line import CommandLine
+
+GROUP = """\
+- kind: group
+  metadata: {name: NAME}
+  properties:
+    Allocation: {Size: 2}
+    Instance: {Plugin: local}
+    Flavor: {Plugin: vanilla, Properties: {Init: exec sleep 1000}}
+"""
+WEB, API = GROUP.replace("NAME", "web"), GROUP.replace("NAME", "api")
+
+
+@contextlib.asynccontextmanager
+async def left(cli: CommandLine, home: Path, *orders: tuple[str, ...]) -> AsyncIterator[dict[str, list[int]]]:
+    """The processes of both groups, whose daemon was stopped with Ctrl-C after these orders."""
+    (home / "both.yaml").write_text(WEB + API)
+    process = await cli.start("up", "both.yaml")
+    pids: dict[str, list[int]] = {}
+    try:
+        await until_it_answers(cli)
+        done = await cli("commit", "both.yaml", "--wait")
+        assert done.code == 0, done
+        pids.update(leaders(home))
+        for words in orders:
+            assert (await cli(*words)).code == 0
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 60)
+        yield pids
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+        for pid in itertools.chain(*pids.values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+async def until_it_answers(cli: CommandLine) -> None:
+    async with asyncio.timeout(60):
+        while (await cli("status")).code != 0:
+            pass
+
+
+def leaders(home: Path) -> dict[str, list[int]]:
+    """The first process of each instance, by group: it leads the process group of its instance."""
+    pids: dict[str, list[int]] = {}
+    for place in sorted((home / "local" / "instances").iterdir()):
+        group = json.loads((place / "instance.json").read_text())["tags"]["infrakit.group"]
+        pids.setdefault(group, []).append(json.loads((place / "process.json").read_text())["pid"])
+    return pids
+
+
+def alive(pids: list[int]) -> list[bool]:
+    """A zombie is dead: who has to reap it is no part of this."""
+    return [(found := processes.stat(pid)) is not None and found.state != "Z" for pid in pids]
+
+
+async def created(cli: CommandLine) -> int:
+    lines = (await cli("events", "-o", "json")).out.splitlines()
+    return sum(json.loads(line)["Type"] == "created" for line in lines)
+
+
+async def test_it_destroys_what_a_daemon_has_left_and_recreates_nothing(cli: CommandLine, home: Path) -> None:
+    async with left(cli, home) as pids:
+        made = await created(cli)
+        os.killpg(pids["web"][0], signal.SIGKILL)
+        refused = await cli("down")
+        assert refused.code == 2
+        assert "Destroy every instance of api, web, keeping their volumes?" in refused.err
+        assert alive(pids["api"]) == [True, True]
+        down = await cli("down", "--yes")
+        assert (down.code, down.out.splitlines()) == (
+            0,
+            ["destroying web: 1 instance", "web is gone", "destroying api: 2 instances", "api is gone"],
+        )
+        assert down.err == "infrakit: no daemon runs here; this command takes its place, and ends with it\n"
+        assert alive(pids["web"] + pids["api"]) == [False] * 4
+        assert await created(cli) == made
+        again = await cli("down", "--yes")
+        assert (again.code, again.out) == (0, f"nothing is declared in {home}\n")
+
+
+async def test_with_file_it_destroys_the_groups_of_that(cli: CommandLine, home: Path) -> None:
+    async with left(cli, home) as pids:
+        (home / "web.yaml").write_text(WEB)
+        down = await cli("down", "web.yaml", "--yes")
+        assert (down.code, down.out.splitlines()) == (0, ["destroying web: 2 instances", "web is gone"])
+        assert (alive(pids["web"]), alive(pids["api"])) == ([False] * 2, [True] * 2)
+        assert (await cli("down", "web.yaml", "--yes")).out == "no group of web.yaml is declared\n"
+        assert (await cli("down", "both.yaml", "--yes")).out.splitlines()[-1] == "api is gone"
+        assert alive(pids["api"]) == [False] * 2
+
+
+async def test_with_file_a_daemon_stays_for_other_groups(cli: CommandLine, home: Path) -> None:
+    (home / "both.yaml").write_text(WEB.replace("local", "simulator") + API.replace("local", "simulator"))
+    (home / "web.yaml").write_text(WEB)
+    process = await cli.start("up", "both.yaml")
+    try:
+        await until_it_answers(cli)
+        down = await cli("down", "web.yaml", "--yes")
+        assert (down.code, down.out.splitlines()[1:]) == (0, ["web is gone", "the daemon stays for api"])
+        down = await cli("down", "both.yaml", "--yes")
+        assert (down.code, down.out.splitlines()[1:]) == (0, ["api is gone", "the daemon has stopped"])
+        await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_a_halt_is_respected(cli: CommandLine, home: Path) -> None:
+    async with left(cli, home, ("halt", "-m", "leave it")) as pids:
+        down = await cli("down", "--yes")
+        assert down.code == 2
+        assert "halted by ann: leave it" in down.err
+        assert "`infrakit up` in another terminal, `infrakit unhalt`, then `infrakit down`" in down.err
+        assert alive(pids["web"] + pids["api"]) == [True] * 4
+
+
+async def test_what_time_was_too_short_for_is_continued(cli: CommandLine, home: Path) -> None:
+    async with left(cli, home) as pids:
+        down = await cli("down", "--yes", "--timeout", "0s")
+        assert down.code in (0, 2)  # nothing of it may be left by then already
+        if down.code == 2:
+            assert "`infrakit down` again continues" in down.err
+        assert (await cli("down", "--yes")).code == 0
+        assert alive(pids["web"] + pids["api"]) == [False] * 4
+
+
+@pytest.mark.parametrize("variable", ["INFRAKIT_STORE", "INFRAKIT_LEADERSHIP"])
+async def test_a_store_elsewhere_may_have_another_leader(cli: CommandLine, home: Path, variable: str) -> None:
+    (home / "store").mkdir()
+    cli.environment[variable] = "etcd://127.0.0.1:1/infrakit"
+    down = await cli("down", "--yes")
+    assert down.code == 3
+    assert "kept by etcd://127.0.0.1:1/infrakit" in down.err
+    assert "`infrakit up` in another terminal, then `infrakit down`" in down.err
+
+
+async def test_where_no_daemon_has_left_anything_it_says_so(cli: CommandLine, home: Path) -> None:
+    assert (await cli("down", "--yes")).code == 3
+    (home / "store").mkdir()
+    cli.environment["INFRAKIT_HOST"] = "http://127.0.0.1:1"
+    down = await cli("down", "--yes")
+    assert (down.code, down.out) == (3, "")
+
+
+async def test_a_daemon_that_has_the_lock_and_does_not_answer_is_named(cli: CommandLine, home: Path) -> None:
+    (home / "store").mkdir()
+    with StateLock(home, started="2026-01-01T00:00:00Z"):
+        down = await cli("down", "--yes")
+    assert down.code == 2
+    assert f"{home} is in use by the daemon with pid {os.getpid()}" in down.err
+    assert f"kill {os.getpid()}, then `infrakit down`" in down.err
+
+
+async def test_another_replica_of_this_store_is_to_be_asked(cli: CommandLine, home: Path) -> None:
+    entry = roster.Entry(address="/run/other", version="1", format=1, host="b", pid=1, started="")
+    body = msgspec.json.encode(roster.Replicas(replicas={"b": entry}))
+    store = FileStore(home / "store")
+    await store.replace(name=roster.NAME, body=body, expected=0)
+    await store.close()
+    down = await cli("down", "--yes")
+    assert down.code == 2
+    assert "INFRAKIT_HOST=/run/other infrakit down" in down.err
