@@ -112,7 +112,9 @@ def test_logs_are_those_of_the_instance(operator: Operator) -> None:
 def test_one_that_cannot_start_is_tried_with_patience_and_explained(operator: Operator) -> None:
     operator.up(cattle("web", 1, init="echo no database; exit 3"))
     operator.until(lambda: "back-off" in operator("why", "web/1") or "failed" in operator("why", "web/1"), "patience")
-    explained = re.compile("i-[0-9a-f]+ died.*: it exited with code 3; see infrakit instance logs i-")
+    explained = re.compile(
+        'i-[0-9a-f]+ died.*: it exited with code 3; its log ends "no database"; see infrakit instance logs i-'
+    )
     operator.until(lambda: explained.search(operator("why", "web/1")), "an explanation")
     operator.commit(cattle("web", 1))
     assert len(operator.processes()) == 1
@@ -133,7 +135,7 @@ def test_logs_of_the_dead_tell_why_they_died(operator: Operator) -> None:
     operator.up(cattle("web", 1, init="echo boom of the day; sleep 0.2; exit 3"))
     operator.until(lambda: "gone" in operator("events", "--group", "web"), "it dies")
     gone = next(line for line in operator("events", "--group", "web").splitlines() if " gone " in line)
-    assert gone.endswith(": it exited with code 3")
+    assert gone.endswith(': it exited with code 3; its log ends "boom of the day"')
     instance = gone.split("web/1 ")[1].split(":")[0]
     assert "boom of the day" in operator("instance", "logs", instance)
     assert "no provider has a log of 'i-000000000000'" in operator("instance", "logs", "i-000000000000", exits=1)

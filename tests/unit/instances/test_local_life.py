@@ -241,6 +241,14 @@ async def test_a_log_is_followed_line_by_line_to_its_end(local: Local, home: Pat
         ("exit 7", "exited with code 7"),
         ("kill -9 $$", "exited with code 137 (SIGKILL)"),
         ("exit 255", "exited with code 255"),
+        (
+            "echo up; echo 'no \033[31mdatabase\007 at db' >&2; echo; exit 7",
+            'exited with code 7; its log ends "no database at db"',
+        ),
+        ("echo up; kill -9 $$", "exited with code 137 (SIGKILL)"),
+        ("echo up; exit 0", "exited with code 0"),
+        ("rm ../log; mkfifo ../log; exit 7", "exited with code 7"),
+        ("head -c 100000 /dev/zero | tr '\\0' x; exit 7", f'exited with code 7; its log ends "{"x" * 199}…"'),
     ],
 )
 async def test_watch_hints_at_an_exit(local: Local, end: str, told: str) -> None:

@@ -25,6 +25,7 @@ import msgspec
 
 from infrakit.clients import dockerd as client
 from infrakit.clients.docker import Engine
+from infrakit.events import last_line
 from infrakit.instances.docker import changed_tags, config, make, records
 from infrakit.instances.docker.graves import LINES, Graves
 from infrakit.instances.docker.properties import Properties, decode
@@ -38,6 +39,8 @@ __all__ = ["Docker"]
 
 _CAPABILITIES = Capabilities(listing_lag_s=0.0, tokens=True)
 _SYSTEM_CLOCK = SystemClock()
+_LOG_END_S = 2.0
+_LOG_END_LINES = 10  # the last of them may be empty
 _LOOKS, _LOOK_S = 50, 0.01
 _CORPSES_MAX = 20  # dead containers that stay for `docker logs`; InfraKit has the logs of the others
 _LOOK_AGAIN_S_MIN, _LOOK_AGAIN_S_MAX = 0.1, 5.0
@@ -143,6 +146,7 @@ class Docker:
                     if (hint := _hint(event)) is not None:
                         if event.get("Action") == "die":
                             await self._see_death(InstanceID(hint.partition(" ")[0]))
+                            hint += await self._log_end(event)
                         yield hint
             except errors.InfraKitError:
                 await asyncio.sleep(pause_s)
@@ -156,6 +160,18 @@ class Docker:
             if record is None or not record.lives:
                 return
             await asyncio.sleep(_LOOK_S)
+
+    async def _log_end(self, event: Mapping[str, Any]) -> str:
+        """What its log says about why it ended, if that can be had at once."""
+        actor = event.get("Actor") or {}
+        code = str((actor.get("Attributes") or {}).get("exitCode", ""))
+        if not code.isdigit() or not last_line.is_told(int(code)):
+            return ""
+        with contextlib.suppress(errors.InfraKitError, TimeoutError):
+            async with asyncio.timeout(_LOG_END_S):
+                text = await self._engine.logs(str(actor.get("ID", "")), lines=_LOG_END_LINES)
+            return last_line.ends(last_line.last_line(text))
+        return ""
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
         record = await self._find(instance)

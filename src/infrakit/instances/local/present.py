@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from infrakit.instances.local import processes, records
+from infrakit.events import last_line
+from infrakit.instances.local import processes, records, tail
 from infrakit.instances.local.home import Home
 from infrakit.instances.local.records import Phase, Record
 from infrakit.spi.values import Description, InstanceID, State
@@ -96,7 +97,11 @@ class Present:
 
     def _tell_end(self, entry: _Entry) -> None:
         entry.is_told = True
-        self._tell(f"{entry.record.id} {_in_words(records.exit_code(entry.path.parent))}")
+        code = records.exit_code(entry.path.parent)
+        told = _in_words(code)
+        if code is not None and last_line.is_told(code) and code not in entry.record.success_codes:
+            told += last_line.ends(last_line.last_line(tail.end(entry.path.with_name("log"))))
+        self._tell(f"{entry.record.id} {told}")
 
     def all(self) -> Iterator[Description]:
         """Every instance that is there, by ID."""
