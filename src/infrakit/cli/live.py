@@ -91,9 +91,11 @@ def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[
 
 def _infrakit() -> str:
     """How this very program is called here, with the home that it uses."""
+    import shlex
     import shutil
 
     ours = sys.argv[0] if Path(sys.argv[0]).name == "infrakit" else "infrakit"
     program = "infrakit" if shutil.which("infrakit") else ours
-    home = os.environ.get(discovery.HOME_VARIABLE)
-    return f"{discovery.HOME_VARIABLE}={home} {program}" if home else program
+    if not os.environ.get(discovery.HOME_VARIABLE):
+        return program
+    return f"{discovery.HOME_VARIABLE}={shlex.quote(str(discovery.home().absolute()))} {program}"

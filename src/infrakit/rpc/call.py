@@ -3,6 +3,7 @@
 import http.client
 import itertools
 from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -47,8 +48,8 @@ def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float 
         value: T = reply.value
     except UNREADABLE as error:
         if status in _NOT_CARRIED_OUT:
-            raise errors.Refused(_text(body), where=str(path)) from None
-        raise errors.PluginError(f"the answer cannot be read: {error}", where=str(path)) from None
+            raise errors.Refused(_text(body), where=_where(path)) from None
+        raise errors.PluginError(f"the answer cannot be read: {error}", where=_where(path)) from None
     return value
 
 
@@ -62,7 +63,7 @@ def hello(path: Target) -> dict[str, list[str]]:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
         served: dict[str, list[str]] = reply.value
     except (errors.OutcomeUnknown, *UNREADABLE) as error:
-        raise NotRunning(f"what listens there does not answer: {error}", where=str(path)) from None
+        raise NotRunning(f"what listens there does not answer: {error}", where=_where(path)) from None
     return served
 
 
@@ -73,9 +74,9 @@ def _post(path: Target, body: bytes, timeout_s: float) -> tuple[int, bytes]:
         response = connection.getresponse()
         return response.status, response.read()
     except TimeoutError:
-        raise errors.OutcomeUnknown(f"no answer within {timeout_s:.0f} s", where=str(path)) from None
+        raise errors.OutcomeUnknown(f"no answer within {timeout_s:.0f} s", where=_where(path)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise errors.OutcomeUnknown(f"the connection broke: {_words(error)}", where=str(path)) from None
+        raise errors.OutcomeUnknown(f"the connection broke: {_words(error)}", where=_where(path)) from None
     finally:
         connection.close()
 
@@ -92,18 +93,23 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
         connection.request("GET", f"{dial.prefix(path)}/events?{urlencode(query)}", headers=dial.headers(path))
         response = connection.getresponse()
         if response.status != http.client.OK:
-            raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=str(path))
+            raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=_where(path))
         for line in response:
             if line.startswith(b"data:"):
                 yield msgspec.json.decode(line[5:], type=Event)
     except (OSError, http.client.HTTPException) as error:
-        raise NotRunning(f"the daemon has gone: {_words(error)}", where=str(path)) from None
+        raise NotRunning(f"the daemon has gone: {_words(error)}", where=_where(path)) from None
     finally:
         connection.close()
 
 
 def _text(body: bytes) -> str:
     return body[:TEXT_BYTES_MAX].decode(errors="replace").strip()
+
+
+def _where(path: Target) -> str:
+    """For messages: a path that is right from every directory."""
+    return str(path.absolute() if isinstance(path, Path) else path)
 
 
 def _words(error: Exception) -> str:

@@ -77,7 +77,7 @@ def _dial_unix(path: Path, timeout_s: float) -> http.client.HTTPConnection:
     except OSError as error:
         connection.close()
         remedy = NOT_ALLOWED if isinstance(error, PermissionError) else REMEDY
-        raise NotRunning(f"no daemon answers at {path} ({error.strerror or error})", remedy=remedy) from None
+        raise NotRunning(f"no daemon answers at {path.absolute()} ({error.strerror or error})", remedy=remedy) from None
     return connection
 
 

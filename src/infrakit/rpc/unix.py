@@ -26,7 +26,7 @@ def bind(path: Path) -> socket.socket:
             bound.listen(BACKLOG)  # at once, because a socket that does not listen looks stale to others
         except OSError as error:
             bound.close()
-            raise errors.Refused(f"{path} cannot be bound: {error.strerror}") from None
+            raise errors.Refused(f"{path.absolute()} cannot be bound: {error.strerror}") from None
         finally:
             os.umask(before)
     bound.setblocking(False)
@@ -48,10 +48,10 @@ def _make_room(path: Path) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_socket() and not path.is_symlink():
-        raise errors.Refused(f"{path} is in the way: it is no socket", remedy="move it elsewhere")
+        raise errors.Refused(f"{path.absolute()} is in the way: it is no socket", remedy="move it elsewhere")
     if _answers(path):
         raise errors.Refused(
-            f"another process listens at {path}",
+            f"another process listens at {path.absolute()}",
             remedy="end it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
         )
     path.unlink()

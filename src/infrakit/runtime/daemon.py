@@ -82,7 +82,7 @@ class Daemon:
         clock = clock or SystemClock()
         chance = random.SystemRandom()
         self._lock = StateLock(home, started=timestamp(clock.now()))
-        self.journal = Journal(home / "events", clock=clock)
+        self.journal = Journal(home.absolute() / "events", clock=clock)
         self._counters = Counters(self.journal.emit)
         self.registry = Registry(home, clock=clock, random=chance)
         self._store = sources.store(place.store, home)
@@ -152,7 +152,7 @@ class Daemon:
         return served
 
     def _entry(self) -> Entry:
-        own = self._listen.url if self._listen else str(discovery.manager_socket())
+        own = self._listen.url if self._listen else str(discovery.manager_socket().absolute())
         return Entry(
             address=sources.advertised(self._place.advertise) if self._place.advertise else own,
             version=infrakit.__version__,
@@ -194,7 +194,9 @@ class Daemon:
         active.cancel()
         if running is not None and running.done():
             await running
-        raise errors.Unreachable(f"the replica was not active within {ACTIVE_DEADLINE_S:.0f} s", where=str(self.home))
+        raise errors.Unreachable(
+            f"the replica was not active within {ACTIVE_DEADLINE_S:.0f} s", where=str(self.home.absolute())
+        )
 
     async def _hand_over(self) -> None:
         """If it leads and others are there, let one of them go on at once, where that can be asked for."""

@@ -42,7 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 def store(url: str, home: Path) -> Store:
     """The store that a URL names; an empty one, the directory `store` in the home. Raises `Refused`."""
     if not url:
-        return FileStore(home / "store")
+        return FileStore(home.absolute() / "store")
     parts = _store_named(url)
     if parts.scheme == "file":
         return FileStore(Path(parts.path))

@@ -56,7 +56,11 @@ def _check_home(home: Path) -> None:
     there = next(each for each in (home, *home.absolute().parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         what = "is no directory" if not there.is_dir() else "may not be written to"
-        raise Refused(f"{there} {what}", where=str(home), remedy=f"set {HOME_VARIABLE} to a directory of your own")
+        raise Refused(
+            f"{there.absolute()} {what}",
+            where=str(home.absolute()),
+            remedy=f"set {HOME_VARIABLE} to a directory of your own",
+        )
 
 
 async def _events(daemon: Daemon, view: View, since: int) -> None:

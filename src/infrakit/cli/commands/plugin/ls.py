@@ -39,7 +39,8 @@ def _listed() -> Iterator[Listed]:
     for found in discovery.found():
         for each in _served(found):
             running.add(each.name)
-            yield each
+            where = each.where if "://" in each.where else str(Path(each.where).absolute())
+            yield msgspec.structs.replace(each, where=where)
     from infrakit.runtime import host
 
     for name, kinds in host.available().items():
