@@ -66,7 +66,9 @@ class LazyCommands(click.Group):
         if cmd_name not in COMMANDS:
             if ctx.resilient_parsing:
                 return None
-            raise click.UsageError(f"No such command '{cmd_name}'.{_suggestion(cmd_name)}", ctx=ctx)
+            from infrakit.cli import words
+
+            raise click.UsageError(words.no_such(cmd_name, COMMANDS, words.OF_INFRAKIT), ctx=ctx)
         module = importlib.import_module(f"infrakit.cli.commands.{COMMANDS[cmd_name][0]}")
         return cast("click.Command", getattr(module, cmd_name))
 
@@ -77,17 +79,10 @@ class LazyCommands(click.Group):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, line) in section.items()])
 
 
-def _suggestion(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
-
-
 @click.group(
     PROGRAM,
     cls=LazyCommands,
-    epilog=f"{exit_codes.HELP} `{PROGRAM} COMMAND --help` shows an example of each.",
+    epilog=f"{exit_codes.HELP} `{PROGRAM} COMMAND --help` shows an example of each. Documentation: {infrakit.HOMEPAGE}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(infrakit.__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")

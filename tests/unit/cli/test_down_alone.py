@@ -26,6 +26,8 @@ GROUP = """\
     Instance: {Plugin: local}
     Flavor: {Plugin: vanilla, Properties: {Init: exec sleep 1000}}
 """
+pytestmark = pytest.mark.timeout(240)  # a dozen processes each, on a machine that may have much to do
+
 WEB, API = GROUP.replace("NAME", "web"), GROUP.replace("NAME", "api")
 
 

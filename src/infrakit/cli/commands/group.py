@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports
+from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, words
 from infrakit.spi.errors import NotFound
 from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
 from infrakit.spi.values import GroupID
 
 
-@click.group
+@click.group(cls=words.Commands)
 def group() -> None:
     """List, scale, roll, free or destroy groups.
 

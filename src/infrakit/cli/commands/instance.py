@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables
+from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables, words
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.manager import Manager, MemberStatus
 from infrakit.spi.values import GroupID, InstanceID
@@ -13,7 +13,7 @@ from infrakit.spi.values import GroupID, InstanceID
 _LOG_POLL_S = 0.5
 
 
-@click.group
+@click.group(cls=words.Commands)
 def instance() -> None:
     """List, describe or destroy instances, and read their logs.
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from infrakit.cli import arguments, options, output, tables
+from infrakit.cli import arguments, options, output, tables, words
 from infrakit.rpc import remotes, tokens
 from infrakit.rpc.remotes import LOCAL, Remote
 from infrakit.spi.errors import NotFound
 
 
-@click.group
+@click.group(cls=words.Commands)
 def remote() -> None:
     """Choose the daemon, here or elsewhere, that commands ask.
 

@@ -2,6 +2,7 @@
 
 import click
 
+from infrakit.cli import words
 from infrakit.cli.commands.plugin.check import check
 from infrakit.cli.commands.plugin.ls import ls
 from infrakit.cli.commands.plugin.new import new
@@ -9,7 +10,7 @@ from infrakit.cli.commands.plugin.start import start
 from infrakit.cli.commands.plugin.stop import stop
 
 
-@click.group
+@click.group(cls=words.Commands)
 def plugin() -> None:
     """Find, run, write and check plugins.
 

@@ -1,0 +1,153 @@
+"""What people type who know other tools, and what it is called here.
+
+Typing such a word is answered by the command that is meant, with its form. None of them is an alias: its arguments
+would differ, and what changes machines should be meant by whoever types it.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+import click
+
+_BACK = (
+    "`infrakit group rollback GROUP` restores the version before of a group, `infrakit restore VERSION` of everything"
+)
+_DELETE = (
+    "`infrakit down` destroys all groups, `infrakit group destroy GROUP` one, "
+    "`infrakit instance destroy ID` an instance"
+)
+_LIST = "`infrakit group ls` lists groups, `infrakit instance ls` instances, `infrakit plugin ls` plugins"
+_LOGS = "`infrakit instance logs ID` prints what an instance has printed, `infrakit events` what InfraKit has done"
+_RUN = "`infrakit up FILE` runs a daemon here and commits FILE"
+_SCALE = "`infrakit group scale GROUP SIZE`"
+_STOP = "`infrakit halt -m WHY` stops every change, `infrakit down` destroys every group and stops the daemon"
+_UPDATE = "`infrakit commit FILE` declares the groups of FILE, and out-of-date instances are replaced"
+
+OF_INFRAKIT = {
+    "apply": "`infrakit commit FILE` declares the groups of FILE",
+    "cancel": "`infrakit group abort GROUP` ends a rolling update",
+    "check": "`infrakit validate FILE` checks FILE, `infrakit plugin check NAME` a plugin",
+    "config": "`infrakit history` lists the versions of the declaration, `infrakit history --show VERSION` prints one",
+    "create": _RUN + ", `infrakit commit FILE` to a daemon that runs",
+    "daemon": "`infrakit up` runs a daemon here",
+    "delete": _DELETE,
+    "deploy": "`infrakit commit FILE` declares the groups of FILE",
+    "describe": "`infrakit group describe GROUP` or `infrakit instance describe ID`",
+    "destroy": _DELETE,
+    "diff": "`infrakit plan FILE` shows what committing FILE would do",
+    "drain": "`infrakit instance destroy ID` drains an instance, destroys it, and has it replaced",
+    "edit": _UPDATE,
+    "explain": "`infrakit why GROUP` explains a group, `infrakit why GROUP/ID` an instance",
+    "export": "`infrakit history --show VERSION` prints a declaration",
+    "get": "`infrakit status` shows groups, " + _LIST,
+    "help": "`infrakit --help`, or `infrakit COMMAND --help`",
+    "inspect": "`infrakit group describe GROUP` or `infrakit instance describe ID`",
+    "install": "`infrakit plugin ls` lists the plugins that are installed",
+    "instances": "`infrakit instance ls` lists instances",
+    "groups": "`infrakit group ls` lists groups",
+    "kill": "`infrakit instance destroy ID` destroys an instance",
+    "list": _LIST,
+    "log": _LOGS,
+    "logs": _LOGS,
+    "ls": _LIST,
+    "members": "`infrakit instance ls` lists instances, `infrakit leader` replicas of InfraKit",
+    "node": "`infrakit instance ls` lists instances",
+    "nodes": "`infrakit instance ls` lists instances",
+    "pause": "`infrakit group pause GROUP` pauses a rolling update, `infrakit halt -m WHY` stops every change",
+    "plugins": "`infrakit plugin ls` lists plugins",
+    "preview": "`infrakit plan FILE` shows what committing FILE would do",
+    "ps": "`infrakit status` shows groups, `infrakit instance ls` lists instances",
+    "reload": _UPDATE,
+    "remove": _DELETE,
+    "replicas": "`infrakit leader` shows the replicas of InfraKit",
+    "resume": "`infrakit group resume GROUP` continues a rolling update, `infrakit unhalt` lifts a halt",
+    "restart": "`infrakit instance destroy ID` has an instance replaced; a changed tag in FILE replaces all of a group",
+    "rm": _DELETE,
+    "rollback": _BACK,
+    "rollout": "`infrakit commit FILE` begins a rolling update, `infrakit group --help` lists what controls it",
+    "run": _RUN,
+    "scale": _SCALE,
+    "serve": _RUN,
+    "set": "`infrakit metadata set vars/NAME VALUE` sets a value",
+    "show": "`infrakit status` shows groups, `infrakit history --show VERSION` a declaration",
+    "start": _RUN,
+    "stop": _STOP,
+    "tail": _LOGS,
+    "terminate": _DELETE,
+    "top": "`infrakit status --watch` shows groups, again every second",
+    "undo": _BACK,
+    "update": _UPDATE,
+    "upgrade": _UPDATE,
+    "version": "`infrakit --version`",
+    "wait": "`infrakit status --wait 5m` waits until all groups have converged",
+    "watch": "`infrakit status --watch`, or `infrakit events --follow`",
+}
+OF_GROUP = {
+    "commit": "`infrakit commit FILE` declares the groups of FILE",
+    "create": "`infrakit commit FILE` declares the groups of FILE",
+    "delete": "`infrakit group destroy GROUP`",
+    "get": "`infrakit group describe GROUP`",
+    "halt": "`infrakit halt GROUP -m WHY`",
+    "inspect": "`infrakit group describe GROUP`",
+    "instances": "`infrakit instance ls GROUP`",
+    "list": "`infrakit group ls`",
+    "remove": "`infrakit group destroy GROUP`",
+    "rm": "`infrakit group destroy GROUP`",
+    "show": "`infrakit group describe GROUP`",
+    "status": "`infrakit group describe GROUP`",
+    "stop": "`infrakit halt GROUP -m WHY` stops every change, `infrakit group pause GROUP` a rolling update",
+    "undo": "`infrakit group rollback GROUP`",
+    "unhalt": "`infrakit unhalt GROUP`",
+    "update": _UPDATE,
+    "why": "`infrakit why GROUP`",
+}
+OF_INSTANCE = {
+    "create": "instances are created as FILE declares: `infrakit commit FILE`, or `infrakit group scale GROUP SIZE`",
+    "delete": "`infrakit instance destroy ID`",
+    "get": "`infrakit instance describe ID`",
+    "inspect": "`infrakit instance describe ID`",
+    "kill": "`infrakit instance destroy ID`",
+    "list": "`infrakit instance ls`",
+    "log": "`infrakit instance logs ID`",
+    "ps": "`infrakit instance ls`",
+    "remove": "`infrakit instance destroy ID`",
+    "restart": "`infrakit instance destroy ID` has it replaced",
+    "rm": "`infrakit instance destroy ID`",
+    "show": "`infrakit instance describe ID`",
+    "status": "`infrakit instance describe ID`",
+    "stop": "`infrakit instance destroy ID`",
+    "tail": "`infrakit instance logs ID --follow`",
+}
+OF_PLUGIN = {
+    "add": "`infrakit plugin new NAME --kind KIND` writes one; `pip install` installs it",
+    "create": "`infrakit plugin new NAME --kind KIND`",
+    "init": "`infrakit plugin new NAME --kind KIND`",
+    "install": "`pip install` installs a plugin, and `infrakit plugin ls` lists it",
+    "kill": "`infrakit plugin stop NAME`",
+    "list": "`infrakit plugin ls`",
+    "run": "`infrakit plugin start NAME`",
+    "serve": "`infrakit plugin start NAME`",
+    "status": "`infrakit plugin ls`",
+    "test": "`infrakit plugin check NAME`",
+    "validate": "`infrakit plugin check NAME`",
+    "verify": "`infrakit plugin check NAME`",
+}
+_OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "plugin": OF_PLUGIN}
+
+
+def no_such(name: str, known: Iterable[str], words: dict[str, str]) -> str:
+    """The message for a command that does not exist."""
+    if name in words:
+        return f"No such command '{name}'. Here it is: {words[name]}."
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else "")
+
+
+class Commands(click.Group):
+    """A group of commands whose unknown words are answered by those that are meant."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            raise click.UsageError(no_such(cmd_name, self.commands, _OF.get(self.name or "", {})), ctx=ctx)
+        return found

@@ -1,0 +1,75 @@
+"""Words of other tools lead to the commands that are meant, and those exist as they are told."""
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from infrakit.cli import main, words
+
+TABLES = {
+    "": words.OF_INFRAKIT,
+    "group": words.OF_GROUP,
+    "instance": words.OF_INSTANCE,
+    "plugin": words.OF_PLUGIN,
+}
+EVERY = [(name, word) for name, table in TABLES.items() for word in table]
+
+
+def find(typed: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that these words name, and what is behind it."""
+    command: click.Command = main.commands
+    while isinstance(command, click.Group) and typed and not typed[0].startswith("-"):
+        found = command.get_command(click.Context(command), typed[0])
+        assert found is not None
+        command, typed = found, typed[1:]
+    return command, typed
+
+
+@pytest.mark.parametrize(("name", "word"), EVERY)
+def test_what_is_named_exists(name: str, word: str) -> None:
+    if not name:
+        assert word not in main.COMMANDS
+    else:
+        group, _ = find([name])
+        assert isinstance(group, click.Group)
+        assert word not in group.commands
+    told = re.findall(r"`infrakit ([^`]*)`", TABLES[name][word])
+    assert told
+    for line in told:
+        if line == "COMMAND --help":
+            continue
+        command, rest = find(line.split())
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
+        assert {each for each in rest if each.startswith("-")} <= options, line
+        arguments = [each for each in rest if not each.startswith("-")]
+        assert bool(arguments) <= bool(command.params), line
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["apply", "-f", "x.yaml"], "No such command 'apply'. Here it is: `infrakit commit FILE` declares the groups"),
+        (["group", "list"], "No such command 'list'. Here it is: `infrakit group ls`."),
+        (["instance", "restart", "i-1"], "`infrakit instance destroy ID` has it replaced."),
+        (["plugin", "run"], "`infrakit plugin start NAME`."),
+        (["group", "scael", "web", "3"], "No such command 'scael'. Did you mean 'scale'?"),
+    ],
+)
+def test_typing_one_is_a_mistake_that_names_the_right_one(typed: list[str], told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infrakit", *typed], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in " ".join(done.stderr.split())
+
+
+def test_the_help_names_the_documentation() -> None:
+    import infrakit
+
+    done = subprocess.run(
+        [sys.executable, "-m", "infrakit", "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert infrakit.HOMEPAGE in done.stdout
