@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Declare": {
         "up": ("up", "Start what FILE needs in one process, commit it, and stay."),
         "bootstrap": ("bootstrap", "Make FILE's first machine, and declare FILE in its store."),
+        "sample": ("sample", "Print a declaration to begin with, or list those that there are."),
         "init": ("init", "Print the script that makes a bare machine FILE's first node."),
         "validate": ("validate", "Check FILE and report every error at once; needs no daemon."),
         "plan": ("plan", "Show what committing FILE would do, and why; change nothing."),

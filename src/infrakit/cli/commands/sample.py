@@ -1,0 +1,46 @@
+"""`infrakit sample`: declarations that need nothing but this package and what their first line names."""
+
+import importlib.resources
+
+import click
+
+from infrakit.cli import tables
+from infrakit.spi.errors import NotFound
+
+_SUFFIX = ".yaml"
+
+
+def names() -> list[str]:
+    """Every sample."""
+    found = (importlib.resources.files("infrakit.cli") / "samples").iterdir()
+    return sorted(each.name.removesuffix(_SUFFIX) for each in found if each.name.endswith(_SUFFIX))
+
+
+def text(name: str) -> str:
+    """The document. Raises `NotFound`."""
+    if name not in names():
+        raise NotFound(f"there is no sample {name!r}", remedy=f"there are: {', '.join(names())}")
+    return (importlib.resources.files("infrakit.cli") / "samples" / f"{name}{_SUFFIX}").read_text()
+
+
+def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+@click.command
+@click.argument("name", required=False, shell_complete=_complete)
+def sample(name: str | None) -> None:
+    """Print a declaration to begin with, or list those that there are.
+
+    Each is complete: write it to a file, change what you like, and run `infrakit up` with it.
+
+    \b
+    Example:
+      infrakit sample web > web.yaml
+    """
+    if name is not None:
+        click.echo(text(name), nl=False)
+        return
+    rows = [(each, text(each).partition("\n")[0].removeprefix("# ")) for each in names()]
+    for line in tables.table(("NAME", "WHAT IT IS"), rows):
+        click.echo(line)
