@@ -22,11 +22,11 @@ def left(home: Path) -> dict[int, str]:
     for each in Path("/proc").glob("[0-9]*"):
         try:
             words = (each / "environ").read_bytes().split(b"\0")
-            command = (each / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            command = (each / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it has ended, or is another user's
             continue
         if any(word.startswith(ours) for word in words):
-            found[int(each.name)] = command
+            found[int(each.name)] = " ".join(command.split())
     return found
 
 
