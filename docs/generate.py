@@ -1,5 +1,6 @@
 """Writes reference.md and the picture from the code, so that they cannot say anything else: `python docs/generate.py`.
 
+`installed.py` does the same for the man pages and the completion files, from what is here.
 Meanings are the help texts, docstrings and comments beside the code; a test fails when a file is out of date.
 """
 
@@ -60,10 +61,10 @@ def render() -> str:
     """The whole page."""
     parts = [
         HEAD,
-        *_commands(),
-        *_exit_codes(),
-        *_declaration(),
-        *_plugins(),
+        *commands(),
+        *exit_codes_table(),
+        *declaration(),
+        *plugins(),
         *_templates(),
         *_events(),
         *_errors(),
@@ -85,12 +86,12 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
             yield name, command
 
 
-def _commands() -> Iterator[str]:
+def commands() -> Iterator[str]:
     yield f"## Commands\n\n{exit_codes.HELP}\nEvery command answers to `--help`."
     for name, command in every_command():
         context = click.Context(command, info_name=f"infrakit {name}")
         words = command.collect_usage_pieces(context)
-        text, example = _help(command)
+        text, example = help_of(command)
         yield f"### infrakit {name}\n\n{text}\n\n```text\n{' '.join(['infrakit', name, *words])}\n```"
         options = [each for each in command.params if isinstance(each, click.Option)]
         if options:
@@ -106,13 +107,13 @@ def _value(option: click.Option) -> str:
     return f" `{metavar}`"
 
 
-def _help(command: click.Command) -> tuple[str, str]:
+def help_of(command: click.Command) -> tuple[str, str]:
     """What a command does, and its example."""
     text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:\n")
     return re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip()), textwrap.dedent(example).strip()
 
 
-def _exit_codes() -> Iterator[str]:
+def exit_codes_table() -> Iterator[str]:
     yield "## Exit codes"
     found = _commented(exit_codes)
     codes = [(name, value) for name, value in vars(exit_codes).items() if isinstance(value, int)]
@@ -122,7 +123,7 @@ def _exit_codes() -> Iterator[str]:
 # -- the declaration -------------------------------------------------------------------------------------------------
 
 
-def _declaration() -> Iterator[str]:
+def declaration() -> Iterator[str]:
     yield (
         "## The declaration\n\n"
         "A document in YAML or JSON: a list of groups, each with `kind: group`, `metadata` (`name` and `tags`) and "
@@ -138,7 +139,7 @@ def _declaration() -> Iterator[str]:
     )
 
 
-def _plugins() -> Iterator[str]:
+def plugins() -> Iterator[str]:
     yield "## The instance plugin local\n\nInstances are processes of this machine."
     yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
     yield "## The instance plugin docker\n\nInstances are containers of a Docker Engine, see [its page](docker.md)."
@@ -396,7 +397,9 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 if __name__ == "__main__":
+    import installed
     import picture
 
     TARGET.write_text(render())
     picture.TARGET.write_text(picture.render())
+    installed.write()

@@ -230,7 +230,8 @@ def test_the_examples_of_the_reference(generate: ModuleType, place: Path) -> Non
     with Reader(place) as reader:
         reader.console("$ infrakit up infrakit.yaml\n$ infrakit commit second.yaml -m change --wait\n")
         reader.console("$ infrakit commit infrakit.yaml -m back --wait\n")
-        told = [(name, generate._help(command)[1]) for name, command in generate.every_command() if name not in BEFORE]
+        commands = ((name, each) for name, each in generate.every_command() if name not in BEFORE)
+        told = [(name, generate.help_of(each)[1]) for name, each in commands]
         for name, example in sorted(told, key=lambda each: ENDING.index(each[0]) if each[0] in ENDING else -1):
             assert f"infrakit {name}" in example
             if "web-7f3a" in example:

@@ -1,0 +1,182 @@
+"""Writes the files that packages install beside the program, from the code: man pages and completions of shells.
+
+The man pages are the sections of the reference in the language of man(7): tables become lists, because a table of four
+columns does not fit a terminal of 80. `docs/generate.py` runs this; a test fails when a file is out of date.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import generate
+from click.testing import CliRunner
+
+import infrakit
+from infrakit.cli import main as cli
+
+ROOT = Path(__file__).parents[1]
+PACKAGING = ROOT / "packaging"
+EXAMPLE = """\
+- kind: group
+  metadata: {name: workers}
+  properties:
+    Allocation: {Size: 3}
+    Instance: {Plugin: local}
+    Flavor:
+      Plugin: vanilla
+      Properties: {Init: exec sleep infinity}
+"""
+SHELLS = ("bash", "fish", "zsh")
+
+
+def render() -> dict[Path, str]:
+    """Each file with its text."""
+    texts = {
+        PACKAGING / "man/infrakit.1": _page("infrakit", 1, "declarative, self-healing infrastructure", _commands()),
+        PACKAGING / "man/infrakit.yaml.5": _page("infrakit.yaml", 5, "declaration of groups of nodes", _document()),
+    }
+    for shell in SHELLS:
+        done = CliRunner().invoke(cli.commands, ["completion", shell], catch_exceptions=False)
+        texts[PACKAGING / f"completions/infrakit.{shell}"] = done.output.strip() + "\n"
+    return texts
+
+
+def write() -> None:
+    """Writes all of them."""
+    for path, text in render().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def _page(name: str, section: int, about: str, parts: Iterable[str]) -> str:
+    """The page, with the lines that every man page has."""
+    head = (
+        f'.\\" Generated from the code by docs/generate.py.\n'
+        f'.TH {name.upper()} {section} "" "InfraKit {infrakit.__version__}" "InfraKit"\n'
+        f".SH NAME\n{name} \\- {about}\n"
+    )
+    body = "\n".join(line for part in parts for line in _roff(part)) + "\n"
+    return head + re.sub(r"^(\.S[HS] .*)\n\.PP$", r"\1", body, flags=re.MULTILINE)
+
+
+def _commands() -> Iterator[str]:
+    yield "## Synopsis\n\n`infrakit` *COMMAND* [*OPTIONS*] [*ARGUMENTS*]\n\n`infrakit` *COMMAND* `--help`"
+    text, example = generate.help_of(cli.commands)
+    yield (
+        f"## Description\n\n{text}\n\nInfraKit compares the groups of nodes that a document declares (see "
+        "`infrakit.yaml`(5)) with what the providers list, and creates, heals, scales and replaces instances.\n\n"
+        f"```sh\n{example}\n```"
+    )
+    yield from generate.commands()
+    yield from generate.exit_codes_table()
+    yield "## Environment"
+    yield _variables()
+    yield (
+        "## Files\n\n| file | meaning |\n| --- | --- |\n"
+        "| `~/.infrakit` | State of the daemon, or the directory in INFRAKIT_HOME. |\n"
+        "| `/var/lib/infrakit` | The same, for the service of systemd. |\n"
+        "| `/etc/infrakit/infrakit.env` | Environment of the service of systemd. |"
+    )
+    yield _see_also("`infrakit.yaml`(5)")
+
+
+def _document() -> Iterator[str]:
+    yield (
+        "## Description\n\nA declaration says which groups of nodes shall exist. `infrakit up` and `infrakit commit` "
+        "take it, `infrakit validate` checks it. Fields are listed with their type and their default."
+    )
+    yield from generate.declaration()
+    yield from generate.plugins()
+    yield f"## Example\n\nThree processes, each restarted when it terminates:\n\n```yaml\n{EXAMPLE}```"
+    yield _see_also("`infrakit`(1)")
+
+
+def _see_also(page: str) -> str:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    return f"## See also\n\n{page}, {urls['Documentation']}"
+
+
+def _variables() -> str:
+    """The table of variables in the guide: a test holds it against the code."""
+    guide = (ROOT / "docs/guide.md").read_text()
+    table = guide.partition("| variable | meaning | default |\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
+    rows = [f"|{name}|{default}|{meaning}|" for name, meaning, default in cells]
+    return "\n".join(("| variable | default | meaning |", "| --- | --- | --- |", *rows))
+
+
+# -- man(7) ----------------------------------------------------------------------------------------------------------
+
+
+def _roff(text: str) -> Iterator[str]:
+    """The kinds of block that the reference has: headings, tables, code, paragraphs."""
+    for block in re.split(r"\n\n(?=\S)", text.strip("\n")):
+        heading, _, rest = block.partition("\n")
+        if block.startswith("### "):
+            yield f".SS {_inline(heading[4:])}"
+        elif block.startswith("## "):
+            yield f".SH {_inline(heading[3:]).upper()}"
+        elif block.startswith("```"):
+            yield from (".PP", ".RS 4", ".EX", *map(_literal, block.splitlines()[1:-1]), ".EE", ".RE")
+            continue
+        elif block.startswith("| "):
+            yield from _list(block.splitlines())
+            continue
+        else:
+            yield from (".PP", *_sentences(block))
+            continue
+        if rest:
+            yield from _roff(rest)
+
+
+def _list(lines: list[str]) -> Iterator[str]:
+    """A table: its first column are the terms, its last is the text, and what is between stands beside the term."""
+    columns, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
+    for term, *cells in rows:
+        *between, meaning = cells
+        beside = [
+            f"{column} {cell}" if column == "default" and cell != "required" else cell
+            for column, cell in zip(columns[1:], between, strict=False)
+            if cell
+        ]
+        yield from (".TP", _inline(term) + (f" ({_inline(', '.join(beside))})" if beside else ""))
+        yield from _sentences(meaning) if meaning else ("\\&",)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """One line of input each, as man(7) asks for, so that the formatter spaces them."""
+    flowing = re.sub(r"\s*\n\s*", " ", text.strip())
+    for sentence in re.split(r"(?<=[a-z`)][.:]) (?=[A-Z`])", flowing):
+        yield _protected(_inline(sentence))
+
+
+def _inline(text: str) -> str:
+    """Code in bold, what stands for something in italics, links as their text."""
+    text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text.replace("\\|", "|"))
+    parts = re.split(r"(`[^`]+`|\*[A-Za-z]+\*)", text)
+    return "".join(_styled(part) for part in parts)
+
+
+def _styled(part: str) -> str:
+    if part.startswith("`"):
+        return f"\\fB{_escaped(part.strip('`'))}\\fR"
+    if re.fullmatch(r"\*[A-Za-z]+\*", part):
+        return f"\\fI{part.strip('*')}\\fR"
+    return _escaped(part)
+
+
+def _literal(line: str) -> str:
+    return _protected(_escaped(line))
+
+
+def _escaped(text: str) -> str:
+    """Hyphens are minus signs: what a reader copies must be what is typed."""
+    for sign, name in (("\\", "\\e"), ("-", "\\-"), ("'", "\\(aq"), ("^", "\\(ha"), ("~", "\\(ti"), ("`", "\\(ga")):
+        text = text.replace(sign, name)
+    return text
+
+
+def _protected(line: str) -> str:
+    """A line that begins with a dot would be an instruction."""
+    return f"\\&{line}" if line.startswith((".", "\\(aq")) else line
