@@ -28,7 +28,7 @@ mount /dev/disk/by-id/{{ spec.Attachments[0].ID | quote }} {{ var('mount', '/var
 {{ include('engine.sh', version='27.1') }}
 hostnamectl set-hostname {{ logical_id | replace('.', '-') }}
 """
-ENGINE = "apt-get install -y engine={{ version }}\nsystemctl enable --now engine # {{ var('cluster/name') }}\n"
+ENGINE = "apt-get install -y docker.io={{ version }}\nsystemctl enable --now engine # {{ var('cluster/name') }}\n"
 
 
 def large() -> None:

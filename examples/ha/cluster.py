@@ -66,7 +66,10 @@ class Cluster:
         path = f"{beside}:{os.environ.get('PATH', '')}" if (beside / "infrakit").exists() else os.environ["PATH"]
         for program in ("infrakit", "etcd", "etcdctl"):
             if shutil.which(program, path=path) is None:
-                raise Broken(f"there is no {program}: pip install infrakit; apt-get install etcd-server etcd-client")
+                raise Broken(
+                    f"there is no {program}: python -m pip install . in a clone; "
+                    "apt-get install etcd-server etcd-client"
+                )
         self.program = str(shutil.which("infrakit", path=path))
         self.environment = {**os.environ, "PATH": path, "INFRAKIT_HOME": str(self.home), "NO_COLOR": "1"}
         self.log = directory / "provider.log"

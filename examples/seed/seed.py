@@ -44,7 +44,10 @@ class Machine:
         path = f"{beside}:{os.environ['PATH']}" if (beside / "infrakit").exists() else os.environ["PATH"]
         for program in ("infrakit", "etcd", "etcdctl"):
             if shutil.which(program, path=path) is None:
-                raise Broken(f"there is no {program}: pip install infrakit; apt-get install etcd-server etcd-client")
+                raise Broken(
+                    f"there is no {program}: python -m pip install . in a clone; "
+                    "apt-get install etcd-server etcd-client"
+                )
         self.environment = {**os.environ, "PATH": path, "INFRAKIT_HOME": str(home), "NO_COLOR": "1"}
         self._began = time.monotonic()
 

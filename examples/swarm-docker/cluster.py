@@ -51,7 +51,9 @@ class Cluster:
         path = f"{beside}:{os.environ['PATH']}" if (beside / "infrakit").exists() else os.environ["PATH"]
         for program in ("infrakit", "docker"):
             if shutil.which(program, path=path) is None:
-                raise Broken(f"there is no {program}: pip install 'infrakit[docker]'; apt-get install docker.io")
+                raise Broken(
+                    f"there is no {program}: python -m pip install '.[docker]' in a clone; apt-get install docker.io"
+                )
         self.host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         if not self.host.startswith("unix://"):
             raise Broken(f"this demonstration needs the socket of an Engine on this host, and not {self.host}")

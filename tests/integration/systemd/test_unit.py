@@ -23,7 +23,7 @@ def verified(text: str, directory: Path) -> str:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("install systemd-analyze: apt-get install systemd")
     unit = directory / "infrakit.service"
-    unit.write_text(text.replace("/usr/local/bin/infrakit", str(INFRAKIT)))
+    unit.write_text(text.replace("/usr/bin/infrakit", str(INFRAKIT)))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--generators=no", str(unit)],
         capture_output=True,
@@ -79,25 +79,56 @@ def test_the_options_in_it_exist() -> None:
     assert not [option for option in options if option not in told.stdout]
 
 
+def sandboxed(*command: str, root: Path) -> None:
+    """A program of systemd, on the directory instead of the machine."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"install {command[0]}: apt-get install systemd")
+    subprocess.run([command[0], f"--root={root}", *command[1:]], timeout=DEADLINE_S, check=True)
+
+
+def place_of_an_account(root: Path) -> None:
+    """What a machine has before: accounts, which programs of systemd look up below their root."""
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+
+
+def test_the_user_and_the_directories_are_made(unit: str, tmp_path: Path) -> None:
+    place_of_an_account(tmp_path)
+    sandboxed("systemd-sysusers", str(PACKAGED / "infrakit.sysusers"), root=tmp_path)
+    name, _, uid, gid, _, home, shell = (tmp_path / "etc/passwd").read_text().splitlines()[1].split(":")
+    assert name == settings(unit)["User"]
+    assert (home, shell) == ("/var/lib/infrakit", "/usr/sbin/nologin")
+    sandboxed("systemd-tmpfiles", "--create", str(PACKAGED / "infrakit.tmpfiles"), root=tmp_path)
+    state = (tmp_path / "var/lib/infrakit").stat()
+    assert state.st_mode & 0o777 == 0o700
+    assert (str(state.st_uid), str(state.st_gid)) == (uid, gid)
+    assert f"/var/lib/{settings(unit)['StateDirectory']}" == home
+
+
 def test_installing_it_as_the_page_says(tmp_path: Path) -> None:
     """With stand-ins for what needs root or a network, and every path moved below a directory."""
-    block = next(each for each in pages.blocks(PAGE) if "useradd" in each.text)
+    block = next(each for each in pages.blocks(PAGE) if "systemd-sysusers" in each.text)
     programs, called = tmp_path / "bin", tmp_path / "called"
     programs.mkdir()
-    for name in ("useradd", "systemctl", "python3"):
+    for name in ("systemd-sysusers", "systemctl", "python3"):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {called}\n')
         (programs / name).chmod(0o755)
-    pip = tmp_path / "usr/local/lib/infrakit/bin/pip"
-    pip.parent.mkdir(parents=True)
-    shutil.copy(programs / "useradd", pip)
-    (tmp_path / "usr/local/bin").mkdir()
-    script = re.sub(r"(?<=\s)/(?=usr/local|etc)", f"{tmp_path}/", block.text)
+    made = f'echo "systemd-tmpfiles $*" >> {called}; mkdir -p {tmp_path}/etc/infrakit'
+    (programs / "systemd-tmpfiles").write_text(f"#!/bin/sh\n{made}\n")
+    (programs / "systemd-tmpfiles").chmod(0o755)
+    python = tmp_path / "usr/local/lib/infrakit/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.copy(programs / "python3", python)
+    (tmp_path / "usr/bin").mkdir()
+    script = re.sub(r"(?<=\s)/(?=usr|etc)", f"{tmp_path}/", block.text)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["/bin/sh", "-e", "-c", script], cwd=ROOT, env=environment, timeout=DEADLINE_S, check=True)
-    installed = tmp_path / "etc/systemd/system/infrakit.service"
-    assert installed.read_text() == (PACKAGED / "infrakit.service").read_text()
+    for name, place in (("service", "systemd/system/infrakit.service"), ("sysusers", "sysusers.d/infrakit.conf")):
+        assert (tmp_path / "etc" / place).read_text() == (PACKAGED / f"infrakit.{name}").read_text()
+    assert (tmp_path / "etc/tmpfiles.d/infrakit.conf").exists()
     assert (tmp_path / "etc/infrakit/infrakit.env").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "usr/local/bin/infrakit").is_symlink()
-    user = settings(installed.read_text())["User"]
-    assert re.search(rf"^useradd .* {user}$", called.read_text(), re.MULTILINE)
+    started = settings((PACKAGED / "infrakit.service").read_text())["ExecStart"].split()[0]
+    assert (tmp_path / started.removeprefix("/")).is_symlink()
+    assert "python3 -m pip install .[docker]\n" in called.read_text()
     assert "systemctl enable --now infrakit\n" in called.read_text()
