@@ -172,9 +172,13 @@ class Etcd:
 
     # -- members ---------------------------------------------------------------------------------------------------
 
-    async def members(self) -> tuple[Member, ...]:
-        """The cluster's list of members, as the quorum knows it."""
-        answer = await self.read("cluster/member/list", {"linearizable": True})
+    async def members(self, *, local: bool = False) -> tuple[Member, ...]:
+        """The cluster's member list, as the quorum knows it; `local`: as the member that answers has it.
+
+        etcd 3.4 knows no such difference and always answers `local`; newer ones answer the other without delay only
+        while there is a leader that the quorum follows.
+        """
+        answer = await self.read("cluster/member/list", {"linearizable": not local})
         return tuple(_member(each) for each in answer.get("members", ()))
 
     async def status(self) -> MemberStatus:

@@ -51,11 +51,14 @@ class EtcdObserved:
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
     async def _name(self, member: int) -> str:
-        """Names seldom change; one that cannot be had now is had the next time."""
+        """Names seldom change; one that cannot be read now is read at the next observation.
+
+        The local list is enough for names, and it is there during an election, too.
+        """
         if member not in self._names:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
                 async with asyncio.timeout(VALID_S / 4):
-                    self._names = {each.id: each.name for each in await self._client.members()}
+                    self._names = {each.id: each.name for each in await self._client.members(local=True)}
         return self._names.get(member, f"{member:x}")
 
     async def resign(self) -> None:

@@ -159,7 +159,7 @@ async def test_check_tells_the_line_of_the_template_and_of_the_output(cli: Comma
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.json.j2", '{"a": {{ 1 }},\n}', "a.json.j2: line 2: not JSON: "),
+        ("a.json.j2", '{"a": {{ 1 }},\n"b" 2}', "a.json.j2: line 2: not JSON: "),  # no Python reports another line
         ("a.yaml", "a: {{ 1 }}\n{{/* x\n*/}}\nb: [\n", "a.yaml: line 4: not YAML: "),
     ],
 )

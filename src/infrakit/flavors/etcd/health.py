@@ -5,13 +5,16 @@ nobody has a leader, the quorum is gone, which no new machine without data can c
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from infrakit.clients.etcd import Etcd, Member, MemberStatus
 from infrakit.spi import errors
 from infrakit.spi.values import Health, HealthReport
+
+T = TypeVar("T")
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,19 +32,30 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def look(client: Etcd) -> Look:
-    """Ask one member. Raises nothing but cancellation."""
+    """Ask one member. Raises nothing but cancellation.
+
+    Health needs a quorum, and without one etcd 3.5 may not answer within the deadline where 3.4 answers at once. The
+    status is local: it tells a member without a leader from one that hangs, so both are asked at the same time.
+    """
     url = client.endpoints[0]
+    async with asyncio.TaskGroup() as tasks:
+        of_health, of_status = tasks.create_task(_answer(client.health())), tasks.create_task(_answer(client.status()))
+    health, status = of_health.result(), of_status.result()
+    if isinstance(health, errors.Unreachable):
+        return Look(url=url, listens=False, error=health.what)
+    if isinstance(status, errors.InfraKitError):
+        return Look(url=url, error=status.what)
+    if isinstance(health, errors.InfraKitError):
+        return Look(url=url, status=status, error=health.what)
+    return Look(url=url, healthy=health, status=status)
+
+
+async def _answer(question: Awaitable[T]) -> T | errors.InfraKitError:
+    """What is answered, or why nothing is."""
     try:
-        healthy = await client.health()
-    except errors.Unreachable as error:
-        return Look(url=url, listens=False, error=error.what)
+        return await question
     except errors.InfraKitError as error:
-        return Look(url=url, error=error.what)
-    try:
-        status = await client.status()
-    except errors.InfraKitError as error:
-        return Look(url=url, error=error.what)
-    return Look(url=url, healthy=healthy, status=status)
+        return error
 
 
 async def look_at_all(clients: Mapping[str, Etcd]) -> dict[str, Look]:
@@ -102,6 +116,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
             return "is not in the list of members"
         if mine is not None and mine.is_learner:
             return "is a learner: it has no vote"
+        if own.error:
+            return f"does not answer for its health ({own.error}), while {others} of the others have a leader"
         if not own.healthy:
             return f"has no leader, while {others} of the others have one"
         behind = self.leader.raft_index - status.applied_index if self.leader is not None else 0

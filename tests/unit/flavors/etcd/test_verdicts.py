@@ -7,7 +7,7 @@ from infrakit.clients.etcd import Member, MemberStatus
 from infrakit.flavors.etcd.health import Look, Round
 from infrakit.spi.values import Health
 
-SOUND = MemberStatus(member=1, leader=1, raft_term=2, raft_index=100, applied_index=100, version="3.4.23", cluster=9)
+SOUND = MemberStatus(member=1, leader=1, raft_term=2, raft_index=100, applied_index=100, version="3.5.16", cluster=9)
 
 
 def status(member: int, **more: object) -> MemberStatus:
@@ -20,6 +20,11 @@ def look(member: int, **more: object) -> Look:
 
 def silent(member: int, *, listens: bool = True) -> Look:
     return Look(url=f"http://m{member}:2379", listens=listens, error="no answer within 3 s" if listens else "refused")
+
+
+def hanging(member: int) -> Look:
+    """Of etcd 3.5 while it looks for a leader: its status comes, its health does not."""
+    return msgspec.structs.replace(look(member, leader=0), healthy=False, error="no answer within 3 s")
 
 
 def listed(*numbers: int, learner: int = 0) -> tuple[Member, ...]:
@@ -51,6 +56,7 @@ def test_listed_ones_that_nobody_has_seen_are_told() -> None:
         (silent(2), "no answer within 3 s, while 2 of the others have a leader"),
         (look(7), "is not in the list of members"),
         (msgspec.structs.replace(look(2, leader=0), healthy=False), "has no leader, while 2 of the others have one"),
+        (hanging(2), "does not answer for its health (no answer within 3 s), while 2 of the others have a leader"),
         (look(2, applied_index=89), "is 11 entries behind the leader, and MaxLag is 10"),
     ],
 )
