@@ -51,9 +51,9 @@ class Cluster:
         path = f"{beside}:{os.environ['PATH']}" if (beside / "infrakit").exists() else os.environ["PATH"]
         for program in ("infrakit", "docker"):
             if shutil.which(program, path=path) is None:
-                raise Broken(
-                    f"there is no {program}: python -m pip install '.[docker]' in a clone; apt-get install docker.io"
-                )
+                package = "docker.io, on Debian 13 docker-cli"
+                package = "python -m pip install '.[docker]' in a clone" if program == "infrakit" else package
+                raise Broken(f"there is no {program}: install it: {package}")
         self.host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         if not self.host.startswith("unix://"):
             raise Broken(f"this demonstration needs the socket of an Engine on this host, and not {self.host}")
@@ -224,7 +224,8 @@ class Cluster:
         for manager in MANAGERS:
             self.call("docker", "volume", "rm", f"swarm-{manager}")
         self.call("docker", "network", "rm", NETWORK)
-        for controller in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
+        root = Path("/sys/fs/cgroup")
+        for controller in (root / CGROUP, *root.glob(f"*/{CGROUP}")):  # one, or with cgroups of version 1 many
             for each in (*sorted(controller.rglob("*/"), reverse=True), controller):
                 with contextlib.suppress(OSError):
                     each.rmdir()

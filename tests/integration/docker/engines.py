@@ -7,6 +7,7 @@ import os
 import re
 import select
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -36,7 +37,7 @@ APPLETS = (
     "nslookup",
     "wc",
 )
-_PORT = re.compile(r"API listen on 127\.0\.0\.1:(\d+)")
+_PORT = re.compile(r"API listen on 127\.0\.0\.1:\d+")
 
 
 def lacking() -> str:
@@ -44,8 +45,21 @@ def lacking() -> str:
     if os.geteuid() != 0:
         return "a Docker Engine is started by root"
     if not all(shutil.which(each) for each in ("dockerd", "docker", "ip")) or not BUSYBOX.exists():
-        return "install a Docker Engine: apt-get install docker.io iptables iproute2 busybox-static"
+        return "install a Docker Engine: docker.io (Debian 13: and docker-cli), iptables, iproute2, busybox-static"
     return ""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 at which nothing listens: newer Engines refuse to choose one themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def cgroups(name: str) -> list[Path]:
+    """Where the kernel keeps `name`: in one hierarchy, or with cgroups of version 1 in each of them."""
+    root = Path("/sys/fs/cgroup")
+    return [each for each in (root / name, *root.glob(f"*/{name}")) if each.is_dir()]
 
 
 @contextlib.contextmanager
@@ -79,6 +93,7 @@ class Engine:
             "deprecated-key-path": str(self.place / "key.json"),
             "bridge": "none",
             "cgroup-parent": f"/{self.cgroup}",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],  # the other, systemd, takes no such parent
             **({} if isolated else {"iptables": False}),
             **options,
         }
@@ -87,13 +102,6 @@ class Engine:
     @property
     def log(self) -> str:
         return (self.place / "log").read_text()
-
-    @property
-    def port(self) -> int:
-        """Where it listens besides, of its own choice."""
-        found = _PORT.search(self.log)
-        assert found is not None
-        return int(found[1])
 
     def start(self) -> None:
         """Return once it answers."""
@@ -141,7 +149,7 @@ class Engine:
     def close(self) -> None:
         """End it, and remove everything."""
         self.kill()
-        for controller in Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
+        for controller in cgroups(self.cgroup):
             for each in (*controller.glob("*/"), controller):
                 self._remove(each)
         shutil.rmtree(self.place, ignore_errors=True)

@@ -13,7 +13,7 @@ from infrakit.instances.docker import Docker
 from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.values import InstanceID, State
 from tests.integration.docker.containers import destroy, listed, spec, state, until
-from tests.integration.docker.engines import DEADLINE_S, Engine, running
+from tests.integration.docker.engines import DEADLINE_S, Engine, free_port, running
 from tests.integration.docker.lossy import Lossy
 from tests.integration.rpc.authority import Authority
 
@@ -169,8 +169,8 @@ async def test_tls(tmp_path: Path) -> None:
     files = (authority.path, *authority.client("ann"))
     for found, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True):
         shutil.copy(found, mine / name)
-    with running("tcp://127.0.0.1:0", isolated=False, **options) as engine:
-        port = engine.port
+    port = free_port()
+    with running(f"tcp://127.0.0.1:{port}", isolated=False, **options):
         for host, certificates, wrong in (
             (f"tcp://127.0.0.1:{port}", mine, None),
             (f"tcp://127.0.0.1:{port}", None, InfraKitError),

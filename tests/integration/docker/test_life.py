@@ -110,6 +110,7 @@ async def test_states(docker: Docker, engine: Engine, tmp_path: Path) -> None:
     assert await state(docker, made) is State.IMPAIRED
     engine.docker("unpause", made)
     engine.docker("kill", made)
+    engine.docker("wait", made)  # newer Engines answer a kill before they have seen the end
     assert await state(docker, made) is State.TERMINATED
     engine.docker("rm", made)
     assert await state(docker, made) is None

@@ -87,6 +87,7 @@ async def test_a_successor_has_address_and_volume_of_the_dead(docker: Docker, en
     first = await docker.provision(spec=pet("echo mine > /data/file; echo written; exec sleep 1000", token="one"))
     await says(docker, first, "written")
     engine.docker("kill", first)
+    engine.docker("wait", first)  # newer Engines answer a kill before they have seen the end
     assert await state(docker, first) is State.TERMINATED
     second = await docker.provision(spec=pet("cat /data/file; exec sleep 1000", token="two"))
     await says(docker, second, "mine")

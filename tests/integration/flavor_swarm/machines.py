@@ -38,6 +38,7 @@ from infrakit.spi.values import (
     LogicalID,
     State,
 )
+from tests.integration.docker.engines import cgroups
 from tests.integration.swarm import engines
 from tests.integration.swarm.engines import Engines, Node, _child
 
@@ -324,7 +325,7 @@ class Cluster:
 
     def sweep(self) -> None:
         """What the kernel keeps of containers that have ended with the hub."""
-        for controller in Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
+        for controller in cgroups(self.cgroup):
             for each in (*controller.glob("*/"), controller):
                 with contextlib.suppress(OSError):
                     each.rmdir()

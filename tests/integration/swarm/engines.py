@@ -32,9 +32,14 @@ def lacking() -> str:
     """What keeps this machine from running them; empty: nothing."""
     if os.geteuid() != 0:
         return "Docker Engines are started by root"
-    wanted = {"dockerd": "docker.io", "docker": "docker.io", "ip": "iproute2", "nsenter": "util-linux"}
+    wanted = {
+        "dockerd": "docker.io",
+        "docker": "docker.io or docker-cli",
+        "ip": "iproute2",
+        "nsenter": "util-linux",
+    }
     packages = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
-    return f"install them: apt-get install {' '.join(packages)}" if packages else ""
+    return f"install them: {', '.join(packages)}" if packages else ""
 
 
 needs_swarm = pytest.mark.skipif(bool(lacking()), reason=lacking())

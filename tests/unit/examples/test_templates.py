@@ -194,3 +194,13 @@ def test_docker_is_installed_where_it_is_missing(tmp_path: Path) -> None:
         "apt-get update -q",
         "apt-get install -q -y --no-install-recommends docker.io iptables",
     ]
+
+
+def test_its_client_is_installed_where_it_is_a_package_of_its_own(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.mounted.touch()
+    client, installer = tmp_path / "bin/docker", tmp_path / "bin/apt-get"
+    client.rename(tmp_path / "client")
+    (tmp_path / "bin/ln").symlink_to(str(shutil.which("ln")))
+    installer.write_text(f'{installer.read_text()}ln -s "{tmp_path}/client" "{client}"\n')
+    assert machine.boot()[0] == "apt-get install -q -y --no-install-recommends docker-cli"
