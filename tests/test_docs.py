@@ -34,6 +34,7 @@ PROGRAMS = {  # that pages use, and their Debian packages
     "curl": "curl",
     "openssl": "openssl",
     "etcdctl": "etcd-server etcd-client",
+    "etcdutl": "etcd-client",  # since etcd 3.5
 }
 NOT_RUN = {"", "text", "ini"}  # shown only
 

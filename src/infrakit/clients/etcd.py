@@ -1,4 +1,4 @@
-"""etcd by its JSON gateway, `/v3` (etcd 3.4 and newer): keys and values in base64, 64-bit numbers as text.
+"""etcd by its JSON gateway, `/v3` (etcd 3.5 and newer; 3.4 works): keys and values in base64, 64-bit numbers as text.
 
 What may be repeated is told apart from what may not: a read goes on to the next endpoint whatever happened, a change
 only while it surely was not sent. After that its outcome is unknown.

@@ -22,6 +22,7 @@ RESERVED = {
     *("name", "data-dir", "listen-client-urls", "advertise-client-urls", "listen-peer-urls"),
     *("initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "initial-cluster-token"),
     *("force-new-cluster", "config-file", "discovery", "discovery-srv", "strict-reconfig-check"),
+    *("discovery-endpoints", "discovery-token"),  # since 3.6
 }
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
