@@ -74,6 +74,7 @@ bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio to th
 
 docs: $(VENV)/.stamp-docs ## build the manual into build/docs
 	$(BIN)/python docs/generate.py
+	$(BIN)/pytest -q tests/test_manual.py
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 	@echo 'open build/docs/index.html'
 
@@ -81,7 +82,11 @@ docs-nodes: $(VENV)/.stamp-dev ## type what the pages of the Swarm say, and comp
 	@docker image inspect infrakit-node >/dev/null 2>&1 || PATH="$(CURDIR)/$(BIN):$$PATH" packaging/node-image/build
 	$(BIN)/pytest -m nodes --durations=3 tests/test_docs.py
 
-clean: ## remove everything that was made here, the demo's data too
+clean: ## end what the demo left, then remove everything that was made here, the demo's data too
+	@if [ -d $(DEMO_HOME)/store ]; then $(MAKE) --no-print-directory $(VENV)/.stamp; fi
+	@if [ -d $(DEMO_HOME) ]; then \
+		python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+		$$python examples/quickstart/clean.py $(DEMO_HOME); fi
 	rm -rf $(VENV) $(DEMO_HOME) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -136,4 +141,4 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev
 	@echo 'adding what the manual needs'
 	$(call install,--group docs)
-	$(call prove,sphinx myst_parser furo)
+	$(call prove,sphinx myst_parser furo sphinx_copybutton)
