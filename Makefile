@@ -42,10 +42,10 @@ demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command on a bare m
 demo-seed-check: $(VENV)/.stamp ## do so, repeat it, kill the seed, and hold every promise to account
 	$(BIN)/python examples/seed/seed.py --check
 
-demo-swarm: $(VENV)/.stamp-docker ## run a Docker Swarm that heals itself; Ctrl-C ends it; needs a Docker Engine, root
+demo-swarm: $(VENV)/.stamp ## run a Docker Swarm that heals itself; Ctrl-C ends it; needs a Docker Engine, root
 	$(BIN)/python examples/swarm-docker/demo.py
 
-demo-swarm-check: $(VENV)/.stamp-docker ## break it in ten ways, and hold every promise to account
+demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and hold every promise to account
 	$(BIN)/python examples/swarm-docker/demo.py --check
 
 test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
@@ -91,22 +91,22 @@ clean: ## end what the demo left, then remove everything that was made here, the
 		.import_linter_cache
 	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-constraints: $(VENV)/.stamp-dev
-	uv pip compile -q --all-extras --group dev --group docs --no-header --no-annotate pyproject.toml -o constraints.txt
+# The versions that are tested, with the hashes of all their files; constraints.txt has the versions alone.
+COMPILE = uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --constraint constraints.txt pyproject.toml
+constraints:
+	uv pip compile --quiet --all-extras --group dev --group docs --no-header --no-annotate pyproject.toml -o constraints.txt
+	$(COMPILE) --generate-hashes --universal --extra pretty --extra docker -o requirements/run.txt
+	$(COMPILE) --generate-hashes --universal --all-extras --group dev -o requirements/dev.txt
+	$(COMPILE) --generate-hashes --all-extras --group dev --group docs -o requirements/docs.txt
 
 # The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
-# uv is used where it is on PATH; pip everywhere else, renewed first, because an old one knows no dependency groups.
-
-# In variables, because a comma within `$(call ...)` would begin another argument.
-RUNNING := .[pretty]
-WITH_DOCKER := .[pretty,docker]
-WITH_ALL_EXTRAS := .[pretty,docker,s3]
+# uv is used where it is on PATH, pip everywhere else. No argument here may hold a comma: $(call ...) splits there.
 
 define install
 	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt $(1); \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1); \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); \
 	fi
 endef
 
@@ -116,7 +116,7 @@ define prove
 	@touch $@
 endef
 
-$(VENV)/.stamp: pyproject.toml constraints.txt
+$(VENV)/.stamp: pyproject.toml requirements/run.txt
 	@test -n '$(PYTHON)' || { echo 'InfraKit needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/it' >&2; exit 1; }
 	@echo 'setting up $(VENV) with $(PYTHON)'
 	@if command -v uv >/dev/null; then \
@@ -124,21 +124,17 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	else \
 		$(PYTHON) -m venv $(VENV); \
 	fi
-	$(call install,-e '$(RUNNING)')
+	$(call install,--require-hashes -r requirements/run.txt)
+	$(call install,--no-deps -e .)
 	@$(BIN)/python -m compileall -q src
-	$(call prove,infrakit.cli.main aiohttp jinja2 rich)
+	$(call prove,infrakit.cli.main aiohttp jinja2 rich aiodocker)
 
-$(VENV)/.stamp-docker: $(VENV)/.stamp
-	$(call install,-e '$(WITH_DOCKER)')
-	$(call prove,infrakit.cli.main rich aiodocker)
-
-$(VENV)/.stamp-dev: $(VENV)/.stamp
+$(VENV)/.stamp-dev: $(VENV)/.stamp requirements/dev.txt
 	@echo 'adding what the tests and linters need'
-	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(call install,-e '$(WITH_ALL_EXTRAS)' --group dev)
-	$(call prove,infrakit.cli.main rich aiodocker aiobotocore pytest xdist hypothesis moto mypy importlinter)
+	$(call install,--require-hashes -r requirements/dev.txt)
+	$(call prove,infrakit.cli.main aiobotocore build hypothesis importlinter moto mypy pytest xdist)
 
-$(VENV)/.stamp-docs: $(VENV)/.stamp-dev
+$(VENV)/.stamp-docs: $(VENV)/.stamp-dev requirements/docs.txt
 	@echo 'adding what the manual needs'
-	$(call install,--group docs)
-	$(call prove,sphinx myst_parser furo sphinx_copybutton)
+	$(call install,--require-hashes -r requirements/docs.txt)
+	$(call prove,furo myst_parser sphinx sphinx_copybutton)

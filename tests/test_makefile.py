@@ -16,7 +16,7 @@ def _stamps() -> dict[str, str]:
 
 
 def test_there_are_stamps() -> None:
-    assert {".stamp", ".stamp-docker", ".stamp-dev", ".stamp-docs"} <= _stamps().keys()
+    assert {".stamp", ".stamp-dev", ".stamp-docs"} <= _stamps().keys()
 
 
 @pytest.mark.parametrize("stamp", sorted(_stamps()))
@@ -53,3 +53,25 @@ def test_a_stamp_is_left_only_by_what_can_be_imported(tmp_path: Path) -> None:
     made = _made(tmp_path, "$(call prove,json click)")
     assert (made.returncode, made.stderr) == (0, "")
     assert (tmp_path / "v/.stamp-try").exists()
+
+
+def _pinned(file: str) -> dict[str, str]:
+    """The version of each package in a file of requirements."""
+    text = (MAKEFILE.parent / file).read_text()
+    return dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z0-9,]+\])?==([^\s;]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", ["requirements/run.txt", "requirements/dev.txt", "requirements/docs.txt"])
+def test_requirements_have_the_tested_versions_and_hashes(file: str) -> None:
+    tested, pinned = _pinned("constraints.txt"), _pinned(file)
+    only_on_windows = {"colorama"}
+    assert pinned
+    assert {name: tested.get(name) for name in pinned.keys() - only_on_windows} == {
+        name: version for name, version in pinned.items() if name not in only_on_windows
+    }
+    entries = re.split(r"\n(?=\S)", (MAKEFILE.parent / file).read_text())
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_everything_that_is_pinned_has_hashes_somewhere() -> None:
+    assert _pinned("requirements/docs.txt") == _pinned("constraints.txt")
