@@ -207,7 +207,7 @@ MUTATIONS = (
         "5 never make it worse",
         "our own node is rolled like any other",
         "group/plan/roll.py",
-        "        if member.is_self and len(outdated) > 1:",
+        "        if member.is_self and (len(outdated) > 1 or going):",
         "        if False:",
         PLAN,
     ),

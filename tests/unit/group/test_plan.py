@@ -11,7 +11,7 @@ from infrakit.group.plan import decide
 from infrakit.group.view import Trouble
 from infrakit.spi.group import Healing, OnFailure, Updating
 from infrakit.spi.manager import Halt
-from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot
+from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
 from tests.worlds import NEW, NOW, OLD, member, pending, pet, view, want, with_orders
 
 SICK = Health.UNHEALTHY
@@ -261,6 +261,16 @@ def test_our_own_node_is_rolled_last() -> None:
     assert verbs(decide(want(3), view(member("1", version=OLD, is_self=True), member("2"), member("3")))) == [
         ("destroy", "i-1")
     ]
+
+
+def test_our_own_node_waits_until_an_other_that_is_shutting_down_is_gone() -> None:
+    going = member("2", version=OLD, state=State.STOPPING)
+    world = view(member("1", version=OLD, is_self=True), going, member("3"), member("4"))
+    plan = decide(want(3, updating=Updating(max_unavailable=2)), world)
+    assert verbs(plan) == []
+    assert "own-node-last" in rules(plan)
+    replaced = view(member("1", version=OLD, is_self=True), member("3"), member("4"))
+    assert verbs(decide(want(3, updating=Updating(max_unavailable=2)), replaced))[-1] == ("destroy", "i-1")
 
 
 def test_our_own_node_waits_for_the_last_other_even_where_two_may_go_at_once() -> None:

@@ -9,6 +9,7 @@ from infrakit.group.plan.draft import Draft, plural, times
 from infrakit.group.view import Member
 from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
+from infrakit.spi.values import BOOTSTRAP
 
 FAILURES_MAX = 3  # of one slot, while rolling
 
@@ -42,8 +43,9 @@ def _take(draft: Draft) -> None:
     ready, ailing = {m.id for m in census.ready}, {m.id for m in census.ailing}
     available = limits.ready_bearers(draft) - census.unsettled
     moving = len(draft.leaving) + draft.pending + max(0, want.size - draft.staying - draft.pending) + census.unsettled
+    going = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in census.leaving)  # shutting down, and not gone
     for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in ailing, _name(m))):
-        if member.is_self and len(outdated) > 1:
+        if member.is_self and (len(outdated) > 1 or going):
             draft.hold(member.id, "it hosts this controller and goes last", "own-node-last")
             return
         if member.id in ready:
