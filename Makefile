@@ -74,7 +74,7 @@ bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio to th
 
 docs: $(VENV)/.stamp-docs ## build the manual into build/docs
 	$(BIN)/python docs/generate.py
-	$(BIN)/pytest -q tests/test_manual.py
+	$(BIN)/pytest -q -m manual tests/test_manual.py
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 	@echo 'open build/docs/index.html'
 

@@ -49,8 +49,8 @@ def write(here: Path, *, instance: str, flavor: str, properties: str = "", alloc
 
 def remedied(text: str, extra: str) -> None:
     assert extras.missing_extra(extra) in text
-    assert "pip install infrakit" not in text
-    assert "pip install 'infrakit[" not in text.replace("@ file://", "@").replace(f"'infrakit[{extra}] @", "")
+    assert "install infrakit" not in text
+    assert "install 'infrakit[" not in text.replace("@ file://", "@").replace(f"'infrakit[{extra}] @", "")
     assert "could not" not in text
 
 

@@ -4,7 +4,7 @@ import importlib.resources
 
 import click
 
-from infrakit.cli import tables
+from infrakit.cli import arguments, tables
 from infrakit.spi.errors import NotFound
 
 _SUFFIX = ".yaml"
@@ -28,7 +28,7 @@ def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: 
 
 
 @click.command
-@click.argument("name", required=False, shell_complete=_complete)
+@arguments.optional("name", shell_complete=_complete)
 def sample(name: str | None) -> None:
     """Print a declaration to begin with, or list those that there are.
 
