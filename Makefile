@@ -100,6 +100,7 @@ constraints:
 	$(COMPILE) --generate-hashes --all-extras --group dev --group docs -o requirements/docs.txt
 
 # The environment, in steps: what running needs, what working on InfraKit needs, what the manual needs.
+# The lists are complete, so nothing is resolved: pip would ask for hashes of extras such as coverage[toml].
 # uv is used where it is on PATH, pip everywhere else. No argument here may hold a comma: $(call ...) splits there.
 
 define install
@@ -124,17 +125,17 @@ $(VENV)/.stamp: pyproject.toml requirements/run.txt
 	else \
 		$(PYTHON) -m venv $(VENV); \
 	fi
-	$(call install,--require-hashes -r requirements/run.txt)
+	$(call install,--no-deps --require-hashes -r requirements/run.txt)
 	$(call install,--no-deps -e .)
 	@$(BIN)/python -m compileall -q src
 	$(call prove,infrakit.cli.main aiohttp jinja2 rich aiodocker)
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp requirements/dev.txt
 	@echo 'adding what the tests and linters need'
-	$(call install,--require-hashes -r requirements/dev.txt)
+	$(call install,--no-deps --require-hashes -r requirements/dev.txt)
 	$(call prove,infrakit.cli.main aiobotocore build hypothesis importlinter moto mypy pytest xdist)
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev requirements/docs.txt
 	@echo 'adding what the manual needs'
-	$(call install,--require-hashes -r requirements/docs.txt)
+	$(call install,--no-deps --require-hashes -r requirements/docs.txt)
 	$(call prove,furo myst_parser sphinx sphinx_copybutton)
