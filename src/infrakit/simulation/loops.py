@@ -118,11 +118,14 @@ class SteppedLoop(asyncio.BaseEventLoop):
         return self.true(self._scheduled[0].when()) if self._scheduled else math.inf
 
     def step(self) -> None:
-        """Do what is due now, until nothing is."""
+        """Do what is due now, until nothing is.
+
+        A signal's handler may raise after any call, as that of a test's timeout does: the thread is put back even then.
+        """
         before, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - the loop's own business
-        asyncio._set_running_loop(self)  # noqa: SLF001
-        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         try:
+            asyncio._set_running_loop(self)  # noqa: SLF001
+            sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
             self._run_once()
             for _iteration in range(ITERATIONS_MAX):
                 if not self._ready or self._iterations_left <= 0:
@@ -133,8 +136,10 @@ class SteppedLoop(asyncio.BaseEventLoop):
                 raise Livelock(f"more than {ITERATIONS_MAX} iterations of a loop at {self._timeline.now:.3f} s")
             self._stalled = self._iterations_left <= 0
         finally:
-            sys.set_asyncgen_hooks(*hooks)
-            asyncio._set_running_loop(before)  # noqa: SLF001
+            try:
+                sys.set_asyncgen_hooks(*hooks)
+            finally:
+                asyncio._set_running_loop(before)  # noqa: SLF001
 
     def receive(self, callback: Callable[[], object]) -> None:
         """Something arrives from outside. A stalled process finds it when it goes on, a killed one never."""

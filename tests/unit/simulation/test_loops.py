@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import sys
 import warnings
+from typing import Any
 
 import pytest
 
@@ -168,3 +170,23 @@ def test_running_loops_are_put_back() -> None:
         assert asyncio.get_running_loop() is outer
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_signal_as_a_step_begins_or_ends_leaves_no_running_loop(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else, a test that is out of time would fail every later one of its process."""
+    timeline, hook, calls = Timeline(), sys.set_asyncgen_hooks, list[int]()
+
+    def interrupted(*hooks: Any) -> None:
+        hook(*hooks)
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+
+    timeline.loop().call_soon(lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "set_asyncgen_hooks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            after(timeline, 1.0)
+    assert asyncio._get_running_loop() is None
+    assert sys.get_asyncgen_hooks() == (None, None)
