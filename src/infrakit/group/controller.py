@@ -220,7 +220,7 @@ class Controller:
         if self._missing or len(listing) != len(view.members):
             self._tell_missing()
         view.lapse()
-        view.outlive()
+        view.outlive(at_once=self.want.orders.destroying is not None)
         view.revive()
         self._ask_membership()
         await self._ask_health()

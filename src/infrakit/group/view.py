@@ -324,11 +324,15 @@ class GroupView(msgspec.Struct, kw_only=True):
         """A predecessor has recorded that it ends these, and may have asked for it: until then, they are leaving."""
         self.inherited.update(dict.fromkeys(ending, until))
 
-    def outlive(self) -> None:
-        """What a predecessor was ending and still lives when no call of it can have any effect is ours to judge."""
+    def outlive(self, *, at_once: bool) -> None:
+        """What a predecessor was ending and still lives when no call of it can have any effect is ours to judge.
+
+        `at_once` where the whole group is destroyed: the call is repeated without waiting, which changes nothing if the
+        predecessor's is still carried out.
+        """
         if not self.inherited or self.observed_at is None:
             return
-        for instance in [i for i, until in self.inherited.items() if self.observed_at > until]:
+        for instance in [i for i, until in self.inherited.items() if at_once or self.observed_at > until]:
             del self.inherited[instance]
             member = self.members.get(instance)
             if member is not None and member.leaving == "destroying":

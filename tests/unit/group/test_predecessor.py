@@ -7,8 +7,9 @@ import msgspec
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
-from infrakit.spi.values import Allocation, Index, InstanceID, InstanceSpec
-from tests.stage import Bare, Stage, in_virtual_time, pets
+from infrakit.spi.event import Kind
+from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
+from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
 
 
 class Asked(Bare):
@@ -58,3 +59,36 @@ async def test_a_flavor_that_fails_says_nothing_of_the_call_of_a_predecessor() -
         await successor.converged()
         assert len(asked) == 1
         assert len(successor.simulator.live()) == 1
+
+
+@in_virtual_time
+async def test_the_destruction_of_a_whole_group_is_retried_at_once() -> None:
+    """Nothing is decided by who asks last, and an operator who interrupted `infrakit down` continues it."""
+    async with Stage() as first:
+        await first.commit(cattle("web", 2))
+        await first.converged()
+        first.fault(destroy=Spread(low=300.0))
+        await first.operator.destroy(group=GroupID("web"), who="ann", why="down")
+        await first.until(lambda: first.told(Kind.DESTROYING))
+    assert len(first.simulator.live()) == 2
+    first.fault(destroy=Spread())
+    async with Stage(store=first.store, simulator=first.simulator) as successor:
+        await successor.until(lambda: not successor.simulator.live(), within_s=10.0)
+
+
+@in_virtual_time
+async def test_one_destruction_of_a_predecessor_is_waited_for() -> None:
+    """It may still be carried out: until then, its instance counts as leaving."""
+    async with Stage() as first:
+        await first.commit(cattle("web", 3))
+        await first.converged()
+        first.fault(destroy=Spread(low=300.0))
+        await first.scale("web", 2)
+        await first.until(lambda: first.told(Kind.DESTROYING))
+    first.fault(destroy=Spread())
+    async with Stage(store=first.store, simulator=first.simulator) as successor:
+        await successor.until(successor.controllers)
+        await asyncio.sleep(10.0)
+        assert len(successor.simulator.live()) == 3
+        await successor.converged()
+        assert len(successor.simulator.live()) == 2
