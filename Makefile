@@ -2,6 +2,7 @@
 # with Python 3.11 and make. `make` alone lists them.
 
 SEEDS ?= 2000
+FIRST ?= 1
 MINUTES ?= 10
 TEST_ARGS ?=
 # Twice as many as there are cores: many tests wait for real clusters to elect, boot and heal.
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit simulate fuzz bench docs docs-nodes clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit slow simulate fuzz bench docs docs-nodes clean constraints
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -48,7 +49,7 @@ demo-swarm: $(VENV)/.stamp ## run a Docker Swarm that heals itself; Ctrl-C ends 
 demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and hold every promise to account
 	$(BIN)/python examples/swarm-docker/demo.py --check
 
-test: lint unit ## everything that must hold: lint, types, layers, all tests, coverage
+test: lint unit ## what must hold before each commit: lint, types, layers, tests, coverage
 
 lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check
@@ -56,15 +57,18 @@ lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-unit: $(VENV)/.stamp-dev ## all tests with coverage, without the linters; TEST_ARGS='-k pets' for some of them
+unit: $(VENV)/.stamp-dev ## the tests with coverage, without the linters; TEST_ARGS='-k pets' for some of them
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov --cov-report= --junitxml=build/tests.xml $(TEST_ARGS)
 	$(BIN)/coverage report --skip-covered
 	@echo 'The parts that decide and act, which must stay above 95 %:'
 	$(BIN)/coverage report --include='src/infrakit/group/*,src/infrakit/manager/*' --fail-under=95
 
-simulate: $(VENV)/.stamp ## the real controllers in SEEDS=2000 simulated worlds full of faults
-	$(BIN)/python -m infrakit.simulation --count $(SEEDS)
+slow: $(VENV)/.stamp-dev ## the tests that take long: real quorums that boot and heal, mutations, hundreds of crashes
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow --junitxml=build/slow.xml $(TEST_ARGS)
+
+simulate: $(VENV)/.stamp ## the real controllers in SEEDS=2000 simulated worlds full of faults, from the seed FIRST=1 on
+	$(BIN)/python -m infrakit.simulation --first $(FIRST) --count $(SEEDS)
 
 fuzz: $(VENV)/.stamp-dev ## hostile input to server and client, new every time, for MINUTES=10
 	$(BIN)/python -m tests.fuzz $(MINUTES)

@@ -3,10 +3,28 @@
 import shutil
 import signal
 import subprocess
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+UNIT = Path(__file__).parent / "unit"
 
 # Started in the background of a script, tests inherit that Ctrl-C is ignored, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Nothing here asserts how long something takes; a machine may have much else to do.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage is of the unit tests: what runs long anyway is not traced, which would take three times as long."""
+    for item in items:
+        if not item.path.is_relative_to(UNIT):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_report_header() -> list[str]:

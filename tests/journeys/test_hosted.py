@@ -22,7 +22,7 @@ from tests.integration.flavor_etcd.machines import QUICK
 from tests.journeys.operator import Operator, cattle
 from tests.journeys.replicas import answers
 
-pytestmark = needs_etcd
+pytestmark = [needs_etcd, pytest.mark.slow]
 
 
 class Hosted(Operator):

@@ -20,12 +20,22 @@ FOCUS = {  # few kinds of deeds, so that they often meet
 }
 
 
+@pytest.mark.parametrize("replicas", [1, 3, 5])
+def test_every_law_holds_in_a_few_worlds(replicas: int) -> None:
+    for seed in (1, 2):
+        assert simulate(Task(seed, 10.0, replicas=replicas)).verdict == "", f"seed {seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("focus", FOCUS)
 def test_every_law_holds_where_few_deeds_often_meet(focus: str) -> None:
     for seed in range(1, 10):
         assert simulate(Task(seed, 5.0, FOCUS[focus])).verdict == "", f"seed {seed}"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("replicas", [1, 3, 5])
 @pytest.mark.parametrize("first", [1, 11])
 def test_every_law_holds(first: int, replicas: int) -> None:

@@ -12,7 +12,7 @@ from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 from tests.integration.etcd.members import Cluster, Member, needs_etcd, running
 
-pytestmark = [needs_etcd, pytest.mark.slow]
+pytestmark = needs_etcd
 KEY = "/infrakit/leader"
 
 

@@ -11,7 +11,7 @@ from infrakit.spi import errors
 from infrakit.stores.etcd import BODY_BYTES_MAX, EtcdStore
 from tests.integration.etcd.members import Cluster, needs_etcd, running
 
-pytestmark = [needs_etcd, pytest.mark.slow]
+pytestmark = needs_etcd
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from infrakit.spi.values import TAG_GROUP, Allocation, Description, Health, Heal
 from tests.integration.etcd.members import Cluster, Member, needs_etcd, running
 from tests.integration.flavor_etcd.machines import PATIENCE_S
 
-pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [needs_etcd, pytest.mark.timeout(120)]
 NOTHING = msgspec.Raw(b"{}")
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.etcd.members import needs_etcd
 from tests.integration.flavor_etcd.machines import found, machines
 
-pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [needs_etcd, pytest.mark.timeout(180)]
 
 # The plainest that works: a cluster that is founded by all of its members at once.
 STATIC = """\

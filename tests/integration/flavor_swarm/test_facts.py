@@ -9,7 +9,6 @@ from infrakit.metadata.swarm import SwarmFacts
 from tests.integration.flavor_swarm.machines import Cluster, Machine, lacking
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(lacking()), reason=lacking()),
 ]

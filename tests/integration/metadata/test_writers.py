@@ -43,7 +43,7 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(params=["file", pytest.param("etcd", marks=[needs_etcd, pytest.mark.slow])])
+@pytest.fixture(params=["file", pytest.param("etcd", marks=needs_etcd)])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Store]]:
     """The same store, as each replica has it."""
     if request.param == "file":

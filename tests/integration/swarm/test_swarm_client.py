@@ -10,7 +10,7 @@ from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
 from tests.integration.swarm.engines import Engines, Node, needs_swarm, running
 
-pytestmark = [needs_swarm, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [needs_swarm, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ COMMAND = re.compile(
 )
 VALUED = {
     *("-c", "--constraint", "-r", "--requirement", "-t", "--target", "--python", "--group", "--find-links"),
-    *("--python-version", "--platform", "--only-binary", "--implementation"),
+    *("--python-version", "--platform", "--only-binary", "--implementation", "--resolution"),
 }
 DEADLINE_S = 60
 
