@@ -48,6 +48,13 @@ def test_surplus_goes_unhealthy_first_then_out_of_date_then_newest() -> None:
     assert order[:3] == ["i-4", "i-3", "i-2"]
 
 
+def test_what_shuts_down_by_itself_and_is_not_replaced_is_waited_for_with_a_reason() -> None:
+    going = member("1", state=State.STOPPING)
+    (hold,) = decide(want(0), view(going)).holds
+    assert (hold.subject, hold.rule) == (going.id, "shutting-down")
+    assert "waits until it is gone" in hold.reason
+
+
 def test_our_own_node_is_the_last_of_the_surplus() -> None:
     plan = decide(want(1), view(member("1", is_self=True, age_s=1), member("2")))
     assert verbs(plan) == [("destroy", "i-2")]

@@ -52,7 +52,17 @@ def decide(want: Want, view: GroupView) -> Plan:
         cattle.remove(draft)
     heal.replace(draft)
     roll.roll(draft)
-    return _finish(draft, _phase(draft))
+    phase = _phase(draft)
+    if phase != "converged" and not draft.actions and not draft.holds:
+        _wait_for_stopping(draft)
+    return _finish(draft, phase)
+
+
+def _wait_for_stopping(draft: Draft) -> None:
+    """Nothing replaces these and nothing here is ending them, so nothing else explains the wait."""
+    for member in draft.census.leaving:
+        if not member.leaving:
+            draft.hold(member.id, f"{member.id} is shutting down: waits until it is gone", "shutting-down")
 
 
 def _relabel(draft: Draft) -> None:
