@@ -36,6 +36,7 @@ PROGRAMS = {  # that pages use, and their Debian packages
     "etcdctl": "etcd-server etcd-client",
     "etcdutl": "etcd-client",  # since etcd 3.5
 }
+FIRST = {"README.md", "quickstart.md", "guide.md"}  # read by everybody; the others are typed by `make slow`
 NOT_RUN = {"", "text", "ini"}  # shown only
 
 
@@ -54,7 +55,9 @@ def test_the_pages_are_there() -> None:
 
 
 def _told(page: Path) -> ParameterSet:
-    marks = [pytest.mark.timeout(180)]  # a page may tell of many hours
+    marks = [pytest.mark.timeout(240)]  # a page may tell of many hours
+    if page.name not in FIRST:
+        marks.append(pytest.mark.slow)
     if page in nodes.NEEDING:
         marks = [pytest.mark.timeout(900), pytest.mark.nodes]
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))

@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.journeys.operator import Operator, cattle
 from tests.unit.template.web import serving
+
+pytestmark = pytest.mark.slow
 
 FIRST = "echo {{ word() }}{{ index.group }} {{ index.sequence }} > told; exec sleep 1000\n".replace(
     "{{ word() }}", "one "

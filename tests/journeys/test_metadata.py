@@ -19,6 +19,8 @@ import msgspec
 from infrakit.rpc.server import Server
 from infrakit.spi import paths
 
+pytestmark = pytest.mark.slow
+
 class Cloud:
     async def keys(self, *, path: str) -> Sequence[str] | None:
         return paths.keys(paths.find({"region": "north"}, paths.split(path)))

@@ -10,6 +10,8 @@ import pytest
 
 from tests.journeys.operator import Operator, cattle, pets
 
+pytestmark = pytest.mark.slow
+
 
 def runs(operator: Operator, name: str) -> None:
     operator.until(lambda: operator.plugins().get(name) == "running", f"{name} answers")

@@ -3,9 +3,12 @@
 import socket
 from pathlib import Path
 
+import pytest
 import trustme
 
 from tests.journeys.operator import Operator, cattle
+
+pytestmark = pytest.mark.slow
 
 HOST = "127.0.0.1"
 

@@ -10,6 +10,8 @@ import pytest
 from tests.journeys.operator import Operator, cattle
 from tests.journeys.replicas import Replicas
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def replicas() -> Iterator[Replicas]:

@@ -4,11 +4,13 @@ import asyncio
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.integration.etcd.members import needs_etcd, running
 from tests.journeys.operator import cattle
 from tests.journeys.replicas import InEtcd, acting
 
-pytestmark = needs_etcd
+pytestmark = [needs_etcd, pytest.mark.slow]
 
 
 async def test_the_replica_beside_the_leader_acts_and_hands_over_when_asked(tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ BOMBS = {
 # Between this process and the command, because what a process has used begins with what its parent had.
 MEASURED = """
 import json, resource, subprocess, sys
+
+pytestmark = pytest.mark.slow
 code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([code, used.ru_maxrss, used.ru_utime + used.ru_stime]))

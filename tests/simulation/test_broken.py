@@ -23,6 +23,7 @@ async def forget_halts(_self: Calls) -> None:
     """A right to act that nobody asks about."""
 
 
+@pytest.mark.slow
 def test_a_broken_law_is_named_with_the_seed_and_the_command_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

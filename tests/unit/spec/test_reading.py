@@ -176,7 +176,7 @@ BOMBS: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-@pytest.mark.no_cover  # which would take three times as long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_before_they_unfold(name: str) -> None:
     text, message = BOMBS[name]
@@ -192,7 +192,7 @@ def test_bombs_are_refused_before_they_unfold(name: str) -> None:
     assert peak_bytes < 5 * len(text) + 60_000_000
 
 
-@pytest.mark.no_cover
+@pytest.mark.no_cover  # which would take three times as long
 def test_limits_admit_what_is_just_below_them() -> None:
     deep = "[" * tree.DEPTH_MAX + "]" * tree.DEPTH_MAX
     assert reading.read(deep, source="").entries
