@@ -177,14 +177,9 @@ def stay(cluster: Cluster, timeline: Timeline) -> None:
         signal.pause()
 
 
-def end(*_: object) -> None:
-    """Told to end, from the keyboard or otherwise, also where a shell has us ignore the keyboard."""
-    raise KeyboardInterrupt
-
-
 def main() -> int:
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where the terminal is closed
+        signal.signal(number, signal.default_int_handler)
     timeline = Timeline()
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp", ignore_cleanup_errors=True) as directory:
         cluster = None

@@ -271,6 +271,8 @@ def refuse_if_taken() -> None:
 
 
 def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where the terminal is closed
+        signal.signal(number, signal.default_int_handler)
     timeline = Timeline()
     infrakit = None
     with tempfile.TemporaryDirectory(prefix="ik") as directory:  # short: the path of a socket has at most 107 bytes
@@ -285,6 +287,9 @@ def main() -> int:
             roll(infrakit, timeline, Path(directory))
             end(infrakit, timeline)
             timeline.promise(timeline.seconds() < TOTAL_S_MAX, f"all of it took less than {TOTAL_S_MAX:.0f} s")
+        except KeyboardInterrupt:
+            print("\nending what it has started", file=sys.stderr)
+            return 130
         except Broken as error:
             print(f"\ncheck: {error}", file=sys.stderr)
             if infrakit is not None:

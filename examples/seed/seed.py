@@ -244,6 +244,8 @@ def refuse_if_taken() -> None:
 
 
 def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where the terminal is closed
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp", ignore_cleanup_errors=True) as directory:
         machine = None
         try:

@@ -100,7 +100,7 @@ def stay(cluster: Cluster, timeline: Timeline) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has us ignore the keyboard
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where the terminal is closed
         signal.signal(number, signal.default_int_handler)
     timeline, cluster = Timeline(), None
     try:
