@@ -25,11 +25,12 @@ async def on_terminal(
     *arguments: str,
     columns: int = 80,
     keys: bytes = b"",
+    resize: tuple[asyncio.Event, int] | None = None,
     interrupt: asyncio.Event | None = None,
 ) -> tuple[int, str]:
     """Run on a terminal of that width; answers the exit code and what the terminal received."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    _resize(follower, columns)
     process = await cli.start(*arguments, stdin=follower, stdout=follower, stderr=follower)
     os.close(follower)
     os.write(leader, keys)
@@ -44,6 +45,9 @@ async def on_terminal(
 
     try:
         reading = asyncio.create_task(asyncio.to_thread(read))
+        if resize is not None:
+            await asyncio.wait_for(resize[0].wait(), 60)
+            _resize(leader, resize[1])
         if interrupt is not None:
             await asyncio.wait_for(interrupt.wait(), 60)
             process.send_signal(signal.SIGINT)
@@ -55,6 +59,10 @@ async def on_terminal(
             await process.wait()
         os.close(leader)
     return code, received.decode()
+
+
+def _resize(terminal: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
 
 async def test_a_terminal_gets_colours_and_lines_that_fit(cli: CommandLine, manager: CannedManager) -> None:
@@ -135,6 +143,27 @@ async def test_watch_on_a_terminal_redraws_until_ctrl_c(cli: CommandLine, manage
     assert code == 130
     assert "converged" in received
     assert "Traceback" not in received
+
+
+async def test_watch_fits_a_window_that_has_become_narrower(cli: CommandLine, manager: CannedManager) -> None:
+    cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
+    looks: list[int] = []
+    drawn, drawn_again = asyncio.Event(), asyncio.Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            drawn.set()
+        if len(looks) == 4:
+            drawn_again.set()
+
+    manager.on_status = look
+    code, received = await on_terminal(cli, "status", "--watch", columns=120, resize=(drawn, 60), interrupt=drawn_again)
+    assert code == 130
+    wide, _, narrow = received.partition("\x1b[?1049l")  # the alternate screen, and what is left after it
+    widths = [max(len(click.unstyle(line).rstrip()) for line in each.splitlines()) for each in (wide, narrow)]
+    assert widths[0] > 60 >= widths[1]
+    assert "web-1" in narrow
 
 
 async def test_without_rich_watch_clears_the_terminal_and_prints(
