@@ -23,33 +23,33 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit slow simulate fuzz bench docs docs-nodes clean constraints
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
-demo: $(VENV)/.stamp ## run the quickstart here: two groups of real servers; Ctrl-C ends the daemon
+demo: $(VENV)/.stamp ## run the quickstart; Ctrl-C ends the daemon
 	INFRAKIT_HOME=$(DEMO_HOME) $(BIN)/infrakit up examples/quickstart/infrakit.yaml
 
-demo-check: $(VENV)/.stamp ## run the quickstart by itself and hold every promise of it to account
+demo-check: $(VENV)/.stamp ## run it by itself, and check every promise of it
 	$(BIN)/python examples/quickstart/check.py
 
-demo-ha: $(VENV)/.stamp ## run a cluster of etcd that keeps itself alive; Ctrl-C ends it; needs etcd
+demo-ha: $(VENV)/.stamp ## run a cluster of etcd that heals itself; needs etcd
 	$(BIN)/python examples/ha/demo.py
 
-demo-ha-check: $(VENV)/.stamp ## kill its leader, lose a volume, lose the quorum, and hold every promise to account
+demo-ha-check: $(VENV)/.stamp ## break it in four ways, and check every promise of it
 	$(BIN)/python examples/ha/demo.py --check
 
-demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command on a bare machine; Ctrl-C ends it; needs etcd
+demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command; needs etcd
 	$(BIN)/python examples/seed/seed.py
 
-demo-seed-check: $(VENV)/.stamp ## do so, repeat it, kill the seed, and hold every promise to account
+demo-seed-check: $(VENV)/.stamp ## do so, kill the seed, and check every promise of it
 	$(BIN)/python examples/seed/seed.py --check
 
-demo-swarm: $(VENV)/.stamp ## run a Docker Swarm that heals itself; Ctrl-C ends it; needs a Docker Engine, root
+demo-swarm: $(VENV)/.stamp ## run a Docker Swarm that heals itself; needs Docker, root
 	$(BIN)/python examples/swarm-docker/demo.py
 
-demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and hold every promise to account
+demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and check every promise of it
 	$(BIN)/python examples/swarm-docker/demo.py --check
 
-test: lint unit ## what must hold before each commit: lint, types, layers, tests, coverage
+test: lint unit ## what must hold before each commit: lint, then unit
 
 lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check
@@ -57,23 +57,23 @@ lint: $(VENV)/.stamp-dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-unit: $(VENV)/.stamp-dev ## the tests with coverage, without the linters; TEST_ARGS='-k pets' for some of them
+unit: $(VENV)/.stamp-dev ## the tests, with coverage; TEST_ARGS='-k pets' for some
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov --cov-report= --junitxml=build/tests.xml $(TEST_ARGS)
 	$(BIN)/coverage report --skip-covered
 	@echo 'The parts that decide and act, which must stay above 95 %:'
 	$(BIN)/coverage report --include='src/infrakit/group/*,src/infrakit/manager/*' --fail-under=95
 
-slow: $(VENV)/.stamp-dev ## the tests that take long: real quorums that boot and heal, mutations, hundreds of crashes
+slow: $(VENV)/.stamp-dev ## the tests that take long: quorums, mutations, crashes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow --junitxml=build/slow.xml $(TEST_ARGS)
 
-simulate: $(VENV)/.stamp ## the real controllers in SEEDS=2000 simulated worlds full of faults, from the seed FIRST=1 on
+simulate: $(VENV)/.stamp ## SEEDS=2000 simulated worlds full of faults, from FIRST=1
 	$(BIN)/python -m infrakit.simulation --first $(FIRST) --count $(SEEDS)
 
-fuzz: $(VENV)/.stamp-dev ## hostile input to server and client, new every time, for MINUTES=10
+fuzz: $(VENV)/.stamp-dev ## hostile input, new every time, for MINUTES=10
 	$(BIN)/python -m tests.fuzz $(MINUTES)
 
-bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio to the original's
+bench: $(VENV)/.stamp-dev ## measure, and print each figure with its ratio
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.stamp-docs ## build the manual into build/docs
@@ -82,12 +82,12 @@ docs: $(VENV)/.stamp-docs ## build the manual into build/docs
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
 	@echo 'open build/docs/index.html'
 
-docs-nodes: $(VENV)/.stamp-dev ## type what the pages of the Swarm say, and compare; needs a Docker Engine, root
+docs-nodes: $(VENV)/.stamp-dev ## type what docs/swarm.md shows; needs Docker, root
 	@docker image inspect infrakit-node >/dev/null 2>&1 || PATH="$(CURDIR)/$(BIN):$$PATH" packaging/node-image/build
 	$(BIN)/pytest -m nodes --durations=3 tests/test_docs.py
 
-clean: ## end what the demo left, then remove everything that was made here, the demo's data too
-	@if [ -d $(DEMO_HOME)/store ]; then $(MAKE) --no-print-directory $(VENV)/.stamp; fi
+clean: ## end what the demo left, then remove what was made here
+	@if [ -d $(DEMO_HOME)/store ]; then $(MAKE) --silent --no-print-directory $(VENV)/.stamp; fi
 	@if [ -d $(DEMO_HOME) ]; then \
 		python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
 		$$python examples/quickstart/clean.py $(DEMO_HOME); fi

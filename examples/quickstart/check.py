@@ -26,8 +26,7 @@ from typing import Any
 DECLARATION = Path(__file__).parent / "infrakit.yaml"
 WORKERS = [("127.0.0.1", 8100 + worker) for worker in range(1, 6)]
 PETS = [(f"127.0.10.{pet}", 7070) for pet in range(1, 4)]
-PATIENCE_S = 30.0
-TOTAL_S_MAX = 60.0
+PATIENCE_S = 90.0
 
 Address = tuple[str, int]
 Facts = dict[str, Any]
@@ -267,7 +266,10 @@ def refuse_if_taken() -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise Broken(f"{host}:{port} is taken ({error.strerror}): end what listens there first") from error
+                raise Broken(
+                    f"{host}:{port} is taken ({error.strerror}): end what listens there first; if it is the demo: "
+                    "INFRAKIT_HOME=.demo .venv/bin/infrakit down"
+                ) from error
 
 
 def main() -> int:
@@ -286,7 +288,7 @@ def main() -> int:
             scale(infrakit, timeline)
             roll(infrakit, timeline, Path(directory))
             end(infrakit, timeline)
-            timeline.promise(timeline.seconds() < TOTAL_S_MAX, f"all of it took less than {TOTAL_S_MAX:.0f} s")
+            timeline.say("that was all of it")
         except KeyboardInterrupt:
             print("\nending what it has started", file=sys.stderr)
             return 130

@@ -25,7 +25,7 @@ from typing import Self
 from tests.docs import nodes
 from tests.docs.pages import ROOT
 
-PATIENCE_S = 40.0
+PATIENCE_S = 150.0
 HOME = "/home/ann"  # what pages call the reader's home
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
 _ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)|infrakit metadata watch ")

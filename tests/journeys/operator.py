@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE_S = 40.0
+PATIENCE_S = 150.0
 LOOK_S = 0.05
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.journeys.operator import Operator, cattle
 
+pytestmark = pytest.mark.slow
+
 GALLERY = Path(__file__).parents[2] / "examples/templates"
 CLUSTER = """\
 {{/* The groups that are asked for, each from the part beside this. */}}
@@ -151,8 +153,6 @@ BOMBS = {
 # Between this process and the command, because what a process has used begins with what its parent had.
 MEASURED = """
 import json, resource, subprocess, sys
-
-pytestmark = pytest.mark.slow
 code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([code, used.ru_maxrss, used.ru_utime + used.ru_stime]))

@@ -1,5 +1,6 @@
 """Waiting for the daemon to have done what was declared."""
 
+import sys
 import time
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from infrakit.cli import daemon, exit_codes, reports
 from infrakit.spi.manager import Status
 
 POLL_S = 0.5
+PROGRESS_S = 5.0
 STOPPED = {"paused", "halted"}  # phases that an operator ends
 
 
@@ -18,13 +20,32 @@ def reached(status: Status, *, version: int = 0) -> bool:
     return leads and status.version >= version and all(group.converged for group in status.groups)
 
 
+class Progress:
+    """What is waited for, on a terminal: first after a few seconds, then whenever it has changed."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + PROGRESS_S
+        self._shown: list[str] = []
+
+    def show(self, status: Status) -> None:
+        """The groups that have not converged, unless there is nothing new to say."""
+        if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() < self._next:
+            return
+        lines = pending(status)
+        if lines != self._shown:
+            self._shown, self._next = lines, time.monotonic() + PROGRESS_S
+            for line in ("waiting for:", *lines):
+                click.echo(line, err=True)
+
+
 def wait(timeout_s: float, *, version: int = 0) -> Status:
     """Poll until converged; exit 2 with what is waited for when the time is up."""
-    deadline = time.monotonic() + timeout_s
+    deadline, progress = time.monotonic() + timeout_s, Progress()
     while True:
         status = daemon.status()
         if reached(status, version=version):
             return status
+        progress.show(status)
         if time.monotonic() >= deadline:
             complain(pending(status), f"not converged after {timeout_s:g}s")
         if status.version >= version and stuck(status):
@@ -38,7 +59,8 @@ def pending(status: Status) -> list[str]:
     for group in status.groups:
         if not group.converged:
             lines.append(f"{group.name}: {group.phase}, {group.healthy} of {group.want} healthy")
-            lines.extend(reports.reasons((*group.doing, *group.waiting)))
+            lines.extend(reports.reasons(group.doing, mark=">"))
+            lines.extend(reports.reasons(group.waiting, mark="="))
     return lines
 
 

@@ -16,6 +16,7 @@ _CODES: dict[type[errors.InfraKitError], int] = {
     discovery.NotRunning: exit_codes.NO_DAEMON,
     errors.OutcomeUnknown: exit_codes.NO_DAEMON,
 }
+_ERROR = "Error: "  # as click begins the message
 DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # set: tracebacks of defects are printed
 
 
@@ -30,7 +31,8 @@ def report(error: Exception) -> int:
     """Print what is to be said about an error; answers the exit code."""
     match error:
         case click.UsageError():
-            error.show()
+            lines = tables.paragraph(f"{_ERROR}{error.format_message()}", hanging="  ", err=True)
+            click.UsageError("\n".join(lines).removeprefix(_ERROR), error.ctx).show()
             return exit_codes.USER_ERROR
         case click.ClickException():
             _say(error.format_message())
@@ -58,4 +60,5 @@ def _defect(error: Exception) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"infrakit: {tables.clean(message)}", file=sys.stderr)
+    for line in tables.paragraph(f"infrakit: {message}", hanging="  ", err=True):
+        print(line, file=sys.stderr)

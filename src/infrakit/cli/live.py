@@ -73,7 +73,7 @@ def farewell(last: Status | None, file: str | None) -> Iterator[str]:
         yield "Stopped; no instances are left behind."
         return
     kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
-    yield f"Stopped. The instances keep running, unwatched: {kept}."
+    yield from tables.paragraph(f"Stopped. The instances keep running, unwatched: {kept}.")
     again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
     yield f"  {_infrakit()} {again}    finds them again and goes on"
     yield f"  {_infrakit()} down    ends them"

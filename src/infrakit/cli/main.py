@@ -92,8 +92,8 @@ def commands() -> None:
 
     \b
     Example:
-      infrakit up infrakit.yaml          start, in one terminal
-      infrakit status                   look, in another
+      infrakit up infrakit.yaml    start, in one terminal
+      infrakit status              look, in another
     """
 
 

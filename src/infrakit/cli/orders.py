@@ -1,10 +1,12 @@
 """What all orders have in common: they are answered by a version, and may be waited for."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import convergence, output, reports
+from infrakit.cli import convergence, exit_codes, output, reports
 from infrakit.spi.errors import Refused
 from infrakit.spi.manager import Committed
 
@@ -18,8 +20,19 @@ def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None
     """Print the answer to a new declaration; with `wait_s` also wait until it has converged."""
     output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words, declares=True))))
     if wait_s is not None:
-        convergence.wait(wait_s, version=committed.version)
+        with interruption("interrupted: it is declared, and the daemon continues"):
+            convergence.wait(wait_s, version=committed.version)
         click.echo("converged", err=fmt != "table")
+
+
+@contextlib.contextmanager
+def interruption(what: str) -> Iterator[None]:
+    """Say what Ctrl-C has left under way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\ninfrakit: {what}", err=True)
+        raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None
 
 
 def confirm(question: str, *, yes: bool) -> None:

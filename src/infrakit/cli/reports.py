@@ -148,18 +148,19 @@ def committed(value: Committed, done: str, *, declares: bool) -> Iterator[str]:
 
 
 def event(value: Event) -> str:
-    """One line of the journal, with its date."""
+    """One line of the journal, with its date; wrapped on a terminal."""
     return _event(value, tables.moment(value.timestamp))
 
 
 def event_now(value: Event) -> str:
-    """One line of what happens now: the time is enough."""
+    """One line of what happens now: the time is enough; wrapped on a terminal."""
     return _event(value, tables.moment(value.timestamp)[-9:])
 
 
 def _event(value: Event, when: str) -> str:
-    kind = tables.paint(f"{value.type.value:<14}", KIND_COLOURS.get(value.type, ""))
-    return f"{when} {kind} {event_sentence(value)}"
+    kind = f"{value.type.value:<14}"
+    lines = "\n".join(tables.paragraph(f"{when} {kind} {event_sentence(value)}", hanging="    "))
+    return lines.replace(kind, tables.paint(kind, KIND_COLOURS.get(value.type, "")), 1)
 
 
 def event_sentence(value: Event, *, with_instance: bool = True) -> str:

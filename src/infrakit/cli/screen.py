@@ -110,7 +110,7 @@ def _state(status: Status | None, width: int) -> list[Line]:
 
 
 def _sentence(sentence: str, style: str, width: int) -> list[Line]:
-    wrapped = textwrap.wrap(tables.clean(sentence), max(width, 20), subsequent_indent="    ")
+    wrapped = textwrap.wrap(tables.clean(sentence), max(width, 20), subsequent_indent="    ", break_on_hyphens=False)
     return [(Span(line, style),) for line in wrapped]
 
 
@@ -237,25 +237,32 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[Span]], width: int, *,
 
 
 def _reasons(groups: Sequence[GroupStatus], width: int) -> _Part:
-    """What is done (>) and what is waited for (=); whole sentences where there is room, else a line each."""
+    """What is done (>) and what is waited for (=); the first ones whole as far as there is room, then a line each."""
     sentences = [
         tables.clean(f"{mark} {group.name}: {each.verb} {each.subject}: {each.reason}{_remedy(each.remedy)}")
         for group in groups
         for mark, some in ((">", group.doing), ("=", group.waiting))
         for each in some
     ]
-    whole = [line for sentence in sentences for line in _sentence(sentence, "", width)]
+    whole = [_sentence(sentence, "", width) for sentence in sentences]
+    full = sum(map(len, whole))
 
     def draw(room: int) -> list[Line]:
-        if len(whole) <= room:
-            return whole
-        cut: list[Line] = [(Span(sentence),) for sentence in sentences]
-        if len(cut) <= room:
-            return cut
-        more = len(cut) - max(0, room - 1)
-        return [*cut[: max(0, room - 1)], (Span(f"and {more} more; see: infrakit why GROUP", "dim"),)][:room]
+        if full <= room:
+            return [line for lines in whole for line in lines]
+        left = room - 1  # the last line says where the rest is
+        shown: list[Line] = []
+        for number, lines in enumerate(whole[: max(0, left)]):
+            others = min(len(whole), left) - number - 1  # each needs a line
+            if len(lines) <= left - len(shown) - others:
+                shown.extend(lines)
+            else:
+                shown.append((Span(sentences[number]),))
+        more = len(sentences) - max(0, left)
+        rest = f"and {more} more; see" if more > 0 else "whole"
+        return [*shown, (Span(f"{rest}: infrakit why GROUP", "dim"),)][: max(0, room)]
 
-    return _Part(min(2, len(whole)), len(whole), draw)
+    return _Part(min(2, full), full, draw)
 
 
 def _remedy(remedy: str) -> str:

@@ -43,12 +43,13 @@ def colours() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def width() -> int | None:
-    """Columns of the terminal; None: the output goes elsewhere, and lines are not wrapped."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def width(*, err: bool = False) -> int | None:
+    """Columns of the terminal of that stream; None: it goes elsewhere, and lines are not wrapped."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None or not stream.isatty():
         return None
     set_by_user = os.environ.get("COLUMNS", "")
-    return int(set_by_user) if set_by_user.isdecimal() else os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    return int(set_by_user) if set_by_user.isdecimal() else os.get_terminal_size(stream.fileno()).columns or 80
 
 
 def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
@@ -124,21 +125,23 @@ def _with_last(start: str, text: str, colour: str, indent: int) -> Iterator[str]
         yield start.rstrip()
         yield from paragraph(text, indent=_BELOW)
         return
-    first, *rest = _wrapped(text, indent)
+    first, *rest = _wrapped(text, indent, width())
     yield (start + paint(first, colour)).rstrip()
     yield from (" " * indent + paint(line, colour) for line in rest)
 
 
-def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> Iterator[str]:
-    """A sentence, wrapped on a terminal; lines after the first begin with `hanging`."""
+def paragraph(text: str, *, indent: str = "", hanging: str | None = None, err: bool = False) -> Iterator[str]:
+    """A sentence, wrapped on a terminal; lines after the first begin with `hanging`. `err`: for standard error."""
     hanging = indent if hanging is None else hanging
-    first, *rest = _wrapped(clean(text), max(len(indent), len(hanging)))
+    first, *rest = _wrapped(clean(text), max(len(indent), len(hanging)), width(err=err))
     yield indent + first
     yield from (hanging + line for line in rest)
 
 
-def _wrapped(text: str, indent: int) -> list[str]:
-    columns = width()
-    if columns is None:
-        return [text]
-    return textwrap.wrap(text, max(columns - indent, _WRAP_MIN)) or [""]
+def wrap(text: str, columns: int) -> list[str]:
+    """Lines of at most so many characters; a path or a command is not broken at its hyphens."""
+    return textwrap.wrap(text, max(columns, _WRAP_MIN), break_on_hyphens=False) or [""]
+
+
+def _wrapped(text: str, indent: int, columns: int | None) -> list[str]:
+    return [text] if columns is None else wrap(text, columns - indent)

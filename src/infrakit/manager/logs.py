@@ -31,4 +31,7 @@ async def from_keeper(term: Term, instance: InstanceID, ask: Callable[[Instance]
                     return await question
     if owner is not None:
         raise errors.Refused(f"this provider cannot {can}", where=instance)
-    raise errors.NotFound(f"no provider has a log of {instance!r}", remedy="see: infrakit events, instance ls")
+    raise errors.NotFound(
+        f"no provider has a log of {instance!r}",
+        remedy="see: infrakit instance ls; `infrakit events` has the IDs of those that have terminated",
+    )

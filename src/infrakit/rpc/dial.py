@@ -16,7 +16,7 @@ from infrakit.rpc import discovery
 from infrakit.rpc.discovery import NotRunning
 from infrakit.rpc.remotes import Remote
 
-REMEDY = "start it with: infrakit up FILE"
+REMEDY = "start it with: infrakit up FILE, or set INFRAKIT_HOME to the home of one that runs"
 NOT_ALLOWED = "the socket is another user's: ask as that one, or with sudo"
 EXPLAIN_S = 2.0  # for asking a server once more, only to tell what is wrong with its certificate
 

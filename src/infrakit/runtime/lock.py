@@ -39,7 +39,8 @@ class StateLock:
             os.close(descriptor)
             refused = InUse(
                 f"{self._path.parent.absolute()} is in use by {_holder(content)}",
-                remedy="use it (infrakit status), end it (infrakit down), or set INFRAKIT_HOME to another directory",
+                remedy="declare more there (infrakit commit FILE), look at it (infrakit status), end it "
+                "(infrakit down), or set INFRAKIT_HOME to another directory",
             )
             refused.pid = _pid(content)
             raise refused from None

@@ -16,7 +16,7 @@ from infrakit.spi import errors
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceSpec, LogicalID
 from tests.integration.etcd.members import address
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 QUICK = ["--heartbeat-interval=50", "--election-timeout=500", "--logger=zap", "--log-level=error"]
 
 

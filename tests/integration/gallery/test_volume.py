@@ -15,7 +15,7 @@ from tests.integration.gallery import volumes
 from tests.integration.gallery.volumes import Volume
 from tests.unit.examples.gallery import render
 
-PATIENCE_S = 40.0
+PATIENCE_S = 150.0
 ADDRESS = f"127.{os.getpid() >> 16 & 63 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 | 1}"  # ours alone
 
 

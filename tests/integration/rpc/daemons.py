@@ -15,7 +15,7 @@ from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.values import GroupID
 
-DEADLINE_S = 30.0  # for whatever must come; nothing waits so long when all is well
+DEADLINE_S = 120.0  # for whatever must come; nothing waits so long when all is well
 
 
 async def ask(path: Path, method: Callable[..., Any], /, **parameters: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.spi.errors import InfraKitError
+from infrakit.spi.errors import InfraKitError, NotFound
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.instance import LogPart
 from infrakit.spi.manager import (
@@ -185,6 +185,8 @@ class CannedManager:
         )
 
     async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
+        if group is not None and group not in {each.name for each in self.groups}:
+            raise NotFound(f"there is no group {group!r}")
         return tuple(member for member in self.listed if group in (None, member.group))
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:

@@ -38,7 +38,7 @@ class CommandLine:
         streams = {} if stdin is None else {"stdin": asyncio.subprocess.PIPE}
         process = await self.start(*arguments, **streams)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 out, err = await process.communicate(stdin)
         finally:
             if process.returncode is None:

@@ -45,7 +45,7 @@ async def left(cli: CommandLine, home: Path, *orders: tuple[str, ...]) -> AsyncI
         for words in orders:
             assert (await cli(*words)).code == 0
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.communicate(), 60)
+        await asyncio.wait_for(process.communicate(), 150)
         yield pids
     finally:
         if process.returncode is None:
@@ -57,7 +57,7 @@ async def left(cli: CommandLine, home: Path, *orders: tuple[str, ...]) -> AsyncI
 
 
 async def until_it_answers(cli: CommandLine) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while (await cli("status")).code != 0:
             pass
 
@@ -122,7 +122,7 @@ async def test_with_file_a_daemon_stays_for_other_groups(cli: CommandLine, home:
         assert (down.code, down.out.splitlines()[1:]) == (0, ["web is gone", "the daemon stays for api"])
         down = await cli("down", "both.yaml", "--yes")
         assert (down.code, down.out.splitlines()[1:]) == (0, ["api is gone", "the daemon has stopped"])
-        await asyncio.wait_for(process.communicate(), 60)
+        await asyncio.wait_for(process.communicate(), 150)
     finally:
         if process.returncode is None:
             process.kill()
@@ -146,6 +146,29 @@ async def test_what_time_was_too_short_for_is_continued(cli: CommandLine, home: 
             assert "`infrakit down` again continues" in down.err
         assert (await cli("down", "--yes")).code == 0
         assert alive(pids["web"] + pids["api"]) == [False] * 4
+
+
+async def test_ctrl_c_says_what_is_left_and_what_continues(cli: CommandLine, home: Path) -> None:
+    stubborn = GROUP.replace("NAME", "web").replace("exec sleep 1000", "\"trap '' TERM; sleep 1000\"")
+    (home / "web.yaml").write_text(stubborn.replace("Plugin: local", "Plugin: local, Properties: {GracePeriod: 100s}"))
+    process = await cli.start("up", "web.yaml")
+    try:
+        await until_it_answers(cli)
+        assert (await cli("commit", "web.yaml", "--wait")).code == 0
+        down = await cli.start("down", "--yes", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        assert down.stdout is not None
+        assert b"destroying web" in await asyncio.wait_for(down.stdout.readline(), 150)
+        down.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(down.communicate(), 150)
+        assert down.returncode == 130
+        assert b"the daemon goes on destroying web; `infrakit down` again continues" in err
+        assert (await cli("down", "web")).err.endswith("infrakit group destroy web` destroys it.\n")
+    finally:
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 150)
+        for pid in itertools.chain(*leaders(home).values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("variable", ["INFRAKIT_STORE", "INFRAKIT_LEADERSHIP"])

@@ -46,12 +46,12 @@ async def on_terminal(
     try:
         reading = asyncio.create_task(asyncio.to_thread(read))
         if resize is not None:
-            await asyncio.wait_for(resize[0].wait(), 60)
+            await asyncio.wait_for(resize[0].wait(), 150)
             _resize(leader, resize[1])
         if interrupt is not None:
-            await asyncio.wait_for(interrupt.wait(), 60)
+            await asyncio.wait_for(interrupt.wait(), 150)
             process.send_signal(signal.SIGINT)
-        received = await asyncio.wait_for(reading, 60)
+        received = await asyncio.wait_for(reading, 150)
         code = await process.wait()
     finally:
         if process.returncode is None:
@@ -116,6 +116,24 @@ async def test_the_note_of_what_is_not_healthy_is_never_lost(cli: CommandLine, m
     assert max(map(len, received.splitlines())) <= 60
     assert why in (await cli("instance", "ls")).out
     assert "store-1: unhealthy" not in (await cli("instance", "ls")).out
+
+
+async def test_events_and_errors_are_wrapped_between_words(cli: CommandLine, manager: CannedManager) -> None:
+    cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
+    for command in (["events"], ["ps"], ["group", "free", "none-of-them"]):
+        _, received = await on_terminal(cli, *command, columns=60)
+        whole = await cli(*command)
+        assert max(map(len, received.splitlines())) <= 60, received
+        words = (whole.out + whole.err).split()
+        assert max(map(len, words)) > 5
+        assert received.split() == words  # none is broken
+
+
+async def test_a_misspelt_group_is_told_before_anything_is_asked(cli: CommandLine, manager: CannedManager) -> None:
+    code, received = await on_terminal(cli, "group", "destroy", "wbe", keys=b"y\n")
+    assert code == 1
+    assert "there is no group 'wbe'" in received
+    assert "[y/N]" not in received
 
 
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\n", 2, 0)])
@@ -197,7 +215,7 @@ async def test_a_reader_that_has_gone_is_no_error(cli: CommandLine, manager: Can
     os.close(reader)
     process = await cli.start(*arguments.split(), stdout=writer)
     os.close(writer)
-    _, said = await asyncio.wait_for(process.communicate(), 60)
+    _, said = await asyncio.wait_for(process.communicate(), 150)
     assert said == b""
     assert process.returncode == 141
 
@@ -206,4 +224,4 @@ async def test_no_output_at_all_is_no_error(cli: CommandLine, manager: CannedMan
     """Some supervisors start programs with their output closed."""
     program = 'exec 1>&- 2>&- 0<&-; exec "$0" -m infrakit status'
     process = await asyncio.create_subprocess_exec("sh", "-c", program, sys.executable, env=cli.environment)
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await asyncio.wait_for(process.wait(), 150) == 0

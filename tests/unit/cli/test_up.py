@@ -37,7 +37,7 @@ async def up(cli: CommandLine, document: str) -> AsyncIterator[asyncio.subproces
     process = await cli.start("up", document)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while b" converged " not in (line := await process.stdout.readline()):
                 assert line, "it ended before it had converged"
         yield process
@@ -53,7 +53,7 @@ async def test_ctrl_c_says_what_keeps_running_and_how_to_get_back(cli: CommandLi
         assert status.code == 0
         assert "web    cattle  2     2     2        2" in status.out
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (0, b"")
     last = out.decode().splitlines()[-3:]
     assert last[0] == "Stopped. The instances keep running, unwatched: 2 of web."
@@ -72,7 +72,7 @@ async def test_a_second_daemon_is_refused_and_down_ends_the_first(cli: CommandLi
         down = await cli("down", "--yes")
         assert (down.code, down.err) == (0, "")
         assert down.out.splitlines()[-2:] == ["web is gone", "the daemon has stopped"]
-        _, err = await asyncio.wait_for(process.communicate(), 60)
+        _, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -111,5 +111,5 @@ async def test_when_nobody_reads_any_more_it_ends_silently(cli: CommandLine, doc
     os.close(reader)
     process = await cli.start("up", document, stdout=writer)
     os.close(writer)
-    _, err = await asyncio.wait_for(process.communicate(), 60)
+    _, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (141, b"")

@@ -16,7 +16,7 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID
 
 STAYS = "exec sleep 1000"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 def raw(value: Any) -> msgspec.Raw:

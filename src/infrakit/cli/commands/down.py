@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from infrakit.cli import arguments, convergence, daemon, documents, numbers, options, orders, rendering, tables
+from infrakit.cli import (
+    arguments,
+    convergence,
+    daemon,
+    documents,
+    exit_codes,
+    numbers,
+    options,
+    orders,
+    rendering,
+    tables,
+)
 from infrakit.rpc import discovery
 from infrakit.rpc.discovery import NotRunning
-from infrakit.spi.errors import OutcomeUnknown, Refused, Unreachable
+from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
 from infrakit.spi.manager import GroupStatus, Halt, Manager, Status
 
 if TYPE_CHECKING:
@@ -58,6 +69,7 @@ def down(  # noqa: PLR0917
     """
     order = _Down(why=why or "down", volumes=volumes, timeout_s=timeout, yes=yes)
     if file is not None:
+        _refuse_group(file)
         read = documents.read(file, asked)
         if without_halt or _hosts_replicas(read):
             _end_cluster(_cluster_order(read, why, order, without_halt=without_halt), read, file, yes=yes)
@@ -74,6 +86,18 @@ def down(  # noqa: PLR0917
         daemon.ask(Manager.shutdown, who=daemon.who(), why=order.why)
         _wait_until_silent()
         click.echo("the daemon has stopped")
+
+
+def _refuse_group(file: str) -> None:
+    """A word that is the name of no file, and of a declared group."""
+    if file == "-" or "/" in file or os.path.lexists(file):
+        return
+    try:
+        declared = {group.name for group in daemon.status().groups}
+    except InfraKitError:
+        return
+    if file in declared:
+        raise click.UsageError(f"{file} is a group and no file: `infrakit group destroy {file}` destroys it.")
 
 
 class _Down(NamedTuple):
@@ -125,9 +149,15 @@ def _destroy(status: Status, order: _Down) -> bool:
         orders.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=order.yes)
     deadline = time.monotonic() + order.timeout_s
     for group in reversed(groups):
-        click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
-        daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=order.why, volumes=order.volumes)
-        _wait_until_gone(group, deadline, order.timeout_s)
+        left = (
+            f"instances of {group.name} may be left"
+            if order.is_temporary
+            else f"the daemon goes on destroying {group.name}"
+        )
+        with orders.interruption(f"interrupted: {left}; `infrakit down` again continues"):
+            click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
+            daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=order.why, volumes=order.volumes)
+            _wait_until_gone(group, deadline, order.timeout_s)
         click.echo(f"{group.name} is gone")
     if others and not order.is_temporary:
         click.echo(f"the daemon stays for {', '.join(others)}")
@@ -167,8 +197,9 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
             f"{held.what}, and it does not answer: {silence.what}",
             remedy=f"if it has just started, `infrakit down` again; else {end}, then `infrakit down`",
         ) from None
-    except click.exceptions.Exit:
-        click.echo("infrakit: `infrakit down` again continues", err=True)
+    except click.exceptions.Exit as ended:
+        if ended.exit_code != exit_codes.INTERRUPTED:  # which has said so
+            click.echo("infrakit: `infrakit down` again continues", err=True)
         raise
 
 
@@ -212,12 +243,14 @@ def _refuse_from_inside() -> None:
 
 
 def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> None:
+    progress = convergence.Progress()
     while True:
         status = daemon.status()
         now = next((each for each in status.groups if each.name == group.name), None)
         nobody_tells = status.note and not status.groups
         if (now is None and not nobody_tells) or (now is not None and now.live == now.want == 0 and now.converged):
             return
+        progress.show(status)
         if time.monotonic() >= deadline:
             convergence.complain(convergence.pending(status), f"not gone after {timeout_s:g}s")
         time.sleep(convergence.POLL_S)

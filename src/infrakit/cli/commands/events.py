@@ -26,10 +26,14 @@ def events(follow: bool, since: str | None, group: str | None, output_format: st
       infrakit events --follow --since 10m
     """
     seq, after = _since(since) if since else (None if follow else 0, "")
+    shown = False
     for each in daemon.events(since=seq, group=group, follow=follow):
         if each.timestamp < after:
             continue
+        shown = True
         click.echo(reports.event(each) if output_format == "table" else output.stream(each, output_format))
+    if not shown:
+        click.echo(f"no events{f' of a group {group}' if group else ''}{f' since {since}' if since else ''}", err=True)
 
 
 def _since(text: str) -> tuple[int, str]:

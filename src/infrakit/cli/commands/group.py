@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, words
+from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables, words
 from infrakit.spi.errors import NotFound
 from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
 from infrakit.spi.values import GroupID
@@ -168,6 +168,9 @@ def free(group: str, why: str | None, output_format: str) -> None:
     """
     committed = daemon.ask(Manager.free, group=GroupID(group), who=daemon.who(), why=why or f"free {group}")
     orders.done(committed, output_format, f"Freed {group}")
+    if output_format == "table":
+        kept = f"instances of {group} keep running, unmanaged; commit it again to adopt them"
+        output.lines(list(tables.paragraph(kept)))
 
 
 @group.command
@@ -183,6 +186,8 @@ def destroy(group: str, volumes: bool, yes: bool, why: str | None, output_format
     Example:
       infrakit group destroy workers --yes -m "retired"
     """
+    if not yes:
+        daemon.ask(Manager.members, group=GroupID(group))  # a misspelt one is refused before anything is asked
     data = "with its volumes and the data on them" if volumes else "keeping its volumes"
     orders.confirm(f"Destroy every instance of {group}, {data}?", yes=yes)
     committed = daemon.ask(

@@ -1,6 +1,7 @@
-"""`infrakit sample`: declarations that need nothing but this package and what their first line names."""
+"""`infrakit sample`: declarations that need nothing but this package and what their first comment names."""
 
 import importlib.resources
+import itertools
 
 import click
 
@@ -23,6 +24,12 @@ def text(name: str) -> str:
     return (importlib.resources.files("infrakit.cli") / "samples" / f"{name}{_SUFFIX}").read_text()
 
 
+def _about(document: str) -> str:
+    """The comment that it begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("# "), document.splitlines())
+    return " ".join(line.removeprefix("# ") for line in lines)
+
+
 def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -41,6 +48,6 @@ def sample(name: str | None) -> None:
     if name is not None:
         click.echo(text(name), nl=False)
         return
-    rows = [(each, text(each).partition("\n")[0].removeprefix("# ")) for each in names()]
+    rows = [(each, _about(text(each))) for each in names()]
     for line in tables.table(("NAME", "WHAT IT IS"), rows):
         click.echo(line)

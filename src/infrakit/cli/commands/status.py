@@ -50,6 +50,8 @@ def _watch(output_format: str) -> None:
         if output_format == "table":
             click.clear()  # does nothing unless this is a terminal
             _people(value)
+            if tables.is_terminal():
+                click.echo("Ctrl-C ends this view; the extra `pretty` of the package draws a live one.")
         else:
             click.echo(output.stream(value, output_format))
         time.sleep(_REFRESH_S)
