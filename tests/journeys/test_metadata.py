@@ -11,6 +11,8 @@ import pytest
 from tests.journeys.operator import Operator, cattle, pets
 from tests.journeys.replicas import Replicas
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """\
 from collections.abc import Sequence
 import asyncio, signal, sys
@@ -18,8 +20,6 @@ from pathlib import Path
 import msgspec
 from infrakit.rpc.server import Server
 from infrakit.spi import paths
-
-pytestmark = pytest.mark.slow
 
 class Cloud:
     async def keys(self, *, path: str) -> Sequence[str] | None:

@@ -48,7 +48,7 @@ def test_a_version_that_fails_is_rolled_back_where_that_is_declared(operator: Op
 
 
 def test_a_roll_is_paused_resumed_and_aborted(operator: Operator) -> None:
-    slowly = {"Settle": "1s"}
+    slowly = {"Settle": "8s"}  # longer than a command takes, so that none comes after the end
     operator.up(cattle("web", 4, updating=slowly))
     operator.converged()
     old = operator.group("web")["Hash"]
