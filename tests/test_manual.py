@@ -1,7 +1,6 @@
 """The manual as Sphinx builds it: what is typed is shown as it is typed, and a page asks nothing of other hosts."""
 
 import html
-import importlib.util
 import re
 import runpy
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from tests.docs.pages import ROOT
 
 TYPOGRAPHY = re.compile("[\u2013\u2014\u2018\u2019\u201c\u201d\u2026]")  # dashes, quotes, an ellipsis
-HAS_SPHINX = all(importlib.util.find_spec(name) for name in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"))
 
 
 def test_nothing_that_is_typed_is_made_prettier() -> None:
@@ -55,7 +53,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.skipif(not HAS_SPHINX, reason="`make docs` installs what builds the manual")
+@pytest.mark.manual
 @pytest.mark.timeout(300)
 class TestBuilt:
     def test_two_hyphens_stay_two_hyphens(self, built: Path) -> None:
