@@ -138,10 +138,8 @@ def paragraph(text: str, *, indent: str = "", hanging: str | None = None, err: b
     yield from (hanging + line for line in rest)
 
 
-def wrap(text: str, columns: int) -> list[str]:
-    """Lines of at most so many characters; a path or a command is not broken at its hyphens."""
-    return textwrap.wrap(text, max(columns, _WRAP_MIN), break_on_hyphens=False) or [""]
-
-
 def _wrapped(text: str, indent: int, columns: int | None) -> list[str]:
-    return [text] if columns is None else wrap(text, columns - indent)
+    """Lines that fit beside the indent; a path or a command is not broken at its hyphens."""
+    if columns is None:
+        return [text]
+    return textwrap.wrap(text, max(columns - indent, _WRAP_MIN), break_on_hyphens=False) or [""]

@@ -1,6 +1,7 @@
 """What a predecessor may still have under way is not decided by what happens to its successor's own calls."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -61,17 +62,25 @@ async def test_a_flavor_that_fails_says_nothing_of_the_call_of_a_predecessor() -
         assert len(successor.simulator.live()) == 1
 
 
+async def ended_while_destroying(size: int, order: Callable[[Stage], Awaitable[object]]) -> Stage:
+    """A replica that had `size` workers, and whose term has ended before any destroy call of the order was answered."""
+    async with Stage() as stage:
+        await stage.commit(cattle("web", size))
+        await stage.converged()
+        stage.fault(destroy=Spread(low=300.0))
+        await order(stage)
+        await stage.until(lambda: stage.told(Kind.DESTROYING))
+    stage.fault(destroy=Spread())
+    return stage
+
+
 @in_virtual_time
 async def test_the_destruction_of_a_whole_group_is_retried_at_once() -> None:
     """Nothing is decided by who asks last, and an operator who interrupted `infrakit down` continues it."""
-    async with Stage() as first:
-        await first.commit(cattle("web", 2))
-        await first.converged()
-        first.fault(destroy=Spread(low=300.0))
-        await first.operator.destroy(group=GroupID("web"), who="ann", why="down")
-        await first.until(lambda: first.told(Kind.DESTROYING))
+    first = await ended_while_destroying(
+        2, lambda stage: stage.operator.destroy(group=GroupID("web"), who="ann", why="down")
+    )
     assert len(first.simulator.live()) == 2
-    first.fault(destroy=Spread())
     async with Stage(store=first.store, simulator=first.simulator) as successor:
         await successor.until(lambda: not successor.simulator.live(), within_s=10.0)
 
@@ -79,13 +88,7 @@ async def test_the_destruction_of_a_whole_group_is_retried_at_once() -> None:
 @in_virtual_time
 async def test_one_destruction_of_a_predecessor_is_waited_for() -> None:
     """It may still be carried out: until then, its instance counts as leaving."""
-    async with Stage() as first:
-        await first.commit(cattle("web", 3))
-        await first.converged()
-        first.fault(destroy=Spread(low=300.0))
-        await first.scale("web", 2)
-        await first.until(lambda: first.told(Kind.DESTROYING))
-    first.fault(destroy=Spread())
+    first = await ended_while_destroying(3, lambda stage: stage.scale("web", 2))
     async with Stage(store=first.store, simulator=first.simulator) as successor:
         await successor.until(successor.controllers)
         await asyncio.sleep(10.0)
