@@ -49,8 +49,8 @@ def test_a_skeleton_works(kind: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "my-shelf" in run(place, "infrakit", "plugin", "ls")
     checked = f"""
 import asyncio, pathlib, sys, tempfile
-from infrakit.rpc import conformance
-from infrakit.rpc.conformance.check import Verdict
+from infrakit import conformance
+from infrakit.conformance.check import Verdict
 from infrakit.rpc.server import Server
 from infrakit.runtime import host
 from infrakit.runtime.registry import Registry

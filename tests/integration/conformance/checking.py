@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from infrakit.rpc import conformance
-from infrakit.rpc.conformance.check import Outcome, Verdict
+from infrakit import conformance
+from infrakit.conformance.check import Outcome, Verdict
 from infrakit.rpc.server import Server
 
 SETTLE_S = 0.3

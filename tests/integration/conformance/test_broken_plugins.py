@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from infrakit.conformance import LEFT
+from infrakit.conformance.made import CASE
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Simulator
-from infrakit.rpc.conformance import LEFT
-from infrakit.rpc.conformance.made import CASE
 from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.group import GroupDescription, GroupSpec

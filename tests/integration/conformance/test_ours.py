@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from infrakit import conformance
 from infrakit.cli.commands.plugin.check import KINDS
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.file import File
@@ -13,7 +14,6 @@ from infrakit.metadata.export import Export
 from infrakit.metadata.host import Host
 from infrakit.metadata.manager import ManagerFacts
 from infrakit.metadata.vars import Vars
-from infrakit.rpc import conformance
 from infrakit.rpc.server import Server
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from infrakit import conformance
+from infrakit.conformance.check import Verdict
 from infrakit.instances.simulator import Simulator
-from infrakit.rpc import client, conformance
-from infrakit.rpc.conformance.check import Verdict
+from infrakit.rpc import client
 from infrakit.rpc.server import Server
 from infrakit.spi import errors
 from infrakit.spi.instance import DestroyContext, Instance

@@ -10,7 +10,7 @@ from infrakit.spi.errors import InvalidSpec, Problem, Unreachable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from infrakit.rpc.conformance.check import Outcome
+    from infrakit.conformance.check import Outcome
 
 KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
 
@@ -61,9 +61,9 @@ def check(  # noqa: PLR0917
     """
     import asyncio
 
-    from infrakit.rpc import conformance
-    from infrakit.rpc.conformance import place, report
-    from infrakit.rpc.conformance.check import Verdict
+    from infrakit import conformance
+    from infrakit.conformance import place, report
+    from infrakit.conformance.check import Verdict
 
     found = place.find(plugin)
     given = _properties(properties)

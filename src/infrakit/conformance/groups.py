@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
+from infrakit.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
 
 SUITE = Suite("group")
 NONE = "infrakit-check-none"

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc.conformance.raw import JSON, Answer, Wire
+from infrakit.conformance.raw import JSON, Answer, Wire
 from infrakit.spi import errors
 from infrakit.spi.values import wire_name
 

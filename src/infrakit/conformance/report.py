@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from infrakit.rpc.conformance.check import Outcome, Verdict
+from infrakit.conformance.check import Outcome, Verdict
 
 
 def line(outcome: Outcome) -> str:

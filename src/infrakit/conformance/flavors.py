@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from infrakit.rpc.conformance import envelope
-from infrakit.rpc.conformance.check import Subject, Suite, expect, expect_error
-from infrakit.rpc.conformance.probe import Failure
+from infrakit.conformance import envelope
+from infrakit.conformance.check import Subject, Suite, expect, expect_error
+from infrakit.conformance.probe import Failure
 
 SUITE = Suite("flavor")
 ALLOCATION = {"Size": 3, "LogicalIDs": None}

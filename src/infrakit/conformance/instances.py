@@ -4,9 +4,9 @@ import asyncio
 import uuid
 from typing import Any
 
-from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
-from infrakit.rpc.conformance.made import ask, create, destroy, listed, own, provision, spec, tags_of, until
-from infrakit.rpc.conformance.probe import Unmet, request
+from infrakit.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
+from infrakit.conformance.made import ask, create, destroy, listed, own, provision, spec, tags_of, until
+from infrakit.conformance.probe import Unmet, request
 from infrakit.spi.values import TAG_TOKEN
 
 SUITE = Suite("instance")

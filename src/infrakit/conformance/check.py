@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc.conformance.probe import Exchange, Failure, Probe, Unmet
+from infrakit.conformance.probe import Exchange, Failure, Probe, Unmet
 from infrakit.spi import errors
 from infrakit.spi.values import wire_name
 

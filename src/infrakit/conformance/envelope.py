@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from infrakit.rpc.conformance.check import Subject, Suite, expect, expect_error
-from infrakit.rpc.conformance.probe import Probe, Unmet
+from infrakit.conformance.check import Subject, Suite, expect, expect_error
+from infrakit.conformance.probe import Probe, Unmet
 from infrakit.rpc.interfaces import INTERFACES
 from infrakit.spi import errors
 

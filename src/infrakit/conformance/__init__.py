@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc.conformance import envelope, flavors, groups, instances, made, trees
-from infrakit.rpc.conformance.check import (
+from infrakit.conformance import envelope, flavors, groups, instances, made, trees
+from infrakit.conformance.check import (
     BY_TYPE,
     WRONG,
     Check,
@@ -18,8 +18,8 @@ from infrakit.rpc.conformance.check import (
     Suite,
     Verdict,
 )
-from infrakit.rpc.conformance.probe import Probe, Unmet
-from infrakit.rpc.conformance.raw import Wire
+from infrakit.conformance.probe import Probe, Unmet
+from infrakit.conformance.raw import Wire
 from infrakit.spi import errors
 
 INIT = "#!/bin/sh\nexec sleep 3600\n"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from infrakit.rpc.conformance.check import WRONG, Subject, expect
-from infrakit.rpc.conformance.probe import Failure, Unmet
+from infrakit.conformance.check import WRONG, Subject, expect
+from infrakit.conformance.probe import Failure, Unmet
 
 TAG = "infrakit.check"
 CASE = "infrakit.check.case"

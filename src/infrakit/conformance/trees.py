@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from infrakit.rpc.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
-from infrakit.rpc.conformance.probe import Failure, request
+from infrakit.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
+from infrakit.conformance.probe import Failure, request
 
 METADATA = Suite("metadata")
 UPDATABLE = Suite("updatable")
