@@ -93,7 +93,7 @@ MUTATIONS = (
     Mutation(
         "6 the declaration is never lost",
         "a first machine is made beside the volumes of the others",
-        "manager/seed.py",
+        "lifecycle/seed.py",
         "        if found:\n",
         "        if False:\n",
         MANAGER,

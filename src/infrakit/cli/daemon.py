@@ -65,9 +65,9 @@ def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Ev
         if follow or not _has_left("events"):
             raise
         _say_what_is_read(silence)
-        from infrakit.runtime import remains
+        from infrakit.lifecycle import offline
 
-        yield from remains.events(discovery.home(), since=since or 0, group=group)
+        yield from offline.events(discovery.home(), since=since or 0, group=group)
         return
     if first is not None:
         yield first
@@ -80,9 +80,9 @@ def history(*, limit: int) -> Sequence[Version]:
         return ask(Manager.history, limit=limit)
     except NotRunning as silence:
         store = _store_left(silence)
-    from infrakit.runtime import remains
+    from infrakit.lifecycle import offline
 
-    return remains.history(discovery.home(), store, limit=limit)
+    return offline.history(discovery.home(), store, limit=limit)
 
 
 def show(*, version: int) -> str:
@@ -91,9 +91,9 @@ def show(*, version: int) -> str:
         return ask(Manager.show, version=version)
     except NotRunning as silence:
         store = _store_left(silence)
-    from infrakit.runtime import remains
+    from infrakit.lifecycle import offline
 
-    return remains.show(discovery.home(), store, version=version)
+    return offline.show(discovery.home(), store, version=version)
 
 
 def _store_left(silence: NotRunning) -> str:

@@ -14,8 +14,8 @@ from typing import Protocol, Self
 import click
 
 from infrakit.cli import reports, tables
+from infrakit.lifecycle.view import View
 from infrakit.rpc import discovery
-from infrakit.runtime.view import View
 from infrakit.spi.event import Event
 from infrakit.spi.manager import MemberStatus, Status
 

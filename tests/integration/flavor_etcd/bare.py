@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infrakit.runtime import remains
+from infrakit.lifecycle import offline
 from tests.integration.etcd.members import address
 from tests.integration.flavor_etcd.machines import PATIENCE_S, QUICK
 
@@ -114,7 +114,7 @@ class Bare:
         return found
 
     def versions(self) -> list[Any]:
-        return list(remains.history(self.home, self.store, limit=9))
+        return list(offline.history(self.home, self.store, limit=9))
 
 
 def end(process: asyncio.subprocess.Process) -> None:

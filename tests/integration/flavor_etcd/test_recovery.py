@@ -9,7 +9,7 @@ import pytest
 from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.flavors.etcd import EtcdFlavor
 from infrakit.instances.local import Local
-from infrakit.manager import seed
+from infrakit.lifecycle import seed
 from infrakit.spec import document
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock

@@ -32,8 +32,8 @@ def bootstrap(  # noqa: PLR0917
     document = documents.read(file, asked)
     import asyncio
 
-    from infrakit.manager.bootstrap import Plan
-    from infrakit.runtime import bootstrap as runtime
+    from infrakit.lifecycle import bootstrap as lifecycle
+    from infrakit.lifecycle.first_machine import Plan
 
     plan = Plan(
         text=document.text,
@@ -45,4 +45,4 @@ def bootstrap(  # noqa: PLR0917
         patience_s=timeout,
     )
     with document.placed():
-        asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
+        asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), tell=click.echo))

@@ -1,6 +1,6 @@
 """`infrakit down`: the end of everything that was declared, and of the daemon or of the cluster that hosts its own.
 
-Without a daemon here, one is started in this process that only destroys: see `runtime.temporary`.
+Without a daemon here, one is started in this process that only destroys: see `lifecycle.temporary`.
 """
 
 import os
@@ -27,7 +27,7 @@ from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreacha
 from infrakit.spi.manager import GroupStatus, Halt, Manager, Status
 
 if TYPE_CHECKING:
-    from infrakit.runtime.down import Order
+    from infrakit.lifecycle.down import Order
 
 _SHUTDOWN_S = 15.0
 
@@ -115,7 +115,7 @@ class _Down(NamedTuple):
 def _hosts_replicas(read: documents.Document) -> bool:
     import asyncio
 
-    from infrakit.runtime import cluster
+    from infrakit.lifecycle import cluster
 
     with read.placed():
         return asyncio.run(cluster.find(read.text, read.source, home=discovery.home())) is not None
@@ -177,7 +177,8 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
     home = discovery.home()
     if not (home / "store").is_dir():
         raise silence
-    from infrakit.runtime import lock, temporary
+    from infrakit.lifecycle import temporary
+    from infrakit.runtime import lock
     from infrakit.spi.clock import SystemClock
     from infrakit.spi.event import timestamp
 
@@ -204,7 +205,7 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
 
 
 def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "Order":
-    from infrakit.runtime.down import Order
+    from infrakit.lifecycle.down import Order
 
     return Order(
         text=read.text,
@@ -220,13 +221,13 @@ def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, w
 def _end_cluster(order: "Order", read: documents.Document, file: str, *, yes: bool) -> None:
     import asyncio
 
-    from infrakit.runtime import down as runtime
+    from infrakit.lifecycle import down as lifecycle
 
     def agree(question: str) -> None:
         orders.confirm(question, yes=yes)
 
     with read.placed():
-        kept = asyncio.run(runtime.down(order, home=discovery.home(), tell=click.echo, agree=agree))
+        kept = asyncio.run(lifecycle.down(order, home=discovery.home(), tell=click.echo, agree=agree))
     if kept:
         click.echo("Volumes are kept, and with them the declaration and its halt. To bring it all back:")
         click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    and then: infrakit unhalt")

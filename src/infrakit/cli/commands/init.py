@@ -9,7 +9,7 @@ from infrakit.cli import arguments, daemon, documents, numbers, options, renderi
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
-    from infrakit.manager.bootstrap import Plan
+    from infrakit.lifecycle.first_machine import Plan
 
 
 @click.command
@@ -52,9 +52,9 @@ def init(  # noqa: PLR0917
     document = documents.read(file, asked)
     import asyncio
 
-    from infrakit.manager.bootstrap import Plan
-    from infrakit.manager.seed import Choice
-    from infrakit.runtime import bootstrap as runtime
+    from infrakit.lifecycle import bootstrap as lifecycle
+    from infrakit.lifecycle.first_machine import Plan
+    from infrakit.lifecycle.seed import Choice
 
     script = documents.read(boot).text if boot else ""
     plan = Plan(
@@ -68,7 +68,7 @@ def init(  # noqa: PLR0917
     )
     with document.placed():
         if start:
-            asyncio.run(runtime.run(plan, store=store, home=discovery.home(), tell=click.echo))
+            asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), tell=click.echo))
         else:
             sys.stdout.write(_script(plan, store, timeout))
 
@@ -76,11 +76,11 @@ def init(  # noqa: PLR0917
 def _script(plan: "Plan", store: str, timeout_s: float) -> str:
     import asyncio
 
-    from infrakit.runtime import bootstrap as runtime
+    from infrakit.lifecycle import bootstrap as lifecycle
     from infrakit.runtime import sources
 
     sources.check_store(store)  # here, and not only on the machine that the script is for
-    prepared = asyncio.run(runtime.prepared(plan, home=discovery.home()))
+    prepared = asyncio.run(lifecycle.prepared(plan, home=discovery.home()))
     node = prepared.node
     which = ("--logical-id", str(node.logical_id)) if node.logical_id else ("--sequence", str(node.sequence))
     words = ["--group", prepared.group.name, *which, "--timeout", f"{timeout_s:g}s", "--message", plan.why]

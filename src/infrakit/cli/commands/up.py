@@ -8,7 +8,7 @@ from infrakit.cli import arguments, daemon, documents, exit_codes, options, rend
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
-    from infrakit.manager.replicas import Hosting
+    from infrakit.lifecycle.replicas import Hosting
 
 
 @click.command
@@ -49,16 +49,16 @@ def up(  # noqa: PLR0917
             raise click.UsageError("FILE has daemons of its own, and none is started here: leave the daemon's options.")
         _stay(read, hosts, file, why or f"up {read.source}")
     from infrakit.cli import live
-    from infrakit.runtime import up as runtime
+    from infrakit.lifecycle import up as lifecycle
     from infrakit.runtime.sources import Place
 
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
     source = read.source
-    document = runtime.Document(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
+    document = lifecycle.Document(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
     with read.placed(), live.open_view(source) as view:
         try:
-            code = runtime.run(
+            code = lifecycle.run(
                 document if file is not None else None,
                 home=discovery.home(),
                 place=place,
@@ -75,7 +75,7 @@ def up(  # noqa: PLR0917
 def _hosting(read: documents.Document) -> "Hosting | None":
     import asyncio
 
-    from infrakit.runtime import cluster
+    from infrakit.lifecycle import cluster
 
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
@@ -85,8 +85,8 @@ def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> No
     import asyncio
 
     from infrakit.cli import live, reports
-    from infrakit.manager.bootstrap import Plan
-    from infrakit.runtime import cluster
+    from infrakit.lifecycle import cluster
+    from infrakit.lifecycle.first_machine import Plan
 
     since = cluster.now()
     plan = Plan(text=read.text, source=read.source, who=daemon.who(), why=why, group=hosts.first)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from infrakit.lifecycle import up
 from infrakit.rpc import discovery
-from infrakit.runtime import up
 from infrakit.runtime.sources import Place
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.manager import MemberStatus, Status

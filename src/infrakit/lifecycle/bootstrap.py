@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from infrakit.lifecycle.access import ByReplicas, InStore, Kept
+from infrakit.lifecycle.first_machine import Plan, Prepared, bootstrap, prepare
+from infrakit.lifecycle.replicas import Replicas, hosting
 from infrakit.manager import validate
-from infrakit.manager.bootstrap import Plan, Prepared, bootstrap, prepare
-from infrakit.manager.kept import ByReplicas, InStore, Kept
-from infrakit.manager.replicas import Replicas, hosting
 from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -17,7 +17,7 @@ from infrakit.spi.event import timestamp
 
 
 async def run(plan: Plan, *, store: str, home: Path, tell: Callable[[str], object]) -> int:
-    """`store` is its URL; empty: the replicas on the declared machines are asked. See `manager.bootstrap`.
+    """`store` is its URL; empty: the replicas on the declared machines are asked. See `lifecycle.first_machine`.
 
     Raises `InvalidSpec` if there is neither.
     """
@@ -50,7 +50,7 @@ async def _kept(plan: Plan, store: str, home: Path, registry: Registry) -> Async
 
 
 async def prepared(plan: Plan, *, home: Path) -> Prepared:
-    """The first machine as it would be made. See `manager.bootstrap`."""
+    """The first machine as it would be made. See `lifecycle.first_machine`."""
     registry = Registry(home)
     try:
         return await prepare(plan, plugins=registry, clock=SystemClock())

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infrakit.manager import replicas as module
-from infrakit.manager.kept import ByReplicas
-from infrakit.manager.replicas import Replicas, hosting
+from infrakit.lifecycle import replicas as module
+from infrakit.lifecycle.access import ByReplicas
+from infrakit.lifecycle.replicas import Replicas, hosting
 from infrakit.rpc.server import Server
 from infrakit.spec import document
 from infrakit.spi import errors

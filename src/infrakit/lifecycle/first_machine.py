@@ -2,7 +2,7 @@
 
 Nobody leads then, so nobody acts, and this is what an operator starts instead. It begins no call while the store
 answers, because then somebody may lead; and it ends as soon as the store does, because then somebody will. Where it
-cannot reach the store, replicas on the cluster's machines say so in its place: see `manager.kept`.
+cannot reach the store, replicas on the cluster's machines say so in its place: see `lifecycle.access`.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from infrakit.manager import seed, validate
-from infrakit.manager.kept import Kept
-from infrakit.manager.seed import Choice, Maker, Node
+from infrakit.lifecycle import seed
+from infrakit.lifecycle.access import Kept
+from infrakit.lifecycle.seed import Choice, Maker, Node
+from infrakit.manager import validate
 from infrakit.manager.validate import Plugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
-from infrakit.manager.replicas import Hosting
+from infrakit.lifecycle import down
+from infrakit.lifecycle.replicas import Hosting
+from infrakit.lifecycle.teardown import Ending
 from infrakit.rpc.server import Server
-from infrakit.runtime import down
-from infrakit.runtime.ending import Ending
 from infrakit.spec import document
 from infrakit.spi import errors, values
 from infrakit.spi.manager import Halt, LeaderStatus

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
-from infrakit.manager.bootstrap import Plan, bootstrap
+from infrakit.lifecycle.access import InStore
+from infrakit.lifecycle.first_machine import Plan, bootstrap
+from infrakit.lifecycle.seed import Choice
 from infrakit.manager.declaration import Declaration
-from infrakit.manager.kept import InStore
-from infrakit.manager.seed import Choice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values

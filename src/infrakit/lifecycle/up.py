@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
+from infrakit.lifecycle.view import View
 from infrakit.rpc.discovery import HOME_VARIABLE
 from infrakit.rpc.listen import Listen
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.sources import Place
-from infrakit.runtime.view import View
 from infrakit.spi.errors import Refused
 
 STATUS_INTERVAL_S = 0.25

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from infrakit.instances.simulator import Simulator
-from infrakit.manager import bootstrap
-from infrakit.manager.bootstrap import Plan, Prepared
-from infrakit.manager.seed import Choice
+from infrakit.lifecycle import first_machine
+from infrakit.lifecycle.first_machine import Plan, Prepared
+from infrakit.lifecycle.seed import Choice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
@@ -38,7 +38,7 @@ async def prepared(*groups: dict[str, Any], group: str = "", **choice: Any) -> P
     flavor = Telling(simulator, chance)
     flavor.faults = FlavorFaults()
     plan = Plan(text=json.dumps(groups), source="doc", who="ann", why="", group=group, seed=Choice(**choice))
-    made = await bootstrap.prepare(plan, plugins=Plugins(simulator, flavor), clock=loop.VirtualClock())
+    made = await first_machine.prepare(plan, plugins=Plugins(simulator, flavor), clock=loop.VirtualClock())
     assert not simulator.machines, "nothing is made"
     return made
 

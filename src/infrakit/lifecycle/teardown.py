@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from infrakit.group.calls import CALL_DEADLINE_S
-from infrakit.manager.seed import GONE, LIST_DEADLINE_S
+from infrakit.lifecycle.seed import GONE, LIST_DEADLINE_S
 from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group

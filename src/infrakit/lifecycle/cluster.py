@@ -13,14 +13,14 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from infrakit.lifecycle.access import COMMIT_S, ByReplicas
+from infrakit.lifecycle.first_machine import Plan, grow
+from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
+from infrakit.lifecycle.view import View
 from infrakit.manager import validate
-from infrakit.manager.bootstrap import Plan, grow
-from infrakit.manager.kept import COMMIT_S, ByReplicas
-from infrakit.manager.replicas import Hosting, Replicas, hosting
 from infrakit.rpc import client, discovery, streams
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
-from infrakit.runtime.view import View
 from infrakit.spec import document as documents
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from infrakit.lifecycle.replicas import ANSWER_S, SILENT, Replicas
 from infrakit.manager import orders
 from infrakit.manager.declaration import Declaration
-from infrakit.manager.replicas import ANSWER_S, SILENT, Replicas
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.group import Group

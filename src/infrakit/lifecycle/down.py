@@ -24,10 +24,10 @@ from pathlib import Path
 
 import msgspec
 
+from infrakit.lifecycle.access import COMMIT_S
+from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
+from infrakit.lifecycle.teardown import Ending
 from infrakit.manager import validate
-from infrakit.manager.kept import COMMIT_S
-from infrakit.manager.replicas import Hosting, Replicas, hosting
-from infrakit.runtime.ending import Ending
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.spec import document as documents
