@@ -12,8 +12,8 @@ from infrakit.events.journal import Journal
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.leadership.static import Static
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.replica import Replica
 from infrakit.spi.clock import SystemClock
 from infrakit.stores.file import FileStore
 

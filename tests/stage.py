@@ -22,9 +22,9 @@ from infrakit.group.controller import Controller
 from infrakit.group.view import Member
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.leadership.static import Static
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
-from infrakit.manager.seen import Seen
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.replica import Replica
+from infrakit.manager.lead.watermark import Seen
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import values

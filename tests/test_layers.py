@@ -24,7 +24,7 @@ class Violation(NamedTuple):
 
 VIOLATIONS = (
     Violation("layers", "spi/values.py", "import infrakit.spec.document"),
-    Violation("layers", "group/view.py", "import infrakit.manager.replica"),
+    Violation("layers", "group/view.py", "import infrakit.manager.lead.replica"),
     Violation("layers", "template/loaders.py", "import infrakit.rpc.call"),
     Violation("layers", "instances/local/home.py", "import infrakit.stores.file"),
     Violation("layers", "newroom/__init__.py", "import infrakit.spi"),
@@ -35,9 +35,9 @@ VIOLATIONS = (
     Violation("pure", "group/view.py", "import asyncio"),
     Violation("pure", "group/plan/heal.py", "import infrakit.spi.clock"),  # which leads to `time`
     Violation("decide", "group/plan/cattle.py", "import infrakit.group.executor"),
-    Violation("by-name", "manager/replica.py", "import infrakit.stores.file"),
+    Violation("by-name", "manager/lead/replica.py", "import infrakit.stores.file"),
     Violation("by-name", "group/controller.py", "import infrakit.flavors.vanilla"),
-    Violation("by-name", "manager/replica.py", "import infrakit.metadata.vars"),
+    Violation("by-name", "manager/lead/replica.py", "import infrakit.metadata.vars"),
     Violation("plugins", "metadata/host.py", "import infrakit.metadata.manager"),
     Violation("aiohttp", "group/executor.py", "import aiohttp"),
     Violation("aiohttp", "flavors/vanilla/command.py", "import aiohttp.client"),

@@ -14,8 +14,8 @@ import msgspec
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.leadership.static import Static
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.replica import Replica
 from infrakit.simulation import loop
 from infrakit.spi.event import Event
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID

@@ -29,7 +29,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "a predecessor goes on after another took the epoch",
-        "manager/intents.py",
+        "manager/lead/ledger.py",
         "if document.revision != known and not self._is_mine(book):",
         "if False:",
         MANAGER,
@@ -37,7 +37,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "an observation is believed for ever",
-        "manager/epoch.py",
+        "manager/lead/fence.py",
         "if _now() >= self._leads_until():",
         "if False:",
         MANAGER,
@@ -45,7 +45,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "an old proof of the epoch is good enough",
-        "manager/epoch.py",
+        "manager/lead/fence.py",
         "if _now() < self._free_at or self.age_s > self.bound_s:",
         "if False:",
         MANAGER,
@@ -53,7 +53,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "the successor does not wait for the predecessor's bound",
-        "manager/epoch.py",
+        "manager/lead/fence.py",
         "self._free_at = _now() + min(predecessor_bound_s, BOUND_S_MAX) * DRIFT",
         "self._free_at = _now()",
         MANAGER,
@@ -61,7 +61,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "a longer bound is relied on before anybody can read it",
-        "manager/intents.py",
+        "manager/lead/ledger.py",
         "            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))\n",
         "            pass\n",
         MANAGER,
@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "1 one actor",
         "nobody has to hold the epoch",
-        "manager/epoch.py",
+        "manager/lead/fence.py",
         "        if self.lost:\n            raise",
         "        if False:\n            raise",
         MANAGER,
@@ -222,7 +222,7 @@ MUTATIONS = (
     Mutation(
         "6 the declaration is never lost",
         "the version that the operator saw is not compared",
-        "manager/declaration.py",
+        "manager/declaration/store.py",
         "                if expected is not None and expected != self.version:",
         "                if False:",
         MANAGER,
@@ -304,7 +304,7 @@ MUTATIONS = (
     Mutation(
         "3 exactly one per intent",
         "an intent is not recorded before its call",
-        "manager/intents.py",
+        "manager/lead/ledger.py",
         "            await self._write(book)\n            return fresh",
         "            return fresh",
         (*STAGE, *WORLDS),

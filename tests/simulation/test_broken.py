@@ -7,8 +7,9 @@ import pytest
 
 from infrakit.group.calls import Calls
 from infrakit.instances.simulator import Faults, Machine, Simulator
-from infrakit.manager import intents, record
-from infrakit.manager.record import Entry, Record
+from infrakit.manager.declaration import record
+from infrakit.manager.declaration.record import Entry, Record
+from infrakit.manager.lead import ledger
 from infrakit.simulation import __main__ as program
 from infrakit.simulation.laws import Caller, Laws
 from infrakit.simulation.loops import Timeline
@@ -126,8 +127,8 @@ def test_nobody_acts_without_an_epoch_or_on_an_old_observation(watch: Callable[.
 
 def test_an_epoch_that_goes_back_is_seen(watched: Watched) -> None:
     for epoch in (2, 1):
-        body = msgspec.json.encode(intents.Book(epoch=epoch))
-        watched.laws.written(Document(name=intents.NAME, revision=1, body=body))
+        body = msgspec.json.encode(ledger.Book(epoch=epoch))
+        watched.laws.written(Document(name=ledger.NAME, revision=1, body=body))
     assert watched.laws.verdict.startswith("1 one actor: epoch 1 was taken after 2")
 
 

@@ -30,7 +30,7 @@ SEEN = (
     Seen(
         "1 one actor",
         "the epoch in the store is not looked at",
-        "manager/intents.py",
+        "manager/lead/ledger.py",
         "if document.revision != known and not self._is_mine(book):",
         "if False:",
         "scale,dispute,flip",
@@ -48,7 +48,7 @@ SEEN = (
     Seen(
         "1 one actor",
         "an observation is believed for ever",
-        "manager/replica.py",
+        "manager/lead/replica.py",
         "return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf",
         "return seen.begun_at + 1e9 if seen is not None and seen.leader else -math.inf",
         "scale,cut,cut,freeze",
@@ -56,7 +56,7 @@ SEEN = (
     Seen(
         "1 one actor",
         "the successor does not wait for the predecessor's bound",
-        "manager/epoch.py",
+        "manager/lead/fence.py",
         "self._free_at = _now() + min(predecessor_bound_s, BOUND_S_MAX) * DRIFT",
         "self._free_at = _now()",
         "dispute",
@@ -64,7 +64,7 @@ SEEN = (
     Seen(
         "1 one actor",
         "a longer bound is relied on before anybody can read it",
-        "manager/intents.py",
+        "manager/lead/ledger.py",
         "            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))\n",
         "            pass\n",
         "dispute",

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infrakit.lifecycle.replicas import ANSWER_S, SILENT, Replicas
-from infrakit.manager import orders
-from infrakit.manager.declaration import Declaration
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.group import Group
@@ -68,7 +68,7 @@ class InStore:
 
     async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
         del text, source
-        change = orders.declare(tuple(groups))
+        change = changes.declare(tuple(groups))
         return (await self._declaration.change(change, what="bootstrap", who=who, why=why, expected=0)).version
 
 

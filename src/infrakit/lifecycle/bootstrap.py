@@ -7,7 +7,7 @@ from pathlib import Path
 from infrakit.lifecycle.access import ByReplicas, InStore, Kept
 from infrakit.lifecycle.first_machine import Plan, Prepared, bootstrap, prepare
 from infrakit.lifecycle.replicas import Replicas, hosting
-from infrakit.manager import validate
+from infrakit.manager.declaration import validate
 from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry

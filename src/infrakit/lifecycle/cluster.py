@@ -17,7 +17,7 @@ from infrakit.lifecycle.access import COMMIT_S, ByReplicas
 from infrakit.lifecycle.first_machine import Plan, grow
 from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
 from infrakit.lifecycle.view import View
-from infrakit.manager import validate
+from infrakit.manager.declaration import validate
 from infrakit.rpc import client, discovery, streams
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry

@@ -27,7 +27,7 @@ import msgspec
 from infrakit.lifecycle.access import COMMIT_S
 from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
 from infrakit.lifecycle.teardown import Ending
-from infrakit.manager import validate
+from infrakit.manager.declaration import validate
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.spec import document as documents

@@ -13,8 +13,8 @@ import msgspec
 from infrakit.lifecycle import seed
 from infrakit.lifecycle.access import Kept
 from infrakit.lifecycle.seed import Choice, Maker, Node
-from infrakit.manager import validate
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration import validate
+from infrakit.manager.declaration.validate import Plugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.group import Group

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from infrakit.events import journal
-from infrakit.manager.declaration import Declaration
+from infrakit.manager.declaration.store import Declaration
 from infrakit.runtime import sources
 from infrakit.spec import document
 from infrakit.spi.clock import SystemClock

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration.validate import Plugins
 from infrakit.rpc import address as addresses
 from infrakit.rpc import client
 from infrakit.spi import errors

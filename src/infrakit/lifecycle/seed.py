@@ -14,7 +14,7 @@ import msgspec
 
 from infrakit.group.calls import CALL_DEADLINE_S
 from infrakit.group.prepare import prepared
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration.validate import Plugins
 from infrakit.spec import hash as hashes
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock

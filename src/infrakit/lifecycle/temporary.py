@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from infrakit.manager import roster
+from infrakit.manager.api import roster
 from infrakit.runtime import sources
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.sources import Place

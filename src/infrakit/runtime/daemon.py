@@ -18,15 +18,16 @@ import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
 from infrakit.group.view import Member
-from infrakit.manager import monitoring, seen
-from infrakit.manager.groups import GroupPlugin
-from infrakit.manager.metrics import Counters
-from infrakit.manager.operator import Operator
-from infrakit.manager.relay import Relay
-from infrakit.manager.replica import Replica
-from infrakit.manager.roster import Entry, Roster
-from infrakit.manager.stack import GroupController, ManagerStack
-from infrakit.manager.status import StatusTree
+from infrakit.manager.api.forward import Relay
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.compat.group import GroupPlugin
+from infrakit.manager.compat.stack import GroupController, ManagerStack
+from infrakit.manager.compat.status import StatusTree
+from infrakit.manager.lead import watermark
+from infrakit.manager.lead.replica import Replica
+from infrakit.manager.monitoring import endpoints
+from infrakit.manager.monitoring.metrics import Counters
 from infrakit.rpc import discovery, interfaces
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
@@ -34,7 +35,7 @@ from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.runtime.sources import Place
-from infrakit.runtime.tree import Tree
+from infrakit.runtime.tree.root import Tree
 from infrakit.spi import errors, formats, values
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.controller import Controller
@@ -97,7 +98,7 @@ class Daemon:
             emit=self._counters.emit,
             poll_s=_poll_s(),
             is_self=_is_self,
-            seen=seen.on_disk(home / "seen.json", accept=place.accept_store),
+            seen=watermark.on_disk(home / "seen.json", accept=place.accept_store),
             only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())
@@ -125,7 +126,7 @@ class Daemon:
             stack.push_async_callback(self._end_replica)
             if self._place.is_alone:
                 await self._until_active()
-            pages = monitoring.pages(self._replica, self.operator, self._counters)
+            pages = endpoints.pages(self._replica, self.operator, self._counters)
             server = Server(
                 discovery.manager_socket(),
                 self._served(),

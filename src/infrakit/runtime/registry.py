@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from infrakit.manager import validate as validation
+from infrakit.manager.declaration import validate as validation
 from infrakit.rpc import discovery
 from infrakit.runtime import templates
 from infrakit.spi import errors, protocols
@@ -148,7 +148,7 @@ async def validate(
 ) -> tuple[Group, ...]:
     """The groups that a document declares, checked against the plugins it names, without a daemon.
 
-    Raises `InvalidSpec` with every problem; for `warn` see `manager.validate`.
+    Raises `InvalidSpec` with every problem; for `warn` see `manager.declaration.validate`.
     """
     registry = Registry(home or discovery.home())
     try:

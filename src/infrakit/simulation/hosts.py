@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from infrakit.events.journal import Journal
 from infrakit.leadership.static import Static
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.replica import Replica
 from infrakit.simulation.bridge import Line, remote
 from infrakit.simulation.laws import Caller, Laws
 from infrakit.simulation.loops import Timeline, WallClock

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.instances.simulator import Machine, Simulator
-from infrakit.manager import intents, record
-from infrakit.manager.record import Record
+from infrakit.manager.declaration import record
+from infrakit.manager.declaration.record import Record
+from infrakit.manager.lead import ledger
 from infrakit.simulation.loops import Timeline
 from infrakit.spi import values
 from infrakit.spi.group import Group, amount
@@ -75,8 +76,8 @@ class Laws:
 
     def written(self, document: Document) -> None:
         """A revision is durable."""
-        if document.name == intents.NAME:
-            epoch = msgspec.json.decode(document.body, type=intents.Book).epoch
+        if document.name == ledger.NAME:
+            epoch = msgspec.json.decode(document.body, type=ledger.Book).epoch
             self._must(epoch >= self.epoch, f"1 one actor: epoch {epoch} was taken after {self.epoch}")
             self.terms += epoch > self.epoch
             self.epoch = epoch

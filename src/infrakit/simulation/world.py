@@ -9,7 +9,7 @@ import msgspec
 
 from infrakit.instances.simulator import Faults
 from infrakit.leadership.static import Static
-from infrakit.manager import record
+from infrakit.manager.declaration import record
 from infrakit.simulation.hosts import Host, Process, Surroundings
 from infrakit.simulation.laws import Laws
 from infrakit.simulation.listing import ListingFlavor

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from infrakit.instances.local import processes
-from infrakit.manager import roster
+from infrakit.manager.api import roster
 from infrakit.runtime.lock import StateLock
 from infrakit.stores.file import FileStore
 from tests.unit.cli.command_line import CommandLine

@@ -16,7 +16,7 @@ from infrakit.metadata.vars import Vars
 from infrakit.rpc import discovery
 from infrakit.rpc.server import Server
 from infrakit.runtime.registry import Registry
-from infrakit.runtime.tree import Tree
+from infrakit.runtime.tree.root import Tree
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.metadata import Change, Facts, Metadata

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from infrakit.events.journal import Journal
-from infrakit.manager import orders
-from infrakit.manager.declaration import Declaration
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.store import Declaration
 from infrakit.spec import document
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import Event, Kind
@@ -32,7 +32,7 @@ async def leave_versions(directory: Path) -> None:
             '"Instance": {"Plugin": "local"}, "Flavor": {"Plugin": "vanilla"}}}]'
         )
         groups = document.parse(text % size, source="f.json")
-        await declaration.change(orders.declare(groups), what="commit", who="ann", why=f"size {size}")
+        await declaration.change(changes.declare(groups), what="commit", who="ann", why=f"size {size}")
 
 
 async def test_events_are_read_from_what_was_left(cli: CommandLine, home: Path) -> None:

@@ -12,7 +12,7 @@ from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.lifecycle.access import InStore
 from infrakit.lifecycle.first_machine import Plan, bootstrap
 from infrakit.lifecycle.seed import Choice
-from infrakit.manager.declaration import Declaration
+from infrakit.manager.declaration.store import Declaration
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from infrakit.group.orders import Eviction
-from infrakit.manager import orders, record
-from infrakit.manager.declaration import Declaration
-from infrakit.manager.record import Record
+from infrakit.manager.declaration import changes as orders
+from infrakit.manager.declaration import record
+from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Committed, Halt

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.manager import intents, record, roster
+from infrakit.manager.api import roster
+from infrakit.manager.declaration import record
+from infrakit.manager.lead import ledger
 from infrakit.metadata import vars  # noqa: A004 - the document's own name
 from infrakit.spi import errors, formats
 from infrakit.spi.event import Kind
@@ -18,7 +20,7 @@ from tests.stage import Stage, cattle, in_virtual_time
 CAPTURED = Path(__file__).parent / "format1"
 DOCUMENTS: dict[str, type[Any]] = {
     record.NAME: record.Record,
-    intents.NAME: intents.Book,
+    ledger.NAME: ledger.Book,
     roster.NAME: roster.Replicas,
     vars.NAME: vars.Record,
 }
@@ -53,7 +55,7 @@ def test_damage_is_told_apart_from_a_newer_format(name: str, body: bytes) -> Non
         formats.decode(body, DOCUMENTS[name], name)
 
 
-@pytest.mark.parametrize("name", [record.NAME, intents.NAME])
+@pytest.mark.parametrize("name", [record.NAME, ledger.NAME])
 @in_virtual_time
 async def test_a_replica_does_not_start_on_a_newer_format(name: str) -> None:
     store = MemoryStore()

@@ -7,9 +7,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from infrakit.instances.simulator import Faults, Spread
-from infrakit.manager import metrics
-from infrakit.manager.exposition import render
-from infrakit.manager.metrics import Counters
+from infrakit.manager.monitoring import metrics
+from infrakit.manager.monitoring.metrics import Counters
+from infrakit.manager.monitoring.prometheus import render
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID
 from tests.stage import Stage, cattle, in_virtual_time, pets

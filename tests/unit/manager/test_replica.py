@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
-from infrakit.manager import orders
-from infrakit.manager.declaration import Declaration
-from infrakit.manager.epoch import BOUND_S
-from infrakit.manager.record import with_group
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.record import with_group
+from infrakit.manager.declaration.store import Declaration
+from infrakit.manager.lead.fence import BOUND_S
 from infrakit.simulation.parts import FaultyStore, StoreFaults
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -256,7 +256,7 @@ async def test_what_an_order_that_came_to_nothing_has_read_is_followed_too() -> 
         group = stage.controller("web").name
         other = Declaration(store, stage.clock)
         await other.load()
-        await other.change(orders.scale(group, 3), what="scale", who="bob", why="more")
+        await other.change(changes.scale(group, 3), what="scale", who="bob", why="more")
         with pytest.raises(errors.Conflict):  # before the watch can tell of it
             await stage.operator.scale(group=group, size=2, who="ann", why="late", expected=committed.version)
         await stage.until(lambda: len(stage.alive("web")) == 3)

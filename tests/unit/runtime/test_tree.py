@@ -15,10 +15,10 @@ import pytest
 from infrakit.metadata.vars import Vars
 from infrakit.rpc import discovery
 from infrakit.rpc.server import Server
-from infrakit.runtime import branches
-from infrakit.runtime import tree as module
 from infrakit.runtime.registry import Registry
-from infrakit.runtime.tree import Tree
+from infrakit.runtime.tree import branches
+from infrakit.runtime.tree import root as module
+from infrakit.runtime.tree.root import Tree
 from infrakit.spi import errors, metadata, paths
 from infrakit.spi.instance import Instance
 from infrakit.spi.metadata import Change, Facts, Metadata

@@ -6,7 +6,7 @@ Both are found in the records before and after a change, so that every order say
 from collections.abc import Iterator
 
 from infrakit.group.orders import Orders
-from infrakit.manager.record import Record
+from infrakit.manager.declaration.record import Record
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import infrakit
-from infrakit.manager.exposition import Family, Labels
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
-from infrakit.manager.term import Term
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.replica import Replica
+from infrakit.manager.lead.term import Term
+from infrakit.manager.monitoring.prometheus import Family, Labels
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.manager import GroupStatus
 from infrakit.spi.values import GroupID

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from infrakit.manager.intents import NAME, StoredLedger
-from infrakit.manager.seen import Seen
+from infrakit.manager.lead.ledger import NAME, StoredLedger
+from infrakit.manager.lead.watermark import Seen
 from infrakit.spi import errors
 from infrakit.spi.values import GroupID, Slot
 from infrakit.stores.memory import MemoryStore

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from infrakit.manager.groups import GroupPlugin, properties
-from infrakit.manager.replica import Replica
-from infrakit.manager.roster import Roster
+from infrakit.manager.api.roster import Roster
+from infrakit.manager.compat.group import GroupPlugin, properties
+from infrakit.manager.lead.replica import Replica
 from infrakit.spi import errors
 from infrakit.spi.controller import Entry, Messages, Object, Operation, Outcome, Spec
 from infrakit.spi.group import GroupSpec

@@ -5,7 +5,7 @@ import math
 from prometheus_client.parser import text_string_to_metric_families
 
 from infrakit.group.durations import BOUNDS_S, Durations
-from infrakit.manager.exposition import Family, render
+from infrakit.manager.monitoring.prometheus import Family, render
 
 
 def test_values_and_labels_arrive_as_they_are() -> None:

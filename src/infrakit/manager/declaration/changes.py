@@ -3,7 +3,7 @@
 import msgspec
 
 from infrakit.group.orders import Eviction, Orders, RollOrder
-from infrakit.manager.record import Change, Record, with_group, with_orders, without_group
+from infrakit.manager.declaration.record import Change, Record, with_group, with_orders, without_group
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt

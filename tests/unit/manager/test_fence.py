@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from infrakit.instances.simulator import Spread
-from infrakit.manager.epoch import BOUND_S, DRIFT
-from infrakit.manager.intents import NAME, UNPROVEN_S_MAX, StoredLedger
-from infrakit.manager.seen import Seen
+from infrakit.manager.lead.fence import BOUND_S, DRIFT
+from infrakit.manager.lead.ledger import NAME, UNPROVEN_S_MAX, StoredLedger
+from infrakit.manager.lead.watermark import Seen
 from infrakit.simulation.loop import VirtualClock
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from infrakit.manager.term import Term
+from infrakit.manager.lead.term import Term
 from infrakit.spi import errors
 from infrakit.spi.instance import Instance
 from infrakit.spi.values import InstanceID

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infrakit.manager import record
-from infrakit.manager.intents import NAME
-from infrakit.manager.seen import Mark, Seen, on_disk
+from infrakit.manager.declaration import record
+from infrakit.manager.lead.ledger import NAME
+from infrakit.manager.lead.watermark import Mark, Seen, on_disk
 from infrakit.spi import errors
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time

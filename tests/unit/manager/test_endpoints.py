@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from infrakit.manager.metrics import Counters
-from infrakit.manager.monitoring import STORE_PATIENCE_S, pages
-from infrakit.manager.relay import Relay
-from infrakit.manager.roster import Entry, Roster
+from infrakit.manager.api.forward import Relay
+from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.monitoring.endpoints import STORE_PATIENCE_S, pages
+from infrakit.manager.monitoring.metrics import Counters
 from infrakit.rpc.page import Page
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation

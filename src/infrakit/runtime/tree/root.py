@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from infrakit.runtime import branches, writing
-from infrakit.runtime.branches import Elsewhere, Here, Made, Source
-from infrakit.runtime.facts import NOT_READ, Outcome, Snapshot
 from infrakit.runtime.registry import METADATA, Registry
+from infrakit.runtime.tree import branches, writing
+from infrakit.runtime.tree.branches import Elsewhere, Here, Made, Source
+from infrakit.runtime.tree.facts import NOT_READ, Outcome, Snapshot
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Updatable, Versioned, Written
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from infrakit.runtime.branches import MAIN
+from infrakit.runtime.tree.branches import MAIN
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Change, Metadata, Updatable, Versioned, Written
 

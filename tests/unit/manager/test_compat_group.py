@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from infrakit.events.topics import JournalTopics
-from infrakit.manager.groups import GroupPlugin
-from infrakit.manager.roster import Entry, Roster
-from infrakit.manager.stack import GroupController, ManagerStack
+from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.compat.group import GroupPlugin
+from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.rpc import caller
 from infrakit.rpc.caller import Caller
 from infrakit.rpc.dispatch import Dispatcher

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
-from infrakit.manager.roster import Entry, Roster
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.lead.replica import Replica
 from infrakit.rpc import client
 from infrakit.spi import errors
 from infrakit.spi.instance import LogPart

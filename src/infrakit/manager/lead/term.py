@@ -17,10 +17,10 @@ from infrakit.group.ledger import Superior
 from infrakit.group.orders import Orders
 from infrakit.group.plan import Want
 from infrakit.group.view import GroupView, Member
-from infrakit.manager.acquaintance import Acquaintance, Known
-from infrakit.manager.intents import StoredLedger
-from infrakit.manager.record import Record
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.validate import Plugins
+from infrakit.manager.lead.ledger import StoredLedger
+from infrakit.manager.lead.plugins import Acquaintance, Known
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind

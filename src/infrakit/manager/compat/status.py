@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from infrakit.manager.replica import Replica
+from infrakit.manager.lead.replica import Replica
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Change, Proposal
 

@@ -9,7 +9,7 @@ import random
 from typing import NamedTuple
 
 from infrakit.group.account import Account
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration.validate import Plugins
 from infrakit.spi.flavor import Flavor, Quorum
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable

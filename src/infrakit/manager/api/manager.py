@@ -8,12 +8,13 @@ from infrakit.group import report
 from infrakit.group.controller import Controller
 from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction
-from infrakit.manager import logs, orders, validate
-from infrakit.manager.intents import Book
-from infrakit.manager.record import Record
-from infrakit.manager.replica import Replica
-from infrakit.manager.term import Term
-from infrakit.manager.why import Stories, explain
+from infrakit.manager.api import logs
+from infrakit.manager.api.explain import Stories, explain
+from infrakit.manager.declaration import changes, validate
+from infrakit.manager.declaration.record import Record
+from infrakit.manager.lead.ledger import Book
+from infrakit.manager.lead.replica import Replica
+from infrakit.manager.lead.term import Term
 from infrakit.spec import diff, document
 from infrakit.spi import errors
 from infrakit.spi.event import timestamp
@@ -133,13 +134,13 @@ class Operator:
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
         groups = await self.checked(text, source)
-        return await self._replica.change(orders.declare(groups), what="commit", who=who, why=why, expected=expected)
+        return await self._replica.change(changes.declare(groups), what="commit", who=who, why=why, expected=expected)
 
     async def plan(self, *, text: str, source: str) -> Planned:
         term, before = self._term(), self._replica.declaration.record
         after = before
         if text.strip():
-            after = orders.declare(await self.checked(text, source))(before)
+            after = changes.declare(await self.checked(text, source))(before)
         names = [n for n in after.groups if not text.strip() or after.groups[n] != before.groups.get(n)]
         plans = [await self._forecast(term, after.groups[name], after) for name in sorted(names)]
         return Planned(
@@ -172,29 +173,29 @@ class Operator:
         groups = tuple(record.groups.values())
         if groups:
             await validate.checked(document.render(groups), f"version {version}", self._replica.plugins)
-        change = orders.declare(groups)
+        change = changes.declare(groups)
         return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
-        return await self._replica.change(orders.scale(group, size), what="scale", who=who, why=why, expected=expected)
+        return await self._replica.change(changes.scale(group, size), what="scale", who=who, why=why, expected=expected)
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
-        committed = await self._replica.change(orders.free(group), what="free", who=who, why=why)
+        committed = await self._replica.change(changes.free(group), what="free", who=who, why=why)
         await self._term().ledger.forget(group)
         return committed
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
-        change = orders.destroy(group, self._order(group, who, why), volumes=volumes)
+        change = changes.destroy(group, self._order(group, who, why), volumes=volumes)
         return await self._replica.change(change, what="destroy", who=who, why=why)
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        change = orders.halt(group, self._order(group, who, why))
+        change = changes.halt(group, self._order(group, who, why))
         return await self._replica.change(change, what="halt", who=who, why=why)
 
     async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        return await self._replica.change(orders.halt(group, None), what="unhalt", who=who, why=why)
+        return await self._replica.change(changes.halt(group, None), what="unhalt", who=who, why=why)
 
     async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._stop_roll(group, aborted=False, who=who, why=why)
@@ -204,7 +205,7 @@ class Operator:
 
     async def _stop_roll(self, group: GroupID, *, aborted: bool, who: str, why: str) -> Committed:
         when = timestamp(self._replica.clock.now())
-        change = orders.stop_roll(group, "", aborted=aborted, who=who, when=when, why=why)
+        change = changes.stop_roll(group, "", aborted=aborted, who=who, when=when, why=why)
         return await self._replica.change(change, what="abort" if aborted else "pause", who=who, why=why)
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
@@ -212,20 +213,20 @@ class Operator:
         if despite_unhealthy:
             members = report.members(self._controller(group))
             sick = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
-        committed = await self._replica.change(orders.resume(group, sick), what="resume", who=who, why=why)
+        committed = await self._replica.change(changes.resume(group, sick), what="resume", who=who, why=why)
         controller = self._controller(group)
         controller.view.forgive()
         controller.wake("resumed")
         return committed
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return await self._replica.change(orders.rollback(group), what="rollback", who=who, why=why)
+        return await self._replica.change(changes.rollback(group), what="rollback", who=who, why=why)
 
     async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
         controller = self._of(instance)
         slot = controller.view.members[instance].slot
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=why)
-        change = orders.evict(controller.name, {instance: slot}, eviction, replace=replace)
+        change = changes.evict(controller.name, {instance: slot}, eviction, replace=replace)
         return await self._replica.change(change, what="destroy instance", who=who, why=why)
 
     async def resign(self, *, who: str, why: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from infrakit.manager import record as records
-from infrakit.manager import seen
-from infrakit.manager.record import Change, Entry, Record
-from infrakit.manager.remarks import remarks
+from infrakit.manager.declaration import record as records
+from infrakit.manager.declaration.record import Change, Entry, Record
+from infrakit.manager.declaration.warnings import remarks
+from infrakit.manager.lead import watermark
 from infrakit.spec import diff
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
@@ -43,7 +43,7 @@ class Declaration:
             raise errors.Refused(
                 f"it holds version {document.revision} of the declaration; version {self.version} was seen here before",
                 where="store",
-                remedy=seen.REMEDY,
+                remedy=watermark.REMEDY,
             )
         if document.revision != self.version:
             self.record, self.version = records.decode(document.body), document.revision

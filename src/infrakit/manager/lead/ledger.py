@@ -15,8 +15,8 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from infrakit.group.ledger import Intent
-from infrakit.manager.epoch import BOUND_S, BOUND_S_MAX, Fence
-from infrakit.manager.seen import Seen
+from infrakit.manager.lead.fence import BOUND_S, BOUND_S_MAX, Fence
+from infrakit.manager.lead.watermark import Seen
 from infrakit.spi import errors, formats
 from infrakit.spi.clock import Clock
 from infrakit.spi.store import Document, Store

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from infrakit.manager import metrics
-from infrakit.manager.exposition import MEDIA, render
-from infrakit.manager.intents import Book
-from infrakit.manager.metrics import Counters
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.ledger import Book
+from infrakit.manager.lead.replica import Replica
+from infrakit.manager.monitoring import metrics
+from infrakit.manager.monitoring.metrics import Counters
+from infrakit.manager.monitoring.prometheus import MEDIA, render
 from infrakit.rpc.page import Page, Pages
 from infrakit.spi import errors
 

@@ -7,9 +7,9 @@ import msgspec
 
 from infrakit.group.controller import Controller
 from infrakit.group.orders import Eviction
-from infrakit.manager import orders
-from infrakit.manager.operator import Operator
-from infrakit.manager.replica import Replica
+from infrakit.manager.api.manager import Operator
+from infrakit.manager.declaration import changes
+from infrakit.manager.lead.replica import Replica
 from infrakit.rpc import caller
 from infrakit.spec import document
 from infrakit.spi import errors
@@ -88,7 +88,7 @@ class GroupPlugin:
         who = _who()
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=WHY)
         slots = {each: members[each].slot for each in instances}
-        change = orders.evict(id, slots, eviction, replace=False)
+        change = changes.evict(id, slots, eviction, replace=False)
         await self._replica.change(change, what="destroy instance", who=who, why=WHY)
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002

@@ -11,13 +11,13 @@ import random
 from collections.abc import Awaitable, Callable
 
 from infrakit.group.view import Member
-from infrakit.manager import orders
-from infrakit.manager.declaration import Declaration
-from infrakit.manager.intents import Book, StoredLedger
-from infrakit.manager.record import Change
-from infrakit.manager.seen import Seen
-from infrakit.manager.term import Term
-from infrakit.manager.validate import Plugins
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.record import Change
+from infrakit.manager.declaration.store import Declaration
+from infrakit.manager.declaration.validate import Plugins
+from infrakit.manager.lead.ledger import Book, StoredLedger
+from infrakit.manager.lead.term import Term
+from infrakit.manager.lead.watermark import Seen
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
@@ -266,10 +266,10 @@ class Replica:
         async def errand() -> None:
             restored = self.declaration.record.orders_of(group).restored
             if rollback and restored != hash:
-                await self.change(orders.rollback(group, hash), what="rollback", who=SELF, why=why)
+                await self.change(changes.rollback(group, hash), what="rollback", who=SELF, why=why)
             else:
                 now = timestamp(self.clock.now())
-                pause = orders.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
+                pause = changes.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
                 await self.change(pause, what="pause", who=SELF, why=why)
 
         self._send(f"stop the roll of {group} to {hash}", errand)
@@ -279,7 +279,7 @@ class Replica:
 
         async def errand() -> None:
             why = "nothing of it is left"
-            await self.change(orders.destroyed(group), what="destroyed", who=SELF, why=why)
+            await self.change(changes.destroyed(group), what="destroyed", who=SELF, why=why)
 
         self._send(f"forget {group}", errand)
 

@@ -1,0 +1,1 @@
+"""The original's interfaces, so that its command line and tools drive our groups."""

@@ -1,0 +1,1 @@
+"""Leading: one replica, its term, and what proves that it may act."""

@@ -1,0 +1,1 @@
+"""What watches a replica: figures, health and readiness."""
