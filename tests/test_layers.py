@@ -1,6 +1,7 @@
 """Who may import whom: the contracts of `.importlinter` hold, and each of them notices when it is broken."""
 
 import configparser
+import graphlib
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -85,3 +87,20 @@ def test_every_contract_was_broken_on_purpose() -> None:
     parser.read(CONTRACTS)
     declared = {name.rpartition(":")[2] for name in parser.sections() if name.startswith("importlinter:contract:")}
     assert declared == {violation.contract for violation in VIOLATIONS}
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the one before it, wherever the import stands; nothing if there are none."""
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("infrakit", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert circle(imports) == []
+    imports["infrakit.spi.values"] = {"infrakit.manager.lead.replica"}  # a planted one
+    assert "infrakit.spi.values" in circle(imports)

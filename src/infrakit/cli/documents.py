@@ -17,7 +17,7 @@ from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 from infrakit.template import loaders
 
 if TYPE_CHECKING:
-    from infrakit.template.engine import Rendered
+    from infrakit.template.values import Rendered
 
 LITERALLY = rendering.Asked()
 NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # what a directory stands for: the first that is there

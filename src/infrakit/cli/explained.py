@@ -13,7 +13,7 @@ from infrakit.cli import exit_codes, rendering, tables
 from infrakit.spi.errors import InfraKitError, InvalidSpec
 
 if TYPE_CHECKING:
-    from infrakit.template.engine import Need
+    from infrakit.template.values import Need
 
 _MISSING = "MISSING"
 
@@ -21,8 +21,8 @@ _MISSING = "MISSING"
 def show(address: str, name: str, asked: rendering.Asked) -> None:
     """Print it; where something is missing, exit with the code of a mistake."""
     from infrakit.cli import confinement
-    from infrakit.template.engine import Need
     from infrakit.template.needs import COMPUTED
+    from infrakit.template.values import Need
 
     known = rendering.variables(asked)
 

@@ -20,8 +20,9 @@ from infrakit.rpc import discovery
 from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 
 if TYPE_CHECKING:
-    from infrakit.template.engine import Engine, Origin, Rendered, Template
+    from infrakit.template.engine import Engine
     from infrakit.template.scope import Scope
+    from infrakit.template.values import Origin, Rendered, Template
 
 SUFFIXES = (".j2", ".tmpl")
 
@@ -61,7 +62,7 @@ def without_suffix(name: str) -> str:
 def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
     """The template at `address`, rendered. Raises `InvalidSpec` and, for what cannot be had, `ClickException`."""
     from infrakit.cli import confinement
-    from infrakit.template.engine import Rendered
+    from infrakit.template.values import Rendered
 
     known = variables(asked)
 

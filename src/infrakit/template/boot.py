@@ -27,9 +27,10 @@ from infrakit.spi.errors import Problem
 from infrakit.spi.metadata import Facts, Snapshots
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceSpec
 from infrakit.template import trial
-from infrakit.template.engine import Engine, Template
+from infrakit.template.engine import Engine
 from infrakit.template.loaders import STDIN, Loader
 from infrakit.template.scope import Scope
+from infrakit.template.values import Template
 
 P = ParamSpec("P")
 T = TypeVar("T")

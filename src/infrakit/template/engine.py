@@ -7,76 +7,15 @@ safe in any thread; asynchronous callers use `asyncio.to_thread`, whose thread e
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.template.limits import Limits
 from infrakit.template.loaders import Loader, Source, display
 from infrakit.template.scope import Scope
-
-if TYPE_CHECKING:
-    from infrakit.template.syntax import Program
+from infrakit.template.values import Need, Origin, Rendered, Template
 
 KEPT_MAX = 512  # templates that stay compiled
 KEPT_BYTES_MAX = 1_000_000  # of their text: compiled, it takes a hundred times as much
-
-
-class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a template asks for."""
-
-    kind: str  # variable, metadata, include, source, fetch, file, env, secret
-    name: str
-    template: str = ""  # which asks, and in which line, where that is known
-    line: int | None = None
-    found_in: str = ""  # where it comes from: variables, metadata, an address, default; nothing if it is missing
-    why: str = ""  # an address cannot be fetched, where that was tried
-
-    @property
-    def missing(self) -> bool:
-        """Whether rendering fails for want of it."""
-        return not self.found_in
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """Where a line of output came from."""
-
-    template: str
-    line: int
-
-
-class Rendered(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a template."""
-
-    text: str
-    exports: dict[str, object] = msgspec.field(default_factory=dict)  # what it publishes, by path
-    needs: tuple[Need, ...] = ()  # what it asked for while it was rendered
-    origins: tuple[Origin | None, ...] | None = None  # of each line of `text`; None unless asked for
-    secrets: frozenset[str] = frozenset()  # the values of secrets that may stand in `text`
-
-    def masked(self) -> str:
-        """The text as it may be shown, line by line the same but for secrets."""
-        return mask(self.text, self.secrets)
-
-    def __repr__(self) -> str:
-        return f"Rendered({len(self.text)} characters)"  # never the text: it may hold secrets
-
-
-class Template:
-    """Text that is ready to be rendered. `address` is what relative addresses in it start from."""
-
-    __slots__ = ("name", "program", "source")
-
-    def __init__(self, name: str, source: Source, program: "Program | None") -> None:
-        self.name = name  # as messages show it
-        self.source = source
-        self.program = program  # None: there is nothing to render
-
-    @property
-    def address(self) -> str:
-        """What relative addresses in it start from."""
-        return self.source.address
 
 
 class Engine:
@@ -147,10 +86,3 @@ class Engine:
                 _, dropped = self._kept.popitem(last=False)
                 self._kept_bytes -= len(dropped.source.text)
         return template
-
-
-def mask(text: str, secrets: frozenset[str]) -> str:
-    """`text` without secrets: each of their lines gives way to `***`, so that lines stay what they are."""
-    for line in sorted({line for secret in secrets for line in secret.splitlines() if line.strip()}, key=len)[::-1]:
-        text = text.replace(line, "***")
-    return text

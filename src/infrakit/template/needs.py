@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from infrakit.spi.errors import InfraKitError, InvalidSpec
 from infrakit.template import addresses
-from infrakit.template.engine import Engine, Need, Template
 from infrakit.template.functions import TABLE
 from infrakit.template.functions.facts import looked_up
 from infrakit.template.scope import Scope, normal
-from infrakit.template.syntax import Asked
+from infrakit.template.values import Asked, Need, Template, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +21,7 @@ TEMPLATES_MAX = 200
 COMPUTED = "(computed)"
 
 
-def needs(engine: Engine, template: Template, scope: Scope) -> tuple[Need, ...]:
+def needs(engine: Templates, template: Template, scope: Scope) -> tuple[Need, ...]:
     """In the order of the text, includes after what includes them. Raises nothing: what cannot be had is missing."""
     reading = _Reading(engine, scope)
     reading.read(template)
@@ -30,7 +29,7 @@ def needs(engine: Engine, template: Template, scope: Scope) -> tuple[Need, ...]:
 
 
 class _Reading:
-    def __init__(self, engine: Engine, scope: Scope) -> None:
+    def __init__(self, engine: Templates, scope: Scope) -> None:
         self._engine = engine
         self._scope = scope
         self._seen: set[tuple[str, str]] = set()

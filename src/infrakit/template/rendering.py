@@ -1,19 +1,18 @@
 """Rendering: a program, a frame, and text piece by piece, so that too much of it is noticed while it comes."""
 
 from infrakit.template import failures
-from infrakit.template.engine import Engine, Origin, Rendered, Template
 from infrakit.template.functions import TABLE
 from infrakit.template.run import Frame, Run, TemplateContext, line_count
 from infrakit.template.sandbox import Provided
 from infrakit.template.scope import Scope
-from infrakit.template.syntax import Program
+from infrakit.template.values import Origin, Program, Rendered, Template, Templates
 
 Pieces = dict[str, tuple[Origin | None, ...]]  # text that templates made, and where its lines came from
 
 
-def render(engine: Engine, template: Template, scope: Scope, *, trace: bool) -> Rendered:
+def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) -> Rendered:
     """Render the outermost template."""
-    run = Run(engine, scope, trace=trace)
+    run = Run(engine, scope, execute, trace=trace)
     frame = Frame(run, template, dict(scope.variables), {}, 0)
     try:
         text, _ = execute(frame)

@@ -1,15 +1,15 @@
 """One render under way: what it has spent, asked for and learned, and the templates it is in."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jinja2.runtime import Context
 
-from infrakit.template.engine import Engine, Need, Origin, Template, mask
 from infrakit.template.failures import Fault, kind_of, refuse
 from infrakit.template.limits import Budget, Exceeded
 from infrakit.template.scope import Scope
+from infrakit.template.values import Need, Origin, Template, Templates, mask
 
 if TYPE_CHECKING:
     from infrakit.template.loaders import Source
@@ -19,11 +19,15 @@ SECRETS_MAX = 1000
 SECRET_PART_MIN = 4  # what is made from a secret is one, unless it is so short that it says nothing
 
 
+Execute = Callable[["Frame"], tuple[str, dict[str, object]]]  # the text of a template, and what it defines
+
+
 class Run:
     """What all templates of one render share."""
 
-    def __init__(self, engine: Engine, scope: Scope, *, trace: bool) -> None:
+    def __init__(self, engine: Templates, scope: Scope, execute: Execute, *, trace: bool) -> None:
         self.engine = engine
+        self.execute = execute  # an included template
         self.scope = scope
         self.budget = Budget(engine.limits)
         self.exports: dict[str, object] = {}

@@ -6,8 +6,8 @@ iterator, and lists, `~`, slices and captured text through calls of the sandbox.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from jinja2 import Template as NativeTemplate
 from jinja2 import TemplateSyntaxError, nodes
@@ -19,6 +19,7 @@ from infrakit.template.failures import nearest
 from infrakit.template.functions import TABLE
 from infrakit.template.limits import Limits
 from infrakit.template.sandbox import CAPTURED, Sandbox, sandbox
+from infrakit.template.values import Asked, Program
 
 _INSTEAD: dict[type[nodes.Node], str] = {
     nodes.Include: "write {{ include(ADDRESS) }}",
@@ -36,29 +37,6 @@ ASKING = {
 _DEFAULTING = ("var", "metadata", "env")
 _SETTING = ("set", "global", "def")
 _numbers = itertools.count(1)
-
-
-class Asked(NamedTuple):
-    """A call in a template that asks for something; the name is None where it is computed."""
-
-    kind: str
-    name: str | None
-    line: int
-    has_default: bool
-
-
-class Program(NamedTuple):
-    """A compiled template."""
-
-    environment: Sandbox
-    root: Callable[[Any], Any]
-    filename: str  # which it alone is compiled under
-    line: Callable[[int], int]  # of the template, for a line of the code
-    literals: frozenset[str]  # its text, as it is printed piece by piece
-    asked: tuple[Asked, ...]
-    defined: frozenset[str]  # names that it gives a meaning itself
-    given: frozenset[str]  # variables that it sets, or hands to what it includes
-    free: tuple[tuple[str, int], ...]  # names whose meaning must come from elsewhere, with the first line of each
 
 
 def compile_program(text: str, name: str, limits: Limits) -> Program:

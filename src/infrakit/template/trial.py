@@ -11,8 +11,9 @@ from typing import NoReturn
 from infrakit.spi import errors
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.metadata import Facts
-from infrakit.template.engine import Engine, Template
+from infrakit.template.engine import Engine
 from infrakit.template.scope import Scope
+from infrakit.template.values import Template
 
 _ASSUMPTIONS: tuple[object, ...] = ("example", 7, {}, [])  # of each kind that metadata can be
 

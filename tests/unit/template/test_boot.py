@@ -12,9 +12,10 @@ from infrakit.spi import errors
 from infrakit.spi.values import Allocation, Attachment, GroupID, Index, InstanceSpec, LogicalID
 from infrakit.template import boot
 from infrakit.template.boot import BootScripts, Instance, Script
-from infrakit.template.engine import Engine, Template
+from infrakit.template.engine import Engine
 from infrakit.template.loaders import Loader
 from infrakit.template.scope import Scope
+from infrakit.template.values import Template
 from tests.unit.template.known import Tree, snapshots
 
 PETS = Allocation(logical_ids=(LogicalID("10.0.0.1"), LogicalID("10.0.0.2")))

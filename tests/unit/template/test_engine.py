@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from infrakit.spi.errors import InvalidSpec, NotFound
-from infrakit.template.engine import Engine, Origin
+from infrakit.template.engine import Engine
 from infrakit.template.loaders import Loader
 from infrakit.template.scope import Scope
+from infrakit.template.values import Origin
 from tests.unit.template.rendered import refused, rendered, variables
 
 

@@ -13,7 +13,7 @@ from infrakit.spi.errors import NotFound, Problem
 from infrakit.template import loaders
 
 if TYPE_CHECKING:
-    from infrakit.template.engine import Rendered
+    from infrakit.template.values import Rendered
 
 STDOUT = "-"
 

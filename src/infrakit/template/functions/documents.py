@@ -17,12 +17,10 @@ from infrakit.template.scope import normal
 )
 def include(frame: Frame, address: str, /, **variables: object) -> str:
     """The template at an address, rendered in a copy of the variables, with more of them if given."""
-    from infrakit.template.rendering import execute
-
     source = fetched(frame, address)
     frame.run.need(frame, "include", address, source.address or "inline")
     inside = {**frame.variables, **{normal(name): value for name, value in variables.items()}}
-    return execute(frame.nested(source, variables=inside, definitions=dict(frame.definitions)))[0]
+    return frame.run.execute(frame.nested(source, variables=inside, definitions=dict(frame.definitions)))[0]
 
 
 @function(
@@ -33,12 +31,10 @@ def include(frame: Frame, address: str, /, **variables: object) -> str:
 )
 def source(frame: Frame, address: str) -> Definitions:
     """Render a template for its definitions only: its variables, `{% set %}` and macros are known here after it."""
-    from infrakit.template.rendering import execute
-
     document = fetched(frame, address, kind="source")
     frame.run.need(frame, "source", address, document.address or "inline")
     inside = frame.nested(document, variables=frame.variables, definitions=frame.definitions)
-    defined = Definitions(execute(inside)[1])
+    defined = Definitions(frame.run.execute(inside)[1])
     frame.definitions.update(defined)
     return defined
 
