@@ -123,6 +123,8 @@ class Controller:
         """Take a new declaration or new orders. From this moment nothing of the old plan is begun any more."""
         if want.group.is_pets != self.want.group.is_pets:
             self.view.reinterpret(pets=want.group.is_pets)
+        if want.orders.resumed != self.want.orders.resumed:
+            self.view.forgive()
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
         self.view.lapses.clear()

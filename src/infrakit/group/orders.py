@@ -33,4 +33,5 @@ class Orders(Wire, frozen=True, kw_only=True):
     despite_unhealthy: tuple[InstanceID, ...] = ()  # these may be replaced though too many look sick
     destroying: Halt | None = None  # who, when and why; the group goes once nothing of it is left
     restored: str = ""  # the version that a rollback declared: if it fails too, its roll is paused
+    resumed: str = ""  # ISO 8601, when an operator said so last: what has failed before that is retried at once
     volumes: bool = False  # destroying takes the attachments too

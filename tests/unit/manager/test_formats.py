@@ -25,6 +25,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     vars.NAME: vars.Record,
 }
 
+ADDED = {"Resumed": ""}  # fields that an older release ignores and writes no more, which harms nothing
 GIVEN_UP = {"Sources"}  # fields that were written and read by nobody: they may be there, and are written no more
 
 
@@ -34,7 +35,11 @@ def test_format_1_is_read_and_written_again_without_loss(name: str) -> None:
     body = (CAPTURED / f"{name}.json").read_bytes()
     read = formats.decode(body, DOCUMENTS[name], name)
     kept = {field: value for field, value in json.loads(body).items() if field not in GIVEN_UP}
-    assert json.loads(msgspec.json.encode(read)) == kept
+    assert json.loads(msgspec.json.encode(read), object_hook=_without_added) == kept
+
+
+def _without_added(values: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in values.items() if field not in ADDED or value != ADDED[field]}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -74,72 +74,75 @@ class Relay:
         told = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
         return msgspec.structs.replace(own, replicas=tuple(told))
 
-    # -- of this replica, or of the leader -----------------------------------------------------------------------------
+    # -- changes of the record, which any replica makes; and what only the leader can tell or do ----------------------
 
     async def commit(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.commit, arguments)
+        return await self._inner.commit(**arguments)
 
     async def plan(self, **arguments: Any) -> Planned:
-        return await self._answer(self._inner.plan, arguments)
+        return await self._led(self._inner.plan, arguments)
 
     async def why(self, **arguments: Any) -> Explanation:
-        return await self._answer(self._inner.why, arguments)
+        return await self._led(self._inner.why, arguments)
 
     async def members(self, **arguments: Any) -> tuple[MemberStatus, ...]:
-        return await self._answer(self._inner.members, arguments)
+        return await self._led(self._inner.members, arguments)
 
     async def scale(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.scale, arguments)
+        return await self._inner.scale(**arguments)
 
     async def halt(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.halt, arguments)
+        return await self._inner.halt(**arguments)
 
     async def unhalt(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.unhalt, arguments)
+        return await self._inner.unhalt(**arguments)
 
     async def pause(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.pause, arguments)
+        return await self._inner.pause(**arguments)
 
     async def resume(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.resume, arguments)
+        if arguments.get("despite_unhealthy"):  # which ones those are, the leader knows
+            return await self._led(self._inner.resume, arguments)
+        return await self._inner.resume(**arguments)
 
     async def abort(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.abort, arguments)
+        return await self._inner.abort(**arguments)
 
     async def rollback(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.rollback, arguments)
+        return await self._inner.rollback(**arguments)
 
     async def free(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.free, arguments)
+        return await self._inner.free(**arguments)
 
     async def destroy(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.destroy, arguments)
+        return await self._inner.destroy(**arguments)
 
     async def destroy_instance(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.destroy_instance, arguments)
+        return await self._led(self._inner.destroy_instance, arguments)
 
     async def logs(self, **arguments: Any) -> str:
-        return await self._answer(self._inner.logs, arguments)
+        return await self._led(self._inner.logs, arguments)
 
     async def tail(self, **arguments: Any) -> LogPart:
-        return await self._answer(self._inner.tail, arguments)
+        return await self._led(self._inner.tail, arguments)
 
     async def history(self, **arguments: Any) -> tuple[Version, ...]:
-        return await self._answer(self._inner.history, arguments)
+        return await self._inner.history(**arguments)
 
     async def show(self, **arguments: Any) -> str:
-        return await self._answer(self._inner.show, arguments)
+        return await self._inner.show(**arguments)
 
     async def restore(self, **arguments: Any) -> Committed:
-        return await self._answer(self._inner.restore, arguments)
+        return await self._inner.restore(**arguments)
 
     async def resign(self, **arguments: Any) -> None:
-        await self._answer(self._inner.resign, arguments)
+        await self._led(self._inner.resign, arguments)
 
     async def shutdown(self, **arguments: Any) -> None:
-        await self._answer(self._inner.shutdown, arguments)
+        await self._inner.shutdown(**arguments)
 
-    async def _answer(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
+    async def _led(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
+        """What needs the running controllers: here if this replica is active, else the leader's answer."""
         try:
             return await method(**arguments)
         except errors.NotLeader:

@@ -180,9 +180,7 @@ class Operator:
         return await self._replica.change(changes.scale(group, size), what="scale", who=who, why=why, expected=expected)
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
-        committed = await self._replica.change(changes.free(group), what="free", who=who, why=why)
-        await self._term().ledger.forget(group)
-        return committed
+        return await self._replica.change(changes.free(group), what="free", who=who, why=why)
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
         change = changes.destroy(group, self._order(group, who, why), volumes=volumes)
@@ -213,11 +211,8 @@ class Operator:
         if despite_unhealthy:
             members = report.members(self._controller(group))
             sick = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
-        committed = await self._replica.change(changes.resume(group, sick), what="resume", who=who, why=why)
-        controller = self._controller(group)
-        controller.view.forgive()
-        controller.wake("resumed")
-        return committed
+        change = changes.resume(group, sick, timestamp(self._replica.clock.now()))
+        return await self._replica.change(change, what="resume", who=who, why=why)
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._replica.change(changes.rollback(group), what="rollback", who=who, why=why)

@@ -84,11 +84,11 @@ def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: st
     return change
 
 
-def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...]) -> Change:
-    """Lift a pause or abort, and let those that are sick now be replaced if the operator says go."""
+def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str) -> Change:
+    """Lift a pause or abort, retry what has failed, and let those that are unhealthy now be replaced if so ordered."""
 
     def change(record: Record) -> Record:
-        return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy)
+        return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy, resumed=when)
 
     return change
 

@@ -253,6 +253,11 @@ class StoredLedger:
 
     # -- what is under way -----------------------------------------------------------------------------------------
 
+    @property
+    def groups(self) -> set[GroupID]:
+        """Those of which a call may be under way."""
+        return {*self._book.intents, *self._book.ending}
+
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
         return self._book.intents.get(group, {})
 

@@ -117,10 +117,19 @@ class Term:
                 await self._end(name)
             for name in [n for n in self.unmanaged if n not in record.groups]:
                 del self.unmanaged[name]
+            await self._forget_undeclared(record)
             for name, group in record.groups.items():
                 known = self._plugins.known(group) if concerned(group) else None
                 if known is not None:
                     await self._bring_up(name, group, record, known)
+
+    async def _forget_undeclared(self, record: Record) -> None:
+        """Groups that were freed, by whichever replica: what was recorded of them is nobody's any more."""
+        for name in self.ledger.groups - record.groups.keys():
+            try:
+                await self.ledger.forget(name)
+            except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
+                self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
 
     async def _bring_up(self, name: GroupID, group: Group, record: Record, known: Known) -> None:
         want, previous = self._want(group, record, known), record.previous.get(name)
