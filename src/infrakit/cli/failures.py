@@ -31,7 +31,7 @@ def report(error: Exception) -> int:
     """Print what is to be said about an error; answers the exit code."""
     match error:
         case click.UsageError():
-            lines = tables.paragraph(f"{_ERROR}{error.format_message()}", hanging="  ", err=True)
+            lines = tables.paragraph(f"{_ERROR}{_usage(error)}", hanging="  ", err=True)
             click.UsageError("\n".join(lines).removeprefix(_ERROR), error.ctx).show()
             return exit_codes.USER_ERROR
         case click.ClickException():
@@ -50,6 +50,14 @@ def report(error: Exception) -> int:
             return exit_codes.USER_ERROR
         case _:
             return _defect(error)
+
+
+def _usage(error: click.UsageError) -> str:
+    match error:
+        case click.NoSuchOption(option_name=name) if name[1:].isdigit():  # click reads -1 as an option
+            return f"{name!r} is negative: no command accepts a negative number."
+        case _:
+            return error.format_message()
 
 
 def _defect(error: Exception) -> int:

@@ -13,12 +13,12 @@ from infrakit.spi.manager import Committed
 
 def done(committed: Committed, fmt: str, words: str) -> None:
     """Print the answer to an order about what is declared already."""
-    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words, declares=False))))
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
 
 
 def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
     """Print the answer to a new declaration; with `wait_s` also wait until it has converged."""
-    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words, declares=True))))
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
     if wait_s is not None:
         with interruption("interrupted: it is declared, and the daemon continues"):
             convergence.wait(wait_s, version=committed.version)

@@ -136,9 +136,9 @@ def member_note(member: MemberStatus) -> str:
     return " ".join(filter(None, ("(this controller runs here)" if member.is_self else "", member.note)))
 
 
-def committed(value: Committed, done: str, *, declares: bool) -> Iterator[str]:
-    """What an order has led to: `done` says it in words. Only what declares groups is expected to change them."""
-    if declares and not value.changes and not value.notes:
+def committed(value: Committed, done: str) -> Iterator[str]:
+    """The result of a command that changes the declaration: `done` names it."""
+    if value.unchanged:
         yield f"Nothing to change: declaration {value.version} says so already."
         return
     yield f"{done}: declaration {value.version}."

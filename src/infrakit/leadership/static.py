@@ -15,5 +15,5 @@ class Static:
         """Renews long before an observation expires."""
         while True:
             begun_at = asyncio.get_running_loop().time()
-            yield Observation(leader=True, begun_at=begun_at, valid_s=VALID_S, note="the only replica")
+            yield Observation(leader=True, begun_at=begun_at, valid_s=VALID_S, note="it is the only replica")
             await asyncio.sleep(VALID_S / 2)

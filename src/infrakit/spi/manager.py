@@ -152,7 +152,8 @@ class Change(Wire, frozen=True, kw_only=True, gc=False):
 class Committed(Wire, frozen=True, kw_only=True):
     """The answer to a change of the declaration, given once it is durable."""
 
-    version: int  # the one before, if everything was already so
+    version: int  # the one before, if unchanged
+    unchanged: bool = False  # the declaration and its orders were already so
     changes: tuple[Change, ...] = ()  # of the declared groups; an order, such as a halt, changes none
     notes: tuple[str, ...] = ()  # what to know besides, a sentence each: a halt in the way, an end that is revoked
 

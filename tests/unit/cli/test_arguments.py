@@ -236,6 +236,11 @@ def test_a_flag_with_a_value_and_an_option_that_is_misspelt(
         rejected(run(*path, long[:-2] + long[-1], *needed(path)), "No such option", long)
 
 
+def test_a_negative_number_is_called_negative(run: Run) -> None:
+    rejected(run("group", "scale", "web", "-1"), "'-1' is negative")
+    rejected(run("history", "--limit", "-1"), "-1 is not in the range")
+
+
 @pytest.mark.parametrize(("path", "argument"), ARGUMENTS, ids=named)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_an_argument_with_any_text(run: Run, path: tuple[str, ...], argument: click.Argument, hostile: str) -> None:

@@ -87,18 +87,19 @@ async def test_an_order_answers_programs_with_the_version(cli: CommandLine, mana
         done = await cli("group", "scale", "web", "5", "-o", fmt)
         assert decode(done.out) == {
             "Version": 8,
+            "Unchanged": False,
             "Changes": [{"Path": "web.properties.Allocation.Size", "Old": "3", "New": "5"}],
             "Notes": [],
         }
 
 
 async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: CannedManager) -> None:
-    manager.committed = Committed(version=7)
-    done = await cli("group", "scale", "web", "3")
-    assert done == (0, "Nothing to change: declaration 7 says so already.\n", "")
-    # A halt is an order about groups that stay declared as they are.
-    done = await cli("halt", "-m", "x")
-    assert done == (0, "Halted everything: declaration 7.\n", "")
+    manager.committed = Committed(version=7, unchanged=True)
+    for words in (["group", "scale", "web", "3"], ["unhalt"], ["group", "abort", "web"]):
+        assert await cli(*words) == (0, "Nothing to change: declaration 7 says so already.\n", "")
+    # A halt changes no declared group, and yet it is a change.
+    manager.committed = Committed(version=8)
+    assert await cli("halt", "-m", "x") == (0, "Halted everything: declaration 8.\n", "")
 
 
 async def test_an_order_is_answered_with_what_to_know_besides(cli: CommandLine, manager: CannedManager) -> None:
@@ -291,7 +292,7 @@ async def test_logs_are_printed_as_they_are(cli: CommandLine, manager: CannedMan
 async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager: CannedManager) -> None:
     first, second, _, head, *rows = (await cli("leader")).out.splitlines()
     assert first == "box leads, epoch 3, since 2026-11-23 11:21:54Z"
-    assert second == "box saw 0s ago: the local member of etcd leads"
+    assert second == "box: last observation 0s ago: the local member of etcd leads"
     assert head.split()[:3] == ["REPLICA", "ROLE", "ANSWERED"]
     assert [row.split()[:2] for row in rows] == [["box", "leader"], ["cox", "follower"], ["dox", "away"]]
     assert rows[2].endswith("nobody answers there")

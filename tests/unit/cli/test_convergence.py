@@ -3,13 +3,15 @@
 import asyncio
 import json
 import signal
+import sys
+import time
 
 import msgspec
 import pytest
 import yaml
 
 from infrakit.cli import convergence
-from infrakit.spi.manager import Status
+from infrakit.spi.manager import GroupStatus, Status
 from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager, Serve
 from tests.unit.cli.command_line import CommandLine
@@ -50,6 +52,33 @@ async def test_a_replica_that_does_not_lead_proves_nothing(cli: CommandLine, man
     done = await cli("status")
     assert done.code == 2
     assert "does not lead" in done.out
+
+
+async def showing(manager: CannedManager, *groups: GroupStatus) -> Status:
+    manager.groups = list(groups)
+    return await manager.status()
+
+
+def test_a_wait_on_a_terminal_shows_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager = CannedManager()
+    now, healing = [100.0], asyncio.run(showing(manager, canned.HEALING))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = convergence.Progress()
+    progress.show(healing)
+    assert capsys.readouterr().err == ""  # most waits end before anything need be shown
+    now[0] += convergence.PROGRESS_S
+    progress.show(healing)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[:2] == ["waiting for:", "web: healing, 2 of 3 healthy"]
+    now[0] += convergence.PROGRESS_S
+    progress.show(healing)
+    assert capsys.readouterr().err == ""  # it is shown again only when it has changed
+    worse = canned.group("web", healthy=1, converged=False, phase="healing")
+    progress.show(asyncio.run(showing(manager, worse)))
+    assert "web: healing, 1 of 3 healthy" in capsys.readouterr().err
 
 
 async def test_no_groups_are_converged(cli: CommandLine, manager: CannedManager) -> None:

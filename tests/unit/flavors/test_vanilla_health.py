@@ -127,33 +127,33 @@ async def test_http_status(vanilla: Vanilla, line: str, wanted: int | None, expe
     async with answering(status(line)) as port:
         url = f"http://127.0.0.1:{port}/health"
         report = await judge(vanilla, {"HTTP": {"URL": url, "Status": wanted}})
-    assert report == HealthReport(health=expected, note=f"http {url}: {line[:3]}")
+    assert report == HealthReport(health=expected, note=f"HTTP {line[:3]} (GET {url})")
 
 
 async def test_http_notes_tell_no_password_and_no_query(vanilla: Vanilla) -> None:
     async with answering(status("503 Busy")) as port:
         url = f"http://user:pass@127.0.0.1:{port}/h?token=t"
         report = await judge(vanilla, {"HTTP": {"URL": url}})
-    assert report.note == f"http http://127.0.0.1:{port}/h: 503"
+    assert report.note == f"HTTP 503 (GET http://127.0.0.1:{port}/h)"
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b""])
 async def test_http_something_else_answers(vanilla: Vanilla, answer: bytes) -> None:
     async with answering(answer) as port:
         report = await judge(vanilla, {"HTTP": {"URL": f"http://127.0.0.1:{port}/"}})
-    assert (report.health, report.note.rpartition(": ")[2]) == (UNHEALTHY, "no HTTP answer")
+    assert (report.health, report.note.partition(" (")[0]) == (UNHEALTHY, "no HTTP answer")
 
 
 async def test_http_no_answer(vanilla: Vanilla) -> None:
     async with answering(None) as port:
         report = await judge(vanilla, {"HTTP": {"URL": f"http://127.0.0.1:{port}/"}, "Timeout": "50ms"})
-    assert report == HealthReport(health=UNHEALTHY, note=f"http http://127.0.0.1:{port}/: no answer within 0.05 s")
+    assert report == HealthReport(health=UNHEALTHY, note=f"no answer within 0.05 s (GET http://127.0.0.1:{port}/)")
 
 
 async def test_http_refused(vanilla: Vanilla) -> None:
     port = closed_port()
     report = await judge(vanilla, {"HTTP": {"URL": f"http://127.0.0.1:{port}/"}})
-    assert report == HealthReport(health=UNHEALTHY, note=f"http http://127.0.0.1:{port}/: refused")
+    assert report == HealthReport(health=UNHEALTHY, note=f"refused (GET http://127.0.0.1:{port}/)")
 
 
 # TCP
@@ -163,14 +163,14 @@ async def test_tcp_accepted(vanilla: Vanilla) -> None:
     async with answering(b"") as port:
         report = await judge(vanilla, {"TCP": {"Address": f"127.0.0.1:{port}"}})
         by_name = await judge(vanilla, {"TCP": {"Address": f"localhost:{port}"}})
-    assert report == HealthReport(health=HEALTHY, note=f"tcp 127.0.0.1:{port}: accepted")
+    assert report == HealthReport(health=HEALTHY, note=f"accepted (TCP 127.0.0.1:{port})")
     assert by_name.health is HEALTHY
 
 
 async def test_tcp_refused(vanilla: Vanilla) -> None:
     port = closed_port()
     report = await judge(vanilla, {"TCP": {"Address": f"127.0.0.1:{port}"}})
-    assert report == HealthReport(health=UNHEALTHY, note=f"tcp 127.0.0.1:{port}: refused")
+    assert report == HealthReport(health=UNHEALTHY, note=f"refused (TCP 127.0.0.1:{port})")
 
 
 async def test_tcp_no_answer(vanilla: Vanilla) -> None:
@@ -183,7 +183,7 @@ async def test_tcp_no_answer(vanilla: Vanilla) -> None:
             client.connect_ex(listener.getsockname())
         address = "{}:{}".format(*listener.getsockname())
         report = await judge(vanilla, {"TCP": {"Address": address}, "Timeout": "50ms"})
-    assert report == HealthReport(health=UNHEALTHY, note=f"tcp {address}: no answer within 0.05 s")
+    assert report == HealthReport(health=UNHEALTHY, note=f"no answer within 0.05 s (TCP {address})")
 
 
 # What is not the instance's fault
@@ -255,8 +255,8 @@ def without_descriptors() -> Callable[[], AbstractAsyncContextManager[None]]:
 async def test_command_exit_codes_and_last_line(vanilla: Vanilla) -> None:
     good = await judge(vanilla, {"Command": ["sh", "-c", "echo first; echo ready >&2"]})
     bad = await judge(vanilla, {"Command": "echo broken; exit 3"})
-    assert good == HealthReport(health=HEALTHY, note="command sh: exit code 0: ready")
-    assert bad == HealthReport(health=UNHEALTHY, note="command: exit code 3: broken")
+    assert good == HealthReport(health=HEALTHY, note="exit code 0: ready (command sh)")
+    assert bad == HealthReport(health=UNHEALTHY, note="exit code 3: broken (command)")
 
 
 async def test_command_output_is_bounded_and_printable(vanilla: Vanilla) -> None:
@@ -275,15 +275,15 @@ async def test_command_knows_the_instance(vanilla: Vanilla) -> None:
     )
     line = "echo $ID $LOGICAL_ID ${INFRAKIT_GROUP} $INFRAKIT_PORT ${INFRAKIT_TAG_MY_TAG} '$1'"
     by_shell = await judge(vanilla, {"Command": line}, described)
-    assert by_words.note == "command echo: exit code 0: i-1 10.0.0.1 g 8103 t $1"
-    assert by_shell.note == "command: exit code 0: i-1 10.0.0.1 g 8103 t $1"
+    assert by_words.note == "exit code 0: i-1 10.0.0.1 g 8103 t $1 (command echo)"
+    assert by_shell.note == "exit code 0: i-1 10.0.0.1 g 8103 t $1 (command)"
 
 
 async def test_command_is_killed_with_all_it_started_at_the_timeout(vanilla: Vanilla, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     line = f"sleep 1000 & echo $! $$ > {pids}; wait"
     report = await judge(vanilla, {"Command": line, "Timeout": "1s"})
-    assert report == HealthReport(health=UNHEALTHY, note="command: not finished within 1 s, killed")
+    assert report == HealthReport(health=UNHEALTHY, note="not finished within 1 s, killed (command)")
     await ended(int(pid) for pid in pids.read_text().split())
 
 
@@ -303,7 +303,7 @@ async def test_command_is_killed_when_the_look_is_cancelled(vanilla: Vanilla, tm
 async def test_a_child_left_behind_delays_nothing(vanilla: Vanilla, tmp_path: Path) -> None:
     report = await judge(vanilla, {"Command": f"sleep 1000 & echo $! > {tmp_path}/pid; echo done"})
     psutil.Process(int((tmp_path / "pid").read_text())).kill()
-    assert report.note == "command: exit code 0: done"
+    assert report.note == "exit code 0: done (command)"
 
 
 async def ended(pids: Any) -> None:
@@ -346,7 +346,7 @@ async def test_looks_closer_together_than_the_interval_count_once(vanilla: Vanil
 
 async def test_a_look_short_of_a_verdict_says_so(vanilla: Vanilla) -> None:
     report = await judge(vanilla, {"Command": "exit 1", "Failures": 3})
-    assert report == HealthReport(health=UNKNOWN, note="command: exit code 1 (failure 1 of 3)")
+    assert report == HealthReport(health=UNKNOWN, note="exit code 1 (command) (failure 1 of 3)")
 
 
 async def test_an_instance_that_left_is_forgotten(vanilla: Vanilla) -> None:

@@ -151,6 +151,11 @@ def test_the_pages_that_tell_how_to_install_are_read() -> None:
     }
 
 
+def test_every_extra_is_explained() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {name for name in extras if f"| `{name}` |" in (ROOT / "docs/install.md").read_text()} == set(extras)
+
+
 def test_debian_has_the_packages() -> None:
     """Asked of the lists of this machine, where it has any."""
     if shutil.which("apt-cache") is None:

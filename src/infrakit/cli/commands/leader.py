@@ -36,7 +36,8 @@ def _people(value: LeaderStatus) -> Iterator[str]:
         yield tables.paint(f"{lead}; it does not answer", "yellow") if away else lead
     else:
         yield tables.paint(f"Nobody acts; the last epoch was {value.epoch}.", "yellow")
-    yield from tables.paragraph(f"{value.replica} saw {tables.age(value.observed_age_s)} ago: {value.observed}")
+    observed = f"{value.replica}: last observation {tables.age(value.observed_age_s)} ago: {value.observed}"
+    yield from tables.paragraph(observed)
     if value.replicas:
         yield ""
         header = ("REPLICA", "ROLE", "ANSWERED", "VERSION", "FORMAT", "HOST", "PID", "STARTED", "ADDRESS", "NOTE")

@@ -96,7 +96,7 @@ def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> No
     except KeyboardInterrupt:
         click.echo("Stopped on the way. What was made stays, and the same command goes on.")
         raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None
-    for line in reports.committed(committed, f"Committed {read.source}", declares=True):
+    for line in reports.committed(committed, f"Committed {read.source}"):
         click.echo(line)
     with live.open_view(read.source, live.ELSEWHERE) as view:
         cluster.watch(hosts.places, view, since=since)

@@ -33,7 +33,7 @@ _Addresses = list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, in
 
 
 class Outcome(NamedTuple):
-    """What was seen. `passed` is None when the probe could not be made."""
+    """The result of a probe. `passed` is None when it could not be made; `note` begins with the fact: it may be cut."""
 
     passed: bool | None
     note: str
@@ -44,14 +44,14 @@ async def run(words: list[str], *, name: str, environment: dict[str, str], timeo
     try:
         ended = await command.run(words, environment=environment, timeout_s=timeout_s)
     except (OSError, ValueError) as error:
-        return Outcome(None, f"{name}: cannot be run: {_words(error)}")
+        return Outcome(None, f"cannot be run: {_words(error)} ({name})")
     if ended.code is None:
-        return Outcome(False, f"{name}: not finished within {timeout_s:g} s, killed")
+        return Outcome(False, f"not finished within {timeout_s:g} s, killed ({name})")
     how = f"ended by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
     said = f": {ended.last_line}" if ended.last_line else ""
     if ended.code < 0 or ended.code in _NO_PROGRAM:
-        return Outcome(None, f"{name}: {how}{said}")
-    return Outcome(ended.code == 0, f"{name}: {how}{said}")
+        return Outcome(None, f"{how}{said} ({name})")
+    return Outcome(ended.code == 0, f"{how}{said} ({name})")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -65,20 +65,20 @@ def split_address(address: str) -> tuple[str, int]:
 
 async def tcp(address: str, *, timeout_s: float) -> Outcome:
     """Passes when a connection is accepted. Nothing is sent."""
-    name = f"tcp {address}"
+    name = f"TCP {address}"
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
         host, port = split_address(address)
         async with asyncio.timeout_at(deadline):
             addresses = await _resolve(host, port)
     except (OSError, ValueError) as error:
-        return Outcome(None, f"{name}: {_unresolved(error)}")
+        return Outcome(None, f"{_unresolved(error)} ({name})")
     try:
         async with asyncio.timeout_at(deadline):
             failure = await _connect(addresses)
     except TimeoutError:
-        return Outcome(False, f"{name}: no answer within {timeout_s:g} s")
-    return Outcome(True, f"{name}: accepted") if failure is None else _blame(name, failure)
+        return Outcome(False, f"no answer within {timeout_s:g} s ({name})")
+    return Outcome(True, f"accepted ({name})") if failure is None else _blame(name, failure)
 
 
 async def _resolve(host: str, port: int) -> _Addresses:
@@ -120,30 +120,30 @@ class HTTPProbe:
         import aiohttp
 
         deadline = asyncio.get_running_loop().time() + timeout_s
-        name = "http"
+        name = "GET"
         try:
             parts = urlsplit(url)
-            name = f"http {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password, no query
+            name = f"GET {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password, no query
             port = parts.port or (443 if parts.scheme == "https" else 80)
             async with asyncio.timeout_at(deadline):
                 await _resolve(parts.hostname or "", port)
         except (OSError, ValueError) as error:
-            return Outcome(None, f"{name}: {_unresolved(error)}")
+            return Outcome(None, f"{_unresolved(error)} ({name})")
         try:
             async with (
                 asyncio.timeout_at(deadline),
                 self._open().get(url, allow_redirects=False) as response,
             ):
                 passed = response.status == status if status is not None else 200 <= response.status < 300
-                return Outcome(passed, f"{name}: {response.status}")
+                return Outcome(passed, f"HTTP {response.status} ({name})")
         except TimeoutError:
-            return Outcome(False, f"{name}: no answer within {timeout_s:g} s")
+            return Outcome(False, f"no answer within {timeout_s:g} s ({name})")
         except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, ValueError) as error:
-            return Outcome(None, f"{name}: {_words(error)}")
+            return Outcome(None, f"{_words(error)} ({name})")
         except aiohttp.ClientOSError as error:
             return _blame(name, error)
         except aiohttp.ClientError:
-            return Outcome(False, f"{name}: no HTTP answer")
+            return Outcome(False, f"no HTTP answer ({name})")
 
     def _open(self) -> "aiohttp.ClientSession":
         import aiohttp
@@ -168,7 +168,7 @@ class HTTPProbe:
 def _blame(name: str, error: OSError) -> Outcome:
     """No number: aiohttp tried several addresses and each failed in its own way."""
     theirs = error.errno is None or error.errno in _THEIRS
-    return Outcome(False if theirs else None, f"{name}: {_words(error)}")
+    return Outcome(False if theirs else None, f"{_words(error)} ({name})")
 
 
 def _unresolved(error: Exception) -> str:

@@ -58,7 +58,7 @@ class Declaration:
                     raise await self._conflict(expected)
                 after = change(before)
                 if after == before:
-                    return Committed(version=self.version)
+                    return Committed(version=self.version, unchanged=True)
                 entry = Entry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
                 after = msgspec.structs.replace(after, entry=entry)
                 if await self._write(after):
