@@ -114,9 +114,9 @@ class Stage:
         simulator: Simulator | None = None,
         seen: Seen | None = None,
     ) -> None:
-        chance = random.Random(7)
-        self.simulator = simulator or Simulator(faults, random=chance)
-        self.flavor = flavor_class(self.simulator, chance)
+        rng = random.Random(7)
+        self.simulator = simulator or Simulator(faults, random=rng)
+        self.flavor = flavor_class(self.simulator, rng)
         self.flavor.faults = flavor or FlavorFaults()
         self.store = store or MemoryStore()
         self.clock = loop.VirtualClock()
@@ -130,7 +130,7 @@ class Stage:
             leadership=leadership or Static(),
             plugins=Plugins(instance, self.flavor),
             clock=self.clock,
-            random=chance,
+            random=rng,
             emit=self._emit,
             poll_s=poll_s,
             is_self=is_self,

@@ -83,15 +83,15 @@ def tell(event: Event) -> None:
 
 
 async def run(document: str, seed: int) -> None:
-    chance = random.Random(seed)
-    simulator = Simulator(FAULTS, random=chance)
+    rng = random.Random(seed)
+    simulator = Simulator(FAULTS, random=rng)
     replica = Replica(
         name="simulated",
         store=MemoryStore(),
         leadership=Static(),
         plugins=Plugins(simulator),
         clock=loop.VirtualClock(),
-        random=chance,
+        random=rng,
         emit=tell,
     )
     operator = Operator(replica, stories=NoStories(), stop=lambda: None)

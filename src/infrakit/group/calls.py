@@ -272,7 +272,7 @@ class Calls:
             await flavor.release(
                 properties=group.properties.flavor.properties,
                 instance=member.description,
-                allocation=group.properties.allocation.told(),
+                allocation=group.properties.allocation.to_wire(),
             )
 
     async def _drain(self, action: Destroy, member: Member) -> None:
@@ -346,7 +346,7 @@ class Calls:
                     properties=want.group.properties.flavor.properties,
                     change=change,
                     instances=self._view.not_dead(),
-                    allocation=want.group.properties.allocation.told(),
+                    allocation=want.group.properties.allocation.to_wire(),
                 )
             done = True
             tell(Kind.MEMBERSHIP, message=action.reason)

@@ -284,7 +284,7 @@ class Controller:
         view.keeps_list(kept=isinstance(flavor, Members))
         if isinstance(flavor, Members):
             self._registrar.ask(
-                flavor, group.properties.flavor.properties, view.not_dead(), group.properties.allocation.told()
+                flavor, group.properties.flavor.properties, view.not_dead(), group.properties.allocation.to_wire()
             )
 
     async def _hear_membership(self) -> None:
@@ -312,7 +312,7 @@ class Controller:
         async with asyncio.timeout(INSPECT_DEADLINE_S):
             attachments = await self.flavor.attachments(
                 properties=want.group.properties.flavor.properties,
-                allocation=want.group.properties.allocation.told(),
+                allocation=want.group.properties.allocation.to_wire(),
             )
         for logical_id, held in attachments.items():
             for attachment in held:

@@ -37,6 +37,6 @@ async def prepared(
         return await flavor.prepare(
             properties=group.properties.flavor.properties,
             spec=spec,
-            allocation=group.properties.allocation.told(),
+            allocation=group.properties.allocation.to_wire(),
             index=Index(group=group.name, sequence=sequence),
         )

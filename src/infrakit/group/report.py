@@ -25,7 +25,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
     return GroupStatus(
         name=want.group.name,
         kind="pets" if want.group.is_pets else "cattle",
-        allocation=want.group.properties.allocation.told(),
+        allocation=want.group.properties.allocation.to_wire(),
         hash=want.group.hash,
         want=0 if want.orders.destroying else want.size,
         live=len(view.members),
@@ -48,7 +48,7 @@ def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
     return GroupStatus(
         name=group.name,
         kind="pets" if group.is_pets else "cattle",
-        allocation=declared.told(),
+        allocation=declared.to_wire(),
         hash=group.hash,
         want=0 if orders.destroying else size,
         live=0,

@@ -147,7 +147,7 @@ async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
             continue
         try:
             async with asyncio.timeout(ANSWER_S):
-                found = await plugin.replicas(properties=flavor.properties, allocation=declared.told())
+                found = await plugin.replicas(properties=flavor.properties, allocation=declared.to_wire())
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {ANSWER_S:g} s", where=f"plugin {flavor.plugin}") from None
         if found:

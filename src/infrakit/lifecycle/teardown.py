@@ -118,7 +118,7 @@ class Ending:
         properties = self._group.properties
         held = await self._attaches.attachments(
             properties=properties.flavor.properties,
-            allocation=properties.allocation.told(),
+            allocation=properties.allocation.to_wire(),
         )
         for logical_id, attachments in held.items():
             for each in attachments:

@@ -81,11 +81,11 @@ class Daemon:
         self.home = home
         self.stop = asyncio.Event()
         clock = clock or SystemClock()
-        chance = random.SystemRandom()
+        rng = random.SystemRandom()
         self._lock = StateLock(home, started=timestamp(clock.now()))
         self.journal = Journal(home.absolute() / "events", clock=clock)
         self._counters = Counters(self.journal.emit)
-        self.registry = Registry(home, clock=clock, random=chance)
+        self.registry = Registry(home, clock=clock, random=rng)
         self._store = sources.store(place.store, home)
         self._leadership = sources.leadership(place.leadership, place.name)
         self._replica = Replica(
@@ -94,7 +94,7 @@ class Daemon:
             leadership=self._leadership,
             plugins=self.registry,
             clock=clock,
-            random=chance,
+            random=rng,
             emit=self._counters.emit,
             poll_s=_poll_s(),
             is_self=_is_self,

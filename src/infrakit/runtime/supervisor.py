@@ -18,17 +18,17 @@ _log = logging.getLogger("infrakit.supervisor")
 
 async def supervise(commands: Sequence[Sequence[str]]) -> None:
     """Keep `python -m infrakit COMMAND` running for each, until SIGTERM or SIGINT; then end them all."""
-    chance = random.SystemRandom()
+    rng = random.SystemRandom()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
         for command in commands:
-            tasks.create_task(_keep(command, stop, chance))
+            tasks.create_task(_keep(command, stop, rng))
 
 
-async def _keep(command: Sequence[str], stop: asyncio.Event, chance: random.Random) -> None:
+async def _keep(command: Sequence[str], stop: asyncio.Event, rng: random.Random) -> None:
     loop = asyncio.get_running_loop()
     backoff_s = BACKOFF_S
     while not stop.is_set():
@@ -37,7 +37,7 @@ async def _keep(command: Sequence[str], stop: asyncio.Event, chance: random.Rand
         if stop.is_set():
             return
         backoff_s = BACKOFF_S if loop.time() - began > STEADY_S else min(BACKOFF_MAX_S, backoff_s * 2)
-        wait_s = backoff_s * (0.5 + chance.random() / 2)
+        wait_s = backoff_s * (0.5 + rng.random() / 2)
         _log.warning("%s %s; started again in %.1f s", " ".join(command), _ended(code), wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):

@@ -26,13 +26,13 @@ Message = Callable[[], object]
 class Line:
     """What one process has to another; `here` asks, `there` answers."""
 
-    def __init__(self, timeline: Timeline, here: SteppedLoop, there: SteppedLoop, chance: random.Random) -> None:
+    def __init__(self, timeline: Timeline, here: SteppedLoop, there: SteppedLoop, rng: random.Random) -> None:
         self.slow_s = 0.0  # at the most, on top of every way
         self.late = 0  # messages that arrived after a cut
         self._timeline = timeline
         self._here = here
         self._there = there
-        self._chance = chance
+        self._rng = rng
         self._cut: str = ""  # refusing, or swallowing
         self._swallowed: list[tuple[float, SteppedLoop, Message]] = []
         self._serving: set[asyncio.Task[None]] = set()
@@ -54,7 +54,7 @@ class Line:
         self._break_streams()
         swallowed, self._swallowed = self._swallowed, []
         for sent_at, to, message in swallowed:
-            if self._timeline.now - sent_at < LATE_S and self._chance.random() < 0.5:
+            if self._timeline.now - sent_at < LATE_S and self._rng.random() < 0.5:
                 self.late += 1
                 self._carry(to, message)
 
@@ -71,7 +71,7 @@ class Line:
             self._carry(to, message)
 
     def _carry(self, to: SteppedLoop, message: Message) -> None:
-        delay_s = self._chance.random() * (TRAVEL_S + self.slow_s)
+        delay_s = self._rng.random() * (TRAVEL_S + self.slow_s)
         world = self._timeline.world
         if to is world:
             world.call_later(delay_s, message)

@@ -47,15 +47,15 @@ class Process:
         leadership: Leadership,
         machine: Machine,
     ) -> None:
-        timeline, chance = around.timeline, random.Random(f"{host.seed} {host.name} {number}")
+        timeline, rng = around.timeline, random.Random(f"{host.seed} {host.name} {number}")
         self.name = host.name
         self.number = number
         self.stopping = False
         self.ended = asyncio.Event()
         self.loop = timeline.loop(rate=machine.rate, offset_s=machine.offset_s)
-        self.to_store = Line(timeline, self.loop, timeline.world, chance)
-        self.to_provider = Line(timeline, self.loop, timeline.world, chance)
-        self.to_operator = Line(timeline, timeline.world, self.loop, chance)
+        self.to_store = Line(timeline, self.loop, timeline.world, rng)
+        self.to_provider = Line(timeline, self.loop, timeline.world, rng)
+        self.to_operator = Line(timeline, timeline.world, self.loop, rng)
         clock = WallClock(timeline, skew_s=machine.skew_s)
         journal = Journal(None, clock=clock)
         witness = around.witness(remote(around.provider, self.to_provider), around.laws, self.caller)
@@ -66,7 +66,7 @@ class Process:
             leadership=leadership,
             plugins=Plugins(witness, flavor),
             clock=clock,
-            random=chance,
+            random=rng,
             emit=lambda event: None if timeline.over else around.tell(self, journal.emit(event)),
             poll_s=around.poll_s,
         )

@@ -26,8 +26,8 @@ class Entry(msgspec.Struct, kw_only=True):
 class ListingFlavor(SimulatedFlavor):
     """Satisfies `spi.flavor.Members`, too; faults of preparing are faults of changing the list."""
 
-    def __init__(self, simulator: Simulator, chance: random.Random) -> None:
-        super().__init__(simulator, chance)
+    def __init__(self, simulator: Simulator, rng: random.Random) -> None:
+        super().__init__(simulator, rng)
         self.entries: dict[InstanceID, Entry] = {}
         self.removals: list[Callable[[Machine], None]] = []  # told whom the list has lost
         simulator.watchers.append(self._happened)
@@ -44,7 +44,7 @@ class ListingFlavor(SimulatedFlavor):
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
         del properties, allocation
-        if self._chance.random() < self.faults.unknown_rate:
+        if self._rng.random() < self.faults.unknown_rate:
             raise errors.Unreachable("nobody leads", where="list")
         return self._needs(instances)
 
@@ -70,8 +70,8 @@ class ListingFlavor(SimulatedFlavor):
     ) -> None:
         del properties, allocation
         if self.faults.prepare_s:
-            await asyncio.sleep(self._chance.random() * self.faults.prepare_s)
-        if self._chance.random() < self.faults.prepare_fail_rate:
+            await asyncio.sleep(self._rng.random() * self.faults.prepare_s)
+        if self._rng.random() < self.faults.prepare_fail_rate:
             raise errors.Refused("another member is not reachable")
         if change.id in {need.id for need in self._needs(instances)}:
             verb, _, name = change.id.partition("/")
@@ -81,5 +81,5 @@ class ListingFlavor(SimulatedFlavor):
                 entry = self.entries.pop(InstanceID(name))
                 for told in self.removals:
                     told(entry.machine)
-        if self._chance.random() < self.faults.prepare_fail_rate:
+        if self._rng.random() < self.faults.prepare_fail_rate:
             raise errors.OutcomeUnknown("the connection broke", where="list")

@@ -38,10 +38,10 @@ class Acknowledged(NamedTuple):
 class Operating:
     """Orders, each with a reason of its own, so that it is found again in the history."""
 
-    def __init__(self, hosts: Sequence[Host], laws: Laws, chance: random.Random) -> None:
+    def __init__(self, hosts: Sequence[Host], laws: Laws, rng: random.Random) -> None:
         self._hosts = hosts
         self._laws = laws
-        self._chance = chance
+        self._rng = rng
         self._given = 0
 
     async def order(self, order: Order) -> Acknowledged | None:
@@ -70,7 +70,7 @@ class Operating:
     def _somebody(self, *, leader_wanted: bool) -> Process | None:
         running = [h.process for h in self._hosts if h.process is not None]
         leading = [p for p in running if p.replica.active.is_set()]
-        return self._chance.choice(leading if leader_wanted and leading else running) if running else None
+        return self._rng.choice(leading if leader_wanted and leading else running) if running else None
 
     async def status(self) -> Status | None:
         """As a leader tells it, if there is one that answers."""
@@ -86,15 +86,15 @@ class Operating:
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    async def declare(self, what: str, group: GroupPlan, chance: random.Random) -> None:
+    async def declare(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         """Change what is declared of a group."""
         if what == "scale":
-            group.size = chance.choice([0, 1, 2, 4, 8, 16])
+            group.size = rng.choice([0, 1, 2, 4, 8, 16])
         elif what == "members" and group.pets:
-            if len(group.ids) > 1 and chance.random() < 0.5:
+            if len(group.ids) > 1 and rng.random() < 0.5:
                 group.ids = group.ids[1:]
             else:
-                group.ids = list(dict.fromkeys([*group.ids, f"{group.net}.{chance.randrange(250)}"]))
+                group.ids = list(dict.fromkeys([*group.ids, f"{group.net}.{rng.randrange(250)}"]))
         else:
             group.version += 1
             group.bad = what == "bad version"

@@ -41,11 +41,11 @@ class StoreFaults(msgspec.Struct, frozen=True, kw_only=True):
 class FaultyStore(MemoryStore):
     """A memory store behind a bad network."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         super().__init__()
         self.faults = StoreFaults()
         self.watchers: list[Callable[[Document], None]] = []  # told of every revision at the moment it is durable
-        self._chance = chance
+        self._rng = rng
 
     async def read(self, *, name: str) -> Document:
         await self._travel()
@@ -56,14 +56,14 @@ class FaultyStore(MemoryStore):
         revision = await super().replace(name=name, body=body, expected=expected)
         for watcher in self.watchers:
             watcher(Document(name=name, revision=revision, body=body))
-        if self._chance.random() < self.faults.lost_rate:
+        if self._rng.random() < self.faults.lost_rate:
             raise errors.OutcomeUnknown("the connection broke", where="store")
         return revision
 
     async def _travel(self) -> None:
         if self.faults.latency_s:
-            await asyncio.sleep(self.faults.latency_s * self._chance.random())
-        if self._chance.random() < self.faults.unreachable_rate:
+            await asyncio.sleep(self.faults.latency_s * self._rng.random())
+        if self._rng.random() < self.faults.unreachable_rate:
             raise errors.Unreachable("connection refused", where="store")
 
 
@@ -88,10 +88,10 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
 class SimulatedFlavor:
     """Judges by what is true in the simulator, unless it does not know."""
 
-    def __init__(self, simulator: Simulator, chance: random.Random) -> None:
+    def __init__(self, simulator: Simulator, rng: random.Random) -> None:
         self.faults = FlavorFaults()
         self._simulator = simulator
-        self._chance = chance
+        self._rng = rng
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         del allocation
@@ -102,8 +102,8 @@ class SimulatedFlavor:
     ) -> InstanceSpec:
         del index
         if self.faults.prepare_s:
-            await asyncio.sleep(self._chance.random() * self.faults.prepare_s)
-        if self._chance.random() < self.faults.prepare_fail_rate:
+            await asyncio.sleep(self._rng.random() * self.faults.prepare_s)
+        if self._rng.random() < self.faults.prepare_fail_rate:
             raise errors.PluginError("no join token")
         if spec.logical_id is None:
             return spec
@@ -119,7 +119,7 @@ class SimulatedFlavor:
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         del properties
-        if self._chance.random() < self.faults.unknown_rate:
+        if self._rng.random() < self.faults.unknown_rate:
             return UNKNOWN
         return HEALTHY if self._simulator.is_healthy(instance.id) else UNHEALTHY
 
@@ -130,10 +130,10 @@ class SimulatedFlavor:
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
         del properties, instance
-        if self._chance.random() < self.faults.drain_hang_rate:
+        if self._rng.random() < self.faults.drain_hang_rate:
             await asyncio.get_running_loop().create_future()
         if self.faults.drain_s:
-            await asyncio.sleep(self._chance.random() * self.faults.drain_s)
+            await asyncio.sleep(self._rng.random() * self.faults.drain_s)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, FlavorProperties).quorum

@@ -24,7 +24,7 @@ DECIDED_S_MAX = 10.0  # until the fate of a write is decided that got no answer
 class Quorum:
     """Who leads, who is cut off, who believes what. All of it is the truth, known to the world only."""
 
-    def __init__(self, timeline: Timeline, nodes: Iterable[str], chance: random.Random, *, election_s: float) -> None:
+    def __init__(self, timeline: Timeline, nodes: Iterable[str], rng: random.Random, *, election_s: float) -> None:
         self.nodes = tuple(nodes)
         self.leader: str | None = None
         self.term = 0
@@ -32,7 +32,7 @@ class Quorum:
         self.stale = 0  # leaders that went on believing
         self.watchers: list[Callable[[], None]] = []  # told a moment after each election
         self._timeline = timeline
-        self._chance = chance
+        self._rng = rng
         self._election_s = election_s
         self._apart: set[str] = set()
         self._lost: set[str] = set()
@@ -95,7 +95,7 @@ class Quorum:
 
     def _review(self) -> None:
         if self.leader is not None and self.leader not in self._together:
-            self._depose(self._chance.uniform(0.0, STALE_S_MAX))
+            self._depose(self._rng.uniform(0.0, STALE_S_MAX))
         if self.leader is None:
             self._elect()
 
@@ -108,31 +108,31 @@ class Quorum:
     def _elect(self) -> None:
         if not self._electing:
             self._electing = True
-            takes_s = self._chance.uniform(0.1, 1.0) * self._election_s
+            takes_s = self._rng.uniform(0.1, 1.0) * self._election_s
             self._timeline.world.call_later(takes_s, self._elected)
 
     def _elected(self) -> None:
         self._electing = False
         together = self._together
         if together:
-            self.leader = self._chance.choice([n for n in together if n != self._deposed] or together)
+            self.leader = self._rng.choice([n for n in together if n != self._deposed] or together)
             self._believes_until.pop(self.leader, None)
             self.term += 1
             self.elections += 1
             for watcher in self.watchers:
-                self._timeline.world.call_later(self._chance.random() * HINT_S, watcher)
+                self._timeline.world.call_later(self._rng.random() * HINT_S, watcher)
 
 
 class Observer:
     """The leadership observer of one node, in the replica's own process: it asks the member beside it."""
 
-    def __init__(self, quorum: Quorum, node: str, chance: random.Random, *, valid_s: float) -> None:
+    def __init__(self, quorum: Quorum, node: str, rng: random.Random, *, valid_s: float) -> None:
         self.blind = False  # the member does not answer
         self._answer: asyncio.Future[bool] | None = None  # to the look under way; true: ask again
         quorum.watchers.append(self.hint)
         self._quorum = quorum
         self._node = node
-        self._chance = chance
+        self._rng = rng
         self._valid_s = valid_s
 
     async def observe(self) -> AsyncIterator[Observation]:
@@ -141,7 +141,7 @@ class Observer:
         while True:
             begun_at, leads = loop.time(), self._look()
             self._answer = loop.create_future()
-            timer = loop.call_later(self._chance.uniform(0.1, LOOK_SHARE) * self._valid_s, _settle, self._answer, False)
+            timer = loop.call_later(self._rng.uniform(0.1, LOOK_SHARE) * self._valid_s, _settle, self._answer, False)
             try:
                 if await self._answer:
                     begun_at, leads = loop.time(), self._look()
@@ -173,14 +173,12 @@ def _settle(answer: asyncio.Future[bool], hinted: bool) -> None:
 class Member:
     """The store as the member of one node serves it. Runs in the world's loop."""
 
-    def __init__(
-        self, store: FaultyStore, quorum: Quorum, node: str, world: SteppedLoop, chance: random.Random
-    ) -> None:
+    def __init__(self, store: FaultyStore, quorum: Quorum, node: str, world: SteppedLoop, rng: random.Random) -> None:
         self._store = store
         self._quorum = quorum
         self._node = node
         self._world = world
-        self._chance = chance
+        self._rng = rng
         self._undecided: set[asyncio.Task[None]] = set()
 
     async def read(self, *, name: str) -> Document:
@@ -192,17 +190,17 @@ class Member:
         return await self._store.history(name=name, limit=limit)
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
-        if not self._quorum.serves(self._node) and self._chance.random() < 0.5:
+        if not self._quorum.serves(self._node) and self._rng.random() < 0.5:
             task = self._world.create_task(self._decide(name, body, expected))
             self._undecided.add(task)
             task.add_done_callback(self._undecided.discard)
-            await asyncio.sleep(self._chance.uniform(0.0, DECIDED_S_MAX / 2))
+            await asyncio.sleep(self._rng.uniform(0.0, DECIDED_S_MAX / 2))
             raise errors.OutcomeUnknown("the leader has lost its quorum", where="store")
         await self._reach()
         return await self._store.replace(name=name, body=body, expected=expected)
 
     async def _decide(self, name: str, body: bytes, expected: int) -> None:
-        await asyncio.sleep(self._chance.uniform(0.0, DECIDED_S_MAX))
+        await asyncio.sleep(self._rng.uniform(0.0, DECIDED_S_MAX))
         if self._quorum.serves(self._node):
             try:
                 await self._store.replace(name=name, body=body, expected=expected)
@@ -221,7 +219,7 @@ class Member:
 
     async def _reach(self) -> None:
         """Some members refuse at once, some wait for a leader. Raises `Unreachable`."""
-        if not self._quorum.serves(self._node) and self._chance.random() < 0.5:
-            await asyncio.sleep(self._chance.uniform(0.0, DECIDED_S_MAX))
+        if not self._quorum.serves(self._node) and self._rng.random() < 0.5:
+            await asyncio.sleep(self._rng.uniform(0.0, DECIDED_S_MAX))
         if not self._quorum.serves(self._node):
             raise errors.Unreachable("no quorum", where="store")

@@ -132,138 +132,136 @@ class Scenario(msgspec.Struct, kw_only=True):
 
 def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int | None = None) -> Scenario:
     """Everything from one seed; `deeds` are those that may happen, `replicas` how many there are."""
-    chance = random.Random(seed)
-    faults = _faults(chance)
-    machines = _machines(chance, replicas)
-    orders = _orders(chance, minutes, [d for d in deeds if d not in MISHAPS])
+    rng = random.Random(seed)
+    faults = _faults(rng)
+    machines = _machines(rng, replicas)
+    orders = _orders(rng, minutes, [d for d in deeds if d not in MISHAPS])
     scenario = Scenario(
         seed=seed,
         minutes=minutes,
         machines=machines,
-        election_s=chance.choice([0.5, 3.0]),
-        valid_s=chance.uniform(2.0, 3.0),
-        poll_s=chance.choice([2.0, 5.0, 10.0]),
-        groups=[_group(chance, n) for n in range(chance.choice([1, 1, 2, 3]))],
+        election_s=rng.choice([0.5, 3.0]),
+        valid_s=rng.uniform(2.0, 3.0),
+        poll_s=rng.choice([2.0, 5.0, 10.0]),
+        groups=[_group(rng, n) for n in range(rng.choice([1, 1, 2, 3]))],
         faults=faults,
         store=StoreFaults(
-            unreachable_rate=_rate(chance, 0.1), lost_rate=_rate(chance, 0.1), latency_s=chance.choice([0.0, 0.0, 0.5])
+            unreachable_rate=_rate(rng, 0.1), lost_rate=_rate(rng, 0.1), latency_s=rng.choice([0.0, 0.0, 0.5])
         ),
         flavor=FlavorFaults(
-            unknown_rate=_rate(chance, 0.2),
-            prepare_fail_rate=_rate(chance, 0.1),
-            prepare_s=chance.choice([0.0, 0.0, 10.0]),
-            drain_s=chance.choice([0.0, 0.0, 5.0]),
-            drain_hang_rate=_rate(chance, 0.1),
+            unknown_rate=_rate(rng, 0.2),
+            prepare_fail_rate=_rate(rng, 0.1),
+            prepare_s=rng.choice([0.0, 0.0, 10.0]),
+            drain_s=rng.choice([0.0, 0.0, 5.0]),
+            drain_hang_rate=_rate(rng, 0.1),
         ),
-        inspects=(inspects := chance.random() < 0.5),
-        watches=inspects and chance.random() < 0.5,
+        inspects=(inspects := rng.random() < 0.5),
+        watches=inspects and rng.random() < 0.5,
         listing=random.Random(f"{seed} listing").random() < LISTING_SHARE,
         orders=orders,
-        mishaps=_mishaps(chance, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
+        mishaps=_mishaps(rng, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
     )
     if scenario.lying:  # then only the provider itself can keep two bearers of one identity apart
         scenario.faults = msgspec.structs.replace(faults, exclusive=True)
     return scenario
 
 
-def _machines(chance: random.Random, replicas: int | None) -> list[Machine]:
-    drawn = chance.choice([1, 3, 3, 3, 4, 5])
+def _machines(rng: random.Random, replicas: int | None) -> list[Machine]:
+    drawn = rng.choice([1, 3, 3, 3, 4, 5])
     return [
         Machine(
-            rate=1.0 + chance.uniform(-DRIFT, DRIFT),
-            offset_s=chance.uniform(0.0, 1e5),
-            skew_s=chance.uniform(-SKEW_S, SKEW_S),
+            rate=1.0 + rng.uniform(-DRIFT, DRIFT),
+            offset_s=rng.uniform(0.0, 1e5),
+            skew_s=rng.uniform(-SKEW_S, SKEW_S),
         )
         for _ in range(replicas or drawn)
     ]
 
 
-def _orders(chance: random.Random, minutes: float, deeds: Sequence[str]) -> list[Deed]:
-    count = chance.randint(3, 12) if deeds else 0
-    return sorted((chance.uniform(5.0, minutes * 60.0), chance.choice(deeds), _number(chance)) for _ in range(count))
+def _orders(rng: random.Random, minutes: float, deeds: Sequence[str]) -> list[Deed]:
+    count = rng.randint(3, 12) if deeds else 0
+    return sorted((rng.uniform(5.0, minutes * 60.0), rng.choice(deeds), _number(rng)) for _ in range(count))
 
 
 def _mishaps(
-    chance: random.Random, minutes: float, deeds: Sequence[str], orders: Sequence[Deed], *, alone: bool
+    rng: random.Random, minutes: float, deeds: Sequence[str], orders: Sequence[Deed], *, alone: bool
 ) -> list[Deed]:
     """Half of them come soon after an order, while what it has set off is under way."""
-    count = chance.randint(0, 4) if alone else chance.randint(2, 10)
+    count = rng.randint(0, 4) if alone else rng.randint(2, 10)
     busy = [0.0, *(at for at, _, _ in orders)]
     return sorted(
         (
-            chance.choice(busy) + chance.uniform(0.0, 8.0)
-            if chance.random() < 0.5
-            else chance.uniform(0.0, minutes * 60.0),
-            chance.choice(deeds),
-            _number(chance),
+            rng.choice(busy) + rng.uniform(0.0, 8.0) if rng.random() < 0.5 else rng.uniform(0.0, minutes * 60.0),
+            rng.choice(deeds),
+            _number(rng),
         )
         for _ in range(count if deeds else 0)
     )
 
 
-def _number(chance: random.Random) -> int:
-    return chance.randrange(1 << 30)
+def _number(rng: random.Random) -> int:
+    return rng.randrange(1 << 30)
 
 
-def _rate(chance: random.Random, most: float) -> float:
+def _rate(rng: random.Random, most: float) -> float:
     """None in half of the runs."""
-    return chance.random() * most if chance.random() < 0.5 else 0.0
+    return rng.random() * most if rng.random() < 0.5 else 0.0
 
 
-def _group(chance: random.Random, number: int) -> GroupPlan:
-    pets = chance.random() < 0.5
-    surge = 0 if pets else chance.choice([0, 0, 1, 2])
+def _group(rng: random.Random, number: int) -> GroupPlan:
+    pets = rng.random() < 0.5
+    surge = 0 if pets else rng.choice([0, 0, 1, 2])
     return GroupPlan(
         name=f"group-{number}",
         pets=pets,
-        quorum=pets and chance.random() < 0.6,
-        size=chance.choice([0, 1, 3, 5, 12]),
-        ids=[str(i) for i in logical_ids(chance.choice([1, 3, 3, 5]), 1 + 20 * number)],
+        quorum=pets and rng.random() < 0.6,
+        size=rng.choice([0, 1, 3, 5, 12]),
+        ids=[str(i) for i in logical_ids(rng.choice([1, 3, 3, 5]), 1 + 20 * number)],
         net=f"10.0.{1 + number}",
         updating={
-            "MaxUnavailable": chance.choice([1, 1, 2, "30%"]),
+            "MaxUnavailable": rng.choice([1, 1, 2, "30%"]),
             "MaxSurge": surge,
-            "Settle": chance.choice(["0s", "10s", "30s"]),
-            "OnFailure": chance.choice(["pause", "rollback"]),
-            "DrainTimeout": chance.choice(["1s", "20s"]),
+            "Settle": rng.choice(["0s", "10s", "30s"]),
+            "OnFailure": rng.choice(["pause", "rollback"]),
+            "DrainTimeout": rng.choice(["1s", "20s"]),
         },
         healing={
-            "BootGrace": chance.choice(["20s", "60s"]),
-            "UnhealthyAfter": chance.choice(["5s", "30s"]),
+            "BootGrace": rng.choice(["20s", "60s"]),
+            "UnhealthyAfter": rng.choice(["5s", "30s"]),
             "Backoff": "2s",
             "BackoffMax": "60s",
         },
-        volumes=pets and chance.random() < 0.5,
-        in_flight=chance.choice([1, 4, 32]),
+        volumes=pets and rng.random() < 0.5,
+        in_flight=rng.choice([1, 4, 32]),
     )
 
 
-def _faults(chance: random.Random) -> Faults:
-    lag = Spread(high=chance.choice([0.0, 0.0, 3.0, 20.0]))
-    slow = Spread(high=chance.choice([0.0, 0.5, 3.0]))
-    tokens = chance.random() < 0.7
-    silent = chance.random() < 0.2
+def _faults(rng: random.Random) -> Faults:
+    lag = Spread(high=rng.choice([0.0, 0.0, 3.0, 20.0]))
+    slow = Spread(high=rng.choice([0.0, 0.5, 3.0]))
+    tokens = rng.random() < 0.7
+    silent = rng.random() < 0.2
     return Faults(
-        describe=Spread(high=chance.choice([0.0, 0.5])),
+        describe=Spread(high=rng.choice([0.0, 0.5])),
         provision=slow,
         destroy=slow,
-        slow_rate=_rate(chance, 0.1),
-        unreachable_rate=_rate(chance, 0.1),
-        refuse_rate=_rate(chance, 0.1),
-        fail_rate=_rate(chance, 0.1),
-        lost_rate=_rate(chance, 0.2),
-        hang_rate=_rate(chance, 0.03),
-        per_second=chance.choice([0.0, 0.0, 0.0, 2.0]),
-        burst=chance.choice([5, 20]),
+        slow_rate=_rate(rng, 0.1),
+        unreachable_rate=_rate(rng, 0.1),
+        refuse_rate=_rate(rng, 0.1),
+        fail_rate=_rate(rng, 0.1),
+        lost_rate=_rate(rng, 0.2),
+        hang_rate=_rate(rng, 0.03),
+        per_second=rng.choice([0.0, 0.0, 0.0, 2.0]),
+        burst=rng.choice([5, 20]),
         lag=lag,
-        death_lag=Spread(high=chance.choice([0.0, lag.high])),
-        partial_rate=_rate(chance, 0.2),
-        silent_partial_rate=_rate(chance, 0.2) if silent else 0.0,
-        empty_rate=_rate(chance, 0.1) if silent else 0.0,
-        boot=Spread(high=chance.choice([0.0, 5.0, 15.0])),
-        never_healthy_rate=_rate(chance, 0.1),
-        lifetime=chance.choice([0.0, 0.0, 1200.0]),
-        sick_after=chance.choice([0.0, 0.0, 1200.0]),
+        death_lag=Spread(high=rng.choice([0.0, lag.high])),
+        partial_rate=_rate(rng, 0.2),
+        silent_partial_rate=_rate(rng, 0.2) if silent else 0.0,
+        empty_rate=_rate(rng, 0.1) if silent else 0.0,
+        boot=Spread(high=rng.choice([0.0, 5.0, 15.0])),
+        never_healthy_rate=_rate(rng, 0.1),
+        lifetime=rng.choice([0.0, 0.0, 1200.0]),
+        sick_after=rng.choice([0.0, 0.0, 1200.0]),
         tokens=tokens,
-        exclusive=chance.random() < 0.5,
+        exclusive=rng.random() < 0.5,
     )

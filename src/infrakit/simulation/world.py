@@ -38,19 +38,19 @@ class World:
     def __init__(self, scenario: Scenario, timeline: Timeline, *, tell: Callable[[str], None]) -> None:
         self.scenario = scenario
         self.timeline = timeline
-        self.chance = random.Random(scenario.seed + 1)
-        self.simulator = HonestSimulator(scenario.faults, random=self.chance)
+        self.rng = random.Random(scenario.seed + 1)
+        self.simulator = HonestSimulator(scenario.faults, random=self.rng)
         self.laws = Laws(self.simulator, timeline, lying=scenario.lying)
         self.simulator.laws = self.laws
-        self.store = FaultyStore(self.chance)
+        self.store = FaultyStore(self.rng)
         self.store.watchers.append(self.laws.written)
-        self.flavor = SimulatedFlavor(self.simulator, self.chance)
+        self.flavor = SimulatedFlavor(self.simulator, self.rng)
         if scenario.listing:
-            self.flavor = listing = ListingFlavor(self.simulator, self.chance)
+            self.flavor = listing = ListingFlavor(self.simulator, self.rng)
             listing.removals.append(self.laws.taken_off)
         self._tell = tell
         names = [f"n{number}" for number in range(1, len(scenario.machines) + 1)]
-        self.quorum = Quorum(timeline, names, self.chance, election_s=scenario.election_s)
+        self.quorum = Quorum(timeline, names, self.rng, election_s=scenario.election_s)
         around = Surroundings(
             timeline=timeline,
             laws=self.laws,
@@ -61,13 +61,13 @@ class World:
             tell=self._happened,
         )
         self.hosts = [self._host(n, around, m) for n, m in zip(names, scenario.machines, strict=True)]
-        self.operating = Operating(self.hosts, self.laws, self.chance)
+        self.operating = Operating(self.hosts, self.laws, self.rng)
         self.mishaps = Mishaps(self.hosts, self.quorum, self._harm_any)
 
     def _host(self, name: str, around: Surroundings, machine: Machine) -> Host:
-        chance, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.machines) == 1
-        observer = Observer(self.quorum, name, chance, valid_s=self.scenario.valid_s)
-        member = Member(self.store, self.quorum, name, self.timeline.world, chance)
+        rng, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.machines) == 1
+        observer = Observer(self.quorum, name, rng, valid_s=self.scenario.valid_s)
+        member = Member(self.store, self.quorum, name, self.timeline.world, rng)
         leadership = Static() if alone else observer
         return Host(name, self.scenario.seed, around, member=member, observer=leadership, machine=machine)
 
@@ -140,42 +140,42 @@ class World:
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
-    async def _do(self, what: str, group: GroupPlan, chance: random.Random) -> None:
+    async def _do(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         name, alive = GroupID(group.name), self._alive(group)
         match what:
             case "scale" | "version" | "bad version" | "members":
-                await self.operating.declare(what, group, chance)
+                await self.operating.declare(what, group, rng)
             case "halt":
-                await self.operating.halt(chance.choice([None, name]), chance.uniform(10.0, 120.0))
+                await self.operating.halt(rng.choice([None, name]), rng.uniform(10.0, 120.0))
             case "pause":
-                await self.operating.pause(name, chance.uniform(10.0, 120.0))
+                await self.operating.pause(name, rng.uniform(10.0, 120.0))
             case "abort" | "rollback":
                 await self.operating.end_roll(name, rollback=what == "rollback")
             case "evict" | "shrink" if alive:
-                await self.operating.evict(group, chance.choice(alive), replace=what == "evict" or group.pets)
+                await self.operating.evict(group, rng.choice(alive), replace=what == "evict" or group.pets)
             case "outage":
-                await self._outage(chance.uniform(5.0, 200.0))
+                await self._outage(rng.uniform(5.0, 200.0))
             case "seed" if not group.pets:
                 self.simulator.adopt(tags={values.TAG_GROUP: name, values.TAG_HASH: values.BOOTSTRAP})
             case _:
-                self._harm(what, alive, chance)
+                self._harm(what, alive, rng)
 
     async def _outage(self, for_s: float) -> None:
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=True)
         await asyncio.sleep(for_s)
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=False)
 
-    def _harm(self, what: str, alive: list[InstanceID], chance: random.Random) -> None:
+    def _harm(self, what: str, alive: list[InstanceID], rng: random.Random) -> None:
         count = max(1, len(alive) * 2 // 3) if what.endswith("many") else 1
-        for victim in chance.sample(alive, min(count, len(alive))):
+        for victim in rng.sample(alive, min(count, len(alive))):
             if what.startswith("kill"):
                 self.simulator.kill(victim)
             elif what.startswith("sicken"):
                 self.simulator.make_sick(victim)
 
-    def _harm_any(self, chance: random.Random) -> None:
+    def _harm_any(self, rng: random.Random) -> None:
         alive = self.simulator.live()
-        for machine in chance.sample(alive, min(len(alive), chance.choice([1, 1, 1, len(alive)]))):
+        for machine in rng.sample(alive, min(len(alive), rng.choice([1, 1, 1, len(alive)]))):
             self.simulator.kill(machine.id)
 
     def _alive(self, group: GroupPlan) -> list[InstanceID]:

@@ -68,8 +68,8 @@ class DeclaredAllocation(Strict, frozen=True, kw_only=True):
         | None
     ) = None
 
-    def told(self) -> Allocation:
-        """As plugins are told."""
+    def to_wire(self) -> Allocation:
+        """The allocation as it is sent to plugins."""
         return Allocation(size=self.size, logical_ids=self.logical_ids)
 
 

@@ -75,13 +75,13 @@ class S3Store:
         prefix: str = PREFIX,
         *,
         keep: Mapping[str, int] | None = None,
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
         watch_interval_s: float = WATCH_INTERVAL_S,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._keep = {**KEEP, **(keep or {})}
-        self._chance = chance or random.SystemRandom()
+        self._rng = rng or random.SystemRandom()
         self._watch_interval_s = watch_interval_s
         self._is_tried = False
         self._last: dict[str, tuple[Entry, Document]] = {}  # what was read: objects do not change
@@ -225,7 +225,7 @@ class S3Store:
 
     def _sealed(self, body: bytes) -> bytes:
         """What is kept: a checksum, who wrote it (no two writes are the same), and the body."""
-        return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._chance.getrandbits(64), body)
+        return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._rng.getrandbits(64), body)
 
     async def _load(self, name: str, entry: Entry) -> Document:
         """Raises `NotFound`, and `Refused` when it is damaged."""

@@ -70,22 +70,22 @@ def was_destroyed(intents: Path, slot: str) -> bool:
 
 async def work(order: Order) -> None:
     """For ever: in each slot, destroy what lives there, or make the next."""
-    local, chance, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
+    local, rng, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
     print(os.getpid(), flush=True)
     async with asyncio.TaskGroup() as group:
         for slot in order.slots:
-            group.create_task(work_on(local, chance, intents, slot))
+            group.create_task(work_on(local, rng, intents, slot))
 
 
-async def work_on(local: Local, chance: random.Random, intents: Path, slot: str) -> None:
+async def work_on(local: Local, rng: random.Random, intents: Path, slot: str) -> None:
     while True:
-        await asyncio.sleep(chance.random() * 0.01)
+        await asyncio.sleep(rng.random() * 0.01)
         number = generation(intents, slot)
         instance: InstanceID | None = None
         if number:
             instance = await local.provision(spec=wanted(slot, number))  # settles what a crash left open
         if instance is not None and await local.inspect(instance=instance) is not None:
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 (intents / f"{slot}.destroyed").write_text(str(number))
                 await local.destroy(instance=instance, context=DestroyContext())
             continue

@@ -137,12 +137,12 @@ def token(described: Description) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_nothing_is_doubled_and_nothing_lost(daemons: Daemons, tmp_path: Path) -> None:
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     seen: dict[str, list[str]] = {}
     for _ in range(ROUNDS):
-        pids = [daemons.start(slots, chance.getrandbits(32)) for slots in SLOTS]
+        pids = [daemons.start(slots, rng.getrandbits(32)) for slots in SLOTS]
         for pid in pids:
-            await asyncio.sleep(chance.random() * DELAY_S_MAX)
+            await asyncio.sleep(rng.random() * DELAY_S_MAX)
             daemons.kill(pid)
         seen = await inspect_world(tmp_path, seen)
     assert sum(len(lines) for lines in seen.values()) > ROUNDS / 2, "too little has happened to prove anything"

@@ -77,10 +77,10 @@ def check(store: FileStore, acknowledged: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_and_nothing_is_torn(writers: Writers, tmp_path: Path) -> None:
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     store, newest, unheard, left_behind = FileStore(tmp_path, keep={NAME: KEEP}), 0, 0, 0
     for _ in range(KILLS):
-        said = writers.killed_after(tmp_path, chance.randint(0, WORDS_MAX), chance.uniform(0.0, DELAY_S_MAX))
+        said = writers.killed_after(tmp_path, rng.randint(0, WORDS_MAX), rng.uniform(0.0, DELAY_S_MAX))
         assert said == list(range(newest + 1, newest + 1 + len(said)))
         acknowledged = newest + len(said)
         newest = check(store, acknowledged)

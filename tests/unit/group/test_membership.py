@@ -35,8 +35,8 @@ class Keeper(ListingFlavor):
     together: int = 0
     most: int = 0
 
-    def __init__(self, simulator: Simulator, chance: random.Random) -> None:
-        super().__init__(simulator, chance)
+    def __init__(self, simulator: Simulator, rng: random.Random) -> None:
+        super().__init__(simulator, rng)
         self.lost: list[Machine] = []
         self.removals.append(self.lost.append)
 

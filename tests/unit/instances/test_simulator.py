@@ -104,8 +104,8 @@ async def test_each_call_takes_its_time(call: str) -> None:
 
 @in_virtual_time
 async def test_a_spread_has_a_tail() -> None:
-    chance = random.Random(1)
-    drawn = [Spread(low=1.0, high=2.0, mean=3.0).draw(chance) for _ in range(2000)]
+    rng = random.Random(1)
+    drawn = [Spread(low=1.0, high=2.0, mean=3.0).draw(rng) for _ in range(2000)]
     assert min(drawn) >= 1.0
     assert 4.0 < sum(drawn) / 2000 < 5.0
 

@@ -43,9 +43,9 @@ class Scene:
     """A provider, a store on its machines, and an operator."""
 
     def __init__(self) -> None:
-        self.chance = random.Random(3)
-        self.simulator = Simulator(random=self.chance)
-        self.flavor = SimulatedFlavor(self.simulator, self.chance)
+        self.rng = random.Random(3)
+        self.simulator = Simulator(random=self.rng)
+        self.flavor = SimulatedFlavor(self.simulator, self.rng)
         self.flavor.faults = FlavorFaults()
         self.store = Kept(self.simulator)
         self.clock = loop.VirtualClock()
@@ -177,7 +177,7 @@ async def test_the_first_is_the_one_that_is_meant() -> None:
 @in_virtual_time
 async def test_what_is_not_answered_is_not_taken_for_nothing() -> None:
     scene = await lost_together(volumes="bc")
-    scene.simulator = silent = Silent(random=scene.chance)
+    scene.simulator = silent = Silent(random=scene.rng)
     with pytest.raises(errors.Unreachable, match="plugin simulator: no answer within 60 s"):
         await scene.bootstrap()
     assert not silent.machines
@@ -277,7 +277,7 @@ class Slow(Simulator):
 @pytest.mark.parametrize("stops_within_s", [20.0, 900.0])
 async def test_a_machine_that_is_stopping_bears_its_name_until_it_has_ended(stops_within_s: float) -> None:
     scene = Scene()
-    scene.simulator = slow = Slow(random=scene.chance)
+    scene.simulator = slow = Slow(random=scene.rng)
     scene.store = Kept(slow)
     await scene.bootstrap()
     [first] = slow.machines.values()

@@ -33,9 +33,9 @@ class Telling(SimulatedFlavor):
 
 
 async def prepared(*groups: dict[str, Any], group: str = "", **choice: Any) -> Prepared:
-    chance = random.Random(1)
-    simulator = Simulator(random=chance)
-    flavor = Telling(simulator, chance)
+    rng = random.Random(1)
+    simulator = Simulator(random=rng)
+    flavor = Telling(simulator, rng)
     flavor.faults = FlavorFaults()
     plan = Plan(text=json.dumps(groups), source="doc", who="ann", why="", group=group, seed=Choice(**choice))
     made = await first_machine.prepare(plan, plugins=Plugins(simulator, flavor), clock=loop.VirtualClock())

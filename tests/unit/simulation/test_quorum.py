@@ -21,13 +21,13 @@ class Ensemble:
     """Three nodes."""
 
     def __init__(self, seed: int = 1) -> None:
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.timeline = Timeline()
-        self.quorum = Quorum(self.timeline, NODES, self.chance, election_s=2.0)
-        self.store = FaultyStore(self.chance)
+        self.quorum = Quorum(self.timeline, NODES, self.rng, election_s=2.0)
+        self.store = FaultyStore(self.rng)
 
     def member(self, node: str) -> Member:
-        return Member(self.store, self.quorum, node, self.timeline.world, self.chance)
+        return Member(self.store, self.quorum, node, self.timeline.world, self.rng)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         task = self.timeline.world.create_task(work)
@@ -133,7 +133,7 @@ def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -
     ensemble = Ensemble()
     leader = ensemble.led()
     loop = ensemble.timeline.loop(rate=0.98, offset_s=100.0)
-    observer = Observer(ensemble.quorum, leader, ensemble.chance, valid_s=2.0)
+    observer = Observer(ensemble.quorum, leader, ensemble.rng, valid_s=2.0)
     seen: list[tuple[float, Observation]] = []
 
     async def follow() -> None:

@@ -121,22 +121,22 @@ values = st.recursive(
 properties = st.dictionaries(text, values, max_size=4)
 
 
-def respelled(value: Json, chance: random.Random) -> str:
+def respelled(value: Json, rng: random.Random) -> str:
     """The same value as JSON text with other key order, spacing, escapes and numbers."""
-    space = chance.choice(["", " ", "\n", "\t "])
+    space = rng.choice(["", " ", "\n", "\t "])
     if isinstance(value, dict):
-        members = [f"{respelled(k, chance)}{space}:{space}{respelled(v, chance)}" for k, v in value.items()]
-        chance.shuffle(members)
+        members = [f"{respelled(k, rng)}{space}:{space}{respelled(v, rng)}" for k, v in value.items()]
+        rng.shuffle(members)
         return "{" + space + f"{space},".join(members) + "}"
     if isinstance(value, list):
-        return "[" + f",{space}".join(respelled(v, chance) for v in value) + space + "]"
+        return "[" + f",{space}".join(respelled(v, rng) for v in value) + space + "]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=chance.random() < 0.5)
+        return json.dumps(value, ensure_ascii=rng.random() < 0.5)
     if isinstance(value, int | float) and not isinstance(value, bool):
         spellings = [json.dumps(value), f"{value!r}e0" if "e" not in repr(value) else repr(value)]
         if math.isfinite(value) and float(value).is_integer() and abs(value) < 2**53 and value != 0:
             spellings += [f"{int(value)}", f"{int(value)}.0", f"{int(value)}.00E+00"]
-        return chance.choice(spellings)
+        return rng.choice(spellings)
     return json.dumps(value)
 
 
@@ -177,18 +177,18 @@ def group_of(text: str) -> Group:
 
 
 @given(properties, properties, st.randoms(use_true_random=False))
-def test_the_spelling_of_json_does_not_enter(instance: Json, flavor: Json, chance: random.Random) -> None:
+def test_the_spelling_of_json_does_not_enter(instance: Json, flavor: Json, rng: random.Random) -> None:
     declared = declaration(instance, flavor)
-    plain, other = group_of(json.dumps(declared)), group_of(" \n" + _entry(declared, chance))
+    plain, other = group_of(json.dumps(declared)), group_of(" \n" + _entry(declared, rng))
     assert other.hash == plain.hash
     assert hashes.of_groups([other]) == hashes.of_groups([plain])
 
 
-def _entry(declared: Json, chance: random.Random) -> str:
+def _entry(declared: Json, rng: random.Random) -> str:
     """Only plugins' properties are respelled: a size is an integer."""
     body = declared["properties"]
     sections = [
-        f'"{name}": {{"Properties": {respelled(body[name]["Properties"], chance)}, "Plugin": "{body[name]["Plugin"]}"}}'
+        f'"{name}": {{"Properties": {respelled(body[name]["Properties"], rng)}, "Plugin": "{body[name]["Plugin"]}"}}'
         for name in ("Flavor", "Instance")
     ]
     inner = ", ".join([*sections, '"Allocation": {"Size": 1}'])

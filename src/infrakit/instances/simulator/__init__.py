@@ -40,7 +40,7 @@ class Simulator:
         self.in_flight = 0
         self.in_flight_most = 0
         self.watchers: list[Watcher] = []  # told of "created" and "ended", at the moment it really happens
-        self._chance = random or SystemRandom()
+        self._rng = random or SystemRandom()
         self._by_token: dict[str, InstanceID] = {}
         self._bearers: dict[str, InstanceID] = {}
         self._holders: dict[str, InstanceID] = {}
@@ -104,8 +104,8 @@ class Simulator:
         self.in_flight_most = max(self.in_flight_most, self.in_flight)
         try:
             self._throttle()
-            faults, chance = self.faults, self._chance
-            delay_s = takes.draw(chance) + (faults.slow if chance.random() < faults.slow_rate else 0.0)
+            faults, rng = self.faults, self._rng
+            delay_s = takes.draw(rng) + (faults.slow if rng.random() < faults.slow_rate else 0.0)
             if delay_s:
                 await asyncio.sleep(delay_s / 2)
             self._fail_before(kind)
@@ -133,28 +133,28 @@ class Simulator:
         self._tokens_left -= 1.0
 
     def _fail_before(self, kind: str) -> None:
-        faults, chance = self.faults, self._chance
-        if faults.down or chance.random() < faults.unreachable_rate:
+        faults, rng = self.faults, self._rng
+        if faults.down or rng.random() < faults.unreachable_rate:
             raise errors.Unreachable("connection refused", where="simulator")
-        if kind == "provision" and chance.random() < faults.refuse_rate:
+        if kind == "provision" and rng.random() < faults.refuse_rate:
             raise errors.Refused("no capacity in this zone", where="simulator")
-        if chance.random() < faults.fail_rate / 2:
+        if rng.random() < faults.fail_rate / 2:
             raise errors.PluginError("internal error", where="simulator")
 
     async def _fail_after(self) -> None:
-        faults, chance = self.faults, self._chance
-        if chance.random() < faults.fail_rate / 2:
+        faults, rng = self.faults, self._rng
+        if rng.random() < faults.fail_rate / 2:
             raise errors.PluginError("internal error", where="simulator")
-        if chance.random() < faults.lost_rate:
+        if rng.random() < faults.lost_rate:
             raise errors.OutcomeUnknown("connection reset", where="simulator")
-        if chance.random() < faults.hang_rate:
+        if rng.random() < faults.hang_rate:
             await asyncio.get_running_loop().create_future()
 
     # -- what really happens ---------------------------------------------------------------------------------------
 
     def _create(self, spec: InstanceSpec) -> InstanceID:
         self._pass_time()
-        now, faults, chance = asyncio.get_running_loop().time(), self.faults, self._chance
+        now, faults, rng = asyncio.get_running_loop().time(), self.faults, self._rng
         asked = validate.properties(spec.properties, Properties)
         tags = dict(spec.tags or {})
         token = tags.get(values.TAG_TOKEN, "")
@@ -175,15 +175,15 @@ class Simulator:
             attachments=tuple(spec.attachments or ()),
             properties=spec.properties,
             born_at=now,
-            listed_at=now + faults.lag.draw(chance),
-            healthy_at=now + asked.boot_time + faults.boot.draw(chance),
+            listed_at=now + faults.lag.draw(rng),
+            healthy_at=now + asked.boot_time + faults.boot.draw(rng),
         )
-        if asked.never_healthy or chance.random() < faults.never_healthy_rate:
+        if asked.never_healthy or rng.random() < faults.never_healthy_rate:
             machine.healthy_at = math.inf
         if faults.sick_after:
-            machine.sick_at = machine.healthy_at + chance.expovariate(1.0 / faults.sick_after)
+            machine.sick_at = machine.healthy_at + rng.expovariate(1.0 / faults.sick_after)
         if asked.lifetime or faults.lifetime:
-            machine.dies_at = now + (asked.lifetime or chance.expovariate(1.0 / faults.lifetime))
+            machine.dies_at = now + (asked.lifetime or rng.expovariate(1.0 / faults.lifetime))
             heapq.heappush(self._deaths, (machine.dies_at, machine.id))
         self._take_in(machine)
         return machine.id
@@ -224,7 +224,7 @@ class Simulator:
         """The machine ends now (or did at `at`): its logical ID and attachments are free."""
         machine = self.machines[instance]
         machine.dead_at = asyncio.get_running_loop().time() if at is None else at
-        machine.unlisted_at = machine.dead_at + self.faults.death_lag.draw(self._chance)
+        machine.unlisted_at = machine.dead_at + self.faults.death_lag.draw(self._rng)
         if self._bearers.get(machine.logical_id or "") == instance:
             del self._bearers[machine.logical_id or ""]
         for attachment in machine.attachments:
@@ -285,14 +285,14 @@ class Simulator:
 
     def _list(self, tags: Mapping[str, str], properties: bool) -> Sequence[Description]:
         self._pass_time()
-        faults, chance = self.faults, self._chance
-        if chance.random() < faults.partial_rate:
+        faults, rng = self.faults, self._rng
+        if rng.random() < faults.partial_rate:
             raise errors.PluginError("the second page of the listing failed", where="simulator")
-        if faults.blind or chance.random() < faults.empty_rate:
+        if faults.blind or rng.random() < faults.empty_rate:
             return ()
         listing = self._complete(tags, properties)
-        if chance.random() < faults.silent_partial_rate:
-            return tuple(d for d in listing if chance.random() >= faults.silent_part)
+        if rng.random() < faults.silent_partial_rate:
+            return tuple(d for d in listing if rng.random() >= faults.silent_part)
         return listing
 
     def _complete(self, tags: Mapping[str, str], properties: bool) -> tuple[Description, ...]:

@@ -18,10 +18,10 @@ class Spread(Strict, frozen=True, kw_only=True):
     high: Seconds = 0.0
     mean: Seconds = 0.0
 
-    def draw(self, chance: random.Random) -> float:
+    def draw(self, rng: random.Random) -> float:
         """One time from it; nothing is drawn where nothing can vary."""
-        time = self.low if self.high <= self.low else chance.uniform(self.low, self.high)
-        return time + (chance.expovariate(1.0 / self.mean) if self.mean else 0.0)
+        time = self.low if self.high <= self.low else rng.uniform(self.low, self.high)
+        return time + (rng.expovariate(1.0 / self.mean) if self.mean else 0.0)
 
 
 NOTHING = Spread()

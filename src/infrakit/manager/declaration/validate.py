@@ -91,7 +91,7 @@ async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[P
     async def ask() -> None:
         flavor = await plugins.flavor(reference.plugin)
         missing.extend(_missing(flavor, reference.plugin))
-        await flavor.validate(properties=reference.properties, allocation=declared.told())
+        await flavor.validate(properties=reference.properties, allocation=declared.to_wire())
 
     found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
     located = draft.locate(found, part, under="Flavor", field=field)
@@ -155,5 +155,5 @@ async def _held(
         flavor = await plugins.flavor(reference.plugin)
         if not isinstance(flavor, Attaches):
             return {}
-        attachments = await flavor.attachments(properties=reference.properties, allocation=declared.told())
+        attachments = await flavor.attachments(properties=reference.properties, allocation=declared.to_wire())
     return {(group, logical_id): attached for logical_id, attached in attachments.items()}

@@ -40,13 +40,13 @@ class SwarmStore:
     """Documents in a Swarm, whose client it closes with itself."""
 
     def __init__(
-        self, swarm: Swarm, *, keep: Mapping[str, int] | None = None, chance: random.Random | None = None
+        self, swarm: Swarm, *, keep: Mapping[str, int] | None = None, rng: random.Random | None = None
     ) -> None:
         self.where = swarm.where
         self._swarm = swarm
         self._keep = {**KEEP, **(keep or {})}
-        self._chance = chance or random.SystemRandom()
-        self._heads = Heads(swarm, self._chance)
+        self._rng = rng or random.SystemRandom()
+        self._heads = Heads(swarm, self._rng)
         self._sweep = Sweep(swarm, self._heads)
         self._last: dict[str, tuple[Revision, bytes]] = {}  # what was read: revisions do not change
 
@@ -64,7 +64,7 @@ class SwarmStore:
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         packed = revisions.pack(name, body)
         for attempt in range(ATTEMPTS_MAX):
-            await asyncio.sleep(self._chance.uniform(0.0, RETRY_S * attempt))
+            await asyncio.sleep(self._rng.uniform(0.0, RETRY_S * attempt))
             found = await self._heads.remembered()
             if _head(name, found).newest != expected:
                 found = await self._heads.proven()  # before anybody is told so
@@ -133,7 +133,7 @@ class SwarmStore:
         """IDs of configs that hold it; none, if it is small enough for the head."""
         if len(packed) * self._kept(name) <= revisions.INLINE_BYTES:
             return []
-        mark = f"{self._chance.getrandbits(64):016x}"
+        mark = f"{self._rng.getrandbits(64):016x}"
         made = []
         try:
             for number, part in enumerate(revisions.cut(packed)):

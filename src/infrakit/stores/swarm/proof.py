@@ -43,9 +43,9 @@ class _Round(msgspec.Struct, frozen=True):
 class Heads:
     """The heads in one Swarm."""
 
-    def __init__(self, swarm: Swarm, chance: random.Random) -> None:
+    def __init__(self, swarm: Swarm, rng: random.Random) -> None:
         self._swarm = swarm
-        self._barrier = f"{BARRIER}{chance.getrandbits(64):016x}"
+        self._barrier = f"{BARRIER}{rng.getrandbits(64):016x}"
         self._own: Config | None = None  # the barrier, as of the last look
         self._count = 0
         self._begun = 0  # proofs
