@@ -2,8 +2,9 @@
 
 import time
 
-from infrakit.group.plan import Want, decide
-from infrakit.group.view import GroupView, Member
+from infrakit.group.plan import DesiredState, decide
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group, GroupProperties, InstanceRef
 from infrakit.spi.values import Description, GroupID, Health, HealthReport, InstanceID, Slot
 
@@ -47,7 +48,7 @@ def main() -> None:
         ("all to create", "v1", view(0)),
         ("all to roll", "v2", view(SIZE)),
     ):
-        want = Want(group=group(version))
+        want = DesiredState(group=group(version))
         began = time.perf_counter()
         plan = decide(want, seen)
         print(f"  {name:14} {(time.perf_counter() - began) * 1e3:6.0f} ms, {len(plan.actions):,} actions")

@@ -19,7 +19,7 @@ import msgspec
 
 from infrakit.events.journal import Journal
 from infrakit.group.controller import Controller
-from infrakit.group.view import Member
+from infrakit.group.state.member import Member
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
@@ -172,11 +172,11 @@ class Stage:
         """Change the provider's faults from now on."""
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, **faults)
 
-    async def until(self, holds: Callable[[], object], within_s: float = 600.0) -> None:
+    async def until(self, blocked: Callable[[], object], within_s: float = 600.0) -> None:
         """Let time pass until a condition holds."""
         clock = asyncio.get_running_loop()
         end = clock.time() + within_s
-        while not holds():
+        while not blocked():
             assert clock.time() < end, f"not within {within_s:.0f} s; lately:\n{self.lately()}"
             await asyncio.sleep(0.05)
 

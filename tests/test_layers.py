@@ -26,15 +26,15 @@ class Violation(NamedTuple):
 
 VIOLATIONS = (
     Violation("layers", "spi/values.py", "import infrakit.spec.document"),
-    Violation("layers", "group/view.py", "import infrakit.manager.lead.replica"),
+    Violation("layers", "group/state/view.py", "import infrakit.manager.lead.replica"),
     Violation("layers", "template/loaders.py", "import infrakit.rpc.call"),
     Violation("layers", "instances/local/home.py", "import infrakit.stores.file"),
     Violation("layers", "newroom/__init__.py", "import infrakit.spi"),
     Violation("plugins", "flavors/vanilla/probes.py", "import infrakit.flavors.other"),
     Violation("plugins", "stores/memory.py", "import infrakit.stores.file"),
     Violation("pure", "group/plan/pets.py", "import time"),
-    Violation("pure", "group/plan/roll.py", "from random import choice"),
-    Violation("pure", "group/view.py", "import asyncio"),
+    Violation("pure", "group/plan/rollout.py", "from random import choice"),
+    Violation("pure", "group/state/view.py", "import asyncio"),
     Violation("pure", "group/plan/heal.py", "import infrakit.spi.clock"),  # which leads to `time`
     Violation("decide", "group/plan/cattle.py", "import infrakit.group.executor"),
     Violation("by-name", "manager/lead/replica.py", "import infrakit.stores.file"),

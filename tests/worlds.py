@@ -4,8 +4,10 @@ import msgspec
 
 from infrakit.group.ledger import Intent
 from infrakit.group.orders import Orders
-from infrakit.group.plan import Want
-from infrakit.group.view import GroupView, Member, Pending
+from infrakit.group.plan import DesiredState
+from infrakit.group.state.creation import Creation, Phase
+from infrakit.group.state.member import Leaving, Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi import values
 from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group, GroupProperties, Healing, InstanceRef, Updating
 from infrakit.spi.values import Description, GroupID, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
@@ -55,9 +57,9 @@ def want(
     previous: str = OLD,
     updating: Updating | None = None,
     healing: Healing | None = None,
-) -> Want:
+) -> DesiredState:
     group = declared(size, ids, updating=updating, healing=healing)
-    return Want(group=group, orders=orders or Orders(), quorum=quorum, tokens=tokens, previous_hash=previous)
+    return DesiredState(group=group, orders=orders or Orders(), quorum=quorum, tokens=tokens, previous_hash=previous)
 
 
 def view(*members: Member, pets: bool = False, lag_s: float = 0.0, can_inspect: bool = True) -> GroupView:
@@ -105,7 +107,7 @@ def member(
         judged_at=NOW,
         healthy_since=since if health is Health.HEALTHY else None,
         unhealthy_since=since if health is Health.UNHEALTHY else None,
-        leaving=leaving,
+        leaving=Leaving(leaving),
         missing_since=None if missing_s is None else NOW - missing_s,
         is_self=is_self,
     )
@@ -115,14 +117,14 @@ def pet(logical_id: str | None, health: Health = Health.HEALTHY, **more: object)
     return member(logical_id, health, pets=True, **more)  # type: ignore[arg-type]
 
 
-def pending(phase: str = "recorded", *, ended_s: float = 0.0, **more: object) -> Pending:
+def pending(phase: str = "recorded", *, ended_s: float = 0.0, **more: object) -> Creation:
     """An unresolved intent whose last call ended `ended_s` ago."""
     intent = Intent(token=Token("t"), hash=NEW, at=0.0)
-    made = Pending(intent=intent, phase=phase, ended_at=NOW - ended_s)
+    made = Creation(intent=intent, phase=Phase(phase), ended_at=NOW - ended_s)
     for name, value in more.items():
         setattr(made, name, value)
     return made
 
 
-def with_orders(base: Want, **orders: object) -> Want:
+def with_orders(base: DesiredState, **orders: object) -> DesiredState:
     return msgspec.structs.replace(base, orders=msgspec.structs.replace(base.orders, **orders))

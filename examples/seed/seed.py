@@ -78,7 +78,7 @@ class Machine:
         return None
 
     def complete(self) -> dict[str, Facts]:
-        """The members by address, once there are three, all as declared and proven healthy."""
+        """The members by address, once there are three, all instances match the declaration and are proven healthy."""
 
         def members() -> dict[str, Facts]:
             status = self.ask("status")

@@ -126,10 +126,10 @@ class Operator:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def until(self, holds: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    def until(self, blocked: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
         """Look again and again, for a while."""
         end = time.monotonic() + patience_s
-        while not holds():
+        while not blocked():
             assert time.monotonic() < end, f"not within {patience_s:.0f} s: {what}\n{self.said()[-3000:]}"
             time.sleep(LOOK_S)
 

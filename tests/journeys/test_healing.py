@@ -26,7 +26,7 @@ def test_what_is_killed_returns_and_a_pet_with_its_identity_and_data(operator: O
     volume = next((operator.home / "home").glob("**/db-b"))
     assert (volume / "lives").read_text().split() == [before["b"]["ID"], pet["ID"]]
     told = operator("why", "db/b")
-    assert f"gone           db/b {before['b']['ID']}: it died and is proven gone" in operator("events")
+    assert f"gone           db/b {before['b']['ID']}: terminated (confirmed by the provider)" in operator("events")
     assert "is a member of db" in told
 
 
@@ -113,7 +113,7 @@ def test_one_that_cannot_start_is_tried_with_patience_and_explained(operator: Op
     operator.up(cattle("web", 1, init="echo no database; exit 3"))
     operator.until(lambda: "back-off" in operator("why", "web/1") or "failed" in operator("why", "web/1"), "patience")
     explained = re.compile(
-        'i-[0-9a-f]+ died.*: it exited with code 3; its log ends "no database"; see infrakit instance logs i-'
+        'i-[0-9a-f]+ terminated.*: it exited with code 3; its log ends "no database"; see infrakit instance logs i-'
     )
     operator.until(lambda: explained.search(operator("why", "web/1")), "an explanation")
     operator.commit(cattle("web", 1))

@@ -39,7 +39,7 @@ def test_a_provider_that_is_killed_loses_nothing_and_is_used_again(operator: Ope
     provider.send_signal(signal.SIGKILL)
     provider.wait(60)
     operator.until(lambda: operator.group("web")["Phase"] == "unknown", "it is noticed")
-    assert "nothing is decided" in operator("status", exits=2)
+    assert "no decision" in operator("status", exits=2)
     assert operator.plugins()["local"] == "dead"
     operator.beside("plugin", "start", "local", "vanilla")
     operator.converged()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from infrakit.group.actions import ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.forecast import forecast
-from infrakit.group.membership import AGE_S_MAX, Membership
 from infrakit.group.orders import Eviction, Orders, RollOrder
-from infrakit.group.plan import Want, decide
-from infrakit.group.view import GroupView, Trouble
+from infrakit.group.plan import DesiredState, decide
+from infrakit.group.state.backoff import Backoff
+from infrakit.group.state.membership import AGE_S_MAX, Membership
+from infrakit.group.state.view import GroupView
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.group import Healing, Updating, amount
 from infrakit.spi.manager import Halt
@@ -26,7 +27,7 @@ BY_OPERATOR = {"operator", "destroy-group", "one-bearer"}
 
 
 @st.composite
-def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, GroupView]:
+def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredState, GroupView]:
     """A declaration and a view; `calm` leaves out what only an operator or the provider could end."""
     pets = draw(st.booleans())
     quorum = pets and draw(st.booleans())
@@ -69,12 +70,12 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, Gro
             seen.pending[Slot(slot)] = worlds.pending(
                 phase,
                 ended_s=draw(st.sampled_from([0.0, 60.0])),
-                lapsed=draw(st.booleans()),
+                presumed_absent=draw(st.booleans()),
                 instance=InstanceID(draw(st.sampled_from(["i-new", "i-0"]))) if phase == "created" else None,
             )
         for slot in draw(st.lists(st.sampled_from(slots), unique=True, max_size=2)):
             retry_at = NOW + draw(st.sampled_from([-5.0, 5.0]))
-            seen.troubles[slot] = Trouble(count=draw(st.integers(1, 4)), retry_at=retry_at, why="it died", hash=NEW)
+            seen.backoffs[slot] = Backoff(count=draw(st.integers(1, 4)), retry_at=retry_at, why="it died", version=NEW)
     if draw(st.booleans()):
         seen.rolling_to = NEW
     if draw(st.booleans()):
@@ -118,7 +119,7 @@ def _orders(choice: int, instance: str) -> Orders:
     return Orders()
 
 
-def check(want: Want, view: GroupView, plan: Plan) -> None:
+def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
     """Everything that must hold of any plan."""
     created = [a for a in plan.actions if isinstance(a, Provision)]
     fresh = [a for a in created if a.token is None]
@@ -129,9 +130,9 @@ def check(want: Want, view: GroupView, plan: Plan) -> None:
     for action in plan.actions:
         assert action.reason, action
         assert action.rule, action
-    for hold in plan.holds:
-        assert hold.reason, hold
-        assert hold.rule, hold
+    for block in plan.blocked:
+        assert block.reason, block
+        assert block.rule, block
 
     if view.problem:
         assert not plan.actions, "acted on an observation that is not complete"
@@ -189,7 +190,7 @@ def check(want: Want, view: GroupView, plan: Plan) -> None:
     _check_converged(want, view, plan)
 
 
-def _check_limits(want: Want, view: GroupView, destroyed: list[Destroy]) -> None:
+def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy]) -> None:
     evicted = {a.instance for a in destroyed if a.rule in BY_OPERATOR}
     standing = {
         m.id: m
@@ -225,7 +226,7 @@ def _check_limits(want: Want, view: GroupView, destroyed: list[Destroy]) -> None
         assert not [a for a in free if a.instance not in excused], "destroyed although too many look sick"
 
 
-def _check_list(want: Want, view: GroupView, plan: Plan, destroyed: list[Destroy]) -> None:
+def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list[Destroy]) -> None:
     changes = [a.change for a in plan.actions if isinstance(a, ChangeMembership)]
     membership = view.membership
     if membership is None:
@@ -245,13 +246,13 @@ def _check_list(want: Want, view: GroupView, plan: Plan, destroyed: list[Destroy
     if want.quorum and (changes or membership.changing is not None):
         assert not destroyed, "a member is ended while the list of a quorum is changed"
     if not view.problem and want.orders.halt is None and want.orders.destroying is None:
-        told = {hold.key for hold in plan.holds}
+        told = {block.key for block in plan.blocked}
         for need in membership.needs:
             shown = need.id in told or need in changes or need == membership.changing
             assert shown or view.now - membership.asked_at > AGE_S_MAX, "a need of the list is neither met nor told"
 
 
-def _check_converged(want: Want, view: GroupView, plan: Plan) -> None:
+def _check_converged(want: DesiredState, view: GroupView, plan: Plan) -> None:
     if not plan.converged:
         return
     assert not plan.actions
@@ -273,14 +274,14 @@ def _check_converged(want: Want, view: GroupView, plan: Plan) -> None:
 
 @given(worlds_of_members())
 @settings(max_examples=600, deadline=None)
-def test_any_plan_keeps_the_laws(world: tuple[Want, GroupView]) -> None:
+def test_any_plan_keeps_the_laws(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     check(want, view, decide(want, view))
 
 
 @given(worlds_of_members())
 @settings(max_examples=200, deadline=None)
-def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[Want, GroupView]) -> None:
+def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     before = copy.deepcopy(view)
     first = decide(want, view)
@@ -290,20 +291,20 @@ def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[Wa
 
 @given(worlds_of_members(calm=True))
 @settings(max_examples=400, deadline=None)
-def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tuple[Want, GroupView]) -> None:
+def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     actions, last = forecast(want, view)
-    assert last.converged, (last.phase, last.holds)
+    assert last.converged, (last.phase, last.blocked)
     needs = view.membership.needs if view.membership is not None else ()
     assert len(actions) <= 3 * (len(view.members) + want.size) + 2 + len(needs)
 
 
 @given(worlds_of_members())
 @settings(max_examples=300, deadline=None)
-def test_what_is_not_converged_is_acted_on_or_explained(world: tuple[Want, GroupView]) -> None:
+def test_what_is_not_converged_is_acted_on_or_explained(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     plan = decide(want, view)
-    if plan.converged or plan.actions or plan.holds:
+    if plan.converged or plan.actions or plan.blocked:
         return
     waits_for_health = [m for m in view.members.values() if m.leaving or m.health(view.now) is not Health.HEALTHY]
     under_way = [p for p in view.pending.values() if p.phase == "calling"]

@@ -106,9 +106,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     ask: Ask
 
 
-def expect(holds: object, expected: str, seen: object) -> None:
+def expect(blocked: object, expected: str, seen: object) -> None:
     """Raise `Unmet` unless it holds."""
-    if not holds:
+    if not blocked:
         raise Unmet(expected, seen)
 
 

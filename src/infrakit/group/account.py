@@ -20,18 +20,18 @@ from infrakit.spi.values import Description, GroupID, InstanceID
 
 DESCRIBE_DEADLINE_S = 60.0
 THROTTLE_MAX_S = 60.0  # unless the provider itself asks for more
-STRAIN_MAX = 10
-HEARD_MAX = 1000
+CONSECUTIVE_THROTTLES_MAX = 10
+HINTS_MAX = 1000
 
 
 class Caller(Protocol):
-    """Somebody with calls to make."""
+    """The executor of one group, which has calls to make."""
 
     def urgency(self) -> int | None:
         """The priority of its most urgent call, lowest first; None: nothing to do."""
         ...
 
-    def start_one(self) -> None:
+    def start_next(self) -> None:
         """Begin that call."""
         ...
 
@@ -53,18 +53,18 @@ class Account:
         self.name = name
         self.instance = instance
         self.capabilities = capabilities or Capabilities()
-        self.outdated = False  # the provider has returned with other promises than its groups rely on
+        self.outdated = False  # the provider has restarted with other capabilities than its groups rely on
         self._promised = self._promises()
         self.in_flight = 0
         self.throttled_until = 0.0
         self.took = {call: Durations() for call in ("describe", "provision", "destroy")}  # by the provider
         self.limits: dict[GroupID, int] = {}  # calls at once, as each group declares it; the lowest holds
-        self._window: float = 1e9  # calls at once, as throttling has taught us
-        self._strain = 0  # how often in a row the provider asked for patience, less the calls that succeeded since
+        self._window: float = 1e9  # calls at once, reduced by throttling
+        self._consecutive_throttles = 0  # in a row, less the calls that succeeded since
         self._random = random
         self._callers: list[Caller] = []
         self._wakers: list[Callable[[str], None]] = []
-        self._heard: dict[str, str] = {}  # by ID, the oldest first
+        self._hints: dict[str, str] = {}  # by ID, the oldest first
         self._latest: Listing | None = None
         self._describing: asyncio.Task[Listing] | None = None
 
@@ -72,12 +72,12 @@ class Account:
 
     @property
     def inspects(self) -> Inspects | None:
-        """The provider, if it can tell whether one instance lives."""
+        """The provider, if it can inspect a single instance."""
         return self.instance if isinstance(self.instance, Inspects) else None
 
     @property
     def volumes(self) -> Volumes | None:
-        """The provider, if it can be told to delete attachments."""
+        """The provider, if it can delete attachments."""
         return self.instance if isinstance(self.instance, Volumes) else None
 
     def _promises(self) -> tuple[int, bool]:
@@ -94,7 +94,7 @@ class Account:
                 self.capabilities, self.outdated = promised, True
         if self.outdated:
             raise errors.Unreachable(
-                f"{self.name} has returned with other promises", remedy="its groups are looked at anew at once"
+                f"{self.name} has restarted with other capabilities", remedy="its groups are observed anew at once"
             )
 
     # -- who takes part --------------------------------------------------------------------------------------------
@@ -121,20 +121,20 @@ class Account:
                     self._heed(hint)
                     for wake in list(self._wakers):
                         wake(hint)
-            await asyncio.sleep(1.0)  # the watch broke: polling goes on meanwhile
+            await asyncio.sleep(1.0)  # the watch broke: polling continues meanwhile
 
     def _heed(self, hint: str) -> None:
         """Hints are free text. Those that begin with an ID are as good an explanation as there is."""
         instance, _, what = hint.partition(" ")
-        self._heard.pop(instance, None)
-        self._heard[instance] = what
-        if len(self._heard) > HEARD_MAX:
-            del self._heard[next(iter(self._heard))]
+        self._hints.pop(instance, None)
+        self._hints[instance] = what
+        if len(self._hints) > HINTS_MAX:
+            del self._hints[next(iter(self._hints))]
 
     def death(self, instance: InstanceID) -> tuple[str, str]:
-        """What the provider has hinted at last about an instance that has died, perhaps nothing; and where to look."""
-        heard = self._heard.pop(instance, "")
-        cause = f": it {heard}" if heard else ""
+        """The provider's last hint about a terminated instance, if any; and the command that shows its log."""
+        hint = self._hints.pop(instance, "")
+        cause = f": it {hint}" if hint else ""
         return cause, f"; see infrakit instance logs {instance}" if isinstance(self.instance, Logs) else ""
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Account:
         """Calls at once."""
         return max(1, min(int(self._window), min(self.limits.values(), default=1)))
 
-    def pump(self) -> None:
+    def dispatch(self) -> None:
         """Start calls, the most urgent first, turn by turn between groups, while there is room."""
         loop = asyncio.get_running_loop()
         while self.in_flight < self.limit and loop.time() >= self.throttled_until:
@@ -155,31 +155,33 @@ class Account:
             caller = self._callers.pop(index)
             self._callers.append(caller)
             self.in_flight += 1
-            caller.start_one()
+            caller.start_next()
 
     def finished(self, *, ok: bool) -> None:
         """A call has ended."""
         self.in_flight -= 1
         if ok:
-            self._strain = max(0, self._strain - 1)
+            self._consecutive_throttles = max(0, self._consecutive_throttles - 1)
         if ok and self._window < min(self.limits.values(), default=1):
             self._window += 1.0
-        self.pump()
+        self.dispatch()
 
     def throttle(self, after_s: float) -> bool:
-        """The provider asks for patience. True: it has not done so a moment ago."""
+        """The provider throttles. True: it is the first of the calls under way that reports it."""
         loop = asyncio.get_running_loop()
-        lesson = loop.time() >= self.throttled_until  # one for all calls of one moment
-        if lesson:
+        first = loop.time() >= self.throttled_until  # the calls under way count once
+        if first:
             self._window = max(1.0, min(self._window, float(self.in_flight or 1)) / 2)
             forgotten = loop.time() > self.throttled_until + THROTTLE_MAX_S
-            self._strain = 1 if forgotten else min(self._strain + 1, STRAIN_MAX)
-        delay_s = max(0.05, after_s) * 2.0 ** max(0, self._strain - 1)
+            self._consecutive_throttles = (
+                1 if forgotten else min(self._consecutive_throttles + 1, CONSECUTIVE_THROTTLES_MAX)
+            )
+        delay_s = max(0.05, after_s) * 2.0 ** max(0, self._consecutive_throttles - 1)
         delay_s = max(after_s, min(THROTTLE_MAX_S, delay_s)) * (1.0 + self._random.random() / 2)
         if loop.time() + delay_s > self.throttled_until:
             self.throttled_until = loop.time() + delay_s
-            loop.call_at(self.throttled_until, self.pump)
-        return lesson
+            loop.call_at(self.throttled_until, self.dispatch)
+        return first
 
     # -- listings --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,22 @@ class Priority(enum.IntEnum):
     COLLECT = 3  # remove what is too much
 
 
+class GroupPhase(enum.StrEnum):
+    """Where a group is on its way to its declaration, in one word that operators see."""
+
+    UNKNOWN = "unknown"  # the newest observation is not complete
+    UNMANAGED = "unmanaged"  # its plugins have not answered: no controller reconciles it
+    PLANNING = "planning"  # a new declaration has not been planned yet
+    CREATING = "creating"
+    HEALING = "healing"
+    SCALING = "scaling"
+    ROLLING = "rolling"
+    PAUSED = "paused"  # the rolling update
+    HALTED = "halted"
+    DESTROYING = "destroying"
+    CONVERGED = "converged"
+
+
 class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of what the executor performs."""
 
@@ -100,7 +116,7 @@ class ChangeMembership(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Cancel(Action, frozen=True, kw_only=True, gc=False):
-    """Stop a creation that is not wanted any more. If it was under way, its token is looked for afterwards."""
+    """Stop a creation that is no longer needed. If its call was under way, listings are searched for its token."""
 
     verb: ClassVar[str] = "cancel"
     slot: Slot
@@ -122,7 +138,7 @@ class Settle(Action, frozen=True, kw_only=True, gc=False):
 
 
 class StopRoll(Action, frozen=True, kw_only=True, gc=False):
-    """A new version fails: pause the roll, or declare the previous version again."""
+    """A new version fails: pause the rolling update, or declare the previous version again."""
 
     verb: ClassVar[str] = "pause"
     hash: str
@@ -133,23 +149,23 @@ class StopRoll(Action, frozen=True, kw_only=True, gc=False):
         return self.hash
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that is not done: a wait for a fact or a time, or a refusal that only somebody can lift."""
+class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something that is not done: it waits for a fact or a time, or is refused until an operator acts."""
 
     subject: str
     reason: str
     rule: str
     refused: bool = False
     remedy: str = ""
-    key: str = ""  # tells holds of the same subject and rule apart
-    until: float = math.inf  # loop time at which it is looked at again even if nothing happens
+    key: str = ""  # distinguishes entries of the same subject and rule
+    until: float = math.inf  # loop time of the next check, even if nothing happens
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All that is to be done now, all that is not, and whether that is the end of it."""
 
     actions: tuple[Action, ...] = ()
-    holds: tuple[Hold, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
     converged: bool = False
-    phase: str = "unknown"
+    phase: GroupPhase = GroupPhase.UNKNOWN
     next_look: float = math.inf

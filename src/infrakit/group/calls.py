@@ -1,6 +1,6 @@
 """The calls that change infrastructure, one by one: a deadline on each, and what its end lets us conclude.
 
-What surely did not happen is told apart from what may have happened (see `spi.errors`); only the first is ever
+What surely did not happen is distinguished from what may have happened (see `spi.errors`); only the first is ever
 forgotten. The right to act is proven again before every such call, also between the drain and the destruction.
 """
 
@@ -11,11 +11,14 @@ from collections.abc import Callable
 
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
-from infrakit.group.ledger import Ledger, Superior
-from infrakit.group.plan import Want
-from infrakit.group.plan import membership as list_of_members
+from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.plan import DesiredState
+from infrakit.group.plan import membership as member_list
 from infrakit.group.prepare import prepared
-from infrakit.group.view import GroupView, Member, Pending
+from infrakit.group.state.backoff import BackoffPolicy
+from infrakit.group.state.creation import Creation
+from infrakit.group.state.member import Leaving, Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
@@ -27,7 +30,7 @@ from infrakit.spi.values import InstanceSpec
 CALL_DEADLINE_S = 120.0
 NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)  # after a call that fails so
 DRAINED_AT_ONCE_S = 0.1  # a drain that is over by then had nothing to move, and is not worth an event
-ASK_AGAIN_S = 2.0  # first wait before an unanswered creation is asked for again with its token; doubles
+RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation without an answer, with the same token
 
 
 class Calls:
@@ -42,10 +45,9 @@ class Calls:
         view: GroupView,
         clock: Clock,
         emit: Callable[[Event], object],
-        want: Callable[[], Want],
+        want: Callable[[], DesiredState],
         version: Callable[[str], Group],
-        stumble: Callable[[str, str], None],
-        superior: Superior,
+        callbacks: ManagerCallbacks,
     ) -> None:
         self._account = account
         self._flavor = flavor
@@ -55,12 +57,11 @@ class Calls:
         self._emit = emit
         self._want = want
         self._version = version
-        self._stumble = stumble
-        self._superior = superior
-        self.ending: set[values.InstanceID] = set()  # whose destruction was asked for, unless that surely did nothing
+        self._callbacks = callbacks
+        self.ending: set[values.InstanceID] = set()  # whose destruction was requested, unless that surely did nothing
 
     async def perform(self, action: Action) -> bool:
-        """Do one action to its end, whatever that is. True: the provider answered that it is done."""
+        """Perform one action. True: the provider answered that it is done."""
         if isinstance(action, Provision):
             return await self._create(action)
         if isinstance(action, Destroy):
@@ -69,18 +70,18 @@ class Calls:
             return await self._label(action)
         if isinstance(action, ChangeMembership):
             await self._change_membership(action)
-            return False  # it was not the provider who answered
+            return False  # the flavor answered, not the provider
         raise AssertionError(action)
 
     async def _permit(self) -> None:
-        """Return only if a call may begin now: what follows at once is covered, what follows an await is not."""
+        """Fencing check: return only if a call may begin now. It covers what follows at once, up to the next await."""
         await self._ledger.prove()
         halt = self._want().orders.halt
         if halt is not None:
             raise errors.Halted(f"halted by {halt.who}: {halt.why}")
         self._ledger.check()
 
-    def _tell(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
+    def _report(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
         self._emit(
             Event(
                 type=kind,
@@ -96,34 +97,32 @@ class Calls:
 
     async def _create(self, action: Provision) -> bool:
         pending = self._view.pending.get(action.slot)
-        if pending is None:
+        if pending is None or not pending.may_be_called:
             return False  # settled meanwhile
-        pending.phase, pending.lapsed = "calling", False  # what earlier listings left out says nothing of this call
-        pending.asked += 1
-        self._view.revision += 1
+        pending.call()
         began = asyncio.get_running_loop().time()
-        if pending.asked == 1 or pending.unsure:  # not once more for each time that surely nothing was done
-            self._tell(Kind.CREATING, action, action.reason, slot=action.slot)
+        if pending.calls == 1 or pending.unsure:  # no further event for each call that surely did nothing
+            self._report(Kind.CREATING, action, action.reason, slot=action.slot)
         try:
             await self._permit()
             spec = await self._prepare(action, pending)
             await self._permit()
         except asyncio.CancelledError:
-            self._not_made(pending, "cancelled")
+            pending.not_created("cancelled", asyncio.get_running_loop().time())
             if not pending.unsure:
-                why = "cancelled before the provider was asked: nothing was made"
-                self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
+                why = "cancelled before the provider was called: nothing was created"
+                self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
             raise
         except (errors.Halted, errors.NotLeader) as stopped:
-            self._not_made(pending, str(stopped))
-            pending.retry_at = asyncio.get_running_loop().time() + ASK_AGAIN_S
+            now = asyncio.get_running_loop().time()
+            pending.not_created(str(stopped), now, retry_at=now + RETRY_CALL.first_s)
             return False
         except Exception as error:
             self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")
             return False
         return await self._provision(action, pending, spec, began)
 
-    async def _prepare(self, action: Provision, pending: Pending) -> InstanceSpec:
+    async def _prepare(self, action: Provision, pending: Creation) -> InstanceSpec:
         return await prepared(
             self._version(action.hash),
             self._flavor,
@@ -135,7 +134,7 @@ class Calls:
             created=timestamp(pending.intent.at),
         )
 
-    async def _provision(self, action: Provision, pending: Pending, spec: InstanceSpec, began: float) -> bool:
+    async def _provision(self, action: Provision, pending: Creation, spec: InstanceSpec, began: float) -> bool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
@@ -143,19 +142,19 @@ class Calls:
                     instance = await self._account.instance.provision(spec=spec)
         except asyncio.CancelledError:
             listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
-            if listed is not None:  # that is why nobody waits for the answer any more
-                self._made(action, pending, listed.id, "it is listed")
+            if listed is not None:  # it was cancelled because its outcome is known
+                self._created(action, pending, listed.id, "it is listed")
             else:
-                self._unknown(action, pending, "the call was cancelled")
+                self._unknown(action, pending, "call cancelled")
             raise
         except errors.Throttled as throttled:
-            self._not_made(pending, str(throttled))
+            pending.not_created(str(throttled), loop.time())
             if self._account.throttle(throttled.after_s):
-                self._tell(Kind.THROTTLED, action, str(throttled), slot=action.slot)
+                self._report(Kind.THROTTLED, action, str(throttled), slot=action.slot)
         except errors.Unreachable as unreachable:
-            self._not_made(pending, str(unreachable))
-            pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
-            self._tell(Kind.CREATE_FAILED, action, str(unreachable), slot=action.slot)
+            retry_at = loop.time() + RETRY_CALL.delay_s(pending.calls + 1)
+            pending.not_created(str(unreachable), loop.time(), retry_at=retry_at)
+            self._report(Kind.CREATE_FAILED, action, str(unreachable), slot=action.slot)
         except (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound) as refused:
             self._refused(action, pending, str(refused))
         except TimeoutError:
@@ -163,43 +162,25 @@ class Calls:
         except Exception as error:
             self._unknown(action, pending, words(error))
         else:
-            self._made(action, pending, instance, f"created in {loop.time() - began:.1f} s")
+            self._created(action, pending, instance, f"created in {loop.time() - began:.1f} s")
             return True
         return False
 
-    def _made(self, action: Provision, pending: Pending, instance: values.InstanceID, how: str) -> None:
-        pending.phase, pending.instance = "created", instance
-        pending.ended_at = asyncio.get_running_loop().time()
-        self._view.revision += 1
-        self._tell(Kind.CREATED, action, how, slot=action.slot, instance=instance)
+    def _created(self, action: Provision, pending: Creation, instance: values.InstanceID, how: str) -> None:
+        pending.created(instance, asyncio.get_running_loop().time())
+        self._report(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
-    def _not_made(self, pending: Pending, why: str) -> None:
-        """This call surely made nothing; an earlier one may have, or a predecessor's may do so yet."""
-        pending.phase = "unknown" if pending.unsure else "recorded"
-        pending.error = why
-        pending.ended_at = max(pending.ended_at, asyncio.get_running_loop().time())
-        self._view.revision += 1
+    def _refused(self, action: Provision, pending: Creation, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        pending.refuse(why, now, retry_at=now + RETRY_CALL.delay_s(pending.calls + 1))
+        self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
 
-    def _refused(self, action: Provision, pending: Pending, why: str) -> None:
-        """A refusal says nothing about an earlier call that went without an answer."""
-        self._not_made(pending, why)
-        if pending.unsure:
-            pending.refused = True
-            pending.retry_at = asyncio.get_running_loop().time() + ASK_AGAIN_S * 2.0 ** min(pending.asked, 6)
-        else:
-            pending.phase = "refused"
-        self._tell(Kind.CREATE_FAILED, action, why, slot=action.slot)
-
-    def _unknown(self, action: Provision, pending: Pending, why: str) -> None:
-        loop, doubted_until = asyncio.get_running_loop(), pending.ended_at
-        pending.phase, pending.unsure, pending.error, pending.ended_at = "unknown", True, why, loop.time()
-        pending.ended_at = max(pending.ended_at, doubted_until)
-        pending.retry_at = loop.time() + ASK_AGAIN_S * 2.0 ** min(pending.asked - 1, 6)
-        pending.lapsed = False
-        self._view.revision += 1
-        if self._view.pending.get(action.slot) is not pending:
-            return  # settled meanwhile
-        self._tell(Kind.CREATE_UNKNOWN, action, f"outcome unknown ({why}): its token is looked for", slot=action.slot)
+    def _unknown(self, action: Provision, pending: Creation, why: str) -> None:
+        now = asyncio.get_running_loop().time()
+        pending.unanswered(why, now, retry_at=now + RETRY_CALL.delay_s(pending.calls))
+        if self._view.pending.get(action.slot) is pending:  # else it was settled meanwhile
+            what = f"outcome unknown ({why}): listings are searched for its token"
+            self._report(Kind.CREATE_UNKNOWN, action, what, slot=action.slot)
 
     # -- destroy ---------------------------------------------------------------------------------------------------
 
@@ -210,52 +191,61 @@ class Calls:
         try:
             if not await self._ready(action, member):
                 return False
-            self._leave(member, "destroying")
+            member.start_destroy()
             self.ending.add(member.id)
-            self._tell(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
+            self._report(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
             async with asyncio.timeout(CALL_DEADLINE_S):
-                # If nothing is left to end, the listing will tell.
+                # If the instance no longer exists, the listing will show it.
                 with contextlib.suppress(errors.NotFound), self._account.took["destroy"].timed():
                     await self._account.instance.destroy(
                         instance=member.id, context=DestroyContext(reason=action.context)
                     )
         except asyncio.CancelledError:
-            self._cut_off(action, member)
+            self._cancelled(action, member)
             raise
         except (errors.Halted, errors.NotLeader):
-            self._stay(member, surely=True)
+            self._not_destroyed(member)
         except errors.Throttled as throttled:
-            self._stay(member, surely=True)
+            self._not_destroyed(member)
             if self._account.throttle(throttled.after_s):
-                self._tell(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
+                self._report(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
         except Exception as error:
-            self._stay(member, surely=isinstance(error, NOTHING_DONE))
-            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
-            self._stumble(member.id, why)
-            self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
+            self._destroy_failed(action, member, error)
         else:
-            self._leave(member, "destroyed")
-            member.left_at = asyncio.get_running_loop().time()
+            member.destroy_acknowledged(asyncio.get_running_loop().time())
             if action.rule == "unhealthy" and member.slot is not None:
-                self._stumble(member.slot, action.reason)
+                self._view.record_slot_failure(member.slot, action.reason, first_is_free=True)
             return True
         return False
 
-    def _cut_off(self, action: Destroy, member: Member) -> None:
-        """Cancelled: if it was asked for by then, nobody knows whether it is done."""
-        was_asked = member.leaving == "destroying"
-        self._stay(member, surely=False)
-        if was_asked:
-            why = "outcome unknown (the call was cancelled): listings will tell"
-            self._tell(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
+    def _destroy_failed(self, action: Destroy, member: Member, error: Exception) -> None:
+        if isinstance(error, NOTHING_DONE):
+            self._not_destroyed(member)
+        else:
+            member.destroy_unknown(asyncio.get_running_loop().time())
+        why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
+        self._view.record_failure(member.id, why)
+        self._report(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
+
+    def _not_destroyed(self, member: Member) -> None:
+        self.ending.discard(member.id)
+        member.destroy_not_done()
+
+    def _cancelled(self, action: Destroy, member: Member) -> None:
+        """If the provider had been called, the outcome is unknown."""
+        called = member.leaving is Leaving.DESTROYING
+        member.destroy_unknown(asyncio.get_running_loop().time())
+        if called:
+            why = "outcome unknown (call cancelled); the next listing will show it"
+            self._report(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
 
     async def _ready(self, action: Destroy, member: Member) -> bool:
-        """All that comes before the call. False: somebody else is to make it."""
+        """Everything that precedes the call. False: the call must not be made now, or not by this replica."""
         await self._permit()
-        if member.is_self and await self._superior.hand_over(action.reason):
+        if member.is_self and await self._callbacks.transfer_leadership(action.reason):
             return False
         if self._want().quorum and self._view.membership is not None and self._view.membership.changing is not None:
-            return False  # the flavor changes its list: when it has, the next plan says what is still to be done
+            return False  # the member list is changing: the next plan decides again
         if isinstance(self._flavor, Releases) and action.rule != "destroy-group":
             await self._release(self._flavor, member)
             await self._permit()
@@ -265,8 +255,8 @@ class Calls:
         return True
 
     async def _release(self, flavor: Releases, member: Member) -> None:
-        """Unlike a drain it is no courtesy: what fails here stops what follows."""
-        self._leave(member, "draining")
+        """Unlike a drain it is required: a failure here prevents the destruction."""
+        member.start_drain()
         group = self._want().group
         async with asyncio.timeout(CALL_DEADLINE_S):
             await flavor.release(
@@ -276,12 +266,12 @@ class Calls:
             )
 
     async def _drain(self, action: Destroy, member: Member) -> None:
-        """Move work away, within the deadline of the update policy. Only a refusal stops what follows."""
-        self._leave(member, "draining")
+        """Move work away, within the deadline of the update policy. Only a refusal prevents the destruction."""
+        member.start_drain()
         group = self._want().group
         deadline_s = seconds(group.properties.updating.drain_timeout)
         about = {"instance": member.id, "slot": member.slot}
-        tell = functools.partial(self._tell, Kind.DRAINING, action, action.reason, **about)
+        tell = functools.partial(self._report, Kind.DRAINING, action, action.reason, **about)
         telling = asyncio.get_running_loop().call_later(DRAINED_AT_ONCE_S, tell)
         try:
             async with asyncio.timeout(deadline_s):
@@ -290,23 +280,10 @@ class Calls:
             raise
         except Exception as error:
             why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else words(error)
-            message = f"the drain failed ({why}); it is destroyed all the same"
-            self._tell(Kind.DRAIN_FAILED, action, message, **about)
+            message = f"drain failed ({why}); destroying it anyway"
+            self._report(Kind.DRAIN_FAILED, action, message, **about)
         finally:
             telling.cancel()
-
-    def _leave(self, member: Member, how: str) -> None:
-        member.leaving = how
-        self._view.revision += 1
-
-    def _stay(self, member: Member, *, surely: bool) -> None:
-        """It is not leaving after all. Where that is not sure, only a verdict asked for from now on counts for it."""
-        if surely:
-            self.ending.discard(member.id)
-        elif member.leaving == "destroying":
-            member.left_at = asyncio.get_running_loop().time()
-            self._view.doubt(member, member.left_at)
-        self._leave(member, "")
 
     # -- label -----------------------------------------------------------------------------------------------------
 
@@ -319,27 +296,27 @@ class Calls:
         except errors.Throttled as throttled:
             self._account.throttle(throttled.after_s)
         except Exception as error:
-            self._stumble(action.instance, words(error))
-            self._tell(Kind.ERROR, action, f"labelling failed: {words(error)}", instance=action.instance)
+            self._view.record_failure(action.instance, words(error))
+            self._report(Kind.ERROR, action, f"labelling failed: {words(error)}", instance=action.instance)
         else:
-            self._tell(Kind.LABELLED, action, action.reason, instance=action.instance)
+            self._report(Kind.LABELLED, action, action.reason, instance=action.instance)
             return True
         return False
 
-    # -- the list of members -------------------------------------------------------------------------------------------
+    # -- the member list ---------------------------------------------------------------------------------------------
 
     async def _change_membership(self, action: ChangeMembership) -> None:
         flavor, change = self._flavor, action.change
         if not isinstance(flavor, Members):
             return
         instance = change.instance if change.instance in self._view.members else None
-        tell = functools.partial(self._tell, action=action, instance=instance)
-        why, done = "it is done, and still needed", False
+        tell = functools.partial(self._report, action=action, instance=instance)
+        why, done = "the change was made and is still needed", False
         self._view.change_begins(change)  # from here on nothing is destroyed
         try:
             await self._permit()
             want = self._want()
-            if list_of_members.in_the_way(want, self._view) is not None:
+            if member_list.in_the_way(want, self._view) is not None:
                 return  # a destruction has begun first
             async with asyncio.timeout(CALL_DEADLINE_S):
                 await flavor.change_membership(
@@ -351,7 +328,10 @@ class Calls:
             done = True
             tell(Kind.MEMBERSHIP, message=action.reason)
         except asyncio.CancelledError:
-            tell(Kind.ERROR, message=f"{change.what}: outcome unknown (the call was cancelled): its list will tell")
+            tell(
+                Kind.ERROR,
+                message=f"{change.what}: outcome unknown (call cancelled); the member list will show it",
+            )
             raise
         except (errors.Halted, errors.NotLeader):
             return
@@ -361,7 +341,7 @@ class Calls:
             tell(kind, message=f"{change.what}: {why}")
         finally:
             self._view.change_ends(asyncio.get_running_loop().time(), done=done)
-        self._stumble(list_of_members.key(change), why)
+        self._view.record_failure(member_list.key(change), why)
 
 
 def words(error: Exception) -> str:

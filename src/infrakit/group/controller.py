@@ -1,7 +1,7 @@
-"""The loop of one group: observe, plan, submit, tell; then wait for something to happen, or for the poll interval.
+"""The reconcile loop of one group: observe, plan, submit, report; then wait for an event, or for the poll interval.
 
-Level-triggered: a cycle starts from what is observed, never from what was done before. Nothing that goes wrong in a
-cycle ends the loop; it is told, and the next cycle looks again.
+Level-triggered: a cycle starts from what is observed, never from what was done before. No failure of a cycle ends the
+loop; it is reported, and the next cycle observes again.
 """
 
 import asyncio
@@ -11,20 +11,21 @@ from collections.abc import Callable
 
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
-from infrakit.group.actions import Hold, Plan, Settle, StopRoll
+from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRoll
 from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
-from infrakit.group.judge import Judge, Registrar
-from infrakit.group.ledger import Ledger, Superior
-from infrakit.group.plan import Want
-from infrakit.group.plan import membership as list_of_members
-from infrakit.group.view import STABLE_S, GroupView, Member
+from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.plan import DesiredState
+from infrakit.group.probers import HealthProber, MembershipProber
+from infrakit.group.state.backoff import BackoffPolicy
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import STABLE_S, GroupView
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Attaches, Flavor, Members
-from infrakit.spi.group import Group
+from infrakit.spi.group import Group, seconds
 from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # between two cycles at the least, however much happens
@@ -35,17 +36,17 @@ INSPECT_AT_ONCE_MAX = 32
 
 
 class Controller:
-    """Keeps one group as declared, from `run` until cancelled."""
+    """Reconciles one group with its declaration, from `run` until cancelled."""
 
     def __init__(
         self,
         *,
-        want: Want,
+        want: DesiredState,
         previous: Group | None,
         account: Account,
         flavor: Flavor,
         ledger: Ledger,
-        superior: Superior,
+        callbacks: ManagerCallbacks,
         clock: Clock,
         random: random.Random,
         emit: Callable[[Event], object],
@@ -61,14 +62,15 @@ class Controller:
         self.planned_at: float | None = None
         self.cycles = Durations()
         self._ledger = ledger
-        self._superior = superior
+        self._callbacks = callbacks
         self._clock = clock
         self._emit = emit
         self._is_self = is_self
-        self._judge = Judge(flavor)
-        self._registrar = Registrar()
+        self._random = random
+        self._health_prober = HealthProber(flavor)
+        self._membership_prober = MembershipProber()
         self._awake = asyncio.Event()
-        self._planned: Want | None = None
+        self._planned: DesiredState | None = None
         self._planned_revision = -1
         self._held: set[tuple[str, str, str]] = set()
         self._trouble = ""  # why the last cycle failed
@@ -77,6 +79,8 @@ class Controller:
         self.view = GroupView(
             group=want.group.name,
             pets=want.group.is_pets,
+            version=want.hash,
+            policy=self._backoff(want),
             lag_s=account.capabilities.listing_lag_s,
             can_inspect=account.inspects is not None,
         )
@@ -89,12 +93,9 @@ class Controller:
             emit=emit,
             want=lambda: self.want,
             version=self._version,
-            stumble=self._stumble,
-            superior=superior,
+            callbacks=callbacks,
         )
-        self.executor = Executor(
-            account=account, calls=calls, ledger=ledger, view=self.view, random=random, wake=self.wake
-        )
+        self.executor = Executor(account=account, calls=calls, ledger=ledger, view=self.view, wake=self.wake)
 
     @property
     def name(self) -> GroupID:
@@ -106,39 +107,36 @@ class Controller:
         return self._planned is self.want
 
     @property
-    def holds(self) -> tuple[Hold, ...]:
+    def blocked(self) -> tuple[Blocked, ...]:
         """What is not done, and why: by the plan, or because the plan could not be begun."""
         if not self._trouble:
-            return self.plan.holds
-        why, remedy = f"the last cycle failed: {self._trouble}", "mend that; it is tried again all the time"
-        return (*self.plan.holds, Hold(subject=self.name, reason=why, rule="cycle-failed", remedy=remedy))
+            return self.plan.blocked
+        why, remedy = f"the last cycle failed: {self._trouble}", "fix the cause; it is retried every cycle"
+        return (*self.plan.blocked, Blocked(subject=self.name, reason=why, rule="cycle-failed", remedy=remedy))
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
     def wake(self, _why: str) -> None:
-        """Look again soon."""
+        """Start the next cycle soon."""
         self._awake.set()
 
-    def declare(self, want: Want, previous: Group | None) -> None:
-        """Take a new declaration or new orders. From this moment nothing of the old plan is begun any more."""
-        if want.group.is_pets != self.want.group.is_pets:
-            self.view.reinterpret(pets=want.group.is_pets)
+    def declare(self, want: DesiredState, previous: Group | None) -> None:
+        """Take a new declaration or new commands. From now on no call of the old plan is started."""
         if want.orders.resumed != self.want.orders.resumed:
-            self.view.forgive()
+            self.view.reset_backoffs()
+        self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
-        self.view.lapses.clear()
-        self.view.revision += 1
         self.executor.recall()
         self.wake("declared")
 
     async def run(self) -> None:
-        """Reconcile until cancelled; then everything under way is cancelled, and its outcome noted as unknown."""
+        """Reconcile until cancelled; then every call under way is cancelled, and its outcome recorded as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
-        self.view.inherit(self._ledger.ending(self.name), until=loop.time() + CALL_DEADLINE_S)
+        self.view.inherit_destroys(self._ledger.ending(self.name), until=loop.time() + CALL_DEADLINE_S)
         try:
             while True:
                 self._awake.clear()
@@ -149,8 +147,8 @@ class Controller:
         finally:
             self.account.leave(self.name, self.executor, self.wake)
             await self.executor.close()
-            await self._judge.close()
-            await self._registrar.close()
+            await self._health_prober.close()
+            await self._membership_prober.close()
 
     async def _cycle_safely(self) -> None:
         try:
@@ -158,10 +156,10 @@ class Controller:
         except errors.NotLeader:
             raise
         except Exception as error:
-            self.view.revision += 1  # what was planned may not have been begun
+            self.view.outdate()  # what was planned may not have been started
             if words(error) != self._trouble:
                 self._trouble = words(error)
-                self._tell(Kind.ERROR, f"a cycle failed: {self._trouble}")
+                self._report(Kind.ERROR, f"a cycle failed: {self._trouble}")
         else:
             self._trouble = ""
 
@@ -180,7 +178,7 @@ class Controller:
     async def cycle(self) -> None:
         """Observe, plan, submit. Raises what the ledger raises."""
         self.view.now = asyncio.get_running_loop().time()
-        self._remember_intents()  # first: what they may have made is told to the flavor
+        self._adopt_intents()  # first: the flavor is told of the instances that they may have created
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)
@@ -189,23 +187,23 @@ class Controller:
         self.view.now = now
         want = self.want
         plan = planning.decide(want, self.view)
-        self._track_roll(plan)
+        self._track_rollout(plan)
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
-        self._tell_plan(plan)
-        await self.executor.submit(plan, want)
+        self._report_plan(plan)
+        await self.executor.submit(plan)
         if any(isinstance(a, Settle) for a in plan.actions):
             self.wake("intents are settled")
         await self._command(plan, want)
 
-    def _remember_intents(self) -> None:
-        """Take up intents that we do not know: a predecessor's, and our own whose record lost its answer."""
+    def _adopt_intents(self) -> None:
+        """Take intents that the view does not have: the previous leader's, and our own whose record lost its answer."""
         recorded, pending = self._ledger.intents(self.name), self.view.pending
         strange = {slot: intent for slot, intent in recorded.items() if slot not in pending}
-        self.view.intend(strange, fresh=False, doubt_s=CALL_DEADLINE_S)
+        self.view.intend(strange, fresh=False, effect_s=CALL_DEADLINE_S)
 
     async def observe(self) -> None:
-        """Bring the view up to date with the provider and the flavor; a failure leaves it as it was, and says so."""
+        """Update the view from the provider and the flavor; a failure leaves it as it was, and is reported."""
         loop, view = asyncio.get_running_loop(), self.view
         try:
             listing, begun_at = await self.account.listing(self.name, not_before=loop.time())
@@ -216,27 +214,27 @@ class Controller:
             self._observation_failed(f"the listing failed ({words(error)})", Kind.OBSERVE_FAILED)
             return
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
-            self._greet(member)
+            self._on_discovered(member)
         await self._inspect()
-        self._bury(view.gone())
+        self._remove_terminated(view.gone())
         if self._missing or len(listing) != len(view.members):
-            self._tell_missing()
-        view.lapse()
-        view.outlive(at_once=self.want.orders.destroying is not None)
-        view.revive()
-        self._ask_membership()
-        await self._ask_health()
-        await self._hear_membership()
+            self._report_missing()
+        view.presume_absent()
+        view.expire_inherited(at_once=self.want.orders.destroying is not None)
+        view.retry_destroys()
+        self._start_membership_poll()
+        await self._poll_health()
+        await self._poll_membership()
         view.now = loop.time()
-        view.recover()
+        view.expire_backoffs()
 
     def _observation_failed(self, problem: str, kind: Kind) -> None:
         if self.view.problem != problem:
-            self._tell(kind, problem)
+            self._report(kind, problem)
         self.view.failed(problem, asyncio.get_running_loop().time())
 
     async def _inspect(self) -> None:
-        """Ask the provider, one by one, about those whose absence from the listing proves nothing."""
+        """Ask the provider, one by one, about instances whose absence from the listing proves nothing."""
         doubtful = list(self.view.doubtful()) if self.view.pending or self.view.members else []
         inspects = self.account.inspects
         if not doubtful or inspects is None:
@@ -248,7 +246,7 @@ class Controller:
                 try:
                     async with asyncio.timeout(INSPECT_DEADLINE_S):
                         description = await inspects.inspect(instance=instance)
-                except Exception:  # it cannot tell: the instance still bears its slot
+                except Exception:  # no answer: the instance still holds its slot
                     return
             self.view.inspected(instance, description)
 
@@ -256,57 +254,65 @@ class Controller:
             for instance in doubtful:
                 tasks.create_task(ask(instance))
 
-    def _bury(self, dead: list[Member]) -> None:
+    def _remove_terminated(self, dead: list[Member]) -> None:
         for member in dead:
             ordered = bool(member.leaving) or member.id in self.want.orders.evictions
-            cause, look = self.account.death(member.id)
-            how = "it ended as ordered and is proven gone" if ordered else f"it died and is proven gone{cause}"
-            self._tell(Kind.GONE, how, member=member)
+            cause, where = self.account.death(member.id)
+            how = (
+                "destroyed as requested; termination confirmed"
+                if ordered
+                else f"terminated (confirmed by the provider){cause}"
+            )
+            self._report(Kind.GONE, how, member=member)
             steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
             if not ordered and not steady and member.slot is not None:
-                self._stumble(member.slot, f"{member.id} died{cause}{look}")
+                self.view.record_slot_failure(member.slot, f"{member.id} terminated{cause}{where}", first_is_free=True)
 
-    def _tell_missing(self) -> None:
+    def _report_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
         for instance in missing.keys() - self._missing:
-            self._tell(Kind.MISSING, "not listed any more, and not proven dead", member=missing[instance])
+            self._report(
+                Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
+            )
         self._missing = set(missing)
 
-    async def _ask_health(self) -> None:
+    async def _poll_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]
         properties = self.want.group.properties.flavor.properties
-        for asked_at, reports in await self._judge.verdicts(properties, descriptions):
+        for asked_at, reports in await self._health_prober.verdicts(properties, descriptions):
             for member in self.view.judged(reports, asked_at):
-                self._tell_health(member)
+                self._report_health(member)
 
-    def _ask_membership(self) -> None:
+    def _start_membership_poll(self) -> None:
         flavor, view, group = self.flavor, self.view, self.want.group
         view.keeps_list(kept=isinstance(flavor, Members))
         if isinstance(flavor, Members):
-            self._registrar.ask(
+            self._membership_prober.ask(
                 flavor, group.properties.flavor.properties, view.not_dead(), group.properties.allocation.to_wire()
             )
 
-    async def _hear_membership(self) -> None:
-        answer = await self._registrar.answer()
+    async def _poll_membership(self) -> None:
+        answer = await self._membership_prober.answer()
         if answer is not None:
             asked_at, needs = answer
             self.view.needs(needs, asked_at)
 
     # -- what a plan asks for besides calls ------------------------------------------------------------------------
 
-    async def _command(self, plan: Plan, want: Want) -> None:
+    async def _command(self, plan: Plan, want: DesiredState) -> None:
         for action in plan.actions:
             if isinstance(action, StopRoll):
-                await self._superior.stop_roll(self.name, hash=action.hash, rollback=action.rollback, why=action.reason)
+                await self._callbacks.stop_roll(
+                    self.name, hash=action.hash, rollback=action.rollback, why=action.reason
+                )
         if want.orders.destroying is not None and not self.view.problem and not self.view.members:
             if self.view.pending or not self.executor.idle:
                 return
             if want.orders.volumes:
                 await self._delete_attachments(want)
-            await self._superior.destroyed(self.name)
+            await self._callbacks.destroyed(self.name)
 
-    async def _delete_attachments(self, want: Want) -> None:
+    async def _delete_attachments(self, want: DesiredState) -> None:
         if self.account.volumes is None or not isinstance(self.flavor, Attaches):
             return
         async with asyncio.timeout(INSPECT_DEADLINE_S):
@@ -320,16 +326,16 @@ class Controller:
                 self._ledger.check()
                 async with asyncio.timeout(INSPECT_DEADLINE_S):
                     await self.account.volumes.delete_attachment(attachment=attachment)
-                self._tell(Kind.GONE, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as ordered")
+                self._report(Kind.GONE, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested")
 
-    def _track_roll(self, plan: Plan) -> None:
+    def _track_rollout(self, plan: Plan) -> None:
         view, version = self.view, self.want.group.hash
-        if plan.phase == "rolling" and view.rolling_to != version:
-            view.rolling_to = version
-            self._tell(Kind.ROLL, f"rolling to version {version[:8]} has begun")
-        elif view.rolling_to and plan.phase == "converged":
-            view.rolling_to = ""
-            self._tell(Kind.ROLL, f"rolling to version {version[:8]} is done")
+        if plan.phase is GroupPhase.ROLLING and view.rolling_to != version:
+            view.rollout_started(version)
+            self._report(Kind.ROLL, f"rolling update to version {version[:8]} started")
+        elif view.rolling_to and plan.phase is GroupPhase.CONVERGED:
+            view.rollout_done()
+            self._report(Kind.ROLL, f"rolling update to version {version[:8]} completed")
 
     def _version(self, version: str) -> Group:
         """The declared group, or the one before it where a plan asks for that version."""
@@ -337,53 +343,60 @@ class Controller:
             return self.previous
         return self.want.group
 
-    def _stumble(self, key: str, why: str) -> None:
-        of_slot = key not in self.view.members and not list_of_members.is_key(key)
-        version = self.want.hash if of_slot else ""
-        self.executor.stumble(key, why, self.want, version=version, first_is_free=bool(version))
+    def _backoff(self, want: DesiredState) -> BackoffPolicy:
+        healing = want.group.properties.healing
+        return BackoffPolicy(
+            first_s=seconds(healing.backoff),
+            longest_s=seconds(healing.backoff_max),
+            jitter=lambda: 0.75 + self._random.random() / 2,
+        )
 
-    # -- telling ---------------------------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------------------
 
-    def _greet(self, member: Member) -> None:
-        member.is_self = self._is_self(member)
+    def _on_discovered(self, member: Member) -> None:
+        member.identify(is_self=self._is_self(member))
         if member.token is None or member.hash == values.BOOTSTRAP:
-            self._tell(Kind.ADOPTED, "it carries the group's tag: it is a member", member=member)
+            self._report(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
 
-    def _tell_plan(self, plan: Plan) -> None:
+    def _report_plan(self, plan: Plan) -> None:
         held = set()
-        for hold in plan.holds:
-            key = (hold.subject, hold.rule, hold.key)
+        for block in plan.blocked:
+            key = (block.subject, block.rule, block.key)
             held.add(key)
             if key not in self._held:
-                self._tell_hold(hold)
+                self._report_blocked(block)
         self._held = held
         if plan.converged != self._was_converged:
             kind = Kind.CONVERGED if plan.converged else Kind.DIVERGED
             size = self.want.size
-            what = f"all {size} as declared and proven healthy" if plan.converged else f"not as declared: {plan.phase}"
-            self._tell(kind, what)
+            what = (
+                f"all {size} instances match the declaration and are proven healthy"
+                if plan.converged
+                else f"not converged: {plan.phase}"
+            )
+            self._report(kind, what)
         self._was_converged = plan.converged
 
-    def _tell_health(self, member: Member) -> None:
+    def _report_health(self, member: Member) -> None:
         if member.report is not None and member.report.health is not Health.UNKNOWN:
             healthy = member.report.health is Health.HEALTHY
             note = member.report.note or ("healthy" if healthy else "unhealthy")
-            self._tell(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
+            self._report(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
 
-    def _tell_hold(self, hold: Hold) -> None:
-        member = self.view.members.get(InstanceID(hold.subject))
-        slot = member.slot if member is not None else None if hold.subject == self.name else Slot(hold.subject)
+    def _report_blocked(self, block: Blocked) -> None:
+        member = self.view.members.get(InstanceID(block.subject))
+        slot = member.slot if member is not None else None if block.subject == self.name else Slot(block.subject)
         self._emit(
             Event(
-                type=Kind.REFUSED if hold.refused else Kind.WAITING,
+                type=Kind.REFUSED if block.refused else Kind.WAITING,
                 group=self.name,
                 instance=member.id if member is not None else None,
                 slot=slot,
-                message=hold.reason,
-                cause=hold.rule,
+                message=block.reason,
+                cause=block.rule,
             )
         )
 
-    def _tell(self, kind: Kind, message: str, *, member: Member | None = None) -> None:
+    def _report(self, kind: Kind, message: str, *, member: Member | None = None) -> None:
         instance, slot = (member.id, member.slot) if member is not None else (None, None)
         self._emit(Event(type=kind, group=self.name, instance=instance, slot=slot, message=message))

@@ -1,4 +1,4 @@
-"""The only one who acts: a queue that each plan replaces, and a bounded number of calls under way.
+"""The only part of a group that acts: a queue that each plan replaces, and a bounded number of calls under way.
 
 A plan is taken whole: what it does not contain any more is not begun any more, so that a cancelled creation costs
 nothing. Creations are recorded in the ledger before they are begun, all of one plan in one write, and that write
@@ -7,16 +7,15 @@ proves the epoch. A call that has begun runs on beside the cycles: one that take
 
 import asyncio
 import collections
-import random
 from collections.abc import Callable
 
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, Cancel, ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.calls import Calls
 from infrakit.group.ledger import Ledger
-from infrakit.group.plan import Want
-from infrakit.group.view import GroupView, Pending
-from infrakit.spi.group import seconds
+from infrakit.group.state.creation import Creation, Phase
+from infrakit.group.state.member import Leaving
+from infrakit.group.state.view import GroupView
 from infrakit.spi.values import InstanceID, Slot
 
 RECORD_MAX = 2048  # intents in one write
@@ -34,17 +33,15 @@ class Executor:
         calls: Calls,
         ledger: Ledger,
         view: GroupView,
-        random: random.Random,
         wake: Callable[[str], None],
     ) -> None:
         self._account = account
         self._calls = calls
         self._ledger = ledger
         self._view = view
-        self._random = random
         self._wake = wake
         self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # the most urgent first
-        self._flights: dict[Key, asyncio.Task[bool]] = {}
+        self._in_flight: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
         self._recalls = 0
         ledger.withdraw(view.group, slots=(), ending=())
@@ -56,9 +53,9 @@ class Executor:
 
     @property
     def idle(self) -> bool:
-        return not self._queue and not self._flights
+        return not self._queue and not self._in_flight
 
-    async def submit(self, plan: Plan, want: Want) -> None:
+    async def submit(self, plan: Plan) -> None:
         """Replace the queue by this plan. Raises what the ledger raises; then nothing new is begun."""
         queue: list[tuple[Key, Action]] = []
         fresh: dict[Slot, Provision] = {}
@@ -69,10 +66,10 @@ class Executor:
             key = action.key
             if isinstance(action, Settle):
                 settled.append(action.slot)
-                self._cancel(action)  # a call that goes on is of no use any more
+                self._cancel(action)  # a call under way is no longer needed
             elif isinstance(action, Cancel):
                 self._cancel(action)
-            elif key in self._flights:
+            elif key in self._in_flight:
                 continue  # the call before it has not ended
             elif isinstance(action, Provision) and action.token is None:
                 fresh[action.slot] = action
@@ -88,11 +85,11 @@ class Executor:
         over = recorded and not ending and not self._ending()
         if begun or settled or over:
             recalls = self._recalls
-            await self._record(begun, settled, want)
-            if recalls == self._recalls:  # else the next plan says what is still wanted
+            await self._record(begun, settled)
+            if recalls == self._recalls:  # else the next plan decides what is still needed
                 # What began while the ledger was written must not be lined up again.
                 self._line_up([*self._queue, *begun])
-        self._account.pump()
+        self._account.dispatch()
 
     def _ending(self) -> set[InstanceID]:
         """What is being destroyed, or may be, or is about to be."""
@@ -100,10 +97,10 @@ class Executor:
         return ours | self._view.inherited.keys()
 
     def _line_up(self, queue: list[tuple[Key, Action]]) -> None:
-        waiting = [entry for entry in queue if entry[0] not in self._flights]
+        waiting = [entry for entry in queue if entry[0] not in self._in_flight]
         self._queue = collections.deque(sorted(waiting, key=lambda entry: entry[1].priority))
 
-    async def _record(self, begun: list[tuple[Key, Action]], settled: list[Slot], want: Want) -> None:
+    async def _record(self, begun: list[tuple[Key, Action]], settled: list[Slot]) -> None:
         """One write for all that is about to begin. Destructions that are over are forgotten in it."""
         view = self._view
         ending = self._ending() | {action.instance for _, action in begun if isinstance(action, Destroy)}
@@ -113,56 +110,40 @@ class Executor:
             settled=settled,
             ending=ending,
         )
-        for slot in settled:
-            pending = view.pending[slot]
-            seen = pending.instance in view.members or not (pending.lapsed or pending.phase == "refused")
-            if pending.lapsed and pending.phase == "unknown":
-                view.lapses[slot] = view.lapses.get(slot, 0) + 1
-            elif seen:
-                view.lapses.pop(slot, None)
-            if not seen:
-                self.stumble(slot, pending.error or self._stillborn(pending), want, version=want.hash)
-        view.clear(settled)
+        for slot, creation in view.settle(settled):
+            view.record_slot_failure(slot, creation.error or self._never_listed(creation), first_is_free=False)
         view.intend(intents, fresh=True)
 
-    def _stillborn(self, pending: Pending) -> str:
-        if pending.instance is None:
-            return "it died before it was listed"
-        cause, look = self._account.death(pending.instance)
-        return f"{pending.instance} died before it was listed{cause}{look}"
-
-    def stumble(self, key: str, why: str, want: Want, *, version: str = "", first_is_free: bool = False) -> None:
-        """Note a failure of a slot or an instance; each further one waits twice as long, with jitter."""
-        healing, trouble = want.group.properties.healing, self._view.troubles.get(key)
-        exponent = (trouble.count if trouble is not None else 0) - first_is_free
-        delay_s = min(seconds(healing.backoff_max), seconds(healing.backoff) * 2.0 ** min(exponent, 30))
-        jitter = 0.75 + self._random.random() / 2
-        self._view.stumble(key, why, delay_s=0.0 if exponent < 0 else delay_s * jitter, version=version)
+    def _never_listed(self, creation: Creation) -> str:
+        if creation.instance is None:
+            return "it terminated before it was listed"
+        cause, where = self._account.death(creation.instance)
+        return f"{creation.instance} terminated before it was listed{cause}{where}"
 
     # -- asked by the account --------------------------------------------------------------------------------------
 
     def urgency(self) -> int | None:
         return self._queue[0][1].priority if self._queue else None
 
-    def start_one(self) -> None:
+    def start_next(self) -> None:
         key, action = self._queue.popleft()
         self._doing[key] = action
-        flight = asyncio.get_running_loop().create_task(self._calls.perform(action))
-        self._flights[key] = flight
-        flight.add_done_callback(lambda done: self._landed(key, done))  # also runs if it is cancelled before it begins
+        call = asyncio.get_running_loop().create_task(self._calls.perform(action))
+        self._in_flight[key] = call
+        call.add_done_callback(lambda done: self._on_done(key, done))  # also runs if it is cancelled before it begins
 
-    def _landed(self, key: Key, flight: asyncio.Task[bool]) -> None:
+    def _on_done(self, key: Key, call: asyncio.Task[bool]) -> None:
         action = self._doing.pop(key)
-        del self._flights[key]
+        del self._in_flight[key]
         self._wake(f"{action.verb} {action.subject} has ended")
-        self._account.finished(ok=not flight.cancelled() and flight.result())
+        self._account.finished(ok=not call.cancelled() and call.result())
 
     # -- stopping --------------------------------------------------------------------------------------------------
 
     def _cancel(self, action: Cancel | Settle) -> None:
-        flight = self._flights.get(("create", action.slot))
-        if flight is not None:
-            flight.cancel()
+        call = self._in_flight.get(("create", action.slot))
+        if call is not None:
+            call.cancel()
 
     def clear(self) -> None:
         """Begin nothing more of the present plan."""
@@ -174,18 +155,20 @@ class Executor:
         self._recalls += 1
         for key, action in self._doing.items():
             member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
-            if member is not None and member.leaving in ("", "draining"):  # its call has not begun
-                self._flights[key].cancel()
+            if member is not None and member.leaving in (Leaving.NO, Leaving.DRAINING):  # the provider was not called
+                self._in_flight[key].cancel()
 
     async def close(self) -> None:
         """Cancel everything under way and wait for it to have ended; outcomes are noted as unknown."""
         self.clear()
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        if flights:
-            await asyncio.wait(flights)
+        in_flight = list(self._in_flight.values())
+        for call in in_flight:
+            call.cancel()
+        if in_flight:
+            await asyncio.wait(in_flight)
         view = self._view
-        idle = [slot for slot, pending in view.pending.items() if pending.phase == "recorded" and not pending.unsure]
+        idle = [
+            slot for slot, pending in view.pending.items() if pending.phase is Phase.RECORDED and not pending.unsure
+        ]
         ending = set(self._ledger.ending(view.group)) - self._calls.ending - view.inherited.keys()
         self._ledger.withdraw(view.group, slots=idle, ending=ending)

@@ -6,10 +6,23 @@ The planner itself is asked again and again, so that a forecast differs from wha
 import copy
 
 from infrakit.group import plan as planning
-from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Plan, Provision, Settle, StopRoll
-from infrakit.group.membership import Membership
-from infrakit.group.plan import Want
-from infrakit.group.view import GroupView, Member
+from infrakit.group.actions import (
+    Action,
+    ChangeMembership,
+    Destroy,
+    GroupPhase,
+    Label,
+    Plan,
+    Provision,
+    Settle,
+    StopRoll,
+)
+from infrakit.group.plan import DesiredState
+from infrakit.group.state.creation import Phase
+from infrakit.group.state.member import Member
+from infrakit.group.state.membership import Membership
+from infrakit.group.state.revision import Revision
+from infrakit.group.state.view import GroupView
 from infrakit.spi import values
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID
 
@@ -18,14 +31,14 @@ IDLE_STEPS_MAX = 10  # in a row, in which only time passes
 WELL = HealthReport(health=Health.HEALTHY)
 
 
-def forecast(want: Want, view: GroupView) -> tuple[list[Action], Plan]:
+def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
     """The actions in order, and the last plan: converged, or holding for something that no success brings about."""
     world = _copy(view)
     actions: list[Action] = []
     plan, idle = Plan(), 0
     for step in range(STEPS_MAX):
         plan = planning.decide(want, world)
-        if plan.phase == "rolling":
+        if plan.phase is GroupPhase.ROLLING:
             world.rolling_to = want.group.hash
         for action in plan.actions:
             apply(world, action, number=step)
@@ -58,7 +71,6 @@ def apply(world: GroupView, action: Action, *, number: int) -> None:
         world.pending.pop(action.slot, None)
     elif isinstance(action, ChangeMembership) and world.membership is not None:
         world.membership.needs = tuple(need for need in world.membership.needs if need != action.change)
-    world.revision += 1
 
 
 def _create(world: GroupView, action: Provision, instance: InstanceID) -> None:
@@ -80,14 +92,15 @@ def _create(world: GroupView, action: Provision, instance: InstanceID) -> None:
 
 def _copy(view: GroupView) -> GroupView:
     world = copy.copy(view)
+    world.changes = Revision()
     world.members = {i: copy.copy(m) for i, m in view.members.items() if not m.leaving}
     world.pending = {}
     for slot, pending in view.pending.items():
         world.pending[slot] = copy.copy(pending)
-        world.pending[slot].phase = "recorded"  # what is under way is taken to succeed
+        world.pending[slot].phase = Phase.RECORDED  # what is under way is taken to succeed
     if (known := view.membership) is not None:
         needs = tuple(need for need in known.needs if need != known.changing)  # what is under way is taken to succeed
         world.membership = Membership(needs=needs, asked_at=known.asked_at, problem=known.problem)
-    world.troubles = {}
-    world.lapses = {}
+    world.backoffs = {}
+    world.absences = {}
     return world

@@ -1,4 +1,4 @@
-"""What the group controller asks of the manager: durable intents, the right to act, and orders of its own.
+"""What the group controller needs from the manager: durable intents, the fencing check, and changes of the declaration.
 
 The manager implements these; the controller sees no store.
 """
@@ -44,7 +44,7 @@ class Ledger(Protocol):
         ...
 
     def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
-        """These were recorded and surely not begun: if the term ends now, its successor need not wait for them."""
+        """These were recorded and surely not begun: if the term ends now, the next leader need not wait for them."""
         ...
 
     async def prove(self) -> None:
@@ -59,17 +59,17 @@ class Ledger(Protocol):
         ...
 
 
-class Superior(Protocol):
-    """Orders that a controller gives in its operator's place; each becomes a version of the declaration."""
+class ManagerCallbacks(Protocol):
+    """Changes that a controller requests by itself; each becomes a version of the declaration."""
 
     async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
-        """Pause the roll to that version, or declare the previous version again."""
+        """Pause the rolling update to that version, or declare the previous version again."""
         ...
 
-    async def hand_over(self, why: str) -> bool:
-        """Our own node is to go: let another replica lead, and do it. False: nobody else can be asked to."""
+    async def transfer_leadership(self, why: str) -> bool:
+        """Our own node is to be destroyed: let another replica lead. False: the quorum has no call for that."""
         ...
 
     async def destroyed(self, group: GroupID) -> None:
-        """Nothing of a group that is being destroyed is left: forget it."""
+        """No instance of a group that is being destroyed is left: forget the group."""
         ...

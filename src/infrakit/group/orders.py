@@ -1,4 +1,4 @@
-"""What operators ordered for a group besides its declaration; kept in the store with it, lifted only by an operator."""
+"""Commands of operators for a group; stored with its declaration, lifted only by an operator."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ class Eviction(Wire, frozen=True, kw_only=True, gc=False):
 
 
 class RollOrder(Wire, frozen=True, kw_only=True, gc=False):
-    """Stop the roll to `hash`: `paused` until resumed, `aborted` for good. A later version is not affected."""
+    """Stop the rolling update to `hash`: `paused` until resumed, or `aborted`. Later versions are not affected."""
 
     hash: str
     aborted: bool = False
@@ -25,13 +25,15 @@ class RollOrder(Wire, frozen=True, kw_only=True, gc=False):
 
 
 class Orders(Wire, frozen=True, kw_only=True):
-    """Everything ordered for one group. IDs are never used twice, so an order for a dead instance is harmless."""
+    """All commands for one group. IDs are never reused, so a command for a terminated instance is harmless."""
 
     halt: Halt | None = None
     roll: RollOrder | None = None
     evictions: dict[InstanceID, Eviction] = msgspec.field(default_factory=dict)
-    despite_unhealthy: tuple[InstanceID, ...] = ()  # these may be replaced though too many look sick
+    despite_unhealthy: tuple[
+        InstanceID, ...
+    ] = ()  # these may be replaced although more than MaxUnhealthy members are unhealthy
     destroying: Halt | None = None  # who, when and why; the group goes once nothing of it is left
-    restored: str = ""  # the version that a rollback declared: if it fails too, its roll is paused
-    resumed: str = ""  # ISO 8601, when an operator said so last: what has failed before that is retried at once
+    restored: str = ""  # the version that a rollback declared: if it fails too, its rolling update is paused
+    resumed: str = ""  # ISO 8601, when an operator last resumed the group: earlier failures are retried at once
     volumes: bool = False  # destroying takes the attachments too

@@ -1,4 +1,4 @@
-"""What a provider is told to make: a group's properties, its tags, and what the flavor adds for this very instance."""
+"""The spec of an instance to create: a group's properties, its tags, and what the flavor adds for this instance."""
 
 import asyncio
 

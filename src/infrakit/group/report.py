@@ -4,12 +4,13 @@ import asyncio
 
 import msgspec
 
-from infrakit.group.actions import Action, Hold, Provision
+from infrakit.group.actions import Action, Blocked, GroupPhase, Provision
 from infrakit.group.controller import Controller
 from infrakit.group.orders import Orders
-from infrakit.group.plan.draft import duration, times
-from infrakit.group.plan.want import Want
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import duration, times
+from infrakit.group.plan.desired import DesiredState
+from infrakit.group.state.creation import Phase
+from infrakit.group.state.member import Leaving, Member
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
@@ -32,19 +33,19 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         healthy=sum(m.state is State.FINISHED or m.health(now) is Health.HEALTHY for m in view.members.values()),
         up_to_date=sum(m.hash in current for m in view.members.values()),
         converged=plan.converged and controller.is_current,
-        phase=plan.phase if controller.is_current else "halted" if want.orders.halt else "planning",
+        phase=plan.phase if controller.is_current else GroupPhase.HALTED if want.orders.halt else GroupPhase.PLANNING,
         observed_age_s=None if view.observed_at is None else round(now - view.observed_at, 3),
         doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
-        waiting=tuple(held(h, clock) for h in controller.holds),
+        waiting=tuple(held(h, clock) for h in controller.blocked),
         halt=want.orders.halt,
     )
 
 
 def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
-    """A declared group that nobody keeps yet, because its plugins have not answered."""
+    """A declared group that no controller reconciles yet, because its plugins have not answered."""
     declared = group.properties.allocation
     size = len(declared.logical_ids) if declared.logical_ids is not None else declared.size or 0
-    remedy = "start them: infrakit plugin ls shows those that run; they are asked again every few seconds"
+    remedy = "start them: infrakit plugin ls shows those that run; they are retried every few seconds"
     return GroupStatus(
         name=group.name,
         kind="pets" if group.is_pets else "cattle",
@@ -55,7 +56,7 @@ def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
         healthy=0,
         up_to_date=0,
         converged=False,
-        phase="unmanaged",
+        phase=GroupPhase.UNMANAGED,
         waiting=(Reasoned(verb="wait", subject=group.name, reason=why, rule="plugins", remedy=remedy),),
         halt=orders.halt,
     )
@@ -68,18 +69,18 @@ def reasoned(action: Action, order: int = 0, *, verb: str = "") -> Reasoned:
     )
 
 
-def held(hold: Hold, clock: Clock) -> Reasoned:
+def held(block: Blocked, clock: Clock) -> Reasoned:
     """A wait or a refusal as operators see it."""
     look = ""
-    if hold.until != float("inf"):
+    if block.until != float("inf"):
         now = asyncio.get_running_loop().time()
-        look = timestamp(clock.now() + max(0.0, hold.until - now))
+        look = timestamp(clock.now() + max(0.0, block.until - now))
     return Reasoned(
-        verb="refuse" if hold.refused else "wait",
-        subject=hold.subject,
-        reason=hold.reason,
-        rule=hold.rule,
-        remedy=hold.remedy,
+        verb="refuse" if block.refused else "wait",
+        subject=block.subject,
+        reason=block.reason,
+        rule=block.rule,
+        remedy=block.remedy,
         next_look=look,
     )
 
@@ -99,7 +100,7 @@ def members(controller: Controller) -> list[MemberStatus]:
                     slot=slot,
                     logical_id=LogicalID(slot) if view.pets else None,
                     state="creating",
-                    note=pending.error if pending.phase != "calling" else "",
+                    note=pending.error if pending.phase is not Phase.CALLING else "",
                     hash=pending.intent.hash,
                     up_to_date=pending.intent.hash == want.group.hash,
                 )
@@ -111,7 +112,7 @@ def _order(slot: str) -> tuple[int, str]:
     return (int(slot) if slot.isdigit() else 0, slot)
 
 
-def _member(want: Want, member: Member, now: float) -> MemberStatus:
+def _member(want: DesiredState, member: Member, now: float) -> MemberStatus:
     attachments = member.description.attachments
     report = member.report
     return MemberStatus(
@@ -134,7 +135,7 @@ def _member(want: Want, member: Member, now: float) -> MemberStatus:
 
 def _state(member: Member) -> str:
     if member.leaving:
-        return "draining" if member.leaving == "draining" else "destroying"
+        return "draining" if member.leaving is Leaving.DRAINING else "destroying"
     if member.missing_since is not None:
         return "missing"
     if member.state is State.STOPPING:
@@ -149,7 +150,7 @@ def summary(controller: Controller) -> str:
     if view.observed_at is None:
         return f"{want.group.name} has not been observed yet: {view.problem}"
     age = duration(now - view.observed_at)
-    creating = len([p for p in view.pending.values() if p.phase != "created"])
+    creating = len([p for p in view.pending.values() if p.phase is not Phase.CREATED])
     parts = [f"{len(view.members)} of {want.size} exist", f"{_healthy(controller, now)} proven healthy"]
     if creating:
         parts.append(f"{creating} being created")
@@ -165,25 +166,25 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
     """What is known of one member, each fact with its age."""
     now = asyncio.get_running_loop().time()
     want = controller.want
-    facts = [f"{member.id} was born {duration(now - member.born_at)} ago"]
+    facts = [f"{member.id} was created {duration(now - member.born_at)} ago"]
     if member.logical_id is not None:
-        facts.append(f"it bears logical ID {member.logical_id}")
+        facts.append(f"it has logical ID {member.logical_id}")
     if member.missing_since is not None:
-        facts.append(f"it has not been listed for {duration(now - member.missing_since)}")
+        facts.append(f"it has been missing from the listing for {duration(now - member.missing_since)}")
     elif controller.view.observed_at is not None:
         facts.append(f"it is {_state(member)}, as listed {duration(now - controller.view.observed_at)} ago")
     if member.report is not None:
         health, note = member.health(now).name.lower(), f" ({member.report.note})" if member.report.note else ""
         since = member.healthy_since or member.unhealthy_since
         lasting = f" for {duration(now - since)}" if since is not None else ""
-        facts.append(f"it is {health}{lasting}{note}, as judged {duration(now - member.judged_at)} ago")
+        facts.append(f"it is {health}{lasting}{note}, as checked {duration(now - member.judged_at)} ago")
     else:
-        facts.append("its health has not been judged yet")
+        facts.append("its health has not been checked yet")
     same = member.hash == want.group.hash
     facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
-    trouble = controller.view.troubles.get(str(member.slot))
-    if trouble is not None:
-        facts.append(f"its slot has failed {times(trouble.count)} lately ({trouble.why})")
+    backoff = controller.view.backoffs.get(str(member.slot))
+    if backoff is not None:
+        facts.append(f"its slot has failed {times(backoff.count)} ({backoff.why})")
     return tuple(facts)
 
 

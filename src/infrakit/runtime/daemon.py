@@ -17,7 +17,7 @@ from typing import Self
 import infrakit
 from infrakit.events.journal import Journal
 from infrakit.events.topics import JournalTopics
-from infrakit.group.view import Member
+from infrakit.group.state.member import Member
 from infrakit.manager.api.forward import Relay
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.api.roster import Entry, Roster

@@ -262,8 +262,8 @@ class Laws:
             version = machine.tags.get(values.TAG_HASH)
             self._must(version == declared.hash, f"{law}: {machine.id} of {group} is of version {version}")
 
-    def _must(self, holds: bool, law: str) -> None:
-        if not holds and not self.verdict and not self._timeline.over:
+    def _must(self, blocked: bool, law: str) -> None:
+        if not blocked and not self.verdict and not self._timeline.over:
             self.verdict = f"{law} (at {self.now:.1f} s)"  # raising here would only look like a fault of the provider
 
 

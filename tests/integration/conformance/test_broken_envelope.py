@@ -36,8 +36,8 @@ def _errors(method: str, error: Any) -> Spoil:
     return spoil
 
 
-def _when(holds: Callable[[Asked], Any], instead: bytes | None) -> Spoil:
-    return lambda asked, reply: instead if holds(asked) else reply
+def _when(blocked: Callable[[Asked], Any], instead: bytes | None) -> Spoil:
+    return lambda asked, reply: instead if blocked(asked) else reply
 
 
 def _params(asked: Asked) -> dict[str, Any]:

@@ -22,10 +22,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def until(stream: AsyncIterator[Observation], holds: Callable[[Observation], bool]) -> Observation:
+async def until(stream: AsyncIterator[Observation], blocked: Callable[[Observation], bool]) -> Observation:
     async with asyncio.timeout(30):
         async for observation in stream:
-            if holds(observation):
+            if blocked(observation):
                 return observation
     raise AssertionError("the stream has ended")
 
@@ -112,9 +112,9 @@ class Candidate:
             self.last = observation
             self.changed.set()
 
-    async def until(self, holds: Callable[[Observation], bool]) -> None:
+    async def until(self, blocked: Callable[[Observation], bool]) -> None:
         async with asyncio.timeout(30):
-            while not holds(self.last):
+            while not blocked(self.last):
                 self.changed.clear()
                 await self.changed.wait()
 

@@ -20,11 +20,11 @@ PATIENCE_S = 150.0
 QUICK = ["--heartbeat-interval=50", "--election-timeout=500", "--logger=zap", "--log-level=error"]
 
 
-async def until(holds: Callable[[], object], what: str) -> None:
+async def until(blocked: Callable[[], object], what: str) -> None:
     """Look again and again, for a while."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not holds():  # noqa: ASYNC110 - processes set no events
+            while not blocked():  # noqa: ASYNC110 - processes set no events
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}") from None

@@ -57,14 +57,14 @@ def lacking() -> str:
     return engines.lacking() or (f"install them: apt-get install {' '.join(packages)}" if packages else "")
 
 
-async def until(holds: Callable[[], Awaitable[object]], what: str) -> None:
+async def until(blocked: Callable[[], Awaitable[object]], what: str) -> None:
     """Look again and again, for a while; an error is not yet."""
     last: object = None
     try:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
-                    if await holds():
+                    if await blocked():
                         return
                 except errors.InfraKitError as error:
                     last = error

@@ -48,9 +48,9 @@ async def mutual(path: Path, authority: Authority, manager: Remembering) -> Asyn
         yield server.urls[0]
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(blocked: Callable[[], bool]) -> None:
     async with asyncio.timeout(20.0):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - a file's change makes no event
+        while not await asyncio.to_thread(blocked):  # noqa: ASYNC110 - a file's change makes no event
             await asyncio.sleep(0.02)
 
 

@@ -30,10 +30,10 @@ async def observers(engines: Engines) -> AsyncIterator[list[SwarmObserved]]:
         await each.close()
 
 
-async def until(observer: SwarmObserved, holds: Callable[[Observation], bool]) -> Observation:
+async def until(observer: SwarmObserved, blocked: Callable[[Observation], bool]) -> Observation:
     async with asyncio.timeout(DEADLINE_S):
         async for observation in observer.observe():
-            if holds(observation):
+            if blocked(observation):
                 return observation
     raise AssertionError("the stream has ended")
 

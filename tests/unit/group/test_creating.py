@@ -121,7 +121,7 @@ async def test_a_refused_creation_is_tried_again_with_growing_patience() -> None
 async def test_go_of_an_operator_ends_the_patience() -> None:
     async with Stage(faults=Faults(capacity=0)) as stage:
         await stage.commit(cattle("web", 1, healing={"Backoff": "1h", "BackoffMax": "2h"}))
-        await stage.until(lambda: any("tried again" in m for m in stage.told(Kind.WAITING)), within_s=10_000)
+        await stage.until(lambda: any("next retry" in m for m in stage.told(Kind.WAITING)), within_s=10_000)
         stage.fault(capacity=5)
         asked = asyncio.get_running_loop().time()
         await stage.operator.resume(group=GroupID("web"), who="ann", why="a test")

@@ -24,7 +24,7 @@ async def test_a_dead_pet_returns_as_itself_and_the_others_stay() -> None:
         assert after["c"] == before["c"]
         assert after["b"] != before["b"]
         assert stage.alive("db")["b"].attachments[0].id == "vol-b"
-        assert "it died and is proven gone" in stage.told(Kind.GONE)
+        assert "terminated (confirmed by the provider)" in stage.told(Kind.GONE)
 
 
 @in_virtual_time
@@ -104,8 +104,8 @@ async def test_what_a_provider_says_of_a_death_is_told_with_it() -> None:
         provider.hints.put_nowait(f"{victim} exited with code 7")
         stage.kill("web", "1")
         await stage.until(lambda: stage.told(Kind.GONE))
-        assert stage.told(Kind.GONE) == ["it died and is proven gone: it exited with code 7"]
-        assert stage.controller("web").view.troubles["1"].why == f"{victim} died: it exited with code 7"
+        assert stage.told(Kind.GONE) == ["terminated (confirmed by the provider): it exited with code 7"]
+        assert stage.controller("web").view.backoffs["1"].why == f"{victim} terminated: it exited with code 7"
         stage.kill("web", "2")
         await stage.until(lambda: len(stage.told(Kind.GONE)) == 2)
-        assert stage.told(Kind.GONE)[1] == "it died and is proven gone"
+        assert stage.told(Kind.GONE)[1] == "terminated (confirmed by the provider)"

@@ -9,8 +9,9 @@ import pytest
 
 from infrakit.group.actions import ChangeMembership, Destroy
 from infrakit.group.calls import CALL_DEADLINE_S
-from infrakit.group.judge import DEADLINE_S
-from infrakit.group.plan import membership as list_of_members
+from infrakit.group.plan import membership as member_list
+from infrakit.group.probers import DEADLINE_S
+from infrakit.group.state.member import Leaving
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.simulation.listing import ListingFlavor
 from infrakit.spi import errors
@@ -161,7 +162,7 @@ async def test_the_list_of_a_quorum_is_left_alone_while_a_member_is_drained() ->
         await asyncio.sleep(20)
         assert keeper(stage).changes == before
         waits = [w for w in (await stage.status("db")).waiting if w.rule == "one-at-a-time"]
-        assert "is leaving, and the list of a quorum is not changed meanwhile" in waits[0].reason
+        assert "is leaving; the member list of a quorum does not change meanwhile" in waits[0].reason
         await stage.until(lambda: len(stage.alive("db")) == 2)
         await stage.until(lambda: keeper(stage).changes != before)
 
@@ -206,7 +207,7 @@ async def test_a_change_that_changes_nothing_is_not_repeated_at_once() -> None:
         await asyncio.sleep(600)
         assert 8 <= len(keeper(stage).changes) <= 20
         (wait,) = [w for w in (await stage.status("db")).waiting if w.rule == "back-off"]
-        assert "it is done, and still needed" in wait.reason
+        assert "the change was made and is still needed" in wait.reason
 
 
 @in_virtual_time
@@ -249,7 +250,7 @@ async def test_a_halt_that_comes_between_plan_and_call_stops_it() -> None:
         assert keeper(stage).changes == before
         assert controller.view.membership is not None
         assert controller.view.membership.changing is None
-        assert list_of_members.key(promote) not in controller.view.troubles
+        assert member_list.key(promote) not in controller.view.backoffs
 
 
 @in_virtual_time
@@ -274,7 +275,7 @@ async def test_what_is_only_told_is_an_event_once_and_shown_for_as_long_as_it_is
         await stage.until(lambda: exact(stage) and stage.is_converged())
         assert stage.told(Kind.WAITING).count(stranger.what) == 1
         keeper(stage).told = ()
-        await stage.until(lambda: not stage.controller("db").holds)
+        await stage.until(lambda: not stage.controller("db").blocked)
 
 
 @in_virtual_time
@@ -289,7 +290,7 @@ async def test_a_list_that_cannot_be_seen_is_told_and_left_alone() -> None:
         assert dead in keeper(stage).entries
         assert "a" in stage.alive("db")  # its successor was made all the same
         assert keeper(stage).changes == before
-        assert any("is not known: the flavor failed: nobody leads" in each for each in stage.told(Kind.WAITING))
+        assert any("is unknown: the flavor failed: nobody leads" in each for each in stage.told(Kind.WAITING))
         await asyncio.sleep(100)
         assert not (await stage.status("db")).converged
         keeper(stage).unseen = None
@@ -317,7 +318,7 @@ async def test_ending_a_controller_tells_of_the_change_that_was_under_way() -> N
         await stage.commit(pets("db", "a"))
         await stage.until(lambda: keeper(stage).together)
         await stage.stop()
-        assert any("outcome unknown (the call was cancelled)" in each for each in stage.told(Kind.ERROR))
+        assert any("outcome unknown (call cancelled)" in each for each in stage.told(Kind.ERROR))
 
 
 @in_virtual_time
@@ -334,11 +335,11 @@ async def test_an_order_to_destroy_gives_way_to_a_change_that_has_begun() -> Non
         assert await calls.perform(Destroy(instance=member.id, reason="r", rule="unhealthy")) is False
         assert not member.leaving
         view.change_ends(asyncio.get_running_loop().time(), done=False)
-        before, member.leaving = keeper(stage).changes, "draining"
+        before, member.leaving = keeper(stage).changes, Leaving.DRAINING
         action = ChangeMembership(on="db", change=change, reason=change.what, rule="membership")
         assert await calls.perform(action) is False
         assert keeper(stage).changes == before
-        member.leaving = ""
+        member.leaving = Leaving.NO
 
 
 def test_the_list_of_the_simulation_can_lose_a_living_member() -> None:

@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from infrakit.group.actions import Action, ChangeMembership, Destroy, Hold, Plan, Provision
+from infrakit.group.actions import Action, Blocked, ChangeMembership, Destroy, Plan, Provision
 from infrakit.group.forecast import forecast
-from infrakit.group.membership import AGE_S_MAX, Membership
 from infrakit.group.orders import Eviction
-from infrakit.group.plan import Want, decide
-from infrakit.group.plan import membership as list_of_members
-from infrakit.group.view import REPEAT_S, GroupView, Trouble
+from infrakit.group.plan import DesiredState, decide
+from infrakit.group.plan import membership as member_list
+from infrakit.group.state.backoff import Backoff
+from infrakit.group.state.member import Leaving
+from infrakit.group.state.membership import AGE_S_MAX, Membership
+from infrakit.group.state.view import REPEAT_S, GroupView
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_TOKEN, Health, InstanceID, Slot, State
@@ -32,7 +34,9 @@ def known(*needs: MembershipChange, asked_s: float = 0.0, **more: object) -> Mem
     return membership
 
 
-def world(*needs: MembershipChange, ids: str = "a b c", quorum: bool = True, **more: object) -> tuple[Want, GroupView]:
+def world(
+    *needs: MembershipChange, ids: str = "a b c", quorum: bool = True, **more: object
+) -> tuple[DesiredState, GroupView]:
     """A whole group whose list needs something."""
     view = worlds.view(*(pet(i) for i in "abc"), pets=True)
     view.membership = known(*needs, **more)  # type: ignore[arg-type]
@@ -43,8 +47,8 @@ def changes(plan: Plan) -> list[MembershipChange]:
     return [a.change for a in plan.actions if isinstance(a, ChangeMembership)]
 
 
-def held(plan: Plan, rule: str) -> list[Hold]:
-    return [hold for hold in plan.holds if hold.rule == rule]
+def held(plan: Plan, rule: str) -> list[Blocked]:
+    return [block for block in plan.blocked if block.rule == rule]
 
 
 def of(plan: Plan, kind: type[Action]) -> list[str]:
@@ -69,7 +73,7 @@ def test_nothing_is_begun_while_a_change_is_under_way() -> None:
     want, view = world(PROMOTE, REMOVE, changing=PROMOTE)
     plan = decide(want, view)
     assert plan.actions == ()
-    assert [hold.key for hold in plan.holds] == [REMOVE.id]
+    assert [block.key for block in plan.blocked] == [REMOVE.id]
     assert not plan.converged
     view.membership = known(changing=PROMOTE)
     assert not decide(want, view).converged
@@ -79,12 +83,12 @@ def test_what_is_only_told_is_shown_for_as_long_as_it_is_there_and_does_not_coun
     want, view = world(STRANGER)
     for _ in range(2):
         plan = decide(want, view)
-        (hold,) = plan.holds
-        assert (hold.subject, hold.reason, hold.rule) == ("g", STRANGER.what, "membership")
+        (block,) = plan.blocked
+        assert (block.subject, block.reason, block.rule) == ("g", STRANGER.what, "membership")
         assert plan.converged
-        view.troubles[list_of_members.key(STRANGER)] = Trouble(count=1, retry_at=NOW + 5, why="no")
+        view.backoffs[member_list.key(STRANGER)] = Backoff(count=1, retry_at=NOW + 5, why="no")
     view.membership = known()
-    assert decide(want, view).holds == ()
+    assert decide(want, view).blocked == ()
 
 
 def test_it_is_about_an_instance_only_while_that_is_a_member() -> None:
@@ -115,14 +119,14 @@ def test_what_was_not_seen_just_now_is_not_acted_on(membership: Membership) -> N
 def test_a_question_without_an_answer_is_told_and_old_needs_are_forgotten() -> None:
     want, view = world(REMOVE, STRANGER, asked_s=5.0, problem="the flavor failed: no leader")
     plan = decide(want, view)
-    assert [(hold.rule, hold.key) for hold in plan.holds] == [
+    assert [(block.rule, block.key) for block in plan.blocked] == [
         ("unknown-is-not-acted-on", "list"),
         ("one-at-a-time", REMOVE.id),
         ("membership", STRANGER.id),
     ]
-    assert "not known: the flavor failed: no leader" in plan.holds[0].reason
+    assert "unknown: the flavor failed: no leader" in plan.blocked[0].reason
     view.now = NOW + AGE_S_MAX
-    assert [hold.rule for hold in decide(want, view).holds] == ["unknown-is-not-acted-on"]
+    assert [block.rule for block in decide(want, view).blocked] == ["unknown-is-not-acted-on"]
 
 
 def test_a_group_is_as_declared_only_if_its_list_was_seen_lately() -> None:
@@ -154,11 +158,11 @@ def test_nothing_is_changed_when_the_listing_failed() -> None:
 def test_a_quorums_list_is_left_alone_while_a_member_is_being_ended(leaving: str) -> None:
     want, view = world(REMOVE)
     member = view.members[InstanceID("i-b")]
-    member.leaving, member.left_at = leaving, NOW - 1.0
+    member.leaving, member.left_at = Leaving(leaving), NOW - 1.0
     plan = decide(want, view)
     assert changes(plan) == []
-    (hold,) = held(plan, "one-at-a-time")
-    assert "i-b is leaving" in hold.reason
+    (block,) = held(plan, "one-at-a-time")
+    assert "i-b is leaving" in block.reason
     assert changes(decide(worlds.want(ids="a b c"), view)) == [REMOVE]  # no quorum can be lost
 
 
@@ -173,13 +177,13 @@ def test_a_quorums_list_is_left_alone_while_a_lost_order_to_end_a_member_may_yet
 def test_an_end_that_drags_on_does_not_keep_the_list_from_being_mended() -> None:
     want, view = world(REMOVE)
     member = view.members[InstanceID("i-b")]
-    member.leaving, member.state, member.left_at = "destroyed", State.STOPPING, NOW - REPEAT_S
+    member.leaving, member.state, member.left_at = Leaving.DESTROYED, State.STOPPING, NOW - REPEAT_S
     assert changes(decide(want, view)) == []
     member.left_at -= 1.0
     assert changes(decide(want, view)) == [REMOVE]
     view.lag_s = 10.0
     assert changes(decide(want, view)) == []
-    member.leaving = "destroying"
+    member.leaving = Leaving.DESTROYING
     view.lag_s = 0.0
     assert changes(decide(want, view)) == []
 
@@ -199,7 +203,7 @@ def test_nothing_of_a_quorum_is_destroyed_while_its_list_is_changed(under_way: b
     want, view = world(PROMOTE, ids="a b", changing=PROMOTE if under_way else None)
     plan = decide(want, view)
     assert of(plan, Destroy) == []
-    assert [hold.subject for hold in held(plan, "one-at-a-time")] == ["i-c"]
+    assert [block.subject for block in held(plan, "one-at-a-time")] == ["i-c"]
     view.membership = known()
     assert of(decide(want, view), Destroy) == ["i-c"]
     _, view = world(PROMOTE, changing=PROMOTE if under_way else None)
@@ -219,11 +223,11 @@ def test_orders_to_destroy_wait_for_a_change_that_is_under_way() -> None:
 
 def test_a_change_that_failed_waits_and_lets_others_go_first() -> None:
     want, view = world(PROMOTE, REMOVE, ids="a b")
-    view.troubles[list_of_members.key(PROMOTE)] = Trouble(count=2, retry_at=NOW + 7.0, why="not reachable")
+    view.backoffs[member_list.key(PROMOTE)] = Backoff(count=2, retry_at=NOW + 7.0, why="not reachable")
     plan = decide(want, view)
     assert changes(plan) == [REMOVE]
-    (hold,) = held(plan, "back-off")
-    assert "tried 2 times (not reachable); again in 7.0s" in hold.reason
+    (block,) = held(plan, "back-off")
+    assert "has failed 2 times (not reachable); next retry in 7.0s" in block.reason
     assert plan.next_look == NOW + 7.0
     view.membership = known(PROMOTE)
     plan = decide(want, view)
@@ -237,10 +241,10 @@ def test_a_change_that_failed_waits_and_lets_others_go_first() -> None:
 def test_failures_of_changes_are_no_failures_of_a_new_version() -> None:
     want, view = world(PROMOTE)
     view.rolling_to = want.group.hash
-    view.troubles[list_of_members.key(PROMOTE)] = Trouble(count=9, retry_at=NOW + 7.0, why="not reachable")
+    view.backoffs[member_list.key(PROMOTE)] = Backoff(count=9, retry_at=NOW + 7.0, why="not reachable")
     assert [a.verb for a in decide(want, view).actions] == []
-    assert list_of_members.is_key(list_of_members.key(PROMOTE))
-    assert not list_of_members.is_key("a")
+    assert member_list.is_key(member_list.key(PROMOTE))
+    assert not member_list.is_key("a")
 
 
 def test_a_breaker_does_not_keep_the_list_from_being_mended() -> None:
@@ -259,7 +263,7 @@ def test_a_forecast_makes_each_change_once() -> None:
     actions, last = forecast(want, view)
     assert [a.change for a in actions if isinstance(a, ChangeMembership)] == [REMOVE]
     assert last.converged
-    assert [hold.reason for hold in last.holds] == [STRANGER.what]
+    assert [block.reason for block in last.blocked] == [STRANGER.what]
     assert view.membership == known(PROMOTE, REMOVE, STRANGER, changing=PROMOTE)
 
 

@@ -8,7 +8,7 @@ import pytest
 from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle, StopRoll
 from infrakit.group.orders import Eviction, RollOrder
 from infrakit.group.plan import decide
-from infrakit.group.view import Trouble
+from infrakit.group.state.backoff import Backoff
 from infrakit.spi.group import Healing, OnFailure, Updating
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
@@ -22,7 +22,7 @@ def verbs(plan: Plan) -> list[tuple[str, str]]:
 
 
 def rules(plan: Plan) -> set[str]:
-    return {h.rule for h in plan.holds}
+    return {h.rule for h in plan.blocked}
 
 
 def only(plan: Plan) -> Action:
@@ -50,9 +50,9 @@ def test_surplus_goes_unhealthy_first_then_out_of_date_then_newest() -> None:
 
 def test_what_shuts_down_by_itself_and_is_not_replaced_is_waited_for_with_a_reason() -> None:
     going = member("1", state=State.STOPPING)
-    (hold,) = decide(want(0), view(going)).holds
-    assert (hold.subject, hold.rule) == (going.id, "shutting-down")
-    assert "waits until it is gone" in hold.reason
+    (block,) = decide(want(0), view(going)).blocked
+    assert (block.subject, block.rule) == (going.id, "shutting-down")
+    assert "waiting for its termination" in block.reason
 
 
 def test_our_own_node_is_the_last_of_the_surplus() -> None:
@@ -78,7 +78,7 @@ def test_a_provider_that_lists_nothing_gets_no_second_creation() -> None:
     world.pending = {Slot(str(n)): pending("created", ended_s=900, instance=InstanceID(f"i-{n}")) for n in (1, 2, 3)}
     plan = decide(want(3), world)
     assert plan.actions == ()
-    assert all(h.refused for h in plan.holds)
+    assert all(h.refused for h in plan.blocked)
     assert rules(plan) == {"one-intent"}
 
 
@@ -101,21 +101,21 @@ def test_without_tokens_a_lost_reply_is_waited_out_and_given_up_once_only() -> N
     world = view(lag_s=10)
     world.pending = {Slot("1"): pending("unknown", unsure=True)}
     assert decide(want(1, tokens=False), world).actions == ()
-    world.pending[Slot("1")].lapsed = True
+    world.pending[Slot("1")].presumed_absent = True
     assert verbs(decide(want(1, tokens=False), world)) == [("settle", "1")]
-    world.lapses = {Slot("1"): 1}
+    world.absences = {Slot("1"): 1}
     plan = decide(want(1, tokens=False), world)
     assert plan.actions == ()
-    assert plan.holds[0].refused
+    assert plan.blocked[0].refused
 
 
 def test_a_slot_that_keeps_failing_is_left_alone_for_a_while() -> None:
     world = view()
-    world.troubles = {"1": Trouble(count=3, retry_at=NOW + 20, why="no capacity")}
+    world.backoffs = {"1": Backoff(count=3, retry_at=NOW + 20, why="no capacity")}
     plan = decide(want(1), world)
     assert plan.actions == ()
     assert plan.next_look == NOW + 20
-    assert "3 times (no capacity)" in plan.holds[0].reason
+    assert "3 times (no capacity)" in plan.blocked[0].reason
 
 
 def test_a_size_of_zero_is_a_size() -> None:
@@ -197,7 +197,7 @@ def test_nothing_is_destroyed_when_too_many_look_sick() -> None:
     plan = decide(want(5), view(*(member(str(n), SICK) for n in (1, 2, 3)), member("4"), member("5")))
     assert plan.actions == ()
     assert rules(plan) == {"max-unhealthy"}
-    assert "--despite-unhealthy" in plan.holds[0].remedy
+    assert "--despite-unhealthy" in plan.blocked[0].remedy
 
 
 def test_the_limit_also_stops_rolls_and_scaling_in() -> None:
@@ -216,7 +216,7 @@ def test_a_quorum_of_three_heals_one_and_refuses_two() -> None:
     assert verbs(decide(three, view(pet("a", SICK), pet("b"), pet("c"), pets=True))) == [("destroy", "i-a")]
     plan = decide(three, view(pet("a", SICK), pet("b", SICK), pet("c"), pets=True))
     assert plan.actions == ()
-    assert "can lose only 1" in plan.holds[0].reason
+    assert "can lose only 1" in plan.blocked[0].reason
 
 
 def test_a_missing_member_counts_against_what_a_quorum_can_lose() -> None:
@@ -306,7 +306,7 @@ def test_a_version_that_fails_pauses_its_own_roll() -> None:
 def test_a_version_that_fails_is_rolled_back_if_so_declared() -> None:
     seen = view(member("1", version=OLD), member("2", version=OLD))
     seen.rolling_to = NEW
-    seen.troubles = {"3": Trouble(count=3, retry_at=0, why="it died", hash=NEW)}
+    seen.backoffs = {"3": Backoff(count=3, retry_at=0, why="it died", version=NEW)}
     wanted = want(3, updating=Updating(on_failure=OnFailure.ROLLBACK))
     stop = [a for a in decide(wanted, seen).actions if isinstance(a, StopRoll)]
     assert [s.rollback for s in stop] == [True]
@@ -317,7 +317,7 @@ def test_a_paused_roll_takes_nobody_and_says_who_paused_it() -> None:
     plan = decide(with_orders(want(2), roll=order), view(member("1", version=OLD), member("2")))
     assert plan.actions == ()
     assert plan.phase == "paused"
-    assert "paused by ann at noon: lunch" in plan.holds[0].reason
+    assert "paused by ann at noon: lunch" in plan.blocked[0].reason
 
 
 def test_a_pause_of_another_version_does_not_hold() -> None:
@@ -351,7 +351,7 @@ def test_halt_stops_everything_and_says_who_and_why() -> None:
     plan = decide(with_orders(want(3), halt=order), view(member("1", SICK)))
     assert plan.actions == ()
     assert plan.phase == "halted"
-    assert "halted by ann at noon: fire" in plan.holds[0].reason
+    assert "halted by ann at noon: fire" in plan.blocked[0].reason
 
 
 def test_an_incomplete_observation_decides_nothing() -> None:
@@ -406,5 +406,5 @@ def test_only_proven_members_of_the_declared_version_are_converged() -> None:
 
 
 def test_every_hold_names_its_rule() -> None:
-    struct = msgspec.structs.asdict(decide(want(1), view(member("1", leaving="draining"))).holds[0])
+    struct = msgspec.structs.asdict(decide(want(1), view(member("1", leaving="draining"))).blocked[0])
     assert all(struct[name] for name in ("subject", "reason", "rule"))

@@ -3,7 +3,9 @@
 import pytest
 
 from infrakit.group.ledger import Intent
-from infrakit.group.view import GroupView
+from infrakit.group.state.creation import Phase
+from infrakit.group.state.member import Leaving
+from infrakit.group.state.view import GroupView
 from infrakit.spi import values
 from infrakit.spi.values import Description, GroupID, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
 
@@ -72,7 +74,7 @@ def test_an_instance_that_lives_but_is_not_listed_yet_stays_an_intent() -> None:
     """A successor sees listings and the ledger only: what is in neither would be made twice."""
     seen = view(can_inspect=True)
     intended(seen, fresh=True)
-    seen.pending[Slot("10.0.0.1")].phase = "created"
+    seen.pending[Slot("10.0.0.1")].phase = Phase.CREATED
     seen.pending[Slot("10.0.0.1")].instance = InstanceID("i-1")
     look(seen, at=1)
     seen.inspected(InstanceID("i-1"), described("i-1", token="t-1"))
@@ -84,13 +86,13 @@ def test_what_the_provider_says_to_live_is_not_given_up_whatever_listings_leave_
         seen = view(can_inspect=can_inspect, lag_s=20)
         intended(seen, fresh=True)
         pending = seen.pending[Slot("10.0.0.1")]
-        pending.phase, pending.instance, pending.ended_at = "created", InstanceID("i-1"), 0.0
+        pending.phase, pending.instance, pending.ended_at = Phase.CREATED, InstanceID("i-1"), 0.0
         look(seen, described("i-later"), at=30)
         seen.inspected(InstanceID("i-1"), described("i-1", token="t-1"))
-        seen.lapse()
-        assert pending.lapsed is not can_inspect
+        seen.presume_absent()
+        assert pending.presumed_absent is not can_inspect
     seen.inspected(InstanceID("i-1"), None)
-    assert pending.lapsed
+    assert pending.presumed_absent
 
 
 def test_terminated_is_evidence_and_stopping_is_not() -> None:
@@ -154,11 +156,11 @@ def test_an_unknown_intent_lapses_only_after_a_listing_begun_beyond_the_lag() ->
     seen.now = 100
     intended(seen, fresh=False)
     look(seen, at=109)
-    seen.lapse()
-    assert not seen.pending[Slot("10.0.0.1")].lapsed
+    seen.presume_absent()
+    assert not seen.pending[Slot("10.0.0.1")].presumed_absent
     look(seen, at=110)
-    seen.lapse()
-    assert seen.pending[Slot("10.0.0.1")].lapsed
+    seen.presume_absent()
+    assert seen.pending[Slot("10.0.0.1")].presumed_absent
 
 
 def test_a_verdict_belongs_to_one_incarnation_and_grows_old() -> None:
@@ -191,12 +193,12 @@ def test_an_acknowledged_end_that_does_not_happen_is_asked_for_again() -> None:
     seen = view(lag_s=5)
     look(seen, described("i-1"), at=1)
     member = seen.members[InstanceID("i-1")]
-    member.leaving, member.left_at = "destroyed", 2
+    member.leaving, member.left_at = Leaving.DESTROYED, 2
     look(seen, described("i-1"), at=30)
-    seen.revive()
+    seen.retry_destroys()
     assert member.leaving == "destroyed"
     look(seen, described("i-1"), at=40)
-    seen.revive()
+    seen.retry_destroys()
     assert member.leaving == ""
 
 
@@ -204,5 +206,5 @@ def test_turning_cattle_into_pets_reads_slots_anew() -> None:
     seen = view(pets=False)
     look(seen, described("i-1", slot="1"), at=1)
     assert seen.members[InstanceID("i-1")].slot == "1"
-    seen.reinterpret(pets=True)
+    seen.declare(pets=True, version="", policy=seen.policy)
     assert seen.members[InstanceID("i-1")].slot == "10.0.0.1"

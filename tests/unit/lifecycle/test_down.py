@@ -67,8 +67,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def scene(short: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(down, "HALT_S", 1.0)
+async def scene(short: Path) -> Scene:
     scene = Scene(f"unix://{short}/group")
     await scene.fill()
     return scene
@@ -119,7 +118,10 @@ async def test_it_begins_when_the_leader_shows_the_halt_and_nothing_under_way(sc
     ]
 
 
-async def test_nothing_is_ended_where_the_leader_does_not_show_the_halt(scene: Scene) -> None:
+async def test_nothing_is_ended_where_the_leader_does_not_show_the_halt(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(down, "HALT_S", 1.0)
     async with replica(scene) as manager:
         with pytest.raises(
             errors.Refused, match=r"the cluster is halted, .* its leader does not show that it stands still after 1 s"

@@ -31,7 +31,7 @@ def told() -> dict[str, set[str]]:
             await stage.converged()
             await stage.operator.halt(group=GroupID("web"), who="ann", why="so that something is held")
             stage.kill("web", "1")
-            await stage.until(lambda: stage.controller("web").plan.holds)
+            await stage.until(lambda: stage.controller("web").plan.blocked)
             for family in text_string_to_metric_families(await stage.text()):
                 for sample in family.samples:
                     found.setdefault(sample.name, set()).update(sample.labels)

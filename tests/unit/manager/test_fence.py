@@ -329,7 +329,7 @@ async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_o
         believed_until = now() if answer is False else one.replica.leads_until
         await one.until(lambda: one.replica.term is None)
         assert now() <= believed_until + 0.1
-        outcomes = [(e.type, e.instance) for e in one.events if "outcome unknown (the call was cancelled)" in e.message]
+        outcomes = [(e.type, e.instance) for e in one.events if "outcome unknown (call cancelled)" in e.message]
         assert sorted(outcomes, key=str) == [
             (Kind.CREATE_UNKNOWN, None),
             (Kind.CREATE_UNKNOWN, None),
@@ -352,7 +352,7 @@ async def test_a_creation_that_was_not_asked_for_when_leadership_is_lost_is_know
         await one.until(lambda: one.told(Kind.CREATING))
         told.tell(leader=False)
         await one.until(lambda: one.replica.term is None, within_s=1.0)
-        assert one.told(Kind.CREATE_FAILED) == ["cancelled before the provider was asked: nothing was made"]
+        assert one.told(Kind.CREATE_FAILED) == ["cancelled before the provider was called: nothing was created"]
         assert (await one.replica.peek()).intents == {}
 
 

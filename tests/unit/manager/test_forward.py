@@ -97,7 +97,7 @@ async def test_what_a_follower_is_told_to_resume_is_retried_at_once_by_the_leade
     store, simulator = MemoryStore(), Simulator(Faults(refuse_rate=1.0))
     async with Stage(store=store, simulator=simulator) as leader:
         await leader.commit(cattle("web", 1))
-        await leader.until(lambda: any(t.count > 4 for t in leader.controller("web").view.troubles.values()))
+        await leader.until(lambda: any(t.count > 4 for t in leader.controller("web").view.backoffs.values()))
         leader.fault(refuse_rate=0.0)
         async with Stage(store=store, simulator=simulator, leadership=Follows()) as follower:
             await follower.until(lambda: follower.replica.declaration.version == leader.replica.declaration.version)

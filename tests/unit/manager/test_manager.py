@@ -112,7 +112,7 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         assert any("was last listed completely" in f for f in group.facts)
         assert group.next_look
         missing = await why(group=DB, subject="c")
-        assert missing.summary == "c is declared and nothing bears it"
+        assert missing.summary == "c is declared and has no instance"
         assert "capacity is 2" in " ".join([*missing.facts, *(w.reason for w in missing.waiting)])
         bearer = await why(group=DB, subject="a")
         assert bearer.summary.endswith("is a member of db")
@@ -278,7 +278,7 @@ async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
         assert len(stage.alive("web")) == 1
         assert [g.name for g in (await stage.operator.status()).groups] == ["web"]
         assert (await stage.operator.history(limit=1))[0].what == "destroyed"
-        deleted = [m for m in stage.told(Kind.GONE) if "was deleted, as ordered" in m]
+        deleted = [m for m in stage.told(Kind.GONE) if "was deleted, as requested" in m]
         assert len(deleted) == (3 if volumes else 0)
 
 
@@ -424,7 +424,7 @@ async def test_the_facts_of_a_member_tell_its_troubles() -> None:
         await stage.commit(cattle("web", 2, version=1))
         await asyncio.sleep(10)
         facts = " ".join((await stage.operator.why(group=WEB, subject="1")).facts)
-        assert "it has not been listed for" in facts
+        assert "it has been missing from the listing for" in facts
         assert "out of date" in facts
         assert {m.state for m in await stage.operator.members(group=WEB)} >= {"missing"}
         stage.fault(down=True)

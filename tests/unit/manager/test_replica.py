@@ -360,7 +360,7 @@ async def test_a_plugin_that_returns_is_believed_what_it_promises_now() -> None:
         plugin.incarnation += 1
         plugin.promised = Capabilities(listing_lag_s=40.0, tokens=False)
         await stage.until(lambda: stage.controllers().get(GroupID("web"), controller) is not controller)
-        assert any("returned with other promises" in said for said in stage.told(Kind.OBSERVE_FAILED))
+        assert any("restarted with other capabilities" in said for said in stage.told(Kind.OBSERVE_FAILED))
         now = stage.controller("web")
         assert (now.view.lag_s, now.want.tokens) == (40.0, False)
         await stage.converged()

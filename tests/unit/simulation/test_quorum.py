@@ -34,8 +34,8 @@ class Ensemble:
         self.timeline.run(task.done)
         return task.result()
 
-    def until(self, holds: Callable[[], object]) -> None:
-        self.timeline.run(holds)
+    def until(self, blocked: Callable[[], object]) -> None:
+        self.timeline.run(blocked)
 
     def led(self) -> str:
         self.until(lambda: self.quorum.leader)

@@ -98,7 +98,7 @@ class EtcdFlavor:
         cluster = await membership.observe([declared.client_url(name)], self._open)
         member = cluster.of(declared.peer_url(name)) if cluster is not None else None
         if cluster is not None and member is not None:
-            await membership.hand_over(cluster, member, self._open)
+            await membership.transfer_leadership(cluster, member, self._open)
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
         """Let a member go: for a while if it is declared, and else for ever, off the list of members.

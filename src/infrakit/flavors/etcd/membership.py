@@ -68,7 +68,7 @@ async def remove(cluster: Cluster, member: Member, open_: Open, *, where: str) -
         raise errors.Refused(what, where=where, remedy="declare it again, or destroy the group")
     able = cluster.able_beside(member)
     _need(cluster, able, rest, "after its removal", where)
-    await hand_over(cluster, member, open_)
+    await transfer_leadership(cluster, member, open_)
     try:
         await open_(cluster.able[able[0].id].url).remove_member(member.id)
     except errors.Unreachable as error:
@@ -77,7 +77,7 @@ async def remove(cluster: Cluster, member: Member, open_: Open, *, where: str) -
         raise errors.Refused(what, where=where, remedy=remedy) from error
 
 
-async def hand_over(cluster: Cluster, member: Member, open_: Open) -> None:
+async def transfer_leadership(cluster: Cluster, member: Member, open_: Open) -> None:
     """If this member leads, let the one that is furthest ahead lead."""
     own, able = cluster.able.get(member.id), cluster.able_beside(member)
     if own is not None and own.leads and able:

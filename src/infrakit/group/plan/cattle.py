@@ -1,94 +1,89 @@
-"""Cattle: as many as declared, no matter which. What may live never exceeds the size plus the surge of a roll."""
+"""Cattle: as many as declared, no matter which; never more than the size plus the surge of a rolling update."""
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
-from infrakit.group.plan.draft import Draft, duration, plural, times
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import PlanBuilder, plural
+from infrakit.group.state.creation import Phase
+from infrakit.group.state.member import Member
 from infrakit.spi.values import Slot
 
 
-def surge(draft: Draft) -> int:
-    """How many more than declared may live now, because a roll is under way."""
-    if not draft.census.outdated or draft.want.roll_stopped or limits.breaker(draft):
+def surge(builder: PlanBuilder) -> int:
+    """How many more than declared may live now, because a rolling update is under way."""
+    if not builder.classified.outdated or builder.want.roll_stopped or limits.breaker(builder):
         return 0
-    return min(draft.want.max_surge, len(draft.census.outdated))
+    return min(builder.want.max_surge, len(builder.classified.outdated))
 
 
-def unwanted(draft: Draft) -> None:
+def unwanted(builder: PlanBuilder) -> None:
     """Mark the intents that are too many: those not asked for yet first, then the highest slots."""
-    excess = draft.staying + draft.unresolved - draft.want.size - surge(draft)
+    excess = builder.staying + builder.unresolved - builder.want.size - surge(builder)
     if excess <= 0:
         return
-    unresolved = {s: p for s, p in draft.view.pending.items() if s not in draft.settled}
-    candidates = [(p.phase != "recorded", -int(s), s) for s, p in unresolved.items()]
-    draft.unwanted.update(slot for _, _, slot in sorted(candidates)[:excess])
+    unresolved = {s: p for s, p in builder.view.pending.items() if s not in builder.settled}
+    candidates = [(p.phase is not Phase.RECORDED, -int(s), s) for s, p in unresolved.items()]
+    builder.unwanted.update(slot for _, _, slot in sorted(candidates)[:excess])
 
 
-def create(draft: Draft) -> None:
+def create(builder: PlanBuilder) -> None:
     """Create what is missing, in the lowest free slots."""
-    want, view = draft.want, draft.view
-    extra = surge(draft)
-    missing = want.size + extra - draft.staying - draft.pending
+    want, view = builder.want, builder.view
+    extra = surge(builder)
+    missing = want.size + extra - builder.staying - builder.pending
     if missing <= 0:
         return
-    room = want.size + extra - len(view.members) - draft.unresolved
+    room = want.size + extra - len(view.members) - builder.unresolved
     if room < missing:
-        draft.hold(
+        builder.block(
             want.group.name,
-            f"{plural(missing - max(0, room), 'instance')} to create: waits until as many that are leaving are gone",
+            f"{plural(missing - max(0, room), 'instance')} to create: waiting for leaving instances to terminate",
             "never-more-than-declared",
         )
-    for slot in _free_slots(draft, extra)[: max(0, room)]:
-        trouble = view.troubles.get(slot)
-        if trouble is not None and trouble.retry_at > view.now:
-            draft.hold(
-                slot,
-                f"slot {slot} has failed {times(trouble.count)} ({trouble.why}); tried again in "
-                f"{duration(trouble.retry_at - view.now)}",
-                "back-off",
-                until=trouble.retry_at,
-            )
+    for slot in _free_slots(builder, extra)[: max(0, room)]:
+        if builder.backs_off(slot, f"slot {slot}"):
             continue
         healing = int(slot) <= want.size
-        alive = f"{draft.staying + draft.pending} of {want.size} exist"
-        draft.actions.append(
+        alive = f"{builder.staying + builder.pending} of {want.size} exist"
+        builder.actions.append(
             Provision(
                 slot=slot,
                 sequence=int(slot),
                 hash=want.hash,
-                reason=f"slot {slot} has no instance: {alive}" if healing else f"slot {slot} is a surge of the roll",
+                reason=f"slot {slot} has no instance: {alive}"
+                if healing
+                else f"slot {slot} is surge capacity of the rolling update",
                 rule="missing" if healing else "max-surge",
                 priority=Priority.HEAL if healing else Priority.UPDATE,
             )
         )
 
 
-def _free_slots(draft: Draft, extra: int) -> list[Slot]:
-    taken = draft.census.by_slot.keys() | draft.view.pending.keys()
-    return [s for n in range(1, draft.want.size + extra + 1) if (s := Slot(str(n))) not in taken]
+def _free_slots(builder: PlanBuilder, extra: int) -> list[Slot]:
+    taken = builder.classified.by_slot.keys() | builder.view.pending.keys()
+    return [s for n in range(1, builder.want.size + extra + 1) if (s := Slot(str(n))) not in taken]
 
 
-def remove(draft: Draft) -> None:
+def remove(builder: PlanBuilder) -> None:
     """Remove what is too much: unhealthy first, then out of date, then newest; this controller's own node last."""
-    want, census = draft.want, draft.census
-    excess = draft.staying + draft.pending - want.size - surge(draft)
+    want, classified = builder.want, builder.classified
+    excess = builder.staying + builder.pending - want.size - surge(builder)
     if excess <= 0:
         return
-    why = limits.breaker(draft)
+    why = limits.breaker(builder)
     if why:
-        limits.refuse(draft, want.group.name, f"removing {plural(excess, 'surplus instance')}", why)
+        limits.refuse(builder, want.group.name, f"removing {plural(excess, 'surplus instance')}", why)
         return
-    sick = {m.id for m in census.ailing} | {m.id for m in census.missing}
-    old = {m.id for m in census.outdated}
+    sick = {m.id for m in classified.ailing} | {m.id for m in classified.missing}
+    old = {m.id for m in classified.outdated}
 
     def rank(member: Member) -> tuple[bool, bool, bool, float]:
         return (member.is_self, member.id not in sick, member.id not in old, -member.born_at)
 
-    exist = draft.staying + draft.pending
-    staying = [*census.missing, *census.ailing, *census.doubtful, *census.ready]
-    for member in sorted((m for m in staying if m.id not in draft.chosen), key=rank)[:excess]:
+    exist = builder.staying + builder.pending
+    staying = [*classified.missing, *classified.ailing, *classified.doubtful, *classified.ready]
+    for member in sorted((m for m in staying if m.id not in builder.chosen), key=rank)[:excess]:
         choice = "unhealthy" if member.id in sick else "out of date" if member.id in old else "the newest"
-        draft.destroy(
+        builder.destroy(
             member,
             f"{exist} exist and {want.size} are declared; it is {choice}",
             "surplus",

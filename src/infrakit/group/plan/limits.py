@@ -1,66 +1,66 @@
-"""Law 5, never make it worse: when too many look sick at once, the common cause is rarely in the machines.
+"""Law 5, never make it worse: when too many are unhealthy at once, the common cause is rarely in the machines.
 
-Then nothing is destroyed, whatever the reason, until fewer look sick or an operator says go. For a quorum the count is
-what it can still lose: every declared member that is not proven healthy counts, whatever it is doing.
+Then nothing is destroyed, whatever the reason, until fewer are unhealthy or an operator overrides it. For a quorum the
+count is what it can still lose: every declared member that is not proven healthy counts, whatever it is doing.
 """
 
-from infrakit.group.plan.draft import Draft, plural
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import PlanBuilder, plural
+from infrakit.group.state.member import Member
 from infrakit.spi.values import Slot
 
 REMEDY = (
-    "look for a common cause (network, health check, disk); it ends when fewer look sick, "
-    "or say go: infrakit group resume {group} --despite-unhealthy"
+    "check for a common cause (network, health check, disk); it ends when fewer are unhealthy; "
+    "to override it: infrakit group resume {group} --despite-unhealthy"
 )
 
 
-def ready_bearers(draft: Draft) -> int:
+def ready_bearers(builder: PlanBuilder) -> int:
     """How many declared members are proven healthy now, and stay."""
-    ready = [m for m in draft.census.ready if m.id not in draft.chosen]
-    if not draft.want.group.is_pets:
+    ready = [m for m in builder.classified.ready if m.id not in builder.chosen]
+    if not builder.want.group.is_pets:
         return len(ready)
-    declared = {Slot(i) for i in draft.want.logical_ids}
+    declared = {Slot(i) for i in builder.want.logical_ids}
     return len({m.slot for m in ready if m.slot in declared})
 
 
-def looks_sick(draft: Draft) -> int:
+def unhealthy_count(builder: PlanBuilder) -> int:
     """The breaker's count."""
-    if draft.want.quorum:
-        return draft.want.size - ready_bearers(draft)
-    return len(draft.census.ailing)
+    if builder.want.quorum:
+        return builder.want.size - ready_bearers(builder)
+    return len(builder.classified.ailing)
 
 
-def breaker(draft: Draft) -> str:
+def breaker(builder: PlanBuilder) -> str:
     """Why nothing may be destroyed now, or nothing."""
-    want, count = draft.want, looks_sick(draft)
-    if count <= want.max_unhealthy or not draft.census.ailing:
+    want, count = builder.want, unhealthy_count(builder)
+    if count <= want.max_unhealthy or not builder.classified.ailing:
         return ""
     if want.quorum:
         return (
             f"{count} of {want.size} members are not proven healthy and the quorum can lose only {want.can_lose}"
             if want.max_unhealthy == want.can_lose
-            else f"{count} of {want.size} members are not proven healthy; the limit is {want.max_unhealthy}"
+            else f"{count} of {want.size} members are not proven healthy; MaxUnhealthy is {want.max_unhealthy}"
         )
-    return f"{plural(count, 'member')} of {want.size} look sick at once; the limit is {want.max_unhealthy}"
+    return f"{plural(count, 'member')} of {want.size} are unhealthy; MaxUnhealthy is {want.max_unhealthy}"
 
 
-def refuse(draft: Draft, subject: str, what: str, why: str) -> None:
+def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
     """Note that the breaker forbids something."""
-    draft.hold(
+    builder.block(
         subject,
         f"{what} is refused: {why}",
         "max-unhealthy",
         refused=True,
-        remedy=REMEDY.format(group=draft.want.group.name),
+        remedy=REMEDY.format(group=builder.want.group.name),
     )
 
 
-def quorum_would_suffer(draft: Draft, member: Member) -> str:
+def quorum_would_suffer(builder: PlanBuilder, member: Member) -> str:
     """Why taking a member away, sick ones apart, would cost the quorum more than it can bear, or nothing."""
-    want = draft.want
+    want = builder.want
     if not want.quorum:
         return ""
-    left = ready_bearers(draft) - (member in draft.census.ready)
+    left = ready_bearers(builder) - (member in builder.classified.ready)
     if left >= want.size - want.can_lose:
         return ""
     return (

@@ -6,145 +6,149 @@ waiting, so that a new ensemble boots, and a lost majority is restored, at once.
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
-from infrakit.group.plan.census import bearers
-from infrakit.group.plan.draft import Draft, duration, times
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import PlanBuilder, duration, plural
+from infrakit.group.plan.classification import bearers
+from infrakit.group.state.creation import Phase
+from infrakit.group.state.member import Member
 from infrakit.spi.values import LogicalID, Slot
 
 
-def unwanted(draft: Draft) -> None:
+def unwanted(builder: PlanBuilder) -> None:
     """Mark the intents for logical IDs that are not declared (any more)."""
-    declared = {Slot(i) for i in draft.want.logical_ids}
-    draft.unwanted.update(s for s in draft.view.pending if s not in declared and s not in draft.settled)
+    declared = {Slot(i) for i in builder.want.logical_ids}
+    builder.unwanted.update(s for s in builder.view.pending if s not in declared and s not in builder.settled)
 
 
-def create(draft: Draft) -> None:
-    """Create the bearer of every declared logical ID that nobody bears."""
-    want, view = draft.want, draft.view
-    joining = _joining(draft)
+def create(builder: PlanBuilder) -> None:
+    """Create an instance for every declared logical ID that has none."""
+    want, view = builder.want, builder.view
+    joining = _joining(builder)
     for sequence, logical_id in enumerate(want.logical_ids, 1):
         slot = Slot(logical_id)
         if slot in view.pending:
             continue
-        held = bearers(draft.census, logical_id)
+        held = bearers(builder.classified, logical_id)
         if held:
-            _explain_bearer(draft, logical_id, held)
+            _explain_bearer(builder, logical_id, held)
             continue
-        trouble = view.troubles.get(slot)
-        if trouble is not None and trouble.retry_at > view.now:
-            draft.hold(
-                slot,
-                f"{logical_id} has failed {times(trouble.count)} ({trouble.why}); tried again in "
-                f"{duration(trouble.retry_at - view.now)}",
-                "back-off",
-                until=trouble.retry_at,
-            )
+        if builder.backs_off(slot, f"logical ID {logical_id}"):
             continue
         if joining:
-            draft.hold(
-                slot, f"{logical_id} is missing; members of a quorum join one at a time: {joining}", "quorum-join"
+            builder.block(
+                slot,
+                f"logical ID {logical_id} has no instance; members of a quorum join one at a time: {joining}",
+                "quorum-join",
             )
             continue
-        draft.actions.append(
+        builder.actions.append(
             Provision(
                 slot=slot,
                 logical_id=logical_id,
                 sequence=sequence,
                 hash=want.hash,
-                reason=f"{logical_id} is declared and nothing bears it",
+                reason=f"logical ID {logical_id} is declared and has no instance",
                 rule="missing",
                 priority=Priority.QUORUM if want.quorum else Priority.HEAL,
             )
         )
-        if _majority_is_ready(draft):
+        if _majority_is_ready(builder):
             joining = f"{logical_id} is joining"
 
 
-def _majority_is_ready(draft: Draft) -> bool:
-    return draft.want.quorum and limits.ready_bearers(draft) >= draft.want.size - draft.want.can_lose
+def _majority_is_ready(builder: PlanBuilder) -> bool:
+    return builder.want.quorum and limits.ready_bearers(builder) >= builder.want.size - builder.want.can_lose
 
 
-def _joining(draft: Draft) -> str:
+def _joining(builder: PlanBuilder) -> str:
     """Who is joining a quorum now, in words; one that cannot become healthy within its grace does not block others."""
-    if not _majority_is_ready(draft):
+    if not _majority_is_ready(builder):
         return ""
     waiting = [
-        str(slot) for slot, p in draft.view.pending.items() if p.phase == "calling" and slot not in draft.unwanted
+        str(slot)
+        for slot, p in builder.view.pending.items()
+        if p.phase is Phase.CALLING and slot not in builder.unwanted
     ]
     waiting += [
-        str(m.slot) for m in draft.census.doubtful if draft.view.now < m.born_at + draft.want.boot_grace_s and m.slot
+        str(m.slot)
+        for m in builder.classified.doubtful
+        if builder.view.now < m.born_at + builder.want.boot_grace_s and m.slot
     ]
     return f"{waiting[0]} is joining" if waiting else ""
 
 
-def _explain_bearer(draft: Draft, logical_id: LogicalID, held: list[Member]) -> None:
+def _explain_bearer(builder: PlanBuilder, logical_id: LogicalID, held: list[Member]) -> None:
     for member in held:
         if member.missing_since is not None:
-            draft.hold(
+            builder.block(
                 member.id,
-                f"{member.id} bears {logical_id} and has not been listed for "
-                f"{duration(draft.view.now - member.missing_since)}; no successor without evidence of its death",
+                f"{member.id} has logical ID {logical_id} and has been missing from the listing for "
+                f"{duration(builder.view.now - member.missing_since)}; "
+                "no replacement until its termination is confirmed",
                 "one-bearer",
-                remedy="the provider has to list it, call it terminated, or leave it out for as long as it promises",
-                until=member.missing_since + max(draft.view.lag_s, 1.0),
+                remedy="the provider must list it, report it terminated, or leave it out for the lag that it promises",
+                until=member.missing_since + max(builder.view.lag_s, 1.0),
             )
 
 
-def retire(draft: Draft) -> None:
+def retire(builder: PlanBuilder) -> None:
     """Remove instances whose logical ID is not declared, and those without one."""
-    want = draft.want
+    want = builder.want
     declared = {Slot(i) for i in want.logical_ids}
-    extra = [m for m in _staying(draft) if m.slot not in declared]
+    extra = [m for m in _staying(builder) if m.slot not in declared]
     if not extra:
         return
-    why = limits.breaker(draft)
+    why = limits.breaker(builder)
     if why:
-        limits.refuse(draft, want.group.name, f"retiring {len(extra)} undeclared", why)
+        limits.refuse(builder, want.group.name, f"removing {plural(len(extra), 'undeclared instance')}", why)
         return
     for member in sorted(extra, key=lambda m: (m.is_self, m.id)):
         who = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
         if want.quorum:
-            blocker = _cannot_retire(draft)
+            blocker = _cannot_retire(builder)
             if blocker:
-                draft.hold(
+                builder.block(
                     member.id, f"{who} not declared; members leave a quorum one at a time: {blocker}", "quorum-leave"
                 )
                 continue
-        draft.destroy(member, f"{who} not declared", "surplus", Priority.COLLECT)
+        builder.destroy(member, f"{who} not declared", "surplus", Priority.COLLECT)
 
 
-def _staying(draft: Draft) -> list[Member]:
-    census = draft.census
-    staying = [*census.missing, *census.ailing, *census.doubtful, *census.ready]
-    return [m for m in staying if m.id not in draft.chosen]
+def _staying(builder: PlanBuilder) -> list[Member]:
+    classified = builder.classified
+    staying = [*classified.missing, *classified.ailing, *classified.doubtful, *classified.ready]
+    return [m for m in staying if m.id not in builder.chosen]
 
 
-def _cannot_retire(draft: Draft) -> str:
-    """Members leave only when nobody is leaving and everybody declared is proven healthy."""
-    if draft.leaving:
-        return f"{draft.leaving[0].id} is leaving"
-    ready = limits.ready_bearers(draft)
-    return f"{ready} of {draft.want.size} declared are proven healthy" if ready < draft.want.size else ""
+def _cannot_retire(builder: PlanBuilder) -> str:
+    """A member leaves only when no other is leaving and all declared members are proven healthy."""
+    if builder.leaving:
+        return f"{builder.leaving[0].id} is leaving"
+    ready = limits.ready_bearers(builder)
+    return f"{ready} of {builder.want.size} declared are proven healthy" if ready < builder.want.size else ""
 
 
-def one_bearer(draft: Draft) -> None:
+def one_bearer(builder: PlanBuilder) -> None:
     """Two live bearers of one logical ID, however that came: keep the proven one, end the youngest other."""
-    for logical_id in draft.want.logical_ids:
-        held = [m for m in bearers(draft.census, logical_id) if not m.leaving and m.id not in draft.chosen]
+    for logical_id in builder.want.logical_ids:
+        held = [m for m in bearers(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
         if len(held) <= 1:
             continue
-        ready = {m.id for m in draft.census.ready}
+        ready = {m.id for m in builder.classified.ready}
         keep, *others = sorted(held, key=lambda m: (m.id not in ready, m.born_at))
         if keep.id not in ready:
-            draft.hold(
+            builder.block(
                 str(logical_id),
-                f"{logical_id} is borne by {', '.join(m.id for m in held)} and none is proven healthy",
+                f"logical ID {logical_id} has several live instances, none proven healthy: "
+                f"{', '.join(m.id for m in held)}",
                 "one-bearer",
                 refused=True,
                 remedy="destroy the wrong one: infrakit instance destroy ID",
             )
             continue
         victim = others[-1]
-        draft.destroy(
-            victim, f"{logical_id} is borne by {keep.id} too, which is healthy and older", "one-bearer", Priority.QUORUM
+        builder.destroy(
+            victim,
+            f"{keep.id} has logical ID {logical_id} too, and is healthy and older",
+            "one-bearer",
+            Priority.QUORUM,
         )

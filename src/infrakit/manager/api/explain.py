@@ -6,8 +6,8 @@ from typing import Protocol
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
-from infrakit.group.plan.draft import duration, plural, times
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import duration, plural, times
+from infrakit.group.state.member import Member
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, timestamp, to_the_second
@@ -29,7 +29,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
     """Explain a group, or what `subject` names in it: an instance, a slot or a logical ID. Raises `NotFound`."""
     name = controller.name
     doing = [report.reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)]
-    waiting = [report.held(h, clock) for h in controller.holds]
+    waiting = [report.held(h, clock) for h in controller.blocked]
     if not subject:
         return Explanation(
             subject=name,
@@ -67,7 +67,7 @@ def _find(controller: Controller, subject: str) -> Member | None:
             return member
     allocation = controller.want.group.properties.allocation
     declared = set(allocation.logical_ids or ()) | {str(n + 1) for n in range(allocation.size or 0)}
-    if subject in declared or Slot(subject) in view.pending or Slot(subject) in view.troubles:
+    if subject in declared or Slot(subject) in view.pending or Slot(subject) in view.backoffs:
         return None
     raise errors.NotFound(
         f"group {controller.name} has no instance, slot or logical ID {subject!r}",
@@ -79,7 +79,7 @@ def _summary(controller: Controller, subject: str, member: Member | None) -> str
     if member is None:
         if Slot(subject) in controller.view.pending:
             return f"{subject} is being created"
-        return f"{subject} is declared and nothing bears it"
+        return f"{subject} is declared and has no instance"
     if member.leaving:
         return f"{member.id} is being ended ({member.leaving})"
     return f"{member.id} is a member of {controller.name}"
@@ -92,9 +92,9 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
         facts.append(f"a creation is recorded since {to_the_second(timestamp(pending.intent.at))}: {pending.phase}")
         if pending.error:
             facts.append(f"its last call said: {pending.error}")
-    trouble = view.troubles.get(subject)
+    trouble = view.backoffs.get(subject)
     if trouble is not None:
-        facts.append(f"it has failed {times(trouble.count)} lately ({trouble.why})")
+        facts.append(f"it has failed {times(trouble.count)} ({trouble.why})")
     return tuple(facts)
 
 

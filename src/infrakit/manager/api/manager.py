@@ -165,7 +165,7 @@ class Operator:
         verbs = ("create", "replace", "destroy", "label", "change")
         counts = {verb: sum(line.verb == verb for line in lines) for verb in verbs}
         summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
-        waiting = tuple(report.held(h, self._replica.clock) for h in last.holds)
+        waiting = tuple(report.held(h, self._replica.clock) for h in last.blocked)
         return GroupPlan(group=group.name, summary=summary, actions=tuple(lines), waiting=waiting)
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 
-from infrakit.group.view import Member
+from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.record import Change
 from infrakit.manager.declaration.store import Declaration
@@ -185,7 +185,7 @@ class Replica:
         term = Term(
             ledger=ledger,
             plugins=self.plugins,
-            superior=self,
+            callbacks=self,
             clock=self.clock,
             random=self._random,
             emit=self._emit,
@@ -283,7 +283,7 @@ class Replica:
 
         self._send(f"forget {group}", errand)
 
-    async def hand_over(self, why: str) -> bool:
+    async def transfer_leadership(self, why: str) -> bool:
         if not isinstance(self._leadership, Resigns):
             return False
 

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from infrakit.group.controller import Controller
-from infrakit.group.ledger import Superior
+from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.orders import Orders
-from infrakit.group.plan import Want
-from infrakit.group.view import GroupView, Member
+from infrakit.group.plan import DesiredState
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import GroupView
 from infrakit.manager.declaration.record import Record
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.ledger import StoredLedger
@@ -41,7 +42,7 @@ class Term:
         *,
         ledger: StoredLedger,
         plugins: Plugins,
-        superior: Superior,
+        callbacks: ManagerCallbacks,
         clock: Clock,
         random: random.Random,
         emit: Callable[[Event], object],
@@ -53,7 +54,7 @@ class Term:
         self.controllers: dict[GroupID, Controller] = {}
         self.unmanaged: dict[GroupID, str] = {}  # declared groups that have no controller yet, and why
         self._plugins = Acquaintance(plugins, random=random)
-        self._superior = superior
+        self._callbacks = callbacks
         self._clock = clock
         self._random = random
         self._emit = emit
@@ -153,7 +154,7 @@ class Term:
             account=known.account,
             flavor=known.flavor,
             ledger=self.ledger,
-            superior=self._superior,
+            callbacks=self._callbacks,
             clock=self._clock,
             random=self._random,
             emit=self._emit,
@@ -211,13 +212,13 @@ class Term:
                 account.outdated = False
         return bool(outdated)
 
-    async def want(self, group: Group, record: Record) -> Want:
+    async def want(self, group: Group, record: Record) -> DesiredState:
         """What a plan needs to know of a declared group. Raises what its plugins raise."""
         return self._want(group, record, await self._plugins.meet(group))
 
-    def _want(self, group: Group, record: Record, known: Known) -> Want:
+    def _want(self, group: Group, record: Record, known: Known) -> DesiredState:
         previous = record.previous.get(group.name)
-        return Want(
+        return DesiredState(
             group=group,
             previous_hash=previous.hash if previous is not None else "",
             orders=self._orders(group.name, record),

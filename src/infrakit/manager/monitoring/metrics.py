@@ -36,7 +36,11 @@ _OF_GROUPS: tuple[tuple[str, str, Callable[[GroupStatus], float]], ...] = (
     ("live", "Instances that exist, or may exist.", lambda group: group.live),
     ("healthy", "Instances proven healthy.", lambda group: group.healthy),
     ("up_to_date", "Instances of the declared version.", lambda group: group.up_to_date),
-    ("converged", "Whether everything is as declared and proven healthy.", lambda group: group.converged),
+    (
+        "converged",
+        "Whether everything is instances match the declaration and are proven healthy.",
+        lambda group: group.converged,
+    ),
     ("halted", "Whether an operator's halt forbids every change.", lambda group: group.halt is not None),
     (
         "observed_age_seconds",

@@ -19,10 +19,12 @@ DEADLINE_S = 30.0
 AT_ONCE_MAX = 64
 
 Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]  # when they were asked for, and what was answered
-Needs = tuple[float, Sequence[MembershipChange] | str]  # when they were asked for; the needs, or why nobody knows them
+Needs = tuple[
+    float, Sequence[MembershipChange] | str
+]  # when they were asked for; the changes needed, or why they are unknown
 
 
-class Judge:
+class HealthProber:
     """Asks one flavor about one group."""
 
     def __init__(self, flavor: Flavor) -> None:
@@ -82,7 +84,7 @@ class Judge:
             await asyncio.wait({self._round})
 
 
-class Registrar:
+class MembershipProber:
     """Asks one flavor what the list of members of one group needs."""
 
     def __init__(self) -> None:

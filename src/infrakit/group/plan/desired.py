@@ -7,7 +7,7 @@ from infrakit.spi.group import Group, amount, seconds
 from infrakit.spi.values import LogicalID, Slot
 
 
-class Want(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     """One input of a plan; the other is the view."""
 
     group: Group
@@ -27,7 +27,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        """The version that new instances are made of: the one before, when the roll was aborted."""
+        """The version that new instances are made of: the previous one, when the rolling update was aborted."""
         roll = self.orders.roll
         if roll is not None and roll.aborted and roll.hash == self.group.hash and self.previous_hash:
             return self.previous_hash
@@ -35,7 +35,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def roll_stopped(self) -> bool:
-        """An order stops the roll to the declared version."""
+        """A command stops the rolling update to the declared version."""
         return self.orders.roll is not None and self.orders.roll.hash == self.group.hash
 
     @property
@@ -57,7 +57,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def max_unhealthy(self) -> int:
-        """How many may look sick before nothing is destroyed any more."""
+        """How many members may be unhealthy before destruction stops."""
         declared = self.group.properties.healing.max_unhealthy
         if declared is None:
             limit = self.can_lose if self.quorum else max(1, self.size * 40 // 100)

@@ -2,16 +2,19 @@
 
 import msgspec
 
-from infrakit.group.plan.want import Want
-from infrakit.group.view import GroupView, Member
+from infrakit.group.plan.desired import DesiredState
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi.values import BOOTSTRAP, Health, LogicalID, Slot, State
 
 
-class Census(msgspec.Struct, kw_only=True):
+class Classification(msgspec.Struct, kw_only=True):
     """Members by what they are. A member is in exactly one of leaving, missing, finished, ready, ailing, doubtful."""
 
-    leaving: list[Member] = msgspec.field(default_factory=list)  # we are ending it; it still bears its slot
-    missing: list[Member] = msgspec.field(default_factory=list)  # not listed, not proven dead; it still bears its slot
+    leaving: list[Member] = msgspec.field(default_factory=list)  # being destroyed; it still holds its slot
+    missing: list[Member] = msgspec.field(
+        default_factory=list
+    )  # not listed, termination not confirmed; it still holds its slot
     ready: list[Member] = msgspec.field(default_factory=list)  # proven healthy, or finished on purpose
     ailing: list[Member] = msgspec.field(default_factory=list)  # unhealthy, past its boot grace
     doubtful: list[Member] = msgspec.field(default_factory=list)  # no verdict (yet)
@@ -27,55 +30,55 @@ class Census(msgspec.Struct, kw_only=True):
         return len(self.missing) + len(self.ready) + len(self.ailing) + len(self.doubtful)
 
 
-def count(want: Want, view: GroupView) -> Census:
+def classify(want: DesiredState, view: GroupView) -> Classification:
     """Sort the members of a view."""
-    census = Census()
+    classified = Classification()
     now, grace_s, after_s, settle_s = view.now, want.boot_grace_s, want.unhealthy_after_s, want.settle_s
     version = want.group.hash
     rolling = view.rolling_to == version
     for member in view.members.values():
         if member.slot is not None:
-            census.by_slot.setdefault(member.slot, []).append(member)
+            classified.by_slot.setdefault(member.slot, []).append(member)
         if member.leaving or member.state is State.STOPPING:
-            census.leaving.append(member)
+            classified.leaving.append(member)
             continue
         if member.hash == BOOTSTRAP:
-            census.relabel.append(member)
+            classified.relabel.append(member)
         elif member.hash != version:
-            census.outdated.append(member)
+            classified.outdated.append(member)
         if member.missing_since is not None:
-            census.missing.append(member)
-            census.next_look = min(census.next_look, max(now, member.missing_since + view.lag_s) + 1.0)
+            classified.missing.append(member)
+            classified.next_look = min(classified.next_look, max(now, member.missing_since + view.lag_s) + 1.0)
         elif member.state is State.FINISHED:
-            census.ready.append(member)
+            classified.ready.append(member)
         else:
-            _judge(census, member, now=now, grace_s=grace_s, after_s=after_s)
+            _health_prober(classified, member, now=now, grace_s=grace_s, after_s=after_s)
             settled_at = (member.healthy_since or 0.0) + settle_s
             if rolling and member.healthy_since is not None and member.hash == version and now < settled_at:
-                census.unsettled += 1
-                census.next_look = min(census.next_look, settled_at)
-    return census
+                classified.unsettled += 1
+                classified.next_look = min(classified.next_look, settled_at)
+    return classified
 
 
-def _judge(census: Census, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
+def _health_prober(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
     health = member.health(now)
     if health is Health.HEALTHY:
-        census.ready.append(member)
+        classified.ready.append(member)
         return
     if health is Health.UNKNOWN or member.unhealthy_since is None:
-        census.doubtful.append(member)
+        classified.doubtful.append(member)
         return
     if now < member.born_at + grace_s and member.healthy_since is None:
-        census.doubtful.append(member)
-        census.next_look = min(census.next_look, member.born_at + grace_s)
+        classified.doubtful.append(member)
+        classified.next_look = min(classified.next_look, member.born_at + grace_s)
         return
-    census.ailing.append(member)
+    classified.ailing.append(member)
     if now >= member.unhealthy_since + after_s:
-        census.sick.append(member)
+        classified.sick.append(member)
     else:
-        census.next_look = min(census.next_look, member.unhealthy_since + after_s)
+        classified.next_look = min(classified.next_look, member.unhealthy_since + after_s)
 
 
-def bearers(census: Census, logical_id: LogicalID) -> list[Member]:
+def bearers(classified: Classification, logical_id: LogicalID) -> list[Member]:
     """Everything that bears a logical ID, also what is leaving or missing."""
-    return census.by_slot.get(Slot(logical_id), [])
+    return classified.by_slot.get(Slot(logical_id), [])

@@ -20,7 +20,7 @@ class Membership(msgspec.Struct, kw_only=True):
 
     needs: tuple[MembershipChange, ...] = ()  # in the flavor's order
     asked_at: float = -math.inf  # when the flavor was asked what it has answered
-    problem: str = "it has not been looked at yet"  # why the newest question has no answer
+    problem: str = "it has not been polled yet"  # why the newest question has no answer
     changing: MembershipChange | None = None  # under way
     changed_at: float = -math.inf  # when the last change ended, whatever its outcome
 
@@ -46,7 +46,7 @@ class Membership(msgspec.Struct, kw_only=True):
         return different
 
     def ended(self, now: float, *, done: bool) -> None:
-        """The change under way is over. Whether it is enough shows when the list is looked at again."""
+        """The change under way is over. The next poll shows whether it was enough."""
         if done and self.changing is not None:
             self.needs = tuple(need for need in self.needs if need.id != self.changing.id)
         self.changing, self.changed_at = None, now

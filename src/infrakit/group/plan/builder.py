@@ -4,37 +4,38 @@ import math
 
 import msgspec
 
-from infrakit.group.actions import Action, Destroy, Hold, Priority
-from infrakit.group.plan.census import Census
-from infrakit.group.plan.want import Want
-from infrakit.group.view import GroupView, Member
+from infrakit.group.actions import Action, Blocked, Destroy, Priority
+from infrakit.group.plan.classification import Classification
+from infrakit.group.plan.desired import DesiredState
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import Reason
 from infrakit.spi.values import InstanceID, Slot
 
 
-class Draft(msgspec.Struct, kw_only=True):
+class PlanBuilder(msgspec.Struct, kw_only=True):
     """Inputs, and what has been decided so far."""
 
-    want: Want
+    want: DesiredState
     view: GroupView
-    census: Census
+    classified: Classification
     settled: frozenset[Slot]  # intents whose instance is among the members: they count once
-    unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that nobody needs any more
+    unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that are no longer needed
     actions: list[Action] = msgspec.field(default_factory=list)
-    holds: list[Hold] = msgspec.field(default_factory=list)
+    blocked: list[Blocked] = msgspec.field(default_factory=list)
     changing: MembershipChange | None = None  # of the list of members: under way, or of this plan
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members this plan ends
 
     @property
     def staying(self) -> int:
-        """Members that nobody has decided to end."""
-        return self.census.staying - len(self.chosen)
+        """Members that are not being destroyed."""
+        return self.classified.staying - len(self.chosen)
 
     @property
     def leaving(self) -> list[Member]:
-        """Everybody who is on the way out, this plan's own choices included."""
-        return [*self.census.leaving, *self.chosen.values()]
+        """Members that are being destroyed, including this plan's own choices."""
+        return [*self.classified.leaving, *self.chosen.values()]
 
     @property
     def pending(self) -> int:
@@ -46,7 +47,7 @@ class Draft(msgspec.Struct, kw_only=True):
         """Intents that may have made something which is not among the members."""
         return len(self.view.pending) - len(self.settled)
 
-    def hold(
+    def block(
         self,
         subject: str,
         reason: str,
@@ -57,27 +58,34 @@ class Draft(msgspec.Struct, kw_only=True):
         key: str = "",
         until: float = math.inf,
     ) -> None:
-        """Note something that is not done now, and why."""
-        hold = Hold(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, key=key, until=until)
-        self.holds.append(hold)
+        """Record something that is not done now, and why."""
+        block = Blocked(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, key=key, until=until)
+        self.blocked.append(block)
+
+    def backs_off(self, failures: str, what: str, *, subject: str = "", key: str = "") -> bool:
+        """Whether the failures recorded under that key are still backed off; then it is noted what waits for that."""
+        backoff = self.view.backoffs.get(failures)
+        if backoff is None or not backoff.is_pending(self.view.now):
+            return False
+        self.block(
+            subject or failures,
+            f"{what} has failed {times(backoff.count)} ({backoff.why}); "
+            f"next retry in {duration(backoff.retry_at - self.view.now)}",
+            "back-off",
+            until=backoff.retry_at,
+            key=key,
+        )
+        return True
 
     def destroy(self, member: Member, reason: str, rule: str, priority: Priority, *, rolling: bool = False) -> None:
-        """Decide that a member goes, unless its destruction has just failed and is to be tried later.
+        """Decide to destroy a member, unless its destruction has failed and is backed off.
 
-        It waits, too, while the list of members of a quorum is changed: see `plan.membership`.
+        It waits, too, while the member list of a quorum changes: see `plan.membership`.
         """
         if self.want.quorum and self.changing is not None:
-            self.hold(member.id, f"{reason}; the list of members is changed first", "one-at-a-time")
+            self.block(member.id, f"{reason}; the member list changes first", "one-at-a-time")
             return
-        trouble = self.view.troubles.get(member.id)
-        if trouble is not None and trouble.retry_at > self.view.now:
-            self.hold(
-                member.id,
-                f"destroying it failed {times(trouble.count)} ({trouble.why}); tried again in "
-                f"{duration(trouble.retry_at - self.view.now)}",
-                "back-off",
-                until=trouble.retry_at,
-            )
+        if self.backs_off(member.id, f"destroying {member.id}"):
             return
         self.chosen[member.id] = member
         self.actions.append(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from infrakit.group.judge import DEADLINE_S, Judge, Needs, Registrar
+from infrakit.group.probers import DEADLINE_S, HealthProber, MembershipProber, Needs
 from infrakit.spi import errors
 from infrakit.spi.flavor import Flavor, MembershipChange
 from infrakit.spi.values import (
@@ -84,7 +84,7 @@ class Listing(AllAtOnce):
     ) -> None: ...
 
 
-async def need(registrar: Registrar, flavor: Listing) -> Needs | None:
+async def need(registrar: MembershipProber, flavor: Listing) -> Needs | None:
     registrar.ask(flavor, NO_PROPERTIES, [], Allocation(size=1))
     return await registrar.answer()
 
@@ -93,13 +93,13 @@ def instances(*names: str) -> list[Description]:
     return [Description(id=InstanceID(name)) for name in names]
 
 
-async def ask(judge: Judge, *names: str) -> dict[str, tuple[float, str, str]]:
+async def ask(judge: HealthProber, *names: str) -> dict[str, tuple[float, str, str]]:
     verdicts = await judge.verdicts(NO_PROPERTIES, instances(*names))
     return {i: (at, r.health.name, r.note) for at, reports in verdicts for i, r in reports.items()}
 
 
-def judge_of(flavor: Flavor) -> Judge:
-    return Judge(flavor)
+def judge_of(flavor: Flavor) -> HealthProber:
+    return HealthProber(flavor)
 
 
 @in_virtual_time
@@ -153,7 +153,7 @@ async def test_one_question_about_all() -> None:
 
 @in_virtual_time
 async def test_what_a_list_needs_is_waited_for_a_moment_and_taken_when_it_comes() -> None:
-    registrar, flavor = Registrar(), Listing()
+    registrar, flavor = MembershipProber(), Listing()
     assert await registrar.answer() is None
     assert await need(registrar, flavor) == (0.0, [NEED])
     flavor.takes_s = 10.0
@@ -177,7 +177,7 @@ async def test_what_a_list_needs_is_waited_for_a_moment_and_taken_when_it_comes(
 
 @in_virtual_time
 async def test_what_is_no_list_of_changes_is_no_answer() -> None:
-    registrar, flavor = Registrar(), Listing()
+    registrar, flavor = MembershipProber(), Listing()
     for wrong in (7, [NEED, "x"], errors.PluginError("no leader")):
         flavor.found = wrong
         answer = await need(registrar, flavor)

@@ -5,8 +5,8 @@ Order: unhealthy first, then by name, this controller's own node last. A new ver
 
 from infrakit.group.actions import Priority, StopRoll
 from infrakit.group.plan import limits
-from infrakit.group.plan.draft import Draft, plural, times
-from infrakit.group.view import Member
+from infrakit.group.plan.builder import PlanBuilder, plural, times
+from infrakit.group.state.member import Member
 from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
 from infrakit.spi.values import BOOTSTRAP
@@ -14,54 +14,61 @@ from infrakit.spi.values import BOOTSTRAP
 FAILURES_MAX = 3  # of one slot, while rolling
 
 
-def roll(draft: Draft) -> None:
+def roll(builder: PlanBuilder) -> None:
     """Take the next out-of-date members, as many as the update policy allows."""
-    want, census = draft.want, draft.census
-    failure = _failure(draft) if draft.view.rolling_to == want.group.hash and not want.roll_stopped else ""
+    want, classified = builder.want, builder.classified
+    failure = _failure(builder) if builder.view.rolling_to == want.group.hash and not want.roll_stopped else ""
     if failure:
         rollback = want.group.properties.updating.on_failure is OnFailure.ROLLBACK and bool(want.previous_hash)
-        verdict = "the previous version is declared again" if rollback else "the roll is paused"
-        draft.actions.append(
+        verdict = "the previous version is declared again" if rollback else "the rolling update is paused"
+        builder.actions.append(
             StopRoll(hash=want.group.hash, rollback=rollback, reason=f"{failure}: {verdict}", rule="on-failure")
         )
         return
-    if not census.outdated:
+    if not classified.outdated:
         return
     if want.roll_stopped:
-        _explain_stop(draft)
+        _explain_stop(builder)
         return
-    why = limits.breaker(draft)
+    why = limits.breaker(builder)
     if why:
-        limits.refuse(draft, want.group.name, f"rolling {plural(len(census.outdated), 'instance')}", why)
+        limits.refuse(builder, want.group.name, f"updating {plural(len(classified.outdated), 'instance')}", why)
         return
-    _take(draft)
+    _take(builder)
 
 
-def _take(draft: Draft) -> None:
-    want, census = draft.want, draft.census
-    outdated = [m for m in census.outdated if m.id not in draft.chosen]
-    ready, ailing = {m.id for m in census.ready}, {m.id for m in census.ailing}
-    available = limits.ready_bearers(draft) - census.unsettled
-    moving = len(draft.leaving) + draft.pending + max(0, want.size - draft.staying - draft.pending) + census.unsettled
-    going = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in census.leaving)  # shutting down, and not gone
+def _take(builder: PlanBuilder) -> None:
+    want, classified = builder.want, builder.classified
+    outdated = [m for m in classified.outdated if m.id not in builder.chosen]
+    ready, ailing = {m.id for m in classified.ready}, {m.id for m in classified.ailing}
+    available = limits.ready_bearers(builder) - classified.unsettled
+    moving = (
+        len(builder.leaving)
+        + builder.pending
+        + max(0, want.size - builder.staying - builder.pending)
+        + classified.unsettled
+    )
+    going = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in classified.leaving)  # shutting down, and not gone
     for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in ailing, _name(m))):
         if member.is_self and (len(outdated) > 1 or going):
-            draft.hold(member.id, "it hosts this controller and goes last", "own-node-last")
+            builder.block(member.id, "this controller runs on it: it is updated last", "own-node-last")
             return
         if member.id in ready:
             if available - 1 < want.size - want.max_unavailable:
-                _explain_wait(draft, member, available)
+                _explain_wait(builder, member, available)
                 return
             available -= 1
         elif member.id in ailing:
             if moving >= max(1, want.max_unavailable):
-                _explain_wait(draft, member, available)
+                _explain_wait(builder, member, available)
                 return
         else:
-            draft.hold(member.id, f"{member.id} is out of date, and its health is not known", "unknown-is-not-acted-on")
+            builder.block(
+                member.id, f"{member.id} is out of date, and its health is unknown", "unknown-is-not-acted-on"
+            )
             continue
         moving += 1
-        draft.destroy(
+        builder.destroy(
             member,
             f"made from version {short(member.hash)}, declared is {short(want.group.hash)}",
             "out-of-date",
@@ -70,28 +77,28 @@ def _take(draft: Draft) -> None:
         )
 
 
-def _failure(draft: Draft) -> str:
+def _failure(builder: PlanBuilder) -> str:
     """Why the new version has failed, or nothing."""
-    version = draft.want.group.hash
-    for member in draft.census.sick:
+    version = builder.want.group.hash
+    for member in builder.classified.sick:
         if member.hash == version and not member.leaving:
             note = f" ({member.report.note})" if member.report is not None and member.report.note else ""
             return f"{member.id}, made from the new version {short(version)}, is unhealthy{note}"
-    for slot, trouble in draft.view.troubles.items():
-        if trouble.hash == version and trouble.count >= FAILURES_MAX:
-            return f"{slot} has failed {times(trouble.count)} with the new version {short(version)} ({trouble.why})"
+    for slot, backoff in builder.view.backoffs.items():
+        if backoff.version == version and backoff.count >= FAILURES_MAX:
+            return f"{slot} has failed {times(backoff.count)} with the new version {short(version)} ({backoff.why})"
     return ""
 
 
-def _explain_stop(draft: Draft) -> None:
-    order = draft.want.orders.roll
+def _explain_stop(builder: PlanBuilder) -> None:
+    order = builder.want.orders.roll
     if order is None:
         return
-    name = draft.want.group.name
+    name = builder.want.group.name
     remedy = f"infrakit group resume {name}, infrakit group rollback {name}, or commit another version"
-    draft.hold(
+    builder.block(
         name,
-        f"{plural(len(draft.census.outdated), 'instance')} out of date; the roll was "
+        f"{plural(len(builder.classified.outdated), 'instance')} out of date; the rolling update was "
         f"{'aborted' if order.aborted else 'paused'} by {order.who} at {to_the_second(order.when)}: {order.why}",
         "roll-stopped",
         refused=True,
@@ -99,15 +106,15 @@ def _explain_stop(draft: Draft) -> None:
     )
 
 
-def _explain_wait(draft: Draft, member: Member, available: int) -> None:
-    want, census = draft.want, draft.census
-    settling = f" ({plural(census.unsettled, 'new one')} must stay healthy a little longer)" if census.unsettled else ""
-    draft.hold(
+def _explain_wait(builder: PlanBuilder, member: Member, available: int) -> None:
+    want, classified = builder.want, builder.classified
+    settling = f" ({plural(classified.unsettled, 'new one')} must stay healthy longer)" if classified.unsettled else ""
+    builder.block(
         member.id,
         f"out of date, and next: {max(0, available)} of {want.size} are available{settling}, "
         f"and {plural(want.max_unavailable, 'instance')} may be unavailable",
         "max-unavailable",
-        until=census.next_look,
+        until=classified.next_look,
     )
 
 

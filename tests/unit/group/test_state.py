@@ -1,0 +1,175 @@
+"""The state machines of a group: what each transition allows, what it must never do, and who may change a state."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import infrakit.group
+from infrakit.group.state.backoff import BackoffPolicy
+from infrakit.group.state.creation import Creation, Phase
+from infrakit.group.state.member import Leaving, Member
+from infrakit.group.state.view import GroupView
+from infrakit.spi.values import GroupID, InstanceID, Slot
+from tests import source
+from tests.worlds import member, pending, view
+
+I_1 = InstanceID("i-1")
+
+CREATION_STEPS: dict[str, Callable[[Creation], None]] = {
+    "call": lambda each: each.call(),
+    "created": lambda each: each.created(I_1, 5.0),
+    "not_created": lambda each: each.not_created("unreachable", 5.0),
+    "refuse": lambda each: each.refuse("no capacity", 5.0, retry_at=9.0),
+    "unanswered": lambda each: each.unanswered("no answer", 5.0, retry_at=9.0),
+    "presume_absent": lambda each: each.presume_absent(),
+}
+CREATION_ALLOWED = {
+    Phase.RECORDED: {"call"},
+    Phase.CALLING: {"created", "not_created", "refuse", "unanswered"},
+    Phase.CREATED: {"presume_absent"},
+    Phase.REFUSED: set(),
+    Phase.UNKNOWN: {"call", "presume_absent"},
+}
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("step", CREATION_STEPS)
+def test_a_creation_changes_only_as_allowed(phase: Phase, step: str) -> None:
+    creation = pending(phase)
+    before = creation.changes.value
+    if step in CREATION_ALLOWED[phase]:
+        CREATION_STEPS[step](creation)
+        assert creation.changes.value == before + 1
+    else:
+        with pytest.raises(AssertionError):
+            CREATION_STEPS[step](creation)
+        assert (creation.phase, creation.changes.value) == (phase, before)
+
+
+@pytest.mark.parametrize("step", ["not_created", "refuse", "unanswered"])
+def test_an_earlier_call_without_an_answer_is_never_forgotten(step: str) -> None:
+    creation = pending("unknown", unsure=True)
+    creation.call()
+    CREATION_STEPS[step](creation)
+    assert (creation.phase, creation.unsure) == (Phase.UNKNOWN, True)
+
+
+def test_a_refused_first_call_created_nothing() -> None:
+    creation = pending("recorded")
+    creation.call()
+    creation.refuse("no capacity", 5.0, retry_at=9.0)
+    assert (creation.phase, creation.refused, creation.may_be_called) == (Phase.REFUSED, False, False)
+
+
+MEMBER_STEPS: dict[str, Callable[[Member], None]] = {
+    "start_drain": Member.start_drain,
+    "start_destroy": Member.start_destroy,
+    "destroy_acknowledged": lambda each: each.destroy_acknowledged(5.0),
+    "retry_destroy": Member.retry_destroy,
+}
+MEMBER_ALLOWED = {
+    Leaving.NO: {"start_drain", "start_destroy"},
+    Leaving.DRAINING: {"start_drain", "start_destroy"},
+    Leaving.DESTROYING: {"destroy_acknowledged"},
+    Leaving.DESTROYED: {"retry_destroy"},
+}
+
+
+@pytest.mark.parametrize("leaving", Leaving)
+@pytest.mark.parametrize("step", MEMBER_STEPS)
+def test_a_member_leaves_only_as_allowed(leaving: Leaving, step: str) -> None:
+    each = member("1", leaving=leaving)
+    if step in MEMBER_ALLOWED[leaving]:
+        MEMBER_STEPS[step](each)
+        assert each.leaving is not leaving or step == "start_drain"
+    else:
+        with pytest.raises(AssertionError):
+            MEMBER_STEPS[step](each)
+        assert each.leaving is leaving
+
+
+def test_health_from_before_a_destruction_without_an_answer_counts_no_more() -> None:
+    asked, unasked = member("1"), member("2", leaving="draining")
+    asked.start_destroy()
+    for each in (asked, unasked):
+        each.destroy_unknown(2000.0)
+        assert each.leaving is Leaving.NO
+    assert (asked.report, asked.left_at) == (None, 2000.0)
+    assert unasked.report is not None
+
+
+def test_every_change_of_a_member_in_the_view_is_counted() -> None:
+    seen = GroupView(group=GroupID("g"), pets=False, lag_s=0.0, can_inspect=False)
+    listing = [member("1").description]
+    (found,) = seen.listed(listing, begun_at=1.0, now=1.0, wall=1.0)
+    for step in (found.start_drain, found.start_destroy, found.destroy_not_done, found.terminated):
+        before = seen.revision
+        step()
+        assert seen.revision > before
+
+
+def test_back_off_doubles_to_its_limit_and_a_first_failure_may_be_free() -> None:
+    policy = BackoffPolicy(first_s=5.0, longest_s=60.0)
+    assert [policy.delay_s(failures) for failures in range(7)] == [0.0, 5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert policy.delay_s(10**6) == 60.0
+    assert BackoffPolicy(first_s=5.0, jitter=lambda: 0.8).delay_s(2) == 8.0
+    seen = view()
+    for free, expected in ((True, 0.0), (True, 5.0), (False, 20.0)):
+        seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=free)
+        assert seen.backoffs["1"].retry_at - seen.now == expected
+
+
+def test_failures_of_an_earlier_version_do_not_count_for_the_next() -> None:
+    seen = view()
+    seen.version = "one"
+    for _ in range(3):
+        seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=True)
+    seen.version = "two"
+    seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=True)
+    assert (seen.backoffs["1"].count, seen.backoffs["1"].version) == (1, "two")
+
+
+STATES = {*Member.__struct_fields__, *Creation.__struct_fields__, *GroupView.__struct_fields__} - {"now"}
+OWN = {"self", "cls", "world"}  # `world` is the model on which a forecast is made
+
+
+def assigned(text: str) -> list[str]:
+    """Attributes of the state that a module outside its room assigns."""
+    found = []
+    for node in ast.walk(source.tree(text)):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = [each for target in node.targets for each in _flat(target)]
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        found += [
+            f"line {target.lineno}: {ast.unparse(target)}"
+            for target in targets
+            if isinstance(target, ast.Attribute) and target.attr in STATES and not _is_own(target.value)
+        ]
+    return found
+
+
+def _flat(target: ast.expr) -> list[ast.expr]:
+    return [each for part in target.elts for each in _flat(part)] if isinstance(target, ast.Tuple) else [target]
+
+
+def _is_own(value: ast.expr) -> bool:
+    return isinstance(value, ast.Name) and value.id in OWN
+
+
+def test_only_the_state_room_changes_the_state() -> None:
+    room = Path(infrakit.group.__file__).parent
+    outside = [path for path in room.rglob("*.py") if "state" not in path.parts and path.name != "forecast.py"]
+    assert len(outside) > 20
+    assert {path.name: found for path in outside if (found := assigned(path.read_text()))} == {}
+
+
+def test_an_assignment_from_outside_would_be_found() -> None:
+    assert assigned("member.leaving = 'x'\nview.rolling_to, b = 'y', 1\nself.view.serial += 1\nself.state = 2\n") == [
+        "line 1: member.leaving",
+        "line 2: view.rolling_to",
+        "line 3: self.view.serial",
+    ]
