@@ -1,4 +1,4 @@
-"""The fence, broken on purpose: one small change of the code each, which a few simulated worlds must notice."""
+"""Mutations of the fencing code: each changes one place, and a few simulated worlds must detect it."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ import pytest
 from tests.mutations.catalogue import Mutation
 from tests.mutations.test_mutations import ROOT, mutate
 
-SEEDS_MAX = 400  # the rarest of them is seen in one of forty
+SEEDS_MAX = 400  # the rarest mutation shows in one of forty worlds
 
 
-class Seen(NamedTuple):
-    """A mutation, and the deeds among which it shows."""
+class FencingMutation(NamedTuple):
+    """A mutation of the fencing code, and the deeds that reveal it."""
 
     law: str
     name: str
@@ -26,16 +26,16 @@ class Seen(NamedTuple):
     deeds: str
 
 
-SEEN = (
-    Seen(
+FENCING_MUTATIONS = (
+    FencingMutation(
         "1 one actor",
-        "the epoch in the store is not looked at",
+        "the epoch in the store is not checked",
         "manager/lead/ledger.py",
         "if document.revision != known and not self._is_mine(book):",
         "if False:",
         "scale,dispute,flip",
     ),
-    Seen(
+    FencingMutation(
         "1 one actor",
         "the right to act is not proven before a call",
         "group/calls.py",
@@ -45,33 +45,33 @@ SEEN = (
         '            raise errors.Halted(f"halted by {halt.who}: {halt.why}")',
         "scale,dispute,flip",
     ),
-    Seen(
+    FencingMutation(
         "1 one actor",
-        "an observation is believed for ever",
+        "an observation never expires",
         "manager/lead/replica.py",
         "return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf",
         "return seen.begun_at + 1e9 if seen is not None and seen.leader else -math.inf",
         "scale,cut,cut,freeze",
     ),
-    Seen(
+    FencingMutation(
         "1 one actor",
-        "the successor does not wait for the predecessor's bound",
+        "the new leader does not wait for the previous leader's bound",
         "manager/lead/fence.py",
         "self._free_at = _now() + min(predecessor_bound_s, BOUND_S_MAX) * DRIFT",
         "self._free_at = _now()",
         "dispute",
     ),
-    Seen(
+    FencingMutation(
         "1 one actor",
-        "a longer bound is relied on before anybody can read it",
+        "a longer bound is used before it is in the store",
         "manager/lead/ledger.py",
         "            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))\n",
         "            pass\n",
         "dispute",
     ),
-    Seen(
+    FencingMutation(
         "3 exactly one",
-        "what a predecessor may have made is made again without looking",
+        "what a previous leader may have created is created again without listing",
         "group/controller.py",
         "self.view.intend(strange, fresh=False, doubt_s=CALL_DEADLINE_S)",
         "self.view.intend(strange, fresh=True)",
@@ -82,12 +82,12 @@ SEEN = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seen", SEEN, ids=lambda seen: seen.name)
-def test_a_few_worlds_notice(seen: Seen, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", FENCING_MUTATIONS, ids=lambda case: case.name)
+def test_a_few_worlds_detect_the_mutation(case: FencingMutation, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    mutation = Mutation(seen.law, seen.name, seen.file, seen.old, seen.new, ())
-    mutate(tmp_path / "src" / "infrakit" / seen.file, mutation)
-    options = ["--count", str(SEEDS_MAX), "--minutes", "5", "--replicas", "3", "--deeds", seen.deeds]
+    mutation = Mutation(case.law, case.name, case.file, case.old, case.new, ())
+    mutate(tmp_path / "src" / "infrakit" / case.file, mutation)
+    options = ["--count", str(SEEDS_MAX), "--minutes", "5", "--replicas", "3", "--deeds", case.deeds]
     run = subprocess.run(
         [sys.executable, "-m", "infrakit.simulation", *options, "--jobs", "1", "--until-broken"],
         env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
@@ -96,5 +96,5 @@ def test_a_few_worlds_notice(seen: Seen, tmp_path: Path) -> None:
         timeout=280,
         check=False,
     )
-    assert run.returncode == 1, f"no world noticed it:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
-    assert f": {seen.law}" in run.stdout, run.stdout[-2000:]
+    assert run.returncode == 1, f"no world detected it:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
+    assert f": {case.law}" in run.stdout, run.stdout[-2000:]

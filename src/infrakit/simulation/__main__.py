@@ -1,4 +1,4 @@
-"""`python -m infrakit.simulation --count 2000`: many seeds; `--seed N --verbose`: one of them again, step by step."""
+"""Run simulated worlds: `--count 2000` runs many seeds, `--seed N --verbose` repeats one and prints every event."""
 
 import argparse
 import collections
@@ -16,7 +16,7 @@ MINUTES = 30.0
 
 
 class Task(NamedTuple):
-    """What decides a run."""
+    """Everything that determines one run."""
 
     seed: int
     minutes: float = MINUTES
@@ -25,16 +25,16 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of one run: the law that was broken, or nothing, and what has happened."""
+    """The result of one run: the first broken law, or an empty string, and counters of what happened."""
 
     verdict: str
     figures: collections.Counter[str]
 
 
-def simulate(task: Task, tell: Callable[[str], None] = lambda _line: None) -> Outcome:
-    """Run one seed to its end."""
+def simulate(task: Task, report: Callable[[str], None] = lambda _line: None) -> Outcome:
+    """Run one seed to completion and return its outcome."""
     timeline = loops.Timeline()
-    world = World(scenario.draw(task.seed, task.minutes, task.deeds, task.replicas), timeline, tell=tell)
+    world = World(scenario.draw(task.seed, task.minutes, task.deeds, task.replicas), timeline, report=report)
     try:
         verdict = world.run()
     except (AssertionError, loop.Deadlock) as broken:
@@ -53,14 +53,16 @@ def _one(task: Task) -> tuple[int, Outcome]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infrakit.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this seed only")
-    parser.add_argument("--first", type=int, default=1, help="the first of many seeds")
-    parser.add_argument("--count", type=int, default=100, help="how many seeds")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="simulated minutes with faults")
-    parser.add_argument("--replicas", type=int, help="how many; 1 to 5 as the seed decides, if it is not said")
-    parser.add_argument("--deeds", type=_deeds, default=scenario.DEEDS, help="only these, such as halt,scale,crash")
-    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes")
+    parser.add_argument("--first", type=int, default=1, help="the first seed of a range")
+    parser.add_argument("--count", type=int, default=100, help="number of seeds")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="simulated minutes during which faults occur")
+    parser.add_argument("--replicas", type=int, help="number of replicas; the seed chooses 1 to 5 by default")
+    parser.add_argument(
+        "--deeds", type=_deeds, default=scenario.DEEDS, help="allow only these, for example halt,scale,crash"
+    )
+    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="number of parallel processes")
     parser.add_argument("--until-broken", action="store_true", help="stop at the first seed that breaks a law")
-    parser.add_argument("--verbose", action="store_true", help="tell every event")
+    parser.add_argument("--verbose", action="store_true", help="print every event")
     options = parser.parse_args()
     if options.seed is not None:
         task = Task(options.seed, options.minutes, options.deeds, options.replicas)
@@ -75,11 +77,11 @@ def _deeds(text: str) -> Sequence[str]:
     unknown = sorted(set(deeds) - set(scenario.DEEDS))
     if unknown:
         known = ", ".join(dict.fromkeys(scenario.DEEDS))
-        raise argparse.ArgumentTypeError(f"there is no {unknown[0]!r}; known: {known}")
+        raise argparse.ArgumentTypeError(f"unknown deed {unknown[0]!r}; known: {known}")
     return deeds
 
 
-def _again(options: argparse.Namespace, seed: int) -> str:
+def _repeat_command(options: argparse.Namespace, seed: int) -> str:
     deeds = "" if options.deeds is scenario.DEEDS else f" --deeds '{','.join(options.deeds)}'"
     replicas = f" --replicas {options.replicas}" if options.replicas else ""
     return f"python -m infrakit.simulation --minutes {options.minutes:g}{replicas}{deeds} --seed {seed} --verbose"
@@ -96,7 +98,7 @@ def _many(options: argparse.Namespace) -> int:
             if outcome.verdict:
                 broken += 1
                 print(f"seed {seed}: {outcome.verdict}")
-                print(f"  again: {_again(options, seed)}", flush=True)
+                print(f"  repeat: {_repeat_command(options, seed)}", flush=True)
                 if options.until_broken:
                     break
             if done % 500 == 0:

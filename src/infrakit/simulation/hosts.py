@@ -1,4 +1,4 @@
-"""One node of the quorum, and the replica on it: a production `Replica` in a process of its own, again and again."""
+"""A node of the quorum and its replica: a production `Replica` in a simulated process that can be restarted."""
 
 import asyncio
 import random
@@ -9,153 +9,153 @@ from infrakit.events.journal import Journal
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.lead.replica import Replica
-from infrakit.simulation.bridge import Line, remote
+from infrakit.simulation.bridge import Link, remote
 from infrakit.simulation.laws import Caller, Laws
 from infrakit.simulation.loops import Timeline, WallClock
 from infrakit.simulation.parts import Plugins, SimulatedFlavor
+from infrakit.simulation.proxy import Provider, ProviderProxy, checked
 from infrakit.simulation.quorum import Member, Observer
-from infrakit.simulation.scenario import Machine
-from infrakit.simulation.witness import Provider, Witness, witnessed
+from infrakit.simulation.scenario import NodeClock
 from infrakit.spi.event import Event
 from infrakit.spi.leadership import Leadership
 
-DRIFT_MAX = 1.05  # what is promised: a duration that two clocks measure differs by no more
+DRIFT_MAX = 1.05  # the documented bound on how much two clocks may differ in measuring one duration
 
 
-class Surroundings(NamedTuple):
-    """What every replica has to do with."""
+class Environment(NamedTuple):
+    """The shared dependencies of every simulated replica."""
 
     timeline: Timeline
     laws: Laws
     provider: Provider
-    witness: type[Witness]
+    proxy: type[ProviderProxy]
     flavor: SimulatedFlavor
     poll_s: float
-    tell: Callable[["Process", Event], None]
+    report: Callable[["Process", Event], None]
 
 
 class Process:
-    """One incarnation of a replica, and its lines to the world."""
+    """One simulated process of a replica, with its links to the store, the provider and the operator."""
 
     def __init__(
         self,
         host: "Host",
         number: int,
-        around: Surroundings,
+        environment: Environment,
         *,
         member: Member,
         leadership: Leadership,
-        machine: Machine,
+        node_clock: NodeClock,
     ) -> None:
-        timeline, rng = around.timeline, random.Random(f"{host.seed} {host.name} {number}")
+        timeline, rng = environment.timeline, random.Random(f"{host.seed} {host.name} {number}")
         self.name = host.name
         self.number = number
         self.stopping = False
-        self.ended = asyncio.Event()
-        self.loop = timeline.loop(rate=machine.rate, offset_s=machine.offset_s)
-        self.to_store = Line(timeline, self.loop, timeline.world, rng)
-        self.to_provider = Line(timeline, self.loop, timeline.world, rng)
-        self.to_operator = Line(timeline, timeline.world, self.loop, rng)
-        clock = WallClock(timeline, skew_s=machine.skew_s)
+        self.terminated = asyncio.Event()
+        self.loop = timeline.loop(rate=node_clock.rate, offset_s=node_clock.offset_s)
+        self.store_link = Link(timeline, self.loop, timeline.world, rng)
+        self.provider_link = Link(timeline, self.loop, timeline.world, rng)
+        self.operator_link = Link(timeline, timeline.world, self.loop, rng)
+        clock = WallClock(timeline, skew_s=node_clock.skew_s)
         journal = Journal(None, clock=clock)
-        witness = around.witness(remote(around.provider, self.to_provider), around.laws, self.caller)
-        flavor = witnessed(remote(around.flavor, self.to_provider), around.laws, self.caller)
+        proxy = environment.proxy(remote(environment.provider, self.provider_link), environment.laws, self.caller)
+        flavor = checked(remote(environment.flavor, self.provider_link), environment.laws, self.caller)
         self.replica = Replica(
             name=host.name,
-            store=remote(member, self.to_store),
+            store=remote(member, self.store_link),
             leadership=leadership,
-            plugins=Plugins(witness, flavor),
+            plugins=Plugins(proxy, flavor),
             clock=clock,
             random=rng,
-            emit=lambda event: None if timeline.over else around.tell(self, journal.emit(event)),
-            poll_s=around.poll_s,
+            emit=lambda event: None if timeline.over else environment.report(self, journal.emit(event)),
+            poll_s=environment.poll_s,
         )
         operator = Operator(self.replica, stories=journal, stop=lambda: None)
-        self.operator = remote(operator, self.to_operator)
+        self.operator = remote(operator, self.operator_link)
         self._timeline = timeline
         self.task = self.loop.create_task(self.replica.run())
-        self.task.add_done_callback(self._ended)
+        self.task.add_done_callback(self._on_terminated)
 
     @property
-    def lines(self) -> tuple[Line, ...]:
-        return self.to_store, self.to_provider, self.to_operator
+    def links(self) -> tuple[Link, ...]:
+        return self.store_link, self.provider_link, self.operator_link
 
     @property
     def epoch(self) -> int:
-        """That it acts under; 0 for none."""
+        """The epoch (fencing token) of the current leadership term; 0 if there is none."""
         term = self.replica.term
         return term.ledger.epoch if term is not None else 0
 
     def caller(self) -> Caller:
-        """By what right it acts now."""
+        """Return the identity, epoch and leadership deadline under which this process makes calls now."""
         seen = self.replica.observation
         until = 0.0
         if seen is not None and seen.leader:
             until = self.loop.true(seen.begun_at) + seen.valid_s * DRIFT_MAX
         return Caller(name=f"{self.name}.{self.number}", epoch=self.epoch, leads_until=until)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self.ended.set()
+    def _on_terminated(self, task: asyncio.Task[None]) -> None:
+        self.terminated.set()
         if not task.cancelled() and (error := task.exception()) is not None and self._timeline.crash is None:
             self._timeline.crash = error
 
 
 class Host:
-    """A node: its replica starts, stalls, dies and comes back."""
+    """A node whose replica starts, stalls, is killed and restarts."""
 
     def __init__(
         self,
         name: str,
         seed: int,
-        around: Surroundings,
+        environment: Environment,
         *,
         member: Member,
         observer: Observer | Static,
-        machine: Machine,
+        node_clock: NodeClock,
     ) -> None:
         self.name = name
         self.seed = seed
         self.observer = observer
-        self._around = around
+        self._environment = environment
         self._member = member
-        self._machine = machine
+        self._node_clock = node_clock
         self._starts = 0
         self.process: Process | None = None
         self.start()
 
     def start(self) -> None:
-        """Run a replica, unless one runs."""
+        """Start the replica unless it is running."""
         if self.process is None:
             self._starts += 1
             self.process = Process(
                 self,
                 self._starts,
-                self._around,
+                self._environment,
                 member=self._member,
                 leadership=self.observer,
-                machine=self._machine,
+                node_clock=self._node_clock,
             )
 
     def kill(self) -> None:
-        """What it has sent is on its way; nothing else of it is left."""
+        """Kill the replica without cleanup. Messages that it has already sent are still delivered."""
         if self.process is not None:
             self.process.loop.kill()
-            self.process.ended.set()
+            self.process.terminated.set()
             self.process = None
 
     async def stop(self) -> None:
-        """End it cleanly, as a signal would. A stalled one ends once it goes on."""
+        """Stop the replica cleanly, like SIGTERM. A stalled replica stops after it resumes."""
         process = self.process
         if process is None:
             return
         process.stopping = True
         process.loop.receive(process.task.cancel)
-        await process.ended.wait()
+        await process.terminated.wait()
         if process is self.process:
             self.kill()
 
-    def mend(self) -> None:
-        """Nothing keeps it from anything any more."""
+    def heal(self) -> None:
+        """Undo every fault of this node and make sure that its replica runs."""
         if isinstance(self.observer, Observer):
             self.observer.blind = False
         if self.process is not None and self.process.stopping:
@@ -164,6 +164,6 @@ class Host:
         process = self.process
         if process is not None:
             process.loop.resume()
-            for line in process.lines:
-                line.slow_s = 0.0
-                line.mend()
+            for link in process.links:
+                link.slow_s = 0.0
+                link.heal()

@@ -1,6 +1,7 @@
-"""A flavor with a list of members of its own, as a cluster has one: whoever joins stays on it until taken off.
+"""A flavor with its own member list, like that of a cluster: a member stays on it until it is removed.
 
-It believes what it is told of who lives, so that a list that loses a living member shows that it was told wrong.
+It trusts the listing of instances that the controller passes in, so that the removal of a living member reveals a
+controller that passed a wrong listing.
 """
 
 import asyncio
@@ -16,28 +17,28 @@ from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Allocation, Description, GroupID, InstanceID
 
 
-class Entry(msgspec.Struct, kw_only=True):
-    """One member, alive or not."""
+class MemberEntry(msgspec.Struct, kw_only=True):
+    """One entry of the member list; the instance may have terminated."""
 
     machine: Machine
     voting: bool = False
 
 
 class ListingFlavor(SimulatedFlavor):
-    """Satisfies `spi.flavor.Members`, too; faults of preparing are faults of changing the list."""
+    """A flavor that implements `spi.flavor.Members`; its prepare faults also apply to membership changes."""
 
     def __init__(self, simulator: Simulator, rng: random.Random) -> None:
         super().__init__(simulator, rng)
-        self.entries: dict[InstanceID, Entry] = {}
-        self.removals: list[Callable[[Machine], None]] = []  # told whom the list has lost
-        simulator.watchers.append(self._happened)
+        self.entries: dict[InstanceID, MemberEntry] = {}
+        self.removals: list[Callable[[Machine], None]] = []  # called with the instance of every removed member
+        simulator.watchers.append(self._on_change)
 
-    def _happened(self, what: str, machine: Machine) -> None:
-        if what != "ended" and machine.token:  # what others have made is no member
-            self.entries[machine.id] = Entry(machine=machine)
+    def _on_change(self, what: str, machine: Machine) -> None:
+        if what != "ended" and machine.token:  # an instance that another process created is not a member
+            self.entries[machine.id] = MemberEntry(machine=machine)
 
-    def listed(self, group: GroupID) -> dict[InstanceID, Entry]:
-        """Who is on the list of a group."""
+    def listed(self, group: GroupID) -> dict[InstanceID, MemberEntry]:
+        """Return the member list of one group."""
         return {i: e for i, e in self.entries.items() if e.machine.tags.get(values.TAG_GROUP) == group}
 
     async def membership(
@@ -45,7 +46,7 @@ class ListingFlavor(SimulatedFlavor):
     ) -> Sequence[MembershipChange]:
         del properties, allocation
         if self._rng.random() < self.faults.unknown_rate:
-            raise errors.Unreachable("nobody leads", where="list")
+            raise errors.Unreachable("no leader", where="list")
         return self._needs(instances)
 
     def _needs(self, instances: Sequence[Description]) -> list[MembershipChange]:
@@ -54,9 +55,11 @@ class ListingFlavor(SimulatedFlavor):
         for group in {GroupID((each.tags or {}).get(values.TAG_GROUP, "")): None for each in instances}:
             for instance, entry in self.listed(group).items():
                 if known.isdisjoint({instance, entry.machine.token}):
-                    needs.append(MembershipChange(id=f"remove/{instance}", what=f"{instance} is gone and taken off"))
+                    needs.append(
+                        MembershipChange(id=f"remove/{instance}", what=f"remove {instance}: it has terminated")
+                    )
                 elif not entry.voting:
-                    change = MembershipChange(id=f"promote/{instance}", what=f"{instance} is let in", instance=instance)
+                    change = MembershipChange(id=f"promote/{instance}", what=f"promote {instance}", instance=instance)
                     needs.append(change)
         return needs
 
@@ -79,7 +82,7 @@ class ListingFlavor(SimulatedFlavor):
                 self.entries[InstanceID(name)].voting = True
             else:
                 entry = self.entries.pop(InstanceID(name))
-                for told in self.removals:
-                    told(entry.machine)
+                for on_removed in self.removals:
+                    on_removed(entry.machine)
         if self._rng.random() < self.faults.prepare_fail_rate:
             raise errors.OutcomeUnknown("the connection broke", where="list")

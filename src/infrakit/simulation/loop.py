@@ -1,7 +1,7 @@
-"""An event loop whose time is virtual: when nothing is ready, it jumps to the next timer instead of waiting.
+"""An event loop with virtual time: when nothing is ready, it jumps to the next timer instead of waiting.
 
-Runs are deterministic, and half an hour of simulated time costs what its wake-ups cost. When nothing is scheduled at
-all, nothing can ever happen again: that is a deadlock, and it is raised instead of being waited for.
+Runs are deterministic, and half an hour of simulated time costs only the work of its wake-ups. When nothing is
+scheduled at all, nothing can ever happen again: the loop raises `Deadlock` instead of waiting forever.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-EPOCH_S = 1_800_000_000.0  # the wall clock at the beginning of every run
+EPOCH_S = 1_800_000_000.0  # wall-clock time at the start of every run
 
 
 class Deadlock(Exception):
-    """Nothing is ready and nothing is scheduled."""
+    """No callback is ready and no timer is scheduled, so the run can never continue."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits; what it is asked to wait for passes at once."""
+    """A selector that never blocks: it advances the virtual time by the timeout and returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` begins at 0."""
+    """An event loop whose `time()` is virtual and starts at 0."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
@@ -44,13 +44,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """Wall-clock time in step with a virtual loop."""
+    """A wall clock that advances with the virtual time of the running loop."""
 
     def now(self) -> float:
         return EPOCH_S + asyncio.get_running_loop().time()
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in virtual time."""
+    """Run a coroutine to completion in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

@@ -1,8 +1,8 @@
-"""One event loop per simulated process, all moved by one timeline, which alone knows the true time.
+"""One event loop per simulated process, all driven by one timeline, which alone knows the true time.
 
-Each loop has a clock of its own, which drifts. A loop can be stalled, as by a stopped process or a virtual machine that
-is not scheduled: true time goes on without it, and once resumed it does what has become due, in asyncio's order. And a
-loop can be killed: none of its tasks takes another step, nothing is cleaned up.
+Each loop has its own clock, which drifts. A loop can be stalled, like a stopped process or a virtual machine that is
+not scheduled: true time continues without it, and once resumed it runs what is due, in asyncio's order. A loop can also
+be killed: none of its tasks takes another step, and nothing is cleaned up.
 """
 
 import asyncio
@@ -14,38 +14,38 @@ from typing import Any
 
 from infrakit.simulation.loop import EPOCH_S, Deadlock
 
-EARLY_S = 1e-7  # by which a timer may be early, so that no rounding of a clock makes it be waited for twice
-AFTERLIFE_STEPS = 10_000
-ITERATIONS_MAX = 100_000  # at one moment
+EARLY_S = 1e-7  # a timer may fire this early, so that rounding of a clock never schedules it twice
+CLEANUP_STEPS_MAX = 10_000
+ITERATIONS_MAX = 100_000  # without progress of the time
 
 
 class Livelock(Exception):
-    """A loop is busy for ever, and time does not go on."""
+    """A loop is busy without end, so that time cannot advance."""
 
 
 class Timeline:
-    """The true time, and the loops in the order in which they take their turns at the same moment.
+    """The true time, and the loops in the order in which they run when due at the same time.
 
-    The first loop is the world's: its clock is right, and it carries messages between the others.
+    The first loop is that of the world: its clock is exact, and it delivers messages between the others.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.over = False  # what still happens, happens unseen
-        self.crash: BaseException | None = None  # a callback's, outside of any task
+        self.over = False  # the run has finished; what still happens is ignored
+        self.crash: BaseException | None = None  # an exception of a callback outside any task
         self._loops: list[SteppedLoop] = []
-        self._turns: list[SteppedLoop] = []  # those that live
+        self._turns: list[SteppedLoop] = []  # loops that have not been killed
         self.world = self.loop()
 
     def loop(self, *, rate: float = 1.0, offset_s: float = 0.0) -> "SteppedLoop":
-        """A new process. Its clock shows `offset_s` at the beginning, and gains on the true time by `rate`."""
+        """Create the loop of a new process. Its clock starts at `offset_s` and runs at `rate` times the true time."""
         loop = SteppedLoop(self, rate=rate, offset_s=offset_s)
         self._loops.append(loop)
         self._turns.append(loop)
         return loop
 
     def run(self, done: Callable[[], object]) -> None:
-        """Let time pass until something holds. Raises `Deadlock`, or what a callback has raised."""
+        """Advance the time until `done` returns true. Raises `Deadlock`, or what a callback has raised."""
         while not done():
             due, turn = math.inf, None
             for loop in self._turns:
@@ -59,19 +59,19 @@ class Timeline:
             if self.crash is not None:
                 raise self.crash
 
-    def dead(self, loop: "SteppedLoop") -> None:
-        """It has no turn any more."""
+    def remove(self, loop: "SteppedLoop") -> None:
+        """Stop scheduling a loop that has been killed."""
         self._turns = [each for each in self._turns if each is not loop]
 
     def close(self) -> None:
-        """End what is left in every loop, killed ones too, where nobody sees it."""
+        """Shut down every loop, including killed ones. Effects of the cleanup are ignored."""
         self.over = True
         for loop in reversed(self._loops):
-            loop.bury()
+            loop.shut_down()
 
 
-class _Nothing:
-    """Where a loop looks for files and sockets that are ready: it has none."""
+class _EmptySelector:
+    """The selector of a loop without files and sockets: nothing is ever ready."""
 
     def select(self, _timeout: float | None) -> Sequence[Any]:
         return ()
@@ -95,7 +95,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._stalled = False
         self._iterations_left = math.inf
         self._left: set[asyncio.Task[Any]] = set()
-        self._selector = _Nothing()
+        self._selector = _EmptySelector()
         self._clock_resolution = EARLY_S
         self.set_exception_handler(_note_crash)
 
@@ -106,11 +106,11 @@ class SteppedLoop(asyncio.BaseEventLoop):
         """The true time at which this loop's clock shows `when`."""
         return (when - self._offset_s) / self.rate
 
-    # -- its turn --------------------------------------------------------------------------------------------------
+    # -- steps -----------------------------------------------------------------------------------------------------
 
     @property
     def due(self) -> float:
-        """The true time of its next step; never, while it is stalled."""
+        """The true time of the next step; infinity while the loop is stalled."""
         if self._stalled:
             return math.inf
         if self._ready:
@@ -118,11 +118,12 @@ class SteppedLoop(asyncio.BaseEventLoop):
         return self.true(self._scheduled[0].when()) if self._scheduled else math.inf
 
     def step(self) -> None:
-        """Do what is due now, until nothing is.
+        """Run everything that is due now.
 
-        A signal's handler may raise after any call, as that of a test's timeout does: the thread is put back even then.
+        A signal handler, such as that of a test timeout, may raise after any call: the state of the thread is restored
+        even then.
         """
-        before, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - the loop's own business
+        before, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - an event loop needs them
         try:
             asyncio._set_running_loop(self)  # noqa: SLF001
             sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
@@ -142,14 +143,14 @@ class SteppedLoop(asyncio.BaseEventLoop):
                 asyncio._set_running_loop(before)  # noqa: SLF001
 
     def receive(self, callback: Callable[[], object]) -> None:
-        """Something arrives from outside. A stalled process finds it when it goes on, a killed one never."""
+        """Deliver a message from another process. A stalled process runs it after it resumes, a killed one never."""
         if not self.killed:
             self.call_soon(callback)
 
-    # -- what befalls it -------------------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------------------------
 
     def stall(self, *, after: int = 0) -> None:
-        """Stop here, or in the middle of what it does next: after that many more iterations."""
+        """Stall the loop now, or in the middle of its next work, after that many more iterations."""
         self._iterations_left = after
         self._stalled = after <= 0
 
@@ -157,17 +158,17 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._iterations_left, self._stalled = math.inf, False
 
     def kill(self) -> None:
-        """It takes no further step. What it holds is kept, because the end of a coroutine would run its cleanup."""
+        """Take no further step. The tasks are kept, because destroying a coroutine would run its cleanup."""
         if not self.killed:
             self._left = asyncio.all_tasks(self)
             self.killed = True
-            self._timeline.dead(self)
+            self._timeline.remove(self)
 
-    def bury(self) -> None:
-        """Let every task clean up after the end of the run."""
+    def shut_down(self) -> None:
+        """Cancel every task and let it clean up, after the run has finished."""
         self.killed = False
         self.resume()
-        for _step in range(AFTERLIFE_STEPS):
+        for _step in range(CLEANUP_STEPS_MAX):
             tasks = [task for task in asyncio.all_tasks(self) if not task.cancelling()]
             for task in tasks:
                 task.cancel()
@@ -184,23 +185,23 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._left.clear()
         self.close()
 
-    # -- what an event loop needs ----------------------------------------------------------------------------------
+    # -- interface of asyncio --------------------------------------------------------------------------------------
 
     def _process_events(self, _events: Sequence[Any]) -> None:
-        """There are none."""
+        """Do nothing: there are no file events."""
 
     def _write_to_self(self) -> None:
-        """Nobody has to be woken: there is one thread."""
+        """Do nothing: there is only one thread to wake up."""
 
 
 def _note_crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A callback that fails is a finding; what asyncio says of tasks that nobody asked is not."""
+    """Record a failed callback as a finding, but not what asyncio reports about tasks without a reader."""
     if isinstance(loop, SteppedLoop) and "handle" in context and loop._timeline.crash is None:  # noqa: SLF001
         loop._timeline.crash = context.get("exception")  # noqa: SLF001
 
 
 class WallClock:
-    """The wall clock of one machine, which others keep right but for `skew_s`."""
+    """The wall clock of one machine, synchronised except for an error of `skew_s`."""
 
     def __init__(self, timeline: Timeline, *, skew_s: float = 0.0) -> None:
         self._timeline = timeline

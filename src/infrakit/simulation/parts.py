@@ -1,4 +1,4 @@
-"""The parts of a simulated world that are not the provider: a store that fails, and a flavor that knows the truth."""
+"""Simulated dependencies other than the provider: a store with faults, and a flavor that knows the true health."""
 
 import asyncio
 import random
@@ -31,20 +31,20 @@ UNKNOWN = HealthReport(health=Health.UNKNOWN, note="no answer")
 
 
 class StoreFaults(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates of 0 to 1."""
+    """Faults of the store. Rates are probabilities from 0 to 1."""
 
     unreachable_rate: float = 0.0
-    lost_rate: float = 0.0  # written, and the answer is lost
+    lost_rate: float = 0.0  # the write succeeds, and the response is lost
     latency_s: float = 0.0
 
 
 class FaultyStore(MemoryStore):
-    """A memory store behind a bad network."""
+    """An in-memory store behind an unreliable network."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
         self.faults = StoreFaults()
-        self.watchers: list[Callable[[Document], None]] = []  # told of every revision at the moment it is durable
+        self.watchers: list[Callable[[Document], None]] = []  # called with every revision as soon as it is durable
         self._rng = rng
 
     async def read(self, *, name: str) -> Document:
@@ -68,15 +68,15 @@ class FaultyStore(MemoryStore):
 
 
 class FlavorProperties(Strict, frozen=True, kw_only=True):
-    """What a simulated group declares of its flavor."""
+    """The flavor properties that a simulated group declares."""
 
     quorum: bool = False
-    volumes: bool = False  # every logical ID has one
+    volumes: bool = False  # every logical ID has a volume
     version: int = 0
 
 
 class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates of 0 to 1."""
+    """Faults of the flavor. Rates are probabilities from 0 to 1."""
 
     unknown_rate: float = 0.0
     prepare_fail_rate: float = 0.0
@@ -86,7 +86,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimulatedFlavor:
-    """Judges by what is true in the simulator, unless it does not know."""
+    """A flavor that reports the true health of each simulated instance, or UNKNOWN at the rate of its faults."""
 
     def __init__(self, simulator: Simulator, rng: random.Random) -> None:
         self.faults = FlavorFaults()
@@ -140,7 +140,7 @@ class SimulatedFlavor:
 
 
 class Plugins:
-    """The two plugins of a simulated world."""
+    """Resolves every plugin name to the instance plugin or the flavor of the simulated world."""
 
     def __init__(self, instance: Instance, flavor: SimulatedFlavor) -> None:
         self._instance = instance
@@ -160,5 +160,5 @@ class Plugins:
 
 
 def logical_ids(count: int, first: int = 1) -> list[LogicalID]:
-    """`10.0.0.1` and so on."""
+    """Return logical IDs in the form of IP addresses: `10.0.0.1`, `10.0.0.2` and so on."""
     return [LogicalID(f"10.0.0.{n}") for n in range(first, first + count)]

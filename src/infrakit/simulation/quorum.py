@@ -1,7 +1,7 @@
-"""A simulated quorum: terms, elections that take a while, partitions, leaders that do not know that they are none.
+"""A simulated quorum: terms, elections that take time, partitions, and stale leaders that still claim leadership.
 
-One node leads at most; several may believe that they do. The store stands behind the quorum: who is on the side of the
-minority cannot read, and a write from there fails, or is decided later, when nobody waits for it any more.
+At most one node is the leader; several may claim to be. The store requires the quorum: a node in the minority cannot
+read, and its writes fail or are decided later, after the caller has given up.
 """
 
 import asyncio
@@ -15,72 +15,72 @@ from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
 
-STALE_S_MAX = 10.0  # a leader that has lost its quorum reports itself leader for so long
-LOOK_SHARE = 0.5  # of its validity may pass until an answer is there
-HINT_S = 0.1  # until a member tells that it has heard of an election, at the most
-DECIDED_S_MAX = 10.0  # until the fate of a write is decided that got no answer
+STALE_S_MAX = 10.0  # a leader that has lost its quorum may claim leadership this long
+POLL_SHARE = 0.5  # a response takes at most this share of its validity
+HINT_S = 0.1  # maximum delay until a member announces an election
+DECIDED_S_MAX = 10.0  # maximum delay until a write without a response is decided
 
 
 class Quorum:
-    """Who leads, who is cut off, who believes what. All of it is the truth, known to the world only."""
+    """The true state of the quorum, known only to the world: leader, partitions, and stale leaders."""
 
     def __init__(self, timeline: Timeline, nodes: Iterable[str], rng: random.Random, *, election_s: float) -> None:
         self.nodes = tuple(nodes)
         self.leader: str | None = None
         self.term = 0
         self.elections = 0
-        self.stale = 0  # leaders that went on believing
-        self.watchers: list[Callable[[], None]] = []  # told a moment after each election
+        self.stale_leaders = 0  # how many leaders kept claiming leadership after losing it
+        self.watchers: list[Callable[[], None]] = []  # called up to `HINT_S` after each election
         self._timeline = timeline
         self._rng = rng
         self._election_s = election_s
-        self._apart: set[str] = set()
+        self._partitioned: set[str] = set()
         self._lost: set[str] = set()
-        self._believes_until: dict[str, float] = {}
-        self._deposed: str | None = None
+        self._claims_until: dict[str, float] = {}
+        self._previous_leader: str | None = None
         self._electing = False
         self._elect()
 
-    # -- what is so ------------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------------
 
     @property
-    def _together(self) -> list[str]:
-        """The nodes that form the majority, if there is one."""
-        together = [n for n in self.nodes if n not in self._apart and n not in self._lost]
-        return together if len(together) * 2 > len(self.nodes) else []
+    def _majority(self) -> list[str]:
+        """The nodes that form the majority; empty if there is none."""
+        majority = [n for n in self.nodes if n not in self._partitioned and n not in self._lost]
+        return majority if len(majority) * 2 > len(self.nodes) else []
 
     def serves(self, node: str) -> bool:
-        """Whether the node's member can answer for the quorum."""
-        return node in self._together
+        """Whether the member on this node is part of the majority."""
+        return node in self._majority
 
     def leads(self, node: str) -> bool:
-        """What the node's member says of itself."""
-        return node == self.leader or self._timeline.now < self._believes_until.get(node, 0.0)
+        """Whether the member on this node claims leadership."""
+        return node == self.leader or self._timeline.now < self._claims_until.get(node, 0.0)
 
     @property
-    def believers(self) -> list[str]:
-        """The nodes that lead, as they say themselves."""
+    def claimants(self) -> list[str]:
+        """The nodes that claim leadership."""
         return [n for n in self.nodes if self.leads(n)]
 
-    # -- what befalls it -------------------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------------------------
 
     def flip(self, *, stale_s: float, at_once: bool = False) -> None:
-        """Another leads, after an election or at once; the leader until now says for a while longer that it does."""
+        """Elect another leader, at once or later; the previous one keeps claiming leadership for `stale_s`."""
         self._depose(stale_s)
         if at_once and not self._electing:
             self._elected()
         else:
             self._elect()
 
-    def part(self, nodes: Collection[str]) -> None:
+    def partition(self, nodes: Collection[str]) -> None:
         """Cut these nodes off from the others."""
-        self._apart = set(nodes)
+        self._partitioned = set(nodes)
         self._review()
 
     def lose(self, node: str) -> None:
-        """The node is gone, with its member."""
+        """Lose a node together with its member."""
         self._lost.add(node)
-        self._believes_until.pop(node, None)
+        self._claims_until.pop(node, None)
         if self.leader == node:
             self.leader = None
         self._review()
@@ -89,21 +89,21 @@ class Quorum:
         self._lost.discard(node)
         self._review()
 
-    def mend(self) -> None:
-        """No node is cut off any more."""
-        self.part(())
+    def heal(self) -> None:
+        """End the partition."""
+        self.partition(())
 
     def _review(self) -> None:
-        if self.leader is not None and self.leader not in self._together:
+        if self.leader is not None and self.leader not in self._majority:
             self._depose(self._rng.uniform(0.0, STALE_S_MAX))
         if self.leader is None:
             self._elect()
 
     def _depose(self, stale_s: float) -> None:
         if self.leader is not None and stale_s > 0.0:
-            self._believes_until[self.leader] = self._timeline.now + stale_s
-            self.stale += 1
-        self._deposed, self.leader = self.leader or self._deposed, None
+            self._claims_until[self.leader] = self._timeline.now + stale_s
+            self.stale_leaders += 1
+        self._previous_leader, self.leader = self.leader or self._previous_leader, None
 
     def _elect(self) -> None:
         if not self._electing:
@@ -113,10 +113,10 @@ class Quorum:
 
     def _elected(self) -> None:
         self._electing = False
-        together = self._together
-        if together:
-            self.leader = self._rng.choice([n for n in together if n != self._deposed] or together)
-            self._believes_until.pop(self.leader, None)
+        majority = self._majority
+        if majority:
+            self.leader = self._rng.choice([n for n in majority if n != self._previous_leader] or majority)
+            self._claims_until.pop(self.leader, None)
             self.term += 1
             self.elections += 1
             for watcher in self.watchers:
@@ -124,11 +124,11 @@ class Quorum:
 
 
 class Observer:
-    """The leadership observer of one node, in the replica's own process: it asks the member beside it."""
+    """The leadership observer of one node: runs in the process of the replica and polls the local member."""
 
     def __init__(self, quorum: Quorum, node: str, rng: random.Random, *, valid_s: float) -> None:
         self.blind = False  # the member does not answer
-        self._answer: asyncio.Future[bool] | None = None  # to the look under way; true: ask again
+        self._answer: asyncio.Future[bool] | None = None  # of the poll in progress; true: poll again
         quorum.watchers.append(self.hint)
         self._quorum = quorum
         self._node = node
@@ -136,31 +136,31 @@ class Observer:
         self._valid_s = valid_s
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """One look after another, each twice in the time for which one is valid, at the least."""
+        """Poll continuously, at least twice per validity of an observation."""
         loop = asyncio.get_running_loop()
         while True:
-            begun_at, leads = loop.time(), self._look()
+            begun_at, leads = loop.time(), self._poll()
             self._answer = loop.create_future()
-            timer = loop.call_later(self._rng.uniform(0.1, LOOK_SHARE) * self._valid_s, _settle, self._answer, False)
+            timer = loop.call_later(self._rng.uniform(0.1, POLL_SHARE) * self._valid_s, _settle, self._answer, False)
             try:
                 if await self._answer:
-                    begun_at, leads = loop.time(), self._look()
+                    begun_at, leads = loop.time(), self._poll()
             finally:
                 timer.cancel()
             yield Observation(leader=leads, begun_at=begun_at, valid_s=self._valid_s)
 
-    def _look(self) -> bool | None:
+    def _poll(self) -> bool | None:
         return None if self.blind else self._quorum.leads(self._node)
 
     def hint(self) -> None:
-        """The member says that something has changed: look at once."""
+        """Poll at once: the member has announced a change."""
         if self._answer is not None:
             loop = self._answer.get_loop()
             if isinstance(loop, SteppedLoop):
                 loop.receive(functools.partial(_settle, self._answer, True))
 
     async def resign(self) -> None:
-        """Let another node lead."""
+        """Transfer leadership to another node."""
         if not self.blind and self._quorum.leader == self._node:
             self._quorum.flip(stale_s=0.0)
 
@@ -171,7 +171,7 @@ def _settle(answer: asyncio.Future[bool], hinted: bool) -> None:
 
 
 class Member:
-    """The store as the member of one node serves it. Runs in the world's loop."""
+    """The store as served by the member on one node. Runs in the loop of the world."""
 
     def __init__(self, store: FaultyStore, quorum: Quorum, node: str, world: SteppedLoop, rng: random.Random) -> None:
         self._store = store
@@ -215,10 +215,10 @@ class Member:
             yield revision
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources to release."""
 
     async def _reach(self) -> None:
-        """Some members refuse at once, some wait for a leader. Raises `Unreachable`."""
+        """Require the quorum, at once or after waiting for a leader. Raises `Unreachable`."""
         if not self._quorum.serves(self._node) and self._rng.random() < 0.5:
             await asyncio.sleep(self._rng.uniform(0.0, DECIDED_S_MAX))
         if not self._quorum.serves(self._node):

@@ -1,4 +1,4 @@
-"""A scenario: everything that one seed decides. Groups, faults, and what operators and bad luck do, and when."""
+"""A scenario is everything that one seed decides: groups, operator commands, faults, and their times."""
 
 import json
 import random
@@ -10,7 +10,7 @@ import msgspec
 from infrakit.instances.simulator import Faults, Spread
 from infrakit.simulation.parts import FlavorFaults, StoreFaults, logical_ids
 
-MISHAPS = (  # of replicas, and of the quorum that they run on
+REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on
     "crash",
     "crash",
     "kill replica",
@@ -48,27 +48,27 @@ DEEDS = (
     "sicken many",
     "outage",
     "seed",
-    *MISHAPS,
+    *REPLICA_FAULTS,
 )
 
 
-Deed = tuple[float, str, int]  # when, what, a number to choose by
-DRIFT = 0.02  # of each clock: any two stay within the bound that is promised
-SKEW_S = 1.0  # of wall clocks
+Deed = tuple[float, str, int]  # time, kind, seed for its details
+DRIFT = 0.02  # of each clock; any two clocks stay within the documented bound
+SKEW_S = 1.0  # the maximum error of wall clocks
 
 
-LISTING_SHARE = 0.3  # of the worlds have a flavor with a list of members
+LISTING_SHARE = 0.3  # the share of worlds whose flavor keeps a member list
 
 
 class GroupPlan(msgspec.Struct, kw_only=True):
-    """One group as the simulated operator wants it."""
+    """One group as the simulated operator declares it."""
 
     name: str
     pets: bool
     quorum: bool
     size: int
     ids: list[str]
-    net: str  # of logical IDs that are added: no two groups share one
+    net: str  # network of added logical IDs; each group has its own
     version: int = 0
     bad: bool = False
     updating: dict[str, object]
@@ -77,7 +77,7 @@ class GroupPlan(msgspec.Struct, kw_only=True):
     in_flight: int
 
     def document(self) -> str:
-        """The declaration as an operator would write it."""
+        """Return the declaration of the group as JSON text."""
         allocation: dict[str, object] = {"LogicalIDs": self.ids} if self.pets else {"Size": self.size}
         properties = {
             "Allocation": allocation,
@@ -96,50 +96,50 @@ class GroupPlan(msgspec.Struct, kw_only=True):
         return json.dumps([{"kind": "group", "metadata": {"name": self.name}, "properties": properties}])
 
 
-class Machine(NamedTuple):
-    """What the clocks of one node do."""
+class NodeClock(NamedTuple):
+    """The errors of the clocks of one node."""
 
     rate: float = 1.0
     offset_s: float = 0.0
-    skew_s: float = 0.0  # of its wall clock
+    skew_s: float = 0.0  # error of the wall clock
 
 
 class Scenario(msgspec.Struct, kw_only=True):
-    """What happens in one run."""
+    """Everything that happens in one run."""
 
     seed: int
     minutes: float
-    machines: list[Machine]  # one for each replica
-    election_s: float  # that an election takes at the most
-    valid_s: float  # how long an observation of who leads is valid
+    node_clocks: list[NodeClock]  # one for each replica
+    election_s: float  # the longest duration of an election
+    valid_s: float  # validity of a leadership observation
     poll_s: float
     groups: list[GroupPlan]
     faults: Faults
     store: StoreFaults
     flavor: FlavorFaults
     inspects: bool
-    watches: bool  # only where it inspects
-    listing: bool  # the flavor keeps a list of members
-    orders: list[Deed]  # of operators, and what befalls instances: one after another
-    mishaps: list[Deed]  # of replicas: each at its time, whatever else is going on
+    watches: bool  # only if it inspects
+    listing: bool  # the flavor keeps a member list
+    operations: list[Deed]  # operator commands and faults of instances, in sequence
+    replica_faults: list[Deed]  # each at its own time, independent of all others
 
     @property
-    def lying(self) -> bool:
-        """Listings that silently leave out what lives, seen by a controller that has lost its memory."""
+    def incomplete(self) -> bool:
+        """Whether listings may silently omit living instances from a controller that has lost its state."""
         silent = bool(self.faults.silent_partial_rate or self.faults.empty_rate)
-        return silent and (len(self.machines) > 1 or bool(self.mishaps) or not self.inspects)
+        return silent and (len(self.node_clocks) > 1 or bool(self.replica_faults) or not self.inspects)
 
 
 def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int | None = None) -> Scenario:
-    """Everything from one seed; `deeds` are those that may happen, `replicas` how many there are."""
+    """Draw a scenario from one seed; `deeds` limits what may happen, `replicas` fixes the number of replicas."""
     rng = random.Random(seed)
     faults = _faults(rng)
-    machines = _machines(rng, replicas)
-    orders = _orders(rng, minutes, [d for d in deeds if d not in MISHAPS])
+    node_clocks = _node_clocks(rng, replicas)
+    operations = _operations(rng, minutes, [d for d in deeds if d not in REPLICA_FAULTS])
     scenario = Scenario(
         seed=seed,
         minutes=minutes,
-        machines=machines,
+        node_clocks=node_clocks,
         election_s=rng.choice([0.5, 3.0]),
         valid_s=rng.uniform(2.0, 3.0),
         poll_s=rng.choice([2.0, 5.0, 10.0]),
@@ -158,18 +158,20 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         inspects=(inspects := rng.random() < 0.5),
         watches=inspects and rng.random() < 0.5,
         listing=random.Random(f"{seed} listing").random() < LISTING_SHARE,
-        orders=orders,
-        mishaps=_mishaps(rng, minutes, [d for d in deeds if d in MISHAPS], orders, alone=len(machines) == 1),
+        operations=operations,
+        replica_faults=_replica_faults(
+            rng, minutes, [d for d in deeds if d in REPLICA_FAULTS], operations, alone=len(node_clocks) == 1
+        ),
     )
-    if scenario.lying:  # then only the provider itself can keep two bearers of one identity apart
+    if scenario.incomplete:  # then only the provider can prevent two instances with one logical ID
         scenario.faults = msgspec.structs.replace(faults, exclusive=True)
     return scenario
 
 
-def _machines(rng: random.Random, replicas: int | None) -> list[Machine]:
+def _node_clocks(rng: random.Random, replicas: int | None) -> list[NodeClock]:
     drawn = rng.choice([1, 3, 3, 3, 4, 5])
     return [
-        Machine(
+        NodeClock(
             rate=1.0 + rng.uniform(-DRIFT, DRIFT),
             offset_s=rng.uniform(0.0, 1e5),
             skew_s=rng.uniform(-SKEW_S, SKEW_S),
@@ -178,17 +180,17 @@ def _machines(rng: random.Random, replicas: int | None) -> list[Machine]:
     ]
 
 
-def _orders(rng: random.Random, minutes: float, deeds: Sequence[str]) -> list[Deed]:
+def _operations(rng: random.Random, minutes: float, deeds: Sequence[str]) -> list[Deed]:
     count = rng.randint(3, 12) if deeds else 0
     return sorted((rng.uniform(5.0, minutes * 60.0), rng.choice(deeds), _number(rng)) for _ in range(count))
 
 
-def _mishaps(
-    rng: random.Random, minutes: float, deeds: Sequence[str], orders: Sequence[Deed], *, alone: bool
+def _replica_faults(
+    rng: random.Random, minutes: float, deeds: Sequence[str], operations: Sequence[Deed], *, alone: bool
 ) -> list[Deed]:
-    """Half of them come soon after an order, while what it has set off is under way."""
+    """Draw faults of replicas; half of them occur soon after an operation, while its effects are in progress."""
     count = rng.randint(0, 4) if alone else rng.randint(2, 10)
-    busy = [0.0, *(at for at, _, _ in orders)]
+    busy = [0.0, *(at for at, _, _ in operations)]
     return sorted(
         (
             rng.choice(busy) + rng.uniform(0.0, 8.0) if rng.random() < 0.5 else rng.uniform(0.0, minutes * 60.0),
@@ -204,7 +206,7 @@ def _number(rng: random.Random) -> int:
 
 
 def _rate(rng: random.Random, most: float) -> float:
-    """None in half of the runs."""
+    """Draw a fault rate; it is 0 in half of the runs."""
     return rng.random() * most if rng.random() < 0.5 else 0.0
 
 

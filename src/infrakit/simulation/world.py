@@ -1,4 +1,4 @@
-"""One run: production replicas in a simulated world, through its scenario, then in peace until it has converged."""
+"""One run: production replicas execute a scenario with faults, then must converge after all faults have stopped."""
 
 import asyncio
 import collections
@@ -10,84 +10,84 @@ import msgspec
 from infrakit.instances.simulator import Faults
 from infrakit.leadership.static import Static
 from infrakit.manager.declaration import record
-from infrakit.simulation.hosts import Host, Process, Surroundings
+from infrakit.simulation.fault_injector import FaultInjector
+from infrakit.simulation.hosts import Environment, Host, Process
 from infrakit.simulation.laws import Laws
 from infrakit.simulation.listing import ListingFlavor
 from infrakit.simulation.loops import Timeline
-from infrakit.simulation.mishaps import Mishaps
-from infrakit.simulation.operating import Operating
 from infrakit.simulation.parts import FaultyStore, FlavorFaults, SimulatedFlavor, StoreFaults
+from infrakit.simulation.proxy import InspectingProxy, ProviderProxy, ReportingSimulator, WatchingProxy
 from infrakit.simulation.quorum import Member, Observer, Quorum
-from infrakit.simulation.scenario import GroupPlan, Machine, Scenario
-from infrakit.simulation.witness import HonestSimulator, InspectingWitness, WatchingWitness, Witness
+from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
+from infrakit.simulation.workload import OperatorWorkload
 from infrakit.spi import values
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.manager import Status
 from infrakit.spi.values import GroupID, InstanceID
 
-PEACE_S = 3600.0  # simulated time in which a world without faults has to converge
-QUIET_S = 70.0  # after which nothing that was sent before the peace is still on its way
-ASK_S = 30.0
+CONVERGENCE_TIMEOUT_S = 3600.0  # simulated time within which a world without faults has to converge
+QUIET_S = 70.0  # after this, no message from the fault phase is still in transit
+POLL_S = 30.0
 
-WITNESSES = (Witness, InspectingWitness, WatchingWitness)  # by how much the provider can do
+PROXIES = (ProviderProxy, InspectingProxy, WatchingProxy)  # index: number of optional capabilities of the provider
 
 
 class World:
-    """Everything of one run. What happens in it, happens on the timeline's first loop."""
+    """The complete state of one run. Its own coroutines run on the first loop of the timeline."""
 
-    def __init__(self, scenario: Scenario, timeline: Timeline, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, scenario: Scenario, timeline: Timeline, *, report: Callable[[str], None]) -> None:
         self.scenario = scenario
         self.timeline = timeline
         self.rng = random.Random(scenario.seed + 1)
-        self.simulator = HonestSimulator(scenario.faults, random=self.rng)
-        self.laws = Laws(self.simulator, timeline, lying=scenario.lying)
+        self.simulator = ReportingSimulator(scenario.faults, random=self.rng)
+        self.laws = Laws(self.simulator, timeline, incomplete=scenario.incomplete)
         self.simulator.laws = self.laws
         self.store = FaultyStore(self.rng)
         self.store.watchers.append(self.laws.written)
         self.flavor = SimulatedFlavor(self.simulator, self.rng)
         if scenario.listing:
             self.flavor = listing = ListingFlavor(self.simulator, self.rng)
-            listing.removals.append(self.laws.taken_off)
-        self._tell = tell
-        names = [f"n{number}" for number in range(1, len(scenario.machines) + 1)]
+            listing.removals.append(self.laws.member_removed)
+        self._report = report
+        names = [f"n{number}" for number in range(1, len(scenario.node_clocks) + 1)]
         self.quorum = Quorum(timeline, names, self.rng, election_s=scenario.election_s)
-        around = Surroundings(
+        environment = Environment(
             timeline=timeline,
             laws=self.laws,
             provider=self.simulator,
-            witness=WITNESSES[scenario.inspects + scenario.watches],
+            proxy=PROXIES[scenario.inspects + scenario.watches],
             flavor=self.flavor,
             poll_s=scenario.poll_s,
-            tell=self._happened,
+            report=self._on_change,
         )
-        self.hosts = [self._host(n, around, m) for n, m in zip(names, scenario.machines, strict=True)]
-        self.operating = Operating(self.hosts, self.laws, self.rng)
-        self.mishaps = Mishaps(self.hosts, self.quorum, self._harm_any)
+        self.hosts = [self._host(n, environment, c) for n, c in zip(names, scenario.node_clocks, strict=True)]
+        self.workload = OperatorWorkload(self.hosts, self.laws, self.rng)
+        self.fault_injector = FaultInjector(self.hosts, self.quorum, self._harm_any)
 
-    def _host(self, name: str, around: Surroundings, machine: Machine) -> Host:
-        rng, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.machines) == 1
+    def _host(self, name: str, environment: Environment, clock: NodeClock) -> Host:
+        rng, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.node_clocks) == 1
         observer = Observer(self.quorum, name, rng, valid_s=self.scenario.valid_s)
         member = Member(self.store, self.quorum, name, self.timeline.world, rng)
         leadership = Static() if alone else observer
-        return Host(name, self.scenario.seed, around, member=member, observer=leadership, machine=machine)
+        return Host(name, self.scenario.seed, environment, member=member, observer=leadership, node_clock=clock)
 
-    def _happened(self, process: Process, event: Event) -> None:
+    def _on_change(self, process: Process, event: Event) -> None:
         about = event.instance or event.slot or ""
-        self._say(f"{process.name} {event.type:14} {event.group or '-':8} {about:10} {event.message}")
+        self._log(f"{process.name} {event.type:14} {event.group or '-':8} {about:10} {event.message}")
         if event.type is Kind.CONVERGED and event.group is not None:
             self.laws.converged(process.caller(), event.group)
 
-    def _say(self, what: str) -> None:
-        self._tell(f"{self.timeline.now:9.2f} {what}")
+    def _log(self, what: str) -> None:
+        self._report(f"{self.timeline.now:9.2f} {what}")
 
     @property
     def figures(self) -> collections.Counter[str]:
-        """What has happened, for the record."""
-        counts = self.mishaps.counts
+        """Counters of what happened in this run."""
+        counts = self.fault_injector.counts
         return collections.Counter(
             {
                 "elections": self.quorum.elections,
-                "leaders that believed on": self.quorum.stale,
+                "stale leaders": self.quorum.stale_leaders,
                 "epochs": self.laws.terms,
                 "calls": self.laws.calls,
                 "overlaps": self.laws.overlaps,
@@ -102,8 +102,8 @@ class World:
     # -- the run ---------------------------------------------------------------------------------------------------
 
     def run(self) -> str:
-        """The first law that was broken, or nothing."""
-        story = self.timeline.world.create_task(self._story())
+        """Run the scenario; return the first broken law, or an empty string."""
+        story = self.timeline.world.create_task(self._scenario_steps())
         self.timeline.run(lambda: self.laws.verdict or story.done())
         if story.done() and not self.laws.verdict:
             error = story.exception()
@@ -113,27 +113,27 @@ class World:
                 raise error
         return self.laws.verdict
 
-    async def _story(self) -> None:
+    async def _scenario_steps(self) -> None:
         self.store.faults, self.flavor.faults = self.scenario.store, self.scenario.flavor
         async with asyncio.TaskGroup() as tasks:
-            mishaps = tasks.create_task(self._suffer())
+            faults = tasks.create_task(self._inject_faults())
             for group in self.scenario.groups:
-                await self.operating.commit(group)
-            for at, what, number in self.scenario.orders:
+                await self.workload.commit(group)
+            for at, what, number in self.scenario.operations:
                 await self._until(at)
                 group = self.scenario.groups[number % len(self.scenario.groups)]
-                self._say(f"-- {what} {group.name}")
+                self._log(f"-- {what} {group.name}")
                 await self._do(what, group, random.Random(number))
             await self._until(self.scenario.minutes * 60.0)
-            mishaps.cancel()
-        await self._peace()
+            faults.cancel()
+        await self._converge()
 
-    async def _suffer(self) -> None:
+    async def _inject_faults(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for at, what, number in self.scenario.mishaps:
+            for at, what, number in self.scenario.replica_faults:
                 await self._until(at)
-                self._say(f"-- {what}")
-                tasks.create_task(self.mishaps.happen(what, random.Random(number)))
+                self._log(f"-- {what}")
+                tasks.create_task(self.fault_injector.inject(what, random.Random(number)))
 
     async def _until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.timeline.now))
@@ -144,15 +144,15 @@ class World:
         name, alive = GroupID(group.name), self._alive(group)
         match what:
             case "scale" | "version" | "bad version" | "members":
-                await self.operating.declare(what, group, rng)
+                await self.workload.declare(what, group, rng)
             case "halt":
-                await self.operating.halt(rng.choice([None, name]), rng.uniform(10.0, 120.0))
+                await self.workload.halt(rng.choice([None, name]), rng.uniform(10.0, 120.0))
             case "pause":
-                await self.operating.pause(name, rng.uniform(10.0, 120.0))
+                await self.workload.pause(name, rng.uniform(10.0, 120.0))
             case "abort" | "rollback":
-                await self.operating.end_roll(name, rollback=what == "rollback")
+                await self.workload.end_rollout(name, rollback=what == "rollback")
             case "evict" | "shrink" if alive:
-                await self.operating.evict(group, rng.choice(alive), replace=what == "evict" or group.pets)
+                await self.workload.evict(group, rng.choice(alive), replace=what == "evict" or group.pets)
             case "outage":
                 await self._outage(rng.uniform(5.0, 200.0))
             case "seed" if not group.pets:
@@ -181,34 +181,36 @@ class World:
     def _alive(self, group: GroupPlan) -> list[InstanceID]:
         return [m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name]
 
-    # -- peace -----------------------------------------------------------------------------------------------------
+    # -- convergence ----------------------------------------------------------------------------------------------
 
-    async def _peace(self) -> None:
-        """Without faults, and with an operator who says go, everything becomes as declared."""
+    async def _converge(self) -> None:
+        """Stop all faults, resume what is paused, and require that every group converges."""
         faults = self.scenario.faults
         self.simulator.faults = Faults(lag=faults.lag, death_lag=faults.death_lag, tokens=faults.tokens)
         self.store.faults, self.flavor.faults = StoreFaults(), FlavorFaults()
-        self.mishaps.mend()
-        self._say("PEACE")
+        self.fault_injector.heal()
+        self._log("all faults stopped")
         await asyncio.sleep(QUIET_S)
-        await self.operating.unhalt(None)  # a halt that a stalled replica was told of may have come late
+        await self.workload.unhalt(None)  # a halt sent to a stalled replica may have taken effect late
         for group in self.scenario.groups:
             group.bad = False
             group.version += 1
-            await self.operating.commit(group)
-            await self.operating.unhalt(GroupID(group.name))
-        until, status = self.timeline.now + PEACE_S, None
+            await self.workload.commit(group)
+            await self.workload.unhalt(GroupID(group.name))
+        until, status = self.timeline.now + CONVERGENCE_TIMEOUT_S, None
         while self.timeline.now < until:
-            await asyncio.sleep(ASK_S)
-            status = await self.operating.status()
+            await asyncio.sleep(POLL_S)
+            status = await self.workload.status()
             if status is None:
                 continue
             if len(status.groups) == len(self.scenario.groups) and all(g.converged for g in status.groups):
                 break
             for name in [g.name for g in status.groups if not g.converged]:
-                await self.operating.go(name)
+                await self.workload.resume_despite_unhealthy(name)
         else:
-            raise AssertionError(f"not converged after {PEACE_S:.0f} s of peace: {_waiting(status)}")
+            raise AssertionError(
+                f"not converged after {CONVERGENCE_TIMEOUT_S:.0f} s without faults: {_waiting(status)}"
+            )
         await self._check_end()
 
     async def _check_end(self) -> None:
@@ -216,24 +218,24 @@ class World:
             self.laws.exact(GroupID(group.name), self.laws.record, "after all faults")
             self._check_list(group)
         history = await self.store.history(name=record.NAME, limit=len(self.laws.versions) + 1)
-        self.laws.kept({document.revision: document.body for document in history})
+        self.laws.check_history({document.revision: document.body for document in history})
         leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.laws.epoch)
         term = leader.replica.term
         left = {n: i for n in self.laws.record.groups if (i := term and term.ledger.intents(n))}
         if left and not self.laws.verdict:
-            raise AssertionError(f"3 exactly one: intents are left over: {left}")
+            raise AssertionError(f"3 exactly one: leftover intents: {left}")
 
     def _check_list(self, group: GroupPlan) -> None:
-        """A list of members that is kept right neither grows without bound nor leaves anybody waiting."""
+        """Require that the member list matches the living instances, all of them promoted."""
         alive = {m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name and m.token}
         if isinstance(self.flavor, ListingFlavor) and alive:
             listed = self.flavor.listed(GroupID(group.name))
             voting = {instance for instance, entry in listed.items() if entry.voting}
             if not alive == voting == listed.keys():
-                raise AssertionError(f"the list of {group.name} has {sorted(listed)}, {sorted(alive)} live")
+                raise AssertionError(f"the member list of {group.name} has {sorted(listed)}; {sorted(alive)} are alive")
 
 
 def _waiting(status: Status | None) -> object:
     if status is None:
-        return "nobody leads"
+        return "no replica leads"
     return [(g.name, g.phase, [w.reason for w in g.waiting]) for g in status.groups if not g.converged]

@@ -1,4 +1,4 @@
-"""Every timeline that a test makes is closed after it."""
+"""Close every timeline that a test creates."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Several event loops on one timeline: clocks that drift, processes that stall in the middle, and those that die."""
+"""Several event loops on one timeline: drifting clocks, stalled processes, and killed processes."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from infrakit.simulation.loops import Livelock, SteppedLoop, Timeline, WallClock
 
 
 def after(timeline: Timeline, true_s: float) -> None:
-    """Let the time pass until then."""
+    """Advance the time to a given true time."""
     timeline.world.call_at(true_s, lambda: None)
     timeline.run(lambda: timeline.now >= true_s)
 
@@ -42,7 +42,7 @@ def test_a_clock_is_converted_to_the_true_time_and_back() -> None:
     assert WallClock(timeline, skew_s=0.5).now() - WallClock(timeline).now() == pytest.approx(0.5)
 
 
-def test_what_became_due_while_it_was_stalled_happens_in_order_once_it_goes_on() -> None:
+def test_what_became_due_while_it_was_stalled_runs_in_order_after_it_resumes() -> None:
     timeline = Timeline()
     loop, happened = timeline.loop(), list[tuple[str, float]]()
 
@@ -93,7 +93,7 @@ def test_a_killed_process_takes_no_further_step_and_cleans_nothing_up(recwarn: p
 
     loop.create_task(work())
     timeline.world.call_at(1.0, loop.kill)
-    timeline.world.call_at(2.0, lambda: loop.receive(lambda: happened.append("heard")))
+    timeline.world.call_at(2.0, lambda: loop.receive(lambda: happened.append("received")))
     after(timeline, 10.0)
     gc.collect()
     assert happened == []
@@ -136,7 +136,7 @@ def test_a_callback_that_fails_ends_the_run() -> None:
         after(timeline, 2.0)
 
 
-def test_nothing_left_to_happen_is_a_finding_and_not_a_wait() -> None:
+def test_a_deadlock_is_a_finding_and_does_not_hang() -> None:
     timeline = Timeline()
     task = timeline.loop().create_task(asyncio.sleep(1.0))
     timeline.run(task.done)
@@ -144,7 +144,7 @@ def test_nothing_left_to_happen_is_a_finding_and_not_a_wait() -> None:
         timeline.run(lambda: False)
 
 
-def test_a_loop_that_is_busy_for_ever_is_a_finding_too() -> None:
+def test_a_livelock_is_a_finding_too() -> None:
     timeline = Timeline()
     loop = timeline.loop()
 
@@ -174,7 +174,7 @@ def test_running_loops_are_put_back() -> None:
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_signal_as_a_step_begins_or_ends_leaves_no_running_loop(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else, a test that is out of time would fail every later one of its process."""
+    """Otherwise, a test that times out would fail every later test of its process."""
     timeline, hook, calls = Timeline(), sys.set_asyncgen_hooks, list[int]()
 
     def interrupted(*hooks: Any) -> None:

@@ -1,4 +1,4 @@
-"""The simulated quorum: who leads, who believes it, and what the store says to a minority."""
+"""The simulated quorum: the leader, stale leaders, and how the store treats a minority."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ NODES = ("a", "b", "c")
 
 
 class Ensemble:
-    """Three nodes."""
+    """A quorum of three nodes, with its store and timeline."""
 
     def __init__(self, seed: int = 1) -> None:
         self.rng = random.Random(seed)
@@ -54,21 +54,21 @@ def test_an_election_takes_a_while() -> None:
     assert ensemble.quorum.term == 1
 
 
-def test_a_leader_that_is_cut_off_is_replaced_and_believes_on_for_a_while() -> None:
+def test_a_leader_that_is_cut_off_is_replaced_and_claims_leadership_for_a_while() -> None:
     ensemble = Ensemble()
     first = ensemble.led()
-    ensemble.quorum.part([first])
+    ensemble.quorum.partition([first])
     second = ensemble.led()
     assert second != first
     assert ensemble.quorum.leads(second)
-    assert ensemble.quorum.believers == sorted([first, second])
+    assert ensemble.quorum.claimants == sorted([first, second])
     ensemble.wait(STALE_S_MAX)
-    assert ensemble.quorum.believers == [second]
-    ensemble.quorum.mend()
-    assert ensemble.quorum.believers == [second]
+    assert ensemble.quorum.claimants == [second]
+    ensemble.quorum.heal()
+    assert ensemble.quorum.claimants == [second]
 
 
-def test_without_a_majority_nobody_leads_until_there_is_one() -> None:
+def test_without_a_majority_there_is_no_leader() -> None:
     ensemble = Ensemble()
     first = ensemble.led()
     ensemble.quorum.lose(first)
@@ -83,7 +83,7 @@ def test_without_a_majority_nobody_leads_until_there_is_one() -> None:
 def test_a_minority_can_neither_read_nor_be_sure_of_a_write() -> None:
     ensemble = Ensemble()
     ensemble.led()
-    ensemble.quorum.part(["a"])
+    ensemble.quorum.partition(["a"])
 
     async def use(member: Member) -> tuple[set[type], set[type]]:
         reads, writes = set(), set()
@@ -104,11 +104,11 @@ def test_a_minority_can_neither_read_nor_be_sure_of_a_write() -> None:
 
 
 def fate(seed: int) -> tuple[bool, int]:
-    """Whether a write from a minority that is mended soon said that it failed, and what is in the store in the end."""
+    """Write from a minority that soon rejoins; return whether the write failed, and the final revision in the store."""
     ensemble = Ensemble(seed)
     ensemble.led()
-    ensemble.quorum.part(["a"])
-    ensemble.timeline.world.call_later(1.0, ensemble.quorum.mend)
+    ensemble.quorum.partition(["a"])
+    ensemble.timeline.world.call_later(1.0, ensemble.quorum.heal)
 
     async def write() -> bool:
         try:
@@ -124,12 +124,12 @@ def fate(seed: int) -> tuple[bool, int]:
     return failed, ensemble.run(ensemble.member("b").read(name="x")).revision
 
 
-def test_the_fate_of_a_write_may_be_decided_when_nobody_waits_for_it_any_more() -> None:
+def test_a_write_may_be_decided_after_its_caller_has_given_up() -> None:
     fates = {fate(seed) for seed in range(30)}
     assert fates == {(True, 0), (False, 0), (False, 1)}
 
 
-def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -> None:
+def test_an_observation_reports_the_start_of_the_poll_by_the_clock_of_its_process() -> None:
     ensemble = Ensemble()
     leader = ensemble.led()
     loop = ensemble.timeline.loop(rate=0.98, offset_s=100.0)
@@ -138,7 +138,7 @@ def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -
 
     async def follow() -> None:
         async for observation in observer.observe():
-            seen.append((loop.time(), observation))  # noqa: PERF401 - it never ends
+            seen.append((loop.time(), observation))  # noqa: PERF401 - the iterator is infinite
 
     loop.create_task(follow())
     began = ensemble.timeline.now
@@ -152,7 +152,7 @@ def test_an_observation_tells_when_looking_began_by_the_clock_of_its_process() -
     loop.resume()
     ensemble.until(lambda: len(seen) > count)
     at, stale = seen[count]
-    assert at - stale.begun_at > 15.0  # it began before the process was stalled, and says so
+    assert at - stale.begun_at > 15.0  # begun_at is before the stall
     observer.blind = True
     ensemble.wait(3.0)
     assert seen[-1][1].leader is None

@@ -1,4 +1,4 @@
-"""The simulated operator: gives orders to any replica until one acknowledges them, as people and scripts do."""
+"""The simulated operator: sends each command to any replica and retries until one acknowledges it."""
 
 import asyncio
 import random
@@ -6,74 +6,77 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from infrakit.simulation.hosts import Host, Process
-from infrakit.simulation.laws import HEARSAY_S, Laws
+from infrakit.simulation.laws import PROPAGATION_S, Laws
 from infrakit.simulation.scenario import GroupPlan
 from infrakit.spi import errors
 from infrakit.spi.manager import Committed, Manager, Status
 from infrakit.spi.values import GroupID, InstanceID
 
 WHO = "operator"
-PATIENCE_S = 20.0  # with one replica
-ORDER_S_MAX = 1200.0  # after which an order should have been acknowledged somewhere
-AGAIN_S = 1.0
+PATIENCE_S = 20.0  # timeout of one attempt at one replica
+COMMAND_S_MAX = 1200.0  # a command must be acknowledged within this time
+RETRY_S = 1.0
 
-Order = Callable[[Manager, str], Awaitable[Committed]]
+Command = Callable[[Manager, str], Awaitable[Committed]]
 ASK_ANOTHER = (
     errors.Unreachable,
     errors.OutcomeUnknown,
     errors.NotLeader,
     errors.Conflict,
-    errors.InvalidSpec,  # also where a plugin could not be asked
+    errors.InvalidSpec,  # also if a plugin is unreachable
     TimeoutError,
 )
 
 
 class Acknowledged(NamedTuple):
-    """An order is durable, as this process says."""
+    """The process that acknowledged a command as durable."""
 
     by: Process
-    led: bool  # it held the newest epoch
+    led: bool  # it held the newest epoch at that time
 
 
-class Operating:
-    """Orders, each with a reason of its own, so that it is found again in the history."""
+class OperatorWorkload:
+    """Sends operator commands, each with a unique reason by which it is found in the history."""
 
     def __init__(self, hosts: Sequence[Host], laws: Laws, rng: random.Random) -> None:
         self._hosts = hosts
         self._laws = laws
         self._rng = rng
-        self._given = 0
+        self._submitted = 0
 
-    async def order(self, order: Order) -> Acknowledged | None:
-        """Give it until it is acknowledged; None: it was refused. Raises `AssertionError` if nobody ever answers."""
-        self._given += 1
-        why, until = f"order {self._given}", self._laws.now + ORDER_S_MAX
+    async def submit(self, command: Command) -> Acknowledged | None:
+        """Retry a command until it is acknowledged; None: it was refused.
+
+        Raises `AssertionError` if no replica acknowledges it within `COMMAND_S_MAX`.
+        """
+        self._submitted += 1
+        why, until = f"command {self._submitted}", self._laws.now + COMMAND_S_MAX
         leader_wanted = False
         while self._laws.now < until:
-            process = self._somebody(leader_wanted=leader_wanted)
+            process = self._pick_process(leader_wanted=leader_wanted)
             if process is None:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    committed = await order(process.operator, why)
+                    committed = await command(process.operator, why)
             except ASK_ANOTHER as error:
                 leader_wanted = leader_wanted or isinstance(error, errors.NotLeader)
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
             except (errors.Refused, errors.NotFound):
                 return None
             else:
-                self._laws.told(committed.version, why, changed=bool(committed.changes))
+                self._laws.acknowledged(committed.version, why, changed=bool(committed.changes))
                 return Acknowledged(process, led=process.epoch == self._laws.epoch)
         raise AssertionError(f"{why} was never acknowledged")
 
-    def _somebody(self, *, leader_wanted: bool) -> Process | None:
+    def _pick_process(self, *, leader_wanted: bool) -> Process | None:
         running = [h.process for h in self._hosts if h.process is not None]
         leading = [p for p in running if p.replica.active.is_set()]
         return self._rng.choice(leading if leader_wanted and leading else running) if running else None
 
     async def status(self) -> Status | None:
-        """As a leader tells it, if there is one that answers."""
+        """Return the status as the current leader reports it; None if no leader responds."""
         for process in [h.process for h in self._hosts if h.process is not None]:
             try:
                 async with asyncio.timeout(PATIENCE_S):
@@ -84,10 +87,10 @@ class Operating:
                 return status
         return None
 
-    # -- orders ----------------------------------------------------------------------------------------------------
+    # -- commands --------------------------------------------------------------------------------------------------
 
     async def declare(self, what: str, group: GroupPlan, rng: random.Random) -> None:
-        """Change what is declared of a group."""
+        """Change the declaration of a group and commit it."""
         if what == "scale":
             group.size = rng.choice([0, 1, 2, 4, 8, 16])
         elif what == "members" and group.pets:
@@ -102,36 +105,36 @@ class Operating:
 
     async def commit(self, group: GroupPlan) -> None:
         text = group.document()
-        await self.order(lambda o, why: o.commit(text=text, source="doc", who=WHO, why=why))
+        await self.submit(lambda o, why: o.commit(text=text, source="doc", who=WHO, why=why))
 
     async def halt(self, target: GroupID | None, for_s: float) -> None:
-        """Everything or one group, for a while. Whoever led when it was acknowledged knows of it at once."""
-        done = await self.order(lambda o, why: o.halt(group=target, who=WHO, why=why))
+        """Halt all groups or one group for a while. A leader that acknowledges the halt must obey it at once."""
+        done = await self.submit(lambda o, why: o.halt(group=target, who=WHO, why=why))
         if done is not None:
-            self._laws.halted[target] = self._laws.now + (0.0 if done.led else HEARSAY_S)
+            self._laws.halted[target] = self._laws.now + (0.0 if done.led else PROPAGATION_S)
             await asyncio.sleep(for_s)
             await self.unhalt(target)
 
     async def unhalt(self, target: GroupID | None) -> None:
         self._laws.halted.pop(target, None)
-        await self.order(lambda o, why: o.unhalt(group=target, who=WHO, why=why))
+        await self.submit(lambda o, why: o.unhalt(group=target, who=WHO, why=why))
 
     async def pause(self, group: GroupID, for_s: float) -> None:
-        await self.order(lambda o, why: o.pause(group=group, who=WHO, why=why))
+        await self.submit(lambda o, why: o.pause(group=group, who=WHO, why=why))
         await asyncio.sleep(for_s)
-        await self.order(lambda o, why: o.resume(group=group, who=WHO, why=why))
+        await self.submit(lambda o, why: o.resume(group=group, who=WHO, why=why))
 
-    async def end_roll(self, group: GroupID, *, rollback: bool) -> None:
+    async def end_rollout(self, group: GroupID, *, rollback: bool) -> None:
         if rollback:
-            await self.order(lambda o, why: o.rollback(group=group, who=WHO, why=why))
+            await self.submit(lambda o, why: o.rollback(group=group, who=WHO, why=why))
         else:
-            await self.order(lambda o, why: o.abort(group=group, who=WHO, why=why))
+            await self.submit(lambda o, why: o.abort(group=group, who=WHO, why=why))
 
     async def evict(self, group: GroupPlan, victim: InstanceID, *, replace: bool) -> None:
-        done = await self.order(lambda o, why: o.destroy_instance(instance=victim, replace=replace, who=WHO, why=why))
+        done = await self.submit(lambda o, why: o.destroy_instance(instance=victim, replace=replace, who=WHO, why=why))
         if done is not None and not replace:
             group.size = max(0, group.size - 1)
 
-    async def go(self, group: GroupID) -> None:
-        """Go on, whatever looks sick."""
-        await self.order(lambda o, why: o.resume(group=group, despite_unhealthy=True, who=WHO, why=why))
+    async def resume_despite_unhealthy(self, group: GroupID) -> None:
+        """Resume a group even if more than MaxUnhealthy members are unhealthy."""
+        await self.submit(lambda o, why: o.resume(group=group, despite_unhealthy=True, who=WHO, why=why))

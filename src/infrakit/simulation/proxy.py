@@ -1,4 +1,4 @@
-"""The provider as controllers see it, and as the world does: between the two, calls travel."""
+"""Wrappers that report provider calls to the laws, on the side of the replica and on the side of the world."""
 
 import asyncio
 import random
@@ -15,11 +15,11 @@ from infrakit.spi.values import Description, InstanceID, InstanceSpec
 
 
 class Provider(Instance, Capable, Inspects, Watches, Protocol):
-    """What the simulator satisfies, and whatever stands for it."""
+    """The protocols that the simulator and its proxies implement."""
 
 
-class Witness:
-    """On the replica's side: it tells the laws of every call that begins, and who begins it."""
+class ProviderProxy:
+    """The provider on the side of the replica: reports every call and its caller to the laws when the call starts."""
 
     def __init__(self, provider: Provider, laws: Laws, caller: Callable[[], Caller]) -> None:
         self._provider = provider
@@ -52,53 +52,53 @@ class Witness:
         return await self._provider.describe_instances(tags=tags, properties=properties)
 
 
-class InspectingWitness(Witness):
-    """The same for a provider that can be asked about one instance."""
+class InspectingProxy(ProviderProxy):
+    """A provider proxy that can also inspect a single instance."""
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         return await self._provider.inspect(instance=instance)
 
 
-class WatchingWitness(InspectingWitness):
-    """The same for a provider that says when to look again."""
+class WatchingProxy(InspectingProxy):
+    """A provider proxy that can also watch for changes."""
 
     async def watch(self) -> AsyncIterator[str]:
         async for hint in self._provider.watch():
             yield hint
 
 
-def witnessed(flavor: SimulatedFlavor, laws: Laws, caller: Callable[[], Caller]) -> SimulatedFlavor:
-    """On the replica's side of a flavor: the laws are told of every change of a list of members that begins."""
+def checked(flavor: SimulatedFlavor, laws: Laws, caller: Callable[[], Caller]) -> SimulatedFlavor:
+    """Return the flavor of a replica, made to report every membership change to the laws when it starts."""
     change = getattr(flavor, "change_membership", None)
     if change is not None:
 
-        async def change_membership(*, instances: Sequence[Description], **asked: object) -> None:
+        async def change_membership(*, instances: Sequence[Description], **arguments: object) -> None:
             laws.changing(caller(), instances)
-            await change(instances=instances, **asked)
+            await change(instances=instances, **arguments)
 
         vars(flavor)["change_membership"] = change_membership
     return flavor
 
 
-class HonestSimulator(Simulator):
-    """On the world's side: it tells the laws when a destruction is over, whatever its caller hears of it.
+class ReportingSimulator(Simulator):
+    """The provider on the side of the world: reports to the laws when a destruction is over.
 
-    It can be watched, too.
+    It reports even if the response to the caller is lost. It also implements `Watches`.
     """
 
     def __init__(self, faults: Faults, *, random: random.Random) -> None:
         super().__init__(faults, random=random)
         self.laws: Laws | None = None
-        self._happened = asyncio.Event()
+        self._on_change = asyncio.Event()
         self.watchers.append(self._hint)
 
     def _hint(self, _what: str, _machine: Machine) -> None:
-        happened, self._happened = self._happened, asyncio.Event()
+        happened, self._on_change = self._on_change, asyncio.Event()
         happened.set()
 
     async def watch(self) -> AsyncIterator[str]:
         while True:
-            await self._happened.wait()
+            await self._on_change.wait()
             yield "something has changed"
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
