@@ -1,6 +1,6 @@
-"""A declaration under faults, in virtual time: `python faults.py FILE [SEED]`. The same seed shows the same again.
+"""A declaration under faults, in virtual time: `python faults.py FILE [SEED]`. The same seed repeats the same run.
 
-Every instance of FILE is made by the simulator, whichever plugin it names, and judged by what is true there.
+The simulator creates every instance of FILE, whichever plugin it names, and decides whether it is healthy.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from infrakit.stores.memory import MemoryStore
 
 MINUTES = 10
 FAULTS = Faults(
-    provision=Spread(low=1.0, high=5.0),  # how long a creation takes
-    lost_rate=0.2,  # done, and the answer is lost
+    provision=Spread(low=1.0, high=5.0),  # duration of a creation
+    lost_rate=0.2,  # executed, but the response is lost
     unreachable_rate=0.1,
     per_second=5.0,  # more calls are throttled
     lag=Spread(high=10.0),  # until a new instance is listed
     boot=Spread(low=2.0, high=10.0),  # until it is healthy
     lifetime=600.0,  # mean, in seconds
-    tokens=False,  # asking again would make a second one
+    tokens=False,  # a retry would create a second instance
 )
 
 
 class Truthful(Vanilla):
-    """Takes what `vanilla` takes, and knows who is healthy."""
+    """A flavor with the properties of `vanilla` that reports the true health of each simulated instance."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Truthful(Vanilla):
 
 
 class Plugins:
-    """The same two, whatever name is asked for."""
+    """Resolves every plugin name to the simulator or to the flavor above."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -70,13 +70,13 @@ class Plugins:
 
 
 class NoStories:
-    """Events are printed, not kept."""
+    """An empty journal: events are printed, not stored."""
 
     def story(self, **_about: object) -> list[Event]:
         return []
 
 
-def tell(event: Event) -> None:
+def show(event: Event) -> None:
     now = asyncio.get_running_loop().time()
     about = " ".join(each for each in (event.group, event.slot, event.instance) if each)
     print(f"{now:7.1f} s  {event.type:<14} {about}: {event.message}")
@@ -92,7 +92,7 @@ async def run(document: str, seed: int) -> None:
         plugins=Plugins(simulator),
         clock=loop.VirtualClock(),
         random=rng,
-        emit=tell,
+        emit=show,
     )
     operator = Operator(replica, stories=NoStories(), stop=lambda: None)
     running = asyncio.create_task(replica.run())
@@ -104,7 +104,7 @@ async def run(document: str, seed: int) -> None:
     await asyncio.wait({running})
     for group in status.groups:
         print(f"{group.name}: {group.live} of {group.want} live, {group.healthy} healthy, {group.phase}")
-    print(f"{simulator.calls['provision']} creations asked for, {len(simulator.live())} instances really live")
+    print(f"{simulator.calls['provision']} creations requested, {len(simulator.live())} instances actually alive")
 
 
 loop.run(run(Path(sys.argv[1]).read_text(), int(sys.argv[2]) if len(sys.argv) > 2 else 1))

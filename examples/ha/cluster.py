@@ -1,4 +1,4 @@
-"""The cluster of this example as a script sees it: its provider, its machines, what etcd and InfraKit say of it."""
+"""The cluster of this example, for scripts: its provider, its machines, and the state that etcd and InfraKit report."""
 
 import base64
 import contextlib
@@ -20,28 +20,28 @@ DECLARATION = Path(__file__).parent / "infrakit.yaml"
 MACHINES = ("127.0.20.1", "127.0.20.2", "127.0.20.3")
 PROVIDER = "127.0.20.254:24864"
 STORE = "etcd://" + ",".join(f"{machine}:12379" for machine in MACHINES) + "/infrakit"
-PATIENCE_S = 90.0
-LOOK_S = 0.02
+TIMEOUT_S = 90.0
+POLL_S = 0.02
 
 Facts = dict[str, Any]
 
 
-class Broken(Exception):
-    """A promise was not kept, or nothing happened for too long."""
+class PromiseBroken(Exception):
+    """A promise was not kept, or an operation timed out."""
 
 
-def wait_for(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """Look again and again until it is true; answers what the condition did."""
-    deadline = time.monotonic() + patience_s
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
+    """Poll a condition until it is true, and return its value. Raises `PromiseBroken` on a timeout."""
+    deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise Broken(f"{what}: not within {patience_s:.0f} s")
-        time.sleep(LOOK_S)
+            raise PromiseBroken(f"timeout after {timeout_s:.0f} s, waiting for: {what}")
+        time.sleep(POLL_S)
     return value
 
 
 def etcd(machine: str, path: str, request: Mapping[str, object], timeout_s: float = 1.0) -> Facts | None:
-    """What the member of etcd there answers to a call of its JSON gateway; None if it does not."""
+    """Call the JSON gateway of an etcd member and return the response; None if there is none."""
     body = json.dumps(request).encode()
     call = urllib.request.Request(f"http://{machine}:12379/v3/{path}", data=body, method="POST")
     try:
@@ -53,21 +53,25 @@ def etcd(machine: str, path: str, request: Mapping[str, object], timeout_s: floa
 
 
 def text(value: str) -> str:
-    """As etcd's JSON writes bytes."""
+    """Encode text as base64, which etcd's JSON uses for bytes."""
     return base64.b64encode(value.encode()).decode()
 
 
 class Cluster:
-    """Everything is below one directory, which must have a short path: a socket's has at most 107 bytes."""
+    """The cluster and its provider, below one directory with a short path: a socket's path has at most 107 bytes."""
 
     def __init__(self, directory: Path) -> None:
         self.home = directory / "provider"
-        beside = Path(sys.executable).parent
-        path = f"{beside}:{os.environ.get('PATH', '')}" if (beside / "infrakit").exists() else os.environ["PATH"]
+        bin_directory = Path(sys.executable).parent
+        path = (
+            f"{bin_directory}:{os.environ.get('PATH', '')}"
+            if (bin_directory / "infrakit").exists()
+            else os.environ["PATH"]
+        )
         for program in ("infrakit", "etcd", "etcdctl"):
             if shutil.which(program, path=path) is None:
-                raise Broken(
-                    f"there is no {program}: python -m pip install . in a clone; "
+                raise PromiseBroken(
+                    f"{program} is not installed: python -m pip install . in a clone; "
                     "apt-get install etcd-server etcd-client"
                 )
         self.program = str(shutil.which("infrakit", path=path))
@@ -75,10 +79,10 @@ class Cluster:
         self.log = directory / "provider.log"
         self._provider: subprocess.Popen[bytes] | None = None
 
-    # -- the life of it --------------------------------------------------------------------------------------------
+    # -- lifecycle -------------------------------------------------------------------------------------------------
 
     def start_provider(self) -> None:
-        """The provider of machines, which a cloud would be elsewhere."""
+        """Start the provider of machines, which plays the part of a cloud."""
         command = [self.program, "plugin", "start", "local", "--listen", PROVIDER]
         with self.log.open("wb") as log:
             self._provider = subprocess.Popen(
@@ -89,24 +93,24 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_for("the provider serves", (self.home / "plugins" / "local").exists)
+        wait_for("the provider to listen", (self.home / "plugins" / "local").exists)
 
     def bootstrap(self, *options: str) -> str:
-        """The one command."""
+        """Run the one command that creates the cluster."""
         return self.run("bootstrap", str(DECLARATION), "--store", STORE, *options)
 
-    def run(self, *words: str, at: str = "", timeout_s: float = PATIENCE_S) -> str:
-        """A command of InfraKit, which must succeed; `at` is the machine whose replica is asked."""
+    def run(self, *words: str, at: str = "", timeout_s: float = TIMEOUT_S) -> str:
+        """Run an `infrakit` command, which must succeed; `at` is the machine whose replica receives it."""
         environment = self.environment | ({"INFRAKIT_HOST": f"http://{at}:24864"} if at else {})
         done = subprocess.run(
             [self.program, *words], env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if done.returncode:
-            raise Broken(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
+            raise PromiseBroken(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     def stop(self) -> None:
-        """Leave nothing running, whatever happened."""
+        """Stop every process of this example, after success and after failure."""
         if self._provider is not None:
             self._provider.kill()
             self._provider.wait()
@@ -115,8 +119,8 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def last_words(self) -> str:
-        """What the machines and the provider have printed last."""
+    def recent_logs(self) -> str:
+        """Return the last lines that the machines and the provider have logged."""
         logs = [self.log, *sorted((self.home / "local").rglob("log*"))]
         return "\n".join(
             f"--- {log.relative_to(self.home.parent)}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -127,7 +131,7 @@ class Cluster:
     # -- machines --------------------------------------------------------------------------------------------------
 
     def processes(self, machine: str) -> list[int]:
-        """Everything that runs on that machine, by what the provider has put into its environment."""
+        """Return the processes of a machine, found by the environment variables that the provider sets."""
         mark = f"INFRAKIT_LOGICAL_ID={machine}".encode()
         ours = f"{self.home}/".encode()
         found = []
@@ -140,22 +144,22 @@ class Cluster:
         return found
 
     def kill(self, *machines: str) -> None:
-        """The power of these machines fails: nothing on them runs another instruction."""
+        """Simulate a power failure: no process on these machines runs another instruction."""
         pids = [pid for machine in machines for pid in self.processes(machine)]
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another die
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that no process sees another exit
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def lose_volume(self, machine: str) -> None:
-        """What a machine has written goes; it does not notice while it runs."""
+        """Remove the volume of a machine, which does not notice while it runs."""
         volume = self.home / "local" / "volumes" / f"etcd-{machine}"
         volume.rename(self.home / f"lost-{machine}")
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------------
 
     def leader(self) -> str:
-        """The machine whose member leads etcd, as a quorum of members says; empty: none."""
+        """Return the machine of etcd's leader, as a quorum of members reports it; empty if there is none."""
         votes: dict[str, int] = {}
         names = self.members()
         for machine in MACHINES:
@@ -165,7 +169,7 @@ class Cluster:
         return next((name for name, member in names.items() if votes.get(member, 0) > 1), "")
 
     def members(self) -> dict[str, str]:
-        """The members of etcd and their IDs."""
+        """Return the members of etcd and their IDs."""
         for machine in MACHINES:
             listed = etcd(machine, "cluster/member/list", {})
             if listed is not None:
@@ -173,15 +177,15 @@ class Cluster:
         return {}
 
     def replicas(self) -> Facts:
-        """What InfraKit says of its replicas, asked of any that answers."""
+        """Return the replicas of InfraKit, as the first one that responds reports them."""
         for machine in MACHINES:
-            with contextlib.suppress(Broken, subprocess.TimeoutExpired):
+            with contextlib.suppress(PromiseBroken, subprocess.TimeoutExpired):
                 facts: Facts = json.loads(self.run("leader", "-o", "json", at=machine, timeout_s=10))
                 return facts
         return {}
 
     def status(self) -> Facts:
-        """What exists against what is declared, asked of any replica that can tell."""
+        """Return the status of the groups, from any replica that has one."""
         for machine in MACHINES:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired, ValueError):
                 environment = self.environment | {"INFRAKIT_HOST": f"http://{machine}:24864"}
@@ -203,11 +207,11 @@ class Cluster:
 
 
 class Followers:
-    """Print what all replicas do, each of which has a journal of its own; one that dies is asked again."""
+    """Print the events of all replicas, each of which has its own journal; reconnects to a replica that restarts."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._asked: dict[str, subprocess.Popen[str]] = {}
+        self._processes: dict[str, subprocess.Popen[str]] = {}
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._follow, args=(machine,)) for machine in MACHINES]
 
@@ -218,13 +222,13 @@ class Followers:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        for process in list(self._asked.values()):
+        for process in list(self._processes.values()):
             process.kill()
         for thread in self._threads:
             thread.join()
 
     def _follow(self, machine: str) -> None:
-        """Ask again from where it broke off, so that nothing is missed and nothing told twice."""
+        """Resume after the last event received, so that no event is missed or printed twice."""
         command = [self._cluster.program, "events", "--follow", "-o", "json"]
         environment = self._cluster.environment | {"INFRAKIT_HOST": f"http://{machine}:24864"}
         seen: list[str] = []
@@ -237,7 +241,7 @@ class Followers:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            self._asked[machine] = process
+            self._processes[machine] = process
             if self._done.is_set():
                 process.kill()
             with process:
@@ -251,7 +255,7 @@ class Followers:
 
 
 class Writer:
-    """Writes to etcd all the time, a key after the other, and remembers which were acknowledged."""
+    """Writes one key after another to etcd, and records which writes were acknowledged."""
 
     def __init__(self) -> None:
         self.acknowledged: list[str] = []
@@ -269,17 +273,17 @@ class Writer:
         self._thread.join()
 
     def longest_s(self) -> float:
-        """The longest time without an acknowledged write since this was last asked, seconds."""
+        """Return the longest time without an acknowledged write since the last call, in seconds."""
         longest_s = max(self._longest_s, time.monotonic() - self._last)
         self._longest_s = 0.0
         return longest_s
 
     def lost(self) -> list[str]:
-        """Acknowledged, and not there any more."""
-        acknowledged = list(self.acknowledged)  # before the read: what is written after it need not be in it
+        """Return the keys that were acknowledged and are missing."""
+        acknowledged = list(self.acknowledged)  # copied before the read, which need not contain later writes
         request = {"key": text("w/"), "range_end": text("w0"), "keys_only": True}
         read = wait_for(
-            "etcd answers a read",
+            "a read from etcd",
             lambda: next(filter(None, (etcd(m, "kv/range", request, 5.0) for m in MACHINES)), None),
         )
         there = {base64.b64decode(each["key"]).decode() for each in read.get("kvs", [])}

@@ -1,4 +1,4 @@
-// A client in JavaScript, without any library: `node client.js SOCKET [TYPE]` makes an instance, looks at it, ends it.
+// A client in JavaScript without libraries: `node client.js SOCKET [TYPE]` creates, describes and destroys an instance.
 
 "use strict";
 const http = require("node:http");
@@ -19,7 +19,7 @@ function call(method, params) {
         else resolve(reply.result);
       });
     });
-    request.on("timeout", () => request.destroy(new Error("no answer"))); // it may have been carried out all the same
+    request.on("timeout", () => request.destroy(new Error("timeout"))); // the call may still have been executed
     request.on("error", reject);
     request.end(body);
   });
@@ -27,7 +27,7 @@ function call(method, params) {
 
 async function main() {
   const { Objects } = await call("Handshake.Hello", {});
-  if (!Objects["Instance/0.6.1"]) throw new Error(`it serves ${Object.keys(Objects)}`);
+  if (!Objects["Instance/0.6.1"]) throw new Error(`no Instance/0.6.1 among ${Object.keys(Objects)}`);
   const tags = { "made-by": "client.js" };
   await call("Instance.Validate", { Properties: {} });
   const spec = { Properties: {}, Tags: tags, Init: "#!/bin/sh\nexec sleep 600\n", LogicalID: null, Attachments: null };

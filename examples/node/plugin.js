@@ -1,6 +1,6 @@
-// An instance plugin in JavaScript, without any library: `node plugin.js SOCKET DIRECTORY`.
+// An instance plugin in JavaScript, without libraries: `node plugin.js SOCKET DIRECTORY`.
 //
-// An instance is a file in DIRECTORY. Everything that the protocol asks of an instance plugin is here, and no more:
+// An instance is a file in DIRECTORY. This is the minimum that the protocol requires of an instance plugin:
 // JSON-RPC 2.0 over HTTP on a unix socket, a handshake, and five methods.
 
 "use strict";
@@ -12,7 +12,7 @@ const path = require("node:path");
 const [socket, directory] = process.argv.slice(2);
 const place = (id) => path.join(directory, path.basename(id) + ".json");
 
-class Problem extends Error {} // told to the caller in its own words
+class Problem extends Error {} // its message is returned to the caller
 
 function read(id) {
   try {
@@ -24,13 +24,13 @@ function read(id) {
 }
 
 function write(instance) {
-  fs.writeFileSync(place(instance.ID) + ".new", JSON.stringify(instance)); // a reader sees all of it, or nothing
+  fs.writeFileSync(place(instance.ID) + ".new", JSON.stringify(instance)); // readers see all of it or nothing
   fs.renameSync(place(instance.ID) + ".new", place(instance.ID));
 }
 
 const all = () => fs.readdirSync(directory).filter((name) => name.endsWith(".json")).map((name) => read(name.slice(0, -5)));
 
-// Field names are found in any case, as the protocol wants it.
+// Field names are case-insensitive in the protocol.
 function field(params, name) {
   const found = Object.keys(params ?? {}).find((each) => each.toLowerCase() === name.toLowerCase());
   return found === undefined ? undefined : params[found];
@@ -44,12 +44,12 @@ function object(value, name) {
 
 function tagsOf(value) {
   const tags = object(value, "Tags");
-  if (Object.values(tags).some((each) => typeof each !== "string")) throw new Problem("Tags must be texts");
+  if (Object.values(tags).some((each) => typeof each !== "string")) throw new Problem("Tags must be strings");
   return tags;
 }
 
 function text(value, name) {
-  if (value !== undefined && value !== null && typeof value !== "string") throw new Problem(`${name} must be a text`);
+  if (value !== undefined && value !== null && typeof value !== "string") throw new Problem(`${name} must be a string`);
   return value ?? null;
 }
 
@@ -59,8 +59,8 @@ const methods = {
     return { Objects: { "Instance/0.6.1": named, "Capable/0.1.0": named } };
   },
 
-  // What a plugin promises, if it wants to: that a listing shows every change at once, and that tokens are honoured.
-  // Of one that promises nothing, InfraKit waits half a minute before it takes an instance that is not listed for dead.
+  // Optional guarantees: a listing shows every change at once, and tokens make creation idempotent. Without them,
+  // InfraKit waits half a minute before it considers an instance that is missing from the listing terminated.
   "Capable.Capabilities": () => ({ ListingLagS: 0, Tokens: true }),
 
   "Instance.Validate": () => ({ OK: true }),
@@ -69,12 +69,12 @@ const methods = {
     const spec = object(field(params, "Spec"), "Spec");
     const tags = tagsOf(field(spec, "Tags"));
     text(field(spec, "Init"), "Init");
-    const token = tags["infrakit.token"]; // names one intent to create: asked again, it makes nothing new
-    const made = token && all().find((each) => each.Tags["infrakit.token"] === token);
-    if (made) return { ID: made.ID };
+    const token = tags["infrakit.token"]; // identifies one intent to create: a retry creates nothing new
+    const existing = token && all().find((each) => each.Tags["infrakit.token"] === token);
+    if (existing) return { ID: existing.ID };
     const logicalID = text(field(spec, "LogicalID"), "LogicalID");
-    const bearer = logicalID && all().find((each) => each.LogicalID === logicalID);
-    if (bearer) throw new Problem(`${bearer.ID} bears the logical ID ${logicalID}`);
+    const owner = logicalID && all().find((each) => each.LogicalID === logicalID);
+    if (owner) throw new Problem(`${owner.ID} already has the logical ID ${logicalID}`);
     const instance = { ID: `node-${crypto.randomUUID()}`, LogicalID: logicalID, Tags: tags, Spec: spec };
     write(instance);
     return { ID: instance.ID };
@@ -104,7 +104,7 @@ function answer(body) {
   try {
     request = JSON.parse(body);
   } catch {
-    return ""; // without an id there is nobody to answer to
+    return ""; // without an id there is no request to respond to
   }
   if (typeof request !== "object" || request === null || Array.isArray(request)) return "";
   const reply = { jsonrpc: "2.0", id: request.id };
@@ -136,7 +136,7 @@ const server = http.createServer((request, response) => {
 });
 
 fs.mkdirSync(directory, { recursive: true });
-process.umask(0o077); // the socket is for its owner only
+process.umask(0o077); // only the owner may use the socket
 server.listen(socket, () => console.log(`serving at ${socket}`));
 for (const signal of ["SIGTERM", "SIGINT"]) {
   process.on(signal, () => {

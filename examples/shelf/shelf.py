@@ -1,6 +1,6 @@
-"""Sheets of paper on a shelf: an instance plugin whose machines are files, and a flavor that judges them by complaints.
+"""Sheets of paper on a shelf: an instance plugin with files as machines, and a flavor that checks them for complaints.
 
-Whoever deletes a sheet kills the machine. A sheet is sick while the directory `Complaints` has a file of its name.
+Deleting a sheet terminates the machine. A sheet is unhealthy while the directory `Complaints` has a file of its name.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ from infrakit.spi.values import (
 
 
 class ShelfProperties(Strict, frozen=True, kw_only=True):
-    """What stands under `Instance.Properties`. Unknown fields are errors, with the nearest known name."""
+    """The fields of `Instance.Properties`. Unknown fields are errors, reported with the nearest known name."""
 
-    places: int = 100  # `Places` in a document: how many sheets the shelf takes
+    places: int = 100  # `Places` in a document: the capacity of the shelf
 
 
 class Shelf:
-    """Satisfies `Instance`, `Capable` and `Inspects`. The daemon gives each plugin a directory of its own."""
+    """Implements `Instance`, `Capable` and `Inspects`. The daemon gives each plugin its own directory."""
 
     def __init__(self, directory: Path) -> None:
         self._sheets = directory / "sheets"
-        self._gone = directory / "gone"  # so that no token ever makes a second sheet
+        self._destroyed = directory / "gone"  # of destroyed sheets, so that no token ever creates a second sheet
 
     async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=0.0, tokens=True)
@@ -49,14 +49,14 @@ class Shelf:
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         token = (spec.tags or {}).get(TAG_TOKEN) or uuid.uuid4().hex
         instance = InstanceID(f"sheet-{hashlib.sha256(token.encode()).hexdigest()[:12]}")
-        if (self._sheets / instance).exists() or (self._gone / instance).exists():
-            return instance  # made by an earlier call, whose answer was lost
+        if (self._sheets / instance).exists() or (self._destroyed / instance).exists():
+            return instance  # created by an earlier call whose response was lost
         present = self._all()
         if len(present) >= validate.properties(spec.properties, ShelfProperties).places:
             raise Refused("the shelf is full", where="shelf", remedy="raise Places, or lower the size")
         for other in present:
             if spec.logical_id is not None and other.logical_id == spec.logical_id:
-                raise Conflict(f"{other.id} bears {spec.logical_id}", where="shelf")
+                raise Conflict(f"{other.id} already has {spec.logical_id}", where="shelf")
             if set(spec.attachments or ()) & set(other.attachments or ()):
                 raise Conflict(f"{other.id} holds one of its attachments", where="shelf")
         self._write(
@@ -77,10 +77,10 @@ class Shelf:
         self._write(msgspec.structs.replace(sheet, tags={**(sheet.tags or {}), **labels}))
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        del context  # whether it is replaced makes no difference here
-        self._gone.mkdir(parents=True, exist_ok=True)
+        del context  # the reason makes no difference here
+        self._destroyed.mkdir(parents=True, exist_ok=True)
         try:
-            (self._sheets / instance).rename(self._gone / instance)
+            (self._sheets / instance).rename(self._destroyed / instance)
         except FileNotFoundError:
             raise NotFound(f"there is no {instance}", where="shelf") from None
 
@@ -107,14 +107,14 @@ class Shelf:
             return None
 
     def _write(self, sheet: Description) -> None:
-        """Whole or not at all, its tags with it."""
+        """Write the sheet atomically, together with its tags."""
         draft = self._sheets / f".{sheet.id}"
         draft.write_bytes(msgspec.json.encode(sheet))
         draft.replace(self._sheets / sheet.id)
 
 
 class PaperProperties(Strict, frozen=True, kw_only=True):
-    """What stands under `Flavor.Properties`."""
+    """The fields of `Flavor.Properties`."""
 
     text: str = ""
     complaints: str = "complaints"  # a directory: a file named as an instance is a complaint about it
@@ -122,7 +122,7 @@ class PaperProperties(Strict, frozen=True, kw_only=True):
 
 
 class Paper:
-    """Satisfies `Flavor` and `Quorum`."""
+    """Implements `Flavor` and `Quorum`."""
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         asked = validate.properties(properties, PaperProperties)
@@ -144,7 +144,7 @@ class Paper:
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
         if self._complaint(properties, instance) == "keep it":
-            raise Refused("somebody wants to keep it", where=instance.id)
+            raise Refused("a complaint forbids its destruction", where=instance.id)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, PaperProperties).quorum

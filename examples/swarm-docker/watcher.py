@@ -1,7 +1,7 @@
-"""What must be true at every moment: nobody bears the address or the volume of another one that lives.
+"""Check the invariant that no two running containers ever have the same address or the same volume.
 
-A thread asks the Engine again and again, from the first container to the last; a second bearer, seen once, is a fault
-of the whole run. It also knows when each container came and went, and how much of the service ran at the least.
+A thread polls the Engine from the first container to the last; a duplicate that is observed once fails the whole run.
+It also records when each container was created and terminated, and the minimum number of running tasks of the service.
 """
 
 import http.client
@@ -22,7 +22,7 @@ Facts = dict[str, Any]
 
 
 class Unix(http.client.HTTPConnection):
-    """HTTP at the socket of an Engine."""
+    """An HTTP connection to the unix socket of an Engine."""
 
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("engine", timeout=timeout_s)
@@ -35,7 +35,7 @@ class Unix(http.client.HTTPConnection):
 
 
 def instances(path: str) -> list[Facts]:
-    """Every container that is an instance on the network of this example, dead ones too."""
+    """Return every container that is an instance on the network of this example, including exited ones."""
     connection = Unix(path, 10.0)
     try:
         wanted = quote(json.dumps({"label": ["infrakit.docker.id"], "network": [NETWORK]}))
@@ -47,16 +47,16 @@ def instances(path: str) -> list[Facts]:
 
 
 class Watcher:
-    """Samples from `__enter__` to `__exit__`."""
+    """Polls the Engine from `__enter__` to `__exit__`."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
         self.samples = 0
         self.violations: list[str] = []
-        self.born: dict[str, float] = {}  # container -> when it was seen first, seconds since 1970
-        self.ended: dict[str, float] = {}
-        self.fewest = 0  # tasks of the service that ran, since `reset`
-        self._counting = threading.Lock()  # what was counted before a `reset` must not be taken for what came after
+        self.created: dict[str, float] = {}  # container -> time of first observation, seconds since 1970
+        self.terminated: dict[str, float] = {}
+        self.fewest = 0  # minimum number of running tasks of the service since `reset`
+        self._counting = threading.Lock()  # a count from before a `reset` must not be recorded after it
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -69,7 +69,7 @@ class Watcher:
         self._thread.join()
 
     def reset(self) -> None:
-        """Count the service anew from here."""
+        """Restart the minimum of running tasks from the current count."""
         with self._counting:
             self.fewest = running()
 
@@ -78,29 +78,29 @@ class Watcher:
             try:
                 self._sample(instances(self._engine))
             except (OSError, http.client.HTTPException) as error:
-                self.violations.append(f"the Engine does not answer the watcher: {error}")
+                self.violations.append(f"the Engine does not respond to the watcher: {error}")
             with self._counting:
                 self.fewest = min(self.fewest, running())
             self._done.wait(SAMPLE_S)
 
     def _sample(self, listed: list[Facts]) -> None:
         self.samples += 1
-        now, bearers = time.time(), dict[str, str]()
+        now, owners = time.time(), dict[str, str]()
         living = {each["Id"]: each for each in listed if each["State"] in LIVES}
-        for gone in self.born.keys() - living.keys() - self.ended.keys():
-            self.ended[gone] = now
+        for missing in self.created.keys() - living.keys() - self.terminated.keys():
+            self.terminated[missing] = now
         for id_, each in living.items():
-            self.born.setdefault(id_, now)
+            self.created.setdefault(id_, now)
             volumes = [mount["Name"] for mount in each["Mounts"] if mount["Type"] == "volume"]
             address = each["Labels"].get("infrakit.docker.logical-id")
-            for borne in (*volumes, *([address] if address else [])):
-                other = bearers.setdefault(borne, id_)
+            for resource in (*volumes, *([address] if address else [])):
+                other = owners.setdefault(resource, id_)
                 if other != id_:
-                    self.violations.append(f"{borne} is borne by {other[:12]} and {id_[:12]} at once")
+                    self.violations.append(f"{resource} belongs to {other[:12]} and {id_[:12]} at the same time")
 
 
 def running() -> int:
-    """Tasks of the service that run now, on whatever node: processes of this host all of them."""
+    """Count the running tasks of the service on all nodes, which are processes of this host."""
     found = 0
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

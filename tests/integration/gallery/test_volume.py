@@ -47,10 +47,10 @@ def mount(volume: Volume, *options: str, exits: int = 0) -> str:
 def test_an_empty_volume_is_formatted_once_and_keeps_what_it_holds(attach: Callable[[], Volume]) -> None:
     volume = attach()
     said = mount(volume)
-    assert "has never held anything: formatting it as ext4" in said
+    assert "is blank: formatting it as ext4" in said
     assert volume.is_mounted()
     (volume.target / "data").write_text("precious")
-    assert "is mounted at" in mount(volume)
+    assert "is already mounted at" in mount(volume)
     volume.unmount()
     said = mount(volume)
     assert "formatting" not in said
@@ -100,7 +100,7 @@ def test_what_holds_something_else_is_refused(attach: Callable[[], Volume], held
 def test_a_volume_that_is_not_there_is_refused(attach: Callable[[], Volume]) -> None:
     volume = attach()
     said = mount(volume, "--var=volume/device=/dev/nowhere", exits=1)
-    assert said == "volume: there is no block device /dev/nowhere after 0s; nothing was changed\n"
+    assert said == "volume: no block device /dev/nowhere after 0s; nothing was changed\n"
     assert not volume.target.exists()
     assert "no block device" in mount(volume, f"--var=volume/device={volume.file}", exits=1)  # a file is none
 

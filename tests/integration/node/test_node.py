@@ -61,7 +61,7 @@ async def test_our_client_drives_it(theirs: str) -> None:
     assert await remote.provision(spec=spec) == made
     (described,) = await remote.describe_instances(tags={"a": "b"})
     assert (described.id, described.logical_id) == (made, "x")
-    with pytest.raises(errors.PluginError, match=f"{made} bears the logical ID x"):
+    with pytest.raises(errors.PluginError, match=f"{made} already has the logical ID x"):
         await remote.provision(spec=InstanceSpec(logical_id=LogicalID("x")))
     await remote.destroy(instance=made, context=DestroyContext())
     with pytest.raises(errors.PluginError, match=f"there is no instance {made}"):
