@@ -1,1 +1,1 @@
-"""Figures of speed and memory, one file each; `python -m benchmarks` prints all, with the ratio to the original's."""
+"""Benchmarks of speed and memory, one file each; `python -m benchmarks` runs all and compares with the original."""

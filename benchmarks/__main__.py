@@ -1,4 +1,4 @@
-"""Every figure, one after the other."""
+"""Run every benchmark in sequence."""
 
 from benchmarks import boot_scripts, convergence, failover, healing, idle, journal, planner, rpc, swarm, templates
 

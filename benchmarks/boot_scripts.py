@@ -1,4 +1,4 @@
-"""Boot scripts: a group of 10,000 prepared, each with a script of its own, and the same without a template."""
+"""Boot scripts: prepare 10,000 instances, each with its own script, with and without a template."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 async def _prepared(flavor: Flavor, properties: msgspec.Raw, allocation: Allocation) -> tuple[float, float]:
-    """Wall and CPU seconds for all, so many at a time as a provider is asked for."""
+    """Return the wall and CPU seconds for all instances, prepared in batches of `AT_ONCE`."""
     began, cpu = time.perf_counter(), time.process_time()
     for first in range(0, SIZE, AT_ONCE):
         await asyncio.gather(*(_one(flavor, properties, allocation, first + n + 1) for n in range(AT_ONCE)))
@@ -52,13 +52,13 @@ async def _prepared(flavor: Flavor, properties: msgspec.Raw, allocation: Allocat
 async def _one(flavor: Flavor, properties: msgspec.Raw, allocation: Allocation, number: int) -> None:
     logical_id = allocation.logical_ids[number % 2] if allocation.logical_ids else None
     tags = {"infrakit.group": "web", "infrakit.token": f"c/web/{number}/1", "infrakit.slot": str(number)}
-    made = await flavor.prepare(
+    prepared = await flavor.prepare(
         properties=properties,
         spec=InstanceSpec(tags=tags, logical_id=logical_id),
         allocation=allocation,
         index=Index(group=GroupID("web"), sequence=number),
     )
-    assert made.init
+    assert prepared.init
 
 
 if __name__ == "__main__":

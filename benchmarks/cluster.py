@@ -1,4 +1,4 @@
-"""The real replica with a real file store and journal, on the simulator: `infrakit up` without its socket."""
+"""A production replica with a file store and a journal, on the simulator: `infrakit up` without its socket."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ POLL_S = 1.0
 
 
 class Plugins:
-    """One simulator, one vanilla."""
+    """Resolves every plugin name to the simulator or to the flavor `vanilla`."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -41,7 +41,7 @@ class Plugins:
 
 
 class Cluster:
-    """A replica, and the operator's hand on it."""
+    """A replica, and the operator interface to it."""
 
     def __init__(self, directory: Path, faults: Faults) -> None:
         self.simulator = Simulator(faults, random=random.Random(1))
@@ -59,7 +59,7 @@ class Cluster:
         self.operator = Operator(self.replica, stories=self.journal, stop=lambda: None)
 
     async def declare(self, size: int, *, in_flight: int = 1000) -> None:
-        """Commit one group of that size."""
+        """Commit one group of the given size."""
         properties = {
             "Allocation": {"Size": size},
             "Instance": {"Plugin": "simulator", "Properties": {"note": "v1"}, "MaxInFlight": in_flight},
@@ -69,7 +69,7 @@ class Cluster:
         await self.operator.commit(text=text, source="benchmark", who="benchmark", why="figures")
 
     async def converged(self) -> None:
-        """Wait until the controller says so."""
+        """Wait until the controller reports that its group has converged."""
         while True:
             controller = self.replica.term and self.replica.term.controllers.get("workers")  # type: ignore[call-overload]
             if controller and controller.is_current and controller.plan.converged:
@@ -79,14 +79,14 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def cluster(faults: Faults | None = None) -> AsyncIterator[Cluster]:
-    """A running cluster in a directory of its own."""
+    """Run a cluster in a temporary directory."""
     with tempfile.TemporaryDirectory() as directory:
-        made = Cluster(Path(directory), faults or Faults())
-        async with made.journal:
-            running = asyncio.get_running_loop().create_task(made.replica.run())
-            await made.replica.active.wait()
+        running_cluster = Cluster(Path(directory), faults or Faults())
+        async with running_cluster.journal:
+            running = asyncio.get_running_loop().create_task(running_cluster.replica.run())
+            await running_cluster.replica.active.wait()
             try:
-                yield made
+                yield running_cluster
             finally:
                 running.cancel()
                 await asyncio.wait({running})

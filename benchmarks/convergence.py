@@ -1,4 +1,4 @@
-"""From nothing to N simulated instances, converged: durable intents, events and all."""
+"""Convergence from 0 to N simulated instances, including durable intents and events."""
 
 from benchmarks.cluster import cluster
 from benchmarks.measure import measured
@@ -8,9 +8,9 @@ ORIGINAL = {1_000: "0.84 s wall", 10_000: "10.8 s wall, 11 s CPU, 540 to 1,040 M
 
 
 async def converge(size: int, latency_s: float = 0.0) -> None:
-    async with cluster(Faults(provision=Spread(low=latency_s, high=latency_s))) as made:
-        await made.declare(size)
-        await made.converged()
+    async with cluster(Faults(provision=Spread(low=latency_s, high=latency_s))) as running_cluster:
+        await running_cluster.declare(size)
+        await running_cluster.converged()
 
 
 def main() -> None:

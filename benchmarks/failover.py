@@ -1,7 +1,7 @@
-"""From the end of one leader to the first action of the next, with real processes; and what a follower costs.
+"""Failover: the time from the loss of one leader to the first action of the next, with real processes; follower costs.
 
-The first action is the start of an instance that was missing: its boot script writes down when it began. The original,
-on such a machine, from the flip of a leader file: 0.3 to 4.8 s.
+The first action starts an instance that was missing: its boot script records the start time. The original, on such a
+machine, from the change of a leader file: 0.3 to 4.8 s.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from tests.journeys.replicas import InEtcd, Replicas
 ORIGINAL_S = (0.3, 4.8)
 RUNS = 9
 IDLE_S = 20.0
-BORN = 'date +%s.%N > "$MARK_DIRECTORY/born-$INFRAKIT_INSTANCE_ID"; exec sleep 1000'
+START_SCRIPT = 'date +%s.%N > "$MARK_DIRECTORY/started-$INFRAKIT_INSTANCE_ID"; exec sleep 1000'
 
 
 def declared(directory: Path) -> dict[str, Any]:
-    return cattle("web", 1, instance={"Environment": {"MARK_DIRECTORY": str(directory)}}, init=BORN)
+    return cattle("web", 1, instance={"Environment": {"MARK_DIRECTORY": str(directory)}}, init=START_SCRIPT)
 
 
-def born(directory: Path, before: set[str]) -> float:
-    """When the instance that was not there before began, seconds since 1970."""
+def start_time(directory: Path, before: set[str]) -> float:
+    """Return the start time of the first instance that is not in `before`, in seconds since 1970."""
     end = time.monotonic() + 60.0
     while time.monotonic() < end:
-        for path in directory.glob("born-*"):
+        for path in directory.glob("started-*"):
             with contextlib.suppress(ValueError):
                 if path.name not in before:
                     return float(path.read_text())
@@ -45,11 +45,11 @@ def born(directory: Path, before: set[str]) -> float:
 
 
 def names(directory: Path) -> set[str]:
-    return {path.name for path in directory.glob("born-*")}
+    return {path.name for path in directory.glob("started-*")}
 
 
 @contextlib.contextmanager
-def ended(replicas: Replicas) -> Iterator[Replicas]:
+def closing(replicas: Replicas) -> Iterator[Replicas]:
     try:
         yield replicas
     finally:
@@ -61,13 +61,13 @@ def kill_instance(replicas: Replicas) -> None:
         process.kill()
 
 
-# -- a file that says who leads ----------------------------------------------------------------------------------------
+# -- a leader file -----------------------------------------------------------------------------------------------------
 
 
 def flips(directory: Path, stop: Callable[[subprocess.Popen[str]], None]) -> list[float]:
-    """The leader is stopped, an instance dies, the file is flipped: seconds from there to the new leader's action."""
+    """Stop the leader, kill an instance, change the leader file; return seconds until the new leader acts."""
     took = []
-    with ended(Replicas()) as replicas:
+    with closing(Replicas()) as replicas:
         replicas.start("a", "b")
         replicas.lead("a")
         replicas.operators["a"].commit(declared(directory))
@@ -80,7 +80,7 @@ def flips(directory: Path, stop: Callable[[subprocess.Popen[str]], None]) -> lis
             kill_instance(replicas)
             began = time.time()
             write_leader(replicas.leader_file, new)
-            took.append(born(directory, before) - began)
+            took.append(start_time(directory, before) - began)
             daemon.send_signal(signal.SIGCONT)
             if stop is kill:
                 daemon.wait(60)
@@ -101,7 +101,7 @@ def freeze(daemon: "subprocess.Popen[str]") -> None:
 
 
 async def elections(directory: Path) -> tuple[list[float], list[float]]:
-    """The machine of the leader dies: seconds until etcd has elected, and from there to the new leader's action."""
+    """Kill the leader's machine; return seconds until etcd has elected, and from there until the new leader acts."""
     elected, acted = [], []
     async with running(3, directory) as cluster:
         replicas = InEtcd(cluster)
@@ -131,7 +131,7 @@ async def election(directory: Path, cluster: Cluster, replicas: Replicas) -> tup
     others = [member for member in cluster.members if member is not leader]
     await elect(others)
     at = time.time()
-    action_s = await asyncio.to_thread(born, directory, before) - at
+    action_s = await asyncio.to_thread(start_time, directory, before) - at
     one.daemon.wait(60)
     await leader.start(cluster.members)
     await asyncio.to_thread(replicas.up, leader.name)
@@ -139,7 +139,7 @@ async def election(directory: Path, cluster: Cluster, replicas: Replicas) -> tup
 
 
 async def elect(members: list[Member]) -> None:
-    """Return as soon as one of them says that it leads."""
+    """Return as soon as one of the members reports that it is the leader."""
     while True:
         for member in members:
             status = await member.client.status()
@@ -152,7 +152,7 @@ async def elect(members: list[Member]) -> None:
 
 
 def idle(replicas: Replicas, name: str) -> tuple[float, float]:
-    """Share of a core and MB of a replica that only follows."""
+    """Return the share of a core and the memory in MB of a follower."""
     daemon = replicas.operators[name].daemon
     assert daemon is not None
     process = psutil.Process(daemon.pid)
@@ -177,7 +177,7 @@ async def idle_in_etcd(directory: Path) -> tuple[float, float]:
 
 
 def idle_with_files(directory: Path) -> tuple[float, float]:
-    with ended(Replicas()) as replicas:
+    with closing(Replicas()) as replicas:
         replicas.start("a", "b")
         replicas.lead("a")
         replicas.operators["a"].commit(declared(directory))
@@ -196,10 +196,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp") as name:
         directory = Path(name)
         ratio = "; the original: {} to {} s".format(*ORIGINAL_S)
-        show("flip of the leader file, the old leader dead", flips(directory, kill), ratio)
-        show("flip of the leader file, the old leader frozen", flips(directory, freeze), ratio)
+        show("change of the leader file, previous leader killed", flips(directory, kill), ratio)
+        show("change of the leader file, previous leader frozen", flips(directory, freeze), ratio)
         elected, acted = asyncio.run(elections(directory))
-        show("the machine of etcd's leader dies, until etcd has elected", elected)
+        show("the machine of etcd's leader killed, until etcd has elected", elected)
         show("from then to the new leader's first action", acted)
     with tempfile.TemporaryDirectory(prefix="ik", dir="/tmp") as name:
         print("a follower, files: {:.1%} of a core, {:.0f} MB".format(*idle_with_files(Path(name))), flush=True)

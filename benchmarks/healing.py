@@ -1,4 +1,4 @@
-"""300 of 1,000 instances die at once: until all are back and proven healthy."""
+"""Healing: 300 of 1,000 instances terminate at once; the time until all are replaced and healthy."""
 
 import time
 
@@ -6,18 +6,18 @@ from benchmarks.cluster import cluster
 from benchmarks.measure import measured
 
 
-async def heal(size: int, dead: int) -> None:
-    async with cluster() as made:
-        await made.declare(size)
-        await made.converged()
-        for machine in made.simulator.live()[:dead]:
-            made.simulator.kill(machine.id)
+async def heal(size: int, terminated: int) -> None:
+    async with cluster() as running_cluster:
+        await running_cluster.declare(size)
+        await running_cluster.converged()
+        for machine in running_cluster.simulator.live()[:terminated]:
+            running_cluster.simulator.kill(machine.id)
         began, cpu = time.perf_counter(), time.process_time()
-        controller = next(iter(made.replica.term.controllers.values()))  # type: ignore[union-attr]
+        controller = next(iter(running_cluster.replica.term.controllers.values()))  # type: ignore[union-attr]
         await controller.cycle()
-        await made.converged()
+        await running_cluster.converged()
         took, used = time.perf_counter() - began, time.process_time() - cpu
-        print(f"healing {dead} of {size:,}: {took:.2f} s wall, {used:.2f} s CPU")
+        print(f"healing {terminated} of {size:,}: {took:.2f} s wall, {used:.2f} s CPU")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A converged group that nothing happens to: the cost of a cycle, which comes once a second."""
+"""The cost of one reconcile cycle of a converged group; a cycle runs once a second."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ CYCLES = 20
 
 
 async def idle(size: int) -> None:
-    async with cluster() as made:
-        await made.declare(size)
-        await made.converged()
+    async with cluster() as running_cluster:
+        await running_cluster.declare(size)
+        await running_cluster.converged()
         await asyncio.sleep(3.0)
-        controller = next(iter(made.replica.term.controllers.values()))  # type: ignore[union-attr]
+        controller = next(iter(running_cluster.replica.term.controllers.values()))  # type: ignore[union-attr]
         cpu = time.process_time()
         for _ in range(CYCLES):
             await controller.cycle()

@@ -1,4 +1,4 @@
-"""The journal: 100,000 events emitted, written, read again after a restart, and looked up in the files."""
+"""The journal: emit and write 100,000 events, read them after a restart, and search them in the files."""
 
 import tempfile
 import time
@@ -13,12 +13,12 @@ from infrakit.spi.event import Event, Kind
 from infrakit.spi.values import GroupID, InstanceID, Slot
 
 EVENTS = 100_000
-GATHERED = 1_000  # events a flush, as when 10,000 happen in a second
+GATHERED = 1_000  # events per flush, as at 10,000 events per second
 
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Print what each event costs in a block that handles all of them."""
+    """Print the cost per event of a block that handles all of them."""
     began, cpu = time.perf_counter(), time.process_time()
     yield
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
@@ -43,14 +43,14 @@ async def work() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         async with Journal(path, clock=SystemClock()) as journal:
-            told = list(events())
+            emitted = list(events())
             with timed("emit"):
-                for event in told:
+                for event in emitted:
                     journal.emit(event)
             with timed("flush, all at once"):
                 await journal.flush()
             with timed(f"emit and flush, {GATHERED:,} at a time"):
-                for number, event in enumerate(told, 1):
+                for number, event in enumerate(emitted, 1):
                     journal.emit(event)
                     if number % GATHERED == 0:
                         await journal.flush()
@@ -59,8 +59,8 @@ async def work() -> None:
             print(f"  a restart                          {(time.perf_counter() - began) * 1e3:6.0f} ms")
             for name, since, group in (
                 ("the newest 1,000", journal.newest - 1_000, None),
-                ("as many as one answer holds", 0, None),
-                ("one group, from the files too", 0, "group-1"),
+                ("as many as one response holds", 0, None),
+                ("one group, also from the files", 0, "group-1"),
             ):
                 began = time.perf_counter()
                 found = await journal.since(since, group=group)

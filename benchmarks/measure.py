@@ -1,4 +1,4 @@
-"""Measuring one figure in a process of its own: wall and CPU seconds, and the peak of resident memory."""
+"""Measure work in a separate process: wall and CPU seconds, and the peak of resident memory."""
 
 import asyncio
 import multiprocessing
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """What one run took."""
+    """The cost of one run."""
 
     wall_s: float
     cpu_s: float
@@ -17,7 +17,7 @@ class Figure(NamedTuple):
 
 
 def measured(work: Callable[..., Awaitable[None]], *arguments: object) -> Figure:
-    """Run `work` in a fresh process, so that no run pays for another's memory."""
+    """Run `work` in a new process, so that memory of one run does not count for another."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run, (work, arguments))
 

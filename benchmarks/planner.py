@@ -1,4 +1,4 @@
-"""The planner alone, on a view of 100,000 members: nothing to do, everything to create, everything to roll."""
+"""The planner alone, on a view of 100,000 members: nothing to do, everything to create, everything to update."""
 
 import time
 
@@ -46,7 +46,7 @@ def main() -> None:
     for name, version, seen in (
         ("nothing to do", "v1", view(SIZE)),
         ("all to create", "v1", view(0)),
-        ("all to roll", "v2", view(SIZE)),
+        ("all to update", "v2", view(SIZE)),
     ):
         want = DesiredState(group=group(version))
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Describing instances over a unix socket, from one process to another: calls a second, waiting times, memory.
+"""Describe instances over a unix socket, from one process to another: calls per second, latency, memory.
 
 The original, on such a machine: 10 instances, 1,250 calls/s on one connection and 2,770 on sixteen; 1,000 instances, 23
 and 45 calls/s. `python -m benchmarks.rpc memory` makes a million calls, which takes a quarter of an hour.
@@ -28,7 +28,7 @@ MILLION = 1_000_000
 
 
 class Listing(Provider):
-    """As many instances as wanted, and nothing remembered."""
+    """A plugin with a fixed number of instances that records nothing."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def serve(path: str, count: int, ready: Connection) -> None:
 
 
 async def ask(path: str, at_once: int, seconds: float, calls: int) -> list[float]:
-    """How long each call took, in seconds; ends after so many seconds or calls."""
+    """Return the duration of each call in seconds; stops after `seconds` or `calls`, whichever comes first."""
     remote = await client.connect(Instance, "listing", path)
     took: list[float] = []
     end = time.perf_counter() + seconds

@@ -1,7 +1,7 @@
-"""The store in a Swarm of three managers, data on disk: what it costs, alone and idle; and how long an election takes.
+"""The store in a Swarm of three managers, data on disk: its cost per call and when idle; and the time of an election.
 
-An election is the Swarm's own; from the line in which an Engine says that it leads, to the observation of that by the
-replica beside it, is ours.
+The election is the Swarm's own; InfraKit's part starts when an Engine logs that it is the leader, and ends when the
+replica beside it observes that.
 """
 
 import asyncio
@@ -41,11 +41,16 @@ async def calls(node: Node, where: str) -> None:
     async def at_once(_: int) -> None:
         await asyncio.gather(*(store.read(name=where) for _ in range(20)))
 
-    async def look(_: int) -> None:
+    async def observe(_: int) -> None:
         async for _observation in observer.observe():
             break
 
-    for what, call in (("a write of 3 kB", write), ("a read", read), ("20 reads at once", at_once), ("a look", look)):
+    for what, call in (
+        ("a write of 3 kB", write),
+        ("a read", read),
+        ("20 reads at once", at_once),
+        ("an observation", observe),
+    ):
         took = sorted([await timed(call, number) for number in range(CALLS)])
         print(
             f"  at the {where}: {what:17} median {statistics.median(took) * 1e3:5.2f} ms, 95 % {took[-10] * 1e3:5.2f}"
@@ -61,12 +66,12 @@ async def timed(call: Callable[[int], Awaitable[None]], number: int) -> float:
 
 
 async def election(engines: Engines, how: str) -> tuple[float, float]:
-    """Seconds from the leader's end to the next one, and from there to our seeing it."""
+    """Return seconds from the loss of the leader to the election of the next, and from there to its observation."""
     leader = await asyncio.to_thread(engines.leader)
     rest = [node for node in engines.nodes if node is not leader]
     observers = [SwarmObserved(Swarm(node.host)) for node in rest]
     await asyncio.sleep(SETTLE_S)
-    heard = [len(node.log) for node in rest]
+    offsets = [len(node.log) for node in rest]
 
     async def leads(observer: SwarmObserved) -> float:
         async for observation in observer.observe():
@@ -80,8 +85,8 @@ async def election(engines: Engines, how: str) -> tuple[float, float]:
     done, late = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
     for each in late:
         each.cancel()
-    said = [found for node, start in zip(rest, heard, strict=True) for found in _ELECTED.findall(node.log[start:])]
-    elected = max(datetime.fromisoformat(each).replace(tzinfo=UTC).timestamp() for each in said)
+    logged = [found for node, start in zip(rest, offsets, strict=True) for found in _ELECTED.findall(node.log[start:])]
+    elected = max(datetime.fromisoformat(each).replace(tzinfo=UTC).timestamp() for each in logged)
     for observer in observers:
         await observer.close()
     await asyncio.to_thread(leader.start)
@@ -91,7 +96,7 @@ async def election(engines: Engines, how: str) -> tuple[float, float]:
 def elections(engines: Engines) -> None:
     for how in ("kill -9", "TERM"):
         runs = [asyncio.run(election(engines, how)) for _ in range(ELECTIONS)]
-        for what, took in zip(("elected", "seen from there"), zip(*runs, strict=True), strict=True):
+        for what, took in zip(("elected", "observed from there"), zip(*runs, strict=True), strict=True):
             least, most = min(took), max(took)
             print(f"  {how} of the leader, {what}: median {statistics.median(took):.2f} s, {least:.2f} to {most:.2f}")
 
@@ -110,7 +115,7 @@ def idle(engines: Engines) -> None:
 
 
 async def counted(node: Node) -> int:
-    """Entries that the log has gained meanwhile, besides those of counting them."""
+    """Return the number of entries added to the log meanwhile, without those of counting."""
     client = Swarm(node.host)
     probe = await client.create_config("probe", labels={}, data=b"x")
     before = (await client.config(probe)).version

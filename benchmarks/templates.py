@@ -75,7 +75,7 @@ def group() -> None:
 
 
 def command() -> None:
-    """The whole of `infrakit template`, interpreter and all, against the least that such a command costs."""
+    """Compare the complete command `infrakit template` with the minimum cost of such a command."""
     with tempfile.TemporaryDirectory() as home:
         text = Path(home) / "small.sh.j2"
         text.write_text("#!/bin/sh\necho {{ var('cluster/name') | quote }} {{ var('size', 3) }}\n")
