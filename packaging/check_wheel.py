@@ -1,10 +1,10 @@
-"""An operator's first day with a built wheel: installed into a new environment, away from the clone, and used.
+"""Check a built wheel: install it into a new environment outside the clone, and operate a cluster with it.
 
     python -m build
     python packaging/check_wheel.py PYTHON dist/pyinfrakit-*.whl [-c constraints.txt]
 
 PYTHON is the interpreter to test. Instances listen on 127.0.20.11 and 127.0.20.12, port 7080. Everything is in a
-temporary directory; processes and files are removed, whatever happens. The exit code is 1 when a check fails.
+temporary directory; processes and files are removed in any case. The exit code is 1 when a check fails.
 """
 
 import argparse
@@ -69,19 +69,19 @@ class Failed(Exception):
 
 
 def check(passed: bool, text: str) -> None:
-    """One line for each check; the first that fails ends the run."""
+    """Print one line per check; the first failure stops the run."""
     print(f"{'passed' if passed else 'FAILED'}  {text}", flush=True)
     if not passed:
         raise Failed(text)
 
 
 class Installation:
-    """A new environment with the wheel, and a directory in which an operator works."""
+    """A new environment with the wheel, and the working directory of an operator."""
 
     def __init__(self, place: Path, python: str, wheel: Path, constraint: Path | None) -> None:
         self.place = place
         self.venv = place / "venv"
-        # Nothing of the clone or of the caller's environment may take part.
+        # The clone and the environment of the caller must have no influence.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("INFRAKIT_", "PYTHON"))}
         kept.pop("VIRTUAL_ENV", None)
         path = f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -92,7 +92,7 @@ class Installation:
         self.call(*pip, *limited, str(wheel))
 
     def infrakit(self, *words: str) -> str:
-        """The output of a command, which has to succeed."""
+        """Run an `infrakit` command, which must succeed, and return its output."""
         return self.call(str(self.venv / "bin/infrakit"), *words)
 
     def json(self, *words: str) -> Any:
@@ -114,7 +114,7 @@ class Installation:
 
     @contextlib.contextmanager
     def daemon(self, document: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """`infrakit up`, and an end of everything that it has started, when a check fails too."""
+        """Run `infrakit up`; afterwards, kill everything that it has started, also when a check fails."""
         log = self.place / "daemon.log"
         with log.open("wb") as out:
             daemon = subprocess.Popen(
@@ -139,7 +139,7 @@ class Installation:
                     os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> list[int]:
-        """Processes with the directory in their environment: the daemon and its instances."""
+        """Return the processes with the directory in their environment: the daemon and its instances."""
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -149,7 +149,7 @@ class Installation:
 
 
 def eventually(read: Callable[[], Any], accept: Callable[[Any], bool], text: str) -> Any:
-    """Polls until the value is accepted."""
+    """Poll until the value is accepted."""
     deadline = time.monotonic() + PATIENCE_S
     while not accept(value := read()):
         if time.monotonic() > deadline:
@@ -160,7 +160,7 @@ def eventually(read: Callable[[], Any], accept: Callable[[Any], bool], text: str
 
 
 def fetched(address: str, name: str) -> str:
-    """A file of an instance's volume; nothing if it does not answer."""
+    """Fetch a file from the volume of an instance; empty if it does not respond."""
     try:
         with urllib.request.urlopen(f"http://{address}:{PORT}/{name}", timeout=2) as answer:
             return str(answer.read().decode()).strip()
@@ -168,8 +168,8 @@ def fetched(address: str, name: str) -> str:
         return ""
 
 
-def look_around(installation: Installation) -> None:
-    """What an operator reads first."""
+def check_installation(installation: Installation) -> None:
+    """Check versions, help, man pages and completion files."""
     code = "import infrakit, importlib.metadata as m; print(infrakit.__file__, m.version('pyinfrakit'))"
     python = installation.venv / "bin/python"
     file, version = installation.call(str(python), "-c", code).split()
@@ -181,7 +181,7 @@ def look_around(installation: Installation) -> None:
 
 
 def operate(installation: Installation) -> None:
-    """Up, status, scale, a killed instance, down."""
+    """Check up, status, scale, healing of a killed instance, and down."""
     document = installation.place / "cluster.yaml"
     document.write_text(DOCUMENT.replace("PYTHON", str(installation.venv / "bin/python")))
     installation.infrakit("validate", str(document))
@@ -208,7 +208,7 @@ def operate(installation: Installation) -> None:
 
 
 def main() -> int:
-    """Runs all of it."""
+    """Run all checks."""
     parser = argparse.ArgumentParser(
         description="Install a wheel into a new environment and operate a cluster with it."
     )
@@ -216,14 +216,14 @@ def main() -> int:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("-c", "--constraint", type=Path, help="versions of the dependencies, for pip")
     given = parser.parse_args()
-    python = shutil.which(given.python) or parser.error(f"there is no program {given.python}")
+    python = shutil.which(given.python) or parser.error(f"{given.python} is not installed")
     with tempfile.TemporaryDirectory(prefix="ikw", ignore_cleanup_errors=True) as place:
         try:
             constraint = given.constraint.resolve() if given.constraint else None
             installation = Installation(
                 Path(place), str(Path(python).absolute()), given.wheel.resolve(strict=True), constraint
             )
-            look_around(installation)
+            check_installation(installation)
             operate(installation)
         except (Failed, subprocess.TimeoutExpired) as error:
             print(f"FAILED  {error}", file=sys.stderr)
