@@ -1,4 +1,4 @@
-"""The laws of safety, for any declaration, any observed state and any memory; and that plans lead somewhere."""
+"""Safety and liveness of plans: the laws hold for any declaration and any view, and plans converge."""
 
 import copy
 import math
@@ -27,8 +27,8 @@ BY_OPERATOR = {"operator", "destroy-group", "one-bearer"}
 
 
 @st.composite
-def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredState, GroupView]:
-    """A declaration and a view; `calm` leaves out what only an operator or the provider could end."""
+def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, GroupView]:
+    """Draw a declaration and a view; `calm` omits states that only an operator or the provider can resolve."""
     pets = draw(st.booleans())
     quorum = pets and draw(st.booleans())
     surge = 0 if pets else draw(st.integers(0, 2))
@@ -57,7 +57,7 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredSt
         )
         for number in range(draw(st.integers(0, 7)))
     ]
-    if calm:  # one bearer for each slot: two are for an operator to look at if none is healthy
+    if calm:  # one member per slot: an operator must resolve a duplicate if none is healthy
         members = list({m.slot: m for m in members}.values())
     seen = worlds.view(*members, pets=pets, lag_s=draw(st.sampled_from([0.0, 10.0])), can_inspect=draw(st.booleans()))
     if not calm:
@@ -85,7 +85,7 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredSt
 
 @st.composite
 def lists_of_members(draw: st.DrawFn, *, calm: bool) -> Membership:
-    """What is known of a list of members that the flavor keeps; some of its needs concern members."""
+    """Draw the membership that a flavor reports; some of its needed changes concern members of the view."""
     needs = [
         MembershipChange(
             id=f"change/{number}",
@@ -119,8 +119,8 @@ def _orders(choice: int, instance: str) -> Orders:
     return Orders()
 
 
-def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
-    """Everything that must hold of any plan."""
+def check(want: Want, view: GroupView, plan: Plan) -> None:
+    """Check every law for one plan."""
     created = [a for a in plan.actions if isinstance(a, Provision)]
     fresh = [a for a in created if a.token is None]
     destroyed = [a for a in plan.actions if isinstance(a, Destroy)]
@@ -135,22 +135,22 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
         assert block.rule, block
 
     if view.problem:
-        assert not plan.actions, "acted on an observation that is not complete"
+        assert not plan.actions, "acted on an incomplete observation"
     if want.orders.halt is not None:
         assert not plan.actions, "acted while halted"
 
-    # One bearer, one intent.
+    # One instance and one intent per slot.
     assert len({a.slot for a in created}) == len(created)
     taken = {m.slot for m in view.members.values()}
     for action in fresh:
-        assert action.slot not in taken, "a successor although the slot is borne"
+        assert action.slot not in taken, "a replacement although the slot has an instance"
         assert action.slot not in view.pending, "a second intent for one slot"
     for action in created:
         if action.token is not None:
             assert action.token == view.pending[action.slot].intent.token
             assert view.pending[action.slot].phase in {"recorded", "unknown"}
 
-    # Never more than declared.
+    # Never more instances than declared.
     surge = 0 if view.pets else amount(want.group.properties.updating.max_surge, want.size)
     if fresh and not view.pets:
         unresolved = len(view.pending) - len(view.settled())
@@ -158,14 +158,14 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
     if view.pets:
         assert {a.slot for a in fresh} <= {Slot(i) for i in want.logical_ids}
 
-    # Destruction: known, once, not twice.
+    # Destruction: only known members, and each only once.
     assert len(ended) == len(destroyed)
     for action in destroyed:
         member = view.members[action.instance]
         assert not member.leaving
         health = member.health(view.now)
         if action.rule in {"unhealthy", "out-of-date"}:
-            assert health is not Health.UNKNOWN or member.state is State.FINISHED, "unknown was acted on"
+            assert health is not Health.UNKNOWN or member.state is State.FINISHED, "acted on unknown health"
             assert member.missing_since is None
         if action.rule == "unhealthy":
             assert health is Health.UNHEALTHY
@@ -175,7 +175,7 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
             assert member.logical_id not in want.logical_ids, "a declared pet was removed"
         if action.rule == "surplus" and not view.pets:
             unresolved = len(view.pending) - len(view.settled())
-            assert len(unmoved) + unresolved > want.size, "removed although no more exist than are declared"
+            assert len(unmoved) + unresolved > want.size, "removed although there are no more instances than declared"
         if action.rule == "out-of-date":
             assert member.hash not in {want.group.hash, BOOTSTRAP}
             assert not want.roll_stopped
@@ -183,7 +183,7 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
                 others = [
                     m for m in unmoved if m.hash not in {NEW, BOOTSTRAP} and m.id not in ended and m is not member
                 ]
-                assert not [m for m in others if m.id not in want.orders.evictions], "own node before the last"
+                assert not [m for m in others if m.id not in want.orders.evictions], "own node replaced before the last"
 
     _check_limits(want, view, destroyed)
     _check_list(want, view, plan, destroyed)
@@ -210,7 +210,7 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
     if want.quorum and want.orders.destroying is None:
         lost = [a for a in free if a.instance in ready]
         if lost:
-            assert len(slots) - len(lost) >= want.size - want.can_lose, "a quorum was taken below its majority"
+            assert len(slots) - len(lost) >= want.size - want.can_lose, "a quorum lost its majority"
     ailing = [
         m
         for m in view.members.values()
@@ -223,7 +223,9 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
     sick = want.size - len(slots) if want.quorum else len(ailing)
     if ailing and sick > want.max_unhealthy:
         excused = set(want.orders.despite_unhealthy)
-        assert not [a for a in free if a.instance not in excused], "destroyed although too many look sick"
+        assert not [a for a in free if a.instance not in excused], (
+            "destroyed although more than MaxUnhealthy members are unhealthy"
+        )
 
 
 def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list[Destroy]) -> None:
@@ -234,22 +236,24 @@ def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list
         return
     assert len(changes) <= 1
     if changes:
-        assert membership.changing is None, "two changes of one list at once"
+        assert membership.changing is None, "two concurrent membership changes"
         assert changes[0] in membership.needs
         assert changes[0].due
         assert not membership.problem
         assert view.now - membership.asked_at <= AGE_S_MAX
-        assert membership.asked_at >= membership.changed_at, "acted on what was seen before the last change"
+        assert membership.asked_at >= membership.changed_at, "acted on an observation from before the last change"
         assert want.orders.destroying is None
         if want.quorum:
             assert not [m for m in view.members.values() if m.leaving in ("draining", "destroying")]
     if want.quorum and (changes or membership.changing is not None):
-        assert not destroyed, "a member is ended while the list of a quorum is changed"
+        assert not destroyed, "a member is destroyed during a membership change of a quorum"
     if not view.problem and want.orders.halt is None and want.orders.destroying is None:
-        told = {block.key for block in plan.blocked}
+        reported = {hold.key for hold in plan.holds}
         for need in membership.needs:
-            shown = need.id in told or need in changes or need == membership.changing
-            assert shown or view.now - membership.asked_at > AGE_S_MAX, "a need of the list is neither met nor told"
+            shown = need.id in reported or need in changes or need == membership.changing
+            assert shown or view.now - membership.asked_at > AGE_S_MAX, (
+                "a needed membership change is neither made nor reported"
+            )
 
 
 def _check_converged(want: DesiredState, view: GroupView, plan: Plan) -> None:
@@ -281,7 +285,7 @@ def test_any_plan_keeps_the_laws(world: tuple[DesiredState, GroupView]) -> None:
 
 @given(worlds_of_members())
 @settings(max_examples=200, deadline=None)
-def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[DesiredState, GroupView]) -> None:
+def test_a_plan_depends_only_on_its_inputs_and_does_not_change_them(world: tuple[Want, GroupView]) -> None:
     want, view = world
     before = copy.deepcopy(view)
     first = decide(want, view)
@@ -291,7 +295,7 @@ def test_a_plan_depends_on_its_inputs_only_and_leaves_them_alone(world: tuple[De
 
 @given(worlds_of_members(calm=True))
 @settings(max_examples=400, deadline=None)
-def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tuple[DesiredState, GroupView]) -> None:
+def test_successful_plans_converge_in_bounded_steps(world: tuple[Want, GroupView]) -> None:
     want, view = world
     actions, last = forecast(want, view)
     assert last.converged, (last.phase, last.blocked)
@@ -301,7 +305,7 @@ def test_plans_that_succeed_lead_to_the_declaration_in_bounded_steps(world: tupl
 
 @given(worlds_of_members())
 @settings(max_examples=300, deadline=None)
-def test_what_is_not_converged_is_acted_on_or_explained(world: tuple[DesiredState, GroupView]) -> None:
+def test_a_group_that_has_not_converged_has_an_action_or_a_reason(world: tuple[Want, GroupView]) -> None:
     want, view = world
     plan = decide(want, view)
     if plan.converged or plan.actions or plan.blocked:
