@@ -186,33 +186,33 @@ class Machine:
 def check(machine: Machine) -> None:
     machine.seed()
     members = machine.complete()
-    made = {name: each["ID"] for name, each in members.items()}
+    first_ids = {name: each["ID"] for name, each in members.items()}
     machine.promise(set(machine.etcd()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
     tags = {name: each["Tags"] for name, each in members.items()}
     machine.promise(
         tags[SEED]["infrakit.token"].startswith("bootstrap/")
         and len({each["infrakit.config.hash"] for each in tags.values()}) == 1
         and all(each["UpToDate"] for each in members.values()),
-        f"the seed is still {made[SEED]}, adopted and relabelled like every other member",
+        f"the seed is still {first_ids[SEED]}, adopted and relabelled like every other member",
     )
     events = machine.ask("events", lines=True)
     destroyed = [each for each in events or () if each["Type"] in ("destroying", "gone")]
     machine.promise(bool(events) and not destroyed, "no instance was destroyed or replaced")
 
     machine.seed()
-    again = {name: each["ID"] for name, each in machine.complete().items()}
-    machine.promise(again == made, "the same command is idempotent: a second run creates nothing")
+    second_ids = {name: each["ID"] for name, each in machine.complete().items()}
+    machine.promise(second_ids == first_ids, "the same command is idempotent: a second run creates nothing")
 
     before = machine.etcd()
     with machine.watched() as printed:
         machine.kill(SEED)
         machine.log(f"kill -9 of all processes on {SEED}, the seed")
-        machine.wait_for("a replacement of the seed", lambda: seed_instance(machine) not in ("", made[SEED]))
+        machine.wait_for("a replacement of the seed", lambda: seed_instance(machine) not in ("", first_ids[SEED]))
         machine.wait_for(
             "its recovery in the view", lambda: f"etcd/{SEED} {seed_instance(machine)}: follows" in printed()
         )
     after = {name: each["ID"] for name, each in machine.complete().items()}
-    others = {name: each for name, each in made.items() if name != SEED}
+    others = {name: each for name, each in first_ids.items() if name != SEED}
     machine.promise(
         machine.etcd() == before and others.items() <= after.items(),
         f"the seed was recreated as {after[SEED]}: the same member of etcd, no other instance touched",

@@ -20,7 +20,7 @@ ITERATIONS_MAX = 100_000  # without progress of the time
 
 
 class Livelock(Exception):
-    """A loop is busy without end, so that time cannot advance."""
+    """A loop is permanently busy, so that time cannot advance."""
 
 
 class Timeline:

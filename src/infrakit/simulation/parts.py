@@ -26,8 +26,8 @@ from infrakit.spi.values import (
 from infrakit.stores.memory import MemoryStore
 
 HEALTHY = HealthReport(health=Health.HEALTHY)
-UNHEALTHY = HealthReport(health=Health.UNHEALTHY, note="sick")
-UNKNOWN = HealthReport(health=Health.UNKNOWN, note="no answer")
+UNHEALTHY = HealthReport(health=Health.UNHEALTHY, note="reported unhealthy by the simulator")
+UNKNOWN = HealthReport(health=Health.UNKNOWN, note="no response")
 
 
 class StoreFaults(msgspec.Struct, frozen=True, kw_only=True):
