@@ -27,7 +27,7 @@ BY_OPERATOR = {"operator", "destroy-group", "one-bearer"}
 
 
 @st.composite
-def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[Want, GroupView]:
+def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredState, GroupView]:
     """Draw a declaration and a view; `calm` omits states that only an operator or the provider can resolve."""
     pets = draw(st.booleans())
     quorum = pets and draw(st.booleans())
@@ -119,7 +119,7 @@ def _orders(choice: int, instance: str) -> Orders:
     return Orders()
 
 
-def check(want: Want, view: GroupView, plan: Plan) -> None:
+def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
     """Check every law for one plan."""
     created = [a for a in plan.actions if isinstance(a, Provision)]
     fresh = [a for a in created if a.token is None]
@@ -248,7 +248,7 @@ def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list
     if want.quorum and (changes or membership.changing is not None):
         assert not destroyed, "a member is destroyed during a membership change of a quorum"
     if not view.problem and want.orders.halt is None and want.orders.destroying is None:
-        reported = {hold.key for hold in plan.holds}
+        reported = {blocked.key for blocked in plan.blocked}
         for need in membership.needs:
             shown = need.id in reported or need in changes or need == membership.changing
             assert shown or view.now - membership.asked_at > AGE_S_MAX, (
@@ -285,7 +285,7 @@ def test_any_plan_keeps_the_laws(world: tuple[DesiredState, GroupView]) -> None:
 
 @given(worlds_of_members())
 @settings(max_examples=200, deadline=None)
-def test_a_plan_depends_only_on_its_inputs_and_does_not_change_them(world: tuple[Want, GroupView]) -> None:
+def test_a_plan_depends_only_on_its_inputs_and_does_not_change_them(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     before = copy.deepcopy(view)
     first = decide(want, view)
@@ -295,7 +295,7 @@ def test_a_plan_depends_only_on_its_inputs_and_does_not_change_them(world: tuple
 
 @given(worlds_of_members(calm=True))
 @settings(max_examples=400, deadline=None)
-def test_successful_plans_converge_in_bounded_steps(world: tuple[Want, GroupView]) -> None:
+def test_successful_plans_converge_in_bounded_steps(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     actions, last = forecast(want, view)
     assert last.converged, (last.phase, last.blocked)
@@ -305,7 +305,7 @@ def test_successful_plans_converge_in_bounded_steps(world: tuple[Want, GroupView
 
 @given(worlds_of_members())
 @settings(max_examples=300, deadline=None)
-def test_a_group_that_has_not_converged_has_an_action_or_a_reason(world: tuple[Want, GroupView]) -> None:
+def test_a_group_that_has_not_converged_has_an_action_or_a_reason(world: tuple[DesiredState, GroupView]) -> None:
     want, view = world
     plan = decide(want, view)
     if plan.converged or plan.actions or plan.blocked:
