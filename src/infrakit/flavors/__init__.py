@@ -1,1 +1,1 @@
-"""Flavor plugins: what runs on an instance, and how to tell that it is well."""
+"""Flavor plugins: they prepare what runs on an instance and judge its health."""

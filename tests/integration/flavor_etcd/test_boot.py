@@ -73,13 +73,13 @@ async def test_two_lost_volumes_never_make_a_second_cluster_beside_the_third(tmp
         b.lose_volume()
         await a.boot([a, b, c])
         await b.boot([a, b, c])
-        await b.says(f"told http://{a.address}:2380 that there is no data here")
+        await b.says(f"reported to http://{a.address}:2380 that this member has no data")
         await a.says(f"not yet: {c.address}")
         await c.boot([a, b, c])  # it has the data, and no quorum
-        await c.says("starting etcd with the data that is here")
+        await c.says("starting etcd with the existing data")
         await c.kill()
         await c.boot([a, b, c])
-        await c.says("starting etcd with the data that is here")
+        await c.says("starting etcd with the existing data")
         assert not a.has_log
         assert not b.has_log
         assert not await has_leader(c)
@@ -101,7 +101,7 @@ async def test_a_member_that_was_removed_comes_back_as_a_new_one(tmp_path: Path)
         await a.write("k", "kept")
         await c.boot([a, b, c])  # its volume holds the data of the member that is gone
         assert (await c.serves()).id != first[2].id
-        assert "does not list the member that this data is of any more: it is put aside" in c.said
+        assert "no longer lists the member that owns this data: moving the data aside" in c.said
         assert list(c.volume.glob("member.removed.*/wal"))
         assert await c.read("k", local=True) == "kept"
 
@@ -137,7 +137,7 @@ async def test_one_that_was_added_and_never_started_starts(tmp_path: Path) -> No
         )
         await b.boot([a, b])
         await b.serves()
-        assert "this member may be the one that its quorum lacks" in b.said
+        assert "this member may be the one missing from its quorum" in b.said
         assert len(await b.client.members()) == 2
 
 
@@ -152,7 +152,7 @@ async def test_one_that_somebody_else_added_starts(tmp_path: Path) -> None:
 async def test_whoever_may_not_found_a_cluster_waits(tmp_path: Path) -> None:
     async with machines(3, tmp_path) as (a, b, c):
         await b.boot([a, b, c])
-        await b.says("does not gather members for a new one: waiting")
+        await b.says("does not collect members for a new one: waiting")
         await c.boot([c], Bootstrap="never")
         await c.says("Bootstrap is never: waiting for one")
         await a.boot([a], DataDir=str(a.volume / "nowhere"))
@@ -222,7 +222,7 @@ async def test_a_founding_that_was_cut_off_before_the_first_entry_begins_again(t
         log.parent.mkdir(parents=True)
         log.write_bytes(bytes(4096))
         await a.boot([a])
-        await a.says("which is of no use: it is put aside")
+        await a.says("is unusable: moving it aside")
         await a.serves()
         [aside] = a.volume.glob("member.incomplete.*")
         assert (aside / "wal" / log.name).read_bytes() == bytes(4096), "nothing is deleted"

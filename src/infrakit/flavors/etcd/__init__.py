@@ -1,9 +1,9 @@
-"""The flavor `etcd`: members with fixed addresses that found a cluster once, return with their data, and leave by vote.
+"""The flavor `etcd`: members with fixed addresses that found one cluster and keep their data across replacements.
 
 properties  what can be declared
 boot        the script that decides on the machine how its etcd starts: boot.sh.j2, or another template
-health      what the members say, judged together
-membership  who may leave, and how
+health      polls of all members, and the verdicts derived from them
+membership  removes members and checks the quorum first
 """
 
 import contextlib
@@ -36,14 +36,14 @@ from infrakit.template.boot import BootScripts, Instance
 from infrakit.template.boot import examples as examples_of
 from infrakit.template.engine import Engine
 
-ANSWER_S = 3.0  # for each question to one member
+ANSWER_S = 3.0  # timeout of each request to one member
 
-_NAMELESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, which is the address of a member")
+_NAMELESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, and so no member address")
 _BY_STATE = {
     State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
     State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
     State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
-    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="etcd has ended"),
+    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="etcd has exited"),
     State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
 }
 
@@ -54,8 +54,8 @@ class EtcdFlavor:
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
         self._clients: dict[str, Etcd] = {}
-        # Who was seen in each group lately: those who are not declared (any more) may be the cluster all the same.
-        self._seen: dict[GroupID, frozenset[LogicalID]] = {}
+        # The members last observed in each group: some may be undeclared by now and still be part of the cluster.
+        self._observed: dict[GroupID, frozenset[LogicalID]] = {}
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         declared = decode(properties)
@@ -74,7 +74,7 @@ class EtcdFlavor:
         if spec.logical_id is None or not logical_ids:
             raise errors.Refused("a member of etcd needs a logical ID", where="etcd", remedy="declare LogicalIDs")
         plain = Instance(properties=properties, spec=spec, allocation=allocation, index=index)
-        instance = boot.completed(declared, plain, self._scripts, seen=self._seen.get(index.group, ()))
+        instance = boot.completed(declared, plain, self._scripts, observed=self._observed.get(index.group, ()))
         (script,) = await self._scripts.render([boot.script(declared)], instance)
         return msgspec.structs.replace(instance.spec, init=script)
 
@@ -84,26 +84,26 @@ class EtcdFlavor:
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        """One round for all: every member is asked at once, and judged by what all of them say."""
+        """Poll all members in one concurrent round, and judge each by the answers of all."""
         for group in {_group(each) for each in instances}:
             names = (_logical_id(each) for each in instances if _group(each) == group)
-            self._seen[group] = frozenset(name for name in names if name is not None)
+            self._observed[group] = frozenset(name for name in names if name is not None)
         return await self._judge(decode(properties), instances)
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
-        """Leadership moves to the member that is furthest ahead. One that does not answer has none to move."""
+        """Move leadership to the member with the highest applied index. One that does not answer cannot lead."""
         declared, name = decode(properties), _logical_id(instance)
         if name is None:
             return
         cluster = await membership.observe([declared.client_url(name)], self._open)
-        member = cluster.of(declared.peer_url(name)) if cluster is not None else None
+        member = cluster.member_at(declared.peer_url(name)) if cluster is not None else None
         if cluster is not None and member is not None:
-            await membership.transfer_leadership(cluster, member, self._open)
+            await membership.move_leadership(cluster, member, self._open)
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
-        """Let a member go: for a while if it is declared, and else for ever, off the list of members.
+        """Permit the absence of a member that is declared and will return; remove any other from the cluster.
 
-        Raises `Refused` when the quorum cannot bear it.
+        Raises `Refused` when the others would have no quorum.
         """
         declared, name = decode(properties), _logical_id(instance)
         if name is None:
@@ -111,20 +111,21 @@ class EtcdFlavor:
         where, staying = f"{instance.id} ({name})", set(allocation.logical_ids or ())
         own, peer = declared.client_url(name), declared.peer_url(name)
         cluster = await membership.observe([*map(declared.client_url, sorted(staying - {name})), own], self._open)
-        member = cluster.of(peer) if cluster is not None else None
+        member = cluster.member_at(peer) if cluster is not None else None
         if name in staying:
             if cluster is not None and member is not None:
-                membership.spare(cluster, member, where=where)
+                membership.check_absence(cluster, member, where=where)
         elif cluster is None:
-            what = "nobody has a leader, so that it cannot be taken off the list of members"
-            raise errors.Refused(what, where=where, remedy="bring the quorum back first")
+            what = "no member has a leader, so it cannot be removed from the member list"
+            raise errors.Refused(what, where=where, remedy="restore the quorum first")
         elif member is not None:
             await membership.remove(cluster, member, self._open, where=where)
         else:
-            look = await health.look(self._open(own))
-            if look.status is not None and look.status.cluster != cluster.identity and look.healthy:
-                what = f"it is a member of another cluster, {look.status.cluster:x}, and its end may be the end of that"
-                raise errors.Refused(what, where=where, remedy="find out which of the two holds the data")
+            poll = await health.poll(self._open(own))
+            if poll.status is not None and poll.status.cluster != cluster.identity and poll.healthy:
+                other = f"{poll.status.cluster:x}"
+                what = f"it is a member of another cluster, {other}, which may not survive without it"
+                raise errors.Refused(what, where=where, remedy="find out which of the two clusters holds the data")
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
         return True
@@ -140,13 +141,13 @@ class EtcdFlavor:
         return [declared.replica_of(each) for each in allocation.logical_ids or () if declared.replica]
 
     async def close(self) -> None:
-        """Let go of connections. The object may be used again afterwards."""
+        """Close all connections. The object may be used again afterwards."""
         self._scripts.close()
         for client in self._clients.values():
             await client.close()
         self._clients.clear()
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- polling ---------------------------------------------------------------------------------------------------
 
     def _open(self, url: str) -> Etcd:
         client = self._clients.get(url)
@@ -163,18 +164,18 @@ class EtcdFlavor:
         }
 
     async def _round(self, declared: Properties, names: set[LogicalID]) -> health.Round:
-        looks = await health.look_at_all({name: self._open(declared.client_url(name)) for name in sorted(names)})
-        able = [each for each in looks.values() if each.healthy]
+        polls = await health.poll_all({name: self._open(declared.client_url(name)) for name in sorted(names)})
+        able = [each for each in polls.values() if each.healthy]
         leader = next((each.status for each in able if each.leads), None)
         members: tuple[Member, ...] = ()
         if able:
-            with contextlib.suppress(errors.InfraKitError):  # then nobody is judged by it
+            with contextlib.suppress(errors.InfraKitError):  # the verdicts then ignore the member list
                 members = await self._open(able[0].url).members()
         if members and leader is None:
             leads = able[0].status.leader if able[0].status is not None else 0
             url = next((url for each in members if each.id == leads for url in each.client_urls), None)
-            leader = (await health.look(self._open(url))).status if url is not None else None
-        return health.Round(looks=looks, members=members, leader=leader, max_lag=declared.max_lag)
+            leader = (await health.poll(self._open(url))).status if url is not None else None
+        return health.Round(polls=polls, members=members, leader=leader, max_lag=declared.max_lag)
 
 
 def _logical_id(instance: Description) -> LogicalID | None:

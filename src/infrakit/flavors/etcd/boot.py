@@ -1,4 +1,4 @@
-"""The boot script of a member: a template, `boot.sh.j2` unless the operator declares another, and what it may know."""
+"""The boot script of a member: a template, `boot.sh.j2` unless another is declared, and its variables."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of etcd")
 
 
 def script(declared: Properties) -> Script:
-    """The template that is declared."""
+    """The declared template, or the default."""
     if declared.init_script_template_url:
         return Script(path="InitScriptTemplateURL", address=declared.init_script_template_url)
     if declared.init:
@@ -22,21 +22,25 @@ def script(declared: Properties) -> Script:
     return DEFAULT
 
 
-def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, seen: Iterable[str] = ()) -> Instance:
-    """With the volume, `etcd` and `default_script`. `seen` are members though they are not declared (any more)."""
+def completed(
+    declared: Properties, instance: Instance, scripts: BootScripts, *, observed: Iterable[str] = ()
+) -> Instance:
+    """Add the volume and the variables `etcd` and `default_script`. `observed`: members, declared or not."""
     spec = instance.spec
     logical_id = spec.logical_id or LogicalID("")
     attachments = (*(spec.attachments or ()), *declared.attachments(logical_id))
     spec = msgspec.structs.replace(spec, attachments=attachments or None)
-    known = {"etcd": _etcd(declared, instance, logical_id, seen)}
+    known = {"etcd": _etcd(declared, instance, logical_id, observed)}
     plain = msgspec.structs.replace(instance, spec=spec, more=known)
     return msgspec.structs.replace(plain, more={**known, "default_script": scripts.default(DEFAULT, plain)})
 
 
-def _etcd(declared: Properties, instance: Instance, logical_id: LogicalID, seen: Iterable[str]) -> dict[str, object]:
-    """What the flavor knows. The `first` alone may found a cluster, once all `others` have no data either."""
+def _etcd(
+    declared: Properties, instance: Instance, logical_id: LogicalID, observed: Iterable[str]
+) -> dict[str, object]:
+    """The variable `etcd`. Only the `first` member may found a cluster, once all `others` report no data."""
     logical_ids = instance.allocation.logical_ids or ()
-    others = [each for each in (*logical_ids, *sorted(set(seen) - set(logical_ids))) if each != logical_id]
+    others = [each for each in (*logical_ids, *sorted(set(observed) - set(logical_ids))) if each != logical_id]
     first = logical_ids[0] if logical_ids else logical_id
     bind = listening(logical_id)
     return {

@@ -1,7 +1,8 @@
-"""Health: one look at every member of a group at once, and what all looks together say about each.
+"""Health: polls every member of a group at the same time, and derives each verdict from all of the answers.
 
-A member is blamed for what is its own fault only. One that has no leader while the others have one is unhealthy; if
-nobody has a leader, the quorum is gone, which no new machine without data can cure: then those who answer are unknown.
+A member is unhealthy only for a fault of its own. One that has no leader while the others have one is unhealthy. If no
+member has a leader, the quorum is lost, and replacing members would not restore it: the members that still answer are
+unknown.
 """
 
 import asyncio
@@ -17,11 +18,11 @@ from infrakit.spi.values import Health, HealthReport
 T = TypeVar("T")
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one member answered."""
+class Poll(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of polling the health and status API of one member."""
 
     url: str
-    healthy: bool = False  # its own word: it has a leader that answers, and no alarm
+    healthy: bool = False  # the member reports that it has a leader that answers, and no alarm
     listens: bool = True
     status: MemberStatus | None = None
     error: str = ""
@@ -31,103 +32,104 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         return self.status is not None and self.status.leader == self.status.member != 0
 
 
-async def look(client: Etcd) -> Look:
-    """Ask one member. Raises nothing but cancellation.
+async def poll(client: Etcd) -> Poll:
+    """Poll one member. Raises nothing but cancellation.
 
     Health needs a quorum, and without one etcd 3.5 may not answer within the deadline where 3.4 answers at once. The
-    status is local: it tells a member without a leader from one that hangs, so both are asked at the same time.
+    status is local and distinguishes a member without a leader from one that hangs, so both are requested concurrently.
     """
     url = client.endpoints[0]
     async with asyncio.TaskGroup() as tasks:
-        of_health, of_status = tasks.create_task(_answer(client.health())), tasks.create_task(_answer(client.status()))
+        of_health = tasks.create_task(_result_or_error(client.health()))
+        of_status = tasks.create_task(_result_or_error(client.status()))
     health, status = of_health.result(), of_status.result()
     if isinstance(health, errors.Unreachable):
-        return Look(url=url, listens=False, error=health.what)
+        return Poll(url=url, listens=False, error=health.what)
     if isinstance(status, errors.InfraKitError):
-        return Look(url=url, error=status.what)
+        return Poll(url=url, error=status.what)
     if isinstance(health, errors.InfraKitError):
-        return Look(url=url, status=status, error=health.what)
-    return Look(url=url, healthy=health, status=status)
+        return Poll(url=url, status=status, error=health.what)
+    return Poll(url=url, healthy=health, status=status)
 
 
-async def _answer(question: Awaitable[T]) -> T | errors.InfraKitError:
-    """What is answered, or why nothing is."""
+async def _result_or_error(request: Awaitable[T]) -> T | errors.InfraKitError:
+    """The result of a request, or the error that it raises."""
     try:
-        return await question
+        return await request
     except errors.InfraKitError as error:
         return error
 
 
-async def look_at_all(clients: Mapping[str, Etcd]) -> dict[str, Look]:
-    """Ask all at once, by name."""
+async def poll_all(clients: Mapping[str, Etcd]) -> dict[str, Poll]:
+    """Poll all members concurrently; the results have the keys of `clients`."""
     async with asyncio.TaskGroup() as tasks:
-        asked = {name: tasks.create_task(look(client)) for name, client in clients.items()}
-    return {name: task.result() for name, task in asked.items()}
+        started = {name: tasks.create_task(poll(client)) for name, client in clients.items()}
+    return {name: task.result() for name, task in started.items()}
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """All looks of one moment, by logical ID, and the list of members as one with a leader knows it."""
+    """One round of polls, by logical ID, and the member list as a member with a leader returns it."""
 
-    looks: Mapping[str, Look]
-    members: tuple[Member, ...] = ()  # empty: nobody who has a leader told it
+    polls: Mapping[str, Poll]
+    members: tuple[Member, ...] = ()  # empty: no member that has a leader returned the list
     leader: MemberStatus | None = None
     max_lag: int
 
     def verdict(self, name: str) -> HealthReport:
-        """About one of those that were looked at."""
-        own = self.looks[name]
-        others = sum(each.healthy for other, each in self.looks.items() if other != name)
+        """The verdict on one of the polled members."""
+        own = self.polls[name]
+        others = sum(each.healthy for other, each in self.polls.items() if other != name)
         if not own.listens:
             return _unhealthy(
                 f"etcd does not run at {own.url} ({own.error}); the boot script may be waiting, see its log"
             )
         if own.status is None:
             if not others:
-                return _unknown(f"{own.url}: {own.error}; nobody else has a leader either")
+                return _unknown(f"{own.url}: {own.error}; no other member has a leader either")
             return _unhealthy(f"{own.url}: {own.error}, while {others} of the others have a leader")
-        return self._of(own, own.status, others)
+        return self._judge(own, own.status, others)
 
-    def _of(self, own: Look, status: MemberStatus, others: int) -> HealthReport:
-        doubt = self._doubt(own, status, others)
-        if doubt:
-            return _unknown(doubt)
-        fault = self._fault(own, status, others)
+    def _judge(self, own: Poll, status: MemberStatus, others: int) -> HealthReport:
+        cluster_fault = self._cluster_fault(own, status, others)
+        if cluster_fault:
+            return _unknown(cluster_fault)
+        fault = self._member_fault(own, status, others)
         if fault:
             return _unhealthy(f"{own.url} {fault}")
         return HealthReport(health=Health.HEALTHY, note=self._standing(own, status))
 
-    def _doubt(self, own: Look, status: MemberStatus, others: int) -> str:
-        """What a new machine would not cure, or nothing."""
-        clusters = {each.status.cluster for each in self.looks.values() if each.status is not None}
+    def _cluster_fault(self, own: Poll, status: MemberStatus, others: int) -> str:
+        """A fault that replacing this member would not fix; empty: none."""
+        clusters = {each.status.cluster for each in self.polls.values() if each.status is not None}
         if len(clusters) > 1:
-            return f"the members of this group form {len(clusters)} clusters; this one is of {status.cluster:x}"
+            return f"the members of this group form {len(clusters)} clusters; this one belongs to {status.cluster:x}"
         alarms = [each for each in status.errors if "alarm" in each.lower()]
         if alarms:
-            return f"{', '.join(alarms)}; a new machine would not cure it"
+            return f"{', '.join(alarms)}; replacing the member would not fix it"
         if not own.healthy and not others:
-            answering = sum(each.status is not None for each in self.looks.values())
-            return f"the cluster has no leader: {answering} of {len(self.looks)} members answer"
+            answering = sum(each.status is not None for each in self.polls.values())
+            return f"the cluster has no leader: {answering} of {len(self.polls)} members answer"
         return ""
 
-    def _fault(self, own: Look, status: MemberStatus, others: int) -> str:
-        """What is wrong with this very member, or nothing."""
+    def _member_fault(self, own: Poll, status: MemberStatus, others: int) -> str:
+        """A fault of this very member; empty: none."""
         mine = next((each for each in self.members if each.id == status.member), None)
         if self.members and mine is None:
-            return "is not in the list of members"
+            return "is not in the member list"
         if mine is not None and mine.is_learner:
             return "is a learner: it has no vote"
         if own.error:
-            return f"does not answer for its health ({own.error}), while {others} of the others have a leader"
+            return f"does not answer its health check ({own.error}), while {others} of the others have a leader"
         if not own.healthy:
             return f"has no leader, while {others} of the others have one"
         behind = self.leader.raft_index - status.applied_index if self.leader is not None else 0
         return f"is {behind} entries behind the leader, and MaxLag is {self.max_lag}" if behind > self.max_lag else ""
 
-    def _standing(self, own: Look, status: MemberStatus) -> str:
-        """Without figures that change all the time: it is kept with the instance."""
+    def _standing(self, own: Poll, status: MemberStatus) -> str:
+        """The note on a healthy member. It is stored with the instance, so it has no figures that always change."""
         names = {each.id: each.name for each in self.members}
         what = "leads" if own.leads else f"follows {names.get(status.leader) or f'{status.leader:x}'}"
-        known = {each.status.member for each in self.looks.values() if each.status is not None}
+        known = {each.status.member for each in self.polls.values() if each.status is not None}
         silent = [each.name or each.peer_urls[0] for each in self.members if each.id not in known]
         beside = f"; {', '.join(silent)} of the {len(self.members)} members listed did not answer" if silent else ""
         return f"{what}{beside}"

@@ -1,4 +1,4 @@
-"""What an operator writes under `Flavor.Properties` of a group with the flavor `etcd`, and what is wrong with it."""
+"""What an operator writes under `Flavor.Properties` of a group with the flavor `etcd`, and its validation."""
 
 import ipaddress
 import posixpath
@@ -17,7 +17,8 @@ from infrakit.spi.values import Allocation, Attachment, LogicalID
 VOLUME = "volume"
 PLACE = "{LogicalID}"
 
-# Flags of etcd that say who a member is: the boot script sets them. A configuration file would override them all.
+# Flags of etcd that define the identity of a member: the boot script sets them. A configuration file would override
+# them all.
 RESERVED = {
     *("name", "data-dir", "listen-client-urls", "advertise-client-urls", "listen-peer-urls"),
     *("initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "initial-cluster-token"),
@@ -34,67 +35,67 @@ _HOST = re.compile(
 
 
 class Properties(Strict, frozen=True, kw_only=True):
-    """The whole. Nothing at all is fine: every field has a default."""
+    """Properties of `etcd`. All are optional: every field has a default."""
 
     client_port: PortNumber = 2379  # of every member; members are never moved to another one
     peer_port: PortNumber = 2380  # of every member; members are never moved to another one
     cluster_token: str = ""  # begins the token of a new cluster; left out: the name of the group
-    volume: str = PLACE  # the ID of each member's volume, made from its logical ID; empty: none, and DataDir is needed
-    data_dir: str = ""  # a directory that exists; left out: the volume's path, which the provider has to tell
-    binary: Text = "etcd"  # a name or a path; etcdctl is looked for beside it
+    volume: str = PLACE  # the ID of each member's volume, derived from its logical ID; empty: none, DataDir is needed
+    data_dir: str = ""  # a directory that exists; left out: the volume's path, as the provider reports it
+    binary: Text = "etcd"  # a name or a path; etcdctl is expected in the same directory
     extra_args: tuple[Text, ...] = ()  # of etcd, such as --quota-backend-bytes=8589934592
-    run: str = ""  # a line for the shell that runs beside etcd for as long as etcd does
-    replica: str = ""  # where the replica of InfraKit that Run starts answers, such as http://{LogicalID}:24864
-    max_lag: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # entries of the log; further behind is unhealthy
-    init: tuple[Text, ...] | Text = ()  # a boot script, a template, in the place of the one that comes with InfraKit
-    init_script_template_url: str = ""  # where such a boot script is instead: a path, or a URL
-    bootstrap: Literal["auto", "never"] = "auto"  # never: members join a cluster, or wait for one, and found none
+    run: str = ""  # a shell command line that runs beside etcd for as long as etcd runs
+    replica: str = ""  # the address of the InfraKit replica that Run starts, such as http://{LogicalID}:24864
+    max_lag: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # log entries; a member further behind the leader is unhealthy
+    init: tuple[Text, ...] | Text = ()  # a boot script (a template) that replaces the built-in one
+    init_script_template_url: str = ""  # the path or URL of such a boot script, instead of Init
+    bootstrap: Literal["auto", "never"] = "auto"  # never: members only join an existing cluster, or wait for one
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
-        """The volume of one member."""
+        """The volume of one member, if volumes are declared."""
         if not self.volume:
             return ()
         return (Attachment(id=self.volume.replace(PLACE, logical_id), type=VOLUME),)
 
     def client_url(self, logical_id: str) -> str:
-        """Where a member serves."""
+        """The client URL of a member."""
         return f"http://{host(logical_id)}:{self.client_port}"
 
     def peer_url(self, logical_id: str) -> str:
-        """Where a member talks with the others: what the list of members knows it by."""
+        """The peer URL of a member, which identifies it in the member list."""
         return f"http://{host(logical_id)}:{self.peer_port}"
 
     def replica_of(self, logical_id: str) -> str:
-        """Where the replica beside a member answers; empty: none runs there."""
+        """The address of the replica beside a member; empty: none runs there."""
         return self.replica.replace(PLACE, host(logical_id) if self.replica.startswith("http") else logical_id)
 
     @property
     def ctl(self) -> str:
-        """The client program that comes with etcd."""
+        """The path of etcdctl, which comes with etcd."""
         return posixpath.join(posixpath.dirname(self.binary), "etcdctl")
 
 
 def decode(raw: msgspec.Raw) -> Properties:
-    """Raises `InvalidSpec`."""
+    """Decode declared properties. Raises `InvalidSpec`."""
     return validate.properties(raw, Properties)
 
 
 def host(logical_id: str) -> str:
-    """As URLs write it."""
+    """The host part of a URL: IPv6 addresses are bracketed."""
     return f"[{logical_id}]" if ":" in logical_id else logical_id
 
 
 def listening(logical_id: str) -> str:
-    """What to bind to, as URLs write it: etcd binds to addresses only, so that a name means all of them."""
+    """The host part of listen URLs. etcd binds to addresses only, so for a host name it binds to all interfaces."""
     try:
         ipaddress.ip_address(logical_id)
     except ValueError:
-        return "0.0.0.0"  # noqa: S104 - the operator gave a name
+        return "0.0.0.0"  # noqa: S104 - a host name was declared
     return host(logical_id)
 
 
 def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """Everything beyond the types, in the order of the properties."""
+    """All problems that types do not catch, in the order of the properties."""
     yield from _members(allocation)
     if properties.client_port == properties.peer_port:
         message = f"{properties.peer_port} is ClientPort already"
@@ -151,7 +152,7 @@ def _replica(properties: Properties, allocation: Allocation) -> Iterator[Problem
 
 
 def _answerable(text: str) -> bool:
-    """`unix:///PATH`, or `http(s)://HOST:PORT`."""
+    """Whether it is `unix:///PATH` or `http(s)://HOST:PORT`."""
     if "{" in text:
         return False
     if text.startswith("unix:///"):
@@ -172,6 +173,6 @@ def _volume(properties: Properties, allocation: Allocation) -> Iterator[Problem]
         message = f"{properties.volume!r} is the same volume for every member"
         yield Problem(path="Volume", message=message, hint=f"such as etcd-{PLACE}")
     if not properties.volume and not properties.data_dir:
-        yield Problem(path="DataDir", message="there is neither a Volume nor a DataDir", hint="a path of the machine")
+        yield Problem(path="DataDir", message="there is neither a Volume nor a DataDir", hint="a path on the machine")
     if properties.data_dir and not posixpath.isabs(properties.data_dir):
         yield Problem(path="DataDir", message=f"{properties.data_dir!r} is not absolute", hint="begin it with /")

@@ -1,4 +1,4 @@
-"""What is declared, what is wrong with it, and the script that is made of it."""
+"""Properties, their validation, and the boot script that is rendered from them."""
 
 import asyncio
 import shutil
@@ -52,13 +52,13 @@ async def prepared(flavor: EtcdFlavor, name: str | None, *names: str, **properti
 
 
 def variable(script: str, name: str) -> str:
-    """As the shell reads it."""
+    """The value of a variable, as the shell reads it."""
     head = script.partition("# What follows")[0]
     command = [shutil.which("sh") or "sh", "-c", f'{head}\nprintf %s "${name}"']
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
-async def test_addresses_and_names_are_taken() -> None:
+async def test_addresses_and_names_are_accepted() -> None:
     assert await problems(pets("10.0.0.1", "10.0.0.2", "10.0.0.3")) == []
     assert await problems(pets("etcd-1.example.org", "fd00::1")) == []
 
@@ -94,7 +94,7 @@ async def test_what_cannot_work_is_refused(allocation: Allocation, properties: d
     assert words in found[0]
 
 
-async def test_where_replicas_answer_is_made_from_the_logical_ids() -> None:
+async def test_addresses_of_replicas_are_derived_from_the_logical_ids() -> None:
     async def replicas(pattern: str, *names: str) -> list[str]:
         declared = raw(Replica=pattern) if pattern else raw()
         return list(await EtcdFlavor().replicas(properties=declared, allocation=pets(*names)))
@@ -106,7 +106,7 @@ async def test_where_replicas_answer_is_made_from_the_logical_ids() -> None:
     assert await problems(pets("a"), Replica="unix:///run/x/{LogicalID}/group") == []
 
 
-async def test_everything_wrong_is_said_at_once() -> None:
+async def test_every_problem_is_reported_at_once() -> None:
     assert len(await problems(pets("0.0.0.0"), PeerPort=2379, Volume="{x}", DataDir="y", ExtraArgs=["--name"])) == 5
 
 
@@ -137,7 +137,7 @@ async def test_only_the_first_may_found_a_cluster() -> None:
     assert variable((await prepared(flavor, "a", "a", ClusterToken="x")).init, "token") == "x"
 
 
-async def test_whoever_was_seen_in_the_group_counts_though_not_declared() -> None:
+async def test_members_observed_in_the_group_count_though_not_declared() -> None:
     """A group whose addresses are all new joins the cluster of the old ones, and founds none beside it."""
     flavor = EtcdFlavor()
     old = Description(
@@ -167,7 +167,7 @@ async def test_the_script_is_one_for_the_shells_that_are_there(shell: str) -> No
     await asyncio.to_thread(subprocess.run, [shell, "-n"], input=spec.init, text=True, check=True, timeout=20)
 
 
-async def test_what_the_provider_knows_needs_no_question() -> None:
+async def test_what_the_provider_reports_needs_no_poll() -> None:
     flavor = EtcdFlavor()
     instances = [
         Description(id=InstanceID(state.value), logical_id=LogicalID("127.0.0.1"), state=state)

@@ -1,4 +1,4 @@
-"""The boot script of etcd: the one that comes with it, and others in its place."""
+"""The boot script of etcd: the built-in template, and declared ones."""
 
 import asyncio
 import shutil
@@ -33,18 +33,18 @@ async def test_the_default_passes_shellcheck(name: str, properties: dict[str, An
     path = tmp_path / "boot.sh"
     path.write_text(await script(name, **properties))
     process = await asyncio.create_subprocess_exec(checker, str(path), stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
-async def test_nothing_of_a_template_is_left_in_it() -> None:
+async def test_no_template_syntax_is_left_in_it() -> None:
     text = await script()
     assert text.startswith("#!/bin/sh\n# shellcheck disable")
     assert "{{" not in text
     assert "{%" not in text
 
 
-async def test_what_a_template_in_its_place_knows() -> None:
+async def test_the_variables_of_a_declared_template() -> None:
     template = (
         "{{ etcd.name }} {{ etcd.client_url }} {{ etcd.peer_url }} {{ etcd.first }} {{ etcd.others | join(',') }}\n"
     )
@@ -57,13 +57,13 @@ async def test_what_a_template_in_its_place_knows() -> None:
     assert await script("10.0.0.1", Init="{{ etcd.first }} {{ etcd.token }} {{ spec.Init | length }}") == "true db 58"
 
 
-async def test_a_template_may_go_on_with_the_default(tmp_path: Path) -> None:
+async def test_a_declared_template_may_include_the_default(tmp_path: Path) -> None:
     path = tmp_path / "mine.sh"
     path.write_text("#!/bin/sh\necho {{ index.group }}\n{{ default_script() }}")
     assert await script(InitScriptTemplateURL=str(path)) == f"#!/bin/sh\necho db\n{await script()}"
 
 
-async def test_what_is_wrong_with_a_template_is_told_at_commit(tmp_path: Path) -> None:
+async def test_problems_of_a_template_are_reported_at_commit(tmp_path: Path) -> None:
     path = tmp_path / "mine.sh"
     path.write_text("echo\n{{ etcd.endpoint }}\n")
     (found,) = await problems(pets(*TRIO), InitScriptTemplateURL=str(path))
