@@ -76,7 +76,7 @@ async def test_a_script_that_is_run_twice_changes_nothing(swarm: Cluster) -> Non
     before = await listed(swarm)
     again = a.inside("/bin/sh", f"/mnt/{a.name}/boot.sh")
     done = await asyncio.to_thread(subprocess.run, again, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "infrakit: this script runs here already\n")
+    assert (done.returncode, done.stdout) == (0, "infrakit: this script is already running here\n")
     assert await listed(swarm) == before
 
 
@@ -87,7 +87,7 @@ async def test_whoever_has_no_data_and_knows_no_swarm_waits(swarm: Cluster) -> N
     first = await group.prepare(machine, first=True)
     waiting = first.init.replace("found=yes", "found=''")
     machine.boot(waiting.replace("unix:///nowhere", "unix:///var/run/docker.sock"))
-    await machine.says("there is no data of a Swarm here, and none was known when this machine was made")
+    await machine.says("there is no Swarm data here, and no Swarm was known when this machine was created")
     assert machine.id == ""
 
 
@@ -112,7 +112,7 @@ async def test_a_machine_founds_no_second_swarm_when_its_data_is_gone(swarm: Clu
         "trap 'end 143'", "mkdir -p /var/lib/infrakit && : >/var/lib/infrakit/founded\ntrap 'end 143'"
     )
     machine.boot(script)
-    await machine.says("this machine has founded a Swarm before, and its data is gone")
+    await machine.says("this machine has founded a Swarm before, and its data is missing")
     assert machine.id == ""
 
 
@@ -125,7 +125,7 @@ async def test_the_data_of_a_node_that_was_removed_is_given_up_and_that_of_anoth
     assert old not in await listed(swarm)
     group.declared = [a, b, c]
     await group.make(b)
-    await b.says(f"does not list the node {old} any more, whose data is here: it is put aside")
+    await b.says(f"no longer lists the node {old}, which owns the data here: moving the data aside")
     await group.settle()
     assert b.id not in ("", old)
     assert list((b.place / "data").glob("swarm.removed.*/state.json"))
@@ -156,9 +156,9 @@ async def test_a_token_that_was_rotated_meanwhile_lets_nobody_in(swarm: Cluster)
     assert before in spec.init
     group.declared = [late]
     group.start(late, spec, volume=False)
-    await late.says("the Swarm does not let this node in")
+    await late.says("the Swarm rejected this node")
     assert before not in late.said
-    assert "does not list it" in (await group.health(late)).note
+    assert "not in the node list" in (await group.health(late)).note
     group.destroy(late)  # as a group does with one that is unhealthy for too long
     await group.make(late)
     await group.settle()

@@ -108,10 +108,12 @@ async def test_nobody_leaves_whom_the_quorum_cannot_spare(swarm: Cluster) -> Non
         return sorted((await voters(swarm)).values()) == [False, True, True]
 
     await until(is_silent, "it is silent")
-    with pytest.raises(errors.Refused, match=r"while it is away, 1 of 3 managers would work, and the quorum needs 2"):
+    with pytest.raises(
+        errors.Refused, match=r"while it is away, 1 of 3 managers would be available, and the quorum needs 2"
+    ):
         await group.release(other)
     group.declared.remove(other)
-    with pytest.raises(errors.Refused, match=r"after its removal, 1 of 2 managers would work"):
+    with pytest.raises(errors.Refused, match=r"after its removal, 1 of 2 managers would be available"):
         await group.release(other)
     assert len(await voters(swarm)) == 3
 
@@ -132,7 +134,7 @@ async def test_two_groups_are_one_swarm_and_one_quorum(swarm: Cluster) -> None:
         assert list((await voters(swarm)).values()) == [True] * 3
         await east.release(b)
         for group, another in ((east, c), (swarm.managers, a)):  # b may be on its way, though nothing shows it yet
-            with pytest.raises(errors.Refused, match=r"while it is away, 1 of 3 managers would work"):
+            with pytest.raises(errors.Refused, match=r"while it is away, 1 of 3 managers would be available"):
                 await group.release(another)
         east.destroy(b)
         await east.make(b)

@@ -1,16 +1,16 @@
-"""The flavors `swarm/manager` and `swarm/worker`: the nodes of a Docker Swarm, which keeps the list of them.
+"""The flavors `swarm/manager` and `swarm/worker`: the nodes of a Docker Swarm, which has a node list of its own.
 
 properties  what can be declared
-link        which node an instance has become
+link        identifies the node of an instance
 boot        the script that brings an Engine into the Swarm: boot.sh.j2, or another template
-nodes       the Swarm's list, read once for all
-health      what the list says of one instance
-quorum      how many managers it takes
-membership  what the list needs: managers to be made, the lost and the dead to be removed
-leaving     how a node goes, and who may
+nodes       the node list of the Swarm, cached
+health      the verdict on one instance, from the node list
+quorum      how many managers have to be available
+membership  reconciles the node list: promotes managers, removes lost and stale nodes
+leaving     drains and removes nodes, and checks the quorum first
 
-Every node joins as a worker: so no boot script holds more than the token for workers, and every change of the quorum is
-made by who leads, one at a time, as a change of membership.
+Every node joins as a worker. So no boot script contains more than the join token for workers, and the leader makes all
+changes of the quorum, one at a time, as changes of the membership.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from infrakit.flavors.swarm import boot, health, leaving, link, membership
 from infrakit.flavors.swarm import nodes as lists
 from infrakit.flavors.swarm import properties as declared_
 from infrakit.flavors.swarm.boot import Known
-from infrakit.flavors.swarm.membership import Need, Seen
+from infrakit.flavors.swarm.membership import Need, Observation
 from infrakit.flavors.swarm.nodes import NodeList
 from infrakit.flavors.swarm.properties import PLACE, Manager, Properties, Worker, decode, host
 from infrakit.spi import errors
@@ -52,7 +52,7 @@ from infrakit.template.engine import Engine
 
 
 class _Nodes:
-    """What both flavors do alike. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
+    """What both flavors have in common. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
 
     extra: ClassVar = "docker"
     _type: ClassVar[type[Properties]]
@@ -60,8 +60,8 @@ class _Nodes:
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
         self._lists: set[str] = set()
-        # When a node of a group was first seen as it should not stay: by group, then by node.
-        self._odd_since: dict[GroupID, dict[str, float]] = {}
+        # When a node was first observed inconsistent with the instances: by group, then by node ID.
+        self._inconsistent_since: dict[GroupID, dict[str, float]] = {}
         self._leaving: set[InstanceID] = set()
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
@@ -77,9 +77,9 @@ class _Nodes:
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """The boot script, the tags of the link, and the volume of a manager.
+        """Add the boot script, the tags of the link, and the volume of a manager.
 
-        Raises what rendering raises, and what the client of the Swarm raises: nothing is prepared by guess.
+        Raises what rendering raises, and what the client of the Swarm raises: without the node list it does not guess.
         """
         declared = decode(properties, self._type)
         known = await self._known(declared, spec, allocation, index)
@@ -97,12 +97,12 @@ class _Nodes:
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        """One list for all; while it cannot be had, all are unknown."""
+        """Judge all instances by one node list; if it cannot be read, all are unknown."""
         nodes = self._list(decode(properties, self._type))
         try:
             listed = await nodes.recent()
         except errors.InfraKitError as error:
-            report = health.unknown(f"the Swarm does not tell: {error.what}")
+            report = health.unknown(f"the node list of the Swarm cannot be read: {error.what}")
             return dict.fromkeys((each.id for each in instances), report)
         linked, manager = health.by_link(listed), self._type is Manager
         return {each.id: health.verdict(each, linked, manager=manager) for each in instances}
@@ -112,12 +112,13 @@ class _Nodes:
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
-        """What the list needs. A group that has no instance at all is not known by name, and nothing is done for it."""
+        """The changes that the node list needs. None for a group without instances: their tags give its name."""
         declared = decode(properties, self._type)
         group = _group(instances)
         if group is None:
             return ()
-        return membership.told(self._seen(declared, group, instances, allocation, await self._list(declared).recent()))
+        nodes = await self._list(declared).recent()
+        return membership.reported_changes(self._observe(declared, group, instances, allocation, nodes))
 
     async def change_membership(
         self,
@@ -131,28 +132,28 @@ class _Nodes:
         nodes, group = self._list(declared), _group(instances)
         if group is None:
             raise errors.Refused("its group has no instances", where=change.id)
-        seen = self._seen(declared, group, instances, allocation, await nodes.now())
-        need = next((each for each in membership.needs(seen) if each.id == change.id), None)
+        observed = self._observe(declared, group, instances, allocation, await nodes.now())
+        need = next((each for each in membership.needs(observed) if each.id == change.id), None)
         if need is None:
             return
-        if not any(each.id == change.id and each.due for each in membership.told(seen)):
-            raise errors.Refused(f"{need.what}; {need.waits or 'another change comes first'}", where="swarm")
+        if not any(each.id == change.id and each.due for each in membership.reported_changes(observed)):
+            raise errors.Refused(f"{need.what}; {need.blocked or 'another change comes first'}", where="swarm")
         try:
-            await _make(nodes, need)
+            await _apply(nodes, need)
         finally:
-            nodes.forget()
+            nodes.invalidate()
 
-    def _seen(
+    def _observe(
         self,
         declared: Properties,
         group: GroupID,
         instances: Sequence[Description],
         allocation: Allocation,
         nodes: Sequence[Node],
-    ) -> Seen:
-        """With the time that odd nodes have been so."""
+    ) -> Observation:
+        """The node list and the instances, with the time for which each node has been inconsistent with them."""
         now = asyncio.get_running_loop().time()
-        seen = Seen(
+        observed = Observation(
             group=group,
             manager=self._type is Manager,
             declared=frozenset(allocation.logical_ids or ()),
@@ -161,19 +162,20 @@ class _Nodes:
             leaving=self._leaving,
             remove_after_s=seconds(declared.remove_after),
         )
-        known = self._odd_since.get(group, {})
-        since = self._odd_since[group] = {each: known.get(each, now) for each in membership.odd(seen)}
-        return dataclasses.replace(seen, odd_for_s={each: now - at for each, at in since.items()})
+        known = self._inconsistent_since.get(group, {})
+        inconsistent = membership.inconsistent(observed)
+        since = self._inconsistent_since[group] = {each: known.get(each, now) for each in inconsistent}
+        return dataclasses.replace(observed, inconsistent_for_s={each: now - at for each, at in since.items()})
 
     async def close(self) -> None:
-        """Let go of connections. The object may be used again afterwards."""
+        """Close all connections. The object may be used again afterwards."""
         self._scripts.close()
         while self._lists:
             await lists.shared(self._lists.pop()).close()
 
     @contextlib.contextmanager
-    def _leaves(self, instance: Description) -> Iterator[None]:
-        """While its work is moved away, nobody gives it work again."""
+    def _draining(self, instance: Description) -> Iterator[None]:
+        """Keeps the membership from reactivating the node of this instance while it is drained."""
         self._leaving.add(instance.id)
         try:
             yield
@@ -186,7 +188,7 @@ class _Nodes:
 
 
 class SwarmManager(_Nodes):
-    """Managers, as pets with fixed addresses. Besides, it satisfies `Quorum`, `Attaches`, `Releases` and `Hosts`."""
+    """Managers, as pets with fixed addresses. It also satisfies `Quorum`, `Attaches`, `Releases` and `Hosts`."""
 
     _type = Manager
 
@@ -196,34 +198,34 @@ class SwarmManager(_Nodes):
         if boot.is_first(spec, allocation):
             return Known(found=True)
         nodes = self._list(declared)
-        if not boot.is_from_outside(spec):  # who leads is asked, and leads a node of the Swarm that is meant
+        if not boot.is_from_outside(spec):  # the leader prepares it, on a node of the Swarm that it is to join
             return await self._joined(nodes)
-        try:  # the Engine of whoever makes it may be of no Swarm, or of quite another one
+        try:  # the Engine of the calling process may belong to no Swarm, or to another one
             is_ours = any(_is_of(each, index.group, allocation.logical_ids or ()) for each in await nodes.now())
             return await self._joined(nodes) if is_ours else Known()
         except (errors.Unreachable, errors.Refused):
             return Known()
 
     async def _joined(self, nodes: NodeList) -> Known:
-        """The Swarm of this Engine."""
+        """The Swarm that this Engine belongs to."""
         if (await nodes.swarm.info()).state == "inactive":
             return Known()
         return boot.known(await nodes.swarm.cluster(), await nodes.now())
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
-        """Nothing: one that returns stays what it is, and one that goes for good is no manager any more by then."""
+        """Do nothing: a manager that returns keeps its role, and `release` has removed any other already."""
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
-        """Let a manager go: for a while if it is declared, and else for ever, off the list.
+        """Permit the absence of a manager that is declared and will return; remove any other from the Swarm.
 
-        Raises `Refused` when the quorum cannot bear it.
+        Raises `Refused` when the others would have no quorum.
         """
         nodes = self._list(decode(properties, self._type))
         if link.logical_id(instance) in (allocation.logical_ids or ()):
-            await leaving.spare(nodes, instance)
+            await leaving.permit_absence(nodes, instance)
         else:
-            with self._leaves(instance):
-                await leaving.take_off(nodes, instance)
+            with self._draining(instance):
+                await leaving.remove(nodes, instance)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
         return True
@@ -235,7 +237,7 @@ class SwarmManager(_Nodes):
         return {each: declared.attachments(each) for each in allocation.logical_ids or ()}
 
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
-        """Where the replicas of InfraKit answer that `Run` starts."""
+        """The addresses of the InfraKit replicas that `Run` starts."""
         address = decode(properties, Manager).replica
         if not address:
             return ()
@@ -244,7 +246,7 @@ class SwarmManager(_Nodes):
 
 
 class SwarmWorker(_Nodes):
-    """Workers, as cattle or as pets. Besides, it satisfies `Releases`."""
+    """Workers, as cattle or as pets. It also satisfies `Releases`."""
 
     _type = Worker
 
@@ -259,17 +261,17 @@ class SwarmWorker(_Nodes):
         return boot.known(await nodes.swarm.cluster(), await nodes.recent())
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:  # noqa: ARG002
-        """Raises `Refused` for one that somebody has made a manager."""
+        """Raises `Refused` for a worker that was promoted to manager outside InfraKit."""
         await leaving.refuse_voter(self._list(decode(properties, self._type)), instance)
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
-        """Its tasks move to other nodes; then it is taken off the list."""
-        with self._leaves(instance):
-            await leaving.empty(self._list(decode(properties, self._type)), instance)
+        """Move its tasks to other nodes, then remove it from the node list."""
+        with self._draining(instance):
+            await leaving.drain_and_remove(self._list(decode(properties, self._type)), instance)
 
 
-async def _make(nodes: NodeList, need: Need) -> None:
-    """One call, which is refused if the node has changed since it was looked at."""
+async def _apply(nodes: NodeList, need: Need) -> None:
+    """Make one change in one call, which the Swarm rejects if the node has changed since it was observed."""
     swarm, node = nodes.swarm, need.node
     if need.act == membership.PROMOTE:
         await swarm.update_node(node.id, node.version, role="manager")
@@ -279,7 +281,7 @@ async def _make(nodes: NodeList, need: Need) -> None:
         labels = {name: value for name, value in node.labels.items() if name != membership.DRAINED}
         await swarm.update_node(node.id, node.version, availability="active", labels=labels)
     else:
-        await swarm.remove_node(node.id)  # refused, unless it is down and has no vote
+        await swarm.remove_node(node.id)  # rejected, unless it is down and has no vote
 
 
 def _group(instances: Sequence[Description]) -> GroupID | None:
@@ -287,7 +289,7 @@ def _group(instances: Sequence[Description]) -> GroupID | None:
 
 
 def _is_of(node: Node, group: str, logical_ids: Iterable[str]) -> bool:
-    """Whether it is a manager of this group, or at an address of it."""
+    """Whether the node is a manager of this group, by its label or its address."""
     if node.manager is None:
         return False
     addresses = {f"{host(each)}:{declared_.PORT}" for each in logical_ids}

@@ -1,8 +1,8 @@
-"""The boot script of a node: a template, `boot.sh.j2` unless the operator declares another, and what it may know.
+"""The boot script of a node: a template, `boot.sh.j2` unless another is declared, and its variables.
 
-What it may do is decided here, when an instance is prepared, by who leads: to join a Swarm, with its token for workers
-and the addresses of its managers as they are now; to found one, if it is the first machine of all; or neither, when
-nobody knows a Swarm: then it starts with the data that is on its volume, or waits.
+The leader decides here, when it prepares an instance, what the script may do: join a Swarm, with its token for workers
+and the current addresses of its managers; found one, if this is the very first machine; or neither, if no Swarm is
+known: then it starts with the data on its volume, or waits.
 """
 
 import msgspec
@@ -19,12 +19,12 @@ DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of swarm")
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """The Swarm as it is when an instance is prepared; the defaults: nobody knows one."""
+    """The Swarm as it is known when an instance is prepared; the defaults: no Swarm is known."""
 
     cluster: str = ""
     token: str = ""  # a secret, for workers
     managers: tuple[str, ...] = ()  # ADDRESS:PORT
-    nodes: tuple[str, ...] = ()  # IDs of all that are listed
+    nodes: tuple[str, ...] = ()  # IDs of all listed nodes
     found: bool = False  # the machine may found one
 
     def __repr__(self) -> str:
@@ -35,7 +35,7 @@ EXAMPLE = Known(cluster="example", token="SWMTKN-1-example", managers=("10.0.0.1
 
 
 def known(cluster: Cluster, nodes: list[Node]) -> Known:
-    """Of a Swarm that answers."""
+    """What is known of a Swarm that answers; the address of its leader comes first."""
     voters = [each for each in nodes if each.manager is not None]
     voters.sort(key=lambda each: each.manager is None or not each.manager.leader)
     addresses = [each.manager.addr for each in voters if each.manager is not None and each.manager.addr]
@@ -48,18 +48,18 @@ def known(cluster: Cluster, nodes: list[Node]) -> Known:
 
 
 def is_first(spec: InstanceSpec, allocation: values.Allocation) -> bool:
-    """Whether it is made as if its group had no other member, before anybody leads."""
+    """Whether it is the very first machine: created alone, before any leader exists."""
     alone = allocation.logical_ids == (spec.logical_id,)
     return alone and (spec.tags or {}).get(values.TAG_HASH) == values.BOOTSTRAP
 
 
 def is_from_outside(spec: InstanceSpec) -> bool:
-    """Whether it is made before anybody leads, by somebody who need not be a node of the Swarm."""
+    """Whether it is created before any leader exists, by a process that may run outside the Swarm."""
     return (spec.tags or {}).get(values.TAG_TOKEN, "").startswith(f"{values.BOOTSTRAP}/")
 
 
 def script(declared: Properties) -> Script:
-    """The template that is declared."""
+    """The declared template, or the default."""
     if declared.init_script_template_url:
         return Script(path="InitScriptTemplateURL", address=declared.init_script_template_url)
     if declared.init:
@@ -69,7 +69,7 @@ def script(declared: Properties) -> Script:
 
 
 def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, known: Known) -> Instance:
-    """With the volume, the tags of the link, `swarm` and `default_script`."""
+    """Add the volume, the tags of the link, and the variables `swarm` and `default_script`."""
     spec = instance.spec
     role = "manager" if isinstance(declared, Manager) else "worker"
     attachments = (*(spec.attachments or ()), *declared.attachments(spec.logical_id or LogicalID("")))
@@ -81,9 +81,9 @@ def completed(declared: Properties, instance: Instance, scripts: BootScripts, *,
 
 
 def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, known: Known) -> dict[str, object]:
-    """What the flavor knows."""
+    """The variable `swarm`."""
     advertise = _advertise(declared, spec)
-    listen = f"{host(advertise) if is_address(advertise) else '0.0.0.0'}:{PORT}"  # noqa: S104 - it was not told
+    listen = f"{host(advertise) if is_address(advertise) else '0.0.0.0'}:{PORT}"  # noqa: S104 - no address is declared
     request = {
         "ListenAddr": listen,
         "AdvertiseAddr": advertise,
@@ -113,7 +113,7 @@ def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, know
 
 
 def _advertise(declared: Properties, spec: InstanceSpec) -> str:
-    """Where the others reach it; empty: the Engine chooses."""
+    """The address at which other nodes reach it; empty: the Engine chooses one."""
     if isinstance(declared, Worker) and declared.advertise:
         return declared.advertise
     return spec.logical_id if spec.logical_id and is_address(spec.logical_id) else ""

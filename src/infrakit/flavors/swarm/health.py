@@ -1,7 +1,7 @@
-"""Health: what the Swarm's list says of the node that this very instance has become.
+"""Health: the state of the node of an instance, as the node list of the Swarm shows it.
 
-An instance is not blamed for what a new one would not cure: while nobody can tell, or while the managers have yet to
-let it in among them, it is unknown.
+An instance is unhealthy only if replacing it would help. While the state of its node is not known, or while it waits
+for its promotion to manager, it is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,34 +10,34 @@ from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import link
 from infrakit.spi.values import Description, Health, HealthReport, State
 
-Linked = Mapping[str, Sequence[Node]]  # nodes by their link: one, but for accidents
+Linked = Mapping[str, Sequence[Node]]  # nodes by their link; normally one each
 
 _BY_STATE = {
     State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
     State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
     State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
-    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="its Engine has ended"),
+    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="its Engine has exited"),
     State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
 }
 
 
 def verdict(instance: Description, linked: Linked, *, manager: bool) -> HealthReport:
-    """About one instance."""
+    """The verdict on one instance."""
     if isinstance(instance.state, State) and instance.state in _BY_STATE:
         return _BY_STATE[instance.state]
     own = (instance.tags or {}).get(link.LINK)
     if not own:
-        return unknown(f"it has no tag {link.LINK}, so that nobody can tell which node it is")
+        return unknown(f"it has no tag {link.LINK}, so its node cannot be identified")
     found = linked.get(own, ())
     if not found:
-        return _unhealthy("the Swarm does not list it; its boot script may be waiting, see its log")
+        return _unhealthy("it is not in the node list of the Swarm; its boot script may be waiting, see its log")
     if len(found) > 1:
-        return unknown(f"{len(found)} nodes are of its link: {', '.join(each.id for each in found)}")
+        return unknown(f"{len(found)} nodes have its link: {', '.join(each.id for each in found)}")
     return _of_manager(found[0]) if manager else _of_worker(found[0])
 
 
 def by_link(nodes: Sequence[Node]) -> Linked:
-    """Of a machine that joined again, the nodes that it was before do not count."""
+    """Nodes by their link. Of a machine that has rejoined, its earlier nodes, which are down, are left out."""
     found: dict[str, list[Node]] = {}
     for each in nodes:
         if own := each.engine_labels.get(link.LINK):
@@ -50,7 +50,7 @@ def _current(nodes: Sequence[Node]) -> Sequence[Node]:
 
 
 def unknown(note: str) -> HealthReport:
-    """Nobody can tell."""
+    """A report that the health is unknown."""
     return HealthReport(health=Health.UNKNOWN, note=note)
 
 
@@ -66,25 +66,25 @@ def _of_manager(node: Node) -> HealthReport:
     if wrong := _state(node):
         return wrong
     if node.manager is None:
-        waits = "joins the managers" if node.role == "manager" else "waits to be made a manager"
-        return unknown(f"the node {node.id} is ready, and {waits}")
+        state = "is being promoted" if node.role == "manager" else "waits for its promotion"
+        return unknown(f"the node {node.id} is ready, and {state} to manager")
     if node.manager.leader:
         return _healthy("leads", node)
     if node.manager.reachability == "reachable":
         return _healthy("reachable", node)
     if node.manager.reachability == "unreachable":
         return _unhealthy(f"the other managers do not reach the node {node.id} at {node.manager.addr}")
-    return unknown(f"the leader cannot tell yet whether it reaches the node {node.id}")
+    return unknown(f"the leader does not know yet whether the node {node.id} is reachable")
 
 
 def _state(node: Node) -> HealthReport | None:
-    """What is wrong with it, whatever its role; None: nothing."""
-    told = f": {node.message}" if node.message else ""
+    """The verdict on a node that is not ready, whatever its role; None: it is ready."""
+    detail = f": {node.message}" if node.message else ""
     if node.state == "ready":
         return None
     if node.state == "down":
-        return _unhealthy(f"the node {node.id} is down{told}")
-    return unknown(f"the node {node.id} is {node.state}{told}")
+        return _unhealthy(f"the node {node.id} is down{detail}")
+    return unknown(f"the node {node.id} is {node.state}{detail}")
 
 
 def _healthy(what: str, node: Node) -> HealthReport:

@@ -1,7 +1,7 @@
-"""Leaving: work moves away from a worker before it goes, and a manager goes only if the quorum can spare it.
+"""Drains and removes nodes before their instances are destroyed; a manager only while the others keep the quorum.
 
-A manager that returns with its volume stays what it is. One that is not declared any more is demoted, and removed when
-it has no vote any more. A worker never returns: it is removed once it is empty, so that the list shows no ghost of it.
+A manager that returns with its volume keeps its role and its node. A manager that is no longer declared is demoted, and
+removed once it has no vote. A worker never returns: it is drained and removed, so that no stale node stays on the list.
 """
 
 import asyncio
@@ -17,58 +17,61 @@ from infrakit.flavors.swarm.properties import PORT, host
 from infrakit.spi import errors
 from infrakit.spi.values import TAG_LOGICAL_ID, Description
 
-LOOK_S = 0.25
+POLL_S = 0.25
 DEMOTION_S = 60.0
-WORK_S = 20.0  # for the tasks of a manager; those of workers have the group's own deadline
+WORK_S = 20.0  # for the tasks of a manager; those of workers have the DrainTimeout of the group
 
-# What a task passes through before it has ended, in the Swarm's words.
+# The states of a task that has not terminated.
 _ALIVE = {"assigned", "accepted", "preparing", "ready", "starting", "running"}
 
 
-async def spare(nodes: NodeList, instance: Description) -> None:
-    """For a while: raises `Refused` when the other managers would be no quorum without it.
+async def permit_absence(nodes: NodeList, instance: Description) -> None:
+    """Permit a manager to be absent for a while. Raises `Refused` when the others would have no quorum without it.
 
-    Managers may be of several groups, which take no turns: who was let go counts as away until it has come back.
+    Managers may belong to several groups, which do not coordinate: a node counts as absent from here until it returns.
     """
     listed = await nodes.now()
     node = found(listed, instance)
     if node is None or node.manager is None or node.manager.reachability == "unreachable":
         return  # its vote is lost already
-    going = nodes.spared(listed) - {node.id}
-    if not (rest := quorum.away(listed, node, going=going)).is_enough:
+    others_leaving = nodes.expected_absent(listed) - {node.id}
+    if not (rest := quorum.away(listed, node, leaving=others_leaving)).is_enough:
         raise _refused(instance, f"while it is away, {rest}")
-    nodes.spare(node)
+    nodes.expect_absence(node)
 
 
-async def take_off(nodes: NodeList, instance: Description) -> None:
-    """For ever. Raises `Refused` when the others would be no quorum, and what the client raises."""
+async def remove(nodes: NodeList, instance: Description) -> None:
+    """Drain, demote and remove a node.
+
+    Raises `Refused` when the others would have no quorum, and what the client raises.
+    """
     listed = await nodes.now()
     node = found(listed, instance)
     if node is None:
         return
     if node.manager is not None:
-        rest = quorum.removed(listed, node, going=nodes.spared(listed) - {node.id})
+        rest = quorum.removed(listed, node, leaving=nodes.expected_absent(listed) - {node.id})
         if rest.total == 0:
             what = "it is the last manager of its Swarm, and holds the only copy of its state"
             raise errors.Refused(what, where=_where(instance), remedy="declare it again, or destroy the group")
         if not rest.is_enough:
             raise _refused(instance, f"after its removal, {rest}")
-        nodes.spare(node)
+        nodes.expect_absence(node)
     try:
-        # The Swarm demotes nobody without a vote: one that was to have one, and has none yet, is removed as it is.
-        await _close(nodes.swarm, node, role="worker" if node.manager is not None else None)
-        await _demoted(nodes.swarm, node, instance)
+        # The Swarm refuses to demote a manager that has no vote yet; it is removed with its role unchanged.
+        await _drain(nodes.swarm, node, role="worker" if node.manager is not None else None)
+        await _wait_until_demoted(nodes.swarm, node, instance)
         with contextlib.suppress(TimeoutError, errors.NotFound):
             async with asyncio.timeout(WORK_S):
-                await _emptied(nodes.swarm, node)
+                await _wait_until_empty(nodes.swarm, node)
         with contextlib.suppress(errors.NotFound):
             await nodes.swarm.remove_node(node.id, force=True)
     finally:
-        nodes.forget()
+        nodes.invalidate()
 
 
-async def _demoted(swarm: Swarm, node: Node, instance: Description) -> None:
-    """Until it has no vote. Who leads may have to move for it: then the connection fails for a moment."""
+async def _wait_until_demoted(swarm: Swarm, node: Node, instance: Description) -> None:
+    """Wait until it has no vote. Connections may fail briefly while leadership moves: they are retried."""
     problem = "it still has a vote"
     try:
         async with asyncio.timeout(DEMOTION_S):
@@ -80,66 +83,66 @@ async def _demoted(swarm: Swarm, node: Node, instance: Description) -> None:
                     return
                 except errors.Unreachable as error:
                     problem = error.what
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
     except TimeoutError:
-        what = f"the managers have not let it go within {DEMOTION_S:g} s: {problem}"
-        raise errors.Refused(what, where=_where(instance), remedy="it is tried again") from None
+        what = f"its demotion is not complete after {DEMOTION_S:g} s: {problem}"
+        raise errors.Refused(what, where=_where(instance), remedy="the removal is retried") from None
 
 
 async def refuse_voter(nodes: NodeList, instance: Description) -> None:
-    """Raises `Refused` for a worker that somebody has made a manager: its vote would be missing."""
+    """Raises `Refused` for a worker that was promoted outside InfraKit: the quorum would lose its vote."""
     node = found(await nodes.now(), instance)
     if node is not None and (node.role == "manager" or node.manager is not None):
         remedy = f"docker node demote {node.id}"
         raise errors.Refused(
-            f"the node {node.id} was made a manager, and has a vote", where=_where(instance), remedy=remedy
+            f"the node {node.id} was promoted to manager outside InfraKit", where=_where(instance), remedy=remedy
         )
 
 
-async def empty(nodes: NodeList, instance: Description) -> None:
-    """Drain a worker, wait until nothing runs on it, and remove it. How long that may take is for the caller to say."""
+async def drain_and_remove(nodes: NodeList, instance: Description) -> None:
+    """Drain a worker, wait until nothing runs on it, and remove it. The caller sets the timeout."""
     node = found(await nodes.now(), instance)
     if node is None or node.role == "manager" or node.manager is not None:
         return
     try:
-        # It may be removed meanwhile, which is what is wanted.
+        # NotFound: another process has removed it meanwhile, which is the desired state.
         with contextlib.suppress(errors.NotFound):
-            await _close(nodes.swarm, node)
-            await _emptied(nodes.swarm, node)
+            await _drain(nodes.swarm, node)
+            await _wait_until_empty(nodes.swarm, node)
             await nodes.swarm.remove_node(node.id, force=True)
     finally:
-        nodes.forget()
+        nodes.invalidate()
 
 
-async def _close(swarm: Swarm, node: Node, *, role: str | None = None) -> None:
-    """It gets no work any more, and what it has moves away."""
+async def _drain(swarm: Swarm, node: Node, *, role: str | None = None) -> None:
+    """Let the scheduler move all tasks away from it and assign no new ones."""
     if node.availability != "drain" or role not in (None, node.role):
         labels = {**node.labels, DRAINED: "true"}
         await swarm.update_node(node.id, node.version, role=role, availability="drain", labels=labels)
 
 
-async def _emptied(swarm: Swarm, node: Node) -> None:
-    """Until nothing runs on it. What the list shows of a dead one is out of date. Raises `NotFound`."""
+async def _wait_until_empty(swarm: Swarm, node: Node) -> None:
+    """Wait until nothing runs on it. Tasks of a node that is down are out of date. Raises `NotFound`."""
     while (await swarm.node(node.id)).state != "down":
         if not any(each.state in _ALIVE for each in await swarm.tasks({"node": [node.id]})):
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
 def found(nodes: Sequence[Node], instance: Description) -> Node | None:
-    """The node of an instance. Raises `Refused` when nobody can tell which of several it is."""
+    """The node of an instance. Raises `Refused` when several nodes have its link."""
     own = link.of(instance)
     linked = list(health.by_link(nodes).get(own, ())) if own else []
-    if not linked:  # it may have a vote, and not bear its link yet
+    if not linked:  # a voter may not have its link yet
         linked = [each for each in nodes if each.manager is not None and _is_at(each, link.logical_id(instance))]
     if len(linked) > 1:
         named = ", ".join(each.id for each in linked)
-        raise errors.Refused(f"several nodes are of its link: {named}", where=_where(instance), remedy="remove one")
+        raise errors.Refused(f"several nodes have its link: {named}", where=_where(instance), remedy="remove one")
     return linked[0] if linked else None
 
 
 def _is_at(node: Node, name: str | None) -> bool:
-    """Whether it is the voter of that address."""
+    """Whether the node has a vote and this logical ID, by its label or its address."""
     if name is None or node.manager is None:
         return False
     return node.engine_labels.get(TAG_LOGICAL_ID) == name or node.manager.addr == f"{host(name)}:{PORT}"
@@ -151,5 +154,5 @@ def _where(instance: Description) -> str:
 
 
 def _refused(instance: Description, what: str) -> errors.Refused:
-    remedy = "wait until the others are reachable, or take dead ones off: docker node demote, docker node rm"
+    remedy = "wait until the others are reachable, or remove those lost for good: docker node demote, docker node rm"
     return errors.Refused(what, where=_where(instance), remedy=remedy)

@@ -1,7 +1,7 @@
-"""The link between an instance and its node: a tag here, a label of the Engine there, the same text for both.
+"""The link between an instance and its node: one value, in a tag of the instance and in a label of its Engine.
 
-It is made from the token of the intent, which is another one for each instance. So a node with the link of an instance
-is what that very instance has become, and not what an earlier one of the same address has left.
+It is derived from the token of the intent, which is unique to each instance. So a node with the link of an instance
+belongs to that very instance, and not to an earlier one with the same address.
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from infrakit.spi import errors
 from infrakit.spi.values import TAG_CREATED, TAG_GROUP, TAG_LOGICAL_ID, TAG_TOKEN, Description, InstanceSpec, LogicalID
 
-# The names that the original gives to these tags; the first is a label of the Engine too.
+# The original names of these tags; the first is also a label of the Engine.
 LINK = "infrakit_link"
 CONTEXT = "infrakit_link_context"
 CREATED = "infrakit_link_created"
@@ -22,15 +22,15 @@ _LENGTH = 16
 
 
 def link(spec: InstanceSpec) -> str:
-    """The same for the same token. Raises `Refused` without one."""
+    """The link of an instance, derived from its token. Raises `Refused` without a token."""
     token = (spec.tags or {}).get(TAG_TOKEN)
     if not token:
         raise errors.Refused(f"an instance without the tag {TAG_TOKEN} cannot be linked to its node", where="swarm")
-    return _made_from(token)
+    return _derived_from(token)
 
 
 def tags(spec: InstanceSpec, *, role: str, cluster: str) -> dict[str, str]:
-    """Those of the spec, and the link's; `cluster`: the ID of the Swarm, empty if there is none yet."""
+    """The tags of the spec and of the link; `cluster`: the ID of the Swarm, empty if there is none yet."""
     given = spec.tags or {}
     known = {
         LINK: link(spec),
@@ -42,7 +42,7 @@ def tags(spec: InstanceSpec, *, role: str, cluster: str) -> dict[str, str]:
 
 
 def labels(spec: InstanceSpec, group: str, more: Mapping[str, str]) -> list[str]:
-    """What the Engine is started with, as NAME=VALUE."""
+    """The labels with which the Engine is started, as NAME=VALUE."""
     own = {LINK: link(spec), TAG_GROUP: group}
     if spec.logical_id:
         own[TAG_LOGICAL_ID] = spec.logical_id
@@ -50,16 +50,16 @@ def labels(spec: InstanceSpec, group: str, more: Mapping[str, str]) -> list[str]
 
 
 def of(instance: Description) -> str:
-    """The link of an instance, also of one that was only just asked for and has no more than its token; or empty."""
+    """The link of an instance, or empty. An instance that is not listed yet has its token only: that suffices."""
     known = instance.tags or {}
-    return known.get(LINK) or _made_from(known.get(TAG_TOKEN, ""))
+    return known.get(LINK) or _derived_from(known.get(TAG_TOKEN, ""))
 
 
-def _made_from(token: str) -> str:
+def _derived_from(token: str) -> str:
     return base64.b32encode(hashlib.sha256(token.encode()).digest()).decode().lower()[:_LENGTH] if token else ""
 
 
 def logical_id(instance: Description) -> LogicalID | None:
-    """As its provider tells it, or its tag."""
+    """The logical ID that the provider reports, or that of its tag."""
     found = instance.logical_id or (instance.tags or {}).get(TAG_LOGICAL_ID)
     return LogicalID(found) if found else None

@@ -1,12 +1,13 @@
-"""What the Swarm's list needs: newcomers made managers, those that were lost taken off, and strangers told of.
+"""Reconciles the node list of the Swarm: promotes new managers, removes lost nodes, and reports unmanaged ones.
 
-Pure: from the list, the instances that there are, and how long a node has been without one. Of all changes at most one
-is due, because the next must be judged by a list that shows what this one has done. So every change of the quorum is
-made by who leads, one after the other, and only while it is sure that the others can bear it.
+Everything here is pure: it derives changes from the node list, the instances, and the time for which a node has been
+inconsistent with them. At most one change is due at a time, because the next must be based on a node list that shows
+the effect of this one. So the leader alone changes the quorum, one node at a time, and only while the other managers
+keep the quorum.
 
-A node is ours if its Engine bears the name of the group. It is gone if no instance is linked to it; an address whose
-instance is gone may come back with its volume, and then it is the same node. So a manager of a declared address is
-given up only when its successor has joined the Swarm as somebody else: its data was lost.
+A node belongs to the group if its Engine has the label of the group. It is stale if no instance is linked to it. The
+instance at a declared address may return with its volume, as the same node; so a manager at such an address is removed
+only when the address has rejoined the Swarm as another node, which shows that its data was lost.
 """
 
 import collections
@@ -24,27 +25,28 @@ from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID, Description, Instance
 
 PROMOTE, DEMOTE, REMOVE, ACTIVATE = "promote", "demote", "remove", "activate"
 
-# A label of the node, kept by the Swarm: it was drained because its instance was about to go.
+# A label of the node, stored by the Swarm: InfraKit drained it before the destruction of its instance.
 DRAINED = "infrakit.drained"
 
 _LEAVING = (State.STOPPING, State.FINISHED, State.TERMINATED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One look at everything."""
+class Observation:
+    """The node list and the instances at one point in time."""
 
     group: str
-    manager: bool  # which of the two flavors
+    manager: bool  # the flavor: swarm/manager, or swarm/worker
     declared: frozenset[str]  # logical IDs
     nodes: Sequence[Node]
     instances: Sequence[Description]
-    leaving: AbstractSet[InstanceID] = frozenset()  # whose work is being moved away now
-    odd_for_s: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by node: for how long `odd` has told it
+    leaving: AbstractSet[InstanceID] = frozenset()  # instances that are being drained now
+    # By node ID: for how long `inconsistent` has returned it.
+    inconsistent_for_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     remove_after_s: float
 
     def instance(self, node: Node) -> Description | None:
-        """What this node is, if it is there; of several nodes of one link, the one that lives."""
+        """The instance of this node, if there is one. For several nodes with one link see `health.by_link`."""
         return self._instances.get(node.id)
 
     @functools.cached_property
@@ -54,21 +56,21 @@ class Seen:
 
     @functools.cached_property
     def ours(self) -> list[Node]:
-        """Nodes of this group."""
+        """The nodes of this group."""
         return [each for each in self.nodes if each.engine_labels.get(TAG_GROUP) == self.group]
 
-    def lasts(self, node: Node) -> bool:
-        """Whether it has been odd for long enough to act on it."""
-        return self.odd_for_s.get(node.id, 0.0) >= self.remove_after_s
+    def is_overdue(self, node: Node) -> bool:
+        """Whether the node has been inconsistent for `RemoveAfter`, long enough to act on it."""
+        return self.inconsistent_for_s.get(node.id, 0.0) >= self.remove_after_s
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of one node, and what it waits for."""
+    """A change of one node, and what blocks it."""
 
     act: str
     node: Node
     what: str
-    waits: str = ""
+    blocked: str = ""  # the reason; empty: not blocked
     instance: InstanceID | None = None
 
     @property
@@ -76,150 +78,159 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.act}/{self.node.id}"
 
 
-def odd(seen: Seen) -> set[str]:
-    """Nodes of ours that should not stay as they are: without an instance, or drained while their instance stays."""
+def inconsistent(observed: Observation) -> set[str]:
+    """IDs of the group's nodes that do not match the instances: without one, or drained while it is to be kept."""
     return {
         each.id
-        for each in seen.ours
-        if (instance := seen.instance(each)) is None or (DRAINED in each.labels and instance.id not in seen.leaving)
+        for each in observed.ours
+        if (instance := observed.instance(each)) is None
+        or (DRAINED in each.labels and instance.id not in observed.leaving)
     }
 
 
-def needs(seen: Seen) -> list[Need]:
-    """Changes of nodes, the most urgent first."""
-    return [*_lost(seen), *_newcomers(seen), *_ghosts(seen), *_drained(seen)]
+def needs(observed: Observation) -> list[Need]:
+    """All changes of nodes, the most urgent first, blocked ones included."""
+    return [*_lost(observed), *_promotions(observed), *_stale(observed), *_reactivations(observed)]
 
 
-def told(seen: Seen) -> list[MembershipChange]:
-    """Everything, as it is told: the first change that waits for nothing is due."""
-    under_way = list(_under_way(seen))
+def reported_changes(observed: Observation) -> list[MembershipChange]:
+    """The changes and notices that the flavor reports. Only the first change that is not blocked is due."""
+    under_way = list(_under_way(observed))
     changes, due = list(under_way), False
-    for each in needs(seen):
-        waits = each.waits or ("first: " + under_way[0].what if under_way else "")
-        is_due = not waits and not due
+    for each in needs(observed):
+        blocked = each.blocked or (under_way[0].what if under_way else "")
+        is_due = not blocked and not due
         due = due or is_due
-        what = f"{each.what}; {waits}" if waits else each.what
+        what = f"{each.what}; {blocked}" if blocked else each.what
         changes.append(MembershipChange(id=each.id, what=what, due=is_due, instance=each.instance))
-    return [*changes, *_strangers(seen), *_advice(seen)]
+    return [*changes, *_unmanaged(observed), *_advice(observed)]
 
 
-def _under_way(seen: Seen) -> Iterator[MembershipChange]:
-    """Changes of the quorum that the Swarm has not finished: until then, no other is begun."""
-    for each in seen.nodes if seen.manager else ():
+def _under_way(observed: Observation) -> Iterator[MembershipChange]:
+    """Changes of the quorum that the Swarm has not completed: no other starts before that."""
+    for each in observed.nodes if observed.manager else ():
         if each.role == "manager" and each.manager is None and each.state == "ready":
-            what = f"{_named(each)} joins the managers"
+            what = f"the promotion of {_named(each)} is complete"
         elif each.role == "worker" and each.manager is not None:
-            what = f"{_named(each)} leaves the managers"
+            what = f"the demotion of {_named(each)} is complete"
         else:
             continue
-        yield MembershipChange(id=f"await/{each.id}", what=what, due=False)
+        yield MembershipChange(id=f"await/{each.id}", what=f"waiting until {what}", due=False)
 
 
-def _lost(seen: Seen) -> Iterator[Need]:
-    """Managers whose data is lost: another node has their address."""
-    if not seen.manager:
+def _lost(observed: Observation) -> Iterator[Need]:
+    """Managers whose data is lost: their address has rejoined as another node."""
+    if not observed.manager:
         return
     arrived = {
         each.engine_labels.get(TAG_LOGICAL_ID): each
-        for each in seen.ours
-        if each.state == "ready" and seen.instance(each) is not None
+        for each in observed.ours
+        if each.state == "ready" and observed.instance(each) is not None
     }
-    for each in seen.ours:
+    for each in observed.ours:
         name = each.engine_labels.get(TAG_LOGICAL_ID)
-        if name not in seen.declared or name not in arrived or seen.instance(each) is not None or each.state != "down":
+        if (
+            name not in observed.declared
+            or name not in arrived
+            or observed.instance(each) is not None
+            or each.state != "down"
+        ):
             continue
-        why = f"{name} has come back without its data, as the node {arrived[name].id}"
-        yield _taken_off(seen, each, why)
+        why = f"{name} has rejoined without its data, as the node {arrived[name].id}"
+        yield _removal(observed, each, why)
 
 
-def _newcomers(seen: Seen) -> Iterator[Need]:
-    if not seen.manager:
+def _promotions(observed: Observation) -> Iterator[Need]:
+    """Workers at declared addresses of managers."""
+    if not observed.manager:
         return
-    for each in seen.ours:
-        name, instance = each.engine_labels.get(TAG_LOGICAL_ID, ""), seen.instance(each)
-        if each.role == "manager" or each.manager is not None or each.state != "ready" or name not in seen.declared:
+    for each in observed.ours:
+        name, instance = each.engine_labels.get(TAG_LOGICAL_ID, ""), observed.instance(each)
+        if each.role == "manager" or each.manager is not None or each.state != "ready" or name not in observed.declared:
             continue
         if instance is None or instance.state in _LEAVING:
             continue
-        what = f"the node {each.id} at {name} is to be made a manager"
-        yield Need(act=PROMOTE, node=each, what=what, waits=_hinders(seen, each), instance=instance.id or None)
+        what = f"promoting the node {each.id} at {name} to manager"
+        blocked = _promotion_blocker(observed, each)
+        yield Need(act=PROMOTE, node=each, what=what, blocked=blocked, instance=instance.id or None)
 
 
-def _hinders(seen: Seen, newcomer: Node) -> str:
-    """What keeps a newcomer from the managers: whoever is added weighs on the quorum as those do that are silent."""
+def _promotion_blocker(observed: Observation, newcomer: Node) -> str:
+    """Why a node must not be promoted now; empty: it may. It raises the quorum, so all other managers must answer."""
     name = newcomer.engine_labels.get(TAG_LOGICAL_ID)
-    voters = quorum.members(seen.nodes)
-    ours = (each for each in voters if each.engine_labels.get(TAG_GROUP) == seen.group)
+    voters = quorum.members(observed.nodes)
+    ours = (each for each in voters if each.engine_labels.get(TAG_GROUP) == observed.group)
     if any(each.engine_labels.get(TAG_LOGICAL_ID) == name for each in ours):
-        return "first its predecessor has to be taken off the managers"
-    if silent := [_named(each) for each in voters if not quorum.is_able(each)]:
-        return f"it waits until every manager is reachable, and {', '.join(silent)} is not"
+        return "waiting until the previous manager at this address is removed"
+    if unreachable := [_named(each) for each in voters if not quorum.is_able(each)]:
+        return f"waiting until every manager is reachable; unreachable: {', '.join(unreachable)}"
     return ""
 
 
-def _ghosts(seen: Seen) -> Iterator[Need]:
-    """Nodes that are dead for good: their instance is gone, and no other will have their data."""
-    for each in seen.ours:
+def _stale(observed: Observation) -> Iterator[Need]:
+    """Nodes that are down for good: they have no instance, and no other instance will have their data."""
+    for each in observed.ours:
         name = each.engine_labels.get(TAG_LOGICAL_ID)
-        comes_back = seen.manager and name in seen.declared
-        if comes_back or each.state != "down" or seen.instance(each) is not None or not seen.lasts(each):
+        may_return = observed.manager and name in observed.declared
+        if may_return or each.state != "down" or observed.instance(each) is not None or not observed.is_overdue(each):
             continue
-        yield _taken_off(seen, each, f"it is down, and its instance is gone since {seen.remove_after_s:g} s or more")
+        yield _removal(observed, each, f"it is down and has had no instance for at least {observed.remove_after_s:g} s")
 
 
-def _taken_off(seen: Seen, node: Node, why: str) -> Need:
-    """One step of two: a manager is demoted before it is removed. The Swarm demotes nobody without a vote."""
+def _removal(observed: Observation, node: Node, why: str) -> Need:
+    """The next step of a removal: a manager is demoted first. The Swarm refuses to demote a manager without a vote."""
     if node.role != "manager" or node.manager is None:
-        waits = "it waits until the others have let it go" if node.manager is not None else ""
-        return Need(act=REMOVE, node=node, what=f"the node {node.id} is to be removed: {why}", waits=waits)
-    waits = ""
-    if not (rest := quorum.removed(seen.nodes, node)).is_enough:
-        waits = f"it waits: without it, {rest}"
-    if not seen.manager:
-        waits = "somebody has made it a manager: docker node demote"
-    return Need(act=DEMOTE, node=node, what=f"the node {node.id} is to leave the managers: {why}", waits=waits)
+        blocked = "waiting until its demotion is complete" if node.manager is not None else ""
+        return Need(act=REMOVE, node=node, what=f"removing the node {node.id}: {why}", blocked=blocked)
+    blocked = ""
+    if not (rest := quorum.removed(observed.nodes, node)).is_enough:
+        blocked = f"waiting for the quorum: without it, {rest}"
+    if not observed.manager:
+        blocked = f"it was promoted to manager outside InfraKit: docker node demote {node.id}"
+    return Need(act=DEMOTE, node=node, what=f"demoting the manager {node.id}: {why}", blocked=blocked)
 
 
-def _drained(seen: Seen) -> Iterator[Need]:
-    """A drain whose destruction was given up."""
-    for each in seen.ours:
-        instance = seen.instance(each)
-        if instance is None or instance.state in _LEAVING or instance.id in seen.leaving:
+def _reactivations(observed: Observation) -> Iterator[Need]:
+    """Nodes that were drained for a destruction that was then cancelled."""
+    for each in observed.ours:
+        instance = observed.instance(each)
+        if instance is None or instance.state in _LEAVING or instance.id in observed.leaving:
             continue
-        if DRAINED in each.labels and seen.lasts(each):
-            what = f"the node {each.id} is to take work again: it was drained, and its instance has stayed"
+        if DRAINED in each.labels and observed.is_overdue(each):
+            what = f"reactivating the node {each.id}: it was drained, but its instance was kept"
             yield Need(act=ACTIVATE, node=each, what=what, instance=instance.id)
 
 
-def _strangers(seen: Seen) -> Iterator[MembershipChange]:
-    """What a person has to decide."""
-    for each in seen.ours:
-        if seen.instance(each) is None and each.state == "ready" and seen.lasts(each):
-            what = f"the node {each.id} at {each.addr} works, and its provider lists no instance for it"
-            yield _person(f"unknown/{each.id}", f"{what}: find out what it is, or: docker node rm --force {each.id}")
-    links = collections.Counter(each.engine_labels.get(link.LINK) for each in seen.ours if each.state == "ready")
+def _unmanaged(observed: Observation) -> Iterator[MembershipChange]:
+    """Nodes that the operator has to decide about: not InfraKit's, duplicates, or managers of other groups."""
+    for each in observed.ours:
+        if observed.instance(each) is None and each.state == "ready" and observed.is_overdue(each):
+            what = f"the node {each.id} at {each.addr} is ready, but its provider lists no instance for it"
+            remedy = f"find out what it is, or remove it: docker node rm --force {each.id}"
+            yield _notice(f"unknown/{each.id}", f"{what}: {remedy}")
+    links = collections.Counter(each.engine_labels.get(link.LINK) for each in observed.ours if each.state == "ready")
     for own in sorted(each for each, count in links.items() if each and count > 1):
-        named = ", ".join(each.id for each in seen.ours if each.engine_labels.get(link.LINK) == own)
-        yield _person(f"duplicate/{own}", f"several nodes say that they are the same instance: {named}")
-    for each in seen.nodes if seen.manager else ():
+        named = ", ".join(each.id for each in observed.ours if each.engine_labels.get(link.LINK) == own)
+        yield _notice(f"duplicate/{own}", f"several nodes are linked to the same instance: {named}")
+    for each in observed.nodes if observed.manager else ():
         if each.manager is None and each.role != "manager":
             continue
         group = each.engine_labels.get(TAG_GROUP)
-        if group != seen.group:
-            whose = f"one of the group {group}" if group else "of no group"
-            what = f"the manager {_named(each)} is {whose}, and has a vote"
-            yield _person(f"stranger/{each.id}", f"{what}: if it should not, docker node demote {each.id}")
+        if group != observed.group:
+            whose = f"belongs to the group {group}" if group else "belongs to no group"
+            what = f"the manager {_named(each)} {whose}, and has a vote"
+            yield _notice(f"stranger/{each.id}", f"{what}: if it should not, docker node demote {each.id}")
 
 
-def _advice(seen: Seen) -> Iterator[MembershipChange]:
-    count = len(seen.declared)
-    if seen.manager and count and count % 2 == 0:
+def _advice(observed: Observation) -> Iterator[MembershipChange]:
+    count = len(observed.declared)
+    if observed.manager and count and count % 2 == 0:
         lost = (count - 1) // 2
-        what = f"{count} managers bear the loss of {lost}, as {count - 1} do: declare an odd number"
-        yield _person("advice/even", what)
+        what = f"{count} managers tolerate the loss of {lost}, no more than {count - 1} do: declare an odd number"
+        yield _notice("advice/even", what)
 
 
-def _person(id_: str, what: str) -> MembershipChange:
+def _notice(id_: str, what: str) -> MembershipChange:
     return MembershipChange(id=id_, what=what, due=False)
 
 

@@ -1,4 +1,4 @@
-"""The Swarm's list of nodes, read once for all who look at the same moment: both flavors, and every group."""
+"""The node list of the Swarm, cached for a second, so that both flavors and all groups share one request."""
 
 import asyncio
 import weakref
@@ -9,61 +9,61 @@ from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm.link import LINK
 
 FRESH_S = 1.0
-SPARED_S = 180.0  # until a machine that was let go looks gone, or is found to have stayed
+ABSENCE_S = 180.0  # after so long, a node whose absence was permitted has left the list, returned, or never gone away
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, NodeList]]" = weakref.WeakKeyDictionary()
 
 
 class NodeList:
-    """The list as one Engine tells it; `swarm` is its client, for everything else."""
+    """The node list as one Engine returns it; `swarm` is the client of that Engine, for all other requests."""
 
     def __init__(self, host: str) -> None:
         self.swarm = Swarm(host)
         self._listed: list[Node] = []
         self._at = float("-inf")
         self._changes = 0
-        self._turn = asyncio.Lock()
-        self._spared: dict[str, tuple[str, float]] = {}  # by node: its link then, and until when it counts (loop time)
+        self._lock = asyncio.Lock()
+        self._absent: dict[str, tuple[str, float]] = {}  # by node ID: its link at that time, and the expiry (loop time)
 
     async def recent(self) -> list[Node]:
-        """Not older than a second. Raises what the client raises."""
-        async with self._turn:
+        """The list, at most a second old. Raises what the client raises."""
+        async with self._lock:
             if asyncio.get_running_loop().time() - self._at > FRESH_S:
                 return await self.now()
             return self._listed
 
     async def now(self) -> list[Node]:
-        """Asked for now. Raises what the client raises."""
-        asked_at, changes = asyncio.get_running_loop().time(), self._changes
+        """The list, requested now. Raises what the client raises."""
+        requested_at, changes = asyncio.get_running_loop().time(), self._changes
         listed = await self.swarm.nodes()
-        if changes == self._changes and asked_at >= self._at:
-            self._listed, self._at = listed, asked_at
+        if changes == self._changes and requested_at >= self._at:
+            self._listed, self._at = listed, requested_at
         return listed
 
-    def forget(self) -> None:
-        """Something was changed: whoever looks next asks, and what was asked before that is not kept."""
+    def invalidate(self) -> None:
+        """Invalidate the cache after a change, also for requests that are still in flight."""
         self._changes += 1
         self._at = float("-inf")
 
-    def spare(self, node: Node) -> None:
-        """Somebody was told that this machine may go, and come back."""
-        self._spared[node.id] = node.engine_labels.get(LINK, ""), asyncio.get_running_loop().time() + SPARED_S
+    def expect_absence(self, node: Node) -> None:
+        """Record that the absence of this node was permitted: it may go away now, and come back."""
+        self._absent[node.id] = node.engine_labels.get(LINK, ""), asyncio.get_running_loop().time() + ABSENCE_S
 
-    def spared(self, listed: Sequence[Node]) -> set[str]:
-        """IDs of those that may be on their way, and have not come back."""
+    def expected_absent(self, listed: Sequence[Node]) -> set[str]:
+        """IDs of the nodes whose absence was permitted and that have not come back."""
         now, links = asyncio.get_running_loop().time(), {each.id: each.engine_labels.get(LINK, "") for each in listed}
-        self._spared = {
-            id_: (own, until) for id_, (own, until) in self._spared.items() if now < until and links.get(id_) == own
+        self._absent = {
+            id_: (own, until) for id_, (own, until) in self._absent.items() if now < until and links.get(id_) == own
         }
-        return set(self._spared)
+        return set(self._absent)
 
     async def close(self) -> None:
-        """End its connections. The object may be used again afterwards."""
+        """Close its connections. The object may be used again afterwards."""
         await self.swarm.close()
 
 
 def shared(host: str) -> NodeList:
-    """The one of this event loop."""
+    """The node list of this Engine, one per event loop."""
     lists = _shared.setdefault(asyncio.get_running_loop(), {})
     if host not in lists:
         lists[host] = NodeList(host)

@@ -1,4 +1,4 @@
-"""What an operator writes under `Flavor.Properties` of groups with these flavors, and what is wrong with it."""
+"""What an operator writes under `Flavor.Properties` of groups with these flavors, and its validation."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from infrakit.spi.values import Allocation, Attachment, LogicalID
 
 VOLUME = "volume"
 PLACE = "{LogicalID}"
-PORT = 2377  # where managers talk with each other and let others in
+PORT = 2377  # the port at which managers communicate and nodes join
 
-# Options that the boot script sets, of `docker swarm init` and of the Engine, or that keep a member from returning.
+# Options of `docker swarm init` and of the Engine that the boot script sets, or that keep a member from returning.
 RESERVED = {"advertise-addr", "listen-addr", "force-new-cluster", "autolock"}
 RESERVED_OF_ENGINE = {"data-root", "g"}
 
@@ -26,34 +26,38 @@ T = TypeVar("T", bound="Properties")
 
 
 class Docker(Strict, frozen=True, kw_only=True):
-    """Where the Engine of a node is asked."""
+    """How the Engine of a node is reached."""
 
-    host: Annotated[str, msgspec.Meta(pattern="^unix:///.")] = DEFAULT  # on every node, and where InfraKit runs
+    host: Annotated[str, msgspec.Meta(pattern="^unix:///.")] = (
+        DEFAULT  # the socket, on every node and where InfraKit runs
+    )
 
 
 class Properties(Strict, frozen=True, kw_only=True):
-    """What managers and workers have in common."""
+    """The properties that managers and workers have in common."""
 
     engine: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("dockerd",)  # the command, and its options
     engine_labels: dict[Text, str] = msgspec.field(
         default_factory=dict
     )  # further labels of the Engine, for constraints of services
     docker: Docker = Docker()
-    run: str = ""  # a line for the shell that runs beside the Engine, and is started again when it ends
-    remove_after: DurationText = "30s"  # a dead node without an instance leaves the list after so long
-    init: tuple[Text, ...] | Text = ()  # a boot script, a template, in the place of the one that comes with InfraKit
-    init_script_template_url: str = ""  # where such a boot script is instead: a path, or a URL
+    run: str = ""  # a shell command line that runs beside the Engine and is restarted when it exits
+    remove_after: DurationText = "30s"  # after so long, a node that is down and has no instance is removed
+    init: tuple[Text, ...] | Text = ()  # a boot script (a template) that replaces the built-in one
+    init_script_template_url: str = ""  # the path or URL of such a boot script, instead of Init
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:  # noqa: ARG002
-        """What follows one member."""
+        """The volumes that follow one member across replacements."""
         return ()
 
 
 class Manager(Properties, frozen=True, kw_only=True):
-    """Properties of `swarm/manager`. Nothing at all is fine: every field has a default."""
+    """Properties of `swarm/manager`. All are optional: every field has a default."""
 
-    volume: str = PLACE  # the ID of each member's volume, made from its logical ID; empty: its machine keeps the data
-    replica: str = ""  # where the replica of InfraKit that `Run` starts answers, such as https://{LogicalID}:24864
+    volume: str = (
+        PLACE  # the ID of each member's volume, derived from its logical ID; empty: none, data stays on the machine
+    )
+    replica: str = ""  # the address of the InfraKit replica that `Run` starts, such as https://{LogicalID}:24864
     swarm_init: tuple[Text, ...] = ()  # further options of docker swarm init, such as --default-addr-pool=10.20.0.0/16
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
@@ -63,13 +67,13 @@ class Manager(Properties, frozen=True, kw_only=True):
 
 
 class Worker(Properties, frozen=True, kw_only=True):
-    """Properties of `swarm/worker`. Nothing at all is fine: every field has a default."""
+    """Properties of `swarm/worker`. All are optional: every field has a default."""
 
     advertise: str = ""  # its address or interface; left out: its logical ID if that is one, or the Engine's choice
 
 
 def decode(raw: msgspec.Raw, type_: type[T]) -> T:
-    """Raises `InvalidSpec`."""
+    """Decode declared properties. Raises `InvalidSpec`."""
     return validate.properties(raw, type_)
 
 
@@ -83,12 +87,12 @@ def is_address(text: str) -> bool:
 
 
 def host(address: str) -> str:
-    """As URLs and ADDRESS:PORT write it."""
+    """The host part of a URL or of ADDRESS:PORT: IPv6 addresses are bracketed."""
     return f"[{address}]" if ":" in address else address
 
 
 def problems(declared: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """Everything beyond the types, in the order of the properties."""
+    """All problems that types do not catch, in the order of the properties."""
     if isinstance(declared, Manager):
         yield from _addresses(allocation)
     yield from _options("Engine", declared.engine, RESERVED_OF_ENGINE)

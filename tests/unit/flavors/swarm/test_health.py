@@ -1,4 +1,4 @@
-"""What the list says of one instance."""
+"""The verdict on one instance, from the node list."""
 
 import pytest
 
@@ -18,15 +18,15 @@ def unsure(id_: str, link: str) -> Node:
 @pytest.mark.parametrize(
     ("nodes", "verdict", "words"),
     [
-        ([], UNHEALTHY, "does not list it"),
-        ([node("n", "b")], UNHEALTHY, "does not list it"),
+        ([], UNHEALTHY, "not in the node list"),
+        ([node("n", "b")], UNHEALTHY, "not in the node list"),
         ([node("n", "a")], HEALTHY, "ready"),
         ([node("n", "a", availability="drain")], HEALTHY, "ready, drain"),
         ([node("n", "a", state="down", message="heartbeat failure")], UNHEALTHY, "n is down: heartbeat failure"),
         ([node("n", "a", state="unknown")], UNKNOWN, "n is unknown"),
         ([node("n", "a", state="disconnected")], UNKNOWN, "n is disconnected"),
         ([node("old", "a", state="down"), node("new", "a")], HEALTHY, "ready"),
-        ([node("one", "a"), node("two", "a")], UNKNOWN, "2 nodes are of its link: one, two"),
+        ([node("one", "a"), node("two", "a")], UNKNOWN, "2 nodes have its link: one, two"),
     ],
 )
 def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
@@ -41,9 +41,9 @@ def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
         (manager("n", "a"), HEALTHY, "reachable"),
         (manager("n", "a", able=False, state="ready"), UNHEALTHY, "the other managers do not reach the node n"),
         (manager("n", "a", able=False), UNHEALTHY, "n is down"),
-        (unsure("n", "a"), UNKNOWN, "cannot tell yet"),
-        (node("n", "a"), UNKNOWN, "waits to be made a manager"),
-        (node("n", "a", role="manager"), UNKNOWN, "joins the managers"),
+        (unsure("n", "a"), UNKNOWN, "does not know yet"),
+        (node("n", "a"), UNKNOWN, "waits for its promotion to manager"),
+        (node("n", "a", role="manager"), UNKNOWN, "is being promoted to manager"),
         (node("n", "a", state="down"), UNHEALTHY, "n is down"),
     ],
 )
@@ -52,9 +52,9 @@ def test_a_manager(own: Node, verdict: Health, words: str) -> None:
     assert (found.health, words in found.note) == (verdict, True), found
 
 
-def test_what_the_provider_knows_comes_first() -> None:
+def test_the_state_that_the_provider_reports_comes_first() -> None:
     nodes = health.by_link([node("n", "a")])
     for state, expected in ((State.PENDING, UNKNOWN), (State.STOPPING, UNKNOWN), (State.FINISHED, UNHEALTHY)):
         assert health.verdict(instance("a", state=state), nodes, manager=False).health is expected
-    stranger = Description(id=InstanceID("i"), state=State.RUNNING)
-    assert "no tag infrakit_link" in health.verdict(stranger, nodes, manager=False).note
+    unlinked = Description(id=InstanceID("i"), state=State.RUNNING)
+    assert "no tag infrakit_link" in health.verdict(unlinked, nodes, manager=False).note

@@ -1,11 +1,11 @@
-"""What the list needs, from plain values: who is let in, who is taken off, and who is only told of."""
+"""The changes of the node list, from plain values: promotions, removals, and nodes that are only reported."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import link, membership, quorum
-from infrakit.flavors.swarm.membership import DRAINED, Seen
+from infrakit.flavors.swarm.membership import DRAINED, Observation
 from infrakit.spi.values import TAG_GROUP, TAG_TOKEN, Description, InstanceID, InstanceSpec, State
 from tests.unit.flavors.swarm.values import instance, manager, node
 
@@ -16,116 +16,116 @@ TRIO = [LEADER, manager("nb", "b", B), manager("nc", "c", C)]
 HERE = [instance("a", A), instance("b", B), instance("c", C)]
 
 
-def seen(nodes: Sequence[Node], instances: Sequence[Description] = HERE, **fields: Any) -> Seen:
-    """Of the managers, all of whom are declared, and odd for long."""
+def observed(nodes: Sequence[Node], instances: Sequence[Description] = HERE, **fields: Any) -> Observation:
+    """Of the managers, all of which are declared and overdue if they are inconsistent."""
     plain: dict[str, Any] = {
         "group": "g",
         "manager": True,
         "declared": frozenset((A, B, C)),
-        "odd_for_s": {each.id: 100.0 for each in nodes},
+        "inconsistent_for_s": {each.id: 100.0 for each in nodes},
         "remove_after_s": 30.0,
     }
-    return Seen(nodes=nodes, instances=instances, **(plain | fields))
+    return Observation(nodes=nodes, instances=instances, **(plain | fields))
 
 
-def due(look: Seen) -> list[str]:
-    return [each.id for each in membership.told(look) if each.due]
+def due(current: Observation) -> list[str]:
+    return [each.id for each in membership.reported_changes(current) if each.due]
 
 
-def only_told(look: Seen) -> dict[str, str]:
-    return {each.id: each.what for each in membership.told(look) if not each.due}
+def notices(current: Observation) -> dict[str, str]:
+    return {each.id: each.what for each in membership.reported_changes(current) if not each.due}
 
 
-def workers(nodes: Sequence[Node], instances: Sequence[Description], **fields: Any) -> Seen:
-    return seen(nodes, instances, manager=False, declared=frozenset(), **fields)
+def workers(nodes: Sequence[Node], instances: Sequence[Description], **fields: Any) -> Observation:
+    return observed(nodes, instances, manager=False, declared=frozenset(), **fields)
 
 
-def test_a_whole_group_needs_nothing() -> None:
-    assert membership.told(seen(TRIO)) == []
-    assert membership.told(workers([BOSS, node("w", "w", group="g")], [instance("w")])) == []
+def test_a_converged_group_needs_nothing() -> None:
+    assert membership.reported_changes(observed(TRIO)) == []
+    assert membership.reported_changes(workers([BOSS, node("w", "w", group="g")], [instance("w")])) == []
 
 
-def test_newcomers_are_made_managers_one_at_a_time() -> None:
-    look = seen([LEADER, node("nb", "b", B), node("nc", "c", C)])
-    assert due(look) == ["promote/nb"]
-    assert list(only_told(look)) == ["promote/nc"]
-    joining = seen([LEADER, node("nb", "b", B, role="manager"), node("nc", "c", C)])
+def test_new_managers_are_promoted_one_at_a_time() -> None:
+    current = observed([LEADER, node("nb", "b", B), node("nc", "c", C)])
+    assert due(current) == ["promote/nb"]
+    assert list(notices(current)) == ["promote/nc"]
+    joining = observed([LEADER, node("nb", "b", B, role="manager"), node("nc", "c", C)])
     assert due(joining) == []
-    assert "joins the managers" in only_told(joining)["promote/nc"]
+    assert "waiting until the promotion of nb" in notices(joining)["promote/nc"]
 
 
-def test_nobody_is_added_while_another_is_silent() -> None:
-    look = seen([LEADER, manager("nb", "b", B, able=False), node("nc", "c", C)])
-    assert due(look) == []
-    assert "nb (10.0.0.2) is not" in only_told(look)["promote/nc"]
+def test_no_manager_is_added_while_another_is_unreachable() -> None:
+    current = observed([LEADER, manager("nb", "b", B, able=False), node("nc", "c", C)])
+    assert due(current) == []
+    assert "unreachable: nb (10.0.0.2)" in notices(current)["promote/nc"]
 
 
-def test_who_is_no_member_of_the_group_is_no_newcomer() -> None:
-    for stranger in (
+def test_nodes_that_are_not_members_of_the_group_are_not_promoted() -> None:
+    for other in (
         node("nd", "d", "10.0.0.9"),  # not declared
         node("nc", "c", C, group="other"),
         node("nc", "c", C, state="down"),
         node("nc", "x", C),  # no instance is linked to it
     ):
         there = [*HERE, instance("d", "10.0.0.9")]
-        assert due(seen([*TRIO[:2], stranger], there, odd_for_s={})) == []
+        assert due(observed([*TRIO[:2], other], there, inconsistent_for_s={})) == []
     leaving = [*HERE[:2], instance("c", C, state=State.STOPPING)]
-    assert due(seen([*TRIO[:2], node("nc", "c", C)], leaving)) == []
+    assert due(observed([*TRIO[:2], node("nc", "c", C)], leaving)) == []
 
 
 def test_a_manager_without_its_machine_waits_for_it() -> None:
     """It comes back with its volume, as the same node."""
-    assert membership.told(seen([*TRIO[:2], manager("nc", "old", C, able=False)], HERE[:2])) == []
-    assert membership.told(seen([*TRIO[:2], manager("nc", "old", C, able=False)])) == []
+    assert membership.reported_changes(observed([*TRIO[:2], manager("nc", "old", C, able=False)], HERE[:2])) == []
+    assert membership.reported_changes(observed([*TRIO[:2], manager("nc", "old", C, able=False)])) == []
 
 
 def test_a_manager_whose_data_is_lost_is_replaced_step_by_step() -> None:
     lost, new = manager("old", "x", C, able=False), node("new", "c", C)
-    look = seen([*TRIO[:2], lost, new], odd_for_s={})
-    assert due(look) == ["demote/old"]
-    assert "first its predecessor" in only_told(look)["promote/new"]
+    current = observed([*TRIO[:2], lost, new], inconsistent_for_s={})
+    assert due(current) == ["demote/old"]
+    assert "until the previous manager at this address is removed" in notices(current)["promote/new"]
     voting = manager("old", "x", C, able=False, role="worker")
-    assert due(seen([*TRIO[:2], voting, new])) == []
-    assert due(seen([*TRIO[:2], node("old", "x", C, state="down"), new])) == ["remove/old"]
-    assert due(seen([*TRIO[:2], new])) == ["promote/new"]
+    assert due(observed([*TRIO[:2], voting, new])) == []
+    assert due(observed([*TRIO[:2], node("old", "x", C, state="down"), new])) == ["remove/old"]
+    assert due(observed([*TRIO[:2], new])) == ["promote/new"]
 
 
-def test_a_predecessor_that_is_not_down_is_not_lost() -> None:
+def test_a_previous_manager_that_is_not_down_is_not_lost() -> None:
     for state in ("ready", "unknown", "disconnected"):
         old = manager("old", "x", C, state=state)
-        assert not due(seen([*TRIO[:2], old, node("new", "c", C)], odd_for_s={}))
+        assert not due(observed([*TRIO[:2], old, node("new", "c", C)], inconsistent_for_s={}))
 
 
-def test_nobody_is_demoted_whom_the_quorum_needs() -> None:
-    """Two of three are silent: what is left could not even agree."""
+def test_a_manager_that_the_quorum_needs_is_not_demoted() -> None:
+    """Two of three are unreachable: the rest has no quorum."""
     nodes = [LEADER, manager("nb", "b", B, able=False), manager("old", "x", C, able=False), node("new", "c", C)]
-    look = seen(nodes)
-    assert due(look) == []
+    current = observed(nodes)
+    assert due(current) == []
     assert (
-        "1 of 2 managers would work, and the quorum needs 2 (not reachable, or let go: nb)"
-        in only_told(look)["demote/old"]
+        "1 of 2 managers would be available, and the quorum needs 2 (unreachable or leaving: nb)"
+        in notices(current)["demote/old"]
     )
 
 
 def test_one_without_a_vote_is_removed_as_it_is() -> None:
-    """It died before it was let in, or a new cluster was forced: the Swarm demotes nobody who is no member."""
+    """It terminated before its promotion, or a new cluster was forced: without a vote it cannot be demoted."""
     nodes = [*TRIO[:2], node("old", "x", C, role="manager", state="down"), node("new", "c", C)]
-    assert due(seen(nodes)) == ["remove/old"]
+    assert due(observed(nodes)) == ["remove/old"]
 
 
-def test_a_manager_that_is_not_declared_any_more_and_dead_leaves_the_list() -> None:
-    gone = manager("nd", "d", "10.0.0.4", able=False)
-    assert due(seen([*TRIO, gone])) == ["demote/nd"]
-    assert due(seen([*TRIO, gone], odd_for_s={"nd": 29.0})) == []
-    assert due(seen([*TRIO, node("nd", "d", "10.0.0.4", state="down")])) == ["remove/nd"]
+def test_a_manager_that_is_down_and_no_longer_declared_is_removed() -> None:
+    down = manager("nd", "d", "10.0.0.4", able=False)
+    assert due(observed([*TRIO, down])) == ["demote/nd"]
+    assert due(observed([*TRIO, down], inconsistent_for_s={"nd": 29.0})) == []
+    assert due(observed([*TRIO, node("nd", "d", "10.0.0.4", state="down")])) == ["remove/nd"]
 
 
-def test_ghosts_of_workers_leave_the_list_after_a_grace() -> None:
-    dead, alive = node("w1", "w1", state="down"), node("w2", "w2")
+def test_stale_workers_are_removed_after_a_delay() -> None:
+    down, alive = node("w1", "w1", state="down"), node("w2", "w2")
     here = [instance("w2")]
-    assert due(workers([BOSS, dead, alive], here)) == ["remove/w1"]
-    assert due(workers([BOSS, dead, alive], here, odd_for_s={"w1": 29.0})) == []
-    assert due(workers([BOSS, dead, alive], [*here, instance("w1")])) == []  # its machine may come back
+    assert due(workers([BOSS, down, alive], here)) == ["remove/w1"]
+    assert due(workers([BOSS, down, alive], here, inconsistent_for_s={"w1": 29.0})) == []
+    assert due(workers([BOSS, down, alive], [*here, instance("w1")])) == []  # its machine may come back
     assert due(workers([BOSS, node("w1", "w1", state="unknown")], here)) == []
     assert due(workers([BOSS, node("w1", "w1", state="down", group="other")], here)) == []
     assert due(workers([BOSS, node("w1", "", state="down", group="")], here)) == []
@@ -142,41 +142,41 @@ def test_an_instance_that_is_not_listed_yet_is_known_by_its_token() -> None:
     assert link.of(Description(id=InstanceID("i"))) == ""
 
 
-def test_a_ghost_that_somebody_made_a_manager_is_left_to_people() -> None:
-    look = workers([BOSS, manager("w1", "w1", able=False)], [instance("w2")])
-    assert due(look) == []
-    assert "docker node demote" in only_told(look)["demote/w1"]
+def test_a_stale_worker_promoted_by_hand_is_left_to_the_operator() -> None:
+    current = workers([BOSS, manager("w1", "w1", able=False)], [instance("w2")])
+    assert due(current) == []
+    assert "docker node demote" in notices(current)["demote/w1"]
     voting = workers([BOSS, manager("w1", "w1", able=False, role="worker")], [instance("w2")])
     assert due(voting) == []
-    assert "until the others have let it go" in only_told(voting)["remove/w1"]
+    assert "waiting until its demotion is complete" in notices(voting)["remove/w1"]
 
 
-def test_strangers_are_told_of() -> None:
-    look = seen([*TRIO, manager("x", group="", hostname="mine"), manager("y", "y", group="other")])
-    assert due(look) == []
-    assert "the manager x (mine) is of no group" in only_told(look)["stranger/x"]
-    assert "one of the group other" in only_told(look)["stranger/y"]
-    working = seen([*TRIO, node("z", "z", "10.0.0.9")])
-    assert "its provider lists no instance" in only_told(working)["unknown/z"]
-    assert only_told(seen([*TRIO, node("z", "z", "10.0.0.9")], odd_for_s={})) == {}
+def test_unmanaged_nodes_are_reported() -> None:
+    current = observed([*TRIO, manager("x", group="", hostname="mine"), manager("y", "y", group="other")])
+    assert due(current) == []
+    assert "the manager x (mine) belongs to no group" in notices(current)["stranger/x"]
+    assert "belongs to the group other" in notices(current)["stranger/y"]
+    working = observed([*TRIO, node("z", "z", "10.0.0.9")])
+    assert "its provider lists no instance" in notices(working)["unknown/z"]
+    assert notices(observed([*TRIO, node("z", "z", "10.0.0.9")], inconsistent_for_s={})) == {}
     twins = workers([node("one", "w"), node("two", "w")], [instance("w")])
-    assert "the same instance: one, two" in only_told(twins)["duplicate/w"]
+    assert "the same instance: one, two" in notices(twins)["duplicate/w"]
 
 
 def test_an_even_number_is_advised_against() -> None:
-    look = seen(TRIO[:2], HERE[:2], declared=frozenset((A, B)))
-    assert "2 managers bear the loss of 0, as 1 do" in only_told(look)["advice/even"]
+    current = observed(TRIO[:2], HERE[:2], declared=frozenset((A, B)))
+    assert "2 managers tolerate the loss of 0, no more than 1 do" in notices(current)["advice/even"]
 
 
-def test_a_drain_that_was_given_up_is_taken_back() -> None:
+def test_a_drain_whose_destruction_was_cancelled_is_reverted() -> None:
     drained = node("w", "w", availability="drain", labels={DRAINED: "true"})
-    assert membership.odd(workers([drained], [instance("w")])) == {"w"}
+    assert membership.inconsistent(workers([drained], [instance("w")])) == {"w"}
     assert due(workers([drained], [instance("w")])) == ["activate/w"]
-    assert due(workers([drained], [instance("w")], odd_for_s={})) == []
+    assert due(workers([drained], [instance("w")], inconsistent_for_s={})) == []
     assert due(workers([drained], [instance("w", state=State.STOPPING)])) == []
     busy = workers([drained], [instance("w")], leaving={"i-w"})
     assert due(busy) == []
-    assert membership.odd(busy) == set()
+    assert membership.inconsistent(busy) == set()
     by_hand = node("w", "w", availability="drain")
     assert due(workers([by_hand], [instance("w")])) == []
 
@@ -193,12 +193,12 @@ def test_the_arithmetic_of_the_quorum() -> None:
     assert not quorum.away(TRIO[:1], LEADER).is_enough
 
 
-def test_who_was_let_go_does_not_count() -> None:
+def test_nodes_that_may_be_absent_do_not_count() -> None:
     four = [*TRIO, manager("nd", "d")]
     assert quorum.removed(four, LEADER).is_enough  # three of three
-    assert quorum.removed(four, LEADER, going={"nd"}).is_enough  # two of three
+    assert quorum.removed(four, LEADER, leaving={"nd"}).is_enough  # two of three
     three = [*TRIO]
     assert quorum.removed(three, LEADER).is_enough  # two of two
     others = [each.id for each in three if each is not LEADER]
-    assert not quorum.removed(three, LEADER, going=others[:1]).is_enough  # one of two
-    assert not quorum.away(three, LEADER, going=others[:1]).is_enough  # one of three
+    assert not quorum.removed(three, LEADER, leaving=others[:1]).is_enough  # one of two
+    assert not quorum.away(three, LEADER, leaving=others[:1]).is_enough  # one of three

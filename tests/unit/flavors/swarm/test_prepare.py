@@ -1,4 +1,4 @@
-"""What is declared, what is wrong with it, and the script that is made of it."""
+"""Properties, their validation, and the boot script that is rendered from them."""
 
 import asyncio
 import shutil
@@ -62,13 +62,13 @@ async def script(
 
 
 def variable(text: str, name: str) -> str:
-    """As the shell reads it."""
+    """The value of a variable, as the shell reads it."""
     head = text.partition("# What follows")[0]
     command = [shutil.which("sh") or "sh", "-c", f'{head}\nprintf %s "${name}"']
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
-async def test_addresses_are_taken_and_workers_may_be_cattle() -> None:
+async def test_addresses_are_accepted_and_workers_may_be_cattle() -> None:
     assert await problems(SwarmManager(), pets(*TRIO), Volume="swarm-{LogicalID}", Run="exec x") == []
     assert await problems(SwarmManager(), pets("fd00::1"), Replica="https://{LogicalID}:24864") == []
     assert await problems(SwarmWorker(), Allocation(size=3), Advertise="eth1", EngineLabels={"a": "b"}) == []
@@ -105,7 +105,7 @@ async def test_what_cannot_work_is_refused(allocation: Allocation, properties: d
     assert words in found[0]
 
 
-async def test_everything_wrong_is_said_at_once() -> None:
+async def test_every_problem_is_reported_at_once() -> None:
     wrong = {"Volume": "{x}", "Replica": "y", "SwarmInit": ["--autolock"], "Engine": ["d", "--data-root", "/"]}
     assert len(await problems(SwarmManager(), pets("0.0.0.0"), **wrong)) == 5
 
@@ -135,7 +135,7 @@ async def test_who_joins_has_the_token_for_workers_and_where_the_managers_are() 
     assert variable(await script(name="fd00::1"), "listen") == "[fd00::1]:2377"
 
 
-async def test_a_worker_needs_no_volume_and_may_say_where_it_is_reached() -> None:
+async def test_a_worker_needs_no_volume_and_may_declare_its_address() -> None:
     plain = await script(Worker, name=None)
     assert [variable(plain, each) for each in ("needs_volume", "advertise", "listen", "nodes")] == [
         "",
@@ -147,7 +147,7 @@ async def test_a_worker_needs_no_volume_and_may_say_where_it_is_reached() -> Non
     assert variable(await script(Worker, name="w1"), "advertise") == ""
 
 
-async def test_only_the_very_first_founds_and_asks_nobody() -> None:
+async def test_only_the_very_first_founds_and_needs_no_swarm() -> None:
     flavor = SwarmManager()
     first = await flavor.prepare(
         properties=raw(Docker={"Host": "unix:///nowhere"}),
@@ -160,7 +160,7 @@ async def test_only_the_very_first_founds_and_asks_nobody() -> None:
     assert (first.tags or {})[link.LINK] == link.link(spec())
 
 
-def test_the_first_is_told_by_its_hash_and_that_it_is_alone() -> None:
+def test_the_first_is_recognised_by_its_hash_and_that_it_is_alone() -> None:
     first = spec(**{TAG_HASH: BOOTSTRAP})
     assert boot.is_first(first, pets(TRIO[0]))
     assert not boot.is_first(first, pets(*TRIO))
@@ -168,13 +168,13 @@ def test_the_first_is_told_by_its_hash_and_that_it_is_alone() -> None:
     assert not boot.is_first(spec(**{TAG_HASH: "h"}), pets(TRIO[0]))  # a group of one that is healed
 
 
-async def test_from_outside_nobody_joins_and_nobody_founds() -> None:
+async def test_a_machine_prepared_from_outside_neither_joins_nor_founds() -> None:
     flavor, index = SwarmManager(), Index(group=GroupID("g"), sequence=1)
     properties = raw(Docker={"Host": "unix:///nowhere"})
     outside = spec(**{TAG_TOKEN: "bootstrap/g/10.0.0.1/abcd"})
     made = await flavor.prepare(properties=properties, spec=outside, allocation=pets(*TRIO), index=index)
     assert (variable(made.init, "found"), variable(made.init, "join")) == ("", "")
-    with pytest.raises(errors.Unreachable):  # one that leads has to know
+    with pytest.raises(errors.Unreachable):  # a leader has to know
         await flavor.prepare(properties=properties, spec=spec(), allocation=pets(*TRIO), index=index)
     with pytest.raises(errors.Unreachable):
         await SwarmWorker().prepare(properties=properties, spec=spec(None), allocation=Allocation(size=1), index=index)
@@ -190,7 +190,7 @@ async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
     assert f"--label infrakit_link={link.link(spec())} --label infrakit.group=g" in words
 
 
-async def test_a_template_in_its_place_knows_the_same_and_may_go_on_with_it(tmp_path: Path) -> None:
+async def test_a_declared_template_has_the_same_variables_and_may_include_it(tmp_path: Path) -> None:
     assert await script(Init="{{ swarm.role }} {{ swarm.managers | join(',') }} {{ swarm.token }}") == (
         f"manager 10.0.0.1:2377,10.0.0.2:2377 {SECRET}"
     )

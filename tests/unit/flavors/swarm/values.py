@@ -35,7 +35,7 @@ def instance(link: str, name: str | None = None, *, state: State = State.RUNNING
 
 
 def node(id_: str, link: str = "", name: str = "", *, group: str = "g", **fields: Any) -> Node:
-    """A worker that is ready, unless the fields say otherwise."""
+    """A worker that is ready, unless the fields define otherwise."""
     own = {LINK: link, TAG_GROUP: group, TAG_LOGICAL_ID: name}
     plain: dict[str, Any] = {
         "version": 1,
