@@ -1,4 +1,4 @@
-"""How the flavor vanilla drains: by a real command, with a deadline."""
+"""How the flavor vanilla drains: by a real command, with a timeout."""
 
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,18 @@ async def test_without_a_command_there_is_nothing_to_do() -> None:
     await drain(None)
 
 
-async def test_the_command_is_told_which_instance(tmp_path: Path) -> None:
+async def test_the_command_receives_the_instance(tmp_path: Path) -> None:
     await drain({"Command": ["sh", "-c", f'echo "$$0" > {tmp_path}/left', "${LOGICAL_ID}"]})
     assert (tmp_path / "left").read_text() == "10.0.0.1\n"
 
 
-async def test_exit_code_75_says_not_now() -> None:
-    with pytest.raises(Refused, match="drain of i-1: the drain command says not now: last voter"):
+async def test_exit_code_75_means_not_now() -> None:
+    with pytest.raises(Refused, match="drain of i-1: the drain command refused for now, with exit code 75: last voter"):
         await drain({"Command": "echo last voter; exit 75"})
 
 
 @pytest.mark.parametrize(
-    ("declared", "says"),
+    ("declared", "words"),
     [
         ({"Command": "echo oops; exit 1"}, "exit code 1: oops"),
         ({"Command": ["/no/such/program"]}, "cannot be run"),
@@ -41,6 +41,6 @@ async def test_exit_code_75_says_not_now() -> None:
         ({"Command": "exec sleep 1000", "Timeout": "50ms"}, "did not finish within 50ms and was killed"),
     ],
 )
-async def test_anything_else_is_a_failure(declared: dict[str, Any], says: str) -> None:
-    with pytest.raises(PluginError, match=says):
+async def test_anything_else_is_a_failure(declared: dict[str, Any], words: str) -> None:
+    with pytest.raises(PluginError, match=words):
         await drain(declared)

@@ -1,4 +1,4 @@
-"""How the flavor vanilla judges: real commands, real sockets, real HTTP servers."""
+"""Health checks of the flavor vanilla: real commands, real sockets, real HTTP servers."""
 
 import asyncio
 import socket
@@ -48,7 +48,7 @@ async def answering(answer: bytes | None) -> AsyncIterator[int]:
             writer.write(answer or b"")
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # a look over TCP says nothing
+            pass  # a TCP probe sends nothing
         finally:
             writer.close()
 
@@ -89,7 +89,7 @@ async def judge(vanilla: Vanilla, check: dict[str, Any], described: Description 
         (State.TERMINATED, UNHEALTHY),
     ],
 )
-async def test_without_a_check_the_providers_word_counts(vanilla: Vanilla, state: Any, expected: Health) -> None:
+async def test_without_a_check_the_providers_state_counts(vanilla: Vanilla, state: Any, expected: Health) -> None:
     described = instance(state=state)
     report = await vanilla.healthy(properties=raw({}), instance=described)
     every = await vanilla.healthy_all(properties=raw({}), instances=[described])
@@ -104,9 +104,9 @@ async def test_many_instances_without_a_check_share_one_report(vanilla: Vanilla)
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.STOPPING, State.TERMINATED, State.FINISHED])
-async def test_what_does_not_run_is_not_looked_at(vanilla: Vanilla, tmp_path: Path, state: State) -> None:
-    await judge(vanilla, {"Command": ["touch", str(tmp_path / "looked")]}, instance(state=state))
-    assert not (tmp_path / "looked").exists()
+async def test_what_does_not_run_is_not_probed(vanilla: Vanilla, tmp_path: Path, state: State) -> None:
+    await judge(vanilla, {"Command": ["touch", str(tmp_path / "probed")]}, instance(state=state))
+    assert not (tmp_path / "probed").exists()
 
 
 # HTTP
@@ -130,7 +130,7 @@ async def test_http_status(vanilla: Vanilla, line: str, wanted: int | None, expe
     assert report == HealthReport(health=expected, note=f"HTTP {line[:3]} (GET {url})")
 
 
-async def test_http_notes_tell_no_password_and_no_query(vanilla: Vanilla) -> None:
+async def test_http_notes_contain_no_password_and_no_query(vanilla: Vanilla) -> None:
     async with answering(status("503 Busy")) as port:
         url = f"http://user:pass@127.0.0.1:{port}/h?token=t"
         report = await judge(vanilla, {"HTTP": {"URL": url}})
@@ -201,7 +201,7 @@ async def test_tcp_no_answer(vanilla: Vanilla) -> None:
         {"Command": ["echo", "a\0b"]},
     ],
 )
-async def test_a_look_that_cannot_be_made_is_unknown(vanilla: Vanilla, check: dict[str, Any]) -> None:
+async def test_a_probe_that_cannot_be_made_is_unknown(vanilla: Vanilla, check: dict[str, Any]) -> None:
     report = await judge(vanilla, check)
     assert report.health is UNKNOWN
     assert report.note
@@ -287,7 +287,7 @@ async def test_command_is_killed_with_all_it_started_at_the_timeout(vanilla: Van
     await ended(int(pid) for pid in pids.read_text().split())
 
 
-async def test_command_is_killed_when_the_look_is_cancelled(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_command_is_killed_when_the_probe_is_cancelled(vanilla: Vanilla, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     task = asyncio.create_task(
         judge(vanilla, {"Command": f"echo $$ > {pids}.new; mv {pids}.new {pids}; exec sleep 1000"})
@@ -307,17 +307,17 @@ async def test_a_child_left_behind_delays_nothing(vanilla: Vanilla, tmp_path: Pa
 
 
 async def ended(pids: Any) -> None:
-    """Wait until they are gone or only waited for; the test's own timeout is the limit."""
+    """Wait until they have exited, zombies included; the limit is the timeout of the test."""
     for pid in pids:
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
-# Several looks in a row
+# Consecutive probes
 
 
-async def looks(vanilla: Vanilla, check: dict[str, Any], script: Path, codes: list[int]) -> list[Health]:
-    """One look after the other, each with the next exit code."""
+async def probes(vanilla: Vanilla, check: dict[str, Any], script: Path, codes: list[int]) -> list[Health]:
+    """The verdicts after consecutive probes, each with the next exit code."""
     seen = []
     for code in codes:
         script.write_text(str(code))  # noqa: ASYNC240
@@ -331,20 +331,20 @@ async def test_a_verdict_changes_after_so_many_outcomes_in_a_row(vanilla: Vanill
     check = {"Failures": 3, "Successes": 2}
     codes = [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0]
     u, h, s = UNKNOWN, HEALTHY, UNHEALTHY
-    assert await looks(vanilla, check, tmp_path / "code", codes) == [u, h, h, h, h, h, h, s, s, s, s, h]
+    assert await probes(vanilla, check, tmp_path / "code", codes) == [u, h, h, h, h, h, h, s, s, s, s, h]
 
 
-async def test_a_look_that_cannot_be_made_neither_counts_nor_clears(vanilla: Vanilla, tmp_path: Path) -> None:
-    seen = await looks(vanilla, {"Failures": 2}, tmp_path / "code", [0, 1, 127, 1])
+async def test_a_probe_that_cannot_be_made_neither_counts_nor_clears(vanilla: Vanilla, tmp_path: Path) -> None:
+    seen = await probes(vanilla, {"Failures": 2}, tmp_path / "code", [0, 1, 127, 1])
     assert seen == [HEALTHY, HEALTHY, UNKNOWN, UNHEALTHY]
 
 
-async def test_looks_closer_together_than_the_interval_count_once(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_probes_at_shorter_intervals_count_once(vanilla: Vanilla, tmp_path: Path) -> None:
     check = {"Failures": 2, "Interval": "1h"}
-    assert await looks(vanilla, check, tmp_path / "code", [0, 1, 1, 1, 1, 0]) == [HEALTHY] * 6
+    assert await probes(vanilla, check, tmp_path / "code", [0, 1, 1, 1, 1, 0]) == [HEALTHY] * 6
 
 
-async def test_a_look_short_of_a_verdict_says_so(vanilla: Vanilla) -> None:
+async def test_a_probe_short_of_a_verdict_is_counted_in_the_note(vanilla: Vanilla) -> None:
     report = await judge(vanilla, {"Command": "exit 1", "Failures": 3})
     assert report == HealthReport(health=UNKNOWN, note="exit code 1 (command) (failure 1 of 3)")
 
@@ -367,7 +367,7 @@ async def test_groups_do_not_share_verdicts(vanilla: Vanilla) -> None:
 # Many at once
 
 
-async def test_many_are_looked_at_together_but_never_more_than_64(vanilla: Vanilla) -> None:
+async def test_many_are_probed_concurrently_but_never_more_than_64(vanilla: Vanilla) -> None:
     """A server that answers only once 64 wait, and counts."""
     waiting, most = 0, 0
     enough = asyncio.Event()

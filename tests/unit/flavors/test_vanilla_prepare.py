@@ -1,4 +1,4 @@
-"""What the flavor vanilla adds to an instance before its provider makes it."""
+"""What the flavor vanilla adds to an instance before its provider creates it."""
 
 from typing import Any
 
@@ -83,12 +83,12 @@ async def test_a_port_is_kept_as_a_tag() -> None:
     assert prepared.tags == {"infrakit.port": "8103"}
 
 
-async def test_attachments_are_told_by_logical_id() -> None:
+async def test_attachments_are_returned_by_logical_id() -> None:
     properties = raw({"Attachments": {"10.0.0.1": [{"ID": "v", "Type": "volume"}]}})
-    told = await Vanilla().attachments(properties=properties, allocation=PETS)
-    assert told == {"10.0.0.1": (Attachment(id="v", type="volume"),), "10.0.0.2": ()}
+    found = await Vanilla().attachments(properties=properties, allocation=PETS)
+    assert found == {"10.0.0.1": (Attachment(id="v", type="volume"),), "10.0.0.2": ()}
 
 
 @pytest.mark.parametrize(("properties", "expected"), [({}, False), ({"Quorum": True}, True), (None, False)])
-async def test_a_quorum_says_so(properties: Any, expected: bool) -> None:
+async def test_a_quorum_is_declared(properties: Any, expected: bool) -> None:
     assert await Vanilla().is_quorum(properties=raw(properties)) is expected

@@ -1,4 +1,4 @@
-"""What the flavor vanilla refuses, and where it says the mistake is."""
+"""What the flavor vanilla refuses, and the path that it reports."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ async def test_accepts(properties: Any, allocation: Allocation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("properties", "allocation", "path", "says"),
+    ("properties", "allocation", "path", "words"),
     [
         ({"Quorum": True}, CATTLE, "Quorum", "has a Size"),
         ({"Tags": {"": "x"}}, CATTLE, "Tags", "no name"),
@@ -102,10 +102,10 @@ async def test_accepts(properties: Any, allocation: Allocation) -> None:
         ({"Drain": {"Command": ["x", "${nope}"]}}, CATTLE, "Drain.Command[1]", "unknown placeholder"),
     ],
 )
-async def test_refuses(properties: Any, allocation: Allocation, path: str, says: str) -> None:
+async def test_refuses(properties: Any, allocation: Allocation, path: str, words: str) -> None:
     found = await paths(properties, allocation)
     assert list(found) == [path]
-    assert says in found[path]
+    assert words in found[path]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ ALMOST = st.fixed_dictionaries(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON) | ALMOST, st.sampled_from([CATTLE, PETS, Allocation()]))
-async def test_whatever_is_written_is_accepted_or_refused_with_places(properties: Any, allocation: Allocation) -> None:
+async def test_any_input_is_accepted_or_refused_with_paths(properties: Any, allocation: Allocation) -> None:
     for path, message in (await paths(properties, allocation)).items():
         assert path
         assert message

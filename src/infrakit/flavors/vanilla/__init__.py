@@ -1,15 +1,15 @@
 """The flavor `vanilla`: boot lines, tags and attachments as declared, an optional health check and drain command.
 
-Without a check an instance is healthy when its provider lists it running: then judging costs next to nothing, however
-many there are. With one, at most 64 looks are under way at once, for all groups together.
+Without a check an instance is healthy when its provider lists it as running, which costs next to nothing, even for many
+instances. With a check, at most 64 probes run at once, for all groups together.
 
     properties    what can be declared
-    validation    what is wrong with it
-    scripts       the boot script, and what it may know
-    placeholders  ${LOGICAL_ID} and its like
-    probes        one look: command, TCP, HTTP
-    verdicts      what several looks in a row say
-    command       processes with a deadline
+    validation    problems that the types do not catch
+    scripts       the boot script, and its variables
+    placeholders  ${LOGICAL_ID} and the other placeholders
+    probes        one probe: command, TCP, HTTP
+    verdicts      derives health from consecutive probes
+    command       runs processes with a timeout
 """
 
 import asyncio
@@ -40,10 +40,10 @@ from infrakit.template import boot
 from infrakit.template.boot import BootScripts
 from infrakit.template.engine import Engine
 
-_LOOKS_MAX = 64
+_PROBES_MAX = 64
 _NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
 
-# What the provider's word alone says; one shared report each, because there may be 10,000 instances.
+# Verdicts from the state that the provider lists; shared reports, because there may be 10,000 instances.
 _LISTED = HealthReport(health=Health.HEALTHY, note="the provider lists it; no check is declared")
 _BY_STATE: dict[State, HealthReport] = {
     State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
@@ -59,7 +59,7 @@ class Vanilla:
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
-        self._looks = asyncio.Semaphore(_LOOKS_MAX)
+        self._probes = asyncio.Semaphore(_PROBES_MAX)
         self._http = probes.HTTPProbe()
         self._verdicts = verdicts.Verdicts()
 
@@ -73,7 +73,7 @@ class Vanilla:
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """Tags, attachments and the boot script, which follows what is there already. Raises what rendering does."""
+        """Add tags and attachments, and append the boot script to that of `spec`. Raises what rendering raises."""
         declared = decode(properties)
         completed = scripts.completed(declared, spec, index)
         instance = boot.Instance(properties=properties, spec=completed, allocation=allocation, index=index)
@@ -82,7 +82,7 @@ class Vanilla:
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         check = decode(properties).health
-        return _by_state(instance) or (_LISTED if check is None else await self._look(check, instance))
+        return _by_state(instance) or (_LISTED if check is None else await self._judge(check, instance))
 
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
@@ -93,14 +93,14 @@ class Vanilla:
         reports: dict[InstanceID, HealthReport] = {}
         waiting = iter(instances)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_LOOKS_MAX, len(instances))):
-                group.create_task(self._look_at_each(check, waiting, reports))
+            for _ in range(min(_PROBES_MAX, len(instances))):
+                group.create_task(self._probe_each(check, waiting, reports))
         for name in {_group(each) for each in instances}:
-            self._verdicts.keep(name, reports)
+            self._verdicts.retain(name, reports)
         return reports
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
-        """Exit code 0: done; 75: `Refused`, it must not go now; anything else: `PluginError`."""
+        """Run the drain command. Exit code 75 raises `Refused` (not now), any other but 0 `PluginError`."""
         declared = decode(properties).drain
         if declared is None:
             return
@@ -110,13 +110,13 @@ class Vanilla:
             ended = await command.run(words, environment=environment, timeout_s=seconds(declared.timeout))
         except (placeholders.Missing, OSError, ValueError) as error:
             raise PluginError(f"the drain command cannot be run: {error}", where=where) from error
-        said = f": {ended.last_line}" if ended.last_line else ""
+        output = f": {ended.last_line}" if ended.last_line else ""
         if ended.code == _NOT_NOW:
-            raise Refused(f"the drain command says not now{said}", where=where)
+            raise Refused(f"the drain command refused for now, with exit code {_NOT_NOW}{output}", where=where)
         if ended.code is None:
             raise PluginError(f"the drain command did not finish within {declared.timeout} and was killed", where=where)
         if ended.code != 0:
-            raise PluginError(f"the drain command ended with exit code {ended.code}{said}", where=where)
+            raise PluginError(f"the drain command failed with exit code {ended.code}{output}", where=where)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return decode(properties).quorum
@@ -128,18 +128,18 @@ class Vanilla:
         return {each: declared.attached(each) for each in allocation.logical_ids or ()}
 
     async def close(self) -> None:
-        """Let go of connections. The object may be used again afterwards."""
+        """Close all connections. The object may be used again afterwards."""
         self._scripts.close()
         await self._http.close()
 
-    async def _look_at_each(
+    async def _probe_each(
         self, check: Check, waiting: Iterator[Description], reports: dict[InstanceID, HealthReport]
     ) -> None:
         for instance in waiting:
-            reports[instance.id] = _by_state(instance) or await self._look(check, instance)
+            reports[instance.id] = _by_state(instance) or await self._judge(check, instance)
 
-    async def _look(self, check: Check, instance: Description) -> HealthReport:
-        async with self._looks:
+    async def _judge(self, check: Check, instance: Description) -> HealthReport:
+        async with self._probes:
             try:
                 outcome = await self._probe(check, instance)
             except placeholders.Missing as error:
@@ -166,7 +166,7 @@ def _group(instance: Description) -> GroupID:
 
 
 def _by_state(instance: Description) -> HealthReport | None:
-    """None: it runs, as far as its provider tells."""
+    """The verdict if its state alone decides it; None: the provider lists it as running, or gives no state."""
     return _BY_STATE.get(instance.state) if isinstance(instance.state, State) else None
 
 

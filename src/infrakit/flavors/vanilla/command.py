@@ -1,7 +1,7 @@
-"""Commands: a real process in a session of its own, with a deadline, whose last line of output is kept.
+"""Commands: a process in a session of its own, with a timeout; the last line of its output is kept.
 
-Whatever ends the wait, the process and all that it started in its group are killed, and the process is reaped.
-Output goes through a pipe of our own: a child that it left behind and that still holds the pipe delays nothing.
+After success, timeout or cancellation, the process and its process group are killed, and the process is reaped.
+Output goes through a separate pipe: a child that was left behind and still holds the pipe open causes no delay.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ _REAP_S = 5.0  # after SIGKILL; longer only for a process that hangs inside the 
 
 
 class Ended(NamedTuple):
-    """How a command ended. No code: it was killed at the deadline."""
+    """The result of a command. Without a code, it was killed at the timeout."""
 
-    code: int | None  # negative: ended by that signal
+    code: int | None  # negative: terminated by that signal
     last_line: str
 
 
 def argv(command: Sequence[str] | str) -> list[str]:
-    """A single string is a line for the shell."""
+    """The argument list of a command; a single string is a shell command line."""
     return ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
 
 
 async def run(words: Sequence[str], *, environment: Mapping[str, str], timeout_s: float) -> Ended:
-    """Raises `OSError` or `ValueError` when it cannot be started."""
+    """Run a command to its end. Raises `OSError` or `ValueError` when it cannot be started."""
     loop = asyncio.get_running_loop()
     read_fd, write_fd = os.pipe()
     tail = _Tail()
@@ -66,7 +66,7 @@ async def _wait(process: asyncio.subprocess.Process, timeout_s: float) -> int | 
     except TimeoutError:
         return None
     finally:
-        if process.returncode is None:  # not reaped, so its group is certainly still its own
+        if process.returncode is None:  # not reaped yet, so its process group cannot have been reused
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
@@ -75,26 +75,26 @@ async def _wait(process: asyncio.subprocess.Process, timeout_s: float) -> int | 
 
 
 class _Tail(asyncio.Protocol):
-    """Keeps the end of what is written, however much it is."""
+    """Keeps the last bytes of an output of any length."""
 
     def __init__(self) -> None:
         self._kept = b""
-        self._ended = asyncio.Event()
+        self._closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         self._kept = (self._kept + data)[-_TAIL_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._ended.set()
+        self._closed.set()
 
     async def settle(self) -> None:
-        """Everything that the process itself wrote is in the pipe by now; do not wait for those it left behind."""
+        """Read the rest of the pipe, but do not wait for children that still hold it open."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
-                await self._ended.wait()
+                await self._closed.wait()
 
     def last_line(self) -> str:
-        """The last line with something in it, printable and short."""
+        """The last line that is not blank, made printable and cut to 200 characters."""
         written = [line.strip() for line in self._kept.decode(errors="replace").splitlines() if line.strip()]
         line = "".join(each if each.isprintable() else "?" for each in (written[-1] if written else ""))
         return line if len(line) <= _NOTE_CHARACTERS else line[: _NOTE_CHARACTERS - 1] + "…"

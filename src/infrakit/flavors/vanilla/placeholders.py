@@ -1,13 +1,13 @@
-"""Placeholders: `${LOGICAL_ID}` and its like, in addresses, URLs and the words of commands.
+"""Placeholders, such as `${LOGICAL_ID}`, in addresses, URLs and the words of commands.
 
-There are `ID`, `LOGICAL_ID`, `SEQUENCE` (cattle: the number of its place), `GROUP`, `PORT` (see `properties.Port`) and
-`TAG_<name>`, where an underscore stands for every character of the tag's name that is no letter, digit or underscore.
-`$$` is a dollar sign.
+The placeholders are `ID`, `LOGICAL_ID`, `SEQUENCE` (cattle: the number of its slot), `GROUP`, `PORT` (see
+`properties.Port`) and `TAG_<name>`, where every character of the tag's name that is no letter, digit or underscore
+becomes an underscore. `$$` is a dollar sign.
 
-Commands find the same values in their environment: under these names, and under those that boot scripts know from the
-instance plugin `local`, such as `INFRAKIT_LOGICAL_ID` and `INFRAKIT_TAG_VERSION`.
-A command that is one string goes to the shell as it is: there `${LOGICAL_ID}` is a variable, and no value can be
-mistaken for shell syntax.
+Commands have the same values in their environment: under these names, and under the names that the instance plugin
+`local` gives to boot scripts, such as `INFRAKIT_LOGICAL_ID` and `INFRAKIT_TAG_VERSION`.
+A command that is one string is passed to the shell unchanged: there `${LOGICAL_ID}` is a variable, so no value is
+interpreted as shell syntax.
 
 A value that an instance does not have makes its check impossible, which is *unknown*, never *unhealthy*.
 """
@@ -19,17 +19,17 @@ from collections.abc import Iterator, Mapping
 from infrakit.spi.errors import Problem
 from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID, TAG_SLOT, Allocation, Description
 
-TAG_PORT = "infrakit.port"  # the port an instance was made with; a later change of `Port` does not move it
+TAG_PORT = "infrakit.port"  # the port an instance was created with; a later change of `Port` does not change it
 
 _NAMES = ("ID", "LOGICAL_ID", "SEQUENCE", "GROUP", "PORT")
 
 
 class Missing(LookupError):
-    """The instance has no value for a placeholder. `args[0]` says so in words."""
+    """The instance has no value for a placeholder. `args[0]` is the message."""
 
 
 def values(instance: Description) -> dict[str, str]:
-    """Everything this instance can fill in."""
+    """The values that this instance has, by placeholder."""
     tags = instance.tags or {}
     logical_id = instance.logical_id or tags.get(TAG_LOGICAL_ID)
     known = {
@@ -44,7 +44,7 @@ def values(instance: Description) -> dict[str, str]:
 
 
 def fill(text: str, known: Mapping[str, str]) -> str:
-    """Raises `Missing`."""
+    """Replace all placeholders. Raises `Missing` for one without a value."""
     try:
         return string.Template(text).substitute(known)
     except KeyError as error:
@@ -52,20 +52,20 @@ def fill(text: str, known: Mapping[str, str]) -> str:
 
 
 def environment(known: Mapping[str, str]) -> dict[str, str]:
-    """What a command finds."""
+    """The environment variables of a command."""
     as_in_boot_scripts = {f"INFRAKIT_{name.upper()}": value for name, value in known.items() if name != "ID"}
     return {**known, **as_in_boot_scripts, "INFRAKIT_INSTANCE_ID": known["ID"]}
 
 
 def example_of(text: str, allocation: Allocation) -> str:
-    """The text as it may look for one instance, to see whether that is well formed."""
+    """The text filled with example values, to check that the result is well formed."""
     names = string.Template(text).get_identifiers()
     logical_id = str(allocation.logical_ids[0]) if allocation.logical_ids else "127.0.0.1"
     return fill(text, {**dict.fromkeys(names, "1"), "LOGICAL_ID": logical_id})
 
 
 def problems(text: str, *, path: str, allocation: Allocation, has_port: bool) -> Iterator[Problem]:
-    """What can never be filled in."""
+    """The placeholders that no instance of the group can fill."""
     template = string.Template(text)
     if not template.is_valid():
         yield Problem(
@@ -76,9 +76,9 @@ def problems(text: str, *, path: str, allocation: Allocation, has_port: bool) ->
         if name == "PORT" and not has_port:
             yield Problem(path=path, message="${PORT} needs the property Port", hint="Port: {Base: 8100}")
         elif name == "SEQUENCE" and allocation.logical_ids is not None:
-            yield Problem(path=path, message="a pet has no ${SEQUENCE}", hint="its name is ${LOGICAL_ID}")
+            yield Problem(path=path, message="a pet has no ${SEQUENCE}", hint="use ${LOGICAL_ID}")
         elif name == "LOGICAL_ID" and allocation.size is not None:
-            yield Problem(path=path, message="cattle has no ${LOGICAL_ID}", hint="its number is ${SEQUENCE}")
+            yield Problem(path=path, message="cattle has no ${LOGICAL_ID}", hint="use ${SEQUENCE}")
         elif name not in _NAMES and not re.fullmatch("TAG_.+", name):
             known = ", ".join(f"${{{each}}}" for each in (*_NAMES, "TAG_name"))
             yield Problem(path=path, message=f"unknown placeholder ${{{name}}}", hint=f"there are {known}")

@@ -1,9 +1,8 @@
-"""Probes: one look at one instance, by a command, over TCP or over HTTP.
+"""Probes: each checks one instance once, by a command, over TCP or over HTTP.
 
-The one hard question is whose fault a failure is.
-A refused connection, a silent one and a bad answer are the instance's.
-A name that does not resolve, a full table of files, a missing route or program are ours: they would make *every*
-instance look sick at once, so they pass no judgement. What is not known to be the instance's counts as ours.
+A failure must be attributed to the right side. A refused connection, a timeout and a bad answer are faults of the
+instance. A name that does not resolve, a lack of file descriptors, a missing route or program are faults of this side:
+they would make *every* instance unhealthy at once, so their outcome is unknown. So is that of any other failure.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from infrakit.flavors.vanilla import command
 if TYPE_CHECKING:
     import aiohttp
 
-_THEIRS = {
+_OF_INSTANCE = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "connection reset",
     errno.ECONNABORTED: "connection aborted",
@@ -27,35 +26,35 @@ _THEIRS = {
     errno.EHOSTDOWN: "host down",
     errno.ETIMEDOUT: "no answer",
 }
-_NO_PROGRAM = (126, 127)  # how a shell says that it could not run what it was told to run
+_NO_PROGRAM = (126, 127)  # exit codes with which a shell reports that it could not run a command
 
 _Addresses = list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]]
 
 
 class Outcome(NamedTuple):
-    """The result of a probe. `passed` is None when it could not be made; `note` begins with the fact: it may be cut."""
+    """The result of a probe. `passed` is None if it is unknown; `note` begins with the fact, because it may be cut."""
 
     passed: bool | None
     note: str
 
 
 async def run(words: list[str], *, name: str, environment: dict[str, str], timeout_s: float) -> Outcome:
-    """Passes with exit code 0. `name` stands for the command in notes: its words may hold a password."""
+    """Passes with exit code 0. `name` replaces the command in notes, because its words may contain a password."""
     try:
         ended = await command.run(words, environment=environment, timeout_s=timeout_s)
     except (OSError, ValueError) as error:
         return Outcome(None, f"cannot be run: {_words(error)} ({name})")
     if ended.code is None:
         return Outcome(False, f"not finished within {timeout_s:g} s, killed ({name})")
-    how = f"ended by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-    said = f": {ended.last_line}" if ended.last_line else ""
+    how = f"terminated by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    output = f": {ended.last_line}" if ended.last_line else ""
     if ended.code < 0 or ended.code in _NO_PROGRAM:
-        return Outcome(None, f"{how}{said} ({name})")
-    return Outcome(ended.code == 0, f"{how}{said} ({name})")
+        return Outcome(None, f"{how}{output} ({name})")
+    return Outcome(ended.code == 0, f"{how}{output} ({name})")
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """`host:port` or `[::1]:port`; raises `ValueError`."""
+    """Split `host:port` or `[::1]:port`. Raises `ValueError`."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -78,11 +77,11 @@ async def tcp(address: str, *, timeout_s: float) -> Outcome:
             failure = await _connect(addresses)
     except TimeoutError:
         return Outcome(False, f"no answer within {timeout_s:g} s ({name})")
-    return Outcome(True, f"accepted ({name})") if failure is None else _blame(name, failure)
+    return Outcome(True, f"accepted ({name})") if failure is None else _failed(name, failure)
 
 
 async def _resolve(host: str, port: int) -> _Addresses:
-    """A numeric address is read on the spot; only names cost a thread."""
+    """Numeric addresses are parsed directly; only names need a thread."""
     try:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
@@ -92,7 +91,7 @@ async def _resolve(host: str, port: int) -> _Addresses:
 
 
 async def _connect(addresses: _Addresses) -> OSError | None:
-    """Try one after the other; of several failures the one that tells about the instance counts."""
+    """Try the addresses in turn. None: connected; else the error, preferably a fault of the instance."""
     loop = asyncio.get_running_loop()
     failures: list[OSError] = []
     for family, kind, protocol, _, address in addresses:
@@ -102,15 +101,15 @@ async def _connect(addresses: _Addresses) -> OSError | None:
                 await loop.sock_connect(connection, address)
                 if connection.getsockname() != connection.getpeername():
                     return None
-                # Loopback may connect a port nobody listens on with itself.
+                # On loopback, a port without a listener may connect to itself.
                 failures.append(ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
         except OSError as error:
             failures.append(error)
-    return next((each for each in failures if each.errno in _THEIRS), failures[-1])
+    return next((each for each in failures if each.errno in _OF_INSTANCE), failures[-1])
 
 
 class HTTPProbe:
-    """GET over HTTP, through one session made at the first use; each look is a new connection."""
+    """GET over HTTP. One session is created at the first use; each probe opens a new connection."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -141,7 +140,7 @@ class HTTPProbe:
         except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, ValueError) as error:
             return Outcome(None, f"{_words(error)} ({name})")
         except aiohttp.ClientOSError as error:
-            return _blame(name, error)
+            return _failed(name, error)
         except aiohttp.ClientError:
             return Outcome(False, f"no HTTP answer ({name})")
 
@@ -159,16 +158,16 @@ class HTTPProbe:
         return self._session
 
     async def close(self) -> None:
-        """Let go of the session."""
+        """Close the session."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
 
-def _blame(name: str, error: OSError) -> Outcome:
-    """No number: aiohttp tried several addresses and each failed in its own way."""
-    theirs = error.errno is None or error.errno in _THEIRS
-    return Outcome(False if theirs else None, f"{_words(error)} ({name})")
+def _failed(name: str, error: OSError) -> Outcome:
+    """The outcome of a failed connection. No errno: aiohttp tried several addresses, with different errors."""
+    of_instance = error.errno is None or error.errno in _OF_INSTANCE
+    return Outcome(False if of_instance else None, f"{_words(error)} ({name})")
 
 
 def _unresolved(error: Exception) -> str:
@@ -179,6 +178,6 @@ def _unresolved(error: Exception) -> str:
 
 def _words(error: Exception) -> str:
     number = getattr(error, "errno", None)
-    if number in _THEIRS:
-        return _THEIRS[number]
+    if number in _OF_INSTANCE:
+        return _OF_INSTANCE[number]
     return str(getattr(error, "strerror", None) or error)

@@ -1,7 +1,7 @@
 """What an operator writes under `Flavor.Properties` of a group with the flavor `vanilla`.
 
-`Init`, `Tags` and `Attachments` are the original's, with the same meaning on the wire.
-The rest is ours: what differs between pets, a check that proves health, and a command that drains.
+`Init`, `Tags` and `Attachments` have the same meaning on the wire as in the original InfraKit.
+The others are additions: differences between pets, a health check, and a drain command.
 """
 
 from typing import Annotated
@@ -14,33 +14,33 @@ from infrakit.spi.values import Attachment, LogicalID
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Lines = tuple[str, ...] | str
-Command = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] | Text  # argv, or a line for the shell
+Command = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] | Text  # argv, or a shell command line
 Threshold = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class Attached(Strict, frozen=True, kw_only=True, gc=False):
-    """An attachment as it is declared."""
+    """An attachment, as declared."""
 
-    id: Text  # the same one follows its logical ID for ever
-    type: Text  # such as volume; the provider says which it knows
+    id: Text  # stays with its logical ID across replacements
+    type: Text  # such as volume; the provider defines the types that it supports
 
     def value(self) -> Attachment:
-        """As providers know it."""
+        """The attachment in the form that providers use."""
         return Attachment(id=self.id, type=self.type)
 
 
 class Individual(Strict, frozen=True, kw_only=True):
-    """What one pet has beyond what all have."""
+    """What one pet has in addition to the properties of all."""
 
-    init: Lines = ()  # a template, after the script of all
+    init: Lines = ()  # a template, appended to the script of all
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Port(Strict, frozen=True, kw_only=True, gc=False):
-    """A port of its own for every instance of a machine: `Base` + sequence, kept in the tag `infrakit.port`."""
+    """A separate port for every instance of a machine: `Base` + sequence, stored in the tag `infrakit.port`."""
 
-    base: PortNumber  # the first instance listens one above it
+    base: PortNumber  # the first instance gets the port above it
 
 
 class TCP(Strict, frozen=True, kw_only=True, gc=False):
@@ -57,39 +57,43 @@ class HTTP(Strict, frozen=True, kw_only=True, gc=False):
 
 
 class Check(Strict, frozen=True, kw_only=True):
-    """How health is proven: exactly one of `Command`, `TCP` and `HTTP`."""
+    """How health is checked: exactly one of `Command`, `TCP` and `HTTP`."""
 
     command: Command | None = None  # healthy when it exits with 0
     tcp: TCP | None = None  # healthy when a connection is accepted
-    http: HTTP | None = None  # healthy when GET is answered as wished
-    timeout: DurationText = "2s"  # of one look
-    interval: DurationText = "1s"  # looks that follow each other faster count as one
-    failures: Threshold = 3  # so many in a row make an instance unhealthy
-    successes: Threshold = 1  # so many in a row make it healthy
+    http: HTTP | None = None  # healthy when GET returns the expected status
+    timeout: DurationText = "2s"  # of one probe
+    interval: DurationText = "1s"  # probes at shorter intervals count as one
+    failures: Threshold = 3  # so many consecutive failures make an instance unhealthy
+    successes: Threshold = 1  # so many consecutive successes make it healthy
 
 
 class Drain(Strict, frozen=True, kw_only=True):
-    """A command that moves work away: 0 done, 75 not now (nothing is destroyed), anything else failed."""
+    """A command that moves work away. Exit code 0: done, 75: not now (nothing is destroyed), any other: failed."""
 
-    command: Command  # a line for the shell, or a list of words
-    timeout: DurationText = "60s"  # then it is killed, and counts as failed
+    command: Command  # a shell command line, or a list of words
+    timeout: DurationText = "60s"  # then the command is killed, which is a failure
 
 
 class Properties(Strict, frozen=True, kw_only=True):
-    """The whole."""
+    """Properties of `vanilla`. All are optional: every field has a default."""
 
-    init: Lines = ()  # the boot script, a template, in one text or line by line
-    init_script_template_url: str | None = None  # where the boot script is instead: a path, or a URL
-    tags: dict[str, str] = msgspec.field(default_factory=dict)  # of every instance, besides those of the group
-    attachments: tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None = ()  # of all, or by logical ID
-    by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)  # what differs between pets
-    quorum: bool = False  # losing more than a minority of them loses the whole
-    port: Port | None = None  # a port of its own for each, from a base
+    init: Lines = ()  # the boot script, a template, as one text or a list of lines
+    init_script_template_url: str | None = None  # the path or URL of the boot script, instead of Init
+    tags: dict[str, str] = msgspec.field(
+        default_factory=dict
+    )  # tags of every instance, in addition to those of the group
+    attachments: (
+        tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None
+    ) = ()  # for all instances, or by logical ID
+    by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)  # differences between pets
+    quorum: bool = False  # the group fails if more than a minority of its members is lost
+    port: Port | None = None  # a separate port for each instance, counted from a base
     health: Check | None = None  # without one, an instance is healthy when its provider lists it
     drain: Drain | None = None  # runs before an instance is destroyed
 
     def attached(self, logical_id: LogicalID | None) -> tuple[Attachment, ...]:
-        """What an instance with this logical ID holds."""
+        """The attachments of an instance with this logical ID."""
         if isinstance(self.attachments, dict):
             declared = self.attachments.get(logical_id, ()) if logical_id is not None else ()
         else:
@@ -98,10 +102,10 @@ class Properties(Strict, frozen=True, kw_only=True):
 
 
 def decode(raw: msgspec.Raw) -> Properties:
-    """Raises `InvalidSpec`. Nothing at all is fine: every field has a default."""
+    """Decode declared properties. Raises `InvalidSpec`. All are optional: every field has a default."""
     return validate.properties(raw, Properties)
 
 
 def lines(text: Lines) -> tuple[str, ...]:
-    """One string stands for itself, however many lines it has."""
+    """The list of texts; a single string is one text, with any number of lines."""
     return (text,) if isinstance(text, str) else text

@@ -1,4 +1,4 @@
-"""The boot script of an instance: which templates it is made of, and what they may know of it."""
+"""The boot script of an instance: the templates that it consists of, and the instance that they are rendered for."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ _NOTHING = Individual()
 
 
 def of(declared: Properties, logical_id: str | None) -> list[Script]:
-    """That of all, then that of this pet."""
+    """The templates of an instance: the script of all, then that of this pet."""
     own = individual(declared, logical_id)
     found = []
     if declared.init_script_template_url:
@@ -27,12 +27,12 @@ def of(declared: Properties, logical_id: str | None) -> list[Script]:
 
 
 def individual(declared: Properties, logical_id: str | None) -> Individual:
-    """What this pet has beyond what all have."""
+    """What this pet has in addition to the properties of all."""
     return declared.by_logical_id.get(logical_id or "", _NOTHING)
 
 
 def completed(declared: Properties, spec: InstanceSpec, index: Index) -> InstanceSpec:
-    """With tags and attachments. Tags are declared < of the group < InfraKit's own."""
+    """Add tags and attachments. Declared tags override those of the group; those of InfraKit override both."""
     own = {name: value for name, value in (spec.tags or {}).items() if name.startswith("infrakit.")}
     tags = {**(spec.tags or {}), **declared.tags, **individual(declared, spec.logical_id).tags, **own}
     if declared.port is not None:
@@ -44,7 +44,7 @@ def completed(declared: Properties, spec: InstanceSpec, index: Index) -> Instanc
 def examples(
     declared: Properties, properties: msgspec.Raw, allocation: Allocation
 ) -> dict[Script, list[boot.Instance]]:
-    """Every template, and the instances to try it on. None while it is not clear which of two is meant."""
+    """Every template, and example instances to validate it with. Empty while two scripts contradict each other."""
     if declared.init and declared.init_script_template_url:
         return {}
     found: dict[Script, list[boot.Instance]] = {}

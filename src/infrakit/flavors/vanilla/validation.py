@@ -1,4 +1,4 @@
-"""Everything that is wrong with a flavor's properties beyond their types, found at once."""
+"""Validates the properties of the flavor beyond their types, and reports all problems at once."""
 
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
@@ -14,14 +14,14 @@ _PORT_MAX = 65535
 
 
 def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """In the order in which the properties are documented."""
+    """All problems, in the order in which the properties are documented."""
     yield from _init(properties)
     yield from _tags(properties.tags, "Tags")
     yield from _attachments(properties, allocation)
     yield from _individuals(properties, allocation)
     yield from _port(properties, allocation)
     if properties.quorum and allocation.logical_ids is None:
-        message = "found true, but the group has a Size: members of a quorum have an identity"
+        message = "found true, but the group has a Size: members of a quorum need an identity"
         yield Problem(path="Quorum", message=message, hint="declare LogicalIDs")
     has_port = properties.port is not None
     if properties.health is not None:
@@ -53,9 +53,9 @@ def _attachments(properties: Properties, allocation: Allocation) -> Iterator[Pro
         yield from _logical_ids(declared, "Attachments", allocation)
         by_path = {paths.join(("Attachments", name)): each for name, each in declared.items()}
     else:
-        bearers = len(allocation.logical_ids) if allocation.logical_ids is not None else allocation.size or 0
-        if bearers > 1:
-            message = f"a list gives the same attachments to each of the {bearers} instances"
+        count = len(allocation.logical_ids) if allocation.logical_ids is not None else allocation.size or 0
+        if count > 1:
+            message = f"a list gives the same attachments to each of the {count} instances"
             yield Problem(
                 path="Attachments", message=message, hint='by logical ID: {"10.0.0.1": [{ID: ..., Type: ...}]}'
             )
@@ -112,13 +112,13 @@ def _check(check: Check, allocation: Allocation, *, has_port: bool) -> Iterator[
 
 def _command(command: Command, path: str, allocation: Allocation, *, has_port: bool) -> Iterator[Problem]:
     if isinstance(command, str):
-        return  # the shell's own language
+        return  # the shell interprets it
     for position, word in enumerate(command):
         yield from placeholders.problems(word, path=f"{path}[{position}]", allocation=allocation, has_port=has_port)
 
 
 def _target(text: str, path: str, allocation: Allocation, *, has_port: bool) -> Iterator[Problem]:
-    """An address or a URL, filled with an example."""
+    """Check an address or a URL, filled with example values."""
     found = list(placeholders.problems(text, path=path, allocation=allocation, has_port=has_port))
     yield from found
     if found:

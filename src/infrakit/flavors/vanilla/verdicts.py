@@ -1,10 +1,10 @@
-"""Verdicts: what several looks in a row say about an instance.
+"""Verdicts: derive the health of an instance from the outcomes of consecutive probes.
 
-One failed look is not a sick instance, and one good look may not be a sound one, so a verdict changes only after as
-many equal outcomes in a row as the check declares. In between the last verdict stands; before the first it is unknown.
-How often a controller asks says nothing about an instance: looks closer together than the check's interval count once.
-A look that could not be made changes nothing, and is reported as unknown.
-The memory lives in this process alone: after a restart every instance is unknown until it has proven itself again.
+A single failed probe does not make an instance unhealthy, and a single passed one may not make it healthy: a verdict
+changes only after as many equal outcomes in a row as the check declares. Until then the last verdict holds; before the
+first, the instance is unknown. How often a controller polls must not matter: probes at shorter intervals than that of
+the check count as one. A probe without an outcome changes nothing, and is reported as unknown.
+Outcomes are kept in the memory of this process: after a restart every instance is unknown until enough probes have run.
 """
 
 import asyncio
@@ -16,31 +16,31 @@ from infrakit.flavors.vanilla.properties import Check
 from infrakit.spi.group import seconds
 from infrakit.spi.values import GroupID, Health, HealthReport, InstanceID
 
-_INSTANCES_MAX = 100_000  # of one group: the largest that can be declared
+_INSTANCES_MAX = 100_000  # per group; the largest size that can be declared
 
 
 class _Streak(NamedTuple):
-    verdict: Health  # the last that was reached
-    towards: Health  # what the last outcomes spoke for
-    length: int  # how many of them in a row
-    counted_at: float  # loop time of the last of them
+    verdict: Health  # the last verdict reached
+    towards: Health  # the verdict that the last outcomes support
+    length: int  # how many of them are consecutive
+    counted_at: float  # loop time of the last one that counted
 
 
 _FRESH = _Streak(Health.UNKNOWN, Health.UNKNOWN, 0, 0.0)
 
 
 class Verdicts:
-    """The streaks of every instance, by group."""
+    """The streaks of consecutive outcomes of every instance, by group."""
 
     def __init__(self) -> None:
         self._groups: dict[GroupID, dict[InstanceID, _Streak]] = {}
 
     def reach(self, group: GroupID, instance: InstanceID, outcome: Outcome, check: Check) -> HealthReport:
-        """Count one outcome in, and say what stands now."""
+        """Record one outcome, and return the verdict that holds now."""
         if outcome.passed is None:
             return HealthReport(health=Health.UNKNOWN, note=outcome.note)
         streaks = self._groups.setdefault(group, {})
-        before = streaks.pop(instance, _FRESH)  # and put back at the end: the order is by last use
+        before = streaks.pop(instance, _FRESH)  # inserted again below: the dictionary is ordered by last use
         while len(streaks) >= _INSTANCES_MAX:
             del streaks[next(iter(streaks))]
         towards = Health.HEALTHY if outcome.passed else Health.UNHEALTHY
@@ -59,10 +59,10 @@ class Verdicts:
         what = "success" if outcome.passed else "failure"
         return HealthReport(health=verdict, note=f"{outcome.note} ({what} {length} of {needed})")
 
-    def keep(self, group: GroupID, instances: Collection[InstanceID]) -> None:
-        """Forget all others of this group."""
+    def retain(self, group: GroupID, instances: Collection[InstanceID]) -> None:
+        """Drop the streaks of all other instances of this group."""
         streaks = self._groups.get(group)
         if streaks is None or len(streaks) <= len(instances):
             return
-        for gone in streaks.keys() - set(instances):
-            del streaks[gone]
+        for dropped in streaks.keys() - set(instances):
+            del streaks[dropped]

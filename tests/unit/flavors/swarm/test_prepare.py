@@ -233,8 +233,8 @@ async def test_the_default_passes_shellcheck(
     path = tmp_path / "boot.sh"
     path.write_text(await script(type_, known, **properties))
     process = await asyncio.create_subprocess_exec(checker, str(path), stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "ash"]])
