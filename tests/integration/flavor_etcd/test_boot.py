@@ -74,7 +74,7 @@ async def test_two_lost_volumes_never_make_a_second_cluster_beside_the_third(tmp
         await a.boot([a, b, c])
         await b.boot([a, b, c])
         await b.says(f"reported to http://{a.address}:2380 that this member has no data")
-        await a.says(f"not yet: {c.address}")
+        await a.says(f"missing: {c.address}")
         await c.boot([a, b, c])  # it has the data, and no quorum
         await c.says("starting etcd with the existing data")
         await c.kill()
@@ -118,7 +118,7 @@ async def test_data_of_another_cluster_is_never_given_up(tmp_path: Path) -> None
         await a.boot([a])  # told that it is the only one
         await a.serves()
         await b.boot([a, b])
-        await b.says("so that none of the two is lost")
+        await b.says("so that neither is lost")
         assert b.has_log
         assert len(await a.client.members()) == 1
         (b.volume / "member").rename(tmp_path / "given-up")
@@ -207,7 +207,7 @@ async def test_what_runs_beside_starts_again_and_ends_with_etcd(tmp_path: Path) 
 async def test_a_boot_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
     async with machines(2, tmp_path) as (a, b):
         await a.boot([a, b])
-        await a.says(f"not yet: {b.address}")
+        await a.says(f"missing: {b.address}")
         await until((a.volume / "lobby").exists, "it gathers members")
         assert a.process is not None
         a.process.terminate()

@@ -100,7 +100,7 @@ async def test_without_its_volume_or_with_that_of_another_it_waits(swarm: Cluste
     group.destroy(a)
     (a.place / "data" / "infrakit").write_text(f"name={b.address}\nlink=x\ncluster=\nnode=\n")
     await group.make(a, first=True)
-    await a.says(f"the volume at /var/lib/docker is that of {b.address}, and this is {a.address}")
+    await a.says(f"the volume at /var/lib/docker belongs to {b.address}, and this is {a.address}")
     assert "founded" not in a.words
 
 
@@ -139,7 +139,7 @@ async def test_the_data_of_another_swarm_is_not_given_up(swarm: Cluster) -> None
     mark.write_text(mark.read_text().replace("cluster=", "cluster=x").replace("node=", "node=x"))
     state = b.place / "data" / "swarm" / "state.json"
     await group.make(b)
-    await b.says("waiting, so that none of the two is lost")
+    await b.says("waiting, so that neither is lost")
     assert state.exists()
     assert not b.socket.exists()
     assert a.id in await swarm.nodes()
