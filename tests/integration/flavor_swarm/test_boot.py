@@ -109,7 +109,7 @@ async def test_a_machine_founds_no_second_swarm_when_its_data_is_gone(swarm: Clu
     group.declared = [machine]
     spec = await group.prepare(machine, first=True)
     script = spec.init.replace(
-        "trap 'end 143'", "mkdir -p /var/lib/infrakit && : >/var/lib/infrakit/founded\ntrap 'end 143'"
+        "trap 'shut_down 143'", "mkdir -p /var/lib/infrakit && : >/var/lib/infrakit/founded\ntrap 'shut_down 143'"
     )
     machine.boot(script)
     await machine.says("this machine has founded a Swarm before, and its data is missing")
