@@ -24,7 +24,7 @@ from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.lead.replica import Replica
-from infrakit.manager.lead.watermark import Seen
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import values
@@ -112,7 +112,7 @@ class Stage:
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
         simulator: Simulator | None = None,
-        seen: Seen | None = None,
+        watermark: WatermarkGuard | None = None,
     ) -> None:
         rng = random.Random(7)
         self.simulator = simulator or Simulator(faults, random=rng)
@@ -134,7 +134,7 @@ class Stage:
             emit=self._emit,
             poll_s=poll_s,
             is_self=is_self,
-            seen=seen,
+            watermark=watermark,
         )
         self.operator = Operator(self.replica, stories=self.journal, stop=self.stopped.set)
         self._running: asyncio.Task[None] | None = None

@@ -8,7 +8,7 @@ import pytest
 from infrakit.group.calls import Calls
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.manager.declaration import record
-from infrakit.manager.declaration.record import Entry, Record
+from infrakit.manager.declaration.record import ChangeEntry, DeclarationRecord
 from infrakit.manager.lead import ledger
 from infrakit.simulation import __main__ as program
 from infrakit.simulation.laws import Caller, Laws
@@ -127,14 +127,14 @@ def test_no_process_acts_without_an_epoch_or_with_an_expired_observation(watch: 
 
 def test_a_decreasing_epoch_is_detected(watched: Watched) -> None:
     for epoch in (2, 1):
-        body = msgspec.json.encode(ledger.Book(epoch=epoch))
+        body = msgspec.json.encode(ledger.LedgerDocument(epoch=epoch))
         watched.laws.written(Document(name=ledger.NAME, revision=1, body=body))
     assert watched.laws.verdict.startswith("1 one actor: epoch 1 was acquired after 2")
 
 
 def declared(revision: int, why: str) -> Document:
-    entry = Entry(what="commit", who="ann", when="", why=why)
-    return Document(name=record.NAME, revision=revision, body=record.encode(Record(entry=entry)))
+    entry = ChangeEntry(what="commit", who="ann", when="", why=why)
+    return Document(name=record.NAME, revision=revision, body=record.encode(DeclarationRecord(entry=entry)))
 
 
 def test_a_version_that_differs_from_what_was_acknowledged_is_detected(watched: Watched) -> None:

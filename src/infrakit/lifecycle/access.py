@@ -19,7 +19,7 @@ from infrakit.spi.store import Store
 COMMIT_S = 30.0
 
 
-class Kept(Protocol):
+class DeclarationAccess(Protocol):
     """Asked before anything is made, and until it answers."""
 
     answered: str  # a sentence
@@ -43,7 +43,7 @@ class Kept(Protocol):
         ...
 
 
-class InStore:
+class DirectStore:
     """The store itself."""
 
     answered = "the store answers"
@@ -72,7 +72,7 @@ class InStore:
         return (await self._declaration.change(change, what="bootstrap", who=who, why=why, expected=0)).version
 
 
-class ByReplicas:
+class ViaReplica:
     """Behind the replicas."""
 
     answered = "a replica answers"
@@ -105,7 +105,7 @@ class ByReplicas:
 
     async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
         del groups
-        told = {"text": text, "source": source, "who": who, "why": why, "expected": 0}
-        committed = await self.replicas.ask("commit", within_s=COMMIT_S, **told)
+        arguments = {"text": text, "source": source, "who": who, "why": why, "expected": 0}
+        committed = await self.replicas.ask("commit", within_s=COMMIT_S, **arguments)
         version: int = committed.version
         return version

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from infrakit.lifecycle.access import ByReplicas, InStore, Kept
-from infrakit.lifecycle.first_machine import Plan, Prepared, bootstrap, prepare
-from infrakit.lifecycle.replicas import Replicas, hosting
+from infrakit.lifecycle.access import DeclarationAccess, DirectStore, ViaReplica
+from infrakit.lifecycle.first_machine import BootstrapRequest, PreparedMachine, bootstrap, prepare
+from infrakit.lifecycle.replicas import Replicas, self_hosted
 from infrakit.manager.declaration import validate
 from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
@@ -16,7 +16,7 @@ from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.event import timestamp
 
 
-async def run(plan: Plan, *, store: str, home: Path, tell: Callable[[str], object]) -> int:
+async def run(request: BootstrapRequest, *, store: str, home: Path, report: Callable[[str], object]) -> int:
     """`store` is its URL; empty: the replicas on the declared machines are asked. See `lifecycle.first_machine`.
 
     Raises `InvalidSpec` if there is neither.
@@ -24,35 +24,37 @@ async def run(plan: Plan, *, store: str, home: Path, tell: Callable[[str], objec
     clock = SystemClock()
     registry = Registry(home, clock=clock)
     try:
-        async with _kept(plan, store, home, registry) as kept:
+        async with _access(request, store, home, registry) as access:
             with StateLock(home, started=timestamp(clock.now())):
-                return await bootstrap(plan, plugins=registry, kept=kept, clock=clock, tell=tell)
+                return await bootstrap(request, plugins=registry, access=access, clock=clock, report=report)
     finally:
         await registry.close()
 
 
 @contextlib.asynccontextmanager
-async def _kept(plan: Plan, store: str, home: Path, registry: Registry) -> AsyncIterator[Kept]:
+async def _access(
+    request: BootstrapRequest, store: str, home: Path, registry: Registry
+) -> AsyncIterator[DeclarationAccess]:
     if store:
         opened = sources.store(store, home)
         try:
-            yield InStore(opened, SystemClock())
+            yield DirectStore(opened, SystemClock())
         finally:
             await opened.close()
         return
-    hosts = await hosting(await validate.checked(plan.text, plan.source, registry), registry)
+    hosts = await self_hosted(await validate.checked(request.text, request.source, registry), registry)
     if hosts is None:
         what = "no group of it hosts replicas of InfraKit, so that nobody is known who keeps the declaration"
         hint = "say where its store will be: --store URL, or INFRAKIT_STORE"
-        raise InvalidSpec([Problem(path="", message=what, hint=hint)], where=plan.source)
+        raise InvalidSpec([Problem(path="", message=what, hint=hint)], where=request.source)
     async with Replicas(hosts.places) as replicas:
-        yield ByReplicas(replicas)
+        yield ViaReplica(replicas)
 
 
-async def prepared(plan: Plan, *, home: Path) -> Prepared:
+async def prepared(request: BootstrapRequest, *, home: Path) -> PreparedMachine:
     """The first machine as it would be made. See `lifecycle.first_machine`."""
     registry = Registry(home)
     try:
-        return await prepare(plan, plugins=registry, clock=SystemClock())
+        return await prepare(request, plugins=registry, clock=SystemClock())
     finally:
         await registry.close()

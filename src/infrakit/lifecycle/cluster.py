@@ -13,9 +13,9 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from infrakit.lifecycle.access import COMMIT_S, ByReplicas
-from infrakit.lifecycle.first_machine import Plan, grow
-from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
+from infrakit.lifecycle.access import COMMIT_S, ViaReplica
+from infrakit.lifecycle.first_machine import BootstrapRequest, grow
+from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
 from infrakit.lifecycle.view import View
 from infrakit.manager.declaration import validate
 from infrakit.rpc import client, discovery, streams
@@ -28,17 +28,17 @@ from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Committed, Halt, MemberStatus, Status
 
-LOOK_S = 0.25  # between two statuses
-LOOK_AGAIN_S = 0.5  # after nobody has answered
+POLL_S = 0.25  # between two statuses
+RETRY_S = 0.5  # after nobody has answered
 STATUS_S = 1.5  # for one replica, before another is asked
 SLOW_S = 8.0  # the same once none has told in that time: followers ask the leader, and an election takes longer
 QUIET_S = 4 * streams.HEARTBEAT_S  # of a stream of events, before it counts as broken
 VERSIONS_MAX = 3  # that others commit while we try to
 
-Tell = Callable[[str], object]
+Report = Callable[[str], object]
 
 
-async def find(text: str, source: str, *, home: Path) -> Hosting | None:
+async def find(text: str, source: str, *, home: Path) -> SelfHosted | None:
     """Where the replicas of what a document declares should answer. None: it declares no such cluster.
 
     One that is wrong, or whose plugins do not answer, declares none: whoever uses it next says what is wrong.
@@ -48,14 +48,14 @@ async def find(text: str, source: str, *, home: Path) -> Hosting | None:
         return None
     registry = Registry(home)
     try:
-        return await hosting(draft.groups, registry)
+        return await self_hosted(draft.groups, registry)
     except errors.InfraKitError:
         return None
     finally:
         await registry.close()
 
 
-async def start(plan: Plan, hosts: Hosting, *, home: Path, tell: Tell) -> Committed:
+async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, report: Report) -> Committed:
     """Make the first machine if nobody answers, and commit what `plan` declares.
 
     Raises what `bootstrap` does, and `Conflict` if somebody else declares something else at the same time.
@@ -63,23 +63,23 @@ async def start(plan: Plan, hosts: Hosting, *, home: Path, tell: Tell) -> Commit
     clock = SystemClock()
     registry = Registry(home, clock=clock)
     try:
-        groups = await validate.checked(plan.text, plan.source, registry)
+        groups = await validate.checked(request.text, request.source, registry)
         async with Replicas(hosts.places) as replicas:
-            kept = ByReplicas(replicas)
-            if not await kept.answers():
-                tell(f"no replica answers at {', '.join(replicas.places)}")
-                async with _alone(home, plan.patience_s, tell):
-                    await grow(plan, groups, plugins=registry, kept=kept, clock=clock, tell=tell)
-            tell(f"a replica answers at {replicas.at}")
-            return await _commit(kept, groups, plan)
+            access = ViaReplica(replicas)
+            if not await access.answers():
+                report(f"no replica answers at {', '.join(replicas.places)}")
+                async with _alone(home, request.patience_s, report):
+                    await grow(request, groups, plugins=registry, access=access, clock=clock, report=report)
+            report(f"a replica answers at {replicas.at}")
+            return await _commit(access, groups, request)
     finally:
         await registry.close()
 
 
 @contextlib.asynccontextmanager
-async def _alone(home: Path, patience_s: float, tell: Tell) -> AsyncIterator[None]:
+async def _alone(home: Path, patience_s: float, report: Report) -> AsyncIterator[None]:
     """With the lock of this home. If another command has it, it may be making the first machine: wait for that."""
-    loop, told = asyncio.get_running_loop(), ""
+    loop, arguments = asyncio.get_running_loop(), ""
     until = loop.time() + patience_s
     with contextlib.ExitStack() as stack:
         while True:
@@ -89,33 +89,39 @@ async def _alone(home: Path, patience_s: float, tell: Tell) -> AsyncIterator[Non
             except errors.Refused as held:
                 if discovery.manager_socket().exists() or loop.time() >= until:
                     raise  # a daemon has it, for good
-                if not told:
-                    tell(f"{held.what}, which may be making the first machine: waits for it")
-                told = held.what
-            await asyncio.sleep(LOOK_AGAIN_S)
+                if not arguments:
+                    report(f"{held.what}, which may be making the first machine: waits for it")
+                arguments = held.what
+            await asyncio.sleep(RETRY_S)
         yield
 
 
-async def _commit(kept: ByReplicas, groups: tuple[Group, ...], plan: Plan) -> Committed:
+async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: BootstrapRequest) -> Committed:
     """Nothing is committed that is declared already, in the same words or in others."""
     for _attempt in range(VERSIONS_MAX):
-        version = await kept.version()
-        if version and await _declared(kept, version, groups):
+        version = await access.version()
+        if version and await _declared(access, version, groups):
             return Committed(version=version)
-        told = {"text": plan.text, "source": plan.source, "who": plan.who, "why": plan.why, "expected": version}
+        arguments = {
+            "text": request.text,
+            "source": request.source,
+            "who": request.who,
+            "why": request.why,
+            "expected": version,
+        }
         try:
-            committed: Committed = await kept.replicas.ask("commit", within_s=COMMIT_S, **told)
+            committed: Committed = await access.replicas.ask("commit", within_s=COMMIT_S, **arguments)
         except errors.Conflict as error:  # who was first may have said the same, also we ourselves
-            newest = await kept.version()
-            if newest == version or not await _declared(kept, newest, groups):
+            newest = await access.version()
+            if newest == version or not await _declared(access, newest, groups):
                 raise error from None
         else:
             return committed
     raise errors.Conflict("others keep changing the declaration", remedy="try again")
 
 
-async def _declared(kept: ByReplicas, version: int, groups: tuple[Group, ...]) -> bool:
-    text = await kept.replicas.ask("show", version=version)
+async def _declared(access: ViaReplica, version: int, groups: tuple[Group, ...]) -> bool:
+    text = await access.replicas.ask("show", version=version)
     there = {group.name: group for group in documents.read(text, source=f"version {version}").groups}
     return all(_same(there.get(group.name), group) for group in groups)
 
@@ -150,58 +156,58 @@ async def _watch(places: tuple[str, ...], view: View, since: str) -> None:
             task.cancel()
 
 
-class _Teller:
+class _ReplicaEvents:
     """What is said of the replicas themselves, each time it has changed."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._said = ""  # what is wrong; empty: nothing
+        self._failure = ""  # what is wrong; empty: nothing
         self._halts: tuple[Halt, ...] = ()
 
-    def moved(self, after: str, before: str, why: str) -> None:
-        self.say(f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
+    def switched(self, after: str, before: str, why: str) -> None:
+        self.emit(f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
 
-    def wrong(self, what: str, detail: str) -> None:
+    def failed(self, what: str, detail: str) -> None:
         """The detail changes every moment, and is told with the first."""
-        if what != self._said:
-            self.say(f"{what}: {detail}")
-        self._said = what
+        if what != self._failure:
+            self.emit(f"{what}: {detail}")
+        self._failure = what
 
-    def well(self, at: str, status: Status) -> None:
-        if self._said:
-            self.say(f"the replica at {at} tells again: {status.leading or status.replica} leads")
-        self._said = ""
+    def recovered(self, at: str, status: Status) -> None:
+        if self._failure:
+            self.emit(f"the replica at {at} tells again: {status.leading or status.replica} leads")
+        self._failure = ""
         for halt in status.halts:
             if halt not in self._halts:
-                self.say(f"{halt.group or 'everything'} is halted by {halt.who}: {halt.why}; lift it: infrakit unhalt")
+                self.emit(f"{halt.group or 'everything'} is halted by {halt.who}: {halt.why}; lift it: infrakit unhalt")
         self._halts = status.halts
 
-    def say(self, message: str) -> None:
+    def emit(self, message: str) -> None:
         self._view.event(Event(type=Kind.WAITING, timestamp=now(), message=message))
 
 
 async def _statuses(places: tuple[str, ...], view: View) -> None:
-    teller, undecided, within_s = _Teller(view), 0, STATUS_S
-    async with Replicas(places, teller.moved) as replicas:
+    replica_events, undecided, within_s = _ReplicaEvents(view), 0, STATUS_S
+    async with Replicas(places, replica_events.switched) as replicas:
         while True:
             try:
                 status: Status = await replicas.ask("status", within_s=within_s)
             except errors.InfraKitError as error:
                 within_s = SLOW_S
-                teller.wrong("nobody tells how it stands", str(error))
-                await asyncio.sleep(LOOK_AGAIN_S)
+                replica_events.failed("nobody tells how it stands", str(error))
+                await asyncio.sleep(RETRY_S)
                 continue
             within_s = STATUS_S
             if status.note:  # it cannot tell; another one may
                 undecided += 1
                 if undecided > len(places):
-                    teller.wrong("nobody leads now, as far as they can tell", status.note)
+                    replica_events.failed("nobody leads now, as far as they can tell", status.note)
                 await replicas.turn()
             else:
                 undecided = 0
-                teller.well(replicas.at, status)
+                replica_events.recovered(replicas.at, status)
                 view.status(status, await _members(replicas))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
 
 async def _members(replicas: Replicas) -> tuple[MemberStatus, ...]:
@@ -220,4 +226,4 @@ async def _events(place: str, since: str, view: View) -> None:
                 if event.timestamp > since:
                     since = event.timestamp
                     view.event(event)
-        await asyncio.sleep(LOOK_AGAIN_S)
+        await asyncio.sleep(RETRY_S)

@@ -25,8 +25,8 @@ from pathlib import Path
 import msgspec
 
 from infrakit.lifecycle.access import COMMIT_S
-from infrakit.lifecycle.replicas import Hosting, Replicas, hosting
-from infrakit.lifecycle.teardown import Ending
+from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
+from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.manager.declaration import validate
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -41,10 +41,10 @@ from infrakit.spi.values import GroupID
 
 HALT_S = 60.0  # for the leader to have read the halt, and to end the calls under way
 STATUS_S = 5.0
-LOOK_S = 0.3
+POLL_S = 0.3
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class TeardownRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator has asked for."""
 
     text: str
@@ -56,67 +56,71 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 300.0
 
 
-async def down(order: Order, *, home: Path, tell: Callable[[str], object], agree: Callable[[str], object]) -> bool:
+async def down(
+    request: TeardownRequest, *, home: Path, report: Callable[[str], object], agree: Callable[[str], object]
+) -> bool:
     """Whether something was ended whose volumes are kept. `agree` is given the question, and raises at a no.
 
     Raises `InvalidSpec`, `Refused` where it would not be safe, or something is left when the time is up.
     """
     registry = Registry(home)
     try:
-        groups = await validate.checked(order.text, order.source, registry)
-        hosts = await hosting(groups, registry)
+        groups = await validate.checked(request.text, request.source, registry)
+        hosts = await self_hosted(groups, registry)
         if hosts is None:
             raise errors.Refused(
-                "no group of it hosts replicas of InfraKit", where=order.source, remedy="`infrakit down`, without FILE"
+                "no group of it hosts replicas of InfraKit",
+                where=request.source,
+                remedy="`infrakit down`, without FILE",
             )
         with StateLock(home, started=timestamp(SystemClock().now())):
-            endings = [await _ending(group, registry, tell) for group in _in_order(groups, hosts)]
-            return await end(order, hosts, endings, tell, agree)
+            teardowns = [await _teardown_of(group, registry, report) for group in _in_order(groups, hosts)]
+            return await teardown(request, hosts, teardowns, report, agree)
     finally:
         await registry.close()
 
 
-async def end(
-    order: Order,
-    hosts: Hosting,
-    endings: Sequence[Ending],
-    tell: Callable[[str], object],
+async def teardown(
+    request: TeardownRequest,
+    hosts: SelfHosted,
+    teardowns: Sequence[GroupTeardown],
+    report: Callable[[str], object],
     agree: Callable[[str], object],
 ) -> bool:
     """The same for groups whose plugins are known; those in `endings` are ended in that order."""
-    counts = {ending.name: len(await ending.machines()) for ending in endings}
+    counts = {each.name: len(await each.machines()) for each in teardowns}
     async with Replicas(hosts.places) as replicas:
         answers = await _answers(replicas)
         if answers:
-            await _compare(replicas, endings, hosts, counts)
+            await _compare(replicas, teardowns, hosts, counts)
         elif any(counts.values()):
-            _refuse_unhalted("no replica answers", replicas.why, order, tell)
-        if not any(counts.values()) and not order.volumes:
-            tell("there is nothing of it")
+            _refuse_unless_unhalted("no replica answers", replicas.why, request, report)
+        if not any(counts.values()) and not request.volumes:
+            report("there is nothing of it")
             return False
-        agree(_question(counts, volumes=order.volumes))
+        agree(_question(counts, volumes=request.volumes))
         if answers:
-            await _halt(replicas, order, tell)
+            await _halt(replicas, request, report)
     loop = asyncio.get_running_loop()
-    until = loop.time() + order.timeout_s
-    for ending in endings:
-        await ending.end(until)
-        tell(f"{ending.name} is gone")
-    if order.volumes:
-        for ending in endings:
-            await ending.delete_volumes()
-    return any(ending.has_volumes for ending in endings) and not order.volumes
+    until = loop.time() + request.timeout_s
+    for each in teardowns:
+        await each.run(until)
+        report(f"{each.name} is gone")
+    if request.volumes:
+        for each in teardowns:
+            await each.delete_volumes()
+    return any(each.has_volumes for each in teardowns) and not request.volumes
 
 
-def _in_order(groups: Iterable[Group], hosts: Hosting) -> list[Group]:
+def _in_order(groups: Iterable[Group], hosts: SelfHosted) -> list[Group]:
     """The last by name first, and those that host replicas after all others."""
     return sorted(sorted(groups, key=lambda each: each.name, reverse=True), key=lambda each: each.name in hosts.groups)
 
 
-async def _ending(group: Group, registry: Registry, tell: Callable[[str], object]) -> Ending:
+async def _teardown_of(group: Group, registry: Registry, report: Callable[[str], object]) -> GroupTeardown:
     flavor = await registry.flavor(group.properties.flavor.plugin)
     attaches = flavor if isinstance(flavor, Attaches) else None
-    return Ending(group, await registry.instance(group.properties.instance.plugin), attaches, tell)
+    return GroupTeardown(group, await registry.instance(group.properties.instance.plugin), attaches, report)
 
 
 def _question(counts: Mapping[GroupID, int], *, volumes: bool) -> str:
@@ -136,20 +140,22 @@ async def _answers(replicas: Replicas) -> bool:
     return True
 
 
-def _refuse_unhalted(what: str, why: dict[str, str], order: Order, tell: Callable[[str], object]) -> None:
-    told = "; ".join(f"{place}: {reason}" for place, reason in why.items())
-    if order.unhalted:
-        tell(f"{what} ({told}): goes on all the same, as was said" if told else f"{what}: goes on, as was said")
+def _refuse_unless_unhalted(
+    what: str, why: dict[str, str], request: TeardownRequest, report: Callable[[str], object]
+) -> None:
+    details = "; ".join(f"{place}: {reason}" for place, reason in why.items())
+    if request.unhalted:
+        report(f"{what} ({details}): goes on all the same, as was said" if details else f"{what}: goes on, as was said")
         return
     raise errors.Refused(
         f"{what}, and there are machines: a replica that lives all the same would make again what is destroyed here",
-        where=told or "the cluster",
+        where=details or "the cluster",
         remedy="bring one back (infrakit bootstrap --recover); if you know that none of them acts: --without-halt",
     )
 
 
 async def _compare(
-    replicas: Replicas, endings: Sequence[Ending], hosts: Hosting, counts: Mapping[GroupID, int]
+    replicas: Replicas, teardowns: Sequence[GroupTeardown], hosts: SelfHosted, counts: Mapping[GroupID, int]
 ) -> None:
     """Whether the document is that of the cluster that answers, and this its provider. Raises `Refused`."""
     if not any(counts[name] for name in hosts.groups):
@@ -165,7 +171,7 @@ async def _compare(
         text = await replicas.ask("show", version=newest[0].version)
     except errors.Unreachable:
         return  # without the store nothing can be halted either, which is told where it matters
-    known = {ending.name: ending.plugin for ending in endings}
+    known = {each.name: each.plugin for each in teardowns}
     for group in documents.read(text, source="the declaration").groups:
         if group.name not in known:
             raise errors.Refused(
@@ -181,22 +187,24 @@ async def _compare(
             )
 
 
-async def _halt(replicas: Replicas, order: Order, tell: Callable[[str], object]) -> None:
+async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[str], object]) -> None:
     """Return when nobody inside acts any more. Raises `Refused` if that cannot be had."""
     try:
-        await replicas.ask("halt", within_s=COMMIT_S, who=order.who, why=order.why)
+        await replicas.ask("halt", within_s=COMMIT_S, who=request.who, why=request.why)
     except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
         why = str(error) or f"no answer within {COMMIT_S:g} s"
-        _refuse_unhalted(f"the cluster could not be halted: {why}", {}, order, tell)
+        _refuse_unless_unhalted(f"the cluster could not be halted: {why}", {}, request, report)
         return
     try:
         async with asyncio.timeout(HALT_S):
             await _until_still(replicas)
     except (errors.OutcomeUnknown, TimeoutError) as error:
         why = str(error) or f"its leader does not show that it stands still after {HALT_S:g} s"
-        _refuse_unhalted(f"the cluster is halted, which infrakit unhalt would lift, but {why}", {}, order, tell)
+        _refuse_unless_unhalted(
+            f"the cluster is halted, which infrakit unhalt would lift, but {why}", {}, request, report
+        )
         return
-    tell("halted: nobody inside acts any more")
+    report("halted: nobody inside acts any more")
 
 
 async def _until_still(replicas: Replicas) -> None:
@@ -205,10 +213,10 @@ async def _until_still(replicas: Replicas) -> None:
             status: Status = await replicas.ask("status", within_s=STATUS_S)
             leader: LeaderStatus = await replicas.ask("leader", within_s=2 * STATUS_S)
         except (errors.Unreachable, errors.NotLeader):
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
             continue
         leads = status.replica if status.leader else status.leading
         halted = any(halt.group is None for halt in status.halts)
         if leads and leads == leader.leader and halted and not any(group.doing for group in status.groups):
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

@@ -61,12 +61,12 @@ class Replicas:
                     return await getattr(self._remote, method)(**arguments)
             except SILENT as error:
                 tried.add(self.at)
-                lives = isinstance(error, TimeoutError) and await self._lives()
+                alive = isinstance(error, TimeoutError) and await self._is_alive()
                 await self._leave(_words(error, within_s))
-                if lives:  # the leader that it asks may not: that it does not answer any more would not be true
+                if alive:  # the leader that it asks may not: that it does not answer any more would not be true
                     self._left = ("", "")
 
-    async def _lives(self) -> bool:
+    async def _is_alive(self) -> bool:
         """Whether the one that is asked says at least who it is, for which it asks nobody."""
         try:
             async with asyncio.timeout(GREETING_S):
@@ -95,25 +95,25 @@ class Replicas:
         for each in left:
             _check_access(each)
         self._refusal = None
-        greetings = {asyncio.get_running_loop().create_task(self._greet(each)): each for each in left}
+        greetings = {asyncio.get_running_loop().create_task(self._connect(each)): each for each in left}
         try:
             for first in asyncio.as_completed(greetings):
                 if (found := await first) is not None:
                     self.at, self._remote = found
                     break
         finally:
-            await _end(greetings, keep=self._remote)
+            await _close_others(greetings, keep=self._remote)
         if self._remote is None and self._refusal is not None:
             raise self._refusal  # somebody lives there
         if self._remote is None:
-            told = "; ".join(f"{each}: {self.why[each]}" for each in self.places if each in self.why)
-            raise errors.Unreachable("no replica answers", where=told)
+            details = "; ".join(f"{each}: {self.why[each]}" for each in self.places if each in self.why)
+            raise errors.Unreachable("no replica answers", where=details)
         self.why.pop(self.at, None)
         before, why = self._left
         if before and before != self.at and self._changed is not None:
             self._changed(self.at, before, why)
 
-    async def _greet(self, place: str) -> tuple[str, Any] | None:
+    async def _connect(self, place: str) -> tuple[str, Any] | None:
         try:
             async with asyncio.timeout(ANSWER_S):
                 return place, await client.connect(Manager, place, place)
@@ -123,7 +123,7 @@ class Replicas:
             return None
 
 
-class Hosting:
+class SelfHosted:
     """What a declaration says of the replicas on its own machines."""
 
     def __init__(self, groups: Sequence[GroupID], places: Sequence[str]) -> None:
@@ -136,7 +136,7 @@ class Hosting:
         return self.groups[0] if len(self.groups) == 1 else GroupID("")
 
 
-async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
+async def self_hosted(groups: Iterable[Group], plugins: Plugins) -> SelfHosted | None:
     """None: no replicas run on what these groups declare. Raises `Unreachable`, and what the plugins raise."""
     names: list[GroupID] = []
     places: list[str] = []
@@ -153,10 +153,10 @@ async def hosting(groups: Iterable[Group], plugins: Plugins) -> Hosting | None:
         if found:
             names.append(group.name)
             places.extend(found)
-    return Hosting(names, places) if names else None
+    return SelfHosted(names, places) if names else None
 
 
-async def _end(greetings: "dict[asyncio.Task[tuple[str, Any] | None], str]", *, keep: object) -> None:
+async def _close_others(greetings: "dict[asyncio.Task[tuple[str, Any] | None], str]", *, keep: object) -> None:
     """Nobody waits for the others any more, and those that have come meanwhile are closed."""
     for task in greetings:
         task.cancel()

@@ -26,12 +26,12 @@ from infrakit.spi.values import Allocation, Attachment, Description, InstanceSpe
 
 LIST_DEADLINE_S = 60.0
 STOPPING_S = 60.0  # for a machine that is stopping to end
-LOOK_S = 0.3
+POLL_S = 0.3
 _SHOWN_MAX = 20
 GONE = (State.TERMINATED, State.FINISHED)
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class SeedChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Which node is the first one, where it is not the first that is declared."""
 
     logical_id: str = ""
@@ -62,7 +62,7 @@ def nodes(group: Group) -> tuple[Node, ...]:
     return tuple(Node(slot=str(number), logical_id=None, sequence=number) for number in numbers)
 
 
-def node(group: Group, choice: Choice) -> Node:
+def node(group: Group, choice: SeedChoice) -> Node:
     """The place that is meant; the first if nothing is said. Raises `Refused`."""
     logical_id, sequence = choice.logical_id, choice.sequence
     known = nodes(group)
@@ -75,7 +75,9 @@ def node(group: Group, choice: Choice) -> Node:
     raise errors.Refused(what, where=f"group {group.name}", remedy=f"its nodes: {names}")
 
 
-async def keeper(groups: Sequence[Group], plugins: Plugins, name: str, *, only: bool = False) -> tuple[Group, Flavor]:
+async def store_group(
+    groups: Sequence[Group], plugins: Plugins, name: str, *, only: bool = False
+) -> tuple[Group, Flavor]:
     """The group whose members keep the store: the one of that name, or the only quorum; `only`: or the only one.
 
     Raises `Refused`.
@@ -105,18 +107,18 @@ async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, scr
     return msgspec.structs.replace(spec, init=script) if script else spec
 
 
-class Maker:
+class Provisioner:
     """Makes machines of one group."""
 
     def __init__(
-        self, group: Group, flavor: Flavor, instance: Instance, clock: Clock, tell: Callable[[str], object]
+        self, group: Group, flavor: Flavor, instance: Instance, clock: Clock, report: Callable[[str], object]
     ) -> None:
         self.group = group
         self.nodes = nodes(group)
         self._flavor = flavor
         self._instance = instance
         self._clock = clock
-        self.tell = tell
+        self.report = report
 
     async def machines(self) -> dict[str, Description]:
         """Those that exist, by a complete listing: by slot, or by ID where they bear none.
@@ -134,7 +136,7 @@ class Maker:
             if loop.time() >= until:
                 what = f"{', '.join(stopping)} is stopping, and has not ended after {STOPPING_S:g} s"
                 raise errors.Refused(what, where=f"group {self.group.name}", remedy="end it, then repeat the command")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def refuse_beside_others(self, first: Node) -> None:
         """A first machine founds a cluster, if it has no data; not beside what the others' attachments may hold.
@@ -146,7 +148,7 @@ class Maker:
         if not attachments:
             return
         if not isinstance(self._instance, Keeps):
-            self._tell_unknown(f"the provider {plugin}")
+            self._report_unknown(f"the provider {plugin}")
             return
         async with _answering(LIST_DEADLINE_S, plugin):
             found = await self._instance.existing(attachments=attachments)
@@ -167,7 +169,7 @@ class Maker:
             return []
         properties = self.group.properties
         if not isinstance(self._flavor, Attaches):
-            self._tell_unknown(f"the flavor {properties.flavor.plugin}")
+            self._report_unknown(f"the flavor {properties.flavor.plugin}")
             return []
         async with _answering(CALL_DEADLINE_S, properties.flavor.plugin):
             held = await self._flavor.attachments(
@@ -176,34 +178,34 @@ class Maker:
             )
         return [each for other in others for each in held.get(other, ())]
 
-    def _tell_unknown(self, who: str) -> None:
-        self.tell(
+    def _report_unknown(self, who: str) -> None:
+        self.report(
             f"{who} cannot tell whether members of {self.group.name} have left volumes: if there was a cluster before,"
             " end this, and: infrakit bootstrap --recover"
         )
 
-    async def make(self, node: Node) -> None:
+    async def create(self, node: Node) -> None:
         """One machine of a group that has others. What is in the way is told by the provider."""
         properties = self.group.properties
         version = hashes.of(properties.instance, properties.flavor)
-        await self._make(node, await _prepared(self.group, self._flavor, node, self._clock, version=version), "")
+        await self._create(node, await _prepared(self.group, self._flavor, node, self._clock, version=version), "")
 
-    async def make_first(self, node: Node, *, script: str = "") -> None:
+    async def create_first(self, node: Node, *, script: str = "") -> None:
         """One machine, as the only one of its group, to be adopted by whoever leads first."""
         spec = await seed_of(self.group, self._flavor, node, self._clock, script=script)
-        await self._make(node, spec, ", the first of its group")
+        await self._create(node, spec, ", the first of its group")
 
-    async def _make(self, node: Node, spec: InstanceSpec, how: str) -> None:
+    async def _create(self, node: Node, spec: InstanceSpec, how: str) -> None:
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                made = await self._instance.provision(spec=spec)
+                created = await self._instance.provision(spec=spec)
         except TimeoutError:
             raise errors.OutcomeUnknown(
                 f"no answer to the creation of {node} within {CALL_DEADLINE_S:g} s",
                 where=f"plugin {self.group.properties.instance.plugin}",
                 remedy="it may exist: repeat the command, which looks first",
             ) from None
-        self.tell(f"{node}: {made} is made{how}")
+        self.report(f"{node}: {created} is made{how}")
 
 
 @contextlib.asynccontextmanager

@@ -15,15 +15,15 @@ from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Instanc
 from infrakit.spi.values import Description, State
 
 CALLS_MAX = 16  # at a time
-LOOK_S = 0.3
-AGAIN_S = 5.0  # before one that was told to end, and is listed still, is told again
+POLL_S = 0.3
+RETRY_S = 5.0  # before one that was told to end, and is listed still, is told again
 
 
-class Ending:
+class GroupTeardown:
     """Of one group."""
 
     def __init__(
-        self, group: Group, instance: Instance, attaches: Attaches | None, tell: Callable[[str], object]
+        self, group: Group, instance: Instance, attaches: Attaches | None, report: Callable[[str], object]
     ) -> None:
         self.name = group.name
         self.plugin = group.properties.instance.plugin
@@ -31,10 +31,10 @@ class Ending:
         self._group = group
         self._instance = instance
         self._attaches = attaches
-        self._tell = tell
-        self._told: dict[values.InstanceID, float] = {}  # to end, and when
-        self._troubles: dict[str, None] = {}  # each is told once
-        self._told_any = False
+        self._report = report
+        self._requested_at: dict[values.InstanceID, float] = {}  # to end, and when
+        self._failures: dict[str, None] = {}  # each is told once
+        self._announced = False
 
     async def machines(self) -> list[Description]:
         """All that live, or are about to end. Raises `Unreachable`, and what the provider raises."""
@@ -45,39 +45,39 @@ class Ending:
             raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
         return [each for each in listed if each.state not in GONE]
 
-    async def end(self, until: float) -> None:
+    async def run(self, until: float) -> None:
         """Return when all are gone. Raises `Refused` with what is left at that time of the loop."""
         loop = asyncio.get_running_loop()
         while True:
-            left = await self._pass(loop.time())
+            left = await self._destroy_rest(loop.time())
             if left == []:
                 return
             if loop.time() >= until:
-                trouble = f" ({list(self._troubles)[-1]})" if self._troubles else ""
+                failure = f" ({list(self._failures)[-1]})" if self._failures else ""
                 names = ", ".join(each.id for each in left) if left else "what lives is not known"
                 raise errors.Refused(
-                    f"not gone when the time was up: {names}{trouble}",
+                    f"not gone when the time was up: {names}{failure}",
                     where=f"group {self.name}",
                     remedy="the same command goes on",
                 )
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
-    async def _pass(self, now: float) -> list[Description] | None:
+    async def _destroy_rest(self, now: float) -> list[Description] | None:
         """What is left, told to end. None: that is not known."""
         try:
             left = await self.machines()
-            if not self._told_any:
-                self._tell(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
-            self._told_any = True
+            if not self._announced:
+                self._report(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
+            self._announced = True
             if not left:
                 await asyncio.sleep(await self._lag_s())
                 left = await self.machines()
             await self._destroy([each for each in left if self._is_due(each, now)])
         except (errors.InfraKitError, TimeoutError) as error:
-            trouble = str(error) or "no answer in time"
-            if trouble not in self._troubles:
-                self._tell(f"{self.name}: {trouble}; tries again")
-            self._troubles[trouble] = None
+            failure = str(error) or "no answer in time"
+            if failure not in self._failures:
+                self._report(f"{self.name}: {failure}; tries again")
+            self._failures[failure] = None
             if isinstance(error, errors.Throttled):
                 await asyncio.sleep(error.after_s)
             return None
@@ -90,7 +90,7 @@ class Ending:
             return (await self._instance.capabilities()).listing_lag_s
 
     def _is_due(self, machine: Description, now: float) -> bool:
-        return machine.state is not State.STOPPING and now - self._told.get(machine.id, -AGAIN_S) >= AGAIN_S
+        return machine.state is not State.STOPPING and now - self._requested_at.get(machine.id, -RETRY_S) >= RETRY_S
 
     async def _destroy(self, machines: list[Description]) -> None:
         turns = asyncio.Semaphore(CALLS_MAX)
@@ -101,7 +101,7 @@ class Ending:
 
     async def _destroy_one(self, machine: Description, turns: asyncio.Semaphore) -> None:
         async with turns:
-            self._told[machine.id] = asyncio.get_running_loop().time()
+            self._requested_at[machine.id] = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(CALL_DEADLINE_S):
                     await self._instance.destroy(instance=machine.id, context=DestroyContext(reason=Reason.TERMINATE))
@@ -124,4 +124,4 @@ class Ending:
             for each in attachments:
                 async with asyncio.timeout(CALL_DEADLINE_S):
                     await self._instance.delete_attachment(attachment=each)
-                self._tell(f"{each.type} {each.id} of {logical_id} is deleted")
+                self._report(f"{each.type} {each.id} of {logical_id} is deleted")

@@ -88,7 +88,7 @@ async def _refuse_several(home: Path) -> None:
         body = (await store.read(name=roster.NAME)).body
     finally:
         await store.close()
-    for name, entry in sorted(formats.decode(body, roster.Replicas, "roster of replicas").replicas.items()):
+    for name, entry in sorted(formats.decode(body, roster.RosterDocument, "roster of replicas").replicas.items()):
         raise Refused(
             f"the replica {name} uses the declaration in {home}, too",
             remedy=f"ask that replica: INFRAKIT_HOST={entry.address} infrakit down",

@@ -17,7 +17,7 @@ from infrakit.spi.errors import Refused
 STATUS_INTERVAL_S = 0.25
 
 
-class Document(NamedTuple):
+class CommitRequest(NamedTuple):
     """What is to be committed, by whom, and why."""
 
     text: str
@@ -26,12 +26,12 @@ class Document(NamedTuple):
     why: str
 
 
-def run(document: Document | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
+def run(document: CommitRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
     """Check, start, commit if there is something to commit, and stay until told to stop. Returns the exit code."""
     return asyncio.run(_run(document, home=home, place=place, view=view, listen=listen))
 
 
-async def _run(document: Document | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
+async def _run(document: CommitRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
     _check_home(home)
     if document is not None:
         await validate(document.text, document.source, home=home)  # before anything is started

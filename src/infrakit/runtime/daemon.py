@@ -20,7 +20,7 @@ from infrakit.events.topics import JournalTopics
 from infrakit.group.state.member import Member
 from infrakit.manager.api.forward import Relay
 from infrakit.manager.api.manager import Operator
-from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.api.roster import ReplicaEntry, Roster
 from infrakit.manager.compat.group import GroupPlugin
 from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.manager.compat.status import StatusTree
@@ -50,7 +50,7 @@ POLL_VARIABLE = "INFRAKIT_GROUP_POLL_INTERVAL"
 SELF_VARIABLE = "INFRAKIT_GROUP_SELF_LOGICAL_ID"
 ACTIVE_DEADLINE_S = 60.0
 STORE_RETRY_S = 1.0
-HAND_OVER_S = 5.0
+TRANSFER_S = 5.0
 VARS = "vars"
 OWN_METADATA = (VARS, "manager")  # metadata plugins that are part of every daemon
 # What the operator and the original's tools rely on: a daemon that lacks one of these does not start.
@@ -98,7 +98,7 @@ class Daemon:
             emit=self._counters.emit,
             poll_s=_poll_s(),
             is_self=_is_self,
-            seen=watermark.on_disk(home / "seen.json", accept=place.accept_store),
+            watermark=watermark.on_disk(home / "seen.json", accept=place.accept_store),
             only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())
@@ -123,7 +123,7 @@ class Daemon:
             if self._place.is_alone:
                 await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._run())
-            stack.push_async_callback(self._end_replica)
+            stack.push_async_callback(self._stop_replica)
             if self._place.is_alone:
                 await self._until_active()
             pages = endpoints.pages(self._replica, self.operator, self._counters)
@@ -152,9 +152,9 @@ class Daemon:
         interfaces.require(served, REQUIRED)
         return served
 
-    def _entry(self) -> Entry:
+    def _entry(self) -> ReplicaEntry:
         own = self._listen.url if self._listen else str(discovery.manager_socket().absolute())
-        return Entry(
+        return ReplicaEntry(
             address=sources.advertised(self._place.advertise) if self._place.advertise else own,
             version=infrakit.__version__,
             format=formats.FORMAT,
@@ -174,15 +174,15 @@ class Daemon:
 
     async def _until_checked(self) -> None:
         """A store that is kept by others may come later than this replica. Raises `Refused`."""
-        told = ""
+        reported = ""
         while True:
             try:
                 return await self._replica.check_store()
             except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError) as error:
                 why = f"waits for the store: {str(error) or 'it does not answer'}"
-                if why != told:
+                if why != reported:
                     self.journal.emit(Event(type=Kind.WAITING, message=why))
-                    told = why
+                    reported = why
             await asyncio.sleep(STORE_RETRY_S)
 
     async def _until_active(self) -> None:
@@ -199,18 +199,18 @@ class Daemon:
             f"the replica was not active within {ACTIVE_DEADLINE_S:.0f} s", where=str(self.home.absolute())
         )
 
-    async def _hand_over(self) -> None:
+    async def _transfer_leadership(self) -> None:
         """If it leads and others are there, let one of them go on at once, where that can be asked for."""
         if self._place.is_alone or not self.stop.is_set():
             return
         with contextlib.suppress(errors.InfraKitError, TimeoutError):
-            async with asyncio.timeout(HAND_OVER_S):
+            async with asyncio.timeout(TRANSFER_S):
                 others = (await self._roster.entries()).keys() - {self._place.name}
                 if others and self._replica.active.is_set():
                     await self._replica.resign(self._place.name, "it stops")
 
-    async def _end_replica(self) -> None:
-        await self._hand_over()
+    async def _stop_replica(self) -> None:
+        await self._transfer_leadership()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})

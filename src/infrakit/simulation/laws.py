@@ -16,7 +16,7 @@ import msgspec
 
 from infrakit.instances.simulator import Machine, Simulator
 from infrakit.manager.declaration import record
-from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.lead import ledger
 from infrakit.simulation.loops import Timeline
 from infrakit.spi import values
@@ -54,7 +54,7 @@ class Laws:
         self.verdict = ""
         self._timeline = timeline
         self._acting = Caller(name="none", epoch=0, leads_until=0.0)  # caller of the newest epoch
-        self._records: collections.deque[tuple[float, Record]] = collections.deque()
+        self._records: collections.deque[tuple[float, DeclarationRecord]] = collections.deque()
         self._changed_at = 0.0
         self._disturbed_at: dict[GroupID, float] = {}
         # quorum members that calls of InfraKit may have destroyed
@@ -71,16 +71,16 @@ class Laws:
         return self._timeline.now
 
     @property
-    def record(self) -> Record:
+    def record(self) -> DeclarationRecord:
         """The newest durable declaration."""
-        return self._records[-1][1] if self._records else Record()
+        return self._records[-1][1] if self._records else DeclarationRecord()
 
     # -- the store -------------------------------------------------------------------------------------------------
 
     def written(self, document: Document) -> None:
         """A document revision has become durable."""
         if document.name == ledger.NAME:
-            epoch = msgspec.json.decode(document.body, type=ledger.Book).epoch
+            epoch = msgspec.json.decode(document.body, type=ledger.LedgerDocument).epoch
             self._require(epoch >= self.epoch, f"1 one actor: epoch {epoch} was acquired after {self.epoch}")
             self.terms += epoch > self.epoch
             self.epoch = epoch
@@ -90,7 +90,7 @@ class Laws:
             self.versions[document.revision] = document
             self.declared(record.decode(document.body))
 
-    def declared(self, now_declared: Record) -> None:
+    def declared(self, now_declared: DeclarationRecord) -> None:
         """The declaration has changed."""
         self._records.append((self.now, now_declared))
         while len(self._records) > 1 and self._records[1][0] < self.now - RECORD_AGE_S:
@@ -216,7 +216,7 @@ class Laws:
                 halt = self.record.halt if target is None else self.record.orders_of(group).halt
                 self._require(halt is None, f"9 stop means stop: {what} in {group}, which is halted")
 
-    def _not_the_healthy(self, machine: Machine, group: GroupID, now_declared: Record) -> None:
+    def _not_the_healthy(self, machine: Machine, group: GroupID, now_declared: DeclarationRecord) -> None:
         now = self.now
         declared, alive = now_declared.groups[group], self._alive.get(group, {})
         current = machine.tags.get(values.TAG_HASH) in {declared.hash, values.BOOTSTRAP}
@@ -235,7 +235,7 @@ class Laws:
             not needed, f"5 never worse: {machine.id} of {group} is destroyed while healthy, current and declared"
         )
 
-    def _not_the_majority(self, machine: Machine, group: GroupID, now_declared: Record) -> None:
+    def _not_the_majority(self, machine: Machine, group: GroupID, now_declared: DeclarationRecord) -> None:
         declared = now_declared.groups[group]
         ids = declared.properties.allocation.logical_ids
         if ids is None or not _is_quorum(declared) or machine.logical_id not in ids:
@@ -265,7 +265,7 @@ class Laws:
         if calm and self.now - self._changed_at > PROPAGATION_S and not self.incomplete and group in self.record.groups:
             self.exact(group, self.record, "7 converged means converged")
 
-    def exact(self, group: GroupID, now_declared: Record, law: str) -> None:
+    def exact(self, group: GroupID, now_declared: DeclarationRecord, law: str) -> None:
         """Require that the living instances match the declaration exactly."""
         declared = now_declared.groups[group]
         alive = [m for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group]
@@ -290,7 +290,7 @@ def _is_quorum(declared: Group) -> bool:
     return b'"Quorum":true' in bytes(declared.properties.flavor.properties).replace(b" ", b"")
 
 
-def _ceiling(declaration: Record, group: GroupID) -> int:
+def _ceiling(declaration: DeclarationRecord, group: GroupID) -> int:
     declared = declaration.groups.get(group)
     if declared is None:
         return 0

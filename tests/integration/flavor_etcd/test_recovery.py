@@ -33,9 +33,9 @@ async def make_all(bare: Bare) -> None:
     [group] = document.parse((bare.directory / "infrakit.yaml").read_text(), source="doc")
     local, flavor = Local(bare.home / "local"), EtcdFlavor()
     try:
-        maker = seed.Maker(group, flavor, local, SystemClock(), print)
+        maker = seed.Provisioner(group, flavor, local, SystemClock(), print)
         for each in maker.nodes:
-            await maker.make(each)
+            await maker.create(each)
     finally:
         await flavor.close()
         await local.close()

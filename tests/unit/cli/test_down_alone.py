@@ -199,8 +199,8 @@ async def test_a_daemon_that_has_the_lock_and_does_not_answer_is_named(cli: Comm
 
 
 async def test_another_replica_of_this_store_is_to_be_asked(cli: CommandLine, home: Path) -> None:
-    entry = roster.Entry(address="/run/other", version="1", format=1, host="b", pid=1, started="")
-    body = msgspec.json.encode(roster.Replicas(replicas={"b": entry}))
+    entry = roster.ReplicaEntry(address="/run/other", version="1", format=1, host="b", pid=1, started="")
+    body = msgspec.json.encode(roster.RosterDocument(replicas={"b": entry}))
     store = FileStore(home / "store")
     await store.replace(name=roster.NAME, body=body, expected=0)
     await store.close()

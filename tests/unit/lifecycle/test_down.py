@@ -13,8 +13,8 @@ import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.lifecycle import down
-from infrakit.lifecycle.replicas import Hosting
-from infrakit.lifecycle.teardown import Ending
+from infrakit.lifecycle.replicas import SelfHosted
+from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.rpc.server import Server
 from infrakit.spec import document
 from infrakit.spi import errors, values
@@ -32,10 +32,10 @@ class Scene:
 
     def __init__(self, place: str) -> None:
         self.simulator = Simulator()
-        self.hosts = Hosting([GroupID("etcd")], [place])
+        self.hosts = SelfHosted([GroupID("etcd")], [place])
         self.told: list[str] = []
         declared = document.parse(json.dumps([cattle("web", 2), pets("etcd", "a b c")]), source="doc")
-        self.endings = [Ending(each, self.simulator, None, self.told.append) for each in declared]
+        self.teardowns = [GroupTeardown(each, self.simulator, None, self.told.append) for each in declared]
         self.declared = document.render(declared)
         self.agreed = 0
 
@@ -50,8 +50,8 @@ class Scene:
         self.agreed += 1
 
     async def down(self, **more: bool) -> bool:
-        order = down.Order(text="", source="doc", who="ann", why="the end", timeout_s=20.0, **more)
-        return await down.end(order, self.hosts, self.endings, self.told.append, self.agree)
+        order = down.TeardownRequest(text="", source="doc", who="ann", why="the end", timeout_s=20.0, **more)
+        return await down.teardown(order, self.hosts, self.teardowns, self.told.append, self.agree)
 
     @property
     def living(self) -> int:
@@ -164,7 +164,7 @@ async def test_a_halt_that_the_store_does_not_take_is_none(scene: Scene) -> None
 
 
 async def test_a_document_without_all_groups_ends_nothing(scene: Scene) -> None:
-    scene.endings = scene.endings[1:]
+    scene.teardowns = scene.teardowns[1:]
     async with replica(scene) as manager:
         with pytest.raises(errors.Refused, match="a group that is not in it, web, which would be left"):
             await scene.down()
@@ -172,8 +172,8 @@ async def test_a_document_without_all_groups_ends_nothing(scene: Scene) -> None:
 
 
 async def test_a_group_that_is_on_another_provider_ends_nothing(scene: Scene) -> None:
-    for ending in scene.endings:
-        ending.plugin = "docker"
+    for each in scene.teardowns:
+        each.plugin = "docker"
     async with replica(scene) as manager:
         with pytest.raises(errors.Refused, match=r"the cluster has web on simulator, not on docker"):
             await scene.down()
@@ -181,19 +181,19 @@ async def test_a_group_that_is_on_another_provider_ends_nothing(scene: Scene) ->
 
 
 async def test_a_provider_that_knows_none_of_the_machines_is_another(scene: Scene) -> None:
-    for ending in scene.endings:
-        ending._instance = Simulator()
+    for each in scene.teardowns:
+        each._instance = Simulator()
     async with replica(scene) as manager:
         with pytest.raises(errors.Refused, match="lives, and the provider lists no machine of etcd"):
             await scene.down()
         assert manager.orders == []
 
 
-def ended(simulator: Simulator, faults: Faults) -> tuple[Ending, list[str]]:
+def ended(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
     told: list[str] = []
     simulator.faults = faults
     (group,) = document.parse(json.dumps([cattle("web", 5)]), source="doc")
-    return Ending(group, simulator, None, told.append), told
+    return GroupTeardown(group, simulator, None, told.append), told
 
 
 async def filled(count: int) -> Simulator:
@@ -207,8 +207,8 @@ async def filled(count: int) -> Simulator:
 @in_virtual_time
 async def test_a_provider_with_faults_is_asked_until_nothing_lives() -> None:
     simulator = await filled(40)
-    ending, told = ended(simulator, Faults(unreachable_rate=0.3, lost_rate=0.2))
-    await ending.end(asyncio.get_running_loop().time() + 600.0)
+    each, told = ended(simulator, Faults(unreachable_rate=0.3, lost_rate=0.2))
+    await each.run(asyncio.get_running_loop().time() + 600.0)
     assert not any(machine.lives for machine in simulator.machines.values())
     assert len(set(told)) == len(told), "each trouble once"
 
@@ -216,14 +216,14 @@ async def test_a_provider_with_faults_is_asked_until_nothing_lives() -> None:
 @in_virtual_time
 async def test_what_is_left_when_the_time_is_up_is_told() -> None:
     simulator = await filled(2)
-    ending, _ = ended(simulator, Faults())
+    each, _ = ended(simulator, Faults())
 
     async def destroy(**_: object) -> None:
         raise errors.Refused("protected")
 
     simulator.destroy = destroy  # type: ignore[method-assign]
     with pytest.raises(errors.Refused, match=r"group web: not gone when the time was up: .*protected"):
-        await ending.end(asyncio.get_running_loop().time() + 5.0)
+        await each.run(asyncio.get_running_loop().time() + 5.0)
 
 
 @in_virtual_time
@@ -233,13 +233,13 @@ async def test_a_provider_that_lists_late_is_asked_once_more() -> None:
     simulator.faults = late
     spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: "web"})
     await simulator.provision(spec=spec)  # which listings show in a while
-    ending, _ = ended(simulator, late)
-    assert await ending.machines() == []
-    await ending.end(asyncio.get_running_loop().time() + 60.0)
+    each, _ = ended(simulator, late)
+    assert await each.machines() == []
+    await each.run(asyncio.get_running_loop().time() + 60.0)
     assert not any(machine.lives for machine in simulator.machines.values())
 
 
 def test_those_that_host_replicas_go_last() -> None:
     declared: Sequence[dict[str, object]] = [cattle("a", 1), pets("etcd", "a"), cattle("web", 1)]
     groups = document.parse(json.dumps(declared), source="doc")
-    assert [each.name for each in down._in_order(groups, Hosting([GroupID("etcd")], []))] == ["web", "a", "etcd"]
+    assert [each.name for each in down._in_order(groups, SelfHosted([GroupID("etcd")], []))] == ["web", "a", "etcd"]

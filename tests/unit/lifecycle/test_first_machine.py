@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
-from infrakit.lifecycle.access import InStore
-from infrakit.lifecycle.first_machine import Plan, bootstrap
-from infrakit.lifecycle.seed import Choice
+from infrakit.lifecycle.access import DirectStore
+from infrakit.lifecycle.first_machine import BootstrapRequest, bootstrap
+from infrakit.lifecycle.seed import SeedChoice
 from infrakit.manager.declaration.store import Declaration
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
@@ -53,10 +53,10 @@ class Scene:
         self.plugins: Plugins | None = None
 
     async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
-        asked = Plan(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
+        asked = BootstrapRequest(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
         plugins = self.plugins or Plugins(self.simulator, self.flavor)
-        kept = InStore(self.store, self.clock)
-        return await bootstrap(asked, plugins=plugins, kept=kept, clock=self.clock, tell=self.told.append)
+        access = DirectStore(self.store, self.clock)
+        return await bootstrap(asked, plugins=plugins, access=access, clock=self.clock, report=self.told.append)
 
     @property
     def machines(self) -> dict[str, Machine]:
@@ -169,8 +169,8 @@ async def test_a_volume_of_the_first_alone_is_its_own(volumes: str) -> None:
 async def test_the_first_is_the_one_that_is_meant() -> None:
     scene = await lost_together(volumes="b")
     with pytest.raises(errors.Refused, match="vol-b exists"):
-        await scene.bootstrap(seed=Choice(logical_id="c"))
-    assert await scene.bootstrap(seed=Choice(logical_id="b")) == 1
+        await scene.bootstrap(seed=SeedChoice(logical_id="c"))
+    assert await scene.bootstrap(seed=SeedChoice(logical_id="b")) == 1
     assert list(scene.machines) == ["b"]
 
 

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from infrakit.lifecycle import replicas as module
-from infrakit.lifecycle.access import ByReplicas
-from infrakit.lifecycle.replicas import Replicas, hosting
+from infrakit.lifecycle.access import ViaReplica
+from infrakit.lifecycle.replicas import Replicas, self_hosted
 from infrakit.rpc.server import Server
 from infrakit.spec import document
 from infrakit.spi import errors
@@ -132,37 +132,37 @@ async def test_a_place_where_we_may_not_ask_is_no_proof_that_nobody_lives(places
     (short / "a").mkdir()
     async with await asyncio.start_unix_server(deny, short / "a" / "group"), Replicas(places) as replicas:
         with pytest.raises(errors.Refused, match="it answers 401"):
-            await ByReplicas(replicas).answers()
+            await ViaReplica(replicas).answers()
 
 
 async def test_a_replica_that_cannot_read_its_store_proves_nothing(places: list[str], opened: Open) -> None:
     async with opened(places[0]) as manager, Replicas(places) as replicas:
-        kept = ByReplicas(replicas)
-        assert await kept.answers()
-        assert await kept.version() == 7
+        access = ViaReplica(replicas)
+        assert await access.answers()
+        assert await access.version() == 7
 
         async def history(*, limit: int = 50) -> None:
             raise errors.Unreachable("no quorum", where="store")
 
         manager.history = history  # type: ignore[method-assign, assignment]
-        assert not await kept.answers()
-        assert "no quorum" in kept.where
+        assert not await access.answers()
+        assert "no quorum" in access.where
 
 
 async def test_a_replica_whose_store_refuses_it_is_left_for_another(places: list[str], opened: Open) -> None:
     """Its machine is no member of the cluster, or not yet: another one may know more."""
     async with opened(places[0]) as manager, Replicas(places) as replicas:
-        kept = ByReplicas(replicas)
+        access = ViaReplica(replicas)
 
         async def history(*, limit: int = 50) -> None:
             raise errors.Refused("this node is no manager", where="store")
 
         manager.history = history  # type: ignore[method-assign, assignment]
-        assert not await kept.answers()
-        assert "this node is no manager" in kept.where
+        assert not await access.answers()
+        assert "this node is no manager" in access.where
         async with opened(places[1]):
-            while not await kept.answers():
-                assert "this node is no manager" in kept.where
+            while not await access.answers():
+                assert "this node is no manager" in access.where
 
 
 class HostingFlavor:
@@ -188,9 +188,9 @@ def group(name: str, flavor: str, **properties: str) -> dict[str, object]:
 
 async def test_where_replicas_run_is_told_by_the_flavor() -> None:
     declared = [group("one", "hosts", at="http://x:1/"), group("two", "none"), group("three", "hosts")]
-    found = await hosting(document.parse(json.dumps(declared), source="doc"), Plugins())  # type: ignore[arg-type]
+    found = await self_hosted(document.parse(json.dumps(declared), source="doc"), Plugins())  # type: ignore[arg-type]
     assert found is not None
     assert (found.groups, found.places) == (("one",), ("http://x:1/a", "http://x:1/b"))
     assert found.first == "one"
     rest = document.parse(json.dumps(declared[1:]), source="doc")
-    assert await hosting(rest, Plugins()) is None  # type: ignore[arg-type]
+    assert await self_hosted(rest, Plugins()) is None  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ import pytest
 
 from infrakit.instances.simulator import Simulator
 from infrakit.lifecycle import first_machine
-from infrakit.lifecycle.first_machine import Plan, Prepared
-from infrakit.lifecycle.seed import Choice
+from infrakit.lifecycle.first_machine import BootstrapRequest, PreparedMachine
+from infrakit.lifecycle.seed import SeedChoice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
@@ -32,12 +32,14 @@ class Telling(SimulatedFlavor):
         )
 
 
-async def prepared(*groups: dict[str, Any], group: str = "", **choice: Any) -> Prepared:
+async def prepared(*groups: dict[str, Any], group: str = "", **choice: Any) -> PreparedMachine:
     rng = random.Random(1)
     simulator = Simulator(random=rng)
     flavor = Telling(simulator, rng)
     flavor.faults = FlavorFaults()
-    plan = Plan(text=json.dumps(groups), source="doc", who="ann", why="", group=group, seed=Choice(**choice))
+    plan = BootstrapRequest(
+        text=json.dumps(groups), source="doc", who="ann", why="", group=group, seed=SeedChoice(**choice)
+    )
     made = await first_machine.prepare(plan, plugins=Plugins(simulator, flavor), clock=loop.VirtualClock())
     assert not simulator.machines, "nothing is made"
     return made

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infrakit.events.topics import JournalTopics
-from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.api.roster import ReplicaEntry, Roster
 from infrakit.manager.compat.group import GroupPlugin
 from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.rpc import caller
@@ -21,7 +21,7 @@ WORKERS = GroupID("workers")
 
 def served(stage: Stage) -> Dispatcher:
     groups = GroupPlugin(stage.replica, stage.operator)
-    entry = Entry(address="/run/group", version="1", format=1, host="h", pid=1, started="")
+    entry = ReplicaEntry(address="/run/group", version="1", format=1, host="h", pid=1, started="")
     roster = Roster(stage.store, stage.replica.name, entry)
     return Dispatcher(
         {

@@ -8,7 +8,7 @@ import pytest
 from infrakit.group.orders import Eviction
 from infrakit.manager.declaration import changes as orders
 from infrakit.manager.declaration import record
-from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
 from infrakit.spi.group import Group
@@ -131,8 +131,8 @@ async def test_an_earlier_version_can_be_read() -> None:
         await here.at(7)
 
 
-def changed(*changes: record.Change) -> Record:
-    now = Record()
+def changed(*changes: record.RecordChange) -> DeclarationRecord:
+    now = DeclarationRecord()
     for change in changes:
         now = change(now)
     return now

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from infrakit.manager.api.forward import Relay
-from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.api.roster import ReplicaEntry, Roster
 from infrakit.manager.monitoring.endpoints import STORE_PATIENCE_S, pages
 from infrakit.manager.monitoring.metrics import Counters
 from infrakit.rpc.page import Page
@@ -106,7 +106,7 @@ async def test_one_reason_is_told_once() -> None:
     store.fails = "no quorum"
     async with Stage(store=store) as stage:
         await asyncio.sleep(3)
-        entry = Entry(address="/nowhere", version="0", format=1, host="here", pid=1, started="now")
+        entry = ReplicaEntry(address="/nowhere", version="0", format=1, host="here", pid=1, started="now")
         relay = Relay(stage.operator, stage.replica, Roster(store, "stage", entry))
         assert (await relay.status()).note == "store: no quorum"
         assert (await relay.leader()).note == "the store cannot be read: store: no quorum"

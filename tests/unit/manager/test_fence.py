@@ -10,8 +10,8 @@ import pytest
 
 from infrakit.instances.simulator import Spread
 from infrakit.manager.lead.fence import BOUND_S, DRIFT
-from infrakit.manager.lead.ledger import NAME, UNPROVEN_S_MAX, StoredLedger
-from infrakit.manager.lead.watermark import Seen
+from infrakit.manager.lead.ledger import NAME, UNPROVEN_S_MAX, EpochLedger
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation.loop import VirtualClock
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors
@@ -44,9 +44,14 @@ class Slow(MemoryStore):
 
 async def opened(
     store: MemoryStore, owner: str = "one", leads_until: Callable[[], float] = lambda: math.inf
-) -> StoredLedger:
-    ledger = StoredLedger(
-        store, owner=owner, clock=VirtualClock(), random=random.Random(owner), leads_until=leads_until, seen=Seen()
+) -> EpochLedger:
+    ledger = EpochLedger(
+        store,
+        owner=owner,
+        clock=VirtualClock(),
+        random=random.Random(owner),
+        leads_until=leads_until,
+        watermark=WatermarkGuard(),
     )
     await ledger.open()
     return ledger
@@ -150,7 +155,7 @@ async def test_a_process_that_slept_between_its_proof_and_its_call_may_not_make_
 @in_virtual_time
 async def test_nobody_may_act_whose_observation_has_expired() -> None:
     ledger = await opened(MemoryStore(), leads_until=lambda: 5.0)
-    held = asyncio.get_running_loop().create_task(ledger.hold())
+    held = asyncio.get_running_loop().create_task(ledger.guard_leadership())
     await asyncio.sleep(4.9)
     await ledger.prove()
     ledger.check()
@@ -174,7 +179,7 @@ async def test_a_replica_that_cannot_prove_its_epoch_for_long_gives_it_up() -> N
 
     store = Away()
     ledger = await opened(store)
-    looking = asyncio.get_running_loop().create_task(ledger.look_on())
+    looking = asyncio.get_running_loop().create_task(ledger.poll_epoch())
     await asyncio.sleep(60.0)
     assert not looking.done()
     store.away = True
@@ -187,7 +192,7 @@ async def test_a_replica_that_cannot_prove_its_epoch_for_long_gives_it_up() -> N
 async def test_the_loss_of_the_epoch_is_noticed_at_once() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
-    noticing = asyncio.get_running_loop().create_task(first.notice())
+    noticing = asyncio.get_running_loop().create_task(first.watch_epoch())
     await asyncio.sleep(0.5)
     await opened(store, "two")
     with pytest.raises(errors.NotLeader, match="two holds epoch 2"):
@@ -472,7 +477,7 @@ async def test_a_step_down_that_meets_the_loss_of_the_epoch_takes_no_time() -> N
         await one.commit(cattle("web", 1))
         await one.converged()
         assert one.replica.term is not None
-        one.replica.term.end(errors.NotLeader("another holds epoch 2"))
+        one.replica.term.abort(errors.NotLeader("another holds epoch 2"))
         await asyncio.sleep(0)  # the failure is there, and the term has begun to end
         stepping_down = asyncio.get_running_loop().create_task(one.replica._step_down("another leads"))
         began = now()

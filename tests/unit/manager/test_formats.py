@@ -19,9 +19,9 @@ from tests.stage import Stage, cattle, in_virtual_time
 
 CAPTURED = Path(__file__).parent / "format1"
 DOCUMENTS: dict[str, type[Any]] = {
-    record.NAME: record.Record,
-    ledger.NAME: ledger.Book,
-    roster.NAME: roster.Replicas,
+    record.NAME: record.DeclarationRecord,
+    ledger.NAME: ledger.LedgerDocument,
+    roster.NAME: roster.RosterDocument,
     vars.NAME: vars.Record,
 }
 
@@ -91,7 +91,7 @@ async def test_a_leader_that_cannot_read_the_newest_declaration_stops_acting() -
 async def test_replicas_of_several_versions_share_one_store() -> None:
     """The roster tells which formats each reads; a clean end takes an entry out, and a foreign one is left alone."""
     store = MemoryStore()
-    entry = roster.Entry(address="/a", version="0.1.0", format=1, host="h", pid=1, started="s")
+    entry = roster.ReplicaEntry(address="/a", version="0.1.0", format=1, host="h", pid=1, started="s")
     old = roster.Roster(store, "a", entry)
     new = roster.Roster(store, "b", msgspec.structs.replace(entry, version="0.2.0", format=2))
     keeping = [asyncio.get_running_loop().create_task(each.keep()) for each in (old, new)]

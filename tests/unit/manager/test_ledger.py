@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from infrakit.manager.lead.ledger import NAME, StoredLedger
-from infrakit.manager.lead.watermark import Seen
+from infrakit.manager.lead.ledger import NAME, EpochLedger
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.spi import errors
 from infrakit.spi.values import GroupID, Slot
 from infrakit.stores.memory import MemoryStore
@@ -37,14 +37,14 @@ class Unreliable(MemoryStore):
         return revision
 
 
-async def opened(store: MemoryStore, owner: str = "one") -> StoredLedger:
-    ledger = StoredLedger(
+async def opened(store: MemoryStore, owner: str = "one") -> EpochLedger:
+    ledger = EpochLedger(
         store,
         owner=owner,
         clock=StoppedClock(),
         random=random.SystemRandom(),
         leads_until=lambda: math.inf,
-        seen=Seen(),
+        watermark=WatermarkGuard(),
     )
     await ledger.open()
     return ledger
@@ -55,13 +55,13 @@ def wanted(*slots: str) -> dict[Slot, str]:
 
 
 async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
-    ledger = StoredLedger(
+    ledger = EpochLedger(
         MemoryStore(),
         owner="one",
         clock=StoppedClock(),
         random=random.SystemRandom(),
         leads_until=lambda: math.inf,
-        seen=Seen(),
+        watermark=WatermarkGuard(),
     )
     with pytest.raises(errors.NotLeader):
         ledger.check()

@@ -319,7 +319,7 @@ async def test_a_term_takes_nothing_over_while_it_ends() -> None:
         await stage.converged()
         term = stage.replica.term
         assert term is not None
-        term.end(errors.NotLeader("the epoch is lost"))
+        term.abort(errors.NotLeader("the epoch is lost"))
         record, asked = stage.replica.declaration.record, []
         for n in range(20):  # one in each step of its end
             another = msgspec.structs.replace(record.groups[GroupID("web")], name=GroupID(f"api-{n}"))

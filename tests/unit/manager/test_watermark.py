@@ -7,7 +7,7 @@ import pytest
 
 from infrakit.manager.declaration import record
 from infrakit.manager.lead.ledger import NAME
-from infrakit.manager.lead.watermark import Mark, Seen, on_disk
+from infrakit.manager.lead.watermark import Watermark, WatermarkGuard, on_disk
 from infrakit.spi import errors
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time
@@ -20,31 +20,31 @@ def copy(store: MemoryStore) -> MemoryStore:
     return backup
 
 
-async def lived(store: MemoryStore) -> tuple[MemoryStore, Mark]:
+async def lived(store: MemoryStore) -> tuple[MemoryStore, Watermark]:
     """A store that a replica worked with. A backup from before its last term, and what the replica has seen."""
-    seen = Seen()
-    async with Stage(store=store, seen=seen) as stage:
+    watermark = WatermarkGuard()
+    async with Stage(store=store, watermark=watermark) as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
     backup = copy(store)
-    async with Stage(store=store, seen=seen) as stage:
+    async with Stage(store=store, watermark=watermark) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
-    return backup, seen.mark
+    return backup, watermark.mark
 
 
 @in_virtual_time
 async def test_the_same_store_is_taken_up_again() -> None:
     store = MemoryStore()
     _, mark = await lived(store)
-    await Stage(store=store, seen=Seen(mark)).replica.check_store()
+    await Stage(store=store, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
 async def test_an_older_store_is_refused() -> None:
     backup, mark = await lived(MemoryStore())
     with pytest.raises(errors.Refused, match=r"epoch 1 and version 1 .*; epoch 2 and version 2 were seen here before"):
-        await Stage(store=backup, seen=Seen(mark)).replica.check_store()
+        await Stage(store=backup, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
@@ -53,21 +53,21 @@ async def test_a_store_that_lost_only_a_version_is_refused() -> None:
     _, mark = await lived(store)
     del store._revisions[record.NAME][-1]
     with pytest.raises(errors.Refused, match="epoch 2 and version 1 of the declaration"):
-        await Stage(store=store, seen=Seen(mark)).replica.check_store()
+        await Stage(store=store, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
 async def test_an_empty_store_is_refused_where_there_was_one() -> None:
     _, mark = await lived(MemoryStore())
     with pytest.raises(errors.Refused, match="no ledger"):
-        await Stage(store=MemoryStore(), seen=Seen(mark)).replica.check_store()
+        await Stage(store=MemoryStore(), watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
 async def test_an_older_store_is_not_led_with_either() -> None:
     backup, mark = await lived(MemoryStore())
     del backup._revisions[NAME]
-    async with Stage(store=backup, seen=Seen(mark)) as stage:
+    async with Stage(store=backup, watermark=WatermarkGuard(mark)) as stage:
         await stage.until(lambda: any("seen here before" in e.message for e in stage.events))
         assert not stage.replica.active.is_set()
 
@@ -75,8 +75,8 @@ async def test_an_older_store_is_not_led_with_either() -> None:
 @in_virtual_time
 async def test_what_an_operator_accepts_goes_on_with_other_tokens_and_other_replicas_follow() -> None:
     backup, mark = await lived(MemoryStore())
-    accepting = Seen(mark, accept=True)
-    later = Stage(store=backup, seen=accepting)
+    accepting = WatermarkGuard(mark, accept=True)
+    later = Stage(store=backup, watermark=accepting)
     later.replica._random.seed("another day")
     await later.replica.check_store()
     async with later as stage:
@@ -87,19 +87,19 @@ async def test_what_an_operator_accepts_goes_on_with_other_tokens_and_other_repl
         names = {m.token.partition("/")[0] for m in stage.alive("web").values()}
     assert names == {accepting.mark.cluster}
     assert mark.cluster not in names
-    await Stage(store=backup, seen=Seen(mark)).replica.check_store()
+    await Stage(store=backup, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 def test_the_mark_is_kept_on_disk(tmp_path: Path) -> None:
-    asyncio.run(on_disk(tmp_path / "seen").note(cluster="c", epoch=3, version=5))
-    asyncio.run(on_disk(tmp_path / "seen").note(cluster="c", epoch=2, version=6))
-    assert on_disk(tmp_path / "seen").mark == Mark(cluster="c", epoch=3, version=6)
+    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=3, version=5))
+    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=2, version=6))
+    assert on_disk(tmp_path / "seen").mark == Watermark(cluster="c", epoch=3, version=6)
 
 
 def test_a_damaged_mark_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "seen").write_bytes(b"{")
-    assert on_disk(tmp_path / "seen").mark == Mark()
+    assert on_disk(tmp_path / "seen").mark == Watermark()
 
 
 def test_a_disk_that_takes_nothing_is_no_failure(tmp_path: Path) -> None:
-    asyncio.run(on_disk(tmp_path / "no" / "seen").note(cluster="c", epoch=3, version=5))
+    asyncio.run(on_disk(tmp_path / "no" / "seen").advance(cluster="c", epoch=3, version=5))

@@ -33,9 +33,9 @@ def bootstrap(  # noqa: PLR0917
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle
-    from infrakit.lifecycle.first_machine import Plan
+    from infrakit.lifecycle.first_machine import BootstrapRequest
 
-    plan = Plan(
+    plan = BootstrapRequest(
         text=document.text,
         source=document.source,
         who=daemon.who(),
@@ -45,4 +45,4 @@ def bootstrap(  # noqa: PLR0917
         patience_s=timeout,
     )
     with document.placed():
-        asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), tell=click.echo))
+        asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), report=click.echo))

@@ -27,7 +27,7 @@ from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreacha
 from infrakit.spi.manager import GroupStatus, Halt, Manager, Status
 
 if TYPE_CHECKING:
-    from infrakit.lifecycle.down import Order
+    from infrakit.lifecycle.down import TeardownRequest
 
 _SHUTDOWN_S = 15.0
 
@@ -204,10 +204,10 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
         raise
 
 
-def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "Order":
-    from infrakit.lifecycle.down import Order
+def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "TeardownRequest":
+    from infrakit.lifecycle.down import TeardownRequest
 
-    return Order(
+    return TeardownRequest(
         text=read.text,
         source=read.source,
         who=daemon.who(),
@@ -218,7 +218,7 @@ def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, w
     )
 
 
-def _end_cluster(order: "Order", read: documents.Document, file: str, *, yes: bool) -> None:
+def _end_cluster(order: "TeardownRequest", read: documents.Document, file: str, *, yes: bool) -> None:
     import asyncio
 
     from infrakit.lifecycle import down as lifecycle
@@ -227,7 +227,7 @@ def _end_cluster(order: "Order", read: documents.Document, file: str, *, yes: bo
         orders.confirm(question, yes=yes)
 
     with read.placed():
-        kept = asyncio.run(lifecycle.down(order, home=discovery.home(), tell=click.echo, agree=agree))
+        kept = asyncio.run(lifecycle.down(order, home=discovery.home(), report=click.echo, agree=agree))
     if kept:
         click.echo("Volumes are kept, and with them the declaration and its halt. To bring it all back:")
         click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    and then: infrakit unhalt")

@@ -9,7 +9,7 @@ from infrakit.cli import arguments, daemon, documents, numbers, options, renderi
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
-    from infrakit.lifecycle.first_machine import Plan
+    from infrakit.lifecycle.first_machine import BootstrapRequest
 
 
 @click.command
@@ -53,27 +53,27 @@ def init(  # noqa: PLR0917
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle
-    from infrakit.lifecycle.first_machine import Plan
-    from infrakit.lifecycle.seed import Choice
+    from infrakit.lifecycle.first_machine import BootstrapRequest
+    from infrakit.lifecycle.seed import SeedChoice
 
     script = documents.read(boot).text if boot else ""
-    plan = Plan(
+    plan = BootstrapRequest(
         text=document.text,
         source=document.source,
         who=daemon.who(),
         why=why or f"init {document.source}",
         group=group,
-        seed=Choice(logical_id=logical_id, sequence=sequence or 0, script=script),
+        seed=SeedChoice(logical_id=logical_id, sequence=sequence or 0, script=script),
         patience_s=timeout,
     )
     with document.placed():
         if start:
-            asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), tell=click.echo))
+            asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), report=click.echo))
         else:
             sys.stdout.write(_script(plan, store, timeout))
 
 
-def _script(plan: "Plan", store: str, timeout_s: float) -> str:
+def _script(plan: "BootstrapRequest", store: str, timeout_s: float) -> str:
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle

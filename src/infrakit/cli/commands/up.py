@@ -8,7 +8,7 @@ from infrakit.cli import arguments, daemon, documents, exit_codes, options, rend
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
-    from infrakit.lifecycle.replicas import Hosting
+    from infrakit.lifecycle.replicas import SelfHosted
 
 
 @click.command
@@ -55,7 +55,7 @@ def up(  # noqa: PLR0917
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
     source = read.source
-    document = lifecycle.Document(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
+    document = lifecycle.CommitRequest(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
     with read.placed(), live.open_view(source) as view:
         try:
             code = lifecycle.run(
@@ -72,7 +72,7 @@ def up(  # noqa: PLR0917
     raise click.exceptions.Exit(code)
 
 
-def _hosting(read: documents.Document) -> "Hosting | None":
+def _hosting(read: documents.Document) -> "SelfHosted | None":
     import asyncio
 
     from infrakit.lifecycle import cluster
@@ -80,19 +80,19 @@ def _hosting(read: documents.Document) -> "Hosting | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> NoReturn:
+def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
     """A cluster that has daemons of its own: grow it if need be, commit, and watch."""
     import asyncio
 
     from infrakit.cli import live, reports
     from infrakit.lifecycle import cluster
-    from infrakit.lifecycle.first_machine import Plan
+    from infrakit.lifecycle.first_machine import BootstrapRequest
 
     since = cluster.now()
-    plan = Plan(text=read.text, source=read.source, who=daemon.who(), why=why, group=hosts.first)
+    plan = BootstrapRequest(text=read.text, source=read.source, who=daemon.who(), why=why, group=hosts.first)
     try:
         with read.placed():
-            committed = asyncio.run(cluster.start(plan, hosts, home=discovery.home(), tell=click.echo))
+            committed = asyncio.run(cluster.start(plan, hosts, home=discovery.home(), report=click.echo))
     except KeyboardInterrupt:
         click.echo("Stopped on the way. What was made stays, and the same command goes on.")
         raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from infrakit.manager.api.manager import Operator
-from infrakit.manager.api.roster import Entry, Roster
+from infrakit.manager.api.roster import ReplicaEntry, Roster
 from infrakit.manager.lead.replica import Replica
 from infrakit.rpc import client
 from infrakit.spi import errors
@@ -71,8 +71,8 @@ class Relay:
         if own.note:
             return own
         entries = await self._roster.entries()
-        told = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
-        return msgspec.structs.replace(own, replicas=tuple(told))
+        row = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
+        return msgspec.structs.replace(own, replicas=tuple(row))
 
     # -- changes of the record, which any replica makes; and what only the leader can tell or do ----------------------
 
@@ -174,24 +174,24 @@ class Relay:
         finally:
             await remote.close()
 
-    async def _find(self) -> tuple[str, Entry]:
+    async def _find(self) -> tuple[str, ReplicaEntry]:
         """Who leads, and where. Never ourselves: that would go round in circles."""
         own = self._replica.name
         try:
-            book = await self._replica.peek()
+            contents = await self._replica.peek()
             entries = await self._roster.entries()
         except TimeoutError:
             raise errors.NotLeader(f"{own} does not lead, and the store does not say who does") from None
-        leader = book.leader
+        leader = contents.leader
         if not leader or leader == own:
             raise errors.NotLeader("no replica is active now", remedy="see: infrakit leader")
         if leader not in entries:
             raise errors.NotLeader(f"{leader} leads, and its address is not known", remedy="ask there")
         return leader, entries[leader]
 
-    async def _ask_replica(self, name: str, entry: Entry) -> ReplicaStatus:
+    async def _ask_replica(self, name: str, entry: ReplicaEntry) -> ReplicaStatus:
         loop = asyncio.get_running_loop()
-        told = ReplicaStatus(name=name, role="away", **msgspec.structs.asdict(entry))
+        row = ReplicaStatus(name=name, role="away", **msgspec.structs.asdict(entry))
         began = loop.time()
         if name == self._replica.name:
             status = await self._inner.status()
@@ -204,6 +204,6 @@ class Relay:
                     finally:
                         await remote.close()
             except (errors.InfraKitError, TimeoutError) as error:
-                return msgspec.structs.replace(told, note=str(error) or f"no answer within {ANSWER_S:g} s")
+                return msgspec.structs.replace(row, note=str(error) or f"no answer within {ANSWER_S:g} s")
         role = "leader" if status.leader else "follower"
-        return msgspec.structs.replace(told, role=role, took_s=loop.time() - began)
+        return msgspec.structs.replace(row, role=role, took_s=loop.time() - began)

@@ -11,8 +11,8 @@ from infrakit.group.orders import Eviction
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import Stories, explain
 from infrakit.manager.declaration import changes, validate
-from infrakit.manager.declaration.record import Record
-from infrakit.manager.lead.ledger import Book
+from infrakit.manager.declaration.record import DeclarationRecord
+from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.lead.term import Term
 from infrakit.spec import diff, document
@@ -77,19 +77,19 @@ class Operator:
 
     async def leader(self) -> LeaderStatus:
         """Who leads by the ledger. What this replica observes is told also when that cannot be read."""
-        replica, book, note = self._replica, Book(), ""
+        replica, contents, note = self._replica, LedgerDocument(), ""
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
-                book = await replica.peek()
+                contents = await replica.peek()
         except TimeoutError:
             note = f"the store has not answered for {STORE_PATIENCE_S:g} s"
         except errors.InfraKitError as error:
             note = f"the store cannot be read: {error}"
         seen = replica.observation
         return LeaderStatus(
-            leader=book.leader,
-            epoch=book.epoch,
-            since=timestamp(book.since) if book.since else "",
+            leader=contents.leader,
+            epoch=contents.epoch,
+            since=timestamp(contents.since) if contents.since else "",
             replica=replica.name,
             observed=(seen.note or seen.who or "this node leads") if seen is not None else "nothing yet",
             observed_age_s=asyncio.get_running_loop().time() - seen.begun_at if seen is not None else None,
@@ -154,10 +154,10 @@ class Operator:
         others = tuple(self._replica.declaration.record.groups.values())
         return await validate.checked(text, source, self._replica.plugins, others=others)
 
-    async def _forecast(self, term: Term, group: Group, record: Record) -> GroupPlan:
+    async def _forecast(self, term: Term, group: Group, record: DeclarationRecord) -> GroupPlan:
         want = await term.want(group, record)
         controller = term.controllers.get(group.name)
-        view = controller.view if controller is not None else await term.look(group)
+        view = controller.view if controller is not None else await term.list_unmanaged(group)
         if controller is not None and view.problem:
             await controller.observe()
         actions, last = forecast(want, view)
@@ -229,7 +229,7 @@ class Operator:
         await self._replica.resign(who, why)
 
     async def shutdown(self, *, who: str, why: str) -> None:
-        self._replica.tell_stop(who, why)
+        self._replica.announce_stop(who, why)
         self._stop()
 
     # -- finding ---------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from infrakit.spi.values import Wire
 NAME = "replicas"
 STORE_DEADLINE_S = 15.0
 LEAVE_DEADLINE_S = 2.0
-LOOK_S = 10.0  # between two looks whether the own entry is still there
+CHECK_S = 10.0  # between two looks whether the own entry is still there
 ATTEMPTS_MAX = 20
 
 
-class Entry(Wire, frozen=True, kw_only=True):
+class ReplicaEntry(Wire, frozen=True, kw_only=True):
     """One replica."""
 
     address: str  # a path of a unix socket, or a URL
@@ -32,22 +32,22 @@ class Entry(Wire, frozen=True, kw_only=True):
     started: str  # ISO 8601
 
 
-class Replicas(Wire, frozen=True, kw_only=True):
+class RosterDocument(Wire, frozen=True, kw_only=True):
     """The document."""
 
     format: int = formats.FORMAT
-    replicas: dict[str, Entry] = msgspec.field(default_factory=dict)
+    replicas: dict[str, ReplicaEntry] = msgspec.field(default_factory=dict)
 
 
 class Roster:
     """As one replica keeps it."""
 
-    def __init__(self, store: Store, name: str, entry: Entry) -> None:
+    def __init__(self, store: Store, name: str, entry: ReplicaEntry) -> None:
         self.name = name
         self.entry = entry
         self._store = store
 
-    async def entries(self) -> Mapping[str, Entry]:
+    async def entries(self) -> Mapping[str, ReplicaEntry]:
         """Everybody, by name. Raises what the store raises."""
         return (await self._load())[1].replicas
 
@@ -62,13 +62,13 @@ class Roster:
             while True:
                 with contextlib.suppress(errors.InfraKitError, TimeoutError):
                     await self._write(self.entry)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(CHECK_S)
         finally:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
                 async with asyncio.timeout(LEAVE_DEADLINE_S):
                     await self._write(None)
 
-    async def _write(self, entry: Entry | None) -> None:
+    async def _write(self, entry: ReplicaEntry | None) -> None:
         """Make our entry this one. A name that somebody else has taken meanwhile is left to them."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
@@ -83,7 +83,7 @@ class Roster:
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
                 return
 
-    async def _load(self) -> tuple[Document, Replicas]:
+    async def _load(self) -> tuple[Document, RosterDocument]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
-        return document, formats.decode(document.body, Replicas, "roster of replicas")
+        return document, formats.decode(document.body, RosterDocument, "roster of replicas")

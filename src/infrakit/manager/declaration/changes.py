@@ -3,7 +3,7 @@
 import msgspec
 
 from infrakit.group.orders import Eviction, Orders, RollOrder
-from infrakit.manager.declaration.record import Change, Record, with_group, with_orders, without_group
+from infrakit.manager.declaration.record import DeclarationRecord, RecordChange, with_group, with_orders, without_group
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
@@ -12,10 +12,10 @@ from infrakit.spi.values import GroupID, InstanceID, LogicalID, Slot
 EVICTIONS_MAX = 200  # remembered; the oldest are done long since
 
 
-def declare(groups: tuple[Group, ...]) -> Change:
+def declare(groups: tuple[Group, ...]) -> RecordChange:
     """Declare these groups; others stay as they are."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         for group in groups:
             _same_provider(record, group)
             record = with_group(record, group)
@@ -24,7 +24,7 @@ def declare(groups: tuple[Group, ...]) -> Change:
     return change
 
 
-def _same_provider(record: Record, group: Group) -> None:
+def _same_provider(record: DeclarationRecord, group: Group) -> None:
     old = record.groups.get(group.name)
     if old is None or old.properties.instance.plugin == group.properties.instance.plugin:
         return
@@ -35,10 +35,10 @@ def _same_provider(record: Record, group: Group) -> None:
     )
 
 
-def scale(group: GroupID, size: int) -> Change:
+def scale(group: GroupID, size: int) -> RecordChange:
     """Another size; nothing is rolled."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         old = record.group(group)
         if old.is_pets:
             raise errors.Refused(
@@ -56,10 +56,10 @@ def _with_allocation(group: Group, **allocation: object) -> Group:
     return msgspec.structs.replace(group, properties=msgspec.structs.replace(group.properties, allocation=declared))
 
 
-def halt(group: GroupID | None, order: Halt | None) -> Change:
+def halt(group: GroupID | None, order: Halt | None) -> RecordChange:
     """Halt, or with None unhalt, everything or one group."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         if group is None:
             return msgspec.structs.replace(record, halt=order)
         if order is None and record.halt is not None and record.orders.get(group, Orders()).halt is None:
@@ -72,10 +72,10 @@ def halt(group: GroupID | None, order: Halt | None) -> Change:
     return change
 
 
-def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> Change:
+def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> RecordChange:
     """Pause or abort the roll to a version (empty: the declared one)."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         declared = record.group(group).hash
         if version not in ("", declared):
             return record  # the declaration has moved on meanwhile
@@ -84,19 +84,19 @@ def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: st
     return change
 
 
-def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str) -> Change:
+def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str) -> RecordChange:
     """Lift a pause or abort, retry what has failed, and let those that are unhealthy now be replaced if so ordered."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy, resumed=when)
 
     return change
 
 
-def rollback(group: GroupID, version: str = "") -> Change:
+def rollback(group: GroupID, version: str = "") -> RecordChange:
     """Declare the version before; with `version`, only if that is still the declared one."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         declared, previous = record.group(group), record.previous.get(group)
         if version not in ("", declared.hash):
             return record
@@ -119,31 +119,33 @@ def rollback(group: GroupID, version: str = "") -> Change:
     return change
 
 
-def free(group: GroupID) -> Change:
+def free(group: GroupID) -> RecordChange:
     return lambda record: without_group(record, group)
 
 
-def destroy(group: GroupID, order: Halt, *, volumes: bool) -> Change:
-    def change(record: Record) -> Record:
+def destroy(group: GroupID, order: Halt, *, volumes: bool) -> RecordChange:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         return with_orders(record, group, destroying=order, volumes=volumes)
 
     return change
 
 
-def destroyed(group: GroupID) -> Change:
+def destroyed(group: GroupID) -> RecordChange:
     """The end of a group, unless it was declared again meanwhile."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         orders = record.orders.get(group, Orders())
         return without_group(record, group) if group in record.groups and orders.destroying is not None else record
 
     return change
 
 
-def evict(group: GroupID, instances: dict[InstanceID, Slot | None], eviction: Eviction, *, replace: bool) -> Change:
+def evict(
+    group: GroupID, instances: dict[InstanceID, Slot | None], eviction: Eviction, *, replace: bool
+) -> RecordChange:
     """Destroy named instances; without replacement, the declaration shrinks by them in the same change."""
 
-    def change(record: Record) -> Record:
+    def change(record: DeclarationRecord) -> DeclarationRecord:
         old, orders = record.group(group), record.orders.get(group, Orders())
         evictions = dict([*orders.evictions.items(), *((i, eviction) for i in instances)][-EVICTIONS_MAX:])
         if not replace:

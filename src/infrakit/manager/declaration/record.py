@@ -18,7 +18,7 @@ from infrakit.spi.values import GroupID, Wire
 NAME = "declaration"  # of the document in the store
 
 
-class Entry(Wire, frozen=True, kw_only=True, gc=False):
+class ChangeEntry(Wire, frozen=True, kw_only=True, gc=False):
     """Who changed what, when (ISO 8601) and why."""
 
     what: str
@@ -27,11 +27,11 @@ class Entry(Wire, frozen=True, kw_only=True, gc=False):
     why: str
 
 
-class Record(Wire, frozen=True, kw_only=True):
+class DeclarationRecord(Wire, frozen=True, kw_only=True):
     """Everything that operators have declared and ordered."""
 
     format: int = formats.FORMAT
-    entry: Entry = Entry(what="", who="", when="", why="")
+    entry: ChangeEntry = ChangeEntry(what="", who="", when="", why="")
     groups: dict[GroupID, Group] = msgspec.field(default_factory=dict)
     previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
     orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
@@ -50,25 +50,25 @@ class Record(Wire, frozen=True, kw_only=True):
         return self.groups[name]
 
 
-Change = Callable[[Record], Record]
+RecordChange = Callable[[DeclarationRecord], DeclarationRecord]
 
 
-def decode(body: bytes) -> Record:
+def decode(body: bytes) -> DeclarationRecord:
     """Raises `Refused`, see `formats`."""
-    return formats.decode(body, Record, "declaration")
+    return formats.decode(body, DeclarationRecord, "declaration")
 
 
-def encode(record: Record) -> bytes:
+def encode(record: DeclarationRecord) -> bytes:
     return msgspec.json.encode(record)
 
 
-def digest(record: Record) -> str:
+def digest(record: DeclarationRecord) -> str:
     """SHA-256 over the declared groups, order apart."""
     groups = sorted(record.groups.values(), key=lambda g: g.name)
     return hashlib.sha256(msgspec.json.encode(groups, order="deterministic")).hexdigest()
 
 
-def with_orders(record: Record, group: GroupID, **changes: object) -> Record:
+def with_orders(record: DeclarationRecord, group: GroupID, **changes: object) -> DeclarationRecord:
     """The record with some of a group's orders replaced."""
     record.group(group)
     orders = msgspec.structs.replace(record.orders.get(group, Orders()), **changes)
@@ -76,7 +76,7 @@ def with_orders(record: Record, group: GroupID, **changes: object) -> Record:
     return msgspec.structs.replace(record, orders=kept)
 
 
-def with_group(record: Record, group: Group) -> Record:
+def with_group(record: DeclarationRecord, group: Group) -> DeclarationRecord:
     """The record with a group declared or declared anew; the version before it is remembered."""
     old = record.groups.get(group.name)
     previous, orders = record.previous, record.orders.get(group.name, Orders())
@@ -89,7 +89,7 @@ def with_group(record: Record, group: Group) -> Record:
     return with_orders(record, group.name, **msgspec.structs.asdict(orders))
 
 
-def without_group(record: Record, group: GroupID) -> Record:
+def without_group(record: DeclarationRecord, group: GroupID) -> DeclarationRecord:
     """The record without a group, nor any order for it."""
     record.group(group)
 

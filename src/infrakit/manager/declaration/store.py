@@ -10,15 +10,14 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from infrakit.manager.declaration import record as records
-from infrakit.manager.declaration.record import Change, Entry, Record
-from infrakit.manager.declaration.warnings import remarks
+from infrakit.manager.declaration.record import ChangeEntry, DeclarationRecord, RecordChange
+from infrakit.manager.declaration.warnings import warnings
 from infrakit.manager.lead import watermark
 from infrakit.spec import diff
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
-from infrakit.spi.manager import Change as Difference
-from infrakit.spi.manager import Committed, Version
+from infrakit.spi.manager import Change, Committed, Version
 from infrakit.spi.store import Document, Store
 
 STORE_DEADLINE_S = 15.0
@@ -32,10 +31,10 @@ class Declaration:
         self._store = store
         self._clock = clock
         self._turn = asyncio.Lock()
-        self.record = Record()
+        self.record = DeclarationRecord()
         self.version = 0
 
-    async def load(self) -> Record:
+    async def load(self) -> DeclarationRecord:
         """Read the newest version from the store. Raises `Refused` if it has lost one that was acknowledged."""
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=records.NAME)
@@ -49,7 +48,9 @@ class Declaration:
             self.record, self.version = records.decode(document.body), document.revision
         return self.record
 
-    async def change(self, change: Change, *, what: str, who: str, why: str, expected: int | None = None) -> Committed:
+    async def change(
+        self, change: RecordChange, *, what: str, who: str, why: str, expected: int | None = None
+    ) -> Committed:
         """Apply a change and return when it is durable. Raises `Conflict`, or what the change refuses."""
         async with self._turn:
             for _attempt in range(ATTEMPTS_MAX):
@@ -59,14 +60,14 @@ class Declaration:
                 after = change(before)
                 if after == before:
                     return Committed(version=self.version, unchanged=True)
-                entry = Entry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
+                entry = ChangeEntry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
                 after = msgspec.structs.replace(after, entry=entry)
                 if await self._write(after):
                     changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
-                    return Committed(version=self.version, changes=changes, notes=remarks(before, after))
+                    return Committed(version=self.version, changes=changes, notes=warnings(before, after))
             raise errors.Conflict("others keep changing the declaration", remedy="try again")
 
-    async def _write(self, after: Record) -> bool:
+    async def _write(self, after: DeclarationRecord) -> bool:
         """False: somebody else was first."""
         body = records.encode(after)
         try:
@@ -98,7 +99,7 @@ class Declaration:
         if expected > self.version:
             return errors.Conflict(f"{at}; there is no version {expected} yet", remedy=remedy)
         try:
-            then = records.decode((await self._at(expected)).body) if expected else Record()
+            then = records.decode((await self._at(expected)).body) if expected else DeclarationRecord()
             changes = diff.changes(tuple(then.groups.values()), tuple(now.groups.values()))
             what = "; ".join(_in_words(c) for c in changes[:10]) or "nothing that groups declare"
         except errors.NotFound:
@@ -113,7 +114,7 @@ class Declaration:
             documents = await self._store.history(name=records.NAME, limit=limit)
         return tuple(_version(d) for d in documents)
 
-    async def at(self, version: int) -> Record:
+    async def at(self, version: int) -> DeclarationRecord:
         """The record of an earlier version. Raises `NotFound`."""
         return records.decode((await self._at(version)).body)
 
@@ -130,7 +131,7 @@ class Declaration:
             yield revision
 
 
-def _in_words(change: Difference) -> str:
+def _in_words(change: Change) -> str:
     """Without the values of plugins' properties, which may be secrets."""
     if ".Properties" in change.path:
         return change.path

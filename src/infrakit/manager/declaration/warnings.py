@@ -6,30 +6,30 @@ Both are found in the records before and after a change, so that every order say
 from collections.abc import Iterator
 
 from infrakit.group.orders import Orders
-from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID
 
 
-def remarks(before: Record, after: Record) -> tuple[str, ...]:
+def warnings(before: DeclarationRecord, after: DeclarationRecord) -> tuple[str, ...]:
     """One sentence each, for a change that was made."""
     names = sorted(after.groups)
     changed = [name for name in names if _of(before, name) != _of(after, name)]
     return (*_revoked(before, after, names), *_held_back(before, after, changed))
 
 
-def _of(record: Record, name: GroupID) -> tuple[object, ...]:
+def _of(record: DeclarationRecord, name: GroupID) -> tuple[object, ...]:
     return record.groups.get(name), record.orders.get(name), record.halt
 
 
-def _revoked(before: Record, after: Record, names: list[GroupID]) -> Iterator[str]:
+def _revoked(before: DeclarationRecord, after: DeclarationRecord, names: list[GroupID]) -> Iterator[str]:
     for name in names:
         end = before.orders.get(name, Orders()).destroying
         if end is not None and after.orders.get(name, Orders()).destroying is None:
             yield f"{name} was to be destroyed, as {end.who} said at {end.when} ({end.why}): that is revoked"
 
 
-def _held_back(before: Record, after: Record, changed: list[GroupID]) -> Iterator[str]:
+def _held_back(before: DeclarationRecord, after: DeclarationRecord, changed: list[GroupID]) -> Iterator[str]:
     """Halts that were there before: the one that is being ordered needs no remark."""
     if after.halt is not None:
         if changed and after.halt == before.halt:

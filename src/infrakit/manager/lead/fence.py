@@ -28,10 +28,10 @@ class Fence:
         self._proven_at = -math.inf
         self._free_at = math.inf
 
-    def take(self, *, predecessor_bound_s: float) -> None:
+    def acquire(self, *, previous_bound_s: float) -> None:
         """The epoch was taken a moment ago: from when the predecessor's last proof is too old, we may act."""
         self.lost = ""
-        self._free_at = _now() + min(predecessor_bound_s, BOUND_S_MAX) * DRIFT
+        self._free_at = _now() + min(previous_bound_s, BOUND_S_MAX) * DRIFT
 
     def proven(self, begun_at: float) -> None:
         """A read or write that began then has shown that the epoch is ours."""
@@ -51,7 +51,7 @@ class Fence:
         """Whether the proof lasts for a while yet, so that nobody needs another one."""
         return self.age_s <= self.bound_s / 2
 
-    async def turn(self) -> None:
+    async def wait_for_previous(self) -> None:
         """Wait until the predecessor can begin nothing any more."""
         self.check_epoch()
         left_s = self._free_at - _now()
@@ -71,7 +71,7 @@ class Fence:
         if _now() < self._free_at or self.age_s > self.bound_s:
             raise errors.NotLeader(f"this replica may not act: its epoch was not proven for {self.age_s:.2f} s")
 
-    async def hold(self) -> None:
+    async def guard_leadership(self) -> None:
         """Return never, and raise `NotLeader` as soon as the last observation has expired."""
         while True:
             self.check_epoch()

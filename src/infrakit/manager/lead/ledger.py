@@ -16,7 +16,7 @@ import msgspec
 
 from infrakit.group.ledger import Intent
 from infrakit.manager.lead.fence import BOUND_S, BOUND_S_MAX, Fence
-from infrakit.manager.lead.watermark import Seen
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.spi import errors, formats
 from infrakit.spi.clock import Clock
 from infrakit.spi.store import Document, Store
@@ -28,11 +28,11 @@ CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
 PROOFS_MAX = 3  # that come too late to be of use, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
-LOOK_S = 2.0  # between two looks at a ledger that nothing is done with
+POLL_S = 2.0  # between two looks at a ledger that nothing is done with
 UNPROVEN_S_MAX = 10.0  # without any proof for so long, a term ends and what is in flight is cancelled
 
 
-class Book(Wire, frozen=True, kw_only=True):
+class LedgerDocument(Wire, frozen=True, kw_only=True):
     """The document. `cluster` tells this store's tokens from those of any other."""
 
     format: int = formats.FORMAT
@@ -53,7 +53,7 @@ class Book(Wire, frozen=True, kw_only=True):
         return "" if self.closed else self.owner.rpartition("@")[0]
 
 
-class StoredLedger:
+class EpochLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
     `leads_until` tells until when (loop time) the last observation of leadership may be believed.
@@ -67,29 +67,29 @@ class StoredLedger:
         clock: Clock,
         random: random.Random,
         leads_until: Callable[[], float],
-        seen: Seen,
+        watermark: WatermarkGuard,
     ) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
         self._random = random
-        self._seen = seen
-        self._book = Book()
+        self._watermark = watermark
+        self._contents = LedgerDocument()
         self._revision = 0
         self._fence = Fence(leads_until)
         self._term = f"{self._random.getrandbits(64):016x}"
-        self._turn = asyncio.Lock()
-        self._proving = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
+        self._proof_lock = asyncio.Lock()
         self._idle: dict[GroupID, tuple[frozenset[Slot], frozenset[InstanceID]]] = {}
 
     @property
     def epoch(self) -> Epoch:
-        return Epoch(self._book.epoch)
+        return Epoch(self._contents.epoch)
 
     @property
     def since(self) -> float:
         """When the epoch was taken, seconds since 1970."""
-        return self._book.since
+        return self._contents.since
 
     # -- the epoch -------------------------------------------------------------------------------------------------
 
@@ -97,9 +97,9 @@ class StoredLedger:
         """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
-            self._knows(found)
+            self._is_accepted(found)
             self._revision = document.revision
-            self._book = msgspec.structs.replace(
+            self._contents = msgspec.structs.replace(
                 found,
                 epoch=found.epoch + 1,
                 owner=self._owner,
@@ -110,11 +110,11 @@ class StoredLedger:
                 closed=False,
             )
             try:
-                await self._write(self._book)
+                await self._write(self._contents)
             except (errors.NotLeader, errors.Unreachable):
                 continue
             none_acts = found.closed or not found.epoch
-            self._fence.take(predecessor_bound_s=0.0 if none_acts else found.bound_s)
+            self._fence.acquire(previous_bound_s=0.0 if none_acts else found.bound_s)
             return
         raise errors.Conflict("other replicas keep taking the epoch", where="ledger", remedy="see: infrakit status")
 
@@ -126,12 +126,12 @@ class StoredLedger:
         """
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
-            if self._knows(found, version):
+            if self._is_accepted(found, version):
                 if found.cluster:
-                    await self._seen.note(cluster=found.cluster, epoch=found.epoch, version=version)
+                    await self._watermark.advance(cluster=found.cluster, epoch=found.epoch, version=version)
                 return
-            mark = self._seen.mark
-            book = msgspec.structs.replace(
+            mark = self._watermark.mark
+            contents = msgspec.structs.replace(
                 found,
                 cluster=self._name(),
                 replaces=tuple({*found.replaces, found.cluster, mark.cluster} - {""}),
@@ -140,27 +140,29 @@ class StoredLedger:
             )
             async with asyncio.timeout(STORE_DEADLINE_S):
                 with contextlib.suppress(errors.Conflict, errors.OutcomeUnknown):
-                    await self._store.replace(name=NAME, body=msgspec.json.encode(book), expected=document.revision)
+                    await self._store.replace(name=NAME, body=msgspec.json.encode(contents), expected=document.revision)
         raise errors.Conflict("other replicas keep changing the ledger", where="store", remedy="stop them first")
 
     def _name(self) -> str:
         return f"{self._random.getrandbits(32):08x}"
 
-    def _knows(self, book: Book, version: int | None = None) -> bool:
-        return self._seen.knows(cluster=book.cluster, replaces=book.replaces, epoch=book.epoch, version=version)
+    def _is_accepted(self, contents: LedgerDocument, version: int | None = None) -> bool:
+        return self._watermark.accepts(
+            cluster=contents.cluster, replaces=contents.replaces, epoch=contents.epoch, version=version
+        )
 
-    async def note(self, version: int) -> None:
+    async def advance(self, version: int) -> None:
         """Remember that this epoch and that version of the declaration were seen."""
-        await self._seen.note(cluster=self._book.cluster, epoch=self._book.epoch, version=version)
+        await self._watermark.advance(cluster=self._contents.cluster, epoch=self._contents.epoch, version=version)
 
-    async def peek(self) -> Book:
+    async def peek(self) -> LedgerDocument:
         """The document as it is now, whoever owns it. Raises what the store raises."""
         return (await self._load())[1]
 
-    async def _load(self) -> tuple[Document, Book]:
+    async def _load(self) -> tuple[Document, LedgerDocument]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
-        return document, formats.decode(document.body, Book, "ledger")
+        return document, formats.decode(document.body, LedgerDocument, "ledger")
 
     async def prove(self) -> None:
         """Return with a proof that is recent enough for `check`, and not before the predecessor is fenced off.
@@ -168,70 +170,70 @@ class StoredLedger:
         One proof serves all who wait for it. Raises `NotLeader` when another replica holds the epoch, and when the
         store does not answer, or too slowly for any proof to be worth something.
         """
-        await self._fence.turn()
+        await self._fence.wait_for_previous()
         try:
-            async with self._proving:
+            async with self._proof_lock:
                 took_s = BOUND_S_MAX
                 for _attempt in range(PROOFS_MAX):
                     self._fence.check_epoch()
                     if self._fence.is_fresh:
                         return
-                    took_s = min(took_s, await self._look())
+                    took_s = min(took_s, await self._timed_read())
                 if not self._fence.is_fresh:
-                    await self._allow(took_s * BOUND_SHARE)
+                    await self._extend_bound(took_s * BOUND_SHARE)
         except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, errors.Conflict, TimeoutError) as error:
             why = str(error) or f"the store did not answer within {STORE_DEADLINE_S:g} s"
             raise errors.NotLeader(f"this replica may not act: its epoch cannot be proven: {why}") from None
 
-    async def _look(self) -> float:
+    async def _timed_read(self) -> float:
         """Read the ledger; how long that took."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await self._find_out()
+        await self._reread()
         return loop.time() - began
 
-    async def _allow(self, bound_s: float) -> None:
+    async def _extend_bound(self, bound_s: float) -> None:
         """Rely on older proofs, once whoever comes next can read for how long to wait."""
         if bound_s > BOUND_S_MAX:
             raise errors.Unreachable(
                 f"the store takes {bound_s / BOUND_SHARE:.1f} s to answer: too long to prove an epoch", where="ledger"
             )
-        async with self._turn:
-            await self._write(msgspec.structs.replace(self._book, bound_s=bound_s))
+        async with self._write_lock:
+            await self._write(msgspec.structs.replace(self._contents, bound_s=bound_s))
         self._fence.bound_s = bound_s
-        await self._look()
+        await self._timed_read()
 
-    async def hold(self) -> None:
+    async def guard_leadership(self) -> None:
         """Return never; raise `NotLeader` as soon as the last observation of leadership has expired."""
-        await self._fence.hold()
+        await self._fence.guard_leadership()
 
-    async def look_on(self) -> None:
+    async def poll_epoch(self) -> None:
         """Return never; raise `NotLeader` when the epoch is seen to be lost, or cannot be proven for too long."""
         while True:
-            await asyncio.sleep(LOOK_S)
-            if self._fence.age_s < LOOK_S:
+            await asyncio.sleep(POLL_S)
+            if self._fence.age_s < POLL_S:
                 continue
             try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._find_out()
+                async with asyncio.timeout(POLL_S):
+                    await self._reread()
             except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError):
                 if self._fence.age_s > UNPROVEN_S_MAX:
                     raise errors.NotLeader(
                         f"its epoch could not be proven for {self._fence.age_s:.0f} s: the store does not answer"
                     ) from None
 
-    async def notice(self) -> None:
+    async def watch_epoch(self) -> None:
         """The same, at once, where the store can tell that somebody else has written."""
         while True:
             try:
                 async for revision in self._store.watch(name=NAME):
-                    if revision > self._revision and not self._turn.locked():
-                        await self._find_out()
+                    if revision > self._revision and not self._write_lock.locked():
+                        await self._reread()
             except errors.NotLeader:
                 raise
             except (errors.InfraKitError, TimeoutError):
                 pass  # the looks at regular times go on
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
         self._fence.check()
@@ -243,10 +245,10 @@ class StoredLedger:
     async def close(self) -> None:
         """Tell the successor that nothing is begun any more, so that it need not wait. After `resign`; never fails."""
         try:
-            async with asyncio.timeout(CLOSE_DEADLINE_S), self._turn:
-                document, book = await self._load()
-                if self._is_mine(book):
-                    body = msgspec.json.encode(msgspec.structs.replace(self._without_idle(book), closed=True))
+            async with asyncio.timeout(CLOSE_DEADLINE_S), self._write_lock:
+                document, contents = await self._load()
+                if self._is_mine(contents):
+                    body = msgspec.json.encode(msgspec.structs.replace(self._without_idle(contents), closed=True))
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
         except (errors.InfraKitError, TimeoutError):
             pass  # then it waits
@@ -256,13 +258,13 @@ class StoredLedger:
     @property
     def groups(self) -> set[GroupID]:
         """Those of which a call may be under way."""
-        return {*self._book.intents, *self._book.ending}
+        return {*self._contents.intents, *self._contents.ending}
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
-        return self._book.intents.get(group, {})
+        return self._contents.intents.get(group, {})
 
     def ending(self, group: GroupID) -> Collection[InstanceID]:
-        return self._book.ending.get(group, ())
+        return self._contents.ending.get(group, ())
 
     async def record(
         self,
@@ -272,78 +274,82 @@ class StoredLedger:
         settled: Iterable[Slot],
         ending: Collection[InstanceID] | None = None,
     ) -> Mapping[Slot, Intent]:
-        async with self._turn:
+        async with self._write_lock:
             self._fence.check_epoch()
             cleared = set(settled)
             kept = {slot: i for slot, i in self.intents(group).items() if slot not in cleared}
             at, revision = self._clock.now(), self._revision + 1
             fresh = {
-                slot: Intent(token=Token(f"{self._book.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)
+                slot: Intent(token=Token(f"{self._contents.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)
                 for slot, version in wanted.items()
             }
             ends = self.ending(group) if ending is None else ending
-            book = msgspec.structs.replace(
-                self._book,
-                intents=_with(self._book.intents, group, kept | fresh),
-                ending=_with(self._book.ending, group, tuple(sorted(ends))),
+            contents = msgspec.structs.replace(
+                self._contents,
+                intents=_with(self._contents.intents, group, kept | fresh),
+                ending=_with(self._contents.ending, group, tuple(sorted(ends))),
             )
-            await self._write(book)
+            await self._write(contents)
             return fresh
 
     def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
         self._idle[group] = (frozenset(slots), frozenset(ending))
 
-    def _without_idle(self, book: Book) -> Book:
+    def _without_idle(self, contents: LedgerDocument) -> LedgerDocument:
         """Without what was recorded and not begun."""
         for group, (slots, instances) in self._idle.items():
-            kept = {slot: intent for slot, intent in book.intents.get(group, {}).items() if slot not in slots}
-            ends = tuple(each for each in book.ending.get(group, ()) if each not in instances)
-            intents, ending = _with(book.intents, group, kept), _with(book.ending, group, ends)
-            book = msgspec.structs.replace(book, intents=intents, ending=ending)
-        return book
+            kept = {slot: intent for slot, intent in contents.intents.get(group, {}).items() if slot not in slots}
+            ends = tuple(each for each in contents.ending.get(group, ()) if each not in instances)
+            intents, ending = _with(contents.intents, group, kept), _with(contents.ending, group, ends)
+            contents = msgspec.structs.replace(contents, intents=intents, ending=ending)
+        return contents
 
     async def forget(self, group: GroupID) -> None:
         """Clear every intent of a group that is not managed any more."""
         await self.record(group, wanted={}, settled=list(self.intents(group)), ending=())
 
-    async def _write(self, book: Book) -> None:
+    async def _write(self, contents: LedgerDocument) -> None:
         """One compare-and-swap. When its answer is lost, the store is read to learn what became of it."""
-        body, began, expected = msgspec.json.encode(book), asyncio.get_running_loop().time(), self._revision
+        body, began, expected = msgspec.json.encode(contents), asyncio.get_running_loop().time(), self._revision
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
                 revision = await self._store.replace(name=NAME, body=body, expected=expected)
         except (errors.OutcomeUnknown, errors.Conflict, TimeoutError):
-            await self._find_out()
-            if self._revision == expected or msgspec.json.encode(self._book) != body:
+            await self._reread()
+            if self._revision == expected or msgspec.json.encode(self._contents) != body:
                 raise errors.Unreachable("the store did not take the write", where="ledger") from None
         else:
-            self._revision, self._book = revision, book
+            self._revision, self._contents = revision, contents
             self._fence.proven(began)
 
-    async def _find_out(self) -> None:
+    async def _reread(self) -> None:
         """Read what is there: a write of our own whose answer was lost is adopted, another's ends this epoch."""
         began, known = asyncio.get_running_loop().time(), self._revision
-        document, book = await self._load()
-        if document.revision != known and not self._is_mine(book):
-            self._lose(f"{book.owner} holds epoch {book.epoch}" if book.owner else "the ledger has gone from the store")
+        document, contents = await self._load()
+        if document.revision != known and not self._is_mine(contents):
+            self._lose(
+                f"{contents.owner} holds epoch {contents.epoch}"
+                if contents.owner
+                else "the ledger has gone from the store"
+            )
         if document.revision < known:
             self._lose(f"the store went back from revision {known} of the ledger to {document.revision}")
         if document.revision > self._revision:  # else a write of our own was faster than this read
-            self._revision, self._book = document.revision, book
+            self._revision, self._contents = document.revision, contents
         self._fence.proven(began)
 
     def _lose(self, why: str) -> NoReturn:
         self._fence.lose(why)
         raise errors.NotLeader(f"this replica may not act: {why}")
 
-    def _is_mine(self, book: Book) -> bool:
-        return (book.term, book.epoch) == (self._term, self._book.epoch)
+    def _is_mine(self, contents: LedgerDocument) -> bool:
+        return (contents.term, contents.epoch) == (self._term, self._contents.epoch)
 
 
-Entry = TypeVar("Entry", Mapping[Slot, Intent], tuple[InstanceID, ...])
+Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...])
 
 
-def _with(by_group: Mapping[GroupID, Entry], group: GroupID, entry: Entry) -> dict[GroupID, Entry]:
+def _with(by_group: Mapping[GroupID, Recorded], group: GroupID, entry: Recorded) -> dict[GroupID, Recorded]:
     """With that entry for that group, or without one if it is empty."""
     others = {name: each for name, each in by_group.items() if name != group}
     return others | {group: entry} if entry else others

@@ -14,10 +14,10 @@ from infrakit.spi.flavor import Flavor, Quorum
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable
 
-MEET_DEADLINE_S = 15.0
+RESOLVE_DEADLINE_S = 15.0
 
 
-class Known(NamedTuple):
+class ResolvedPlugins(NamedTuple):
     """What a controller needs of the plugins of one group."""
 
     account: Account
@@ -25,7 +25,7 @@ class Known(NamedTuple):
     quorum: bool
 
 
-class Acquaintance:
+class PluginCache:
     """All groups that name a plugin share what is known of it."""
 
     def __init__(self, plugins: Plugins, *, random: random.Random) -> None:
@@ -35,24 +35,24 @@ class Acquaintance:
         self._plugins = plugins
         self._random = random
 
-    def knows(self, group: Group) -> bool:
+    def is_resolved(self, group: Group) -> bool:
         """Whether nothing has to be asked."""
         properties = group.properties
-        return properties.instance.plugin in self.accounts and _question(group) in self._quorums
+        return properties.instance.plugin in self.accounts and _quorum_key(group) in self._quorums
 
-    def known(self, group: Group) -> Known | None:
+    def resolved(self, group: Group) -> ResolvedPlugins | None:
         """None: a plugin has never answered. A group whose flavor has not yet judged its newest properties counts as
         a quorum until it has: that only forbids more."""
         account = self.accounts.get(group.properties.instance.plugin)
         flavor = self._flavors.get(group.properties.flavor.plugin)
         if account is None or flavor is None:
             return None
-        return Known(account, flavor, self._quorums.get(_question(group), True))
+        return ResolvedPlugins(account, flavor, self._quorums.get(_quorum_key(group), True))
 
-    async def meet(self, group: Group) -> Known:
+    async def resolve(self, group: Group) -> ResolvedPlugins:
         """Ask what is not known yet. Raises what the plugins raise, `TimeoutError` too."""
         instance, flavor = group.properties.instance.plugin, group.properties.flavor.plugin
-        async with asyncio.timeout(MEET_DEADLINE_S):
+        async with asyncio.timeout(RESOLVE_DEADLINE_S):
             if instance not in self.accounts:
                 plugin = await self._plugins.instance(instance)
                 promised = await plugin.capabilities() if isinstance(plugin, Capable) else Capabilities()
@@ -60,13 +60,13 @@ class Acquaintance:
                 self.accounts.setdefault(instance, account)
             if flavor not in self._flavors:
                 self._flavors[flavor] = await self._plugins.flavor(flavor)
-            if _question(group) not in self._quorums:
-                judge = self._flavors[flavor]
-                answer = isinstance(judge, Quorum) and await judge.is_quorum(
+            if _quorum_key(group) not in self._quorums:
+                plugin_of_flavor = self._flavors[flavor]
+                answer = isinstance(plugin_of_flavor, Quorum) and await plugin_of_flavor.is_quorum(
                     properties=group.properties.flavor.properties
                 )
-                self._quorums[_question(group)] = answer
-        return Known(self.accounts[instance], self._flavors[flavor], self._quorums[_question(group)])
+                self._quorums[_quorum_key(group)] = answer
+        return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], self._quorums[_quorum_key(group)])
 
     async def close(self) -> None:
         """End what is under way with every account."""
@@ -74,6 +74,6 @@ class Acquaintance:
             await account.close()
 
 
-def _question(group: Group) -> tuple[str, bytes]:
+def _quorum_key(group: Group) -> tuple[str, bytes]:
     flavor = group.properties.flavor
     return flavor.plugin, bytes(flavor.properties)

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 
 from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import Change
+from infrakit.manager.declaration.record import RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
-from infrakit.manager.lead.ledger import Book, StoredLedger
+from infrakit.manager.lead.ledger import EpochLedger, LedgerDocument
 from infrakit.manager.lead.term import Term
-from infrakit.manager.lead.watermark import Seen
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
@@ -46,7 +46,7 @@ class Replica:
         emit: Callable[[Event], object],
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
-        seen: Seen | None = None,
+        watermark: WatermarkGuard | None = None,
         only_destroys: Halt | None = None,
     ) -> None:
         self.name = name
@@ -57,10 +57,10 @@ class Replica:
         self.term: Term | None = None
         self.active = asyncio.Event()
         self._store = store
-        self._seen = seen or Seen()
+        self._watermark = watermark or WatermarkGuard()
         self._leadership = leadership
         self._random = random
-        self._emit = emit
+        self._emit_event = emit
         self._poll_s = poll_s
         self._is_self = is_self
         self._only_destroys = only_destroys
@@ -68,60 +68,64 @@ class Replica:
         self._leading: asyncio.Task[None] | None = None
         self._adopted = 0  # the version of the declaration that the controllers were brought in line with
         self._resigned_at = -math.inf
-        self._trouble = ""  # why the last attempt to hold a term has ended
-        self._sent: set[str] = set()
-        self._errands: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
+        self._last_failure = ""  # why the last attempt to hold a term has ended
+        self._deferred_names: set[str] = set()
+        self._deferred: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
     async def check_store(self) -> None:
         """Raises `Refused` for a store that no waiting will mend: damaged, from a backup, or of a newer InfraKit."""
         await self.declaration.load()
         await self._ledger().check_store(self.declaration.version)
 
-    async def peek(self) -> Book:
+    async def peek(self) -> LedgerDocument:
         """The ledger as it is in the store, whoever owns it. Raises what the store raises."""
         try:
             return await self._ledger().peek()
         except TimeoutError:
             raise errors.Unreachable("it does not answer", where="store") from None
 
-    def _ledger(self) -> StoredLedger:
-        return StoredLedger(
+    def _ledger(self) -> EpochLedger:
+        return EpochLedger(
             self._store,
             owner=f"{self.name}@{self.started}",
             clock=self.clock,
             random=self._random,
             leads_until=lambda: self.leads_until,
-            seen=self._seen,
+            watermark=self._watermark,
         )
 
     @property
     def leads_until(self) -> float:
         """Until when (loop time) the last observation says that our node leads."""
-        seen = self.observation
-        return seen.begun_at + seen.valid_s if seen is not None and seen.leader else -math.inf
+        observed = self.observation
+        return observed.begun_at + observed.valid_s if observed is not None and observed.leader else -math.inf
 
     @property
     def why_not_active(self) -> str:
         """For people, while it is not."""
-        seen = self.observation
-        if seen is None:
+        observed = self.observation
+        if observed is None:
             return "who leads has not been observed yet"
         if asyncio.get_running_loop().time() < self.leads_until:
-            return self._trouble or "this node leads, and is about to take the epoch"
-        return seen.note or "another node leads" if not seen.leader else "what was observed is too old to be believed"
+            return self._last_failure or "this node leads, and is about to take the epoch"
+        return (
+            observed.note or "another node leads"
+            if not observed.leader
+            else "what was observed is too old to be believed"
+        )
 
     async def run(self) -> None:
         """Follow the observer until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_store())
-                tasks.create_task(self._run_errands())
+                tasks.create_task(self._run_deferred())
                 while True:
                     try:
                         async for observation in self._leadership.observe():
                             await self._follow(observation, tasks)
                     except errors.InfraKitError as error:  # as good as none: the last answer is still believed a while
-                        self._tell(Kind.ERROR, f"who leads cannot be observed: {error}")
+                        self._emit(Kind.ERROR, f"who leads cannot be observed: {error}")
                     await asyncio.sleep(RETRY_S)
         finally:
             await self._step_down("the replica stops")
@@ -152,9 +156,9 @@ class Replica:
 
     def _fail(self, why: str) -> None:
         """Told once, however often it is tried again."""
-        if why != self._trouble:
-            self._trouble = why
-            self._tell(Kind.STOPPED, f"not active: {why}")
+        if why != self._last_failure:
+            self._last_failure = why
+            self._emit(Kind.STOPPED, f"not active: {why}")
 
     async def resign(self, who: str, why: str) -> None:
         """End the term cleanly, then let another node lead. Raises `Refused` where the source knows no such thing."""
@@ -162,7 +166,7 @@ class Replica:
             raise errors.Refused(
                 "this source of leadership cannot be asked to let another node lead", remedy="change who leads there"
             )
-        self._tell(Kind.STOPPED, f"{self.name} resigns, as {who} said: {why}")
+        self._emit(Kind.STOPPED, f"{self.name} resigns, as {who} said: {why}")
         await self._step_down("it has resigned")
         async with asyncio.timeout(RESIGN_DEADLINE_S):
             await self._leadership.resign()
@@ -178,23 +182,23 @@ class Replica:
             ledger.resign("its term has ended")
             await ledger.close()
 
-    async def _act(self, ledger: StoredLedger) -> None:
+    async def _act(self, ledger: EpochLedger) -> None:
         """Everything between taking an epoch and giving it up."""
         await self.declaration.load()
-        await ledger.note(self.declaration.version)
+        await ledger.advance(self.declaration.version)
         term = Term(
             ledger=ledger,
             plugins=self.plugins,
             callbacks=self,
             clock=self.clock,
             random=self._random,
-            emit=self._emit,
+            emit=self._emit_event,
             poll_s=self._poll_s,
             is_self=self._is_self,
             only_destroys=self._only_destroys,
         )
-        self._trouble = ""
-        self._tell(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
+        self._last_failure = ""
+        self._emit(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
         self.term = term
         try:
             await term.run(self.declaration.record, self.active)  # the newest: more may have been declared meanwhile
@@ -207,7 +211,7 @@ class Replica:
             return
         self._leading.cancel()
         await asyncio.wait({self._leading})
-        self._tell(Kind.STOPPED, f"not active: {why}")
+        self._emit(Kind.STOPPED, f"not active: {why}")
 
     async def _follow_store(self) -> None:
         """Take over what other replicas have committed. Nobody acts on a declaration that he cannot read any more."""
@@ -217,38 +221,40 @@ class Replica:
                     if version == self._adopted:
                         continue  # not what was last read: orders that came to nothing have read it too
                     await self.declaration.load()
-                    await self._note()
+                    await self._advance_watermark()
                     await self.adopt()
             except errors.Refused as refused:
                 if self.term is not None:
-                    self.term.end(refused)
+                    self.term.abort(refused)
             except (errors.InfraKitError, TimeoutError):
                 pass
             await asyncio.sleep(RETRY_S)
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
-    async def change(self, change: Change, *, what: str, who: str, why: str, expected: int | None = None) -> Committed:
+    async def change(
+        self, change: RecordChange, *, what: str, who: str, why: str, expected: int | None = None
+    ) -> Committed:
         """Make a change durable, and bring the controllers in line with it before answering."""
         before = self.declaration.version
         committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
         if committed.version != before:
-            self._tell(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
-        await self._note()
+            self._emit(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
+        await self._advance_watermark()
         await self.adopt()
         return committed
 
-    def tell_stop(self, who: str, why: str) -> None:
-        self._tell(Kind.STOPPED, f"{self.name} was told to stop by {who}: {why}")
+    def announce_stop(self, who: str, why: str) -> None:
+        self._emit(Kind.STOPPED, f"{self.name} was told to stop by {who}: {why}")
 
-    async def _note(self) -> None:
+    async def _advance_watermark(self) -> None:
         """A follower has seen the version too; the epoch it learns when it needs one."""
-        mark = self._seen.mark
+        mark = self._watermark.mark
         ledger = self.term.ledger if self.term is not None else None
         if ledger is not None:
-            await ledger.note(self.declaration.version)
+            await ledger.advance(self.declaration.version)
         elif mark.cluster:
-            await self._seen.note(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
+            await self._watermark.advance(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
 
     async def adopt(self) -> None:
         """Bring the controllers in line with the declaration. A term that ends meanwhile leaves it to the next one."""
@@ -263,7 +269,7 @@ class Replica:
     async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
         """Pause, or roll back unless the failing version is itself the result of a rollback."""
 
-        async def errand() -> None:
+        async def command() -> None:
             restored = self.declaration.record.orders_of(group).restored
             if rollback and restored != hash:
                 await self.change(changes.rollback(group, hash), what="rollback", who=SELF, why=why)
@@ -272,44 +278,44 @@ class Replica:
                 pause = changes.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
                 await self.change(pause, what="pause", who=SELF, why=why)
 
-        self._send(f"stop the roll of {group} to {hash}", errand)
+        self._defer(f"stop the roll of {group} to {hash}", command)
 
     async def destroyed(self, group: GroupID) -> None:
         """Nothing is left of a group that was to be destroyed."""
 
-        async def errand() -> None:
+        async def command() -> None:
             why = "nothing of it is left"
             await self.change(changes.destroyed(group), what="destroyed", who=SELF, why=why)
 
-        self._send(f"forget {group}", errand)
+        self._defer(f"forget {group}", command)
 
     async def transfer_leadership(self, why: str) -> bool:
         if not isinstance(self._leadership, Resigns):
             return False
 
-        async def errand() -> None:
+        async def command() -> None:
             await self.resign(SELF, why)
 
-        self._send("let another node lead", errand)
+        self._defer("let another node lead", command)
         return True
 
-    def _send(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
+    def _defer(self, name: str, command: Callable[[], Awaitable[None]]) -> None:
         """Errands run in the replica's own task: a change may end the very controller that asked for it."""
-        if name not in self._sent:
-            self._sent.add(name)
-            self._errands.put_nowait((name, errand))
+        if name not in self._deferred_names:
+            self._deferred_names.add(name)
+            self._deferred.put_nowait((name, command))
 
-    async def _run_errands(self) -> None:
+    async def _run_deferred(self) -> None:
         while True:
-            name, errand = await self._errands.get()
+            name, command = await self._deferred.get()
             try:
                 if self.term is not None:  # else whoever leads now comes to its own conclusions
                     await self.term.ledger.prove()
-                    await errand()
+                    await command()
             except (errors.InfraKitError, TimeoutError) as error:
-                self._tell(Kind.ERROR, f"could not {name}: {error}")
+                self._emit(Kind.ERROR, f"could not {name}: {error}")
             finally:
-                self._sent.discard(name)
+                self._deferred_names.discard(name)
 
-    def _tell(self, kind: Kind, message: str) -> None:
-        self._emit(Event(type=kind, message=message))
+    def _emit(self, kind: Kind, message: str) -> None:
+        self._emit_event(Event(type=kind, message=message))

@@ -18,10 +18,10 @@ from infrakit.group.orders import Orders
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
-from infrakit.manager.declaration.record import Record
+from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.validate import Plugins
-from infrakit.manager.lead.ledger import StoredLedger
-from infrakit.manager.lead.plugins import Acquaintance, Known
+from infrakit.manager.lead.ledger import EpochLedger
+from infrakit.manager.lead.plugins import PluginCache, ResolvedPlugins
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
@@ -29,9 +29,9 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_GROUP, GroupID
 
-LOOK_DEADLINE_S = 30.0
-MEET_PATIENCE_S = 2.0  # for which an order waits for plugins that it names first
-MEET_AGAIN_S = 2.0
+LIST_DEADLINE_S = 30.0
+RESOLVE_PATIENCE_S = 2.0  # for which an order waits for plugins that it names first
+RESOLVE_RETRY_S = 2.0
 
 
 class Term:
@@ -40,7 +40,7 @@ class Term:
     def __init__(
         self,
         *,
-        ledger: StoredLedger,
+        ledger: EpochLedger,
         plugins: Plugins,
         callbacks: ManagerCallbacks,
         clock: Clock,
@@ -53,7 +53,7 @@ class Term:
         self.ledger = ledger
         self.controllers: dict[GroupID, Controller] = {}
         self.unmanaged: dict[GroupID, str] = {}  # declared groups that have no controller yet, and why
-        self._plugins = Acquaintance(plugins, random=random)
+        self._plugins = PluginCache(plugins, random=random)
         self._callbacks = callbacks
         self._clock = clock
         self._random = random
@@ -61,29 +61,29 @@ class Term:
         self._poll_s = poll_s
         self._is_self = is_self
         self._only_destroys = only_destroys  # holds for every group that is not to be destroyed
-        self._record = Record()
+        self._record = DeclarationRecord()
         self._running: dict[GroupID, asyncio.Task[None]] = {}
-        self._meeting: dict[GroupID, asyncio.Task[None]] = {}
+        self._resolving: dict[GroupID, asyncio.Task[None]] = {}
         self._watched: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._turn = asyncio.Lock()
 
-    async def run(self, first: Record, begun: asyncio.Event) -> None:
+    async def run(self, first: DeclarationRecord, begun: asyncio.Event) -> None:
         """Lead until cancelled, or until the epoch is lost: then `NotLeader` comes in an exception group."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                for guard in (self.ledger.hold, self.ledger.look_on, self.ledger.notice):
+                for guard in (self.ledger.guard_leadership, self.ledger.poll_epoch, self.ledger.watch_epoch):
                     tasks.create_task(guard())
                 await self.adopt(first)
                 begun.set()
-                await self._meet_the_rest()
+                await self._retry_unresolved()
         finally:
             self.ledger.resign("its term has ended")
             self._tasks = None
             await self._plugins.close()
 
-    def end(self, why: errors.InfraKitError) -> None:
+    def abort(self, why: errors.InfraKitError) -> None:
         """At once, as if the epoch were lost."""
         self.ledger.resign(str(why))
         with contextlib.suppress(errors.NotLeader):
@@ -99,32 +99,32 @@ class Term:
         work.close()
         raise errors.NotLeader("the term has ended")
 
-    async def adopt(self, record: Record) -> None:
+    async def adopt(self, record: DeclarationRecord) -> None:
         """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun.
 
         A group whose plugins do not answer soon is managed once they do; nobody waits for them here. Raises `NotLeader`
         if the term ends meanwhile.
         """
         self._record = record
-        await self._align(self._plugins.knows)
-        if strangers := self._meet():
-            await asyncio.wait(strangers, timeout=MEET_PATIENCE_S)
-            await self._align(lambda group: group.name in self.controllers or self._plugins.knows(group))
+        await self._reconcile(self._plugins.is_resolved)
+        if unresolved := self._resolve():
+            await asyncio.wait(unresolved, timeout=RESOLVE_PATIENCE_S)
+            await self._reconcile(lambda group: group.name in self.controllers or self._plugins.is_resolved(group))
 
-    async def _align(self, concerned: Callable[[Group], bool]) -> None:
+    async def _reconcile(self, concerned: Callable[[Group], bool]) -> None:
         async with self._turn:
             record = self._record
             for name in [n for n in self.controllers if n not in record.groups]:
-                await self._end(name)
+                await self._stop_controller(name)
             for name in [n for n in self.unmanaged if n not in record.groups]:
                 del self.unmanaged[name]
             await self._forget_undeclared(record)
             for name, group in record.groups.items():
-                known = self._plugins.known(group) if concerned(group) else None
-                if known is not None:
-                    await self._bring_up(name, group, record, known)
+                resolved = self._plugins.resolved(group) if concerned(group) else None
+                if resolved is not None:
+                    await self._start_or_update(name, group, record, resolved)
 
-    async def _forget_undeclared(self, record: Record) -> None:
+    async def _forget_undeclared(self, record: DeclarationRecord) -> None:
         """Groups that were freed, by whichever replica: what was recorded of them is nobody's any more."""
         for name in self.ledger.groups - record.groups.keys():
             try:
@@ -132,8 +132,10 @@ class Term:
             except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
                 self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
 
-    async def _bring_up(self, name: GroupID, group: Group, record: Record, known: Known) -> None:
-        want, previous = self._want(group, record, known), record.previous.get(name)
+    async def _start_or_update(
+        self, name: GroupID, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins
+    ) -> None:
+        want, previous = self._want(group, record, resolved), record.previous.get(name)
         running = self.controllers.get(name)
         if running is not None:
             same = running.want.group.properties
@@ -144,15 +146,15 @@ class Term:
                 if (running.want, running.previous) != (want, previous):
                     running.declare(want, previous)
                 return
-            await self._end(name)
-        if known.account.name not in self._watched:
-            self._start(known.account.watch())
-            self._watched.add(known.account.name)
+            await self._stop_controller(name)
+        if resolved.account.name not in self._watched:
+            self._start(resolved.account.watch())
+            self._watched.add(resolved.account.name)
         controller = Controller(
             want=want,
             previous=previous,
-            account=known.account,
-            flavor=known.flavor,
+            account=resolved.account,
+            flavor=resolved.flavor,
             ledger=self.ledger,
             callbacks=self._callbacks,
             clock=self._clock,
@@ -165,7 +167,7 @@ class Term:
         self.controllers[name] = controller
         self._emit(Event(type=Kind.STARTED, group=name, message=f"managing {name}: {want.size} declared"))
 
-    async def _end(self, name: GroupID) -> None:
+    async def _stop_controller(self, name: GroupID) -> None:
         """End a controller and wait for it, so that a group never has two."""
         del self.controllers[name]
         running = self._running.pop(name)
@@ -175,16 +177,16 @@ class Term:
 
     # -- plugins ---------------------------------------------------------------------------------------------------
 
-    def _meet(self) -> set[asyncio.Task[None]]:
+    def _resolve(self) -> set[asyncio.Task[None]]:
         """Ask the plugins of groups that have something to ask, each once at a time."""
         for name, group in self._record.groups.items():
-            if name not in self._meeting and not self._plugins.knows(group):
-                self._meeting[name] = self._start(self._meet_one(name, group))
-        return set(self._meeting.values())
+            if name not in self._resolving and not self._plugins.is_resolved(group):
+                self._resolving[name] = self._start(self._resolve_one(name, group))
+        return set(self._resolving.values())
 
-    async def _meet_one(self, name: GroupID, group: Group) -> None:
+    async def _resolve_one(self, name: GroupID, group: Group) -> None:
         try:
-            await self._plugins.meet(group)
+            await self._plugins.resolve(group)
             self.unmanaged.pop(name, None)
         except Exception as error:
             problem = "its plugins do not answer" if isinstance(error, TimeoutError) else str(error)
@@ -192,53 +194,53 @@ class Term:
                 self.unmanaged[name] = problem
                 self._emit(Event(type=Kind.ERROR, group=name, message=problem))
         finally:
-            del self._meeting[name]
+            del self._resolving[name]
 
-    async def _meet_the_rest(self) -> None:
+    async def _retry_unresolved(self) -> None:
         """Ask again, for as long as the term lasts, plugins that have not answered."""
         while True:
-            await asyncio.sleep(MEET_AGAIN_S)
-            begun_anew = await self._begin_anew()
-            if self._meet() or begun_anew:
+            await asyncio.sleep(RESOLVE_RETRY_S)
+            restarted = await self._restart_outdated()
+            if self._resolve() or restarted:
                 await self.adopt(self._record)
 
-    async def _begin_anew(self) -> bool:
+    async def _restart_outdated(self) -> bool:
         """End the controllers that rely on what a plugin does not promise any more. True: there were some."""
         async with self._turn:
             outdated = [account for account in self._plugins.accounts.values() if account.outdated]
             for account in outdated:
                 for name in [n for n, controller in self.controllers.items() if controller.account is account]:
-                    await self._end(name)
+                    await self._stop_controller(name)
                 account.outdated = False
         return bool(outdated)
 
-    async def want(self, group: Group, record: Record) -> DesiredState:
+    async def want(self, group: Group, record: DeclarationRecord) -> DesiredState:
         """What a plan needs to know of a declared group. Raises what its plugins raise."""
-        return self._want(group, record, await self._plugins.meet(group))
+        return self._want(group, record, await self._plugins.resolve(group))
 
-    def _want(self, group: Group, record: Record, known: Known) -> DesiredState:
+    def _want(self, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins) -> DesiredState:
         previous = record.previous.get(group.name)
         return DesiredState(
             group=group,
             previous_hash=previous.hash if previous is not None else "",
             orders=self._orders(group.name, record),
-            quorum=known.quorum,
-            tokens=known.account.capabilities.tokens,
+            quorum=resolved.quorum,
+            tokens=resolved.account.capabilities.tokens,
         )
 
-    def _orders(self, group: GroupID, record: Record) -> Orders:
+    def _orders(self, group: GroupID, record: DeclarationRecord) -> Orders:
         orders = record.orders_of(group)
         if self._only_destroys is None or orders.halt is not None or orders.destroying is not None:
             return orders
         return msgspec.structs.replace(orders, halt=self._only_destroys)
 
-    async def look(self, group: Group) -> GroupView:
+    async def list_unmanaged(self, group: Group) -> GroupView:
         """A view of what exists of a group that is not managed, for a forecast."""
-        known = await self._plugins.meet(group)
+        resolved = await self._plugins.resolve(group)
         now = asyncio.get_running_loop().time()
         view = GroupView(group=group.name, pets=group.is_pets, lag_s=0.0, can_inspect=False, now=now)
-        async with asyncio.timeout(LOOK_DEADLINE_S):
-            listing = await known.account.instance.describe_instances(tags={TAG_GROUP: group.name})
+        async with asyncio.timeout(LIST_DEADLINE_S):
+            listing = await resolved.account.instance.describe_instances(tags={TAG_GROUP: group.name})
         view.listed(listing, begun_at=now, now=now, wall=self._clock.now())
         return view
 

@@ -18,7 +18,7 @@ from infrakit.spi import errors
 REMEDY = "bring back what was there; to go on with what is there now: infrakit up --accept-store"
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     """The newest of each that was seen."""
 
     cluster: str = ""
@@ -26,21 +26,21 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0  # of the declaration
 
 
-class Seen:
+class WatermarkGuard:
     """The mark, given to `keep` whenever it has changed; `accept`: an operator says that an older store is meant."""
 
     def __init__(
         self,
-        mark: Mark | None = None,
+        mark: Watermark | None = None,
         *,
-        keep: Callable[[Mark], Awaitable[None]] | None = None,
+        keep: Callable[[Watermark], Awaitable[None]] | None = None,
         accept: bool = False,
     ) -> None:
-        self.mark = mark or Mark()
+        self.mark = mark or Watermark()
         self._keep = keep
         self._accept = accept
 
-    def knows(self, *, cluster: str, replaces: Collection[str], epoch: int, version: int | None = None) -> bool:
+    def accepts(self, *, cluster: str, replaces: Collection[str], epoch: int, version: int | None = None) -> bool:
         """Whether the store is the one that was seen, no older. False: it is not, and an operator accepts that.
 
         `replaces`: ledgers in whose place this one came, with an operator's consent. Raises `Refused`.
@@ -61,11 +61,13 @@ class Seen:
             remedy=REMEDY,
         )
 
-    async def note(self, *, cluster: str, epoch: int, version: int) -> None:
+    async def advance(self, *, cluster: str, epoch: int, version: int) -> None:
         """Remember, if it is newer. Never fails."""
-        mark = Mark(cluster=cluster, epoch=epoch, version=version)
+        mark = Watermark(cluster=cluster, epoch=epoch, version=version)
         if cluster == self.mark.cluster:
-            mark = Mark(cluster=cluster, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version))
+            mark = Watermark(
+                cluster=cluster, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version)
+            )
         if mark == self.mark:
             return
         self.mark = mark
@@ -73,17 +75,17 @@ class Seen:
             await self._keep(mark)
 
 
-def on_disk(path: Path, *, accept: bool = False) -> Seen:
+def on_disk(path: Path, *, accept: bool = False) -> WatermarkGuard:
     """Kept in a file. One that is damaged or cannot be written counts as none: it is a safeguard, not the truth."""
-    mark = Mark()
+    mark = Watermark()
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+        mark = msgspec.json.decode(path.read_bytes(), type=Watermark)
 
-    async def keep(mark: Mark) -> None:
+    async def keep(mark: Watermark) -> None:
         with contextlib.suppress(OSError):
             await asyncio.to_thread(_write, path, msgspec.json.encode(mark))
 
-    return Seen(mark, keep=keep, accept=accept)
+    return WatermarkGuard(mark, keep=keep, accept=accept)
 
 
 def _write(path: Path, body: bytes) -> None:

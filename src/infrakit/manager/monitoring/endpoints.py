@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from infrakit.manager.api.manager import Operator
-from infrakit.manager.lead.ledger import Book
+from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.monitoring import metrics
 from infrakit.manager.monitoring.metrics import Counters
@@ -43,7 +43,7 @@ class Readiness:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._reading: asyncio.Task[Book] | None = None
+        self._reading: asyncio.Task[LedgerDocument] | None = None
 
     @property
     def role(self) -> str:
@@ -87,7 +87,7 @@ class Readiness:
             await asyncio.wait({self._reading})
 
 
-def _retrieve(reading: asyncio.Task[Book]) -> None:
+def _retrieve(reading: asyncio.Task[LedgerDocument]) -> None:
     """Whoever asked may have gone before it failed: that is nobody's mistake."""
     if not reading.cancelled():
         reading.exception()

@@ -79,20 +79,25 @@ async def families(replica: Replica, operator: Operator, counters: Counters) -> 
     counters.forget_all_but(set(declared))
     return [
         *_of_replica(replica),
-        *(_family(name, told, [(group, value(group)) for group in groups]) for name, told, value in _OF_GROUPS),
+        *(
+            _family(name, description, [(group, value(group)) for group in groups])
+            for name, description, value in _OF_GROUPS
+        ),
         _holds(groups),
         *_of_events(declared, counters),
         *(_of_term(replica.term) if replica.term is not None else ()),
     ]
 
 
-def _family(name: str, told: str, values: Sequence[tuple[GroupStatus, float]]) -> Family:
-    return Family(f"infrakit_group_{name}", "gauge", told, [({"group": group.name}, value) for group, value in values])
+def _family(name: str, description: str, values: Sequence[tuple[GroupStatus, float]]) -> Family:
+    return Family(
+        f"infrakit_group_{name}", "gauge", description, [({"group": group.name}, value) for group, value in values]
+    )
 
 
 def _of_replica(replica: Replica) -> Iterator[Family]:
-    def gauge(name: str, told: str, value: float, **labels: str) -> Family:
-        return Family(f"infrakit_{name}", "gauge", told, [(labels, value)])
+    def gauge(name: str, description: str, value: float, **labels: str) -> Family:
+        return Family(f"infrakit_{name}", "gauge", description, [(labels, value)])
 
     seen, term = replica.observation, replica.term
     known = seen is not None and asyncio.get_running_loop().time() < seen.begun_at + seen.valid_s
@@ -113,9 +118,9 @@ def _holds(groups: Sequence[GroupStatus]) -> Family:
 
 
 def _of_events(declared: Sequence[GroupID], counters: Counters) -> Iterator[Family]:
-    def counter(name: str, told: str, kind: Kind) -> Family:
+    def counter(name: str, description: str, kind: Kind) -> Family:
         series: list[tuple[Labels, float]] = [({"group": group}, counters.of(group, kind)) for group in declared]
-        return Family(f"infrakit_{name}_total", "counter", told, series)
+        return Family(f"infrakit_{name}_total", "counter", description, series)
 
     yield counter("creations", "Instances that the provider has acknowledged.", Kind.CREATED)
     yield counter("destructions", "Destructions asked of the provider.", Kind.DESTROYING)

@@ -21,7 +21,7 @@ class Family(NamedTuple):
 
     name: str
     kind: str  # gauge counter histogram
-    told: str  # one sentence
+    description: str  # one sentence
     series: Iterable[tuple[Labels, float | Durations]]
 
 
@@ -33,7 +33,7 @@ def render(families: Iterable[Family]) -> str:
 def _lines(family: Family) -> Iterator[str]:
     lines = [line for labels, value in family.series for line in _series(family.name, labels, value)]
     if lines:
-        yield f"# HELP {family.name} {family.told}"
+        yield f"# HELP {family.name} {family.description}"
         yield f"# TYPE {family.name} {family.kind}"
         yield from lines
 

@@ -31,7 +31,7 @@ class Source(Protocol):
     async def close(self) -> None: ...
 
 
-class Here(NamedTuple):
+class InProcess(NamedTuple):
     """Plugins of this process."""
 
     found: Mapping[str, Metadata]
@@ -43,7 +43,7 @@ class Here(NamedTuple):
         """They belong to others."""
 
 
-class Made:
+class EntryPointPlugins:
     """Entry points, by type: made when they are first asked for, and again if that has failed."""
 
     def __init__(self, registry: Registry, names: Mapping[str, str], facts: Snapshots) -> None:
@@ -65,7 +65,7 @@ class Made:
             await close(plugin)
 
 
-class Elsewhere:
+class RemotePlugins:
     """Whatever listens at an address: asked what it serves when it is first seen, and when another process may be."""
 
     def __init__(self, name: str, address: str) -> None:
@@ -109,10 +109,10 @@ def _identity(address: str) -> object:
     return int(asyncio.get_running_loop().time() // ASK_AGAIN_S)
 
 
-def find() -> dict[str, Elsewhere]:
+def find() -> dict[str, RemotePlugins]:
     """What seems to run here, apart from the manager, by name."""
     found = {each.name: each.address for each in discovery.found() if each.name != discovery.MANAGER_SOCKET}
-    return {name: Elsewhere(name, address) for name, address in found.items()}
+    return {name: RemotePlugins(name, address) for name, address in found.items()}
 
 
 async def read(name: str, plugins: Mapping[str, Metadata]) -> Any:

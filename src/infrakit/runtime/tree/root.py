@@ -17,7 +17,7 @@ import msgspec
 
 from infrakit.runtime.registry import METADATA, Registry
 from infrakit.runtime.tree import branches, writing
-from infrakit.runtime.tree.branches import Elsewhere, Here, Made, Source
+from infrakit.runtime.tree.branches import EntryPointPlugins, InProcess, RemotePlugins, Source
 from infrakit.runtime.tree.facts import NOT_READ, Outcome, Snapshot
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Updatable, Versioned, Written
@@ -108,10 +108,10 @@ class Tree:
             self._entries = self._offered()
         used = _by_name(self._registry.made(Metadata))
         found: dict[str, Source] = {
-            **{name: Here(plugins) for name, plugins in used.items()},
+            **{name: InProcess(plugins) for name, plugins in used.items()},
             **self._entries,
             **branches.find(),
-            **{name: Here({branches.MAIN: plugin}) for name, plugin in self._own.items()},
+            **{name: InProcess({branches.MAIN: plugin}) for name, plugin in self._own.items()},
         }
         before, self._readings = self._readings, {}
         for name, source in sorted(found.items()):
@@ -127,7 +127,7 @@ class Tree:
         """Entry points: they do not change while a program runs. Each is made when it is first read."""
         names = {name: name for name in importlib.metadata.entry_points(group=METADATA).names}
         return {
-            name: Made(self._registry, typed, functools.partial(self.snapshot, without=name))
+            name: EntryPointPlugins(self._registry, typed, functools.partial(self.snapshot, without=name))
             for name, typed in _by_name(names).items()
         }
 
@@ -208,9 +208,9 @@ class Tree:
     ) -> Written:
         name = writing.first_name([*(change.path for change in changes), *remove])
         reading = await self._present(name)
-        order = writing.Order(changes=changes, remove=remove, who=who, why=why, expected=expected)
+        request = writing.WriteRequest(changes=changes, remove=remove, who=who, why=why, expected=expected)
         try:
-            return await writing.write(name, reading.plugins, order)
+            return await writing.write(name, reading.plugins, request)
         finally:
             reading.forget()
 
@@ -255,7 +255,7 @@ def _keep(task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
 
 
 def _is_same(known: Source, found: Source) -> bool:
-    if isinstance(known, Elsewhere) and isinstance(found, Elsewhere):
+    if isinstance(known, RemotePlugins) and isinstance(found, RemotePlugins):
         return known.address == found.address
     return known == found
 

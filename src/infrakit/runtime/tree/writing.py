@@ -12,7 +12,7 @@ DEADLINE_S = 14.0  # a little less than the command line waits
 STEPS_MAX = 1000  # paths of one change
 
 
-class Order(NamedTuple):
+class WriteRequest(NamedTuple):
     """A change whose paths are inside the plugin's tree already."""
 
     changes: tuple[Change, ...]
@@ -43,23 +43,23 @@ def placed(plugins: Mapping[str, Metadata], path: str) -> tuple[str, str]:
     return MAIN, paths.join(rest)
 
 
-async def write(name: str, plugins: Mapping[str, Metadata], order: Order) -> Written:
+async def write(name: str, plugins: Mapping[str, Metadata], request: WriteRequest) -> Written:
     """Raises what the plugin raises, and `Refused` if it cannot be written."""
-    every = [*(change.path for change in order.changes), *order.remove]
+    every = [*(change.path for change in request.changes), *request.remove]
     types = {placed(plugins, path)[0] for path in every}
     if len(types) > 1:
         raise errors.Refused(f"one change is one object's, found {', '.join(sorted(types))}", where=name)
     plugin: object = plugins.get(types.pop())
-    changes = tuple(Change(path=placed(plugins, c.path)[1], value=c.value) for c in order.changes)
-    remove = tuple(placed(plugins, path)[1] for path in order.remove)
+    changes = tuple(Change(path=placed(plugins, c.path)[1], value=c.value) for c in request.changes)
+    remove = tuple(placed(plugins, path)[1] for path in request.remove)
     try:
         async with asyncio.timeout(DEADLINE_S):
             if isinstance(plugin, Versioned):
                 return await plugin.write(
-                    changes=changes, remove=remove, who=order.who, why=order.why, expected=order.expected
+                    changes=changes, remove=remove, who=request.who, why=request.why, expected=request.expected
                 )
             if isinstance(plugin, Updatable):
-                return await _propose(name, plugin, changes, order)
+                return await _propose(name, plugin, changes, request)
     except errors.InfraKitError as error:
         error.where = paths.join([name, *paths.split(error.where)] if error.where != name else [name])
         raise
@@ -68,10 +68,10 @@ async def write(name: str, plugins: Mapping[str, Metadata], order: Order) -> Wri
     raise errors.Refused(f"{name} can be read, not written", where=every[0], remedy="`vars` is there to be written")
 
 
-async def _propose(name: str, plugin: Updatable, changes: tuple[Change, ...], order: Order) -> Written:
-    if order.remove:
+async def _propose(name: str, plugin: Updatable, changes: tuple[Change, ...], request: WriteRequest) -> Written:
+    if request.remove:
         raise errors.Refused("it cannot remove what is there", where=name, remedy="set it to something else")
-    if order.expected is not None:
+    if request.expected is not None:
         raise errors.Refused("it keeps no versions to be expected", where=name, remedy="leave the version out")
     proposal = await plugin.changes(changes=changes)
     await plugin.commit(proposed=proposal.proposed, cas=proposal.cas)
