@@ -183,7 +183,7 @@ def _loses_the_replica_that_is_asked(hosted: Hosted, said: Path) -> None:
         hosted.replicas()[each].kill()  # the boot script starts another
         hosted("halt", "web", "-m", f"look {number}")
         hosted.says(said, f"web is halted by ann: look {number}")  # it has looked since then
-        told = f"the replica at unix://{hosted.home}/r/{each}/group does not answer any more"
+        told = f"the replica at unix://{hosted.home}/r/{each}/group stopped answering"
         hosted.until(lambda: len(hosted.replicas()) == 3, "it is started again")
         if told in said.read_text():
             break
@@ -203,19 +203,19 @@ def _is_ended(hosted: Hosted) -> None:
     hosted.environment = here
     whole = (hosted.home / "cluster" / "infrakit.yaml").read_text()
     hosted.declare()
-    assert "a group that is not in it, web" in hosted("down", "cluster", "--yes", exits=2)
+    assert "the cluster declares group web, which FILE omits" in hosted("down", "cluster", "--yes", exits=2)
     (hosted.home / "cluster" / "infrakit.yaml").write_text(whole)
     said = hosted("down", "cluster", "--yes").splitlines()
     assert said[:5] == [
-        "halted: nobody inside acts any more",
+        "halted: no replica of the cluster acts any more",
         "destroying web: 2 instances",
-        "web is gone",
+        "web is destroyed",
         "destroying etcd: 3 instances",
-        "etcd is gone",
+        "etcd is destroyed",
     ]
     assert hosted.everything() == []
-    assert "there is nothing of it" in hosted("down", "cluster", "--yes")
-    assert "bring back what there was: infrakit bootstrap --recover" in hosted("up", "cluster", exits=2)
+    assert "no instances of this cluster exist" in hosted("down", "cluster", "--yes")
+    assert "recover the earlier cluster: infrakit bootstrap --recover" in hosted("up", "cluster", exits=2)
 
 
 def test_it_comes_back_from_its_volumes_and_stays_halted_until_somebody_says_go_on(hosted: Hosted) -> None:
@@ -223,7 +223,7 @@ def test_it_comes_back_from_its_volumes_and_stays_halted_until_somebody_says_go_
     said = hosted.view()
     hosted.says(said, "converged      etcd: all 3")
     hosted("down", "cluster", "--yes")
-    hosted.says(said, "nobody tells how it stands")
+    hosted.says(said, "no replica reports a status")
     hosted("bootstrap", "cluster", "--recover")
     hosted.says(said, "everything is halted by ann: down cluster/infrakit.yaml; lift it: infrakit unhalt")
     hosted.at(hosted.addresses[0])
@@ -239,7 +239,7 @@ def _is_not_ended_while_nobody_can_be_halted(hosted: Hosted) -> None:
     hosted.signal(signal.SIGSTOP)
     said = hosted("down", "cluster", "--yes", exits=2)
     hosted.signal(signal.SIGCONT)
-    assert "no replica answers, and there are machines" in said
+    assert "no replica answers, and machines exist" in said
     assert "if you know that none of them acts: --without-halt" in said
     assert len(hosted.replicas()) == 3
     hosted.kill_all()
@@ -259,12 +259,12 @@ def test_a_file_that_is_wrong_starts_nothing_and_a_halfway_stop_can_be_gone_on_f
     assert hosted.everything() == []
 
     said = hosted.view()
-    hosted.says(said, "is made, the first of its group")
+    hosted.says(said, "is created, the first of its group")
     hosted.views[-1].send_signal(signal.SIGINT)
     assert hosted.views[-1].wait(60) in (0, 130)
     again = hosted.view()
     hosted.says(again, "converged      etcd: all 3")
-    assert "is made" not in again.read_text()
+    assert "is created" not in again.read_text()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, which alone can give a socket to somebody else")
@@ -287,6 +287,6 @@ def test_somebody_else_is_told_that_the_sockets_are_not_his(hosted: Hosted) -> N
 
     for words in (["up", "cluster"], ["down", "cluster", "--yes"], ["bootstrap", "cluster"]):
         said = ask(*words)
-        assert "it belongs to another user" in said
-        assert "say it as that user, or with sudo" in said
+        assert "permission denied: whether a replica answers there" in said
+        assert "run the command as the owner of the socket, or with sudo" in said
     assert "ask as that one, or with sudo" in ask("status", exits=3, INFRAKIT_HOST=f"unix://{place}/group")

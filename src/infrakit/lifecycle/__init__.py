@@ -1,1 +1,1 @@
-"""Clusters from outside a leadership term: their first machine, recovery without a quorum, and their end."""
+"""Operations outside a leadership term: create a first machine, recover a lost quorum, tear a cluster down."""

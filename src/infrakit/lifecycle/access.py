@@ -1,7 +1,7 @@
-"""Where the declaration of a cluster is kept, as somebody sees it who is about to make the cluster's first machine.
+"""Access to the declaration of a cluster for the command that may have to create the cluster's first machine.
 
-Either its store is asked, or the replicas of InfraKit on its own machines, which read it. Only an answer proves that
-the store has its quorum. A replica is not proof by itself: it has to have read the store for us.
+The declaration is read directly from its store, or through an InfraKit replica on the cluster's own machines. Only a
+completed read proves that the store has its quorum. A replica that runs is no proof: it must have read the store.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ COMMIT_S = 30.0
 
 
 class DeclarationAccess(Protocol):
-    """Asked before anything is made, and until it answers."""
+    """Reads and writes the declaration. It is polled before a machine is created, and until it answers."""
 
-    answered: str  # a sentence
-    silence: str  # the same for its contrary; after it comes a time
+    answered: str  # the sentence for success
+    silence: str  # the sentence for failure; a duration may follow it
 
     @property
     def where(self) -> str:
-        """What was asked, for errors."""
+        """What was queried, as the location in an error."""
         ...
 
     async def answers(self) -> bool:
-        """Whether it can be read now. With its quorum gone, it cannot: reads are linearizable. Raises `Refused`."""
+        """Whether it can be read now. Reads are linearizable, so they fail without a quorum. Raises `Refused`."""
         ...
 
     async def version(self) -> int:
-        """Of the declaration in it; 0: none."""
+        """The current version of the declaration; 0 if there is none."""
         ...
 
     async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
-        """Put the first declaration into it, and answer its version. Raises `Conflict` if there is one already."""
+        """Write the first declaration and return its version. Raises `Conflict` if there is one already."""
         ...
 
 
 class DirectStore:
-    """The store itself."""
+    """Reads and writes the store directly."""
 
     answered = "the store answers"
     silence = "the store does not answer"
@@ -73,7 +73,7 @@ class DirectStore:
 
 
 class ViaReplica:
-    """Behind the replicas."""
+    """Reads and writes the declaration through a replica."""
 
     answered = "a replica answers"
     silence = "no replica answers"
@@ -83,8 +83,8 @@ class ViaReplica:
 
     @property
     def where(self) -> str:
-        """Every address, and what was found there."""
-        return "; ".join(f"{each}: {self.replicas.why.get(each, 'nothing yet')}" for each in self.replicas.places)
+        """Every address, and the last failure there."""
+        return "; ".join(f"{each}: {self.replicas.why.get(each, 'not contacted yet')}" for each in self.replicas.places)
 
     async def answers(self) -> bool:
         try:
@@ -94,7 +94,7 @@ class ViaReplica:
         except errors.Refused as error:
             if not (at := self.replicas.at):
                 raise
-            await self.replicas.turn()  # its store refuses it: its machine may be no member yet
+            await self.replicas.turn()  # the store refuses this replica: its machine may not be a member yet
             self.replicas.why[at] = error.what
             return False
         return True

@@ -1,4 +1,4 @@
-"""`infrakit bootstrap` and `infrakit init`: the plugins, and the store or the replicas that they ask."""
+"""`infrakit bootstrap` and `infrakit init`: open the plugins, and the store or a connection to the replicas."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -17,9 +17,9 @@ from infrakit.spi.event import timestamp
 
 
 async def run(request: BootstrapRequest, *, store: str, home: Path, report: Callable[[str], object]) -> int:
-    """`store` is its URL; empty: the replicas on the declared machines are asked. See `lifecycle.first_machine`.
+    """Bootstrap a cluster. `store` is a URL; if empty, the replicas on the declared machines are contacted instead.
 
-    Raises `InvalidSpec` if there is neither.
+    See `lifecycle.first_machine`. Raises `InvalidSpec` if there is neither a store nor a group that hosts replicas.
     """
     clock = SystemClock()
     registry = Registry(home, clock=clock)
@@ -44,15 +44,15 @@ async def _access(
         return
     hosts = await self_hosted(await validate.checked(request.text, request.source, registry), registry)
     if hosts is None:
-        what = "no group of it hosts replicas of InfraKit, so that nobody is known who keeps the declaration"
-        hint = "say where its store will be: --store URL, or INFRAKIT_STORE"
+        what = "no group hosts InfraKit replicas, so the location of the declaration is unknown"
+        hint = "name the store: --store URL, or INFRAKIT_STORE"
         raise InvalidSpec([Problem(path="", message=what, hint=hint)], where=request.source)
     async with Replicas(hosts.places) as replicas:
         yield ViaReplica(replicas)
 
 
 async def prepared(request: BootstrapRequest, *, home: Path) -> PreparedMachine:
-    """The first machine as it would be made. See `lifecycle.first_machine`."""
+    """The first machine as `bootstrap` would create it. See `lifecycle.first_machine`."""
     registry = Registry(home)
     try:
         return await prepare(request, plugins=registry, clock=SystemClock())

@@ -1,10 +1,11 @@
-"""A cluster that hosts its own replicas, as `infrakit up FILE` starts it from outside and stays to watch.
+"""`infrakit up FILE` for a self-hosted cluster: start it from outside, commit FILE, and watch.
 
-Nothing of it is kept here. If no replica answers, the first machine is made as `infrakit bootstrap` makes it, with the
-same refusals. The replica on it may start with an empty store: it leads, and waits. Then FILE is committed through
-whichever replica answers, with the version that was seen, so that two who do so at once cannot overwrite each other in
-silence. All else, other groups too, is made by the replicas. Then statuses come from whoever answers, and the events of
-all replicas from each itself, because each keeps a journal of its own; the view outlives every single one of them.
+No state is stored on this machine. If no replica answers, the first machine is created as `infrakit bootstrap` does it,
+with the same safety checks. Its replica may start with an empty store: it leads, and waits for a declaration. FILE is
+then committed through any replica that answers, with the version that was read, so that concurrent commits conflict
+instead of silently overwriting each other. The replicas create everything else, other groups included. The view polls
+the status from one replica at a time, and follows the events of every replica, because each has a journal of its own;
+it survives the failure of any single replica.
 """
 
 import asyncio
@@ -29,19 +30,19 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Committed, Halt, MemberStatus, Status
 
 POLL_S = 0.25  # between two statuses
-RETRY_S = 0.5  # after nobody has answered
-STATUS_S = 1.5  # for one replica, before another is asked
-SLOW_S = 8.0  # the same once none has told in that time: followers ask the leader, and an election takes longer
-QUIET_S = 4 * streams.HEARTBEAT_S  # of a stream of events, before it counts as broken
-VERSIONS_MAX = 3  # that others commit while we try to
+RETRY_S = 0.5  # after no replica has answered
+STATUS_S = 1.5  # timeout for one replica, before the next is tried
+SLOW_S = 8.0  # the timeout once that has failed: followers ask the leader, and a leader election takes longer
+QUIET_S = 4 * streams.HEARTBEAT_S  # without a heartbeat, after which an event stream counts as broken
+VERSIONS_MAX = 3  # concurrent commits by others, before this one gives up
 
 Report = Callable[[str], object]
 
 
 async def find(text: str, source: str, *, home: Path) -> SelfHosted | None:
-    """Where the replicas of what a document declares should answer. None: it declares no such cluster.
+    """Where the replicas of the declared cluster should answer; None if the document declares no self-hosted cluster.
 
-    One that is wrong, or whose plugins do not answer, declares none: whoever uses it next says what is wrong.
+    None also if it is invalid or its plugins do not answer: the next step that reads it reports the problem.
     """
     draft = documents.read(text, source=source)
     if draft.problems:
@@ -56,9 +57,9 @@ async def find(text: str, source: str, *, home: Path) -> SelfHosted | None:
 
 
 async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, report: Report) -> Committed:
-    """Make the first machine if nobody answers, and commit what `plan` declares.
+    """Create the first machine if no replica answers, and commit what `request` declares.
 
-    Raises what `bootstrap` does, and `Conflict` if somebody else declares something else at the same time.
+    Raises what `bootstrap` raises, and `Conflict` if another user commits a different declaration at the same time.
     """
     clock = SystemClock()
     registry = Registry(home, clock=clock)
@@ -78,7 +79,7 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
 
 @contextlib.asynccontextmanager
 async def _alone(home: Path, patience_s: float, report: Report) -> AsyncIterator[None]:
-    """With the lock of this home. If another command has it, it may be making the first machine: wait for that."""
+    """Hold the lock of this home. Another command that holds it may be creating the first machine: wait for it."""
     loop, arguments = asyncio.get_running_loop(), ""
     until = loop.time() + patience_s
     with contextlib.ExitStack() as stack:
@@ -88,16 +89,16 @@ async def _alone(home: Path, patience_s: float, report: Report) -> AsyncIterator
                 break
             except errors.Refused as held:
                 if discovery.manager_socket().exists() or loop.time() >= until:
-                    raise  # a daemon has it, for good
+                    raise  # a daemon holds it, and does not release it while it runs
                 if not arguments:
-                    report(f"{held.what}, which may be making the first machine: waits for it")
+                    report(f"{held.what}, which may be creating the first machine: waiting for it")
                 arguments = held.what
             await asyncio.sleep(RETRY_S)
         yield
 
 
 async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: BootstrapRequest) -> Committed:
-    """Nothing is committed that is declared already, in the same words or in others."""
+    """Commit, unless the cluster already declares the same groups, however they are written."""
     for _attempt in range(VERSIONS_MAX):
         version = await access.version()
         if version and await _declared(access, version, groups):
@@ -111,13 +112,13 @@ async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: Bootst
         }
         try:
             committed: Committed = await access.replicas.ask("commit", within_s=COMMIT_S, **arguments)
-        except errors.Conflict as error:  # who was first may have said the same, also we ourselves
+        except errors.Conflict as error:  # the winner may have declared the same; it may be an earlier attempt of ours
             newest = await access.version()
             if newest == version or not await _declared(access, newest, groups):
                 raise error from None
         else:
             return committed
-    raise errors.Conflict("others keep changing the declaration", remedy="try again")
+    raise errors.Conflict("others keep changing the declaration", remedy="retry")
 
 
 async def _declared(access: ViaReplica, version: int, groups: tuple[Group, ...]) -> bool:
@@ -134,12 +135,12 @@ def _same(one: Group | None, other: Group) -> bool:
 
 
 def now() -> str:
-    """The moment from which a view shows events."""
+    """The timestamp from which a view shows events."""
     return timestamp(SystemClock().now())
 
 
 def watch(places: tuple[str, ...], view: View, *, since: str) -> None:
-    """Show what happens, and what has happened since a moment, until Ctrl-C. Replicas may come and go meanwhile."""
+    """Show status and events after `since`, until Ctrl-C. Replicas may start and stop meanwhile."""
     asyncio.run(_watch(places, view, since))
 
 
@@ -157,25 +158,25 @@ async def _watch(places: tuple[str, ...], view: View, since: str) -> None:
 
 
 class _ReplicaEvents:
-    """What is said of the replicas themselves, each time it has changed."""
+    """Emits an event each time the reachability of the replicas or a halt changes."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._failure = ""  # what is wrong; empty: nothing
+        self._failure = ""  # the failure last reported; empty: none
         self._halts: tuple[Halt, ...] = ()
 
     def switched(self, after: str, before: str, why: str) -> None:
-        self.emit(f"the replica at {before} does not answer any more ({why}): asks the one at {after}")
+        self.emit(f"the replica at {before} stopped answering ({why}): using the one at {after}")
 
     def failed(self, what: str, detail: str) -> None:
-        """The detail changes every moment, and is told with the first."""
+        """Report a failure once. Its detail differs on every attempt, so only the first detail is shown."""
         if what != self._failure:
             self.emit(f"{what}: {detail}")
         self._failure = what
 
     def recovered(self, at: str, status: Status) -> None:
         if self._failure:
-            self.emit(f"the replica at {at} tells again: {status.leading or status.replica} leads")
+            self.emit(f"the replica at {at} answers again: {status.leading or status.replica} leads")
         self._failure = ""
         for halt in status.halts:
             if halt not in self._halts:
@@ -194,14 +195,14 @@ async def _statuses(places: tuple[str, ...], view: View) -> None:
                 status: Status = await replicas.ask("status", within_s=within_s)
             except errors.InfraKitError as error:
                 within_s = SLOW_S
-                replica_events.failed("nobody tells how it stands", str(error))
+                replica_events.failed("no replica reports a status", str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
             within_s = STATUS_S
-            if status.note:  # it cannot tell; another one may
+            if status.note:  # it knows no leader; another replica may
                 undecided += 1
                 if undecided > len(places):
-                    replica_events.failed("nobody leads now, as far as they can tell", status.note)
+                    replica_events.failed("no replica knows of a leader", status.note)
                 await replicas.turn()
             else:
                 undecided = 0
@@ -214,14 +215,14 @@ async def _members(replicas: Replicas) -> tuple[MemberStatus, ...]:
     try:
         members: tuple[MemberStatus, ...] = await replicas.ask("members", within_s=STATUS_S)
     except errors.InfraKitError:
-        return ()  # the next status tells why
+        return ()  # the next status reports why
     return members
 
 
 async def _events(place: str, since: str, view: View) -> None:
-    """Those of one replica from a moment on, whether or not it is there. A new one has a journal of its own."""
+    """Show the events of one replica after `since`, reconnecting while it is down. Each replica has its own journal."""
     while True:
-        with contextlib.suppress(errors.InfraKitError):  # the statuses tell who does not answer
+        with contextlib.suppress(errors.InfraKitError):  # the status poll reports which replica does not answer
             async for event in client.events(place, quiet_s=QUIET_S):
                 if event.timestamp > since:
                     since = event.timestamp

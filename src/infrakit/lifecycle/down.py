@@ -1,21 +1,22 @@
-"""The end of a cluster that hosts its own replicas, from outside: nobody inside may end the machine that he runs on.
+"""`infrakit down FILE`: tear a self-hosted cluster down from outside, since no replica may destroy its own machine.
 
-Two who act on the same machines are what must never be (law 1), and whoever runs this is a second one. So first it
-makes sure that nobody inside acts any more, and only then it touches anything:
+Two controllers must never act on the same machines (law 1), and this command is a second one. So it first makes sure
+that no replica of the cluster acts any more, and only then changes anything:
 
-1.  A halt of everything is committed through a replica. When that returns, the halt is durable in the cluster's own
-    store. Every leader after that loads it before it acts, by a read that is linearizable; so does one that comes back
-    from a volume later.
-2.  The one that leads now may not have read it yet, and may have calls under way. So it is asked until its own status
-    shows the halt and nothing that is being done. It has to be the one that the store names as holder of the epoch: a
-    stale one would tell of itself only. One that lost the epoch cannot act, with or without a halt, because it proves
-    the epoch before each call; and one that holds it and has seen the halt refuses at that same place.
-3.  Everything is ended through the provider, group after group, those that host replicas last: for as long as there is
-    a quorum, it keeps the halt.
+1.  It commits a halt of everything through a replica. When the commit returns, the halt is durable in the cluster's own
+    store. Every later leader loads it with a linearizable read before it acts; so does a replica that is restored from
+    a volume later.
+2.  The current leader may not have read the halt yet, and may have calls in flight. So it is polled until its own
+    status shows the halt and no action in progress. It has to be the replica that the store names as the holder of the
+    epoch, because a stale leader would report only its own state. A replica that lost the epoch cannot act, halted or
+    not, because of the fencing check before each call; one that holds the epoch and has read the halt refuses there.
+3.  Every group is destroyed through its provider, one after the other, and those that host replicas last: for as long
+    as there is a quorum, it stores the halt.
 
-Where no replica could be halted, one may be alive all the same, cut off from us only. Then nothing is ended unless the
-operator says that nobody acts. Machines in other groups than the document's would be left behind with nobody to keep
-them, so the declaration is compared first. Volumes stay unless asked, and with them the declaration and its halt.
+If no replica could be halted, one may still run, cut off only from this machine. Then nothing is destroyed unless the
+operator confirms that no replica acts. Machines of groups that the document omits would be left without a controller,
+so the document is compared with the declaration first. Volumes are kept unless their deletion is requested, and with
+them the declaration and its halt.
 """
 
 import asyncio
@@ -39,29 +40,29 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import LeaderStatus, Status
 from infrakit.spi.values import GroupID
 
-HALT_S = 60.0  # for the leader to have read the halt, and to end the calls under way
+HALT_S = 60.0  # timeout for the leader to read the halt and to complete the calls in flight
 STATUS_S = 5.0
 POLL_S = 0.3
 
 
 class TeardownRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator has asked for."""
+    """What the operator requested."""
 
     text: str
     source: str
     who: str
     why: str
     volumes: bool = False
-    unhalted: bool = False  # go on where nobody could be halted
+    unhalted: bool = False  # continue even if no replica could be halted
     timeout_s: float = 300.0
 
 
 async def down(
     request: TeardownRequest, *, home: Path, report: Callable[[str], object], agree: Callable[[str], object]
 ) -> bool:
-    """Whether something was ended whose volumes are kept. `agree` is given the question, and raises at a no.
+    """Tear the cluster down; True if volumes are kept. `agree` asks for confirmation and raises if it is denied.
 
-    Raises `InvalidSpec`, `Refused` where it would not be safe, or something is left when the time is up.
+    Raises `InvalidSpec`, and `Refused` if it would not be safe or if instances are left after the timeout.
     """
     registry = Registry(home)
     try:
@@ -69,7 +70,7 @@ async def down(
         hosts = await self_hosted(groups, registry)
         if hosts is None:
             raise errors.Refused(
-                "no group of it hosts replicas of InfraKit",
+                "no group hosts InfraKit replicas",
                 where=request.source,
                 remedy="`infrakit down`, without FILE",
             )
@@ -87,7 +88,7 @@ async def teardown(
     report: Callable[[str], object],
     agree: Callable[[str], object],
 ) -> bool:
-    """The same for groups whose plugins are known; those in `endings` are ended in that order."""
+    """Halt the cluster, then destroy the groups in the order of `teardowns`. Returns and raises as `down` does."""
     counts = {each.name: len(await each.machines()) for each in teardowns}
     async with Replicas(hosts.places) as replicas:
         answers = await _answers(replicas)
@@ -96,7 +97,7 @@ async def teardown(
         elif any(counts.values()):
             _refuse_unless_unhalted("no replica answers", replicas.why, request, report)
         if not any(counts.values()) and not request.volumes:
-            report("there is nothing of it")
+            report("no instances of this cluster exist")
             return False
         agree(_question(counts, volumes=request.volumes))
         if answers:
@@ -105,7 +106,7 @@ async def teardown(
     until = loop.time() + request.timeout_s
     for each in teardowns:
         await each.run(until)
-        report(f"{each.name} is gone")
+        report(f"{each.name} is destroyed")
     if request.volumes:
         for each in teardowns:
             await each.delete_volumes()
@@ -113,7 +114,7 @@ async def teardown(
 
 
 def _in_order(groups: Iterable[Group], hosts: SelfHosted) -> list[Group]:
-    """The last by name first, and those that host replicas after all others."""
+    """Groups in reverse order of their names, those that host replicas last."""
     return sorted(sorted(groups, key=lambda each: each.name, reverse=True), key=lambda each: each.name in hosts.groups)
 
 
@@ -129,7 +130,7 @@ def _question(counts: Mapping[GroupID, int], *, volumes: bool) -> str:
     return f"Halt the cluster and destroy all of it, {what}, {data}?"
 
 
-# -- nobody inside acts ------------------------------------------------------------------------------------------------
+# -- halting the cluster -----------------------------------------------------------------------------------------------
 
 
 async def _answers(replicas: Replicas) -> bool:
@@ -145,24 +146,24 @@ def _refuse_unless_unhalted(
 ) -> None:
     details = "; ".join(f"{place}: {reason}" for place, reason in why.items())
     if request.unhalted:
-        report(f"{what} ({details}): goes on all the same, as was said" if details else f"{what}: goes on, as was said")
+        report(f"{what} ({details}): continuing, as requested" if details else f"{what}: continuing, as requested")
         return
     raise errors.Refused(
-        f"{what}, and there are machines: a replica that lives all the same would make again what is destroyed here",
+        f"{what}, and machines exist: a replica that still runs would recreate what is destroyed here",
         where=details or "the cluster",
-        remedy="bring one back (infrakit bootstrap --recover); if you know that none of them acts: --without-halt",
+        remedy="recover a replica (infrakit bootstrap --recover); if you know that none of them acts: --without-halt",
     )
 
 
 async def _compare(
     replicas: Replicas, teardowns: Sequence[GroupTeardown], hosts: SelfHosted, counts: Mapping[GroupID, int]
 ) -> None:
-    """Whether the document is that of the cluster that answers, and this its provider. Raises `Refused`."""
+    """Raise `Refused` unless the document and the provider are those of the cluster that answers."""
     if not any(counts[name] for name in hosts.groups):
         raise errors.Refused(
-            f"the replica at {replicas.at} lives, and the provider lists no machine of {', '.join(hosts.groups)}",
+            f"the replica at {replicas.at} answers, and the provider lists no machine of {', '.join(hosts.groups)}",
             where="the provider here",
-            remedy="run it where the machines were made from (INFRAKIT_HOME, and what the provider is reached by)",
+            remedy="run it where the machines were created from, with the same INFRAKIT_HOME and provider",
         )
     try:
         newest = await replicas.ask("history", limit=1)
@@ -170,14 +171,14 @@ async def _compare(
             return
         text = await replicas.ask("show", version=newest[0].version)
     except errors.Unreachable:
-        return  # without the store nothing can be halted either, which is told where it matters
+        return  # without the store the halt fails too, and that error is reported
     known = {each.name: each.plugin for each in teardowns}
     for group in documents.read(text, source="the declaration").groups:
         if group.name not in known:
             raise errors.Refused(
-                f"the cluster declares a group that is not in it, {group.name}, which would be left without anybody",
+                f"the cluster declares group {group.name}, which FILE omits: it would be left without a controller",
                 where="FILE",
-                remedy=f"name a file that has all groups, or before: infrakit group destroy {group.name}",
+                remedy=f"name a file with all groups, or first: infrakit group destroy {group.name}",
             )
         if group.properties.instance.plugin != known[group.name]:
             raise errors.Refused(
@@ -188,7 +189,7 @@ async def _compare(
 
 
 async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[str], object]) -> None:
-    """Return when nobody inside acts any more. Raises `Refused` if that cannot be had."""
+    """Return once no replica of the cluster acts any more. Raises `Refused` if that cannot be ensured."""
     try:
         await replicas.ask("halt", within_s=COMMIT_S, who=request.who, why=request.why)
     except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
@@ -197,17 +198,17 @@ async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[
         return
     try:
         async with asyncio.timeout(HALT_S):
-            await _until_still(replicas)
+            await _until_idle(replicas)
     except (errors.OutcomeUnknown, TimeoutError) as error:
-        why = str(error) or f"its leader does not show that it stands still after {HALT_S:g} s"
+        why = str(error) or f"its leader has not confirmed that it is idle within {HALT_S:g} s"
         _refuse_unless_unhalted(
-            f"the cluster is halted, which infrakit unhalt would lift, but {why}", {}, request, report
+            f"the cluster is halted (to lift that: infrakit unhalt), but {why}", {}, request, report
         )
         return
-    report("halted: nobody inside acts any more")
+    report("halted: no replica of the cluster acts any more")
 
 
-async def _until_still(replicas: Replicas) -> None:
+async def _until_idle(replicas: Replicas) -> None:
     while True:
         try:
             status: Status = await replicas.ask("status", within_s=STATUS_S)

@@ -1,8 +1,8 @@
-"""The first machine of a cluster that will keep the store by itself, and the first ones again when its quorum is gone.
+"""Create the first machine of a cluster that hosts its own store, and recover such a cluster from a lost quorum.
 
-Nobody leads then, so nobody acts, and this is what an operator starts instead. It begins no call while the store
-answers, because then somebody may lead; and it ends as soon as the store does, because then somebody will. Where it
-cannot reach the store, replicas on the cluster's machines say so in its place: see `lifecycle.access`.
+In both cases no replica leads, so no controller acts, and the operator runs this instead. It makes no call while the
+store answers, because then a replica may lead; and it returns as soon as the store answers, because then one will. If
+this machine cannot reach the store, the replicas on the cluster's machines are asked instead: see `lifecycle.access`.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from infrakit.spi.group import Group
 from infrakit.spi.values import InstanceSpec
 
 POLL_S = 0.3
-BOOT_S = 10.0  # for one machine to start what it runs, before the next is made
+BOOT_S = 10.0  # for one machine to boot, before the next one is created
 
 
 class BootstrapRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator has asked for."""
+    """What the operator requested."""
 
     text: str
     source: str
     who: str
     why: str
-    group: str = ""  # the group that keeps the store; empty: the only quorum that is declared
-    seed: SeedChoice | None = None  # which machine is the first; None: the first that is declared
+    group: str = ""  # the group that hosts the store; empty: the only declared quorum
+    seed: SeedChoice | None = None  # which machine is the first; None: the first declared one
     recover: bool = False
     patience_s: float = 120.0  # for the store to answer after each machine
 
 
 class PreparedMachine(msgspec.Struct, frozen=True, kw_only=True):
-    """The first machine as it would be made."""
+    """The first machine as it would be created."""
 
     group: Group
     node: Node
@@ -53,19 +53,19 @@ async def bootstrap(
     clock: Clock,
     report: Callable[[str], object],
 ) -> int:
-    """Return the version of the declaration, once the store answers and holds one.
+    """Make the store available and declare; return the version of the declaration, also of one that existed before.
 
-    Raises what `grow` raises, and `Conflict` if somebody else declares something at the same time.
+    Raises what `grow` raises, and `Conflict` if another user commits a declaration at the same time.
     """
     groups = await validate.checked(request.text, request.source, plugins)
     await grow(request, groups, plugins=plugins, access=access, clock=clock, report=report)
     report(access.answered)
     version = await access.version()
     if version:
-        report(f"it holds version {version} of the declaration, which is left as it is")
+        report(f"it holds version {version} of the declaration, which is left unchanged")
         return version
     version = await access.declare(groups, text=request.text, source=request.source, who=request.who, why=request.why)
-    report(f"version {version} of the declaration is in it")
+    report(f"committed: version {version} of the declaration")
     return version
 
 
@@ -78,10 +78,10 @@ async def grow(
     clock: Clock,
     report: Callable[[str], object],
 ) -> None:
-    """Make what is needed for the store to answer; nothing, if it does.
+    """Create the machines that the store needs to answer; none, if it answers already.
 
-    Raises `Refused` if there are machines, or volumes of any but the first, and `recover` is not wanted, what a plugin
-    raises, and `Unreachable` if the store does not answer after every machine that could be made.
+    Raises `Refused` if machines exist, or volumes of any but the first, and `recover` is not set; what a plugin raises;
+    and `Unreachable` if the store does not answer after every possible machine was created.
     """
     if await access.answers():
         return
@@ -95,7 +95,7 @@ async def grow(
 
 
 async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) -> PreparedMachine:
-    """What `bootstrap` would have made as the first machine, and nothing made. Raises what that does before."""
+    """Prepare the first machine without creating it. Raises what `bootstrap` raises before it creates one."""
     groups = await validate.checked(request.text, request.source, plugins)
     group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
     first = seed.node(group, request.seed or SeedChoice())
@@ -105,14 +105,14 @@ async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) 
 async def _create_first_machine(
     provisioner: Provisioner, access: DeclarationAccess, patience_s: float, asked: SeedChoice
 ) -> None:
-    """From nothing: one machine, as if the group had no other member; the others join when it leads."""
+    """Start from nothing: create one machine, prepared as its group's only member; the others join once it leads."""
     first = seed.node(provisioner.group, asked)
     machines = await provisioner.machines()
     if machines.keys() - {first.slot}:
         raise errors.Refused(
-            f"it has machines already ({', '.join(sorted(machines))}), and {access.silence}",
+            f"machines exist already ({', '.join(sorted(machines))}), and {access.silence}",
             where=f"group {provisioner.group.name}",
-            remedy="give them time; if they have lost their quorum for good: infrakit bootstrap --recover",
+            remedy="wait for them to start; if their quorum is permanently lost: infrakit bootstrap --recover",
         )
     if not machines:
         await provisioner.refuse_beside_others(first)
@@ -121,20 +121,20 @@ async def _create_first_machine(
         except errors.Conflict as error:
             if first.slot not in await provisioner.machines():
                 raise
-            provisioner.report(f"{first}: somebody else was faster ({error})")
+            provisioner.report(f"{first}: another process created it first ({error})")
     else:
-        provisioner.report(f"{first}: {machines[first.slot].id} is there already")
+        provisioner.report(f"{first}: {machines[first.slot].id} exists already")
     if not await _until_answers(access, patience_s):
         raise errors.Unreachable(
-            f"{first} {'exists' if machines else 'is made'}, and {access.silence} after {patience_s:g} s",
+            f"{first} {'exists' if machines else 'is created'}, and {access.silence} after {patience_s:g} s",
             where=access.where,
-            remedy="look into its log; the same command waits again; if there were more machines, and their quorum is "
+            remedy="read its log; run the same command to wait again; if there were more machines, and their quorum is "
             "lost: infrakit bootstrap --recover",
         )
 
 
 async def _recover(provisioner: Provisioner, access: DeclarationAccess, patience_s: float) -> None:
-    """Machines that are missing, one after the other, until there are enough of them for a quorum."""
+    """Create missing machines, one at a time, until there are enough for a quorum and the store answers."""
     boot_s = 0.0
     while True:
         existing = await provisioner.machines()
@@ -146,7 +146,7 @@ async def _recover(provisioner: Provisioner, access: DeclarationAccess, patience
             raise errors.Unreachable(
                 f"every machine of {provisioner.group.name} exists, and {access.silence} after {patience_s:g} s",
                 where=access.where,
-                remedy="look into the logs of its members",
+                remedy="read the logs of its members",
             )
         await provisioner.create(missing[0])
 

@@ -1,6 +1,6 @@
-"""What a daemon has left where it kept its state, read while none runs: its journal, and the declaration's versions.
+"""Reads the stored state of a daemon while none runs: its journal of events, and the versions of the declaration.
 
-Nothing is locked and nothing is written, so that a daemon may start meanwhile.
+It takes no lock and writes nothing, so a daemon may start meanwhile.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def events(home: Path, *, since: int, group: str | None) -> Iterator[Event]:
 
 
 def history(home: Path, store: str, *, limit: int) -> Sequence[Version]:
-    """Versions, newest first; `store` is a URL, or empty for the one in the home. Raises what the store raises."""
+    """Versions, newest first; `store` is a URL, or empty for the store in `home`. Raises what the store raises."""
     return _ask(home, store, lambda declaration: declaration.history(limit))
 
 

@@ -1,8 +1,8 @@
-"""Replicas of InfraKit as somebody outside sees them: several addresses, of which any one that answers will do.
+"""A client of several InfraKit replicas, of which any one that answers will do, with failover between them.
 
-One is asked for as long as it answers. When it does not, all others are greeted at once, and the first that answers is
-asked from then on. What is asked here may be asked twice: questions, a halt, and a commit that names the version that
-was seen. So an order whose answer is lost goes to the next replica as well.
+It uses one replica for as long as that answers. When it fails, the client connects to all others at once, and uses the
+first that answers from then on. Every request made here is safe to repeat: reads, a halt, and a commit that names the
+expected version. So a request whose response is lost is retried at the next replica.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Manager
 from infrakit.spi.values import GroupID
 
-ANSWER_S = 2.0  # for a replica to answer a question, before another is asked
+ANSWER_S = 2.0  # timeout of a request, before another replica is tried
 GREETING_S = 0.5
 SILENT = (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError)
 
 
 class Replicas:
-    """An async context manager. `changed` is told whom it asks now, and whom it did before and why not any more."""
+    """An async context manager. On a failover, `changed` is called with the new address, the old one and the reason."""
 
     def __init__(self, places: Sequence[str], changed: Callable[[str, str, str], object] | None = None) -> None:
         self.places = tuple(dict.fromkeys(places))
-        self.at = ""  # who is asked
-        self.why: dict[str, str] = {}  # why those do not answer that did not when they were asked last
+        self.at = ""  # the address in use; empty: none
+        self.why: dict[str, str] = {}  # by address: the last failure, if it has not answered since
         self._changed = changed
-        self._left = ("", "")  # whom it asked last, and why not any more
+        self._left = ("", "")  # the address used before, and why it was left
         self._remote: Any = None
         self._refusal: errors.Refused | None = None
 
@@ -48,9 +48,9 @@ class Replicas:
         await self._leave("")
 
     async def ask(self, method: str, *, within_s: float = ANSWER_S, **arguments: Any) -> Any:
-        """What a method of `Manager` answers at one of them.
+        """Call a method of `Manager` at one replica and return its result.
 
-        Raises `Unreachable` if it answers nowhere, `Refused` where we may not ask, and what the method raises.
+        Raises `Unreachable` if no replica answers, `Refused` if access to one is denied, and what the method raises.
         """
         tried: set[str] = set()
         while True:
@@ -63,11 +63,11 @@ class Replicas:
                 tried.add(self.at)
                 alive = isinstance(error, TimeoutError) and await self._is_alive()
                 await self._leave(_words(error, within_s))
-                if alive:  # the leader that it asks may not: that it does not answer any more would not be true
+                if alive:  # the leader behind it did not answer: this replica did, so no failure is reported
                     self._left = ("", "")
 
     async def _is_alive(self) -> bool:
-        """Whether the one that is asked says at least who it is, for which it asks nobody."""
+        """Whether the replica in use answers a greeting, for which it needs neither store nor leader."""
         try:
             async with asyncio.timeout(GREETING_S):
                 await self._remote.greet()
@@ -76,9 +76,9 @@ class Replicas:
         return True
 
     async def turn(self) -> None:
-        """Ask another one from now on, if one answers: this one answers, and cannot tell."""
+        """Switch to another replica, if one answers: the present one answers, but without the information."""
         before = self.at
-        await self._leave("it cannot tell")
+        await self._leave("it does not know")
         self._left = ("", "")
         with contextlib.suppress(errors.Unreachable):
             await self._find({before})
@@ -90,7 +90,7 @@ class Replicas:
             await remote.close()
 
     async def _find(self, tried: Iterable[str]) -> None:
-        """Greet all that are left, and keep the first that answers."""
+        """Connect to all replicas not tried yet, and use the first that answers."""
         left = [each for each in self.places if each not in tried]
         for each in left:
             _check_access(each)
@@ -104,7 +104,7 @@ class Replicas:
         finally:
             await _close_others(greetings, keep=self._remote)
         if self._remote is None and self._refusal is not None:
-            raise self._refusal  # somebody lives there
+            raise self._refusal  # a replica may run there
         if self._remote is None:
             details = "; ".join(f"{each}: {self.why[each]}" for each in self.places if each in self.why)
             raise errors.Unreachable("no replica answers", where=details)
@@ -124,20 +124,20 @@ class Replicas:
 
 
 class SelfHosted:
-    """What a declaration says of the replicas on its own machines."""
+    """The groups of a declaration whose members run replicas, and the addresses of those replicas."""
 
     def __init__(self, groups: Sequence[GroupID], places: Sequence[str]) -> None:
-        self.groups = tuple(groups)  # on whose members they run
+        self.groups = tuple(groups)  # those whose members run replicas
         self.places = tuple(places)
 
     @property
     def first(self) -> GroupID:
-        """The one whose member is made first; with several, whoever asks has to say, or it is the only quorum."""
+        """The group of the first machine. Empty with several: the caller names it, or it is the only quorum."""
         return self.groups[0] if len(self.groups) == 1 else GroupID("")
 
 
 async def self_hosted(groups: Iterable[Group], plugins: Plugins) -> SelfHosted | None:
-    """None: no replicas run on what these groups declare. Raises `Unreachable`, and what the plugins raise."""
+    """Find the groups that host replicas; None if there are none. Raises `Unreachable`, and what the plugins raise."""
     names: list[GroupID] = []
     places: list[str] = []
     for group in groups:
@@ -157,7 +157,7 @@ async def self_hosted(groups: Iterable[Group], plugins: Plugins) -> SelfHosted |
 
 
 async def _close_others(greetings: "dict[asyncio.Task[tuple[str, Any] | None], str]", *, keep: object) -> None:
-    """Nobody waits for the others any more, and those that have come meanwhile are closed."""
+    """Cancel the other attempts, and close connections that were opened meanwhile."""
     for task in greetings:
         task.cancel()
     for answer in await asyncio.gather(*greetings, return_exceptions=True):
@@ -166,7 +166,7 @@ async def _close_others(greetings: "dict[asyncio.Task[tuple[str, Any] | None], s
 
 
 def _check_access(place: str) -> None:
-    """A socket that is there and may not be opened says nothing about whether somebody lives. Raises `Refused`."""
+    """Raise `Refused` for a socket without permission: whether a replica answers there cannot be determined."""
     path = addresses.parse(place)
     if not isinstance(path, Path):
         return
@@ -176,9 +176,9 @@ def _check_access(place: str) -> None:
         denied = True
     if denied:
         raise errors.Refused(
-            "it belongs to another user, so that nobody here can tell whether a replica answers",
+            "permission denied: whether a replica answers there cannot be determined",
             where=place,
-            remedy="say it as that user, or with sudo",
+            remedy="run the command as the owner of the socket, or with sudo",
         )
 
 

@@ -1,8 +1,8 @@
-"""A machine that is made before anybody leads: which one it is, and what its provider is told.
+"""A seed: the machine that is created before any replica leads. Which one it is, and the spec its provider gets.
 
 It is prepared as every later machine of its group is, by the same flavor from the same declaration, with two
-differences. A seed is prepared as the only member of its group, because nobody is there whom it could join. And its
-hash is the word `bootstrap`, so that the first leader adopts it as it is, and puts the present hash in its place.
+differences. A seed is prepared as the only member of its group, because there is no other member to join. And its
+hash is the word `bootstrap`, so that the first leader adopts it unchanged, and replaces the tag by the current hash.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from infrakit.spi.instance import Instance, Keeps
 from infrakit.spi.values import Allocation, Attachment, Description, InstanceSpec, LogicalID, State
 
 LIST_DEADLINE_S = 60.0
-STOPPING_S = 60.0  # for a machine that is stopping to end
+STOPPING_S = 60.0  # timeout for a machine that is stopping to terminate
 POLL_S = 0.3
 _SHOWN_MAX = 20
-GONE = (State.TERMINATED, State.FINISHED)
+TERMINATED = (State.TERMINATED, State.FINISHED)
 
 
 class SeedChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Which node is the first one, where it is not the first that is declared."""
 
     logical_id: str = ""
-    sequence: int = 0  # counted from 1; 0: whichever
-    script: str = ""  # its boot script, where that was prepared before
+    sequence: int = 0  # counted from 1; 0: any
+    script: str = ""  # its boot script, if it was prepared before
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def nodes(group: Group) -> tuple[Node, ...]:
 
 
 def node(group: Group, choice: SeedChoice) -> Node:
-    """The place that is meant; the first if nothing is said. Raises `Refused`."""
+    """The chosen place; the first one by default. Raises `Refused` if there is no such place."""
     logical_id, sequence = choice.logical_id, choice.sequence
     known = nodes(group)
     for each in known:
@@ -71,16 +71,16 @@ def node(group: Group, choice: SeedChoice) -> Node:
             return each
     asked = [f"the logical ID {logical_id}"] * bool(logical_id) + [f"the number {sequence}"] * bool(sequence)
     names = ", ".join(map(str, known[:_SHOWN_MAX])) or "none"
-    what = f"it has no node with {' and '.join(asked) or 'any number'}"
+    what = f"no node with {' and '.join(asked) or 'any number'}"
     raise errors.Refused(what, where=f"group {group.name}", remedy=f"its nodes: {names}")
 
 
 async def store_group(
     groups: Sequence[Group], plugins: Plugins, name: str, *, only: bool = False
 ) -> tuple[Group, Flavor]:
-    """The group whose members keep the store: the one of that name, or the only quorum; `only`: or the only one.
+    """The group that hosts the store: the one of that name, or the only quorum; with `only`, also the only group.
 
-    Raises `Refused`.
+    Raises `Refused` if there is no such group, or the choice is ambiguous.
     """
     found: list[tuple[Group, Flavor]] = []
     for group in groups:
@@ -95,11 +95,11 @@ async def store_group(
         return found[0]
     names = ", ".join(group.name for group in groups)
     what = f"there is no group {name!r}" if name else f"{len(found)} groups are a quorum"
-    raise errors.Refused(what, where="the declaration", remedy=f"say which one keeps the store: --group, of {names}")
+    raise errors.Refused(what, where="the declaration", remedy=f"name the one with the store: --group, one of {names}")
 
 
 async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, script: str = "") -> InstanceSpec:
-    """What the provider is told of the first machine; `script`: its boot script, where that was prepared before.
+    """The spec of the first machine for its provider; `script`: its boot script, if it was prepared before.
 
     Raises what the flavor raises.
     """
@@ -108,7 +108,7 @@ async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, scr
 
 
 class Provisioner:
-    """Makes machines of one group."""
+    """Creates machines of one group."""
 
     def __init__(
         self, group: Group, flavor: Flavor, instance: Instance, clock: Clock, report: Callable[[str], object]
@@ -121,9 +121,9 @@ class Provisioner:
         self.report = report
 
     async def machines(self) -> dict[str, Description]:
-        """Those that exist, by a complete listing: by slot, or by ID where they bear none.
+        """The existing machines, by a complete listing: by slot, or by ID if they have none.
 
-        One that is stopping still bears its slot, so its end is awaited. Raises `Refused` if that does not come.
+        A machine that is stopping still holds its slot, so this waits for its termination; `Refused` on a timeout.
         """
         loop, properties = asyncio.get_running_loop(), self.group.properties
         until = loop.time() + STOPPING_S
@@ -132,17 +132,19 @@ class Provisioner:
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
             stopping = [each.id for each in listed if each.state is State.STOPPING]
             if not stopping:
-                return {_slot(each): each for each in listed if each.state not in GONE}
+                return {_slot(each): each for each in listed if each.state not in TERMINATED}
             if loop.time() >= until:
-                what = f"{', '.join(stopping)} is stopping, and has not ended after {STOPPING_S:g} s"
-                raise errors.Refused(what, where=f"group {self.group.name}", remedy="end it, then repeat the command")
+                what = f"{', '.join(stopping)} is stopping, and has not terminated after {STOPPING_S:g} s"
+                raise errors.Refused(
+                    what, where=f"group {self.group.name}", remedy="destroy it, then repeat the command"
+                )
             await asyncio.sleep(POLL_S)
 
     async def refuse_beside_others(self, first: Node) -> None:
-        """A first machine founds a cluster, if it has no data; not beside what the others' attachments may hold.
+        """Raise `Refused` if attachments of other members exist: they may hold the data of an earlier cluster.
 
-        Its own may exist. With data it returns as what it was, and without it stands beside nothing. Raises `Refused`,
-        and what the plugins raise.
+        A first machine without data would found a second cluster beside them. Its own attachments may exist: with data
+        it rejoins as the former member, and without it no other data is at risk. Raises what the plugins raise, too.
         """
         attachments, plugin = await self._attachments_of_others(first), self.group.properties.instance.plugin
         if not attachments:
@@ -155,15 +157,15 @@ class Provisioner:
         if found:
             shown = ", ".join([each.id for each in found[:_SHOWN_MAX]] + ["..."] * (len(found) > _SHOWN_MAX))
             raise errors.Refused(
-                f"it has no machines, but {shown} exist{'s' * (len(found) == 1)}, where other members keep their data:"
-                f" {first}, made as the first, might found a second cluster beside that",
+                f"no machines exist, but {shown} exist{'s' * (len(found) == 1)}, where other members store their data:"
+                f" {first}, created as the first, might found a second cluster beside that",
                 where=f"group {self.group.name}",
-                remedy="bring back what there was: infrakit bootstrap --recover; to begin anew on purpose, and lose it,"
-                " remove them before",
+                remedy="recover the earlier cluster: infrakit bootstrap --recover; to start over and lose its data,"
+                " delete them first",
             )
 
     async def _attachments_of_others(self, first: Node) -> list[Attachment]:
-        """Of every other declared logical ID, as far as the flavor tells."""
+        """The attachments of every other declared logical ID, as far as the flavor reports them."""
         others = [each.logical_id for each in self.nodes if each.logical_id not in (None, first.logical_id)]
         if not others:
             return []
@@ -178,20 +180,20 @@ class Provisioner:
             )
         return [each for other in others for each in held.get(other, ())]
 
-    def _report_unknown(self, who: str) -> None:
+    def _report_unknown(self, plugin: str) -> None:
         self.report(
-            f"{who} cannot tell whether members of {self.group.name} have left volumes: if there was a cluster before,"
-            " end this, and: infrakit bootstrap --recover"
+            f"{plugin} cannot list volumes of former members of {self.group.name}: if there was a cluster before,"
+            " interrupt this and run: infrakit bootstrap --recover"
         )
 
     async def create(self, node: Node) -> None:
-        """One machine of a group that has others. What is in the way is told by the provider."""
+        """Create one machine of a group that has others. The provider reports conflicts."""
         properties = self.group.properties
         version = hashes.of(properties.instance, properties.flavor)
         await self._create(node, await _prepared(self.group, self._flavor, node, self._clock, version=version), "")
 
     async def create_first(self, node: Node, *, script: str = "") -> None:
-        """One machine, as the only one of its group, to be adopted by whoever leads first."""
+        """Create one machine as the only member of its group; the first leader adopts it."""
         spec = await seed_of(self.group, self._flavor, node, self._clock, script=script)
         await self._create(node, spec, ", the first of its group")
 
@@ -203,14 +205,14 @@ class Provisioner:
             raise errors.OutcomeUnknown(
                 f"no answer to the creation of {node} within {CALL_DEADLINE_S:g} s",
                 where=f"plugin {self.group.properties.instance.plugin}",
-                remedy="it may exist: repeat the command, which looks first",
+                remedy="it may exist: repeat the command, which lists machines first",
             ) from None
-        self.report(f"{node}: {created} is made{how}")
+        self.report(f"{node}: {created} is created{how}")
 
 
 @contextlib.asynccontextmanager
 async def _answering(limit_s: float, plugin: str) -> AsyncIterator[None]:
-    """Around a question that changes nothing. Raises `Unreachable` when it takes too long."""
+    """A timeout around a read-only call. Raises `Unreachable` when it expires."""
     try:
         async with asyncio.timeout(limit_s):
             yield

@@ -1,26 +1,26 @@
-"""The end of one group through its provider: asked again until a complete listing shows that nothing lives.
+"""Destroys one group through its provider, retrying until a complete listing shows no live instance.
 
-A provider that lists late is listed once more after that time: a creation may have been under way at the halt.
+A provider with a listing lag is listed once more after that lag: a creation may have been in flight at the halt.
 """
 
 import asyncio
 from collections.abc import Callable
 
 from infrakit.group.calls import CALL_DEADLINE_S
-from infrakit.lifecycle.seed import GONE, LIST_DEADLINE_S
+from infrakit.lifecycle.seed import LIST_DEADLINE_S, TERMINATED
 from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Instance, Reason, Volumes
 from infrakit.spi.values import Description, State
 
-CALLS_MAX = 16  # at a time
+CALLS_MAX = 16  # concurrent calls
 POLL_S = 0.3
-RETRY_S = 5.0  # before one that was told to end, and is listed still, is told again
+RETRY_S = 5.0  # before the destruction of an instance that is still listed is requested again
 
 
 class GroupTeardown:
-    """Of one group."""
+    """Destroys all instances of one group, outside a leadership term."""
 
     def __init__(
         self, group: Group, instance: Instance, attaches: Attaches | None, report: Callable[[str], object]
@@ -32,21 +32,21 @@ class GroupTeardown:
         self._instance = instance
         self._attaches = attaches
         self._report = report
-        self._requested_at: dict[values.InstanceID, float] = {}  # to end, and when
-        self._failures: dict[str, None] = {}  # each is told once
+        self._requested_at: dict[values.InstanceID, float] = {}  # loop time of the last destroy request
+        self._failures: dict[str, None] = {}  # each is reported once
         self._announced = False
 
     async def machines(self) -> list[Description]:
-        """All that live, or are about to end. Raises `Unreachable`, and what the provider raises."""
+        """All live and stopping instances. Raises `Unreachable`, and what the provider raises."""
         try:
             async with asyncio.timeout(LIST_DEADLINE_S):
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.name})
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
-        return [each for each in listed if each.state not in GONE]
+        return [each for each in listed if each.state not in TERMINATED]
 
     async def run(self, until: float) -> None:
-        """Return when all are gone. Raises `Refused` with what is left at that time of the loop."""
+        """Return when all instances have terminated. Raises `Refused` with the rest at loop time `until`."""
         loop = asyncio.get_running_loop()
         while True:
             left = await self._destroy_rest(loop.time())
@@ -54,16 +54,16 @@ class GroupTeardown:
                 return
             if loop.time() >= until:
                 failure = f" ({list(self._failures)[-1]})" if self._failures else ""
-                names = ", ".join(each.id for each in left) if left else "what lives is not known"
+                names = ", ".join(each.id for each in left) if left else "the live instances are unknown"
                 raise errors.Refused(
-                    f"not gone when the time was up: {names}{failure}",
+                    f"not terminated within the timeout: {names}{failure}",
                     where=f"group {self.name}",
-                    remedy="the same command goes on",
+                    remedy="run the same command to continue",
                 )
             await asyncio.sleep(POLL_S)
 
     async def _destroy_rest(self, now: float) -> list[Description] | None:
-        """What is left, told to end. None: that is not known."""
+        """Request the destruction of what is left, and return it. None: unknown, because a call failed."""
         try:
             left = await self.machines()
             if not self._announced:
@@ -76,7 +76,7 @@ class GroupTeardown:
         except (errors.InfraKitError, TimeoutError) as error:
             failure = str(error) or "no answer in time"
             if failure not in self._failures:
-                self._report(f"{self.name}: {failure}; tries again")
+                self._report(f"{self.name}: {failure}; retrying")
             self._failures[failure] = None
             if isinstance(error, errors.Throttled):
                 await asyncio.sleep(error.after_s)
@@ -106,13 +106,13 @@ class GroupTeardown:
                 async with asyncio.timeout(CALL_DEADLINE_S):
                     await self._instance.destroy(instance=machine.id, context=DestroyContext(reason=Reason.TERMINATE))
             except errors.NotFound:
-                pass  # the listing will tell
+                pass  # the next listing shows whether it has terminated
             except TimeoutError:
-                what = f"no answer to the end of {machine.id} within {CALL_DEADLINE_S:g} s"
+                what = f"no answer to the destruction of {machine.id} within {CALL_DEADLINE_S:g} s"
                 raise errors.OutcomeUnknown(what, where=f"plugin {self.plugin}") from None
 
     async def delete_volumes(self) -> None:
-        """Those of every declared logical ID, as far as flavor and provider know of any."""
+        """Delete the volumes of every declared logical ID, as far as flavor and provider support volumes."""
         if self._attaches is None or not isinstance(self._instance, Volumes):
             return
         properties = self._group.properties

@@ -1,7 +1,7 @@
-"""A daemon in a thread of this process, for one command: it destroys what is ordered, and changes nothing else.
+"""A daemon in a thread of this process, for one command: it destroys the requested groups and changes nothing else.
 
-It is a whole daemon, with the lock of its home, the epoch and the socket, so that no second controller can act
-meanwhile, and the command asks it as it would ask any other. Groups that are not to be destroyed are halted in memory:
+It is a complete daemon, with the lock of its home, the epoch and the socket, so that no second controller can act
+meanwhile, and the command calls it like any other daemon. Groups that are not to be destroyed are halted in memory:
 instances that have terminated since the last daemon stopped are not recreated first.
 """
 
@@ -25,7 +25,7 @@ POLL_S = 0.02
 
 @contextlib.contextmanager
 def daemon(home: Path, why: Halt) -> Iterator[None]:
-    """Raises what starting a daemon raises, and `Refused` where several replicas use the store of this home."""
+    """Run the daemon while entered. Raises what its start raises, and `Refused` if other replicas use its store."""
     running = _Running(home, why)
     thread = threading.Thread(target=running.run, name="temporary daemon")
     thread.start()
@@ -55,7 +55,7 @@ class _Running:
         try:
             asyncio.run(self._serve())
         except asyncio.CancelledError:
-            pass  # it was stopped
+            pass  # stopped
         except BaseException as error:  # raised by the thread that waits for it
             self.failure = error
         finally:
@@ -65,7 +65,7 @@ class _Running:
         with self._lock:
             self._stopped = True
             if self._task is not None:
-                with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+                with contextlib.suppress(RuntimeError):  # its loop is closed: the thread has finished
                     self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     async def _serve(self) -> None:
@@ -90,8 +90,8 @@ async def _refuse_several(home: Path) -> None:
         await store.close()
     for name, entry in sorted(formats.decode(body, roster.RosterDocument, "roster of replicas").replicas.items()):
         raise Refused(
-            f"the replica {name} uses the declaration in {home}, too",
-            remedy=f"ask that replica: INFRAKIT_HOST={entry.address} infrakit down",
+            f"replica {name} also uses the declaration in {home}",
+            remedy=f"run the command at that replica: INFRAKIT_HOST={entry.address} infrakit down",
         )
 
 

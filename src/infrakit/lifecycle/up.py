@@ -1,4 +1,4 @@
-"""`infrakit up`: a daemon in this process, a declaration committed to it, and a view of what it does."""
+"""`infrakit up`: run a daemon in this process, commit a declaration to it, and show what it does."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ STATUS_INTERVAL_S = 0.25
 
 
 class CommitRequest(NamedTuple):
-    """What is to be committed, by whom, and why."""
+    """A document to commit, by whom, and why."""
 
     text: str
     source: str
@@ -27,7 +27,7 @@ class CommitRequest(NamedTuple):
 
 
 def run(document: CommitRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
-    """Check, start, commit if there is something to commit, and stay until told to stop. Returns the exit code."""
+    """Validate, start the daemon, commit the document if there is one, and run until stopped. Returns the exit code."""
     return asyncio.run(_run(document, home=home, place=place, view=view, listen=listen))
 
 
@@ -47,12 +47,12 @@ async def _run(document: CommitRequest | None, *, home: Path, place: Place, view
             await daemon.run()
             for task in shown:
                 task.cancel()
-        await _show(daemon, view)  # what the last words are about must not be a moment old
+        await _show(daemon, view)  # the last screen must show the final state
     return 0
 
 
 def _check_home(home: Path) -> None:
-    """Raise `Refused` where nothing could be kept, without making anything: the document may be wrong."""
+    """Raise `Refused` if `home` could not store state; create nothing yet, because the document may be invalid."""
     there = next(each for each in (home, *home.absolute().parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         what = "is no directory" if not there.is_dir() else "may not be written to"

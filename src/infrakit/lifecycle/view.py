@@ -1,4 +1,4 @@
-"""How `up` is watched: whoever runs it hands in a view, which is told everything and answers nothing."""
+"""The interface through which `up` shows status and events; its caller implements it."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from infrakit.spi.manager import MemberStatus, Status
 
 
 class View(Protocol):
-    """Called from the event loop between two steps, so it must not block: it prints at most."""
+    """Called from the event loop, so it must not block; printing is fine."""
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
         """What exists now, a few times a second."""

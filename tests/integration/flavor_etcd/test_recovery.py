@@ -74,7 +74,7 @@ async def test_the_first_machine_is_not_made_beside_the_volumes_of_the_others(ba
 
         code, said = await bare.bootstrap()
         assert code == 2, said
-        assert f"it has no machines, but {others[0]}, {others[1]} exist, where other members keep their data" in said
+        assert f"no machines exist, but {others[0]}, {others[1]} exist, where other members store their data" in said
         assert "infrakit bootstrap --recover" in said
         assert bare.instances == []
         assert not (bare.home / "local" / "volumes" / first).exists()

@@ -22,7 +22,7 @@ def bare() -> Iterator[Bare]:
 async def is_whole(bare: Bare) -> None:
     """One instance, one version of the declaration, and a second time changes nothing."""
     [instance] = bare.instances
-    assert "left as it is" in await bare.seed()
+    assert "left unchanged" in await bare.seed()
     assert bare.instances == [instance]
     record = json.loads((instance / "instance.json").read_text())
     assert record["tags"]["infrakit.config.hash"] == "bootstrap", "nobody has led yet who could relabel it"
@@ -32,14 +32,14 @@ async def is_whole(bare: Bare) -> None:
 
 async def test_from_nothing(bare: Bare) -> None:
     said = await bare.seed()
-    assert f"{bare.address}: {bare.instances[0].name} is made, the first of its group" in said
-    assert "version 1 of the declaration is in it" in said
+    assert f"{bare.address}: {bare.instances[0].name} is created, the first of its group" in said
+    assert "committed: version 1 of the declaration" in said
     await is_whole(bare)
 
 
 async def test_from_a_template_that_brings_all_with_it(bare: Bare) -> None:
     bare.command = f"infrakit template seed.sh.j2 --var store={bare.store} | sh"
-    assert "version 1 of the declaration is in it" in await bare.seed()
+    assert "committed: version 1 of the declaration" in await bare.seed()
     await is_whole(bare)
 
 
@@ -50,7 +50,7 @@ async def test_all_of_it_is_killed_while_it_boots(bare: Bare) -> None:
     finally:
         end(process)
     bare.kill()
-    assert "is made, the first of its group" in await bare.seed()
+    assert "is created, the first of its group" in await bare.seed()
     await is_whole(bare)
 
 
@@ -62,7 +62,7 @@ async def test_what_waits_for_it_is_killed_and_the_machine_is_not(bare: Bare) ->
         end(process)
     [instance] = bare.instances
     said = await bare.seed()
-    assert "is made" not in said
+    assert "is created" not in said
     assert bare.instances == [instance]
     await is_whole(bare)
 
@@ -88,5 +88,5 @@ async def test_two_at_once_make_one(bare: Bare) -> None:
         end(first)
         end(second)
     said = "".join(out.decode() for out, _ in outputs)
-    assert said.count("is made, the first of its group") == 1
+    assert said.count("is created, the first of its group") == 1
     await is_whole(bare)

@@ -128,8 +128,8 @@ async def test_a_node_that_nobody_is_known_to_keep_the_declaration_of_needs_a_st
     for command in (["init", "--start"], ["bootstrap"]):
         done = await cli(*command, str(tmp_path))
         assert (done.code, done.out) == (1, "")
-        assert "no group of it hosts replicas of InfraKit" in done.err
-        assert "(say where its store will be: --store URL, or INFRAKIT_STORE)" in done.err
+        assert "no group hosts InfraKit replicas" in done.err
+        assert "(name the store: --store URL, or INFRAKIT_STORE)" in done.err
     assert not list(cli.home.glob("local/instances/*")), "nothing was made"
 
 

@@ -109,12 +109,12 @@ async def test_it_begins_when_the_leader_shows_the_halt_and_nothing_under_way(sc
     assert len(seen) >= 5
     assert set(seen) == {5}, "nothing was ended before"
     assert [name for name, _ in manager.orders] == ["halt"]
-    assert scene.told[0] == "halted: nobody inside acts any more"
+    assert scene.told[0] == "halted: no replica of the cluster acts any more"
     assert scene.told[1:] == [
         "destroying web: 2 instances",
-        "web is gone",
+        "web is destroyed",
         "destroying etcd: 3 instances",
-        "etcd is gone",
+        "etcd is destroyed",
     ]
 
 
@@ -124,7 +124,7 @@ async def test_nothing_is_ended_where_the_leader_does_not_show_the_halt(
     monkeypatch.setattr(down, "HALT_S", 1.0)
     async with replica(scene) as manager:
         with pytest.raises(
-            errors.Refused, match=r"the cluster is halted, .* its leader does not show that it stands still after 1 s"
+            errors.Refused, match=r"the cluster is halted .* its leader has not confirmed that it is idle within 1 s"
         ):
             await scene.down()
         assert scene.living == 5
@@ -148,7 +148,7 @@ async def test_the_word_of_one_that_has_lost_the_epoch_does_not_count(scene: Sce
 
 
 async def test_where_nobody_answers_only_the_operator_can_know(scene: Scene) -> None:
-    with pytest.raises(errors.Refused, match=r"no replica answers, and there are machines.*--without-halt"):
+    with pytest.raises(errors.Refused, match=r"no replica answers, and machines exist.*--without-halt"):
         await scene.down()
     assert (scene.living, scene.agreed) == (5, 0)
     await scene.down(unhalted=True)
@@ -166,7 +166,7 @@ async def test_a_halt_that_the_store_does_not_take_is_none(scene: Scene) -> None
 async def test_a_document_without_all_groups_ends_nothing(scene: Scene) -> None:
     scene.teardowns = scene.teardowns[1:]
     async with replica(scene) as manager:
-        with pytest.raises(errors.Refused, match="a group that is not in it, web, which would be left"):
+        with pytest.raises(errors.Refused, match="declares group web, which FILE omits"):
             await scene.down()
         assert (scene.living, manager.orders) == (5, [])
 
@@ -184,7 +184,7 @@ async def test_a_provider_that_knows_none_of_the_machines_is_another(scene: Scen
     for each in scene.teardowns:
         each._instance = Simulator()
     async with replica(scene) as manager:
-        with pytest.raises(errors.Refused, match="lives, and the provider lists no machine of etcd"):
+        with pytest.raises(errors.Refused, match="answers, and the provider lists no machine of etcd"):
             await scene.down()
         assert manager.orders == []
 
@@ -222,7 +222,7 @@ async def test_what_is_left_when_the_time_is_up_is_told() -> None:
         raise errors.Refused("protected")
 
     simulator.destroy = destroy  # type: ignore[method-assign]
-    with pytest.raises(errors.Refused, match=r"group web: not gone when the time was up: .*protected"):
+    with pytest.raises(errors.Refused, match=r"group web: not terminated within the timeout: .*protected"):
         await each.run(asyncio.get_running_loop().time() + 5.0)
 
 

@@ -79,7 +79,7 @@ async def test_one_machine_is_made_and_the_declaration_is_in_the_store() -> None
     # a second time, nothing is made and nothing is committed
     assert await scene.bootstrap() == 1
     assert list(scene.machines) == ["a"]
-    assert "left as it is" in scene.told[-1]
+    assert "left unchanged" in scene.told[-1]
 
 
 @in_virtual_time
@@ -90,8 +90,8 @@ async def test_two_at_once_are_one() -> None:
     versions = await asyncio.gather(first.bootstrap(), second.bootstrap(), return_exceptions=True)
     assert list(first.machines) == ["a"]
     told = [*first.told, *second.told]
-    assert sum("is made" in each for each in told) == 1
-    assert sum("somebody else was faster" in each or "is there already" in each for each in told) == 1
+    assert sum("is created" in each for each in told) == 1
+    assert sum("created it first" in each or "exists already" in each for each in told) == 1
     assert sorted(str(type(each).__name__) for each in versions) in (["Conflict", "int"], ["int", "int"])
     assert await second.bootstrap() == 1
 
@@ -100,7 +100,7 @@ async def test_two_at_once_are_one() -> None:
 async def test_a_machine_whose_store_does_not_come_up_is_waited_for_again() -> None:
     scene = Scene()
     scene.store.needs = 2
-    for what in ("is made", "exists"):
+    for what in ("is created", "exists"):
         with pytest.raises(errors.Unreachable, match=f"a {what}, and the store does not answer after 5 s.*--recover"):
             await scene.bootstrap(patience_s=5.0)
         assert list(scene.machines) == ["a"]
@@ -119,7 +119,7 @@ async def test_a_group_that_has_machines_is_left_alone_unless_it_is_to_be_recove
     for machine in list(scene.simulator.machines.values()):
         if machine.logical_id in ("a", "b"):
             await scene.simulator.destroy(instance=machine.id, context=DestroyContext())
-    with pytest.raises(errors.Refused, match=r"it has machines already \(c\)"):
+    with pytest.raises(errors.Refused, match=r"machines exist already \(c\)"):
         await scene.bootstrap()
     assert list(scene.machines) == ["c"]
     assert await scene.bootstrap(recover=True) == 1
@@ -149,7 +149,7 @@ def volume(logical_id: str) -> Attachment:
 )
 async def test_nothing_is_founded_beside_what_others_have_left(volumes: str, said: str) -> None:
     scene = await lost_together(volumes=volumes)
-    with pytest.raises(errors.Refused, match=f"group etcd: it has no machines, but {said}.* infrakit bootstrap --rec"):
+    with pytest.raises(errors.Refused, match=f"group etcd: no machines exist, but {said}.* infrakit bootstrap --rec"):
         await scene.bootstrap()
     assert not scene.machines
     scene.store.needs = 2
@@ -187,7 +187,9 @@ async def test_what_is_not_answered_is_not_taken_for_nothing() -> None:
 async def test_a_creation_without_an_answer_may_have_happened() -> None:
     scene = Scene()
     scene.simulator.faults = Faults(hang_rate=1.0)
-    with pytest.raises(errors.OutcomeUnknown, match=r"no answer to the creation of a within 120 s.*looks first"):
+    with pytest.raises(
+        errors.OutcomeUnknown, match=r"no answer to the creation of a within 120 s.*lists machines first"
+    ):
         await scene.bootstrap()
 
 
@@ -211,8 +213,8 @@ def forgetful(plugin: object, ability: str) -> Any:
 @pytest.mark.parametrize(
     ("ability", "group", "said"),
     [
-        ("existing", QUORUM, "the provider simulator cannot tell whether members of etcd have left volumes"),
-        ("attachments", QUORUM, "the flavor simulated cannot tell whether members of etcd have left volumes"),
+        ("existing", QUORUM, "the provider simulator cannot list volumes of former members of etcd"),
+        ("attachments", QUORUM, "the flavor simulated cannot list volumes of former members of etcd"),
         ("existing", pets("etcd", "a b c", quorum=True), ""),
         ("existing", pets("etcd", "a", quorum=True, volumes=True), ""),
         ("", QUORUM, ""),
@@ -222,7 +224,7 @@ async def test_who_cannot_tell_of_volumes_is_named(ability: str, group: Any, sai
     scene = Scene()
     scene.plugins = Plugins(forgetful(scene.simulator, ability), forgetful(scene.flavor, ability))
     assert await scene.bootstrap(group) == 1
-    told = [each for each in scene.told if "cannot tell" in each]
+    told = [each for each in scene.told if "cannot list" in each]
     assert [each.startswith(said) for each in told] == [True] * bool(said)
     assert all("infrakit bootstrap --recover" in each for each in told)
 
@@ -240,7 +242,7 @@ async def test_recovery_ends_when_every_machine_exists_and_the_store_is_still_si
 @pytest.mark.parametrize(
     ("groups", "plan", "said"),
     [
-        ((cattle("web", 2),), {}, "0 groups are a quorum; say which one keeps the store: --group, of web"),
+        ((cattle("web", 2),), {}, "0 groups are a quorum; name the one with the store: --group, one of web"),
         ((QUORUM, pets("zoo", "x y z", quorum=True)), {}, "2 groups are a quorum"),
         ((QUORUM,), {"group": "nope"}, "there is no group 'nope'"),
     ],
@@ -285,7 +287,7 @@ async def test_a_machine_that_is_stopping_bears_its_name_until_it_has_ended(stop
     slow.stopping = Description(id=first.id, logical_id=first.logical_id, tags=first.tags, state=State.STOPPING)
     slow.stops_at = asyncio.get_running_loop().time() + stops_within_s
     if stops_within_s > 60.0:
-        with pytest.raises(errors.Refused, match=f"{first.id} is stopping, and has not ended after 60 s"):
+        with pytest.raises(errors.Refused, match=f"{first.id} is stopping, and has not terminated after 60 s"):
             await scene.bootstrap()
         assert not scene.machines
     else:

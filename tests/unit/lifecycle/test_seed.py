@@ -75,10 +75,10 @@ async def test_cattle_may_be_first_when_nothing_else_is_declared() -> None:
 @pytest.mark.parametrize(
     ("groups", "asked", "said"),
     [
-        ((QUORUM,), {"logical_id": "x"}, "group etcd: it has no node with the logical ID x; its nodes: a, b, c"),
+        ((QUORUM,), {"logical_id": "x"}, "group etcd: no node with the logical ID x; its nodes: a, b, c"),
         ((QUORUM,), {"logical_id": "a", "sequence": 2}, "the logical ID a and the number 2"),
         ((cattle("web", 2),), {"sequence": 3}, "no node with the number 3; its nodes: 1, 2"),
-        ((cattle("web", 2), cattle("api", 2)), {}, "say which one keeps the store: --group, of web, api"),
+        ((cattle("web", 2), cattle("api", 2)), {}, "name the one with the store: --group, one of web, api"),
         ((QUORUM,), {"group": "nope"}, "there is no group 'nope'"),
     ],
 )
