@@ -76,7 +76,7 @@ def test_a_supervised_plugin_comes_back_by_itself(operator: Operator) -> None:
     pid = int((operator.home / "home" / "plugins" / "cloud.pid").read_text())
     os.kill(pid, signal.SIGKILL)
     runs(operator, "cloud")
-    operator.until(lambda: "killed by SIGKILL; started again in" in (operator.home / "beside.log").read_text(), "told")
+    operator.until(lambda: "killed by SIGKILL; restarting in" in (operator.home / "beside.log").read_text(), "told")
     runs(operator, "cloud")
     supervisor.terminate()
     assert supervisor.wait(60) == 0

@@ -1,1 +1,1 @@
-"""One replica: it observes who leads, keeps the declaration, and runs the controllers only while leading."""
+"""One replica: it observes who leads, stores the declaration, and runs the controllers only while it leads."""

@@ -1,8 +1,8 @@
-"""The daemon: everything one replica needs, started in classes and stopped in reverse.
+"""The daemon: everything one replica needs, started in order and stopped in reverse order.
 
-First what must not exist twice (the lock), then what others write to (journal, store), then the replica, and last the
-socket: who can call it finds it complete. A replica that is alone is active by then; one among several follows whoever
-leads, and answers while nobody does.
+The lock comes first, because nothing may exist twice, then what others write to (journal, store), then the replica, and
+the socket last: a client that connects finds the daemon complete. A single replica is active by then; one of several
+follows the leader, and answers requests also while there is none.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ STORE_RETRY_S = 1.0
 TRANSFER_S = 5.0
 VARS = "vars"
 OWN_METADATA = (VARS, "manager")  # metadata plugins that are part of every daemon
-# What the operator and the original's tools rely on: a daemon that lacks one of these does not start.
+# Interfaces that operators and the original's tools rely on: a daemon that lacks one of these does not start.
 REQUIRED = {
     ".": (Manager, Stack, Topics),
     "groups": (Groups, Controller),
@@ -75,7 +75,7 @@ class Daemon:
         clock: Clock | None = None,
         only_destroys: Halt | None = None,
     ) -> None:
-        """With `only_destroys`, groups that are not to be destroyed are observed, and halted by that."""
+        """With `only_destroys`, groups that are not to be destroyed are observed, and halted with that halt."""
         self._place = place = place or Place()
         self._listen = listen
         self.home = home
@@ -139,7 +139,7 @@ class Daemon:
         return self
 
     def _served(self) -> dict[str, object | tuple[object, ...]]:
-        """What the manager's socket offers: our own interface, and those that the original's tools look for."""
+        """The objects that the manager's socket serves: our own interface, and those of the original."""
         groups = GroupPlugin(self._replica, self.operator)
         stack = ManagerStack(self._replica, self._roster)
         served: dict[str, object | tuple[object, ...]] = {
@@ -173,13 +173,13 @@ class Daemon:
             tasks.create_task(self._replica.run())
 
     async def _until_checked(self) -> None:
-        """A store that is kept by others may come later than this replica. Raises `Refused`."""
+        """Wait for a store that other processes host, which may start after this replica. Raises `Refused`."""
         reported = ""
         while True:
             try:
                 return await self._replica.check_store()
             except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError) as error:
-                why = f"waits for the store: {str(error) or 'it does not answer'}"
+                why = f"waiting for the store: {str(error) or 'it does not answer'}"
                 if why != reported:
                     self.journal.emit(Event(type=Kind.WAITING, message=why))
                     reported = why
@@ -200,7 +200,7 @@ class Daemon:
         )
 
     async def _transfer_leadership(self) -> None:
-        """If it leads and others are there, let one of them go on at once, where that can be asked for."""
+        """On a requested stop, transfer leadership to another replica if this one leads and the source supports it."""
         if self._place.is_alone or not self.stop.is_set():
             return
         with contextlib.suppress(errors.InfraKitError, TimeoutError):
@@ -216,7 +216,7 @@ class Daemon:
             await asyncio.wait({self._running})
 
     async def run(self) -> None:
-        """Return when told to stop; raise if the replica fails."""
+        """Run until a stop is requested; raise if the replica fails."""
         if self._running is None:
             return
         stop = asyncio.get_running_loop().create_task(self.stop.wait())
@@ -241,7 +241,7 @@ def _poll_s() -> float:
 
 
 def _is_self(member: Member) -> bool:
-    """Whether this daemon runs on that very instance, as the environment tells."""
+    """Whether this daemon runs on that very instance, according to its environment."""
     own = os.environ.get(SELF_VARIABLE)
     tags = member.description.tags or {}
     return (bool(own) and own in (member.logical_id, tags.get(values.TAG_LOGICAL_ID))) or (

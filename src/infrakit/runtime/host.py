@@ -1,4 +1,4 @@
-"""Plugins hosted by this process: each name at a socket of its own, until told to stop.
+"""Hosts plugins in this process, each name at a socket of its own, until a stop is requested.
 
 A name is that of entry points: `vanilla` serves whatever is registered as `vanilla`, and every typed name below it,
 `vanilla/...`. It may be served under another name than its own: `vanilla:web`.
@@ -25,7 +25,7 @@ _log = logging.getLogger("infrakit.host")
 
 
 class Hosted(NamedTuple):
-    """One socket to be served."""
+    """One socket to serve, and the entry points behind it."""
 
     kind: str  # the name of the entry points
     name: str  # the name of the socket
@@ -43,7 +43,7 @@ def parse(text: str) -> Hosted:
 
 
 def available() -> dict[str, list[str]]:
-    """What could be hosted: names of entry points, and the kinds of plugin that each is."""
+    """The plugins that can be hosted: names of entry points, each with its kinds of plugin."""
     found: dict[str, list[str]] = {}
     for protocol, group in GROUPS.items():
         for name in importlib.metadata.entry_points(group=group).names:
@@ -68,9 +68,9 @@ def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:
 
 
 async def serve(plugins: Sequence[Hosted], *, home: Path, listen: Listen | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is under way, for a few seconds, and remove the sockets.
+    """Serve until SIGTERM or SIGINT; then drain calls in flight for a few seconds, and remove the sockets.
 
-    With `listen` there is one plugin, which is served on TCP too.
+    With `listen` there is one plugin, which is served on TCP as well.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """One daemon for each state directory: the second one refuses, and names the first.
 
-The kernel holds the lock and lets go of it when its holder dies, however that happens. The descriptor is not inherited,
-so instances that outlive the daemon do not keep its directory locked.
+The kernel releases the lock when the process that holds it terminates, however that happens. The descriptor is not
+inherited, so instances that keep running after the daemon do not keep its directory locked.
 """
 
 import fcntl
@@ -39,8 +39,8 @@ class StateLock:
             os.close(descriptor)
             refused = InUse(
                 f"{self._path.parent.absolute()} is in use by {_holder(content)}",
-                remedy="declare more there (infrakit commit FILE), look at it (infrakit status), end it "
-                "(infrakit down), or set INFRAKIT_HOME to another directory",
+                remedy="use that daemon (infrakit commit FILE, infrakit status), stop it (infrakit down), "
+                "or set INFRAKIT_HOME to another directory",
             )
             refused.pid = _pid(content)
             raise refused from None

@@ -1,11 +1,11 @@
-"""Plugins by name: those that run in processes of their own, and those that are made here, from Python entry points.
+"""Plugins by name: those that run in processes of their own, and those created here from Python entry points.
 
-A plugin that answers at its socket when it is first asked for is used there from then on, also after it has died and
-come back. Otherwise an entry point of that name is looked up: `infrakit.instances`, `infrakit.flavors`, and further
-groups like them. It names a class, which is called once with what its constructor has parameters for, of `directory` (a
-`Path`, its own place for state), `clock`, `random` and `engine` (of templates); all groups share the object. A daemon
-offers more: its `store`, its `manager` (`spi.manager.Manager`), and `facts` (`spi.metadata.Snapshots`), the joined tree
-of metadata as templates see it.
+A plugin that answers at its socket when it is first needed is used there from then on, also after its process has
+restarted. Otherwise an entry point of that name is loaded: of `infrakit.instances`, `infrakit.flavors`, or similar
+groups. It names a class, which is called once with those of these arguments for which its constructor has parameters:
+`directory` (a `Path`, its own place for state), `clock`, `random` and `engine` (of templates); all groups share the
+object. A daemon offers more: its `store`, its `manager` (`spi.manager.Manager`), and `facts`
+(`spi.metadata.Snapshots`), the joined tree of metadata as templates see it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ ONLY_IN_A_DAEMON = {"store", "manager", "facts"}
 
 
 class Registry:
-    """The plugins of one daemon; `home` holds a directory for each that keeps state."""
+    """The plugins of one daemon; `home` contains a directory for each plugin with state."""
 
     def __init__(self, home: Path, *, clock: Clock | None = None, random: random.Random | None = None) -> None:
         self._home = home
@@ -48,21 +48,21 @@ class Registry:
         self._turns: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
     def offer(self, **offered: object) -> None:
-        """What plugins that are made from now on may have besides."""
+        """Offer more arguments to plugins that are created from now on."""
         self._offered |= offered
 
     async def instance(self, name: str) -> Instance:
-        """The instance plugin of that name. Raises `NotFound`, `PluginError` if it is none, or what keeps it away."""
+        """The instance plugin of that name. Raises `NotFound`, `Unreachable`, or `PluginError` for another kind."""
         plugin: Instance = await self.find(Instance, name)
         return plugin
 
     async def flavor(self, name: str) -> Flavor:
-        """The flavor plugin of that name. Raises `NotFound`, `PluginError` if it is none, or what keeps it away."""
+        """The flavor plugin of that name. Raises `NotFound`, `Unreachable`, or `PluginError` for another kind."""
         plugin: Flavor = await self.find(Flavor, name)
         return plugin
 
     def names(self, section: Literal["Instance", "Flavor"]) -> Sequence[str]:
-        """What could be found: entry points, and all that runs here, whatever it serves."""
+        """The names of all entry points and of all running plugin processes, whatever those serve."""
         entries = importlib.metadata.entry_points(group=INSTANCES if section == "Instance" else FLAVORS).names
         return sorted({*entries, *(each.name for each in discovery.found())})
 
@@ -76,7 +76,7 @@ class Registry:
         return plugin
 
     async def _elsewhere(self, protocol: type[Any], name: str) -> Any:
-        """None: nothing of that name and type runs, and it can be made here. Raises what the only one raises."""
+        """The plugin in another process; None if none serves that type there and an entry point can replace it."""
         running = discovery.find(name)
         if running is None:
             return None
@@ -84,13 +84,13 @@ class Registry:
 
         try:
             return await client.connect(protocol, name, running.address)
-        except (errors.Unreachable, errors.NotFound):  # or what answers has others of its name, and not this type
+        except (errors.Unreachable, errors.NotFound):  # or the process serves other types of that name
             if entries(protocol, name):
                 return None
             raise
 
     def made(self, protocol: type[Any]) -> dict[str, Any]:
-        """The plugins in use, of whatever kind, that are of this kind too; by name."""
+        """The plugins in use as another kind that also satisfy this kind, by name."""
         return {
             name: each
             for (kind, name), each in self._made.items()
@@ -98,7 +98,7 @@ class Registry:
         }
 
     def make(self, protocol: type[Any], name: str, **more: object) -> Any:
-        """A plugin of this process; `more` is offered to it too. Raises `NotFound`, `PluginError`."""
+        """Create a plugin in this process; `more` arguments are offered to it. Raises `NotFound`, `PluginError`."""
         plugin = self._make(protocol, name, more)
         if missing := protocols.missing(plugin, protocol):
             hidden = protocols.hidden(plugin, protocol)
@@ -116,17 +116,17 @@ class Registry:
             offered = self._offered | {"directory": self._home / name} | more
             _check(accepted, offered)
             return made(**{k: v for k, v in offered.items() if k in accepted and v is not None})
-        except Exception as error:  # somebody else's code: whatever it raises is its failure, told by name
+        except Exception as error:  # third-party code may raise anything; the error names the plugin
             raise errors.PluginError(f"it could not be loaded: {error}", where=f"{group} {name}") from error
 
     async def close(self) -> None:
-        """Let plugins that hold connections or tasks end them."""
+        """Close all plugins, so that they release connections and tasks."""
         for plugin in self._made.values():
             await close(plugin)
 
 
 async def close(plugin: object) -> None:
-    """End what a plugin holds open, if anything."""
+    """Close a plugin, if it has a `close` coroutine."""
     end = getattr(plugin, "close", None)
     if end is not None and inspect.iscoroutinefunction(end):
         await end()
@@ -135,7 +135,7 @@ async def close(plugin: object) -> None:
 def _check(accepted: Mapping[str, inspect.Parameter], offered: Mapping[str, Any]) -> None:
     for name, parameter in accepted.items():
         if name in ONLY_IN_A_DAEMON - offered.keys() and parameter.default is parameter.empty:
-            raise errors.Refused(f"it needs the {name} of a daemon, which serves it by itself")
+            raise errors.Refused(f"it needs the {name} of a daemon, so only a daemon can serve it")
 
 
 def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoint]:

@@ -1,4 +1,4 @@
-"""Where a replica keeps the declaration and how it observes who leads: both by URL, joined here and nowhere else."""
+"""The store and the leadership source of a replica, both created from a URL, here and nowhere else."""
 
 import os
 import ssl
@@ -25,22 +25,22 @@ PREFIX = "/infrakit"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells one replica from another. Left empty: a replica that is alone, with all it needs in its home."""
+    """What distinguishes one replica from another. Left empty: a single replica, with its state in its home."""
 
-    name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as others know it
+    name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as other replicas know it
     store: str = ""  # URL
     leadership: str = ""  # URL
-    advertise: str = ""  # the address at which others reach it, if it is not the one it listens at
-    accept_store: bool = False  # also one that is older than what was seen
+    advertise: str = ""  # the address at which other replicas reach it, if not the one it listens at
+    accept_store: bool = False  # accept a store below the high-water mark
 
     @property
     def is_alone(self) -> bool:
-        """Whether nobody else can lead in its stead."""
+        """Whether no other replica can lead instead."""
         return self.leadership in ("", "static:")
 
 
 def store(url: str, home: Path) -> Store:
-    """The store that a URL names; an empty one, the directory `store` in the home. Raises `Refused`."""
+    """The store that a URL names; for an empty URL, the directory `store` in `home`. Raises `Refused`."""
     if not url:
         return FileStore(home.absolute() / "store")
     parts = _store_named(url)
@@ -65,7 +65,7 @@ def store(url: str, home: Path) -> Store:
 
 
 def check_store(url: str) -> None:
-    """Raises `Refused` if a URL names no store; asks nobody, and reads no file that may be on another machine only."""
+    """Raises `Refused` if a URL names no store. Neither connects nor reads files, which may be on another machine."""
     if url:
         _store_named(url)
 
@@ -85,7 +85,7 @@ def _store_named(url: str) -> SplitResult:
 
 
 def leadership(url: str, name: str) -> Leadership:
-    """The observer that a URL names, for the replica of that name; an empty one leads always. Raises `Refused`."""
+    """The observer that a URL names, for the replica `name`; for an empty URL, it always leads. Raises `Refused`."""
     if not url:
         return Static()
     parts = _split(url, "--leadership", LEADERSHIPS)
@@ -108,7 +108,7 @@ def leadership(url: str, name: str) -> Leadership:
             return EtcdCampaign(client, f"{parts.path.rstrip('/') or PREFIX}/leader", name)
         if len(client.endpoints) > 1:
             raise Refused(
-                "a replica observes the member of etcd beside it, and that is one",
+                "a replica observes only the etcd member beside it: name one endpoint",
                 where=f"--leadership {url}",
                 remedy="name the local member only, or campaign: etcd+campaign://...",
             )
@@ -117,7 +117,7 @@ def leadership(url: str, name: str) -> Leadership:
 
 
 def advertised(text: str) -> str:
-    """Where other replicas reach this one, unix sockets too. Raises `Refused`."""
+    """Validate the address at which other replicas reach this one, a URL or a unix socket. Raises `Refused`."""
     place = addresses.parse(text)
     if isinstance(place, Path) and not place.is_absolute():
         what = f"{text!r} is no address at which others could reach it"
@@ -126,14 +126,14 @@ def advertised(text: str) -> str:
 
 
 async def close(leadership: Leadership) -> None:
-    """End what an observer holds open, if anything."""
+    """Close an observer, if it can be closed."""
     end = getattr(leadership, "close", None)
     if end is not None:
         await end()
 
 
 def _names_engine(parts: SplitResult) -> bool:
-    """The one beside this replica: `swarm:`, or its socket."""
+    """Whether a URL names the Engine beside this replica: `swarm:`, or its socket."""
     return not parts.netloc and not parts.query and (not parts.path or parts.path.startswith("/"))
 
 
@@ -150,7 +150,7 @@ def _endpoints(parts: SplitResult) -> list[str]:
 
 
 def _tls(parts: SplitResult) -> ssl.SSLContext | None:
-    """Of `?ca=FILE&cert=FILE&key=FILE`: with any of them, etcd is spoken to with TLS."""
+    """The TLS context for `?ca=FILE&cert=FILE&key=FILE`; None, so plain HTTP, if none of them is given."""
     if not parts.query:
         return None
     files = {name: values[-1] for name, values in parse_qs(parts.query).items()}

@@ -1,4 +1,4 @@
-"""Plugins in processes of their own, each started again when it dies, later each time it dies soon."""
+"""Runs plugins in processes of their own, and restarts each with exponential back-off when it terminates."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 BACKOFF_S = 0.5  # before the second start; doubles
 BACKOFF_MAX_S = 30.0
-STEADY_S = 60.0  # who has lived so long starts at once, as if it had never died
+STEADY_S = 60.0  # a process that ran for so long resets the back-off
 STOP_S = 15.0
 
 _log = logging.getLogger("infrakit.supervisor")
 
 
 async def supervise(commands: Sequence[Sequence[str]]) -> None:
-    """Keep `python -m infrakit COMMAND` running for each, until SIGTERM or SIGINT; then end them all."""
+    """Keep `python -m infrakit COMMAND` running for each, until SIGTERM or SIGINT; then stop all of them."""
     rng = random.SystemRandom()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,14 +38,14 @@ async def _keep(command: Sequence[str], stop: asyncio.Event, rng: random.Random)
             return
         backoff_s = BACKOFF_S if loop.time() - began > STEADY_S else min(BACKOFF_MAX_S, backoff_s * 2)
         wait_s = backoff_s * (0.5 + rng.random() / 2)
-        _log.warning("%s %s; started again in %.1f s", " ".join(command), _ended(code), wait_s)
+        _log.warning("%s %s; restarting in %.1f s", " ".join(command), _ended(code), wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await stop.wait()
 
 
 async def _run(command: Sequence[str], stop: asyncio.Event) -> int:
-    """Its exit code. A session of its own, so that Ctrl-C reaches it once, through us."""
+    """Run a command and return its exit code. It has its own session, so Ctrl-C reaches it only through us."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "infrakit", *command, start_new_session=True)
     _log.info("%s runs as process %d", " ".join(command), process.pid)
     ended = asyncio.create_task(process.wait())
@@ -68,4 +68,4 @@ async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) ->
 
 
 def _ended(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

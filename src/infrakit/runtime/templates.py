@@ -1,14 +1,14 @@
-"""The engine that renders the templates of this process: one for all plugins, so that each is compiled once."""
+"""The template engine of this process, shared by all plugins, so that each template is compiled once."""
 
 from infrakit.rpc import discovery
 from infrakit.template.engine import Engine
 from infrakit.template.loaders import Loader
 
-FETCH_S = 10.0  # shorter than what waits for it, so that an address that does not answer is told by name
+FETCH_S = 10.0  # shorter than the caller's timeout, so that the error names the address that does not answer
 
 
 def engine() -> Engine:
-    """It can fetch whatever templates may name, also from plugins that run here and from buckets."""
+    """Create an engine that fetches what templates may name, including from plugins on this machine and S3 buckets."""
     loader = Loader(
         timeout_s=FETCH_S,
         sockets=lambda name: discovery.plugins_directory() / name,

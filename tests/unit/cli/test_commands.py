@@ -103,9 +103,9 @@ async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: 
 
 
 async def test_an_order_is_answered_with_what_to_know_besides(cli: CommandLine, manager: CannedManager) -> None:
-    manager.committed = Committed(version=8, notes=("web is halted by bob (x): nothing happens there",))
+    manager.committed = Committed(version=8, notes=("web is halted by bob (x): no action is taken",))
     done = await cli("group", "scale", "web", "3")
-    assert done == (0, "Scaled web to 3: declaration 8.\nweb is halted by bob (x): nothing happens there\n", "")
+    assert done == (0, "Scaled web to 3: declaration 8.\nweb is halted by bob (x): no action is taken\n", "")
 
 
 async def test_a_log_is_followed_to_its_end(cli: CommandLine, manager: CannedManager) -> None:

@@ -61,7 +61,7 @@ async def test_versions_are_read_from_the_store(cli: CommandLine, home: Path) ->
     assert (done.code, json.loads(done.out)[0]["properties"]["Allocation"]) == (0, {"Size": 2})
     done = await cli("history", "--show", "9")
     assert done.code == 1
-    assert "no version 9 is kept" in done.err
+    assert "no version 9 is stored" in done.err
 
 
 async def test_a_store_elsewhere_is_found_by_its_url(cli: CommandLine, home: Path) -> None:

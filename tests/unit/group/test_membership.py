@@ -268,7 +268,7 @@ async def test_what_is_only_told_is_an_event_once_and_shown_for_as_long_as_it_is
         assert [w.reason for w in status.waiting] == [stranger.what, other.what]
         explained = await stage.operator.why(group=DB)
         assert stranger.what in [w.reason for w in explained.waiting]
-        assert any("its flavor's list of members was looked at" in fact for fact in explained.facts)
+        assert any("the flavor's membership was read" in fact for fact in explained.facts)
         assert stage.told(Kind.WAITING).count(stranger.what) == 1
         assert stage.told(Kind.WAITING).count(other.what) == 1
         stage.kill("db", "a")  # and changes of others do not tell it anew

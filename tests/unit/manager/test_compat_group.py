@@ -166,7 +166,7 @@ async def test_groups_as_objects_of_a_controller() -> None:
         await done(wire, "Controller.Commit", Operation=0, Spec=entry)
         await done(wire, "Controller.Commit", Operation=1, Spec=entry)
         await stage.until(lambda: not stage.simulator.live())
-        assert "keeps groups" in await refused(wire, "Controller.Commit", Operation=0, Spec=entry | {"kind": "pool"})
+        assert "manages groups" in await refused(wire, "Controller.Commit", Operation=0, Spec=entry | {"kind": "pool"})
 
 
 @pytest.mark.parametrize(

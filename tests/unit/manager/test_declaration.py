@@ -210,8 +210,8 @@ async def test_a_store_that_has_lost_what_was_acknowledged_is_not_believed() -> 
     await declare(here, declared(3))
     lost = declaration()
     lost.record, lost.version = here.record, here.version
-    with pytest.raises(errors.Refused, match="holds version 0 of the declaration; version 1 was seen here before"):
+    with pytest.raises(errors.Refused, match="holds declaration version 0; version 1 was read from it before"):
         await lost.load()
-    with pytest.raises(errors.Refused, match="version 1 was seen here before"):
+    with pytest.raises(errors.Refused, match="version 1 was read from it before"):
         await declare(lost, declared(5))
     assert lost.record == here.record

@@ -59,7 +59,7 @@ async def test_a_leader_is_ready_once_it_acts() -> None:
 async def test_a_follower_is_ready_while_it_knows_that_another_node_leads() -> None:
     leadership = Told()
     async with Stage(leadership=leadership) as stage:
-        assert (await asked(stage)).text == "not ready: who leads has not been observed yet\n"
+        assert (await asked(stage)).text == "not ready: no leader has been observed yet\n"
         leadership.say(False, valid_s=30.0)
         await asyncio.sleep(1)
         assert await asked(stage) == Page("ready: it follows\n")

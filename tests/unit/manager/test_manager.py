@@ -112,7 +112,7 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         assert any("was last listed completely" in f for f in group.facts)
         assert group.next_look
         missing = await why(group=DB, subject="c")
-        assert missing.summary == "c is declared and has no instance"
+        assert missing.summary == "logical ID c is declared and has no instance"
         assert "capacity is 2" in " ".join([*missing.facts, *(w.reason for w in missing.waiting)])
         bearer = await why(group=DB, subject="a")
         assert bearer.summary.endswith("is a member of db")
@@ -137,7 +137,7 @@ async def test_why_tells_of_what_is_being_created_and_ended() -> None:
         await stage.scale("web", 0)
         await stage.until(lambda: stage.told(Kind.DESTROYING))
         ending = await stage.operator.why(group=WEB, subject="1")
-        assert ending.summary.endswith("is being ended (destroying)")
+        assert ending.summary.endswith("is being destroyed (destroying)")
 
 
 @in_virtual_time
@@ -186,7 +186,7 @@ async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
         halted = await stage.operator.halt(group=WEB, who="bob", why="disk swap")
         assert halted.notes == ()  # of the halt itself
         (note,) = (await stage.scale("web", 3)).notes
-        assert note.startswith("web is halted by bob (disk swap): nothing happens there until")
+        assert note.startswith("web is halted by bob (disk swap): no action is taken until")
         assert "infrakit unhalt web" in note
         assert (await stage.scale("x", 2)).notes == ()
         await stage.operator.halt(who="ann", why="the move")
@@ -210,8 +210,8 @@ async def test_a_commit_that_revokes_an_end_says_so() -> None:
         again = await stage.commit(cattle("web", 2))
         assert (again.version > first.version, again.changes) == (True, ())
         (note,) = again.notes
-        assert note.startswith("web was to be destroyed, as ann said at 2")
-        assert note.endswith("(down): that is revoked")
+        assert note.startswith("the destruction of web, requested by ann at 2")
+        assert note.endswith("(down), is revoked")
         await stage.converged()
         assert len(stage.alive("web")) == 2
 
@@ -300,7 +300,7 @@ async def test_history_tells_who_did_what_and_an_earlier_version_comes_back() ->
         await stage.operator.restore(version=1, who="ann", why="because")
         await stage.converged()
         assert len(stage.alive("web")) == 3
-        with pytest.raises(errors.NotFound, match="no version 99"):
+        with pytest.raises(errors.NotFound, match="no version 99 is stored"):
             await stage.operator.restore(version=99, who="ann", why="because")
 
 
@@ -348,9 +348,9 @@ async def test_there_are_no_logs_where_the_provider_keeps_none() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
-        with pytest.raises(errors.Refused, match="cannot keep what its instances print"):
+        with pytest.raises(errors.Refused, match="cannot store the output of its instances"):
             await stage.operator.logs(instance=stage.alive("web")["1"].id)
-        with pytest.raises(errors.Refused, match="while they do"):
+        with pytest.raises(errors.Refused, match="cannot follow the output of its instances"):
             await stage.operator.tail(instance=stage.alive("web")["1"].id)
 
 
@@ -384,7 +384,7 @@ async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
         await stage.converged()
         await stage.operator.shutdown(who="ann", why="upgrade")
         assert stage.stopped.is_set()
-        assert "told to stop by ann: upgrade" in stage.told(Kind.STOPPED)[-1]
+        assert "is stopping, requested by ann: upgrade" in stage.told(Kind.STOPPED)[-1]
         await stage.stop()
         assert len(stage.simulator.live()) == 2
         with pytest.raises(errors.NotLeader, match="not active"):

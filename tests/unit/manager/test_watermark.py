@@ -43,7 +43,9 @@ async def test_the_same_store_is_taken_up_again() -> None:
 @in_virtual_time
 async def test_an_older_store_is_refused() -> None:
     backup, mark = await lived(MemoryStore())
-    with pytest.raises(errors.Refused, match=r"epoch 1 and version 1 .*; epoch 2 and version 2 were seen here before"):
+    with pytest.raises(
+        errors.Refused, match=r"epoch 1 and declaration version 1; epoch 2 and version 2 were read from it before"
+    ):
         await Stage(store=backup, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
@@ -52,7 +54,7 @@ async def test_a_store_that_lost_only_a_version_is_refused() -> None:
     store = MemoryStore()
     _, mark = await lived(store)
     del store._revisions[record.NAME][-1]
-    with pytest.raises(errors.Refused, match="epoch 2 and version 1 of the declaration"):
+    with pytest.raises(errors.Refused, match="epoch 2 and declaration version 1"):
         await Stage(store=store, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
@@ -68,7 +70,7 @@ async def test_an_older_store_is_not_led_with_either() -> None:
     backup, mark = await lived(MemoryStore())
     del backup._revisions[NAME]
     async with Stage(store=backup, watermark=WatermarkGuard(mark)) as stage:
-        await stage.until(lambda: any("seen here before" in e.message for e in stage.events))
+        await stage.until(lambda: any("read from it before" in e.message for e in stage.events))
         assert not stage.replica.active.is_set()
 
 

@@ -1,1 +1,1 @@
-"""What an operator asks: the manager's interface, forwarded to the leader where only that can answer."""
+"""The manager's interface for operators; requests that only the leader can answer are forwarded to it."""

@@ -1,4 +1,4 @@
-"""Why something is as it is: facts with their age, what is done and not done and by which rule, and its story."""
+"""Explains a group or an instance: facts with their age, actions in progress, blocked ones with their rule, events."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ STORY_MAX = 50
 
 
 class Stories(Protocol):
-    """Events of one object. `events.journal.Journal` is one."""
+    """The events of one object. Implemented by `events.journal.Journal`."""
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
         """The newest `limit` events about an instance, a slot, or with an empty subject the group; oldest first."""
@@ -38,7 +38,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
             doing=tuple(doing),
             waiting=tuple(waiting),
             story=_story(stories, name, ""),
-            next_look=_next_look(controller, clock),
+            next_look=_next_check(controller, clock),
         )
     member = _find(controller, subject)
     about = {subject, name} | ({member.id, str(member.slot)} if member is not None else set())
@@ -49,7 +49,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
         doing=_about(doing, about - {name}),
         waiting=_about(waiting, about),
         story=_story(stories, name, subject if member is None else str(member.id)),
-        next_look=_next_look(controller, clock),
+        next_look=_next_check(controller, clock),
     )
 
 
@@ -79,9 +79,9 @@ def _summary(controller: Controller, subject: str, member: Member | None) -> str
     if member is None:
         if Slot(subject) in controller.view.pending:
             return f"{subject} is being created"
-        return f"{subject} is declared and has no instance"
+        return f"logical ID {subject} is declared and has no instance"
     if member.leaving:
-        return f"{member.id} is being ended ({member.leaving})"
+        return f"{member.id} is being destroyed ({member.leaving})"
     return f"{member.id} is a member of {controller.name}"
 
 
@@ -91,10 +91,10 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
     if pending is not None:
         facts.append(f"a creation is recorded since {to_the_second(timestamp(pending.intent.at))}: {pending.phase}")
         if pending.error:
-            facts.append(f"its last call said: {pending.error}")
-    trouble = view.backoffs.get(subject)
+            facts.append(f"its last call returned: {pending.error}")
+    trouble = view.troubles.get(subject)
     if trouble is not None:
-        facts.append(f"it has failed {times(trouble.count)} ({trouble.why})")
+        facts.append(f"it has failed {times(trouble.count)} since its back-off began ({trouble.why})")
     return tuple(facts)
 
 
@@ -103,7 +103,8 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
     if want.quorum:
         facts.append(f"it is a quorum: it can lose {want.can_lose} of {want.size}")
-    facts.append(f"at most {want.max_unhealthy} may look sick before nothing is destroyed any more")
+    most = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"
+    facts.append(f"destruction stops when more than {most} unhealthy (MaxUnhealthy)")
     if view.observed_at is not None:
         age_s = now - view.observed_at
         facts.append(f"the provider {controller.account.name} was last listed completely {age_s:.1f} s ago")
@@ -112,7 +113,7 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
     if view.membership is not None and view.membership.fresh(now):
         due = sum(need.due for need in view.membership.needs)
         age = duration(now - view.membership.asked_at)
-        facts.append(f"its flavor's list of members was looked at {age} ago, and needs {plural(due, 'change')}")
+        facts.append(f"the flavor's membership was read {age} ago; {plural(due, 'change')} needed")
     for slot, pending in list(view.pending.items())[:10]:
         facts.append(f"slot {slot}: a creation is {pending.phase}{f' ({pending.error})' if pending.error else ''}")
     return tuple(facts)
@@ -126,7 +127,7 @@ def _story(stories: Stories, group: GroupID, subject: str) -> tuple[str, ...]:
     )
 
 
-def _next_look(controller: Controller, clock: Clock) -> str:
+def _next_check(controller: Controller, clock: Clock) -> str:
     now = asyncio.get_running_loop().time()
     delay_s = min(controller.poll_s, max(0.0, controller.plan.next_look - now))
     return timestamp(clock.now() + delay_s)

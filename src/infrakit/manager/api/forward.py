@@ -1,4 +1,4 @@
-"""The operator's interface of one replica among several: what only the leader can tell is asked of the leader.
+"""The operator's interface of one replica among several: requests that need the leader are forwarded to it.
 
 Every change of the declaration is a compare-and-swap in the store, so any replica makes it itself. What needs the
 running controllers (what exists, why, what a plan would do, logs) comes from where they run.
@@ -30,14 +30,14 @@ from infrakit.spi.manager import (
 
 T = TypeVar("T")
 
-ANSWER_S = 3.0  # of another replica, when it is only asked how it is
-FORWARD_S = 11.0  # of the leader; with the time to reach it, a little less than the command line waits
+ANSWER_S = 3.0  # timeout of a status request to another replica
+FORWARD_S = 11.0  # timeout of a forwarded request; with the connection, a little less than the command line's
 
 
 class Relay:
-    """Satisfies `spi.manager.Manager`; `inner` answers whatever this replica can answer by itself.
+    """Satisfies `spi.manager.Manager`; `inner` answers what this replica can answer by itself.
 
-    Each method stands here by name: an interface that `__getattr__` provides is absent from Python 3.12 on.
+    Each method is defined by name: an interface that `__getattr__` provides is absent from Python 3.12 on.
     """
 
     def __init__(self, inner: Operator, replica: Replica, roster: Roster) -> None:
@@ -46,7 +46,7 @@ class Relay:
         self._roster = roster
 
     async def status(self) -> Status:
-        """Ours, with the leader's groups where we have none."""
+        """The status of this replica; while it follows, with the groups of the leader."""
         own = await self._inner.status()
         if own.leader:
             return own
@@ -66,7 +66,7 @@ class Relay:
         )
 
     async def leader(self) -> LeaderStatus:
-        """With every replica that the roster knows, and how each is; without the store, nobody knows the roster."""
+        """The leader, and the status of every replica in the roster; without the store, the roster is unknown."""
         own = await self._inner.leader()
         if own.note:
             return own
@@ -74,7 +74,7 @@ class Relay:
         row = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
         return msgspec.structs.replace(own, replicas=tuple(row))
 
-    # -- changes of the record, which any replica makes; and what only the leader can tell or do ----------------------
+    # -- changes of the record, which any replica makes; and requests that need the leader ----------------------------
 
     async def commit(self, **arguments: Any) -> Committed:
         return await self._inner.commit(**arguments)
@@ -101,7 +101,7 @@ class Relay:
         return await self._inner.pause(**arguments)
 
     async def resume(self, **arguments: Any) -> Committed:
-        if arguments.get("despite_unhealthy"):  # which ones those are, the leader knows
+        if arguments.get("despite_unhealthy"):  # only the leader knows which instances are unhealthy
             return await self._led(self._inner.resume, arguments)
         return await self._inner.resume(**arguments)
 
@@ -142,7 +142,7 @@ class Relay:
         await self._inner.shutdown(**arguments)
 
     async def _led(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
-        """What needs the running controllers: here if this replica is active, else the leader's answer."""
+        """Call a method that needs the running controllers: here if this replica is active, else at the leader."""
         try:
             return await method(**arguments)
         except errors.NotLeader:
@@ -151,7 +151,7 @@ class Relay:
         answer: T = await self._ask_leader(method.__name__, arguments)
         return answer
 
-    # -- the others ------------------------------------------------------------------------------------------------
+    # -- other replicas --------------------------------------------------------------------------------------------
 
     async def _ask_leader(self, name: str, arguments: dict[str, Any]) -> Any:
         leader, entry = await self._find()
@@ -161,32 +161,32 @@ class Relay:
         except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
             why = error.what if isinstance(error, errors.InfraKitError) else f"no answer within {ANSWER_S:g} s"
             raise errors.NotLeader(
-                f"{leader} leads and does not answer at {entry.address}: {why}",
-                remedy="see: infrakit leader; ask again when another leads",
+                f"the leader {leader} does not answer at {entry.address}: {why}",
+                remedy="see: infrakit leader; retry after a failover",
             ) from None
         try:
             async with asyncio.timeout(FORWARD_S):
                 return await getattr(remote, name)(**arguments)
         except TimeoutError:
             raise errors.OutcomeUnknown(
-                f"{leader} leads and has not answered within {FORWARD_S:g} s", remedy="see: infrakit leader"
+                f"the leader {leader} has not answered within {FORWARD_S:g} s", remedy="see: infrakit leader"
             ) from None
         finally:
             await remote.close()
 
     async def _find(self) -> tuple[str, ReplicaEntry]:
-        """Who leads, and where. Never ourselves: that would go round in circles."""
+        """The leader and its address. Never this replica itself: the request would loop."""
         own = self._replica.name
         try:
             contents = await self._replica.peek()
             entries = await self._roster.entries()
         except TimeoutError:
-            raise errors.NotLeader(f"{own} does not lead, and the store does not say who does") from None
+            raise errors.NotLeader(f"{own} does not lead, and the store does not answer: leader unknown") from None
         leader = contents.leader
         if not leader or leader == own:
             raise errors.NotLeader("no replica is active now", remedy="see: infrakit leader")
         if leader not in entries:
-            raise errors.NotLeader(f"{leader} leads, and its address is not known", remedy="ask there")
+            raise errors.NotLeader(f"the address of the leader {leader} is unknown", remedy="run the command there")
         return leader, entries[leader]
 
     async def _ask_replica(self, name: str, entry: ReplicaEntry) -> ReplicaStatus:

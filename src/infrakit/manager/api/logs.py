@@ -1,4 +1,4 @@
-"""What instances have written, from the provider that keeps it; of the dead nobody knows which that is."""
+"""Logs of instances, from their provider; for a terminated instance, every provider is asked."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,12 @@ T = TypeVar("T")
 DEADLINE_S = 30.0
 
 
-async def from_keeper(term: Term, instance: InstanceID, ask: Callable[[Instance], Awaitable[T] | None], can: str) -> T:
-    """What the provider of an instance answers; `ask` gives None for one that cannot do what `can` says.
+async def from_provider(
+    term: Term, instance: InstanceID, ask: Callable[[Instance], Awaitable[T] | None], can: str
+) -> T:
+    """Ask the provider of an instance; `ask` returns None for a provider that lacks the ability `can`.
 
-    Raises `NotFound`, and `Refused` if it cannot.
+    Raises `NotFound`, and `Refused` if the provider lacks the ability.
     """
     owner = next((c for c in term.controllers.values() if instance in c.view.members), None)
     accounts = {c.account.name: c.account for c in term.controllers.values()}

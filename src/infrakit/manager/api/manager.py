@@ -35,13 +35,13 @@ from infrakit.spi.manager import (
 )
 from infrakit.spi.values import GroupID, InstanceID
 
-STORE_PATIENCE_S = 6.0  # to tell who leads: more than a slow store takes, less than the command line waits
+STORE_TIMEOUT_S = 6.0  # for reading the leader: longer than a slow store takes, shorter than the command line's timeout
 LOG_LINES_MAX = 10_000
 HISTORY_MAX = 1000
 
 
 class Operator:
-    """Answers operators from one replica; `stop` ends the daemon."""
+    """Answers the requests of operators at one replica; `stop` stops the daemon."""
 
     def __init__(self, replica: Replica, *, stories: Stories, stop: Callable[[], None]) -> None:
         self._replica = replica
@@ -76,13 +76,13 @@ class Operator:
         )
 
     async def leader(self) -> LeaderStatus:
-        """Who leads by the ledger. What this replica observes is told also when that cannot be read."""
+        """The leader by the ledger. The own observation is returned even if the ledger cannot be read."""
         replica, contents, note = self._replica, LedgerDocument(), ""
         try:
-            async with asyncio.timeout(STORE_PATIENCE_S):
+            async with asyncio.timeout(STORE_TIMEOUT_S):
                 contents = await replica.peek()
         except TimeoutError:
-            note = f"the store has not answered for {STORE_PATIENCE_S:g} s"
+            note = f"the store has not answered for {STORE_TIMEOUT_S:g} s"
         except errors.InfraKitError as error:
             note = f"the store cannot be read: {error}"
         seen = replica.observation
@@ -111,7 +111,7 @@ class Operator:
         def ask(provider: Instance) -> Awaitable[str] | None:
             return provider.logs(instance=instance, lines=lines) if isinstance(provider, Logs) else None
 
-        return await logs.from_keeper(self._term(), instance, ask, "keep what its instances print")
+        return await logs.from_provider(self._term(), instance, ask, "store the output of its instances")
 
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
         lines = max(1, min(lines, LOG_LINES_MAX))
@@ -121,7 +121,7 @@ class Operator:
                 return None
             return provider.tail(instance=instance, after=after, lines=lines)
 
-        return await logs.from_keeper(self._term(), instance, ask, "tell what its instances print while they do")
+        return await logs.from_provider(self._term(), instance, ask, "follow the output of its instances")
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
         return await self._replica.declaration.history(max(1, min(limit, HISTORY_MAX)))
@@ -150,7 +150,7 @@ class Operator:
         )
 
     async def checked(self, text: str, source: str) -> tuple[Group, ...]:
-        """The groups of a document that could be committed now. Raises `InvalidSpec`."""
+        """The groups of a document, checked as for a commit. Raises `InvalidSpec`."""
         others = tuple(self._replica.declaration.record.groups.values())
         return await validate.checked(text, source, self._replica.plugins, others=others)
 
@@ -183,13 +183,13 @@ class Operator:
         return await self._replica.change(changes.free(group), what="free", who=who, why=why)
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
-        change = changes.destroy(group, self._order(group, who, why), volumes=volumes)
+        change = changes.destroy(group, self._halt_order(group, who, why), volumes=volumes)
         return await self._replica.change(change, what="destroy", who=who, why=why)
 
-    # -- orders ----------------------------------------------------------------------------------------------------
+    # -- commands --------------------------------------------------------------------------------------------------
 
     async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        change = changes.halt(group, self._order(group, who, why))
+        change = changes.halt(group, self._halt_order(group, who, why))
         return await self._replica.change(change, what="halt", who=who, why=why)
 
     async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
@@ -207,11 +207,11 @@ class Operator:
         return await self._replica.change(change, what="abort" if aborted else "pause", who=who, why=why)
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
-        sick: tuple[InstanceID, ...] = ()
+        unhealthy: tuple[InstanceID, ...] = ()
         if despite_unhealthy:
             members = report.members(self._controller(group))
-            sick = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
-        change = changes.resume(group, sick, timestamp(self._replica.clock.now()))
+            unhealthy = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
+        change = changes.resume(group, unhealthy, timestamp(self._replica.clock.now()))
         return await self._replica.change(change, what="resume", who=who, why=why)
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
@@ -234,13 +234,13 @@ class Operator:
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def _order(self, group: GroupID | None, who: str, why: str) -> Halt:
+    def _halt_order(self, group: GroupID | None, who: str, why: str) -> Halt:
         return Halt(group=group, who=who, when=timestamp(self._replica.clock.now()), why=why)
 
     def _term(self) -> Term:
         term = self._replica.term
         if term is None:
-            raise errors.NotLeader("this replica is not active", remedy="ask the replica that leads")
+            raise errors.NotLeader("this replica is not active", remedy="send the request to the leader")
         return term
 
     def _controller(self, group: GroupID) -> Controller:

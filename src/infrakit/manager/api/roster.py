@@ -1,7 +1,7 @@
-"""The roster: which replicas there are and where each answers, a document in the store beside the declaration.
+"""The roster: all replicas and their addresses, a document in the store beside the declaration.
 
-A replica writes itself when it starts, and takes itself out when it stops cleanly. Nothing beats in it: whether one
-lives is asked, of the replica itself.
+A replica adds itself when it starts, and removes itself when it stops cleanly. The roster has no heartbeat: whether a
+replica is alive is learned by a request to the replica itself.
 """
 
 import asyncio
@@ -17,30 +17,30 @@ from infrakit.spi.values import Wire
 NAME = "replicas"
 STORE_DEADLINE_S = 15.0
 LEAVE_DEADLINE_S = 2.0
-CHECK_S = 10.0  # between two looks whether the own entry is still there
+CHECK_S = 10.0  # between two checks that the own entry still exists
 ATTEMPTS_MAX = 20
 
 
 class ReplicaEntry(Wire, frozen=True, kw_only=True):
-    """One replica."""
+    """The address and identity of one replica."""
 
     address: str  # a path of a unix socket, or a URL
     version: str  # of InfraKit
-    format: int  # of the store's documents: the newest that it reads
+    format: int  # the newest format of store documents that it reads
     host: str
     pid: int
     started: str  # ISO 8601
 
 
 class RosterDocument(Wire, frozen=True, kw_only=True):
-    """The document."""
+    """The stored document: all replicas by name."""
 
     format: int = formats.FORMAT
     replicas: dict[str, ReplicaEntry] = msgspec.field(default_factory=dict)
 
 
 class Roster:
-    """As one replica keeps it."""
+    """The roster, and one replica's entry in it."""
 
     def __init__(self, store: Store, name: str, entry: ReplicaEntry) -> None:
         self.name = name
@@ -48,16 +48,16 @@ class Roster:
         self._store = store
 
     async def entries(self) -> Mapping[str, ReplicaEntry]:
-        """Everybody, by name. Raises what the store raises."""
+        """All replicas, by name. Raises what the store raises."""
         return (await self._load())[1].replicas
 
     async def address(self, name: str) -> str:
-        """Where that replica answers; empty if it is not known. Raises what the store raises."""
+        """The address of a replica; empty if it is unknown. Raises what the store raises."""
         entry = (await self.entries()).get(name)
         return entry.address if entry is not None else ""
 
     async def keep(self) -> None:
-        """Be in it, until cancelled; then take ourselves out, if the store lets us soon."""
+        """Maintain the own entry until cancelled; then remove it, if the store answers within a timeout."""
         try:
             while True:
                 with contextlib.suppress(errors.InfraKitError, TimeoutError):
@@ -69,7 +69,7 @@ class Roster:
                     await self._write(None)
 
     async def _write(self, entry: ReplicaEntry | None) -> None:
-        """Make our entry this one. A name that somebody else has taken meanwhile is left to them."""
+        """Set or remove the own entry. An entry of that name from another process is not removed."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
             mine = found.replicas.get(self.name)

@@ -21,14 +21,14 @@ WHY = "asked for over the wire"
 
 
 class GroupPlugin:
-    """Satisfies `spi.group.Groups`; who calls is who did it."""
+    """Satisfies `spi.group.Groups`; changes are attributed to the caller."""
 
     def __init__(self, replica: Replica, operator: Operator) -> None:
         self._replica = replica
         self._operator = operator
 
     def aliases(self) -> Iterable[str]:
-        """Every group is addressed as an object of its own, too."""
+        """The names of all groups: each is also addressable as an object of its own."""
         return self._replica.declaration.record.groups
 
     async def commit_group(self, *, spec: GroupSpec, pretend: bool = False) -> str:
@@ -37,13 +37,13 @@ class GroupPlugin:
         text = json.dumps([entry])
         before = self._replica.declaration.record.groups.get(spec.id)
         (after,) = await self._operator.checked(text, spec.id)
-        said = f"Managing {_size(after)} instances" if before is None else self._changes(before, after)
+        message = f"Managing {_size(after)} instances" if before is None else self._changes(before, after)
         if not pretend:
             await self._operator.commit(text=text, source=f"group {spec.id}", who=_who(), why=WHY)
-        return said
+        return message
 
     def _changes(self, before: Group, after: Group) -> str:
-        """What follows from a change, in the original's words."""
+        """The consequences of a change, in the words of the original."""
         controller = self._controllers.get(before.name)
         members = controller.view.members.values() if controller is not None else ()
         outdated, size = sum(m.hash != after.hash for m in members), _size(after)
@@ -84,7 +84,7 @@ class GroupPlugin:
         controller = self._controllers.get(id)
         members = controller.view.members if controller is not None else {}
         if missing := [each for each in instances if each not in members]:
-            raise errors.NotFound(f"group {id} has no instance {', '.join(missing)}: nothing was done")
+            raise errors.NotFound(f"group {id} has no instance {', '.join(missing)}: nothing was changed")
         who = _who()
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=WHY)
         slots = {each: members[each].slot for each in instances}
@@ -100,10 +100,10 @@ class GroupPlugin:
 
     @property
     def _controllers(self) -> dict[GroupID, Controller]:
-        """Raises `NotLeader`, in words that the original's users look for."""
+        """The running controllers. Raises `NotLeader` in the words of the original, which its users search for."""
         term = self._replica.term
         if term is None:
-            raise errors.NotLeader("not a leader", remedy="ask the replica that leads")
+            raise errors.NotLeader("not a leader", remedy="send the request to the leader")
         return term.controllers
 
     def _known(self, name: GroupID) -> Group:
@@ -114,7 +114,7 @@ class GroupPlugin:
 
 
 def properties(group: Group) -> msgspec.Raw:
-    """A group's properties as the wire has them."""
+    """A group's properties in their wire form."""
     return msgspec.Raw(msgspec.json.encode(document.plain(group.properties)))
 
 

@@ -1,4 +1,4 @@
-"""The original's Stack and Controller interfaces, served by the manager: its declaration as specs and objects."""
+"""The original's Stack and Controller interfaces, served by the manager: the declared groups as specs and objects."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ class ManagerStack:
         return self._replica.active.is_set()
 
     async def leader_location(self) -> Mapping[str, Any] | None:
-        """The parts of a URL: where the replica that leads answers. None: nobody leads, or it is not known where."""
+        """The parts of the leader's URL; None if no replica leads, or its address is unknown."""
         address = await self._roster.address((await self._replica.peek()).leader)
         if not address:
             return None
@@ -43,7 +43,7 @@ class ManagerStack:
         )
 
     async def inspect(self) -> None:
-        raise errors.Refused("not implemented -- coming soon", remedy="ask for the specs, or describe the groups")
+        raise errors.Refused("not implemented -- coming soon", remedy="read the specs, or describe the groups")
 
     async def enforce(self, *, specs: tuple[Spec, ...]) -> None:
         del specs
@@ -62,17 +62,17 @@ class GroupController:
         self._groups = groups
 
     def aliases(self) -> Iterable[str]:
-        """Every group is addressed as an object of its own, too."""
+        """The names of all groups: each is also addressable as an object of its own."""
         return self._groups.aliases()
 
     async def plan(self, *, operation: Operation, spec: Spec) -> Outcome:
         name = _name(spec.metadata)
         if operation is Operation.DESTROY:
             described = await self._groups.describe_group(id=name)
-            said = f"Destroying {len(described.instances)} instances"
+            message = f"Destroying {len(described.instances)} instances"
         else:
-            said = await self._groups.commit_group(spec=_group(spec), pretend=True)
-        return Outcome(object=_object(spec), plan=Messages(message=(said,)))
+            message = await self._groups.commit_group(spec=_group(spec), pretend=True)
+        return Outcome(object=_object(spec), plan=Messages(message=(message,)))
 
     async def commit(self, *, operation: Operation, spec: Spec) -> Outcome:
         if operation is Operation.DESTROY:
@@ -104,13 +104,13 @@ class GroupController:
 
 
 def _name(metadata: Entry) -> GroupID:
-    """`workers`, also of `group/workers`, as a spec addresses it."""
+    """The group's name: `workers` for both `workers` and `group/workers`."""
     return GroupID(metadata.name.removeprefix(f"{KIND}/"))
 
 
 def _group(spec: Spec) -> GroupSpec:
     if spec.kind.partition("/")[0] != KIND:
-        raise errors.Refused(f"this controller keeps groups, not {spec.kind!r}")
+        raise errors.Refused(f"this controller manages groups, not {spec.kind!r}")
     return GroupSpec(id=_name(spec.metadata), properties=spec.properties)
 
 

@@ -1,4 +1,4 @@
-"""The original's tree `status`, which its users read at the manager: whether this replica leads."""
+"""The original's metadata tree `status` at the manager: whether this replica leads."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from infrakit.spi.metadata import Change, Proposal
 
 
 class StatusTree:
-    """Satisfies `spi.metadata.Updatable`, as the original announces it; what is to be written is refused."""
+    """Satisfies `spi.metadata.Updatable`, which the original announces for it; every write is refused."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -34,4 +34,4 @@ class StatusTree:
 
 
 def _read_only(path: str) -> errors.Refused:
-    return errors.Refused(f"readonly:{path}", where="status", remedy="`vars` is there to be written")
+    return errors.Refused(f"readonly:{path}", where="status", remedy="write to `vars` instead")

@@ -1,1 +1,1 @@
-"""What is declared: kept in the store, changed by compare-and-swap, checked before it is."""
+"""The declaration: validated, changed by compare-and-swap, and stored with its history."""

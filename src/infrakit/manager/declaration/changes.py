@@ -1,4 +1,4 @@
-"""Operators' orders as changes of the record: each function returns one, to be applied by a single compare-and-swap."""
+"""Operators' commands as changes of the record; each is applied by a single compare-and-swap."""
 
 import msgspec
 
@@ -9,11 +9,11 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, InstanceID, LogicalID, Slot
 
-EVICTIONS_MAX = 200  # remembered; the oldest are done long since
+EVICTIONS_MAX = 200  # stored; older ones were completed long ago
 
 
 def declare(groups: tuple[Group, ...]) -> RecordChange:
-    """Declare these groups; others stay as they are."""
+    """Declare these groups; other groups are unchanged."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         for group in groups:
@@ -36,7 +36,7 @@ def _same_provider(record: DeclarationRecord, group: Group) -> None:
 
 
 def scale(group: GroupID, size: int) -> RecordChange:
-    """Another size; nothing is rolled."""
+    """Change the size of a group; this starts no rolling update."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         old = record.group(group)
@@ -65,7 +65,7 @@ def halt(group: GroupID | None, order: Halt | None) -> RecordChange:
         if order is None and record.halt is not None and record.orders.get(group, Orders()).halt is None:
             raise errors.Refused(
                 f"{group} is not halted by itself: everything is, by {record.halt.who} ({record.halt.why})",
-                remedy="lift that: infrakit unhalt",
+                remedy="lift that halt: infrakit unhalt",
             )
         return with_orders(record, group, halt=order)
 
@@ -73,19 +73,19 @@ def halt(group: GroupID | None, order: Halt | None) -> RecordChange:
 
 
 def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> RecordChange:
-    """Pause or abort the roll to a version (empty: the declared one)."""
+    """Pause or abort the rolling update to a version (empty: the declared one)."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared = record.group(group).hash
         if version not in ("", declared):
-            return record  # the declaration has moved on meanwhile
+            return record  # another version was declared meanwhile
         return with_orders(record, group, roll=RollOrder(hash=declared, aborted=aborted, who=who, when=when, why=why))
 
     return change
 
 
 def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str) -> RecordChange:
-    """Lift a pause or abort, retry what has failed, and let those that are unhealthy now be replaced if so ordered."""
+    """Resume a paused or aborted rollout, retry failures, and allow `despite_unhealthy` to be replaced."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy, resumed=when)
@@ -94,7 +94,7 @@ def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str)
 
 
 def rollback(group: GroupID, version: str = "") -> RecordChange:
-    """Declare the version before; with `version`, only if that is still the declared one."""
+    """Declare the previous version again; with `version`, only if that is still the declared one."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared, previous = record.group(group), record.previous.get(group)
@@ -104,8 +104,8 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
             raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
         if record.orders.get(group, Orders()).restored == declared.hash:
             raise errors.Refused(
-                f"group {group} was rolled back already: a second time would bring back what was rolled back",
-                remedy="commit what shall be, or infrakit restore VERSION",
+                f"group {group} was rolled back already: a second rollback would restore what was rolled back",
+                remedy="commit the wanted version, or infrakit restore VERSION",
             )
         back = msgspec.structs.replace(
             declared,
@@ -120,10 +120,13 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
 
 
 def free(group: GroupID) -> RecordChange:
+    """Stop managing a group; its instances keep running."""
     return lambda record: without_group(record, group)
 
 
 def destroy(group: GroupID, order: Halt, *, volumes: bool) -> RecordChange:
+    """Destroy all instances of a group, then remove it; with `volumes`, delete its volumes too."""
+
     def change(record: DeclarationRecord) -> DeclarationRecord:
         return with_orders(record, group, destroying=order, volumes=volumes)
 
@@ -131,7 +134,7 @@ def destroy(group: GroupID, order: Halt, *, volumes: bool) -> RecordChange:
 
 
 def destroyed(group: GroupID) -> RecordChange:
-    """The end of a group, unless it was declared again meanwhile."""
+    """Remove a destroyed group from the declaration, unless it was declared again meanwhile."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         orders = record.orders.get(group, Orders())

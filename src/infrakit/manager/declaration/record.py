@@ -1,7 +1,7 @@
-"""The declaration as it is stored: one document, one revision a change, who, when and why in each.
+"""The declaration as it is stored: one document with one revision per change, each with who, when and why.
 
-Changes are pure functions from record to record, so that every operator's order is one compare-and-swap: all of it
-happens, or nothing. The revision of the document is the version that operators see.
+Changes are pure functions from record to record, so that every command of an operator is one compare-and-swap: it is
+applied as a whole or not at all. The revision of the document is the version that operators see.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class ChangeEntry(Wire, frozen=True, kw_only=True, gc=False):
 
 
 class DeclarationRecord(Wire, frozen=True, kw_only=True):
-    """Everything that operators have declared and ordered."""
+    """Everything that operators have declared and commanded."""
 
     format: int = formats.FORMAT
     entry: ChangeEntry = ChangeEntry(what="", who="", when="", why="")
@@ -38,12 +38,12 @@ class DeclarationRecord(Wire, frozen=True, kw_only=True):
     halt: Halt | None = None  # of everything
 
     def orders_of(self, group: GroupID) -> Orders:
-        """The orders that hold for one group, the halt of everything included."""
+        """The orders in effect for one group, including a halt of everything."""
         orders = self.orders.get(group, Orders())
         return msgspec.structs.replace(orders, halt=self.halt) if self.halt is not None else orders
 
     def group(self, name: GroupID) -> Group:
-        """Raises `NotFound` naming what there is."""
+        """The declared group of that name. Raises `NotFound`, which lists the declared groups."""
         if name not in self.groups:
             known = ", ".join(sorted(self.groups)) or "none"
             raise errors.NotFound(f"there is no group {name!r}", remedy=f"declared groups: {known}")
@@ -63,7 +63,7 @@ def encode(record: DeclarationRecord) -> bytes:
 
 
 def digest(record: DeclarationRecord) -> str:
-    """SHA-256 over the declared groups, order apart."""
+    """SHA-256 over the declared groups, independent of their order."""
     groups = sorted(record.groups.values(), key=lambda g: g.name)
     return hashlib.sha256(msgspec.json.encode(groups, order="deterministic")).hexdigest()
 
@@ -77,7 +77,7 @@ def with_orders(record: DeclarationRecord, group: GroupID, **changes: object) ->
 
 
 def with_group(record: DeclarationRecord, group: Group) -> DeclarationRecord:
-    """The record with a group declared or declared anew; the version before it is remembered."""
+    """The record with a group declared or redeclared; the previous version is stored beside it."""
     old = record.groups.get(group.name)
     previous, orders = record.previous, record.orders.get(group.name, Orders())
     if old is not None and old.hash != group.hash:
@@ -90,7 +90,7 @@ def with_group(record: DeclarationRecord, group: Group) -> DeclarationRecord:
 
 
 def without_group(record: DeclarationRecord, group: GroupID) -> DeclarationRecord:
-    """The record without a group, nor any order for it."""
+    """The record without a group and without its orders."""
     record.group(group)
 
     def rest(mapping: dict[GroupID, object]) -> dict[GroupID, object]:

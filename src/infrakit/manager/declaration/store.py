@@ -1,7 +1,7 @@
-"""The declaration in the store: read, change by compare-and-swap, history.
+"""The declaration in the store: reads, changes by compare-and-swap, history.
 
-A change is a pure function of the record. If another replica was faster, it is applied again to what that one wrote,
-unless the caller named the version it has seen: then the difference is a `Conflict` that says what changed meanwhile.
+A change is a pure function of the record. If it loses a race against another replica, it is retried on the new record,
+unless the caller named the version it expects: then it raises a `Conflict` that lists what changed meanwhile.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ ATTEMPTS_MAX = 5
 
 
 class Declaration:
-    """What is declared now, as last read or written by this replica."""
+    """The current declaration, as last read or written by this replica."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -35,12 +35,12 @@ class Declaration:
         self.version = 0
 
     async def load(self) -> DeclarationRecord:
-        """Read the newest version from the store. Raises `Refused` if it has lost one that was acknowledged."""
+        """Read the newest version from the store. Raises `Refused` if the store has lost an acknowledged version."""
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=records.NAME)
         if document.revision < self.version:
             raise errors.Refused(
-                f"it holds version {document.revision} of the declaration; version {self.version} was seen here before",
+                f"it holds declaration version {document.revision}; version {self.version} was read from it before",
                 where="store",
                 remedy=watermark.REMEDY,
             )
@@ -65,10 +65,10 @@ class Declaration:
                 if await self._write(after):
                     changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
                     return Committed(version=self.version, changes=changes, notes=warnings(before, after))
-            raise errors.Conflict("others keep changing the declaration", remedy="try again")
+            raise errors.Conflict("others keep changing the declaration", remedy="retry")
 
     async def _write(self, after: DeclarationRecord) -> bool:
-        """False: somebody else was first."""
+        """Write the record; False if another writer was first."""
         body = records.encode(after)
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
@@ -86,24 +86,24 @@ class Declaration:
                 if document.body == body:
                     return document.revision
         raise errors.OutcomeUnknown(
-            "the store did not say whether the change was kept", where="store", remedy="see: infrakit history"
+            "the store did not confirm whether the change was stored", where="store", remedy="see: infrakit history"
         )
 
     async def _conflict(self, expected: int) -> errors.Conflict:
-        """What has changed since the version that the caller has seen."""
+        """The error that lists what has changed since the version that the caller expected."""
         now = self.record
         at = f"the declaration is at version {self.version}"
         if self.version:
             at += f" (by {now.entry.who}: {now.entry.why})"
-        remedy = "look at it (infrakit history) and commit again"
+        remedy = "review it (infrakit history) and commit again"
         if expected > self.version:
             return errors.Conflict(f"{at}; there is no version {expected} yet", remedy=remedy)
         try:
             then = records.decode((await self._at(expected)).body) if expected else DeclarationRecord()
             changes = diff.changes(tuple(then.groups.values()), tuple(now.groups.values()))
-            what = "; ".join(_in_words(c) for c in changes[:10]) or "nothing that groups declare"
+            what = "; ".join(_in_words(c) for c in changes[:10]) or "no declared group"
         except errors.NotFound:
-            what = "the version you have seen is not kept any more"
+            what = f"unknown, because version {expected} is no longer stored"
         return errors.Conflict(f"{at}, not {expected}; changed since: {what}", remedy=remedy)
 
     # -- history ---------------------------------------------------------------------------------------------------
@@ -123,16 +123,16 @@ class Declaration:
             for document in await self._store.history(name=records.NAME, limit=max(1, self.version - version + 1)):
                 if document.revision == version:
                     return document
-        raise errors.NotFound(f"no version {version} is kept", remedy="see: infrakit history")
+        raise errors.NotFound(f"no version {version} is stored", remedy="see: infrakit history")
 
     async def watch(self) -> AsyncIterator[int]:
-        """Yields the version that the store holds, and again whenever it holds another."""
+        """Yield the current version in the store, and each new one."""
         async for revision in self._store.watch(name=records.NAME):
             yield revision
 
 
 def _in_words(change: Change) -> str:
-    """Without the values of plugins' properties, which may be secrets."""
+    """A change as text, without the values of plugins' properties, which may be secrets."""
     if ".Properties" in change.path:
         return change.path
     return f"{change.path}: {change.old} -> {change.new}"

@@ -1,7 +1,7 @@
-"""Checks of a declaration that need the plugins it names: that they exist, and that they accept their properties.
+"""Validation of a declaration against the plugins it names: that they exist, and that they accept their properties.
 
-Everything wrong is reported at once, and nothing is applied. A plugin of this process whose client is not installed is
-a problem, too: it would only be noticed when the first instance is created.
+All problems are reported at once, and nothing is applied. A plugin of this process whose client is not installed is
+a problem, too: otherwise it would only fail when the first instance is created.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Report = Callable[[Problem], object]
 
 
 class Plugins(Protocol):
-    """Plugins by name. `runtime.registry` is one."""
+    """Plugins by name. Implemented by `runtime.registry`."""
 
     async def instance(self, name: str) -> Instance:
         """Raises `NotFound`, or `Unreachable` if it should be there and does not answer."""
@@ -36,7 +36,7 @@ class Plugins(Protocol):
         ...
 
     def names(self, section: Section) -> Sequence[str]:
-        """The names that would be found."""
+        """The names of all plugins that can be found."""
         ...
 
 
@@ -45,9 +45,9 @@ async def checked(
 ) -> tuple[Group, ...]:
     """The groups that a document declares. Raises `InvalidSpec` with every problem that we and the plugins find.
 
-    `others` are declared already, and stay unless the document declares them anew: no attachment may be given to two
-    logical IDs of all. With `warn`, clients that are not installed here are reported to it, and are no errors: another
-    process is going to run the plugins.
+    `others` are declared already and remain, unless the document redeclares them: no two logical IDs of all these
+    groups may have the same attachment. With `warn`, clients that are not installed here are reported to it, and not
+    raised as problems: another process is going to run the plugins.
     """
     draft = document.read(text, source=source)
     problems, accepted = list(draft.problems), []
@@ -65,7 +65,7 @@ async def checked(
 
 
 async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
-    """What is wrong, and which clients are missing."""
+    """Problems, and missing clients."""
     reference = part.instance
     if reference is None:
         return [], []
@@ -82,7 +82,7 @@ async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> tuple[list
 
 
 async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
-    """What is wrong, and which clients are missing."""
+    """Problems, and missing clients."""
     reference, declared = part.flavor, part.allocation
     if reference is None or declared is None:
         return [], []
@@ -121,7 +121,7 @@ async def _answer(
         hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known) or 'none'}"
         message = f'found "{plugin}", but there is no {section.lower()} plugin of that name'
         return [Problem(path="", message=message, hint=hint)], "Plugin"
-    except Exception as error:  # a plugin that cannot answer: the document is not accepted unchecked
+    except Exception as error:  # a plugin that fails: an unchecked document is not accepted
         why = f"no answer within {DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
         return [Problem(path="", message=f"{plugin} could not validate it: {why}")], "Properties"
     return [], "Properties"
@@ -130,7 +130,7 @@ async def _answer(
 async def _shared_attachments(
     accepted: Sequence[Part], draft: Draft, plugins: Plugins, others: Sequence[Group]
 ) -> list[Problem]:
-    """Attachments that more than one logical ID would hold, told where the later one is declared."""
+    """Attachments that more than one logical ID would hold, located where the later one is declared."""
     parts = {part.group: part for part in accepted}
     held: dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]] = {}
     for group in others:

@@ -1,6 +1,6 @@
-"""What whoever changes the declaration should know besides: an end that is revoked, a halt that is in the way.
+"""Warnings after a change of the declaration: it revoked a pending destruction, or a halt blocks its effect.
 
-Both are found in the records before and after a change, so that every order says it, whichever it is.
+Both are found by comparing the records before and after the change, so that every command reports them.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from infrakit.spi.values import GroupID
 
 
 def warnings(before: DeclarationRecord, after: DeclarationRecord) -> tuple[str, ...]:
-    """One sentence each, for a change that was made."""
+    """The warnings for a change that was made, one sentence each."""
     names = sorted(after.groups)
     changed = [name for name in names if _of(before, name) != _of(after, name)]
     return (*_revoked(before, after, names), *_held_back(before, after, changed))
@@ -24,13 +24,13 @@ def _of(record: DeclarationRecord, name: GroupID) -> tuple[object, ...]:
 
 def _revoked(before: DeclarationRecord, after: DeclarationRecord, names: list[GroupID]) -> Iterator[str]:
     for name in names:
-        end = before.orders.get(name, Orders()).destroying
-        if end is not None and after.orders.get(name, Orders()).destroying is None:
-            yield f"{name} was to be destroyed, as {end.who} said at {end.when} ({end.why}): that is revoked"
+        destroy = before.orders.get(name, Orders()).destroying
+        if destroy is not None and after.orders.get(name, Orders()).destroying is None:
+            yield f"the destruction of {name}, requested by {destroy.who} at {destroy.when} ({destroy.why}), is revoked"
 
 
 def _held_back(before: DeclarationRecord, after: DeclarationRecord, changed: list[GroupID]) -> Iterator[str]:
-    """Halts that were there before: the one that is being ordered needs no remark."""
+    """Halts that were in effect before the change; the one that the change itself sets needs no warning."""
     if after.halt is not None:
         if changed and after.halt == before.halt:
             yield _halted("everything is", after.halt, "infrakit unhalt")
@@ -42,4 +42,4 @@ def _held_back(before: DeclarationRecord, after: DeclarationRecord, changed: lis
 
 
 def _halted(what: str, halt: Halt, command: str) -> str:
-    return f"{what} halted by {halt.who} ({halt.why}): nothing happens there until the halt is lifted ({command})"
+    return f"{what} halted by {halt.who} ({halt.why}): no action is taken until the halt is lifted ({command})"

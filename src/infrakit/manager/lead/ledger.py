@@ -1,9 +1,9 @@
-"""The ledger: the epoch, and every call that may be under way (laws 1 and 3).
+"""The ledger: the epoch (fencing token), and a write-ahead record of every call that may be in flight (laws 1 and 3).
 
-One document in the store. Becoming active is a compare-and-swap that raises the epoch in it; every batch of intents is
-another one. So a predecessor that is still running loses its next write, learns that it was replaced, and stops: no
-creation and no destruction is ever begun that the newest epoch has not recorded. A successor finds what its
-predecessor may have had under way, and settles that first.
+It is one document in the store. A replica becomes active by a compare-and-swap that increments the epoch; every batch
+of intents is another compare-and-swap. So the next write of a previous leader that still runs fails, and it stops: no
+creation and no destruction ever begins that the newest epoch has not recorded. A new leader finds the calls that the
+previous leader may have had in flight, and settles those first.
 """
 
 import asyncio
@@ -26,37 +26,37 @@ NAME = "ledger"
 STORE_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
-PROOFS_MAX = 3  # that come too late to be of use, before a longer bound is recorded
+PROOFS_MAX = 3  # attempts that return too late to be of use, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
-POLL_S = 2.0  # between two looks at a ledger that nothing is done with
-UNPROVEN_S_MAX = 10.0  # without any proof for so long, a term ends and what is in flight is cancelled
+POLL_S = 2.0  # between two reads of the ledger while it is idle
+UNPROVEN_S_MAX = 10.0  # without a proof for so long, the term ends and calls in flight are cancelled
 
 
 class LedgerDocument(Wire, frozen=True, kw_only=True):
-    """The document. `cluster` tells this store's tokens from those of any other."""
+    """The stored document. `cluster` distinguishes the tokens of this store from those of any other."""
 
     format: int = formats.FORMAT
     cluster: str = ""
     replaces: tuple[str, ...] = ()  # what `cluster` was before stores were restored from backups
     epoch: int = 0
     owner: str = ""
-    term: str = ""  # drawn by lot: no two terms are taken for each other, whatever their owners are called
-    since: float = 0.0  # when the epoch was taken, seconds since 1970 by its owner's clock
-    bound_s: float = BOUND_S  # how old a proof of its epoch its owner relies on
-    closed: bool = False  # its owner has ended, and begins nothing any more
+    term: str = ""  # random: distinguishes terms even if their owners have the same name
+    since: float = 0.0  # when the epoch was acquired, seconds since 1970 by its owner's clock
+    bound_s: float = BOUND_S  # the maximum age of a proof that its owner relies on
+    closed: bool = False  # its owner has stepped down, and begins no call any more
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
     ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)
 
     @property
     def leader(self) -> str:
-        """The name of the replica that holds the epoch; empty if it has given it up, or nobody ever had one."""
+        """The name of the replica that holds the epoch; empty if it stepped down, or no epoch was ever acquired."""
         return "" if self.closed else self.owner.rpartition("@")[0]
 
 
 class EpochLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
-    `leads_until` tells until when (loop time) the last observation of leadership may be believed.
+    `leads_until` returns when the last observation of leadership expires, in loop time.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class EpochLedger:
 
     @property
     def since(self) -> float:
-        """When the epoch was taken, seconds since 1970."""
+        """When the epoch was acquired, seconds since 1970."""
         return self._contents.since
 
     # -- the epoch -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Take the next epoch. Raises `Unreachable`, `Conflict` when others keep taking it first, or `Refused`."""
+        """Acquire the next epoch. Raises `Unreachable`, `Conflict` after losing too many races for it, or `Refused`."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
             self._is_accepted(found)
@@ -116,13 +116,13 @@ class EpochLedger:
             none_acts = found.closed or not found.epoch
             self._fence.acquire(previous_bound_s=0.0 if none_acts else found.bound_s)
             return
-        raise errors.Conflict("other replicas keep taking the epoch", where="ledger", remedy="see: infrakit status")
+        raise errors.Conflict("other replicas keep acquiring the epoch", where="ledger", remedy="see: infrakit status")
 
     async def check_store(self, version: int) -> None:
-        """Raises `Refused` if the ledger is damaged, of a format from the future, or older than what was seen.
+        """Raises `Refused` if the ledger is damaged, of a newer format, or older than the high-water mark.
 
-        What an operator accepts all the same goes on under another name: revisions, and tokens made of them, repeat.
-        `version` is the declaration's.
+        If the operator accepts an older store, it gets a new cluster name: revisions, and tokens made of them, repeat
+        there. `version` is that of the declaration.
         """
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
@@ -152,11 +152,11 @@ class EpochLedger:
         )
 
     async def advance(self, version: int) -> None:
-        """Remember that this epoch and that version of the declaration were seen."""
+        """Raise the high-water mark to this epoch and that version of the declaration."""
         await self._watermark.advance(cluster=self._contents.cluster, epoch=self._contents.epoch, version=version)
 
     async def peek(self) -> LedgerDocument:
-        """The document as it is now, whoever owns it. Raises what the store raises."""
+        """The current document, whichever replica owns it. Raises what the store raises."""
         return (await self._load())[1]
 
     async def _load(self) -> tuple[Document, LedgerDocument]:
@@ -165,10 +165,10 @@ class EpochLedger:
         return document, formats.decode(document.body, LedgerDocument, "ledger")
 
     async def prove(self) -> None:
-        """Return with a proof that is recent enough for `check`, and not before the predecessor is fenced off.
+        """Obtain a proof that is recent enough for `check`; returns only once the previous leader is fenced off.
 
-        One proof serves all who wait for it. Raises `NotLeader` when another replica holds the epoch, and when the
-        store does not answer, or too slowly for any proof to be worth something.
+        Concurrent callers share one proof. Raises `NotLeader` when another replica holds the epoch, and when the store
+        does not answer, or so slowly that every proof has expired on arrival.
         """
         await self._fence.wait_for_previous()
         try:
@@ -186,14 +186,14 @@ class EpochLedger:
             raise errors.NotLeader(f"this replica may not act: its epoch cannot be proven: {why}") from None
 
     async def _timed_read(self) -> float:
-        """Read the ledger; how long that took."""
+        """Read the ledger, and return how long that took."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self._reread()
         return loop.time() - began
 
     async def _extend_bound(self, bound_s: float) -> None:
-        """Rely on older proofs, once whoever comes next can read for how long to wait."""
+        """Rely on older proofs, once the longer bound is recorded, so that the next leader waits for it."""
         if bound_s > BOUND_S_MAX:
             raise errors.Unreachable(
                 f"the store takes {bound_s / BOUND_SHARE:.1f} s to answer: too long to prove an epoch", where="ledger"
@@ -204,11 +204,11 @@ class EpochLedger:
         await self._timed_read()
 
     async def guard_leadership(self) -> None:
-        """Return never; raise `NotLeader` as soon as the last observation of leadership has expired."""
+        """Never returns; raises `NotLeader` as soon as the last observation of leadership has expired."""
         await self._fence.guard_leadership()
 
     async def poll_epoch(self) -> None:
-        """Return never; raise `NotLeader` when the epoch is seen to be lost, or cannot be proven for too long."""
+        """Never returns; raises `NotLeader` when a poll finds the epoch lost, or it stays unproven for too long."""
         while True:
             await asyncio.sleep(POLL_S)
             if self._fence.age_s < POLL_S:
@@ -223,7 +223,7 @@ class EpochLedger:
                     ) from None
 
     async def watch_epoch(self) -> None:
-        """The same, at once, where the store can tell that somebody else has written."""
+        """Like `poll_epoch`, but without the delay of a poll, where the store notifies of other replicas' writes."""
         while True:
             try:
                 async for revision in self._store.watch(name=NAME):
@@ -232,18 +232,18 @@ class EpochLedger:
             except errors.NotLeader:
                 raise
             except (errors.InfraKitError, TimeoutError):
-                pass  # the looks at regular times go on
+                pass  # `poll_epoch` continues
             await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
         self._fence.check()
 
     def resign(self, why: str) -> None:
-        """From now on nothing may be done in the name of this epoch."""
+        """From now on, no call may be made in this epoch."""
         self._fence.lose(why)
 
     async def close(self) -> None:
-        """Tell the successor that nothing is begun any more, so that it need not wait. After `resign`; never fails."""
+        """Record that this epoch begins no more calls: the next leader need not wait. After `resign`; never fails."""
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S), self._write_lock:
                 document, contents = await self._load()
@@ -251,13 +251,13 @@ class EpochLedger:
                     body = msgspec.json.encode(msgspec.structs.replace(self._without_idle(contents), closed=True))
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
         except (errors.InfraKitError, TimeoutError):
-            pass  # then it waits
+            pass  # then the next leader waits
 
-    # -- what is under way -----------------------------------------------------------------------------------------
+    # -- calls in flight -------------------------------------------------------------------------------------------
 
     @property
     def groups(self) -> set[GroupID]:
-        """Those of which a call may be under way."""
+        """The groups that may have calls in flight."""
         return {*self._contents.intents, *self._contents.ending}
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
@@ -296,7 +296,7 @@ class EpochLedger:
         self._idle[group] = (frozenset(slots), frozenset(ending))
 
     def _without_idle(self, contents: LedgerDocument) -> LedgerDocument:
-        """Without what was recorded and not begun."""
+        """The document without the calls that were recorded and never begun."""
         for group, (slots, instances) in self._idle.items():
             kept = {slot: intent for slot, intent in contents.intents.get(group, {}).items() if slot not in slots}
             ends = tuple(each for each in contents.ending.get(group, ()) if each not in instances)
@@ -305,11 +305,11 @@ class EpochLedger:
         return contents
 
     async def forget(self, group: GroupID) -> None:
-        """Clear every intent of a group that is not managed any more."""
+        """Clear every intent of a group that is no longer managed."""
         await self.record(group, wanted={}, settled=list(self.intents(group)), ending=())
 
     async def _write(self, contents: LedgerDocument) -> None:
-        """One compare-and-swap. When its answer is lost, the store is read to learn what became of it."""
+        """One compare-and-swap. If its response is lost, the store is read to learn the outcome."""
         body, began, expected = msgspec.json.encode(contents), asyncio.get_running_loop().time(), self._revision
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
@@ -317,24 +317,24 @@ class EpochLedger:
         except (errors.OutcomeUnknown, errors.Conflict, TimeoutError):
             await self._reread()
             if self._revision == expected or msgspec.json.encode(self._contents) != body:
-                raise errors.Unreachable("the store did not take the write", where="ledger") from None
+                raise errors.Unreachable("the store rejected the write", where="ledger") from None
         else:
             self._revision, self._contents = revision, contents
             self._fence.proven(began)
 
     async def _reread(self) -> None:
-        """Read what is there: a write of our own whose answer was lost is adopted, another's ends this epoch."""
+        """Read the ledger: adopt an own write whose response was lost; another replica's write ends this epoch."""
         began, known = asyncio.get_running_loop().time(), self._revision
         document, contents = await self._load()
         if document.revision != known and not self._is_mine(contents):
             self._lose(
                 f"{contents.owner} holds epoch {contents.epoch}"
                 if contents.owner
-                else "the ledger has gone from the store"
+                else "the ledger is missing from the store"
             )
         if document.revision < known:
             self._lose(f"the store went back from revision {known} of the ledger to {document.revision}")
-        if document.revision > self._revision:  # else a write of our own was faster than this read
+        if document.revision > self._revision:  # else an own write completed before this read
             self._revision, self._contents = document.revision, contents
         self._fence.proven(began)
 
@@ -350,6 +350,6 @@ Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...])
 
 
 def _with(by_group: Mapping[GroupID, Recorded], group: GroupID, entry: Recorded) -> dict[GroupID, Recorded]:
-    """With that entry for that group, or without one if it is empty."""
+    """The mapping with that entry for the group, or without the group if the entry is empty."""
     others = {name: each for name, each in by_group.items() if name != group}
     return others | {group: entry} if entry else others

@@ -1,7 +1,7 @@
-"""The plugins that groups use, once they have answered: accounts, flavors, and who is a quorum.
+"""A cache of the plugins that groups use: accounts, flavors, and which groups are a quorum.
 
-A plugin may be a process of its own, slow or away. So it is asked when a group first needs it, and never while anybody
-waits for an order to be taken over.
+A plugin may be a process of its own, slow or unavailable. So it is resolved when a group first needs it, never while a
+command waits for its change to be adopted.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ RESOLVE_DEADLINE_S = 15.0
 
 
 class ResolvedPlugins(NamedTuple):
-    """What a controller needs of the plugins of one group."""
+    """The plugins of one group, resolved, and whether the group is a quorum."""
 
     account: Account
     flavor: Flavor
@@ -26,7 +26,7 @@ class ResolvedPlugins(NamedTuple):
 
 
 class PluginCache:
-    """All groups that name a plugin share what is known of it."""
+    """Resolves plugins once; all groups that name a plugin share it."""
 
     def __init__(self, plugins: Plugins, *, random: random.Random) -> None:
         self.accounts: dict[str, Account] = {}
@@ -36,13 +36,15 @@ class PluginCache:
         self._random = random
 
     def is_resolved(self, group: Group) -> bool:
-        """Whether nothing has to be asked."""
+        """Whether the plugins of a group are resolved, so that no call is needed."""
         properties = group.properties
         return properties.instance.plugin in self.accounts and _quorum_key(group) in self._quorums
 
     def resolved(self, group: Group) -> ResolvedPlugins | None:
-        """None: a plugin has never answered. A group whose flavor has not yet judged its newest properties counts as
-        a quorum until it has: that only forbids more."""
+        """The cached plugins of a group; None if one has never answered.
+
+        A group counts as a quorum until its flavor has classified the newest properties: that only forbids more.
+        """
         account = self.accounts.get(group.properties.instance.plugin)
         flavor = self._flavors.get(group.properties.flavor.plugin)
         if account is None or flavor is None:
@@ -50,7 +52,7 @@ class PluginCache:
         return ResolvedPlugins(account, flavor, self._quorums.get(_quorum_key(group), True))
 
     async def resolve(self, group: Group) -> ResolvedPlugins:
-        """Ask what is not known yet. Raises what the plugins raise, `TimeoutError` too."""
+        """Resolve what is not cached yet. Raises what the plugins raise, and `TimeoutError`."""
         instance, flavor = group.properties.instance.plugin, group.properties.flavor.plugin
         async with asyncio.timeout(RESOLVE_DEADLINE_S):
             if instance not in self.accounts:
@@ -69,7 +71,7 @@ class PluginCache:
         return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], self._quorums[_quorum_key(group)])
 
     async def close(self) -> None:
-        """End what is under way with every account."""
+        """Close every account, and cancel its calls in flight."""
         for account in self.accounts.values():
             await account.close()
 

@@ -1,7 +1,7 @@
-"""A replica: it follows what the leadership observer sees, and holds a term exactly while its node leads.
+"""A replica: it follows the leadership observer, and holds a leadership term exactly while its node leads.
 
-Observation is necessary and not sufficient: a term begins only once the epoch was taken in the store, and whatever the
-observer still says, it ends when the epoch is lost.
+Observed leadership is necessary and not sufficient: a term begins only once the epoch is acquired in the store, and it
+ends when the epoch is lost, whatever the observer still reports.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from infrakit.spi.manager import Committed, Halt
 from infrakit.spi.store import Store
 from infrakit.spi.values import GroupID
 
-SELF = "infrakit"  # who, when a controller orders something
+SELF = "infrakit"  # the author of a change that a controller requests
 RETRY_S = 1.0
 RESIGN_DEADLINE_S = 15.0
 
 
 class Replica:
-    """One replica from `run` until cancelled."""
+    """One replica, which runs from `run` until cancelled."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class Replica:
         self._poll_s = poll_s
         self._is_self = is_self
         self._only_destroys = only_destroys
-        self.observation: Observation | None = None  # the last one that was an answer
+        self.observation: Observation | None = None  # the last one with an answer
         self._leading: asyncio.Task[None] | None = None
-        self._adopted = 0  # the version of the declaration that the controllers were brought in line with
+        self._adopted = 0  # the version of the declaration that the controllers match
         self._resigned_at = -math.inf
-        self._last_failure = ""  # why the last attempt to hold a term has ended
+        self._last_failure = ""  # why the last attempt to hold a term failed
         self._deferred_names: set[str] = set()
         self._deferred: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
     async def check_store(self) -> None:
-        """Raises `Refused` for a store that no waiting will mend: damaged, from a backup, or of a newer InfraKit."""
+        """Raises `Refused` for a store that a retry cannot fix: damaged, from a backup, or of a newer InfraKit."""
         await self.declaration.load()
         await self._ledger().check_store(self.declaration.version)
 
     async def peek(self) -> LedgerDocument:
-        """The ledger as it is in the store, whoever owns it. Raises what the store raises."""
+        """The current ledger in the store, whichever replica owns it. Raises what the store raises."""
         try:
             return await self._ledger().peek()
         except TimeoutError:
@@ -96,22 +96,22 @@ class Replica:
 
     @property
     def leads_until(self) -> float:
-        """Until when (loop time) the last observation says that our node leads."""
+        """When the last observation that this node leads expires, in loop time."""
         observed = self.observation
         return observed.begun_at + observed.valid_s if observed is not None and observed.leader else -math.inf
 
     @property
     def why_not_active(self) -> str:
-        """For people, while it is not."""
+        """Why this replica is not active, as a sentence for users."""
         observed = self.observation
         if observed is None:
-            return "who leads has not been observed yet"
+            return "no leader has been observed yet"
         if asyncio.get_running_loop().time() < self.leads_until:
-            return self._last_failure or "this node leads, and is about to take the epoch"
+            return self._last_failure or "this node leads, and is about to acquire the epoch"
         return (
             observed.note or "another node leads"
             if not observed.leader
-            else "what was observed is too old to be believed"
+            else "the last leadership observation has expired"
         )
 
     async def run(self) -> None:
@@ -124,14 +124,14 @@ class Replica:
                     try:
                         async for observation in self._leadership.observe():
                             await self._follow(observation, tasks)
-                    except errors.InfraKitError as error:  # as good as none: the last answer is still believed a while
-                        self._emit(Kind.ERROR, f"who leads cannot be observed: {error}")
+                    except errors.InfraKitError as error:  # the last observation remains valid until it expires
+                        self._emit(Kind.ERROR, f"the leader cannot be observed: {error}")
                     await asyncio.sleep(RETRY_S)
         finally:
             await self._step_down("the replica stops")
 
     async def _follow(self, observation: Observation, tasks: asyncio.TaskGroup) -> None:
-        """An observation that says nothing changes nothing: the one before it expires by itself."""
+        """Start or stop leading. An inconclusive observation changes nothing: the previous one expires by itself."""
         if observation.leader is None or observation.begun_at <= self._resigned_at:
             return
         self.observation = observation
@@ -141,7 +141,7 @@ class Replica:
             self._leading = tasks.create_task(self._lead())
 
     async def _lead(self) -> None:
-        """Hold terms while the node leads: one that ends by itself is followed by another, after a new epoch."""
+        """Hold terms while the node leads: when one ends by itself, acquire a new epoch and start the next."""
         task = asyncio.current_task()
         while asyncio.get_running_loop().time() < self.leads_until:
             try:
@@ -151,22 +151,22 @@ class Replica:
             except* TimeoutError:
                 self._fail("the store does not answer")
             if task is not None and task.cancelling():
-                return  # a cancellation that meets a failure of its task group is not raised
+                return  # a cancellation is not raised if the task group fails at the same time
             await asyncio.sleep(RETRY_S)
 
     def _fail(self, why: str) -> None:
-        """Told once, however often it is tried again."""
+        """Report the reason once, however many retries fail with it."""
         if why != self._last_failure:
             self._last_failure = why
             self._emit(Kind.STOPPED, f"not active: {why}")
 
     async def resign(self, who: str, why: str) -> None:
-        """End the term cleanly, then let another node lead. Raises `Refused` where the source knows no such thing."""
+        """End the term cleanly, then transfer leadership. Raises `Refused` if the source cannot transfer it."""
         if not isinstance(self._leadership, Resigns):
             raise errors.Refused(
-                "this source of leadership cannot be asked to let another node lead", remedy="change who leads there"
+                "this leadership source does not support a transfer", remedy="transfer leadership at the source"
             )
-        self._emit(Kind.STOPPED, f"{self.name} resigns, as {who} said: {why}")
+        self._emit(Kind.STOPPED, f"{self.name} resigns, requested by {who}: {why}")
         await self._step_down("it has resigned")
         async with asyncio.timeout(RESIGN_DEADLINE_S):
             await self._leadership.resign()
@@ -174,7 +174,7 @@ class Replica:
 
     async def _hold_term(self) -> None:
         ledger = self._ledger()
-        await self.declaration.load()  # an epoch is not taken for a declaration that cannot be read
+        await self.declaration.load()  # without a readable declaration, no epoch is acquired
         await ledger.open()
         try:
             await self._act(ledger)
@@ -183,7 +183,7 @@ class Replica:
             await ledger.close()
 
     async def _act(self, ledger: EpochLedger) -> None:
-        """Everything between taking an epoch and giving it up."""
+        """Run the term between acquiring an epoch and giving it up."""
         await self.declaration.load()
         await ledger.advance(self.declaration.version)
         term = Term(
@@ -201,7 +201,7 @@ class Replica:
         self._emit(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
         self.term = term
         try:
-            await term.run(self.declaration.record, self.active)  # the newest: more may have been declared meanwhile
+            await term.run(self.declaration.record, self.active)  # the newest version, which may have changed meanwhile
         finally:
             self.active.clear()
             self.term = None
@@ -214,12 +214,12 @@ class Replica:
         self._emit(Kind.STOPPED, f"not active: {why}")
 
     async def _follow_store(self) -> None:
-        """Take over what other replicas have committed. Nobody acts on a declaration that he cannot read any more."""
+        """Adopt what other replicas commit. A replica that can no longer read the declaration stops acting."""
         while True:
             try:
                 async for version in self.declaration.watch():
                     if version == self._adopted:
-                        continue  # not what was last read: orders that came to nothing have read it too
+                        continue  # compared with the adopted version, because rejected changes have read newer ones
                     await self.declaration.load()
                     await self._advance_watermark()
                     await self.adopt()
@@ -235,7 +235,7 @@ class Replica:
     async def change(
         self, change: RecordChange, *, what: str, who: str, why: str, expected: int | None = None
     ) -> Committed:
-        """Make a change durable, and bring the controllers in line with it before answering."""
+        """Make a change durable, and update the controllers to match it before returning."""
         before = self.declaration.version
         committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
         if committed.version != before:
@@ -245,10 +245,11 @@ class Replica:
         return committed
 
     def announce_stop(self, who: str, why: str) -> None:
-        self._emit(Kind.STOPPED, f"{self.name} was told to stop by {who}: {why}")
+        """Emit the event for a requested stop."""
+        self._emit(Kind.STOPPED, f"{self.name} is stopping, requested by {who}: {why}")
 
     async def _advance_watermark(self) -> None:
-        """A follower has seen the version too; the epoch it learns when it needs one."""
+        """Raise the high-water mark to the current version. A follower keeps its epoch until it acquires one."""
         mark = self._watermark.mark
         ledger = self.term.ledger if self.term is not None else None
         if ledger is not None:
@@ -257,14 +258,14 @@ class Replica:
             await self._watermark.advance(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
 
     async def adopt(self) -> None:
-        """Bring the controllers in line with the declaration. A term that ends meanwhile leaves it to the next one."""
+        """Update the controllers to match the declaration. If the term ends meanwhile, the next one does it."""
         version = self.declaration.version
         with contextlib.suppress(errors.NotLeader):
             if self.term is not None:
                 await self.term.adopt(self.declaration.record)
         self._adopted = version
 
-    # -- errands: orders of the controllers ------------------------------------------------------------------------
+    # -- deferred commands of the controllers ----------------------------------------------------------------------
 
     async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
         """Pause, or roll back unless the failing version is itself the result of a rollback."""
@@ -278,13 +279,13 @@ class Replica:
                 pause = changes.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
                 await self.change(pause, what="pause", who=SELF, why=why)
 
-        self._defer(f"stop the roll of {group} to {hash}", command)
+        self._defer(f"stop the rollout of {group} to {hash}", command)
 
     async def destroyed(self, group: GroupID) -> None:
-        """Nothing is left of a group that was to be destroyed."""
+        """Remove a group from the declaration: all its instances have terminated."""
 
         async def command() -> None:
-            why = "nothing of it is left"
+            why = "all its instances are destroyed"
             await self.change(changes.destroyed(group), what="destroyed", who=SELF, why=why)
 
         self._defer(f"forget {group}", command)
@@ -296,11 +297,11 @@ class Replica:
         async def command() -> None:
             await self.resign(SELF, why)
 
-        self._defer("let another node lead", command)
+        self._defer("transfer leadership", command)
         return True
 
     def _defer(self, name: str, command: Callable[[], Awaitable[None]]) -> None:
-        """Errands run in the replica's own task: a change may end the very controller that asked for it."""
+        """Queue a command for the replica's own task: its change may stop the very controller that requested it."""
         if name not in self._deferred_names:
             self._deferred_names.add(name)
             self._deferred.put_nowait((name, command))
@@ -309,7 +310,7 @@ class Replica:
         while True:
             name, command = await self._deferred.get()
             try:
-                if self.term is not None:  # else whoever leads now comes to its own conclusions
+                if self.term is not None:  # else the new leader decides by itself
                     await self.term.ledger.prove()
                     await command()
             except (errors.InfraKitError, TimeoutError) as error:

@@ -1,7 +1,7 @@
-"""One term of leadership: the controllers of every declared group, from taking the epoch to losing it.
+"""One leadership term: the controllers of every declared group, from acquiring the epoch to losing it.
 
-Order: the epoch is taken (which proves the store), the declaration is loaded, then each group observes before it acts.
-When the term ends, for whatever reason, everything under way is cancelled before `run` returns.
+The epoch is acquired first (which proves the store), then the declaration is loaded, and each group observes before it
+acts. When the term ends, for whatever reason, all calls in flight are cancelled before `run` returns.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_GROUP, GroupID
 
 LIST_DEADLINE_S = 30.0
-RESOLVE_PATIENCE_S = 2.0  # for which an order waits for plugins that it names first
+RESOLVE_PATIENCE_S = 2.0  # for which a change waits for plugins that no group named before
 RESOLVE_RETRY_S = 2.0
 
 
 class Term:
-    """Controllers by group; `adopt` brings them in line with a record."""
+    """The controllers of one leadership term, by group; `adopt` makes them match a record."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Term:
         self._emit = emit
         self._poll_s = poll_s
         self._is_self = is_self
-        self._only_destroys = only_destroys  # holds for every group that is not to be destroyed
+        self._only_destroys = only_destroys  # the halt of every group that is not to be destroyed
         self._record = DeclarationRecord()
         self._running: dict[GroupID, asyncio.Task[None]] = {}
         self._resolving: dict[GroupID, asyncio.Task[None]] = {}
@@ -69,7 +69,7 @@ class Term:
         self._turn = asyncio.Lock()
 
     async def run(self, first: DeclarationRecord, begun: asyncio.Event) -> None:
-        """Lead until cancelled, or until the epoch is lost: then `NotLeader` comes in an exception group."""
+        """Run until cancelled, or until the epoch is lost: then raise `NotLeader` in an exception group."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -84,26 +84,26 @@ class Term:
             await self._plugins.close()
 
     def abort(self, why: errors.InfraKitError) -> None:
-        """At once, as if the epoch were lost."""
+        """End the term immediately, as if the epoch were lost."""
         self.ledger.resign(str(why))
         with contextlib.suppress(errors.NotLeader):
             self._start(_fail(why))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task of this term. Raises `NotLeader` when the term has ended, or is about to."""
+        """Start a task of this term. Raises `NotLeader` when the term has ended, or is ending."""
         try:
             if self._tasks is not None:
                 return self._tasks.create_task(work)
-        except RuntimeError:  # it waits for its last tasks to end, and takes no new ones
+        except RuntimeError:  # the task group is shutting down, and accepts no new tasks
             pass
         work.close()
         raise errors.NotLeader("the term has ended")
 
     async def adopt(self, record: DeclarationRecord) -> None:
-        """Start, inform and end controllers so that they match the record. When it returns, nothing older is begun.
+        """Start, update and stop controllers to match the record. Once it returns, no action of an older record begins.
 
-        A group whose plugins do not answer soon is managed once they do; nobody waits for them here. Raises `NotLeader`
-        if the term ends meanwhile.
+        A group whose plugins do not answer within `RESOLVE_PATIENCE_S` is managed once they do. Raises `NotLeader` if
+        the term ends meanwhile.
         """
         self._record = record
         await self._reconcile(self._plugins.is_resolved)
@@ -125,7 +125,7 @@ class Term:
                     await self._start_or_update(name, group, record, resolved)
 
     async def _forget_undeclared(self, record: DeclarationRecord) -> None:
-        """Groups that were freed, by whichever replica: what was recorded of them is nobody's any more."""
+        """Clear the intents of groups that any replica has freed: no controller settles those any more."""
         for name in self.ledger.groups - record.groups.keys():
             try:
                 await self.ledger.forget(name)
@@ -168,17 +168,17 @@ class Term:
         self._emit(Event(type=Kind.STARTED, group=name, message=f"managing {name}: {want.size} declared"))
 
     async def _stop_controller(self, name: GroupID) -> None:
-        """End a controller and wait for it, so that a group never has two."""
+        """Stop a controller and wait for it, so that a group never has two."""
         del self.controllers[name]
         running = self._running.pop(name)
         running.cancel()
         await asyncio.wait({running})
-        self._emit(Event(type=Kind.STOPPED, group=name, message=f"{name} is not managed any more"))
+        self._emit(Event(type=Kind.STOPPED, group=name, message=f"{name} is no longer managed"))
 
     # -- plugins ---------------------------------------------------------------------------------------------------
 
     def _resolve(self) -> set[asyncio.Task[None]]:
-        """Ask the plugins of groups that have something to ask, each once at a time."""
+        """Start to resolve the plugins of groups that are not resolved, one task per group."""
         for name, group in self._record.groups.items():
             if name not in self._resolving and not self._plugins.is_resolved(group):
                 self._resolving[name] = self._start(self._resolve_one(name, group))
@@ -197,7 +197,7 @@ class Term:
             del self._resolving[name]
 
     async def _retry_unresolved(self) -> None:
-        """Ask again, for as long as the term lasts, plugins that have not answered."""
+        """Retry unresolved plugins for as long as the term lasts."""
         while True:
             await asyncio.sleep(RESOLVE_RETRY_S)
             restarted = await self._restart_outdated()
@@ -205,7 +205,7 @@ class Term:
                 await self.adopt(self._record)
 
     async def _restart_outdated(self) -> bool:
-        """End the controllers that rely on what a plugin does not promise any more. True: there were some."""
+        """Stop controllers whose plugin has changed its capabilities, to be restarted. True if there were any."""
         async with self._turn:
             outdated = [account for account in self._plugins.accounts.values() if account.outdated]
             for account in outdated:
@@ -215,7 +215,7 @@ class Term:
         return bool(outdated)
 
     async def want(self, group: Group, record: DeclarationRecord) -> DesiredState:
-        """What a plan needs to know of a declared group. Raises what its plugins raise."""
+        """The desired state of a declared group, as input of a plan. Raises what its plugins raise."""
         return self._want(group, record, await self._plugins.resolve(group))
 
     def _want(self, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins) -> DesiredState:
@@ -235,7 +235,7 @@ class Term:
         return msgspec.structs.replace(orders, halt=self._only_destroys)
 
     async def list_unmanaged(self, group: Group) -> GroupView:
-        """A view of what exists of a group that is not managed, for a forecast."""
+        """A view of the existing instances of an unmanaged group, for a forecast."""
         resolved = await self._plugins.resolve(group)
         now = asyncio.get_running_loop().time()
         view = GroupView(group=group.name, pets=group.is_pets, lag_s=0.0, can_inspect=False, now=now)

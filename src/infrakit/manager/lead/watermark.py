@@ -1,8 +1,8 @@
-"""What this replica has seen of its store, kept on its own disk, so that one restored from a backup is noticed.
+"""The high-water mark of the store, persisted on the replica's own disk: it detects a store restored from a backup.
 
-A store that goes back forgets what was acknowledged, and repeats revision numbers that tokens were made of. So an
-older epoch or version than was seen is refused until an operator accepts it; the ledger then gets a new name for its
-tokens, and names the one it replaces, so that every other replica follows the same decision.
+A store that went back has lost acknowledged writes, and repeats revision numbers that tokens were made of. So an epoch
+or version below the high-water mark is refused until an operator accepts it. The ledger then gets a new name for its
+tokens, and names the ledger it replaces, so that every other replica follows the same decision.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ import msgspec
 
 from infrakit.spi import errors
 
-REMEDY = "bring back what was there; to go on with what is there now: infrakit up --accept-store"
+REMEDY = "restore the newer store; to continue with the older one: infrakit up --accept-store"
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest of each that was seen."""
+    """The high-water mark: the newest epoch and version that this replica has read."""
 
     cluster: str = ""
     epoch: int = 0
@@ -27,7 +27,7 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WatermarkGuard:
-    """The mark, given to `keep` whenever it has changed; `accept`: an operator says that an older store is meant."""
+    """Checks the store against the mark. `keep` persists a new mark; `accept`: the operator accepts an older store."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class WatermarkGuard:
         self._accept = accept
 
     def accepts(self, *, cluster: str, replaces: Collection[str], epoch: int, version: int | None = None) -> bool:
-        """Whether the store is the one that was seen, no older. False: it is not, and an operator accepts that.
+        """Whether the store is the known one and not older. False: it is not, and the operator accepts that.
 
-        `replaces`: ledgers in whose place this one came, with an operator's consent. Raises `Refused`.
+        `replaces`: the ledgers that this one replaces with an operator's consent. Raises `Refused`.
         """
         mark = self.mark
         if not mark.cluster or mark.cluster in replaces:
@@ -52,17 +52,17 @@ class WatermarkGuard:
             return True
         if self._accept:
             return False
-        found = f"epoch {epoch}" if version is None else f"epoch {epoch} and version {version} of the declaration"
+        found = f"epoch {epoch}" if version is None else f"epoch {epoch} and declaration version {version}"
         if cluster != mark.cluster:
             found = f"another ledger, {cluster}" if cluster else "no ledger"
         raise errors.Refused(
-            f"it holds {found}; epoch {mark.epoch} and version {mark.version} were seen here before",
+            f"it holds {found}; epoch {mark.epoch} and version {mark.version} were read from it before",
             where="store",
             remedy=REMEDY,
         )
 
     async def advance(self, *, cluster: str, epoch: int, version: int) -> None:
-        """Remember, if it is newer. Never fails."""
+        """Raise the mark, if this is newer. Never fails."""
         mark = Watermark(cluster=cluster, epoch=epoch, version=version)
         if cluster == self.mark.cluster:
             mark = Watermark(
@@ -76,7 +76,7 @@ class WatermarkGuard:
 
 
 def on_disk(path: Path, *, accept: bool = False) -> WatermarkGuard:
-    """Kept in a file. One that is damaged or cannot be written counts as none: it is a safeguard, not the truth."""
+    """A mark persisted in a file. A damaged or unwritable file counts as no mark: it is only a safeguard."""
     mark = Watermark()
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         mark = msgspec.json.decode(path.read_bytes(), type=Watermark)

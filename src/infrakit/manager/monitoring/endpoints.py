@@ -1,4 +1,4 @@
-"""The pages that watch a replica from outside: `/metrics`, `/healthz` and `/readyz`."""
+"""The HTTP endpoints for monitoring a replica: `/metrics`, `/healthz` and `/readyz`."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ UNREADY = 503
 
 @contextlib.asynccontextmanager
 async def pages(replica: Replica, operator: Operator, counters: Counters) -> AsyncIterator[Pages]:
-    """By path, to be served while entered."""
+    """The endpoints by path, to be served while entered."""
     readiness = Readiness(replica)
 
     async def figures() -> Page:
         return Page(render(await metrics.families(replica, operator, counters)), media=MEDIA)
 
     async def alive() -> Page:
-        return Page("alive\n")  # whoever can answer is
+        return Page("alive\n")  # a response is the proof
 
     async def ready() -> Page:
         why_not = await readiness.why_not()
@@ -39,7 +39,7 @@ async def pages(replica: Replica, operator: Operator, counters: Counters) -> Asy
 
 
 class Readiness:
-    """Whether a replica can do its job, be it to lead or to follow."""
+    """Readiness: whether a replica can do its job as leader or follower."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -47,7 +47,7 @@ class Readiness:
 
     @property
     def role(self) -> str:
-        """Of one that is ready."""
+        """The role of a ready replica, as a sentence."""
         replica = self._replica
         if replica.term is not None:
             return f"it leads with epoch {replica.term.ledger.epoch}"
@@ -55,7 +55,7 @@ class Readiness:
         return f"it follows {leader}" if leader else "it follows"
 
     async def why_not(self) -> str:
-        """One sentence; empty if it is ready."""
+        """Why the replica is not ready, in one sentence; empty if it is ready."""
         replica, now = self._replica, asyncio.get_running_loop().time()
         seen = replica.observation
         if seen is None or now >= seen.begun_at + seen.valid_s or (seen.leader and not replica.active.is_set()):
@@ -63,7 +63,7 @@ class Readiness:
         return await self._store()
 
     async def _store(self) -> str:
-        """All who ask while a read is under way wait for that one: a store that hangs costs one read, not one each."""
+        """Concurrent requests share one read of the store, so a hanging store costs one read, not one per request."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._replica.peek())
             self._reading.add_done_callback(_retrieve)
@@ -72,7 +72,7 @@ class Readiness:
         if not reading.done():
             return f"the store has not answered for {STORE_PATIENCE_S:g} s"
         if reading.cancelled():
-            return "it is being stopped"
+            return "it is stopping"
         error = reading.exception()
         if error is None:
             return ""
@@ -81,14 +81,14 @@ class Readiness:
         raise error
 
     async def close(self) -> None:
-        """End the read under way."""
+        """Cancel the read in flight."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
 
 
 def _retrieve(reading: asyncio.Task[LedgerDocument]) -> None:
-    """Whoever asked may have gone before it failed: that is nobody's mistake."""
+    """Consume the exception of a read whose requests have timed out, so that asyncio does not log it."""
     if not reading.cancelled():
         reading.exception()
 

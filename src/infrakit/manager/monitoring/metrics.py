@@ -1,8 +1,8 @@
-"""The figures of one replica: who leads, what is declared, each group, what was done and how long it took.
+"""The metrics of one replica: leadership, the declaration, each group, counts of actions and their durations.
 
-Labels are names of declared groups, of their plugins and of our own kinds and rules: as many as are declared, and
-never text of an event, so that nothing grows without end and no secret is ever shown. Counters begin at zero with the
-process, histograms with the term; Prometheus expects that of whatever restarts.
+Labels are names of declared groups, of their plugins, and of event kinds and rules: their number is bounded by the
+declaration, and they never contain text of an event, so no secret is exposed. Counters start at zero with the process,
+histograms with the term; Prometheus handles such resets.
 """
 
 import asyncio
@@ -30,21 +30,17 @@ FAILURES = (
     Kind.THROTTLED,
     Kind.ERROR,
 )
-# One series for each group, of what its status tells.
+# One series for each group, from its status.
 _OF_GROUPS: tuple[tuple[str, str, Callable[[GroupStatus], float]], ...] = (
     ("declared", "Instances that are declared.", lambda group: group.want),
     ("live", "Instances that exist, or may exist.", lambda group: group.live),
     ("healthy", "Instances proven healthy.", lambda group: group.healthy),
     ("up_to_date", "Instances of the declared version.", lambda group: group.up_to_date),
-    (
-        "converged",
-        "Whether everything is instances match the declaration and are proven healthy.",
-        lambda group: group.converged,
-    ),
-    ("halted", "Whether an operator's halt forbids every change.", lambda group: group.halt is not None),
+    ("converged", "Whether everything matches the declaration and is proven healthy.", lambda group: group.converged),
+    ("halted", "Whether a halt by an operator blocks every change.", lambda group: group.halt is not None),
     (
         "observed_age_seconds",
-        "Since the last complete observation began; infinite before the first.",
+        "Seconds since the last complete observation began; infinite before the first.",
         lambda group: math.inf if group.observed_age_s is None else group.observed_age_s,
     ),
 )
@@ -63,17 +59,17 @@ class Counters:
         return self._emit(event)
 
     def of(self, group: GroupID | None, kind: Kind) -> int:
-        """Since the process has begun; None: of no group."""
+        """The count since the process started; with `group` None, of events that belong to no group."""
         return self._counts[group, kind]
 
     def forget_all_but(self, groups: set[GroupID]) -> None:
-        """Groups that are not declared any more."""
+        """Drop the counts of groups that are no longer declared."""
         for key in [key for key in self._counts if key[0] is not None and key[0] not in groups]:
             del self._counts[key]
 
 
 async def families(replica: Replica, operator: Operator, counters: Counters) -> Sequence[Family]:
-    """Everything that there is to tell now."""
+    """All metrics, as of now."""
     groups = (await operator.status()).groups
     declared = sorted(replica.declaration.record.groups)
     counters.forget_all_but(set(declared))
@@ -102,19 +98,21 @@ def _of_replica(replica: Replica) -> Iterator[Family]:
     seen, term = replica.observation, replica.term
     known = seen is not None and asyncio.get_running_loop().time() < seen.begun_at + seen.valid_s
     python = platform.python_version()
-    yield gauge("build_info", "Which InfraKit this is; always 1.", 1, version=infrakit.__version__, python=python)
+    yield gauge(
+        "build_info", "The version of InfraKit and Python; always 1.", 1, version=infrakit.__version__, python=python
+    )
     yield gauge("leader", "Whether this replica leads and acts.", replica.active.is_set())
     yield gauge("epoch", "The epoch that this replica holds; 0 while it holds none.", term.ledger.epoch if term else 0)
-    yield gauge("leadership_known", "Whether this replica has seen lately enough who leads.", known)
+    yield gauge("leadership_known", "Whether the last leadership observation of this replica is still valid.", known)
     yield gauge("declaration_version", "The newest version that this replica knows.", replica.declaration.version)
     yield gauge("halted", "Whether everything is halted.", replica.declaration.record.halt is not None)
 
 
 def _holds(groups: Sequence[GroupStatus]) -> Family:
-    """Present only while something is held: there are many rules, and most of them rest."""
+    """Series for blocked actions only: there are many rules, and most of them block nothing."""
     found = collections.Counter((group.name, hold.rule, hold.verb) for group in groups for hold in group.waiting)
     series = [({"group": g, "rule": rule, "verb": verb}, count) for (g, rule, verb), count in sorted(found.items())]
-    return Family("infrakit_group_holds", "gauge", "What is waited for, or refused, by rule.", series)
+    return Family("infrakit_group_holds", "gauge", "Actions that wait or are refused, by rule.", series)
 
 
 def _of_events(declared: Sequence[GroupID], counters: Counters) -> Iterator[Family]:
@@ -123,19 +121,19 @@ def _of_events(declared: Sequence[GroupID], counters: Counters) -> Iterator[Fami
         return Family(f"infrakit_{name}_total", "counter", description, series)
 
     yield counter("creations", "Instances that the provider has acknowledged.", Kind.CREATED)
-    yield counter("destructions", "Destructions asked of the provider.", Kind.DESTROYING)
-    yield counter("gone", "Instances proven gone, whatever has ended them.", Kind.GONE)
+    yield counter("destructions", "Destructions requested from the provider.", Kind.DESTROYING)
+    yield counter("gone", "Instances whose termination is confirmed, whatever its cause.", Kind.GONE)
     failures: list[tuple[Labels, float]] = [
         ({"group": group or "", "kind": kind}, counters.of(group, kind))
         for group in (None, *declared)
         for kind in FAILURES
         if group is not None or kind is Kind.ERROR
     ]
-    yield Family("infrakit_failures_total", "counter", "What went wrong, by kind of event.", failures)
+    yield Family("infrakit_failures_total", "counter", "Failures, by kind of event.", failures)
 
 
 def _of_term(term: Term) -> Iterator[Family]:
-    """What only the one who acts can tell."""
+    """The metrics that only the leader has."""
     controllers = sorted(term.controllers.items())
     pending = [({"group": name}, len(each.view.pending)) for name, each in controllers]
     yield Family("infrakit_group_intents", "gauge", "Creations recorded and not settled.", pending)

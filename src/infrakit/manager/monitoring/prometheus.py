@@ -1,7 +1,7 @@
-"""The text that Prometheus reads: version 0.0.4 of its exposition format, <https://prometheus.io/docs/instrumenting/>.
+"""Renders the text that Prometheus scrapes: version 0.0.4 of its exposition format, <https://prometheus.io/docs/instrumenting/>.
 
-A few lines for each family of series: its help, its type, then one line for each series. That is all we need of it, and
-less than the client library would keep: the figures are read from what the replica knows when they are asked for.
+Each family of series has a line for its help, one for its type, then one for each series. This part of the format is
+all we need. Unlike the client library, it holds no state: each scrape reads the values from the replica.
 """
 
 import itertools
@@ -17,11 +17,11 @@ Labels = Mapping[str, str]
 
 
 class Family(NamedTuple):
-    """Series of one name. Their values are numbers, in a histogram durations."""
+    """All series of one name. Their values are numbers, or durations in a histogram."""
 
     name: str
     kind: str  # gauge counter histogram
-    description: str  # one sentence
+    description: str  # one sentence, for the HELP line
     series: Iterable[tuple[Labels, float | Durations]]
 
 

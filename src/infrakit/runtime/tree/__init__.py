@@ -1,1 +1,1 @@
-"""All metadata of a daemon in one tree: where its branches come from, reading, writing, and what templates see."""
+"""The joined metadata tree of a daemon: the sources of its branches, reads, writes, and snapshots for templates."""

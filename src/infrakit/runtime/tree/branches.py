@@ -1,7 +1,7 @@
-"""Where the branches of the joined tree come from: each is the metadata of one name, in this process or elsewhere.
+"""The sources of the branches of the joined tree: each is the metadata of one name, in this or another process.
 
 A name may serve several objects, `aws/zones` beside `aws`: they are one branch, with each typed object below its type.
-Reading a branch reads all of it, so that one answer serves everybody who asks during a cycle.
+A branch is always read completely, so that one read serves all requests of a cycle.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from infrakit.spi import errors
 from infrakit.spi.metadata import Metadata, Snapshots, Updatable
 
 BYTES_MAX = 16 * 1024 * 1024  # of one branch
-ASK_AGAIN_S = 30.0  # what listens at a URL, which does not show when it has been restarted
+RECONNECT_S = 30.0  # for a URL, where a restart of the process is not visible
 MAIN = "."  # the object that has no type
 
 
 class Source(Protocol):
-    """Plugins by type, found again whenever they are asked for. No plugins: it has no metadata."""
+    """A source of plugins by type, resolved on each use; an empty mapping means that it has no metadata."""
 
     async def plugins(self) -> Mapping[str, Metadata]: ...
 
@@ -40,11 +40,11 @@ class InProcess(NamedTuple):
         return self.found
 
     async def close(self) -> None:
-        """They belong to others."""
+        """Does nothing: others own these plugins."""
 
 
 class EntryPointPlugins:
-    """Entry points, by type: made when they are first asked for, and again if that has failed."""
+    """Plugins from entry points, by type: created on first use, and retried on the next use after a failure."""
 
     def __init__(self, registry: Registry, names: Mapping[str, str], facts: Snapshots) -> None:
         self._registry = registry
@@ -59,28 +59,28 @@ class EntryPointPlugins:
         return self._found
 
     async def close(self) -> None:
-        """Let those that hold something let go of it."""
+        """Close the created plugins."""
         found, self._found = self._found, {}
         for plugin in found.values():
             await close(plugin)
 
 
 class RemotePlugins:
-    """Whatever listens at an address: asked what it serves when it is first seen, and when another process may be."""
+    """Plugins of the process at an address; what it serves is read on first use, and after it may have restarted."""
 
     def __init__(self, name: str, address: str) -> None:
         self.address = address
         self._name = name
-        self._seen: object = None
+        self._connected_to: object = None
         self._found: dict[str, Any] = {}
 
     async def plugins(self) -> Mapping[str, Metadata]:
-        """Raises what keeps it away."""
-        seen = _identity(self.address)
-        if seen != self._seen:
+        """Raises why it is unreachable."""
+        identity = _identity(self.address)
+        if identity != self._connected_to:
             await self.close()
             await self._connect()
-            self._seen = seen
+            self._connected_to = identity
         return self._found
 
     async def _connect(self) -> None:
@@ -96,21 +96,21 @@ class RemotePlugins:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._seen, found, self._found = None, self._found, {}
+        self._connected_to, found, self._found = None, self._found, {}
         for plugin in found.values():
             await plugin.close()
 
 
 def _identity(address: str) -> object:
-    """Changes when another process listens there."""
+    """An identity of the listener, which changes when another process listens there."""
     with contextlib.suppress(OSError):
         status = Path(address).stat()
         return status.st_ino, status.st_ctime_ns
-    return int(asyncio.get_running_loop().time() // ASK_AGAIN_S)
+    return int(asyncio.get_running_loop().time() // RECONNECT_S)
 
 
 def find() -> dict[str, RemotePlugins]:
-    """What seems to run here, apart from the manager, by name."""
+    """The plugin processes that seem to run on this machine, except the manager, by name."""
     found = {each.name: each.address for each in discovery.found() if each.name != discovery.MANAGER_SOCKET}
     return {name: RemotePlugins(name, address) for name, address in found.items()}
 
@@ -118,7 +118,7 @@ def find() -> dict[str, RemotePlugins]:
 async def read(name: str, plugins: Mapping[str, Metadata]) -> Any:
     """The whole branch as a plain value. Raises what a plugin raises, `PluginError` for what is no JSON."""
     tree: Any = None
-    for type_, plugin in sorted(plugins.items()):  # the one without a type comes first
+    for type_, plugin in sorted(plugins.items()):  # the object without a type comes first
         value = _decoded(name, await plugin.get(path=""))
         tree = value if type_ == MAIN else (tree if isinstance(tree, dict) else {}) | {type_: value}
     return tree

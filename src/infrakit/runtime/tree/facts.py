@@ -1,7 +1,7 @@
-"""The joined tree as templates see it: what each plugin has said last, all taken at one moment.
+"""The joined tree as templates see it: a snapshot of the last value of each plugin.
 
-Templates are rendered in threads. A snapshot never changes, so that they need no lock, and one rendering does not see
-two states of the same thing; only `wait` goes back to the loop, which reads anew until there is a value.
+Templates are rendered in threads. A snapshot is immutable, so they need no lock, and one rendering sees one consistent
+state; only `wait` calls back into the loop, which polls until there is a value.
 """
 
 import asyncio
@@ -10,28 +10,28 @@ from typing import Any, NamedTuple
 
 from infrakit.spi import errors, paths
 
-GRACE_S = 5.0  # for the loop to answer, beyond the time that was given to it
+GRACE_S = 5.0  # for the loop to answer, beyond the timeout that it was given
 
 
 class Outcome(NamedTuple):
-    """What reading a branch has come to: a value, or why there is none."""
+    """The result of reading a branch: a value, or the error."""
 
     value: Any = None
     error: Exception | None = None
-    at: float = 0.0  # loop time at which it was asked
+    at: float = 0.0  # loop time when the read began
 
     def read(self, name: str) -> Any:
         """The value. Raises `Unreachable`."""
         if self.error is not None:
-            raise away(name, self.error)
+            raise unavailable(name, self.error)
         return self.value
 
 
 NOT_READ = Outcome(error=TimeoutError("it was not read"))
 
 
-def away(name: str, error: Exception) -> errors.Unreachable:
-    """What somebody is told who reads from a plugin that does not answer."""
+def unavailable(name: str, error: Exception) -> errors.Unreachable:
+    """The error for reading from a plugin that does not answer."""
     why = str(error) or "no answer in time"
     remedy = "see: infrakit metadata ls, infrakit plugin ls"
     return errors.Unreachable(f"it is away: {why}", where=f"metadata plugin {name}", remedy=remedy)
@@ -82,7 +82,7 @@ class Snapshot:
             return asked.result(timeout_s + GRACE_S)
         except TimeoutError:
             asked.cancel()
-            raise errors.Unreachable(f"nobody answered within {timeout_s:g} s", where=f"metadata {path}") from None
+            raise errors.Unreachable(f"no answer within {timeout_s:g} s", where=f"metadata {path}") from None
 
 
 async def _awaited(asked: Awaitable[object]) -> object:

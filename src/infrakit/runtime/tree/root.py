@@ -1,10 +1,10 @@
 """The joined tree: all metadata of a daemon under one root, the first name of a path being that of the plugin.
 
-A plugin is found in the order: what the daemon itself is made of, what listens at a socket, the entry points of
+A plugin is found in this order: parts of the daemon itself, processes that listen at a socket, the entry points of
 `infrakit.metadata`, and the instance and flavor plugins in use that have metadata too. Each is read by a task of its
-own with a deadline, once a cycle at most, and only if somebody asks. So a plugin that is away or slow costs its own
-branch, and whoever decides about infrastructure waits for none of them for long: a snapshot takes what is known already
-rather than wait for a plugin that was away the last time, or whose last answer is still of use.
+own with a deadline, once a cycle at most, and only on request. So a plugin that is unavailable or slow affects only its
+own branch, and controllers never wait long for one: a snapshot uses the last result instead of waiting for a plugin
+that failed the last time, or whose last value is not stale yet.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from infrakit.runtime.tree.facts import NOT_READ, Outcome, Snapshot
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Updatable, Versioned, Written
 
-CYCLE_S = 1.0  # a snapshot is at most so old
-READ_S = 0.1  # what a person or a program reads by itself
+CYCLE_S = 1.0  # maximum age of a value for a snapshot
+READ_S = 0.1  # maximum age of a value for a direct read
 DEADLINE_S = 5.0
-IMPATIENCE_S = 0.25  # of a snapshot, where something is known already
-STALE_S = 10.0  # older than that, it is not
+IMPATIENCE_S = 0.25  # how long a snapshot waits for a new value, if an older one is known
+STALE_S = 10.0  # a value older than this does not count as known
 
 T = TypeVar("T")
 
 
 class Reading:
-    """One branch: where it is, and what reading it has come to."""
+    """One branch: its source, and the result of its last read."""
 
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Reading:
         self.task: asyncio.Task[None] | None = None
 
     def refresh(self, age_s_max: float) -> "asyncio.Task[None] | None":
-        """The task that reads it anew; None if what is known is young enough."""
+        """The task that reads the branch; None if the last result is recent enough."""
         now = asyncio.get_running_loop().time()
         if self.task is not None:
             return self.task
@@ -52,7 +52,7 @@ class Reading:
         return self.task
 
     def forget(self) -> None:
-        """Something was written: what was read before is out of date, also by a task that is under way."""
+        """Invalidate the last result after a write, and that of a read in progress."""
         self.outcome = None
         self.task = None
 
@@ -64,29 +64,29 @@ class Reading:
                 outcome = Outcome(await branches.read(self.name, self.plugins), at=now)
         except TimeoutError:
             outcome = Outcome(error=TimeoutError(f"no answer within {DEADLINE_S:g} s"), at=now)
-        except Exception as error:  # somebody else's code: whatever it raises costs this branch alone
+        except Exception as error:  # third-party code may raise anything; it affects this branch only
             outcome = Outcome(error=error, at=now)
         if self.task is task:
             self.outcome, self.task = outcome, None
-        elif self.outcome is None:  # good enough for those who waited for it, and too old for everybody else
+        elif self.outcome is None:  # valid for callers that waited for it, stale for all others
             self.outcome = outcome._replace(at=now - STALE_S)
 
     @property
     def is_known(self) -> bool:
-        """Whether there is an answer to go on with, good or bad."""
+        """Whether there is a result to use, a value or an error."""
         if self.outcome is None:
             return False
-        return self.is_away or asyncio.get_running_loop().time() - self.outcome.at < STALE_S
+        return self.has_failed or asyncio.get_running_loop().time() - self.outcome.at < STALE_S
 
     @property
-    def is_away(self) -> bool:
-        """Whether it failed when it was last read."""
+    def has_failed(self) -> bool:
+        """Whether the last read failed."""
         return self.outcome is not None and self.outcome.error is not None
 
     @property
     def has_metadata(self) -> bool:
-        """What has answered that it has none is no branch."""
-        return bool(self.plugins) or self.outcome is None or self.is_away
+        """Whether it is a branch at all: a plugin that reports no metadata is none."""
+        return bool(self.plugins) or self.outcome is None or self.has_failed
 
 
 class Tree:
@@ -103,7 +103,7 @@ class Tree:
     # -- finding ---------------------------------------------------------------------------------------------------
 
     def _find(self) -> dict[str, Reading]:
-        """Every branch that there may be; those known before stay the same objects."""
+        """Every possible branch; a branch that was found before keeps its object."""
         if not self._entries:
             self._entries = self._offered()
         used = _by_name(self._registry.made(Metadata))
@@ -124,7 +124,7 @@ class Tree:
         return self._readings
 
     def _offered(self) -> dict[str, Source]:
-        """Entry points: they do not change while a program runs. Each is made when it is first read."""
+        """The branches of entry points, which do not change at run time. Each plugin is created on its first read."""
         names = {name: name for name in importlib.metadata.entry_points(group=METADATA).names}
         return {
             name: EntryPointPlugins(self._registry, typed, functools.partial(self.snapshot, without=name))
@@ -137,7 +137,7 @@ class Tree:
                 _keep(task, self._tasks)
 
     async def _settled(self, readings: Iterable[Reading], timeout_s: float | None = None) -> None:
-        """Wait for what is being read."""
+        """Wait for reads in progress."""
         tasks = [each.task for each in readings if each.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -180,17 +180,17 @@ class Tree:
         return tuple(_branch(each) for each in await self._all() if each.has_metadata)
 
     async def snapshot(self, *, without: str = "") -> Facts:
-        """Facts for templates; `without` the branch that asks, which would wait for itself."""
+        """Facts for templates, `without` the branch that requests them, which would wait for itself."""
         readings = [each for each in self._find().values() if each.name != without]
         known = [each for each in readings if each.is_known]
         self._start(readings, CYCLE_S)
         await self._settled([each for each in readings if each not in known])
-        await self._settled([each for each in known if not each.is_away], IMPATIENCE_S)
+        await self._settled([each for each in known if not each.has_failed], IMPATIENCE_S)
         outcomes = {each.name: each.outcome or NOT_READ for each in readings if each.has_metadata}
         return Snapshot(outcomes, asyncio.get_running_loop(), self._until)
 
     async def _until(self, path: str, timeout_s: float) -> object:
-        """The value at a path once there is one. Raises `NotFound`, or `Unreachable` if its plugin is away."""
+        """The value at a path once there is one. Raises `NotFound`, or `Unreachable` if its plugin is unavailable."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         while True:
@@ -239,7 +239,7 @@ class Tree:
         return reading
 
     async def close(self) -> None:
-        """End what is being read, and close connections."""
+        """Cancel reads in progress, and close connections."""
         for task in self._tasks:
             task.cancel()
         if ending := self._tasks | self._closing:
@@ -249,7 +249,7 @@ class Tree:
 
 
 def _keep(task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
-    """Until it is done: nobody else holds it."""
+    """Hold a reference to a task until it is done, so that it is not garbage collected."""
     among.add(task)
     task.add_done_callback(among.discard)
 

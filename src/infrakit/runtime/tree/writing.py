@@ -1,4 +1,4 @@
-"""Writing into the joined tree: one plugin a change, by whichever of the two ways it offers."""
+"""Writes to the joined tree: one plugin per change, through the interface it offers, versioned or not."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from infrakit.runtime.tree.branches import MAIN
 from infrakit.spi import errors, paths
 from infrakit.spi.metadata import Change, Metadata, Updatable, Versioned, Written
 
-DEADLINE_S = 14.0  # a little less than the command line waits
+DEADLINE_S = 14.0  # a little less than the timeout of the command line
 STEPS_MAX = 1000  # paths of one change
 
 
 class WriteRequest(NamedTuple):
-    """A change whose paths are inside the plugin's tree already."""
+    """A requested change of the joined tree; its paths begin with the name of the plugin."""
 
     changes: tuple[Change, ...]
     remove: tuple[str, ...]
@@ -31,7 +31,7 @@ def first_name(every: Sequence[str]) -> str:
         raise errors.Refused("the root holds the plugins, and nothing else", remedy="name one: vars/...")
     if len(firsts) > 1:
         named = ", ".join(sorted(name for (name,) in firsts))
-        raise errors.Refused(f"one change is one plugin's, found {named}", remedy="write to each by itself")
+        raise errors.Refused(f"a change applies to one plugin, found {named}", remedy="write to each separately")
     return firsts.pop()[0]
 
 
@@ -48,7 +48,7 @@ async def write(name: str, plugins: Mapping[str, Metadata], request: WriteReques
     every = [*(change.path for change in request.changes), *request.remove]
     types = {placed(plugins, path)[0] for path in every}
     if len(types) > 1:
-        raise errors.Refused(f"one change is one object's, found {', '.join(sorted(types))}", where=name)
+        raise errors.Refused(f"a change applies to one object, found {', '.join(sorted(types))}", where=name)
     plugin: object = plugins.get(types.pop())
     changes = tuple(Change(path=placed(plugins, c.path)[1], value=c.value) for c in request.changes)
     remove = tuple(placed(plugins, path)[1] for path in request.remove)
@@ -65,22 +65,22 @@ async def write(name: str, plugins: Mapping[str, Metadata], request: WriteReques
         raise
     except TimeoutError:
         raise errors.OutcomeUnknown(f"no answer within {DEADLINE_S:g} s", where=name, remedy="read it again") from None
-    raise errors.Refused(f"{name} can be read, not written", where=every[0], remedy="`vars` is there to be written")
+    raise errors.Refused(f"{name} is read-only", where=every[0], remedy="write to `vars` instead")
 
 
 async def _propose(name: str, plugin: Updatable, changes: tuple[Change, ...], request: WriteRequest) -> Written:
     if request.remove:
-        raise errors.Refused("it cannot remove what is there", where=name, remedy="set it to something else")
+        raise errors.Refused("it does not support removal", where=name, remedy="set another value")
     if request.expected is not None:
-        raise errors.Refused("it keeps no versions to be expected", where=name, remedy="leave the version out")
+        raise errors.Refused("it stores no versions to expect", where=name, remedy="omit the version")
     proposal = await plugin.changes(changes=changes)
     await plugin.commit(proposed=proposal.proposed, cas=proposal.cas)
     return Written(version=0)
 
 
 def versioned(name: str, plugins: Mapping[str, Metadata]) -> Versioned:
-    """The plugin, if it keeps versions. Raises `Refused`."""
+    """The plugin, if it stores versions. Raises `Refused`."""
     plugin: object = plugins.get(MAIN)
     if not isinstance(plugin, Versioned):
-        raise errors.Refused(f"{name} keeps no versions", remedy="`vars` does")
+        raise errors.Refused(f"{name} stores no versions", remedy="`vars` does")
     return plugin
