@@ -92,7 +92,7 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
         facts.append(f"a creation is recorded since {to_the_second(timestamp(pending.intent.at))}: {pending.phase}")
         if pending.error:
             facts.append(f"its last call returned: {pending.error}")
-    trouble = view.troubles.get(subject)
+    trouble = view.backoffs.get(subject)
     if trouble is not None:
         facts.append(f"it has failed {times(trouble.count)} since its back-off began ({trouble.why})")
     return tuple(facts)
