@@ -1,1 +1,1 @@
-"""Clients of other systems. What each needs besides the core is imported when it is used."""
+"""Clients of other systems. Each imports its optional dependencies on first use."""

@@ -1,4 +1,4 @@
-"""Containers of one Docker Engine, with their networks and volumes. How it is spoken to: `clients/dockerd.py`."""
+"""Containers of one Docker Engine, with their networks and volumes. The transport is in `clients/dockerd.py`."""
 
 import json
 from collections.abc import Awaitable, Mapping, Sequence
@@ -21,22 +21,22 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     image: str
     state: str  # created, running, paused, restarting, removing, exited, dead
-    status: str  # in words: `Up 3 minutes (unhealthy)`
+    status: str  # for people: `Up 3 minutes (unhealthy)`
     created: int  # seconds since 1970, by the Engine's clock
     labels: dict[str, str]
     addresses: dict[str, str]  # by network
-    mounts: dict[str, str]  # named volume -> where it is mounted
+    mounts: dict[str, str]  # named volume -> mount point
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image runs unless it is told otherwise."""
+    """The default command of an image."""
 
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """A network, and the addresses that it gives."""
+    """A network and its subnets."""
 
     name: str
     subnets: tuple[str, ...]
@@ -50,30 +50,33 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Engine(Conversation):
-    """A client of one Engine. What may be raised by every method stands at the top; each is one request."""
+    """A client of one Engine. Each method is one request, and may raise `Unreachable`; a change `OutcomeUnknown`."""
 
     # -- containers ------------------------------------------------------------------------------------------------
 
     async def containers(self, filters: Filters) -> list[Container]:
-        """All that match, dead ones too."""
+        """All containers that match, exited ones too."""
         options = {"all": True, "filters": json.dumps(filters)}
         return [_container(each) for each in await self._read(lambda d: _shown(d.containers.list(**options)))]
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
-        """Its ID. Raises `Conflict` if the name is taken, `NotFound` if the image is missing, `Refused`."""
-        made = await self._change("creating", lambda d: d.containers.create(dict(config), name=name))
-        return str(made.id)
+        """Create a container and return its ID.
+
+        Raises `Conflict` if the name is taken, `NotFound` if the image is missing, `Refused`.
+        """
+        created = await self._change("creating", lambda d: d.containers.create(dict(config), name=name))
+        return str(created.id)
 
     async def upload(self, container: str, archive: bytes) -> None:
-        """Unpack a tar at its root."""
+        """Unpack a tar archive at the root of the container."""
         await self._change("uploading", lambda d: d.containers.container(container).put_archive("/", archive))
 
     async def start(self, container: str) -> None:
-        """Nothing, if it runs already. Any error that is an answer means: it does not run."""
+        """Start the container, if it does not run. Any error response means that it does not run."""
         await self._change("starting", lambda d: d.containers.container(container).start())
 
     async def stop(self, container: str, *, grace_s: int | None) -> None:
-        """By its stop signal, and KILL after its grace; None: its own."""
+        """Send the stop signal, then KILL after the grace period; None: the container's own grace period."""
         await self._change(
             "stopping",
             lambda d: d.containers.container(container).stop(t=grace_s),
@@ -81,11 +84,11 @@ class Engine(Conversation):
         )
 
     async def remove(self, container: str) -> None:
-        """Kill it if it runs; its anonymous volumes go with it, named ones stay. Raises `NotFound`, `Conflict`."""
+        """Kill and remove the container and its anonymous volumes, not named ones. Raises `NotFound`, `Conflict`."""
         await self._change("removing", lambda d: d.containers.container(container).delete(force=True, v=True))
 
     async def logs(self, container: str, *, lines: int) -> str:
-        """The last of what it printed. Raises `NotFound`."""
+        """The last lines of the container's output. Raises `NotFound`."""
 
         async def read(client: Any) -> str:
             found = await client.containers.container(container).log(stdout=True, stderr=True, tail=lines)
@@ -93,16 +96,16 @@ class Engine(Conversation):
 
         return await self._read(read)
 
-    # -- what they are made of -------------------------------------------------------------------------------------
+    # -- images, networks, volumes ---------------------------------------------------------------------------------
 
     async def image(self, name: str) -> Image:
-        """Raises `NotFound`."""
+        """The default command of an image. Raises `NotFound`."""
         found = await self._read(lambda d: d.images.inspect(name))
         config = found.get("Config") or {}
         return Image(entrypoint=tuple(config.get("Entrypoint") or ()), cmd=tuple(config.get("Cmd") or ()))
 
     async def network(self, name: str) -> Network | None:
-        """None: there is none of that name."""
+        """The network of that name; None if it does not exist."""
         found = await self._read(lambda d: d.networks.list(filters={"name": [name]}))
         for each in found:
             if each["Name"] == name:
@@ -111,18 +114,18 @@ class Engine(Conversation):
         return None
 
     async def create_network(self, config: Mapping[str, Any]) -> None:
-        """Raises `Conflict` if there is one, `Refused` if its addresses are taken."""
+        """Create a network. Raises `Conflict` if it exists, `Refused` if its addresses are taken."""
         await self._change("creating a network", lambda d: d.networks.create({**config, "CheckDuplicate": True}))
 
     async def volumes(self, filters: Filters) -> list[Volume]:
-        """All that match."""
+        """All volumes that match."""
         found = await self._read(lambda d: d.volumes.list(filters=filters))
-        if found.get("Warnings"):  # of drivers that did not answer: then some may be left out
-            raise errors.Unreachable(f"its list of volumes is not whole: {found['Warnings'][0]}", where=self.where)
+        if found.get("Warnings"):  # from drivers that did not answer, whose volumes may be missing
+            raise errors.Unreachable(f"its list of volumes is incomplete: {found['Warnings'][0]}", where=self.where)
         return [Volume(name=each["Name"], labels=each.get("Labels") or {}) for each in found.get("Volumes") or ()]
 
     async def create_volume(self, name: str, *, labels: Mapping[str, str]) -> Volume:
-        """The volume of that name: an older one, with other labels, if there was one."""
+        """Create a volume, or return the existing one of that name, which may have other labels."""
         config = {"Name": name, "Labels": dict(labels)}
 
         async def make(client: Any) -> Volume:
@@ -132,19 +135,19 @@ class Engine(Conversation):
         return await self._change("creating a volume", make)
 
     async def remove_volume(self, name: str) -> None:
-        """Raises `NotFound`, `Conflict` while a container has it, also a dead one."""
+        """Remove a volume. Raises `NotFound`, and `Conflict` while a container uses it, also an exited one."""
         from aiodocker.volumes import DockerVolume
 
         await self._change("removing a volume", lambda d: DockerVolume(d, name).delete())
 
     def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
-        """An error answer. The Engine's numbers are not exact: taken addresses and ports are 403 or 500."""
-        del changes  # whatever was asked: nothing was done
+        """Translate an error response. The Engine's status codes are inexact: a taken address or port is 403 or 500."""
+        del changes  # an error response means in either case that nothing was done
         low = message.lower()
         if status == 404:
             return errors.NotFound(message, where=self.where)
         if status == 409 or any(each in low for each in _TAKEN):
-            return errors.Conflict(message, where=self.where, remedy="it is asked for again when that one is gone")
+            return errors.Conflict(message, where=self.where, remedy="it is retried once that one is removed")
         if status == 429:
             return errors.Throttled(message, after_s=1.0, where=self.where)
         if status == 503:
@@ -153,7 +156,7 @@ class Engine(Conversation):
 
 
 async def _shown(listing: Awaitable[Sequence[Any]]) -> list[Mapping[str, Any]]:
-    return [each._container for each in await listing]  # noqa: SLF001 - the answer itself: it has no other name
+    return [each._container for each in await listing]  # noqa: SLF001 - the raw response, which has no public name
 
 
 def _container(shown: Mapping[str, Any]) -> Container:

@@ -1,12 +1,12 @@
-"""The conversation with one `dockerd`, whatever it is asked: connection, deadlines, and what a failure means.
+"""The transport to one `dockerd`: connection, timeouts, and the classification of failures.
 
-By aiodocker (the extra `docker`), which is imported when it is used. Of the asynchronous clients it is the one that
-follows new releases of the Engine and of Python, and it stands on aiohttp, which is here anyway. It is used for the
-conversation; what a failure lets the caller conclude is decided here: what was surely not sent is `Unreachable`, a
-change without an answer is `OutcomeUnknown`, and an answer is final.
+It uses aiodocker (the extra `docker`), imported on first use: the asynchronous client that keeps up with releases of
+the Engine and of Python, based on aiohttp, which InfraKit requires anyway. This module decides what a failure means: a
+request that was certainly not sent is `Unreachable`, a change without a response is `OutcomeUnknown`, and a response is
+final.
 
-An Engine is named as its own tools name it: `unix:///var/run/docker.sock`, or `tcp://HOST:PORT`, with TLS when
-certificates are given.
+The address of an Engine has the format of Docker's own tools: `unix:///var/run/docker.sock`, or `tcp://HOST:PORT`, with
+TLS if certificates are given.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ CHANGE_S = 60.0
 CONNECT_S = 5.0
 FORM = "write unix:///PATH or tcp://HOST:PORT"
 
-_NOT_CONNECTED = 900  # what aiodocker calls every failure below HTTP
+_NOT_CONNECTED = 900  # the status that aiodocker reports for every failure below HTTP
 
 Filters = Mapping[str, Sequence[str]]
 
 
 class Conversation:
-    """With one Engine. Who asks it for something inherits `_read` and `_change`, and says what its errors mean."""
+    """Base of clients of one Engine. Subclasses make requests with `_read` and `_change`, and translate its errors."""
 
-    elsewhere = "name another one in DOCKER_HOST"  # what to do when this one does not answer, besides starting it
+    elsewhere = "name another one in DOCKER_HOST"  # the remedy if this Engine does not answer, besides starting it
 
     def __init__(self, host: str = DEFAULT, *, certificates: Path | None = None) -> None:
-        """Asks nothing yet. `certificates` holds ca.pem, cert.pem and key.pem. Raises `Refused`."""
+        """Does not connect yet. `certificates` contains ca.pem, cert.pem and key.pem. Raises `Refused`."""
         self.where = host
         extras.require("docker", where=host)
         self._url, self._tls = _address(host, certificates)
@@ -47,7 +47,7 @@ class Conversation:
         self._opening = asyncio.Lock()
 
     async def events(self, filters: Filters) -> AsyncIterator[Mapping[str, Any]]:
-        """What happens from now on, until the stream breaks: then `Unreachable`."""
+        """Yield the events from now on. Raises `Unreachable` when the stream breaks."""
         from aiodocker.events import DockerEvents
 
         client = await self._open()
@@ -63,15 +63,15 @@ class Conversation:
         raise errors.Unreachable("its stream of events has ended", where=self.where)
 
     async def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------------
 
     async def _open(self) -> Any:
-        """The client, which knows the Engine's version by then: from here on, what fails is what was asked."""
+        """The client, with the API version negotiated, so that later failures concern the request itself."""
         async with self._opening:
             if self._client is None:
                 import aiodocker
@@ -110,10 +110,10 @@ class Conversation:
         except _failures() as error:
             raise self._failed(error, doing, changes=sent) from None
 
-    # -- failures, as what they let the caller conclude --------------------------------------------------------------
+    # -- failures, by what the caller may conclude from them -------------------------------------------------------
 
     def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
-        """An error answer, as what it means to who asked."""
+        """Translate an error response into an error of InfraKit."""
         raise NotImplementedError
 
     def _failed(self, error: Exception, doing: str, *, changes: bool) -> errors.InfraKitError:
@@ -132,19 +132,19 @@ class Conversation:
 
 
 def _address(host: str, certificates: Path | None) -> tuple[str, ssl.SSLContext | None]:
-    """What aiohttp connects to, and how."""
+    """The URL and the TLS settings for aiohttp. Raises `Refused`."""
     parts = urlsplit(host)
     if parts.scheme == "unix" and parts.path:
         return f"unix://{parts.path}", None
     if parts.scheme == "ssh":
-        remedy = "forward its socket (ssh -L), and name that"
-        raise errors.Refused("ssh is not spoken here", where=host, remedy=remedy)
+        remedy = "forward its socket (ssh -L), and use that address"
+        raise errors.Refused("ssh is not supported", where=host, remedy=remedy)
     try:
         reachable = parts.scheme in ("tcp", "http", "https") and parts.hostname and parts.port
     except ValueError:
         reachable = None
     if not reachable:
-        raise errors.Refused("that is no address of an Engine", where=host, remedy=FORM)
+        raise errors.Refused("this is not the address of an Engine", where=host, remedy=FORM)
     if certificates is None and parts.scheme != "https":
         return f"http://{parts.netloc}", None
     return f"https://{parts.netloc}", _tls(host, certificates)
@@ -171,7 +171,7 @@ def _reason(error: OSError | Exception) -> str:
 def _remedy(error: Exception, elsewhere: str) -> str:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, PermissionError):
-        return "whoever runs this needs access to its socket, as members of the group docker have"
+        return "give this user access to the socket, for example by the group docker"
     return f"start it, or {elsewhere}"
 
 

@@ -1,7 +1,7 @@
 """etcd by its JSON gateway, `/v3` (etcd 3.5 and newer; 3.4 works): keys and values in base64, 64-bit numbers as text.
 
-What may be repeated is told apart from what may not: a read goes on to the next endpoint whatever happened, a change
-only while it surely was not sent. After that its outcome is unknown.
+Retries depend on the kind of request: a read is retried at the next endpoint after any failure, a change only if it was
+certainly not sent. Otherwise the outcome of the change is unknown.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ DEADLINE_S = 5.0
 CONNECT_S = 1.0
 LINE_BYTES_MAX = 16 * 1024 * 1024
 
-# Codes of gRPC as the gateway passes them on (https://grpc.io/docs/guides/status-codes/).
+# gRPC status codes, which the gateway returns (https://grpc.io/docs/guides/status-codes/).
 _DEADLINE_EXCEEDED, _NOT_FOUND, _UNAVAILABLE = 4, 5, 14
-_NOTHING_DONE = ("no leader", "not capable", "unhealthy cluster")  # refused before it was proposed
+_NOTHING_DONE = ("no leader", "not capable", "unhealthy cluster")  # rejected before the change was proposed
 
 Answer = Mapping[str, Any]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One member of the cluster. One that was added and has never started has no name."""
+    """One member of the cluster. A member that was added and has never started has no name."""
 
     id: int
     name: str = ""
@@ -39,20 +39,20 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What one member says of itself."""
+    """The status that one member reports."""
 
     member: int
-    leader: int  # 0: it knows none
+    leader: int  # 0: it has no leader
     raft_term: int
     raft_index: int
     applied_index: int
     version: str
     cluster: int = 0
-    errors: tuple[str, ...] = ()  # alarms too, of whichever member they are
+    errors: tuple[str, ...] = ()  # also alarms, of any member
 
 
 class Etcd:
-    """A client of some members of one cluster, `http://127.0.0.1:2379` and so on, asked in turn."""
+    """A client of one cluster. It tries the endpoints, such as `http://127.0.0.1:2379`, in turn."""
 
     def __init__(
         self, endpoints: Sequence[str], *, tls: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_S
@@ -61,16 +61,16 @@ class Etcd:
         self._tls = tls
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
-        self._first = 0  # of the endpoints: the one that answered last
+        self._first = 0  # index of the endpoint that answered last
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------------
 
     async def read(self, path: str, body: Mapping[str, object]) -> Answer:
-        """Ask something that changes nothing, of every endpoint in turn. Raises `Unreachable`, or what etcd says."""
+        """Send a read, to each endpoint in turn until one answers. Raises `Unreachable`, or the error of etcd."""
         return await self._ask(path, body, changes=False)
 
     async def change(self, path: str, body: Mapping[str, object]) -> Answer:
-        """Ask for a change. Raises `Unreachable` if it surely was not made, `OutcomeUnknown`, or what etcd says."""
+        """Send a change. Raises `Unreachable` if it was certainly not made, `OutcomeUnknown`, or the error of etcd."""
         return await self._ask(path, body, changes=True)
 
     async def _ask(self, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
@@ -88,11 +88,11 @@ class Etcd:
         raise errors.Unreachable(
             f"none of its {len(failures)} members could answer: {'; '.join(map(str, failures))}",
             where="etcd",
-            remedy="it needs a majority of them",
+            remedy="restore a majority of them",
         )
 
     async def _post(self, endpoint: str, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
-        """Of the deadline, each endpoint gets its share of a read; a change is asked of one only."""
+        """Send one request. A read divides the deadline among the endpoints; a change goes to one endpoint only."""
         share_s = self._deadline_s / (1 if changes else len(self.endpoints))
         data = io.BytesIO(msgspec.json.encode(body))
         try:
@@ -118,9 +118,10 @@ class Etcd:
         return answer
 
     async def health(self) -> bool:
-        """What one member says at `/health`: it has a leader that answers, and no alarm. For a client of one endpoint.
+        """The `/health` of a member: true if it has a responsive leader and no alarm. For a client of one endpoint.
 
-        Raises `Unreachable` if nothing listens there, `OutcomeUnknown` if no answer came, `PluginError` for an odd one.
+        Raises `Unreachable` if nothing listens there, `OutcomeUnknown` without a response, `PluginError` for an invalid
+        one.
         """
         endpoint = self.endpoints[0]
         try:
@@ -135,11 +136,11 @@ class Etcd:
         try:
             return msgspec.json.decode(content, type=dict[str, Any]).get("health") == "true"
         except msgspec.MsgspecError:
-            what = f"it is no etcd: status {response.status} for /health"
+            what = f"this is not etcd: status {response.status} for /health"
             raise errors.PluginError(what, where=endpoint) from None
 
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncIterator[Answer]:
-        """The messages of a streaming call, until it breaks: then `Unreachable`. The caller bounds the wait."""
+        """Yield the messages of a streaming call. Raises `Unreachable` when it breaks. The caller sets the timeout."""
         endpoint = self.endpoints[self._first]
         try:
             async with self._open().post(
@@ -165,7 +166,7 @@ class Etcd:
         return self._session
 
     async def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -173,16 +174,16 @@ class Etcd:
     # -- members ---------------------------------------------------------------------------------------------------
 
     async def members(self, *, local: bool = False) -> tuple[Member, ...]:
-        """The cluster's member list, as the quorum knows it; `local`: as the member that answers has it.
+        """The cluster's member list: linearizable, or `local`, the state of the member that answers.
 
-        etcd 3.4 knows no such difference and always answers `local`; newer ones answer the other without delay only
-        while there is a leader that the quorum follows.
+        etcd 3.4 always answers with the local state. Newer releases answer a linearizable read only while there is a
+        leader with a quorum.
         """
         answer = await self.read("cluster/member/list", {"linearizable": not local})
         return tuple(_member(each) for each in answer.get("members", ()))
 
     async def status(self) -> MemberStatus:
-        """Of the member that answers; meant for a client of one endpoint."""
+        """The status of the member that answers; meant for a client of one endpoint."""
         answer = await self.read("maintenance/status", {})
         return MemberStatus(
             member=int(answer["header"].get("member_id", 0)),
@@ -196,23 +197,23 @@ class Etcd:
         )
 
     async def add_member(self, peer_url: str) -> Member:
-        """A member that may start now; the quorum counts it from this moment."""
+        """Add a member, which may then start. It counts for the quorum from now on."""
         return _member((await self.change("cluster/member/add", {"peerURLs": [peer_url]}))["member"])
 
     async def remove_member(self, member: int) -> None:
-        """Raises `NotFound`."""
+        """Remove a member. Raises `NotFound`."""
         await self.change("cluster/member/remove", {"ID": str(member)})
 
     async def move_leader(self, to: int) -> None:
-        """Let another member lead; asked of the leader itself."""
+        """Transfer leadership to another member; only the leader accepts this."""
         await self.change("maintenance/transfer-leadership", {"targetID": str(to)})
 
 
 def _reason(error: OSError | aiohttp.ConnectionTimeoutError) -> str:
-    """In the words of the system, without the address, which stands before it."""
+    """The operating system's error text, without the address, which the message already contains."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"not within {CONNECT_S:g} s"
-    if error.errno and error.errno > 0:  # a name that cannot be resolved has numbers of its own
+    if error.errno and error.errno > 0:  # failed name resolution has its own, negative numbers
         return os.strerror(error.errno)
     return error.strerror or str(error)
 
@@ -228,7 +229,7 @@ def _member(answer: Answer) -> Member:
 
 
 def _failure(answer: Answer, endpoint: str) -> errors.InfraKitError:
-    """An error answer, as what it lets the caller conclude."""
+    """Translate an error response by what the caller may conclude from it."""
     code, what = answer.get("code", answer.get("grpc_code")), str(answer.get("message") or answer.get("error"))
     what = what.removeprefix("etcdserver: ")
     if "space exceeded" in what:
@@ -246,16 +247,16 @@ def _failure(answer: Answer, endpoint: str) -> errors.InfraKitError:
 
 
 def encode(data: str | bytes) -> str:
-    """A key or a value as the gateway wants it."""
+    """Encode a key or a value for the gateway."""
     return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
 
 
 def decode(text: str) -> bytes:
-    """A key or a value as the gateway gives it."""
+    """Decode a key or a value from the gateway."""
     return base64.b64decode(text)
 
 
 def after(prefix: str) -> str:
-    """The first key that does not begin with the prefix: the end of its range."""
+    """The first key after all keys with the prefix: the end of its range."""
     data = prefix.encode()
     return encode(data[:-1] + bytes([data[-1] + 1]))

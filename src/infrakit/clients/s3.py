@@ -1,8 +1,8 @@
 """One bucket of an object store that speaks S3, by aiobotocore (the extra `s3`), which is imported when it is used.
 
-Nothing is retried here: whoever asks knows what may be repeated. Credentials come from where the AWS tools look for
-them (environment, profile, instance role), and neither they nor what a server says about them goes into an error.
-Codes of errors: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+This module does not retry: only the caller knows which requests are idempotent. Credentials come from the same sources
+as for the AWS tools (environment, profile, instance role). Errors contain neither credentials nor the server's text.
+Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from infrakit.spi import errors, extras
 
 DEADLINE_S = 10.0  # of one request
 CONNECT_S = 3.0
-PAGE_KEYS_MAX = 1000  # S3 lists no more at a time
-_DEFAULT_REGION = "us-east-1"  # what servers that know no regions expect in a signature
+PAGE_KEYS_MAX = 1000  # the most that S3 lists per request
+_DEFAULT_REGION = "us-east-1"  # the region that servers without regions expect in a signature
 
 _THROTTLES = ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded")
 NEEDS_CONDITIONS = "use one that honours If-None-Match: * (Amazon S3, or a newer release of this one)"
-_RENEW = "check the credentials of whoever runs this, and renew them"
-_NAME_REGION = "name the bucket's region: ?region=..."
+_RENEW = "check and renew the credentials of this process"
+_NAME_REGION = "specify the bucket's region: ?region=..."
 _REMEDIES: Mapping[str | int, str] = {  # by code, or by status
     "NoSuchBucket": "create the bucket, or correct its name",
     "RequestTimeTooSkewed": "set the clock of this machine",
@@ -37,13 +37,13 @@ _REMEDIES: Mapping[str | int, str] = {  # by code, or by status
     "AuthorizationHeaderMalformed": _NAME_REGION,
     "IllegalLocationConstraintException": _NAME_REGION,
     301: _NAME_REGION,
-    403: "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject here to whoever runs this",
+    403: "allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on this bucket for these credentials",
     501: NEEDS_CONDITIONS,
-    507: "make room in the object store",
+    507: "free space in the object store",
 }
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class ListedObject(msgspec.Struct, frozen=True, kw_only=True):
     """One object in a listing."""
 
     key: str
@@ -52,21 +52,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """Objects in the ascending order of their keys."""
+    """Objects in ascending order of their keys."""
 
-    entries: tuple[Entry, ...]
-    at: datetime  # when the server answered, by its own clock
+    entries: tuple[ListedObject, ...]
+    at: datetime  # time of the response, by the server's clock
 
 
 class Bucket:
     """A client of one bucket.
 
-    Each method raises `Refused` when asking again will not help, `Throttled`, and `Unreachable` or, for a change that
-    may have been made, `OutcomeUnknown`.
+    Each method raises `Refused` if a retry cannot succeed, `Throttled`, and `Unreachable` or, for a change that may
+    have been made, `OutcomeUnknown`.
     """
 
     def __init__(self, name: str, *, endpoint: str = "", region: str = "", deadline_s: float = DEADLINE_S) -> None:
-        """At Amazon, unless an endpoint is named (`http://HOST:PORT`). Raises `Refused` without the extra."""
+        """Use Amazon S3, unless an endpoint is given (`http://HOST:PORT`). Raises `Refused` without the extra."""
         extras.require("s3", where=f"s3://{name}")
         self.where = f"s3://{name}" + (f" at {endpoint}" if endpoint else "")
         self._name = name
@@ -77,47 +77,47 @@ class Bucket:
         self._opening = asyncio.Lock()
 
     async def create(self, key: str, body: bytes) -> datetime:
-        """Make an object, durably, if there is none of that key; return when, by the server's clock.
+        """Create an object durably if its key is free; return the time of the response, by the server's clock.
 
-        Raises `Conflict` when there is one. That may be this very one: what lies between (the HTTP client, a proxy)
-        is free to send a PUT again when a connection breaks, and the answer of the first may have been lost.
+        Raises `Conflict` if the key exists. It may be the object of this very call: the HTTP client or a proxy may
+        resend a PUT when a connection breaks, and the response to the first one may have been lost.
         """
         answer = await self._ask("put_object", changes=True, Key=key, Body=body, IfNoneMatch="*")
         return self._answered_at(answer)
 
     async def fetch(self, key: str, *, bytes_max: int | None = None) -> bytes:
-        """The content of an object, if it has no more than that. Raises `NotFound`."""
+        """The content of an object. Raises `NotFound`, and `Refused` if it is larger than `bytes_max`."""
         answer = await self._ask("get_object", bytes_max=bytes_max, Key=key)
         body: bytes = answer["Body"]
         return body
 
     async def list(self, prefix: str, *, after: str, limit: int) -> Listing:
         """The first `limit` objects whose keys begin with `prefix` and come after `after`."""
-        entries: list[Entry] = []
+        entries: list[ListedObject] = []
         page: dict[str, Any] = {"StartAfter": after}
         while True:
             count = min(limit - len(entries), PAGE_KEYS_MAX)
             answer = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=count, **page)
             entries += [
-                Entry(key=each["Key"], etag=each["ETag"], modified=each["LastModified"])
+                ListedObject(key=each["Key"], etag=each["ETag"], modified=each["LastModified"])
                 for each in answer.get("Contents", ())
             ]
-            # A server may list fewer than it could, or none, and say that there are more.
+            # A server may return a short or empty page although more objects follow.
             if not answer.get("IsTruncated") or len(entries) >= limit:
                 return Listing(entries=tuple(entries), at=self._answered_at(answer))
             page = {"ContinuationToken": answer["NextContinuationToken"]}
 
     async def remove(self, key: str) -> None:
-        """Remove an object, if there is one."""
+        """Remove an object, if it exists."""
         await self._ask("delete_object", changes=True, Key=key)
 
     async def close(self) -> None:
-        """End every connection."""
+        """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.__aexit__(None, None, None)
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------------
 
     async def _ask(
         self, operation: str, *, changes: bool = False, bytes_max: int | None = None, **arguments: object
@@ -156,9 +156,9 @@ class Bucket:
         try:
             return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         except (KeyError, ValueError):
-            raise errors.Refused("its answers bear no date: it does not speak S3", where=self.where) from None
+            raise errors.Refused("its responses have no date: it does not speak S3", where=self.where) from None
 
-    # -- failures, as what they let the caller conclude --------------------------------------------------------------
+    # -- failures, by what the caller may conclude from them -------------------------------------------------------
 
     def _broken(self, what: str, *, unknown: bool) -> errors.InfraKitError:
         return (errors.OutcomeUnknown if unknown else errors.Unreachable)(what, where=self.where)
@@ -174,9 +174,9 @@ class Bucket:
             return errors.Refused("no credentials were found", where=self.where, remedy=remedy)
         if isinstance(error, known.ProfileNotFound | known.ParamValidationError | ValueError):
             remedy = "check the URL, and the variables AWS_*"
-            return errors.Refused(f"it cannot be asked: {type(error).__name__}", where=self.where, remedy=remedy)
+            return errors.Refused(f"invalid request: {type(error).__name__}", where=self.where, remedy=remedy)
         cause = error.kwargs.get("error", error) if isinstance(error, known.EndpointConnectionError) else error
-        number = getattr(cause, "errno", None) or 0  # the system's; asyncio's own words repeat the address
+        number = getattr(cause, "errno", None) or 0  # of the system; asyncio's text would repeat the address
         name = os.strerror(number) if number > 0 else getattr(cause, "strerror", None) or type(cause).__name__
         never_sent = (
             aiohttp.ClientConnectorError,
@@ -186,18 +186,18 @@ class Bucket:
         )
         if isinstance(cause, never_sent):
             return errors.Unreachable(f"cannot connect: {name}", where=self.where)
-        return self._broken(f"it was interrupted: {name}", unknown=changes)
+        return self._broken(f"the request was interrupted: {name}", unknown=changes)
 
     def _answered(self, response: Mapping[str, Any], *, changes: bool) -> errors.InfraKitError:
-        """An error answer: by its code, never in the server's words, which may repeat what was sent."""
-        said, code = response.get("ResponseMetadata", {}), str(response.get("Error", {}).get("Code", ""))
-        status = int(said.get("HTTPStatusCode", 0))
+        """Translate an error response by its code. Never quotes the server's text, which may repeat the request."""
+        metadata, code = response.get("ResponseMetadata", {}), str(response.get("Error", {}).get("Code", ""))
+        status = int(metadata.get("HTTPStatusCode", 0))
         text = f"{code or 'an error'} (status {status})"
         if code in _THROTTLES or status == 429:
-            after = str(said.get("HTTPHeaders", {}).get("retry-after", ""))
+            after = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
             return errors.Throttled(text, after_s=float(after) if after.isdigit() else 1.0, where=self.where)
         if code == "NoSuchKey":
-            return errors.NotFound("there is no such object", where=self.where)
+            return errors.NotFound("no such object", where=self.where)
         if status in (409, 412):
             return errors.Conflict(text, where=self.where)
         if (status >= 500 and status not in (501, 507)) or code == "RequestTimeout":
@@ -207,7 +207,7 @@ class Bucket:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the library raises: called where something was raised, so that the library is here already."""
+    """The exceptions of the library. Called only after an exception, when the library is imported already."""
     import aiohttp
     import botocore.exceptions as known
 
@@ -215,7 +215,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _load(*, is_amazon: bool) -> tuple[Any, Any]:
-    """Import the library and read its descriptions of S3: a quarter of a second, not to be spent in the loop."""
+    """Import the library and its S3 model. This takes a quarter of a second, so it must not run in the event loop."""
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
@@ -226,10 +226,10 @@ def _load(*, is_amazon: bool) -> tuple[Any, Any]:
     loader.load_data("endpoints")
     config = AioConfig(
         connect_timeout=CONNECT_S,
-        read_timeout=2 * DEADLINE_S,  # ours is the one that counts
+        read_timeout=2 * DEADLINE_S,  # `deadline_s` is the effective timeout
         retries={"total_max_attempts": 1},
         s3={"addressing_style": "auto" if is_amazon else "path"},
-        # Checksums in trailers are what older servers do not understand; ours is in the content.
+        # Older servers do not support checksums in trailers. The content has its own checksum.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
@@ -237,15 +237,15 @@ def _load(*, is_amazon: bool) -> tuple[Any, Any]:
 
 
 def load(address: str, timeout_s: float, *, bytes_max: int = 1_000_000) -> bytes:
-    """The object at `s3://BUCKET/KEY[?endpoint=http://HOST:PORT&region=REGION]`, for whoever has no event loop.
+    """Fetch the object at `s3://BUCKET/KEY[?endpoint=http://HOST:PORT&region=REGION]`, outside an event loop.
 
-    Raises `NotFound`, and what `Bucket` raises.
+    Raises `NotFound`, and the errors of `Bucket`.
     """
     parts = urlsplit(address)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     key = unquote(parts.path.lstrip("/"))
     if not parts.netloc or not key:
-        raise errors.Refused("that is no object", where=f"s3://{parts.netloc}", remedy="write s3://BUCKET/KEY")
+        raise errors.Refused("this is not an object", where=f"s3://{parts.netloc}", remedy="write s3://BUCKET/KEY")
 
     async def fetch() -> bytes:
         bucket = Bucket(

@@ -1,12 +1,12 @@
-"""The Swarm, as the Engine of one node shows it and changes it. How that is spoken to: `clients/dockerd.py`.
+"""The Docker Swarm, read and changed through the Engine of one node. The transport is in `clients/dockerd.py`.
 
-Every manager answers for the whole Swarm, but what it answers comes from the memory of who leads: a leader that has
-lost its quorum goes on showing what it knew for about ten seconds, itself as leader, while changes already wait in
-vain. A change that was acknowledged is in the log of the majority. Every change names the version that it was made
-from, and is refused if somebody else was first. While there is no leader, calls block: so every method has a deadline.
+Every manager answers for the whole Swarm, but from the leader's memory: a leader that has lost its quorum continues to
+return its last state for about ten seconds, with itself as leader, while changes already block. An acknowledged change
+is in the log of the majority. Every change names the version it is based on, and is refused if another change was first
+(optimistic locking). Without a leader, calls block: so every method has a timeout.
 
-An answer that is a failure of the Swarm behind the Engine (no leader, no quorum, a deadline of its own) lets no more be
-concluded than silence: `Unreachable` for what only looks, `OutcomeUnknown` for what changes.
+A failure of the Swarm behind the Engine (no leader, no quorum, a timeout of its own) proves no more than a missing
+response: it is `Unreachable` for a read, `OutcomeUnknown` for a change.
 """
 
 import base64
@@ -23,8 +23,8 @@ from infrakit.spi import errors
 
 READ_S = 5.0
 CHANGE_S = 10.0
-CONFIG_BYTES_MAX = 400_000  # of one config's data; the Swarm refuses 512,000, newer ones 1,024,000
-REQUEST_BYTES_MAX = 1_000_000  # its log takes entries of up to 1.5 MB
+CONFIG_BYTES_MAX = 400_000  # of one config's data; the Swarm refuses 512,000, newer releases 1,024,000
+REQUEST_BYTES_MAX = 1_000_000  # the Raft log accepts entries of up to 1.5 MB
 
 _STALE: Final = "update out of sequence"
 _NO_MANAGER = ("worker nodes can't be used", 'use "docker swarm init"', "node is not part of a swarm")
@@ -33,10 +33,10 @@ _TOO_LARGE: Final = "raft message is too large"
 
 
 class Swarm(Conversation):
-    """A client of the Swarm by one Engine. Each method is one request, but `update_node`.
+    """A client of the Swarm through one Engine. Each method is one request, except `update_node`.
 
-    All may raise `Unreachable`, and `Refused` where the Engine is no manager; those that change something
-    `OutcomeUnknown`, and `Conflict` when the version is not the newest any more.
+    All may raise `Unreachable`, and `Refused` if the Engine is not a manager; changes also `OutcomeUnknown`, and
+    `Conflict` if the version is outdated.
     """
 
     elsewhere = "name the socket of another one: swarm:///PATH"
@@ -44,18 +44,18 @@ class Swarm(Conversation):
     # -- this node -------------------------------------------------------------------------------------------------
 
     async def info(self, *, deadline_s: float = READ_S) -> Info:
-        """What the Engine knows of itself, manager or not. On a manager it waits, too, while there is no leader."""
+        """The Engine's own state, manager or not. On a manager this also blocks while there is no leader."""
         return Info.of(await self._get("info", deadline_s=deadline_s))
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
     async def nodes(self, filters: Filters | None = None, *, deadline_s: float = READ_S) -> list[Node]:
-        """All that are on the list and match, dead ones too."""
+        """All listed nodes that match, also those that are down."""
         params = {"filters": json.dumps(filters or {})}
         return [Node.of(each) for each in await self._get("nodes", params, deadline_s=deadline_s)]
 
     async def node(self, node: str, *, deadline_s: float = READ_S) -> Node:
-        """By ID; that of the Engine itself is in `info`. Raises `NotFound`."""
+        """The node with this ID; the Engine's own ID is in `info`. Raises `NotFound`."""
         return Node.of(await self._get(f"nodes/{quote(node, safe='')}", deadline_s=deadline_s))
 
     async def update_node(
@@ -68,7 +68,7 @@ class Swarm(Conversation):
         labels: Mapping[str, str] | None = None,
         deadline_s: float = CHANGE_S,
     ) -> None:
-        """Change what is given, keep the rest. Raises `NotFound`, `Conflict`, `Refused` (it would lose the quorum)."""
+        """Change the given fields only. Raises `NotFound`, `Conflict`, `Refused` (the quorum would be lost)."""
         path = f"nodes/{quote(node, safe='')}"
         found = await self._get(path, deadline_s=deadline_s)
         spec = dict(found["Spec"])
@@ -77,14 +77,14 @@ class Swarm(Conversation):
         await self._post(f"{path}/update", "updating a node", {"version": version}, spec, deadline_s=deadline_s)
 
     async def remove_node(self, node: str, *, force: bool = False, deadline_s: float = CHANGE_S) -> None:
-        """Take it off the list. Raises `NotFound`; `Refused` for a manager, and without `force` unless it is down."""
+        """Remove a node. Raises `NotFound`; `Refused` for a manager, and without `force` unless the node is down."""
         path = f"nodes/{quote(node, safe='')}"
         await self._send(path, "DELETE", "removing a node", {"force": force}, None, deadline_s=deadline_s)
 
     # -- the cluster -----------------------------------------------------------------------------------------------
 
     async def cluster(self, *, deadline_s: float = READ_S) -> Cluster:
-        """What is true for the Swarm as a whole, its join tokens included."""
+        """The configuration of the whole Swarm, including its join tokens."""
         return Cluster.of(await self._get("swarm", deadline_s=deadline_s))
 
     async def update_cluster(
@@ -96,53 +96,56 @@ class Swarm(Conversation):
         rotate_manager: bool = False,
         deadline_s: float = CHANGE_S,
     ) -> None:
-        """`spec` as a whole takes the place of the old one; join tokens are drawn anew if asked. Raises `Conflict`."""
+        """Replace the whole spec, and rotate join tokens if requested. Raises `Conflict`."""
         params = {"version": version, "rotateWorkerToken": rotate_worker, "rotateManagerToken": rotate_manager}
         await self._post("swarm/update", "updating the Swarm", params, spec, deadline_s=deadline_s)
 
     # -- configs ---------------------------------------------------------------------------------------------------
 
     async def configs(self, filters: Filters, *, deadline_s: float = READ_S) -> list[Config]:
-        """All that match, of one moment, with their data."""
+        """All configs that match, with their data, as a consistent snapshot."""
         params = {"filters": json.dumps(filters)}
         return [Config.of(each) for each in await self._get("configs", params, deadline_s=deadline_s)]
 
     async def config(self, config: str, *, deadline_s: float = READ_S) -> Config:
-        """By ID. Raises `NotFound`."""
+        """The config with this ID. Raises `NotFound`."""
         return Config.of(await self._get(f"configs/{quote(config, safe='')}", deadline_s=deadline_s))
 
     async def create_config(
         self, name: str, *, labels: Mapping[str, str], data: bytes, deadline_s: float = CHANGE_S
     ) -> str:
-        """Its ID. Data never changes, labels may. Raises `Conflict` if the name is taken, `Refused` if too large."""
+        """Create a config and return its ID. Its data is immutable, its labels are not.
+
+        Raises `Conflict` if the name is taken, `Refused` if the data is too large.
+        """
         spec = {"Name": name, "Labels": dict(labels), "Data": base64.b64encode(data).decode()}
-        made = await self._post("configs/create", "creating a config", {}, spec, deadline_s=deadline_s)
-        return str(made["ID"])
+        created = await self._post("configs/create", "creating a config", {}, spec, deadline_s=deadline_s)
+        return str(created["ID"])
 
     async def update_config_labels(
         self, config: Config, labels: Mapping[str, str], *, deadline_s: float = CHANGE_S
     ) -> None:
-        """In the place of those of that version. Raises `NotFound`, `Conflict`."""
+        """Replace the labels of a config. Raises `NotFound`, and `Conflict` if its version is outdated."""
         path, spec = f"configs/{quote(config.id, safe='')}/update", {"Name": config.name, "Labels": dict(labels)}
         await self._post(path, "updating a config", {"version": config.version}, spec, deadline_s=deadline_s)
 
     async def remove_config(self, config: str, *, deadline_s: float = CHANGE_S) -> None:
-        """Raises `NotFound`, `Refused` while a service uses it."""
+        """Remove a config. Raises `NotFound`, and `Refused` while a service uses it."""
         path = f"configs/{quote(config, safe='')}"
         await self._send(path, "DELETE", "removing a config", {}, None, deadline_s=deadline_s)
 
-    # -- what runs on it -------------------------------------------------------------------------------------------
+    # -- services and tasks ----------------------------------------------------------------------------------------
 
     async def tasks(self, filters: Filters, *, deadline_s: float = READ_S) -> list[Task]:
-        """All that match, ended ones too, for a while."""
+        """All tasks that match, including recently finished ones."""
         params = {"filters": json.dumps(filters)}
         return [Task.of(each) for each in await self._get("tasks", params, deadline_s=deadline_s)]
 
     async def services(self, *, deadline_s: float = READ_S) -> int:
-        """How many there are."""
+        """The number of services."""
         return len(await self._get("services", deadline_s=deadline_s))
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------------
 
     async def _get(self, path: str, params: Mapping[str, Any] | None = None, *, deadline_s: float) -> Any:
         query = dict(params or {})
@@ -165,7 +168,7 @@ class Swarm(Conversation):
     ) -> Any:
         data = None if body is None else msgspec.json.encode(body)
         if data is not None and len(data) > REQUEST_BYTES_MAX:
-            what = f"{doing}: {len(data)} bytes are too large for the log of a Swarm, at most are {REQUEST_BYTES_MAX}"
+            what = f"{doing}: {len(data)} bytes are too large for a Swarm; the maximum is {REQUEST_BYTES_MAX}"
             raise errors.Refused(what, where=self.where)
 
         async def send(client: Any) -> Any:
@@ -175,11 +178,11 @@ class Swarm(Conversation):
         return await self._change(doing, send, deadline_s=deadline_s)
 
     def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
-        """An error answer. The Engine's numbers are not exact: a stale version is 500, no quorum too."""
+        """Translate an error response. The Engine's status codes are inexact: a stale version and no quorum are 500."""
         low = message.lower()
         if any(each in low for each in _NO_MANAGER):
-            remedy = "name the Engine of a manager, or make this one a manager: docker swarm init, docker swarm join"
-            return errors.Refused("this node is no manager of a Swarm", where=self.where, remedy=remedy)
+            remedy = "use the Engine of a manager, or make this node a manager: docker swarm init, docker swarm join"
+            return errors.Refused("this node is not a manager of a Swarm", where=self.where, remedy=remedy)
         if _LOCKED in low:
             return errors.Refused("its Swarm is locked", where=self.where, remedy="docker swarm unlock")
         kind: type[errors.InfraKitError] = errors.OutcomeUnknown if changes else errors.Unreachable

@@ -1,4 +1,4 @@
-"""What the Engine tells of a Swarm, as values: only what is used here, by our names."""
+"""The Swarm objects of the Engine's API as values: only the fields that InfraKit uses, under its own names."""
 
 import base64
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ import msgspec
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """An Engine and its Swarm."""
+    """An Engine's own state, and a summary of its Swarm."""
 
-    node_id: str  # empty: it is in none
+    node_id: str  # empty: it is not in a Swarm
     state: str  # inactive, pending, active, error, locked
-    control: bool  # whether it is a manager that works
+    control: bool  # whether it is a functioning manager
     error: str
-    addr: str  # its own
-    managers: tuple[str, ...]  # ADDRESS:PORT of those that it knows
-    cluster_id: str  # here and below: as managers know it; empty or 0 elsewhere
+    addr: str  # the node's own address
+    managers: tuple[str, ...]  # ADDRESS:PORT of the managers it knows
+    cluster_id: str  # this and the following fields are set on managers only; elsewhere empty or 0
     nodes: int
     manager_count: int
 
@@ -37,7 +37,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manager(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's part in the quorum."""
+    """A node's status as a member of the quorum."""
 
     addr: str  # ADDRESS:PORT
     leader: bool
@@ -45,21 +45,21 @@ class Manager(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One node on the Swarm's list."""
+    """One node in the Swarm's node list."""
 
     id: str
     version: int
-    role: str  # manager, worker: what it shall be
+    role: str  # manager, worker: the desired role
     availability: str  # active, pause, drain
-    labels: dict[str, str]  # of the node, kept by the Swarm
+    labels: dict[str, str]  # of the node, stored by the Swarm
     hostname: str
-    engine_labels: dict[str, str]  # that its Engine was started with
+    engine_labels: dict[str, str]  # from the configuration of its Engine
     engine_version: str
     state: str  # ready, down, unknown, disconnected
     message: str
     addr: str  # as the manager sees it
-    manager: Manager | None  # None: it is no member of the quorum
-    created: str  # here and below: RFC 3339, by the clock of who led then
+    manager: Manager | None  # None: it is not a member of the quorum
+    created: str  # this and `updated`: RFC 3339, by the clock of the leader at that time
     updated: str
 
     @classmethod
@@ -90,7 +90,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JoinTokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has one joins the Swarm: secrets, that no text of this value shows."""
+    """The secrets that let a node join the Swarm. `repr` does not show them."""
 
     worker: str
     manager: str
@@ -100,11 +100,11 @@ class JoinTokens(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """The Swarm as a whole."""
+    """The configuration of a Swarm."""
 
     id: str
     version: int
-    spec: Mapping[str, Any]  # as the Engine gave it, to be given back
+    spec: Mapping[str, Any]  # unmodified, because an update must send all of it
     labels: dict[str, str]
     join_tokens: JoinTokens
     rotating: bool  # whether its root certificate is being replaced
@@ -123,7 +123,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A config: labels that may change, and data that do not."""
+    """A config: mutable labels and immutable data."""
 
     id: str
     version: int
@@ -149,10 +149,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that the Swarm wants, or wanted, on some node."""
+    """A task of a service: one container that the Swarm schedules on a node."""
 
     id: str
-    node: str  # empty: it has found none yet
+    node: str  # empty: not scheduled yet
     service: str
     state: str  # new, pending, assigned, ..., running, complete, shutdown, failed, rejected, orphaned, remove
     desired: str

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
-from infrakit.clients.s3 import NEEDS_CONDITIONS, Bucket, Entry, Listing
+from infrakit.clients.s3 import NEEDS_CONDITIONS, Bucket, ListedObject, Listing
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
@@ -84,7 +84,7 @@ class S3Store:
         self._rng = rng or random.SystemRandom()
         self._watch_interval_s = watch_interval_s
         self._is_tried = False
-        self._last: dict[str, tuple[Entry, Document]] = {}  # what was read: objects do not change
+        self._last: dict[str, tuple[ListedObject, Document]] = {}  # what was read: objects do not change
         self._pruning: asyncio.Task[None] | None = None
 
     async def read(self, *, name: str) -> Document:
@@ -144,7 +144,7 @@ class S3Store:
         kept = (await self._list(name, limit=min(limit, self._keep.get(name, KEEP_OTHERS)))).entries
         turn = asyncio.Semaphore(READERS)
 
-        async def load(entry: Entry) -> Document | errors.InfraKitError:
+        async def load(entry: ListedObject) -> Document | errors.InfraKitError:
             async with turn:
                 try:
                     return await self._load(name, entry)
@@ -227,7 +227,7 @@ class S3Store:
         """What is kept: a checksum, who wrote it (no two writes are the same), and the body."""
         return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._rng.getrandbits(64), body)
 
-    async def _load(self, name: str, entry: Entry) -> Document:
+    async def _load(self, name: str, entry: ListedObject) -> Document:
         """Raises `NotFound`, and `Refused` when it is damaged."""
         last, document = self._last.get(name, (None, None))
         if document is not None and last == entry:
@@ -257,7 +257,7 @@ class S3Store:
                     await self._bucket.remove(entry.key)
 
 
-def _revision(entry: Entry) -> int:
+def _revision(entry: ListedObject) -> int:
     return int(entry.key.rpartition("-")[2])
 
 

@@ -30,7 +30,7 @@ FAILURES = {
     "NoSuchBucket": ("404 Not Found", errors.Refused, errors.Refused, "create the bucket"),
     "AuthorizationHeaderMalformed": ("400 Bad Request", errors.Refused, errors.Refused, "?region="),
     "NotImplemented": ("501 Not Implemented", errors.Refused, errors.Refused, "If-None-Match"),
-    "StorageFull": ("507 Insufficient Storage", errors.Refused, errors.Refused, "make room"),
+    "StorageFull": ("507 Insufficient Storage", errors.Refused, errors.Refused, "free space"),
     "Unheard": ("418 Teapot", errors.Refused, errors.Refused, "check that the endpoint speaks S3"),
 }
 
@@ -120,7 +120,7 @@ async def test_who_does_not_speak_s3_is_told(server: Server, bucket: Bucket) -> 
 async def test_answers_without_a_date_are_not_believed(server: Server, bucket: Bucket) -> None:
     server.between = dated("yesterday")
     for kind in (READ, WRITE):
-        with pytest.raises(errors.Refused, match="bear no date"):
+        with pytest.raises(errors.Refused, match="have no date"):
             await ask(bucket, kind)
 
 

@@ -228,7 +228,7 @@ async def test_a_write_whose_answer_is_lost_for_good_has_no_known_outcome(
 ) -> None:
     await write(store, 2)
     server.between = LostAnswers(2, end=end)
-    with pytest.raises(errors.OutcomeUnknown, match="it was interrupted"):
+    with pytest.raises(errors.OutcomeUnknown, match="the request was interrupted"):
         await store.replace(name="doc", body=b"3", expected=2)
     assert (await store.read(name="doc")).body == b"3"
 

@@ -35,5 +35,5 @@ async def test_a_directory_of_templates_in_a_bucket(bucket: Bucket) -> None:
         await asyncio.to_thread(rendered, "deep/astray.sh")
     with pytest.raises(Refused, match="has more than 1,000,000 bytes"):
         await asyncio.to_thread(rendered, "big")
-    with pytest.raises(Refused, match="that is no object"):
+    with pytest.raises(Refused, match="this is not an object"):
         s3.load("s3://bucket", 1.0)

@@ -57,7 +57,7 @@ async def test_who_is_no_manager_says_so(engines: Engines) -> None:
     for node in engines.nodes[1:]:
         error = await asked(node)
         assert isinstance(error, errors.Refused)
-        assert "this node is no manager of a Swarm" in str(error)
+        assert "this node is not a manager of a Swarm" in str(error)
 
 
 async def test_nodes_are_listed_and_changed_from_the_version_that_was_seen(engines: Engines, swarm: Swarm) -> None:

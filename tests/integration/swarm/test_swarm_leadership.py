@@ -83,7 +83,7 @@ async def test_who_is_no_manager_does_not_lead_and_it_is_told_why() -> None:
         worker.join(manager, role="worker")
         for node in (worker, lonely):
             seen = await once(node)
-            assert (seen.leader, seen.note) == (False, "this node is no manager of a Swarm")
+            assert (seen.leader, seen.note) == (False, "this node is not a manager of a Swarm")
         manager.docker("node", "promote", "n2")
         observer = SwarmObserved(Swarm(worker.host))
         assert (await until(observer, lambda o: o.who == "n1")).leader is False

@@ -281,9 +281,9 @@ async def test_a_worker_is_told_to_ask_a_manager() -> None:
         manager.init()
         worker.join(manager, role="worker")
         async with opened(worker) as store:
-            with pytest.raises(errors.Refused, match=r"no manager of a Swarm.*docker swarm"):
+            with pytest.raises(errors.Refused, match=r"not a manager of a Swarm.*docker swarm"):
                 await store.read(name="doc")
-            with pytest.raises(errors.Refused, match=r"no manager of a Swarm"):
+            with pytest.raises(errors.Refused, match=r"not a manager of a Swarm"):
                 await store.replace(name="doc", body=b"1", expected=0)
 
 
