@@ -1,1 +1,1 @@
-"""Metadata plugins: trees of facts, addressed like files. None knows another."""
+"""Metadata plugins: trees of facts, addressed like files. No plugin imports another."""

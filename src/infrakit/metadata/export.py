@@ -1,9 +1,9 @@
 """The metadata plugin `export`: what a template publishes with `export(path, value)`, rendered again at an interval.
 
-So facts that have to be computed, or fetched from somewhere, are one template, and everybody reads them as they read
-any other. It is rendered when somebody reads and the last rendering is older than the interval, in a thread, and by one
-at a time; a reader who loses patience does not end it. The template sees all other metadata. Where it fails, reading
-fails with its words: what was exported before is not told any more, because nobody knows whether it still holds.
+So facts that must be computed or fetched come from one template, and are read like all other metadata. A read renders
+the template if the last rendering is older than the interval, in a thread, and never twice at once; a reader that times
+out does not cancel it. The template sees all other metadata. If it fails, reads fail with its error: earlier exports
+are not returned, because they may be outdated.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ RETRY_S = 5.0  # after a failure, if the interval is longer
 
 
 class Export:
-    """Satisfies `spi.metadata.Metadata`. Without a template its tree is empty."""
+    """Renders a template as metadata. Satisfies `spi.metadata.Metadata`. Without a template the tree is empty."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._snapshot = facts
@@ -45,7 +45,7 @@ class Export:
         return msgspec.Raw(msgspec.json.encode(paths.find(await self._exports(), paths.split(path))))
 
     async def close(self) -> None:
-        """End a rendering under way; its thread ends by its own deadline."""
+        """Cancel a rendering in progress; its thread returns by its own deadline."""
         if self._rendering is not None:
             self._rendering.cancel()
             await asyncio.wait({self._rendering})
@@ -61,7 +61,7 @@ class Export:
 
     @property
     def _rest_s(self) -> float:
-        """How long an outcome is good for."""
+        """How long the last rendering or failure is valid."""
         failed = self._rendering is not None and (
             self._rendering.cancelled() or self._rendering.exception() is not None
         )
@@ -78,29 +78,31 @@ class Export:
 
 
 def tree(exports: Mapping[str, object], secrets: frozenset[str] = frozenset(), *, where: str = "") -> dict[str, Any]:
-    """Values by path as a tree. Raises `Refused` for a path through a value, and for a value that tells a secret."""
-    made: dict[str, Any] = {}
-    for path, value in sorted(exports.items()):  # what is above comes first
+    """Build the tree of the exported values. Raises `Refused` for a path through a value, or a value with a secret."""
+    built: dict[str, Any] = {}
+    for path, value in sorted(exports.items()):  # parents first
         *above, name = paths.split(path) or ("",)
         if any(secret and secret in text for secret in secrets for text in _texts(value)):
-            raise errors.Refused(f"{path} would tell everybody a secret", where=where, remedy="export what is none")
-        at = made
+            raise errors.Refused(
+                f"{path} would expose a secret to every reader", where=where, remedy="export only what is not secret"
+            )
+        at = built
         for step in above:
             at = at.setdefault(step, {})
             if not isinstance(at, dict):
                 raise errors.Refused(f"{path} leads through {step}, which is exported as a value", where=where)
         if not name:
-            raise errors.Refused("an export needs a name", where=where, remedy="write export('name', value)")
+            raise errors.Refused("an export requires a name", where=where, remedy="write export('name', value)")
         at[name] = _plain(path, value, where)
-    return made
+    return built
 
 
 def _plain(path: str, value: object, where: str) -> Any:
-    """A copy of it, as JSON has it."""
+    """A copy of the value as plain JSON types. Raises `Refused`."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError, msgspec.MsgspecError):
-        raise errors.Refused(f"{path} is not defined, or no plain value", where=where) from None
+        raise errors.Refused(f"{path} is not defined, or not a plain value", where=where) from None
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -118,5 +120,5 @@ def _texts(value: object) -> Iterator[str]:
 def _interval_s() -> float:
     text = os.environ.get(INTERVAL_VARIABLE, INTERVAL)
     if not re.fullmatch(DURATION_PATTERN, text):
-        raise errors.Refused(f"{text!r} is no duration", where=INTERVAL_VARIABLE, remedy='write it as "30s" or "5m"')
+        raise errors.Refused(f"{text!r} is not a duration", where=INTERVAL_VARIABLE, remedy='write it as "30s" or "5m"')
     return seconds(text)

@@ -1,7 +1,7 @@
-"""The metadata plugin `host`: facts of the machine that this process runs on.
+"""The metadata plugin `host`: facts about the machine that this process runs on.
 
-Nothing is asked of the network: who made the machine is what its firmware says (DMI), which is where clouds write their
-names. Nothing is told of processes, their environment, or users.
+It sends no network request: the cloud provider is read from the firmware (DMI), where clouds write their names. It
+publishes nothing about processes, their environment, or users.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import psutil
 from infrakit.spi import paths
 
 DMI = Path("/sys/class/dmi/id")
-# What the firmware's texts contain, in lower case, and the provider that writes so.
+# A part of the firmware's texts, in lower case, and the cloud provider that it identifies.
 CLOUDS = {
     "amazon ec2": "aws",
     "google": "gcp",
@@ -41,7 +41,7 @@ _TEXT_MAX = 200
 
 
 class Host:
-    """Satisfies `spi.metadata.Metadata`. `dmi`: where the firmware's texts are."""
+    """Publishes facts about the machine. Satisfies `spi.metadata.Metadata`. `dmi` is the directory of DMI texts."""
 
     def __init__(self, *, dmi: Path = DMI) -> None:
         self._dmi = dmi
@@ -57,7 +57,7 @@ class Host:
 
 
 def facts(dmi: Path = DMI) -> dict[str, Any]:
-    """The whole tree, as it is now. What cannot be read is left out."""
+    """Read the complete tree. Facts that cannot be read are omitted."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     system = os.uname()
     cores = psutil.cpu_count(logical=False)
@@ -80,7 +80,7 @@ def facts(dmi: Path = DMI) -> dict[str, Any]:
 
 
 def _interfaces() -> dict[str, dict[str, Any]]:
-    """By the name of the interface: its addresses without those of the link alone, and whether it is up."""
+    """The interfaces by name: addresses other than link-local ones, and whether the interface is up."""
     states = psutil.net_if_stats()
     return {
         name: {
@@ -97,7 +97,7 @@ def _is_link_local(address: str) -> bool:
 
 
 def _main_address(interfaces: dict[str, dict[str, Any]]) -> str | None:
-    """The first address that is not the machine's own loop; that one, if there is no other."""
+    """The first address that is not loopback, or a loopback address if there is no other."""
     addresses = [ipaddress.ip_address(a) for each in interfaces.values() for a in (*each["ipv4"], *each["ipv6"])]
     addresses.sort(key=lambda a: (a.is_loopback, a.version))  # stable: the first interface wins
     return str(addresses[0]) if addresses else None
@@ -112,11 +112,11 @@ def _os() -> dict[str, str]:
 
 
 def _cloud(dmi: Path) -> dict[str, str]:
-    """The provider that the firmware names, and what it calls this kind of machine."""
+    """The cloud provider that the firmware names, and its product name of the machine type."""
     texts: dict[str, str] = {}
     for name in _DMI_TEXTS:
-        with contextlib.suppress(OSError):  # a container has none, and some are for the administrator alone
+        with contextlib.suppress(OSError):  # missing in containers, and some are readable by root only
             texts[name] = (dmi / name).read_text(errors="replace").strip()[:_TEXT_MAX]
-    told = " ".join(texts.values()).lower()
-    provider = next((cloud for sign, cloud in CLOUDS.items() if sign in told), None)
+    text = " ".join(texts.values()).lower()
+    provider = next((cloud for sign, cloud in CLOUDS.items() if sign in text), None)
     return {"provider": provider, "product": texts.get("product_name", "")} if provider else {}

@@ -1,8 +1,8 @@
-"""The metadata plugin `manager`: who leads, the replicas, the groups and their members, as operators are told them.
+"""The metadata plugin `manager`: the leader, the replicas, the groups and their members, as operators see them.
 
-It asks the operator's interface, so a follower tells what the leader tells. What is not known is not there: while
-nobody leads, there are replicas but no groups. Only what is written down here field by field gets in: no properties of
-plugins, no tags, no environment, no words of health checks, since each of them may hold a secret.
+It queries the operator API, so a follower returns the same as the leader. Unknown facts are omitted: without a leader
+there are replicas but no groups. Only the fields listed here are published: no properties of plugins, no tags, no
+environment, no output of health checks, because each of them may contain a secret.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from infrakit.spi import errors, paths
 from infrakit.spi.manager import GroupStatus, LeaderStatus, Manager, MemberStatus, Status
 
 CYCLE_S = 1.0
-AWAY = (errors.InfraKitError, TimeoutError)
+UNAVAILABLE = (errors.InfraKitError, TimeoutError)
 
 
 class ManagerFacts:
-    """Satisfies `spi.metadata.Metadata`. The tree is made once in `cycle_s` at most, however often it is read."""
+    """Publishes the state of the cluster. Satisfies `spi.metadata.Metadata`. Cached for `cycle_s`."""
 
     def __init__(self, manager: Manager, *, cycle_s: float = CYCLE_S) -> None:
         self._manager = manager
@@ -50,29 +50,29 @@ class ManagerFacts:
         if isinstance(status, BaseException):
             raise status
         tree: dict[str, Any] = {"replica": status.replica, "leader": {}}
-        if not isinstance(leader, AWAY):
+        if not isinstance(leader, UNAVAILABLE):
             tree |= _replicas(_answer(leader), status)
         if status.groups or not status.note:
-            known = {} if isinstance(members, AWAY) else _members(_answer(members))
+            known = {} if isinstance(members, UNAVAILABLE) else _members(_answer(members))
             tree["declaration"] = {"version": status.version}
             tree["groups"] = {g.name: _group(g) | {"members": known.get(g.name, {})} for g in status.groups}
         return tree
 
 
 def _answer(answer: Any) -> Any:
-    """What was answered; a fault of ours, or a cancellation, is raised."""
+    """Return the response, or raise it if it is a cancellation or an internal error."""
     if isinstance(answer, BaseException):
         raise answer
     return answer
 
 
-def _replicas(told: LeaderStatus, status: Status) -> dict[str, Any]:
+def _replicas(reported: LeaderStatus, status: Status) -> dict[str, Any]:
     replicas = {
         r.name: {"role": r.role, "address": r.address, "host": r.host, "version": r.version, "started": r.started}
-        for r in told.replicas
+        for r in reported.replicas
     }
-    name = told.leader or (status.replica if status.leader else status.leading)
-    leader = {"name": name, "epoch": told.epoch, "since": told.since} if name else {}
+    name = reported.leader or (status.replica if status.leader else status.leading)
+    leader = {"name": name, "epoch": reported.epoch, "since": reported.since} if name else {}
     if name in replicas:
         leader["address"] = replicas[name]["address"]
     return {"leader": leader, "replicas": replicas}
@@ -93,14 +93,14 @@ def _group(group: GroupStatus) -> dict[str, Any]:
 
 
 def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
-    """By group, then by logical ID or slot."""
+    """The members by group, then by logical ID or slot."""
     found: dict[str, dict[str, Any]] = {}
     for member in members:
         name = str(member.logical_id or member.slot or member.id or "")
         known = found.setdefault(member.group, {})
-        if name in known and "id" in known[name]:  # one on its way out keeps its slot beside its successor
+        if name in known and "id" in known[name]:  # a member being destroyed keeps its slot beside its replacement
             name = str(member.id or name)
-        told = {
+        facts = {
             "id": member.id,
             "logical_id": member.logical_id,
             "address": _address(member),
@@ -109,12 +109,12 @@ def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
             "current": member.up_to_date,
             "attachments": [each.id for each in member.attachments],
         }
-        known[name] = {field: value for field, value in told.items() if value is not None}
+        known[name] = {field: value for field, value in facts.items() if value is not None}
     return found
 
 
 def _address(member: MemberStatus) -> str | None:
-    """The logical ID of a pet, where it is an address."""
+    """The logical ID of a pet, if it is an address."""
     if member.logical_id is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""The metadata plugin `swarm`: the Docker Swarm that the Engine of this machine is in, as its managers know it.
+"""The metadata plugin `swarm`: the Docker Swarm of this machine's Engine, as its managers report it.
 
-Only what is written down here field by field gets in: no join tokens, no labels, nothing of what services are told. A
-worker knows where the managers are, and no more. Where there is no Engine or no Swarm, there is nothing to tell.
+Only the fields listed here are published: no join tokens, no labels, no configuration of services. On a worker, only
+the addresses of the managers are known. Without an Engine or a Swarm the tree is empty.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from infrakit.clients.swarm import Swarm
     from infrakit.clients.swarm_values import Info, Node
 
-SOCKET = Path("/var/run/docker.sock")  # the Engine's own place for it: not what DOCKER_HOST names
+SOCKET = Path("/var/run/docker.sock")  # the Engine's default socket, not the one that DOCKER_HOST names
 CYCLE_S = 1.0
 
 
 class SwarmFacts:
-    """Satisfies `spi.metadata.Metadata`. The tree is made once in `cycle_s` at most, however often it is read."""
+    """Publishes the state of the Swarm. Satisfies `spi.metadata.Metadata`. Cached for `cycle_s`."""
 
     def __init__(self, *, socket: Path = SOCKET, cycle_s: float = CYCLE_S) -> None:
         self._socket = socket
@@ -42,7 +42,7 @@ class SwarmFacts:
         return msgspec.Raw(msgspec.json.encode(paths.find(await self._facts(), paths.split(path))))
 
     async def close(self) -> None:
-        """End its connections. The object may be used again afterwards."""
+        """Close all connections. The object may be used again afterwards."""
         if self._swarm is not None:
             await self._swarm.close()
 
@@ -71,7 +71,7 @@ class SwarmFacts:
 
 
 def tree(info: "Info", nodes: "Sequence[Node]", services: int) -> dict[str, Any]:
-    """All of it, as a manager knows it."""
+    """The complete tree, on a manager."""
     voters = [each.manager for each in nodes if each.manager is not None]
     leader = next((each for each in nodes if each.manager is not None and each.manager.leader), None)
     return {

@@ -172,19 +172,19 @@ def test_what_is_exported_below_a_map_joins_it() -> None:
 async def test_a_secret_of_a_template_is_not_published(template: Path) -> None:
     write(template.with_name("token"), "SWMTKN-1-secret\n")
     write(template, "{{ export('join/command', 'join --token ' ~ secret('file:token')) }}")
-    with pytest.raises(errors.Refused, match="join/command would tell everybody a secret") as raised:
+    with pytest.raises(errors.Refused, match="join/command would expose a secret to every reader") as raised:
         await read(Export())
     assert "SWMTKN" not in str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["join --token s3cret", ["s3cret"], {"s3cret": 1}, {"a": [{"b": "xs3cretx"}]}])
 def test_a_secret_is_not_published(value: object) -> None:
-    with pytest.raises(errors.Refused, match="join/command would tell everybody a secret") as raised:
+    with pytest.raises(errors.Refused, match="join/command would expose a secret to every reader") as raised:
         export.tree({"join/command": value}, frozenset(["", "s3cret"]))
     assert "s3cret" not in str(raised.value)
 
 
 def test_an_interval_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL_VARIABLE, "often")
-    with pytest.raises(errors.Refused, match="INFRAKIT_EXPORT_INTERVAL: 'often' is no duration"):
+    with pytest.raises(errors.Refused, match="INFRAKIT_EXPORT_INTERVAL: 'often' is not a duration"):
         Export()

@@ -145,7 +145,7 @@ async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_change
     await put(vars_, a=2, expected=1)
     with pytest.raises(errors.Conflict, match=r"version 2 \(by ann: because\), not 1; changed since: a;"):
         await put(vars_, b=2, expected=1)
-    with pytest.raises(errors.Conflict, match="not kept any more"):
+    with pytest.raises(errors.Conflict, match="no longer stored"):
         await put(vars_, b=2, expected=7)
     assert await get(vars_) == {"a": 2, "b": 1}
 
@@ -165,12 +165,12 @@ async def test_writers_at_once_lose_nothing() -> None:
     [
         ({"a__b": 2}, "a/b: the path leads through a value"),
         ({"l__[0]": 2}, "a list is changed as a whole"),
-        ({"n": None}, "null stands for what is not there"),
-        ({"n": {"m": [0, {"k": None}]}}, r"n/m/\[1\]/k: null stands for what is not there; leave it out of the value"),
+        ({"n": None}, "null means a missing value"),
+        ({"n": {"m": [0, {"k": None}]}}, r"n/m/\[1\]/k: null means a missing value; omit it from the value"),
         ({".": [1]}, "its value must be a map"),
         ({"big": "x" * BYTES_MAX}, "at most"),
         ({"m": {"a/b": 1, "": 2, "..": 3, "x[0]": 4}}, r"'a/b'(.|\n)*''(.|\n)*'\.\.'(.|\n)*'x\[0\]'"),
-        ({"m": {"esc\x1b": 1}}, "could not be found again"),
+        ({"m": {"esc\x1b": 1}}, "no path could address"),
         ({"deep": json.loads("[" * 600 + "]" * 600)}, "nested deeper than 32 levels"),
     ],
 )
@@ -249,7 +249,7 @@ async def test_a_lost_answer_is_looked_for() -> None:
     store.lost = 1
     assert (await put(vars_, a=1)).version == 1
     store.swallowed = 1
-    with pytest.raises(errors.OutcomeUnknown, match="did not say"):
+    with pytest.raises(errors.OutcomeUnknown, match="did not report"):
         await put(vars_, a=2)
     assert await get(vars_) == {"a": 1}
 

@@ -1,11 +1,11 @@
-"""The metadata plugin `vars`: values that operators and programs set, kept where the declaration is.
+"""The metadata plugin `vars`: values that operators and programs set, stored beside the declaration.
 
-The whole tree is one document of the replicated store, so every replica reads and writes the same, leading or not. A
-change is a pure function of the tree and one compare-and-swap: if somebody else was faster it is made again from what
-that one wrote, unless the caller named the version it has seen. Each revision carries who, when and why.
+The whole tree is one document of the replicated store, so every replica reads and writes the same, leader or not. A
+change is a pure function of the tree and one compare-and-swap: after losing a race it is retried on the newer tree,
+unless the caller named the expected version. Each revision records who made it, when and why.
 
-The two steps of the original, `changes` and `commit`, are tied by its proof: a digest of both trees. What has changed
-in between changes the proof, so a commit never undoes what it has not seen.
+The two steps of the original, `changes` and `commit`, are linked by its proof: a digest of both trees. Any change in
+between invalidates the proof, so a commit never overwrites a change that its caller has not seen.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ NAMED_MAX = 10  # paths in one entry of the history
 WHY = "asked for over the wire"
 
 
-class Entry(Wire, frozen=True, kw_only=True, gc=False):
-    """Who changed what, when (ISO 8601) and why."""
+class HistoryEntry(Wire, frozen=True, kw_only=True, gc=False):
+    """One entry of the history: who changed what, when (ISO 8601) and why."""
 
     what: str = ""
     who: str = ""
@@ -42,16 +42,16 @@ class Entry(Wire, frozen=True, kw_only=True, gc=False):
     why: str = ""
 
 
-class Record(Wire, frozen=True, kw_only=True):
-    """The document."""
+class VarsDocument(Wire, frozen=True, kw_only=True):
+    """The document in the store."""
 
     format: int = formats.FORMAT
-    entry: Entry = Entry()
+    entry: HistoryEntry = HistoryEntry()
     tree: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Vars:
-    """Satisfies `spi.metadata.Updatable` and `Versioned`."""
+    """Reads and changes the tree. Satisfies `spi.metadata.Updatable` and `Versioned`."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -80,17 +80,17 @@ class Vars:
     async def write(
         self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
     ) -> Written:
-        said = {"set": [c.path for c in changes], "remove": list(remove)}
-        what = "; ".join(f"{verb} {_named(those)}" for verb, those in said.items() if those)
+        edited = {"set": [c.path for c in changes], "remove": list(remove)}
+        what = "; ".join(f"{verb} {_named(those)}" for verb, those in edited.items() if those)
 
         def change(tree: edits.Values) -> edits.Values:
             return edits.write(tree, changes, remove)
 
-        return await self._change(change, Entry(what=what, who=who, why=why), expected)
+        return await self._change(change, HistoryEntry(what=what, who=who, why=why), expected)
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Written:
         then = (await self._at(version)).tree
-        return await self._change(lambda _: then, Entry(what=f"restore {version}", who=who, why=why), expected)
+        return await self._change(lambda _: then, HistoryEntry(what=f"restore {version}", who=who, why=why), expected)
 
     async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
         _, record = await self._load()
@@ -109,12 +109,12 @@ class Vars:
                 )
             return after
 
-        await self._change(change, Entry(what="", who=caller.current().signed(""), why=WHY), None)
+        await self._change(change, HistoryEntry(what="", who=caller.current().signed(""), why=WHY), None)
 
     async def _change(
-        self, change: Callable[[edits.Values], edits.Values], entry: Entry, expected: int | None
+        self, change: Callable[[edits.Values], edits.Values], entry: HistoryEntry, expected: int | None
     ) -> Written:
-        """Apply a change and return when it is durable. Raises `Conflict`, or what the change refuses."""
+        """Apply a change durably. Raises `Conflict`, or the error of the change itself."""
         for _attempt in range(ATTEMPTS_MAX):
             version, before = await self._load()
             if expected is not None and expected != version:
@@ -125,13 +125,13 @@ class Vars:
                 return Written(version=version)
             what = entry.what or f"set {_named(differences)}"
             entry = msgspec.structs.replace(entry, what=what, when=timestamp(self._clock.now()))
-            written = await self._write(Record(entry=entry, tree=tree), version)
+            written = await self._write(VarsDocument(entry=entry, tree=tree), version)
             if written:
                 return Written(version=written)
-        raise errors.Conflict("others keep changing it", where=NAME, remedy="try again")
+        raise errors.Conflict("other processes keep changing it", where=NAME, remedy="retry")
 
-    async def _write(self, after: Record, expected: int) -> int:
-        """The new version, or 0 if somebody else was first."""
+    async def _write(self, after: VarsDocument, expected: int) -> int:
+        """Write the document; return the new version, or 0 if the compare-and-swap lost a race."""
         body = msgspec.json.encode(after)
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
@@ -142,41 +142,43 @@ class Vars:
             return await self._find_out(body, expected + 1)
 
     async def _find_out(self, body: bytes, version: int) -> int:
-        """Whether a write without an answer was kept: 0 if another one stands in its place."""
+        """Find out whether a write of unknown outcome succeeded: its version, or 0 if another write took its place."""
         async with _reading():
             for document in await self._store.history(name=NAME, limit=HISTORY_MAX):
                 if document.revision == version:
                     return version if document.body == body else 0
         raise errors.OutcomeUnknown(
-            "the store did not say whether the change was kept", where=NAME, remedy="look whether it is there"
+            "the store did not report whether the change was written",
+            where=NAME,
+            remedy="see: infrakit metadata history",
         )
 
     # -- the document ----------------------------------------------------------------------------------------------
 
-    async def _load(self) -> tuple[int, Record]:
+    async def _load(self) -> tuple[int, VarsDocument]:
         async with _reading():
             document = await self._store.read(name=NAME)
         return document.revision, _decode(document)
 
-    async def _at(self, version: int) -> Record:
+    async def _at(self, version: int) -> VarsDocument:
         async with _reading():
             newest = (await self._store.read(name=NAME)).revision
             for document in await self._store.history(name=NAME, limit=max(1, newest - version + 1)):
                 if document.revision == version:
                     return _decode(document)
-        raise errors.NotFound(f"no version {version} is kept", where=NAME, remedy="see: infrakit metadata history")
+        raise errors.NotFound(f"no version {version} is stored", where=NAME, remedy="see: infrakit metadata history")
 
-    async def _conflict(self, expected: int, version: int, now: Record) -> errors.Conflict:
-        """What has changed since the version that the caller has seen."""
+    async def _conflict(self, expected: int, version: int, now: VarsDocument) -> errors.Conflict:
+        """The error that lists what has changed since the version that the caller has seen."""
         try:
             changed = ", ".join(edits.differences((await self._at(expected)).tree, now.tree)[:10]) or "nothing"
         except errors.NotFound:
-            changed = "the version you have seen is not kept any more"
+            changed = "unknown (the version you have seen is no longer stored)"
         return errors.Conflict(
             f"it is at version {version} (by {now.entry.who}: {now.entry.why}), not {expected}; "
             f"changed since: {changed}",
             where=NAME,
-            remedy="look at it and write again",
+            remedy="check the newest version and retry",
         )
 
 
@@ -190,17 +192,17 @@ async def _reading() -> AsyncIterator[None]:
 
 
 def _named(those: Sequence[str]) -> str:
-    """Paths in words, not too many."""
+    """The first `NAMED_MAX` paths as text, and the number of the others."""
     more = len(those) - NAMED_MAX
     named = " ".join(paths.join(paths.split(each)) for each in those[:NAMED_MAX])
     return f"{named} and {more} more" if more > 0 else named
 
 
-def _decode(document: Document) -> Record:
-    return formats.decode(document.body, Record, "tree of vars")
+def _decode(document: Document) -> VarsDocument:
+    return formats.decode(document.body, VarsDocument, "tree of vars")
 
 
 def _proof(original: bytes, proposed: bytes) -> str:
-    """The original's: MD5 of both texts, without line breaks and tabs, nor the space after a colon."""
+    """The original's proof: MD5 of both texts, without line breaks, tabs and the space after a colon."""
     normal = (text.replace(b"\n", b"").replace(b"\t", b"").replace(b'": "', b'":"') for text in (original, proposed))
     return hashlib.md5(b"".join(normal), usedforsecurity=False).hexdigest()

@@ -1,6 +1,6 @@
-"""Changes of a tree of values, pure: each takes a tree and makes another, and refuses what could not be found again.
+"""Pure changes of a tree of values: each returns a new tree, and refuses names that no path could address.
 
-A name may hold anything but what means something else in a path: `/`, brackets, `.` and `..`.
+A name may contain anything that has no other meaning in a path: not `/` or brackets, and it is not `.` or `..`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from infrakit.spi import paths
 from infrakit.spi.errors import InvalidSpec, Problem, Refused
 from infrakit.spi.metadata import Change
 
-BYTES_MAX = 512 * 1024  # of the whole tree as JSON: every store keeps that in one document
+BYTES_MAX = 512 * 1024  # of the whole tree as JSON: every store accepts a document of this size
 DEPTH_MAX = 32
 
 Values = dict[str, Any]
 
 
 def write(tree: Values, changes: Sequence[Change], remove: Sequence[str]) -> Values:
-    """The tree without what is removed, and with each value in the place of what was at its path."""
+    """Return the tree without the removed paths, and with each changed value replaced."""
     for path in remove:
         tree = _removed(tree, paths.split(path), path)
     for change in changes:
@@ -28,9 +28,9 @@ def write(tree: Values, changes: Sequence[Change], remove: Sequence[str]) -> Val
 
 
 def merge(tree: Values, changes: Sequence[Change]) -> Values:
-    """The tree with each value merged into what is at its path, as the original does: maps are merged, new values win.
+    """Return the tree with each value merged at its path, as the original does: maps are merged, new values win.
 
-    What is null in a change is removed (JSON Merge Patch, RFC 7396).
+    A null in a change removes the name (JSON Merge Patch, RFC 7396).
     """
     for change in changes:
         patch: Any = msgspec.json.decode(change.value)
@@ -43,13 +43,13 @@ def merge(tree: Values, changes: Sequence[Change]) -> Values:
 
 
 def checked(tree: object) -> Values:
-    """The tree without nulls. Raises `InvalidSpec` with all that could not be found again, `Refused` if too big."""
+    """Return the tree without nulls. Raises `InvalidSpec` with all invalid names, `Refused` if the tree is too big."""
     if not isinstance(tree, dict):
         raise Refused("the root holds names, so its value must be a map", remedy='write {"name": value}')
     size = len(encode(tree))
     if size > BYTES_MAX:
         raise Refused(
-            f"the tree would have {size} bytes, at most {BYTES_MAX} are kept", remedy="remove what is not used"
+            f"the tree would have {size} bytes, at most {BYTES_MAX} are allowed", remedy="remove unused values"
         )
     problems: list[Problem] = []
     kept: Values = _checked(tree, (), problems)
@@ -64,7 +64,7 @@ def encode(tree: object) -> bytes:
 
 
 def differences(before: object, after: object, steps: tuple[str, ...] = ()) -> list[str]:
-    """The paths at which two trees differ, the shortest that tell."""
+    """The paths at which two trees differ, each as short as possible."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return [] if encode(before) == encode(after) else [paths.join(steps)]  # for Python, 1 and true are equal
     names = sorted(before.keys() | after.keys())
@@ -72,19 +72,19 @@ def differences(before: object, after: object, steps: tuple[str, ...] = ()) -> l
 
 
 def _value(change: Change) -> Any:
-    """A null in it would vanish; in a list it has a place, and stays."""
+    """Decode the value of a change. Raises `Refused` for a null in a map, which would be dropped; lists keep nulls."""
     value = msgspec.json.decode(change.value)
     null = _null_in(value)
     if null == ():
-        raise Refused("null stands for what is not there", where=change.path, remedy="remove the path instead")
+        raise Refused("null means a missing value", where=change.path, remedy="remove the path instead")
     if null:
         where = paths.join((*paths.split(change.path), *null))
-        raise Refused("null stands for what is not there", where=where, remedy="leave it out of the value")
+        raise Refused("null means a missing value", where=where, remedy="omit it from the value")
     return value
 
 
 def _null_in(value: Any, depth: int = 0) -> tuple[str, ...] | None:
-    """Where the first null of a map is that the value is, or has in it; what is too deep `checked` refuses."""
+    """The path of the first null in the value, outside lists; None without one. `checked` refuses excessive depth."""
     if value is None:
         return ()
     inside: Iterable[tuple[str, Any]] = ()
@@ -155,4 +155,4 @@ def _is_name(name: str) -> bool:
 
 def _wrong(name: str, steps: tuple[str, ...]) -> Problem:
     hint = "a name has no slash and no brackets, and is not . or .."
-    return Problem(path=paths.join(steps), message=f"{name!r} could not be found again", hint=hint)
+    return Problem(path=paths.join(steps), message=f"no path could address {name!r}", hint=hint)
