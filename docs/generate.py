@@ -162,7 +162,9 @@ def plugins() -> Iterator[str]:
         "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, read again whenever that has changed."
     )
     yield from _structs(
-        ("Properties of simulator", machine.Properties), ("Faults", adjustable.Document), ("Spread", faults.Spread)
+        ("Properties of simulator", machine.Properties),
+        ("Faults", adjustable.FaultsDocument),
+        ("Spread", faults.Spread),
     )
     yield "## The flavor vanilla\n\nBoot lines, tags and attachments as declared, with a health check and a drain."
     yield from _structs(

@@ -1,1 +1,1 @@
-"""Events: a bounded journal that survives restarts, and its live followers."""
+"""Events: a bounded, persistent journal, and its live followers."""

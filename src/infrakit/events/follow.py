@@ -1,4 +1,4 @@
-"""A live follower of the journal: bounded, so that a slow reader loses events instead of memory, and is told so."""
+"""A live follower of the journal. Its queue is bounded: a slow reader loses events, and receives the number lost."""
 
 import asyncio
 import collections
@@ -10,7 +10,7 @@ WAITING_MAX = 5_000
 
 
 class Follower:
-    """Takes events from the journal without ever blocking it, and gives them to one reader."""
+    """Queues events for one reader, and never blocks the journal."""
 
     def __init__(self, group: str | None, *, waiting_max: int = WAITING_MAX) -> None:
         self._group = group
@@ -20,7 +20,7 @@ class Follower:
         self._ready = asyncio.Event()
 
     def offer(self, event: Event) -> None:
-        """An event for the reader, if it is of its group."""
+        """Queue an event, if it belongs to the reader's group."""
         if self._group is not None and event.group != self._group:
             return
         if len(self._waiting) >= self._waiting_max:
@@ -30,7 +30,7 @@ class Follower:
         self._ready.set()
 
     async def events(self, since: int) -> AsyncIterator[Event]:
-        """Events after number `since`; in the place of those that were dropped, one that counts them."""
+        """Yield the events after number `since`. Dropped events are replaced by one event with their number."""
         while True:
             await self._ready.wait()
             self._ready.clear()
@@ -40,4 +40,4 @@ class Follower:
                     yield event
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                yield Event(type=Kind.ERROR, message=f"{dropped} events were left out: this reader is too slow")
+                yield Event(type=Kind.ERROR, message=f"{dropped} events were dropped: this reader is too slow")

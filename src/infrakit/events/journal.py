@@ -1,8 +1,8 @@
-"""The journal: what happened, one line of JSON each, bounded, and still there after a restart.
+"""The journal: events as lines of JSON, bounded in size, persistent across restarts.
 
-`emit` only numbers the event and puts it into memory, so that it can be called between any two steps; a task writes
-what has gathered, ten times a second. A line that a crash or a full disk has torn is cut off before the next one is
-written. When the disk fails, the journal goes on in memory and says so once.
+`emit` never blocks: it numbers the event and buffers it in memory. A task flushes the buffer ten times a second. A line
+that a crash or a full disk has left incomplete is truncated before the next one is written. If the disk fails, the
+journal continues in memory and emits one event about it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _decoder = msgspec.json.Decoder(Event)
 
 
 class Journal:
-    """An async context manager. `path` is a directory; None keeps everything in memory only."""
+    """Stores and serves events; an async context manager. `path` is a directory; None keeps events in memory only."""
 
     def __init__(self, path: Path | None, *, clock: Clock, ring_events: int = RING_EVENTS) -> None:
         self._path = path
@@ -49,7 +49,7 @@ class Journal:
         self.newest = 0  # sequence number of the newest event
 
     def emit(self, event: Event) -> Event:
-        """Number and date the event, and hand it to followers; it is on disk a moment later."""
+        """Assign number and timestamp, and pass the event to followers. The next flush writes it to disk."""
         self.newest += 1
         event = msgspec.structs.replace(event, seq=self.newest, timestamp=timestamp(self._clock.now()))
         self._ring.append(event)
@@ -62,7 +62,7 @@ class Journal:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
-        """The events after number `seq`, oldest first, the newest `limit` of them."""
+        """The newest `limit` events after number `seq`, oldest first."""
         found = [event for event in self._ring if _wanted(event, seq, group)]
         oldest = self._ring[0].seq if self._ring else self.newest + 1
         if len(found) < limit and seq + 1 < oldest:
@@ -70,17 +70,17 @@ class Journal:
         return found[max(0, len(found) - limit) :]
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
-        """The newest events about one instance or slot of a group, or with no subject about the group; oldest first."""
+        """The newest events of one instance or slot, or without a subject of the whole group; oldest first."""
         found: collections.deque[Event] = collections.deque(maxlen=limit)
         found.extend(e for e in self._ring if e.group == group and (not subject or subject in (e.instance, e.slot)))
         return list(found)
 
     def groups(self) -> set[GroupID]:
-        """The groups that the events in memory are about."""
+        """The groups of the events in memory."""
         return {event.group for event in self._ring if event.group is not None}
 
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
-        """The events after `since`, and then each as it comes."""
+        """Yield the events after `since`, then every new one."""
         follower = Follower(group)
         self._followers.add(follower)
         try:
@@ -102,7 +102,7 @@ class Journal:
                 raise errors.Refused(
                     f"the journal cannot be read ({error.strerror})",
                     where=str(error.filename or self._path),
-                    remedy="check the disk, or move it away: the journal begins anew",
+                    remedy="check the disk, or move it away to start a new journal",
                 ) from None
             self._writer = asyncio.get_running_loop().create_task(self._write_on())
         return self
@@ -121,7 +121,7 @@ class Journal:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered. Cancelled, it leaves a write under way to the next one, which waits for it."""
+        """Write the buffered events. If cancelled, the write in progress continues, and the next flush waits for it."""
         while self._unwritten or self._writing is not None:
             if self._writing is None:
                 batch, self._unwritten = self._unwritten, []
@@ -135,11 +135,11 @@ class Journal:
                 self._note(writing.exception())
 
     def _note(self, error: BaseException | None) -> None:
-        """Say once that the disk fails, again after it has worked."""
+        """Emit an event when writing starts to fail, and again only after a write has succeeded."""
         if error is not None and not self._failing:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self.emit(
-                Event(type=Kind.ERROR, message=f"the journal cannot be written ({why}): it is kept in memory only")
+                Event(type=Kind.ERROR, message=f"the journal cannot be written ({why}): events are kept in memory only")
             )
         self._failing = error is not None
 
@@ -160,7 +160,7 @@ class Journal:
         self._segment_bytes += len(text)
 
     def _recover(self, path: Path) -> None:
-        """Continue the newest segment after its last whole line, and fill the memory from what is there."""
+        """Continue the newest segment after its last complete line, and load the newest events into memory."""
         segments = _segments(path)
         for segment in segments[-2:]:
             content = segment.read_bytes()
@@ -173,12 +173,12 @@ class Journal:
             self.newest = int(segments[-1].stem)
 
     def _stored(self, seq: int, before: int, group: str | None, enough: int) -> list[Event]:
-        """Wanted events older than those in memory, from the segments that may hold them; the newest segment first."""
+        """Matching events older than those in memory, read from the newest segment backwards until `enough`."""
         found: list[Event] = []
         segments = _segments(self._path) if self._path is not None else []
         for segment in reversed(segments):
             if int(segment.stem) < before:
-                with contextlib.suppress(OSError):  # removed meanwhile, or not readable: what it held is forgotten
+                with contextlib.suppress(OSError):  # removed by rotation, or unreadable: its events are skipped
                     events = _lines(segment.read_bytes())
                     found = [e for e in events if e.seq < before and _wanted(e, seq, group)] + found
             if int(segment.stem) <= seq + 1 or len(found) >= enough:
@@ -187,11 +187,11 @@ class Journal:
 
 
 def kept(path: Path, seq: int = 0, *, group: str | None = None) -> Iterator[Event]:
-    """The events after number `seq` that a journal, closed or not, has left in its directory, oldest first."""
+    """Read the events after number `seq` from a journal's directory, oldest first; the journal may be in use."""
     segments = _segments(path)
     for segment, following in itertools.zip_longest(segments, segments[1:]):
         if following is None or int(following.stem) > seq + 1:
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: what it held is forgotten
+            with contextlib.suppress(FileNotFoundError):  # removed by rotation: its events are skipped
                 yield from (event for event in _lines(segment.read_bytes()) if _wanted(event, seq, group))
 
 
@@ -205,5 +205,5 @@ def _segments(path: Path) -> list[Path]:
 
 def _lines(content: bytes) -> Iterator[Event]:
     for line in content.splitlines():
-        with contextlib.suppress(msgspec.MsgspecError):  # a damaged line costs only itself
+        with contextlib.suppress(msgspec.MsgspecError):  # a damaged line is skipped
             yield _decoder.decode(line)

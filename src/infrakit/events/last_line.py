@@ -1,7 +1,7 @@
-"""The last line of a log as part of an event: one short printable line, from which what looks like a secret is taken.
+"""The last line of a log as part of an event: one short printable line, with anything that resembles a secret masked.
 
-Events are kept longer and read by more people than logs are. What is recognised as a secret is the value behind a name
-such as `password=` or `token:`, a bearer token, and the password in a URL; nothing else can be known for one.
+Events are kept longer, and read by more people, than logs. Recognised as secrets are the value after a name such as
+`password=` or `token:`, a bearer token, and the password in a URL; other secrets cannot be recognised.
 """
 
 import re
@@ -25,7 +25,7 @@ _SECRETS = (
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty; empty if there is none."""
+    """The last non-empty line, sanitised; empty if there is none."""
     for line in reversed(text.splitlines()):
         shown = " ".join("".join(c if c.isprintable() else " " for c in _CONTROL.sub("", line)).split())
         if shown:
@@ -35,11 +35,11 @@ def last_line(text: str) -> str:
     return ""
 
 
-def is_told(code: int) -> bool:
-    """Whether the log says why a program ended with this exit code: it does not for success, nor for a signal."""
+def explains_exit(code: int) -> bool:
+    """Whether the log can explain this exit code: not for success, nor for termination by a signal."""
     return 0 < code < 128 or code == 255
 
 
-def ends(line: str) -> str:
-    """As a sentence about a death is continued."""
+def as_suffix(line: str) -> str:
+    """The line as the continuation of a sentence about an exit."""
     return f'; its log ends "{line}"' if line else ""

@@ -1,4 +1,4 @@
-"""The journal as the original's clients read it: topics like paths, `groups/web/created` and `manager/committed`."""
+"""The journal for the original's clients: topics are paths, such as `groups/web/created` and `manager/committed`."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +13,7 @@ MANAGER = "manager"
 
 
 class JournalTopics:
-    """Satisfies `spi.event.Topics`."""
+    """Publishes the journal as topics. Satisfies `spi.event.Topics`."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

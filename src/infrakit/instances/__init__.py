@@ -1,1 +1,1 @@
-"""Providers of instances, one module or package each; they do not know one another."""
+"""Instance providers, one module or package each. No provider imports another."""

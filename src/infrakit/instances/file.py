@@ -1,17 +1,17 @@
 """The provider `file`: an instance is a file, and nothing else, so that groups can be watched with `ls` and `cat`.
 
-The original's first plugin, with its files: `instance-<number>` in one directory, JSON with `ID`, `LogicalID`, `Tags`
-and the whole `Spec`. A file removed by hand is a dead instance. A file that cannot be read fails the listing:
-whether it is a member of a group is not known, and unknown is not missing.
+This is the original's first plugin, with the same files: `instance-<number>` in one directory, JSON with `ID`,
+`LogicalID`, `Tags` and the whole `Spec`. An instance whose file is removed by hand is terminated. A file that cannot be
+read fails the listing: its group membership is unknown, and unknown is not missing.
 """
 
 import asyncio
 import contextlib
 import fcntl
 import os
-import random as chance
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import TypeVar
 
 import msgspec
@@ -27,7 +27,7 @@ PREFIX = "instance-"
 
 
 class Stored(Wire, frozen=True, kw_only=True):
-    """What one file holds."""
+    """The content of one instance file."""
 
     id: InstanceID
     logical_id: LogicalID | None = None
@@ -35,7 +35,7 @@ class Stored(Wire, frozen=True, kw_only=True):
     spec: InstanceSpec = InstanceSpec()
 
     def described(self, *, properties: bool) -> Description:
-        """The properties of the description are the whole spec, as the original shows them."""
+        """Return the description; its properties are the whole spec, as in the original."""
         whole = msgspec.Raw(msgspec.json.encode(self.spec)) if properties else msgspec.UNSET
         return Description(id=self.id, logical_id=self.logical_id, tags=self.tags or {}, properties=whole)
 
@@ -43,15 +43,15 @@ class Stored(Wire, frozen=True, kw_only=True):
 class File:
     """Satisfies `Instance`, `Capable` and `Inspects`; files are below `$INFRAKIT_INSTANCE_FILE_DIR`, or `directory`."""
 
-    def __init__(self, directory: Path, *, random: chance.Random | None = None) -> None:
+    def __init__(self, directory: Path, *, random: Random | None = None) -> None:
         self._directory = Path(os.environ.get(DIRECTORY_VARIABLE) or directory)
-        self._random = random or chance.SystemRandom()
+        self._random = random or SystemRandom()
 
     async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=0.0, tokens=True)
 
     async def validate(self, *, properties: msgspec.Raw) -> None:
-        """Anything will do."""
+        """Accepts any properties."""
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         return await self._in_turn(lambda: self._provision(spec))
@@ -87,7 +87,7 @@ class File:
     # -- blocking, in a thread -------------------------------------------------------------------------------------
 
     async def _in_turn(self, change: Callable[[], T]) -> T:
-        """One change at a time, between processes too; what was begun is finished, whoever stops waiting."""
+        """Run one change under the directory's lock, across processes. It completes even if the caller is cancelled."""
 
         def locked() -> T:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,16 +106,16 @@ class File:
             if token and (stored.tags or {}).get(TAG_TOKEN) == token:
                 return stored.id
             if spec.logical_id is not None and stored.logical_id == spec.logical_id:
-                raise errors.Conflict(f"{stored.id} bears the logical ID {spec.logical_id}")
-        made = InstanceID(f"{PREFIX}{self._random.getrandbits(63)}")
-        self._write(Stored(id=made, logical_id=spec.logical_id, tags=spec.tags, spec=spec))
-        return made
+                raise errors.Conflict(f"{stored.id} has the logical ID {spec.logical_id}")
+        created = InstanceID(f"{PREFIX}{self._random.getrandbits(63)}")
+        self._write(Stored(id=created, logical_id=spec.logical_id, tags=spec.tags, spec=spec))
+        return created
 
     def _all(self) -> Iterator[Stored]:
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self._directory.iterdir()):
                 if path.name.startswith(PREFIX):
-                    with contextlib.suppress(errors.NotFound):  # removed in this very moment
+                    with contextlib.suppress(errors.NotFound):  # removed since the directory was read
                         yield self._read(path)
 
     def _path(self, instance: InstanceID) -> Path:
@@ -132,7 +132,7 @@ class File:
             raise errors.PluginError(
                 f"it cannot be read: {error}",
                 where=str(path),
-                remedy="mend it, or remove it: then its instance is dead",
+                remedy="fix it, or remove it to terminate its instance",
             ) from None
 
     def _write(self, stored: Stored) -> None:

@@ -53,10 +53,10 @@ async def test_the_network_is_made_once(docker: Docker, engine: Engine, tmp_path
 
 async def test_one_bearer(docker: Docker, engine: Engine) -> None:
     first = await docker.provision(spec=pet(token="one"))
-    with pytest.raises(Conflict, match=f"{first} bears {ADDRESS} and holds the volume v1"):
+    with pytest.raises(Conflict, match=f"{first} has the logical ID {ADDRESS} and holds the volume v1"):
         await docker.provision(spec=pet(token="two"))
     engine.docker("pause", first)
-    with pytest.raises(Conflict, match="bears"):  # frozen is not dead
+    with pytest.raises(Conflict, match="has the logical ID"):  # frozen is not dead
         await docker.provision(spec=pet(token="two"))
     assert len(await listed(docker)) == 1
 
@@ -78,7 +78,7 @@ async def test_two_that_do_not_know_of_each_other_never_both_stay(docker: Docker
     """As by a replica that was interrupted between creating and starting."""
     labels = ["--label", "infrakit.docker.id=half", "--label", f"infrakit.docker.logical-id={ADDRESS}"]
     engine.docker("create", "--name", "half", *labels, IMAGE)
-    with pytest.raises(Conflict, match=f"half bears {ADDRESS}"):
+    with pytest.raises(Conflict, match=f"half has the logical ID {ADDRESS}"):
         await docker.provision(spec=pet(token="two"))
     assert set(await listed(docker)) == {"half"}
 
@@ -135,13 +135,13 @@ async def test_volumes_are_deleted_when_asked_for_only(docker: Docker, engine: E
 async def test_what_cannot_be_had_is_refused_and_leaves_nothing(docker: Docker, engine: Engine) -> None:
     kept = [{"Target": "/data", "Create": False}]
     for wrong, words in (
-        (spec(logical_id=ADDRESS), "needs a network"),
-        (spec(logical_id="10.9.9.9", Network=NETWORK), "not inside of the network nodes"),
-        (spec(logical_id="not a name"), "neither an address nor the name"),
+        (spec(logical_id=ADDRESS), "requires a network"),
+        (spec(logical_id="10.9.9.9", Network=NETWORK), "outside the network nodes"),
+        (spec(logical_id="not a name"), "neither an address nor a host name"),
         (spec(volumes=("v1",)), r"declare Volumes: \[\{Target: /path\}\]"),
         (spec(volumes=("v1",), Volumes=kept), "there is no volume v1"),
-        (spec(volumes=("a/b",), Volumes=kept), "'a/b' is no name of a volume"),
-        (spec(Network={"Name": "missing"}), "make the network, or declare Network.Create"),
+        (spec(volumes=("a/b",), Volumes=kept), "'a/b' is not a valid name of a volume"),
+        (spec(Network={"Name": "missing"}), "create the network, or declare Network.Create"),
         (spec(Image="missing"), "docker pull missing"),
         (spec("", Image="missing"), "docker pull missing"),
         (spec("", Entrypoint=["/no/such/program"]), "no such file"),

@@ -185,7 +185,7 @@ async def test_a_slow_follower_is_told_what_it_missed() -> None:
         assert (await first).message == "m0"
         rest = await take(events, WAITING_MAX)
         assert rest[-2].message == f"m{WAITING_MAX - 1}"
-        assert rest[-1].message == "7 events were left out: this reader is too slow"
+        assert rest[-1].message == "7 events were dropped: this reader is too slow"
         assert rest[-1].type is Kind.ERROR
 
 

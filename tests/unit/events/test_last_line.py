@@ -27,4 +27,4 @@ def test_it_is_one_short_printable_line_without_secrets(text: str, shown: str) -
 
 @pytest.mark.parametrize(("code", "told"), [(0, False), (1, True), (127, True), (137, False), (255, True)])
 def test_a_log_does_not_tell_why_a_signal_came(code: int, told: bool) -> None:
-    assert last_line.is_told(code) is told
+    assert last_line.explains_exit(code) is told

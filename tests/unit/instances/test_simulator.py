@@ -277,7 +277,7 @@ async def test_a_token_makes_one_instance_however_often_it_is_asked_for() -> Non
 async def test_identities_and_volumes_are_exclusive_unless_told_otherwise() -> None:
     provider = simulator()
     first = await provider.provision(spec=spec(logical_id="a", volume="v"))
-    with pytest.raises(errors.Conflict, match=f"{first} bears a"):
+    with pytest.raises(errors.Conflict, match=f"{first} has the logical ID a"):
         await provider.provision(spec=spec(logical_id="a"))
     with pytest.raises(errors.Conflict, match=f"{first} holds v"):
         await provider.provision(spec=spec(logical_id="b", volume="v"))

@@ -1,16 +1,16 @@
 """The provider `docker`: every instance is a container of one Docker Engine.
 
-Nothing is kept here but the logs of the dead: containers carry their tags and what they claim as labels, and the Engine
-is asked, every time. An Engine that does not answer is evidence of nothing.
+The only local state is the logs of terminated instances: containers carry their tags and claims as labels, and every
+call queries the Engine. An Engine that does not respond proves nothing about its instances.
 
-    properties  what can be declared
-    config      an instance as the one call that creates it
-    records     a container as an instance: its labels, its state
-    make        creating, looking, starting
-    changed_tags  tags that are changed later
-    graves      logs of the dead
+    properties    what can be declared
+    config        the one API call that creates an instance
+    records       a container as an instance: its labels, its state
+    make          create, check for conflicts, start
+    changed_tags  tags that change after the creation
+    dead_logs     logs of terminated instances
 
-The Engine is named by the environment, as for its own tools: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
+The environment names the Engine, as for Docker's own tools: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from infrakit.clients import dockerd as client
 from infrakit.clients.docker import Engine
 from infrakit.events import last_line
 from infrakit.instances.docker import changed_tags, config, make, records
-from infrakit.instances.docker.graves import LINES, Graves
+from infrakit.instances.docker.dead_logs import LINES, DeadLogs
 from infrakit.instances.docker.properties import Properties, decode
-from infrakit.instances.docker.records import VOLUME, Record
+from infrakit.instances.docker.records import VOLUME, ContainerRecord
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.instance import Capabilities, DestroyContext
@@ -41,26 +41,26 @@ _CAPABILITIES = Capabilities(listing_lag_s=0.0, tokens=True)
 _SYSTEM_CLOCK = SystemClock()
 _LOG_END_S = 2.0
 _LOG_END_LINES = 10  # the last of them may be empty
-_LOOKS, _LOOK_S = 50, 0.01
-_CORPSES_MAX = 20  # dead containers that stay for `docker logs`; InfraKit has the logs of the others
-_LOOK_AGAIN_S_MIN, _LOOK_AGAIN_S_MAX = 0.1, 5.0
-_WAKING = {
+_POLLS, _POLL_S = 50, 0.01
+_EXITED_MAX = 20  # exited containers that are left for `docker logs`; InfraKit stores the logs of the others
+_RECONNECT_S_MIN, _RECONNECT_S_MAX = 0.1, 5.0
+_EVENTS = {
     "create": "was created",
     "start": "was started",
     "die": "exited",
     "destroy": "was removed",
     "pause": "was paused",
-    "unpause": "goes on",
+    "unpause": "was unpaused",
     "oom": "ran out of memory",
-    "health_status": "says that it is",
+    "health_status": "has health status",
 }
 
 
 class Docker:
-    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes` and `Keeps` of the contract.
+    """Runs instances as containers. Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes`, `Keeps`.
 
-    What was begun is brought to its end also when the call is cancelled, as it is once the listing shows the container:
-    none is left created and not started.
+    A creation completes even if its call is cancelled, which callers do once the listing shows the container: no
+    container is left created and not started.
     """
 
     extra: ClassVar = "docker"
@@ -68,12 +68,12 @@ class Docker:
     def __init__(
         self, directory: Path, *, clock: Clock = _SYSTEM_CLOCK, host: str = "", certificates: Path | None = None
     ) -> None:
-        """Without a host, the Engine that the environment names; it is asked for nothing yet."""
-        self._graves = Graves(directory / "logs")
+        """Without `host`, use the Engine that the environment names. Does not connect yet."""
+        self._dead_logs = DeadLogs(directory / "logs")
         self._clock = clock
         self._host, self._certificates = host, certificates
         self._made: Engine | None = None
-        self._network = asyncio.Lock()  # the Engine would make two of one name
+        self._network = asyncio.Lock()  # the Engine does not prevent two networks of one name
         self._making: dict[InstanceID, asyncio.Task[None]] = {}
         self._known: dict[InstanceID, Description] = {}
 
@@ -98,13 +98,13 @@ class Docker:
         return id_
 
     async def _make(self, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> None:
-        there = await self._look()
+        there = await self._list()
         mine = there.get(id_)
         if mine is not None and mine.state is not State.PENDING:
             return
         if mine is None:
-            make.refuse_second(id_, spec, there.values())
-            await self._clear(make.corpses(spec, there.values()), there)
+            make.refuse_duplicate(id_, spec, there.values())
+            await self._clear(make.exited(spec, there.values()), there)
             async with self._network:
                 container = await make.create(self._engine, id_, spec, declared, now=self._clock.now())
         else:
@@ -121,12 +121,12 @@ class Docker:
         record = await self._record(instance)
         with contextlib.suppress(errors.NotFound):
             await self._engine.stop(record.container.id, grace_s=None)
-        await self._bury(record)
+        await self._remove(record)
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
-        # In this order: what was changed before the containers are listed is never lost.
+        # Read the changed tags first: a change made before the containers are listed is then never missed.
         changed = await changed_tags.changed(self._engine)
-        there = await self._look()
+        there = await self._list()
         self._known = {id_: self._described(each, changed) for id_, each in there.items()}
         found = [each for each in self._known.values() if tags.items() <= (each.tags or {}).items()]
         return [_with_facts(each, there[each.id]) for each in found] if properties else found
@@ -137,40 +137,40 @@ class Docker:
         return _with_facts(self._described(record, changed), record) if record is not None else None
 
     async def watch(self) -> AsyncIterator[str]:
-        """Goes on through the Engine's own restarts: when it answers again, that is a hint too."""
-        pause_s = _LOOK_AGAIN_S_MIN
+        """Yield hints for ever. Reconnects with back-off when the Engine restarts, and yields a hint for that too."""
+        pause_s = _RECONNECT_S_MIN
         while True:
             try:
                 async for event in self._engine.events({"type": ["container"], "label": [records.ID]}):
-                    pause_s = _LOOK_AGAIN_S_MIN
+                    pause_s = _RECONNECT_S_MIN
                     if (hint := _hint(event)) is not None:
                         if event.get("Action") == "die":
-                            await self._see_death(InstanceID(hint.partition(" ")[0]))
+                            await self._await_exit_listed(InstanceID(hint.partition(" ")[0]))
                             hint += await self._log_end(event)
                         yield hint
             except errors.InfraKitError:
                 await asyncio.sleep(pause_s)
-                pause_s = min(_LOOK_AGAIN_S_MAX, pause_s * 2)
+                pause_s = min(_RECONNECT_S_MAX, pause_s * 2)
                 yield "the Engine's stream of events was interrupted"
 
-    async def _see_death(self, instance: InstanceID) -> None:
-        """The Engine tells of a death some moments before its listing shows it and the address is free."""
-        for _ in range(_LOOKS):
+    async def _await_exit_listed(self, instance: InstanceID) -> None:
+        """Wait until the listing shows the exit and the address is free, which is shortly after the event."""
+        for _ in range(_POLLS):
             record = await self._find(instance)
             if record is None or not record.lives:
                 return
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
     async def _log_end(self, event: Mapping[str, Any]) -> str:
-        """What its log says about why it ended, if that can be had at once."""
+        """The last line of the log, if it can explain the exit and the Engine returns it within `_LOG_END_S`."""
         actor = event.get("Actor") or {}
         code = str((actor.get("Attributes") or {}).get("exitCode", ""))
-        if not code.isdigit() or not last_line.is_told(int(code)):
+        if not code.isdigit() or not last_line.explains_exit(int(code)):
             return ""
         with contextlib.suppress(errors.InfraKitError, TimeoutError):
             async with asyncio.timeout(_LOG_END_S):
                 text = await self._engine.logs(str(actor.get("ID", "")), lines=_LOG_END_LINES)
-            return last_line.ends(last_line.last_line(text))
+            return last_line.as_suffix(last_line.last_line(text))
         return ""
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
@@ -178,18 +178,20 @@ class Docker:
         if record is not None:
             with contextlib.suppress(errors.NotFound):
                 return await self._engine.logs(record.container.id, lines=lines)
-        kept = await asyncio.to_thread(self._graves.read, instance, lines=lines)
+        kept = await asyncio.to_thread(self._dead_logs.read, instance, lines=lines)
         if kept is None:
-            raise errors.NotFound(f"there is no log of {instance}", remedy="logs of the dead are kept for a day")
+            raise errors.NotFound(
+                f"there is no log of {instance}", remedy="logs of terminated instances are kept for a day"
+            )
         return kept
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         if attachment.type != VOLUME:
             raise errors.Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, not {VOLUME!r}")
-        there = await self._look()
+        there = await self._list()
         spec = InstanceSpec(attachments=(attachment,))
-        make.refuse_second(InstanceID(attachment.id), spec, there.values())
-        await self._clear(make.corpses(spec, there.values()), {})
+        make.refuse_duplicate(InstanceID(attachment.id), spec, there.values())
+        await self._clear(make.exited(spec, there.values()), {})
         with contextlib.suppress(errors.NotFound):
             await self._engine.remove_volume(attachment.id)
 
@@ -198,7 +200,7 @@ class Docker:
         return [each for each in attachments if each.type == VOLUME and each.id in there]
 
     async def close(self) -> None:
-        """Finish what is being made, and end every connection. Instances stay as they are."""
+        """Wait for creations in progress, then close all connections. Instances keep running."""
         if self._making:
             await asyncio.wait(self._making.values())
         if self._made is not None:
@@ -209,7 +211,7 @@ class Docker:
 
     @property
     def _engine(self) -> Engine:
-        """Named when it is first needed: validating needs none. Raises `Refused` for a wrong address."""
+        """The client, created on first use: validation works without one. Raises `Refused` for an invalid address."""
         if self._made is None:
             host, certificates = self._host, self._certificates
             if not host:
@@ -219,10 +221,10 @@ class Docker:
             self._made = Engine(host, certificates=certificates)
         return self._made
 
-    async def _look(self) -> dict[InstanceID, Record]:
-        return await make.look(self._engine, now=self._clock.now())
+    async def _list(self) -> dict[InstanceID, ContainerRecord]:
+        return await make.list_instances(self._engine, now=self._clock.now())
 
-    async def _find(self, instance: InstanceID) -> Record | None:
+    async def _find(self, instance: InstanceID) -> ContainerRecord | None:
         found = records.records(
             await self._engine.containers({"label": [f"{records.ID}={instance}"]}), now=self._clock.now()
         )
@@ -231,49 +233,52 @@ class Docker:
     def _settled(self, id_: InstanceID, task: asyncio.Task[None]) -> None:
         self._making.pop(id_, None)
         if not task.cancelled():
-            task.exception()  # whoever awaits it has it; else the token is asked for again
+            task.exception()  # callers that await it receive it; otherwise the controller retries the token
 
-    async def _record(self, instance: InstanceID) -> Record:
+    async def _record(self, instance: InstanceID) -> ContainerRecord:
         record = await self._find(instance)
         if record is None:
             raise errors.NotFound(f"there is no instance {instance}", where="docker")
         return record
 
-    def _described(self, record: Record, changed: changed_tags.Changed) -> Description:
-        """The same object for as long as it says the same."""
+    def _described(self, record: ContainerRecord, changed: changed_tags.Changed) -> Description:
+        """Return the description, as the same object while it is unchanged."""
         fresh = record.description({**record.tags, **changed.get(record.id, {})})
         known = self._known.get(record.id)
         return known if known == fresh else fresh
 
-    async def _bury(self, record: Record) -> None:
-        """Keep the log, and remove the container for good; its named volumes stay."""
-        with contextlib.suppress(errors.InfraKitError):  # a log driver that cannot be read, an Engine that is going
+    async def _remove(self, record: ContainerRecord) -> None:
+        """Store the log and remove the container; its named volumes are kept."""
+        with contextlib.suppress(errors.InfraKitError):  # an unreadable log driver, or an Engine that shuts down
             text = await self._engine.logs(record.container.id, lines=LINES)
-            await asyncio.to_thread(self._graves.keep, record.id, text, now=self._clock.now())
+            await asyncio.to_thread(self._dead_logs.keep, record.id, text, now=self._clock.now())
         with contextlib.suppress(errors.NotFound, errors.Conflict):  # it is being removed already
             await self._engine.remove(record.container.id)
         await changed_tags.forget(self._engine, record.id)
 
-    async def _clear(self, corpses: Sequence[Record], there: Mapping[InstanceID, Record]) -> None:
-        """Bury those, and of the other dead all but the newest. Raises `Conflict` if one of those is still there."""
-        for each in corpses:
-            await self._bury(each)
-        if corpses:
-            left = await self._look()
-            for each in corpses:
+    async def _clear(self, exited: Sequence[ContainerRecord], there: Mapping[InstanceID, ContainerRecord]) -> None:
+        """Remove these containers, and all but the newest of the other exited ones.
+
+        Raises `Conflict` if one of `exited` is still listed.
+        """
+        for each in exited:
+            await self._remove(each)
+        if exited:
+            left = await self._list()
+            for each in exited:
                 if each.id in left:
-                    raise errors.Conflict(f"{each.id} is dead and not removed yet", where="docker", remedy="wait")
+                    raise errors.Conflict(f"{each.id} has exited and is not removed yet", where="docker", remedy="wait")
         others = sorted(
-            (each for each in there.values() if not each.lives and each not in corpses),
+            (each for each in there.values() if not each.lives and each not in exited),
             key=lambda each: each.container.created,
             reverse=True,
         )
-        for each in others[_CORPSES_MAX:]:
+        for each in others[_EXITED_MAX:]:
             with contextlib.suppress(errors.InfraKitError):
-                await self._bury(each)
+                await self._remove(each)
 
 
-def _with_facts(described: Description, record: Record) -> Description:
+def _with_facts(described: Description, record: ContainerRecord) -> Description:
     container = record.container
     held = {each.id: container.mounts[each.id] for each in record.attachments if each.id in container.mounts}
     facts = {
@@ -288,11 +293,11 @@ def _with_facts(described: Description, record: Record) -> Description:
 
 
 def _hint(event: Mapping[str, Any]) -> str | None:
-    """`ID what happened`, of what changes the life of an instance."""
+    """The hint `ID EVENT` for an event that changes the state of an instance; None for all others."""
     action = str(event.get("Action", ""))
-    said = (event.get("Actor") or {}).get("Attributes") or {}
+    attributes = (event.get("Actor") or {}).get("Attributes") or {}
     kind, _, about = action.partition(":")
-    if kind not in _WAKING:
+    if kind not in _EVENTS:
         return None
-    what = f"exited with code {said.get('exitCode', '?')}" if kind == "die" else _WAKING[kind]
-    return f"{said.get(records.ID, '?')} {what}{about}"
+    what = f"exited with code {attributes.get('exitCode', '?')}" if kind == "die" else _EVENTS[kind]
+    return f"{attributes.get(records.ID, '?')} {what}{about}"

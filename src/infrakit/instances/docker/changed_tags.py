@@ -1,7 +1,7 @@
-"""Tags that are changed after the creation: the Engine cannot change the labels of a container.
+"""Tags that are changed after the creation, because the Engine cannot change the labels of a container.
 
-They are kept by the Engine all the same, so that every replica sees them: as the labels of an empty volume beside it,
-which says whose tags it has and which revision they are. The next revision is made before the last one is removed.
+The Engine stores them nevertheless, so that every replica sees them: as labels of an empty volume, which name the
+instance and the revision of its tags. The next revision is created before the previous one is removed.
 """
 
 import json
@@ -14,34 +14,34 @@ from infrakit.spi.values import InstanceID
 
 OF = f"{OWN}tags-of"
 _REVISION = f"{OWN}revision"
-_TAGS = f"{OWN}tags"  # in JSON: whatever text they are, they are one label
-_OTHERS_FIRST_MAX = 20
+_TAGS = f"{OWN}tags"  # in JSON: one label can hold any text
+_ATTEMPTS_MAX = 20
 
 Changed = Mapping[InstanceID, Mapping[str, str]]
 
 
 async def changed(engine: Engine) -> Changed:
-    """The changed tags of every instance that has some."""
+    """The changed tags of every instance that has any."""
     return {of: _tags(volume) for of, volume in _newest(await engine.volumes({"label": [OF]})).items()}
 
 
 async def change(engine: Engine, instance: InstanceID, labels: Mapping[str, str]) -> None:
-    """Merge them into those that were changed before."""
-    for _ in range(_OTHERS_FIRST_MAX):
+    """Merge labels into the changed tags of an instance. Raises `Conflict` if concurrent changes keep winning."""
+    for _ in range(_ATTEMPTS_MAX):
         kept = await engine.volumes({"label": [f"{OF}={instance}"]})
         last = _newest(kept).get(instance)
         revision = _revision(last) + 1 if last is not None else 1
         merged = {**(_tags(last) if last is not None else {}), **labels}
         wanted = {OF: instance, _REVISION: str(revision), _TAGS: json.dumps(merged, sort_keys=True)}
-        made = await engine.create_volume(f"{instance}-tags-{revision}", labels=wanted)
-        if made.labels == wanted:  # otherwise somebody else was first with this revision
+        created = await engine.create_volume(f"{instance}-tags-{revision}", labels=wanted)
+        if created.labels == wanted:  # otherwise another process has created this revision first
             await _remove(engine, kept)
             return
-    raise Conflict(f"the tags of {instance} are being changed by many", where="docker", remedy="ask again")
+    raise Conflict(f"other processes keep changing the tags of {instance}", where="docker", remedy="retry")
 
 
 async def forget(engine: Engine, instance: InstanceID) -> None:
-    """Remove what is kept of an instance that is gone."""
+    """Remove the changed tags of a destroyed instance."""
     await _remove(engine, await engine.volumes({"label": [f"{OF}={instance}"]}))
 
 
@@ -60,7 +60,9 @@ async def _remove(engine: Engine, volumes: Iterable[Volume]) -> None:
             await engine.remove_volume(each.name)
         except NotFound:
             continue
-        except InfraKitError:  # the newest revision counts; the older one goes with the next change, or at the end
+        except (
+            InfraKitError
+        ):  # the newest revision counts; older ones are removed by the next change or with the instance
             return
 
 

@@ -1,8 +1,8 @@
-"""What the Engine is asked for: an instance's spec and properties as the one call that creates it.
+"""Translates an instance's spec and properties into the one API call that creates the container.
 
-The name is made from the token, and a name can be taken once: that makes the creation idempotent. A boot script is put
-into the container before it starts, and is its entry: neither its length nor what is in it shows in any listing. Its
-arguments are the command that would have run without it, so that `exec "$@"` hands over to that.
+The name is derived from the token, and the Engine accepts a name once: that makes the creation idempotent. A boot
+script is uploaded into the container before it starts, and is its entrypoint: no listing shows its length or content.
+Its arguments are the command that would run without it, so that `exec "$@"` continues with that command.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ _SHELL = "/bin/sh"
 
 
 def instance_id(spec: InstanceSpec) -> InstanceID:
-    """The same for the same token, and never the same otherwise."""
+    """Derive the ID from the token; without a token the ID is random."""
     token = (spec.tags or {}).get(TAG_TOKEN)
     digest = hashlib.sha256(token.encode()).hexdigest() if token else uuid.uuid4().hex
     return InstanceID(f"infrakit-{digest[:12]}")
 
 
 def check(spec: InstanceSpec, declared: Properties) -> None:
-    """Raise `Refused` with everything that cannot be had, before anything is asked for."""
+    """Raise `Refused` with every problem of the spec, before anything is created."""
     wrong = [*_wrong_attachments(spec.attachments or (), declared)]
     if spec.logical_id is not None:
         wrong += _wrong_logical_id(spec.logical_id, declared)
@@ -53,14 +53,14 @@ def _is_own(tag: str) -> bool:
 
 def _wrong_attachments(attachments: tuple[Attachment, ...], declared: Properties) -> list[str]:
     wrong = [
-        f"the attachment {each.id} is of type {each.type!r}, and only {records.VOLUME!r} is here"
+        f"the attachment {each.id} is of type {each.type!r}; the only supported type is {records.VOLUME!r}"
         for each in attachments
         if each.type != records.VOLUME
     ]
-    wrong += [f"{each.id!r} is no name of a volume" for each in attachments if not _VOLUME.fullmatch(each.id)]
+    wrong += [f"{each.id!r} is not a valid name of a volume" for each in attachments if not _VOLUME.fullmatch(each.id)]
     if len(attachments) > len(declared.volumes):
         wrong.append(
-            f"there are {len(attachments)} attachments, and {len(declared.volumes)} places for them: declare "
+            f"there are {len(attachments)} attachments and {len(declared.volumes)} mount points: declare "
             "Volumes: [{Target: /path}] in the properties, one for each"
         )
     return wrong
@@ -69,21 +69,21 @@ def _wrong_attachments(attachments: tuple[Attachment, ...], declared: Properties
 def _wrong_logical_id(logical_id: str, declared: Properties) -> list[str]:
     address = address_of(logical_id)
     if address is None:
-        return [] if _HOST.fullmatch(logical_id) else [f"{logical_id!r} is neither an address nor the name of a host"]
+        return [] if _HOST.fullmatch(logical_id) else [f"{logical_id!r} is neither an address nor a host name"]
     network = declared.network
     if network is None or network.name in ("none", "host", "bridge"):
-        return [f"the fixed address {address} needs a network: declare Network: {{Name: ...}} in the properties"]
+        return [f"the fixed address {address} requires a network: declare Network: {{Name: ...}} in the properties"]
     if network.create is not None and network.create.subnet:
         subnet = ipaddress.ip_network(network.create.subnet)
         if address not in subnet:
-            return [f"the address {address} is not inside of the network {network.name}, {subnet}"]
+            return [f"the address {address} is outside the network {network.name}, {subnet}"]
         if str(address) == network.create.gateway:
-            return [f"the address {address} is that of the gateway of the network {network.name}"]
+            return [f"the address {address} is the gateway of the network {network.name}"]
     return []
 
 
 def address_of(logical_id: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """None: it is a name."""
+    """Parse a logical ID that is an address; None if it is a host name."""
     try:
         return ipaddress.ip_address(logical_id)
     except ValueError:
@@ -91,7 +91,7 @@ def address_of(logical_id: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def container(id_: InstanceID, spec: InstanceSpec, declared: Properties, image: Image | None) -> dict[str, Any]:
-    """The body of the call; `image` is what to hand over to, if there is a boot script."""
+    """The body of the create call; `image` provides the command that a boot script continues with."""
     attachments = spec.attachments or ()
     places = list(zip(attachments, declared.volumes, strict=False))
     name = spec.logical_id if spec.logical_id is not None and address_of(spec.logical_id) is None else None
@@ -127,7 +127,7 @@ def _labels(id_: InstanceID, spec: InstanceSpec) -> dict[str, str]:
 
 
 def _environment(id_: InstanceID, spec: InstanceSpec, volumes: Mapping[str, str]) -> list[str]:
-    """Who it is, in the words of the other providers."""
+    """The variables that identify the instance, with the same names as in other providers."""
     tags = spec.tags or {}
     known = {
         "INFRAKIT_INSTANCE_ID": id_,
@@ -142,8 +142,8 @@ def _environment(id_: InstanceID, spec: InstanceSpec, volumes: Mapping[str, str]
 
 def _command(spec: InstanceSpec, declared: Properties, image: Image | None) -> dict[str, Any]:
     if not spec.init.strip():
-        told = {"Entrypoint": list(declared.entrypoint), "Cmd": list(declared.cmd)}
-        return {name: words for name, words in told.items() if words}
+        command = {"Entrypoint": list(declared.entrypoint), "Cmd": list(declared.cmd)}
+        return {name: words for name, words in command.items() if words}
     entrypoint, cmd = declared.entrypoint, declared.cmd
     if image is not None and not entrypoint:
         entrypoint, cmd = image.entrypoint, cmd or image.cmd
@@ -181,7 +181,7 @@ def _networking(spec: InstanceSpec, declared: Properties, name: str | None) -> d
 
 
 def network(declared: Properties) -> dict[str, Any] | None:
-    """The body of the call that makes the network, if it may be made."""
+    """The body of the call that creates the network; None if creating it is not declared."""
     if declared.network is None or declared.network.create is None:
         return None
     create = declared.network.create
@@ -199,7 +199,7 @@ def network(declared: Properties) -> dict[str, Any] | None:
 
 
 def script(init: str, *, readable: bool) -> bytes:
-    """A tar with the boot script; `readable` for a user who is not root."""
+    """A tar archive with the boot script; `readable` also for users other than root."""
     content = init.encode()
     place = tarfile.TarInfo(SCRIPT.rpartition("/")[0].lstrip("/"))
     place.type, place.mode = tarfile.DIRTYPE, 0o755

@@ -1,7 +1,7 @@
-"""What an operator writes under `Instance.Properties` of a group whose instances are containers.
+"""The schema of `Instance.Properties` for groups whose instances are containers.
 
-The names are those of the Docker Engine's API. The Engine ignores what it does not know, so that a misspelt limit would
-be none: here every name is known, or an error.
+The names are those of the Docker Engine's API. The Engine ignores unknown fields, so that a misspelt limit would have
+no effect: here an unknown field is an error.
 """
 
 import ipaddress
@@ -16,8 +16,8 @@ from infrakit.spec import validate
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.group import Strict
 
-RESERVED = "INFRAKIT_"  # names of the environment that are ours to set
-GRACE_S_MAX = 90  # a destruction has to be answered within two minutes
+RESERVED = "INFRAKIT_"  # prefix of the environment variables that InfraKit sets
+GRACE_S_MAX = 90  # a destroy call must return within two minutes
 
 Addresses = ipaddress.IPv4Network | ipaddress.IPv6Network
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -26,19 +26,19 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", desc
 
 
 class Api(Strict, frozen=True, kw_only=True, omit_defaults=True):
-    """A part of the Engine's API: what is left out is left to the Engine."""
+    """Base of the types of the Engine's API: for an omitted field, the Engine's default applies."""
 
 
 class Device(Api, frozen=True, kw_only=True, omit_defaults=False):
     """A device of the host."""
 
     path_on_host: Text  # such as /dev/kvm
-    path_in_container: Text  # the same, as a rule
-    cgroup_permissions: str = "rwm"  # read, write, make
+    path_in_container: Text  # usually the same path
+    cgroup_permissions: str = "rwm"  # read, write, mknod
 
 
 class LogConfig(Api, frozen=True, kw_only=True):
-    """Where the Engine puts what a container prints."""
+    """The log driver for the output of a container."""
 
     type: Text  # such as json-file, local or journald
     config: dict[str, str] = msgspec.field(default_factory=dict)  # such as max-size: 10m
@@ -53,10 +53,10 @@ class Ulimit(Api, frozen=True, kw_only=True):
 
 
 class Mount(Api, frozen=True, kw_only=True):
-    """A volume, a directory of the host, or a file system in memory."""
+    """A volume, a directory of the host, or a tmpfs."""
 
     type: Literal["bind", "volume", "tmpfs", "npipe", "cluster"]
-    target: Text  # the path inside
+    target: Text  # the path inside the container
     source: str = ""  # a path of the host, or the name of a volume that all instances share
     read_only: bool = False
     consistency: str = ""
@@ -69,20 +69,20 @@ class PortBinding(Api, frozen=True, kw_only=True):
     """A port of the host."""
 
     host_ip: str = msgspec.field(default="", name="HostIp")
-    host_port: str = ""  # empty: any that is free
+    host_port: str = ""  # empty: any free port
 
 
 class RestartPolicy(Api, frozen=True, kw_only=True):
-    """`no`: what dies is replaced by InfraKit."""
+    """Must be `no`: InfraKit replaces containers that exit."""
 
     name: Literal["no", ""] = "no"
     maximum_retry_count: int = 0
 
 
 class HostConfig(Api, frozen=True, kw_only=True):
-    """How the host runs it. Meanings and units are those of the Engine's API."""
+    """How the host runs the container. Meanings and units are those of the Engine's API."""
 
-    auto_remove: Literal[False] = False  # InfraKit removes what has ended, once its log is kept
+    auto_remove: Literal[False] = False  # InfraKit removes exited containers after storing their logs
     binds: tuple[Text, ...] = ()  # /path/of/the/host:/path/inside[:ro]
     blkio_device_read_bps: tuple[dict[str, Any], ...] = ()
     blkio_device_read_iops: tuple[dict[str, Any], ...] = msgspec.field(default=(), name="BlkioDeviceReadIOps")
@@ -112,7 +112,7 @@ class HostConfig(Api, frozen=True, kw_only=True):
     dns_search: tuple[Text, ...] = ()
     extra_hosts: tuple[Text, ...] = ()  # name:address
     group_add: tuple[Text, ...] = ()
-    init: bool | None = None  # a small init process as the first
+    init: bool | None = None  # run a small init process as PID 1
     ipc_mode: str = ""
     isolation: str = ""
     links: tuple[Text, ...] = ()
@@ -148,10 +148,10 @@ class HostConfig(Api, frozen=True, kw_only=True):
 
 
 class Healthcheck(Api, frozen=True, kw_only=True):
-    """The Engine's own check: a container that it calls unhealthy is `impaired`."""
+    """The Engine's health check: a container that it reports as unhealthy is `impaired`."""
 
     test: tuple[Text, ...] = ()  # such as [CMD-SHELL, wget -q -O /dev/null localhost]
-    interval: Size = 0  # nanoseconds, as all of these
+    interval: Size = 0  # nanoseconds, as are the other durations here
     timeout: Size = 0
     start_period: Size = 0
     start_interval: Size = 0
@@ -159,39 +159,39 @@ class Healthcheck(Api, frozen=True, kw_only=True):
 
 
 class Create(Strict, frozen=True, kw_only=True):
-    """How the network is made when there is none of its name."""
+    """How to create the network if it does not exist."""
 
     driver: Text = "bridge"
-    subnet: str = ""  # such as 10.77.0.0/24; logical IDs that are addresses need one
-    gateway: str = ""  # empty: the Engine's choice
+    subnet: str = ""  # such as 10.77.0.0/24; required if logical IDs are addresses
+    gateway: str = ""  # empty: the Engine chooses
     ip_range: str = msgspec.field(default="", name="IPRange")  # for instances without a fixed address
-    internal: bool = False  # without a way out
+    internal: bool = False  # without access to external networks
     options: dict[str, str] = msgspec.field(default_factory=dict)  # of the driver
 
 
 class Network(Strict, frozen=True, kw_only=True):
-    """The network of the instances. Their logical IDs are their addresses there, or their names."""
+    """The network of the instances. Their logical IDs are their addresses or their host names there."""
 
     name: Name
-    create: Create | None = None  # left out: it has to be there
-    aliases: tuple[Text, ...] = ()  # further names of every instance
+    create: Create | None = None  # omitted: the network must exist
+    aliases: tuple[Text, ...] = ()  # additional names of every instance
 
 
 class VolumeMount(Strict, frozen=True, kw_only=True):
-    """Where one attachment is mounted, and how its volume is made when there is none of its name."""
+    """Where one attachment is mounted, and how its volume is created if it does not exist."""
 
-    target: Text  # the path inside
-    driver: str = ""  # empty: the Engine's own
+    target: Text  # the path inside the container
+    driver: str = ""  # empty: the Engine's default
     driver_opts: dict[str, str] = msgspec.field(default_factory=dict)
-    create: bool = True  # false: it has to be there
+    create: bool = True  # false: the volume must exist
 
 
 class Properties(Strict, frozen=True, kw_only=True):
-    """The whole. Only the image is needed."""
+    """All properties of a container. Only the image is required."""
 
-    image: Text  # one that the Engine has: it is not pulled
-    entrypoint: tuple[str, ...] = ()  # left out: the image's
-    cmd: tuple[str, ...] = ()  # left out: the image's
+    image: Text  # must be present in the Engine: it is not pulled
+    entrypoint: tuple[str, ...] = ()  # omitted: that of the image
+    cmd: tuple[str, ...] = ()  # omitted: that of the image
     env: tuple[Text, ...] = ()  # NAME=value
     user: str = ""
     working_dir: str = ""
@@ -201,12 +201,12 @@ class Properties(Strict, frozen=True, kw_only=True):
     exposed_ports: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)  # "80/tcp": {}
     healthcheck: Healthcheck | None = None
     host_config: HostConfig = HostConfig()
-    network: Network | None = None  # left out: the Engine's default, which knows no fixed addresses
-    volumes: tuple[VolumeMount, ...] = ()  # of the attachments of type volume, in their order
+    network: Network | None = None  # omitted: the Engine's default, which has no fixed addresses
+    volumes: tuple[VolumeMount, ...] = ()  # mount points of the attachments of type volume, in their order
 
 
 def decode(raw: msgspec.Raw) -> Properties:
-    """Raises `InvalidSpec` with every problem."""
+    """Decode and check properties. Raises `InvalidSpec` with every problem."""
     declared = validate.properties(raw, Properties)
     found = [*_environment(declared.env), *_targets(declared), *_ports(declared), *_network(declared.network)]
     if found:
@@ -220,11 +220,13 @@ def _environment(env: tuple[str, ...]) -> Iterator[Problem]:
         if not name or not equals or "\0" in each:
             yield Problem(path=f"Env[{position}]", message="expected NAME=value, without NUL")
         elif name.startswith(RESERVED):
-            yield Problem(path=f"Env[{position}]", message=f"names that begin with {RESERVED} are set by InfraKit")
+            yield Problem(
+                path=f"Env[{position}]", message=f"names that begin with {RESERVED} are reserved for InfraKit"
+            )
 
 
 def _targets(declared: Properties) -> Iterator[Problem]:
-    """Every path inside is absolute, and is there once."""
+    """Check that every mount target is absolute and unique."""
     seen: dict[str, str] = {}
     host = declared.host_config
     given = [(f"Volumes[{i}].Target", each.target) for i, each in enumerate(declared.volumes)]
@@ -240,7 +242,7 @@ def _targets(declared: Properties) -> Iterator[Problem]:
     for path, target in given:
         normal = posixpath.normpath(target)
         if not posixpath.isabs(target) or normal == "/":
-            yield Problem(path=path, message=f"{target!r} is no absolute path below /", hint="begin it with /")
+            yield Problem(path=path, message=f"{target!r} is not an absolute path below /", hint="begin it with /")
         elif normal in seen:
             yield Problem(path=path, message=f"{target!r} is taken by {seen[normal]}", hint="choose another path")
         seen.setdefault(normal, path)
@@ -262,7 +264,7 @@ def _network(network: Network | None) -> Iterator[Problem]:
     if network is None:
         return
     if network.name in ("none", "host", "bridge") and (network.create or network.aliases):
-        message = f"{network.name!r} is the Engine's own network, which has neither names nor a choice of addresses"
+        message = f"{network.name!r} is a predefined network, which supports neither aliases nor fixed addresses"
         yield Problem(path="Network.Name", message=message, hint="choose another name")
     if network.create is not None:
         yield from _addresses(network.create)
@@ -273,20 +275,22 @@ def _addresses(create: Create) -> Iterator[Problem]:
     if isinstance(subnet, str):
         yield Problem(path="Network.Create.Subnet", message=subnet, hint="such as 10.77.0.0/24")
     elif subnet is None and (create.gateway or create.ip_range):
-        yield Problem(path="Network.Create.Subnet", message="a Gateway or an IPRange needs one", hint="10.77.0.0/24")
+        yield Problem(
+            path="Network.Create.Subnet", message="required with Gateway or IPRange", hint="such as 10.77.0.0/24"
+        )
     if isinstance(ranges, str):
         yield Problem(path="Network.Create.IPRange", message=ranges, hint="such as 10.77.0.128/25")
     elif ranges and subnet and not isinstance(subnet, str) and not _inside(ranges, subnet):
-        yield Problem(path="Network.Create.IPRange", message=f"{ranges} is not inside of {subnet}")
+        yield Problem(path="Network.Create.IPRange", message=f"{ranges} is outside {subnet}")
     gateway = _parsed(create.gateway)
     if isinstance(gateway, str) or "/" in create.gateway:
-        yield Problem(path="Network.Create.Gateway", message=f"{create.gateway!r} is no address")
+        yield Problem(path="Network.Create.Gateway", message=f"{create.gateway!r} is not an address")
     elif gateway and subnet and not isinstance(subnet, str) and not _inside(gateway, subnet):
-        yield Problem(path="Network.Create.Gateway", message=f"{create.gateway} is not inside of {subnet}")
+        yield Problem(path="Network.Create.Gateway", message=f"{create.gateway} is outside {subnet}")
 
 
 def _parsed(text: str) -> Addresses | str | None:
-    """Or what is wrong with the text; None for none."""
+    """Parse a network or an address. A string is the error; None means that the text is empty."""
     try:
         return ipaddress.ip_network(text) if text else None
     except ValueError as error:

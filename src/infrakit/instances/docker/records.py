@@ -1,7 +1,7 @@
-"""What a container says of itself: its labels are our only record, written in the call that creates it.
+"""A container as an instance. Its labels are the only record of it, written by the call that creates it.
 
-Those that begin with `infrakit.docker.` are the provider's own and are no tags. A container without the first of them
-is none of our instances; one that was made by hand becomes one by carrying it.
+Labels that begin with `infrakit.docker.` belong to the provider and are not tags. A container is an instance if it has
+the label `infrakit.docker.id`, also one that an operator has created by hand.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ from infrakit.spi.errors import PluginError
 from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, State
 
 OWN = "infrakit.docker."
-ID = f"{OWN}id"  # the instance's ID, which is the container's name unless somebody renames that
+ID = f"{OWN}id"  # the instance's ID, which is the container's name unless a user renames the container
 LOGICAL_ID = f"{OWN}logical-id"
 ATTACHMENTS = f"{OWN}attachments"  # in JSON
 
 VOLUME = "volume"
-ABANDONED_S = 300.0  # who creates a container starts it sooner, or has died; clocks may differ a little
+ABANDONED_S = 300.0  # a running daemon starts a container sooner than this after creating it; includes some clock skew
 
-# `exited` is death: nothing of it runs, its address is free, and the Engine does not start it by itself. Its volume
-# is kept from a second bearer by removing it before a successor is started. `dead` is what the Engine could not remove
-# altogether, and will never start again.
+# `exited` is terminated: no process of it runs, its address is free, and the Engine does not restart it. It is removed
+# before its replacement starts, so that two containers never use its volume. `dead` is a container that the Engine
+# could not remove completely and never starts again.
 _STATES = {
     "created": State.PENDING,
     "running": State.RUNNING,
@@ -34,8 +34,8 @@ _STATES = {
 }
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance of ours."""
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance, read from its container."""
 
     container: Container
     id: InstanceID
@@ -45,11 +45,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lives(self) -> bool:
-        """Whether it bears its logical ID and holds its attachments."""
+        """Whether the instance still has its logical ID and holds its attachments."""
         return self.state is not State.TERMINATED
 
     def description(self, tags: Mapping[str, str]) -> Description:
-        """As the contract has it, without properties."""
+        """The description of the provider contract, without properties."""
         return Description(
             id=self.id,
             logical_id=self.logical_id,
@@ -60,28 +60,28 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tags(self) -> dict[str, str]:
-        """Those it was created with."""
+        """The tags that the container was created with."""
         return {name: value for name, value in self.container.labels.items() if not name.startswith(OWN)}
 
 
-def records(containers: Iterable[Container], *, now: float) -> dict[InstanceID, Record]:
-    """By ID, at this moment. Raises `PluginError` if one ID is there twice: then nothing can be said about it."""
-    found: dict[InstanceID, Record] = {}
+def records(containers: Iterable[Container], *, now: float) -> dict[InstanceID, ContainerRecord]:
+    """The instances by ID. Raises `PluginError` if two containers have one ID: the state of that ID is then unknown."""
+    found: dict[InstanceID, ContainerRecord] = {}
     for each in containers:
         record = _record(each, now)
         other = found.setdefault(record.id, record)
         if other is not record:
             raise PluginError(
-                f"the containers {other.container.name} and {each.name} both say that they are {record.id}",
+                f"the containers {other.container.name} and {each.name} have the same instance ID, {record.id}",
                 where="docker",
                 remedy=f"remove one of them: its label {ID} was written by hand",
             )
     return found
 
 
-def _record(container: Container, now: float) -> Record:
+def _record(container: Container, now: float) -> ContainerRecord:
     labels = container.labels
-    return Record(
+    return ContainerRecord(
         container=container,
         id=InstanceID(labels[ID]),
         logical_id=LogicalID(labels[LOGICAL_ID]) if LOGICAL_ID in labels else None,

@@ -1,17 +1,18 @@
-"""The provider `local`: every instance is a real process group of this machine, in a directory of its own.
+"""The provider `local`: every instance is a process group of this machine, with its own directory.
 
-Instances outlive the daemon that made them, and are found again. Nothing is believed because it is remembered:
-the files say what was made, the kernel says what lives (see `home` for the files, `records` for an instance's life).
+Instances outlive the daemon that created them, and a restarted daemon finds them. The provider trusts no state in
+memory: the files record what was created, the kernel reports what runs (see `home` for the files, `records` for the
+life cycle of an instance).
 
     properties  what can be declared
-    home        the directory, its locks, and writing that lasts
-    processes   processes told from each other for certain
-    spawn       starting one so that a crash leaves nothing half-done
+    home        the directory, its locks, and durable writes
+    processes   identifying processes without mistaking a reused PID
+    spawn       starting a process so that a crash leaves nothing half-done
     records     an instance, its phases, its claims
     make, end   provision and destroy
-    present     the instances that are there, listed as cheaply as the kernel allows
-    collect     what is deleted, and when
-    tail        the end of a log
+    present     the listing, as cheap as the kernel allows
+    collect     garbage collection
+    tail        reading the end of a log
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from infrakit.instances.local import collect, end, make, records, spawn, tail
 from infrakit.instances.local.home import Home
 from infrakit.instances.local.present import Present
 from infrakit.instances.local.properties import decode
-from infrakit.instances.local.records import VOLUME, Record
+from infrakit.instances.local.records import VOLUME, InstanceRecord
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Refused
 from infrakit.spi.instance import Capabilities, DestroyContext, LogPart
@@ -41,13 +42,14 @@ K = TypeVar("K")
 _CAPABILITIES = Capabilities(listing_lag_s=0.0, tokens=True)
 _SYSTEM_CLOCK = SystemClock()
 _HINTS_MAX = 1000
-_DEATHS_A_COLLECTION = 100
+_TERMINATIONS_PER_COLLECTION = 100
 
 
 class Local:
-    """Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Tails`, `Volumes` and `Keeps` of the contract.
+    """Runs instances as processes. Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Tails`, `Volumes`,
+    `Keeps`.
 
-    What was begun is brought to its end also when the call is cancelled: an instance is never left half-made.
+    An operation completes even if its call is cancelled: no instance is left half-created.
     """
 
     def __init__(self, directory: pathlib.Path, *, clock: Clock = _SYSTEM_CLOCK) -> None:
@@ -55,14 +57,14 @@ class Local:
         self._home = Home(directory)
         self._clock = clock
         self._present = Present(
-            self._home, tell=self._tell, died=self._died, finished=self._finished, must_end=self._end
+            self._home, emit=self._emit_hint, terminated=self._terminated, finished=self._finished, must_end=self._end
         )
         self._making: dict[InstanceID, asyncio.Task[None]] = {}
-        self._ending: dict[str, asyncio.Task[None]] = {}
-        self._chores: set[asyncio.Task[None]] = set()
+        self._destroying: dict[str, asyncio.Task[None]] = {}
+        self._background_tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Queue[str]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._deaths = 0
+        self._terminations = 0
 
     async def capabilities(self) -> Capabilities:
         return _CAPABILITIES
@@ -93,7 +95,7 @@ class Local:
         self._attach()
         if making := self._making.get(instance):
             await asyncio.wait([making])
-        if record := await self._carry_out(asyncio.to_thread(records.condemn, self._home, instance)):
+        if record := await self._carry_out(asyncio.to_thread(records.mark_for_destroy, self._home, instance)):
             await asyncio.shield(self._end(record))
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
@@ -104,12 +106,12 @@ class Local:
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         self._attach()
-        self._present.notice()
-        found = self._present.look(instance)
+        self._present.collect_exits()
+        found = self._present.observe(instance)
         return self._with_facts(found) if found is not None else None
 
     async def watch(self) -> AsyncIterator[str]:
-        """Knows of those instances that this object has made or listed."""
+        """Yield hints about the instances that this object has created or listed."""
         hints: asyncio.Queue[str] = asyncio.Queue(_HINTS_MAX)
         self._watchers.add(hints)
         try:
@@ -122,7 +124,7 @@ class Local:
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
         if records.is_id(instance):
-            for place in (self._home.instances, self._home.graves):
+            for place in (self._home.instances, self._home.dead_logs):
                 with contextlib.suppress(FileNotFoundError):
                     text, _ = await asyncio.to_thread(tail.read, place / instance / "log", lines)
                     return text
@@ -130,7 +132,7 @@ class Local:
 
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
         if records.is_id(instance):
-            for place, ended in ((self._home.instances, False), (self._home.graves, True)):
+            for place, ended in ((self._home.instances, False), (self._home.dead_logs, True)):
                 path = place / instance / "log"
                 with contextlib.suppress(FileNotFoundError):
                     if after is None:
@@ -143,83 +145,85 @@ class Local:
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         self._attach()
         if attachment.type != VOLUME:
-            raise Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, and only {VOLUME!r} is here")
+            raise Refused(
+                f"the attachment {attachment.id} is of type {attachment.type!r}; the only supported type is {VOLUME!r}"
+            )
         await self._carry_out(asyncio.to_thread(collect.delete_volume, self._home, attachment.id))
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
-        def look() -> list[Attachment]:
+        def find() -> list[Attachment]:
             return [each for each in attachments if each.type == VOLUME and collect.has_volume(self._home, each.id)]
 
-        return await asyncio.to_thread(look)
+        return await asyncio.to_thread(find)
 
     async def close(self) -> None:
-        """Let go of files, and finish what is under way. Instances stay as they are."""
-        under_way = {*self._making.values(), *self._chores}
-        if under_way:
-            await asyncio.wait(under_way)
-        for task in self._ending.values():  # whoever comes next carries on
+        """Wait for operations in progress, then close all files. Instances keep running."""
+        in_progress = {*self._making.values(), *self._background_tasks}
+        if in_progress:
+            await asyncio.wait(in_progress)
+        for task in self._destroying.values():  # the next daemon continues: the record is marked
             task.cancel()
-        if self._ending:
-            await asyncio.wait(self._ending.values())
+        if self._destroying:
+            await asyncio.wait(self._destroying.values())
         if self._loop is not None:
             self._loop.remove_reader(self._present.fileno())
             self._loop = None
         self._present.close()
 
-    # -- what goes on beside the calls -----------------------------------------------------------------------------
+    # -- in the background -----------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
-        """Hear of exits in the loop that uses this object, and clean up once after what may have been a crash."""
+        """Watch for exits in the loop that uses this object, and once clean up after a possible crash."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
-            loop.add_reader(self._present.fileno(), self._present.notice)
+            loop.add_reader(self._present.fileno(), self._present.collect_exits)
             self._collect()
 
-    def _tell(self, hint: str) -> None:
+    def _emit_hint(self, hint: str) -> None:
         for hints in self._watchers:
-            with contextlib.suppress(asyncio.QueueFull):  # whoever has so many to read looks again anyway
+            with contextlib.suppress(asyncio.QueueFull):  # a reader this far behind lists all instances anyway
                 hints.put_nowait(hint)
 
-    def _died(self, instance_id: str) -> None:
-        self._chore(collect.clear, self._home, instance_id, died_at=self._clock.now())
-        self._deaths += 1
-        if self._deaths % _DEATHS_A_COLLECTION == 0:
+    def _terminated(self, instance_id: str) -> None:
+        self._run_in_background(collect.clear, self._home, instance_id, terminated_at=self._clock.now())
+        self._terminations += 1
+        if self._terminations % _TERMINATIONS_PER_COLLECTION == 0:
             self._collect()
 
     def _finished(self, instance_id: str) -> None:
-        self._chore(records.keep_exit, self._home, instance_id)
+        self._run_in_background(records.keep_exit, self._home, instance_id)
 
     def _collect(self) -> None:
-        self._chore(collect.collect, self._home, now=self._clock.now())
+        self._run_in_background(collect.collect, self._home, now=self._clock.now())
 
-    def _chore(self, work: Callable[..., None], *about: Any, **more: Any) -> None:
+    def _run_in_background(self, work: Callable[..., None], *about: Any, **more: Any) -> None:
         task = asyncio.create_task(asyncio.to_thread(work, *about, **more))
-        self._chores.add(task)
-        task.add_done_callback(self._chore_done)
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_task_done)
 
-    def _chore_done(self, task: asyncio.Task[None]) -> None:
-        self._chores.discard(task)
-        _heard(task)  # what could not be deleted now is tried again at the next collection
+    def _background_task_done(self, task: asyncio.Task[None]) -> None:
+        self._background_tasks.discard(task)
+        _retrieve_exception(task)  # the next collection retries what could not be deleted
 
-    def _end(self, record: Record) -> asyncio.Task[None]:
-        """The one task that brings this instance to its end."""
-        task = self._ending.get(record.id)
+    def _end(self, record: InstanceRecord) -> asyncio.Task[None]:
+        """The single task that destroys this instance."""
+        task = self._destroying.get(record.id)
         if task is None:
-            task = self._ending[record.id] = asyncio.create_task(self._bring_to_end(record))
-            task.add_done_callback(functools.partial(_settled, self._ending, record.id))
+            task = self._destroying[record.id] = asyncio.create_task(self._run_destroy(record))
+            task.add_done_callback(functools.partial(_settled, self._destroying, record.id))
         return task
 
-    async def _bring_to_end(self, record: Record) -> None:
+    async def _run_destroy(self, record: InstanceRecord) -> None:
         if await end.end(self._home, record.id, grace_s=record.grace_s):
-            self._present.notice()
-            self._present.look(record.id)
-            self._tell(f"{record.id} has ended")
+            self._present.collect_exits()
+            self._present.observe(record.id)
+            self._emit_hint(f"{record.id} has terminated")
 
     async def _carry_out(self, work: Coroutine[Any, Any, T]) -> T:
-        """What was begun is finished, also when the caller does not wait for it."""
+        """Run to completion, even if the caller is cancelled."""
         task = asyncio.create_task(work)
-        task.add_done_callback(_heard)
+        task.add_done_callback(_retrieve_exception)
         return await asyncio.shield(task)
 
     def _with_facts(self, described: Description) -> Description:
@@ -228,15 +232,15 @@ class Local:
 
 
 def _no_log(instance: InstanceID) -> NotFound:
-    return NotFound(f"there is no log of {instance}", remedy="logs of the dead are kept for a day")
+    return NotFound(f"there is no log of {instance}", remedy="logs of terminated instances are kept for a day")
 
 
 def _settled(tasks: dict[K, asyncio.Task[None]], key: K, task: asyncio.Task[None]) -> None:
     tasks.pop(key, None)
-    _heard(task)
+    _retrieve_exception(task)
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
-    """Whoever awaited it has the error; when nobody does any more, it is of no use to anyone."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Mark the exception as retrieved: callers that await the task receive it, and without callers it is useless."""
     if not task.cancelled():
         task.exception()

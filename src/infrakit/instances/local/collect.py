@@ -1,4 +1,4 @@
-"""What is deleted, and when. Volumes go only when somebody says so; the memory of the dead goes after a day."""
+"""Garbage collection. Volumes are deleted only on request, records and logs of terminated instances after a day."""
 
 import contextlib
 import os
@@ -9,48 +9,48 @@ from infrakit.instances.local.home import Home
 from infrakit.instances.local.records import VOLUME, Phase
 from infrakit.spi.errors import Conflict
 
-_GRAVES_MAX = 1000
-_GRAVE_AGE_S_MAX = 86_400.0
-_NEEDED_NO_MORE = ("work", "init", "lock")
+_DEAD_LOGS_MAX = 1000
+_DEAD_LOG_AGE_S_MAX = 86_400.0
+_OBSOLETE = ("work", "init", "lock")
 
 
-def clear(home_: Home, instance_id: str, *, died_at: float) -> None:
-    """Delete what a buried instance needs no more, and its claims. Its name and its log stay."""
-    grave = home_.graves / instance_id
+def clear(home_: Home, instance_id: str, *, terminated_at: float) -> None:
+    """Delete the claims and the obsolete files of an archived instance. Its ID and its log are kept."""
+    dead_log = home_.dead_logs / instance_id
     with contextlib.suppress(FileNotFoundError):
-        record = records.read(grave)
+        record = records.read(dead_log)
         with home_.changing():
             for claim in records.claims(home_, record.logical_id, record.attachments):
                 _release(claim, instance_id)
-        for name in _NEEDED_NO_MORE:
-            home.remove(grave / name)
-        os.utime(grave, (died_at, died_at))
+        for name in _OBSOLETE:
+            home.remove(dead_log / name)
+        os.utime(dead_log, (terminated_at, terminated_at))
 
 
 def collect(home_: Home, *, now: float) -> None:
-    """Delete what is old, and what a crash has left."""
+    """Delete what has expired, and what a crash has left."""
     home_.empty_trash()
     for name in [each.name for each in home_.instances.iterdir()]:
-        if records.phase(home_, name) is Phase.HALF_MADE:
+        if records.phase(home_, name) is Phase.INCOMPLETE:
             with home_.changing():
-                if records.phase(home_, name) is Phase.HALF_MADE:
+                if records.phase(home_, name) is Phase.INCOMPLETE:
                     home_.discard(home_.instance(name))
-    by_age = sorted(home_.graves.iterdir(), key=_died_at, reverse=True)
-    for number, grave in enumerate(by_age, start=1):
-        if number > _GRAVES_MAX or _died_at(grave) < now - _GRAVE_AGE_S_MAX:
-            home_.discard(grave)
-        elif any((grave / name).exists() for name in _NEEDED_NO_MORE):
-            clear(home_, grave.name, died_at=now)
+    by_age = sorted(home_.dead_logs.iterdir(), key=_terminated_at, reverse=True)
+    for number, dead_log in enumerate(by_age, start=1):
+        if number > _DEAD_LOGS_MAX or _terminated_at(dead_log) < now - _DEAD_LOG_AGE_S_MAX:
+            home_.discard(dead_log)
+        elif any((dead_log / name).exists() for name in _OBSOLETE):
+            clear(home_, dead_log.name, terminated_at=now)
 
 
 def has_volume(home_: Home, name: str) -> bool:
-    """Whether something is kept under this name; a link that leads nowhere now may lead somewhere again."""
+    """Whether the volume exists. A dangling symbolic link counts: its target may return, such as a mount."""
     path = home_.volume(name)
     return path.is_symlink() or path.exists()
 
 
 def delete_volume(home_: Home, name: str) -> None:
-    """Raises `Conflict` while an instance has it."""
+    """Delete a volume. Raises `Conflict` while an instance holds it."""
     claim = home_.claim(VOLUME, name)
     with home_.changing():
         holder = records.holder(home_, claim)
@@ -66,8 +66,8 @@ def _release(claim: pathlib.Path, instance_id: str) -> None:
             claim.unlink()
 
 
-def _died_at(grave: pathlib.Path) -> float:
+def _terminated_at(dead_log: pathlib.Path) -> float:
     try:
-        return grave.stat().st_mtime
-    except FileNotFoundError:  # another process deletes, too
+        return dead_log.stat().st_mtime
+    except FileNotFoundError:  # another process collects, too
         return 0.0

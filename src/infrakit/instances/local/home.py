@@ -1,21 +1,21 @@
-"""Where the provider keeps everything, and the locks that keep two from doing one thing.
+"""The provider's directory, and the locks that exclude concurrent changes.
 
-    lock                  held for the moments in which names are given or taken
+    lock                  held briefly while names are assigned or released
     instances/<id>/       one instance
-        instance.json     what it is: tags, logical ID, attachments (replaced as a whole, never changed)
-        process.json      its leader, written before the init script may begin
-        lock              held by its processes as long as one of them lives
-        started           there once the init script was let go
+        instance.json     its record: tags, logical ID, attachments (replaced atomically, never edited in place)
+        process.json      its leader, written before the init script may start
+        lock              held by its processes while any of them runs
+        started           exists once the init script was started
         exit              the exit code of the init script, written by its wrapper
         init, work/, log  the script, its working directory, its output
-    graves/<id>/          what is kept of the dead for a while: names, so that no token makes two, and logs
+    graves/<id>/          terminated instances, kept for a day: IDs, so that a token creates only one, and logs
     claims/<name>         one for each logical ID and volume: its holder's ID, locked by the holder's processes
     volumes/<name>/       the data; outlives instances
-    trash/                on its way out
+    trash/                being deleted
 
-Locks are `flock`s: they belong to the open file, which the processes of an instance inherit, so that the kernel itself
-keeps a logical ID or a volume from a second instance until the last process of the first is gone, whether or not a
-daemon is alive to see it.
+Locks are `flock`s: they belong to the open file, which the processes of an instance inherit. So the kernel itself
+withholds a logical ID or a volume from a second instance until the last process of the first has terminated, even while
+no daemon runs.
 """
 
 import contextlib
@@ -31,27 +31,30 @@ from collections.abc import Iterator
 
 from infrakit.spi.errors import Unreachable
 
-_PATIENCE = 5000  # looks at the directory's lock, one every 2 ms
+_LOCK_ATTEMPTS = 5000  # to take the directory's lock, one every 2 ms
 _NAME_BYTES_MAX = 200
 
 
 class Home:
-    """The directory of one provider. Every method is short, blocks, and may be called from any thread."""
+    """The directory of one provider. Every method blocks briefly, and may be called from any thread."""
 
     def __init__(self, root: pathlib.Path) -> None:
-        self.root = root.resolve()  # one place, by whatever name it is reached: its processes are known by it
+        self.root = root.resolve()  # one canonical path, because processes are identified by it
         self.instances = self.root / "instances"
-        self.graves = self.root / "graves"
+        self.dead_logs = self.root / "graves"  # the name on disk is part of the stored format
         self.claims = self.root / "claims"
         self.volumes = self.root / "volumes"
         self.trash = self.root / "trash"
-        for each in (self.instances, self.graves, self.claims, self.volumes, self.trash):
+        for each in (self.instances, self.dead_logs, self.claims, self.volumes, self.trash):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Alone among all threads and processes that give or take names. Held for moments: no waiting inside."""
-        for _ in range(_PATIENCE):
+        """Exclude all other threads and processes that assign or release names. Do not wait for anything inside.
+
+        Raises `Unreachable` after 10 s.
+        """
+        for _ in range(_LOCK_ATTEMPTS):
             with contextlib.suppress(BlockingIOError):
                 held = lock(self.root / "lock")
                 break
@@ -60,7 +63,7 @@ class Home:
             raise Unreachable(
                 "another process has held the lock for 10 s",
                 where=str(self.root / "lock"),
-                remedy="see which with `fuser`; one that is stopped has to be continued or ended",
+                remedy="find it with `fuser`; if it is stopped (state T), continue or terminate it",
             )
         try:
             yield
@@ -68,32 +71,32 @@ class Home:
             os.close(held)
 
     def instance(self, instance_id: str) -> pathlib.Path:
-        """The directory of a present instance."""
+        """The directory of an instance that is not archived."""
         return self.instances / instance_id
 
     def claim(self, kind: str, name: str) -> pathlib.Path:
-        """The claim on a logical ID or a volume."""
+        """The claim file of a logical ID or a volume."""
         return self.claims / f"{kind}-{file_name(name)}"
 
     def volume(self, name: str) -> pathlib.Path:
-        """The data of a volume."""
+        """The data directory of a volume."""
         return self.volumes / file_name(name)
 
     def discard(self, path: pathlib.Path) -> None:
-        """Make a file or directory disappear at once, and delete it then."""
+        """Remove a file or directory atomically, by a rename, then delete its content."""
         doomed = self.trash / uuid.uuid4().hex
         with contextlib.suppress(FileNotFoundError):
             path.rename(doomed)
             remove(doomed)
 
     def empty_trash(self) -> None:
-        """Delete what a crash has left there."""
+        """Delete what a crash has left in the trash."""
         for each in self.trash.iterdir():
             remove(each)
 
 
 def remove(path: pathlib.Path) -> None:
-    """Delete whatever is there, also when another process does the same."""
+    """Delete a file or directory, even if another process deletes it concurrently."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -101,9 +104,9 @@ def remove(path: pathlib.Path) -> None:
 
 
 def lock(path: pathlib.Path) -> int:
-    """Take the lock of this file; closing what is returned, in every process that has it, gives it back.
+    """Take the exclusive lock of this file and return its descriptor. Raises `BlockingIOError` if it is held.
 
-    Raises `BlockingIOError`.
+    The lock is released once every process that has the descriptor has closed it.
     """
     held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -115,13 +118,13 @@ def lock(path: pathlib.Path) -> int:
 
 
 class Locks:
-    """Locks that are taken together and given back together."""
+    """Locks that are released together."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
 
     def take(self, path: pathlib.Path) -> None:
-        """Raises `BlockingIOError`."""
+        """Take one more lock. Raises `BlockingIOError` if it is held."""
         self.held.append(lock(path))
 
     def close(self) -> None:
@@ -132,20 +135,20 @@ class Locks:
 def is_locked(path: pathlib.Path) -> bool:
     """Whether a process holds this lock now."""
     try:
-        looked = os.open(path, os.O_RDONLY)
+        opened = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
-        os.close(looked)
+        os.close(opened)
     return False
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Replace a file as a whole; it survives the loss of power from here on."""
+    """Replace a file atomically and durably: the content survives a power failure."""
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with new.open("xb") as file:
@@ -160,7 +163,7 @@ def write(path: pathlib.Path, content: bytes) -> None:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Make the content of a file, or the names in a directory, durable."""
+    """Flush the content of a file, or the entries of a directory, to disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -169,7 +172,7 @@ def sync(path: pathlib.Path) -> None:
 
 
 def file_name(name: str) -> str:
-    """A name that the file system takes, different for different names, and legible where possible."""
+    """Encode a name as a valid file name: unique, and readable where possible."""
     quoted = urllib.parse.quote(name, safe="")
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]

@@ -1,8 +1,8 @@
-"""The instances that are there, listed as cheaply as the kernel allows.
+"""Lists the instances, as cheaply as the kernel allows.
 
-A running instance costs one `stat` a listing: its leader is held by a pidfd in an epoll, which tells in one call who
-of all has ended, and its description stays the same object until something changes.
-Everything that is not simply running is looked at anew each time; the dead are buried as soon as they are seen.
+A running instance costs one `stat` per listing: its leader is held by a pidfd in an epoll, where one call returns all
+leaders that have exited, and its description stays the same object until something changes.
+An instance in any other phase is read again by every listing; a terminated one is archived at once.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import msgspec
 from infrakit.events import last_line
 from infrakit.instances.local import processes, records, tail
 from infrakit.instances.local.home import Home
-from infrakit.instances.local.records import Phase, Record
+from infrakit.instances.local.records import InstanceRecord, Phase
 from infrakit.spi.values import Description, InstanceID, State
 
 _STATES = {
@@ -28,7 +28,7 @@ _STATES = {
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What `Description.properties` tells when asked."""
+    """The content of `Description.properties`."""
 
     pid: int | None = msgspec.field(default=None, name="PID")
     pgid: int | None = msgspec.field(default=None, name="PGID")
@@ -37,16 +37,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = msgspec.field(default=None, name="ExitCode")
 
 
-class _Entry:
-    """One instance as it was seen last."""
+class _Tracked:
+    """One instance as last observed."""
 
-    def __init__(self, path: pathlib.Path, stamp: tuple[int, int], record: Record) -> None:
+    def __init__(self, path: pathlib.Path, stamp: tuple[int, int], record: InstanceRecord) -> None:
         self.path = path
         self.stamp = stamp
         self.record = record
         self.pidfd: int | None = None
-        self.is_settled = False  # only a new record, or the end of the leader that is held, can change it
-        self.is_told = False  # how its leader has ended
+        self.is_settled = False  # only a new record, or the exit of the held leader, can change it
+        self.exit_reported = False  # whether the hint about its exit was emitted
         self.description: Description | None = None
 
     def described(self, state: State) -> Description:
@@ -62,68 +62,71 @@ class _Entry:
 
 
 class Present:
-    """Used from the event loop's thread only. The callbacks tell what has to be done about what was seen."""
+    """Tracks and lists the instances. The callbacks request what an observation makes necessary.
+
+    Not thread-safe: used from the event loop's thread only.
+    """
 
     def __init__(
         self,
         home: Home,
         *,
-        tell: Callable[[str], None],
-        died: Callable[[str], None],
+        emit: Callable[[str], None],
+        terminated: Callable[[str], None],
         finished: Callable[[str], None],
-        must_end: Callable[[Record], object],
+        must_end: Callable[[InstanceRecord], object],
     ) -> None:
         self._home = home
-        self._tell = tell
-        self._died = died
+        self._emit_hint = emit
+        self._terminated = terminated
         self._finished = finished
         self._must_end = must_end
-        self._entries: dict[str, _Entry] = {}
-        self._by_pidfd: dict[int, _Entry] = {}
+        self._entries: dict[str, _Tracked] = {}
+        self._by_pidfd: dict[int, _Tracked] = {}
         self._exits = select.epoll()
 
     def fileno(self) -> int:
-        """Readable when a leader has ended."""
+        """A descriptor that is readable when a leader has exited."""
         return self._exits.fileno()
 
-    def notice(self) -> None:
-        """Take note of all leaders that have ended, and reap them."""
+    def collect_exits(self) -> None:
+        """Record and reap all leaders that have exited."""
         for pidfd, _ in self._exits.poll(0):
             entry = self._by_pidfd.pop(pidfd)
             entry.pidfd, entry.is_settled = None, False
             self._exits.unregister(pidfd)
             processes.reap(pidfd)
-            self._tell_end(entry)
+            self._report_exit(entry)
 
-    def _tell_end(self, entry: _Entry) -> None:
-        entry.is_told = True
+    def _report_exit(self, entry: _Tracked) -> None:
+        entry.exit_reported = True
         code = records.exit_code(entry.path.parent)
-        told = _in_words(code)
-        if code is not None and last_line.is_told(code) and code not in entry.record.success_codes:
-            told += last_line.ends(last_line.last_line(tail.end(entry.path.with_name("log"))))
-        self._tell(f"{entry.record.id} {told}")
+        event = _exit_text(code)
+        if code is not None and last_line.explains_exit(code) and code not in entry.record.success_codes:
+            event += last_line.as_suffix(last_line.last_line(tail.end(entry.path.with_name("log"))))
+        self._emit_hint(f"{entry.record.id} {event}")
 
     def all(self) -> Iterator[Description]:
-        """Every instance that is there, by ID."""
+        """The descriptions of all instances, ordered by ID."""
         names = sorted(each.name for each in self._home.instances.iterdir())
-        self.notice()
-        for gone in self._entries.keys() - set(names):
-            self._forget(gone)
+        self.collect_exits()
+        for missing in self._entries.keys() - set(names):
+            self._forget(missing)
         for name in names:
-            seen = self.look(name)
+            seen = self.observe(name)
             if seen is not None:
                 yield seen
 
-    def look(self, instance_id: str) -> Description | None:
-        """The instance as it is now; None: it is not there."""
+    def observe(self, instance_id: str) -> Description | None:
+        """The current description of an instance; None if there is no such instance."""
         try:
-            return self._look(instance_id)
-        except FileNotFoundError:  # buried or discarded in this very moment, by another process or a thread of ours
+            return self._observe(instance_id)
+        except FileNotFoundError:  # archived or discarded concurrently, by another process or thread
             self._forget(instance_id)
             return None
 
     def facts(self, instance_id: str) -> Facts:
-        """What is known beyond the description."""
+        """The facts that are not part of the description."""
         place = self._home.instance(instance_id)
         leader, code = records.leader(place), records.exit_code(place)
         pid = leader.pid if leader is not None else None
@@ -134,17 +137,17 @@ class Present:
             self._forget(name)
         self._exits.close()
 
-    def _look(self, instance_id: str) -> Description | None:
+    def _observe(self, instance_id: str) -> Description | None:
         entry = self._entries.get(instance_id)
         if entry is not None and entry.is_settled and entry.stamp == _stamp(entry.path):
             described = entry.description
         else:
-            described = self._look_closer(instance_id)
+            described = self._refresh(instance_id)
         if described is not None and described.state is State.STOPPING:
             self._must_end(self._entries[instance_id].record)
         return described
 
-    def _look_closer(self, instance_id: str) -> Description | None:
+    def _refresh(self, instance_id: str) -> Description | None:
         place = self._home.instance(instance_id)
         if records.is_id(instance_id) and (place / "started").exists():
             entry = self._read(place)
@@ -154,12 +157,12 @@ class Present:
         phase = records.phase(self._home, instance_id)
         if phase not in records.PRESENT:
             known = self._entries.get(instance_id)
-            if phase is Phase.DEAD and known is not None and not known.is_told:  # it was gone at the first look
-                self._tell_end(known)
+            if phase is Phase.TERMINATED and known is not None and not known.exit_reported:  # exited before it was held
+                self._report_exit(known)
             self._forget(instance_id)
-            if phase is Phase.DEAD:
-                records.bury(self._home, instance_id)
-                self._died(instance_id)
+            if phase is Phase.TERMINATED:
+                records.archive(self._home, instance_id)
+                self._terminated(instance_id)
             return None
         entry = self._read(place)
         entry.is_settled = phase is Phase.FINISHED
@@ -167,18 +170,18 @@ class Present:
             self._finished(instance_id)
         return entry.described(_STATES[phase])
 
-    def _read(self, place: pathlib.Path) -> _Entry:
+    def _read(self, place: pathlib.Path) -> _Tracked:
         path = place / "instance.json"
-        stamp = _stamp(path)  # before reading: a change in between is read again next time
+        stamp = _stamp(path)  # before reading: a change in between is then detected by the next listing
         entry = self._entries.get(place.name)
         if entry is None:
-            entry = self._entries[place.name] = _Entry(path, stamp, records.read(place))
+            entry = self._entries[place.name] = _Tracked(path, stamp, records.read(place))
         elif entry.stamp != stamp:
             entry.record, entry.stamp, entry.description = records.read(place), stamp, None
         return entry
 
-    def _hold(self, entry: _Entry) -> bool:
-        """Whether the leader lives, which the epoll watches from then on."""
+    def _hold(self, entry: _Tracked) -> bool:
+        """Whether the leader runs; if so, the epoll watches it from now on."""
         if entry.pidfd is not None:
             return True
         identity = records.leader(entry.path.parent)
@@ -202,9 +205,9 @@ def _stamp(path: pathlib.Path) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def _in_words(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     if code is None:
         return "was killed"
-    with contextlib.suppress(ValueError):  # the code of a script that a signal has ended, as shells make it
+    with contextlib.suppress(ValueError):  # shells return 128 + N for a script that was killed by signal N
         return f"exited with code {code} ({signal.Signals(code - 128).name})"
     return f"exited with code {code}"

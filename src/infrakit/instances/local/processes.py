@@ -1,10 +1,11 @@
-"""Processes of an instance, told from all others.
+"""Identifies the processes of an instance.
 
-A process is its number, its start time and the boot it lived in: a number alone is used again. The leader, which is
-the first process of the instance and leads its session and group, is held by a `pidfd`, which never means another.
+A process is identified by its PID, its start time and the boot ID, because PIDs are reused. The leader, which is the
+first process of the instance and the leader of its session and process group, is held by a `pidfd`, which never refers
+to another process.
 
-When the leader is gone, its group's number proves nothing any more. Those it left behind are then recognised one by
-one: by the instance's directory in their environment, or by the instance's lock among their open files.
+After the leader has exited, its process group ID may be reused. Each remaining process is then identified by the
+instance's directory in its environment, or by the instance's lock among its open files.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ MARK = "INFRAKIT_DIRECTORY"  # set for every process of an instance, to the inst
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The leader of an instance."""
+    """Identifies the leader of an instance across PID reuse and reboots."""
 
     pid: int
     start_ticks: int  # since boot
@@ -30,14 +31,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Stat(NamedTuple):
-    """What the kernel tells of a process."""
+    """The fields used from `/proc/PID/stat`."""
 
     state: str
     start_ticks: int
 
 
 def identify(pid: int) -> Identity:
-    """Raises `ProcessLookupError`."""
+    """The identity of a running process. Raises `ProcessLookupError`."""
     found = stat(pid)
     if found is None:
         raise ProcessLookupError(pid)
@@ -50,24 +51,24 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """None: there is no such process."""
+    """The status of a process; None if there is no such process."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text.rpartition(")")[2].split()  # the name before may hold anything, also parentheses
+    fields = text.rpartition(")")[2].split()  # the process name before may contain anything, also parentheses
     return Stat(state=fields[0], start_ticks=int(fields[19]))
 
 
 def open_leader(identity: Identity) -> int | None:
-    """A pidfd of this very process; None: it is dead, and reaped if it was a child of ours."""
+    """A pidfd of this process; None if it has exited, in which case it is reaped if it was a child."""
     if identity.boot_id != boot_id():
         return None
     try:
         held = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return None
-    # Looked at after opening: if this is still the process we mean, it is the one that is held.
+    # Check the start time after opening: if it matches now, the pidfd refers to the right process.
     found = stat(identity.pid)
     if found is None or found.start_ticks != identity.start_ticks:
         os.close(held)
@@ -79,14 +80,14 @@ def open_leader(identity: Identity) -> int | None:
 
 
 def reap(pidfd: int) -> None:
-    """Let go of a process that has ended."""
-    with contextlib.suppress(ChildProcessError):  # it was the child of a daemon before us
+    """Reap a process that has exited, and close its pidfd."""
+    with contextlib.suppress(ChildProcessError):  # it was a child of a previous daemon
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     os.close(pidfd)
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the process has ended; a zombie has."""
+    """Whether the process has exited; true for a zombie."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
@@ -101,21 +102,21 @@ def is_alive(identity: Identity) -> bool:
 
 
 def has_begun(identity: Identity) -> bool:
-    """Whether the leader's child is already the program that it shall be, and not still the leader's copy.
+    """Whether the leader's child has executed its program, and is not still the forked copy of the leader.
 
-    A signal that comes before is caught by what the copy has inherited, and lost.
+    Before that, the signal handlers inherited from the leader would catch a signal, which would be lost.
     """
     own = pathlib.Path(f"/proc/{identity.pid}")
     try:
         children = (own / "task" / str(identity.pid) / "children").read_text().split()
         mine = (own / "cmdline").read_bytes()
         return any(pathlib.Path(f"/proc/{each}/cmdline").read_bytes() not in (mine, b"") for each in children)
-    except (FileNotFoundError, ProcessLookupError):  # one of them has ended, or this kernel does not tell
+    except (FileNotFoundError, ProcessLookupError):  # one of them has exited, or this kernel does not list children
         return True
 
 
 def signal_group(identity: Identity, number: signal.Signals) -> None:
-    """Signal the whole group of a leader, if that lives."""
+    """Signal the process group of a leader, if the leader runs."""
     held = open_leader(identity)
     if held is None:
         return
@@ -127,7 +128,7 @@ def signal_group(identity: Identity, number: signal.Signals) -> None:
 
 
 def group_has_members(identity: Identity, place: pathlib.Path) -> bool:
-    """Whether a dead leader's group lives on. Cheap when it does not."""
+    """Whether processes remain in the group of a leader that has exited. Cheap if none do."""
     if identity.boot_id != boot_id():
         return False
     try:
@@ -137,8 +138,8 @@ def group_has_members(identity: Identity, place: pathlib.Path) -> bool:
     return any(True for _ in _marked(place))
 
 
-def signal_remains(place: pathlib.Path, number: signal.Signals, *, spare: set[int]) -> set[int]:
-    """Signal what the leader of the instance in this directory has left behind, except `spare`; who was signalled."""
+def signal_remaining(place: pathlib.Path, number: signal.Signals, *, spare: set[int]) -> set[int]:
+    """Signal the processes of this instance that outlive its leader, except `spare`. Returns the PIDs signalled."""
     signalled = set()
     for pid in (set(_marked(place)) or set(_holding(place / "lock"))) - spare:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -175,7 +176,7 @@ def _holding(lock: pathlib.Path) -> Iterator[int]:
 
 
 def _holds(pid: int, lock: pathlib.Path) -> bool:
-    """Whether it has the lock itself. Whoever merely looks at it (`home.is_locked`) has a shared one."""
+    """Whether the process holds the lock exclusively. A process that checks it (`home.is_locked`) has it shared."""
     try:
         files = list(pathlib.Path(f"/proc/{pid}/fd").iterdir())
         return any(each.readlink() == lock and _has_exclusive_lock(pid, each.name) for each in files)

@@ -1,4 +1,4 @@
-"""What an operator writes under `Instance.Properties` of a group whose instances are processes of this machine."""
+"""The schema of `Instance.Properties` for groups whose instances are processes of this machine."""
 
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from infrakit.spec import validate
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.group import DurationText, Strict, seconds
 
-RESERVED = "INFRAKIT_"  # names of the environment that are ours to set
+RESERVED = "INFRAKIT_"  # prefix of the environment variables that InfraKit sets
 
 ExitCode = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
@@ -18,22 +18,22 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
 
 
 class Limits(Strict, frozen=True, kw_only=True, gc=False):
-    """Limits of the operating system; each holds for every single process of the instance."""
+    """Resource limits (rlimits); each applies to every single process of the instance."""
 
     open_files: Annotated[int, msgspec.Meta(ge=16, le=2**30)] | None = None
-    processes: Annotated[int, msgspec.Meta(ge=1, le=2**30)] | None = None  # of the user, in all
+    processes: Annotated[int, msgspec.Meta(ge=1, le=2**30)] | None = None  # of the user in total
     address_space_bytes: Annotated[int, msgspec.Meta(ge=2**24, le=2**60)] | None = None
     cpu_seconds: Seconds | None = msgspec.field(default=None, name="CPUSeconds")
     core_bytes: Size | None = None
 
 
 class Properties(Strict, frozen=True, kw_only=True):
-    """The whole. Nothing at all is fine."""
+    """All properties of a local instance. None is required."""
 
-    files: dict[str, str] = msgspec.field(default_factory=dict)  # in the working directory: name -> content
-    environment: dict[str, str] = msgspec.field(default_factory=dict)  # besides what InfraKit sets
-    limits: Limits = Limits()  # of the operating system
-    success_codes: tuple[ExitCode, ...] = ()  # exit codes that mean: finished on purpose
+    files: dict[str, str] = msgspec.field(default_factory=dict)  # files in the working directory: name -> content
+    environment: dict[str, str] = msgspec.field(default_factory=dict)  # in addition to the variables InfraKit sets
+    limits: Limits = Limits()  # resource limits
+    success_codes: tuple[ExitCode, ...] = ()  # exit codes that mean that the instance has finished as intended
     grace_period: DurationText = "5s"  # from TERM to KILL
 
     @property
@@ -42,7 +42,7 @@ class Properties(Strict, frozen=True, kw_only=True):
 
 
 def decode(raw: msgspec.Raw) -> Properties:
-    """Raises `InvalidSpec` with every problem."""
+    """Decode and check properties. Raises `InvalidSpec` with every problem."""
     declared = validate.properties(raw, Properties)
     found = [*_files(declared.files), *_environment(declared.environment)]
     if found:
@@ -66,6 +66,6 @@ def _environment(environment: Mapping[str, str]) -> Iterator[Problem]:
         if not name or "=" in name or "\0" in name:
             yield Problem(path=path, message='expected a name without "=" and without NUL')
         elif name.startswith(RESERVED):
-            yield Problem(path=path, message=f"names that begin with {RESERVED} are set by InfraKit")
+            yield Problem(path=path, message=f"names that begin with {RESERVED} are reserved for InfraKit")
         if "\0" in value:
-            yield Problem(path=path, message="found a NUL byte, which no environment can hold")
+            yield Problem(path=path, message="found a NUL byte, which no environment variable can contain")

@@ -1,12 +1,12 @@
-"""What is known of an instance: read from its directory and from the kernel, never from memory alone.
+"""The state of an instance, read from its directory and from the kernel, never from memory alone.
 
-    nothing ──make──▶ PENDING ──the gate opens──▶ RUNNING ──its script ends──▶ FINISHED   with a code that means so
-                         │                           │                       ▶ DEAD       with any other, or killed
-                    crash▼                           └─destroyed, or its leader is gone and others are not─▶ STOPPING
-                     HALF_MADE                                                                                │
-                                                                                                            DEAD
-The dead are moved to the graves as soon as somebody sees them: BURIED. A half-made one never ran: it is no instance,
-and whoever wants its name discards it.
+    (none) ──make──▶ PENDING ──the gate opens──▶ RUNNING ──its script exits──▶ FINISHED    with a code in SuccessCodes
+                        │                           │                        ▶ TERMINATED  any other code, or killed
+                   crash▼                           └─destroyed, or only its leader has exited─▶ STOPPING
+                    INCOMPLETE                                                                      ▼
+                                                                                                TERMINATED
+The first listing that finds a terminated instance moves it to `dead_logs`: ARCHIVED. An incomplete one never ran: it is
+not an instance, and the next creation with its name discards it.
 """
 
 import contextlib
@@ -30,23 +30,23 @@ _ID = re.compile("i-[0-9a-f]{12}")
 
 
 class Phase(enum.Enum):
-    """Where an instance is in its life."""
+    """The phase of an instance's life cycle."""
 
     UNKNOWN = "unknown"
-    HALF_MADE = "half-made"
+    INCOMPLETE = "incomplete"
     PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"
     FINISHED = "finished"
-    DEAD = "dead"
-    BURIED = "buried"
+    TERMINATED = "terminated"
+    ARCHIVED = "archived"
 
 
 PRESENT = frozenset({Phase.PENDING, Phase.RUNNING, Phase.STOPPING, Phase.FINISHED})
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """`instance.json`: what has to be known of an instance as long as it exists."""
+class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`instance.json`: the persistent record of an instance."""
 
     id: str
     logical_id: LogicalID | None = None
@@ -54,25 +54,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     success_codes: tuple[int, ...] = ()
     grace_s: float
-    ending: bool = False  # an operator or a controller has destroyed it
+    ending: bool = False  # marked for destruction by a destroy call
 
 
 def is_id(text: str) -> bool:
-    """Whether this can be the ID of an instance; everything else that comes from outside is kept from paths."""
+    """Whether this is a well-formed instance ID. Input from callers becomes part of a path only if it is."""
     return _ID.fullmatch(text) is not None
 
 
-def read(place: pathlib.Path) -> Record:
-    """Raises `FileNotFoundError`."""
-    return _decoded(place / "instance.json", Record)
+def read(place: pathlib.Path) -> InstanceRecord:
+    """Read the record in this directory. Raises `FileNotFoundError`."""
+    return _decoded(place / "instance.json", InstanceRecord)
 
 
-def write(place: pathlib.Path, record: Record) -> None:
+def write(place: pathlib.Path, record: InstanceRecord) -> None:
     home.write(place / "instance.json", msgspec.json.encode(record))
 
 
 def leader(place: pathlib.Path) -> processes.Identity | None:
-    """None: there is none yet."""
+    """The leader of the instance in this directory; None before it is started."""
     try:
         return _decoded(place / "process.json", processes.Identity)
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def leader(place: pathlib.Path) -> processes.Identity | None:
 
 
 def exit_code(place: pathlib.Path) -> int | None:
-    """None: it has not ended, or nobody could see how."""
+    """The exit code of the init script; None if it has not exited, or if its wrapper was killed."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         text = (place / "exit").read_text()
         return int(text) if text.endswith("\n") else None
@@ -88,7 +88,7 @@ def exit_code(place: pathlib.Path) -> int | None:
 
 
 def keep_exit(home_: Home, instance_id: str) -> None:
-    """Make the way an instance has ended outlast a loss of power."""
+    """Make the exit code of an instance survive a power failure."""
     place = home_.instance(instance_id)
     with contextlib.suppress(FileNotFoundError):
         for each in (place / "exit", place):
@@ -100,16 +100,16 @@ def phase(home_: Home, instance_id: str) -> Phase:
     if not is_id(instance_id):
         return Phase.UNKNOWN
     place = home_.instance(instance_id)
-    # Looked at in this order: what is true once the lock is free stays true.
+    # Check the lock first: what is true once the lock is free stays true.
     locked = home.is_locked(place / "lock")
     if not place.exists():
-        return Phase.BURIED if (home_.graves / instance_id).exists() else Phase.UNKNOWN
+        return Phase.ARCHIVED if (home_.dead_logs / instance_id).exists() else Phase.UNKNOWN
     if not (place / "started").exists():
-        return Phase.PENDING if locked else Phase.HALF_MADE
+        return Phase.PENDING if locked else Phase.INCOMPLETE
     try:
         return _phase_of_started(place, locked=locked)
-    except FileNotFoundError:  # buried in this very moment
-        return Phase.BURIED
+    except FileNotFoundError:  # archived concurrently
+        return Phase.ARCHIVED
 
 
 def _phase_of_started(place: pathlib.Path, *, locked: bool) -> Phase:
@@ -119,11 +119,11 @@ def _phase_of_started(place: pathlib.Path, *, locked: bool) -> Phase:
     if locked or (identity is not None and processes.group_has_members(identity, place)):
         return Phase.STOPPING
     finished = not record.ending and exit_code(place) in record.success_codes
-    return Phase.FINISHED if finished else Phase.DEAD
+    return Phase.FINISHED if finished else Phase.TERMINATED
 
 
 def holder(home_: Home, claim: pathlib.Path) -> str | None:
-    """The instance that has this claim; None: nobody has."""
+    """The ID of the instance that holds this claim; None if it is free."""
     try:
         instance_id = claim.read_text()
     except FileNotFoundError:
@@ -132,15 +132,15 @@ def holder(home_: Home, claim: pathlib.Path) -> str | None:
     return instance_id if present or home.is_locked(claim) else None
 
 
-def bury(home_: Home, instance_id: str) -> None:
-    """Turn a dead instance into a memory, at once."""
+def archive(home_: Home, instance_id: str) -> None:
+    """Move a terminated instance to `dead_logs`, atomically."""
     place = home_.instance(instance_id)
-    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-        place.rename(home_.graves / instance_id)
+    with contextlib.suppress(FileNotFoundError):  # another process or thread has done so
+        place.rename(home_.dead_logs / instance_id)
 
 
 def label(home_: Home, instance_id: str, labels: dict[str, str]) -> None:
-    """Merge tags. Raises `NotFound`."""
+    """Merge tags into those of an instance. Raises `NotFound`."""
     with home_.changing():
         if phase(home_, instance_id) not in PRESENT:
             raise NotFound(f"there is no instance {instance_id}")
@@ -148,20 +148,20 @@ def label(home_: Home, instance_id: str, labels: dict[str, str]) -> None:
         try:
             record = read(place)
             write(place, msgspec.structs.replace(record, tags=record.tags | labels))
-        except FileNotFoundError:  # buried in this very moment
+        except FileNotFoundError:  # archived concurrently
             raise NotFound(f"there is no instance {instance_id}") from None
 
 
-def condemn(home_: Home, instance_id: str) -> Record | None:
-    """Write down that an instance has to end, so that whoever looks next carries on. None: it is dead already.
+def mark_for_destroy(home_: Home, instance_id: str) -> InstanceRecord | None:
+    """Record durably that an instance is to be destroyed, so that the next listing continues after a crash.
 
-    Raises `NotFound`.
+    Returns None if the instance has terminated already. Raises `NotFound`.
     """
     with home_.changing():
         found = phase(home_, instance_id)
-        if found is Phase.BURIED:
+        if found is Phase.ARCHIVED:
             return None
-        if found in (Phase.UNKNOWN, Phase.HALF_MADE):
+        if found in (Phase.UNKNOWN, Phase.INCOMPLETE):
             raise NotFound(f"there is no instance {instance_id}")
         place = home_.instance(instance_id)
         try:
@@ -169,13 +169,13 @@ def condemn(home_: Home, instance_id: str) -> Record | None:
             if not record.ending:
                 record = msgspec.structs.replace(record, ending=True)
                 write(place, record)
-        except FileNotFoundError:  # buried in this very moment
+        except FileNotFoundError:  # archived concurrently
             return None
         return record
 
 
 def claims(home_: Home, logical_id: LogicalID | None, attachments: tuple[Attachment, ...]) -> dict[pathlib.Path, str]:
-    """What an instance with these claims for itself, and what to call that."""
+    """The claim files of an instance with this logical ID and these attachments, each with its name for messages."""
     found = {home_.claim(VOLUME, each.id): f"the volume {each.id}" for each in attachments}
     if logical_id is not None:
         found[home_.claim(LOGICAL_ID, logical_id)] = f"the logical ID {logical_id}"
@@ -187,5 +187,5 @@ def _decoded(path: pathlib.Path, type_: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except msgspec.MsgspecError as error:
         raise PluginError(
-            f"damaged: {error}", where=str(path), remedy="end its processes, then move its directory away"
+            f"damaged: {error}", where=str(path), remedy="terminate its processes, then move its directory away"
         ) from error

@@ -1,12 +1,12 @@
-"""Starting the processes of an instance, so that a crash at any point leaves either nothing or the whole.
+"""Starts the processes of an instance atomically: a crash at any point leaves either no instance or a complete one.
 
-The first process is a small shell, the wrapper. It is created in a session of its own with the instance's locks, and
-waits at a gate: a pipe of which the daemon has the other end. The daemon writes down who it is, then opens the gate.
-If the daemon dies before, the pipe breaks, and the wrapper ends without having done anything.
-Past the gate it marks the instance as started, runs the init script as its child, and writes down the exit code, which
-is therefore known also when no daemon was alive to see it.
+The first process is a small shell, the wrapper. It is created in its own session with the instance's locks, and blocks
+at a gate: a pipe whose other end the daemon has. The daemon records the wrapper's identity, then opens the gate.
+If the daemon crashes before that, the pipe breaks, and the wrapper exits without having done anything.
+Past the gate it marks the instance as started, runs the init script as its child, and records the exit code, which is
+therefore known even if no daemon was running at the time.
 
-The wrapper catches the signals that end others, so that it outlives the script and can tell how that ended.
+The wrapper traps terminating signals, so that it outlives the script and can record how the script ended.
 """
 
 import contextlib
@@ -41,8 +41,8 @@ exit "$code"
 _SHELL = "/bin/sh"
 _GATE_MS = 10_000
 
-# What an instance gets from the daemon's own environment: where programs are, and how the user speaks. Nothing else,
-# so that the daemon's secrets stay its own, and an instance is the same whoever started the daemon.
+# The variables that an instance inherits from the daemon's environment: paths, user and locale. Nothing else, so that
+# the daemon's secrets do not leak, and an instance does not depend on the shell that started the daemon.
 _INHERITED = re.compile("PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR")
 
 _RESOURCES = {
@@ -55,10 +55,10 @@ _RESOURCES = {
 
 
 def command(init: str, script: pathlib.Path) -> list[str]:
-    """What runs the script: its first line's interpreter with at most one argument, as the kernel does it.
+    """The command that runs the script: the interpreter of its first line with at most one argument, as in the kernel.
 
-    The interpreter is called directly, because a script that was just written cannot always be executed itself: any
-    process that happens to be created meanwhile still has it open.
+    The interpreter is called directly, because executing a script that was just written can fail (ETXTBSY): a process
+    forked in the meantime may still have it open for writing.
     """
     first, _, _ = init.partition("\n")
     if not first.startswith("#!"):
@@ -70,7 +70,7 @@ def command(init: str, script: pathlib.Path) -> list[str]:
 def environment(
     place: pathlib.Path, spec: InstanceSpec, declared: Properties, volumes: Mapping[str, pathlib.Path]
 ) -> dict[str, str]:
-    """Everything an init script finds: inherited < declared < who it is."""
+    """The environment of the init script. Precedence: inherited < declared < set by InfraKit."""
     tags, attachments = spec.tags or {}, spec.attachments or ()
     found = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
     found |= declared.environment
@@ -93,48 +93,48 @@ def environment(
 def start(
     place: pathlib.Path, words: Sequence[str], variables: Mapping[str, str], limits: Limits, locks: home.Locks
 ) -> None:
-    """Start the processes of the instance in this directory, and let go of its locks, which are theirs from then on.
+    """Start the processes of the instance in this directory, which inherit its locks, and release ours.
 
-    Raises `OutcomeUnknown` when it may have started, and anything else when it surely has not.
+    Raises `OutcomeUnknown` if it may have started, and any other error if it certainly has not.
     """
-    waits, door = os.pipe()
-    with os.fdopen(door, "wb", buffering=0) as gate:
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb", buffering=0) as gate:
         try:
-            pid = _spawn(place, words, variables, standing_at=waits, locks=locks.held)
+            pid = _spawn(place, words, variables, stdin=read_end, locks=locks.held)
         finally:
-            os.close(waits)
+            os.close(read_end)
         try:
             _limit(pid, limits)
             home.write(place / "process.json", msgspec.json.encode(processes.identify(pid)))
             locks.close()
         except BaseException:
             gate.close()
-            os.waitpid(pid, 0)  # the gate is broken: it ends by itself
+            os.waitpid(pid, 0)  # the gate is closed: the wrapper exits by itself
             raise
         with contextlib.suppress(BrokenPipeError):
             gate.write(b"open\n")
-        _await_passage(gate.fileno())
+        _await_gate_passed(gate.fileno())
     if (place / "started").exists():
         return
     if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
         raise OutcomeUnknown(f"not started within {_GATE_MS / 1000:.0f} s", where=place.name)
-    raise ChildProcessError(f"the shell ended before the init script: {_last_words(place)}")
+    raise ChildProcessError(f"the shell exited before starting the init script: {_log_end(place)}")
 
 
 def keep_inherited() -> None:
-    """Let no instance inherit what this process has inherited itself, beyond standard input and output.
+    """Make the descriptors that this process has inherited non-inheritable, except standard input, output and error.
 
-    A daemon may run in an instance of `local`, and then holds the locks of that one: those that it makes must not, or
-    they would bear the other's logical ID and volume for as long as they live.
+    A daemon may itself run in an instance of `local`, and then holds the locks of that instance. Instances that it
+    creates must not inherit them, or they would hold the other's logical ID and volume while they run.
     """
     for each in pathlib.Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile, as the one that lists them is
+        with contextlib.suppress(OSError):  # closed in the meantime, such as the descriptor of this listing
             if int(each.name) > 2:  # standard error
                 os.set_inheritable(int(each.name), False)
 
 
 def _spawn(
-    place: pathlib.Path, words: Sequence[str], variables: Mapping[str, str], *, standing_at: int, locks: Sequence[int]
+    place: pathlib.Path, words: Sequence[str], variables: Mapping[str, str], *, stdin: int, locks: Sequence[int]
 ) -> int:
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -143,10 +143,10 @@ def _spawn(
             [_SHELL, "-c", _WRAPPER, "infrakit", str(place), *words],
             dict(variables),
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, standing_at, 0),
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
-                *((os.POSIX_SPAWN_DUP2, each, each) for each in locks),  # onto itself: inherited from then on
+                *((os.POSIX_SPAWN_DUP2, each, each) for each in locks),  # onto itself, which makes it inheritable
             ],
             setsid=True,
             setsigdef=signal.valid_signals(),
@@ -166,20 +166,20 @@ def _limit(pid: int, limits: Limits) -> None:
         except (ValueError, PermissionError) as error:
             highest = resource.prlimit(pid, which)[1]
             raise Refused(
-                f"the limit {name} of {limit} is above the {highest} that this user may have",
-                remedy="lower it in Limits, or raise the user's own",
+                f"the limit {name} of {limit} is above this user's maximum, {highest}",
+                remedy="lower it in Limits, or raise the user's limit",
             ) from error
 
 
-def _await_passage(gate: int) -> None:
-    """Past the gate the shell closes its end of the pipe; so it does when it ends."""
+def _await_gate_passed(gate: int) -> None:
+    """Wait until the shell closes its end of the pipe: after passing the gate, or when it exits."""
     poll = select.poll()
     poll.register(gate, 0)
     poll.poll(_GATE_MS)
 
 
-def _last_words(place: pathlib.Path) -> str:
-    return (place / "log").read_text(errors="replace").strip()[-200:] or "it said nothing"
+def _log_end(place: pathlib.Path) -> str:
+    return (place / "log").read_text(errors="replace").strip()[-200:] or "it printed nothing"
 
 
 def _variable(name: str) -> str:

@@ -1,17 +1,17 @@
-"""A log from its end: the last lines, however long it is, and then whatever is added."""
+"""Reads a log from its end: the last lines, however long the log is, and then what is appended."""
 
 import os
 import pathlib
 import stat
 
 _BLOCK_BYTES = 64 * 1024
-_TAIL_BYTES_MAX = 4 * 1024 * 1024  # an answer has an end, also when a line has none
+_TAIL_BYTES_MAX = 4 * 1024 * 1024  # limits the response when a line is endless
 _PART_BYTES_MAX = 1024 * 1024
 _END_BYTES = 4096
 
 
 def read(path: pathlib.Path, lines: int) -> tuple[str, int]:
-    """The last lines, and the position behind them. Raises `FileNotFoundError`."""
+    """Return the last lines, and the position after them. Raises `FileNotFoundError`."""
     with path.open("rb") as file:
         start = end = file.seek(0, os.SEEK_END)
         found = b""
@@ -24,11 +24,13 @@ def read(path: pathlib.Path, lines: int) -> tuple[str, int]:
 
 
 def onward(path: pathlib.Path, position: int, *, ended: bool) -> tuple[str, int]:
-    """The lines behind a position, and the position behind them. A line that is still being written comes later,
-    unless nobody writes any more. Raises `FileNotFoundError`."""
+    """Return the lines after a position, and the position after them. Raises `FileNotFoundError`.
+
+    An incomplete last line is returned only if `ended`, when no process writes to the log any more.
+    """
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) < position:
-            position = 0  # somebody has truncated it: it begins anew
+            position = 0  # the log was truncated: start from its beginning
         file.seek(position)
         found = file.read(_PART_BYTES_MAX)
     if not ended and len(found) < _PART_BYTES_MAX:
@@ -37,10 +39,10 @@ def onward(path: pathlib.Path, position: int, *, ended: bool) -> tuple[str, int]
 
 
 def end(path: pathlib.Path) -> str:
-    """The last few kilobytes, in one read that waits for nothing; empty if it cannot be read so.
+    """The last few kilobytes, in one non-blocking read; empty if the log cannot be read that way.
 
-    It is what the kernel still has in memory, because it was just written. An instance may have put something else in
-    the place of its log, a pipe say.
+    The content was just written, so it is in the page cache. An instance may have replaced its log by something else,
+    such as a pipe.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
-"""A provider in memory, with every fault that providers have: to try declarations, and to test controllers with.
+"""An in-memory provider with fault injection: to try declarations, and to test controllers.
 
-Its faults are one value that may be replaced at any time. Time is the event loop's and chance is handed in, so that
-under a virtual clock a run is repeated exactly by its seed.
+Its faults are one value that may be replaced at any time. Time is the event loop's and randomness is injected, so that
+under a virtual clock the seed reproduces a run exactly.
 """
 
 import asyncio
@@ -26,28 +26,30 @@ __all__ = ["Faults", "Machine", "Simulator", "Spread"]
 T = TypeVar("T")
 
 CHANGING = {"provision", "destroy", "label"}
-DEAD_KEPT = 10_000  # dead machines remembered for their tokens
+TERMINATED_KEPT = 10_000  # tokens of terminated machines that are remembered
 Watcher = Callable[[str, Machine], None]
 
 
 class Simulator:
-    """Satisfies Instance, Capable, Inspects, Volumes and Keeps."""
+    """Simulates a provider. Satisfies `Instance`, `Capable`, `Inspects`, `Volumes` and `Keeps`."""
 
     def __init__(self, faults: Faults | None = None, *, random: random.Random | None = None) -> None:
         self.faults = faults or Faults()
-        self.machines: dict[InstanceID, Machine] = {}  # those that live, or are still listed
-        self.calls: dict[str, int] = {}  # how many of each have begun
+        self.machines: dict[InstanceID, Machine] = {}  # those that run, or are still listed
+        self.calls: dict[str, int] = {}  # how many of each have started
         self.in_flight = 0
         self.in_flight_most = 0
-        self.watchers: list[Watcher] = []  # told of "created" and "ended", at the moment it really happens
+        self.watchers: list[
+            Watcher
+        ] = []  # called with "created" and "ended" when it really happens, not when it is listed
         self._rng = random or SystemRandom()
         self._by_token: dict[str, InstanceID] = {}
-        self._bearers: dict[str, InstanceID] = {}
+        self._by_logical_id: dict[str, InstanceID] = {}
         self._holders: dict[str, InstanceID] = {}
         self._kept: set[Attachment] = set()
         self._groups: dict[str, dict[InstanceID, Machine]] = {}
-        self._deaths: list[tuple[float, InstanceID]] = []
-        self._born = 0
+        self._terminations: list[tuple[float, InstanceID]] = []
+        self._created_count = 0
         self._tokens_left = float(self.faults.burst)
         self._counted_at = 0.0
         self._changed = 0
@@ -72,32 +74,32 @@ class Simulator:
         await self._call("label", self.faults.label, lambda: self._label(instance, labels))
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
-        def look() -> Description | None:
-            self._pass_time()
+        def find() -> Description | None:
+            self._advance()
             machine = self.machines.get(instance)
             now = asyncio.get_running_loop().time()
             return machine.describe(now) if machine is not None and machine.lives else None
 
-        return await self._call("inspect", self.faults.describe, look)
+        return await self._call("inspect", self.faults.describe, find)
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         return await self._call("describe", self.faults.describe, lambda: self._list(tags, properties))
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
-        self._pass_time()
+        self._advance()
         holder = self._holders.get(attachment.id)
         if holder is not None:
             raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
         self._kept.discard(attachment)
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
-        def look() -> Sequence[Attachment]:
+        def find() -> Sequence[Attachment]:
             return [each for each in attachments if each in self._kept]
 
-        return await self._call("existing", self.faults.describe, look)
+        return await self._call("existing", self.faults.describe, find)
 
     async def _call(self, kind: str, takes: Spread, act: Callable[[], T]) -> T:
-        """One call with its faults: what goes wrong before it is done, the doing, what goes wrong after."""
+        """Run one call with its faults: failures before the action, the action, failures after it."""
         self.prepare_call()
         self.calls[kind] = self.calls.get(kind, 0) + 1
         self.in_flight += 1
@@ -119,7 +121,7 @@ class Simulator:
             self.in_flight -= 1
 
     def prepare_call(self) -> None:
-        """Nothing; for those who adjust faults between calls."""
+        """Does nothing; a hook for subclasses that adjust the faults before each call."""
 
     def _throttle(self) -> None:
         limit = self.faults.per_second
@@ -150,10 +152,10 @@ class Simulator:
         if rng.random() < faults.hang_rate:
             await asyncio.get_running_loop().create_future()
 
-    # -- what really happens ---------------------------------------------------------------------------------------
+    # -- the actual state, whatever listings show ------------------------------------------------------------------
 
     def _create(self, spec: InstanceSpec) -> InstanceID:
-        self._pass_time()
+        self._advance()
         now, faults, rng = asyncio.get_running_loop().time(), self.faults, self._rng
         asked = validate.properties(spec.properties, Properties)
         tags = dict(spec.tags or {})
@@ -161,20 +163,20 @@ class Simulator:
         if token and faults.tokens and token in self._by_token:
             return self._by_token[token]
         if asked.refuse:
-            raise errors.Refused("its properties ask for refusal", where="simulator")
+            raise errors.Refused("its properties ask for refusal (Refuse)", where="simulator")
         if faults.capacity is not None and sum(m.lives for m in self.machines.values()) >= faults.capacity:
             raise errors.Refused(f"capacity is {faults.capacity}", where="simulator")
         if faults.exclusive:
-            self._refuse_seconds(spec)
-        self._born += 1
+            self._check_exclusive(spec)
+        self._created_count += 1
         machine = Machine(
-            id=InstanceID(f"sim-{self._born}"),
+            id=InstanceID(f"sim-{self._created_count}"),
             logical_id=spec.logical_id,
             tags=tags,
             token=token,
             attachments=tuple(spec.attachments or ()),
             properties=spec.properties,
-            born_at=now,
+            created_at=now,
             listed_at=now + faults.lag.draw(rng),
             healthy_at=now + asked.boot_time + faults.boot.draw(rng),
         )
@@ -184,36 +186,36 @@ class Simulator:
             machine.sick_at = machine.healthy_at + rng.expovariate(1.0 / faults.sick_after)
         if asked.lifetime or faults.lifetime:
             machine.dies_at = now + (asked.lifetime or rng.expovariate(1.0 / faults.lifetime))
-            heapq.heappush(self._deaths, (machine.dies_at, machine.id))
-        self._take_in(machine)
+            heapq.heappush(self._terminations, (machine.dies_at, machine.id))
+        self._register(machine)
         return machine.id
 
-    def _refuse_seconds(self, spec: InstanceSpec) -> None:
-        bearer = self._bearers.get(spec.logical_id or "")
-        if bearer is not None:
-            raise errors.Conflict(f"{bearer} bears {spec.logical_id}", where="simulator")
+    def _check_exclusive(self, spec: InstanceSpec) -> None:
+        other = self._by_logical_id.get(spec.logical_id or "")
+        if other is not None:
+            raise errors.Conflict(f"{other} has the logical ID {spec.logical_id}", where="simulator")
         for attachment in spec.attachments or ():
             holder = self._holders.get(attachment.id)
             if holder is not None:
                 raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
 
-    def _take_in(self, machine: Machine) -> None:
+    def _register(self, machine: Machine) -> None:
         self.machines[machine.id] = machine
         if machine.token:
             self._by_token[machine.token] = machine.id
-            if len(self._by_token) > DEAD_KEPT + len(self.machines):
+            if len(self._by_token) > TERMINATED_KEPT + len(self.machines):
                 del self._by_token[next(iter(self._by_token))]
         if machine.logical_id is not None:
-            self._bearers[machine.logical_id] = machine.id
+            self._by_logical_id[machine.logical_id] = machine.id
         for attachment in machine.attachments:
             self._holders[attachment.id] = machine.id
             self._kept.add(attachment)
         self._groups.setdefault(machine.tags.get(values.TAG_GROUP, ""), {})[machine.id] = machine
         self._changed += 1
-        self._tell("created", machine)
+        self._notify("created", machine)
 
     def _end(self, instance: InstanceID) -> None:
-        self._pass_time()
+        self._advance()
         machine = self.machines.get(instance)
         if machine is None:
             raise errors.NotFound(f"there is no {instance}", where="simulator")
@@ -221,21 +223,21 @@ class Simulator:
             self.kill(instance)
 
     def kill(self, instance: InstanceID, *, at: float | None = None) -> None:
-        """The machine ends now (or did at `at`): its logical ID and attachments are free."""
+        """Terminate the machine now (or as of `at`), which releases its logical ID and attachments."""
         machine = self.machines[instance]
         machine.dead_at = asyncio.get_running_loop().time() if at is None else at
         machine.unlisted_at = machine.dead_at + self.faults.death_lag.draw(self._rng)
-        if self._bearers.get(machine.logical_id or "") == instance:
-            del self._bearers[machine.logical_id or ""]
+        if self._by_logical_id.get(machine.logical_id or "") == instance:
+            del self._by_logical_id[machine.logical_id or ""]
         for attachment in machine.attachments:
             if self._holders.get(attachment.id) == instance:
                 del self._holders[attachment.id]
-        heapq.heappush(self._deaths, (machine.unlisted_at, instance))
+        heapq.heappush(self._terminations, (machine.unlisted_at, instance))
         self._changed += 1
-        self._tell("ended", machine)
+        self._notify("ended", machine)
 
     def make_sick(self, instance: InstanceID) -> None:
-        """From now on it is unhealthy."""
+        """Make the machine unhealthy from now on."""
         self.machines[instance].sick_at = asyncio.get_running_loop().time()
         self._changed += 1
 
@@ -248,14 +250,14 @@ class Simulator:
         self._changed += 1
 
     def adopt(self, *, tags: Mapping[str, str], logical_id: values.LogicalID | None = None) -> InstanceID:
-        """Make a machine that nobody asked for through the controller: a seed node."""
+        """Create a machine outside the controller: a seed node."""
         return self._create(InstanceSpec(tags=dict(tags), logical_id=logical_id))
 
-    def _pass_time(self) -> None:
-        """Let those die whose time has come, and forget those that are not listed any more."""
+    def _advance(self) -> None:
+        """Terminate machines whose lifetime is over, and forget those that are no longer listed."""
         now = asyncio.get_running_loop().time()
-        while self._deaths and self._deaths[0][0] <= now:
-            at, instance = heapq.heappop(self._deaths)
+        while self._terminations and self._terminations[0][0] <= now:
+            at, instance = heapq.heappop(self._terminations)
             machine = self.machines.get(instance)
             if machine is None:
                 continue
@@ -266,25 +268,25 @@ class Simulator:
                 del self._groups[machine.tags.get(values.TAG_GROUP, "")][instance]
                 self._changed += 1
 
-    def _tell(self, what: str, machine: Machine) -> None:
+    def _notify(self, what: str, machine: Machine) -> None:
         for watcher in self.watchers:
             watcher(what, machine)
 
     def is_healthy(self, instance: InstanceID) -> bool:
-        """What a flavor that knows the truth would say."""
-        self._pass_time()
+        """Whether the machine is really healthy: the report of a flavor with perfect knowledge."""
+        self._advance()
         machine = self.machines.get(instance)
         return machine is not None and machine.is_healthy(asyncio.get_running_loop().time())
 
     def live(self) -> list[Machine]:
-        """What really exists."""
-        self._pass_time()
+        """The machines that really run, whatever listings show."""
+        self._advance()
         return [m for m in self.machines.values() if m.lives]
 
     # -- listings --------------------------------------------------------------------------------------------------
 
     def _list(self, tags: Mapping[str, str], properties: bool) -> Sequence[Description]:
-        self._pass_time()
+        self._advance()
         faults, rng = self.faults, self._rng
         if rng.random() < faults.partial_rate:
             raise errors.PluginError("the second page of the listing failed", where="simulator")
@@ -296,7 +298,7 @@ class Simulator:
         return listing
 
     def _complete(self, tags: Mapping[str, str], properties: bool) -> tuple[Description, ...]:
-        """The same object as long as nothing has changed, so that an unchanged world costs nothing to look at."""
+        """The complete listing, cached as one object until something changes, so that polling is free."""
         now = asyncio.get_running_loop().time()
         key = f"{sorted(tags.items())} {properties}"
         changed, until, listing = self._listings.get(key, (-1, 0.0, ()))
@@ -309,6 +311,6 @@ class Simulator:
             visible = [m for m in visible if tags.items() <= m.tags.items()]
         listing = tuple(m.describe(now, properties=properties) for m in visible)
         turns = (at for m in machines.values() for at in (m.listed_at, m.healthy_at, m.sick_at) if at > now)
-        until = min(min(turns, default=math.inf), self._deaths[0][0] if self._deaths else math.inf)
+        until = min(min(turns, default=math.inf), self._terminations[0][0] if self._terminations else math.inf)
         self._listings[key] = (self._changed, until, listing)
         return listing

@@ -1,8 +1,8 @@
-"""The simulator as a user runs it: its faults are a document, read again whenever it has changed.
+"""The simulator as a user runs it: its faults are a document, which is reloaded whenever it changes.
 
 The document is `faults.yaml` in the plugin's directory, YAML or JSON, with the fields of `Faults` and two more, for
-what happens to single machines. Without it there are no faults. A wrong one fails every call with what is wrong, until
-it is mended, so that it is seen in `infrakit status`.
+events of single machines. Without it there are no faults. While it is invalid, every call fails with the problems found
+in it, so that `infrakit status` shows them.
 """
 
 import random
@@ -17,18 +17,18 @@ from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.instance import Capabilities
 from infrakit.spi.values import InstanceID
 
-LAG_PROMISED_S = 30.0  # faults may come later; a controller is told of the promise once
+LAG_PROMISED_S = 30.0  # a controller reads this promise once, and faults may be added later
 
 
-class Document(Faults, frozen=True, kw_only=True):
-    """What a user writes."""
+class FaultsDocument(Faults, frozen=True, kw_only=True):
+    """The content of `faults.yaml`."""
 
-    dead: tuple[InstanceID, ...] = ()  # machines that are to die now
-    sick: tuple[InstanceID, ...] = ()  # machines that are to become unhealthy now
+    dead: tuple[InstanceID, ...] = ()  # machines to terminate now
+    sick: tuple[InstanceID, ...] = ()  # machines to make unhealthy now
 
 
 class Adjustable(Simulator):
-    """A simulator with its faults in `directory`."""
+    """A simulator that reads its faults from `faults.yaml` in `directory`."""
 
     def __init__(self, directory: Path, *, random: random.Random | None = None) -> None:
         super().__init__(random=random)
@@ -40,7 +40,7 @@ class Adjustable(Simulator):
         return Capabilities(listing_lag_s=LAG_PROMISED_S, tokens=True)
 
     def prepare_call(self) -> None:
-        """Take over the document if it is another than at the last call. Raises `InvalidSpec` if it is wrong."""
+        """Reload the document if it has changed since the last call. Raises `InvalidSpec` while it is invalid."""
         try:
             status = self._path.stat()
             seen = (status.st_mtime_ns, status.st_size)
@@ -49,22 +49,22 @@ class Adjustable(Simulator):
         if seen != self._seen:
             self._seen, self._problem = seen, None
             try:
-                self._apply(self._read() if seen is not None else Document())
+                self._apply(self._read() if seen is not None else FaultsDocument())
             except InvalidSpec as problem:
                 self._problem = problem
         if self._problem is not None:
             raise self._problem
 
-    def _read(self) -> Document:
+    def _read(self) -> FaultsDocument:
         tree = reading.read(self._path.read_bytes(), source=str(self._path))
         value = tree.entries[0] if tree.entries else {}
         try:
-            return validate.properties(msgspec.Raw(msgspec.json.encode(value)), Document)
+            return validate.properties(msgspec.Raw(msgspec.json.encode(value)), FaultsDocument)
         except InvalidSpec as wrong:
             found = [Problem(path=p.path, message=p.message, hint=p.hint) for p in wrong.problems]
             raise InvalidSpec(found, where=str(self._path)) from None
 
-    def _apply(self, document: Document) -> None:
+    def _apply(self, document: FaultsDocument) -> None:
         fields = {name: getattr(document, name) for name in Faults.__struct_fields__}
         self.faults = Faults(**fields)
         for instance in document.dead:

@@ -1,4 +1,4 @@
-"""One simulated machine: when it is born, listed, healthy, sick and dead."""
+"""One simulated machine: when it is created, listed, healthy, unhealthy and terminated."""
 
 import math
 
@@ -10,16 +10,16 @@ from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, 
 
 
 class Properties(Strict, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What a spec may ask of a simulated machine; anything else in it only makes its version another."""
+    """The properties of a simulated machine; any other field only changes the version of the spec."""
 
-    boot_time: Seconds = 0.0  # until healthy, on top of the faults'
+    boot_time: Seconds = 0.0  # until healthy, in addition to Boot of the faults
     never_healthy: bool = False
-    lifetime: Seconds = 0.0  # until it dies, 0: as the faults say
+    lifetime: Seconds = 0.0  # until it terminates; 0: as set by the faults
     refuse: bool = False  # every creation is refused
 
 
 class Machine(msgspec.Struct, kw_only=True):
-    """Times are the event loop's."""
+    """The actual state of one machine. Times are the event loop's."""
 
     id: InstanceID
     logical_id: LogicalID | None
@@ -27,12 +27,12 @@ class Machine(msgspec.Struct, kw_only=True):
     token: str
     attachments: tuple[Attachment, ...]
     properties: msgspec.Raw
-    born_at: float
+    created_at: float
     listed_at: float
     healthy_at: float
     sick_at: float = math.inf
     dies_at: float = math.inf
-    dead_at: float = math.inf  # when it really ended
+    dead_at: float = math.inf  # when it was really terminated
     unlisted_at: float = math.inf
     description: Description | None = None
 
@@ -44,7 +44,7 @@ class Machine(msgspec.Struct, kw_only=True):
         return self.lives and self.healthy_at <= now < self.sick_at
 
     def state(self, now: float) -> State:
-        """As providers tell it; of one that is dead and still listed they tell nothing."""
+        """The state as a provider reports it: unspecified for a terminated machine that is still listed."""
         if not self.lives:
             return State.UNSPECIFIED
         if now >= self.sick_at or math.isinf(self.healthy_at):
@@ -52,7 +52,7 @@ class Machine(msgspec.Struct, kw_only=True):
         return State.RUNNING if now >= self.healthy_at else State.PENDING
 
     def describe(self, now: float, *, properties: bool = False) -> Description:
-        """The same object as long as nothing changes."""
+        """Return the description, as the same object while nothing changes."""
         state = self.state(now)
         if self.description is None or self.description.state is not state:
             self.description = Description(

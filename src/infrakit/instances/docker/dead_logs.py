@@ -1,4 +1,4 @@
-"""The last words of the dead: a container takes its log with it, so the end of it is kept here for a day."""
+"""Logs of terminated instances: removing a container deletes its log, so its end is stored here for a day."""
 
 import contextlib
 import os
@@ -10,18 +10,18 @@ from infrakit.spi.values import InstanceID
 
 LINES = 2000
 _AGE_S_MAX = 86_400.0
-_GRAVES_MAX = 1000
+_LOGS_MAX = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 
 
-class Graves:
-    """Files in one directory. Blocks: call it in a thread."""
+class DeadLogs:
+    """Stores one log file per instance in one directory. Blocks: call it in a thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def keep(self, instance: InstanceID, text: str, *, now: float) -> None:
-        """Replace what was kept of it, and forget what is old."""
+        """Store the log of an instance, and delete expired logs."""
         if not _NAME.fullmatch(instance):
             return
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -30,10 +30,10 @@ class Graves:
         draft.write_text(text)
         os.utime(draft, (now, now))
         draft.rename(self._directory / instance)
-        self._forget(now)
+        self._expire(now)
 
     def read(self, instance: InstanceID, *, lines: int) -> str | None:
-        """The last lines; None: nothing is kept."""
+        """The last lines of the stored log; None if there is none."""
         if not _NAME.fullmatch(instance):
             return None
         try:
@@ -42,11 +42,11 @@ class Graves:
             return None
         return "".join(kept[-lines:]) if lines > 0 else ""
 
-    def _forget(self, now: float) -> None:
+    def _expire(self, now: float) -> None:
         found: list[tuple[float, Path]] = []
         for each in self._directory.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process forgets, too
+            with contextlib.suppress(FileNotFoundError):  # another process deletes expired logs, too
                 found.append((each.stat().st_mtime, each))
         for number, (at, path) in enumerate(sorted(found, reverse=True), start=1):
-            if number > _GRAVES_MAX or at < now - _AGE_S_MAX:
+            if number > _LOGS_MAX or at < now - _AGE_S_MAX:
                 path.unlink(missing_ok=True)
