@@ -24,7 +24,7 @@ _DEFAULT_REGION = "us-east-1"  # the region that servers without regions expect 
 
 _THROTTLES = ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded")
 NEEDS_CONDITIONS = "use one that honours If-None-Match: * (Amazon S3, or a newer release of this one)"
-_RENEW = "check and renew the credentials of this process"
+_RENEW = "check the credentials of this process, and renew them"
 _NAME_REGION = "specify the bucket's region: ?region=..."
 _REMEDIES: Mapping[str | int, str] = {  # by code, or by status
     "NoSuchBucket": "create the bucket, or correct its name",

@@ -1,4 +1,4 @@
-"""One Engine for all tests of a process, empty for each; and providers that use it."""
+"""One Engine for all tests of a process, emptied for each test, and providers that use it."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

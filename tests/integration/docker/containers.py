@@ -1,4 +1,4 @@
-"""Specs in one line, and waiting for what must come."""
+"""Short specs, and waiting for conditions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -49,14 +49,14 @@ async def state(docker: Docker, instance: str) -> State | None:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Look again and again, until it is so."""
+    """Poll until the condition is true."""
     async with asyncio.timeout(DEADLINE_S):
-        while not await condition():  # noqa: ASYNC110 - it is the Engine's to tell
+        while not await condition():  # noqa: ASYNC110 - the Engine sets no event
             await asyncio.sleep(0.02)
 
 
-async def says(docker: Docker, instance: str, text: str) -> str:
-    """Its log, once it holds the text."""
+async def until_logged(docker: Docker, instance: str, text: str) -> str:
+    """Wait until the log contains the text, and return the log."""
     log = ""
 
     async def there() -> bool:

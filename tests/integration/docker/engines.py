@@ -1,4 +1,4 @@
-"""A Docker Engine of our own: in namespaces that end with it, so that nothing of it is left, whatever happens."""
+"""A Docker Engine for tests, in namespaces that terminate with it, so that nothing of it is ever left behind."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ _PORT = re.compile(r"API listen on 127\.0\.0\.1:\d+")
 
 
 def lacking() -> str:
-    """What keeps this machine from running one; empty: nothing."""
+    """Why this machine cannot run an Engine; empty if it can."""
     if os.geteuid() != 0:
         return "a Docker Engine is started by root"
     if not all(shutil.which(each) for each in ("dockerd", "docker", "ip")) or not BUSYBOX.exists():
@@ -64,7 +64,7 @@ def cgroups(name: str) -> list[Path]:
 
 @contextlib.contextmanager
 def running(*listening: str, **options: Any) -> Iterator["Engine"]:
-    """An engine that was started, and ends whatever happens; the test is skipped where none can be had."""
+    """A running Engine, which is always terminated at exit; skips the test where no Engine can run."""
     if why := lacking():
         pytest.skip(why)
     engine = Engine(*listening, **options)
@@ -76,7 +76,7 @@ def running(*listening: str, **options: Any) -> Iterator["Engine"]:
 
 
 class Engine:
-    """`dockerd` with everything in a directory of its own."""
+    """`dockerd` with all its state in its own directory."""
 
     def __init__(self, *listening: str, isolated: bool = True, **options: Any) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="ikd", dir="/tmp"))
@@ -93,7 +93,7 @@ class Engine:
             "deprecated-key-path": str(self.place / "key.json"),
             "bridge": "none",
             "cgroup-parent": f"/{self.cgroup}",
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],  # the other, systemd, takes no such parent
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],  # systemd does not accept such a parent
             **({} if isolated else {"iptables": False}),
             **options,
         }
@@ -104,14 +104,14 @@ class Engine:
         return (self.place / "log").read_text()
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start the Engine, and wait until it answers."""
         net = ["--net"] if self._isolated else []
         alone = ["unshare", *net, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
         loopback = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self._isolated else []
         listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
         self.socket.unlink(missing_ok=True)
         (self.place / "pid").unlink(missing_ok=True)
-        shutil.rmtree(self.place / "exec", ignore_errors=True)  # as /run after a loss of power
+        shutil.rmtree(self.place / "exec", ignore_errors=True)  # like /run after a power failure
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -133,7 +133,7 @@ class Engine:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """As a loss of power would: every container ends with it."""
+        """Kill the Engine and every container, like a power failure."""
         if self._process is not None:
             pid = self._process.pid
             alive = self._process.poll() is None
@@ -141,13 +141,13 @@ class Engine:
             ends = [os.pidfd_open(int(each)) for each in children]
             self._process.kill()
             self._process.wait()
-            for each in ends:  # the first process of a namespace ends last
+            for each in ends:  # the first process of a namespace exits last
                 select.select([each], [], [], DEADLINE_S)
                 os.close(each)
             self._process = None
 
     def close(self) -> None:
-        """End it, and remove everything."""
+        """Terminate the Engine, and remove everything."""
         self.kill()
         for controller in cgroups(self.cgroup):
             for each in (*controller.glob("*/"), controller):
@@ -155,7 +155,7 @@ class Engine:
         shutil.rmtree(self.place, ignore_errors=True)
 
     def _remove(self, cgroup: Path) -> None:
-        """It is busy for a moment after the last of its processes was killed."""
+        """Retry while it is busy, shortly after the last of its processes was killed."""
         end = time.monotonic() + DEADLINE_S
         while cgroup.exists() and time.monotonic() < end:
             try:
@@ -164,7 +164,7 @@ class Engine:
                 time.sleep(0.05)
 
     def docker(self, *words: str, ok: bool = True) -> str:
-        """What Docker's own client says."""
+        """The output of Docker's own client."""
         done = self._ask(*words)
         assert not ok or done.returncode == 0, done.stderr
         return done.stdout.strip() or done.stderr.strip()
@@ -178,7 +178,7 @@ class Engine:
         build_image(self.host)
 
     def clear(self) -> None:
-        """Everything but the image goes."""
+        """Remove everything except the image."""
         if there := self.docker("ps", "-aq").split():
             self.docker("rm", "-f", "-v", *there, ok=False)
         if volumes := self.docker("volume", "ls", "-q").split():

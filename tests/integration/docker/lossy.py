@@ -1,4 +1,4 @@
-"""A socket before the Engine's, which carries requests over and may lose the answer to one."""
+"""A proxy socket in front of the Engine's, which can lose the response to one request."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from tests.integration.docker.engines import DEADLINE_S
 
 
 class Lossy:
-    """A context manager; `lose` is a pattern of the request whose answer is lost, once."""
+    """A context manager; `lose` is a pattern of the request whose response is lost, once."""
 
     def __init__(self, path: Path, engine: Path) -> None:
         self.host = f"unix://{path}"
@@ -28,10 +28,10 @@ class Lossy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        await asyncio.wait_for(asyncio.gather(*self._serving), DEADLINE_S)  # whoever was connected has gone
+        await asyncio.wait_for(asyncio.gather(*self._serving), DEADLINE_S)  # all clients have disconnected
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: it ends when an answer is lost, once that was given."""
+        """Serve one connection. It is closed when the response is lost, after the Engine has sent it."""
         done = asyncio.get_running_loop().create_future()
         self._serving.append(done)
         try:

@@ -1,4 +1,4 @@
-"""An Engine that is away, comes back, loses answers; and what is heard of it."""
+"""An Engine that is unreachable, returns, or loses responses; and its hints."""
 
 import asyncio
 import shutil
@@ -28,7 +28,7 @@ def mortal() -> Iterator[Engine]:
 
 
 @pytest.mark.timeout(180)
-async def test_an_engine_that_is_away_is_evidence_of_nothing(mortal: Engine, tmp_path: Path) -> None:
+async def test_an_unreachable_engine_proves_nothing(mortal: Engine, tmp_path: Path) -> None:
     docker = Docker(tmp_path / "docker", host=mortal.host)
     hints: list[str] = []
     heard = asyncio.Event()
@@ -60,7 +60,7 @@ async def test_an_engine_that_is_away_is_evidence_of_nothing(mortal: Engine, tmp
             await heard.wait()
             heard.clear()
         other = await docker.provision(spec=spec(token="two"))
-        while f"{other} was started" not in hints:  # it listens again
+        while f"{other} was started" not in hints:  # the stream is open again
             if not heard.is_set():
                 await docker.label(instance=other, labels={"a": "b"})
                 mortal.docker("restart", "-t", "0", other)
@@ -71,12 +71,12 @@ async def test_an_engine_that_is_away_is_evidence_of_nothing(mortal: Engine, tmp
     await docker.close()
 
 
-async def test_a_death_is_heard_at_once(docker: Docker, engine: Engine) -> None:
+async def test_an_exit_is_reported_at_once(docker: Docker, engine: Engine) -> None:
     made = await docker.provision(spec=spec())
     hints = docker.watch()
     first = asyncio.ensure_future(anext(hints))
     async with asyncio.timeout(DEADLINE_S):
-        while not first.done():  # until it listens
+        while not first.done():  # until the stream is open
             engine.docker("pause", made)
             engine.docker("unpause", made)
             await asyncio.wait([first], timeout=0.1)
@@ -88,12 +88,12 @@ async def test_a_death_is_heard_at_once(docker: Docker, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("lost", [rb"POST \S+/create", rb"PUT ", rb"POST \S+/start"])
-async def test_a_lost_answer_never_makes_a_second_one(lost: bytes, engine: Engine, tmp_path: Path) -> None:
+async def test_a_lost_response_never_creates_a_second_instance(lost: bytes, engine: Engine, tmp_path: Path) -> None:
     async with Lossy(engine.place / f"lossy{time.monotonic_ns()}", engine.socket) as between:
         docker = Docker(tmp_path / "docker", host=between.host)
         await docker.describe_instances(tags={})
         between.lose = lost
-        if lost == rb"PUT ":  # which may be repeated: the HTTP client does so by itself
+        if lost == rb"PUT ":  # idempotent: the HTTP client retries it by itself
             await docker.provision(spec=spec(token="one", logical_id="m1"))
         else:
             with pytest.raises(OutcomeUnknown):
@@ -131,8 +131,8 @@ async def test_a_creation_that_is_cancelled_anywhere_is_settled_by_its_token(eng
     await docker.close()
 
 
-async def test_a_creation_goes_on_when_nobody_waits_for_it(docker: Docker) -> None:
-    """As when the controller has seen the container in a listing already."""
+async def test_a_creation_continues_without_a_waiting_caller(docker: Docker) -> None:
+    """The case of a controller that has already seen the container in a listing."""
     asked = asyncio.create_task(docker.provision(spec=spec()))
 
     async def begun() -> bool:
@@ -150,7 +150,7 @@ async def test_a_creation_goes_on_when_nobody_waits_for_it(docker: Docker) -> No
 
 
 async def settled(docker: Docker, part: int) -> InstanceID:
-    """As the controller does: asks again until it has an answer."""
+    """Retry until there is a response, like the controller."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
@@ -187,11 +187,11 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["ssh://me@there", "unix://", "tcp://there", "nonsense", "tcp://h:99999999"])
-def test_an_address_that_is_none_is_refused(host: str) -> None:
+def test_an_invalid_address_is_refused(host: str) -> None:
     with pytest.raises(Refused, match=r"forward its socket|write unix:///PATH or tcp://HOST:PORT"):
         Client(host)
 
 
-def test_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_certificates_are_reported(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"put ca\.pem, cert\.pem and key\.pem into"):
         Client("tcp://127.0.0.1:1", certificates=tmp_path)

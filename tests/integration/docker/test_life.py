@@ -1,4 +1,4 @@
-"""One container from its creation to its end."""
+"""The life cycle of one container."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from infrakit.spi.clock import SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Refused
 from infrakit.spi.values import InstanceID, State
 from tests.integration.conformance.checking import capabilities, failed, outcomes, skipped
-from tests.integration.docker.containers import STAYS, destroy, listed, says, spec, state, until
+from tests.integration.docker.containers import STAYS, destroy, listed, spec, state, until, until_logged
 from tests.integration.docker.engines import IMAGE, Engine
 
 
@@ -22,7 +22,7 @@ async def test_the_conformance_kit_passes(docker: Docker, engine: Engine) -> Non
     async with Server(path, {".": docker}):
         found = await outcomes(path, properties={"Image": IMAGE, "StopTimeout": 0}, settle_s=10.0)
     assert failed(found) == set()
-    assert skipped(found) == {"instance/attachments"}  # which asks for a type of its own
+    assert skipped(found) == {"instance/attachments"}  # which uses a type of its own
     assert capabilities(found) >= {"tokens", "any-text", "capable", "inspects", "watches", "logs", "volumes", "keeps"}
     assert engine.docker("ps", "-aq") == ""
     assert engine.docker("volume", "ls", "-q") == ""
@@ -65,20 +65,20 @@ async def test_properties_reach_the_engine(docker: Docker, engine: Engine) -> No
 async def test_a_boot_script_is_the_entry_and_hands_over(docker: Docker, engine: Engine) -> None:
     init = '#!/bin/sh\necho "I am $INFRAKIT_INSTANCE_ID, told: $*"\nexec "$@"\n'
     made = await docker.provision(spec=spec(init))
-    await says(docker, made, f"I am {made}, told: sleep 1000")
+    await until_logged(docker, made, f"I am {made}, told: sleep 1000")
     assert "sleep 1000" in engine.docker("top", made)
     other = await docker.provision(spec=spec(init, Entrypoint=["/bin/sh", "-c"], Cmd=["echo this; exec sleep 99"]))
-    await says(docker, other, "this\n")
+    await until_logged(docker, other, "this\n")
     shown = engine.docker("inspect", made)
-    assert "I am" not in shown  # what is in a script, a join token perhaps, shows nowhere
+    assert "I am" not in shown  # the content of a script, such as a join token, is not shown
 
 
 async def test_a_boot_script_may_be_long_and_its_user_not_root(docker: Docker) -> None:
     init = f": {'x' * 300_000}\necho done as $(cat /proc/self/loginuid >/dev/null; echo $UID)\nexec sleep 1000\n"
-    await says(docker, await docker.provision(spec=spec(init, User="1000")), "done as")
+    await until_logged(docker, await docker.provision(spec=spec(init, User="1000")), "done as")
 
 
-async def test_a_boot_script_that_fails_is_seen_and_heard(docker: Docker) -> None:
+async def test_a_failing_boot_script_is_listed_and_reported(docker: Docker) -> None:
     made = await docker.provision(spec=spec("echo this is why >&2; exit 7"))
 
     async def dead() -> bool:
@@ -91,13 +91,13 @@ async def test_a_boot_script_that_fails_is_seen_and_heard(docker: Docker) -> Non
     assert found.attachments == ()
 
 
-async def test_an_interpreter_that_is_not_there_is_told_by_the_log(docker: Docker) -> None:
+async def test_a_missing_interpreter_is_reported_in_the_log(docker: Docker) -> None:
     made = await docker.provision(spec=spec("#!/no/such/shell\n"))
-    await says(docker, made, "no such file")
+    await until_logged(docker, made, "no such file")
 
 
 class Later(SystemClock):
-    """Wall time in an hour."""
+    """The wall time one hour from now."""
 
     def now(self) -> float:
         return super().now() + 3600.0
@@ -110,14 +110,14 @@ async def test_states(docker: Docker, engine: Engine, tmp_path: Path) -> None:
     assert await state(docker, made) is State.IMPAIRED
     engine.docker("unpause", made)
     engine.docker("kill", made)
-    engine.docker("wait", made)  # newer Engines answer a kill before they have seen the end
+    engine.docker("wait", made)  # newer Engines answer a kill before they have seen the exit
     assert await state(docker, made) is State.TERMINATED
     engine.docker("rm", made)
     assert await state(docker, made) is None
     engine.docker("create", "--name", "by-hand", "--label", "infrakit.docker.id=by-hand", IMAGE)
     assert await state(docker, "by-hand") is State.PENDING
     late = Docker(tmp_path, host=engine.host, clock=Later())
-    assert await state(late, "by-hand") is State.TERMINATED  # nobody will start it
+    assert await state(late, "by-hand") is State.TERMINATED  # no process will start it
     await late.close()
 
 
@@ -163,7 +163,7 @@ async def test_destroy_keeps_named_volumes_and_the_log(docker: Docker, engine: E
         spec=spec("echo last words\nexec sleep 1000", volumes=("v1",), Volumes=[{"Target": "/data"}],
             HostConfig={"Mounts": mounts})
     )  # fmt: skip
-    await says(docker, made, "last words")
+    await until_logged(docker, made, "last words")
     assert len(engine.docker("volume", "ls", "-q").split()) == 3
     await destroy(docker, made)
     assert await docker.inspect(instance=made) is None
@@ -176,7 +176,7 @@ async def test_destroy_keeps_named_volumes_and_the_log(docker: Docker, engine: E
         await docker.logs(instance=InstanceID("infrakit-never"), lines=1)
 
 
-async def test_destroy_ends_what_is_paused_or_never_started(docker: Docker, engine: Engine) -> None:
+async def test_destroy_removes_paused_and_unstarted_containers(docker: Docker, engine: Engine) -> None:
     made = await docker.provision(spec=spec())
     engine.docker("pause", made)
     engine.docker("create", "--name", "by-hand", "--label", "infrakit.docker.id=by-hand", IMAGE)
@@ -193,7 +193,7 @@ async def test_others_containers_are_left_alone(docker: Docker, engine: Engine) 
     assert engine.docker("ps", "-q") in other
 
 
-async def test_what_is_wrong_is_told_at_once(docker: Docker) -> None:
+async def test_all_problems_are_reported_at_once(docker: Docker) -> None:
     wrong = spec(Imagge="x", HostConfig={"Memory": "1g", "Priviledged": True}).properties
     with pytest.raises(InvalidSpec) as told:
         await docker.validate(properties=wrong)

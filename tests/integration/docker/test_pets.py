@@ -1,4 +1,4 @@
-"""Fixed addresses, names and volumes: one bearer, and a successor only after a death."""
+"""Fixed addresses, names and volumes: one instance at a time, and a replacement only after a termination."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from infrakit.instances.docker import Docker
 from infrakit.spi.errors import Conflict, Refused
 from infrakit.spi.values import Attachment, InstanceSpec, State
-from tests.integration.docker.containers import ADDRESS, NETWORK, STAYS, destroy, listed, says, spec, state
+from tests.integration.docker.containers import ADDRESS, NETWORK, STAYS, destroy, listed, spec, state, until_logged
 from tests.integration.docker.engines import IMAGE, Engine
 
 VOLUME = Attachment(id="v1", type="volume")
@@ -22,7 +22,7 @@ def pet(init: str = STAYS, *, token: str = "", logical_id: str = ADDRESS) -> Ins
 
 async def test_an_address_is_fixed_and_its_network_made(docker: Docker, engine: Engine) -> None:
     made = await docker.provision(spec=pet("ip addr show eth0; echo at $INFRAKIT_VOLUME; exec sleep 1000"))
-    assert f"inet {ADDRESS}/24" in await says(docker, made, "at /data\n")
+    assert f"inet {ADDRESS}/24" in await until_logged(docker, made, "at /data\n")
     (found,) = await docker.describe_instances(tags={}, properties=True)
     facts = json.loads(bytes(found.properties))  # type: ignore[arg-type]
     assert facts["Addresses"] == {"nodes": ADDRESS}
@@ -35,7 +35,7 @@ async def test_a_name_is_the_host_name_and_found_by_others(docker: Docker) -> No
     await docker.provision(spec=pet(logical_id="m1"))
     made = await docker.provision(spec=spec("hostname; nslookup m1; exec sleep 1000",
         logical_id="m2", Network=NETWORK))  # fmt: skip
-    log = await says(docker, made, "Address: 10.77.0.")
+    log = await until_logged(docker, made, "Address: 10.77.0.")
     assert log.startswith("m2\n")
 
 
@@ -51,7 +51,7 @@ async def test_the_network_is_made_once(docker: Docker, engine: Engine, tmp_path
         await docker.provision(spec=spec(Network={"Name": "others", "Create": {"Subnet": "10.77.0.0/25"}}))
 
 
-async def test_one_bearer(docker: Docker, engine: Engine) -> None:
+async def test_one_instance_per_logical_id(docker: Docker, engine: Engine) -> None:
     first = await docker.provision(spec=pet(token="one"))
     with pytest.raises(Conflict, match=f"{first} has the logical ID {ADDRESS} and holds the volume v1"):
         await docker.provision(spec=pet(token="two"))
@@ -61,8 +61,8 @@ async def test_one_bearer(docker: Docker, engine: Engine) -> None:
     assert len(await listed(docker)) == 1
 
 
-async def test_of_many_at_once_one_at_most_stays(docker: Docker, engine: Engine, tmp_path: Path) -> None:
-    """By a name: the Engine itself sees to addresses, not to those."""
+async def test_of_concurrent_creations_at_most_one_succeeds(docker: Docker, engine: Engine, tmp_path: Path) -> None:
+    """With a name, because the Engine itself guarantees unique addresses, but not names."""
     others = [Docker(tmp_path / str(i), host=engine.host) for i in range(4)]
     asked = [each.provision(spec=spec(token=str(i), logical_id="m1")) for i, each in enumerate(others)]
     made = await asyncio.gather(*asked, return_exceptions=True)
@@ -74,8 +74,8 @@ async def test_of_many_at_once_one_at_most_stays(docker: Docker, engine: Engine,
     assert len(bearers) == sum(isinstance(each, str) for each in made)
 
 
-async def test_two_that_do_not_know_of_each_other_never_both_stay(docker: Docker, engine: Engine) -> None:
-    """As by a replica that was interrupted between creating and starting."""
+async def test_two_concurrent_creations_never_both_succeed(docker: Docker, engine: Engine) -> None:
+    """The container of a replica that was interrupted between creating and starting."""
     labels = ["--label", "infrakit.docker.id=half", "--label", f"infrakit.docker.logical-id={ADDRESS}"]
     engine.docker("create", "--name", "half", *labels, IMAGE)
     with pytest.raises(Conflict, match=f"half has the logical ID {ADDRESS}"):
@@ -83,20 +83,22 @@ async def test_two_that_do_not_know_of_each_other_never_both_stay(docker: Docker
     assert set(await listed(docker)) == {"half"}
 
 
-async def test_a_successor_has_address_and_volume_of_the_dead(docker: Docker, engine: Engine) -> None:
+async def test_a_replacement_gets_the_address_and_volume_of_the_terminated_instance(
+    docker: Docker, engine: Engine
+) -> None:
     first = await docker.provision(spec=pet("echo mine > /data/file; echo written; exec sleep 1000", token="one"))
-    await says(docker, first, "written")
+    await until_logged(docker, first, "written")
     engine.docker("kill", first)
-    engine.docker("wait", first)  # newer Engines answer a kill before they have seen the end
+    engine.docker("wait", first)  # newer Engines answer a kill before they have seen the exit
     assert await state(docker, first) is State.TERMINATED
     second = await docker.provision(spec=pet("cat /data/file; exec sleep 1000", token="two"))
-    await says(docker, second, "mine")
-    # The dead one is removed for good: nobody can start it again beside its successor. Its log is kept.
+    await until_logged(docker, second, "mine")
+    # The terminated container is removed, so that it cannot be started beside its replacement. Its log is kept.
     assert set(await listed(docker)) == {second}
     assert await docker.logs(instance=first, lines=1) == "written\n"
 
 
-async def test_a_token_makes_one(docker: Docker, engine: Engine) -> None:
+async def test_a_token_creates_one(docker: Docker, engine: Engine) -> None:
     first = await docker.provision(spec=pet(token="one"))
     assert await docker.provision(spec=pet(token="one")) == first
     assert len(set(await asyncio.gather(*(docker.provision(spec=spec(token="c")) for _ in range(6))))) == 1
@@ -113,7 +115,7 @@ async def test_what_was_never_started_is_completed_by_its_token(docker: Docker, 
     words = [word for name, value in json.loads(labels).items() for word in ("--label", f"{name}={value}")]
     engine.docker("create", "--name", made, "--entrypoint", "/infrakit/init", *words, IMAGE)
     assert await docker.provision(spec=spec("#!/bin/sh\necho booted; exec sleep 1000\n", token="one")) == made
-    await says(docker, made, "booted")
+    await until_logged(docker, made, "booted")
     assert await state(docker, made) is State.RUNNING
 
 
@@ -123,7 +125,7 @@ async def test_volumes_are_deleted_when_asked_for_only(docker: Docker, engine: E
     assert list(await docker.existing(attachments=(VOLUME, other))) == [VOLUME]
     with pytest.raises(Conflict, match="holds the volume v1"):
         await docker.delete_attachment(attachment=VOLUME)
-    engine.docker("kill", made)  # the Engine keeps volumes of the dead, too
+    engine.docker("kill", made)  # the Engine also reserves volumes of exited containers
     await docker.delete_attachment(attachment=VOLUME)
     await docker.delete_attachment(attachment=VOLUME)
     assert list(await docker.existing(attachments=(VOLUME,))) == []
@@ -132,7 +134,7 @@ async def test_volumes_are_deleted_when_asked_for_only(docker: Docker, engine: E
     assert list(await docker.existing(attachments=(VOLUME,))) == [VOLUME]
 
 
-async def test_what_cannot_be_had_is_refused_and_leaves_nothing(docker: Docker, engine: Engine) -> None:
+async def test_an_impossible_spec_is_refused_and_leaves_nothing(docker: Docker, engine: Engine) -> None:
     kept = [{"Target": "/data", "Create": False}]
     for wrong, words in (
         (spec(logical_id=ADDRESS), "requires a network"),
@@ -152,7 +154,7 @@ async def test_what_cannot_be_had_is_refused_and_leaves_nothing(docker: Docker, 
     assert engine.docker("ps", "-aq") == ""
 
 
-async def test_an_address_in_use_means_wait(docker: Docker, engine: Engine) -> None:
+async def test_an_address_in_use_is_a_conflict(docker: Docker, engine: Engine) -> None:
     await docker.provision(spec=spec(Network=NETWORK))
     engine.docker("run", "-d", "--name", "squatter", "--network", "nodes", "--ip", ADDRESS, IMAGE)
     with pytest.raises(Conflict, match=r"(?i)address already in use"):

@@ -1,6 +1,6 @@
-"""A daemon that is made to be killed: it provisions and destroys as fast as it can, with a write-ahead of its own.
+"""A daemon for crash tests: it provisions and destroys as fast as it can, with its own write-ahead log.
 
-Run as a program it reads one order a line, and forks one daemon for each, which says its number once it is at work.
+Run as a program it reads one order per line, and forks one daemon for each, which prints its PID once it works.
 Forking saves the time of starting Python hundreds of times.
 """
 
@@ -16,7 +16,7 @@ from infrakit.instances.local import Local
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import TAG_TOKEN, Attachment, InstanceID, InstanceSpec, LogicalID
 
-# Every script first looks whether another process lives on its volume, and then leaves a line there.
+# Every script first checks whether another process uses its volume, and then writes a line there.
 PREAMBLE = """
 cd "$INFRAKIT_VOLUME"
 if [ -s pid ]; then
@@ -37,7 +37,7 @@ LIVES = (
 
 
 class Order(msgspec.Struct):
-    """What one daemon shall do."""
+    """The workload of one daemon."""
 
     home: str
     intents: str
@@ -46,7 +46,7 @@ class Order(msgspec.Struct):
 
 
 def wanted(slot: str, generation: int) -> InstanceSpec:
-    """What is asked for in a slot, the same each time it is asked for again."""
+    """The spec of a slot's instance, the same for each retry."""
     return InstanceSpec(
         init=PREAMBLE + LIVES[generation % len(LIVES)],
         tags={TAG_TOKEN: f"{slot}-{generation}"},
@@ -57,19 +57,19 @@ def wanted(slot: str, generation: int) -> InstanceSpec:
 
 
 def generation(intents: Path, slot: str) -> int:
-    """The creation that was asked for last, 0 for none."""
+    """The last creation of a slot, 0 for none."""
     path = intents / slot
     return int(path.read_text()) if path.exists() else 0
 
 
 def was_destroyed(intents: Path, slot: str) -> bool:
-    """Whether the newest one had to go, and may have gone before it could leave its line."""
+    """Whether the newest instance was destroyed, possibly before it wrote its line."""
     path = intents / f"{slot}.destroyed"
     return path.exists() and path.read_text() in ("", str(generation(intents, slot)))
 
 
 async def work(order: Order) -> None:
-    """For ever: in each slot, destroy what lives there, or make the next."""
+    """Loop for ever: in each slot, destroy the running instance, or create the next one."""
     local, rng, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
     print(os.getpid(), flush=True)
     async with asyncio.TaskGroup() as group:

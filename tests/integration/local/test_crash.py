@@ -30,7 +30,7 @@ SLOTS = [["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["10.0.1.1", "10.0.1.2", "10.0.1.
 
 
 class Daemons:
-    """Starts daemons that work, and kills them."""
+    """Starts daemons and kills them."""
 
     def __init__(self, home: Path, intents: Path) -> None:
         self._home, self._intents = home, intents
@@ -81,7 +81,7 @@ def journals(home: Path) -> dict[str, list[str]]:
 
 
 async def inspect_world(tmp_path: Path, before: dict[str, list[str]]) -> dict[str, list[str]]:
-    """What a restarted daemon finds; the journals of the volumes."""
+    """The journals of the volumes, as a restarted daemon finds them."""
     home = tmp_path / "local"
     local = Local(home)
     try:
@@ -117,7 +117,7 @@ async def check_listing(local: Local, tmp_path: Path) -> None:
         assert int(number) == newest
 
     async def all_are_listed() -> bool:
-        """Past the gate nobody runs whom no listing shows; those before it end by themselves."""
+        """Every process past the gate belongs to a listed instance; those before the gate exit by themselves."""
         lives = {place.name for place in (local._home.instances).iterdir() if running(place)}
         present = await listed(local)
         return lives <= present.keys()
@@ -136,7 +136,7 @@ def token(described: Description) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_nothing_is_doubled_and_nothing_lost(daemons: Daemons, tmp_path: Path) -> None:
+async def test_nothing_is_duplicated_and_nothing_lost(daemons: Daemons, tmp_path: Path) -> None:
     rng = random.Random(SEED)
     seen: dict[str, list[str]] = {}
     for _ in range(ROUNDS):
@@ -150,7 +150,7 @@ async def test_nothing_is_doubled_and_nothing_lost(daemons: Daemons, tmp_path: P
 
 
 async def end_of_all(tmp_path: Path) -> None:
-    """Everything can be destroyed, and then only volumes and the memory of the dead are left."""
+    """Everything can be destroyed; only volumes and the logs of terminated instances are left."""
     home = tmp_path / "local"
     local = Local(home)
     for each, described in (await listed(local)).items():

@@ -1,4 +1,4 @@
-"""The journal: numbered without gaps, bounded, still there after any end, and followed live."""
+"""The journal: numbered without gaps, bounded, persistent across crashes, and followed live."""
 
 import asyncio
 import multiprocessing
@@ -57,7 +57,7 @@ async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
         assert await journal.since(2) == []
 
 
-async def test_numbers_go_on_after_a_restart_and_everything_is_still_there(tmp_path: Path) -> None:
+async def test_numbers_continue_after_a_restart_and_no_event_is_lost(tmp_path: Path) -> None:
     await written(tmp_path, 3)
     async with opened(tmp_path) as journal:
         assert messages(await journal.since(0)) == ["m0", "m1", "m2"]
@@ -79,7 +79,7 @@ async def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     assert torn.encode() not in segment.read_bytes()
 
 
-async def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+async def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     await written(tmp_path, 3)
     segment = segments(tmp_path)[0]
     lines = segment.read_bytes().splitlines(keepends=True)
@@ -90,13 +90,13 @@ async def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
         assert journal.newest == 3
 
 
-async def test_a_journal_that_is_only_made_cuts_nothing_of_the_one_at_work(tmp_path: Path) -> None:
+async def test_opening_a_second_journal_truncates_nothing_of_the_first(tmp_path: Path) -> None:
     await written(tmp_path, 1)
     segment = segments(tmp_path)[0]
     with segment.open("a") as file:
         file.write("half a line, as it is seen while the other writes")
     before = segment.read_bytes()
-    opened(tmp_path)  # by a daemon that is refused a moment later
+    opened(tmp_path)  # by a daemon that is then refused
     assert segment.read_bytes() == before
 
 
@@ -132,7 +132,7 @@ async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
         first = everything[0].seq
         for start in range(first - 2, 301):  # at every edge of a segment, and of memory
             assert [e.seq for e in await journal.since(start)] == list(range(max(first, start + 1), 301))
-    # Closed, it says the same.
+    # A closed journal returns the same.
     assert list(journals.kept(tmp_path)) == everything
     assert list(journals.kept(tmp_path, everything[5].seq)) == some
     assert list(journals.kept(tmp_path, group="odd")) == odd
@@ -156,7 +156,7 @@ async def take(events: AsyncIterator[Event], count: int) -> list[Event]:
     return [await anext(events) for _ in range(count)]
 
 
-async def test_followers_get_what_was_and_then_what_comes() -> None:
+async def test_followers_get_past_events_and_then_new_ones() -> None:
     journal = opened(None)
     journal.emit(event("one"))
     journal.emit(event("two", group=GroupID("g")))
@@ -174,7 +174,7 @@ async def test_followers_get_what_was_and_then_what_comes() -> None:
     assert not journal._followers
 
 
-async def test_a_slow_follower_is_told_what_it_missed() -> None:
+async def test_a_slow_follower_receives_the_number_of_dropped_events() -> None:
     journal = opened(None)
     async with asyncio.timeout(20):
         events = journal.follow(0)
@@ -189,7 +189,7 @@ async def test_a_slow_follower_is_told_what_it_missed() -> None:
         assert rest[-1].type is Kind.ERROR
 
 
-async def test_a_disk_that_fails_is_told_once_and_memory_goes_on(tmp_path: Path) -> None:
+async def test_a_failing_disk_is_reported_once_and_the_journal_continues(tmp_path: Path) -> None:
     journal = opened(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").write_text("a file is in the way")
     for number in range(3):
@@ -205,7 +205,7 @@ async def test_a_disk_that_fails_is_told_once_and_memory_goes_on(tmp_path: Path)
     assert (await stored(tmp_path / "elsewhere"))[-1] == "mended"
 
 
-def test_what_a_full_disk_has_torn_costs_no_later_event(tmp_path: Path) -> None:
+def test_a_line_torn_by_a_full_disk_costs_no_later_event(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(fill_the_disk(tmp_path)))
     child.start()
     child.join(60)
@@ -214,7 +214,7 @@ def test_what_a_full_disk_has_torn_costs_no_later_event(tmp_path: Path) -> None:
 
 
 async def fill_the_disk(path: Path) -> None:
-    """In a process that may not write large files: a disk that is full, as far as it can tell."""
+    """In a process with a file size limit: equivalent to a full disk."""
     async with opened(path) as journal:
         journal.emit(event("before"))
         await journal.flush()
@@ -240,7 +240,7 @@ async def test_a_cancelled_flush_loses_nothing_and_writes_nothing_twice(tmp_path
     assert await stored(tmp_path) == [f"m{number}" for number in range(50)]
 
 
-async def test_what_comes_while_a_flush_is_under_way_is_written_by_the_same_flush(tmp_path: Path) -> None:
+async def test_events_during_a_flush_are_written_by_the_same_flush(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.emit(event("m0"))
     first = asyncio.create_task(journal.flush())

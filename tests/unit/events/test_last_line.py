@@ -1,4 +1,4 @@
-"""What an event shows of a log."""
+"""The last line of a log in an event."""
 
 import pytest
 
@@ -26,5 +26,5 @@ def test_it_is_one_short_printable_line_without_secrets(text: str, shown: str) -
 
 
 @pytest.mark.parametrize(("code", "told"), [(0, False), (1, True), (127, True), (137, False), (255, True)])
-def test_a_log_does_not_tell_why_a_signal_came(code: int, told: bool) -> None:
+def test_a_log_does_not_explain_a_signal(code: int, told: bool) -> None:
     assert last_line.explains_exit(code) is told

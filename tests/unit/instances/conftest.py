@@ -1,4 +1,4 @@
-"""Providers for tests, and the proof that nothing of them is left behind."""
+"""Providers for tests, and the check that they leave no process behind."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.unit.instances import local_world
 
 @pytest.fixture
 async def open_local(tmp_path: Path) -> AsyncIterator[Callable[[], Local]]:
-    """Makes providers of one directory; at the end everything in it is destroyed, which must leave no process."""
+    """Creates providers of one directory. The teardown destroys all instances, which must leave no process."""
     opened: list[Local] = []
 
     def open_() -> Local:
@@ -37,5 +37,5 @@ async def local(open_local: Callable[[], Local]) -> Local:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Where the providers of `open_local` keep their files."""
+    """The directory of the providers of `open_local`."""
     return tmp_path / "local"

@@ -1,4 +1,4 @@
-"""What tests of the provider `local` share: specs in one line, waiting for what must come, and counting survivors."""
+"""Helpers for tests of the provider `local`: short specs, waiting for conditions, and counting remaining processes."""
 
 import asyncio
 import contextlib
@@ -57,9 +57,9 @@ async def facts(local: Local, instance: str) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Look again and again, until it is so."""
+    """Poll until the condition is true."""
     async with asyncio.timeout(DEADLINE_S):
-        while not await condition():  # noqa: ASYNC110 - what other processes do sets no event of ours
+        while not await condition():  # noqa: ASYNC110 - other processes set no event
             await asyncio.sleep(0.01)
 
 
@@ -71,7 +71,7 @@ async def until_gone(local: Local, *instances: str) -> None:
 
 
 async def until_written(path: Path, text: str = "\n") -> str:
-    """Wait until a file has this text in it; its content."""
+    """Wait until a file contains this text, and return its content."""
 
     async def written() -> bool:
         return text in content(path)
@@ -85,7 +85,7 @@ def content(path: Path) -> str:
 
 
 def survivors(directory: Path) -> list[int]:
-    """Processes that have to do with this directory, except zombies and ourselves."""
+    """Processes of this directory, except zombies and the test itself."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -105,7 +105,7 @@ def kill_all(pids: list[int]) -> None:
 
 
 def wait_for_death(pid: int) -> None:
-    """Blocks the loop too: nobody has had the time to take note when it returns."""
+    """Wait without running the loop, so that no provider has noticed the exit when this returns."""
     try:
         held = os.pidfd_open(pid)
     except ProcessLookupError:

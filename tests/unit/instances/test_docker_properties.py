@@ -1,4 +1,4 @@
-"""What may be declared for `docker`, and what the Engine is then asked for; without an Engine."""
+"""The properties of `docker`, and the API calls they result in; without an Engine."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 @pytest.mark.parametrize("properties", [{"Image": "x"}, GOOD])
 async def test_good(properties: Any, tmp_path: Path) -> None:
-    docker = Docker(tmp_path, host="nonsense")  # validating asks no Engine
+    docker = Docker(tmp_path, host="nonsense")  # validation needs no Engine
     await docker.validate(properties=raw(properties))
     await docker.close()
 

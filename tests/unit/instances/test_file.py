@@ -61,7 +61,7 @@ async def test_tags_select_by_all_of_them_and_labels_are_merged(provider: File) 
         await provider.label(instance=InstanceID("instance-0"), labels={})
 
 
-async def test_an_end_is_certain_and_told_once(provider: File, tmp_path: Path) -> None:
+async def test_destroy_is_final_and_reported_once(provider: File, tmp_path: Path) -> None:
     made = await provider.provision(spec=spec())
     assert (await provider.inspect(instance=made)) is not None
     await provider.destroy(instance=made, context=DestroyContext())
@@ -71,13 +71,13 @@ async def test_an_end_is_certain_and_told_once(provider: File, tmp_path: Path) -
         await provider.destroy(instance=made, context=DestroyContext())
 
 
-async def test_the_same_intent_makes_nothing_again(provider: File) -> None:
+async def test_a_retry_with_the_same_token_creates_nothing(provider: File) -> None:
     made = await provider.provision(spec=spec(**{TAG_TOKEN: "t"}))
     again = await asyncio.gather(*(provider.provision(spec=spec(**{TAG_TOKEN: "t"})) for _ in range(5)))
     assert set(again) == {made}
 
 
-async def test_a_logical_id_has_one_bearer(provider: File) -> None:
+async def test_a_logical_id_belongs_to_one_instance(provider: File) -> None:
     pet = msgspec.structs.replace(spec(), logical_id=LogicalID("a"))
     ends = await asyncio.gather(*(provider.provision(spec=pet) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(end, errors.Conflict) for end in ends) == 4
@@ -95,7 +95,7 @@ async def test_a_file_that_cannot_be_read_makes_no_instance_missing(provider: Fi
 
 
 @pytest.mark.parametrize("unknown", ["../x", "instance-/../../etc/passwd", "", "x", "instance-\0"])
-async def test_what_there_never_was(provider: File, unknown: str) -> None:
+async def test_an_unknown_instance_is_not_found(provider: File, unknown: str) -> None:
     assert await provider.inspect(instance=InstanceID(unknown)) is None
     with pytest.raises(errors.NotFound):
         await provider.destroy(instance=InstanceID(unknown), context=DestroyContext())

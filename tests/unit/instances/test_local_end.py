@@ -1,4 +1,4 @@
-"""Ends that do not go by themselves: scripts that ignore TERM, children that outlive their parent, orphans."""
+"""Destruction of resisting processes: scripts that ignore TERM, children that outlive their parent, orphans."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ GENTLE = "trap 'echo asked >>\"$INFRAKIT_VOLUME/log\"; exit 0' TERM; echo ready 
 
 
 async def start(local: Local, home: Path, init: str, **properties: Any) -> str:
-    """Make an instance and wait until its script has written `ready`."""
+    """Create an instance and wait until its script has written `ready`."""
     made = await local.provision(spec=spec(init, volumes=("v",), logical_id="a", **properties))
     await until_written(home / "instances" / made / "work" / "ready")
     return made
@@ -38,7 +38,9 @@ async def test_term_comes_first_and_the_script_may_clean_up(local: Local, home: 
     assert (home / "volumes" / "v" / "log").read_text() == "asked\n"
 
 
-async def test_who_ignores_term_is_killed_after_the_grace(local: Local, home: Path, tmp_path: Path) -> None:
+async def test_a_script_that_ignores_term_is_killed_after_the_grace_period(
+    local: Local, home: Path, tmp_path: Path
+) -> None:
     made = await start(local, home, STUBBORN, GracePeriod="300ms")
     begun = asyncio.get_running_loop().time()
     await destroy(local, made)
@@ -47,7 +49,7 @@ async def test_who_ignores_term_is_killed_after_the_grace(local: Local, home: Pa
     assert survivors(tmp_path) == []
 
 
-async def test_while_it_ends_it_still_bears_its_name(local: Local, home: Path) -> None:
+async def test_a_stopping_instance_still_holds_its_logical_id(local: Local, home: Path) -> None:
     made = await start(local, home, STUBBORN, GracePeriod="1h")
     pid = (await facts(local, made))["PID"]
     ending = asyncio.create_task(destroy(local, made))
@@ -58,14 +60,14 @@ async def test_while_it_ends_it_still_bears_its_name(local: Local, home: Path) -
     assert await listed(local) == {}
 
 
-async def test_the_whole_group_goes(local: Local, home: Path, tmp_path: Path) -> None:
+async def test_the_whole_process_group_is_terminated(local: Local, home: Path, tmp_path: Path) -> None:
     made = await start(local, home, "sleep 1000 & (sleep 1000 & sleep 1000) & echo ready >ready; wait")
     await destroy(local, made)
     assert survivors(tmp_path) == []
 
 
-async def test_children_that_outlive_the_script_are_ended(local: Local, home: Path, tmp_path: Path) -> None:
-    """An instance lives as long as its script. Until the last of its processes is gone, it still holds its volume."""
+async def test_children_that_outlive_the_script_are_terminated(local: Local, home: Path, tmp_path: Path) -> None:
+    """An instance runs as long as its script. It holds its volume until its last process has terminated."""
     made = await start(
         local, home, "(trap '' TERM; while :; do sleep 0.05; done) & echo ready >ready; exit 3", GracePeriod="200ms"
     )
@@ -74,7 +76,7 @@ async def test_children_that_outlive_the_script_are_ended(local: Local, home: Pa
     assert (home / "graves" / made / "exit").read_text() == "3\n"
 
 
-async def test_children_of_a_finished_script_are_ended_and_it_stays_finished(
+async def test_children_of_a_finished_script_are_terminated_and_it_stays_finished(
     local: Local, home: Path, tmp_path: Path
 ) -> None:
     made = await start(local, home, "sleep 1000 & echo ready >ready; exit 0", SuccessCodes=[0])
@@ -86,7 +88,7 @@ async def test_children_of_a_finished_script_are_ended_and_it_stays_finished(
     assert survivors(tmp_path) == []
 
 
-async def test_a_killed_wrapper_takes_the_rest_with_it(local: Local, home: Path, tmp_path: Path) -> None:
+async def test_killing_the_wrapper_terminates_the_instance(local: Local, home: Path, tmp_path: Path) -> None:
     made = await start(local, home, "echo ready >ready; trap '' TERM; while :; do sleep 0.05; done", GracePeriod="1h")
     pid = (await facts(local, made))["PID"]
     os.kill(pid, signal.SIGKILL)
@@ -97,13 +99,13 @@ async def test_a_killed_wrapper_takes_the_rest_with_it(local: Local, home: Path,
     orphans = survivors(tmp_path)
     assert orphans
     for each in orphans:
-        with contextlib.suppress(ProcessLookupError):  # one of its commands, which has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # one of its commands, which has exited in the meantime
             os.kill(each, signal.SIGKILL)
     await until_gone(local, made)
 
 
-async def test_who_leaves_the_session_is_found(local: Local, home: Path, tmp_path: Path) -> None:
-    """By the instance's lock, even when nothing else tells where it comes from."""
+async def test_a_process_that_leaves_the_session_is_found(local: Local, home: Path, tmp_path: Path) -> None:
+    """It is identified by the instance's lock alone."""
     made = await start(local, home, "setsid env -i sleep 1000 & setsid sleep 1000 & echo ready >ready; exec sleep 1000")
     await destroy(local, made)
     assert survivors(tmp_path) == []
@@ -111,7 +113,7 @@ async def test_who_leaves_the_session_is_found(local: Local, home: Path, tmp_pat
 
 
 async def test_a_child_that_has_closed_everything_is_found(local: Local, home: Path, tmp_path: Path) -> None:
-    """Python closes all files of its children, also the lock: the group's number and the environment remain."""
+    """Python closes all files of its children, also the lock: the process group ID and the environment remain."""
     init = """#!/usr/bin/env python3
 import os, pathlib, subprocess, signal
 subprocess.Popen(["sleep", "1000"])

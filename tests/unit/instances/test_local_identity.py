@@ -1,4 +1,4 @@
-"""One bearer, one holder, one instance for a token: also when everybody asks at once."""
+"""One instance per logical ID, per volume and per token, also for concurrent creations."""
 
 import asyncio
 from collections import Counter
@@ -14,14 +14,14 @@ from tests.unit.instances.local_world import destroy, listed, spec, survivors, u
 Open = Callable[[], Local]
 
 
-async def test_a_token_makes_one_instance(local: Local) -> None:
+async def test_a_token_creates_one_instance(local: Local) -> None:
     ids = await asyncio.gather(*(local.provision(spec=spec(token="t")) for _ in range(8)))
     assert len(set(ids)) == 1
     assert list(await listed(local)) == ids[:1]
     assert await local.provision(spec=spec(token="other")) != ids[0]
 
 
-async def test_a_token_makes_one_instance_through_two_providers(open_local: Open, home: Path) -> None:
+async def test_a_token_creates_one_instance_through_two_providers(open_local: Open, home: Path) -> None:
     one, two = open_local(), open_local()
     init = 'echo $$ >>"$INFRAKIT_VOLUME/starts"; exec sleep 1000'
     for number in range(10):
@@ -34,7 +34,7 @@ async def test_a_token_makes_one_instance_through_two_providers(open_local: Open
 
 
 @pytest.mark.parametrize("destroyed", [True, False], ids=["destroyed", "died"])
-async def test_a_token_of_the_dead_makes_nothing(local: Local, destroyed: bool) -> None:
+async def test_the_token_of_a_terminated_instance_creates_nothing(local: Local, destroyed: bool) -> None:
     made = await local.provision(spec=spec("sleep 1000" if destroyed else "exit 1", token="t"))
     if destroyed:
         await destroy(local, made)
@@ -44,7 +44,7 @@ async def test_a_token_of_the_dead_makes_nothing(local: Local, destroyed: bool) 
     assert await local.inspect(instance=made) is None
 
 
-async def test_a_logical_id_has_one_bearer(local: Local) -> None:
+async def test_a_logical_id_belongs_to_one_instance(local: Local) -> None:
     first = await local.provision(spec=spec(logical_id="10.0.0.1", token="1"))
     with pytest.raises(errors.Conflict, match=f"10.0.0.1 is held by {first}"):
         await local.provision(spec=spec(logical_id="10.0.0.1", token="2"))
@@ -57,10 +57,10 @@ async def test_a_volume_has_one_holder(local: Local) -> None:
     first = await local.provision(spec=spec(volumes=("a", "b")))
     with pytest.raises(errors.Conflict, match=f"b is held by {first}"):
         await local.provision(spec=spec(volumes=("c", "b")))
-    await local.provision(spec=spec(volumes=("c",)))  # the failed one has kept nothing
+    await local.provision(spec=spec(volumes=("c",)))  # the failed creation holds nothing
 
 
-async def test_everybody_at_once(open_local: Open) -> None:
+async def test_concurrent_creations(open_local: Open) -> None:
     providers = [open_local(), open_local()]
     outcomes = await asyncio.gather(
         *(providers[n % 2].provision(spec=spec(logical_id=str(n % 3), volumes=(str(n % 5),))) for n in range(30)),
@@ -73,7 +73,7 @@ async def test_everybody_at_once(open_local: Open) -> None:
     assert max(Counter(each.attachments for each in found).values()) == 1
 
 
-async def test_strange_names_stay_inside(local: Local, home: Path) -> None:
+async def test_unusual_names_stay_inside_the_directory(local: Local, home: Path) -> None:
     names = ("..", "../../x", "a/b", "ü", "x" * 300, ".")
     for name in names:
         await local.provision(spec=spec(logical_id=name, volumes=(name,)))
@@ -81,7 +81,7 @@ async def test_strange_names_stay_inside(local: Local, home: Path) -> None:
     assert not (home.parent / "x").exists()
 
 
-async def test_a_cancelled_creation_is_whole_or_nothing(local: Local, tmp_path: Path) -> None:
+async def test_a_cancelled_creation_is_atomic(local: Local, tmp_path: Path) -> None:
     for number in range(20):
         task = asyncio.create_task(local.provision(spec=spec(token=f"t{number}", logical_id=f"l{number}")))
         for _ in range(number % 4):
@@ -97,7 +97,7 @@ async def test_a_cancelled_creation_is_whole_or_nothing(local: Local, tmp_path: 
     await until(all_run)
 
 
-async def test_a_cancelled_destruction_goes_on(local: Local) -> None:
+async def test_a_cancelled_destruction_continues(local: Local) -> None:
     made = await local.provision(spec=spec("trap '' TERM; while :; do sleep 0.05; done", GracePeriod="200ms"))
     task = asyncio.create_task(destroy(local, made))
     await asyncio.sleep(0)

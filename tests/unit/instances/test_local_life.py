@@ -1,4 +1,4 @@
-"""An instance of `local` from its creation to its end: a real process, with what it is told and what it leaves."""
+"""The life cycle of an instance of `local`: a real process, its environment, and what remains of it."""
 
 import asyncio
 import json
@@ -49,7 +49,9 @@ async def test_satisfies_the_contract(local: Local) -> None:
     assert await local.capabilities() == instance.Capabilities(listing_lag_s=0.0, tokens=True)
 
 
-async def test_init_finds_who_it_is_and_where(local: Local, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_init_finds_its_identity_and_environment(
+    local: Local, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAEMON_SECRET", "hidden")
     tags = {"infrakit.group": "web", "infrakit.slot": "3", "infrakit.port": "8103"}
     made = await local.provision(
@@ -100,7 +102,7 @@ async def test_working_files_and_limits(local: Local, home: Path) -> None:
     assert (work / "conf" / "app.ini").read_text() == "[a]\n"
 
 
-async def test_a_limit_above_the_users_own_is_refused_and_makes_nothing(local: Local, home: Path) -> None:
+async def test_a_limit_above_the_users_own_is_refused_and_creates_nothing(local: Local, home: Path) -> None:
     with pytest.raises(errors.Refused, match="open_files"):
         await local.provision(spec=spec(logical_id="a", Limits={"OpenFiles": 2**30}))
     assert await listed(local) == {}
@@ -108,7 +110,7 @@ async def test_a_limit_above_the_users_own_is_refused_and_makes_nothing(local: L
     assert await local.provision(spec=spec(logical_id="a"))
 
 
-async def test_a_dead_process_is_gone_and_its_log_and_volume_stay(local: Local, home: Path) -> None:
+async def test_a_terminated_instance_is_not_listed_and_its_log_and_volume_stay(local: Local, home: Path) -> None:
     made = await local.provision(
         spec=spec('echo hello; echo kept >"$INFRAKIT_VOLUME/file"; exec sleep 1000', volumes=("v",), logical_id="a")
     )
@@ -129,12 +131,12 @@ async def test_a_leader_that_was_killed_is_never_listed_as_running_again(local: 
     os.killpg(pid, signal.SIGKILL)
     wait_for_death(pid)
     seen = (await listed(local)).get(made)
-    assert seen is None or seen.state is State.STOPPING  # the kernel may still be at the others of the group
+    assert seen is None or seen.state is State.STOPPING  # the kernel may still be killing the rest of the group
     await until_gone(local, made)
 
 
 @pytest.mark.parametrize(("code", "present"), [(0, True), (3, True), (1, False), (143, False)])
-async def test_exit_codes_that_mean_finished_on_purpose(local: Local, home: Path, code: int, present: bool) -> None:
+async def test_success_codes_mean_finished(local: Local, home: Path, code: int, present: bool) -> None:
     made = await local.provision(spec=spec(f"exit {code}", logical_id="job", SuccessCodes=[0, 3]))
 
     async def ended() -> bool:
@@ -153,7 +155,7 @@ async def test_exit_codes_that_mean_finished_on_purpose(local: Local, home: Path
     assert await local.provision(spec=spec(logical_id="job"))
 
 
-async def test_without_success_codes_every_exit_is_a_death(local: Local) -> None:
+async def test_without_success_codes_every_exit_terminates_the_instance(local: Local) -> None:
     made = await local.provision(spec=spec("exit 0"))
     await until_gone(local, made)
 
@@ -172,7 +174,7 @@ async def test_descriptions_stay_the_same_object_until_something_changes(local: 
     assert await listed(local, a="1") == {}
 
 
-async def test_destroy_ends_frees_and_may_be_repeated(local: Local, home: Path) -> None:
+async def test_destroy_terminates_releases_and_is_idempotent(local: Local, home: Path) -> None:
     made = await local.provision(spec=spec(logical_id="a", volumes=("v",)))
     pid = (await facts(local, made))["PID"]
     await asyncio.gather(*(destroy(local, made) for _ in range(3)))
@@ -185,7 +187,7 @@ async def test_destroy_ends_frees_and_may_be_repeated(local: Local, home: Path) 
 
 
 @pytest.mark.parametrize("unknown", ["i-000000000000", "../../etc", "", "lock", "i-00000000000\n"])
-async def test_what_there_never_was(local: Local, unknown: str) -> None:
+async def test_an_unknown_instance_is_not_found(local: Local, unknown: str) -> None:
     assert await local.inspect(instance=InstanceID(unknown)) is None
     with pytest.raises(errors.NotFound):
         await destroy(local, unknown)
@@ -212,7 +214,7 @@ async def test_a_log_is_followed_line_by_line_to_its_end(local: Local, home: Pat
     with log.open("a") as more:
         more.write(" a line\nfive\nsi")
     second = await local.tail(instance=made, after=first.position)
-    assert (second.text, second.ended) == (" a line\nfive\n", False)  # a line under way comes later
+    assert (second.text, second.ended) == (" a line\nfive\n", False)  # an incomplete line is returned later
     third = await local.tail(instance=made, after=second.position)
     assert (third.text, third.position, third.ended) == ("", second.position, False)
     log.write_text("anew\n")
@@ -228,7 +230,7 @@ async def test_a_log_is_followed_line_by_line_to_its_end(local: Local, home: Pat
 
     await until(buried)
     last = await local.tail(instance=made, after=len("anew\n"))
-    assert last.ended is False  # until nothing comes any more
+    assert last.ended is False  # until no more text follows
     end = await local.tail(instance=made, after=last.position)
     assert (end.text, end.ended) == ("", True)
     with pytest.raises(errors.NotFound):
@@ -258,7 +260,7 @@ async def test_watch_hints_at_an_exit(local: Local, end: str, told: str) -> None
         assert await anext(hints) == f"{made} {told}"
 
 
-async def test_what_has_ended_before_anybody_looked_is_told_too(local: Local, home: Path) -> None:
+async def test_an_exit_before_the_first_listing_is_reported_too(local: Local, home: Path) -> None:
     made = await local.provision(spec=spec("exit 3"))
     hints = aiter(local.watch())
     await until_written(home / "instances" / made / "exit")
@@ -281,7 +283,7 @@ async def test_other_attachments_are_refused(local: Local) -> None:
         await local.delete_attachment(attachment=eni)
 
 
-async def test_a_volume_is_deleted_only_when_nobody_holds_it(local: Local, home: Path) -> None:
+async def test_a_volume_is_deleted_only_when_no_instance_holds_it(local: Local, home: Path) -> None:
     volume = Attachment(id="v", type="volume")
     made = await local.provision(spec=spec(volumes=("v",)))
     with pytest.raises(errors.Conflict, match=made):
@@ -293,7 +295,7 @@ async def test_a_volume_is_deleted_only_when_nobody_holds_it(local: Local, home:
     assert list((home / "volumes").iterdir()) == []
 
 
-async def test_it_tells_which_volumes_exist_whoever_holds_them(local: Local, home: Path) -> None:
+async def test_existing_volumes_are_reported_with_any_holder(local: Local, home: Path) -> None:
     names = ("v", "log/2", "x" * 300, "other")
     made = await local.provision(spec=spec(volumes=names[:3]))
     asked = [*(Attachment(id=name, type="volume") for name in names), Attachment(id="v", type="eni")]
@@ -305,10 +307,10 @@ async def test_it_tells_which_volumes_exist_whoever_holds_them(local: Local, hom
     assert await local.existing(attachments=asked) == [asked[0], asked[2], asked[3]]
 
 
-async def test_what_runs_inherits_nothing_that_its_daemon_has_inherited(
+async def test_instances_do_not_inherit_descriptors_of_the_daemon(
     open_local: Callable[[], Local], home: Path, tmp_path: Path
 ) -> None:
-    """A daemon in an instance holds the locks of that; who is made by it would bear its logical ID and its volume."""
+    """A daemon in an instance holds its locks; instances that inherit them would hold its logical ID and volume."""
     inherited = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     try:
         os.set_inheritable(inherited, True)
@@ -321,7 +323,7 @@ async def test_what_runs_inherits_nothing_that_its_daemon_has_inherited(
     assert str(tmp_path / "lock") not in opened
 
 
-async def test_one_place_is_one_place_by_whatever_name(local: Local, tmp_path: Path, home: Path) -> None:
+async def test_a_directory_is_the_same_by_any_path(local: Local, tmp_path: Path, home: Path) -> None:
     made = await local.provision(spec=spec(logical_id="a"))
     (tmp_path / "alias").symlink_to(home)
     other = Local(tmp_path / "alias")

@@ -1,4 +1,4 @@
-"""Daemons come and go; what they made stays, is found again, and is never made twice."""
+"""Restarts of the daemon: instances outlive it, are found again, and are never created twice."""
 
 import asyncio
 import os
@@ -41,8 +41,8 @@ class Moving:
 
 
 @pytest.fixture
-def stranger() -> Iterator[int]:
-    """A process that is none of our business, leading its own group."""
+def unrelated_process() -> Iterator[int]:
+    """An unrelated process that leads its own group. It must never be signalled."""
     process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     yield process.pid
     assert process.poll() is None, "it was signalled"
@@ -65,7 +65,7 @@ async def test_instances_are_found_again(open_local: Open, home: Path) -> None:
     assert not is_alive(known["PID"])
 
 
-async def test_an_exit_is_known_also_when_nobody_was_there_to_see_it(open_local: Open, home: Path) -> None:
+async def test_an_exit_is_known_even_if_no_daemon_was_running(open_local: Open, home: Path) -> None:
     first = open_local()
     init = 'while [ ! -e "$INFRAKIT_VOLUME/go" ]; do sleep 0.01; done; exit 4'
     good = await first.provision(spec=spec(init, volumes=("a",), SuccessCodes=[4]))
@@ -88,10 +88,8 @@ async def test_an_exit_is_known_also_when_nobody_was_there_to_see_it(open_local:
 
 
 @pytest.mark.parametrize("leads", [True, False], ids=["leader", "child"])
-async def test_a_number_that_is_used_again_is_not_ours(
-    open_local: Open, home: Path, stranger: int, leads: bool
-) -> None:
-    """The fixture sees to it that the stranger is not signalled."""
+async def test_a_reused_pid_is_not_ours(open_local: Open, home: Path, unrelated_process: int, leads: bool) -> None:
+    """The fixture checks that the unrelated process is not signalled."""
     first = open_local()
     made = await first.provision(spec=spec(token="t", logical_id="a"))
     pid = (await facts(first, made))["PID"]
@@ -99,7 +97,7 @@ async def test_a_number_that_is_used_again_is_not_ours(
     os.killpg(pid, signal.SIGKILL)
     wait_for_death(pid)
     path = home / "instances" / made / "process.json"
-    now = identify(stranger if leads else os.getpid())
+    now = identify(unrelated_process if leads else os.getpid())
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(now, start_ticks=now.start_ticks - 1)))
     second = open_local()
     await until_gone(second, made)
@@ -107,21 +105,21 @@ async def test_a_number_that_is_used_again_is_not_ours(
     assert await second.provision(spec=spec(logical_id="a")) != made
 
 
-async def test_a_boot_later_it_is_not_the_same_process(open_local: Open, home: Path, stranger: int) -> None:
+async def test_after_a_reboot_the_pid_is_another_process(open_local: Open, home: Path, unrelated_process: int) -> None:
     first = open_local()
     made = await first.provision(spec=spec("exit 0", token="t"))
     await until_written(home / "instances" / made / "exit")
-    forged = msgspec.structs.replace(identify(stranger), boot_id="another")
+    forged = msgspec.structs.replace(identify(unrelated_process), boot_id="another")
     (home / "instances" / made / "process.json").write_bytes(msgspec.json.encode(forged))
     await until_gone(first, made)
 
 
-async def test_what_a_crash_left_half_made_is_made_by_its_token(open_local: Open, home: Path) -> None:
+async def test_an_incomplete_instance_is_created_by_its_token(open_local: Open, home: Path) -> None:
     first = open_local()
     made = await first.provision(spec=spec(token="t", logical_id="a", volumes=("v",)))
     await destroy(first, made)
     await first.close()
-    # As a crash before the gate opened would leave it.
+    # The state after a crash before the gate was opened.
     (home / "graves" / made).rename(home / "instances" / made)
     (home / "instances" / made / "started").unlink()
     for claim in ("logical_id-a", "volume-v"):
@@ -135,7 +133,7 @@ async def test_what_a_crash_left_half_made_is_made_by_its_token(open_local: Open
     assert list(await listed(second)) == [made]
 
 
-async def test_what_a_crash_left_half_made_is_in_nobodys_way(open_local: Open, home: Path) -> None:
+async def test_an_incomplete_instance_holds_no_logical_id(open_local: Open, home: Path) -> None:
     first = open_local()
     made = await first.provision(spec=spec(token="t", logical_id="a"))
     await destroy(first, made)
@@ -153,7 +151,7 @@ async def test_what_a_crash_left_half_made_is_in_nobodys_way(open_local: Open, h
     await until(collected)
 
 
-async def test_a_destruction_that_was_begun_is_carried_on(open_local: Open, home: Path, tmp_path: Path) -> None:
+async def test_a_started_destruction_is_continued(open_local: Open, home: Path, tmp_path: Path) -> None:
     first = open_local()
     init = "trap 'echo asked >>asked' TERM; echo ready >ready; while :; do sleep 0.02; done"
     made = await first.provision(spec=spec(init, logical_id="a", GracePeriod="500ms"))
@@ -169,7 +167,7 @@ async def test_a_destruction_that_was_begun_is_carried_on(open_local: Open, home
     assert survivors(tmp_path) == []
 
 
-async def test_the_dead_are_forgotten_after_a_day(open_local: Open, home: Path) -> None:
+async def test_terminated_instances_are_collected_after_a_day(open_local: Open, home: Path) -> None:
     clock = Moving(1_700_000_000.0)
     first = Local(home, clock=clock)
     made = await first.provision(spec=spec("exit 1", token="t"))

@@ -1,4 +1,4 @@
-"""The simulator has every fault that it claims, and none that was not asked for."""
+"""The simulator injects every declared fault, and no other."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ async def listed(provider: Simulator) -> list[str]:
 
 
 async def outcomes(provider: Simulator, count: int = CALLS) -> list[str]:
-    """How that many creations end, in the words of the errors' names."""
+    """The outcomes of that many creations, as names of errors."""
     found = []
     for _ in range(count):
         try:
@@ -51,7 +51,7 @@ def now() -> float:
 
 
 @in_virtual_time
-async def test_without_faults_it_is_an_honest_provider() -> None:
+async def test_without_faults_it_is_a_correct_provider() -> None:
     provider = simulator()
     for protocol in (Instance, Capable, Inspects, Volumes, Keeps):
         assert isinstance(provider, protocol)
@@ -111,7 +111,7 @@ async def test_a_spread_has_a_tail() -> None:
 
 
 @in_virtual_time
-async def test_some_calls_are_slow_and_the_others_go_on() -> None:
+async def test_some_calls_are_slow_and_the_others_are_not() -> None:
     provider = simulator(slow_rate=0.5, slow=20.0)
     calls = [asyncio.ensure_future(provider.provision(spec=spec())) for _ in range(20)]
     await asyncio.sleep(1.0)
@@ -127,7 +127,7 @@ async def test_some_calls_are_slow_and_the_others_go_on() -> None:
     [("unreachable_rate", "Unreachable"), ("refuse_rate", "Refused")],
 )
 @in_virtual_time
-async def test_what_fails_before_makes_nothing(fault: str, error: str) -> None:
+async def test_a_failure_before_the_action_creates_nothing(fault: str, error: str) -> None:
     provider = simulator(**{fault: 0.3})
     ends = await outcomes(provider)
     assert set(ends) == {"done", error}
@@ -136,7 +136,7 @@ async def test_what_fails_before_makes_nothing(fault: str, error: str) -> None:
 
 
 @in_virtual_time
-async def test_a_lost_answer_is_the_answer_to_something_done() -> None:
+async def test_after_a_lost_reply_the_change_was_made() -> None:
     provider = simulator(lost_rate=0.3)
     ends = await outcomes(provider)
     assert 80 < ends.count("OutcomeUnknown") < 160
@@ -144,7 +144,7 @@ async def test_a_lost_answer_is_the_answer_to_something_done() -> None:
 
 
 @in_virtual_time
-async def test_a_failure_in_own_words_tells_nothing_about_what_was_done() -> None:
+async def test_a_provider_error_does_not_show_whether_the_change_was_made() -> None:
     provider = simulator(fail_rate=0.4)
     ends = await outcomes(provider)
     failed = ends.count("PluginError")
@@ -163,7 +163,7 @@ async def test_a_hanging_call_has_done_its_work() -> None:
 
 
 @in_virtual_time
-async def test_one_that_is_down_answers_nothing() -> None:
+async def test_when_down_every_call_is_unreachable() -> None:
     provider = simulator(down=True)
     with pytest.raises(errors.Unreachable):
         await provider.describe_instances(tags=G)
@@ -184,7 +184,7 @@ async def test_throttling_grants_a_burst_and_then_so_many_a_second() -> None:
 
 
 @in_virtual_time
-async def test_capacity_is_of_those_that_live() -> None:
+async def test_capacity_counts_running_machines() -> None:
     provider = simulator(capacity=2)
     assert await outcomes(provider, 3) == ["done", "done", "Refused"]
     provider.kill(provider.live()[0].id)
@@ -192,7 +192,7 @@ async def test_capacity_is_of_those_that_live() -> None:
 
 
 @in_virtual_time
-async def test_what_is_new_and_what_is_dead_is_listed_late() -> None:
+async def test_creations_and_terminations_are_listed_late() -> None:
     provider = simulator(lag=Spread(low=3.0), death_lag=Spread(low=7.0))
     assert (await provider.capabilities()).listing_lag_s == 7.0
     made = await provider.provision(spec=spec())
@@ -208,14 +208,14 @@ async def test_what_is_new_and_what_is_dead_is_listed_late() -> None:
     assert await listed(provider) == []
 
 
-async def test_the_promise_is_what_the_spreads_give_unless_it_is_said() -> None:
+async def test_the_promised_lag_is_derived_from_the_spreads_unless_set() -> None:
     assert (await simulator(lag=Spread(low=1.0, high=4.0, mean=1.0)).capabilities()).listing_lag_s == 9.0
     assert (await simulator(lag=Spread(low=10.0), lag_max=2.0).capabilities()).listing_lag_s == 2.0
     assert not (await simulator(tokens=False).capabilities()).tokens
 
 
 @in_virtual_time
-async def test_a_listing_is_partial_and_says_so_or_does_not() -> None:
+async def test_a_partial_listing_fails_or_is_silent() -> None:
     provider = simulator()
     await outcomes(provider, 100)
     provider.faults = Faults(partial_rate=1.0)
@@ -232,7 +232,7 @@ async def test_a_listing_is_partial_and_says_so_or_does_not() -> None:
 
 
 @in_virtual_time
-async def test_machines_boot_fall_ill_and_die() -> None:
+async def test_machines_boot_become_unhealthy_and_terminate() -> None:
     provider = simulator(boot=Spread(low=5.0))
     made = await provider.provision(spec=spec(BootTime=5.0))
     assert not provider.is_healthy(made)
@@ -253,7 +253,7 @@ async def test_machines_boot_fall_ill_and_die() -> None:
 
 
 @in_virtual_time
-async def test_lives_and_illnesses_of_chance() -> None:
+async def test_random_lifetimes_and_failures() -> None:
     provider = simulator(lifetime=100.0, sick_after=100.0, never_healthy_rate=0.2)
     made = [await provider.provision(spec=spec()) for _ in range(300)]
     await asyncio.sleep(100.0)
@@ -262,19 +262,19 @@ async def test_lives_and_illnesses_of_chance() -> None:
 
 
 @in_virtual_time
-async def test_a_token_makes_one_instance_however_often_it_is_asked_for() -> None:
+async def test_a_token_creates_one_instance_for_any_number_of_retries() -> None:
     provider = simulator()
     first = await provider.provision(spec=spec("t"))
     assert await provider.provision(spec=spec("t")) == first
     provider.kill(first)
-    assert await provider.provision(spec=spec("t")) == first  # it made it once, and that one is dead
+    assert await provider.provision(spec=spec("t")) == first  # it created one instance, which has terminated
     assert not provider.live()
     forgetful = simulator(tokens=False)
     assert await forgetful.provision(spec=spec("t")) != await forgetful.provision(spec=spec("t"))
 
 
 @in_virtual_time
-async def test_identities_and_volumes_are_exclusive_unless_told_otherwise() -> None:
+async def test_identities_and_volumes_are_exclusive_by_default() -> None:
     provider = simulator()
     first = await provider.provision(spec=spec(logical_id="a", volume="v"))
     with pytest.raises(errors.Conflict, match=f"{first} has the logical ID a"):
@@ -296,7 +296,7 @@ async def test_identities_and_volumes_are_exclusive_unless_told_otherwise() -> N
 
 
 @in_virtual_time
-async def test_what_really_happens_is_told_when_it_happens() -> None:
+async def test_watchers_are_notified_when_it_happens() -> None:
     provider = simulator(lag=Spread(low=50.0))
     told: list[tuple[str, str, float]] = []
     ends: list[float] = []
@@ -310,7 +310,7 @@ async def test_what_really_happens_is_told_when_it_happens() -> None:
     made = await provider.provision(spec=spec(Lifetime=10.0))
     await asyncio.sleep(30.0)
     provider.live()
-    assert told == [("created", made, 0.0), ("ended", made, 30.0)]  # nobody looked any sooner
+    assert told == [("created", made, 0.0), ("ended", made, 30.0)]  # nothing was observed earlier
     assert ends == [10.0]
 
 
@@ -321,7 +321,7 @@ async def test_its_properties_are_checked() -> None:
 
 
 @in_virtual_time
-async def test_one_may_come_from_elsewhere() -> None:
+async def test_a_machine_may_be_adopted() -> None:
     provider = simulator()
     seed = provider.adopt(tags=G, logical_id=LogicalID("a"))
     found = await provider.describe_instances(tags=G)

@@ -1,4 +1,4 @@
-"""A user changes the faults of a running simulator by writing them down."""
+"""A user changes the faults of a running simulator by editing its document."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ SPEC = InstanceSpec(properties=msgspec.Raw(b"{}"), tags=TAGS)
 
 
 class Desk:
-    """A simulator and its document; each writing is newer than the one before, however fast they come."""
+    """A simulator and its document; each write has a later modification time, however fast they follow."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -38,7 +38,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path / "simulator")
 
 
-async def test_faults_come_and_go_with_the_document(desk: Desk) -> None:
+async def test_faults_follow_the_document(desk: Desk) -> None:
     assert await desk.states() == []
     desk.write("Down: true\n")
     with pytest.raises(errors.Unreachable):
@@ -52,16 +52,16 @@ async def test_faults_come_and_go_with_the_document(desk: Desk) -> None:
     assert await desk.states() == [State.RUNNING, State.RUNNING]
 
 
-async def test_single_machines_fall_ill_and_die(desk: Desk) -> None:
+async def test_single_machines_become_unhealthy_and_terminate(desk: Desk) -> None:
     for _ in range(3):
         await desk.simulator.provision(spec=SPEC)
     desk.write("Sick: [sim-1]\nDead: [sim-3, nobody]\n")
     assert await desk.states() == [State.IMPAIRED, State.RUNNING]
     desk.write("Dead: [sim-3, sim-2]\n")
-    assert await desk.states() == [State.IMPAIRED]  # an illness does not pass
+    assert await desk.states() == [State.IMPAIRED]  # an unhealthy machine does not recover
 
 
-async def test_a_wrong_document_is_told_with_all_that_is_wrong_until_it_is_mended(desk: Desk) -> None:
+async def test_an_invalid_document_fails_calls_with_every_problem_until_fixed(desk: Desk) -> None:
     desk.write("LsotRate: 0.5\nFailRate: 2\n")
     for _ in range(2):
         with pytest.raises(errors.InvalidSpec) as wrong:

@@ -1,4 +1,4 @@
-"""The plugin `export`: a template's exports are facts, rendered again at an interval."""
+"""The plugin `export`: the exports of a template are facts, rendered again at an interval."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ TEMPLATE = "{{ export('cluster/size', 3) }}{{ export('cluster/names', ['a', 'b']
 
 
 class Known:
-    """Facts of one moment."""
+    """A fixed snapshot of facts."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
         self.tree = tree
@@ -39,7 +39,7 @@ class Known:
 
 @pytest.fixture
 def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A template that a plugin made from now on renders, whenever it is read."""
+    """The template that plugins created from now on render."""
     path = tmp_path / "facts.tpl"
     path.write_text(TEMPLATE)
     monkeypatch.setenv(TEMPLATE_VARIABLE, str(path))
@@ -112,7 +112,7 @@ async def test_the_engine_that_all_plugins_share_fetches_the_template(monkeypatc
     assert await read(Export(engine=Engine(loader))) == {"from": "a bucket"}
 
 
-async def test_a_reader_who_gives_up_does_not_end_the_rendering(template: Path) -> None:
+async def test_a_reader_that_times_out_does_not_cancel_the_rendering(template: Path) -> None:
     gate = asyncio.Event()
     taken = 0
 
@@ -131,13 +131,13 @@ async def test_a_reader_who_gives_up_does_not_end_the_rendering(template: Path) 
     assert taken == 1
     gate.clear()
     given_up = asyncio.create_task(plugin.get(path="zone"))
-    await asyncio.sleep(0)  # it has begun
+    await asyncio.sleep(0)  # it has started
     await plugin.close()
     with pytest.raises(asyncio.CancelledError):
         await given_up
 
 
-async def test_a_failure_is_told_in_the_words_of_the_template_and_tried_again(
+async def test_a_failure_is_reported_with_the_templates_error_and_retried(
     template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "RETRY_S", 0.0)
@@ -184,7 +184,7 @@ def test_a_secret_is_not_published(value: object) -> None:
     assert "s3cret" not in str(raised.value)
 
 
-def test_an_interval_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_interval_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL_VARIABLE, "often")
     with pytest.raises(errors.Refused, match="INFRAKIT_EXPORT_INTERVAL: 'often' is not a duration"):
         Export()

@@ -1,4 +1,4 @@
-"""The plugin `host`: facts of this machine, and none of its secrets."""
+"""The plugin `host`: facts about this machine, and none of its secrets."""
 
 import json
 import os
@@ -18,7 +18,7 @@ async def read(dmi: Path, path: str = "") -> Any:
     return json.loads(bytes(await Host(dmi=dmi).get(path=path)))
 
 
-async def test_it_tells_of_this_machine(tmp_path: Path) -> None:
+async def test_it_describes_this_machine(tmp_path: Path) -> None:
     host = Host(dmi=tmp_path)
     assert isinstance(host, Metadata)
     assert await read(tmp_path, "name") == os.uname().nodename
@@ -52,7 +52,9 @@ async def test_the_firmware_names_the_cloud(
     assert found is None if cloud is None else cloud.items() <= found.items()
 
 
-async def test_nothing_of_the_environment_or_of_users_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_of_the_environment_or_of_users_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JOIN_TOKEN", SECRET)
     for name in ("product_uuid", "product_serial"):
         (tmp_path / name).write_text(SECRET)
@@ -60,4 +62,4 @@ async def test_nothing_of_the_environment_or_of_users_is_told(tmp_path: Path, mo
     whole = await read(tmp_path)
     assert SECRET not in json.dumps(whole)
     known = {"name", "address", "interfaces", "cpu", "memory", "os", "kernel", "cloud"}
-    assert set(whole) <= known  # a new fact is thought about twice
+    assert set(whole) <= known  # every new fact needs a review

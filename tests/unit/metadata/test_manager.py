@@ -1,4 +1,4 @@
-"""The plugin `manager`: what operators are told, without what may be a secret."""
+"""The plugin `manager`: the state that operators see, without potential secrets."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ SECRET = "SWMTKN-1-of-the-cluster"
 
 
 class Told(CannedManager):
-    """Counts how often it is asked, and has what may not be told."""
+    """Counts its queries, and contains secrets that must not be published."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ async def read(facts: ManagerFacts, path: str = "") -> Any:
     return json.loads(bytes(await facts.get(path=path)))
 
 
-async def test_it_tells_who_leads_and_what_there_is() -> None:
+async def test_it_publishes_the_leader_and_the_groups() -> None:
     facts = ManagerFacts(Told())
     assert isinstance(facts, Metadata)
     assert await read(facts, "leader/name") == "box"
@@ -67,14 +67,14 @@ async def test_it_tells_who_leads_and_what_there_is() -> None:
 
 
 async def test_no_token_no_tag_and_no_words_of_plugins() -> None:
-    """Whatever is told is written down by name, so a new field of the manager does not get in by itself."""
+    """Published fields are listed by name, so a new field of the manager is not published by default."""
     told = json.dumps(await read(ManagerFacts(Told())))
     assert "store-1" in told
     assert SECRET not in told
     assert "token" not in told
 
 
-async def test_two_bearers_of_a_slot_are_both_told() -> None:
+async def test_two_members_of_a_slot_are_both_published() -> None:
     manager = Told()
 
     def bearer(name: str, state: str) -> MemberStatus:
@@ -91,10 +91,10 @@ async def test_two_bearers_of_a_slot_are_both_told() -> None:
     manager.more = (bearer("i-1", "destroying"), bearer("i-2", "running"))
     members = await read(ManagerFacts(manager), "groups/store/members")
     assert {name: m["state"] for name, m in members.items()} == {"a": "destroying", "i-2": "running"}
-    assert "address" not in members["a"]  # a name is none
+    assert "address" not in members["a"]  # a name is not an address
 
 
-async def test_what_is_not_known_is_not_there() -> None:
+async def test_unknown_facts_are_omitted() -> None:
     manager = Told()
     manager.leads, manager.note, manager.groups = False, "another node leads", []
     manager.failures["leader"] = errors.Unreachable("the store does not answer")
@@ -105,7 +105,7 @@ async def test_what_is_not_known_is_not_there() -> None:
         await read(ManagerFacts(manager))
 
 
-async def test_it_is_asked_once_a_cycle_however_many_read() -> None:
+async def test_the_manager_is_queried_once_a_cycle() -> None:
     manager = Told()
     facts = ManagerFacts(manager, cycle_s=3600.0)
     await asyncio.gather(*(facts.get(path="leader/name") for _ in range(50)))

@@ -1,4 +1,4 @@
-"""The plugin `swarm`: what managers know, without what may be a secret; and nothing where there is no Swarm."""
+"""The plugin `swarm`: the state that managers report, without potential secrets; empty without a Swarm."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def node(id_: str, **fields: Any) -> Node:
     return Node(id=id_, **(plain | fields))
 
 
-def test_it_tells_who_leads_where_the_managers_are_and_what_there_is() -> None:
+def test_it_publishes_the_leader_the_managers_and_the_nodes() -> None:
     leader = Manager(addr="10.0.0.1:2377", leader=True, reachability="reachable")
     silent = Manager(addr="10.0.0.2:2377", leader=False, reachability="unreachable")
     nodes = [
@@ -73,7 +73,7 @@ async def test_where_there_is_no_engine_there_is_nothing(tmp_path: Path) -> None
     assert bytes(await facts.get(path="nodes")) == b"null"
 
 
-async def test_an_engine_that_does_not_answer_is_no_empty_swarm(tmp_path: Path) -> None:
+async def test_an_engine_that_does_not_answer_is_not_an_empty_swarm(tmp_path: Path) -> None:
     (tmp_path / "sock").touch()
     facts = SwarmFacts(socket=tmp_path / "sock")
     with pytest.raises(errors.Unreachable):

@@ -1,4 +1,4 @@
-"""The plugin `vars`: what is set is found, by everybody, and nobody overwrites what they have not seen."""
+"""The plugin `vars`: every reader finds what is set, and no writer overwrites a change it has not seen."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Forgetful(MemoryStore):
-    """Writes, and loses the answer; or loses the write, too."""
+    """Writes, and loses the response; or loses the write, too."""
 
     lost = 0
     swallowed = 0
@@ -39,7 +39,7 @@ class Forgetful(MemoryStore):
 
 
 class Unhurried(MemoryStore):
-    """Lets others go before it writes, as every store does that is somewhere else."""
+    """Lets other tasks run before it writes, as every remote store does."""
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         await asyncio.sleep(0)
@@ -47,7 +47,7 @@ class Unhurried(MemoryStore):
 
 
 class Beaten(MemoryStore):
-    """Somebody else's write takes the place of ours once, and our answer is lost."""
+    """Once, another write takes the place of ours, and the response to ours is lost."""
 
     other = b'{"Tree": {"other": 1}}'
 
@@ -101,7 +101,7 @@ async def test_what_is_set_is_found_and_replaces_what_was_there(vars_: Vars) -> 
     assert await vars_.keys(path="cluster/zone") == []
 
 
-async def test_what_is_removed_is_gone_with_all_below(vars_: Vars) -> None:
+async def test_removing_a_path_removes_everything_below(vars_: Vars) -> None:
     await put(vars_, a__b=1, a__c=2, d=3)
     await put(vars_, remove=("a/b", "d"))
     assert await get(vars_) == {"a": {"c": 2}}
@@ -109,7 +109,7 @@ async def test_what_is_removed_is_gone_with_all_below(vars_: Vars) -> None:
         await put(vars_, remove=("a/cc",), e=1)
     with pytest.raises(errors.Refused, match="root cannot be removed"):
         await put(vars_, remove=(".",))
-    assert await get(vars_) == {"a": {"c": 2}}  # all of a change, or nothing
+    assert await get(vars_) == {"a": {"c": 2}}  # a change is atomic
 
 
 async def test_everything_has_a_version_and_can_be_had_again(vars_: Vars) -> None:
@@ -140,7 +140,7 @@ async def test_many_paths_are_named_in_part(vars_: Vars) -> None:
     assert (await vars_.history())[0].what.endswith("n09 and 2 more")
 
 
-async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_changed(vars_: Vars) -> None:
+async def test_a_write_to_an_outdated_version_reports_what_has_changed(vars_: Vars) -> None:
     await put(vars_, a=1, b=1)
     await put(vars_, a=2, expected=1)
     with pytest.raises(errors.Conflict, match=r"version 2 \(by ann: because\), not 1; changed since: a;"):
@@ -150,7 +150,7 @@ async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_change
     assert await get(vars_) == {"a": 2, "b": 1}
 
 
-async def test_writers_at_once_lose_nothing() -> None:
+async def test_concurrent_writers_lose_nothing() -> None:
     store = Unhurried()
     replicas = [Vars(store, Clock()) for _ in range(3)]
     async with asyncio.TaskGroup() as tasks:
@@ -164,7 +164,7 @@ async def test_writers_at_once_lose_nothing() -> None:
     ("given", "why"),
     [
         ({"a__b": 2}, "a/b: the path leads through a value"),
-        ({"l__[0]": 2}, "a list is changed as a whole"),
+        ({"l__[0]": 2}, "a list can only be replaced as a whole"),
         ({"n": None}, "null means a missing value"),
         ({"n": {"m": [0, {"k": None}]}}, r"n/m/\[1\]/k: null means a missing value; omit it from the value"),
         ({".": [1]}, "its value must be a map"),
@@ -174,7 +174,7 @@ async def test_writers_at_once_lose_nothing() -> None:
         ({"deep": json.loads("[" * 600 + "]" * 600)}, "nested deeper than 32 levels"),
     ],
 )
-async def test_what_could_not_be_found_again_is_refused(vars_: Vars, given: dict[str, Any], why: str) -> None:
+async def test_values_that_no_path_could_address_are_refused(vars_: Vars, given: dict[str, Any], why: str) -> None:
     await put(vars_, a=1, l=[1, None])
     assert await get(vars_, "l") == [1, None]
     with pytest.raises((errors.Refused, errors.InvalidSpec), match=why):
@@ -243,7 +243,7 @@ async def test_two_proposals_from_the_same_tree_cannot_both_be_committed() -> No
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lost_answer_is_looked_for() -> None:
+async def test_the_outcome_of_a_write_without_a_response_is_checked() -> None:
     store = Forgetful()
     vars_ = Vars(store, Clock())
     store.lost = 1
@@ -254,7 +254,7 @@ async def test_a_lost_answer_is_looked_for() -> None:
     assert await get(vars_) == {"a": 1}
 
 
-async def test_whose_write_it_was_that_got_no_answer_is_found_out() -> None:
+async def test_another_write_is_not_mistaken_for_ours() -> None:
     vars_ = Vars(Beaten(), Clock())
     assert (await put(vars_, mine=1)).version == 2
     assert await get(vars_) == {"other": 1, "mine": 1}

@@ -1,4 +1,4 @@
-"""Any sequence of set, remove and restore is what a plain dict would make of it."""
+"""Any sequence of set, remove and restore has the same result as on a plain dict."""
 
 import asyncio
 import copy
@@ -93,7 +93,7 @@ async def _do(vars_: Vars, verb: str, path: Any, value: Any) -> int:
 
 
 async def _look(vars_: Vars, value: Any, above: tuple[str, ...] = ()) -> None:
-    """Every key leads on to what the model has there."""
+    """Every key resolves to the value of the model."""
     assert bytes(await vars_.get(path=paths.join(above))) == msgspec.json.encode(value, order="sorted")
     assert await vars_.keys(path=paths.join(above)) == paths.keys(value)
     if isinstance(value, dict):

@@ -39,9 +39,7 @@ class Simulator:
         self.calls: dict[str, int] = {}  # how many of each have started
         self.in_flight = 0
         self.in_flight_most = 0
-        self.watchers: list[
-            Watcher
-        ] = []  # called with "created" and "ended" when it really happens, not when it is listed
+        self.watchers: list[Watcher] = []  # called with "created" and "ended" when it happens, before it is listed
         self._rng = random or SystemRandom()
         self._by_token: dict[str, InstanceID] = {}
         self._by_logical_id: dict[str, InstanceID] = {}

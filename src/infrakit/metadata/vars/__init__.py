@@ -30,7 +30,7 @@ STORE_DEADLINE_S = 15.0
 ATTEMPTS_MAX = 50
 HISTORY_MAX = 1000
 NAMED_MAX = 10  # paths in one entry of the history
-WHY = "asked for over the wire"
+WHY = "requested over the wire"
 
 
 class HistoryEntry(Wire, frozen=True, kw_only=True, gc=False):
@@ -103,9 +103,9 @@ class Vars:
         def change(tree: edits.Values) -> edits.Values:
             if cas != _proof(edits.encode(tree), bytes(proposed)):
                 raise errors.Conflict(
-                    "cas mismatch: the tree has changed since, or what was proposed was not sent back as it was",
+                    "cas mismatch: the tree has changed since, or the proposal was not sent back unmodified",
                     where=NAME,
-                    remedy="ask for the changes again",
+                    remedy="request the changes again",
                 )
             return after
 

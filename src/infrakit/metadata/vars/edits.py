@@ -121,7 +121,7 @@ def _removed(tree: Any, steps: tuple[str, ...], path: str) -> Any:
 
 def _in_the_way(found: object, path: str) -> Refused:
     if isinstance(found, list):
-        return Refused("a list is changed as a whole", where=path, remedy="set the list")
+        return Refused("a list can only be replaced as a whole", where=path, remedy="set the list")
     return Refused("the path leads through a value", where=path, remedy="remove that value first")
 
 
