@@ -146,7 +146,7 @@ def test_the_pages_that_tell_how_to_install_are_read() -> None:
     assert read >= {
         "docs/operations/systemd.md",
         "docs/docker.md",
-        "docs/swarm-store.md",
+        "docs/flavor-swarm.md",
         "packaging/node-image/Dockerfile",
     }
 
