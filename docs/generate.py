@@ -1,4 +1,4 @@
-"""Writes reference.md and the picture from the code, so that they cannot say anything else: `python docs/generate.py`.
+"""Writes reference.md and the picture from the code, so that they always match it: `python docs/generate.py`.
 
 `installed.py` does the same for the man pages and the completion files, from what is here.
 Meanings are the help texts, docstrings and comments beside the code; a test fails when a file is out of date.
@@ -52,8 +52,8 @@ TARGET = ROOT / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Everything that can be typed, declared or read, taken from the code by `docs/generate.py`.
-What it is good for is told in the [guide](guide.md) and in [operations](operations.md).
+All commands, fields, events, errors and rules, generated from the code by `docs/generate.py`.
+The [guide](guide.md) and [operations](operations.md) explain its use.
 """
 
 
@@ -140,7 +140,7 @@ def declaration() -> Iterator[str]:
 
 
 def plugins() -> Iterator[str]:
-    yield "## The instance plugin local\n\nInstances are processes of this machine."
+    yield "## The instance plugin local\n\nInstances are processes on this machine."
     yield from _structs(("Properties of local", local.Properties), ("Limits", local.Limits))
     yield "## The instance plugin docker\n\nInstances are containers of a Docker Engine, see [its page](docker.md)."
     yield from _structs(
@@ -158,8 +158,8 @@ def plugins() -> Iterator[str]:
         ("Volumes", docker.VolumeMount),
     )
     yield (
-        "## The instance plugin simulator\n\nA provider in memory, with every fault one can wish for. "
-        "In a daemon, faults stand in\n`simulator/faults.yaml` in its home, read again whenever that has changed."
+        "## The instance plugin simulator\n\nA provider in memory, with configurable faults. "
+        "In a daemon, faults are in\n`simulator/faults.yaml` in its home, which is read again when it changes."
     )
     yield from _structs(
         ("Properties of simulator", machine.Properties),
@@ -255,7 +255,7 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    if value is None and struct is original.Updating:  # there, None tells what was not said
+    if value is None and struct is original.Updating:  # there, None stands for an omitted value
         value = getattr(group.Updating(), field.name, None)
     if value is None or value in ((), {}, "") or isinstance(value, msgspec.Raw | msgspec.Struct):
         return ""
@@ -267,7 +267,7 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
 
 def _templates() -> Iterator[str]:
     yield (
-        "## Templates\n\nWhat they are is told in [a guide to them](templates.md). These are their functions, each "
+        "## Templates\n\n[Templates](templates.md) explains their use. These are their functions, each "
         "with an example and what it prints.\nThose with a `|` may also stand behind their first argument: "
         "`{{ value | to_json }}`."
     )
@@ -291,7 +291,7 @@ def _printed(text: str) -> str:
     return f"`{json.dumps(text)[1:-1] if chr(10) in text else text}`" if text else "nothing"
 
 
-# -- what is told ----------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------------------------
 
 
 def _events() -> Iterator[str]:
@@ -308,7 +308,7 @@ def every_error() -> Iterator[type[errors.InfraKitError]]:
 
 
 def _errors() -> Iterator[str]:
-    yield "## Errors\n\nEach says what failed, where, and what to do."
+    yield "## Errors\n\nEach error states what failed, where, and the remedy."
     rows = [(f"`{each.__name__}`", _flow(each.__doc__ or ""), str(_exit_code(each))) for each in every_error()]
     yield _table(("error", "meaning", "exit code"), rows)
 
@@ -353,7 +353,7 @@ def _texts(node: ast.expr) -> Iterator[str]:
 def _rules() -> Iterator[str]:
     yield (
         "## Rules\n\nEvery action, wait and refusal names the rule that it follows.\n"
-        "What each of them means is told in [operations](operations.md#the-rules)."
+        "[Operations](operations.md#the-rules) explains each of them."
     )
     yield _table(("rule", "decided in"), [(f"`{name}`", where) for name, where in every_rule().items()])
 

@@ -83,7 +83,7 @@ def _commands() -> Iterator[str]:
 
 def _document() -> Iterator[str]:
     yield (
-        "## Description\n\nA declaration says which groups of nodes shall exist. `infrakit up` and `infrakit commit` "
+        "## Description\n\nA declaration defines groups of nodes. `infrakit up` and `infrakit commit` "
         "take it, `infrakit validate` checks it. Fields are listed with their type and their default."
     )
     yield from generate.declaration()
