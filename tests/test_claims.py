@@ -1,0 +1,133 @@
+"""Numbers and lists that pages state about the code: each is compared with the code."""
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from infrakit.cli import confinement
+from infrakit.events import journal
+from infrakit.group import account, calls, view
+from infrakit.group.plan import roll
+from infrakit.manager.lead import fence
+from infrakit.metadata.vars import edits
+from infrakit.rpc import acceptor, discovery, guard, server
+from infrakit.runtime.tree import branches, root
+from infrakit.spi import flavor, instance, metadata
+from infrakit.stores import etcd, file, s3, swarm
+from infrakit.stores.swarm import revisions
+from infrakit.template import loaders
+from infrakit.template.limits import Limits
+from tests.docs.pages import ROOT, prose
+
+MIB = 1024 * 1024
+IN_WORDS: dict[float, str] = {2: "two", 3: "three", 4: "four", 5: "five", 8: "eight"}
+
+
+def figures() -> Iterator[tuple[str, str]]:
+    """A page, and a statement that it must contain, with the number of the code."""
+    kept = file.KEEP["declaration"]
+    others = {store.KEEP["declaration"] for store in (etcd, s3, swarm)}
+    assert len(others) == 1
+    assert {store.KEEP["vars"] for store in (etcd, file, s3, swarm)} == {file.KEEP["vars"]}
+    operations, guide, templates = "docs/operations.md", "docs/guide.md", "docs/templates.md"
+    yield operations, f"the newest {kept} are kept"
+    yield operations, f"the newest {file.KEEP['ledger']} revisions are kept"
+    yield operations, f"at most {IN_WORDS[journal.SEGMENTS_MAX]} files of {journal.SEGMENT_BYTES_MAX // MIB} MB"
+    yield operations, f"at most {discovery.SOCKET_PATH_BYTES_MAX} bytes"
+    yield operations, f"({instance.Capabilities().listing_lag_s:g} s unless it promises less)"
+    yield "docs/operations/recovery.md", f"({kept} in files, {others.pop()} in other stores)"
+    yield "docs/flavor-swarm.md", f"{swarm.KEEP['declaration']} of the declaration and of [vars](metadata.md)"
+    yield "docs/flavor-swarm.md", f"fewer if they exceed {revisions.KEPT_BYTES_MAX // 10**6} MB together"
+    yield "docs/flavor-swarm.md", f"at most {revisions.BODY_BYTES_MAX // MIB} MB"
+    yield "docs/flavor-swarm.md", f"at most {revisions.PACKED_BYTES_MAX // 10**6} MB compressed"
+    yield "docs/metadata.md", f"The newest {file.KEEP['vars']} versions are kept"
+    yield "docs/metadata.md", f"a limit of {edits.BYTES_MAX // 1024} KiB"
+    yield "docs/metadata.md", f"does not answer within {root.DEADLINE_S:g} s"
+    yield "docs/plugins.md", f"The timeout is {root.DEADLINE_S:g} s, and the size limit {branches.BYTES_MAX // MIB} MiB"
+    yield "docs/plugins.md", f"{calls.CALL_DEADLINE_S:g} s for calls that change something"
+    yield "docs/plugins.md", f"{account.DESCRIBE_DEADLINE_S:g} s for a listing"
+    yield guide, f"verdict older than {view.VERDICT_AGE_S_MAX:g} s is unknown"
+    yield guide, f"its slot fails {IN_WORDS[roll.FAILURES_MAX]} times"
+    yield guide, f"caches an answer for {IN_WORDS[loaders.FRESH_S]} seconds"
+    yield "docs/guarantee.md", f"`bound_s` ({fence.BOUND_S:g} s)"
+    yield "docs/guarantee.md", f"at most {fence.BOUND_S_MAX:g} s"
+    yield "docs/guarantee.md", f"carries out a call within {calls.CALL_DEADLINE_S:g} s"
+    yield templates, f"a maximum depth of {Limits().depth_max}"
+    yield templates, f"limits it to {confinement.CPU_S_MAX} seconds of CPU"
+    yield templates, f"and {confinement.MEMORY_BYTES_MAX // MIB} MB of memory"
+    yield "docs/remote.md", f"A handshake times out after {acceptor.HANDSHAKE_S:g} seconds"
+    yield "docs/remote.md", f"the first request of a connection after {server.READ_S:g}"
+    yield "docs/remote.md", f"at most {acceptor.CONNECTIONS_MAX:,} connections"
+    yield "docs/remote.md", f"all these files every {IN_WORDS[guard.RELOAD_S]} seconds"
+
+
+@pytest.mark.parametrize(("page", "statement"), list(figures()), ids=lambda text: text[:60])
+def test_a_page_states_the_number_of_the_code(page: str, statement: str) -> None:
+    assert statement in " ".join(prose(ROOT / page).split())
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading, up to the next one of its level."""
+    level = heading.partition(" ")[0]
+    below = (ROOT / page).read_text().partition(f"\n{heading}\n")[2]
+    assert below, f"{page} has no {heading!r}"
+    return re.split(rf"^#{{1,{len(level)}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def methods(protocol: type) -> set[str]:
+    return {name for name, value in vars(protocol).items() if inspect.isfunction(value) and not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("heading", "protocol"),
+    [
+        ("## An instance plugin", instance.Instance),
+        ("## A flavor plugin", flavor.Flavor),
+        ("## A metadata plugin", metadata.Metadata),
+    ],
+)
+def test_the_guide_for_authors_lists_every_method(heading: str, protocol: type) -> None:
+    text = section("docs/plugins.md", heading)
+    assert set(re.findall(r"^\| `([a-z_]+)` \| [^`]", text, re.MULTILINE)) == methods(protocol)
+
+
+@pytest.mark.parametrize(
+    ("heading", "module", "main"),
+    [("## An instance plugin", instance, "Instance"), ("## A flavor plugin", flavor, "Flavor")],
+)
+def test_the_guide_for_authors_lists_every_optional_protocol(heading: str, module: ModuleType, main: str) -> None:
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| ((?:`\w+`(?:, )?)+) \|", section("docs/plugins.md", heading), re.MULTILINE)
+    listed = {name: set(re.findall(r"\w+", cell)) for name, cell in rows}
+    protocols = {name: value for name, value in vars(module).items() if getattr(value, "_is_protocol", False)}
+    assert listed == {name: methods(value) for name, value in protocols.items() if name not in {main, "Protocol"}}
+
+
+@pytest.mark.parametrize("kind", ["instances", "flavors", "metadata"])
+def test_the_architecture_names_every_plugin(kind: str) -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][f"infrakit.{kind}"]
+    (row,) = re.findall(rf"^\| `{kind}` \|(.*)\|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    named = {name for name in re.findall(r"`([\w/.]+)`", row) if "." not in name}
+    assert named == {name.partition("/")[0] for name in points}
+
+
+def test_the_architecture_shows_the_layers_of_the_linter() -> None:
+    shown = re.search(r"^```text\n(cli.*?)^```$", (ROOT / "docs/architecture.md").read_text(), re.DOTALL | re.MULTILINE)
+    contract = re.search(r"^layers =\n((?: +.*\n)+)", (ROOT / ".importlinter").read_text(), re.MULTILINE)
+    assert shown
+    assert contract
+    rooms = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
+    rows = ([name.strip(" ()") for name in row.split("|")] for row in contract[1].splitlines())
+    there = [" | ".join(name for name in row if name in rooms) for row in rows]
+    assert shown[1].splitlines() == [row for row in there if row]
+
+
+def test_every_term_of_the_glossary_leads_to_its_page() -> None:
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    terms = [term for term, _ in rows]
+    assert len(terms) > 40
+    assert terms == sorted(terms)
+    assert not [term for term, meaning in rows if "](" not in meaning]
