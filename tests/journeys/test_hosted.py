@@ -161,7 +161,7 @@ def test_one_command_grows_it_and_another_ends_it(hosted: Hosted) -> None:
     view = hosted.views.pop(0)
     view.send_signal(signal.SIGINT)
     assert view.wait(60) == 0
-    assert "The cluster goes on by itself: 3 of etcd, 1 of web." in first.read_text()
+    assert "The cluster continues on its own: 3 of etcd, 1 of web." in first.read_text()
     assert "infrakit down cluster    ends it" in first.read_text()
 
     _loses_the_replica_that_is_asked(hosted, second)
@@ -196,7 +196,7 @@ def _loses_the_replica_that_is_asked(hosted: Hosted, said: Path) -> None:
 
 def _is_ended(hosted: Hosted) -> None:
     del hosted.environment["INFRAKIT_HOST"]
-    assert "nobody can be asked here" in hosted("down", "cluster", exits=2)
+    assert "not confirmed: standard input is not a terminal" in hosted("down", "cluster", exits=2)
     elsewhere = hosted.environment | {"INFRAKIT_HOME": str(hosted.home / "elsewhere")}
     here, hosted.environment = hosted.environment, elsewhere
     assert "the provider lists no machine of etcd" in hosted("down", "cluster", "--yes", exits=2)

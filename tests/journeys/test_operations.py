@@ -36,7 +36,7 @@ def test_ctrl_c_leaves_the_instances_and_they_are_found_again(operator: Operator
     operator.converged()
     before = {p.pid for p in operator.processes()}
     assert operator.end_daemon(signal.SIGINT) == 0
-    assert "The instances keep running, unwatched" in operator.said()
+    assert "The instances keep running without supervision" in operator.said()
     assert {p.pid for p in operator.processes()} == before
     operator("status", exits=3)
     operator.up(cattle("web", 2), pets("db", "a"))

@@ -44,7 +44,7 @@ def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
     operator("remote", "add", "prod", url, "--ca=ca.pem", "--cert=ops.pem", "--key=ops.key")
     operator("remote", "add", "bobs", url, "--ca=ca.pem", "--token-file=bob.token")
     operator("remote", "add", "nobodys", url, "--ca=ca.pem")
-    assert operator("remote", "use", "prod").startswith("commands ask prod")
+    assert operator("remote", "use", "prod").startswith("commands are sent to prod")
     assert "web" in operator("status")
     operator("group", "scale", "web", "2", "-m", "more", "--wait=40s")
     operator.environment["INFRAKIT_HOST"] = "bobs"

@@ -113,7 +113,7 @@ def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Sit
     wrong = operator("commit", address, *given, exits=1)
     where = f"{site.url}/v1/parts/group.yaml.j2: line 9: groups[0].properties.Updating.Setle: unknown field"
     assert where in wrong
-    assert 'did you mean "Settle"?; line 9 of what is rendered' in wrong
+    assert 'did you mean "Settle"?; line 9 of the rendered text' in wrong
     operator("commit", address, "--var", "groups=none", exits=1)
     assert operator.group("web")["Want"] == 2
 

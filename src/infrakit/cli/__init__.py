@@ -1,6 +1,6 @@
-"""The command line: a table of commands, one module each, that ask a running InfraKit over its unix socket.
+"""The command line: a table of commands, one module each, that call a running daemon over its unix socket.
 
-`main` knows every command by name and imports only the one that runs. `commands/` holds one module per command (verbs
-of one noun share it), `reports` turns answers into lines, `tables` aligns them, `output` writes JSON or YAML instead,
-`failures` turns errors into one message and an exit code.
+`main` lists every command by name and imports only the one that runs. `commands/` holds one module per command (the
+verbs of one noun share a module), `reports` formats responses as lines, `tables` aligns them, `output` writes JSON or
+YAML instead, `failures` turns an error into one message and an exit code.
 """

@@ -18,14 +18,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def required(name: str, *, many: bool = False, empty: bool = False, **more: Any) -> Callable[[F], F]:
-    """An argument that must be given; `many`: once or more; `empty`: an empty text is a value, too."""
+    """A mandatory argument; `many`: it may be repeated; `empty`: an empty text is a valid value."""
     return click.argument(
         name, nargs=-1 if many else 1, required=True, callback=_present if empty else _present_with_text, **more
     )
 
 
 def optional(name: str, *, empty: bool = False, **more: Any) -> Callable[[F], F]:
-    """An argument that may be left out: then the command gets its `default`, or None."""
+    """An argument that may be omitted: the command then receives its `default`, or None."""
     return click.argument(name, required=False, callback=None if empty else _with_text, **more)
 
 
@@ -46,7 +46,7 @@ def _present_with_text(context: click.Context, parameter: click.Parameter, value
 
 
 def _complete_groups(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the groups that the daemon knows; none while there is no daemon."""
+    """Names of the groups that the daemon manages; none while no daemon is running."""
     from infrakit.cli import daemon
 
     try:
@@ -66,7 +66,7 @@ def _complete_instances(_context: click.Context, _parameter: click.Parameter, in
     return [member.id for member in members if member.id is not None and member.id.startswith(incomplete)]
 
 
-# GROUP and INSTANCE are completed by asking the daemon. FILE completes paths; the loader opens it, URLs too.
+# GROUP and INSTANCE are completed by querying the daemon. FILE completes paths; the loader also accepts URLs.
 group = required("group", shell_complete=_complete_groups)
 optional_group = optional("group", shell_complete=_complete_groups)
 instance = required("instance", shell_complete=_complete_instances)

@@ -1,4 +1,4 @@
-"""What a rendered text is, and whether it is well-formed: shell, JSON or YAML, without running any of it."""
+"""Detects the format of a rendered text (shell, JSON or YAML) and checks its syntax, without running any of it."""
 
 import re
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ _BY_FIRST_LINE = (
     (re.compile(r"#!.*[/ ](sh|dash)\b"), "sh"),
     (re.compile(r"#cloud-config\b"), "yaml"),
 )
-# `FILE: line 3: ...` says bash, `FILE: 3: ...` says dash.
+# bash prints `FILE: line 3: ...`, dash prints `FILE: 3: ...`.
 _COMPLAINT = re.compile(r"^.*?: (?:line )?(?P<line>\d+): (?P<message>.*)$")
 
 
 class Found(NamedTuple):
-    """What is wrong with a text, and in which of its lines, counted from 1; None: nobody can tell."""
+    """One syntax error in a text, with its line counted from 1, or None if the line is unknown."""
 
     line: int | None
     message: str
 
 
 def kind(text: str, name: str) -> str:
-    """One of `KINDS`, by the first line of the text, else by the name of its template; empty: neither tells."""
+    """One of `KINDS`, from the first line of the text, else from the name of its template; empty if unknown."""
     first = text.partition("\n")[0]
     for pattern, known in _BY_FIRST_LINE:
         if pattern.match(first):
@@ -40,13 +40,13 @@ def kind(text: str, name: str) -> str:
 
 
 def problems(text: str, kind: str) -> list[Found]:
-    """Everything that its parser says. Raises `Refused` if this machine lacks the parser."""
+    """All syntax errors that the parser of this format reports. Raises `Refused` if this machine lacks the parser."""
     match kind:
         case "json":
             return list(_json(text))
         case "yaml":
             return list(_yaml(text))
-        case "sh":  # what a strict shell accepts; bash, where there is one, explains better and notices more
+        case "sh":  # first the strict shell; then bash, if installed, which finds more and explains better
             return _shell(text, "sh") or _shell(text, "bash", needed=False)
         case _:
             return _shell(text, "bash")
@@ -60,7 +60,7 @@ def _json(text: str) -> Iterator[Found]:
     except json.JSONDecodeError as error:
         yield Found(error.lineno, f"not JSON: {error.msg} at column {error.colno}")
     except RecursionError:
-        yield Found(None, "not JSON that anybody reads: nested too deeply")
+        yield Found(None, "not JSON that parsers accept: nested too deeply")
 
 
 def _yaml(text: str) -> Iterator[Found]:
@@ -76,7 +76,7 @@ def _yaml(text: str) -> Iterator[Found]:
     except yaml.YAMLError as error:
         yield Found(None, f"not YAML: {error}")
     except RecursionError:
-        yield Found(None, "not YAML that anybody reads: nested too deeply")
+        yield Found(None, "not YAML that parsers accept: nested too deeply")
 
 
 def _shell(text: str, shell: str, *, needed: bool = True) -> list[Found]:
@@ -88,7 +88,7 @@ def _shell(text: str, shell: str, *, needed: bool = True) -> list[Found]:
     if path is None:
         if not needed:
             return []
-        raise Refused(f"there is no {shell} on this machine", where="--check", remedy=f"install {shell}")
+        raise Refused(f"{shell} is not installed on this machine", where="--check", remedy=f"install {shell}")
     with tempfile.NamedTemporaryFile("w", prefix="infrakit-", encoding="utf-8", errors="surrogateescape") as script:
         script.write(text)
         script.flush()
@@ -108,10 +108,10 @@ def _shell(text: str, shell: str, *, needed: bool = True) -> list[Found]:
     return list(_complaints(done.stderr, shell)) if done.returncode else []
 
 
-def _complaints(said: str, shell: str) -> Iterator[Found]:
-    """One for each line that the shell complains of; where it repeats the line itself, that is part of it."""
+def _complaints(stderr: str, shell: str) -> Iterator[Found]:
+    """One `Found` per line that the shell rejects; a quotation of that line is appended to the message."""
     last: Found | None = None
-    for each in said.splitlines():
+    for each in stderr.splitlines():
         found = _COMPLAINT.match(each)
         line, message = (int(found["line"]), found["message"]) if found else (None, each)
         if last is not None and line == last.line and message.startswith("`"):
@@ -120,4 +120,4 @@ def _complaints(said: str, shell: str) -> Iterator[Found]:
         if last is not None:
             yield last
         last = Found(line, f"{shell}: {message}")
-    yield last or Found(None, f"{shell} -n fails and does not say why")
+    yield last or Found(None, f"{shell} -n failed without a message")

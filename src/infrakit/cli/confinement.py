@@ -1,10 +1,10 @@
-"""Work on text from strangers, in a process that can neither compute nor grow without end.
+"""A sandbox for work on untrusted text: a child process with limits on CPU time and memory.
 
-A template may come from the network. The engine bounds what it does step by step; here is the fence around it for what
-no step counts, such as one multiplication that never returns. The work runs in a copy of this process, made by fork,
-whose limits the kernel keeps; its result comes back through a pipe, as JSON, because nothing that comes from there is
-trusted more than the text itself. So the command line survives and can say what happened, and `up`, which goes on for
-days, keeps no limits that were meant for the first second.
+A template may come from the network. The template engine limits the number of its steps; the sandbox covers what that
+limit cannot, such as a single multiplication that never returns. The work runs in a forked child whose resource limits
+the kernel enforces. Its result returns through a pipe as JSON, because the child's output is trusted no more than the
+text itself. The command line survives and can report the failure, and `up`, which runs for days, is not itself subject
+to limits meant for its first second.
 """
 
 import os
@@ -25,15 +25,15 @@ from infrakit.spi.errors import InfraKitError, Refused
 T = TypeVar("T")
 
 CPU_S_MAX = 10
-MEMORY_BYTES_MAX = 512 << 20  # beyond what the process has when it begins
+MEMORY_BYTES_MAX = 512 << 20  # in addition to what the process uses at the start
 
-_VALUE, _ERROR, _DEFECT = b"v", b"e", b"d"  # the first byte tells what follows
+_VALUE, _ERROR, _DEFECT = b"v", b"e", b"d"  # the first byte of the payload: its type
 
 
 def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory_bytes: int = MEMORY_BYTES_MAX) -> T:
-    """What `work` returns, a value that msgspec can carry, or the error that it raises.
+    """Runs `work` in the sandbox; returns its result, which msgspec must be able to encode, or raises its error.
 
-    Raises `Refused` if it needs more than its share of the processor or of memory.
+    Raises `Refused` if it exceeds the limit of CPU time or memory.
     """
     source, target = os.pipe()
     child = os.fork()
@@ -41,10 +41,10 @@ def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory
         os.close(source)
         _inside(work, target, cpu_s, memory_bytes)
     os.close(target)
-    before = signal.signal(signal.SIGTERM, lambda *_: _end_both(child))
+    before = signal.signal(signal.SIGTERM, lambda *_: _terminate_both(child))
     try:
         with open(source, "rb") as pipe:  # noqa: PTH123 - a descriptor has no path
-            told = pipe.read()
+            payload = pipe.read()
     except BaseException:
         os.kill(child, signal.SIGKILL)
         raise
@@ -52,29 +52,29 @@ def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory
         _, status = os.waitpid(child, 0)
         signal.signal(signal.SIGTERM, before)
     code = os.waitstatus_to_exitcode(status)
-    if not told or code != 0:
-        raise _ended(code, cpu_s, memory_bytes)
-    return _result(told, type_)
+    if not payload or code != 0:
+        raise _limit_exceeded(code, cpu_s, memory_bytes)
+    return _result(payload, type_)
 
 
-def _end_both(child: int) -> None:
-    """Who is told to end takes the copy along: it may be waiting for something far away."""
+def _terminate_both(child: int) -> None:
+    """On SIGTERM, kills the child first: it may be blocked in a network call."""
     os.kill(child, signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _inside(work: Callable[[], object], target: int, cpu_s: int, memory_bytes: int) -> None:
-    """In the copy: never returns, never raises, prints nothing."""
+    """The child's main function: never returns, never raises, prints nothing."""
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _limit(cpu_s, memory_bytes)
-        told = _told(work)
+        payload = _payload(work)
         with open(target, "wb") as pipe:
-            pipe.write(told)
+            pipe.write(payload)
         code = 0
-    except BaseException:  # noqa: BLE001, S110 - interrupted, or no memory left even to say so: the code tells
+    except BaseException:  # noqa: BLE001, S110 - interrupted or out of memory: the exit code reports it
         pass
     finally:
         os._exit(code)
@@ -83,7 +83,7 @@ def _inside(work: Callable[[], object], target: int, cpu_s: int, memory_bytes: i
 def _limit(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    # Not the address space: threads, and programs that are asked for secrets, reserve much of it and use little.
+    # Not RLIMIT_AS: threads, and the programs that provide secrets, reserve much address space and use little of it.
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     room = pages * resource.getpagesize() + memory_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -91,11 +91,11 @@ def _limit(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _told(work: Callable[[], object]) -> bytes:
+def _payload(work: Callable[[], object]) -> bytes:
     try:
         return _VALUE + msgspec.json.encode(work())
     except InfraKitError as error:
-        # One of a narrower kind than those that travel arrives as the kind that it is of.
+        # A subclass that the wire protocol does not define is sent as its nearest base class that it does define.
         kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
         return _ERROR + msgspec.json.encode(msgspec.structs.replace(failures.error_data(error), kind=kind))
     except MemoryError:
@@ -109,8 +109,8 @@ def _told(work: Callable[[], object]) -> bytes:
         return _DEFECT + f"{type(error).__name__}: {error}".encode(errors="backslashreplace")
 
 
-def _result(told: bytes, type_: type[T]) -> T:
-    what, body = told[:1], told[1:]
+def _result(payload: bytes, type_: type[T]) -> T:
+    what, body = payload[:1], payload[1:]
     if what == _VALUE:
         return msgspec.json.decode(body, type=type_)
     if what == _ERROR:
@@ -118,8 +118,8 @@ def _result(told: bytes, type_: type[T]) -> T:
     raise RuntimeError(body.decode())
 
 
-def _ended(code: int, cpu_s: int, memory_bytes: int) -> Refused:
-    remedy = "look for a loop or a text that grows without end"
+def _limit_exceeded(code: int, cpu_s: int, memory_bytes: int) -> Refused:
+    remedy = "check the template for an endless loop or a text that grows without limit"
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return Refused(f"rendering took more than {cpu_s}s of the processor, and was ended", remedy=remedy)
-    return Refused(f"rendering needed more than {memory_bytes >> 20} MB of memory, and was ended", remedy=remedy)
+        return Refused(f"rendering exceeded {cpu_s}s of CPU time and was terminated", remedy=remedy)
+    return Refused(f"rendering exceeded {memory_bytes >> 20} MB of memory and was terminated", remedy=remedy)

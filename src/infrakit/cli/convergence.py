@@ -1,4 +1,4 @@
-"""Waiting for the daemon to have done what was declared."""
+"""Waits until the daemon has converged to the declaration."""
 
 import sys
 import time
@@ -11,24 +11,24 @@ from infrakit.spi.manager import Status
 
 POLL_S = 0.5
 PROGRESS_S = 5.0
-STOPPED = {"paused", "halted"}  # phases that an operator ends
+STOPPED = {"paused", "halted"}  # phases that only an operator can end
 
 
 def reached(status: Status, *, version: int = 0) -> bool:
-    """Whether everything declared, at this version or a later one, is there and proven healthy."""
+    """Whether every group has converged to this version of the declaration or a later one."""
     leads = status.leader or bool(status.leading)
     return leads and status.version >= version and all(group.converged for group in status.groups)
 
 
 class Progress:
-    """What is waited for, on a terminal: first after a few seconds, then whenever it has changed."""
+    """Progress messages on a terminal: the first after a few seconds, then one at every change."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + PROGRESS_S
         self._shown: list[str] = []
 
     def show(self, status: Status) -> None:
-        """The groups that have not converged, unless there is nothing new to say."""
+        """Prints the groups that have not converged, if the list has changed."""
         if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() < self._next:
             return
         lines = pending(status)
@@ -39,7 +39,7 @@ class Progress:
 
 
 def wait(timeout_s: float, *, version: int = 0) -> Status:
-    """Poll until converged; exit 2 with what is waited for when the time is up."""
+    """Polls until converged; on timeout, prints what has not converged and exits with code 2."""
     deadline, progress = time.monotonic() + timeout_s, Progress()
     while True:
         status = daemon.status()
@@ -49,12 +49,12 @@ def wait(timeout_s: float, *, version: int = 0) -> Status:
         if time.monotonic() >= deadline:
             complain(pending(status), f"not converged after {timeout_s:g}s")
         if status.version >= version and stuck(status):
-            complain(pending(status), "not converged, and it will not be before somebody says go on")
+            complain(pending(status), "not converged: the remaining groups are paused or halted")
         time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
 def pending(status: Status) -> list[str]:
-    """What keeps it from being converged, for people."""
+    """The reasons why the declaration has not converged, as lines for people."""
     lines = [] if status.leader or status.leading else [f"{status.replica} does not lead: {status.note}"]
     for group in status.groups:
         if not group.converged:
@@ -65,13 +65,13 @@ def pending(status: Status) -> list[str]:
 
 
 def stuck(status: Status) -> bool:
-    """Whether every group that is not converged is paused or halted: time changes nothing then."""
+    """Whether every group that has not converged is paused or halted, so that waiting is pointless."""
     phases = [group.phase for group in status.groups if not group.converged]
     return bool(phases) and all(phase in STOPPED for phase in phases)
 
 
 def complain(waiting_for: Iterable[str], what: str) -> None:
-    """Say that it is of no use to wait on, and why; ends the command."""
+    """Prints a failure with the reasons for it, and exits with code 2."""
     click.echo(f"infrakit: {what}", err=True)
     for line in waiting_for:
         click.echo(line, err=True)

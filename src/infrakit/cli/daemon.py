@@ -1,6 +1,6 @@
-"""The running daemon as commands see it: where it listens, one question and its answer, and who asks.
+"""The commands' client of the running daemon: its address, calls to its methods, and the identity of the caller.
 
-What was, events and versions, can be read while no daemon runs here, too: from what it has left in its home.
+Events and versions can be read without a running daemon, too: from the files in INFRAKIT_HOME.
 """
 
 import os
@@ -28,50 +28,50 @@ LEADERSHIP_VARIABLE = "INFRAKIT_LEADERSHIP"
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
-    """Call a method of the daemon's `Manager` and wait for the answer."""
+    """Calls a method of the daemon's `Manager` and waits for the response."""
     from infrakit.rpc import call
 
     return call.call(target(), method, **parameters)
 
 
 def target() -> "Path | Remote":
-    """Where the daemon listens: here, or at the remote that was chosen."""
+    """The address of the daemon: the local socket, or the selected remote."""
     from infrakit.rpc import remotes
 
     return remotes.current() or discovery.manager_socket()
 
 
 def status() -> Status:
-    """What everybody asks first."""
+    """The status of the daemon and of its groups."""
     return ask(Manager.status)
 
 
 def groups(value: Status) -> tuple[GroupStatus, ...]:
-    """Its groups. Raises `NotLeader` if it could not tell them."""
+    """The groups of a status. Raises `NotLeader` if the replica that answered does not have them."""
     if value.note and not value.groups:
-        raise NotLeader(f"{value.replica} cannot tell the groups: {value.note}", remedy="see: infrakit leader")
+        raise NotLeader(f"{value.replica} cannot list the groups: {value.note}", remedy="see: infrakit leader")
     return value.groups
 
 
 def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Event]:
-    """The journal after event `since` (None: from now on), and with `follow` whatever is added to it."""
+    """The journal after event `since` (None: from now on); with `follow`, also new events as they are recorded."""
     from infrakit.rpc import call
 
     named = GroupID(group) if group else None
-    told = call.events(target(), since=since, group=named, follow=follow)
+    received = call.events(target(), since=since, group=named, follow=follow)
     try:
-        first = next(told, None)
+        first = next(received, None)
     except NotRunning as silence:
-        if follow or not _has_left("events"):
+        if follow or not _exists_offline("events"):
             raise
-        _say_what_is_read(silence)
+        _warn_offline(silence)
         from infrakit.lifecycle import offline
 
         yield from offline.events(discovery.home(), since=since or 0, group=group)
         return
     if first is not None:
         yield first
-        yield from told
+        yield from received
 
 
 def history(*, limit: int) -> Sequence[Version]:
@@ -79,7 +79,7 @@ def history(*, limit: int) -> Sequence[Version]:
     try:
         return ask(Manager.history, limit=limit)
     except NotRunning as silence:
-        store = _store_left(silence)
+        store = _offline_store(silence)
     from infrakit.lifecycle import offline
 
     return offline.history(discovery.home(), store, limit=limit)
@@ -90,41 +90,41 @@ def show(*, version: int) -> str:
     try:
         return ask(Manager.show, version=version)
     except NotRunning as silence:
-        store = _store_left(silence)
+        store = _offline_store(silence)
     from infrakit.lifecycle import offline
 
     return offline.show(discovery.home(), store, version=version)
 
 
-def _store_left(silence: NotRunning) -> str:
-    """The URL of the store that a daemon here would use. Raises `silence` if there is none yet."""
+def _offline_store(silence: NotRunning) -> str:
+    """The URL of the store that a local daemon would use. Raises `silence` if no store exists yet."""
     store = os.environ.get(STORE_VARIABLE, "")
-    if not _has_left("store") and not (store and is_here()):
+    if not _exists_offline("store") and not (store and is_here()):
         raise silence
-    _say_what_is_read(silence)
+    _warn_offline(silence)
     return store
 
 
-def _has_left(directory: str) -> bool:
+def _exists_offline(directory: str) -> bool:
     return is_here() and (discovery.home() / directory).is_dir()
 
 
 def is_here() -> bool:
-    """Whether commands ask the daemon of this home, and not a remote."""
+    """Whether commands go to the daemon of this INFRAKIT_HOME, not to a remote."""
     return target() == discovery.manager_socket()
 
 
-def _say_what_is_read(silence: NotRunning) -> None:
-    print(f"infrakit: {silence.what}; this is what one has left behind", file=sys.stderr)
+def _warn_offline(silence: NotRunning) -> None:
+    print(f"infrakit: {silence.what}; reading the stored data of the last daemon", file=sys.stderr)
 
 
 def who() -> str:
-    """Who gives the order, as history will show it: `$INFRAKIT_USER`, or the unix user at this host."""
+    """The caller's identity for the history: `$INFRAKIT_USER`, or the unix user at this host."""
     named = os.environ.get(USER_VARIABLE)
     if named:
         return named
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run as a number without a name
+    except KeyError:  # a container may run with a user ID that has no name
         user = str(os.getuid())
     return f"{user}@{os.uname().nodename}"

@@ -1,7 +1,7 @@
-"""The difference of two declarations for people: one line a change, and a block where a value has many lines.
+"""Formats the difference of two declarations for people: one line per change, a block for values of many lines.
 
-Values arrive as JSON text. What is short stays so; a group that comes, or a script, is shown as it would stand in a
-YAML document, and of a long value that changes only the lines that differ.
+Values arrive as JSON text. Short values are printed unchanged; a new group or a script is printed as YAML; of a long
+value that changes, only the lines that differ are printed.
 """
 
 import difflib
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from infrakit.cli import tables
 from infrakit.spi.manager import Change
 
-_SHORT = 100  # characters of JSON that fit behind a path
-_CONTEXT = 1  # lines around those that differ
+_SHORT = 100  # characters of JSON that are printed on the line of their path
+_CONTEXT = 1  # unchanged lines around those that differ
 _COLOURS = {"+": "green", "-": "red"}
 
 
@@ -44,7 +44,7 @@ def _block(sign: str, path: str, text: str) -> Iterator[str]:
 
 def _differing(old: str, new: str) -> Iterator[str]:
     found = difflib.unified_diff(_yaml(old), _yaml(new), n=_CONTEXT, lineterm="")
-    for line in list(found)[2:]:  # without the names of the files, which there are none
+    for line in list(found)[2:]:  # without the header with file names: the texts have none
         shown = "..." if line.startswith("@@") else line
         yield tables.paint(f"      {shown}".rstrip(), _COLOURS.get(line[:1], ""))
 
@@ -53,7 +53,7 @@ def _yaml(text: str) -> Sequence[str]:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Scripts as blocks, as people write them."""
+        """Writes texts of several lines, such as scripts, in block style."""
 
     def script(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)

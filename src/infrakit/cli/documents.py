@@ -1,7 +1,7 @@
-"""FILE of a command line: fetched here, in the command line's process; the daemon only ever gets text.
+"""Reads FILE of a command line in the command's own process; the daemon receives only text.
 
-A template is rendered here, too, with the variables and the environment of whoever gives the order; see `rendering` for
-what counts as one.
+A template is rendered here, too, with the variables and the environment of the user who runs the command; `rendering`
+defines which files are templates.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from infrakit.template.values import Rendered
 
 LITERALLY = rendering.Asked()
-NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # what a directory stands for: the first that is there
+NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # of a directory, the first of these that exists is read
 
 
 class Document(NamedTuple):
-    """A document as it was typed, or as its template was rendered."""
+    """The text of a document, or the text rendered from its template."""
 
     text: str
-    source: str  # its name for messages
+    source: str  # its name in messages
     rendered: "Rendered | None" = None
 
     def shown(self) -> str:
-        """The text as people may see it: without secrets."""
+        """The text for display, with secrets masked."""
         return self.text if self.rendered is None else self.rendered.masked()
 
     def placed(self) -> contextlib.AbstractContextManager[None]:
-        """Whatever is wrong with the text, found inside, is told at the line of the template that it came from."""
+        """Within this context, errors in the text are reported with the template line that produced them."""
         if self.rendered is None:
             return _literally(self.text)
         return rendering.placed(self.rendered.origins or ())
@@ -43,14 +43,14 @@ class Document(NamedTuple):
 
 @contextlib.contextmanager
 def _literally(text: str) -> Iterator[None]:
-    """A text that cannot be read as it stands may have been meant as a template."""
+    """Adds a hint to syntax errors in a text that may have been meant as a template."""
     try:
         yield
     except Exception as error:
         error = failures.cause(error)
         if not isinstance(error, InvalidSpec) or "{%" not in text:
             raise
-        meant = "if it is a template, say --template or call it .j2"
+        meant = "if it is a template, pass --template or name it .j2"
         problems = [
             msgspec.structs.replace(each, hint="; ".join(filter(None, (each.hint, meant))))
             if each.message.startswith(("not YAML", "not JSON"))
@@ -61,7 +61,7 @@ def _literally(text: str) -> Iterator[None]:
 
 
 def read(address: str, asked: rendering.Asked = LITERALLY) -> Document:
-    """A document; a directory stands for the one of `NAMES` in it. One that cannot be had is the user's mistake."""
+    """Reads a document; in a directory, one of `NAMES`. One that cannot be read is a user error."""
     if "://" not in address and Path(address).is_dir():
         names = [name for name in NAMES if (Path(address) / name).exists()]
         address = str(Path(address) / (names or NAMES)[0])

@@ -1,7 +1,7 @@
-"""What a template needs: each variable, fact, address, secret and variable of the environment, and where it is found.
+"""Lists the inputs of a template: each variable, fact, address, secret and environment variable, and its source.
 
-It is read from the text of the template and of all that it names, without rendering, so that what is missing is told at
-once, and not one after the other. Values are not shown, so neither are secrets.
+They are read from the text of the template and of the templates that it includes, without rendering, so that all
+missing inputs are reported at once. Values are not shown, so neither are secrets.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _MISSING = "MISSING"
 
 
 def show(address: str, name: str, asked: rendering.Asked) -> None:
-    """Print it; where something is missing, exit with the code of a mistake."""
+    """Prints the inputs of a template; exits with the code of a user error if one is missing."""
     from infrakit.cli import confinement
     from infrakit.template.needs import COMPUTED
     from infrakit.template.values import Need
@@ -40,7 +40,7 @@ def show(address: str, name: str, asked: rendering.Asked) -> None:
         click.echo(line)
     asked_for = {need.name for need in needs if need.kind == "variable"}
     if COMPUTED not in asked_for and (unused := list(_unused(known, asked_for))):
-        click.echo(f"given, and not asked for: {', '.join(unused)}")
+        click.echo(f"given but not used: {', '.join(unused)}")
     if any(need.missing for need in needs):
         raise click.exceptions.Exit(exit_codes.USER_ERROR)
 
@@ -50,12 +50,12 @@ def _lines(needs: "tuple[Need, ...]", name: str) -> Iterator[str]:
         yield f"{name} needs nothing"
         return
     rows = [(each.kind, each.name, each.found_in or _MISSING, f"{each.template}:{each.line}") for each in needs]
-    yield from tables.table(("NEED", "NAME", "FOUND IN", "ASKED FOR IN"), rows)
+    yield from tables.table(("NEED", "NAME", "FOUND IN", "USED IN"), rows)
     yield from dict.fromkeys(tables.clean(f"missing: {each.why}") for each in needs if each.why)
 
 
 def _unused(known: Mapping[str, object], asked_for: set[str]) -> Iterator[str]:
-    """Values that were given and neither asked for themselves, nor as part of, nor by a part of what was."""
+    """Names of given values that the template uses neither directly nor as part of a larger value."""
     for name, value in known.items():
         if not isinstance(value, Mapping):
             parts = name.split("/")

@@ -1,4 +1,4 @@
-"""The joined tree of metadata, as commands read it from the daemon: one question and its answer at a time."""
+"""The commands' client of the daemon's metadata tree, which joins the trees of all metadata plugins."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,17 +14,17 @@ from infrakit.spi.metadata import Metadata
 
 T = TypeVar("T")
 
-TREE = "group/metadata"  # the object behind the manager's socket
-LOOK_S = 0.5  # between two looks of who waits
+TREE = "group/metadata"  # the object at the manager's socket
+POLL_S = 0.5  # interval of `wait`
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
-    """Call a method of the joined tree."""
+    """Calls a method of the metadata tree."""
     return daemon.ask(method, name=TREE, **parameters)
 
 
 class DaemonFacts:
-    """Satisfies `spi.metadata.Facts`. What was read once stays as it was, so that a template sees one state of it."""
+    """Implements `spi.metadata.Facts`. Caches what it reads, so that a template sees one consistent state."""
 
     def __init__(self) -> None:
         self._read: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class DaemonFacts:
             except (errors.NotFound, errors.Unreachable):
                 if time.monotonic() >= end:
                     raise
-            time.sleep(min(LOOK_S, max(0.0, end - time.monotonic())))
+            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
 
     def _branch(self, name: str) -> Any:
         if name not in self._read:
@@ -60,10 +60,10 @@ class DaemonFacts:
 
 
 class FactsIfAny:
-    """The same where a daemon answers. Without one there are none, so that a default holds, until somebody insists.
+    """Facts of the daemon if one is running; otherwise there are none, and the defaults of the template apply.
 
-    Who has not found what it needs looks for what there is instead: there the reason is told, that nobody answers.
-    Which plugins there are is asked once, so that a template does not ask for each of its own variables.
+    A lookup of a required fact lists the existing names for its error message; that call reports that no daemon
+    answers. The list of plugins is requested once, so that a template does not cause a call for each of its variables.
     """
 
     def __init__(self) -> None:
@@ -85,9 +85,9 @@ class FactsIfAny:
 
 
 def _plugins() -> Sequence[str]:
-    """The names of the plugins that tell facts; none where no daemon answers."""
+    """The names of the metadata plugins; none if no daemon answers."""
     where = daemon.target()
-    if isinstance(where, Path) and not where.exists():  # found out without loading what asks
+    if isinstance(where, Path) and not where.exists():  # checked without importing the RPC client
         return ()
     try:
         return ask(Metadata.keys, path="") or ()
@@ -96,18 +96,18 @@ def _plugins() -> Sequence[str]:
 
 
 def value(path: str) -> Any:
-    """The plain value at a path, None if there is none. Raises `Unreachable` for a plugin that is away."""
+    """The value at a path, or None. Raises `Unreachable` for a plugin that does not answer."""
     return msgspec.json.decode(ask(Metadata.get, path=path))
 
 
 def read(path: str) -> Any:
-    """The plain value at a path. Raises `NotFound` with the nearest name."""
+    """The value at a path. Raises `NotFound` with the nearest name."""
     found = value(path)
     return found if found is not None else missing(paths.split(path))
 
 
 def missing(steps: Sequence[str]) -> Any:
-    """Raises `NotFound`, with what there is instead."""
+    """Raises `NotFound` with the names that exist instead."""
     for known in range(len(steps) - 1, -1, -1):
         names = ask(Metadata.keys, path=paths.join(steps[:known]))
         if names is not None:

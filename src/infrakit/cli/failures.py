@@ -1,4 +1,4 @@
-"""From an error to one message on stderr (what, where, remedy) and the exit code that a script can act on."""
+"""Turns an error into one message on stderr (what, where, remedy) and an exit code for scripts."""
 
 import os
 import sys
@@ -16,37 +16,37 @@ _CODES: dict[type[errors.InfraKitError], int] = {
     discovery.NotRunning: exit_codes.NO_DAEMON,
     errors.OutcomeUnknown: exit_codes.NO_DAEMON,
 }
-_ERROR = "Error: "  # as click begins the message
-DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # set: tracebacks of defects are printed
+_ERROR = "Error: "  # click's prefix of the message
+DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # if set, internal errors are printed with their traceback
 
 
 def cause(error: Exception) -> Exception:
-    """What is behind a group of errors: several tasks end together, because one of them failed first."""
+    """The first error of an exception group: one task failed and the others were cancelled."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def report(error: Exception) -> int:
-    """Print what is to be said about an error; answers the exit code."""
+    """Prints an error and returns the exit code."""
     match error:
         case click.UsageError():
             lines = tables.paragraph(f"{_ERROR}{_usage(error)}", hanging="  ", err=True)
             click.UsageError("\n".join(lines).removeprefix(_ERROR), error.ctx).show()
             return exit_codes.USER_ERROR
         case click.ClickException():
-            _say(error.format_message())
+            _print(error.format_message())
             return exit_codes.USER_ERROR
         case errors.InvalidSpec():
-            # The lines name the document themselves, as compilers do, so that editors can jump to them.
+            # Each line begins with the name of the document, like a compiler's, so that editors can jump to it.
             for line in str(error).splitlines():
                 print(tables.clean(line), file=sys.stderr)
             return exit_codes.USER_ERROR
         case errors.InfraKitError():
-            _say(str(error))
+            _print(str(error))
             return next((code for kind, code in _CODES.items() if isinstance(error, kind)), exit_codes.NOT_DONE)
         case OSError():
-            _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            _print(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             return exit_codes.USER_ERROR
         case _:
             return _defect(error)
@@ -63,10 +63,10 @@ def _usage(error: click.UsageError) -> str:
 def _defect(error: Exception) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
-    _say(f"{type(error).__name__}: {error}; this is a defect of infrakit ({DEBUG_VARIABLE}=1 shows where)")
+    _print(f"{type(error).__name__}: {error}; this is a bug in infrakit ({DEBUG_VARIABLE}=1 prints the traceback)")
     return exit_codes.DEFECT
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     for line in tables.paragraph(f"infrakit: {message}", hanging="  ", err=True):
         print(line, file=sys.stderr)

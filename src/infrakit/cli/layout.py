@@ -1,19 +1,19 @@
-"""How wide each column of a table may be: notes shrink first, names and facts never.
+"""Computes the width of each column of a table: notes are shortened first, names and facts never.
 
-Pure: a table and a number of columns in, a table that fits out. The live view and the tables of commands share it.
-The sign of a cut is plain ASCII, because a terminal of the locale C shows nothing else.
+Pure functions: from a table and a width to a table that fits. The live view and the tables of commands share them.
+The ellipsis is plain ASCII, because a terminal in the C locale shows nothing else.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 CUT = "..."
-NOTE_MIN = 8  # a note with less room than this says nothing and is left out
+NOTE_MIN = 8  # a note narrower than this is useless and is left out
 _GAPS = (2, 1)  # between columns; the second where the first is too wide
 
 
 class Fitted(NamedTuple):
-    """A table after the cut: which columns remain, how wide each is, and how far apart they stand."""
+    """The layout of a table: the columns that are shown, their widths, and the gap between them."""
 
     columns: tuple[int, ...]  # indices into the original rows
     widths: tuple[int, ...]
@@ -25,17 +25,17 @@ class Fitted(NamedTuple):
 
 
 def shorten(text: str, size: int) -> str:
-    """At most `size` characters, with a sign where something is missing."""
+    """The text in at most `size` characters; an ellipsis marks a cut."""
     if len(text) <= size:
         return text
     return text[: max(0, size - len(CUT))].rstrip() + CUT if size > len(CUT) else text[: max(0, size)]
 
 
 def fit(header: Sequence[str], rows: Sequence[Sequence[str]], room: int | None, *, gives: Sequence[str] = ()) -> Fitted:
-    """Columns for `room` characters; None is without limit.
+    """The layout for a width of `room` characters; None means unlimited.
 
-    `gives` names the columns that give way, in this order: the last column of the table is cut as far as `NOTE_MIN`,
-    any other is left out. Where that is not enough, the gaps shrink, and the result may still be too wide.
+    `gives` names the columns to shorten or omit, in this order: the last column of the table is shortened down to
+    `NOTE_MIN`, any other is omitted. If that is not enough, the gaps shrink; the result may still be too wide.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     kept = list(range(len(header)))

@@ -1,7 +1,7 @@
-"""What `infrakit up` shows: a live picture on a terminal that can show one, plain lines everywhere else.
+"""The view of `infrakit up`: a live display on a capable terminal, plain lines everywhere else.
 
-rich draws the picture. It is an extra: without it, or where its control sequences would end up in a file, every event
-is one line. Both views remember the last status, because the words at the end depend on what still runs.
+The live display needs rich, an extra. Without it, or if standard output is not a terminal, every event is one line.
+Both views keep the last status, because the closing message depends on which instances still run.
 """
 
 import os
@@ -21,17 +21,17 @@ from infrakit.spi.manager import MemberStatus, Status
 
 
 class OpenView(View, AbstractContextManager["OpenView"], Protocol):
-    """A view while it is shown."""
+    """A view that is currently displayed."""
 
     last: Status | None
 
 
 HERE = "Ctrl-C stops this daemon and leaves the instances running."
-ELSEWHERE = "Ctrl-C ends this view and leaves the cluster running."
+ELSEWHERE = "Ctrl-C closes this view and leaves the cluster running."
 
 
 def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
-    """The best view of `source` that standard output can show."""
+    """The live view if standard output is a capable terminal and rich is installed, otherwise the plain one."""
     if tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
@@ -40,7 +40,7 @@ def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
 
 
 class PlainView:
-    """One line an event, nothing else: for logs, pipes and simple terminals."""
+    """Prints one line per event, for logs, pipes and simple terminals."""
 
     def __init__(self, source: str, ctrl_c: str) -> None:
         self._title = f"Bringing up {source}; {ctrl_c}"
@@ -61,36 +61,36 @@ class PlainView:
 
 
 def farewell(last: Status | None, file: str | None) -> Iterator[str]:
-    """What is left behind, how to get back to it, and how to end it."""
+    """The closing lines of `up`: the instances that still run, and the commands that resume or destroy them."""
     if last is None:
-        yield "Stopped before it had looked; instances that ran before keep running."
+        yield "Stopped before the first observation; existing instances keep running."
         return
     if not last.leader and last.note:
-        yield "Stopped; it did not lead."
+        yield "Stopped; this replica was not the leader."
         return
     alive = [group for group in last.groups if group.live]
     if not alive:
-        yield "Stopped; no instances are left behind."
+        yield "Stopped; no instances are left running."
         return
     kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
-    yield from tables.paragraph(f"Stopped. The instances keep running, unwatched: {kept}.")
+    yield from tables.paragraph(f"Stopped. The instances keep running without supervision: {kept}.")
     again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
-    yield f"  {_infrakit()} {again}    finds them again and goes on"
-    yield f"  {_infrakit()} down    ends them"
+    yield f"  {_infrakit()} {again}    adopts them and continues"
+    yield f"  {_infrakit()} down    destroys them"
 
 
 def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[str]:
-    """The same for a cluster that keeps itself alive, whoever looks; one of its replicas answers at `place`."""
+    """The closing lines of `up` for a cluster that hosts its own replicas, one of which listens at `place`."""
     alive = ", ".join(f"{group.live} of {group.name}" for group in last.groups if group.live) if last else ""
-    yield f"The cluster goes on by itself{': ' if alive else ''}{alive}."
+    yield f"The cluster continues on its own{': ' if alive else ''}{alive}."
     named = "FILE" if file == "-" else file
-    yield f"  {_infrakit()} up {named}    shows it again, and commits what has changed"
-    yield f"  {_infrakit()} down {named}    ends it"
-    yield f"  INFRAKIT_HOST={place} {_infrakit()} status    or any other command: asks it"
+    yield f"  {_infrakit()} up {named}    commits changes and opens this view again"
+    yield f"  {_infrakit()} down {named}    destroys it"
+    yield f"  INFRAKIT_HOST={place} {_infrakit()} status    shows its status; other commands work the same way"
 
 
 def _infrakit() -> str:
-    """How this very program is called here, with the home that it uses."""
+    """The command that runs this program again with the same INFRAKIT_HOME."""
     import shlex
     import shutil
 

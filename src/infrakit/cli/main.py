@@ -1,8 +1,9 @@
-"""The entry point: every command by name, and only the one that runs is imported.
+"""The entry point: lists every command by name and imports only the one that runs.
 
-The table below is all that `infrakit --help` needs, so the help of the whole program costs one import of click. A
-command's module is imported when its name is typed; aiohttp, asyncio, YAML and rich only inside the commands that need
-them. Errors end here too: whatever a command raises becomes one message on stderr and an exit code, never a traceback.
+The table below is all that `infrakit --help` needs, so the help of the program imports nothing but click. A command's
+module is imported when the command is invoked; aiohttp, asyncio, YAML and rich are imported only inside the commands
+that need them. Errors are handled here: every exception of a command becomes one message on stderr and an exit code,
+never a traceback.
 """
 
 import importlib
@@ -20,45 +21,45 @@ from infrakit.cli import exit_codes
 PROGRAM = "infrakit"
 COMPLETE_VARIABLE = "_INFRAKIT_COMPLETE"
 
-# Section -> command -> (module in infrakit.cli.commands, one line of help).
+# Section -> command -> (module in infrakit.cli.commands, short help).
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Declare": {
-        "up": ("up", "Start what FILE needs in one process, commit it, and stay."),
-        "bootstrap": ("bootstrap", "Make FILE's first machine, and declare FILE in its store."),
-        "sample": ("sample", "Print a declaration to begin with, or list those that there are."),
-        "init": ("init", "Print the script that makes a bare machine FILE's first node."),
-        "validate": ("validate", "Check FILE and report every error at once; needs no daemon."),
-        "plan": ("plan", "Show what committing FILE would do, and why; change nothing."),
-        "commit": ("commit", "Declare the groups of FILE to the running daemon."),
-        "template": ("template", "Render a template, check it, or tell what it needs."),
+        "up": ("up", "Run a daemon in the foreground and commit FILE."),
+        "bootstrap": ("bootstrap", "Create FILE's first machine and commit FILE to its store."),
+        "sample": ("sample", "Print a sample declaration, or list the samples."),
+        "init": ("init", "Print a script that turns a bare machine into FILE's first node."),
+        "validate": ("validate", "Check FILE and report all errors at once; needs no daemon."),
+        "plan": ("plan", "Show what committing FILE would do, and why; changes nothing."),
+        "commit": ("commit", "Commit the groups declared in FILE to the running daemon."),
+        "template": ("template", "Render a template, check its output, or list its inputs."),
         "history": ("history", "List the versions of the declaration."),
-        "restore": ("restore", "Declare an earlier version again."),
+        "restore": ("restore", "Commit an earlier version of the declaration again."),
         "down": ("down", "Destroy every declared group, then stop the daemon."),
     },
-    "Look": {
-        "status": ("status", "Show what exists against what is declared."),
+    "Observe": {
+        "status": ("status", "Compare the actual state of all groups with the declaration."),
         "why": ("why", "Explain a group or an instance, and what would change it."),
-        "leader": ("leader", "Show which replica acts, since when, and how the others are."),
-        "events": ("events", "Show what happened, each line with its reason."),
-        "metadata": ("metadata", "Read facts of the cluster, and set values, addressed like files."),
+        "leader": ("leader", "Show the active replica and the status of the others."),
+        "events": ("events", "Show the event journal, each event with its reason."),
+        "metadata": ("metadata", "Read facts about the cluster and set values, addressed like files."),
     },
-    "Act": {
-        "group": ("group", "List, scale, roll, free or destroy groups."),
+    "Operate": {
+        "group": ("group", "List, scale, pause, roll back, free or destroy groups."),
         "instance": ("instance", "List, describe or destroy instances, and read their logs."),
-        "halt": ("halt", "Stop every change to infrastructure, or to one group."),
+        "halt": ("halt", "Stop all changes to the infrastructure, or to one group."),
         "unhalt": ("halt", "Lift a halt."),
     },
     "Set up": {
-        "remote": ("remote", "Choose the daemon, here or elsewhere, that commands ask."),
+        "remote": ("remote", "Choose the daemon, local or remote, that commands are sent to."),
         "plugin": ("plugin", "Find, run, write and check plugins."),
-        "completion": ("completion", "Print the completion script of your shell."),
+        "completion": ("completion", "Print the completion script for your shell."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class LazyCommands(click.Group):
-    """The group of all commands, which imports a command's module when it is asked for it."""
+    """The group of all commands; imports a command's module on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -83,38 +84,38 @@ class LazyCommands(click.Group):
 @click.group(
     PROGRAM,
     cls=LazyCommands,
-    epilog=f"{exit_codes.HELP} `{PROGRAM} COMMAND --help` shows an example of each. Documentation: {infrakit.HOMEPAGE}",
+    epilog=f"{exit_codes.HELP} `{PROGRAM} COMMAND --help` shows an example. Documentation: {infrakit.HOMEPAGE}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(infrakit.__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Keep declared groups of nodes alive, by itself.
+    """Declare groups of nodes; InfraKit creates, heals and updates them.
 
     \b
     Example:
-      infrakit up infrakit.yaml    start, in one terminal
-      infrakit status              look, in another
+      infrakit up infrakit.yaml    run a daemon, in one terminal
+      infrakit status              show its groups, in another
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; answers its exit code."""
+    """Runs one command line and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character gets its number, not a crash
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks is printed as an escape
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
-        if sys.stdout is not None:  # it is when the program was started with its output closed
+        if sys.stdout is not None:  # it is None if the program was started with its output closed
             sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered has no reader; without this the interpreter complains about it when it ends.
+        # The buffered rest has no reader; without this, the interpreter prints a complaint at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
     return code
 
 
 def _refuse_bytes(arguments: Sequence[str]) -> None:
-    """What is not UTF-8 can be sent to no daemon and stored nowhere; Python passes such bytes on as surrogates."""
+    """Rejects arguments that are not UTF-8 (Python passes them as surrogates): they can be neither sent nor stored."""
     for each in arguments:
         if "\0" in each or any("\ud800" <= character <= "\udfff" for character in each):
             raise click.UsageError(f"The argument {each!r} is not UTF-8 text.")
@@ -128,7 +129,7 @@ def _run(arguments: list[str]) -> int:
 
             return shell_completion.shell_complete(commands, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
         _refuse_bytes(arguments)
-        # Not `commands.main`: it would turn a broken pipe into the exit code of a user's error.
+        # Not `commands.main`: it would turn a broken pipe into the exit code of a user error.
         with commands.make_context(PROGRAM, arguments) as context:
             commands.invoke(context)
     except click.exceptions.Exit as request:

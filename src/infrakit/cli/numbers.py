@@ -1,4 +1,4 @@
-"""Numbers and durations of the command line, each within what the daemon and the system can represent."""
+"""Parses numbers and durations of the command line, within what the daemon and the system can represent."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ DURATION_MAX_S = 10 * 366 * 86400.0  # longer ones overflow timers and dates
 
 
 class Whole(click.IntRange):
-    """A whole number of at least `min`. The limit above is for the codec, and not worth showing in the help."""
+    """A whole number of at least `min`. The upper limit is that of the codec; the help does not show it."""
 
     name = "integer"
 
@@ -24,12 +24,12 @@ class Whole(click.IntRange):
 
 
 def whole(least: int) -> Whole:
-    """The type of an option or argument that is a whole number."""
+    """The click type of a whole number of at least `least`."""
     return Whole(min=least)
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration as in the declaration, `1m30s`; a bare number means seconds."""
+    """A duration in seconds, in the notation of the declaration (`1m30s`); a bare number means seconds."""
     if re.fullmatch(DURATION_PATTERN, text):
         value = seconds(text)
     elif re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):

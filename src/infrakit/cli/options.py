@@ -1,4 +1,4 @@
-"""The options that commands share, so that they are spelled and explained the same everywhere."""
+"""The options that several commands share, with the same name and help text everywhere."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -20,66 +20,68 @@ output = click.option(
     "output_format",
     type=click.Choice(["table", "json", "yaml"]),
     default="table",
-    help="Tables for people (default), the rest for programs.",
+    help="Output format: table for people (default), json or yaml for programs.",
 )
 expect = click.option(
     "--expect",
     type=numbers.whole(0),
     metavar="VERSION",
-    help="Refuse if the declaration has moved on from this version.",
+    help="Refuse unless the declaration is still at this version.",
 )
-yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 wait = click.option(
     "--wait",
     type=numbers.duration,
     is_flag=False,
     flag_value="5m",
     metavar="[TIMEOUT]",
-    help="Wait until converged, 5m unless said otherwise; exit 2 if it is not.",
+    help="Wait until converged, at most TIMEOUT (default 5m); exit 2 on timeout.",
 )
 
 
 def listen(command: F) -> F:
-    """--listen and what belongs to it: serving other machines over TCP."""
+    """Adds --listen and the options of its TLS and authentication, for serving other machines over TCP."""
     for option in (
-        click.option("--force-plain", is_flag=True, help="Serve anybody who can reach the address."),
+        click.option("--force-plain", is_flag=True, help="Allow plain TCP, and clients without authentication."),
         click.option("--token-file", type=click.Path(), help="Accept the tokens in FILE (`infrakit remote token`)."),
-        click.option("--tls-client-ca", type=click.Path(), help="Accept certificates that this authority has signed."),
-        click.option("--tls-key", type=click.Path(), help="The key of the certificate."),
-        click.option("--tls-cert", type=click.Path(), help="The certificate to show; read again when it changes."),
-        click.option("--listen", metavar="HOST:PORT", help="Serve other machines, too."),
+        click.option("--tls-client-ca", type=click.Path(), help="Accept client certificates signed by this CA."),
+        click.option("--tls-key", type=click.Path(), help="Private key of the certificate."),
+        click.option("--tls-cert", type=click.Path(), help="Server certificate; reloaded when it changes."),
+        click.option("--listen", metavar="HOST:PORT", help="Also serve other machines, at this address."),
     ):
         command = option(command)
     return command
 
 
 def variables(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a template is rendered with; the command gets all of it as `asked`."""
+    """Adds the options that a template is rendered with; the command receives them as `asked`."""
     return _asked(command, _VARIABLES)
 
 
 def template(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for FILE, which may be a template: it is one if it is named so, or with any of these options."""
+    """Adds --template and `variables`, for a FILE that may be a template: any of these options makes it one."""
     return _asked(
         command,
         (
-            click.option("--template", "is_template", is_flag=True, help="FILE is a template, whatever its name."),
+            click.option(
+                "--template", "is_template", is_flag=True, help="Treat FILE as a template, whatever its name."
+            ),
             *_VARIABLES,
         ),
     )
 
 
 _VARIABLES = (
-    click.option("--trust", is_flag=True, help="Let templates from the network read files and secrets here."),
-    click.option("--env", multiple=True, metavar="NAME", help="Let the template read this environment variable."),
-    click.option("--vars", multiple=True, metavar="FILE", help="A tree of variables for it, in YAML or JSON."),
+    click.option("--trust", is_flag=True, help="Allow templates from the network to read local files and secrets."),
+    click.option("--env", multiple=True, metavar="NAME", help="Allow the template to read this environment variable."),
+    click.option("--vars", multiple=True, metavar="FILE", help="Read template variables from a YAML or JSON file."),
     click.option(
         "--var",
         "--global",
         "var",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A variable for the template; numbers, true and false are what they say.",
+        help="Set a template variable; whole numbers, true and false are typed values, anything else is text.",
     ),
 )
 
@@ -106,33 +108,43 @@ def _asked(
 
 
 def place(command: F) -> F:
-    """What a replica needs that is one of several."""
+    """Adds the options of a replica: its store, leader election, name and address."""
     for option in (
-        click.option("--accept-store", is_flag=True, help="Go on with a store that is older than what was seen."),
         click.option(
-            "--advertise", envvar="INFRAKIT_ADVERTISE", default="", metavar="URL", help="Where other replicas reach it."
+            "--accept-store", is_flag=True, help="Accept a store that is behind the recorded high-water mark."
         ),
-        click.option("--name", envvar="INFRAKIT_NAME", metavar="NAME", help="The replica's name, that of the host."),
         click.option(
-            "--leadership", envvar="INFRAKIT_LEADERSHIP", default="", metavar="URL", help="How to see who leads."
+            "--advertise",
+            envvar="INFRAKIT_ADVERTISE",
+            default="",
+            metavar="URL",
+            help="URL at which other replicas reach it.",
         ),
-        click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where the declaration is."),
+        click.option("--name", envvar="INFRAKIT_NAME", metavar="NAME", help="The replica's name; default: the host's."),
+        click.option(
+            "--leadership",
+            envvar="INFRAKIT_LEADERSHIP",
+            default="",
+            metavar="URL",
+            help="Source of the leader election.",
+        ),
+        click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Store of the declaration."),
     ):
         command = option(command)
     return command
 
 
 def listening(given: dict[str, Any]) -> "Listen | None":
-    """What the options of `listen` say."""
+    """The listener that the options of `listen` configure; None without --listen."""
     if not given["listen"]:
         if any(given.values()):
-            raise click.UsageError("What is shown and asked for on TCP needs --listen HOST:PORT.")
+            raise click.UsageError("The options for TLS, tokens and plain TCP need --listen HOST:PORT.")
         return None
     from infrakit.rpc import guard, listen, tls
 
     host, port = listen.parse(given["listen"])
     if bool(given["tls_cert"]) != bool(given["tls_key"]):
-        raise click.UsageError("--tls-cert and --tls-key belong together.")
+        raise click.UsageError("--tls-cert and --tls-key must be given together.")
     files = None
     if given["tls_cert"]:
         files = tls.Files(cert=given["tls_cert"], key=given["tls_key"], client_ca=given["tls_client_ca"] or "")
@@ -140,10 +152,12 @@ def listening(given: dict[str, Any]) -> "Listen | None":
         host=host, port=port, tls=files, token_file=given["token_file"] or "", force=given["force_plain"]
     )
     where.check()
-    guard.Guard(where)  # what is wrong with the files is told before anything is started
+    guard.Guard(where)  # reports errors in the files before anything is started
     return where
 
 
 def message(*, required: bool = False) -> Callable[[F], F]:
-    """-m: the reason that history keeps."""
-    return click.option("-m", "--message", "why", metavar="WHY", required=required, help="Why; kept in the history.")
+    """Adds -m: the reason for a change, which the history records."""
+    return click.option(
+        "-m", "--message", "why", metavar="WHY", required=required, help="Reason, recorded in the history."
+    )

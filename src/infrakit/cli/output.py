@@ -1,4 +1,4 @@
-"""Answers for programs: the values exactly as they travel on the wire, as JSON or YAML."""
+"""Output for programs: the values of the wire protocol, as JSON or YAML."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def show(value: T, output: str, people: Callable[[T], None]) -> None:
-    """Print `value` in the format asked for; `people` prints it as a table."""
+    """Prints `value` in the requested format; `people` prints it as a table."""
     if output == "table":
         people(value)
     else:
@@ -18,7 +18,7 @@ def show(value: T, output: str, people: Callable[[T], None]) -> None:
 
 
 def encode(value: Any, output: str) -> str:
-    """Indented JSON, or one YAML document that can follow another."""
+    """Indented JSON, or one YAML document with a start marker, so that several can be concatenated."""
     body = msgspec.json.encode(value)
     if output == "json":
         return msgspec.json.format(body, indent=2).decode()
@@ -29,11 +29,11 @@ def encode(value: Any, output: str) -> str:
 
 
 def stream(value: Any, output: str) -> str:
-    """One of a stream of values: a single line of JSON, or a YAML document."""
+    """One value of a stream: a single line of JSON, or a YAML document."""
     return msgspec.json.encode(value).decode() if output == "json" else encode(value, output)
 
 
 def lines(text: Sequence[str]) -> None:
-    """Print lines for people."""
+    """Prints lines for people."""
     for line in text:
         click.echo(line)

@@ -1,10 +1,10 @@
-"""A template that the command line was given, rendered on this machine, in a process with limits of its own.
+"""Renders the template of a command line on this machine, in a sandbox (see `confinement`).
 
-What is rendered is asked for: a document is a template if its name ends with `.j2` or `.tmpl`, or if an option says so.
-Any other is taken as it stands, so that `{{ }}` in it reaches whoever renders it later: a flavor, for each instance.
+A document is a template if its name ends with `.j2` or `.tmpl`, or if one of the template options is given. Any other
+document is used verbatim, so that a `{{ }}` in it is left for a later rendering: by a flavor, for each instance.
 
-Whatever is wrong with a rendered text is told at the line of the template that it came from: that is what its author
-can mend. The line of the text follows in brackets, for whoever looks at that.
+Errors in a rendered text are reported with the template line that produced them, because that is the line to fix. The
+line of the rendered text is added in brackets.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ SUFFIXES = (".j2", ".tmpl")
 
 
 class Asked(NamedTuple):
-    """What the options of `options.template` say."""
+    """The values of the options that `options.template` adds."""
 
     variables: tuple[str, ...] = ()  # NAME=VALUE
-    files: tuple[str, ...] = ()  # trees of variables
-    env: tuple[str, ...] = ()  # names of what may be read of the environment
-    is_template: bool = False  # whatever its name
-    trust: bool = False  # templates from the network, too, may do what the operator may
+    files: tuple[str, ...] = ()  # files with variables
+    env: tuple[str, ...] = ()  # names of the environment variables that the template may read
+    is_template: bool = False  # treat the document as a template, whatever its name
+    trust: bool = False  # templates from the network may read local files and secrets, too
 
     def renders(self, address: str) -> bool:
         """Whether the document at this address is a template."""
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
 
 class Misplaced(InvalidSpec):
-    """Problems of a rendered text, each with the template that it came from."""
+    """Problems of a rendered text, each with the template that produced its line."""
 
     def __init__(self, problems: Sequence[tuple[str, Problem]]) -> None:
         super().__init__([problem for _, problem in problems])
@@ -55,12 +55,12 @@ class Misplaced(InvalidSpec):
 
 
 def without_suffix(name: str) -> str:
-    """The name of what a template renders to: `boot.sh.j2` -> `boot.sh`."""
+    """The name of a template without its suffix: `boot.sh.j2` -> `boot.sh`."""
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
-    """The template at `address`, rendered. Raises `InvalidSpec` and, for what cannot be had, `ClickException`."""
+    """Renders the template at `address`. Raises `InvalidSpec`, or `ClickException` if an input is unavailable."""
     from infrakit.cli import confinement
     from infrakit.template.values import Rendered
 
@@ -70,7 +70,9 @@ def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
         engine, template, scope = load(address, asked, known)
         rendered = engine.render(template, scope, trace=trace)
         _refuse_surrogates(rendered.text, template.name)
-        return msgspec.structs.replace(rendered, exports={})  # they are the business of a plugin, and no text
+        return msgspec.structs.replace(
+            rendered, exports={}
+        )  # exports are for plugins; the command line needs only the text
 
     try:
         return confinement.run(work, Rendered)
@@ -81,16 +83,16 @@ def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
 
 
 def _refuse_surrogates(text: str, name: str) -> None:
-    """Python's text can hold what no encoding of text can."""
+    """Raises `InvalidSpec` if the text has surrogates, which a Python string can hold and UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = f"line {text.count(chr(10), 0, error.start) + 1} of what is rendered holds half of a surrogate pair"
-        raise InvalidSpec([Problem(path="", message=found, hint="that is no character")], where=name) from None
+        found = f"line {text.count(chr(10), 0, error.start) + 1} of the rendered text holds half of a surrogate pair"
+        raise InvalidSpec([Problem(path="", message=found, hint="it is not a character")], where=name) from None
 
 
 def variables(asked: Asked) -> dict[str, object]:
-    """Those that were given, by their paths."""
+    """The variables given on the command line, by path."""
     if not asked.variables and not asked.files:
         return {}
     from infrakit.cli import variables as given
@@ -99,7 +101,7 @@ def variables(asked: Asked) -> dict[str, object]:
 
 
 def load(address: str, asked: Asked, known: Mapping[str, object]) -> "tuple[Engine, Template, Scope]":
-    """The template at `address`, and all that it is rendered with."""
+    """Loads the template at `address`, with the engine and the scope to render it."""
     from infrakit.cli import facts
     from infrakit.template.engine import Engine
     from infrakit.template.loaders import Loader
@@ -123,7 +125,7 @@ def _from_bucket(address: str, timeout_s: float) -> bytes:
 
 @contextlib.contextmanager
 def placed(origins: "Sequence[Origin | None]") -> Iterator[None]:
-    """Tell what is wrong with a rendered text, here inside, at its places in the templates."""
+    """Within this context, errors in a rendered text are reported with the template lines that produced them."""
     try:
         yield
     except Exception as error:
@@ -134,10 +136,10 @@ def placed(origins: "Sequence[Origin | None]") -> Iterator[None]:
 
 
 def place(problem: Problem, origins: "Sequence[Origin | None]", where: str) -> tuple[str, Problem]:
-    """A problem of a line of the rendered text, and the template to mend."""
+    """The template that produced a line of the rendered text, and the problem of that line at its place there."""
     line = problem.line
     origin = next((each for each in reversed(origins[: line or 0]) if each is not None), None)
     if line is None or origin is None:
         return where, problem
-    hint = "; ".join(filter(None, (problem.hint, f"line {line} of what is rendered")))
+    hint = "; ".join(filter(None, (problem.hint, f"line {line} of the rendered text")))
     return origin.template, msgspec.structs.replace(problem, line=origin.line, hint=hint)

@@ -1,4 +1,4 @@
-"""Answers of the daemon as lines for people. Every sentence in them was made where the decision was made."""
+"""Formats responses of the daemon as lines for people. The daemon writes the reasons where it makes the decisions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,7 +15,7 @@ KIND_COLOURS = dict.fromkeys(_BAD, "red") | dict.fromkeys(_GOOD, "green") | dict
 
 
 def status(value: Status) -> Iterator[str]:
-    """The replica, the halts, a table of groups, and what is done or waited for."""
+    """The replica, the halts, a table of groups, and the reasons for current and blocked actions."""
     yield (
         f"{tables.clean(value.replica)} (pid {value.pid}) {_role(value)}, epoch {value.epoch}, "
         f"declaration {value.version}, up {tables.between(value.started, value.now)}"
@@ -44,19 +44,19 @@ def _role(value: Status) -> str:
 
 
 def halt(value: Halt) -> Iterator[str]:
-    """An operator's stop, as a line that nobody overlooks."""
+    """A halt, highlighted."""
     for line in tables.paragraph(halt_sentence(value), hanging=" " * 4):
         yield tables.paint(line, "red", bold=True)
 
 
 def halt_sentence(value: Halt) -> str:
-    """What is stopped, by whom, when and why."""
+    """The scope of a halt, who set it, when and why."""
     scope = f"group {value.group}" if value.group else "everything"
     return tables.clean(f"HALTED: {scope}, by {value.who} at {tables.moment(value.when)}: {value.why}")
 
 
 def groups(values: Iterable[GroupStatus]) -> Iterator[str]:
-    """One row a group."""
+    """A table with one row per group."""
     header = ("GROUP", "KIND", "WANT", "LIVE", "HEALTHY", "CURRENT", "SEEN", "PHASE")
     return tables.table(header, [_group_row(group) for group in values])
 
@@ -76,14 +76,14 @@ def _group_row(group: GroupStatus) -> list[str | Cell]:
 
 
 def phase_colour(group: GroupStatus) -> str:
-    """Green only when converged; red when somebody has to act."""
+    """Green only when converged; red when an operator has to act."""
     if group.converged:
         return "green"
     return "red" if group.phase in {"halted", "paused", "unknown"} or group.halt else "yellow"
 
 
 def group_reasons(group: GroupStatus) -> Iterator[str]:
-    """What is being done with a group and what it waits for; nothing when there is nothing to say."""
+    """The current and blocked actions of a group; no lines if there are none."""
     if group.doing or group.waiting:
         yield ""
         yield tables.paint(f"{group.name}:", bold=True)
@@ -92,19 +92,19 @@ def group_reasons(group: GroupStatus) -> Iterator[str]:
 
 
 def reasons(values: Sequence[Reasoned], *, mark: str = "") -> Iterator[str]:
-    """One sentence each, with its rule and what would change it."""
+    """One sentence per reason, with its rule, its remedy and the time of the next check."""
     for value in values:
         rule = f" [{value.rule}]" if value.rule else ""
         remedy = f"; {value.remedy}" if value.remedy else ""
-        look = f"; looked at again by {tables.moment(value.next_look)}" if value.next_look else ""
-        sentence = f"{value.verb} {value.subject}: {value.reason}{remedy}{look}{rule}"
+        check = f"; next check at {tables.moment(value.next_look)}" if value.next_look else ""
+        sentence = f"{value.verb} {value.subject}: {value.reason}{remedy}{check}{rule}"
         yield from tables.paragraph(sentence, indent=f"  {mark or '>'} ", hanging="    ")
 
 
 def members(values: Iterable[MemberStatus]) -> Iterator[str]:
-    """One row an instance, also for those that are being created.
+    """A table with one row per instance, including those that are being created.
 
-    On a terminal too narrow for the notes they are cut; those of instances that are not healthy follow in full.
+    A terminal too narrow for the notes shows them shortened; those of instances that are not healthy follow in full.
     """
     listed = list(values)
     header = ("INSTANCE", "GROUP", "SLOT", "STATE", "AGE", "VERSION", "HEALTH", "NOTE")
@@ -132,14 +132,14 @@ def _member_row(member: MemberStatus) -> list[str | Cell]:
 
 
 def member_note(member: MemberStatus) -> str:
-    """The fact its health rests on, and before it what every operator must know before destroying it."""
+    """The fact that its health is based on, after a warning if this controller runs on the instance."""
     return " ".join(filter(None, ("(this controller runs here)" if member.is_self else "", member.note)))
 
 
 def committed(value: Committed, done: str) -> Iterator[str]:
-    """The result of a command that changes the declaration: `done` names it."""
+    """The result of a command that changes the declaration; `done` describes the change."""
     if value.unchanged:
-        yield f"Nothing to change: declaration {value.version} says so already."
+        yield f"No changes: declaration {value.version} already matches."
         return
     yield f"{done}: declaration {value.version}."
     yield from differences.lines(value.changes)
@@ -153,7 +153,7 @@ def event(value: Event) -> str:
 
 
 def event_now(value: Event) -> str:
-    """One line of what happens now: the time is enough; wrapped on a terminal."""
+    """One line for an event of today, with its time only; wrapped on a terminal."""
     return _event(value, tables.moment(value.timestamp)[-9:])
 
 
@@ -164,7 +164,7 @@ def _event(value: Event, when: str) -> str:
 
 
 def event_sentence(value: Event, *, with_instance: bool = True) -> str:
-    """About whom, what and why."""
+    """The subject of an event, its message and its cause."""
     subject = "/".join(str(part) for part in (value.group, value.slot) if part)
     about = " ".join(part for part in (subject, value.instance if with_instance else "") if part)
     cause = f" [{value.cause}]" if value.cause else ""

@@ -1,7 +1,7 @@
 """The live view on a terminal: draws the frames of `screen` with rich. Needs the extra `pretty`.
 
-It has the terminal's alternate screen for itself, so that a change of the window's size leaves nothing behind: the next
-frame is made for the new size. At the end the last frame is printed where the command was typed.
+It uses the terminal's alternate screen, so that resizing the window leaves no residue: the next frame is drawn for the
+new size. On exit, the last frame is printed on the normal screen.
 """
 
 import time
@@ -21,7 +21,7 @@ _REFRESHES_PER_S = 8
 
 
 class RichView:
-    """Draws the newest state; rich does so a few times a second, in a thread of its own."""
+    """Displays the latest state; rich redraws it a few times per second, in a separate thread."""
 
     def __init__(self, title: str, ctrl_c: str, console: Console | None = None) -> None:
         self._title = title
@@ -36,12 +36,12 @@ class RichView:
 
     def __enter__(self) -> Self:
         self._live.__enter__()
-        self._live.refresh()  # it would be a blank screen until the thread's first turn
+        self._live.refresh()  # otherwise the screen is blank until the thread first runs
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.__exit__(None, None, None)
-        self._console.print(styled(self._frame()[:-1]))  # without what Ctrl-C would do
+        self._console.print(styled(self._frame()[:-1]))  # without the line about Ctrl-C
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
         self.last, self._members = status, members
@@ -58,7 +58,7 @@ class RichView:
 
 
 def styled(lines: Iterable[screen.Line]) -> Text:
-    """The lines for rich, which changes nothing in them."""
+    """Converts the lines to a rich text that rich neither wraps nor reformats."""
     text = Text(no_wrap=True, overflow="crop")
     for number, line in enumerate(lines):
         text.append("\n" if number else "")
@@ -68,8 +68,8 @@ def styled(lines: Iterable[screen.Line]) -> Text:
 
 
 def watch(ask: Callable[[], tuple[Status, Sequence[MemberStatus]]], view: RichView, *, every_s: float) -> NoReturn:
-    """Draw the answer again and again, until Ctrl-C."""
-    view.status(*ask())  # where nobody answers, the message is all that is shown
+    """Polls the status and draws it, until Ctrl-C."""
+    view.status(*ask())  # if no daemon answers, the error is shown without opening the view
     with view:
         while True:
             time.sleep(every_s)

@@ -1,8 +1,8 @@
-"""What the live view shows, as lines of text: a pure function of the state and the size of the terminal.
+"""The frame of the live view, as lines of text: a pure function of the state and the size of the terminal.
 
-The parts share the rows of the screen. Each gets a minimum first, then what is left goes to the groups, the instances
-that need attention, the reasons, the other instances and the events, in this order. What is cut is counted. In a row of
-a table the note shrinks first; identity, slot, state, age and health are shown whole.
+The parts share the rows of the screen. Each gets a minimum first; the remaining rows go to the groups, the instances
+that need attention, the reasons, the other instances and the events, in this order. Omitted rows are counted. In a row
+of a table the note is shortened first; identity, slot, state, age and health are shown in full.
 """
 
 import textwrap
@@ -16,13 +16,13 @@ from infrakit.spi.manager import GroupStatus, MemberStatus, Status, Verdict
 
 EVENTS_MAX = 8
 _HALTS_MAX = 2
-_INSTANCES_BEFORE_EVENTS = 12  # so many are listed before more than a few events are
+_INSTANCES_BEFORE_EVENTS = 12  # rows for instances that take precedence over more than the minimum of events
 _KIND_WIDTH = 14
-_NARROW = 80  # with less than this, kinds of events are not aligned
+_NARROW = 80  # on a narrower terminal, kinds of events are not aligned
 
 
 class Span(NamedTuple):
-    """Text in one style, in the words of rich: `bold`, `dim`, a colour."""
+    """Text in one style, in rich's notation: `bold`, `dim`, a colour."""
 
     text: str
     style: str = ""
@@ -32,7 +32,7 @@ Line = tuple[Span, ...]
 
 
 class Scene(NamedTuple):
-    """Everything that is shown."""
+    """The input of a frame."""
 
     title: str
     ctrl_c: str
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """One part of the screen: how many rows it needs at least, how many it can use, and its lines."""
+    """One part of the screen: the fewest and the most rows it can use, and a function that draws it."""
 
     least: int
     full: int
@@ -50,7 +50,7 @@ class _Part(NamedTuple):
 
 
 def frame(scene: Scene, width: int, height: int) -> list[Line]:
-    """At most `height` lines of at most `width` characters."""
+    """The frame of a scene: at most `height` lines of at most `width` characters."""
     head = [(Span(scene.title, "bold"),), *_state(scene.status, width)]
     foot = (Span(scene.ctrl_c, "dim"),)
     events = _events(scene.events, width)
@@ -82,7 +82,7 @@ def text(lines: Iterable[Line]) -> str:
 
 
 def _shared(wishes: Sequence[tuple[_Part, int]], room: int) -> dict[int, int]:
-    """Rows for each part: each wish in turn is granted as far as there is room."""
+    """Rows for each part: the wishes are granted in turn, as far as rows remain."""
     rooms: dict[int, int] = {id(part): 0 for part, _ in wishes}
     left = max(0, room)
     for part, wish in wishes:
@@ -93,7 +93,7 @@ def _shared(wishes: Sequence[tuple[_Part, int]], room: int) -> dict[int, int]:
 
 
 def _state(status: Status | None, width: int) -> list[Line]:
-    """The replica, and every stop of an operator."""
+    """The replica and the halts."""
     if status is None:
         return [(Span("starting"),)]
     role = "leads" if status.leader else f"follows {status.leading}" if status.leading else "does not lead"
@@ -118,7 +118,7 @@ def _sentence(sentence: str, style: str, width: int) -> list[Line]:
 
 
 def _groups(groups: Sequence[GroupStatus], width: int) -> _Part:
-    """One row a group; where there are too many, those that have converged are left out first."""
+    """One row per group; if there are too many, converged groups are omitted first."""
 
     def draw(room: int) -> list[Line]:
         if not groups or room < 2:
@@ -149,7 +149,7 @@ def _group_row(group: GroupStatus) -> list[Span]:
 
 
 def _rank(member: MemberStatus) -> int:
-    """How much attention it needs."""
+    """How much attention an instance needs; 0: none."""
     if member.health is Verdict.UNHEALTHY:
         return 3
     if member.health is not Verdict.HEALTHY or member.state not in {"running", "finished"}:
@@ -158,7 +158,7 @@ def _rank(member: MemberStatus) -> int:
 
 
 def _instances(members: Sequence[MemberStatus], width: int) -> _Part:
-    """One row an instance; where there are too many, those that need attention come first."""
+    """One row per instance; if there are too many, those that need attention come first."""
     by_place = sorted(members, key=lambda member: (member.group, len(member.slot or ""), member.slot or ""))
 
     def draw(room: int) -> list[Line]:
@@ -190,9 +190,9 @@ def _needs_headings(members: Sequence[MemberStatus], width: int) -> bool:
 
 
 def _rows(members: Sequence[MemberStatus], room: int, width: int) -> tuple[list[Line], int]:
-    """The header and as many members as `room` rows hold, and how many these are.
+    """The header and as many members as fit in `room` rows, and the number of these members.
 
-    Where the terminal is too narrow for the column of groups, the name of a group is a row above its members.
+    If the terminal is too narrow for the column of groups, the name of a group is a row above its members.
     """
     shown = list(members[: max(0, room)])
     rows = [_member_row(member) for member in shown]
@@ -237,7 +237,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[Span]], width: int, *,
 
 
 def _reasons(groups: Sequence[GroupStatus], width: int) -> _Part:
-    """What is done (>) and what is waited for (=); the first ones whole as far as there is room, then a line each."""
+    """The reasons for current (>) and blocked (=) actions: the first in full as far as rows allow, then a line each."""
     sentences = [
         tables.clean(f"{mark} {group.name}: {each.verb} {each.subject}: {each.reason}{_remedy(each.remedy)}")
         for group in groups
@@ -250,16 +250,16 @@ def _reasons(groups: Sequence[GroupStatus], width: int) -> _Part:
     def draw(room: int) -> list[Line]:
         if full <= room:
             return [line for lines in whole for line in lines]
-        left = room - 1  # the last line says where the rest is
+        left = room - 1  # the last line names the command that shows the rest
         shown: list[Line] = []
         for number, lines in enumerate(whole[: max(0, left)]):
-            others = min(len(whole), left) - number - 1  # each needs a line
+            others = min(len(whole), left) - number - 1  # each needs one line
             if len(lines) <= left - len(shown) - others:
                 shown.extend(lines)
             else:
                 shown.append((Span(sentences[number]),))
         more = len(sentences) - max(0, left)
-        rest = f"and {more} more; see" if more > 0 else "whole"
+        rest = f"and {more} more; see" if more > 0 else "in full"
         return [*shown, (Span(f"{rest}: infrakit why GROUP", "dim"),)][: max(0, room)]
 
     return _Part(min(2, full), full, draw)
@@ -270,7 +270,7 @@ def _remedy(remedy: str) -> str:
 
 
 def _events(events: Sequence[Event], width: int) -> _Part:
-    """The newest, oldest first."""
+    """The latest events, in chronological order."""
     newest = list(events)[-EVENTS_MAX:]
 
     def draw(room: int) -> list[Line]:
@@ -281,7 +281,7 @@ def _events(events: Sequence[Event], width: int) -> _Part:
 
 
 def _event(event: Event, width: int) -> Line:
-    """One line; the instance's ID gives way before the message, because the slot says what it is about."""
+    """One line; if it is too long, the instance's ID is omitted first, because the slot identifies the instance too."""
     kind = event.type.value.ljust(_KIND_WIDTH if width >= _NARROW else 0)
     start = f"{tables.moment(event.timestamp)[-9:]} {kind} "
     sentence = reports.event_sentence(event)
@@ -291,7 +291,7 @@ def _event(event: Event, width: int) -> Line:
 
 
 def _cut(line: Line, width: int) -> Line:
-    """The line, with what is beyond the edge left out."""
+    """The line, cut at the edge of the terminal."""
     spans, left = [], width
     if sum(len(span.text) for span in line) > width:
         whole = "".join(span.text for span in line).rstrip()

@@ -1,7 +1,7 @@
-"""Text for people: aligned columns, ages, and colours where a terminal shows them.
+"""Text for people: aligned columns, ages, and colours on a terminal.
 
-On a terminal notes are cut to the width of the window, and what must be read whole is wrapped. Elsewhere every row is
-one line and nothing is cut, so that `grep` and `cut` find whole sentences.
+On a terminal, notes are shortened to the width of the window, and sentences are wrapped. Elsewhere every row is one
+line and nothing is shortened, so that `grep` and `cut` find complete sentences.
 """
 
 import datetime
@@ -20,14 +20,14 @@ _BELOW = " " * 6
 
 
 class Cell(NamedTuple):
-    """Text with a colour that does not count for its width."""
+    """A cell of a table: its text, and a colour that does not count towards its width."""
 
     text: str
     colour: str = ""
 
 
 def is_terminal() -> bool:
-    """Whether standard output is a terminal that understands control sequences."""
+    """Whether standard output is a terminal that supports control sequences."""
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -39,12 +39,12 @@ def has_rich() -> bool:
 
 
 def colours() -> bool:
-    """Only a terminal gets colours, and none if its user has said so (https://no-color.org)."""
+    """Whether to print colours: only on a terminal, and not if NO_COLOR is set (https://no-color.org)."""
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
 def width(*, err: bool = False) -> int | None:
-    """Columns of the terminal of that stream; None: it goes elsewhere, and lines are not wrapped."""
+    """Columns of the terminal behind the stream; None if it is not a terminal: then lines are not wrapped."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -53,14 +53,14 @@ def width(*, err: bool = False) -> int | None:
 
 
 def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
-    """Coloured text, if there are colours."""
+    """The text in a colour, if colours are enabled."""
     if not colours() or not (colour or bold):
         return text
     return click.style(text, fg=colour or None, bold=bold or None)
 
 
 def clean(text: str) -> str:
-    """In one line, without control sequences: what an instance says must not drive the reader's terminal."""
+    """The text in one line, without control sequences: output of an instance must not control the user's terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " for c in click.unstyle(text)).strip()
@@ -97,9 +97,9 @@ def moment(timestamp: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, gives: Sequence[str] = ()) -> Iterator[str]:
-    """Rows under their header, columns aligned; the last one may be long.
+    """Rows under their header, with aligned columns; the last column may be long.
 
-    On a terminal too narrow for them, the columns in `gives` give way first, see `layout.fit`.
+    On a terminal that is too narrow, the columns in `gives` are shortened or omitted first, see `layout.fit`.
     """
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     cells = [[cell._replace(text=clean(cell.text)) for cell in row] for row in cells]
@@ -119,7 +119,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, gives:
 
 
 def _with_last(start: str, text: str, colour: str, indent: int) -> Iterator[str]:
-    """A row with its last column, which is wrapped, or goes below where there is little room beside the others."""
+    """A row with its last column, which is wrapped, or put below the row if the others leave too little room."""
     room = width()
     if room is not None and room - indent < min(len(text), _WRAP_MIN):
         yield start.rstrip()

@@ -1,8 +1,8 @@
-"""What `--var` and `--vars` say, as one tree: `cluster/name` is `name` in `cluster`, because variables are like paths.
+"""Merges the values of `--var` and `--vars` into one tree; `cluster/name` is the path of `name` in `cluster`.
 
-A value on the command line is text, but for whole numbers and `true` and `false`, and only where they are spelled as
-they would be printed again: `7` is a number, `007` and `1.10` stay what was typed. Files say themselves what is what.
-What stands later wins, and `--var` wins over `--vars`.
+A value on the command line is text, except whole numbers, `true` and `false` in their canonical notation: `7` is a
+number; `007` and `1.10` stay text. Files have types of their own. Later values override earlier ones, and `--var`
+overrides `--vars`.
 """
 
 import re
@@ -21,7 +21,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def tree(given: Sequence[str], files: Sequence[str]) -> Tree:
-    """Everything that was given. Raises `click.UsageError`, `InvalidSpec`, and what reading a file raises."""
+    """The tree of all given variables. Raises `click.UsageError`, `InvalidSpec`, and errors of reading the files."""
     whole: Tree = {}
     for address in files:
         _merge(whole, *_read(address))
@@ -35,14 +35,14 @@ def tree(given: Sequence[str], files: Sequence[str]) -> Tree:
 
 
 def value(text: str) -> str | int | bool:
-    """The value that a text on the command line means."""
+    """The typed value of a text on the command line."""
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, object]:
-    """Every value by its path, the mappings too: the names that templates may ask for."""
+    """Every value and every mapping by its path: the names that templates can use."""
     found: dict[str, object] = {}
     for name, inside in tree.items():
         found[f"{above}{name}"] = inside
@@ -66,7 +66,7 @@ def _put(tree: Tree, steps: Sequence[str], value: object) -> None:
 
 
 def _merge(tree: Tree, more: Mapping[str, Any], where: str) -> None:
-    """Mappings are merged; anything else of `more` takes the place of what was there."""
+    """Merges mappings; any other value in `more` replaces the existing one."""
     for name, inside in more.items():
         steps = _steps(name)
         if not steps:
@@ -84,14 +84,14 @@ def _merge(tree: Tree, more: Mapping[str, Any], where: str) -> None:
 
 
 def _read(address: str) -> tuple[Tree, str]:
-    """A tree, and what its file is called in messages."""
+    """The tree in a file, and the name of the file in messages."""
     from infrakit.spec import reading
     from infrakit.template import loaders
 
     where = loaders.display(address)
     try:
         entries = reading.read(loaders.load(address), source=where).entries
-    except InvalidSpec as error:  # the reader is that of declarations, whose entries are groups
+    except InvalidSpec as error:  # the reader of declarations reports paths below groups
         problems = [
             msgspec.structs.replace(each, path=re.sub(r"^groups\[\d+\]\.?", "", each.path)) for each in error.problems
         ]

@@ -1,7 +1,7 @@
-"""What people type who know other tools, and what it is called here.
+"""Command names of other tools, and the InfraKit command for each.
 
-Typing such a word is answered by the command that is meant, with its form. None of them is an alias: its arguments
-would differ, and what changes machines should be meant by whoever types it.
+An unknown command is answered with the equivalent command and its syntax. None of the words is an alias: the arguments
+would differ, and a command that changes infrastructure must be typed on purpose.
 """
 
 import difflib
@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import click
 
 _BACK = (
-    "`infrakit group rollback GROUP` restores the version before of a group, `infrakit restore VERSION` of everything"
+    "`infrakit group rollback GROUP` restores the previous version of one group, "
+    "`infrakit restore VERSION` an earlier version of all groups"
 )
 _DELETE = (
     "`infrakit down` destroys all groups, `infrakit group destroy GROUP` one, "
@@ -25,26 +26,26 @@ _UPDATE = "`infrakit commit FILE` declares the groups of FILE, and out-of-date i
 
 OF_INFRAKIT = {
     "apply": "`infrakit commit FILE` declares the groups of FILE",
-    "cancel": "`infrakit group abort GROUP` ends a rolling update",
+    "cancel": "`infrakit group abort GROUP` aborts a rolling update",
     "check": "`infrakit validate FILE` checks FILE, `infrakit plugin check NAME` a plugin",
     "config": "`infrakit history` lists the versions of the declaration, `infrakit history --show VERSION` prints one",
-    "create": _RUN + ", `infrakit commit FILE` to a daemon that runs",
+    "create": _RUN + ", `infrakit commit FILE` commits it to a running daemon",
     "daemon": "`infrakit up` runs a daemon here",
     "delete": _DELETE,
     "deploy": "`infrakit commit FILE` declares the groups of FILE",
     "describe": "`infrakit group describe GROUP` or `infrakit instance describe ID`",
     "destroy": _DELETE,
     "diff": "`infrakit plan FILE` shows what committing FILE would do",
-    "drain": "`infrakit instance destroy ID` drains an instance, destroys it, and has it replaced",
+    "drain": "`infrakit instance destroy ID` drains and destroys an instance, and its group replaces it",
     "edit": _UPDATE,
-    "example": "`infrakit sample` lists declarations to begin with",
-    "examples": "`infrakit sample` lists declarations to begin with",
+    "example": "`infrakit sample` lists sample declarations",
+    "examples": "`infrakit sample` lists sample declarations",
     "explain": "`infrakit why GROUP` explains a group, `infrakit why GROUP/ID` an instance",
     "export": "`infrakit history --show VERSION` prints a declaration",
     "get": "`infrakit status` shows groups, " + _LIST,
     "help": "`infrakit --help`, or `infrakit COMMAND --help`",
     "inspect": "`infrakit group describe GROUP` or `infrakit instance describe ID`",
-    "install": "`infrakit plugin ls` lists the plugins that are installed",
+    "install": "`infrakit plugin ls` lists the installed plugins",
     "instances": "`infrakit instance ls` lists instances",
     "groups": "`infrakit group ls` lists groups",
     "kill": "`infrakit instance destroy ID` destroys an instance",
@@ -61,13 +62,13 @@ OF_INFRAKIT = {
     "ps": "`infrakit status` shows groups, `infrakit instance ls` lists instances",
     "reload": _UPDATE,
     "remove": _DELETE,
-    "new": "`infrakit sample` lists declarations to begin with, `infrakit plugin new NAME --kind KIND` writes a plugin",
+    "new": "`infrakit sample` lists sample declarations, `infrakit plugin new NAME --kind KIND` writes a plugin",
     "replicas": "`infrakit leader` shows the replicas of InfraKit",
     "resume": "`infrakit group resume GROUP` continues a rolling update, `infrakit unhalt` lifts a halt",
-    "restart": "`infrakit instance destroy ID` has an instance replaced; a changed tag in FILE replaces all of a group",
+    "restart": "`infrakit instance destroy ID` replaces an instance; changing a tag in FILE replaces all of a group",
     "rm": _DELETE,
     "rollback": _BACK,
-    "rollout": "`infrakit commit FILE` begins a rolling update, `infrakit group --help` lists what controls it",
+    "rollout": "`infrakit commit FILE` starts a rolling update, `infrakit group --help` lists commands that control it",
     "run": _RUN,
     "scale": _SCALE,
     "serve": _RUN,
@@ -77,7 +78,7 @@ OF_INFRAKIT = {
     "stop": _STOP,
     "tail": _LOGS,
     "terminate": _DELETE,
-    "top": "`infrakit status --watch` shows groups, again every second",
+    "top": "`infrakit status --watch` shows groups, refreshed every second",
     "undo": _BACK,
     "update": _UPDATE,
     "upgrade": _UPDATE,
@@ -114,7 +115,7 @@ OF_INSTANCE = {
     "log": "`infrakit instance logs ID`",
     "ps": "`infrakit instance ls`",
     "remove": "`infrakit instance destroy ID`",
-    "restart": "`infrakit instance destroy ID` has it replaced",
+    "restart": "`infrakit instance destroy ID` replaces it",
     "rm": "`infrakit instance destroy ID`",
     "show": "`infrakit instance describe ID`",
     "status": "`infrakit instance describe ID`",
@@ -122,7 +123,7 @@ OF_INSTANCE = {
     "tail": "`infrakit instance logs ID --follow`",
 }
 OF_PLUGIN = {
-    "add": "`infrakit plugin new NAME --kind KIND` writes one; `pip install` installs it",
+    "add": "`infrakit plugin new NAME --kind KIND` creates a plugin; `pip install` installs it",
     "create": "`infrakit plugin new NAME --kind KIND`",
     "init": "`infrakit plugin new NAME --kind KIND`",
     "install": "`pip install` installs a plugin, and `infrakit plugin ls` lists it",
@@ -139,15 +140,15 @@ _OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "plugin": OF_PLUGIN}
 
 
 def no_such(name: str, known: Iterable[str], words: dict[str, str]) -> str:
-    """The message for a command that does not exist."""
+    """The error message for a command that does not exist."""
     if name in words:
-        return f"No such command '{name}'. Here it is: {words[name]}."
+        return f"No such command '{name}'. In InfraKit: {words[name]}."
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else "")
 
 
 class Commands(click.Group):
-    """A group of commands whose unknown words are answered by those that are meant."""
+    """A group of commands that suggests the equivalent command for an unknown one."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name)

@@ -53,7 +53,7 @@ def test_what_is_well_formed_passes(kind: str, text: str) -> None:
         ("bash", 'echo "a\n', 1, "bash: unexpected EOF while looking for matching `\"'"),
         ("sh", "echo\na=(1)\n", 2, 'sh: Syntax error: "(" unexpected'),
         ("json", '{"a": 1,\n"b"}', 2, "not JSON: Expecting ':' delimiter at column 4"),
-        ("json", "[" * 100_000, None, "not JSON that anybody reads: nested too deeply"),
+        ("json", "[" * 100_000, None, "not JSON that parsers accept: nested too deeply"),
         ("yaml", "a: 1\nb: [1\nc: 2\n", 3, "not YAML: while parsing a flow sequence"),
         ("yaml", "a: *b\n", 1, "not YAML: found undefined alias"),
     ],
@@ -74,7 +74,7 @@ def test_what_a_check_would_do_is_not_done(tmp_path: Path) -> None:
 
 def test_a_machine_without_bash_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Refused, match="there is no bash on this machine; install bash"):
+    with pytest.raises(Refused, match="bash is not installed on this machine; install bash"):
         checks.problems("echo\n", "bash")
 
 

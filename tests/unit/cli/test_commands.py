@@ -96,7 +96,7 @@ async def test_an_order_answers_programs_with_the_version(cli: CommandLine, mana
 async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: CannedManager) -> None:
     manager.committed = Committed(version=7, unchanged=True)
     for words in (["group", "scale", "web", "3"], ["unhalt"], ["group", "abort", "web"]):
-        assert await cli(*words) == (0, "Nothing to change: declaration 7 says so already.\n", "")
+        assert await cli(*words) == (0, "No changes: declaration 7 already matches.\n", "")
     # A halt changes no declared group, and yet it is a change.
     manager.committed = Committed(version=8)
     assert await cli("halt", "-m", "x") == (0, "Halted everything: declaration 8.\n", "")
@@ -116,7 +116,7 @@ async def test_a_log_is_followed_to_its_end(cli: CommandLine, manager: CannedMan
         LogPart(text="", position=13, ended=True),
     ]
     done = await cli("instance", "logs", "web-1", "--follow", "-n", "2")
-    assert done == (0, "one\ntwo\nthree", "infrakit: web-1 has ended\n")
+    assert done == (0, "one\ntwo\nthree", "infrakit: web-1 has terminated\n")
     asked = [(parameters["after"], parameters["lines"]) for method, parameters in manager.orders if method == "tail"]
     assert asked == [(None, 2), (8, 100), (13, 100), (13, 100)]
 
@@ -299,11 +299,11 @@ async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager:
     manager.replicas = tuple(msgspec.structs.replace(each, role="away") for each in manager.replicas)
     assert (await cli("leader")).out.splitlines()[0].endswith("since 2026-11-23 11:21:54Z; it does not answer")
     manager.leads, manager.replicas = False, ()
-    assert (await cli("leader")).out.splitlines()[0] == "Nobody acts; the last epoch was 3."
+    assert (await cli("leader")).out.splitlines()[0] == "No replica is active; the last epoch was 3."
     assert json.loads((await cli("leader", "-o", "json")).out)["Epoch"] == 3
     manager.note = "the store cannot be read: etcd: no quorum"
     told = await cli("leader")
-    assert (told.code, told.out.splitlines()[0]) == (2, f"It is not known who leads: {manager.note}")
+    assert (told.code, told.out.splitlines()[0]) == (2, f"Leader unknown: {manager.note}")
     assert "the local member of etcd leads" in told.out
 
 

@@ -16,7 +16,7 @@ from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager, Serve
 from tests.unit.cli.command_line import CommandLine
 
-LATER = "; looked at again by 2026-11-23 11:25:24Z [unhealthy-after]"
+LATER = "; next check at 2026-11-23 11:25:24Z [unhealthy-after]"
 
 
 async def test_status_shows_the_replica_the_groups_and_the_reasons(cli: CommandLine, manager: CannedManager) -> None:
@@ -174,9 +174,9 @@ async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: Comman
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
         "destroying web: 3 instances",
-        "web is gone",
+        "web is destroyed",
         "destroying store: 3 instances",
-        "store is gone",
+        "store is destroyed",
         "the daemon has stopped",
     ]
     who = {"who": "ann", "why": "the end"}
@@ -191,7 +191,7 @@ async def test_down_gives_up_and_leaves_the_daemon_when_time_runs_out(cli: Comma
     manager.listed = ()
     done = await cli("down", "--yes", "--volumes", "--timeout", "0.1")
     assert done.code == 2
-    assert "not gone after 0.1s" in done.err
+    assert "not destroyed after 0.1s" in done.err
     assert [order for order, _ in manager.orders] == ["destroy"]
     assert manager.orders[0][1]["volumes"] is True
 

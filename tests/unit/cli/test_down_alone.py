@@ -92,9 +92,9 @@ async def test_it_destroys_what_a_daemon_has_left_and_recreates_nothing(cli: Com
         down = await cli("down", "--yes")
         assert (down.code, down.out.splitlines()) == (
             0,
-            ["destroying web: 1 instance", "web is gone", "destroying api: 2 instances", "api is gone"],
+            ["destroying web: 1 instance", "web is destroyed", "destroying api: 2 instances", "api is destroyed"],
         )
-        assert down.err == "infrakit: no daemon runs here; this command takes its place, and ends with it\n"
+        assert down.err == "infrakit: no daemon is running here; this command starts a temporary one\n"
         assert alive(pids["web"] + pids["api"]) == [False] * 4
         assert await created(cli) == made
         again = await cli("down", "--yes")
@@ -105,10 +105,10 @@ async def test_with_file_it_destroys_the_groups_of_that(cli: CommandLine, home: 
     async with left(cli, home) as pids:
         (home / "web.yaml").write_text(WEB)
         down = await cli("down", "web.yaml", "--yes")
-        assert (down.code, down.out.splitlines()) == (0, ["destroying web: 2 instances", "web is gone"])
+        assert (down.code, down.out.splitlines()) == (0, ["destroying web: 2 instances", "web is destroyed"])
         assert (alive(pids["web"]), alive(pids["api"])) == ([False] * 2, [True] * 2)
         assert (await cli("down", "web.yaml", "--yes")).out == "no group of web.yaml is declared\n"
-        assert (await cli("down", "both.yaml", "--yes")).out.splitlines()[-1] == "api is gone"
+        assert (await cli("down", "both.yaml", "--yes")).out.splitlines()[-1] == "api is destroyed"
         assert alive(pids["api"]) == [False] * 2
 
 
@@ -119,9 +119,9 @@ async def test_with_file_a_daemon_stays_for_other_groups(cli: CommandLine, home:
     try:
         await until_it_answers(cli)
         down = await cli("down", "web.yaml", "--yes")
-        assert (down.code, down.out.splitlines()[1:]) == (0, ["web is gone", "the daemon stays for api"])
+        assert (down.code, down.out.splitlines()[1:]) == (0, ["web is destroyed", "the daemon keeps running for api"])
         down = await cli("down", "both.yaml", "--yes")
-        assert (down.code, down.out.splitlines()[1:]) == (0, ["api is gone", "the daemon has stopped"])
+        assert (down.code, down.out.splitlines()[1:]) == (0, ["api is destroyed", "the daemon has stopped"])
         await asyncio.wait_for(process.communicate(), 150)
     finally:
         if process.returncode is None:
@@ -143,7 +143,7 @@ async def test_what_time_was_too_short_for_is_continued(cli: CommandLine, home: 
         down = await cli("down", "--yes", "--timeout", "0s")
         assert down.code in (0, 2)  # nothing of it may be left by then already
         if down.code == 2:
-            assert "`infrakit down` again continues" in down.err
+            assert "run `infrakit down` again to continue" in down.err
         assert (await cli("down", "--yes")).code == 0
         assert alive(pids["web"] + pids["api"]) == [False] * 4
 
@@ -161,8 +161,8 @@ async def test_ctrl_c_says_what_is_left_and_what_continues(cli: CommandLine, hom
         down.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(down.communicate(), 150)
         assert down.returncode == 130
-        assert b"the daemon goes on destroying web; `infrakit down` again continues" in err
-        assert (await cli("down", "web")).err.endswith("infrakit group destroy web` destroys it.\n")
+        assert b"the daemon continues to destroy web; run `infrakit down` again to continue" in err
+        assert (await cli("down", "web")).err.endswith("use `infrakit group destroy web`.\n")
     finally:
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.communicate(), 150)
@@ -195,7 +195,7 @@ async def test_a_daemon_that_has_the_lock_and_does_not_answer_is_named(cli: Comm
         down = await cli("down", "--yes")
     assert down.code == 2
     assert f"{home} is in use by the daemon with pid {os.getpid()}" in down.err
-    assert f"kill {os.getpid()}, then `infrakit down`" in down.err
+    assert f"kill {os.getpid()}, then run `infrakit down`" in down.err
 
 
 async def test_another_replica_of_this_store_is_to_be_asked(cli: CommandLine, home: Path) -> None:

@@ -84,7 +84,7 @@ def test_what_is_told_in_comments_stays_in_comments() -> None:
 async def test_it_is_the_boot_script_of_the_first_node(cli: CommandLine) -> None:
     done = await cli("init", str(EXAMPLE), "--store", "etcd://10.0.0.1/x")
     assert (done.code, done.err) == (0, "")
-    assert "# Makes this machine 127.0.30.1, the first node of the group etcd." in done.out
+    assert "# Turns this machine into 127.0.30.1, the first node of the group etcd." in done.out
     assert "name=127.0.30.1" in done.out
     assert EXAMPLE.read_text() in done.out
     assert "--store etcd://10.0.0.1/x" in done.out
@@ -108,7 +108,7 @@ async def test_the_script_passes_shellcheck(cli: CommandLine, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--boot", "x"], 1, "--boot belongs to --start"),
+        (["--boot", "x"], 1, "--boot needs --start"),
         (["--logical-id", "10.9.9.9"], 2, "no node with the logical ID 10.9.9.9"),
         (["--group", "nope"], 2, "there is no group 'nope'"),
     ],

@@ -135,7 +135,7 @@ async def test_the_last_words_depend_on_what_still_runs() -> None:
     (nothing,) = live.farewell(await status(groups=[canned.group("web", live=0)]), "cluster.yaml")
     assert "no instances are left" in nothing
     kept = list(live.farewell(await status(), "cluster.yaml"))
-    assert kept[0] == "Stopped. The instances keep running, unwatched: 3 of store, 3 of web."
+    assert kept[0] == "Stopped. The instances keep running without supervision: 3 of store, 3 of web."
     assert "infrakit up cluster.yaml" in kept[1]
     assert "infrakit down" in kept[2]
 

@@ -111,7 +111,7 @@ def test_a_defect_is_one_line_unless_asked_for_more(
     monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
     assert broken() == 70
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["infrakit: KeyError: 'NOWHERE'; this is a defect of infrakit (INFRAKIT_DEBUG=1 shows where)"]
+    assert lines == ["infrakit: KeyError: 'NOWHERE'; this is a bug in infrakit (INFRAKIT_DEBUG=1 prints the traceback)"]
     monkeypatch.setenv(failures.DEBUG_VARIABLE, "1")
     assert broken() == 70
     assert "in broken" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from infrakit.spi.values import GroupID
 from infrakit.stores.file import FileStore
 from tests.unit.cli.command_line import CommandLine
 
-LEFT = "this is what one has left behind"
+LEFT = "reading the stored data of the last daemon"
 
 
 async def leave_events(home: Path) -> None:

@@ -87,7 +87,7 @@ async def test_a_file_is_written_whole_or_not_at_all(cli: CommandLine, boot: str
     assert sorted(path.name for path in cli.home.iterdir()) == ["boot.sh", "boot.sh.j2"]
     assert (await cli("template", boot, "-o", "/dev/null", "--var=cluster/name=x")).code == 0
     done = await cli("template", boot, "-o", "no/such/boot.sh", "--var=cluster/name=x")
-    assert (done.code, done.err) == (1, "infrakit: no/such: there is no such directory to write to; make it\n")
+    assert (done.code, done.err) == (1, "infrakit: no/such: the output directory does not exist; create it\n")
 
 
 async def test_what_a_link_leads_to_is_written_and_the_link_stays(cli: CommandLine, boot: str) -> None:
@@ -122,7 +122,7 @@ async def test_check_passes_what_is_well_formed(cli: CommandLine, boot: str) -> 
     assert done.err.endswith("well-formed sh\n")
     done = await cli("template", "-", "--check", stdin=b"hello {{ 1 }}")
     assert done.code == 0
-    assert "neither its name nor its first line tells what they should be, so they are not checked" in done.out
+    assert "not checked, because neither the name nor the first line indicates a known format" in done.out
 
 
 async def test_what_it_should_be_is_told_by_the_name_of_the_output_if_by_nothing_else(cli: CommandLine) -> None:
@@ -151,7 +151,7 @@ async def test_check_tells_the_line_of_the_template_and_of_the_output(cli: Comma
     done = await cli("template", "boot.sh", "--check", "-o", "made")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "part.sh: line 3: bash: syntax error near unexpected token `then', in `then 1' (line 6 of what is rendered)\n"
+        "part.sh: line 3: bash: syntax error near unexpected token `then', in `then 1' (line 6 of the rendered text)\n"
     )
     assert not (cli.home / "made").exists()
 
@@ -219,7 +219,7 @@ async def test_a_hostile_template_is_refused_in_words(cli: CommandLine, name: st
 async def test_what_no_text_can_hold_is_the_authors_mistake(cli: CommandLine) -> None:
     done = await cli("template", "-", stdin=b"a\n{{ '\\ud800' }}")
     assert (done.code, done.out) == (1, "")
-    assert done.err == ("stdin: line 2 of what is rendered holds half of a surrogate pair (that is no character)\n")
+    assert done.err == ("stdin: line 2 of the rendered text holds half of a surrogate pair (it is not a character)\n")
     done = await cli("template", "-", stdin=b"{{ export('a', {1: 2, (1, 2): 3}) }}")
     assert "defect" not in done.err
 
@@ -240,7 +240,7 @@ async def explained(
     done = await cli("template", "boot.sh", "--explain", *options)
     assert done.code == code, done.err
     header, *lines = done.out.splitlines()
-    columns = [header.index(title) for title in ("NEED", "NAME", "FOUND IN", "ASKED FOR IN")]
+    columns = [header.index(title) for title in ("NEED", "NAME", "FOUND IN", "USED IN")]
     rows = [[line[a:b].strip() for a, b in zip(columns, [*columns[1:], None], strict=True)] for line in lines]
     more = "".join(line for line in lines if line.startswith("given"))
     return {(row[0], row[1]): row[2:] for row in rows if "given" not in row[0]}, more, done.err
@@ -270,7 +270,7 @@ async def test_what_is_there_says_where_and_shows_no_value(cli: CommandLine) -> 
     assert rows["variable", "cluster/size"] == ["variables", "part.sh:2"]
     assert rows["env", "ZONE"] == ["environment", "boot.sh:2"]
     assert rows["secret", "env:TOKEN"] == ["env", "boot.sh:3"]
-    assert more == "given, and not asked for: cluster/sizes, extra"
+    assert more == "given but not used: cluster/sizes, extra"
     assert "hush" not in f"{rows}{more}{err}"
 
 

@@ -99,7 +99,7 @@ async def test_a_problem_of_the_declaration_names_both_lines(cli: CommandLine, c
     lines = done.err.splitlines()
     assert (
         'part.yaml: line 2: groups[0].properties.Alocation: unknown field (did you mean "Allocation"?; '
-        "line 4 of what is rendered)"
+        "line 4 of the rendered text)"
     ) in lines
     assert any(line.startswith("i.yaml.j2: line 7: groups[0].properties.Instance.Plugn: ") for line in lines)
     assert "Traceback" not in done.err
@@ -112,7 +112,7 @@ async def test_a_refusal_of_the_daemon_is_told_there_too(cli: CommandLine, manag
     done = await cli("commit", "i.yaml.j2")
     assert done.code == 1
     assert done.err == (
-        "i.yaml.j2: line 7: groups[0].properties.Instance: no such plugin (line 5 of what is rendered)\n"
+        "i.yaml.j2: line 7: groups[0].properties.Instance: no such plugin (line 5 of the rendered text)\n"
     )
 
 
@@ -150,6 +150,6 @@ async def test_a_document_that_was_meant_as_a_template_is_told_how_to_be_one(cli
         done = await cli("validate", "infrakit.yaml")
         assert done.code == 1
         assert f": not {kind}: " in done.err
-        assert "if it is a template, say --template or call it .j2" in done.err
+        assert "if it is a template, pass --template or name it .j2" in done.err
     (cli.home / "infrakit.yaml").write_text("- kind: [\n")
     assert "template" not in (await cli("validate", "infrakit.yaml")).err

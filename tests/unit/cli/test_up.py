@@ -56,7 +56,7 @@ async def test_ctrl_c_says_what_keeps_running_and_how_to_get_back(cli: CommandLi
         out, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (0, b"")
     last = out.decode().splitlines()[-3:]
-    assert last[0] == "Stopped. The instances keep running, unwatched: 2 of web."
+    assert last[0] == "Stopped. The instances keep running without supervision: 2 of web."
     assert "infrakit up sim.yaml " in last[1]
     assert "infrakit down " in last[2]
     assert all(line.strip().startswith("INFRAKIT_HOME=/") for line in last[1:])
@@ -71,7 +71,7 @@ async def test_a_second_daemon_is_refused_and_down_ends_the_first(cli: CommandLi
         assert len(second.err.splitlines()) == 1
         down = await cli("down", "--yes")
         assert (down.code, down.err) == (0, "")
-        assert down.out.splitlines()[-2:] == ["web is gone", "the daemon has stopped"]
+        assert down.out.splitlines()[-2:] == ["web is destroyed", "the daemon has stopped"]
         _, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (0, b"")
 

@@ -51,9 +51,9 @@ def test_what_is_named_exists(name: str, word: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["apply", "-f", "x.yaml"], "No such command 'apply'. Here it is: `infrakit commit FILE` declares the groups"),
-        (["group", "list"], "No such command 'list'. Here it is: `infrakit group ls`."),
-        (["instance", "restart", "i-1"], "`infrakit instance destroy ID` has it replaced."),
+        (["apply", "-f", "x.yaml"], "No such command 'apply'. In InfraKit: `infrakit commit FILE` declares the groups"),
+        (["group", "list"], "No such command 'list'. In InfraKit: `infrakit group ls`."),
+        (["instance", "restart", "i-1"], "`infrakit instance destroy ID` replaces it."),
         (["plugin", "run"], "`infrakit plugin start NAME`."),
         (["group", "scael", "web", "3"], "No such command 'scael'. Did you mean 'scale'?"),
     ],

@@ -1,5 +1,5 @@
-"""One module per command, named as the command; the table in `cli.main` says which.
+"""The commands, one module each, named like the command; the table in `cli.main` maps names to modules.
 
-A module may hold several commands that share a noun or a mechanism (`halt` and `unhalt`). Each function is named as its
-command is, its docstring is the help text, and what is expensive to import is imported inside.
+A module may hold several commands that share a noun or a mechanism (`halt` and `unhalt`). Each function is named like
+its command, its docstring is the help text, and expensive imports are inside the function.
 """

@@ -1,4 +1,4 @@
-"""`infrakit bootstrap`: the first machine of a cluster that keeps the declaration itself."""
+"""`infrakit bootstrap`: creates the first machine of a cluster that hosts its own store and replicas."""
 
 import click
 
@@ -9,21 +9,22 @@ from infrakit.rpc import discovery
 @click.command
 @arguments.file
 @options.template
-@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for it.")
-@click.option("--group", default="", metavar="NAME", help="The group that keeps the store; left out: the only quorum.")
-@click.option("--recover", is_flag=True, help="Make missing machines of a group that has lost its quorum.")
-@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="For the store to answer.")
+@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Store of the cluster's replicas.")
+@click.option("--group", default="", metavar="NAME", help="Group that hosts the store; default: the only quorum.")
+@click.option("--recover", is_flag=True, help="Recreate missing machines of a group that has lost its quorum.")
+@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="Timeout for the store.")
 @options.message()
 def bootstrap(  # noqa: PLR0917
     file: str, asked: rendering.Asked, store: str, group: str, recover: bool, timeout: float, why: str | None
 ) -> None:
-    """Make FILE's first machine, and declare FILE in its store.
+    """Create FILE's first machine and commit FILE to its store.
 
-    The replicas on the cluster do the rest. Safe to repeat: where the store answers, nothing is made. Without --store,
-    the replicas that FILE's flavor names are asked in its place.
-    Once there has been a cluster, say --recover: missing machines are made one after the other, with their volumes,
-    until there is a quorum again. Without it, the command refuses where other members have left volumes, as far as the
-    provider can tell: a first machine that has lost its own would found a second cluster beside them.
+    The replicas on the cluster create the rest. Idempotent: if the store answers, no machine is created. Without
+    --store, the replicas that FILE's flavor names are used in its place.
+
+    To recover a cluster that has lost its quorum, use --recover: missing machines are recreated one after the other,
+    with their volumes, until there is a quorum. Without it, the command refuses if the provider reports volumes of
+    other members: a first machine without its volume would found a second cluster beside them.
 
     \b
     Example:

@@ -1,8 +1,8 @@
-"""`infrakit commit`: a document becomes the declaration."""
+"""`infrakit commit`: commits the groups of a document to the declaration."""
 
 import click
 
-from infrakit.cli import arguments, daemon, documents, options, orders, rendering
+from infrakit.cli import arguments, changes, daemon, documents, options, rendering
 from infrakit.spi.manager import Manager
 
 
@@ -16,9 +16,9 @@ from infrakit.spi.manager import Manager
 def commit(  # noqa: PLR0917
     file: str, asked: rendering.Asked, why: str | None, expect: int | None, wait: float | None, output_format: str
 ) -> None:
-    """Declare the groups of FILE to the running daemon.
+    """Commit the groups declared in FILE to the running daemon.
 
-    Returns once the declaration is durable; groups that FILE does not name are left alone.
+    Returns once the declaration is durable; groups that FILE does not name are not changed.
 
     \b
     Example:
@@ -30,4 +30,4 @@ def commit(  # noqa: PLR0917
         committed = daemon.ask(
             Manager.commit, text=document.text, source=document.source, who=daemon.who(), why=why, expected=expect
         )
-    orders.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)
+    changes.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)

@@ -1,6 +1,6 @@
-"""`infrakit down`: the end of everything that was declared, and of the daemon or of the cluster that hosts its own.
+"""`infrakit down`: destroys all declared groups and stops the daemon, or destroys a cluster that hosts its own.
 
-Without a daemon here, one is started in this process that only destroys: see `lifecycle.temporary`.
+If no daemon is running, this process starts a temporary one that only destroys: see `lifecycle.temporary`.
 """
 
 import os
@@ -11,13 +11,13 @@ import click
 
 from infrakit.cli import (
     arguments,
+    changes,
     convergence,
     daemon,
     documents,
     exit_codes,
     numbers,
     options,
-    orders,
     rendering,
     tables,
 )
@@ -35,9 +35,11 @@ _SHUTDOWN_S = 15.0
 @click.command
 @arguments.optional_file
 @options.template
-@click.option("--without-halt", is_flag=True, help="With FILE: go on though no replica can be halted. None may act!")
-@click.option("--volumes", is_flag=True, help="Delete attachments too, with the data on them.")
-@click.option("--timeout", type=numbers.duration, default="5m", show_default=True, help="For all of it.")
+@click.option(
+    "--without-halt", is_flag=True, help="With FILE: continue if no replica can be halted. None may be active!"
+)
+@click.option("--volumes", is_flag=True, help="Also delete attachments, with the data on them.")
+@click.option("--timeout", type=numbers.duration, default="5m", show_default=True, help="Timeout of the command.")
 @options.yes
 @options.message()
 def down(  # noqa: PLR0917
@@ -51,17 +53,19 @@ def down(  # noqa: PLR0917
 ) -> None:
     """Destroy every declared group, then stop the daemon.
 
-    One group after the other, the last by name first. Volumes are kept unless asked. If time runs out, exit code 2:
-    the daemon stays, and goes on. Refused where the daemon runs on a machine of one of the groups.
+    Groups are destroyed one at a time, in reverse order of their names. Volumes are kept unless --volumes is given. On
+    timeout the exit code is 2, and the daemon continues to destroy. Refused if the daemon runs on a machine of one of
+    the groups.
 
-    Where no daemon runs, after Ctrl-C say, and the declaration is kept in INFRAKIT_HOME, this command takes the place
-    of one: under the same lock, and only to destroy. If time runs out, the same command continues.
+    If no daemon is running, for example after Ctrl-C, and the declaration is stored in INFRAKIT_HOME, this command
+    starts a temporary daemon: it holds the same lock, and only destroys. After a timeout, run the command again.
 
-    With FILE, only FILE's groups are destroyed, and the daemon is stopped if no other is declared.
+    With FILE, only FILE's groups are destroyed, and the daemon is stopped if no other group is declared.
 
-    If FILE's cluster hosts its own replicas, FILE ends it from outside, as `infrakit up FILE` began it: halts it
-    through a replica, waits until nobody inside acts any more, and destroys all instances of FILE's groups from here,
-    those that host replicas last. Where no replica can be halted, it refuses, unless you say --without-halt.
+    If FILE's cluster hosts its own replicas, it is destroyed from outside, the reverse of `infrakit up FILE`: the
+    command halts the cluster through a replica, waits until no replica is active, and destroys all instances of FILE's
+    groups from here, those that host replicas last. Refused if no replica can be halted, unless --without-halt is
+    given.
 
     \b
     Example:
@@ -76,7 +80,7 @@ def down(  # noqa: PLR0917
             return
         order = order._replace(why=why or f"down {read.source}", only=_names(read), source=read.source)
     elif without_halt or any(asked):
-        raise click.UsageError("--without-halt, and what a template is rendered with, belong to FILE.")
+        raise click.UsageError("--without-halt and the template options need FILE.")
     try:
         status = daemon.status()
     except NotRunning as silence:
@@ -89,7 +93,7 @@ def down(  # noqa: PLR0917
 
 
 def _refuse_group(file: str) -> None:
-    """A word that is the name of no file, and of a declared group."""
+    """Raises `UsageError` for the name of a declared group where no file of that name exists."""
     if file == "-" or "/" in file or os.path.lexists(file):
         return
     try:
@@ -97,11 +101,11 @@ def _refuse_group(file: str) -> None:
     except InfraKitError:
         return
     if file in declared:
-        raise click.UsageError(f"{file} is a group and no file: `infrakit group destroy {file}` destroys it.")
+        raise click.UsageError(f"{file} is a group, not a file: use `infrakit group destroy {file}`.")
 
 
 class _Down(NamedTuple):
-    """What the operator has asked for."""
+    """The arguments of the command."""
 
     why: str
     volumes: bool
@@ -109,7 +113,7 @@ class _Down(NamedTuple):
     yes: bool
     only: frozenset[str] | None = None  # the groups of FILE
     source: str = ""  # the name of FILE
-    is_temporary: bool = False  # the daemon ends with this command
+    is_temporary: bool = False  # the daemon runs in this process and exits with it
 
 
 def _hosts_replicas(read: documents.Document) -> bool:
@@ -128,7 +132,7 @@ def _names(read: documents.Document) -> frozenset[str]:
 
 
 def _destroy(status: Status, order: _Down) -> bool:
-    """Destroy the groups that are meant, one after the other. True: no other group is declared."""
+    """Destroys the selected groups, one after the other. Returns whether no other group is declared."""
     if status.halts:
         halt = status.halts[0]
         lift = "`infrakit unhalt` first"
@@ -146,32 +150,32 @@ def _destroy(status: Status, order: _Down) -> bool:
         names = ", ".join(group.name for group in groups)
         data = "with their volumes and the data on them" if order.volumes else "keeping their volumes"
         stop = "" if others or order.is_temporary else ", and stop the daemon"
-        orders.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=order.yes)
+        changes.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=order.yes)
     deadline = time.monotonic() + order.timeout_s
     for group in reversed(groups):
         left = (
             f"instances of {group.name} may be left"
             if order.is_temporary
-            else f"the daemon goes on destroying {group.name}"
+            else f"the daemon continues to destroy {group.name}"
         )
-        with orders.interruption(f"interrupted: {left}; `infrakit down` again continues"):
+        with changes.interruption(f"interrupted: {left}; run `infrakit down` again to continue"):
             click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
             daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=order.why, volumes=order.volumes)
-            _wait_until_gone(group, deadline, order.timeout_s)
-        click.echo(f"{group.name} is gone")
+            _wait_until_destroyed(group, deadline, order.timeout_s)
+        click.echo(f"{group.name} is destroyed")
     if others and not order.is_temporary:
-        click.echo(f"the daemon stays for {', '.join(others)}")
+        click.echo(f"the daemon keeps running for {', '.join(others)}")
     return not others
 
 
 def _without_daemon(silence: NotRunning, order: _Down) -> None:
-    """The same with a daemon in this process. Raises `silence` where no daemon has left anything here."""
+    """Destroys with a temporary daemon in this process. Raises `silence` if INFRAKIT_HOME holds no declaration."""
     store = os.environ.get(daemon.STORE_VARIABLE) or os.environ.get(daemon.LEADERSHIP_VARIABLE)
     if not daemon.is_here():
         raise silence
     if store:
         raise NotRunning(
-            f"{silence.what}, and the declaration is kept by {store}, where another replica may lead",
+            f"{silence.what}, and the declaration is stored in {store}, where another replica may be the leader",
             remedy="`infrakit up` in another terminal, then `infrakit down`; or INFRAKIT_HOST=ADDRESS infrakit down",
         )
     home = discovery.home()
@@ -182,9 +186,9 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
     from infrakit.spi.clock import SystemClock
     from infrakit.spi.event import timestamp
 
-    click.echo("infrakit: no daemon runs here; this command takes its place, and ends with it", err=True)
+    click.echo("infrakit: no daemon is running here; this command starts a temporary one", err=True)
     when = timestamp(SystemClock().now())
-    halt = Halt(group=None, who=daemon.who(), when=when, why="`infrakit down` changes only what it destroys")
+    halt = Halt(group=None, who=daemon.who(), when=when, why="`infrakit down` only destroys")
     try:
         with temporary.daemon(home, halt):
             status = daemon.status()
@@ -193,14 +197,14 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
             else:
                 _destroy(status, order._replace(is_temporary=True))
     except lock.InUse as held:
-        end = f"kill {held.pid}" if held.pid is not None else "end it"
+        stop = f"kill {held.pid}" if held.pid is not None else "stop it"
         raise Refused(
             f"{held.what}, and it does not answer: {silence.what}",
-            remedy=f"if it has just started, `infrakit down` again; else {end}, then `infrakit down`",
+            remedy=f"if it has just started, run `infrakit down` again; otherwise {stop}, then run `infrakit down`",
         ) from None
-    except click.exceptions.Exit as ended:
-        if ended.exit_code != exit_codes.INTERRUPTED:  # which has said so
-            click.echo("infrakit: `infrakit down` again continues", err=True)
+    except click.exceptions.Exit as request:
+        if request.exit_code != exit_codes.INTERRUPTED:  # `changes.interruption` has already printed this hint
+            click.echo("infrakit: run `infrakit down` again to continue", err=True)
         raise
 
 
@@ -224,36 +228,36 @@ def _end_cluster(order: "TeardownRequest", read: documents.Document, file: str, 
     from infrakit.lifecycle import down as lifecycle
 
     def agree(question: str) -> None:
-        orders.confirm(question, yes=yes)
+        changes.confirm(question, yes=yes)
 
     with read.placed():
         kept = asyncio.run(lifecycle.down(order, home=discovery.home(), report=click.echo, agree=agree))
     if kept:
-        click.echo("Volumes are kept, and with them the declaration and its halt. To bring it all back:")
-        click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    and then: infrakit unhalt")
+        click.echo("The volumes are kept, and on them the declaration and its halt. To restore the cluster:")
+        click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    then: infrakit unhalt")
 
 
 def _refuse_from_inside() -> None:
-    """A replica on a machine of its own group ends before the rest: then nobody is left who may destroy it."""
+    """Raises `Refused` if the daemon runs on a machine of its own groups: it would stop before the others do."""
     own = next((member for member in daemon.ask(Manager.members) if member.is_self), None)
     if own is not None:
         raise Refused(
-            f"the daemon runs on {own.id} of {own.group}: it would end itself before the rest is gone",
-            remedy="`infrakit halt` here, then end the group from a daemon elsewhere that has a store of its own",
+            f"the daemon runs on {own.id} of {own.group}: it would destroy its own machine before the others",
+            remedy="`infrakit halt` here, then destroy the group from a daemon elsewhere that has a store of its own",
         )
 
 
-def _wait_until_gone(group: GroupStatus, deadline: float, timeout_s: float) -> None:
+def _wait_until_destroyed(group: GroupStatus, deadline: float, timeout_s: float) -> None:
     progress = convergence.Progress()
     while True:
         status = daemon.status()
         now = next((each for each in status.groups if each.name == group.name), None)
-        nobody_tells = status.note and not status.groups
-        if (now is None and not nobody_tells) or (now is not None and now.live == now.want == 0 and now.converged):
+        unknown = status.note and not status.groups
+        if (now is None and not unknown) or (now is not None and now.live == now.want == 0 and now.converged):
             return
         progress.show(status)
         if time.monotonic() >= deadline:
-            convergence.complain(convergence.pending(status), f"not gone after {timeout_s:g}s")
+            convergence.complain(convergence.pending(status), f"not destroyed after {timeout_s:g}s")
         time.sleep(convergence.POLL_S)
 
 
@@ -265,4 +269,4 @@ def _wait_until_silent() -> None:
         except (Unreachable, OutcomeUnknown):
             return
         time.sleep(convergence.POLL_S / 5)
-    raise OutcomeUnknown(f"the daemon still answers {_SHUTDOWN_S:g}s after it was told to stop")
+    raise OutcomeUnknown(f"the daemon still answers {_SHUTDOWN_S:g}s after the shutdown request")

@@ -1,4 +1,4 @@
-"""`infrakit events`: the journal, and what is added to it."""
+"""`infrakit events`: prints the event journal, and follows it."""
 
 import datetime
 import re
@@ -11,15 +11,15 @@ from infrakit.spi.clock import SystemClock
 
 
 @click.command
-@click.option("-f", "--follow", is_flag=True, help="Go on with new events, until Ctrl-C.")
-@click.option("--since", metavar="SEQ|AGE|TIME", help="After an event's number, a time ago (10m), or an ISO 8601 time.")
+@click.option("-f", "--follow", is_flag=True, help="Print new events until Ctrl-C.")
+@click.option("--since", metavar="SEQ|AGE|TIME", help="Start after an event number, an age (10m), or an ISO 8601 time.")
 @click.option("--group", help="Only events of this group.")
 @options.output
 def events(follow: bool, since: str | None, group: str | None, output_format: str) -> None:
-    """Show what happened, each line with its reason.
+    """Show the event journal, each event with its reason.
 
-    Everything that is kept, or with --follow only what is new, unless --since says otherwise. JSON comes as one
-    line an event. While no daemon runs here, the journal that it has left is read.
+    Without --since, the whole journal is shown, or with --follow only new events. JSON output has one line per event.
+    While no daemon is running here, the stored journal of the last one is read.
 
     \b
     Example:
@@ -33,15 +33,15 @@ def events(follow: bool, since: str | None, group: str | None, output_format: st
         shown = True
         click.echo(reports.event(each) if output_format == "table" else output.stream(each, output_format))
     if not shown:
-        click.echo(f"no events{f' of a group {group}' if group else ''}{f' since {since}' if since else ''}", err=True)
+        click.echo(f"no events{f' of group {group}' if group else ''}{f' since {since}' if since else ''}", err=True)
 
 
 def _since(text: str) -> tuple[int, str]:
-    """The number after which, and the time from which events are shown. Times compare as texts, in UTC."""
+    """The event number and the time after which events are shown. Times are compared as text, in UTC."""
     if re.fullmatch("[0-9]+", text):
         return int(text), ""
     try:
-        moment = datetime.datetime.fromisoformat(text).timestamp()  # without a zone it is local, as people mean it
+        moment = datetime.datetime.fromisoformat(text).timestamp()  # without a zone it is local time
     except ValueError:
         try:
             moment = SystemClock().now() - numbers.duration(text)

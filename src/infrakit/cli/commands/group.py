@@ -1,10 +1,10 @@
-"""`infrakit group`: everything that is said about or to one group."""
+"""`infrakit group`: shows and operates single groups."""
 
 from collections.abc import Iterator, Sequence
 
 import click
 
-from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables, words
+from infrakit.cli import arguments, changes, daemon, numbers, options, output, reports, tables, words
 from infrakit.spi.errors import NotFound
 from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
 from infrakit.spi.values import GroupID
@@ -12,7 +12,7 @@ from infrakit.spi.values import GroupID
 
 @click.group(cls=words.Commands)
 def group() -> None:
-    """List, scale, roll, free or destroy groups.
+    """List, scale, pause, roll back, free or destroy groups.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def ls(output_format: str) -> None:
 @arguments.group
 @options.output
 def describe(group: str, output_format: str) -> None:
-    """Show one group with its instances, and what is done or waited for.
+    """Show one group with its instances and its actions.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def describe(group: str, output_format: str) -> None:
     """
     found = next((each for each in daemon.groups(daemon.status()) if each.name == group), None)
     if found is None:
-        raise NotFound(f"no group {group!r} is declared", remedy="`infrakit group ls` lists those that are")
+        raise NotFound(f"no group {group!r} is declared", remedy="`infrakit group ls` lists the declared groups")
     members = daemon.ask(Manager.members, group=found.name)
     answer = {"Group": found, "Members": members}
     output.show(answer, output_format, lambda _: output.lines(list(_description(found, members))))
@@ -70,7 +70,7 @@ def _description(found: GroupStatus, members: Sequence[MemberStatus]) -> Iterato
 def scale(
     *, group: str, size: int, why: str | None, expect: int | None, wait: float | None, output_format: str
 ) -> None:
-    """Declare another size of a group of cattle.
+    """Change the size of a group of cattle.
 
     \b
     Example:
@@ -84,7 +84,7 @@ def scale(
         why=why or f"scale {group} to {size}",
         expected=expect,
     )
-    orders.declared(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
+    changes.declared(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
 
 
 @group.command
@@ -92,27 +92,30 @@ def scale(
 @options.message()
 @options.output
 def pause(group: str, why: str | None, output_format: str) -> None:
-    """Take no further instance of the roll under way; healing goes on.
+    """Pause the rolling update of a group; healing continues.
 
     \b
     Example:
-      infrakit group pause workers -m "looking at the first one"
+      infrakit group pause workers -m "checking the first one"
     """
     committed = daemon.ask(Manager.pause, group=GroupID(group), who=daemon.who(), why=why or f"pause {group}")
-    orders.done(committed, output_format, f"Paused the roll of {group}")
+    changes.done(committed, output_format, f"Paused the rolling update of {group}")
 
 
 @group.command
 @arguments.group
-@click.option("--despite-unhealthy", is_flag=True, help="Those sick now may be replaced, though they are too many.")
+@click.option("--despite-unhealthy", is_flag=True, help="Replace unhealthy members although they exceed MaxUnhealthy.")
 @options.message()
 @options.output
 def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: str) -> None:
-    """Lift a pause or an abort, or let too many sick ones be replaced.
+    """Resume a paused or aborted rolling update.
+
+    Actions in back-off are retried at once. --despite-unhealthy overrides MaxUnhealthy for the members that are
+    unhealthy now.
 
     \b
     Example:
-      infrakit group resume workers --despite-unhealthy -m "they are really dead"
+      infrakit group resume workers --despite-unhealthy -m "they have failed"
     """
     committed = daemon.ask(
         Manager.resume,
@@ -121,7 +124,7 @@ def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: 
         why=why or f"resume {group}",
         despite_unhealthy=despite_unhealthy,
     )
-    orders.done(committed, output_format, f"Resumed {group}")
+    changes.done(committed, output_format, f"Resumed {group}")
 
 
 @group.command
@@ -129,14 +132,17 @@ def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: 
 @options.message()
 @options.output
 def abort(group: str, why: str | None, output_format: str) -> None:
-    """End the roll where it stands; what dies is made again as before.
+    """Abort the rolling update of a group where it is.
+
+    Updated instances are not rolled back. Until the next commit, an instance that fails is recreated in the
+    group's previous version.
 
     \b
     Example:
       infrakit group abort workers -m "enough for today"
     """
     committed = daemon.ask(Manager.abort, group=GroupID(group), who=daemon.who(), why=why or f"abort {group}")
-    orders.done(committed, output_format, f"Aborted the roll of {group}")
+    changes.done(committed, output_format, f"Aborted the rolling update of {group}")
 
 
 @group.command
@@ -145,14 +151,14 @@ def abort(group: str, why: str | None, output_format: str) -> None:
 @options.wait
 @options.output
 def rollback(group: str, why: str | None, wait: float | None, output_format: str) -> None:
-    """Declare the group's previous version again.
+    """Commit the group's previous version again.
 
     \b
     Example:
       infrakit group rollback workers -m "the new version leaks"
     """
     committed = daemon.ask(Manager.rollback, group=GroupID(group), who=daemon.who(), why=why or f"rollback {group}")
-    orders.declared(committed, output_format, f"Rolled {group} back", wait_s=wait)
+    changes.declared(committed, output_format, f"Rolled {group} back", wait_s=wait)
 
 
 @group.command
@@ -164,10 +170,10 @@ def free(group: str, why: str | None, output_format: str) -> None:
 
     \b
     Example:
-      infrakit group free workers -m "taken over by hand"
+      infrakit group free workers -m "managed by hand from now on"
     """
     committed = daemon.ask(Manager.free, group=GroupID(group), who=daemon.who(), why=why or f"free {group}")
-    orders.done(committed, output_format, f"Freed {group}")
+    changes.done(committed, output_format, f"Freed {group}")
     if output_format == "table":
         kept = f"instances of {group} keep running, unmanaged; commit it again to adopt them"
         output.lines(list(tables.paragraph(kept)))
@@ -175,22 +181,24 @@ def free(group: str, why: str | None, output_format: str) -> None:
 
 @group.command
 @arguments.group
-@click.option("--volumes", is_flag=True, help="Delete its attachments too, with the data on them.")
+@click.option("--volumes", is_flag=True, help="Also delete its attachments, with the data on them.")
 @options.yes
 @options.message()
 @options.output
 def destroy(group: str, volumes: bool, yes: bool, why: str | None, output_format: str) -> None:
-    """Destroy all instances of a group; volumes are kept unless asked.
+    """Destroy all instances of a group.
+
+    Volumes are kept unless --volumes is given.
 
     \b
     Example:
       infrakit group destroy workers --yes -m "retired"
     """
     if not yes:
-        daemon.ask(Manager.members, group=GroupID(group))  # a misspelt one is refused before anything is asked
+        daemon.ask(Manager.members, group=GroupID(group))  # an unknown group is refused before the confirmation
     data = "with its volumes and the data on them" if volumes else "keeping its volumes"
-    orders.confirm(f"Destroy every instance of {group}, {data}?", yes=yes)
+    changes.confirm(f"Destroy every instance of {group}, {data}?", yes=yes)
     committed = daemon.ask(
         Manager.destroy, group=GroupID(group), who=daemon.who(), why=why or f"destroy {group}", volumes=volumes
     )
-    orders.done(committed, output_format, f"Destroying {group}")
+    changes.done(committed, output_format, f"Destroying {group}")

@@ -1,8 +1,8 @@
-"""`infrakit halt` and `unhalt`: the operator's stop."""
+"""`infrakit halt` and `unhalt`: stop all changes to the infrastructure, and allow them again."""
 
 import click
 
-from infrakit.cli import arguments, daemon, options, orders
+from infrakit.cli import arguments, changes, daemon, options
 from infrakit.spi.manager import Manager
 from infrakit.spi.values import GroupID
 
@@ -12,16 +12,16 @@ from infrakit.spi.values import GroupID
 @options.message(required=True)
 @options.output
 def halt(group: str | None, why: str, output_format: str) -> None:
-    """Stop every change to infrastructure, or to one group.
+    """Stop all changes to the infrastructure, or to one group.
 
-    It survives restarts, and is shown everywhere with who and why, until `infrakit unhalt`.
+    The halt survives restarts, and every view shows it with its author and reason, until `infrakit unhalt`.
 
     \b
     Example:
       infrakit halt store -m "moving the rack"
     """
     committed = daemon.ask(Manager.halt, group=_group(group), who=daemon.who(), why=why)
-    orders.done(committed, output_format, f"Halted {group or 'everything'}")
+    changes.done(committed, output_format, f"Halted {group or 'everything'}")
 
 
 @click.command
@@ -31,14 +31,14 @@ def halt(group: str | None, why: str, output_format: str) -> None:
 def unhalt(group: str | None, why: str | None, output_format: str) -> None:
     """Lift a halt.
 
-    Without GROUP it lifts the halt of everything; those of single groups stay.
+    Without GROUP, it lifts the global halt; halts of single groups remain.
 
     \b
     Example:
       infrakit unhalt store -m "rack moved"
     """
     committed = daemon.ask(Manager.unhalt, group=_group(group), who=daemon.who(), why=why or "unhalt")
-    orders.done(committed, output_format, f"Lifted the halt of {group or 'everything'}")
+    changes.done(committed, output_format, f"Lifted the halt of {group or 'everything'}")
 
 
 def _group(name: str | None) -> GroupID | None:

@@ -1,4 +1,4 @@
-"""`infrakit history`: every version of the declaration, and its text."""
+"""`infrakit history`: lists the versions of the declaration, and prints one."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,18 @@ from infrakit.spi.manager import Version
 
 
 @click.command
-@click.option("-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Newest versions shown.")
 @click.option(
-    "--show", "version", type=numbers.whole(0), metavar="VERSION", help="Print the document of a version instead."
+    "-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Number of versions, newest first."
+)
+@click.option(
+    "--show", "version", type=numbers.whole(0), metavar="VERSION", help="Print the declaration of a version instead."
 )
 @options.output
 def history(limit: int, version: int | None, output_format: str) -> None:
     """List the versions of the declaration.
 
-    Newest first, each with who, what and why; `infrakit restore VERSION` declares one again. While no daemon runs
-    here, they are read from the store that it has left.
+    Newest first, each with its author, change and reason; `infrakit restore VERSION` commits one again. While no
+    daemon is running here, they are read from the store of the last one.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`infrakit init`: a bare machine becomes the first node of a cluster that grows itself."""
+"""`infrakit init`: turns a bare machine into the first node of a cluster, which then creates its other nodes."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 @click.command
 @arguments.file
 @options.template
-@click.option("--group", default="", metavar="NAME", help="The group; left out: the only quorum, or the only group.")
-@click.option("--logical-id", default="", metavar="ID", help="The pet to begin with, if not the first.")
-@click.option("--sequence", type=numbers.whole(1), metavar="N", help="The member to begin with, counted from 1.")
-@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Where its replicas look for FILE.")
-@click.option("--start", is_flag=True, help="Do here what the script does.")
-@click.option("--boot", metavar="SCRIPT", type=click.Path(), help="With --start: its boot script, prepared before.")
-@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="For the store to answer.")
+@click.option("--group", default="", metavar="NAME", help="The node's group; default: the only quorum, or only group.")
+@click.option("--logical-id", default="", metavar="ID", help="Logical ID of the first node; default: the first pet.")
+@click.option("--sequence", type=numbers.whole(1), metavar="N", help="Sequence number of the first node, from 1.")
+@click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Store of the cluster's replicas.")
+@click.option("--start", is_flag=True, help="Create the node on this machine, instead of printing the script.")
+@click.option("--boot", metavar="SCRIPT", type=click.Path(), help="With --start: the node's prepared boot script.")
+@click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="Timeout for the store.")
 @options.message()
 def init(  # noqa: PLR0917
     file: str,
@@ -35,20 +35,20 @@ def init(  # noqa: PLR0917
     timeout: float,
     why: str | None,
 ) -> None:
-    """Print the script that makes a bare machine FILE's first node.
+    """Print a script that turns a bare machine into FILE's first node.
 
-    For `sh`, on that machine, which needs `infrakit` and nothing else of ours. The script holds the node's boot script,
-    the same that later nodes get, and the declaration. It has the node made by the instance plugin there, with the tags
-    by which InfraKit adopts it, waits for the store that the node keeps, and declares FILE in it. The InfraKit that
-    runs on the node makes the others. Safe to run again: where the store answers, nothing is made. Without --store, the
-    replicas that FILE's flavor names are asked in its place.
+    Run the script with `sh` on that machine, which needs only `infrakit` installed. It contains the declaration and the
+    node's boot script, the same that later nodes get. It creates the node with the instance plugin of that machine and
+    with the tags by which InfraKit adopts it, waits for the store that the node hosts, and commits FILE to it. The
+    replica that runs on the node creates the other nodes. Idempotent: if the store answers, no node is created. Without
+    --store, the replicas that FILE's flavor names are used in its place.
 
     \b
     Example:
       infrakit init infrakit.yaml --store etcd://127.0.0.1:2379/infrakit | sh
     """
     if boot and not start:
-        raise click.UsageError("--boot belongs to --start.")
+        raise click.UsageError("--boot needs --start.")
     document = documents.read(file, asked)
     import asyncio
 
@@ -79,7 +79,7 @@ def _script(plan: "BootstrapRequest", store: str, timeout_s: float) -> str:
     from infrakit.lifecycle import bootstrap as lifecycle
     from infrakit.runtime import sources
 
-    sources.check_store(store)  # here, and not only on the machine that the script is for
+    sources.check_store(store)  # report an invalid URL here, not only on the machine that runs the script
     prepared = asyncio.run(lifecycle.prepared(plan, home=discovery.home()))
     node = prepared.node
     which = ("--logical-id", str(node.logical_id)) if node.logical_id else ("--sequence", str(node.sequence))

@@ -1,11 +1,11 @@
-"""`infrakit instance`: single instances."""
+"""`infrakit instance`: shows and destroys single instances, and reads their logs."""
 
 import time
 from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import arguments, daemon, numbers, options, orders, output, reports, tables, words
+from infrakit.cli import arguments, changes, daemon, numbers, options, output, reports, tables, words
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.manager import Manager, MemberStatus
 from infrakit.spi.values import GroupID, InstanceID
@@ -41,7 +41,9 @@ def ls(group: str | None, output_format: str) -> None:
 @arguments.instance
 @options.output
 def describe(instance: str, output_format: str) -> None:
-    """Show everything known about one instance, by its ID, its logical ID or GROUP/SLOT.
+    """Show all details of one instance.
+
+    INSTANCE is its ID, its logical ID or GROUP/SLOT.
 
     \b
     Example:
@@ -50,21 +52,21 @@ def describe(instance: str, output_format: str) -> None:
     found = _named(instance)
     if not found:
         raise NotFound(f"no instance {instance!r}", remedy="`infrakit instance ls` lists them")
-    # One logical ID may be on its way from one instance to the next: then there are two.
+    # During a replacement, two instances may have the same logical ID.
     output.show(found, output_format, lambda members: output.lines([line for m in members for line in _lines(m)]))
 
 
 def _named(text: str) -> list[MemberStatus]:
-    """The instances that an ID, a logical ID or `web/1` names."""
+    """The instances with this ID, logical ID or GROUP/SLOT."""
     members = daemon.ask(Manager.members)
     return [m for m in members if text in (m.id, m.logical_id, f"{m.group}/{m.slot}")]
 
 
 def _id(text: str) -> InstanceID:
-    """The ID of the one instance that is named so. What is not known may be dead: the daemon tells."""
+    """The ID of the only instance with this name. An unknown name is passed to the daemon: it may have terminated."""
     named = sorted({m.id for m in _named(text) if m.id is not None})
     if len(named) > 1:
-        raise Refused(f"{text} names {', '.join(named)}", remedy="say which")
+        raise Refused(f"{text} is ambiguous: {', '.join(named)}", remedy="use one of these instance IDs")
     return named[0] if named else InstanceID(text)
 
 
@@ -88,11 +90,11 @@ def _lines(member: MemberStatus) -> Iterator[str]:
 
 @instance.command
 @arguments.instance
-@click.option("--no-replace", is_flag=True, help="Lower the size by it, in the same atomic change.")
+@click.option("--no-replace", is_flag=True, help="Shrink the group by it, in the same atomic change.")
 @options.message()
 @options.output
 def destroy(instance: str, no_replace: bool, why: str | None, output_format: str) -> None:
-    """Destroy one instance; the group makes another in its place.
+    """Destroy one instance; its group creates a replacement.
 
     \b
     Example:
@@ -105,15 +107,15 @@ def destroy(instance: str, no_replace: bool, why: str | None, output_format: str
         why=why or f"destroy {instance}",
         replace=not no_replace,
     )
-    orders.done(committed, output_format, f"Destroying {instance}")
+    changes.done(committed, output_format, f"Destroying {instance}")
 
 
 @instance.command
 @arguments.instance
-@click.option("-n", "--lines", type=numbers.whole(1), default=100, show_default=True, help="Last lines shown.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends or Ctrl-C.")
+@click.option("-n", "--lines", type=numbers.whole(1), default=100, show_default=True, help="Number of last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until it terminates, or Ctrl-C.")
 def logs(instance: str, lines: int, follow: bool) -> None:
-    """Print the last lines an instance has written.
+    """Print the last lines of an instance's log.
 
     \b
     Example:
@@ -132,7 +134,7 @@ def _follow(instance: InstanceID, lines: int) -> None:
     while True:
         click.echo(part.text, nl=False)
         if part.ended:
-            click.echo(f"infrakit: {instance} has ended", err=True)
+            click.echo(f"infrakit: {instance} has terminated", err=True)
             return
         if not part.text:
             time.sleep(_LOG_POLL_S)

@@ -1,4 +1,4 @@
-"""`infrakit leader`: who acts, and what the others do."""
+"""`infrakit leader`: shows the active replica and the status of the others, and transfers the leadership."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ ROLE_COLOURS = {"leader": "green", "away": "red"}
 @options.output
 @click.pass_context
 def leader(context: click.Context, output_format: str) -> None:
-    """Show which replica acts, since when, and how the others are.
+    """Show the active replica and the status of the others.
 
     \b
     Example:
@@ -29,13 +29,13 @@ def leader(context: click.Context, output_format: str) -> None:
 
 def _people(value: LeaderStatus) -> Iterator[str]:
     if value.note:
-        yield from tables.paragraph(f"It is not known who leads: {value.note}")
+        yield from tables.paragraph(f"Leader unknown: {value.note}")
     elif value.leader:
         lead = f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {tables.moment(value.since)}"
         away = any(each.name == value.leader and each.role == "away" for each in value.replicas)
         yield tables.paint(f"{lead}; it does not answer", "yellow") if away else lead
     else:
-        yield tables.paint(f"Nobody acts; the last epoch was {value.epoch}.", "yellow")
+        yield tables.paint(f"No replica is active; the last epoch was {value.epoch}.", "yellow")
     observed = f"{value.replica}: last observation {tables.age(value.observed_age_s)} ago: {value.observed}"
     yield from tables.paragraph(observed)
     if value.replicas:
@@ -62,11 +62,13 @@ def _row(each: ReplicaStatus) -> list[str | tables.Cell]:
 @leader.command
 @options.message()
 def resign(why: str | None) -> None:
-    """Let another replica lead: what is under way is finished or handed over, then the node gives the leadership up.
+    """Transfer the leadership to another replica.
+
+    Current actions are finished or handed over first; then this replica steps down.
 
     \b
     Example:
       infrakit leader resign -m "this host is rebooted"
     """
     daemon.ask(Manager.resign, who=daemon.who(), why=why or "resign")
-    click.echo("Resigned; `infrakit leader` shows who leads now.")
+    click.echo("Resigned; `infrakit leader` shows the new leader.")

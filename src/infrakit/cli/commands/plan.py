@@ -1,4 +1,4 @@
-"""`infrakit plan`: the difference a document would make, and the actions it would lead to."""
+"""`infrakit plan`: shows how a document would change the declaration, and the resulting actions."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import click
 from infrakit.cli import arguments, daemon, differences, documents, options, output, rendering, reports, tables
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
-# The verb decides the sign, unless the rule says that something new takes the place of what goes.
+# The verb determines the sign, except that a destroy by one of the rules in `_REPLACING` is shown as a replacement.
 _SIGNS = {"create": "+", "destroy": "-", "cancel": "-"} | dict.fromkeys(("replace", "label", "change", "rollback"), "~")
 _REPLACING = {"out-of-date", "unhealthy"}
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
@@ -16,19 +16,19 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 @click.command
 @arguments.file
 @options.template
-@click.option("--rendered", is_flag=True, help="Show FILE first as its template is rendered; secrets are masked.")
+@click.option("--rendered", is_flag=True, help="First show the document rendered from FILE, with secrets masked.")
 @options.output
 def plan(file: str, asked: rendering.Asked, rendered: bool, output_format: str) -> None:
-    """Show what committing FILE would do, and why; change nothing.
+    """Show what committing FILE would do, and why; changes nothing.
 
-    + create, ~ replace, - remove, = left as it is for now; numbers give the order.
+    + create, ~ replace, - remove, = blocked or unchanged for now; actions run in the order of their numbers.
 
     \b
     Example:
       infrakit plan infrakit.yaml
     """
     if rendered and output_format != "table":
-        raise click.UsageError("--rendered is for people; programs ask `infrakit template FILE`.")
+        raise click.UsageError("--rendered needs table output; use `infrakit template FILE` in programs.")
     document = documents.read(file, asked)
     if rendered:
         click.echo(document.shown())
@@ -62,7 +62,7 @@ def _group(group: GroupPlan) -> Iterator[str]:
 
 
 def sign(action: Reasoned) -> str:
-    """How a diff marks an action."""
+    """The diff sign of an action."""
     if action.verb == "destroy" and action.rule in _REPLACING:
         return "~"
     return _SIGNS.get(action.verb, "=")

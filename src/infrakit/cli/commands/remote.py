@@ -1,4 +1,4 @@
-"""`infrakit remote`: daemons of other machines, which every command can be sent to."""
+"""`infrakit remote`: manages the list of remote daemons that commands can be sent to."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from infrakit.spi.errors import NotFound
 
 @click.group(cls=words.Commands)
 def remote() -> None:
-    """Choose the daemon, here or elsewhere, that commands ask.
+    """Choose the daemon, local or remote, that commands are sent to.
 
     \b
     Example:
@@ -24,21 +24,25 @@ def remote() -> None:
 @remote.command
 @arguments.required("name")
 @arguments.required("url")
-@click.option("--ca", type=click.Path(), default="", help="Certificates of the authority that vouches for the daemon.")
-@click.option("--cert", type=click.Path(), default="", help="Your certificate.")
-@click.option("--key", type=click.Path(), default="", help="Its key; left out, the key is in the same file.")
-@click.option("--token-file", type=click.Path(), default="", help="A file that holds your token, instead.")
+@click.option(
+    "--ca", type=click.Path(), default="", help="Certificates of the CA that signed the daemon's certificate."
+)
+@click.option("--cert", type=click.Path(), default="", help="Your client certificate.")
+@click.option("--key", type=click.Path(), default="", help="Its private key; default: in the same file.")
+@click.option("--token-file", type=click.Path(), default="", help="A file with your token, instead of a certificate.")
 def add(  # noqa: PLR0917
     name: str, url: str, ca: str, cert: str, key: str, token_file: str
 ) -> None:
-    """Name a daemon. Files are remembered by their paths, and read when they are used.
+    """Add a remote daemon under a name.
+
+    Only the paths of the files are stored; the files are read at each use.
 
     \b
     Example:
       infrakit remote add prod https://10.0.0.1:24864 --ca ca.pem --token-file tok
     """
     if name == LOCAL:
-        raise click.BadParameter(f"{LOCAL!r} is the daemon of this machine.")
+        raise click.BadParameter(f"{LOCAL!r} is reserved for the daemon of this machine.")
     known = remotes.load()
     files = {"ca": ca, "cert": cert, "key": key, "token_file": token_file}
     paths = {field: str(Path(path).expanduser().absolute()) if path else "" for field, path in files.items()}
@@ -51,7 +55,7 @@ def add(  # noqa: PLR0917
 @remote.command
 @options.output
 def ls(output_format: str) -> None:
-    """List the daemons that are known, and which one commands ask.
+    """List the known daemons, and the one that commands are sent to.
 
     \b
     Example:
@@ -72,7 +76,9 @@ def _table(known: remotes.Remotes) -> list[str]:
 @remote.command
 @arguments.required("name")
 def use(name: str) -> None:
-    """Send every command from now on to this daemon; `local` is that of this machine.
+    """Send all commands to this daemon from now on.
+
+    `local` is the daemon of this machine.
 
     \b
     Example:
@@ -83,13 +89,13 @@ def use(name: str) -> None:
         raise NotFound(f"there is no remote {name!r}", remedy="infrakit remote ls")
     known.current = name
     remotes.save(known)
-    click.echo(f"commands ask {name} from now on")
+    click.echo(f"commands are sent to {name} from now on")
 
 
 @remote.command
 @arguments.required("name")
 def remove(name: str) -> None:
-    """Forget a daemon.
+    """Remove a daemon from the list.
 
     \b
     Example:
@@ -101,14 +107,16 @@ def remove(name: str) -> None:
     del known.known[name]
     known.current = LOCAL if known.current == name else known.current
     remotes.save(msgspec.structs.replace(known))
-    click.echo(f"{name} is forgotten")
+    click.echo(f"{name} is removed")
 
 
 @remote.command
 @arguments.required("name")
 @click.option("--file", "path", type=click.Path(path_type=Path), required=True, help="The daemon's --token-file.")
 def token(name: str, path: Path) -> None:
-    """Make a token for NAME, add its hash to the daemon's file, and print it: nobody can tell it again.
+    """Create a token for NAME and print it, once.
+
+    Its hash is added to the daemon's file; the token itself is not stored and cannot be recovered.
 
     \b
     Example:

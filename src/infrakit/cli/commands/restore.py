@@ -1,8 +1,8 @@
-"""`infrakit restore`: an earlier version is declared again, as a new one."""
+"""`infrakit restore`: commits an earlier version of the declaration again, as a new version."""
 
 import click
 
-from infrakit.cli import arguments, daemon, options, orders
+from infrakit.cli import arguments, changes, daemon, options
 from infrakit.spi.manager import Manager
 
 
@@ -13,13 +13,13 @@ from infrakit.spi.manager import Manager
 @options.wait
 @options.output
 def restore(version: int, why: str, expect: int | None, wait: float | None, output_format: str) -> None:
-    """Declare an earlier version again.
+    """Commit an earlier version of the declaration again.
 
-    It becomes a new version, so that nothing of the history is lost.
+    It becomes a new version, so that no history is lost.
 
     \b
     Example:
       infrakit restore 3 -m "the new image does not start"
     """
     committed = daemon.ask(Manager.restore, version=version, who=daemon.who(), why=why, expected=expect)
-    orders.declared(committed, output_format, f"Restored version {version}", wait_s=wait)
+    changes.declared(committed, output_format, f"Restored version {version}", wait_s=wait)

@@ -1,4 +1,4 @@
-"""`infrakit sample`: declarations that need nothing but this package and what their first comment names."""
+"""`infrakit sample`: prints sample declarations, which need only this package and what their first comment names."""
 
 import importlib.resources
 import itertools
@@ -12,20 +12,20 @@ _SUFFIX = ".yaml"
 
 
 def names() -> list[str]:
-    """Every sample."""
+    """The names of all samples."""
     found = (importlib.resources.files("infrakit.cli") / "samples").iterdir()
     return sorted(each.name.removesuffix(_SUFFIX) for each in found if each.name.endswith(_SUFFIX))
 
 
 def text(name: str) -> str:
-    """The document. Raises `NotFound`."""
+    """The text of a sample. Raises `NotFound`."""
     if name not in names():
-        raise NotFound(f"there is no sample {name!r}", remedy=f"there are: {', '.join(names())}")
+        raise NotFound(f"there is no sample {name!r}", remedy=f"the samples are: {', '.join(names())}")
     return (importlib.resources.files("infrakit.cli") / "samples" / f"{name}{_SUFFIX}").read_text()
 
 
 def _about(document: str) -> str:
-    """The comment that it begins with."""
+    """The first comment of a sample."""
     lines = itertools.takewhile(lambda line: line.startswith("# "), document.splitlines())
     return " ".join(line.removeprefix("# ") for line in lines)
 
@@ -37,9 +37,9 @@ def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: 
 @click.command
 @arguments.optional("name", shell_complete=_complete)
 def sample(name: str | None) -> None:
-    """Print a declaration to begin with, or list those that there are.
+    """Print a sample declaration, or list the samples.
 
-    Each is complete: write it to a file, change what you like, and run `infrakit up` with it.
+    Each sample is complete: save it to a file, edit it, and run `infrakit up` with it.
 
     \b
     Example:
@@ -49,5 +49,5 @@ def sample(name: str | None) -> None:
         click.echo(text(name), nl=False)
         return
     rows = [(each, _about(text(each))) for each in names()]
-    for line in tables.table(("NAME", "WHAT IT IS"), rows):
+    for line in tables.table(("NAME", "DESCRIPTION"), rows):
         click.echo(line)

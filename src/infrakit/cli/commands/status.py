@@ -1,4 +1,4 @@
-"""`infrakit status`: what exists against what is declared, once, repeatedly, or until it agrees."""
+"""`infrakit status`: compares the actual state with the declaration, once, repeatedly, or until converged."""
 
 import time
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ _REFRESH_S = 1.0
 
 
 @click.command
-@click.option("-w", "--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
-@click.option("--wait", type=numbers.duration, metavar="TIMEOUT", help="Wait until converged, for so long at most.")
+@click.option("-w", "--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
+@click.option("--wait", type=numbers.duration, metavar="TIMEOUT", help="Wait until converged, at most TIMEOUT.")
 @options.output
 def status(watch: bool, wait: float | None, output_format: str) -> None:
-    """Show what exists against what is declared.
+    """Compare the actual state of all groups with the declaration.
 
-    Exit code 0: every group is converged; 2: not (yet).
+    Exit code 0: every group has converged; 2: not (yet).
 
     \b
     Example:
       infrakit status --wait 60s
     """
     if watch and wait is not None:
-        raise click.UsageError("--watch never ends and --wait does: say one of them.")
+        raise click.UsageError("--watch and --wait exclude each other.")
     if watch:
         _watch(output_format)
     value = daemon.status() if wait is None else convergence.wait(wait)
@@ -43,7 +43,7 @@ def _watch(output_format: str) -> None:
     if output_format == "table" and tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
-        view = rich_view.RichView("infrakit status --watch", "Ctrl-C ends this view; the daemon continues.")
+        view = rich_view.RichView("infrakit status --watch", "Ctrl-C closes this view; the daemon continues.")
         rich_view.watch(_status_and_members, view, every_s=_REFRESH_S)
     while True:
         value = daemon.status()
@@ -51,16 +51,16 @@ def _watch(output_format: str) -> None:
             click.clear()  # does nothing unless this is a terminal
             _people(value)
             if tables.is_terminal():
-                click.echo("Ctrl-C ends this view; the extra `pretty` of the package draws a live one.")
+                click.echo("Ctrl-C closes this view; install the extra `pretty` for a live one.")
         else:
             click.echo(output.stream(value, output_format))
         time.sleep(_REFRESH_S)
 
 
 def _status_and_members() -> tuple[Status, Sequence[MemberStatus]]:
-    """What the live view shows; no instances while the leader cannot be asked for them."""
+    """The input of the live view; without instances while the leader cannot be reached."""
     value = daemon.status()
     try:
         return value, daemon.ask(Manager.members)
-    except InfraKitError:  # where nothing answers any more, the next status says so
+    except InfraKitError:  # if the daemon has stopped, the next status raises
         return value, ()

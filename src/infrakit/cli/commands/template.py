@@ -1,4 +1,4 @@
-"""`infrakit template`: a template as what it renders to, or as what it needs."""
+"""`infrakit template`: renders a template, checks its output, or lists its inputs."""
 
 import os
 import sys
@@ -21,18 +21,18 @@ STDOUT = "-"
 @click.command
 @arguments.required("template", metavar="URL|PATH|-", type=click.Path(allow_dash=True))
 @options.variables
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE, whole or not at all; - for standard output.")
-@click.option("--check", is_flag=True, help="Tell whether it is well-formed: bash, sh, JSON or YAML.")
-@click.option("--explain", is_flag=True, help="Tell what it needs, where that is found, and what is missing.")
-@click.option("--trace", is_flag=True, help="Show before each line where it comes from.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE atomically; - for standard output.")
+@click.option("--check", is_flag=True, help="Check the syntax of the output: bash, sh, JSON or YAML.")
+@click.option("--explain", is_flag=True, help="List its inputs, where each is found, and what is missing.")
+@click.option("--trace", is_flag=True, help="Prefix each line with the template line that produced it.")
 def template(  # noqa: PLR0917
     template: str, asked: rendering.Asked, output: str | None, check: bool, explain: bool, trace: bool
 ) -> None:
-    """Render a template, check it, or tell what it needs.
+    """Render a template, check its output, or list its inputs.
 
     It is fetched by path, file://, http:// or https://, or read from standard input; addresses in it are relative to
-    it. Metadata is asked of the running daemon. With --check, the text is printed only where -o says so, and only if it
-    is well-formed; what it should be is told by its first line or by its name.
+    it. Metadata is read from the running daemon. With --check, the output is printed only with -o, and only if its
+    syntax is valid; the format is detected from its first line, or from the name.
 
     \b
     Example:
@@ -58,13 +58,13 @@ def template(  # noqa: PLR0917
 
 
 def _checked(rendered: "Rendered", name: str, output: str) -> str:
-    """The verdict. Raises `InvalidSpec` with every problem, at the lines of the templates."""
+    """The result of the check. Raises `InvalidSpec` with every problem, at its line in the templates."""
     from infrakit.cli import checks
 
     kind = checks.kind(rendered.text, name) or checks.kind(rendered.text, output)
     lines = tables.count(len(rendered.text.splitlines()), "line")
     if not kind:
-        unknown = "neither its name nor its first line tells what they should be, so they are not checked"
+        unknown = "not checked, because neither the name nor the first line indicates a known format"
         return f"{name}: renders to {lines}; {unknown}"
     problems = [
         Problem(path="", message=found.message, line=found.line) for found in checks.problems(rendered.text, kind)
@@ -75,7 +75,7 @@ def _checked(rendered: "Rendered", name: str, output: str) -> str:
 
 
 def _traced(rendered: "Rendered") -> Iterator[str]:
-    """Each line behind the place that it came from; secrets do not show."""
+    """Each output line, prefixed with the template line that produced it; secrets are masked."""
     origins = rendered.origins or ()
     lines = rendered.masked().splitlines()
     places = [f"{each.template}:{each.line}" if each is not None else "" for each in origins]
@@ -86,23 +86,23 @@ def _traced(rendered: "Rendered") -> Iterator[str]:
 
 
 def _write(rendered: "Rendered", output: str) -> None:
-    """As bytes: a script must not depend on what the terminal can show."""
+    """Writes UTF-8 bytes: the output must not depend on the encoding of the terminal."""
     body = rendered.text.encode()
     if output == STDOUT:
         sys.stdout.flush()
         sys.stdout.buffer.write(body)
         return
     target = Path(output)
-    if target.absolute().parts[1:2] in {("dev",), ("proc",)}:  # what is open already, say, by way of /dev/stdout
+    if target.absolute().parts[1:2] in {("dev",), ("proc",)}:  # an open descriptor, such as /dev/stdout
         with target.open("ab") as device:
             device.write(body)
         return
-    target = target.resolve()  # a link stays a link, and what it leads to is written
+    target = target.resolve()  # write to the target of a symbolic link, and keep the link
     if target.exists() and not target.is_file():  # a pipe
         target.write_bytes(body)
         return
     if not target.parent.is_dir():
-        raise NotFound("there is no such directory to write to", where=str(Path(output).parent), remedy="make it")
+        raise NotFound("the output directory does not exist", where=str(Path(output).parent), remedy="create it")
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
     if rendered.secrets:
         mode &= 0o700

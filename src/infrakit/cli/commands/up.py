@@ -1,4 +1,4 @@
-"""`infrakit up`: a daemon and its view in one process, or a cluster that has its own daemons and a view of it."""
+"""`infrakit up`: runs a daemon and its view in one process, or shows a cluster that hosts its own daemons."""
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,25 +28,27 @@ def up(  # noqa: PLR0917
     accept_store: bool,
     **listen: Any,
 ) -> None:
-    """Start what FILE needs in one process, commit it, and stay.
+    """Run a daemon in the foreground and commit FILE.
 
-    Shows what exists, what is being done and why. FILE is a path, - or a URL; without one, what is declared already
-    goes on. Ctrl-C ends the daemon and leaves the instances running; the same command finds them again, and
-    `infrakit down` ends them.
+    Shows the actual state, the current actions and their reasons. FILE is a path, - or a URL; without it, the daemon
+    continues with the current declaration. Ctrl-C stops the daemon and leaves the instances running; the same command
+    adopts them again, and `infrakit down` destroys them.
 
-    If FILE's flavor says that replicas of InfraKit run on its own machines, and neither --store nor --leadership is
-    given, no daemon is started here: FILE is committed to those. If none answers, the first machine is made, as
-    `infrakit bootstrap` does. Then Ctrl-C leaves the cluster alone, and `infrakit down FILE` ends it.
+    If FILE's flavor hosts replicas of InfraKit on its own machines, and neither --store nor --leadership is given, no
+    daemon is started here: FILE is committed to those replicas. If none answers, the first machine is created, as
+    `infrakit bootstrap` does. Ctrl-C then leaves the cluster running, and `infrakit down FILE` destroys it.
 
     \b
     Example:
       infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
-    read = documents.read(file, asked) if file is not None else documents.Document("", "what is declared")
+    read = documents.read(file, asked) if file is not None else documents.Document("", "the current declaration")
     if file is not None and not store and not leadership and (hosts := _hosting(read)) is not None:
         if listening is not None or accept_store:
-            raise click.UsageError("FILE has daemons of its own, and none is started here: leave the daemon's options.")
+            raise click.UsageError(
+                "FILE's cluster hosts its own daemons, and none is started here: omit the options of a daemon."
+            )
         _stay(read, hosts, file, why or f"up {read.source}")
     from infrakit.cli import live
     from infrakit.lifecycle import up as lifecycle
@@ -80,8 +82,8 @@ def _hosting(read: documents.Document) -> "SelfHosted | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
-    """A cluster that has daemons of its own: grow it if need be, commit, and watch."""
+def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> NoReturn:
+    """Commits to a cluster that hosts its own daemons, creates its first machine if necessary, and shows its state."""
     import asyncio
 
     from infrakit.cli import live, reports
@@ -94,7 +96,7 @@ def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) ->
         with read.placed():
             committed = asyncio.run(cluster.start(plan, hosts, home=discovery.home(), report=click.echo))
     except KeyboardInterrupt:
-        click.echo("Stopped on the way. What was made stays, and the same command goes on.")
+        click.echo("Interrupted. Nothing is rolled back; run the same command to continue.")
         raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None
     for line in reports.committed(committed, f"Committed {read.source}"):
         click.echo(line)

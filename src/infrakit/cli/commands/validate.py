@@ -1,4 +1,4 @@
-"""`infrakit validate`: a document is checked here, by the same code that the daemon uses."""
+"""`infrakit validate`: checks a document locally, with the same code as the daemon."""
 
 import click
 
@@ -10,11 +10,11 @@ from infrakit.spi.errors import InfraKitError, Problem
 @arguments.file
 @options.template
 def validate(file: str, asked: rendering.Asked) -> None:
-    """Check FILE and report every error at once; needs no daemon.
+    """Check FILE and report all errors at once; needs no daemon.
 
-    The plugins that FILE names check their own properties. Exit code 0: it can be committed; 1: it cannot. A plugin
-    whose client is not installed here is an error; while a remote daemon is chosen, which has plugins of its own and
-    checks them again, it is a warning.
+    The plugins that FILE names check their own properties. Exit code 0: FILE can be committed; 1: it cannot. A plugin
+    whose client library is not installed here is an error, or only a warning if a remote daemon is selected: the remote
+    has its own plugins and checks FILE again.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def validate(file: str, asked: rendering.Asked) -> None:
 
     warnings: list[Problem] = []
     warn = warnings.append if _daemon_is_elsewhere() else None
-    # Plugins may want a place; nothing in it is kept.
+    # Plugins may need a home directory; it is deleted afterwards.
     with document.placed(), tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:
         groups = asyncio.run(registry.validate(document.text, document.source, home=Path(scratch), warn=warn))
     for each in warnings:
@@ -40,7 +40,7 @@ def validate(file: str, asked: rendering.Asked) -> None:
 
 
 def _daemon_is_elsewhere() -> bool:
-    """Whether the plugins of another machine are going to be used; a remote that is misconfigured is none."""
+    """Whether a remote daemon, and so its plugins, will be used; a misconfigured remote does not count."""
     from infrakit.rpc import remotes
 
     try:

@@ -1,4 +1,4 @@
-"""`infrakit why`: the facts behind a group or an instance, the rule, and what would change the answer."""
+"""`infrakit why`: explains the state of a group or an instance: the facts, the rule, and what would change it."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def why(group: str, output_format: str) -> None:
 
 def _lines(answer: Explanation) -> Iterator[str]:
     yield from tables.paragraph(f"{answer.subject}: {answer.summary}")
-    for title, items in (("Facts", answer.facts), ("Story", answer.story)):
+    for title, items in (("Facts", answer.facts), ("History", answer.story)):
         if items:
             yield ""
             yield tables.paint(title, bold=True)
@@ -38,7 +38,7 @@ def _lines(answer: Explanation) -> Iterator[str]:
             yield from _doing(answer)
     if answer.next_look:
         yield ""
-        yield f"Looked at again by {tables.moment(answer.next_look)}."
+        yield f"Next check at {tables.moment(answer.next_look)}."
 
 
 def _doing(answer: Explanation) -> Iterator[str]:

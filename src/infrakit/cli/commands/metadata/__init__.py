@@ -1,4 +1,4 @@
-"""`infrakit metadata`: facts of the cluster and values that were set, addressed like files."""
+"""`infrakit metadata`: reads facts about the cluster and sets values, addressed like files."""
 
 import click
 
@@ -8,9 +8,9 @@ from infrakit.cli.commands.metadata.write import history, restore, rm, set_
 
 @click.group
 def metadata() -> None:
-    """Read facts of the cluster, and set values, addressed like files.
+    """Read facts about the cluster and set values, addressed like files.
 
-    The first name of a path is that of the plugin whose facts it leads to: `vars` holds what was set here.
+    The first name of a path is that of the metadata plugin; the plugin `vars` holds the values set with this command.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`infrakit metadata ls`, `cat`, `tree`, `watch`."""
+"""`infrakit metadata ls`, `cat`, `tree`, `watch`: the commands that read."""
 
 import time
 from typing import Any
@@ -12,16 +12,16 @@ from infrakit.spi import errors, event, paths
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.metadata import Branch, Tree
 
-_GONE = object()
+_UNREAD = object()  # differs from every value
 
 
 @click.command
 @arguments.optional("path", default="", empty=True, shell_complete=shown.complete)
 @options.output
 def ls(path: str, output_format: str) -> None:
-    """List the plugins, or what is at PATH, one level.
+    """List the plugins, or the entries directly below PATH.
 
-    A plugin that does not answer is `away`, and the note says why: the others can be read all the same.
+    A plugin that does not answer is `away`, with the reason in its note; the others can still be read.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def _plugins(found: tuple[Branch, ...]) -> list[str]:
 
 
 def _leaf(value: Any) -> Any:
-    """Of what has more below it, `cat` shows the rest."""
+    """The value of a leaf; None for a branch, which `cat` shows."""
     return None if isinstance(value, dict | list) else value
 
 
@@ -65,9 +65,10 @@ def _values(below: dict[str, Any]) -> list[str]:
 @arguments.required("path", many=True, empty=True, shell_complete=shown.complete)
 @options.output
 def cat(path: tuple[str, ...], output_format: str) -> None:
-    """Print the value at each PATH: a text as it is, everything else as JSON.
+    """Print the value at each PATH.
 
-    In a list, `[0]` is the first element and `[name=value]` the first that has that field.
+    Text is printed unchanged, everything else as JSON. In a list, `[0]` is the first element and `[name=value]` the
+    first element with that field.
 
     \b
     Example:
@@ -100,27 +101,27 @@ def tree(path: str, output_format: str) -> None:
 
 @click.command
 @arguments.required("path", empty=True, shell_complete=shown.complete)
-@click.option("--interval", type=numbers.duration, default="1s", show_default=True, help="Time between two looks.")
+@click.option("--interval", type=numbers.duration, default="1s", show_default=True, help="Polling interval.")
 @options.output
 def watch(path: str, interval: float, output_format: str) -> None:
-    """Print the value at PATH now, and again whenever it has changed, until Ctrl-C.
+    """Print the value at PATH now and after every change, until Ctrl-C.
 
-    While there is none, or its plugin is away, that is said instead. JSON comes as one line a change.
+    A missing value or a plugin that does not answer is reported as a change, too. JSON output has one line per change.
 
     \b
     Example:
       infrakit metadata watch manager/leader/name
     """
-    last: Any = _GONE
+    last: Any = _UNREAD
     while True:
-        now = _look(path)
+        now = _poll(path)
         if now != last:
             click.echo(_change(now) if output_format == "table" else output.stream(now, output_format))
             last = now
         time.sleep(interval)
 
 
-def _look(path: str) -> dict[str, Any]:
+def _poll(path: str) -> dict[str, Any]:
     try:
         return {"Path": path, "Value": facts.value(path), "Note": ""}
     except discovery.NotRunning:
@@ -134,4 +135,4 @@ def _change(now: dict[str, Any]) -> str:
     if now["Note"]:
         return f"{when} {tables.clean(now['Note'])}"
     value = now["Value"]
-    return f"{when} " + ("there is nothing" if value is None else tables.clean(shown.line(value)))
+    return f"{when} " + ("no value" if value is None else tables.clean(shown.line(value)))

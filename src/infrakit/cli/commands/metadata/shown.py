@@ -1,4 +1,4 @@
-"""Values of the tree as people read them, and paths as shells complete them."""
+"""Formats values of the metadata tree for people, and completes paths for shells."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from infrakit.spi.metadata import Metadata
 
 
 def text(value: Any) -> str:
-    """As it is read at the end of a path: a string bare, everything else as JSON."""
+    """The value as `cat` prints it: a string without quotes, everything else as JSON."""
     if isinstance(value, str):
         return value
     body = msgspec.json.encode(value)
@@ -21,12 +21,12 @@ def text(value: Any) -> str:
 
 
 def line(value: Any) -> str:
-    """The same in one line."""
+    """The value in one line: a string without quotes, everything else as compact JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def kind(value: Any) -> str:
-    """What a value is, in a word or two."""
+    """The type of a value; for a branch, the number of its entries."""
     match value:
         case dict():
             return tables.count(len(value), "name")
@@ -42,7 +42,7 @@ def kind(value: Any) -> str:
 
 
 def branches(value: Any, indent: str = "") -> Iterator[str]:
-    """A tree, one line a name."""
+    """The lines of a tree, one per name."""
     below = paths.keys(value) or []
     for step in below:
         last = step == below[-1]
@@ -53,7 +53,7 @@ def branches(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def parse(text: str, *, as_text: bool) -> msgspec.Raw:
-    """A value as it is typed: JSON if it is any, else a text."""
+    """The value of a command line argument: JSON if it is valid JSON, otherwise text."""
     if not as_text:
         try:
             msgspec.json.decode(text)
@@ -65,7 +65,7 @@ def parse(text: str, *, as_text: bool) -> msgspec.Raw:
 
 
 def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Paths that go on from what was typed; below the only one, too, so that the shell does not think it is whole."""
+    """Completions of a path; of a single match also its children, so that the shell does not consider it complete."""
     before, slash, _ = incomplete.rpartition("/")
     try:
         found = [f"{before}{slash}{step}" for step in facts.ask(Metadata.keys, path=before) or ()]

@@ -1,4 +1,4 @@
-"""`infrakit metadata set`, `rm`, `history`, `restore`."""
+"""`infrakit metadata set`, `rm`, `history`, `restore`: the commands that write, and the versions they create."""
 
 from collections.abc import Sequence
 
@@ -10,44 +10,44 @@ from infrakit.cli.commands.metadata import shown
 from infrakit.spi import paths
 from infrakit.spi.metadata import Change, Revision, Tree, Written
 
-VARS = "vars"  # the plugin that is there to be written
+VARS = "vars"  # the plugin for values that operators set
 
 expect = click.option(
     "--expect",
     type=numbers.whole(0),
     metavar="VERSION",
-    help="Refuse if the plugin's tree has moved on from this version.",
+    help="Refuse unless the plugin's tree is still at this version.",
 )
-plugin = click.option("--plugin", default=VARS, show_default=True, help="Whose versions.")
+plugin = click.option("--plugin", default=VARS, show_default=True, help="The plugin whose versions are meant.")
 
 
 @click.command("set")
 @arguments.required("pairs", many=True, empty=True, metavar="PATH VALUE [PATH VALUE]...", shell_complete=shown.complete)
-@click.option("--string", "as_text", is_flag=True, help="Take each VALUE as a text, whatever it looks like.")
+@click.option("--string", "as_text", is_flag=True, help="Treat each VALUE as text, even if it is valid JSON.")
 @options.message()
 @expect
 @options.output
 def set_(pairs: tuple[str, ...], as_text: bool, why: str | None, expect: int | None, output_format: str) -> None:
-    """Set the value at each PATH, all at once or not at all.
+    """Set the value at each PATH, in one atomic change.
 
-    A VALUE that is JSON is taken as such, anything else is a text. It replaces what is there, with all that is below.
-    Write -- before values that begin with a dash.
+    A VALUE that is valid JSON is stored as such, anything else as text. It replaces the existing value and everything
+    below it. Write -- before values that begin with a dash.
 
     \b
     Example:
-      infrakit metadata set vars/cluster/name blue vars/cluster/size 3 -m "it has a name"
+      infrakit metadata set vars/name blue vars/size 3 -m "it has a name"
     """
     if len(pairs) % 2:
         raise click.UsageError(f"Each PATH needs a VALUE, and {pairs[-1]!r} has none.")
     every = dict(zip(pairs[::2], pairs[1::2], strict=True))
     if len(every) * 2 != len(pairs):
-        raise click.UsageError("A PATH stands there twice.")
+        raise click.UsageError("A PATH is given twice.")
     changes = tuple(Change(path=path, value=shown.parse(value, as_text=as_text)) for path, value in every.items())
     named = ", ".join(every)
     written = facts.ask(
         Tree.write, changes=changes, remove=(), who=daemon.who(), why=why or f"set {named}", expected=expect
     )
-    _say(written, output_format, f"Set {named}", next(iter(every)))
+    _report(written, output_format, f"Set {named}", next(iter(every)))
 
 
 @click.command
@@ -56,7 +56,7 @@ def set_(pairs: tuple[str, ...], as_text: bool, why: str | None, expect: int | N
 @expect
 @options.output
 def rm(path: tuple[str, ...], why: str | None, expect: int | None, output_format: str) -> None:
-    """Remove what is at each PATH, with all that is below, all at once or not at all.
+    """Remove each PATH and everything below it, in one atomic change.
 
     \b
     Example:
@@ -66,26 +66,28 @@ def rm(path: tuple[str, ...], why: str | None, expect: int | None, output_format
     written = facts.ask(
         Tree.write, changes=(), remove=path, who=daemon.who(), why=why or f"remove {named}", expected=expect
     )
-    _say(written, output_format, f"Removed {named}", path[0])
+    _report(written, output_format, f"Removed {named}", path[0])
 
 
-def _say(written: Written, output_format: str, done: str, path: str) -> None:
+def _report(written: Written, output_format: str, done: str, path: str) -> None:
     name = (paths.split(path) or (VARS,))[0]
     version = f": {name} version {written.version}" if written.version else ""
     output.show(written, output_format, lambda _: click.echo(f"{tables.clean(done)}{version}"))
 
 
 @click.command
-@click.option("-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Newest versions shown.")
+@click.option(
+    "-n", "--limit", type=numbers.whole(1), default=20, show_default=True, help="Number of versions, newest first."
+)
 @click.option(
     "--show", "version", type=numbers.whole(0), metavar="VERSION", help="Print the values of a version instead."
 )
 @plugin
 @options.output
 def history(limit: int, version: int | None, plugin: str, output_format: str) -> None:
-    """List the versions of the values that were set.
+    """List the versions of the values of a plugin.
 
-    Newest first, each with who, what and why; `infrakit metadata restore VERSION` sets one again.
+    Newest first, each with its author, change and reason; `infrakit metadata restore VERSION` restores one.
 
     \b
     Example:
@@ -111,13 +113,13 @@ def _people(versions: Sequence[Revision]) -> None:
 @expect
 @options.output
 def restore(version: int, plugin: str, why: str, expect: int | None, output_format: str) -> None:
-    """Set all values to what they were in an earlier version.
+    """Restore all values of an earlier version.
 
-    It becomes a new version, so that nothing of the history is lost.
+    It becomes a new version, so that no history is lost.
 
     \b
     Example:
       infrakit metadata restore 1 -m "the new names were wrong"
     """
     written = facts.ask(Tree.restore, plugin=plugin, version=version, who=daemon.who(), why=why, expected=expect)
-    _say(written, output_format, f"Restored version {version}", plugin)
+    _report(written, output_format, f"Restored version {version}", plugin)

@@ -1,4 +1,4 @@
-"""`infrakit plugin`: find, run, write and check plugins. Each subcommand is a module here, and a line below."""
+"""`infrakit plugin`: find, run, write and check plugins. Each subcommand is a module, registered below."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`infrakit plugin check`: whether any plugin, in any language, keeps the protocol."""
+"""`infrakit plugin check`: checks whether a plugin, in any language, conforms to the protocol."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +24,24 @@ KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
     type=click.Choice(KINDS, case_sensitive=False),
     help="Check this interface only; may be repeated.",
 )
-@click.option("--properties", metavar="FILE", help="Properties for what is provisioned or prepared, in YAML or JSON.")
+@click.option("--properties", metavar="FILE", help="Properties of the test instances or flavor, in YAML or JSON.")
 @click.option(
-    "--settle", type=numbers.duration, default="60s", metavar="TIME", help="How long a listing may lag behind; 60s."
+    "--settle",
+    type=numbers.duration,
+    default="60s",
+    metavar="TIME",
+    help="How long a listing may lag behind; default 60s.",
 )
-@click.option("--init", metavar="FILE", help="Boot script of what is provisioned; otherwise one that sleeps.")
-@click.option("--write", is_flag=True, help="Change groups and variables too; otherwise they are only read.")
-@click.option("--raw", is_flag=True, help="Show every request and answer as it was on the wire.")
+@click.option("--init", metavar="FILE", help="Boot script of the test instances; default: one that sleeps.")
+@click.option("--write", is_flag=True, help="Also test changes of groups and variables; default: read only.")
+@click.option("--raw", is_flag=True, help="Show every request and response as sent on the wire.")
 @click.option(
     "-o",
     "--output",
     "output_format",
     type=click.Choice(["text", "json", "junit"]),
     default="text",
-    help="Default: text.",
+    help="Output format; default: text.",
 )
 def check(  # noqa: PLR0917
     plugin: str,
@@ -49,11 +53,12 @@ def check(  # noqa: PLR0917
     raw: bool,
     output_format: str,
 ) -> None:
-    """Ask a plugin whether it keeps the protocol: every method, every shape, bad input.
+    """Check that a plugin conforms to the protocol.
 
-    It really provisions, with PROPERTIES, and destroys everything again. NAME is a plugin that runs here, also
-    NAME/TYPE; or the path of a socket, a URL, or a file that holds one. Exit code 0: all passed; 1: the command line is
-    wrong; 2: not all passed; 3: nobody answers. What a plugin may lack is reported as a capability, not as a failure.
+    Tests every method, every type and invalid input. It provisions real instances with the given properties, and
+    destroys them again. NAME is a running local plugin, or NAME/TYPE; a SOCKET is the path of a socket, a URL, or a
+    file that contains a URL. Exit code 0: all checks passed; 1: invalid command line; 2: a check failed; 3: the plugin
+    does not answer. A missing optional feature is reported as a capability, not as a failure.
 
     \b
     Example:
@@ -70,7 +75,7 @@ def check(  # noqa: PLR0917
     script = documents.read(init).text if init is not None else conformance.INIT
     outcomes: list[Outcome] = []
 
-    def tell(outcome: "Outcome") -> None:
+    def report_outcome(outcome: "Outcome") -> None:
         outcomes.append(outcome)
         if output_format == "text":
             _show(report.line(outcome), *report.details(outcome, raw=raw))
@@ -79,8 +84,8 @@ def check(  # noqa: PLR0917
         found.address, found.name, kinds=kinds, properties=given, init=script, settle_s=settle, writes=write
     )
     try:
-        asyncio.run(_each(checks, tell))
-    except asyncio.CancelledError:  # by SIGTERM; Ctrl-C is one already
+        asyncio.run(_each(checks, report_outcome))
+    except asyncio.CancelledError:  # by SIGTERM; Ctrl-C raises KeyboardInterrupt by itself
         raise KeyboardInterrupt from None
     except Unreachable as error:
         failures.report(error)
@@ -96,14 +101,14 @@ def check(  # noqa: PLR0917
         raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
-async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], None]") -> None:
-    """Tells them as they end. Ctrl-C and SIGTERM stop it; what was made is destroyed all the same."""
+async def _each(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Outcome], None]") -> None:
+    """Reports each check when it finishes. On Ctrl-C and SIGTERM it stops, and still destroys the test instances."""
     import asyncio
     import contextlib
     import signal
 
     def stop() -> None:
-        loop.remove_signal_handler(signal.SIGTERM)  # the second one ends it at once
+        loop.remove_signal_handler(signal.SIGTERM)  # a second SIGTERM kills the process
         if task is not None:
             task.cancel()
 
@@ -111,7 +116,7 @@ async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], No
     loop.add_signal_handler(signal.SIGTERM, stop)
     async with contextlib.aclosing(checks):
         async for outcome in checks:
-            tell(outcome)
+            report_outcome(outcome)
 
 
 def _properties(file: str | None) -> Any:

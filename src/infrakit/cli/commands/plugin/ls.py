@@ -1,4 +1,4 @@
-"""`infrakit plugin ls`: every plugin that a declaration could name here."""
+"""`infrakit plugin ls`: lists every plugin that a declaration can name here."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from infrakit.spi.values import wire_name
 
 
 class Listed(msgspec.Struct, frozen=True, rename=wire_name):
-    """One name, what it is, and where it is served; `available` is what a daemon would host itself."""
+    """A plugin: its name, interfaces, state and address; a daemon hosts an `available` one itself."""
 
     name: str
     interfaces: tuple[str, ...]
@@ -25,7 +25,7 @@ class Listed(msgspec.Struct, frozen=True, rename=wire_name):
 @click.command
 @options.output
 def ls(output_format: str) -> None:
-    """List the plugins that run here, and those that a daemon would host itself.
+    """List running plugins, and those that a daemon can host itself.
 
     \b
     Example:

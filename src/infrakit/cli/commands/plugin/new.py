@@ -1,4 +1,4 @@
-"""`infrakit plugin new`: a plugin that works, with its tests, to be filled with life."""
+"""`infrakit plugin new`: writes the skeleton of a plugin, which works and has tests."""
 
 import importlib.resources
 import re
@@ -16,19 +16,21 @@ GROUPS = {"instance": "instances", "flavor": "flavors", "metadata": "metadata"}
 @click.command
 @arguments.required("name")
 @click.option("--kind", type=click.Choice(list(GROUPS)), required=True, help="What kind of plugin.")
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to; ./NAME unless said otherwise.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Target directory; default: ./NAME.")
 def new(name: str, kind: str, directory: Path | None) -> None:
-    """Write a Python package with a plugin that works, and its tests.
+    """Write a Python package with a working plugin and its tests.
 
     \b
     Example:
       infrakit plugin new shelf --kind instance
     """
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", name):
-        raise click.BadParameter(f"{name!r} is no name: small letters, digits and '-', beginning with a letter.")
+        raise click.BadParameter(
+            f"{name!r} is not a valid name: lower-case letters, digits and '-', beginning with a letter."
+        )
     place = directory or Path(name)
     if place.exists() and any(place.iterdir()):
-        raise Refused(f"{place} is not empty", remedy="give another --directory")
+        raise Refused(f"{place} is not empty", remedy="pass another --directory")
     place.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
     words = {
@@ -50,4 +52,4 @@ def new(name: str, kind: str, directory: Path | None) -> None:
         text = (skeletons / f"{skeleton}.txt").read_text()
         (place / file).write_text(Template(text).substitute(words))
         click.echo(place / file)
-    click.echo(f"\nNow: python -m pip install -e {place} pytest, and pytest {place}")
+    click.echo(f"\nNext: python -m pip install -e {place} pytest, then pytest {place}")

@@ -1,4 +1,4 @@
-"""`infrakit plugin start`: plugins in a process of their own, for every daemon and tool that speaks the protocol."""
+"""`infrakit plugin start`: serves plugins in a separate process, for every daemon and tool that uses the protocol."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from infrakit.rpc import discovery
 
 @click.command
 @arguments.required("plugins", many=True, metavar="KIND[:NAME]...")
-@click.option("--name", metavar="NAME", help="The same as KIND:NAME, for a single plugin.")
-@click.option("--supervise", is_flag=True, help="Run each in a process of its own, and start it again when it dies.")
+@click.option("--name", metavar="NAME", help="Name of the socket, like KIND:NAME; for a single plugin.")
+@click.option("--supervise", is_flag=True, help="Run each in its own process, and restart it when it exits.")
 @options.listen
 def start(plugins: tuple[str, ...], name: str | None, supervise: bool, **listen: Any) -> None:
-    """Serve plugins at sockets until Ctrl-C, all in one process.
+    """Serve plugins at unix sockets until Ctrl-C, all in one process.
 
-    KIND is the name under which a Python package offers a plugin (`infrakit plugin ls` lists them), NAME that of its
-    socket if it shall be another. A daemon that needs a plugin which runs so uses it instead of one of its own.
+    KIND is the name under which a Python package registers a plugin (`infrakit plugin ls` lists them); NAME is the name
+    of its socket, if different. A daemon uses a running plugin instead of hosting its own.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`infrakit plugin stop`: ends the process that serves a plugin."""
+"""`infrakit plugin stop`: stops the process that serves a plugin."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ from infrakit.spi.errors import NotFound, Unreachable
 @click.command
 @arguments.required("names", many=True, metavar="NAME...")
 def stop(names: tuple[str, ...]) -> None:
-    """Ask the processes that serve these plugins to end; all that they serve goes with them.
+    """Stop the processes that serve these plugins.
+
+    All other plugins that these processes serve stop, too.
 
     \b
     Example:
@@ -23,11 +25,11 @@ def stop(names: tuple[str, ...]) -> None:
     for pid in set(pids.values()):
         os.kill(pid, signal.SIGTERM)
     for name, pid in pids.items():
-        click.echo(f"{name}: process {pid} was asked to end")
+        click.echo(f"{name}: sent SIGTERM to process {pid}")
 
 
 def _pid(name: str) -> int:
-    """Of a process that listens there: a file that a dead one left may name anybody by now."""
+    """The process that serves a plugin. Checks first that it answers: a stale file may name a reused process ID."""
     from infrakit.rpc import call
 
     path = discovery.plugins_directory() / name
@@ -38,4 +40,6 @@ def _pid(name: str) -> int:
     try:
         return int(path.with_name(f"{name}.pid").read_text())
     except (OSError, ValueError):
-        raise NotFound(f"nobody says which process serves {name}", where=f"{path}.pid") from None
+        raise NotFound(
+            f"unknown which process serves {name}: its pid file is missing or invalid", where=f"{path}.pid"
+        ) from None

@@ -1,4 +1,4 @@
-"""What all orders have in common: they are answered by a version, and may be waited for."""
+"""What all commands that change the declaration share: confirmation, the printed result, waiting for convergence."""
 
 import contextlib
 import sys
@@ -12,22 +12,22 @@ from infrakit.spi.manager import Committed
 
 
 def done(committed: Committed, fmt: str, words: str) -> None:
-    """Print the answer to an order about what is declared already."""
+    """Prints the result of a command on groups that are already declared."""
     output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
 
 
 def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
-    """Print the answer to a new declaration; with `wait_s` also wait until it has converged."""
+    """Prints the result of a new declaration; with `wait_s`, also waits until it has converged."""
     output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
     if wait_s is not None:
-        with interruption("interrupted: it is declared, and the daemon continues"):
+        with interruption("interrupted: the declaration is committed, and the daemon continues"):
             convergence.wait(wait_s, version=committed.version)
         click.echo("converged", err=fmt != "table")
 
 
 @contextlib.contextmanager
 def interruption(what: str) -> Iterator[None]:
-    """Say what Ctrl-C has left under way."""
+    """On Ctrl-C, prints which work is still in progress, and exits."""
     try:
         yield
     except KeyboardInterrupt:
@@ -36,10 +36,13 @@ def interruption(what: str) -> Iterator[None]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal; where nobody can answer, only --yes will do."""
+    """Asks for confirmation on a terminal; without one, --yes is required. Raises `Refused`."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Refused("nothing was done: nobody can be asked here", remedy=f"say --yes if it is meant: {question}")
+        raise Refused(
+            "not confirmed: standard input is not a terminal",
+            remedy=f"pass --yes to proceed without asking: {question}",
+        )
     if not click.confirm(question):
-        raise Refused("nothing was done")
+        raise Refused("not confirmed: nothing was changed")
