@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "why": ("why", "Explain a group or an instance, and what would change it."),
         "leader": ("leader", "Show the active replica and the status of the others."),
         "events": ("events", "Show the event journal, each event with its reason."),
-        "metadata": ("metadata", "Read facts about the cluster and set values, addressed like files."),
+        "metadata": ("metadata", "Read cluster facts and set values, addressed like files."),
     },
     "Operate": {
         "group": ("group", "List, scale, pause, roll back, free or destroy groups."),

@@ -8,7 +8,7 @@ from infrakit.cli.commands.metadata.write import history, restore, rm, set_
 
 @click.group
 def metadata() -> None:
-    """Read facts about the cluster and set values, addressed like files.
+    """Read cluster facts and set values, addressed like files.
 
     The first name of a path is that of the metadata plugin; the plugin `vars` holds the values set with this command.
 
