@@ -82,8 +82,8 @@ def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
 def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
     document = operator.write(cattle("web", 1))
     assert "plain TCP is for loopback" in operator("up", document, "--listen=0.0.0.0:9", exits=2)
-    assert "belong together" in operator("up", document, "--listen=127.0.0.1:9", "--tls-cert=x", exits=1)
-    assert "needs --listen" in operator("up", document, "--token-file=x", exits=1)
+    assert "must be given together" in operator("up", document, "--listen=127.0.0.1:9", "--tls-cert=x", exits=1)
+    assert "need --listen" in operator("up", document, "--token-file=x", exits=1)
     assert "x: the tokens cannot be read" in operator("up", document, "--listen=127.0.0.1:9", "--token-file=x", exits=2)
     assert not (operator.home / "home").exists()
     assert "is no address of a daemon" in operator("remote", "add", "x", "https://nowhere", exits=2)

@@ -82,7 +82,7 @@ def test_every_help_has_an_example_of_that_command_within_80_columns(path: list[
         (["xyzzy"], "No such command 'xyzzy'."),
         (["--nope"], "--nope"),
         (["status", "--wait", "soon"], "'soon' is not a duration"),
-        (["status", "--wait", "1s", "--watch"], "say one of them"),
+        (["status", "--wait", "1s", "--watch"], "exclude each other"),
         (["halt"], "--message"),
         (["restore", "3"], "--message"),
         (["group", "scale", "web"], "SIZE"),
