@@ -8,4 +8,4 @@ DEFECT = 70  # an internal error: a bug in InfraKit (EX_SOFTWARE of sysexits.h)
 INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT, as in shells
 BROKEN_PIPE = 141  # the reader closed the pipe: 128 + SIGPIPE, as in shells
 
-HELP = "Exit codes: 0 success, 1 invalid input, 2 refused or not converged, 3 daemon unreachable."
+HELP = "Exit codes: 0 success, 1 invalid input, 2 refused or not converged, 3 no daemon reachable."
