@@ -53,7 +53,7 @@ ORIGINALS = {
     "Manager.Enforce": ("Specs", "OK"),
     "Manager.Terminate": ("Specs", "OK"),
 }
-CHANGED = "Version Changes Notes"
+CHANGED = "Version Unchanged Changes Notes"
 OURS = {
     "Capable.Capabilities": ("Type", "Type ListingLagS Tokens"),
     "Inspects.Inspect": ("Type Instance", "Type Description"),
