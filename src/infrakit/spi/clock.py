@@ -1,4 +1,4 @@
-"""Time as it comes in from the outermost room, so that tests and simulations can bring their own."""
+"""The wall clock, passed in from the outermost layer so that tests and simulations can substitute their own."""
 
 import time
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The original's generic interface to anything that holds a declaration: plan, commit, describe, free."""
+"""The original InfraKit's generic Controller interface: plan, commit, describe and free a declared object."""
 
 import enum
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from infrakit.spi.values import absent
 
 
 class Operation(enum.IntEnum):
-    """What a declaration is to become."""
+    """The desired state of a declared object: it is enforced, or it is destroyed."""
 
     ENFORCE = 0
     DESTROY = 1
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """The name of an object; its fields are lower case on the wire."""
+class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """ID, name and tags of an object. The fields are lower case on the wire."""
 
     id: str | msgspec.UnsetType = msgspec.UNSET
     name: str = ""
@@ -29,28 +29,28 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str = ""
     version: str = ""
-    metadata: Entry = msgspec.field(default_factory=Entry)
+    metadata: ObjectMetadata = msgspec.field(default_factory=ObjectMetadata)
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
 
 
 class Object(msgspec.Struct, frozen=True, kw_only=True):
-    """A declaration, and what exists of it."""
+    """A declared object and its current state."""
 
     kind: str = ""
     version: str = ""
-    metadata: Entry = msgspec.field(default_factory=Entry)
+    metadata: ObjectMetadata = msgspec.field(default_factory=ObjectMetadata)
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
     state: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Messages(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan in words."""
+    """A plan as sentences for people."""
 
     message: tuple[str, ...] | None = msgspec.field(name="Message", default=None)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a declaration became, or would become, and by which steps."""
+    """The result of a plan or a commit: the object, and the steps that lead to it."""
 
     object: Object = msgspec.field(name="Object")
     plan: Messages = msgspec.field(name="Plan", default_factory=Messages)
@@ -61,17 +61,17 @@ class Controller(Protocol):
     """The original's Controller interface (0.1.1)."""
 
     async def plan(self, *, operation: Operation, spec: Spec) -> Outcome:
-        """What would be done; nothing is."""
+        """Return what a commit would do. Changes nothing."""
         ...
 
     async def commit(self, *, operation: Operation, spec: Spec) -> Outcome:
-        """Declare it, or with `DESTROY` that nothing of it shall exist. Durable when it returns."""
+        """Declare the object, or with `DESTROY` declare that it is destroyed. Durable when the call returns."""
         ...
 
-    async def describe(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
-        """The object of that name, or all."""
+    async def describe(self, *, metadata: ObjectMetadata | None = None) -> tuple[Object, ...]:
+        """Return the objects that `metadata` names; without `metadata`, all objects."""
         ...
 
-    async def free(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
-        """Stop managing it, touch nothing; answers what was managed."""
+    async def free(self, *, metadata: ObjectMetadata | None = None) -> tuple[Object, ...]:
+        """Stop managing the named objects and leave their instances running. Returns what was managed."""
         ...

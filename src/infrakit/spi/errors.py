@@ -1,21 +1,22 @@
-"""The few errors that cross a boundary, and what each lets the caller conclude.
+"""The errors that cross a process or plugin boundary, and what the caller may conclude from each.
 
     InfraKitError
     ├── InvalidSpec       the user's document or properties are wrong; all problems at once
     ├── NotFound          the thing named does not exist
-    ├── Conflict          somebody else was first: a stale revision, an address or a volume that is taken
-    ├── Refused           nothing was done, and asking again will not help until something changes
-    ├── Halted            an operator said stop
-    ├── NotLeader         this replica may not act
-    ├── Throttled         nothing was done; ask again after `after_s` seconds
+    ├── Conflict          lost a race: the revision is stale, or the address or volume is already in use
+    ├── Refused           nothing was done, and a retry does not help until something changes
+    │   ├── Halted        an operator has halted the group, or everything
+    │   └── NotLeader     this replica may not act
+    ├── Throttled         nothing was done; retry after `after_s` seconds
     ├── Unreachable       nothing was done: the request never reached the other side
     ├── OutcomeUnknown    the request may have been carried out: never repeat it blindly
-    └── PluginError       a plugin failed in its own words; for a creation its outcome counts as unknown
+    └── PluginError       a plugin raised an error of its own; a failed creation counts as outcome unknown
 
-The last four decide law 3 (exactly one per intent): after `Refused`, `Throttled` or `Unreachable` a creation surely did
-not happen, after `OutcomeUnknown` or `PluginError` it may have, and its token has to be looked for.
+These errors decide law 3 (exactly one instance per intent). After `Refused`, `Throttled` or `Unreachable` a creation
+certainly did not happen. After `OutcomeUnknown` or `PluginError` it may have happened, and the controller searches the
+provider's listing for its token before it creates again.
 
-Each carries a sentence that says what failed, `where` it did, and a `remedy`: what the reader can do.
+Each error carries a sentence that names the failure, `where` it occurred, and a `remedy`: what the operator can do.
 """
 
 from collections.abc import Sequence
@@ -24,12 +25,12 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong in a document: `path` such as `groups[1].properties.Allocation.Size`."""
+    """One mistake in a document. `path` is its place, such as `groups[1].properties.Allocation.Size`."""
 
     path: str
     message: str  # what was found and what was expected, one sentence
     line: int | None = None  # counted from 1, where the format has lines
-    hint: str = ""  # the nearest known name, or another way out
+    hint: str = ""  # the nearest known name, or another remedy
 
     def __str__(self) -> str:
         place = f"line {self.line}: " if self.line is not None else ""
@@ -65,27 +66,27 @@ class InvalidSpec(InfraKitError):
 
 
 class NotFound(InfraKitError):
-    """The thing named does not exist."""
+    """The named object does not exist."""
 
 
 class Conflict(InfraKitError):
-    """Somebody else was first: a stale revision, or an address or volume that another instance holds."""
+    """The caller lost a race: its revision is stale, or another instance holds the address or volume."""
 
 
 class Refused(InfraKitError):
-    """Nothing was done, and repeating it unchanged will not help."""
+    """Nothing was done, and a retry of the same request does not help until something changes."""
 
 
 class Halted(Refused):
-    """An operator said stop; it holds until lifted."""
+    """An operator has halted the group, or everything. The halt lasts until it is lifted."""
 
 
 class NotLeader(Refused):
-    """This replica cannot prove that it may act."""
+    """This replica cannot prove that it is the leader, so it does not act."""
 
 
 class Throttled(InfraKitError):
-    """The other side asks for patience: nothing was done; ask again after `after_s` seconds."""
+    """The other side limits the request rate: nothing was done; retry after `after_s` seconds."""
 
     def __init__(self, what: str, *, after_s: float, where: str = "", remedy: str = "") -> None:
         super().__init__(what, where=where, remedy=remedy)
@@ -97,8 +98,8 @@ class Unreachable(InfraKitError):
 
 
 class OutcomeUnknown(InfraKitError):
-    """The request was sent and no answer came: it may have been carried out."""
+    """The request was sent and no reply arrived: it may have been carried out. Never repeat it blindly."""
 
 
 class PluginError(InfraKitError):
-    """A plugin failed in its own words. It may have done part of what it was asked to do."""
+    """A plugin raised an error of its own. It may have carried out part of the request."""

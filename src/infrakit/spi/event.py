@@ -1,4 +1,4 @@
-"""Events: everything that happened, was refused or is waited for, each with its reason."""
+"""Events: every action, refusal and wait, each with its reason."""
 
 import datetime
 import enum
@@ -11,47 +11,47 @@ from infrakit.spi.values import GroupID, InstanceID, Slot, Wire, absent
 
 
 class Kind(enum.StrEnum):
-    """What an event tells. One word an outcome; `message` says the rest."""
+    """The type of an event, one word per outcome. `message` holds the details."""
 
-    COMMITTED = "committed"  # a declaration or an operator's order is durable
-    STARTED = "started"  # a replica became active, or a group is managed from now on
-    STOPPED = "stopped"  # a replica is not active any more, or a group is not managed any more
-    CREATING = "creating"  # a creation is asked for
-    CREATED = "created"  # the provider has acknowledged it
-    CREATE_FAILED = "create_failed"  # nothing was made, surely
-    CREATE_UNKNOWN = "create_unknown"  # no answer: the token is looked for
-    ADOPTED = "adopted"  # a member that this InfraKit did not make, or one that joins as bootstrap
-    MEMBERSHIP = "membership"  # a change of the list of members that a flavor keeps has been made
-    LABELLED = "labelled"  # an adopted instance carries the declared version now
-    DRAINING = "draining"  # work is being moved away before a destruction
-    DRAIN_FAILED = "drain_failed"  # it is destroyed all the same, unless the drain refused
-    DESTROYING = "destroying"  # a destruction is asked for
-    DESTROY_FAILED = "destroy_failed"  # tried again later
-    GONE = "gone"  # proven dead
-    MISSING = "missing"  # no longer listed, not yet proven dead
-    HEALTHY = "healthy"  # the verdict has changed
-    UNHEALTHY = "unhealthy"  # the verdict has changed
-    WAITING = "waiting"  # not done now: for a fact or a time
-    REFUSED = "refused"  # not done until somebody or something changes it
-    CONVERGED = "converged"  # everything declared is present and proven healthy, nothing else lives
-    DIVERGED = "diverged"  # not so any more
-    ROLL = "roll"  # started, paused, resumed, aborted, rolled back, done
-    OBSERVE_FAILED = "observe_failed"  # the listing failed: nothing is concluded from it
-    THROTTLED = "throttled"  # the provider asks for patience: the account slows down
-    ERROR = "error"  # something else went wrong; the next cycle looks again
+    COMMITTED = "committed"  # a declaration or an operator's command is durable
+    STARTED = "started"  # a replica has become the leader, or management of a group has begun
+    STOPPED = "stopped"  # a replica is no longer the leader, or a group is no longer managed
+    CREATING = "creating"  # a creation has been requested
+    CREATED = "created"  # the provider has confirmed the creation
+    CREATE_FAILED = "create_failed"  # certain: no instance was created
+    CREATE_UNKNOWN = "create_unknown"  # no reply: the next listings are searched for the token
+    ADOPTED = "adopted"  # a member that this InfraKit did not create, or one tagged as bootstrap
+    MEMBERSHIP = "membership"  # a flavor has changed its cluster's member list
+    LABELLED = "labelled"  # an adopted instance now carries the declared version
+    DRAINING = "draining"  # workload is being moved away before a destruction
+    DRAIN_FAILED = "drain_failed"  # the instance is destroyed anyway, unless the drain was refused
+    DESTROYING = "destroying"  # a destruction has been requested
+    DESTROY_FAILED = "destroy_failed"  # retried with back-off
+    GONE = "gone"  # termination confirmed
+    MISSING = "missing"  # missing from the provider's listing, termination not confirmed yet
+    HEALTHY = "healthy"  # the health verdict has changed to healthy
+    UNHEALTHY = "unhealthy"  # the health verdict has changed to unhealthy
+    WAITING = "waiting"  # an action waits for a fact or a time
+    REFUSED = "refused"  # an action is refused until an operator or the situation changes it
+    CONVERGED = "converged"  # every declared instance is present and healthy, and no other exists
+    DIVERGED = "diverged"  # no longer converged
+    ROLL = "roll"  # a rolling update has started, paused, resumed, aborted, rolled back or finished
+    OBSERVE_FAILED = "observe_failed"  # the listing failed: no conclusion is drawn from it
+    THROTTLED = "throttled"  # the provider limits the request rate: calls to it slow down
+    ERROR = "error"  # another failure; the next cycle retries
 
 
 class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One line of the journal. Never contains a secret: `message` is made from facts that may be shown."""
+    """One line of the journal. It never contains a secret: `message` is composed of facts that may be shown."""
 
-    seq: int = 0  # given by the journal; grows by one, also across restarts
+    seq: int = 0  # assigned by the journal; grows by one, also across restarts
     timestamp: str = ""  # ISO 8601 UTC with microseconds
     type: Kind
     group: GroupID | None = None
     instance: InstanceID | None = None
     slot: Slot | None = None
     message: str
-    cause: str = ""  # who or what led to it: `commit 7 by ann`, `heal`, `roll`
+    cause: str = ""  # what triggered it: `commit 7 by ann`, `heal`, `roll`
 
 
 def timestamp(seconds: float) -> str:
@@ -67,31 +67,31 @@ def to_the_second(moment: str) -> str:
 
 
 class Message(Wire, frozen=True, kw_only=True, omit_defaults=True):
-    """An event as the original's clients read it, on a topic such as `groups/web/created`."""
+    """An event in the form that the original's clients read, on a topic such as `groups/web/created`."""
 
     topic: str
     type: str = ""
     id: str = ""
     message: str = ""
     timestamp: str = ""  # RFC 3339
-    received: str = "0001-01-01T00:00:00Z"  # set by whoever receives it; this stands for never
+    received: str = "0001-01-01T00:00:00Z"  # set by the receiver; this default means never
     data: msgspec.Raw = msgspec.field(default_factory=absent)
 
 
 @runtime_checkable
 class Topics(Protocol):
-    """The original's Event interface: topics like paths, and streams of what is published below them."""
+    """The original's Event interface: topics shaped like paths, and streams of the events published below them."""
 
     async def list(self, *, topic: str) -> Sequence[str]:
-        """The names one level below a topic, sorted; `.` is the root."""
+        """Return the names one level below a topic, sorted; `.` is the root."""
         ...
 
     def subscribe(self, *, topic: str) -> AsyncIterator[Message]:
-        """What is published from now on: below a topic that ends in `/` or is empty, else on exactly that topic."""
+        """Yield what is published from now on: below a topic that ends in `/` or is empty, else on exactly `topic`."""
         ...
 
 
 class Emit(Protocol):
-    """Where events go. Must not block: it is called from the event loop between two steps."""
+    """The sink of events. It must not block: it is called from the event loop between two steps."""
 
     def __call__(self, event: Event) -> Any: ...

@@ -1,7 +1,7 @@
-"""Optional packages: which extra of InfraKit brings which client, whether it is installed, and how to install it.
+"""Optional dependencies: which extra of InfraKit installs which client library, and whether it is installed.
 
-A plugin that cannot work without one declares it as a class attribute, `extra = "docker"`, and `infrakit validate`
-reports a declaration that names the plugin where the client is missing. Nothing is imported to find out.
+A plugin that needs an extra declares it as a class attribute, `extra = "docker"`. `infrakit validate` then reports a
+declaration that names the plugin on a machine without the client library. The check imports nothing.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from infrakit.spi.errors import Refused
 
 
 class Extra(NamedTuple):
-    """What an extra brings."""
+    """The client library that an extra installs."""
 
     module: str
     client: str  # what it is for, in messages
@@ -24,21 +24,21 @@ EXTRAS = {
 
 
 def required_by(plugin: object) -> str:
-    """The name of the extra that a plugin declares; empty: it needs none, or runs in a process of its own."""
+    """The extra that a plugin declares; empty if it needs none, or if it runs in a process of its own."""
     extra = getattr(type(plugin), "extra", "")
     return extra if isinstance(extra, str) and extra in EXTRAS else ""
 
 
 def is_installed(name: str) -> bool:
-    """Whether the client of an extra could be imported."""
+    """Whether the client library of an extra can be imported."""
     try:
         return importlib.util.find_spec(EXTRAS[name].module) is not None
-    except ValueError:  # it is imported already, in a way that left no specification
+    except ValueError:  # the module is already imported and has no `__spec__`
         return True
 
 
 def missing_extra(name: str) -> str:
-    """How to install an extra: from the clone or from a wheel, because no index has InfraKit."""
+    """How to install an extra: from the clone or from a wheel, because InfraKit is on no package index."""
     distribution = _distribution()
     wheel = f"{distribution.replace('-', '_')}-VERSION-py3-none-any.whl"
     return (
@@ -48,16 +48,16 @@ def missing_extra(name: str) -> str:
 
 
 def require(name: str, *, where: str) -> None:
-    """Raises `Refused` if the client of an extra is not installed."""
+    """Raise `Refused` if the client library of an extra is not installed."""
     if not is_installed(name):
         raise Refused(f"{EXTRAS[name].client} is not installed", where=where, remedy=missing_extra(name))
 
 
 def _distribution() -> str:
-    """The name under which InfraKit is installed: that of the distribution that brings its own plugins."""
+    """The name of the installed distribution that contains InfraKit's own plugins."""
     import importlib.metadata
 
     for entry in importlib.metadata.entry_points(group="infrakit.instances", name="local"):
         if entry.value.startswith("infrakit.") and entry.dist is not None:
             return entry.dist.name
-    return "pyinfrakit"  # run from the sources, without being installed
+    return "pyinfrakit"  # run from the source tree without installation

@@ -1,4 +1,4 @@
-"""The flavor plugin: it knows what runs on an instance, and is the only judge of its health."""
+"""The flavor plugin: it defines what runs on an instance, and it alone decides whether the instance is healthy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -20,7 +20,10 @@ from infrakit.spi.values import (
 
 @runtime_checkable
 class Flavor(Protocol):
-    """Prepares, judges and drains. Methods may be called concurrently, and cancelled at any await."""
+    """Prepares instances, probes their health and drains them.
+
+    Methods may be called concurrently, and cancelled at any await.
+    """
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         """Check without side effects. Raises `InvalidSpec` with every problem at once."""
@@ -29,82 +32,92 @@ class Flavor(Protocol):
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """Complete `spec` with the boot script, tags and attachments of this very instance. Creates nothing."""
+        """Return `spec` completed with the boot script, tags and attachments of this instance. Creates nothing."""
         ...
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
-        """Judge one instance. When in doubt: unknown, which is never acted on."""
+        """Return the health of one instance. When in doubt return unknown, which never triggers an action."""
         ...
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
-        """Move work away before a destruction. Raises `Refused` when the instance must not go now."""
+        """Move workload away before a destruction. Raises `Refused` when the instance must not be destroyed now."""
         ...
 
 
 @runtime_checkable
 class JudgesMany(Protocol):
-    """A flavor that can judge all instances of a group in one question, which costs less than one each."""
+    """A flavor that can probe all instances of a group in one call, which costs less than one call for each."""
 
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        """Verdicts by ID; an instance left out counts as unknown."""
+        """Return health reports by instance ID. An instance that is left out counts as unknown."""
         ...
 
 
 @runtime_checkable
 class Quorum(Protocol):
-    """A flavor whose members may form a quorum, so that losing more than a minority loses the whole."""
+    """A flavor whose members may form a quorum: the cluster is lost when it loses its majority."""
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
-        """Whether a group with these properties is one."""
+        """Whether a group with these properties is a quorum."""
         ...
 
 
 @runtime_checkable
 class Attaches(Protocol):
-    """A flavor that can tell which attachments each logical ID will hold."""
+    """A flavor that knows in advance which attachments each logical ID will hold."""
 
     async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
-        """Attachments by logical ID; used to refuse one volume for two pets, and to delete them when asked."""
+        """Return the attachments by logical ID.
+
+        The answer serves to refuse one volume for two pets, and to delete the volumes on an operator's command.
+        """
         ...
 
 
 @runtime_checkable
 class Releases(Protocol):
-    """A flavor whose members are on a list of their own, or that knows better than its group whom it can spare."""
+    """A flavor that must agree before a member is destroyed.
+
+    It has a member list of its own (etcd, Swarm), or it knows better than its group which member it can spare.
+    """
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
-        """Agree to a destruction, before the drain. An instance whose logical ID is not in the declared allocation does
-        not come back: then it is taken off the list here. Whatever is raised, nothing is destroyed. Not asked when the
-        whole group is destroyed.
+        """Agree to the destruction of one instance. Called before the drain.
+
+        A logical ID that is not in the declared allocation is not replaced: here its member is removed from the member
+        list. If the call raises, the instance is not destroyed. Not called when the whole group is destroyed.
         """
         ...
 
 
 class MembershipChange(Wire, frozen=True, kw_only=True, gc=False):
-    """One thing that a list of members needs, or that somebody should know of it."""
+    """One change that a member list needs, or one fact about it that an operator should know."""
 
-    id: str  # names it from one observation to the next: `promote/<ID on the list>`
-    what: str  # what and why, as a sentence that operators read
-    due: bool = True  # False: it waits for something, or for a person, as `what` says; it is told and never asked for
-    instance: InstanceID | None = None  # the member of the group that it is about, if it is about one
+    id: str  # stable between observations: `promote/<ID on the member list>`
+    what: str  # the change and its reason, as a sentence for operators
+    due: bool = True  # False: blocked or left to an operator, as `what` explains; reported, never requested
+    instance: InstanceID | None = None  # the group member that it concerns, if any
 
 
 @runtime_checkable
 class Members(Protocol):
-    """A flavor whose members are on a list of their own that needs upkeep: newcomers are let in, the dead taken off."""
+    """A flavor with a member list of its own to reconcile: members are added, promoted, demoted and removed."""
 
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
-        """What the list needs now, the most urgent first. Looks only; raises rather than guess, and nothing is done.
+        """Return the changes that the member list needs now, the most urgent first.
 
-        `instances` are all members of the group that are not proven dead, also those that are leaving, and those that
-        the provider may be late to list: pending, with TAG_GROUP, TAG_TOKEN and TAG_SLOT or the logical ID as their
-        only tags, and with an empty ID if nobody knows it. Whoever is compared by another tag finds none of these.
+        Read-only. When the flavor is not certain it raises, and no change is made.
+
+        `instances` are all members of the group whose termination is not confirmed. They include members that are being
+        destroyed, and members that the provider may list late. The latter are pending, their only tags are TAG_GROUP,
+        TAG_TOKEN and TAG_SLOT or the logical ID, and their ID is empty while it is unknown: do not compare members by
+        any other tag.
         """
         ...
 
@@ -116,18 +129,19 @@ class Members(Protocol):
         instances: Sequence[Description],
         allocation: Allocation,
     ) -> None:
-        """Make one change that `membership` has called due. Looks again first, because that is a moment ago.
+        """Make one change that `membership` has returned as due.
 
-        A change that is not needed any more is done. Raises `Refused` when it must not be made now. Whatever is raised,
-        it is tried again later if it is still needed; so half of it may have been done.
+        Check the member list again first, because it may have changed since. A change that is no longer needed succeeds
+        without effect. Raises `Refused` when the change must not be made now. After any error it is retried later if it
+        is still needed, so an earlier attempt may have been carried out in part.
         """
         ...
 
 
 @runtime_checkable
 class Hosts(Protocol):
-    """A flavor on whose members replicas of InfraKit run."""
+    """A flavor whose members run replicas of InfraKit."""
 
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
-        """Where they should answer: `unix:///PATH` or `http(s)://HOST:PORT`. Empty: none run."""
+        """Return the addresses of the replicas: `unix:///PATH` or `http(s)://HOST:PORT`. Empty if none run."""
         ...

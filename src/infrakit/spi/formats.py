@@ -1,9 +1,9 @@
-"""The format of what replicas keep in the store, one number for all documents.
+"""The format version of the documents that replicas write to the store, one number for all documents.
 
-A release that writes anything else than the one before raises `FORMAT`, and reads every earlier format. It goes on to
-write the earlier one for as long as the roster names a replica that reads no newer: so replicas are upgraded one by
-one. What is newer than this release is refused whole, because a field that it does not know would be lost when it
-writes.
+A release that changes a stored format increments `FORMAT` and still reads every earlier format. While the roster names
+a replica that reads only an earlier format, the release keeps writing that one, so that replicas can be upgraded one by
+one. A document in a newer format than this release knows is refused whole: its unknown fields would be lost on the
+next write.
 """
 
 from typing import TypeVar
@@ -23,7 +23,7 @@ class _Header(Wire, frozen=True):
 
 
 def decode(body: bytes, document: type[T], what: str) -> T:
-    """An empty body is an empty document. Raises `Refused` for a format from the future, and for what is damaged."""
+    """Decode a stored document; an empty body is an empty document. Raises `Refused` if it is newer or damaged."""
     if not body:
         return document()
     try:

@@ -1,6 +1,6 @@
-"""What a group is declared to be, and the original's interface to a group controller.
+"""The declaration of a group, and the original's interface to a group controller.
 
-The declaration's values forbid unknown fields: a misspelt policy must never be silently ignored.
+The values of a declaration forbid unknown fields, so that a misspelt policy is never silently ignored.
 """
 
 import enum
@@ -37,29 +37,29 @@ def amount(value: int | str, total: int) -> int:
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=wire_name):
-    """Base of what operators write."""
+    """Base of the values that operators write. Unknown fields are an error."""
 
 
 class InstanceRef(Strict, frozen=True, kw_only=True):
-    """Which provider makes the instances, from which properties."""
+    """Which provider creates the instances, and from which properties."""
 
     plugin: Annotated[str, msgspec.Meta(min_length=1)]
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
-    max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32  # calls under way; not part of the version
+    max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32  # concurrent calls; not part of the version
 
 
 class FlavorRef(Strict, frozen=True, kw_only=True):
-    """Which flavor knows what runs on them."""
+    """Which flavor manages what runs on the instances, and its properties."""
 
     plugin: Annotated[str, msgspec.Meta(min_length=1)]
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
 
 
 class DeclaredAllocation(Strict, frozen=True, kw_only=True):
-    """Exactly one of the two is set; `spec.validate` sees to it."""
+    """The declared number of instances, or their logical IDs. `spec.validate` ensures that exactly one is set."""
 
     size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] | None = None  # cattle: how many
-    # Pets: which; all different, in the order in which they are numbered.
+    # Pets: which logical IDs; all different, in the order in which they are numbered.
     logical_ids: (
         Annotated[
             tuple[Annotated[LogicalID, msgspec.Meta(min_length=1, max_length=255)], ...],
@@ -74,7 +74,7 @@ class DeclaredAllocation(Strict, frozen=True, kw_only=True):
 
 
 class OnFailure(enum.StrEnum):
-    """What a roll does when a new instance fails."""
+    """What a rolling update does when a new instance fails."""
 
     PAUSE = "pause"
     ROLLBACK = "rollback"
@@ -83,30 +83,30 @@ class OnFailure(enum.StrEnum):
 class Updating(Strict, frozen=True, kw_only=True):
     """How a new version replaces an old one.
 
-    `Duration`, `Count` and `SkipBeforeInstanceDestroy` are the original's words; `spec.document` turns them into ours.
+    `Duration`, `Count` and `SkipBeforeInstanceDestroy` are the original's fields; `spec.document` converts them.
     """
 
-    max_unavailable: Amount = 1  # how many of the declared may be missing or not proven healthy during a roll
+    max_unavailable: Amount = 1  # declared members that may be missing or not healthy during a rolling update
     max_surge: Amount = 0  # cattle only
-    settle: DurationText = "10s"  # how long a new one must stay healthy before the next is taken
-    on_failure: OnFailure = OnFailure.PAUSE  # rollback: to the previous committed version
-    drain: bool = True  # let the flavor move work away before a destruction
-    drain_timeout: DurationText = "60s"  # after which it is destroyed all the same
+    settle: DurationText = "10s"  # how long a new instance must stay healthy before the next is replaced
+    on_failure: OnFailure = OnFailure.PAUSE  # rollback: return to the previous committed version
+    drain: bool = True  # whether the flavor moves workload away before a destruction
+    drain_timeout: DurationText = "60s"  # after this time the instance is destroyed anyway
 
 
 class Healing(Strict, frozen=True, kw_only=True):
-    """When an unhealthy instance is replaced, and when so many look sick that nothing may be destroyed."""
+    """When an unhealthy instance is replaced, and how many unhealthy members stop all destruction."""
 
-    boot_grace: DurationText = "60s"  # no verdict on an instance younger than this
-    unhealthy_after: DurationText = "30s"  # unhealthy for so long before it is replaced
-    # Left out: a minority for a quorum (its own limit always holds), else 40 % and at least 1.
+    boot_grace: DurationText = "60s"  # the health of a younger instance is not judged yet
+    unhealthy_after: DurationText = "30s"  # how long an instance must be unhealthy before it is replaced
+    # Default: a minority for a quorum (its own limit always applies), else 40 % and at least 1.
     max_unhealthy: Amount | None = None
-    backoff: DurationText = "5s"  # first wait after a failure of a slot; doubles, with jitter
-    backoff_max: DurationText = "5m"  # it never waits longer
+    backoff: DurationText = "5s"  # first back-off after a failure of a slot; doubles, with jitter
+    backoff_max: DurationText = "5m"  # the longest back-off
 
 
 class GroupProperties(Strict, frozen=True, kw_only=True):
-    """What one group is declared to be."""
+    """The declared properties of one group."""
 
     allocation: DeclaredAllocation
     instance: InstanceRef
@@ -125,19 +125,19 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_pets(self) -> bool:
-        """Whether members have an identity that outlives them."""
+        """Whether members have a logical ID, which a replacement instance inherits."""
         return self.properties.allocation.logical_ids is not None
 
 
 class GroupSpec(Wire, frozen=True, kw_only=True):
-    """A group on the original's wire."""
+    """A declared group in the original's wire format."""
 
     id: GroupID
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
 
 
 class GroupDescription(Wire, frozen=True, kw_only=True):
-    """Members as the provider describes them; `converged` in the sense of law 7."""
+    """The members of a group as the provider describes them, and whether the group has converged (law 7)."""
 
     instances: tuple[Description, ...] = ()
     converged: bool = False
@@ -148,33 +148,36 @@ class Groups(Protocol):
     """The original's Group interface (0.1.1). Changing methods are durable when they return."""
 
     async def commit_group(self, *, spec: GroupSpec, pretend: bool = False) -> str:
-        """Declare one group; answers what it would do, in words."""
+        """Declare one group and return the resulting plan in words. With `pretend`, declare nothing."""
         ...
 
     async def free_group(self, *, id: GroupID) -> None:  # noqa: A002
-        """Stop managing; touch nothing."""
+        """Stop managing the group and leave its instances running."""
         ...
 
     async def describe_group(self, *, id: GroupID) -> GroupDescription:  # noqa: A002
-        """Raises `NotFound`."""
+        """Return the members of the group. Raises `NotFound`."""
         ...
 
     async def destroy_group(self, *, id: GroupID) -> None:  # noqa: A002
-        """Declare that nothing of it shall exist; returns before everything is gone."""
+        """Declare the group destroyed. Returns before all instances have terminated."""
         ...
 
     async def inspect_groups(self) -> tuple[GroupSpec, ...]:
-        """Every declared group."""
+        """Return every declared group."""
         ...
 
     async def destroy_instances(self, *, id: GroupID, instances: tuple[InstanceID, ...]) -> None:  # noqa: A002
-        """Destroy these and lower the size by their number, in one atomic change. Raises `NotFound`: then nothing."""
+        """Destroy these instances and lower the size by their number, in one atomic change.
+
+        Raises `NotFound` if one does not exist, and then destroys none.
+        """
         ...
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002
-        """The declared size."""
+        """Return the declared size."""
         ...
 
     async def set_size(self, *, id: GroupID, size: int) -> None:  # noqa: A002
-        """Raises `Refused` for pets."""
+        """Declare the size. Raises `Refused` for pets."""
         ...

@@ -1,7 +1,7 @@
 """The instance plugin: one provider of machines, VMs, containers or processes.
 
-A provider implements `Instance`, and the small Protocols below it where it can: they are found by `isinstance`, once,
-when the plugin is registered. What a provider does not promise, the group controller waits out.
+A provider implements `Instance`, and those of the optional Protocols below that it can support. They are detected once,
+when the plugin is registered. Where a provider promises less, the group controller waits longer to be safe.
 """
 
 import enum
@@ -14,7 +14,7 @@ from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpe
 
 
 class Reason(enum.StrEnum):
-    """Why an instance is destroyed, in the original's words."""
+    """Why an instance is destroyed; the values are the original's."""
 
     UNSPECIFIED = ""
     TERMINATE = "terminate"
@@ -22,7 +22,7 @@ class Reason(enum.StrEnum):
 
 
 class DestroyContext(Wire, frozen=True, kw_only=True, gc=False):
-    """Tells a provider whether the instance leaves for good or is being replaced."""
+    """Why the provider is asked to destroy: the instance is removed for good, or it is replaced."""
 
     reason: Reason = Reason.UNSPECIFIED
 
@@ -43,9 +43,9 @@ class Instance(Protocol):
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         """Create one instance, with its tags in the same step, and return its ID.
 
-        With the token of an earlier call (TAG_TOKEN), a provider that honours tokens returns the instance made then,
-        and makes nothing. A logical ID that a live instance bears, or an attachment that one holds, is a `Conflict`.
-        Raises `Refused` when nothing was made and nothing would be: no capacity, bad properties.
+        When the token (TAG_TOKEN) is that of an earlier call, a provider that supports tokens returns the instance of
+        that call and creates nothing. Raises `Conflict` if a live instance has the logical ID or holds an attachment.
+        Raises `Refused` if nothing was created and a retry would fail too: no capacity, bad properties.
         """
         ...
 
@@ -54,63 +54,63 @@ class Instance(Protocol):
         ...
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        """End the instance and free its logical ID; attachments are kept. Raises `NotFound` if there is none.
+        """Destroy the instance and free its logical ID; keep its attachments. Raises `NotFound` if there is none.
 
-        Safe to repeat. When it returns, the end is certain but may still be under way: the listing tells.
+        Idempotent. When it returns, the termination is certain but may still be in progress, as listings show.
         """
         ...
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
-        """Every instance that carries all of `tags`. Only a *complete* answer is returned; anything less is an error.
+        """Return every instance that carries all of `tags`. Raise rather than return an *incomplete* listing.
 
-        A provider that keeps unchanged `Description` objects identical between calls makes idle cycles cheap.
+        Return the identical `Description` object for an unchanged instance where possible: it makes idle cycles cheap.
         """
         ...
 
 
 class Capabilities(Wire, frozen=True, kw_only=True, gc=False):
-    """What a provider promises. The defaults are what is assumed of one that promises nothing."""
+    """The guarantees of a provider. The defaults apply to a provider that does not implement `Capable`."""
 
-    listing_lag_s: float = 30.0  # seconds after which a listing shows every change; 0: at once
-    tokens: bool = False  # provision with a known token returns the instance made for it, and makes nothing
+    listing_lag_s: float = 30.0  # seconds until a listing shows every change; 0: immediately
+    tokens: bool = False  # `provision` with a known token returns its instance and creates nothing
 
 
 @runtime_checkable
 class Capable(Protocol):
-    """A provider that tells what it promises."""
+    """A provider that announces its guarantees."""
 
     async def capabilities(self) -> Capabilities:
-        """Fixed for the life of the object."""
+        """Return the guarantees. They do not change during the life of the object."""
         ...
 
 
 @runtime_checkable
 class Inspects(Protocol):
-    """A provider that can tell, with authority, whether one instance lives."""
+    """A provider that can report authoritatively whether one instance exists."""
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
-        """The instance as it is now, whatever listings show; None is evidence of death: it is gone for good.
+        """Return the current state of the instance, whatever listings show. None confirms that it has terminated.
 
-        An ID it does not know is None too. When it cannot tell, it raises.
+        Return None for an unknown ID too. Raise when the state cannot be determined.
         """
         ...
 
 
 @runtime_checkable
 class Watches(Protocol):
-    """A provider that can say when to look again, sooner than the next poll."""
+    """A provider that notifies of changes, so that they are observed before the next poll."""
 
     def watch(self) -> AsyncIterator[str]:
-        """Yields a short reason (`i-123 exited with code 1`) whenever something may have changed. Hints only."""
+        """Yield a short reason (`i-123 exited with code 1`) whenever something may have changed. It is only a hint."""
         ...
 
 
 @runtime_checkable
 class Logs(Protocol):
-    """A provider that keeps what its instances print."""
+    """A provider that keeps the logs of its instances."""
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
-        """The last `lines` lines. Raises `NotFound`."""
+        """Return the last `lines` lines of the log. Raises `NotFound`."""
         ...
 
 
@@ -118,35 +118,35 @@ class LogPart(Wire, frozen=True, kw_only=True, gc=False):
     """A piece of a log."""
 
     text: str
-    position: int  # bytes from the beginning of the log to the end of this piece
-    ended: bool = False  # the instance has ended, and nothing comes after this piece
+    position: int  # bytes from the start of the log to the end of this piece
+    ended: bool = False  # the instance has terminated, and this is the last piece
 
 
 @runtime_checkable
 class Tails(Protocol):
-    """A provider that tells what its instances print while they print it."""
+    """A provider that can follow the log of a running instance."""
 
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
-        """What comes after a position, in whole lines; with None, the last `lines` lines. Raises `NotFound`."""
+        """Return the whole lines after a position; with None, the last `lines` lines. Raises `NotFound`."""
         ...
 
 
 @runtime_checkable
 class Volumes(Protocol):
-    """A provider that keeps attachments, and can be told to delete one for good."""
+    """A provider that keeps attachments and can delete one permanently."""
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
-        """Raises `Conflict` while an instance holds it; succeeds if there is none."""
+        """Delete the attachment; succeed if it does not exist. Raises `Conflict` while an instance holds it."""
         ...
 
 
 @runtime_checkable
 class Keeps(Protocol):
-    """A provider that can tell, with authority, which attachments exist, whether or not an instance holds them."""
+    """A provider that can report authoritatively which attachments exist, held by an instance or not."""
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
-        """Those of `attachments` that exist now, empty ones included; the rest surely does not.
+        """Return those of `attachments` that exist now, including empty ones; the others certainly do not exist.
 
-        A type that it does not know exists nowhere. When it cannot tell of all of them, it raises.
+        An attachment of an unknown type does not exist. Raise when the answer is not certain for all of them.
         """
         ...

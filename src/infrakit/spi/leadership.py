@@ -1,4 +1,4 @@
-"""The leadership observer: it tells whether this replica's node leads the quorum. It never elects."""
+"""The leadership observer: it reports whether this replica's node leads the quorum. It never elects a leader."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol, runtime_checkable
@@ -7,27 +7,30 @@ import msgspec
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was seen, when looking *began* (loop time, seconds), and for how long it may be believed."""
+    """One observation of the leadership.
 
-    leader: bool | None  # None: unknown, which counts as not leading once the last answer is stale
+    `begun_at` is the loop time in seconds at which the query *began*, `valid_s` for how long the result may be trusted.
+    """
+
+    leader: bool | None  # None: unknown, which counts as not leading once the last observation has expired
     begun_at: float
     valid_s: float
-    who: str = ""  # the name of who leads, as the source knows it
-    note: str = ""  # why it is so, or why it is not known
+    who: str = ""  # the leader's name in the source of leadership
+    note: str = ""  # the reason, or why the leadership is unknown
 
 
 class Leadership(Protocol):
-    """A stream of observations."""
+    """A source of leadership observations."""
 
     def observe(self) -> AsyncIterator[Observation]:
-        """Yields at least as often as `valid_s` demands; errors are observations with `leader=None`."""
+        """Yield an observation before the last one expires (`valid_s`). An error yields one with `leader=None`."""
         ...
 
 
 @runtime_checkable
 class Resigns(Protocol):
-    """An observer whose source can be asked to let another node lead."""
+    """An observer whose source supports a leadership transfer to another node."""
 
     async def resign(self) -> None:
-        """Give the leadership away. Raises `Refused` if nobody could take it, or what keeps the source away."""
+        """Transfer the leadership. Raises `Refused` if no other node can lead, or the error that prevents the call."""
         ...

@@ -1,6 +1,6 @@
 """The operator's interface to a running InfraKit: service `Manager` on the wire.
 
-Answers are values made for people as well as programs: every sentence in them was made where the decision was made.
+Answers serve people as well as programs: the code that makes a decision also writes the sentence that explains it.
 Times are ISO 8601 UTC, ages and durations are seconds.
 """
 
@@ -22,28 +22,28 @@ from infrakit.spi.values import (
 
 
 class Reasoned(Wire, frozen=True, kw_only=True, gc=False):
-    """An action, a wait or a refusal: what about what, why, by which rule, and what would change it."""
+    """An action, a wait or a refusal: its subject, the reason, the rule that applies, and the remedy."""
 
     verb: str  # create destroy label cancel pause rollback | wait refuse
     subject: str  # an instance ID, a slot, or the group's name
     reason: str  # one sentence with the facts and their age
-    rule: str = ""  # the rule's name as the operations guide lists it: `max-unhealthy`, `one-bearer`, ...
-    remedy: str = ""  # what would change the answer
-    next_look: str = ""  # ISO 8601: when it will be looked at again at the latest
-    order: int = 0  # actions of one plan in the order they are taken, from 1
+    rule: str = ""  # the rule's name in the operations guide: `max-unhealthy`, `one-bearer`, ...
+    remedy: str = ""  # what would change the decision
+    next_look: str = ""  # ISO 8601: the latest time of the next check
+    order: int = 0  # position of the action in its plan, from 1
 
 
 class Halt(Wire, frozen=True, kw_only=True, gc=False):
-    """An operator's stop."""
+    """A halt: an operator has stopped all actions on one group, or on every group."""
 
-    group: GroupID | None = None  # None: everything
+    group: GroupID | None = None  # None: every group
     who: str
     when: str
     why: str
 
 
 class Verdict(enum.StrEnum):
-    """Health as a word. Between plugins it is the original's number, `spi.values.Health`, by the same names."""
+    """Health as a word. Plugins exchange it as the original's number, `spi.values.Health`, with the same names."""
 
     UNKNOWN = "unknown"
     HEALTHY = "healthy"
@@ -51,7 +51,7 @@ class Verdict(enum.StrEnum):
 
 
 class MemberStatus(Wire, frozen=True, kw_only=True):
-    """One instance of a group, or one that is being made."""
+    """One instance of a group, or one that is being created."""
 
     group: GroupID
     id: InstanceID | None = None
@@ -59,7 +59,7 @@ class MemberStatus(Wire, frozen=True, kw_only=True):
     logical_id: LogicalID | None = None
     state: str  # creating running missing draining destroying finished
     health: Verdict = Verdict.UNKNOWN
-    note: str = ""  # the fact the health rests on
+    note: str = ""  # the fact that the health is based on
     health_age_s: float | None = None
     age_s: float | None = None
     up_to_date: bool = False
@@ -70,26 +70,26 @@ class MemberStatus(Wire, frozen=True, kw_only=True):
 
 
 class GroupStatus(Wire, frozen=True, kw_only=True):
-    """One group now, against what it is declared to be."""
+    """The current state of one group, compared with its declaration."""
 
     name: GroupID
     kind: str  # cattle pets
     allocation: Allocation
     hash: str
     want: int
-    live: int  # proven or assumed to live
+    live: int  # known or assumed to exist
     healthy: int
     up_to_date: int
     converged: bool
     phase: str  # converged healing scaling rolling paused halted destroying unknown ...
     observed_age_s: float | None = None  # None: not observed yet
-    doing: tuple[Reasoned, ...] = ()  # in flight or next
+    doing: tuple[Reasoned, ...] = ()  # actions in flight or next
     waiting: tuple[Reasoned, ...] = ()  # waits and refusals
     halt: Halt | None = None
 
 
 class Status(Wire, frozen=True, kw_only=True):
-    """This replica and every group."""
+    """The status of this replica and of every group."""
 
     leader: bool
     replica: str
@@ -100,40 +100,40 @@ class Status(Wire, frozen=True, kw_only=True):
     now: str
     halts: tuple[Halt, ...] = ()
     groups: tuple[GroupStatus, ...] = ()
-    leading: str = ""  # the replica that leads, if another one does
-    note: str = ""  # why the groups are not told
+    leading: str = ""  # the leader, if it is another replica
+    note: str = ""  # why the groups are not listed
 
 
 class ReplicaStatus(Wire, frozen=True, kw_only=True):
-    """One replica, as the roster names it and as it answers."""
+    """One replica: its entry in the roster, and its answer."""
 
     name: str
-    role: str  # leader, follower, or away: it does not answer
+    role: str  # leader, follower, or away (it does not answer)
     address: str
     version: str  # of InfraKit
-    format: int  # of the store's documents: the newest that it reads
+    format: int  # the newest format of store documents that it reads
     host: str
     pid: int
     started: str
-    took_s: float | None = None  # to answer
-    note: str = ""  # why it is away, or what it says of itself
+    took_s: float | None = None  # response time
+    note: str = ""  # why it does not answer, or its own note
 
 
 class LeaderStatus(Wire, frozen=True, kw_only=True):
-    """Who leads, as the store and the replicas tell it."""
+    """The leader according to the store, and the status of the replicas."""
 
-    leader: str = ""  # the replica that holds the epoch; nobody, if empty
+    leader: str = ""  # the replica that holds the epoch; empty if there is none
     epoch: int = 0
-    since: str = ""  # when the epoch was taken
-    replica: str  # who answers this
-    observed: str = ""  # what this replica's source of leadership said last
+    since: str = ""  # when the epoch was acquired
+    replica: str  # the replica that gives this answer
+    observed: str = ""  # the last observation of this replica's leadership source
     observed_age_s: float | None = None
     replicas: tuple[ReplicaStatus, ...] = ()
-    note: str = ""  # why the store does not tell who leads
+    note: str = ""  # why the leader cannot be read from the store
 
 
 class GroupPlan(Wire, frozen=True, kw_only=True):
-    """What would happen to one group. Nothing was done."""
+    """What would happen to one group. Nothing has been done."""
 
     group: GroupID
     summary: str
@@ -152,10 +152,10 @@ class Change(Wire, frozen=True, kw_only=True, gc=False):
 class Committed(Wire, frozen=True, kw_only=True):
     """The answer to a change of the declaration, given once it is durable."""
 
-    version: int  # the one before, if unchanged
-    unchanged: bool = False  # the declaration and its orders were already so
-    changes: tuple[Change, ...] = ()  # of the declared groups; an order, such as a halt, changes none
-    notes: tuple[str, ...] = ()  # what to know besides, a sentence each: a halt in the way, an end that is revoked
+    version: int  # the current version, if unchanged
+    unchanged: bool = False  # the declaration and the operators' commands were already the same
+    changes: tuple[Change, ...] = ()  # of the declared groups; a command such as a halt changes none
+    notes: tuple[str, ...] = ()  # further facts, a sentence each: an active halt, a revoked destruction
 
 
 class Planned(Wire, frozen=True, kw_only=True):
@@ -167,7 +167,7 @@ class Planned(Wire, frozen=True, kw_only=True):
 
 
 class Version(Wire, frozen=True, kw_only=True):
-    """One entry of the history."""
+    """One version in the history of the declaration."""
 
     version: int
     when: str
@@ -179,7 +179,7 @@ class Version(Wire, frozen=True, kw_only=True):
 
 
 class Explanation(Wire, frozen=True, kw_only=True):
-    """Why something is as it is: facts with their age, what is done or not done and by which rule, and its story."""
+    """Why an object is in its state: facts with their age, actions, waits and refusals with their rules, and events."""
 
     subject: str
     summary: str
@@ -192,23 +192,25 @@ class Explanation(Wire, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Manager(Protocol):
-    """Every changing method takes `who` and `why`, is one compare-and-swap, and is durable when it returns.
+    """The operator's commands and queries.
 
-    `expected` is the version the caller has seen: if the declaration has moved on, `Conflict` says what changed.
-    None means: apply to whatever is newest, which is safe for orders that touch one thing only.
+    Every changing method takes `who` and `why`, is one compare-and-swap, and is durable when it returns.
+
+    `expected` is the version that the caller has read: if the declaration has changed since, `Conflict` lists the
+    changes. None applies the command to the newest version, which is safe for commands that change one thing only.
     """
 
     async def status(self) -> Status: ...
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
-        """Declare the groups of a document (YAML or JSON); groups it does not name are untouched.
+        """Declare the groups of a document (YAML or JSON); groups that it does not name are unchanged.
 
         `source` is the document's name for error messages. Raises `InvalidSpec`, `Conflict`.
         """
         ...
 
     async def plan(self, *, text: str, source: str) -> Planned:
-        """What committing this document would do. An empty text plans the present declaration."""
+        """Return what a commit of this document would do. An empty text plans the current declaration."""
         ...
 
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
@@ -226,18 +228,21 @@ class Manager(Protocol):
     async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed: ...
 
     async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
-        """Take no further instance of the roll under way; healing goes on."""
+        """Pause the rolling update: replace no further instance for it. Healing continues."""
         ...
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
-        """Lift a pause or abort, try at once what is backed off, and give up creations that no listing shows.
+        """Lift a pause or an abort, retry at once what is in back-off, and give up creations that no listing shows.
 
-        `despite_unhealthy`: those sick now may be replaced, though they are too many.
+        `despite_unhealthy`: replace the members that are unhealthy now, although they are more than MaxUnhealthy.
         """
         ...
 
     async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:
-        """End the roll where it stands: what dies is made again as it was before the roll. Until the next commit."""
+        """Abort the rolling update, until the next commit.
+
+        Instances that terminate are replaced in the version before the rolling update.
+        """
         ...
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
@@ -245,27 +250,27 @@ class Manager(Protocol):
         ...
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
-        """Stop managing the group; touch nothing."""
+        """Stop managing the group and leave its instances running."""
         ...
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
-        """Declare that nothing of the group shall exist; its attachments are kept unless `volumes`."""
+        """Destroy the group. Its attachments are kept unless `volumes` is set."""
         ...
 
     async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
-        """Destroy a named instance; without `replace`, the size shrinks by it in the same atomic change."""
+        """Destroy one instance; without `replace`, lower the size by one in the same atomic change."""
         ...
 
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str: ...
 
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
-        """Its log from a position on; with None, the last lines. Raises `Refused` if its provider cannot tell."""
+        """Return the log after a position; with None, the last lines. Raises `Refused` if the provider has no logs."""
         ...
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]: ...
 
     async def show(self, *, version: int) -> str:
-        """The groups declared at that version, as a JSON document."""
+        """Return the groups declared at that version, as a JSON document."""
         ...
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
@@ -273,13 +278,13 @@ class Manager(Protocol):
         ...
 
     async def leader(self) -> LeaderStatus:
-        """Who leads, and every replica that the roster knows."""
+        """Return the leader, and every replica in the roster."""
         ...
 
     async def resign(self, *, who: str, why: str) -> None:
-        """Let another replica lead. Raises `NotLeader`, and `Refused` where the source of leadership cannot be told."""
+        """Transfer the leadership to another replica. Raises `NotLeader`, and `Refused` if its source cannot."""
         ...
 
     async def shutdown(self, *, who: str, why: str) -> None:
-        """Stop the daemon; instances stay as they are."""
+        """Stop the daemon. Instances keep running."""
         ...

@@ -1,4 +1,4 @@
-"""The metadata plugin: a tree of facts, addressed like files; and the tree that joins all of them.
+"""The metadata plugin: a tree of facts, addressed like files; and the tree that joins the trees of all plugins.
 
 A path is names joined by `/`; the empty path and `.` are the root. See `spi.paths`.
 """
@@ -13,14 +13,14 @@ from infrakit.spi.values import Wire, absent
 
 @runtime_checkable
 class Metadata(Protocol):
-    """A tree that can be read. Reading is cheap, and changes nothing."""
+    """A readable tree. Reads are cheap and change nothing."""
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
-        """The names below `path`, sorted; none for a value. None: there is no such path."""
+        """Return the names below `path`, sorted: an empty sequence for a value, None if the path does not exist."""
         ...
 
     async def get(self, *, path: str) -> msgspec.Raw:
-        """The value at `path` as JSON, a whole subtree too; `null` if there is none."""
+        """Return the value at `path` as JSON, also of a whole subtree; `null` if there is none."""
         ...
 
 
@@ -32,7 +32,7 @@ class Change(Wire, frozen=True, kw_only=True):
 
 
 class Proposal(Wire, frozen=True, kw_only=True):
-    """What a change would make of the tree, and the key that proves it was made from what is there now."""
+    """The tree before and after a change, and the compare-and-swap key (`cas`) of the tree before it."""
 
     original: msgspec.Raw = msgspec.field(default_factory=absent)
     proposed: msgspec.Raw = msgspec.field(default_factory=absent)
@@ -41,21 +41,21 @@ class Proposal(Wire, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Updatable(Metadata, Protocol):
-    """A tree that can be written too, by compare-and-swap in two steps."""
+    """A tree that can also be written, by compare-and-swap in two steps."""
 
     async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
-        """What the tree would be with these changes merged into it; writes nothing."""
+        """Return the tree with these changes merged into it. Writes nothing."""
         ...
 
     async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
-        """Write what `changes` has proposed, byte for byte. Raises `Conflict` if the tree has changed since."""
+        """Write the proposal of `changes`, byte for byte. Raises `Conflict` if the tree has changed since."""
         ...
 
 
 class Written(Wire, frozen=True, kw_only=True):
     """The answer to a change of a tree, given once it is durable."""
 
-    version: int  # the one before, if everything was already so; 0 where no versions are kept
+    version: int  # the current version, if nothing changed; 0 where no versions are kept
 
 
 class Revision(Wire, frozen=True, kw_only=True, gc=False):
@@ -70,31 +70,31 @@ class Revision(Wire, frozen=True, kw_only=True, gc=False):
 
 @runtime_checkable
 class Versioned(Protocol):
-    """An `Updatable` that keeps its versions: each change is one compare-and-swap, and all of it happens or nothing.
+    """An `Updatable` that keeps its versions. Each change is one atomic compare-and-swap.
 
-    `expected` is the version the caller has seen: if the tree has moved on, `Conflict` says what changed. None means:
-    apply it to whatever is newest.
+    `expected` is the version that the caller has read: if the tree has changed since, `Conflict` lists the changes.
+    None applies the change to the newest version.
     """
 
     async def write(
         self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
     ) -> Written:
-        """Put each value in the place of what is at its path, and remove what is at the others, with all below.
+        """Replace what is at the path of each change, and delete the paths in `remove` with all below them.
 
-        Raises `NotFound` for a path to be removed that is not there, and `Refused` for one that leads through a value.
+        Raises `NotFound` if a path to remove does not exist, and `Refused` if a path leads through a value.
         """
         ...
 
     async def history(self, *, limit: int = 50) -> tuple[Revision, ...]:
-        """The newest versions that are still kept, newest first."""
+        """Return the newest versions that are still kept, newest first."""
         ...
 
     async def show(self, *, version: int) -> msgspec.Raw:
-        """The whole tree as it was. Raises `NotFound`."""
+        """Return the whole tree at that version. Raises `NotFound`."""
         ...
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Written:
-        """Make the tree what it was, as a new version. Raises `NotFound`."""
+        """Restore the tree of an earlier version, as a new version. Raises `NotFound`."""
         ...
 
 
@@ -102,35 +102,36 @@ class Branch(Wire, frozen=True, kw_only=True):
     """One plugin in the joined tree."""
 
     name: str  # the first name of its paths
-    state: str  # here, or away: it does not answer, and `note` says why
+    state: str  # here, or away (it does not answer; `note` holds the reason)
     writable: bool = False
     versioned: bool = False
-    age_s: float | None = None  # of what was read last
+    age_s: float | None = None  # age of the last successful read
     note: str = ""
 
 
 @runtime_checkable
 class Tree(Protocol):
-    """All metadata plugins under one root, for those who write to it or want to know how they are.
+    """All metadata plugins under one root: their status, writes and versions.
 
-    It is read as `Metadata`: the first name of a path is that of the plugin. A plugin that does not answer costs its
-    own subtree only: reading and writing there raises `Unreachable`.
+    It is read as `Metadata`; the first name of a path is the name of the plugin. When a plugin does not answer, only
+    its own subtree fails: reads and writes there raise `Unreachable`.
     """
 
     async def branches(self) -> tuple[Branch, ...]:
-        """Every plugin, by name."""
+        """Return the status of every plugin, sorted by name."""
         ...
 
     async def write(
         self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
     ) -> Written:
-        """Change the tree of one plugin, which all paths are in: as `Versioned` does, or by `Updatable` where no
-        versions are kept. Raises `Refused` for one that cannot be written.
+        """Change the tree of one plugin; all paths must be in it. Raises `Refused` if the plugin cannot be written.
+
+        It works like `Versioned.write`, or through `Updatable` where the plugin keeps no versions.
         """
         ...
 
     async def history(self, *, plugin: str, limit: int = 50) -> tuple[Revision, ...]:
-        """Of that plugin. Raises `NotFound`, and `Refused` if it keeps no versions."""
+        """Return the newest versions of that plugin. Raises `NotFound`, and `Refused` if it keeps no versions."""
         ...
 
     async def show(self, *, plugin: str, version: int) -> msgspec.Raw: ...
@@ -142,23 +143,23 @@ class Tree(Protocol):
 
 @runtime_checkable
 class Facts(Protocol):
-    """What was known of the whole tree a moment ago, for templates: synchronous, safe in any thread.
+    """A recent snapshot of the whole tree, for templates: synchronous, safe in any thread.
 
-    The first name of a path is that of the plugin, the rest is inside its tree. Only `wait` blocks. A plugin that does
-    not answer costs its own subtree only: reading there raises `Unreachable`.
+    The first name of a path is the name of the plugin, the rest is inside its tree. Only `wait` blocks. When a plugin
+    does not answer, only its own subtree fails: reads there raise `Unreachable`.
     """
 
     def keys(self, path: str) -> Sequence[str] | None:
-        """The names below `path`, sorted; none for a value. None: there is no such path. Raises `Unreachable`."""
+        """Return the names below `path`, sorted: empty for a value, None if it does not exist. Raises `Unreachable`."""
         ...
 
     def get(self, path: str) -> object:
-        """The plain value at `path`, a whole subtree too. Raises `NotFound`, `Unreachable`."""
+        """Return the plain value at `path`, also of a whole subtree. Raises `NotFound`, `Unreachable`."""
         ...
 
     def wait(self, path: str, timeout_s: float) -> object:
-        """The value at `path` once there is one other than null. Raises `NotFound` or `Unreachable` when time is up."""
+        """Return the value at `path` once it is not null. Raises `NotFound` or `Unreachable` after the timeout."""
         ...
 
 
-Snapshots = Callable[[], Awaitable[Facts]]  # takes one now; cheap, because it is taken once a cycle at most
+Snapshots = Callable[[], Awaitable[Facts]]  # takes a snapshot now; cheap, because at most one is taken per cycle

@@ -1,8 +1,8 @@
-"""Paths in trees of facts: `groups/web/members/[0]/id`, read as the original reads them.
+"""Paths in trees of facts, such as `groups/web/members/[0]/id`, interpreted as in the original.
 
-Names are joined by `/`. Empty ones and `.` are skipped, `..` goes up, so that the empty path and `.` are the root. In a
-list `[0]` is the first element, `[-1]` the last and `[name=value]` the first that has that field; they may be glued to
-the name before them. What is not there is None, and so is null: in a tree of facts they are the same.
+Names are joined by `/`. Empty names and `.` are skipped and `..` is the parent, so the empty path and `.` are the root.
+In a list, `[0]` is the first element, `[-1]` the last and `[name=value]` the first with that field; an index may follow
+a name without a `/`. A missing value is None, and so is null: a tree of facts does not distinguish them.
 """
 
 import re
@@ -18,7 +18,7 @@ _SEARCH = re.compile(r"\[([^=\]]+)=([^\]]*)\]")
 
 
 def split(path: str) -> tuple[str, ...]:
-    """The steps of a path; none for the root."""
+    """Split a path into its steps; the root has none."""
     steps: list[str] = []
     for step in _STEP.findall(path):
         if step == "..":
@@ -29,12 +29,12 @@ def split(path: str) -> tuple[str, ...]:
 
 
 def join(steps: Sequence[str]) -> str:
-    """Steps as a path; `.` for the root."""
+    """Join steps to a path; `.` is the root."""
     return "/".join(steps) or "."
 
 
 def find(tree: object, steps: Sequence[str]) -> object:
-    """The value there, or None."""
+    """Return the value at a path in the tree, or None."""
     found = tree
     for step in steps:
         found = _below(found, step)
@@ -44,7 +44,7 @@ def find(tree: object, steps: Sequence[str]) -> object:
 
 
 def keys(value: object) -> list[str] | None:
-    """The steps that lead on from a value, names sorted; none from what is no container. None: there is nothing."""
+    """Return the steps one level below a value, names sorted: empty for a scalar, None for a missing value."""
     if isinstance(value, dict):
         return sorted(value)
     if isinstance(value, list):
@@ -53,8 +53,8 @@ def keys(value: object) -> list[str] | None:
 
 
 def missing(steps: Sequence[str], known: int, names: Sequence[str]) -> NotFound:
-    """That nothing is at a path, of which the first `known` steps lead to what has these names; the nearest of them."""
-    import difflib  # only for those who mistype
+    """Return the error for a missing path: its first `known` steps exist, with `names` below; suggest the nearest."""
+    import difflib  # imported late: needed only for a mistyped path
 
     near = difflib.get_close_matches(steps[known], names, n=1) if known < len(steps) else []
     there = f"in {join(steps[:known])} is" if known else "there are"
@@ -79,5 +79,5 @@ def _below(value: object, step: str) -> object:
 
 
 def _text(value: object) -> str:
-    """As a path spells it: strings bare, everything else as JSON."""
+    """Format a value as a path spells it: a string bare, anything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,8 +1,8 @@
 """Whether an object satisfies a Protocol: by the methods that its class defines, alike on every Python.
 
-Up to Python 3.11 `isinstance` also accepts what `__getattr__` answers; from 3.12 on it does not, because it uses
-`inspect.getattr_static`. An interface that depends on `__getattr__` is thus served on one machine and absent on the
-next. Here it never counts, and `hidden` names what such an object would lose, so that its author can define it.
+Up to Python 3.11 `isinstance` also accepts methods that `__getattr__` supplies; from 3.12 on it does not, because it
+uses `inspect.getattr_static`. An interface that depends on `__getattr__` would be served on one machine and absent on
+the next. Here such methods never count, and `hidden` lists them so that the author of the plugin can define them.
 """
 
 import inspect
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 
 def methods(protocol: type) -> Sequence[str]:
-    """The names of a Protocol's methods, those of the Protocols that it extends first."""
+    """Return the names of a Protocol's methods; those of the Protocols that it extends come first."""
     bases = [base for base in reversed(protocol.__mro__) if getattr(base, "_is_protocol", False)]
     names = (name for base in bases for name, value in vars(base).items() if callable(value))
     return tuple(dict.fromkeys(name for name in names if not name.startswith("_")))
 
 
 def missing(plugin: object, protocol: type) -> Sequence[str]:
-    """The methods of a Protocol that the object does not define: none, if it satisfies it."""
+    """Return the methods of a Protocol that the object does not define."""
     return tuple(name for name in methods(protocol) if inspect.getattr_static(plugin, name, None) is None)
 
 
@@ -27,11 +27,11 @@ def satisfies(plugin: object, protocol: type) -> bool:
 
 
 def hidden(plugin: object, protocol: type) -> Sequence[str]:
-    """The methods that only `__getattr__` answers, of a Protocol that the object would satisfy with them."""
+    """Return the methods that only `__getattr__` supplies, if the object would satisfy the Protocol with them."""
     absent = missing(plugin, protocol)
     return absent if all(callable(getattr(plugin, name, None)) for name in absent) else ()
 
 
 def hidden_words(plugin: object, names: Sequence[str]) -> str:
-    """One clause about what `hidden` has found, for the author of the plugin."""
+    """Explain the result of `hidden` in one clause, for the author of the plugin."""
     return f"define {', '.join(names)} in class {type(plugin).__name__}: methods behind __getattr__ are not served"

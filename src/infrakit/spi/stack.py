@@ -1,4 +1,4 @@
-"""The original's interface to a manager, which its command line asks: who leads, and what is declared."""
+"""The original's interface to a manager, used by its command line: the leader, and the declared objects."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -8,16 +8,16 @@ from infrakit.spi.controller import Spec
 
 @runtime_checkable
 class Stack(Protocol):
-    """The original's Stack interface (0.1.1). What it only announces, and never had, is refused in its words."""
+    """The original's Stack interface (0.1.1). Methods that the original declares but never implemented are refused."""
 
     async def is_leader(self) -> bool: ...
 
     async def leader_location(self) -> Mapping[str, Any] | None:
-        """Where the leader is, in the fields of Go's `url.URL`; None if nobody knows."""
+        """Return the leader's URL, in the fields of Go's `url.URL`; None if it is unknown."""
         ...
 
     async def specs(self) -> tuple[Spec, ...]:
-        """What is declared, sorted by kind and name."""
+        """Return what is declared, sorted by kind and name."""
         ...
 
     async def inspect(self) -> None:

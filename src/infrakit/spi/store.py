@@ -1,6 +1,6 @@
-"""The spec store: named documents with compare-and-swap, kept where every replica can read them.
+"""The spec store: named documents with compare-and-swap, in a place that every replica can read.
 
-A backend implements these few primitives; what the documents mean is decided above it, once.
+A backend implements these few primitives. It does not interpret the documents.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """One revision of a document. Revision 0 with an empty body: it was never written."""
+    """One revision of a document. A document that was never written has revision 0 and an empty body."""
 
     name: str
     revision: int
@@ -19,32 +19,32 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Store(Protocol):
-    """Durable documents.
+    """Durable, named documents.
 
-    An error is never an empty answer: when a read fails, it raises `Unreachable` (try again), or `Refused` when what is
-    there cannot be trusted (damaged beyond what older revisions can mend).
+    A failed read never returns an empty document: it raises `Unreachable` (retry), or `Refused` if the stored data
+    cannot be trusted (damaged, and no older revision can replace it).
     """
 
     async def read(self, *, name: str) -> Document:
-        """The newest revision."""
+        """Return the newest revision."""
         ...
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         """Write `body` as revision `expected + 1` and return that number once it is durable.
 
-        Raises `Conflict` when the newest revision is not `expected`, and then nothing is written;
+        Raises `Conflict` when the newest revision is not `expected`, and then writes nothing;
         `OutcomeUnknown` when the write may or may not have happened.
         """
         ...
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
-        """The newest `limit` revisions that are still kept, newest first, without older ones that are damaged."""
+        """Return the newest `limit` revisions that are still kept, newest first, without damaged older ones."""
         ...
 
     def watch(self, *, name: str) -> AsyncIterator[int]:
-        """Yields the newest revision number now, and again whenever it has changed."""
+        """Yield the newest revision number now, and again after each change."""
         ...
 
     async def close(self) -> None:
-        """Let go of locks and connections."""
+        """Release locks and close connections."""
         ...

@@ -1,4 +1,4 @@
-"""The nouns as values: immutable, typed, and named on the wire as the original InfraKit names them.
+"""The values that cross a boundary: immutable, typed, and named on the wire as in the original InfraKit.
 
 `rename=wire_name` is the whole mapping between Python names and wire names: the codec is the type.
 `Properties` of plugins stay raw JSON (`msgspec.Raw`) until their owner decodes them.
@@ -13,22 +13,22 @@ InstanceID = NewType("InstanceID", str)
 LogicalID = NewType("LogicalID", str)
 GroupID = NewType("GroupID", str)
 Slot = NewType("Slot", str)  # a pet's logical ID, or the ordinal of a member of cattle: "1", "2", ...
-Token = NewType("Token", str)  # names one intent to create, for ever
-Epoch = NewType("Epoch", int)  # counts the replicas that became active, one after the other
+Token = NewType("Token", str)  # identifies one intent to create; never reused
+Epoch = NewType("Epoch", int)  # the fencing token; increases with each change of leader
 
-TAG_GROUP = "infrakit.group"  # the group it belongs to: the only test of membership
-TAG_HASH = "infrakit.config.hash"  # the version it was made from, or BOOTSTRAP
-TAG_LOGICAL_ID = "infrakit.logical_id"  # pets, for providers that cannot keep a logical ID themselves
-TAG_SLOT = "infrakit.slot"  # cattle: the ordinal it was made for
-TAG_TOKEN = "infrakit.token"  # the intent it was made for  # noqa: S105
-TAG_CREATED = "infrakit.created"  # when it was asked for, ISO 8601 UTC
+TAG_GROUP = "infrakit.group"  # the group of the instance: the only criterion of membership
+TAG_HASH = "infrakit.config.hash"  # the configuration hash that it was created from, or BOOTSTRAP
+TAG_LOGICAL_ID = "infrakit.logical_id"  # pets, for providers that cannot store a logical ID
+TAG_SLOT = "infrakit.slot"  # cattle: the ordinal that it was created for
+TAG_TOKEN = "infrakit.token"  # the intent that it was created for  # noqa: S105
+TAG_CREATED = "infrakit.created"  # when its creation was requested, ISO 8601 UTC
 BOOTSTRAP = "bootstrap"  # value of TAG_HASH: adopt as up to date and relabel
 
 ABSENT = msgspec.Raw(b"null")
 
 
 def absent() -> msgspec.Raw:
-    """Default of `properties`; a factory, because msgspec cannot write a raw default into a JSON Schema."""
+    """Return the default of `properties`; a factory, because msgspec cannot write a raw default into a JSON Schema."""
     return ABSENT
 
 
@@ -41,18 +41,18 @@ def wire_name(name: str) -> str:
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name):
-    """Base of every value that travels: unknown fields are ignored, as the original does."""
+    """Base of every value on the wire. Unknown fields are ignored, as in the original."""
 
 
 class Attachment(Wire, frozen=True, kw_only=True, gc=False):
-    """State that follows a logical ID from instance to instance, typically a volume."""
+    """Persistent state of a logical ID, typically a volume; a replacement instance takes it over."""
 
     id: str
     type: str
 
 
 class InstanceSpec(Wire, frozen=True, kw_only=True):
-    """What a provider is asked to make. The token of the intent travels in `tags` (TAG_TOKEN)."""
+    """The instance that a provider is asked to create. The token of the intent is in `tags` (TAG_TOKEN)."""
 
     properties: msgspec.Raw = msgspec.field(default_factory=absent)
     tags: dict[str, str] | None = None
@@ -62,15 +62,15 @@ class InstanceSpec(Wire, frozen=True, kw_only=True):
 
 
 class State(enum.StrEnum):
-    """What a provider knows about the life of an instance. Providers that list only live ones leave it empty."""
+    """The lifecycle state of an instance. A provider that lists only live instances leaves it empty."""
 
     UNSPECIFIED = ""
     PENDING = "pending"
     RUNNING = "running"
-    IMPAIRED = "impaired"  # it runs, and its provider itself says that it does not work
-    STOPPING = "stopping"  # still bears its logical ID and holds its attachments
-    FINISHED = "finished"  # ended on purpose: it counts as present and is not made again
-    TERMINATED = "terminated"  # evidence of death: nothing is borne or held any more
+    IMPAIRED = "impaired"  # running, but the provider reports that it does not work
+    STOPPING = "stopping"  # still has its logical ID and holds its attachments
+    FINISHED = "finished"  # exited on purpose: it counts as present and is not recreated
+    TERMINATED = "terminated"  # termination confirmed: its logical ID and attachments are free
 
 
 class Description(Wire, frozen=True, kw_only=True, omit_defaults=False):
@@ -80,12 +80,12 @@ class Description(Wire, frozen=True, kw_only=True, omit_defaults=False):
     logical_id: LogicalID | None = None
     tags: dict[str, str] | None = None
     properties: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    state: State | msgspec.UnsetType = msgspec.UNSET  # not known to the original, which ignores it
-    attachments: tuple[Attachment, ...] | msgspec.UnsetType = msgspec.UNSET  # what it holds, if the provider tells
+    state: State | msgspec.UnsetType = msgspec.UNSET  # an addition, which the original ignores
+    attachments: tuple[Attachment, ...] | msgspec.UnsetType = msgspec.UNSET  # what it holds, if the provider reports it
 
 
 class Health(enum.IntEnum):
-    """A flavor's judgement. Unknown is never acted on."""
+    """The health of an instance as its flavor reports it. Unknown never triggers an action."""
 
     UNKNOWN = 0
     HEALTHY = 1
@@ -93,7 +93,7 @@ class Health(enum.IntEnum):
 
 
 class HealthReport(Wire, frozen=True, kw_only=True, gc=False):
-    """Health with the fact it rests on, in words: `tcp 127.0.0.5:80 refused`."""
+    """Health, and the fact that it is based on: `tcp 127.0.0.5:80 refused`."""
 
     health: Health
     note: str = ""
@@ -107,7 +107,7 @@ class Allocation(Wire, frozen=True, kw_only=True):
 
 
 class Index(Wire, frozen=True, kw_only=True, gc=False):
-    """The place of an instance in its group; `sequence` counts from 1."""
+    """The position of an instance in its group; `sequence` counts from 1."""
 
     group: GroupID
     sequence: int

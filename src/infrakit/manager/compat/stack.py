@@ -10,7 +10,7 @@ from infrakit.manager.api.roster import Roster
 from infrakit.manager.compat.group import GroupPlugin, properties
 from infrakit.manager.lead.replica import Replica
 from infrakit.spi import errors
-from infrakit.spi.controller import Entry, Messages, Object, Operation, Outcome, Spec
+from infrakit.spi.controller import Messages, Object, ObjectMetadata, Operation, Outcome, Spec
 from infrakit.spi.group import GroupSpec
 from infrakit.spi.values import GroupID
 
@@ -39,7 +39,8 @@ class ManagerStack:
     async def specs(self) -> tuple[Spec, ...]:
         groups = self._replica.declaration.record.groups
         return tuple(
-            Spec(kind=KIND, metadata=Entry(name=name), properties=properties(groups[name])) for name in sorted(groups)
+            Spec(kind=KIND, metadata=ObjectMetadata(name=name), properties=properties(groups[name]))
+            for name in sorted(groups)
         )
 
     async def inspect(self) -> None:
@@ -81,13 +82,13 @@ class GroupController:
         await self._groups.commit_group(spec=_group(spec))
         return Outcome(object=_object(spec, state=await self._state(_name(spec.metadata))))
 
-    async def describe(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
+    async def describe(self, *, metadata: ObjectMetadata | None = None) -> tuple[Object, ...]:
         declared = self._replica.declaration.record.groups
         wanted = _name(metadata) if metadata is not None else GroupID("")
         names = [wanted] if wanted else sorted(declared)
         return tuple([await self._described(name) for name in names])
 
-    async def free(self, *, metadata: Entry | None = None) -> tuple[Object, ...]:
+    async def free(self, *, metadata: ObjectMetadata | None = None) -> tuple[Object, ...]:
         freed = await self.describe(metadata=metadata)
         for each in freed:
             await self._groups.free_group(id=_name(each.metadata))
@@ -96,7 +97,7 @@ class GroupController:
     async def _described(self, name: GroupID) -> Object:
         state = await self._state(name)
         declared = self._replica.declaration.record.group(name)
-        entry = Entry(id=name, name=f"{KIND}/{name}")
+        entry = ObjectMetadata(id=name, name=f"{KIND}/{name}")
         return Object(kind=KIND, version=VERSION, metadata=entry, properties=properties(declared), state=state)
 
     async def _state(self, name: GroupID) -> msgspec.Raw:
