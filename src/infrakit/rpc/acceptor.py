@@ -1,7 +1,7 @@
-"""Connections, taken up one by one: bounded in number, with a deadline for the handshake and for the first request.
+"""Accepts connections: bounded in number, with a timeout for the TLS handshake and for the first request.
 
-Strangers can open connections before anybody knows who they are. Those that say nothing are closed, and when too many
-are open the next are turned away, so that neither memory nor file descriptors run out for those who are known.
+A client can open connections before it is authenticated. Connections without a request are closed after a timeout, and
+above the limit further ones are rejected, so that unauthenticated clients cannot exhaust memory or file descriptors.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-CONNECTIONS_MAX = 4096  # at one address, at once; fewer where the process may open few files
+CONNECTIONS_MAX = 4096  # concurrent, per address; fewer if the process may open few files
 HANDSHAKE_S = 10.0
-GOODBYE_S = 1.0  # for a caller to read that it is turned away, and for the end of TLS
-GOODBYES_MAX = 32  # at once; the others are turned away without a word
-PAUSE_S = 0.1  # when no file can be opened
+REJECT_S = 1.0  # for a client to read that it is rejected, and for the TLS shutdown
+REJECTS_MAX = 32  # concurrent; above it, connections are closed without a response
+PAUSE_S = 0.1  # before the next attempt when file descriptors or memory run out
 KEEPALIVE_S = 60.0
-STOP_S = 5.0  # for calls under way when the server stops
+STOP_S = 5.0  # for calls in progress when the server stops
 
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BUSY = (
@@ -36,8 +36,8 @@ Handler = Callable[[web.BaseRequest], Any]
 _log = logging.getLogger(__name__)
 
 
-class Door(web.Server):
-    """The open connections of an address. Those that have not asked anything within `first_s` are closed."""
+class Acceptor(web.Server):
+    """The open connections of one address. A connection without a request within `first_s` is closed."""
 
     def __init__(self, handler: Handler, *, first_s: float, body_bytes_max: int) -> None:
         super().__init__(
@@ -48,69 +48,71 @@ class Door(web.Server):
             access_log=None,
         )
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.most = CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft // 4)
-        self.arriving: set[socket.socket] = set()  # in their handshake
+        self.connections_max = CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft // 4)
+        self.handshaking: set[socket.socket] = set()  # during the TLS handshake
         self._first_s = first_s
         self._body_bytes_max = body_bytes_max
-        self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._deadlines: dict[RequestHandler, asyncio.TimerHandle] = {}
 
     @property
     def count(self) -> int:
-        """Connections that are open, also those in their handshake."""
-        return len(self.connections) + len(self.arriving)
+        """The number of open connections, including those in the TLS handshake."""
+        return len(self.connections) + len(self.handshaking)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._silent[handler] = asyncio.get_running_loop().call_later(self._first_s, handler.force_close)
+        self._deadlines[handler] = asyncio.get_running_loop().call_later(self._first_s, handler.force_close)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        self._heard(handler)
+        self._cancel_deadline(handler)
         super().connection_lost(handler, exc)
 
-    def _heard(self, handler: RequestHandler) -> None:
-        timer = self._silent.pop(handler, None)
+    def _cancel_deadline(self, handler: RequestHandler) -> None:
+        timer = self._deadlines.pop(handler, None)
         if timer is not None:
             timer.cancel()
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        """aiohttp's own request, with our limit of the body instead of its."""
-        self._heard(protocol)
+        """Create aiohttp's request with our limit of the body size."""
+        self._cancel_deadline(protocol)
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._body_bytes_max)
 
 
 def _plain() -> None:
-    """No TLS."""
+    """Return no TLS context: plain connections."""
 
 
 @contextlib.asynccontextmanager
 async def accepting(
-    door: Door, sockets: Sequence[socket.socket], context: Callable[[], ssl.SSLContext | None] = _plain
+    acceptor: Acceptor, sockets: Sequence[socket.socket], context: Callable[[], ssl.SSLContext | None] = _plain
 ) -> AsyncIterator[None]:
-    """Take up connections at these sockets. In the end nobody new is let in, and who is in may finish."""
-    runner = web.ServerRunner(door, shutdown_timeout=STOP_S)
+    """Accept connections at these sockets. On exit, accept no more and let open calls finish for `STOP_S`."""
+    runner = web.ServerRunner(acceptor, shutdown_timeout=STOP_S)
     await runner.setup()
-    taking = asyncio.get_running_loop().create_task(_take_up(door, sockets, context))
+    accept_task = asyncio.get_running_loop().create_task(_accept_all(acceptor, sockets, context))
     try:
         yield
     finally:
-        taking.cancel()
-        await asyncio.wait({taking})
-        for each in door.arriving:  # of tasks that were ended before they began
+        accept_task.cancel()
+        await asyncio.wait({accept_task})
+        for each in acceptor.handshaking:  # of tasks that were cancelled before they started
             each.close()
         await runner.cleanup()
 
 
-async def _take_up(door: Door, sockets: Sequence[socket.socket], context: Callable[[], ssl.SSLContext | None]) -> None:
+async def _accept_all(
+    acceptor: Acceptor, sockets: Sequence[socket.socket], context: Callable[[], ssl.SSLContext | None]
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         for each in sockets:
-            tasks.create_task(_listen(door, each, context, tasks))
+            tasks.create_task(_accept(acceptor, each, context, tasks))
 
 
-async def _listen(
-    door: Door, bound: socket.socket, context: Callable[[], ssl.SSLContext | None], tasks: asyncio.TaskGroup
+async def _accept(
+    acceptor: Acceptor, bound: socket.socket, context: Callable[[], ssl.SSLContext | None], tasks: asyncio.TaskGroup
 ) -> None:
-    goodbyes: set[asyncio.Task[None]] = set()
+    rejections: set[asyncio.Task[None]] = set()
     bound.setblocking(False)
     while True:
         try:
@@ -120,24 +122,24 @@ async def _listen(
             continue
         except OSError as error:
             if error.errno in _SCARCE:
-                _log.error("no connection can be taken up: %s", error.strerror)
+                _log.error("cannot accept connections: %s", error.strerror)
             await asyncio.sleep(PAUSE_S if error.errno in _SCARCE else 0)
             continue
         connection.setblocking(False)
-        if door.count < door.most:
-            door.arriving.add(connection)
-            tasks.create_task(_let_in(door, connection, context()))
-        elif len(goodbyes) < GOODBYES_MAX and context() is None:
-            goodbye = tasks.create_task(_turn_away(connection))
-            goodbyes.add(goodbye)
-            goodbye.add_done_callback(goodbyes.discard)
+        if acceptor.count < acceptor.connections_max:
+            acceptor.handshaking.add(connection)
+            tasks.create_task(_serve(acceptor, connection, context()))
+        elif len(rejections) < REJECTS_MAX and context() is None:
+            rejection = tasks.create_task(_reject(connection))
+            rejections.add(rejection)
+            rejection.add_done_callback(rejections.discard)
         else:
             connection.close()
-        await asyncio.sleep(0)  # others may have waited longer
+        await asyncio.sleep(0)  # let other tasks run
 
 
 async def _until_readable(bound: socket.socket) -> None:
-    """`loop.sock_accept` would lose a connection that comes while it is cancelled, and complain about it."""
+    """Wait for a connection. `loop.sock_accept` would lose one that arrives during a cancellation, and log an error."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(bound, ready.set)
     try:
@@ -146,24 +148,24 @@ async def _until_readable(bound: socket.socket) -> None:
         loop.remove_reader(bound)
 
 
-async def _let_in(door: Door, connection: socket.socket, context: ssl.SSLContext | None) -> None:
-    bounds = {} if context is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+async def _serve(acceptor: Acceptor, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+    bounds = {} if context is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": REJECT_S}
     peer = _name(connection)
     try:
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(door, connection, ssl=context, **bounds)
-    except Exception as error:  # TLS libraries know many; none of them may end the others' service
+        await loop.connect_accepted_socket(acceptor, connection, ssl=context, **bounds)
+    except Exception as error:  # TLS raises many kinds; none may stop the acceptor
         connection.close()
-        _log.info("%s was not let in: %s", peer, error)
+        _log.info("%s was rejected: %s", peer, error)
     finally:
-        door.arriving.discard(connection)
+        acceptor.handshaking.discard(connection)
 
 
-async def _turn_away(connection: socket.socket) -> None:
-    """Closed at once, with its request unread, a caller would be told nothing but that the connection broke."""
+async def _reject(connection: socket.socket) -> None:
+    """Answer 503. Without reading the request first, the client would only see a connection reset."""
     loop = asyncio.get_running_loop()
     with connection, contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(GOODBYE_S):
+        async with asyncio.timeout(REJECT_S):
             await loop.sock_sendall(connection, _BUSY)
             connection.shutdown(socket.SHUT_WR)
             while await loop.sock_recv(connection, 65536):
@@ -174,5 +176,5 @@ def _name(connection: socket.socket) -> str:
     try:
         peer = connection.getpeername()
     except OSError:
-        return "somebody who has left"
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a process of this machine"
+        return "a client that has disconnected"
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local process"

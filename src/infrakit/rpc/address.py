@@ -1,4 +1,4 @@
-"""Addresses as people write them, and the original: of unix sockets, of hosts and ports, and files that hold one."""
+"""Parses addresses as users and the original write them: unix sockets, hosts with ports, and files that hold one."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -9,10 +9,10 @@ LISTEN = ".listen"  # a file that holds the URL of a plugin on TCP
 
 
 def parse(text: str) -> Path | str:
-    """The path of a unix socket, or a URL with http or https, its host and its port. Raises `Refused`.
+    """Return the path of a unix socket, or an http or https URL with host and port. Raises `Refused`.
 
-    A path alone, `unix://` and `file://` name a socket; `tcp://` is plain HTTP; a path that ends in `.listen` names a
-    file that holds any of these.
+    A bare path, `unix://` and `file://` name a socket; `tcp://` is plain HTTP; a path that ends in `.listen` names a
+    file that holds one of these.
     """
     if "://" not in text:
         return _file(text) if text.endswith(LISTEN) else Path(text)
@@ -31,7 +31,7 @@ def parse(text: str) -> Path | str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or its name, is that of this machine for itself."""
+    """Whether a host name or address is a loopback address."""
     if host == "localhost":
         return True
     import ipaddress
@@ -47,16 +47,16 @@ def _file(name: str) -> Path | str:
         text = Path(name).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"the address in it cannot be read: {error}", where=name) from None
-    if "://" not in text:  # not another file, so that none leads to itself
+    if "://" not in text:  # another file is not allowed, so that no file can refer to itself
         raise _wrong(text, where=name)
     return parse(text)
 
 
 def _wrong(text: str, *, where: str = "") -> Refused:
-    before, at, after = text.rpartition("@")  # there may be a password before it
+    before, at, after = text.rpartition("@")  # a password may precede it
     shown = f"{before.partition('://')[0]}://...@{after}" if at else text
     return Refused(
-        f"{shown!r} is no address",
+        f"{shown!r} is not an address",
         where=where,
         remedy="write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT",
     )

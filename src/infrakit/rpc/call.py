@@ -1,4 +1,4 @@
-"""Calls of the command line: synchronous, with the standard library only."""
+"""Synchronous calls for the command line, with the standard library only."""
 
 import http.client
 import itertools
@@ -21,9 +21,9 @@ T = TypeVar("T")
 TIMEOUT_S = 15.0
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 HELLO_S = 5.0
-TEXT_BYTES_MAX = 1000  # of an answer that is not JSON-RPC
+TEXT_BYTES_MAX = 1000  # limit of a response that is not JSON-RPC
 
-_NOT_CARRIED_OUT = (*range(400, 500), http.client.SERVICE_UNAVAILABLE)  # status of a request that was refused
+_NOT_CARRIED_OUT = (*range(400, 500), http.client.SERVICE_UNAVAILABLE)  # HTTP status of a request that was refused
 
 _ids = itertools.count(1)
 
@@ -31,7 +31,8 @@ _ids = itertools.count(1)
 def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float = TIMEOUT_S, **params: Any) -> T:
     """Call a Protocol's method at a socket: `call(path, Manager.scale, group=..., size=3, ...)`.
 
-    Raises what the method raised there; `NotRunning` if nobody answers, and `OutcomeUnknown` if the answer is missing.
+    Raises the error that the method raised there, `NotRunning` if no daemon answers, and `OutcomeUnknown` if the
+    response is missing.
     """
     described = wire.method(method)
     request = {
@@ -49,12 +50,12 @@ def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float 
     except UNREADABLE as error:
         if status in _NOT_CARRIED_OUT:
             raise errors.Refused(_text(body), where=_where(path)) from None
-        raise errors.PluginError(f"the answer cannot be read: {error}", where=_where(path)) from None
+        raise errors.PluginError(f"invalid response: {error}", where=_where(path)) from None
     return value
 
 
 def hello(path: Target) -> dict[str, list[str]]:
-    """The names of objects by interface, as whoever listens there announces them. Raises `NotRunning`."""
+    """Return the names of objects by interface, as the process at this address announces them. Raises `NotRunning`."""
     request = {"jsonrpc": "2.0", "method": "Handshake.Hello", "params": {}, "id": next(_ids)}
     try:
         _, body = _post(path, msgspec.json.encode(request), HELLO_S)
@@ -63,7 +64,7 @@ def hello(path: Target) -> dict[str, list[str]]:
             raise failures.error(reply.error.message, reply.error.data_of_ours())
         served: dict[str, list[str]] = reply.value
     except (errors.OutcomeUnknown, *UNREADABLE) as error:
-        raise NotRunning(f"what listens there does not answer: {error}", where=_where(path)) from None
+        raise NotRunning(f"the process that listens there does not answer: {error}", where=_where(path)) from None
     return served
 
 
@@ -82,7 +83,7 @@ def _post(path: Target, body: bytes, timeout_s: float) -> tuple[int, bytes]:
 
 
 def events(path: Target, *, since: int | None, group: GroupID | None, follow: bool) -> Generator[Event, None, None]:
-    """The journal's events after `since` (None: from now on), and with `follow` each as it comes, until closed."""
+    """Yield the journal's events after `since` (None: from now on); with `follow`, also new ones until closed."""
     query = {"follow": "true" if follow else "false"}
     if since is not None:
         query["since"] = str(since)
@@ -98,7 +99,7 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
             if line.startswith(b"data:"):
                 yield msgspec.json.decode(line[5:], type=Event)
     except (OSError, http.client.HTTPException) as error:
-        raise NotRunning(f"the daemon has gone: {_words(error)}", where=_where(path)) from None
+        raise NotRunning(f"lost the connection to the daemon: {_words(error)}", where=_where(path)) from None
     finally:
         connection.close()
 
@@ -108,7 +109,7 @@ def _text(body: bytes) -> str:
 
 
 def _where(path: Target) -> str:
-    """For messages: a path that is right from every directory."""
+    """Return the target for messages; a path is absolute, so that it is valid in every directory."""
     return str(path.absolute() if isinstance(path, Path) else path)
 
 

@@ -1,4 +1,7 @@
-"""Who calls: the user of a unix socket as the kernel tells, set for each request before its method runs."""
+"""The authenticated caller of the current request, set before its method runs.
+
+At a unix socket it is the user that the kernel reports, on TCP the name of a certificate or token.
+"""
 
 import contextvars
 import os
@@ -9,20 +12,20 @@ from typing import NamedTuple
 
 
 class Caller(NamedTuple):
-    """An authenticated name, and what vouches for it: `unix user`, `certificate`, `token`; nobody knows without."""
+    """An authenticated name, and how: by `unix user`, `certificate` or `token`. Both are empty if anonymous."""
 
     name: str = ""
     by: str = ""
-    is_self: bool = False  # the user that we run as: whoever may do that may claim any name
+    is_self: bool = False  # the user of this process, who is trusted to claim any name
 
     def __str__(self) -> str:
         return f"{self.by} {self.name}" if self.name else "anonymous"
 
     def signed(self, claimed: str) -> str:
-        """The name to record for one that claims to be `claimed`."""
+        """Return the name to record for a caller that claims to be `claimed`."""
         if self.is_self or claimed == self.name:
             return claimed or self.name
-        mark = f" ({self})"  # once, though it came by way of another replica
+        mark = f" ({self})"  # only once, although another replica may have relayed the call
         return f"{claimed.removesuffix(mark)}{mark}" if claimed else str(self)
 
 
@@ -31,23 +34,23 @@ _current: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller", defa
 
 
 def current() -> Caller:
-    """Who calls now; ourselves where no request is under way."""
+    """Return the caller of the current request; outside of requests, this process itself."""
     return _current.get()
 
 
 def enter(caller: Caller) -> None:
-    """From here on, in this task, it is this caller."""
+    """Set the caller for the rest of this task."""
     _current.set(caller)
 
 
 def of_unix(connection: socket.socket) -> Caller:
-    """The user at the other end of a unix socket (socket(7), SO_PEERCRED)."""
+    """Return the user at the other end of a unix socket (socket(7), SO_PEERCRED)."""
     _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Caller(user(uid), "unix user", is_self=uid == os.getuid())
 
 
 def user(uid: int) -> str:
-    """A user's name, or the number of one that has none, as in a container."""
+    """Return a user's name; without one, as in a container, the user ID."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

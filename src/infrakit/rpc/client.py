@@ -1,7 +1,7 @@
-"""Clients that satisfy the Protocols they ask for: a controller cannot tell a plugin elsewhere from one in its process.
+"""Clients that satisfy the Protocols of the plugins they call: controllers handle local and remote plugins alike.
 
-`connect` asks a plugin what it serves, and makes an object with the methods of the interface that is wanted and of the
-extensions that the plugin has. Over a new connection it is asked again: another process may answer now.
+`connect` requests what the plugin serves (the handshake) and returns an object with the methods of the wanted interface
+and of the extensions that the plugin has. A new connection repeats the handshake, because another process may answer.
 """
 
 import asyncio
@@ -23,53 +23,55 @@ from infrakit.spi.group import seconds
 from infrakit.spi.instance import Watches
 from infrakit.spi.values import wire_name
 
-ANSWER_S = 15.0  # for questions; the original's default
-ACT_S = 600.0  # for what changes something: callers set the deadlines that matter
+ANSWER_S = 15.0  # timeout of reads; the original's default
+ACT_S = 600.0  # timeout of changes: callers set the deadlines that matter
 HELLO = "Handshake.Hello"
 
 _ids = itertools.count(1)
 
 
 class Remote:
-    """A plugin elsewhere. Its methods are those of the interfaces that it serves; see `connect`."""
+    """A plugin in another process. Its methods are those of the interfaces that the plugin serves; see `connect`."""
 
     def __init__(self, transport: Transport, name: str, interface: Interface) -> None:
         self._transport = transport
         self._name = name
         self._interface = interface
-        self._met = -1  # the incarnation that was asked what it serves
-        self._meeting = asyncio.Lock()
+        self._greeted_at = -1  # the incarnation of the last handshake
+        self._greeting = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<{self._interface.service} {self._name} at {self._transport.address}>"
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections to the plugin."""
         await self._transport.close()
 
     @property
     def incarnation(self) -> int:
-        """Another number may be another process, with other promises."""
+        """Identifies the connected process: a new number may be another process, with other capabilities."""
         return self._transport.incarnation
 
     async def greet(self) -> Mapping[str, list[str]]:
-        """What the plugin serves now, so that `isinstance` tells it. Raises `Unreachable`, and `Refused` unless our
-        interface is among it."""
+        """Repeat the handshake, and become an instance of the Protocols that the plugin serves now.
+
+        Raises `Unreachable`, and `Refused` if the plugin does not serve our interface.
+        """
         try:
             served = await hello(self._transport, self._name)
-        except errors.OutcomeUnknown as error:  # of a greeting: nothing that matters was done
+        except errors.OutcomeUnknown as error:  # a handshake changes nothing
             raise errors.Unreachable(error.what, where=error.where, remedy=error.remedy) from None
         _check(served, self._interface, self._name)
-        self._met = self.incarnation
+        self._greeted_at = self.incarnation
         protocol = self._interface.protocol
         extended = [e.protocol for e in interfaces.extensions(protocol) if _is_served(served, e, self._name)]
         self.__class__ = _class((protocol, *extended))
         return served
 
-    async def _ask(self, method: wire.Method, arguments: Mapping[str, Any]) -> Any:
-        if self._met != self.incarnation:
-            async with self._meeting:
-                if self._met != self.incarnation:
+    async def _call(self, method: wire.Method, arguments: Mapping[str, Any]) -> Any:
+        if self._greeted_at != self.incarnation:
+            async with self._greeting:
+                if self._greeted_at != self.incarnation:
                     await self.greet()
         params = {wire_name(name): value for name, value in arguments.items()}
         if method.interface.address == "Type":
@@ -82,10 +84,10 @@ class Remote:
 
 
 async def connect(protocol: type, name: str, address: str) -> Any:
-    """An object that satisfies `protocol` and what of its extensions the plugin serves under this name.
+    """Return an object that satisfies `protocol` and those of its extensions that the plugin serves under this name.
 
-    Raises `Unreachable`, `OutcomeUnknown` if it does not answer, `NotFound` if it serves no object of that type, and
-    `Refused` if it does not serve that interface in our version.
+    Raises `Unreachable`, `OutcomeUnknown` if the plugin does not answer, `NotFound` if it has no object of that type,
+    and `Refused` if it does not serve that interface in our version.
     """
     interface = interfaces.of(protocol)
     remote = Remote(Transport(address), name, interface)
@@ -98,7 +100,7 @@ async def connect(protocol: type, name: str, address: str) -> Any:
 
 
 async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
-    """The journal of the daemon there, from its beginning, and each event as it comes, for as long as that lasts.
+    """Yield every event of a daemon's journal from its beginning, then each new one until the connection breaks.
 
     `quiet_s`: see `Transport.lines`. Raises `Unreachable`.
     """
@@ -107,18 +109,17 @@ async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
             async for line in transport.lines("/events?since=0&follow=true", quiet_s=quiet_s):
                 yield msgspec.json.decode(line, type=Event)
         except msgspec.MsgspecError as error:
-            raise errors.Unreachable(f"an event cannot be read: {error}", where=address) from None
+            raise errors.Unreachable(f"invalid event: {error}", where=address) from None
 
 
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
-    """The names of objects by interface, as a plugin announces them."""
-
+    """Return the names of objects by interface, as a plugin announces them."""
     served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, wire.read_hello)
     return served
 
 
 def _is_served(served: Mapping[str, Sequence[str]], interface: Interface, name: str) -> bool:
-    """By the very object of that name: another one behind the same socket may have more."""
+    """Whether the object of that name serves the interface; other objects at the same socket may serve more."""
     type_ = name.partition("/")[2] or "."
     return interface.announced in served and (interface.address != "Type" or type_ in served[interface.announced])
 
@@ -134,17 +135,17 @@ def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str)
     if not _is_served(served, interface, name):
         lookup = name.partition("/")[0]
         known = ", ".join(lookup if each == "." else f"{lookup}/{each}" for each in names)
-        raise errors.NotFound(f"it serves no {name}", where=name, remedy=f"it serves: {known}")
+        raise errors.NotFound(f"it does not serve {name}", where=name, remedy=f"it serves: {known}")
 
 
 async def _question(
     transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[bytes], wire.Answer]
 ) -> Any:
-    """An exchange that changes nothing, so that it may be repeated on a new connection."""
+    """Send a request that changes nothing; when the connection breaks, repeat it once on a new connection."""
     try:
-        return await exchange(transport, name, method, params, read, deadline_s=_patience_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
     except Broken:
-        return await exchange(transport, name, method, params, read, deadline_s=_patience_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
 
 
 async def exchange(
@@ -157,7 +158,7 @@ async def exchange(
     deadline_s: float,
     id_: int | None = None,
 ) -> Any:
-    """One request and its answer. Raises what the plugin raised, with its name and the method."""
+    """Send one request and return the result. Raises the plugin's error, with its name and the method."""
     where, id_ = f"{name} {method}", next(_ids) if id_ is None else id_
     body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id_})
     try:
@@ -168,9 +169,9 @@ async def exchange(
         reply = read(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         shown = answer[:200].decode(errors="replace").strip()
-        raise errors.PluginError(f"the answer cannot be read ({error}): {shown!r}", where=where) from None
+        raise errors.PluginError(f"invalid response ({error}): {shown!r}", where=where) from None
     if reply.id is not None and reply.id != id_:
-        raise errors.OutcomeUnknown("the answer belongs to another request", where=where)
+        raise errors.OutcomeUnknown("the response belongs to another request", where=where)
     if reply.error is not None:
         raise _named(failures.error(reply.error.message, reply.error.data_of_ours()), where)
     return reply.value
@@ -182,28 +183,28 @@ def _named(error: errors.InfraKitError, where: str) -> errors.InfraKitError:
 
 
 @functools.cache
-def _patience_s() -> float:
+def _timeout_s() -> float:
     text = os.environ.get("INFRAKIT_CLIENT_TIMEOUT", "")
     return seconds(text) or ANSWER_S
 
 
 @functools.cache
 def _class(protocols: tuple[type, ...]) -> type[Remote]:
-    """Remote with the methods of these Protocols, so that `isinstance` finds exactly what the plugin serves."""
+    """Return a subclass of `Remote` with the methods of these Protocols: `isinstance` finds what the plugin serves."""
     members: dict[str, Any] = {
-        method.name: _asking(method) for each in protocols for method in wire.methods(interfaces.of(each))
+        method.name: _stub(method) for each in protocols for method in wire.methods(interfaces.of(each))
     }
     if Watches in protocols:
         members["watch"] = _watch
     return type("Remote", (Remote,), members)
 
 
-def _asking(method: wire.Method) -> Callable[..., Awaitable[Any]]:
-    async def ask(self: Remote, **arguments: Any) -> Any:
-        return await self._ask(method, arguments)
+def _stub(method: wire.Method) -> Callable[..., Awaitable[Any]]:
+    async def call(self: Remote, **arguments: Any) -> Any:
+        return await self._call(method, arguments)
 
-    ask.__name__ = method.name
-    return ask
+    call.__name__ = method.name
+    return call
 
 
 async def _watch(self: Remote) -> AsyncIterator[str]:

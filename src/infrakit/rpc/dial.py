@@ -1,8 +1,8 @@
-"""A connection for one call of the command line: to a unix socket, or over TCP with or without TLS.
+"""Opens a connection for one call of the command line: to a unix socket, or over TCP with or without TLS.
 
-Over TLS the server is greeted before it is given anything to do. A server that does not accept our certificate says so
-after the handshake, by ending the connection: a greeting that fails has done nothing, and an order would leave open
-whether it was carried out.
+Over TCP, a health request precedes the call. A server that does not accept our certificate closes the connection only
+after the TLS handshake: when the health request fails, nothing was done, whereas the outcome of a command would be
+unknown.
 """
 
 import http.client
@@ -16,9 +16,9 @@ from infrakit.rpc import discovery
 from infrakit.rpc.discovery import NotRunning
 from infrakit.rpc.remotes import Remote
 
-REMEDY = "start it with: infrakit up FILE, or set INFRAKIT_HOME to the home of one that runs"
-NOT_ALLOWED = "the socket is another user's: ask as that one, or with sudo"
-EXPLAIN_S = 2.0  # for asking a server once more, only to tell what is wrong with its certificate
+REMEDY = "start it with: infrakit up FILE, or set INFRAKIT_HOME to the home of a running one"
+NOT_ALLOWED = "the socket belongs to another user: run the command as that user, or with sudo"
+EXPLAIN_S = 2.0  # for a second connection, to explain what is wrong with the server's certificate
 
 _NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _ANOTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -40,7 +40,7 @@ class _Unix(http.client.HTTPConnection):
 
 
 def dial(target: Target, *, timeout_s: float) -> http.client.HTTPConnection:
-    """An open connection. Raises `NotRunning`: nothing was asked; `Refused` for files of ours that are wrong."""
+    """Open a connection. Raises `NotRunning` (no call was sent), or `Refused` if a file of ours is wrong."""
     if isinstance(target, Path):
         return _dial_unix(target, timeout_s)
     shown = headers(target)
@@ -49,23 +49,23 @@ def dial(target: Target, *, timeout_s: float) -> http.client.HTTPConnection:
     try:
         connection.connect()
         if isinstance(connection, http.client.HTTPSConnection):
-            stage = "greeting"
+            stage = "health"
             connection.request("GET", f"{prefix(target)}/health", headers=shown)
             connection.getresponse().read()
     except (OSError, http.client.HTTPException) as error:  # TLS errors too
         connection.close()
-        _fail(target, error, turned_away=stage == "greeting" or _is_about_us(error))
+        _fail(target, error, rejected=stage == "health" or _is_about_our_certificate(error))
     return connection
 
 
 def headers(target: Target) -> dict[str, str]:
-    """What every request carries. Raises `Refused` rather than send a token that others could read on its way."""
+    """Return the headers of every request. Raises `Refused` rather than send a token in clear over a network."""
     token = target.token() if isinstance(target, Remote) else ""
     return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def prefix(target: Target) -> str:
-    """What stands before every path: a URL may lead into somebody's tree."""
+    """Return the prefix of every path: a URL may have a path of its own, as behind a reverse proxy."""
     return "" if isinstance(target, Path) else urlsplit(target.url).path.rstrip("/")
 
 
@@ -92,40 +92,41 @@ def _tcp(remote: Remote, timeout_s: float) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
-def _fail(remote: Remote, error: Exception, *, turned_away: bool) -> NoReturn:
+def _fail(remote: Remote, error: Exception, *, rejected: bool) -> NoReturn:
     if isinstance(error, ssl.SSLCertVerificationError):
         what, remedy = _its_certificate(remote, error)
-    elif turned_away and not isinstance(error, TimeoutError):
+    elif rejected and not isinstance(error, TimeoutError):
         what, remedy = _our_certificate(remote)
     elif isinstance(error, ssl.SSLError):
-        what, remedy = f"it does not speak TLS as we do ({error.reason or error})", "see whether its URL is right"
+        what, remedy = f"the TLS handshake failed ({error.reason or error})", "check the URL"
     else:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         what = f"it cannot be reached ({words})"
-        remedy = "see whether it runs with --listen; for the daemon of this machine: infrakit remote use local"
+        remedy = "check that it runs with --listen; for the daemon of this machine: infrakit remote use local"
     raise NotRunning(what, where=f"remote {remote}", remedy=remedy) from None
 
 
-def _is_about_us(error: Exception) -> bool:
-    """Whether the server's last words (TLS 1.2 has them in the handshake) are about what we have shown."""
+def _is_about_our_certificate(error: Exception) -> bool:
+    """Whether the server's TLS alert (in TLS 1.2 part of the handshake) is about our certificate."""
     reason = getattr(error, "reason", None) or ""
     return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
 def _its_certificate(remote: Remote, error: ssl.SSLCertVerificationError) -> tuple[str, str]:
-    """What is wrong with what the server shows, and who mends it."""
+    """Explain what is wrong with the server's certificate, and the remedy."""
     if error.verify_code in _NOT_VALID_NOW:
         when = _of_server(remote) or error.verify_message
-        return f"the server's certificate {when}", "renew it there, in the file of --tls-cert, or set the clock right"
+        return f"the server's certificate {when}", "renew the file of --tls-cert on the server, or correct the clock"
     if error.verify_code in _ANOTHER_HOST:
-        return f"the server's certificate is another host's: {error.verify_message}", "use a name that it was made for"
-    trusted = remote.ca or "what this system trusts"
-    remedy = "give the certificate of its authority: infrakit remote add NAME URL --ca FILE"
+        what = f"the server's certificate is for another host: {error.verify_message}"
+        return what, "use a name that it was issued for"
+    trusted = remote.ca or "an authority that this system trusts"
+    remedy = "pass the certificate of its authority: infrakit remote add NAME URL --ca FILE"
     return f"the server's certificate is not signed by {trusted} ({error.verify_message})", remedy
 
 
 def _of_server(remote: Remote) -> str:
-    """When the server's certificate is valid. It is looked at on a connection of its own, that nothing is sent over."""
+    """Return when the server's certificate is valid. It is read over a second connection, on which nothing is sent."""
     from infrakit.rpc import validity
 
     parts = urlsplit(remote.url)
@@ -137,14 +138,14 @@ def _of_server(remote: Remote) -> str:
 
 
 def _our_certificate(remote: Remote) -> tuple[str, str]:
-    """Why a server that has proven itself ends the connection without an answer."""
+    """Explain why a server with a valid certificate closed the connection without a response, and the remedy."""
     if not remote.cert:
-        words = "the server ended the connection, as one does that wants a certificate and is shown none"
-        return words, "give it yours: infrakit remote add NAME URL --cert FILE --key FILE"
+        words = "the server closed the connection; it probably requires a client certificate"
+        return words, "pass yours: infrakit remote add NAME URL --cert FILE --key FILE"
     from infrakit.rpc import validity
 
     when = validity.of_file(remote.cert)
     if when:
-        return f"the server ended the connection: our certificate {remote.cert} {when}", "renew it"
-    words = f"the server ended the connection: it seems not to accept our certificate {remote.cert}"
-    return words, "see whether the authority that the server trusts (--tls-client-ca) has signed it"
+        return f"the server closed the connection: our certificate {remote.cert} {when}", "renew it"
+    words = f"the server closed the connection: it probably rejected our certificate {remote.cert}"
+    return words, "check that the authority that the server trusts (--tls-client-ca) has signed it"

@@ -1,7 +1,7 @@
-"""Where daemons and plugins are found: one directory of unix sockets, named as their plugins are.
+"""Discovers daemons and plugins: one directory of unix sockets, each named after its plugin.
 
-The names of the environment variables and the layout are those of the original, so that both find each other's plugins.
-Imports little, because every command starts here.
+The environment variables and the layout are those of the original, so that each finds the other's plugins.
+This module imports little, because every command loads it.
 """
 
 import os
@@ -14,39 +14,39 @@ from infrakit.spi.errors import Refused, Unreachable
 HOME_VARIABLE = "INFRAKIT_HOME"
 PLUGINS_DIR_VARIABLE = "INFRAKIT_PLUGINS_DIR"
 SOCKET_PATH_BYTES_MAX = 107
-MANAGER_SOCKET = "group"  # the manager serves in the place of the group plugin, as the original's does
+MANAGER_SOCKET = "group"  # as in the original, the manager serves in place of the group plugin
 
 
 def home() -> Path:
-    """What InfraKit keeps on this machine: `$INFRAKIT_HOME`, or `~/.infrakit`."""
+    """Return the directory of InfraKit's files on this machine: `$INFRAKIT_HOME`, or `~/.infrakit`."""
     configured = os.environ.get(HOME_VARIABLE)
     return Path(configured).expanduser() if configured else Path.home() / ".infrakit"
 
 
 def plugins_directory() -> Path:
-    """Where sockets are: `$INFRAKIT_PLUGINS_DIR`, or `plugins` in the home."""
+    """Return the directory of the sockets: `$INFRAKIT_PLUGINS_DIR`, or `plugins` in the home."""
     configured = os.environ.get(PLUGINS_DIR_VARIABLE)
     return Path(configured).expanduser() if configured else home() / "plugins"
 
 
 def manager_socket() -> Path:
-    """Where the daemon listens for the command line."""
+    """Return the socket at which the daemon serves the command line."""
     return plugins_directory() / MANAGER_SOCKET
 
 
 class NotRunning(Unreachable):
-    """Nobody answers where a daemon should. A daemon that cannot reach something else is another matter."""
+    """No daemon answers at its address. Unlike `Unreachable` in general, which a daemon may also raise itself."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A plugin that seems to run here: nobody has asked whether it answers."""
+    """A plugin that has a socket or an address file here. Whether it answers has not been checked."""
 
     name: str  # without a type: one socket may serve several
     address: str  # the path of a unix socket, or a URL
 
 
 def found() -> list[Found]:
-    """What the directory of plugins holds, by name. Each call reads it again."""
+    """Return the plugins in the plugins directory, sorted by name. Each call reads the directory."""
     try:
         entries = sorted(plugins_directory().iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +58,7 @@ def found() -> list[Found]:
 
 
 def _listed(path: Path) -> str:
-    """The URL in a file `NAME.listen`, which stands for a plugin on TCP: `tcp://HOST:PORT`, or `https://...`."""
+    """Return the URL in a file `NAME.listen` of a plugin on TCP: `tcp://HOST:PORT`, or `https://...`."""
     if path.suffix != ".listen" or not path.is_file():
         return ""
     try:
@@ -69,13 +69,13 @@ def _listed(path: Path) -> str:
 
 
 def find(name: str) -> Found | None:
-    """The plugin of that name, `lookup` or `lookup/type`, if it seems to run here."""
+    """Return the plugin of that name, `lookup` or `lookup/type`, if it has a socket or an address file here."""
     lookup = name.partition("/")[0]
     return next((each for each in found() if each.name == lookup), None)
 
 
 def check_length(path: Path | str) -> None:
-    """Raise `Refused` for a path that the kernel takes for no unix socket (unix(7): 108 bytes with the final zero)."""
+    """Raise `Refused` for a path too long for a unix socket (unix(7): 108 bytes with the final zero)."""
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise Refused(
             f"{path} is too long for a unix socket: at most {SOCKET_PATH_BYTES_MAX} bytes",

@@ -1,4 +1,7 @@
-"""From a request's bytes to a reply's: find the method, decode, call, encode. Never raises, shows no traceback."""
+"""Turns a request's bytes into a reply's: find the method, decode, call, encode.
+
+It never raises, and a reply never contains a traceback.
+"""
 
 import itertools
 import logging
@@ -14,7 +17,7 @@ from infrakit.spi import errors
 
 DEPTH_MAX = 200  # of nesting in a request's params
 HELLO = "Handshake.Hello"
-IMPLEMENTS = "Handshake.Implements"  # what the original's v0.4.1 and v0.5 ask instead
+IMPLEMENTS = "Handshake.Implements"  # the handshake of the original's v0.4.1 and v0.5
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -24,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Objects by name, each serving every interface that it satisfies. The default object is called `.`.
+    """Serves objects by name, each under every interface that it satisfies. The default object is called `.`.
 
-    Several objects may share a name: each serves what it can. An object with a method `aliases` is found under those
-    names too, which may change while it is served.
+    Several objects may share a name: each serves its own interfaces. An object with a method `aliases` is also served
+    under those names, which may change at runtime.
     """
 
     def __init__(self, objects: Mapping[str, object | tuple[object, ...]]) -> None:
@@ -51,7 +54,7 @@ class Dispatcher:
 
     @property
     def announced(self) -> dict[str, list[dict[str, str]]]:
-        """What the handshake answers: the names of objects by interface."""
+        """The answer to the handshake: the names of objects by interface."""
         return {
             interface: [{"Name": name, "ProxyFor": ""} for name in sorted(serving.now())]
             for interface, serving in self._announced.items()
@@ -59,7 +62,7 @@ class Dispatcher:
 
     @property
     def _implemented(self) -> list[dict[str, str]]:
-        """Every interface at every version that its clients may compare with."""
+        """Every served interface, in every version that its clients may require."""
         served = [interface for interface in INTERFACES if interface.announced in self._announced]
         return [
             {"Name": interface.name or interface.service, "Version": version}
@@ -68,16 +71,16 @@ class Dispatcher:
         ]
 
     def find(self, interface: Interface, address: str) -> Any:
-        """The object that serves an interface under an address. Raises `NotFound`."""
+        """Return the object that serves an interface under an address. Raises `NotFound`."""
         serving = self._announced.get(interface.announced)
         if serving is None:
-            raise errors.NotFound(f"nothing here serves {interface.announced}")
+            raise errors.NotFound(f"no object here serves {interface.announced}")
         return _select(serving.now(), address, interface)
 
     async def answer(self, body: bytes) -> bytes:
-        """The reply, or nothing for a notification and for what is no request at all."""
+        """Return the reply; empty for a notification and for an invalid request."""
         try:
-            body.decode()  # msgspec looks only into what it decodes, and parts of this come back as they are
+            body.decode()  # msgspec validates only what it decodes, and the reply repeats parts of the rest
             request = msgspec.json.decode(body, type=envelope.Request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return b""
@@ -89,8 +92,8 @@ class Dispatcher:
             data = {"jsonrpc": request.jsonrpc, "method": request.method, "params": request.params, "id": request.id}
             return envelope.failure(request, failures.INVALID_REQUEST, "jsonrpc must be 2.0", data)
         if request.method in (HELLO, IMPLEMENTS):
-            met = {"Objects": self.announced} if request.method == HELLO else {"APIs": self._implemented}
-            return envelope.result(request, msgspec.Raw(msgspec.json.encode(met)))
+            answer = {"Objects": self.announced} if request.method == HELLO else {"APIs": self._implemented}
+            return envelope.result(request, msgspec.Raw(msgspec.json.encode(answer)))
         found = self._methods.get(request.method)
         if found is None:
             return envelope.failure(request, failures.APPLICATION_ERROR, self._missing(request.method))
@@ -121,7 +124,7 @@ class Dispatcher:
         except errors.InfraKitError as error:
             data = failures.error_data(error)
             return envelope.failure(request, failures.APPLICATION_ERROR, failures.plain(str(error)), data)
-        except Exception as error:  # a fault of ours or of a plugin: told in its words, its traceback goes to the log
+        except Exception as error:  # a bug of ours or of a plugin: reply its message, log its traceback
             _log.exception("%s failed", method.wire)
             words = failures.plain(str(error)) or type(error).__name__
             return envelope.failure(request, failures.APPLICATION_ERROR, words)
@@ -136,21 +139,21 @@ class Dispatcher:
 
 
 class _Serving:
-    """The objects behind one interface."""
+    """The objects that serve one interface."""
 
     def __init__(self, fixed: dict[str, Any]) -> None:
         self.fixed = fixed
         self._changing = [o for o in fixed.values() if hasattr(o, "aliases")]
 
     def now(self) -> Mapping[str, Any]:
-        """By every name that they have at this moment."""
+        """Return the objects by every name that they currently have."""
         if not self._changing:
             return self.fixed
         return {name: o for o in self._changing for name in o.aliases()} | self.fixed
 
 
 def _select(serving: Mapping[str, Any], address: str, interface: Interface) -> Any:
-    """The object that an address names, by the rules of the original for its kind of address."""
+    """Return the object at an address, by the original's rules for the kind of address."""
     if interface.address == "Type":
         if (address or ".") in serving:
             return serving[address or "."]
@@ -167,7 +170,7 @@ def _select(serving: Mapping[str, Any], address: str, interface: Interface) -> A
 
 
 def _too_deep(text: bytes) -> bool:
-    """Whether a JSON text is nested beyond reason. Brackets inside strings do not count: scripts are full of them."""
+    """Whether a JSON text is nested deeper than DEPTH_MAX. Brackets in strings, as in scripts, do not count."""
     if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
         return False
     brackets = _STRING.sub(b"", text).translate(None, delete=_NO_BRACKETS)

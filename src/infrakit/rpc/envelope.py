@@ -1,4 +1,4 @@
-"""The JSON-RPC 2.0 envelope as the original speaks it: every outcome is HTTP 200, and the `id` is echoed as it came."""
+"""The JSON-RPC 2.0 envelope in the original's form: each result is HTTP 200, and the `id` is echoed unchanged."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from infrakit.rpc import failures
 
 
 class Request(msgspec.Struct):
-    """`id` is kept as raw bytes. Null or absent, the method is executed and nothing is answered."""
+    """A request. `id` is kept as raw bytes; if it is null or absent, the method is executed without a reply."""
 
     jsonrpc: str = ""
     method: str = ""
@@ -21,7 +21,7 @@ class Request(msgspec.Struct):
 
 
 class Error(msgspec.Struct):
-    """`message` is all that clients of the original look at."""
+    """An error. Clients of the original read only `message`."""
 
     code: int
     message: str
@@ -29,7 +29,7 @@ class Error(msgspec.Struct):
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
-    """A result or an error."""
+    """A reply: a result or an error."""
 
     jsonrpc: str
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -38,7 +38,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
 
 
 class ClientReply(msgspec.Struct):
-    """A reply as a client reads it; `data` only if it is ours."""
+    """A reply as a client reads it."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: "ClientError | None" = None

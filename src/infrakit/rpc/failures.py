@@ -1,4 +1,4 @@
-"""Errors on the wire: whole again on the other side if it is ours, a message for everybody else."""
+"""Errors on the wire. InfraKit's own clients restore the whole error; other clients read its message."""
 
 import msgspec
 
@@ -26,7 +26,7 @@ _KINDS: dict[str, type[errors.InfraKitError]] = {
 
 
 class ErrorData(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=True):
-    """What makes an error of ours whole again on the other side."""
+    """The fields from which a client restores one of our errors."""
 
     kind: str = ""
     what: str = ""
@@ -37,7 +37,7 @@ class ErrorData(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=Tr
 
 
 def plain(text: str) -> str:
-    """A text that JSON can carry: what is no Unicode, as in the name of a file, is escaped."""
+    """Return a text that JSON can carry: bytes that are not Unicode, as in file names, are escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -58,7 +58,7 @@ def _plain_problem(problem: errors.Problem) -> errors.Problem:
 
 
 def error(message: str, data: ErrorData | None) -> errors.InfraKitError:
-    """The error that the other side raised; one that is not ours is a `PluginError` with its message."""
+    """Restore the error that the other side raised; a foreign error becomes a `PluginError` with its message."""
     kind = _KINDS.get(data.kind) if data is not None else None
     if data is None or kind is None:
         return errors.PluginError(message)

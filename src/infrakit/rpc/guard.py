@@ -1,7 +1,7 @@
-"""Who may speak at an address on TCP: what is shown to them, and what they have to show.
+"""Authentication at an address on TCP: the server's certificate, and the callers' certificates and tokens.
 
-Certificates and tokens are looked at every few seconds. A new certificate is that of the connections to come; a token
-that was struck out is refused at the next request, also on a connection that lives.
+Certificates and tokens are reloaded every few seconds. A new certificate applies to new connections; a revoked token is
+rejected at the next request, also on an open connection.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from infrakit.rpc.listen import Listen
 from infrakit.rpc.reloaded import Reloaded
 from infrakit.rpc.tokens import Tokens
 
-RELOAD_S = 5.0  # between two looks at the files
-# What browsers say of the page that asks. No page has any business here, and on loopback none would need a secret.
+RELOAD_S = 5.0  # interval between two checks of the files
+# Headers that browsers send. Web pages are rejected: on loopback, they would need no credentials.
 BROWSER = ("Origin", "Sec-Fetch-Site")
 
 
 class Guard:
-    """The guard of one address. Raises `Refused` if a file is missing or wrong."""
+    """Authenticates the callers at one address. Raises `Refused` if a file is missing or invalid."""
 
     def __init__(self, listen: Listen) -> None:
         files, token_file = listen.tls, listen.token_file
@@ -34,11 +34,11 @@ class Guard:
             self._tokens = Reloaded([token_file], lambda: Tokens(Path(token_file)))
 
     def context(self) -> ssl.SSLContext | None:
-        """For the next connection. None: plain TCP."""
+        """Return the TLS context of the next connection; None for plain TCP."""
         return self._tls.value if self._tls is not None else None
 
     async def follow(self) -> NoReturn:
-        """Look at the files again and again."""
+        """Reload the files whenever they change."""
         while True:
             await asyncio.sleep(RELOAD_S)
             for each in (self._tls, self._tokens):
@@ -46,15 +46,15 @@ class Guard:
                     await asyncio.to_thread(each.refresh)
 
     def refusal(self, request: web.BaseRequest) -> web.Response | None:
-        """What a request is answered whatever it shows."""
+        """Return the rejection of a request regardless of its credentials, or None."""
         if any(name in request.headers for name in BROWSER):
-            return web.Response(status=403, text="no pages of browsers here\n")
+            return web.Response(status=403, text="requests from browsers are rejected\n")
         return None
 
     def caller(self, request: web.BaseRequest) -> caller.Caller | None:
-        """Who calls. None: somebody who ought to show something, and does not."""
+        """Return the authenticated caller; None if the required credentials are missing or invalid."""
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-        if certificate:  # which the handshake has verified
+        if certificate:  # verified by the TLS handshake
             return caller.Caller(tls.name_of(certificate), "certificate")
         if self._tokens is None:
             return caller.Caller()

@@ -1,4 +1,4 @@
-"""What a socket serves, for tools and people: `/info/api.json` and `/info/functions.json` as the original has them."""
+"""Describes what a socket serves, as the original does: `/info/api.json` and `/info/functions.json`."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ from infrakit.rpc.interfaces import INTERFACES
 
 
 def api(announced: list[str]) -> bytes:
-    """Every interface served, with an example of each request and answer."""
+    """Return every served interface, with an example of each request and response."""
     served = [each for each in INTERFACES if each.announced in announced]
     kinds = [dict(zip(("Name", "Version", "Sub"), (*each.announced.split("/"), ""), strict=True)) for each in served]
     methods = [[_example(method) for method in wire.methods(each)] for each in served]
@@ -19,7 +19,7 @@ def api(announced: list[str]) -> bytes:
 
 
 def functions() -> bytes:
-    """Functions of templates that a plugin exports: none of ours does."""
+    """Return the template functions that a plugin exports; ours export none."""
     return msgspec.json.encode({"base": [], "builtin": []})
 
 
@@ -32,7 +32,7 @@ def _example(method: wire.Method) -> dict[str, Any]:
 
 @functools.cache
 def _smallest(type_: Any) -> Any:
-    """The smallest JSON that a type accepts."""
+    """Return the smallest JSON value that a type accepts."""
     schema = msgspec.json.schema(type_)
     return _of_schema(schema, schema.get("$defs", {}))
 

@@ -1,8 +1,8 @@
-"""Every interface that travels, and how it appears on the wire: a table, and nothing else.
+"""Every interface that is available over the wire, and its wire format, as a table.
 
-Names, versions and fields of the first part are the original's. The second part is what it does not have: each is a
-service of its own, announced beside the interface that it extends, so that our clients see what a plugin can do and the
-original's see what they know.
+The names, versions and fields of the first part are the original's. The second part are additions: each is a service of
+its own, announced beside the interface that it extends, so that our clients detect what a plugin supports, and the
+original's clients see only what they know.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,24 +23,24 @@ from infrakit.spi.values import GroupID, Index
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """How a Protocol appears on the wire."""
+    """The wire format of a Protocol."""
 
     protocol: type
-    service: str  # before the dot of a method's name
+    service: str  # the part of a method's name before the dot
     version: str
-    earlier: tuple[str, ...] = ()  # versions of the original before it, whose every request is understood, too
-    name: str = ""  # in the handshake, if it is not the service's
-    address: str = ""  # the field that selects an object behind the socket: Type, Name or none
-    subject: str = ""  # the field that names what a call is about, if results repeat it
-    results: Mapping[str, str] = {}  # Python method -> the field its value goes into
-    defaults: Mapping[str, Any] = {}  # parameters that older peers do not send
-    acts: frozenset[str] = frozenset()  # methods that change something: not asked twice, and given time
-    extends: type | None = None  # the Protocol without which it means nothing
-    instead_of: type | None = None  # an object that has this one does not announce that one
+    earlier: tuple[str, ...] = ()  # earlier versions of the original whose requests are understood
+    name: str = ""  # in the handshake, if it differs from the service
+    address: str = ""  # the field that selects an object at the socket: Type, Name or none
+    subject: str = ""  # the field with the subject of a call, if results repeat it
+    results: Mapping[str, str] = {}  # Python method -> the field that holds its value
+    defaults: Mapping[str, Any] = {}  # defaults of parameters that older peers do not send
+    acts: frozenset[str] = frozenset()  # methods that change something: never sent twice, and with a long timeout
+    extends: type | None = None  # the Protocol that it extends and requires
+    instead_of: type | None = None  # an object with this interface does not announce that one
 
     @property
     def announced(self) -> str:
-        """Name and version in the handshake."""
+        """The name and version in the handshake."""
         return f"{self.name or self.service}/{self.version}"
 
 
@@ -227,17 +227,17 @@ _BY_PROTOCOL = {interface.protocol: interface for interface in INTERFACES}
 
 
 def of(protocol: type) -> Interface:
-    """How that Protocol appears on the wire."""
+    """Return the wire format of a Protocol."""
     return _BY_PROTOCOL[protocol]
 
 
 def extensions(protocol: type) -> Iterator[Interface]:
-    """What an object that satisfies `protocol` may offer besides."""
+    """Return the interfaces that extend `protocol`."""
     return (interface for interface in INTERFACES if interface.extends is protocol)
 
 
 def serves(plugin: object, interface: Interface) -> bool:
-    """Whether an object is to be announced as that interface."""
+    """Whether an object is announced as that interface."""
     if not protocols.satisfies(plugin, interface.protocol):
         return False
     if interface.extends is not None and not protocols.satisfies(plugin, interface.extends):
@@ -248,7 +248,7 @@ def serves(plugin: object, interface: Interface) -> bool:
 
 
 def hidden(plugin: object, interface: Interface) -> str:
-    """Why an object is not announced as an interface whose methods `__getattr__` answers; empty if that is not so."""
+    """Explain why an object is not announced: `__getattr__` supplies its methods. Empty if that is not the cause."""
     if interface.extends is not None and not protocols.satisfies(plugin, interface.extends):
         return ""
     names = protocols.hidden(plugin, interface.protocol)
@@ -256,7 +256,7 @@ def hidden(plugin: object, interface: Interface) -> str:
 
 
 def require(objects: Mapping[str, object | tuple[object, ...]], required: Mapping[str, tuple[type, ...]]) -> None:
-    """Check that what a daemon must serve is there. Raises `PluginError`, which names the methods that are missing."""
+    """Check that a daemon's objects serve the required Protocols. Raises `PluginError` with the missing methods."""
     for name, wanted in required.items():
         held = objects[name]
         served = held if isinstance(held, tuple) else (held,)

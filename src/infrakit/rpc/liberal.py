@@ -1,8 +1,8 @@
-"""Reads JSON as the original does: field names in any case, and `null` or nothing for a list or map that is empty.
+"""Decodes JSON as liberally as the original: field names in any case, and `null` or no field for an empty list or map.
 
-A first pass gives every field the name that its type declares and fills in what is empty; the strict decoder reads the
-result, so that its errors name the place. Without it a misspelt but valid field would be lost in silence: an instance
-without its tags belongs to nobody. What a type leaves raw (the properties of plugins) passes byte for byte.
+A first pass renames every field as its type declares it and fills in empty values; the strict decoder reads the result,
+so that its errors name the place. Otherwise a field in another case would be dropped silently: an instance without its
+tags belongs to no group. What a type leaves raw (the properties of plugins) is passed on byte for byte.
 """
 
 import functools
@@ -18,11 +18,11 @@ _SAMPLE_BYTES = 2048
 
 
 class _Shape(NamedTuple):
-    """What may hold named fields, or stand as `null` for its empty self."""
+    """A type that has named fields, or that may be written as `null` when empty."""
 
     kind: str  # struct list map raw
-    empty: bytes | None  # what `null` means; None: it has no empty self
-    inner: Any = None  # of a list or map: the type of what it holds
+    empty: bytes | None  # the value that `null` means; None: `null` has no special meaning
+    inner: Any = None  # of a list or map: the type of its elements
     fields: Mapping[str, msgspec.structs.FieldInfo] = {}  # of a struct: by name in lower case
 
 
@@ -33,7 +33,7 @@ def decode(text: bytes | msgspec.Raw, type_: Any) -> Any:
 
 @functools.cache
 def optional(type_: Any) -> tuple[tuple[bytes, bytes], ...]:
-    """The names of fields that may be left out, in quotes, as declared and in lower case."""
+    """Return the names of optional fields, in quotes, as declared and in lower case."""
     names: set[str] = set()
 
     def collect(inner: Any, seen: tuple[Any, ...] = ()) -> None:
@@ -51,10 +51,10 @@ def optional(type_: Any) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def is_misspelt(text: bytes, type_: Any) -> bool:
-    """Whether a field of `type_` seems to stand in another case, so that a strict decoder would leave it out.
+    """Whether a field of `type_` seems to be written in another case, so that a strict decoder would drop it.
 
-    Only the beginning and the end of a long text are looked at: whoever misspells a field does so everywhere. May be
-    wrong about text that is like a name; then `decode` only takes longer.
+    Of a long text only the beginning and the end are checked, because a client spells a field alike everywhere. Text
+    that resembles a name gives a false positive; then `decode` only takes longer.
     """
     sample = text if len(text) <= 2 * _SAMPLE_BYTES else text[:_SAMPLE_BYTES] + text[-_SAMPLE_BYTES:]
     lower = sample.lower()
@@ -78,11 +78,11 @@ def _named(raw: msgspec.Raw, type_: Any) -> msgspec.Raw:
         case "map", b"{" if _shape(shape.inner) is not None:
             entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
             return msgspec.Raw(msgspec.json.encode({k: _named(v, shape.inner) for k, v in entries.items()}))
-    return raw  # not what is expected: the strict decoder says so
+    return raw  # unexpected: the strict decoder reports it
 
 
 def _fields(given: Mapping[str, msgspec.Raw], shape: _Shape) -> dict[str, msgspec.Raw]:
-    """Fields under their own names; those unknown are left out, and so is `null` where there is a default."""
+    """Return fields under their declared names, without unknown ones and without `null` where there is a default."""
     named: dict[str, msgspec.Raw] = {}
     for name, value in given.items():
         field = shape.fields.get(name.lower())
@@ -97,7 +97,7 @@ def _fields(given: Mapping[str, msgspec.Raw], shape: _Shape) -> dict[str, msgspe
 
 @functools.cache
 def _shape(type_: Any) -> _Shape | None:
-    """None for what is neither named, nor a list or map: numbers, texts."""
+    """Return the shape of a type; None for scalars such as numbers and strings."""
     origin, arguments = typing.get_origin(type_), typing.get_args(type_)
     if origin is typing.Annotated:
         return _shape(arguments[0])

@@ -1,4 +1,4 @@
-"""Listening on TCP: who may, with what, and where others find it. Plain TCP is for this machine only, unless forced."""
+"""Listening on TCP: address, TLS and authentication. Plain TCP is for loopback only, unless forced."""
 
 import asyncio
 import errno
@@ -16,13 +16,13 @@ RESOLVE_S = 10.0
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """An address for other machines, and what callers have to show there."""
+    """An address for other machines, and the credentials that callers need there."""
 
     host: str
-    port: int  # 0: any that is free
+    port: int  # 0: any free port
     tls: Files | None = None
     token_file: str = ""
-    force: bool = False  # serve anybody who can reach it
+    force: bool = False  # serve every client that reaches it
 
     @property
     def url(self) -> str:
@@ -31,21 +31,21 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach the address."""
         return address.is_loopback(self.host)
 
     def at(self, bound: socket.socket) -> "Listen":
-        """The same, with the address and port that it was given."""
+        """Return a copy with the address and port that the socket is bound to."""
         host, port = bound.getsockname()[:2]
         return msgspec.structs.replace(self, host=host, port=port)
 
     def check(self) -> None:
-        """Raise `Refused` for what would give strangers control of the infrastructure."""
+        """Raise `Refused` for settings that would give unauthenticated clients control of the infrastructure."""
         if self.is_loopback:
             return
-        if self.tls is None and self.token_file:  # forced or not: who reads along once has the token for ever
+        if self.tls is None and self.token_file:  # even if forced: a token read once is compromised for good
             raise Refused(
-                "a token over plain TCP could be read on its way", where=self.url, remedy="add --tls-cert and --tls-key"
+                "a token over plain TCP could be intercepted", where=self.url, remedy="add --tls-cert and --tls-key"
             )
         if self.force:
             return
@@ -53,17 +53,17 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
             raise Refused(
                 "plain TCP is for loopback addresses only",
                 where=self.url,
-                remedy="give a certificate (--tls-cert, --tls-key), or say --force-plain",
+                remedy="pass a certificate (--tls-cert, --tls-key), or --force-plain",
             )
         if not self.tls.client_ca and not self.token_file:
             raise Refused(
-                "anybody who can reach it could give orders",
+                "any client that reaches it could send commands",
                 where=self.url,
-                remedy="ask for certificates (--tls-client-ca) or tokens (--token-file)",
+                remedy="require client certificates (--tls-client-ca) or tokens (--token-file)",
             )
 
     async def bind(self) -> list[socket.socket]:
-        """Listening sockets, one for each address that the host has. Raises `Refused`."""
+        """Return listening sockets, one for each address of the host. Raises `Refused`."""
         bound: list[socket.socket] = []
         failed = ""
         for family, place in await self._places():
@@ -71,7 +71,10 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 bound.append(_listening(family, (place[0], port, *place[2:])))
             except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a host without IPv6 still has the name
+                if error.errno in (
+                    errno.EADDRNOTAVAIL,
+                    errno.EAFNOSUPPORT,
+                ):  # a host without IPv6
                     failed = failed or error.strerror or str(error)
                     continue
                 for each in bound:
@@ -89,18 +92,18 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as error:
             raise self._refused(error.strerror or str(error)) from None
         except TimeoutError:
-            raise self._refused("no answer about the host's address") from None
+            raise self._refused("the host name was not resolved in time") from None
         return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
     def _refused(self, why: str) -> Refused:
-        return Refused(f"{self.url} cannot be listened at: {why}")
+        return Refused(f"cannot listen at {self.url}: {why}")
 
 
 def parse(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, also as `tcp://HOST:PORT`. Raises `Refused`."""
+    """Parse `HOST:PORT` or `tcp://HOST:PORT`. Raises `Refused`."""
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise Refused(f"{text!r} is no address to listen at", remedy="write it as HOST:PORT")
+        raise Refused(f"{text!r} is not an address to listen at", remedy="write it as HOST:PORT")
     return host.strip("[]"), int(port)
 
 

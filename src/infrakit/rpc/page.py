@@ -1,14 +1,14 @@
-"""A page: what is answered to a GET beside the calls, made when it is asked for."""
+"""Pages: text served to GET requests beside the calls, rendered on request."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 
 class Page(NamedTuple):
-    """An answer in text."""
+    """A text response."""
 
     text: str
-    status: int = 200  # of HTTP
+    status: int = 200  # HTTP status
     media: str = "text/plain; charset=utf-8"
 
 

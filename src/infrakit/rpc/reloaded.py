@@ -1,4 +1,7 @@
-"""What files say, read again when their content changes. A broken one is told once, and what it said before stays."""
+"""Values read from files, and reloaded when their content changes.
+
+An invalid file is logged once per change, and the last valid content stays in force.
+"""
 
 import hashlib
 import logging
@@ -14,16 +17,16 @@ _log = logging.getLogger(__name__)
 
 
 class Reloaded(Generic[T]):
-    """`value` is what `read` made of the files when they were last right. Raises what `read` raises, at first only."""
+    """`value` is the result of `read` from the last valid files. Only the constructor raises the errors of `read`."""
 
     def __init__(self, files: Sequence[str], read: Callable[[], T]) -> None:
         self._files = files
         self._read = read
-        self._seen = self._content()  # before it is read: a change in between is seen the next time
+        self._seen = self._content()  # taken before reading, so that a change in between is detected next time
         self.value = read()
 
     def refresh(self) -> None:
-        """Look at the files. It takes as long as the disk does: not for the event loop."""
+        """Reload the files if they have changed. It blocks on disk I/O: do not call it in the event loop."""
         now = self._content()
         if now == self._seen:
             return
@@ -32,12 +35,12 @@ class Reloaded(Generic[T]):
         try:
             self.value = self._read()
         except Refused as error:
-            _log.error("%s: what was read before stays in force: %s", named, error)
+            _log.error("%s: the previous content stays in force: %s", named, error)
         else:
-            _log.info("%s: read again", named)
+            _log.info("%s: reloaded", named)
 
     def _content(self) -> bytes:
-        """Content and mode. A time stamp would miss two changes within its grain."""
+        """Return a hash of content and mode. A time stamp would miss two changes within its resolution."""
         found = hashlib.sha256()
         for each in self._files:
             try:

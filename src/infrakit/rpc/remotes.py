@@ -1,10 +1,10 @@
-"""Daemons elsewhere, by name: where they listen, and what proves who we are.
+"""Remotes: named daemons at other addresses, and the credentials for them.
 
-Most are on other machines. One at a unix socket is on this one, but not in its own place: in a container, say, that
-shares the socket's directory with us. Whoever may open the socket needs to show nothing else.
+Most are on other machines. A remote at a unix socket is on this machine, outside of its plugins directory, for example
+in a container that shares the socket's directory. A unix socket needs no credentials beyond its file permissions.
 
-They are kept in `$INFRAKIT_HOME/remotes.json`. Keys and tokens are named by their files, never copied. Imports little,
-because the command line does.
+Remotes are stored in `$INFRAKIT_HOME/remotes.json`. Keys and tokens are stored as the names of their files, never as
+copies. This module imports little, because every command loads it.
 """
 
 import os
@@ -17,10 +17,10 @@ from infrakit.rpc import address, discovery
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.values import wire_name
 
-HOST_VARIABLE = "INFRAKIT_HOST"  # the remote that a command asks, or its URL, whatever is chosen
+HOST_VARIABLE = "INFRAKIT_HOST"  # the remote of a command, or its URL; overrides the current one
 LOCAL = "local"
 SOCKET = "unix://"
-# What is shown to plugins on other machines, which have no entry of their own.
+# Credentials for plugins on other machines that are not remotes.
 CA_VARIABLE = "INFRAKIT_TLS_CA"
 CERT_VARIABLE = "INFRAKIT_TLS_CERT"
 KEY_VARIABLE = "INFRAKIT_TLS_KEY"
@@ -28,7 +28,7 @@ TOKEN_VARIABLE = "INFRAKIT_TOKEN_FILE"  # noqa: S105 - the name of a file
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_defaults=True):
-    """A daemon elsewhere. Files: `ca` vouches for it, `cert` and `key` or `token_file` for us."""
+    """A daemon at another address. `ca` authenticates it; `cert` and `key`, or `token_file`, authenticate us."""
 
     name: str = ""
     url: str
@@ -41,7 +41,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_d
         return f"{self.name} ({self.url})" if self.name else self.url
 
     def token(self) -> str:
-        """The token to show; empty if there is none. Raises `Refused`: it is missing, or would be sent in clear."""
+        """Return the token, empty if there is none. Raises `Refused` if it is missing, or would be sent in clear."""
         if not self.token_file:
             return ""
         check(self)
@@ -52,20 +52,22 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name, omit_d
         except UnicodeDecodeError:
             token = ""
         if not token.isascii() or not token.isprintable() or not token:
-            raise Refused("it holds no token", where=self.token_file, remedy="make one: infrakit remote token")
+            raise Refused("the file holds no token", where=self.token_file, remedy="create one: infrakit remote token")
         return token
 
 
 class Remotes(msgspec.Struct, kw_only=True, rename=wire_name):
-    """All that are known, and the one that commands ask."""
+    """All known remotes, and the current one."""
 
     current: str = LOCAL
     known: dict[str, Remote] = {}
 
 
 def plugin(url: str) -> Remote:
-    """What is elsewhere: with the files of the remote that has this URL, or else those that the environment names, and
-    that may be shown to it. Raises `Refused`."""
+    """Return the remote for a plugin's URL. Raises `Refused`.
+
+    Its credentials are those of the known remote with this URL, else those in the environment that may be sent to it.
+    """
     known = next((each for each in load().known.values() if each.url == url), None)
     if known is not None:
         return known
@@ -78,42 +80,44 @@ def plugin(url: str) -> Remote:
 
 
 def check_url(url: str) -> str:
-    """`https://host:port` or `unix:///path`, complete. Raises `Refused`."""
+    """Return the complete URL: `https://host:port` or `unix:///path`. Raises `Refused`."""
     place = address.parse(url if "://" in url else f"https://{url}")
     if isinstance(place, Path):
         if place.is_absolute():
             return f"{SOCKET}{place}"
     elif urlsplit(place).port is not None:
         return place
-    raise Refused(f"{url!r} is no address of a daemon", remedy="write it as https://HOST:PORT, or unix:///PATH")
+    raise Refused(f"{url!r} is not an address of a daemon", remedy="write it as https://HOST:PORT, or unix:///PATH")
 
 
 def check(remote: Remote) -> None:
-    """Raise `Refused` for what cannot work, or would tell others a secret."""
+    """Raise `Refused` for settings that cannot work, or that would disclose a secret."""
     if remote.key and not remote.cert:
-        raise Refused("a key is of no use without its certificate", remedy="give --cert too")
+        raise Refused("a key needs its certificate", remedy="pass --cert too")
     if urlsplit(remote.url).scheme == "https":
         return
     if remote.url.startswith(SOCKET) and (remote.ca or remote.cert or remote.token_file):
-        raise Refused("nothing has to be shown at a unix socket", where=remote.url, remedy="leave the files out")
+        raise Refused("a unix socket needs no credentials", where=remote.url, remedy="leave the files out")
     if remote.ca or remote.cert:
-        raise Refused("certificates are of no use over plain HTTP", where=remote.url, remedy="write https://HOST:PORT")
+        raise Refused(
+            "certificates need TLS, and the URL is plain HTTP", where=remote.url, remedy="write https://HOST:PORT"
+        )
     if remote.token_file and not _is_private(remote.url):
-        raise Refused("a token over plain HTTP could be read on its way", where=remote.url, remedy="use https://")
+        raise Refused("a token over plain HTTP could be intercepted", where=remote.url, remedy="use https://")
 
 
 def load() -> Remotes:
-    """Raises `Refused` if the file is damaged."""
+    """Read the remotes. Raises `Refused` if the file is damaged."""
     try:
         return msgspec.json.decode(_path().read_bytes(), type=Remotes)
-    except (FileNotFoundError, NotADirectoryError):  # a home that is none is told by whoever needs it
+    except (FileNotFoundError, NotADirectoryError):  # a missing home is reported where it is needed
         return Remotes()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Refused(f"it cannot be read: {error}", where=str(_path()), remedy="mend or remove it") from None
+        raise Refused(f"it cannot be read: {error}", where=str(_path()), remedy="fix or remove it") from None
 
 
 def save(remotes: Remotes) -> None:
-    """As a whole, for its owner only."""
+    """Replace the file atomically, readable by its owner only."""
     path = _path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
@@ -124,7 +128,7 @@ def save(remotes: Remotes) -> None:
 
 
 def current() -> Remote | Path | None:
-    """The one that commands ask now: `$INFRAKIT_HOST`, else the chosen one. None: the daemon of this machine.
+    """Return the current remote: `$INFRAKIT_HOST`, else the selected one. None: the daemon of this machine.
 
     Raises `Refused`, `NotFound`.
     """
@@ -141,13 +145,13 @@ def current() -> Remote | Path | None:
 
 
 def _at(remote: Remote) -> Remote | Path:
-    """A socket is dialled by its path."""
+    """Return the path of a remote at a unix socket, else the remote."""
     place = address.parse(remote.url)
     return place if isinstance(place, Path) else remote
 
 
 def _is_private(url: str) -> bool:
-    """Whether nobody can read along."""
+    """Whether the traffic cannot be intercepted: TLS or loopback."""
     parts = urlsplit(url)
     return parts.scheme == "https" or address.is_loopback(parts.hostname or "")
 

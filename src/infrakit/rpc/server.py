@@ -1,7 +1,7 @@
-"""The server of one socket, and of TCP beside it: JSON-RPC at `/`, events at `/events`, and pages, if it is given any.
+"""The server of one unix socket, and optionally TCP: JSON-RPC at `/`, events at `/events`, and optional pages.
 
-Bodies are bounded in size and time, streams and connections in number. Who leaves during a call does not end it: what
-was begun is carried out.
+Request bodies are limited in size and time, streams and connections in number. A client that disconnects during a call
+does not cancel it: the call is carried out.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Self
 from aiohttp import web
 
 from infrakit.rpc import acceptor, caller, info, interfaces, streams, unix
-from infrakit.rpc.acceptor import Door
+from infrakit.rpc.acceptor import Acceptor
 from infrakit.rpc.dispatch import Dispatcher
 from infrakit.rpc.guard import Guard
 from infrakit.rpc.listen import Listen
@@ -27,12 +27,12 @@ from infrakit.spi.event import Topics
 from infrakit.spi.instance import Watches
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-READ_S = 30.0  # for a whole request, and for the first of a connection to come
+READ_S = 30.0  # timeout of a whole request, and of a connection's first request
 NOT_FOUND = "404 page not found\n"
 
 
 class Server:
-    """Serves objects at a unix socket while entered, and with `listen` on TCP too."""
+    """Serves objects at a unix socket inside its context, and with `listen` on TCP too."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Server:
             listen.check()
         self._path = path
         self._listen = listen
-        self._doors: list[Door] = []
-        self.urls: Sequence[str] = ()  # where it listens on TCP, once entered
+        self._acceptors: list[Acceptor] = []
+        self.urls: Sequence[str] = ()  # the TCP addresses, once entered
         self._events = events
         self._read_s = read_s
         self._dispatcher = Dispatcher(objects)
@@ -67,24 +67,24 @@ class Server:
 
     @property
     def announced(self) -> Sequence[str]:
-        """The interfaces that it serves, with their versions."""
+        """The served interfaces, with their versions."""
         return list(self._dispatcher.announced)
 
     @property
     def connections(self) -> int:
-        """How many are open now."""
-        return sum(door.count for door in self._doors)
+        """The number of open connections."""
+        return sum(each.count for each in self._acceptors)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             bound = stack.enter_context(unix.bind(self._path))
             remove = functools.partial(self._remove, self._path.stat())
             stack.callback(remove)
-            await stack.enter_async_context(acceptor.accepting(self._door(self._local), [bound]))
+            await stack.enter_async_context(acceptor.accepting(self._acceptor(self._local), [bound]))
             if self._listen is not None:
                 await self._start_tcp(self._listen, stack)
             self._pid_file.write_text(str(os.getpid()))
-            stack.callback(remove)  # first of all: who comes now shall not wait for somebody who leaves
+            stack.callback(remove)  # first, so that new clients do not wait for open calls to finish
             stack.callback(self._streams.end)
             self._open = stack.pop_all()
         return self
@@ -95,15 +95,15 @@ class Server:
         for each in sockets:
             stack.enter_context(each)
         self.urls = [listen.at(each).url for each in sockets]
-        door = self._door(functools.partial(self._guarded, guard))
-        await stack.enter_async_context(acceptor.accepting(door, sockets, guard.context))
+        tcp = self._acceptor(functools.partial(self._guarded, guard))
+        await stack.enter_async_context(acceptor.accepting(tcp, sockets, guard.context))
         following = asyncio.get_running_loop().create_task(guard.follow())
         stack.callback(following.cancel)
 
-    def _door(self, handler: acceptor.Handler) -> Door:
-        door = Door(handler, first_s=self._read_s, body_bytes_max=BODY_BYTES_MAX)
-        self._doors.append(door)
-        return door
+    def _acceptor(self, handler: acceptor.Handler) -> Acceptor:
+        created = Acceptor(handler, first_s=self._read_s, body_bytes_max=BODY_BYTES_MAX)
+        self._acceptors.append(created)
+        return created
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,9 +111,9 @@ class Server:
         await self._open.aclose()
 
     def _remove(self, bound: os.stat_result) -> None:
-        """Remove our files, unless somebody has put a socket of their own in that place.
+        """Remove our files, unless another process has put its own socket there.
 
-        Done while ours is still open, so that no other file can have been given its number.
+        This runs while our socket is still open, so that its inode number cannot have been reused.
         """
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self._path.stat(), bound):
@@ -127,14 +127,14 @@ class Server:
     # -- requests --------------------------------------------------------------------------------------------------
 
     async def _local(self, request: web.BaseRequest) -> web.StreamResponse:
-        """At the unix socket, which only its owner can open."""
+        """Handle a request at the unix socket, which only its owner can open."""
         connection = request.transport.get_extra_info("socket") if request.transport is not None else None
         if connection is None:
-            return web.Response(status=400, text="rpc: the caller has left")
+            return web.Response(status=400, text="rpc: the client has disconnected")
         return await self._handle(request, caller.of_unix(connection))
 
     async def _guarded(self, guard: Guard, request: web.BaseRequest) -> web.StreamResponse:
-        """On TCP."""
+        """Handle a request on TCP, after authentication."""
         refusal = guard.refusal(request)
         if refusal is not None:
             return refusal
@@ -161,13 +161,13 @@ class Server:
 
     async def _page(self, make: Callable[[], Awaitable[Page]], request: web.BaseRequest) -> web.Response:
         if request.method not in {"GET", "HEAD"}:
-            return web.Response(status=405, text="this is only to be read\n", headers={"Allow": "GET, HEAD"})
+            return web.Response(status=405, text="this page is read-only\n", headers={"Allow": "GET, HEAD"})
         page = await make()
         headers = {"Content-Type": page.media, "Cache-Control": "no-store"}
         return web.Response(status=page.status, body=page.text.encode(), headers=headers)
 
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
-        """On a topic in the original's shape; without one, the whole journal in ours."""
+        """Stream a topic in the original's format; without a topic, the whole journal in ours."""
         if "topic" not in request.query and self._events is not None:
             return await self._streams.events(request, self._events)
         return await self._topic(request)
@@ -184,13 +184,13 @@ class Server:
         except TimeoutError:
             return web.Response(status=408, text=f"rpc: the request did not arrive within {self._read_s:.0f} s")
         except ConnectionError:
-            return web.Response(status=400, text="rpc: the request broke off")
+            return web.Response(status=400, text="rpc: the request was truncated")
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413, text=f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
         return web.Response(body=await self._dispatcher.answer(body), content_type="application/json")
 
     async def _topic(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What is published on a topic, in the original's shape."""
+        """Stream the messages of a topic in the original's format."""
         topic = request.query.get("topic", "")
         try:
             publisher = self._dispatcher.find(interfaces.of(Topics), "")
@@ -199,7 +199,7 @@ class Server:
         return await self._streams.send(request, streams.encoded(publisher.subscribe(topic=topic)))
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The hints of a provider that watches, each a JSON text: what `rpc.client` reads as `Watches`."""
+        """Stream the hints of a `Watches` plugin, each a JSON text."""
         try:
             plugin = self._dispatcher.find(interfaces.of(Watches), request.query.get("type", ""))
         except errors.NotFound as missing:

@@ -1,6 +1,7 @@
-"""Event streams (server-sent events): lines as they come, and a comment now and then.
+"""Event streams (server-sent events), with a periodic heartbeat comment.
 
-The comment lets either side notice that the other has left. Streams are bounded in number, and end with the server.
+The heartbeat lets either side detect that the other has disconnected. Streams are limited in number, and end with the
+server.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from aiohttp import web
 from infrakit.spi.event import Event
 
 STREAMS_MAX = 64
-HEARTBEAT_S = 2.0  # so long does a stream hold its place when its reader has left
+HEARTBEAT_S = 2.0  # also how long a disconnected stream counts towards STREAMS_MAX
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -26,42 +27,42 @@ _HEADERS = {
 
 
 class Follows(Protocol):
-    """Where events come from. `events.journal.Journal` is one."""
+    """A source of events, such as `events.journal.Journal`."""
 
     newest: int
 
     async def since(self, seq: int, *, group: str | None = None) -> Sequence[Event]:
-        """The events after number `seq`, oldest first."""
+        """Return the events after number `seq`, oldest first."""
         ...
 
     def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
-        """The events after `since`, and then each as it comes."""
+        """Yield the events after `since`, and then each new one."""
         ...
 
 
 class Streams:
-    """The streams of one server."""
+    """The open event streams of one server."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.Task[object]] = set()
 
     def end(self) -> None:
-        """End them all: the server stops."""
+        """Close all streams, because the server stops."""
         for stream in self._open:
             stream.cancel()
 
     async def events(self, request: web.BaseRequest, journal: Follows) -> web.StreamResponse:
-        """What the journal tells: `since` a number (else from now on), of one `group`, to the end or `follow`ed."""
+        """Stream the journal: `since` a number (default: from now on), of one `group`, and with `follow` new events."""
         since = request.query.get("since", "")
         if not re.fullmatch("[0-9]{0,18}", since):
-            return web.Response(status=400, text="since is the number of an event")
+            return web.Response(status=400, text="since must be the number of an event")
         start, group = int(since) if since else journal.newest, request.query.get("group")
         follow = request.query.get("follow", "true") == "true"
-        told = journal.follow(start, group) if follow else _listed(journal, start, group)
-        return await self.send(request, encoded(told))
+        sent = journal.follow(start, group) if follow else _listed(journal, start, group)
+        return await self.send(request, encoded(sent))
 
     async def send(self, request: web.BaseRequest, texts: AsyncIterator[bytes]) -> web.StreamResponse:
-        """Answer with a line for each text, until there is none any more or the reader has left."""
+        """Stream a line for each text, until there are no more or the client disconnects."""
         task = asyncio.current_task()
         if len(self._open) >= STREAMS_MAX or task is None:
             return web.Response(status=503, text="too many event streams")
@@ -73,7 +74,7 @@ class Streams:
             async with contextlib.aclosing(texts):  # type: ignore[type-var]
                 await _send(response, texts)
         except (ConnectionError, asyncio.CancelledError):
-            pass  # the reader has left, or the server stops
+            pass  # the client has disconnected, or the server stops
         finally:
             self._open.discard(task)
         return response
@@ -99,7 +100,7 @@ async def _send(response: web.StreamResponse, texts: AsyncIterator[bytes]) -> No
 
 
 async def _next(texts: AsyncIterator[bytes]) -> bytes:
-    """Nothing: there is no more. A task cannot raise `StopAsyncIteration`."""
+    """Return the next text, empty at the end, because a task cannot raise `StopAsyncIteration`."""
     return await anext(texts, b"")
 
 
@@ -109,7 +110,7 @@ async def _listed(journal: Follows, since: int, group: str | None) -> AsyncItera
 
 
 async def encoded(values: AsyncIterator[object]) -> AsyncIterator[bytes]:
-    """Values as JSON texts."""
+    """Encode values as JSON texts."""
     async with contextlib.aclosing(values):  # type: ignore[type-var]
         async for value in values:
             yield msgspec.json.encode(value)

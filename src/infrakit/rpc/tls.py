@@ -1,4 +1,4 @@
-"""TLS for servers and clients: contexts from files; errors that name the file that has to be mended."""
+"""TLS contexts for servers and clients, created from files. Errors name the file to fix."""
 
 import ssl
 from collections.abc import Callable
@@ -9,19 +9,19 @@ import msgspec
 
 from infrakit.spi.errors import Refused
 
-NAME_MAX = 200  # characters of a caller's name
+NAME_MAX = 200  # length limit of a caller's name
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server shows, and whose certificates it accepts: paths of PEM files."""
+    """A server's certificate and key, and the CA of the client certificates that it accepts: paths of PEM files."""
 
     cert: str
     key: str
-    client_ca: str = ""  # none: clients show no certificate
+    client_ca: str = ""  # empty: no client certificates
 
 
 def server_context(files: Files, *, optional: bool = False) -> ssl.SSLContext:
-    """TLS 1.2 or newer. With `optional`, clients may do without a certificate. Raises `Refused` naming the file."""
+    """Create a context for TLS 1.2 or newer. With `optional`, client certificates are optional. Raises `Refused`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -33,7 +33,7 @@ def server_context(files: Files, *, optional: bool = False) -> ssl.SSLContext:
 
 
 def client_context(*, ca: str = "", cert: str = "", key: str = "") -> ssl.SSLContext:
-    """Trusts `ca`, or what the system trusts, and shows `cert` if there is one. Raises `Refused` naming the file."""
+    """Create a context that trusts `ca` (default: the system's CAs) and presents `cert`, if any. Raises `Refused`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -47,9 +47,9 @@ def client_context(*, ca: str = "", cert: str = "", key: str = "") -> ssl.SSLCon
 
 
 def name_of(certificate: dict[str, Any]) -> str:
-    """Whose certificate it is, as `getpeercert` returns it: its common name, an alternative name, or its number.
+    """Return the subject of a certificate from `getpeercert`: common name, alternative name, or serial number.
 
-    What is not printable is left out: the name goes into histories and terminals.
+    Unprintable characters are removed, because the name appears in histories and terminals.
     """
     common = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     alternatives = [value for _, value in certificate.get("subjectAltName", ())]
@@ -65,17 +65,17 @@ def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
         context.load_cert_chain(cert, key, password=_no_password(key))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise Refused(f"the key is not that of the certificate {cert}", where=key) from None
+            raise Refused(f"the key does not match the certificate {cert}", where=key) from None
         what, file = ("key", key) if b"BEGIN CERTIFICATE" in Path(cert).read_bytes() else ("certificate", cert)
-        raise Refused(f"it holds no {what} (PEM) that can be read", where=file) from None
+        raise Refused(f"the file holds no readable {what} (PEM)", where=file) from None
 
 
 def _trust(context: ssl.SSLContext, ca: str) -> None:
-    _check_readable("the certificates of the authority", ca)
+    _check_readable("the CA certificates", ca)
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError:
-        raise Refused("it holds no certificates of an authority (PEM)", where=ca) from None
+        raise Refused("the file holds no CA certificates (PEM)", where=ca) from None
 
 
 def _check_readable(what: str, file: str) -> None:
@@ -86,9 +86,9 @@ def _check_readable(what: str, file: str) -> None:
 
 
 def _no_password(key: str) -> Callable[[], str]:
-    """Without this, OpenSSL asks the terminal, and a daemon waits for ever."""
+    """Refuse an encrypted key; OpenSSL would prompt at the terminal, and a daemon would hang."""
 
     def refuse() -> str:
-        raise Refused("the key is encrypted, and nobody is asked for a password", where=key, remedy="decrypt the file")
+        raise Refused("the key is encrypted; a daemon asks for no password", where=key, remedy="decrypt the file")
 
     return refuse

@@ -1,4 +1,4 @@
-"""Bearer tokens: the server keeps a file of names and hashes, `name:sha256`, one a line, and never the token itself."""
+"""Bearer tokens. The server stores names and hashes in a file, `name:sha256` per line, never the tokens themselves."""
 
 import hashlib
 import hmac
@@ -13,16 +13,16 @@ _LINE = re.compile(r"(?P<name>[^:]+):(?P<hashed>[0-9a-fA-F]{64})")
 
 
 class Tokens:
-    """The tokens of one file, as it is now. Raises `Refused` if it is wrong, or if others may read it."""
+    """The tokens of one file. Raises `Refused` if the file is invalid, or if other users may read it."""
 
     def __init__(self, path: Path) -> None:
         try:
             mode, text = path.stat().st_mode, path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            words = error.strerror if isinstance(error, OSError) else "it is no text"
+            words = error.strerror if isinstance(error, OSError) else "it is not text"
             raise Refused(f"the tokens cannot be read: {words}", where=str(path)) from None
         if mode & 0o077:
-            raise Refused("others may read or write it", where=str(path), remedy=f"chmod 600 {path}")
+            raise Refused("other users may read or write it", where=str(path), remedy=f"chmod 600 {path}")
         self._hashes: list[tuple[str, str]] = []
         for number, line in enumerate(map(str.strip, text.splitlines()), 1):
             if not line or line.startswith("#"):
@@ -33,7 +33,7 @@ class Tokens:
             self._hashes.append((found["hashed"].lower(), found["name"]))
 
     def name(self, header: str) -> str:
-        """Whose token an `Authorization` header holds; empty if nobody's. It takes as long for each."""
+        """Return the name of the token in an `Authorization` header, or an empty string. It runs in constant time."""
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return ""
@@ -43,7 +43,7 @@ class Tokens:
 
 
 def issue(path: Path, name: str) -> str:
-    """Make a token, add its hash to the file, and return it: nobody can tell it again."""
+    """Create a token, add its hash to the file, and return it. It cannot be recovered later."""
     if not name or ":" in name or not name.isprintable() or name != name.strip() or name.startswith("#"):
         raise Refused(f"{name!r} cannot be the name of a token")
     token = secrets.token_urlsafe(32)
@@ -57,5 +57,5 @@ def issue(path: Path, name: str) -> str:
 
 
 def _hash(token: str) -> str:
-    """Headers may hold bytes that are no text."""
+    """Hash a token, which may contain bytes that are not text."""
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()

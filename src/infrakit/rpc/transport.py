@@ -1,8 +1,8 @@
-"""One address that answers: requests with a deadline each, over connections that are kept.
+"""The transport to one address: requests with a timeout each, over kept-alive connections.
 
-What is raised says what may be concluded. No connection: nothing was done. A connection that broke, or a deadline that
-passed, after the request was sent: nobody knows. After a connection has failed, the address is left alone for a moment,
-longer each time, and callers are told so at once.
+The error determines what the caller may conclude. `Unreachable`: no connection, nothing was done. `OutcomeUnknown`: the
+connection broke or the timeout passed after the request was sent. After a failed connection attempt the transport backs
+off exponentially, and calls during the back-off fail at once.
 """
 
 import asyncio
@@ -18,55 +18,55 @@ from infrakit.rpc import discovery, remotes, tls
 from infrakit.spi import errors
 
 CONNECT_S = 5.0
-KEEPALIVE_S = 10.0  # less than any server's, so that a request rarely meets a connection that is being closed
+KEEPALIVE_S = 10.0  # shorter than any server's, so that requests rarely hit a connection that is being closed
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
-REST_S = 0.05  # after the first failure to connect; doubles
-REST_MAX_S = 2.0
-_REMEDY = f"see ${remotes.TOKEN_VARIABLE} and ${remotes.CERT_VARIABLE}"
+BACKOFF_S = 0.05  # after the first failed connection attempt; doubles
+BACKOFF_MAX_S = 2.0
+_REMEDY = f"check ${remotes.TOKEN_VARIABLE} and ${remotes.CERT_VARIABLE}"
 LINE_BYTES_MAX = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json"}
-_TURNED_AWAY = (401, 403, 503)  # what a server answers that has not looked at the request
+_REJECTED = (401, 403, 503)  # HTTP status of a server that has not read the request
 
 
 class Broken(errors.OutcomeUnknown):
-    """The connection broke before an answer came, perhaps because it had been kept for too long."""
+    """The connection broke before a response arrived; a kept-alive connection may have expired."""
 
 
 class Transport:
-    """`address` is the path of a unix socket, or a URL; see `rpc.address`. Raises `Refused` if it is neither."""
+    """A transport to the path of a unix socket or to a URL, see `rpc.address`. Raises `Refused` if it is neither."""
 
     def __init__(self, address: str, *, headers: dict[str, str] | None = None) -> None:
         self.address = address
-        self.failures = 0  # connections that failed or broke
-        self._connections = 0  # that were opened
+        self.failures = 0  # failed and broken connections
+        self._connections = 0  # opened connections
         self._place = addresses.parse(address)
         self._url = self._place if isinstance(self._place, str) else "http://plugin/"
         self._headers = _HEADERS | (headers or {})
         self._session: aiohttp.ClientSession | None = None
         self._shown: dict[str, str] = {}
-        self._secure: ssl.SSLContext | bool = True
-        self._read_at = -1  # the count of failures when our certificate and token were read
-        self._resting_until = 0.0
-        self._rest_s = REST_S
-        self._why = ""
+        self._tls: ssl.SSLContext | bool = True
+        self._read_at = -1  # `failures` when our certificate and token were last read
+        self._backoff_until = 0.0
+        self._backoff_s = BACKOFF_S
+        self._last_failure = ""
 
     @property
     def incarnation(self) -> int:
-        """Grows with every connection: while it is the same, so is the process that answers."""
+        """Increases with every connection. While it is the same, the same process answers."""
         return self.failures + self._connections
 
     async def _count(self, *_: object) -> None:
         self._connections += 1
 
     async def post(self, body: bytes, *, deadline_s: float) -> bytes:
-        """Raises `Unreachable`, or `OutcomeUnknown` once the request may have been read."""
-        self._check_rest()
+        """Send a request. Raises `Unreachable`, or `OutcomeUnknown` if the server may have read the request."""
+        self._check_backoff()
         try:
             async with asyncio.timeout(deadline_s):
                 await self._prepare()
                 async with self._open().post(
-                    self._url, data=body, headers=self._shown, ssl=self._secure, allow_redirects=False
+                    self._url, data=body, headers=self._shown, ssl=self._tls, allow_redirects=False
                 ) as response:
                     answer = await self._read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
@@ -77,24 +77,24 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             self.failures += 1
             raise Broken(f"the connection broke: {_words(error)}", where=self.address) from None
-        self._rest_s = REST_S
-        if response.status in _TURNED_AWAY:
+        self._backoff_s = BACKOFF_S
+        if response.status in _REJECTED:
             words = answer[:200].decode(errors="replace").strip()
             raise errors.Refused(f"it answers {response.status}: {words}", where=self.address, remedy=_REMEDY)
         return answer
 
     async def lines(self, path: str, *, quiet_s: float | None = None) -> AsyncIterator[bytes]:
-        """The `data:` lines of an event stream, for as long as it lasts. Raises `Unreachable`.
+        """Yield the `data:` lines of an event stream until it ends. Raises `Unreachable`.
 
-        `quiet_s`: so long may nothing come, not even a sign of life, before the stream counts as broken.
+        `quiet_s` is the read timeout: without data or a heartbeat for so long, the stream counts as broken.
         """
-        self._check_rest()
+        self._check_backoff()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=quiet_s)
         await self._prepare()
         url = self._url.rstrip("/") + path
         try:
             async with self._open().get(
-                url, timeout=timeout, headers=self._shown, ssl=self._secure, allow_redirects=False
+                url, timeout=timeout, headers=self._shown, ssl=self._tls, allow_redirects=False
             ) as response:
                 if response.status != 200:
                     raise errors.Unreachable(f"it answers {response.status} to {path}", where=self.address)
@@ -105,16 +105,16 @@ class Transport:
             raise self._unreachable(error) from None
 
     async def close(self) -> None:
-        """Close the connections; the next request opens new ones."""
+        """Close the connections. The next request opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def _prepare(self) -> None:
-        """Read our certificate and token, and again after a failure: they may have been renewed since."""
+        """Read our certificate and token; after a failure read them again, because they may have been renewed."""
         failures = self.failures
         if isinstance(self._place, str) and self._read_at != failures:
-            self._shown, self._secure = await asyncio.to_thread(_shown, self._place)
+            self._shown, self._tls = await asyncio.to_thread(_shown, self._place)
             self._read_at = failures
 
     def _open(self) -> aiohttp.ClientSession:
@@ -138,33 +138,33 @@ class Transport:
         return self._session
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The body. A server may claim any length, and send for ever."""
+        """Read the body with a size limit, because a server may send without end."""
         if (response.content_length or 0) > ANSWER_BYTES_MAX:
-            raise errors.OutcomeUnknown(f"the answer has {response.content_length:,} bytes", where=self.address)
+            raise errors.OutcomeUnknown(f"the response has {response.content_length:,} bytes", where=self.address)
         parts, size = [], 0
         async for part in response.content.iter_any():
             parts.append(part)
             size += len(part)
             if size > ANSWER_BYTES_MAX:
-                raise errors.OutcomeUnknown(f"the answer has more than {ANSWER_BYTES_MAX:,} bytes", where=self.address)
+                raise errors.OutcomeUnknown(f"the response exceeds {ANSWER_BYTES_MAX:,} bytes", where=self.address)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _check_rest(self) -> None:
-        rest_s = self._resting_until - asyncio.get_running_loop().time()
-        if rest_s > 0:
-            raise errors.Unreachable(f"{self._why}, and is tried again in {rest_s:.1f} s", where=self.address)
+    def _check_backoff(self) -> None:
+        left_s = self._backoff_until - asyncio.get_running_loop().time()
+        if left_s > 0:
+            raise errors.Unreachable(f"{self._last_failure}, and is retried in {left_s:.1f} s", where=self.address)
 
     def _unreachable(self, error: Exception) -> errors.Unreachable:
         self.failures += 1
-        self._why = f"it cannot be reached ({_words(error)})"
-        self._resting_until = asyncio.get_running_loop().time() + self._rest_s
-        self._rest_s = min(REST_MAX_S, self._rest_s * 2)
-        return errors.Unreachable(self._why, where=self.address, remedy="see whether it runs: infrakit plugin ls")
+        self._last_failure = f"it cannot be reached ({_words(error)})"
+        self._backoff_until = asyncio.get_running_loop().time() + self._backoff_s
+        self._backoff_s = min(BACKOFF_MAX_S, self._backoff_s * 2)
+        return errors.Unreachable(self._last_failure, where=self.address, remedy="check it with: infrakit plugin ls")
 
 
 @contextlib.asynccontextmanager
 async def opened(address: str) -> AsyncIterator[Transport]:
-    """A transport that is closed in the end."""
+    """A context with a transport, which is closed on exit."""
     transport = Transport(address)
     try:
         yield transport
@@ -173,7 +173,7 @@ async def opened(address: str) -> AsyncIterator[Transport]:
 
 
 def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
-    """What is shown to a plugin on another machine: a token, and a certificate in the handshake."""
+    """Return our credentials for a plugin on another machine: a header with a token, and a TLS context."""
     remote = remotes.plugin(url)
     token = remote.token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -184,6 +184,6 @@ def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
 
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0  # the system's; asyncio's own words repeat the address
+        number = error.os_error.errno or 0  # the system's message; asyncio's repeats the address
         return os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
     return str(error) or type(error).__name__

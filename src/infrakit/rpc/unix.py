@@ -1,4 +1,4 @@
-"""Unix sockets bound by hand: for their owner only, a stale one (nobody answers) replaced, a live one never stolen."""
+"""Binds unix sockets: for their owner only. A stale socket (without a listener) is replaced, a live one never is."""
 
 import contextlib
 import fcntl
@@ -10,20 +10,20 @@ from pathlib import Path
 from infrakit.rpc import discovery
 from infrakit.spi import errors
 
-BACKLOG = 1024  # connections not yet taken up; the kernel turns away more at once, which looks like no daemon
+BACKLOG = 1024  # connections not yet accepted; the kernel refuses more at once, as if no daemon ran
 
 
 def bind(path: Path) -> socket.socket:
-    """A listening socket with mode 0600 in a directory with mode 0700. Raises `Refused` if somebody listens there."""
+    """Bind a socket with mode 0600 in a directory with mode 0700. Raises `Refused` if another process listens there."""
     discovery.check_length(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone_in(path.parent):
-        _make_room(path)
+    with _locked(path.parent):
+        _remove_stale(path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
             bound.bind(str(path))
-            bound.listen(BACKLOG)  # at once, because a socket that does not listen looks stale to others
+            bound.listen(BACKLOG)  # at once, because others take a socket without a listener for stale
         except OSError as error:
             bound.close()
             raise errors.Refused(f"{path.absolute()} cannot be bound: {error.strerror}") from None
@@ -34,8 +34,8 @@ def bind(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Two that start at the same time must not both find a stale socket: the later would replace the live one."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock the directory. In a race of two starts, the later would otherwise replace the live socket of the first."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -44,15 +44,15 @@ def _alone_in(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make_room(path: Path) -> None:
+def _remove_stale(path: Path) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_socket() and not path.is_symlink():
-        raise errors.Refused(f"{path.absolute()} is in the way: it is no socket", remedy="move it elsewhere")
+        raise errors.Refused(f"{path.absolute()} exists and is not a socket", remedy="move it elsewhere")
     if _answers(path):
         raise errors.Refused(
             f"another process listens at {path.absolute()}",
-            remedy="end it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
+            remedy="stop it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
         )
     path.unlink()
 
@@ -65,5 +65,5 @@ def _answers(path: Path) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
-            return True  # it is there and does not answer now: not ours to take
+            return True  # it exists but does not answer now: do not replace it
         return True

@@ -1,4 +1,4 @@
-"""How long a certificate is valid, from its bytes: the standard library tells it only of those that it has accepted."""
+"""The validity period of a certificate, parsed from DER: the standard library only gives it for accepted ones."""
 
 import datetime
 import ssl
@@ -11,7 +11,7 @@ _UTC_TIME, _VERSION = 0x17, 0xA0
 
 
 class _Element(NamedTuple):
-    """One element of DER (X.690): its tag, where its content begins, and where it ends."""
+    """One DER element (X.690): its tag, and the start and end of its content."""
 
     tag: int
     begin: int
@@ -19,7 +19,7 @@ class _Element(NamedTuple):
 
 
 def of_file(path: str) -> str:
-    """`of` for the first certificate in a PEM file; empty if there is none."""
+    """Return the result of `of` for the first certificate in a PEM file; empty if there is none."""
     try:
         text = Path(path).read_text()
         begin = text.index(ssl.PEM_HEADER)
@@ -30,7 +30,7 @@ def of_file(path: str) -> str:
 
 
 def of(der: bytes) -> str:
-    """`expired on 2026-11-23`, or `is not valid before ...`; empty if it is valid now, or cannot be read."""
+    """Return `expired on 2026-11-23` or `is not valid before ...`; empty if it is valid or cannot be parsed."""
     try:
         begin, end = _times(der)
     except (IndexError, ValueError):

@@ -1,9 +1,9 @@
-"""From typed methods to the wire and back: one mechanism for every interface, no stub for any method.
+"""Converts typed methods to the wire format and back: one mechanism for every interface, without stubs.
 
-A Protocol's signature is the message. Its keyword parameters, under their wire names, are the fields of `params`; its
-return value is the `result`: a struct is the object itself, anything else goes into the one field that the interface
-names. What the original sends is read as liberally as it reads itself (`liberal`). Importing this costs next to
-nothing, because the command line does.
+A Protocol's signature defines the message. Its keyword parameters, under their wire names, are the fields of `params`.
+Its return value is the `result`: a struct is the object itself, any other value goes into the one field that the
+interface names. Messages of the original are read as liberally as it reads them itself (`liberal`). This module is
+cheap to import, because every command loads it.
 """
 
 import functools
@@ -22,10 +22,10 @@ OK = "OK"  # the field of a method that returns nothing
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of an interface, ready to be called or served."""
+    """One method of an interface, for calls and for serving."""
 
     interface: Interface
-    name: str  # Python's
+    name: str  # in Python
     params: type[msgspec.Struct]
     returns: Any
 
@@ -35,7 +35,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def field(self) -> str:
-        """The field of the result that holds the value; empty if the value is the result."""
+        """The field of the result that holds the value; empty if the value is the whole result."""
         if self.returns is type(None):
             return OK
         if isinstance(self.returns, type) and issubclass(self.returns, msgspec.Struct) and not self._named:
@@ -47,7 +47,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return self.interface.results.get(self.name, "")
 
     def decode(self, raw: bytes | msgspec.Raw) -> msgspec.Struct:
-        """Parameters by name, or by position; absent they are empty. Raises `msgspec.MsgspecError`."""
+        """Decode parameters, by name or by position, or absent. Raises `msgspec.MsgspecError`."""
         if bytes(memoryview(raw)[:1]) == b"[":
             listed = msgspec.json.decode(raw, type=list[msgspec.Raw])
             raw = listed[0] if listed else b"{}"
@@ -57,7 +57,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return params
 
     def result(self, value: Any, address: str, arguments: Mapping[str, Any]) -> msgspec.Raw:
-        """A return value as the result object, with the address and the subject repeated."""
+        """Encode a return value as the result object, which repeats the address and the subject."""
         repeated: dict[str, Any] = {self.interface.address: address} if self.interface.address else {}
         if self.interface.subject:
             repeated[self.interface.subject] = _subject(arguments)
@@ -72,8 +72,8 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.Raw(prefix + (b"," if body != b"{}" else b"") + body[1:])
 
     def read(self, body: bytes) -> "Answer":
-        """A whole reply. Raises `msgspec.MsgspecError` if it is none, or not of this method."""
-        try:  # in one pass, because listings are large; what our types do not take as it is goes the long way
+        """Decode a whole reply. Raises `msgspec.MsgspecError` if it is invalid, or of another method."""
+        try:  # in one pass, because listings are large; what the strict decoder rejects takes the slow path
             fast = _replies(self.interface.protocol, self.name).decode(body)
             if fast.error is None and fast.result is not None and not liberal.is_misspelt(body, self.returns):
                 return Answer(fast.id, None, getattr(fast.result, "value", fast.result))
@@ -85,27 +85,27 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return Answer(reply.id, None, self.value(reply.result))
 
     def value(self, result: msgspec.Raw) -> Any:
-        """A result object as the return value, read as liberally as the original reads."""
+        """Decode a result object as the return value, as liberally as the original does."""
         if self.field == OK:
             return None
         if self.field:
             held = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
             found = [value for name, value in held.items() if name.lower() == self.field.lower()]
-            if not found:  # nothing said is not the same as nothing there
+            if not found:  # a missing field is not an empty one
                 raise msgspec.ValidationError(f"the result has no {self.field}")
             result = found[0]
         return liberal.decode(result, self.returns)
 
 
 class Answer(NamedTuple):
-    """What a reply says: an error, or else a value."""
+    """The content of a reply: an error, or else a value."""
 
     id: Any
     error: envelope.ClientError | None
     value: Any
 
 
-NEITHER = envelope.ClientError(message="the answer has neither result nor error")
+NEITHER = envelope.ClientError(message="the response has neither result nor error")
 
 
 class _Object(msgspec.Struct, rename="pascal"):
@@ -117,7 +117,7 @@ class _Hello(msgspec.Struct, rename="pascal"):
 
 
 def read_hello(body: bytes) -> Answer:
-    """The reply to a handshake: the names of objects by interface, `Instance/0.6.1`."""
+    """Decode the reply to a handshake: the names of objects by interface, such as `Instance/0.6.1`."""
     reply = msgspec.json.decode(body, type=envelope.ClientReply)
     if reply.error is not None or bytes(reply.result) == b"null":
         return Answer(reply.id, reply.error or NEITHER, None)
@@ -127,7 +127,7 @@ def read_hello(body: bytes) -> Answer:
 
 @functools.cache
 def _replies(protocol: type, name: str) -> msgspec.json.Decoder[Any]:
-    """Reads the reply of one method with its value in place."""
+    """Return a decoder for the reply of one method, including its value."""
     described = _described(protocol, name)
     result: Any = described.returns
     if described.field == OK:
@@ -139,7 +139,7 @@ def _replies(protocol: type, name: str) -> msgspec.json.Decoder[Any]:
 
 
 def method(function: Callable[..., Any]) -> Method:
-    """The wire's view of a Protocol's method, given as `Protocol.method`."""
+    """Return the wire description of a Protocol's method, given as `Protocol.method`."""
     owner = function.__qualname__.split(".")[0]
     protocol = next(i.protocol for i in interfaces.INTERFACES if i.protocol.__name__ == owner)
     return _described(protocol, function.__name__)
@@ -162,19 +162,19 @@ def _described(protocol: type, name: str) -> Method:
 
 
 def _address(interface: Interface) -> str:
-    """The attribute that holds the address; no parameter of a Protocol is called so."""
+    """Return the attribute that holds the address; no parameter of a Protocol has this name."""
     return interface.address.lower()
 
 
 def _subject(arguments: Mapping[str, Any]) -> str:
-    """The ID that a call names, by itself or in what it declares; empty if it is about all."""
+    """Return the ID that a call names, directly or in its spec; empty if it concerns all."""
     spec = arguments.get("spec")
     named: str = spec.id if spec is not None else arguments.get("id", "")
     return named
 
 
 def methods(interface: Interface) -> list[Method]:
-    """Every method of an interface that is a question with one answer; streams are not."""
+    """Return every method of an interface that is a request with one response; streams are not."""
     protocols = [base for base in interface.protocol.__mro__ if getattr(base, "_is_protocol", False)]
     names = dict.fromkeys(
         name
@@ -186,7 +186,7 @@ def methods(interface: Interface) -> list[Method]:
 
 
 def arguments(method: Method, params: msgspec.Struct) -> tuple[dict[str, Any], str]:
-    """Decoded parameters as keyword arguments, and the address."""
+    """Return decoded parameters as keyword arguments, and the address."""
     given = {name: getattr(params, name) for name in params.__struct_fields__}
     address = given.pop(_address(method.interface), "") if method.interface.address else ""
     return given, address

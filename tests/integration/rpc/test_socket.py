@@ -88,7 +88,7 @@ def _serve_and_die(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", DAEMON, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"serving\n"
-        with pytest.raises(errors.Refused, match=r"another process listens at .*; end it first"):
+        with pytest.raises(errors.Refused, match=r"another process listens at .*; stop it first"):
             bind(path)
         process.send_signal(signal.SIGKILL)
         process.wait(DEADLINE_S)
@@ -151,7 +151,7 @@ def test_what_is_no_socket_is_not_removed(path: Path, kind: str) -> None:
         case _:
             os.mkfifo(path)
     before = path.lstat()
-    with pytest.raises(errors.Refused, match="is in the way: it is no socket; move it elsewhere"):
+    with pytest.raises(errors.Refused, match="exists and is not a socket; move it elsewhere"):
         bind(path)
     assert os.path.samestat(path.lstat(), before)
 

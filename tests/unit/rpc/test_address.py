@@ -32,7 +32,7 @@ def test_a_file_may_hold_one(tmp_path: Path) -> None:
     assert address.parse(str(file)) == "http://10.0.0.1:24864"
     for content in (str(file), "", "ftp://h:1"):  # itself, which would never end
         file.write_text(content)
-        with pytest.raises(Refused, match="is no address"):
+        with pytest.raises(Refused, match="is not an address"):
             address.parse(str(file))
     with pytest.raises(Refused, match=r"none\.listen: the address in it cannot be read"):
         address.parse(str(tmp_path / "none.listen"))
@@ -43,13 +43,13 @@ def test_a_file_may_hold_one(tmp_path: Path) -> None:
 )
 def test_what_is_none(text: str) -> None:
     with pytest.raises(
-        Refused, match=r"is no address; write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
+        Refused, match=r"is not an address; write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
     ):
         address.parse(text)
 
 
 def test_a_password_in_one_is_neither_taken_nor_shown() -> None:
-    with pytest.raises(Refused, match=r"'https://\.\.\.@h:1' is no address") as refused:
+    with pytest.raises(Refused, match=r"'https://\.\.\.@h:1' is not an address") as refused:
         address.parse("https://ann:secret@h:1")
     assert "secret" not in str(refused.value)
 

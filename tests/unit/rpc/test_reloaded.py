@@ -48,7 +48,7 @@ def test_what_is_broken_is_told_once_and_changes_nothing(file: Path, caplog: pyt
         kept.refresh()
     assert kept.value == 1
     assert [r.message for r in caplog.records] == [
-        f"{file}: what was read before stays in force: no number: invalid literal for int() with base 10: 'broken'"
+        f"{file}: the previous content stays in force: no number: invalid literal for int() with base 10: 'broken'"
     ]
     file.unlink()
     for _ in range(3):

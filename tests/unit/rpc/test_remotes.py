@@ -44,6 +44,6 @@ def test_what_is_no_address_of_a_daemon(url: str) -> None:
 
 
 def test_at_a_socket_nothing_is_shown() -> None:
-    with pytest.raises(Refused, match="nothing has to be shown at a unix socket"):
+    with pytest.raises(Refused, match="a unix socket needs no credentials"):
         remotes.check(Remote(url="unix:///run/x/group", token_file="/token"))
     remotes.check(Remote(url="unix:///run/x/group"))
