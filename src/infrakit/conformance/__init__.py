@@ -1,4 +1,4 @@
-"""The conformance kit: asks any plugin, in any language, whether it keeps the protocol."""
+"""The conformance kit: checks whether a plugin, in any language, implements the protocol."""
 
 import asyncio
 import time
@@ -36,9 +36,9 @@ EXTENSIONS = {
     "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
     "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Hosts"),
 }
-GROUPS = "groups"  # the object of a manager that stands for all of its groups, each of which has a name there too
+GROUPS = "groups"  # a manager's object for all of its groups; each group also has a name of its own
 LEFT = "instance/nothing-left"
-LEFT_RULE = "everything that the checks have made is gone in the end"
+LEFT_RULE = "all instances that the checks created are destroyed at the end"
 
 
 async def run(
@@ -51,11 +51,11 @@ async def run(
     settle_s: float = 60.0,
     writes: bool = False,
 ) -> AsyncGenerator[Outcome, None]:
-    """Every check of the interfaces that a plugin announces (or of `kinds`), as they end.
+    """Run every check of the interfaces that a plugin announces (or of `kinds`), and yield each result.
 
-    `name` is `lookup`, whose every object is checked, or `lookup/type`. What is provisioned is destroyed, also when the
-    iterator is closed or cancelled. Raises `Unreachable` if nothing answers at `address`, `Refused` if none of what is
-    to be checked is announced, `PluginError` if it was stopped early and something remains.
+    `name` is `lookup` to check each of its objects, or `lookup/type`. Provisioned instances are destroyed, also when
+    the iterator is closed or cancelled. Raises `Unreachable` if no plugin answers at `address`, `Refused` if it
+    announces no interface to check, and `PluginError` if the run was stopped early and instances remain.
     """
     probe = Probe(Wire(address))
     plugin = Subject(probe=probe, name=name, properties=properties or {}, init=init, settle_s=settle_s, writes=writes)
@@ -79,16 +79,16 @@ async def run(
         if early and any(left.values()):
             remain = ", ".join(each for ids in left.values() for each in ids)
             marks = " or ".join(f"{made.TAG}={maker.run}" for maker in makers)
-            remedy = f"destroy them by hand; they have the tag {marks}"
-            raise errors.PluginError(f"stopped early, these remain: {remain}", where=name, remedy=remedy)
+            remedy = f"destroy them manually; they have the tag {marks}"
+            raise errors.PluginError(f"stopped early; these instances remain: {remain}", where=name, remedy=remedy)
     for type_, ids in left.items():
         verdict = Verdict.FAILED if ids else Verdict.PASSED
         seen = ", ".join(ids)
-        yield Outcome(name=LEFT, rule=LEFT_RULE, verdict=verdict, object=type_, expected="nothing left", seen=seen)
+        yield Outcome(name=LEFT, rule=LEFT_RULE, verdict=verdict, object=type_, expected="no instance left", seen=seen)
 
 
 async def _served(probe: Probe) -> dict[str, list[str]] | None:
-    """The names of objects by interface, without versions; None if the handshake is not that of the protocol."""
+    """Return the names of objects by interface, without versions; None if the handshake violates the protocol."""
     try:
         announced = await envelope.announced(probe)
     except (errors.Unreachable, errors.Refused):
@@ -99,9 +99,9 @@ async def _served(probe: Probe) -> dict[str, list[str]] | None:
 
 
 def _wanted(served: Mapping[str, Sequence[str]] | None, name: str, kinds: Iterable[str]) -> Iterator[str]:
-    """The interfaces to check: those asked for, or else those that have an object of that name."""
+    """Yield the interfaces to check: the requested ones, or else those that have an object of that name."""
     asked = {kind.capitalize() for kind in kinds}
-    if served is None:  # which is reported; what was asked for may work all the same
+    if served is None:  # the broken handshake is reported; the requested interfaces may still work
         yield from (kind for kind in SUITES if kind in asked)
         return
     if missing := sorted(asked - served.keys()):
@@ -110,7 +110,7 @@ def _wanted(served: Mapping[str, Sequence[str]] | None, name: str, kinds: Iterab
     wanted = [kind for kind in SUITES if kind in (asked or served)]
     if not wanted:
         announced = ", ".join(sorted(served)) or "nothing"
-        raise errors.Refused(f"it announces {announced}: none of that can be checked", where=name)
+        raise errors.Refused(f"it announces {announced}: there are no checks for these", where=name)
     named = [kind for kind in wanted if kind in asked or not type_ or type_ in served[kind]]
     if not named:
         known = sorted({each for kind in wanted for each in served[kind]} - {".", ""}) or ["none"]
@@ -122,7 +122,7 @@ def _wanted(served: Mapping[str, Sequence[str]] | None, name: str, kinds: Iterab
 def _subjects(
     wanted: Iterable[str], served: Mapping[str, Sequence[str]] | None, plugin: Subject
 ) -> Iterator[tuple[str, Subject]]:
-    """Every object of every interface that is to be checked."""
+    """Yield every object of every interface to check."""
     for kind in wanted:
         for type_ in _objects(kind, (served or {}).get(kind, ()), plugin.type):
             lookup = plugin.name.partition("/")[0]
@@ -133,7 +133,7 @@ def _subjects(
 
 
 def _objects(kind: str, names: Sequence[str], type_: str) -> list[str]:
-    """The types to ask for: the one that was named; else nothing, if that finds an object; else all there are."""
+    """Return the types to check: the named one; else the default object, if there is one; else all."""
     if type_ or kind == "Event" or not names or "." in names:
         return [type_]
     if kind not in BY_TYPE and len(names) == 1:
@@ -142,7 +142,7 @@ def _objects(kind: str, names: Sequence[str], type_: str) -> list[str]:
 
 
 def _extension(extension: str, served: Mapping[str, object], hidden: str) -> Outcome:
-    name, rule = f"extension/{extension.lower()}", "capability: announced beside the interface that it extends"
+    name, rule = f"extension/{extension.lower()}", "capability: announced in addition to the interface that it extends"
     if hidden:
         expected = "methods that the plugin's class defines"
         return Outcome(name=name, rule=rule, verdict=Verdict.FAILED, expected=expected, seen=hidden)
@@ -150,7 +150,7 @@ def _extension(extension: str, served: Mapping[str, object], hidden: str) -> Out
 
 
 async def _hidden(address: str, extension: str) -> str:
-    """What our own server answers for an interface that is not announced because `__getattr__` hides its methods."""
+    """Return our own server's explanation if an interface is not announced because `__getattr__` hides its methods."""
     wire = Wire(address)
     request = {"jsonrpc": "2.0", "method": f"{extension}.{extension}", "params": {}, "id": 1}
     body = msgspec.json.encode(request)
@@ -176,7 +176,7 @@ async def _ask(check: Check, subject: Subject) -> Outcome:
     except Unmet as unmet:
         verdict, expected, seen = Verdict.FAILED, unmet.expected, unmet.seen
     except WRONG as error:
-        verdict, expected, seen = Verdict.FAILED, "an answer in the shape of the protocol", _words(error)
+        verdict, expected, seen = Verdict.FAILED, "a response in the format of the protocol", _words(error)
     return Outcome(
         name=check.name,
         rule=check.rule,

@@ -1,4 +1,4 @@
-"""What a check is: a rule of the protocol in one sentence, and the code that asks a plugin whether it keeps it."""
+"""A check: a rule of the protocol in one sentence, and the code that tests whether a plugin follows it."""
 
 import enum
 import uuid
@@ -11,7 +11,7 @@ from infrakit.conformance.probe import Exchange, Failure, Probe, Unmet
 from infrakit.spi import errors
 from infrakit.spi.values import wire_name
 
-# What a check meets when an answer has another shape than any rule asks about, or does not come.
+# Errors that a check may raise on a malformed or missing response.
 WRONG = (
     errors.InfraKitError,
     ValueError,
@@ -23,22 +23,22 @@ WRONG = (
     RecursionError,
 )
 
-BY_TYPE = {"Instance", "Flavor"}  # services whose requests say `Type`, the name after its first slash
-BY_NAME = {"Group", "Metadata", "Updatable"}  # those that say `Name`, the whole of it
+BY_TYPE = {"Instance", "Flavor"}  # services whose requests have `Type`, the name after its first slash
+BY_NAME = {"Group", "Metadata", "Updatable"}  # services whose requests have `Name`, the whole name
 
 
 class Verdict(enum.StrEnum):
-    """How a check ended."""
+    """The result of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    PRESENT = "present"  # a capability, which no plugin must have
+    PRESENT = "present"  # an optional capability
     ABSENT = "absent"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name):
-    """One line of the report. `object` is the type that was checked, if a plugin has several."""
+    """One line of the report. `object` is the checked type, if a plugin has several."""
 
     name: str
     rule: str
@@ -51,29 +51,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name):
 
 
 class Inapplicable(Exception):
-    """The rule cannot be asked about here, and why."""
+    """The rule does not apply here; the message is the reason."""
 
 
 class Subject(msgspec.Struct, kw_only=True):
-    """What is checked: one object of a plugin, and how; and what the checks have made there."""
+    """One object of a plugin under test, the settings of the run, and the instances that the checks created."""
 
     probe: Probe
     name: str  # `lookup`, or `lookup/type`
-    properties: Any  # of an instance or a flavor, as JSON
-    init: str  # the boot script of what is provisioned
-    settle_s: float  # for which a listing may lag behind
+    properties: Any  # properties of an instance or a flavor, as JSON
+    init: str  # the boot script of provisioned instances
+    settle_s: float  # how long a listing may lag behind
     writes: bool  # whether groups and variables may be changed
-    run: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex[:12])  # marks what is made
+    run: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex[:12])  # the run's ID, a tag of its instances
     made: set[str] = msgspec.field(default_factory=set)  # IDs of instances, until they are destroyed
     ended: set[str] = msgspec.field(default_factory=set)
-    unanswered: int = 0  # provisions that may have made something nonetheless
+    unanswered: int = 0  # failed provisions that may have created an instance
 
     @property
     def type(self) -> str:
         return self.name.partition("/")[2]
 
     def address(self, method: str) -> dict[str, str]:
-        """How a request says which object it is for."""
+        """Return the fields of a request that select the object."""
         service = method.partition(".")[0]
         if service in BY_TYPE:
             return {"Type": self.type}
@@ -84,14 +84,14 @@ class Subject(msgspec.Struct, kw_only=True):
         return await self.probe.ask(method, self.address(method) | params)
 
     async def done(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a call that must succeed. Raises `Unmet`."""
+        """Return the result of a call that must succeed. Raises `Unmet`."""
         reply = await self.ask(method, **params)
         if isinstance(reply, Failure):
             raise Unmet(f"{method} succeeds", f"{reply.code} {reply.message}")
         return reply
 
     async def refused(self, method: str, **params: Any) -> None:
-        """A call that must be an error. Raises `Unmet`."""
+        """Make a call that must return an error. Raises `Unmet`."""
         expect_error(await self.ask(method, **params), method)
 
 
@@ -99,21 +99,21 @@ Ask = Callable[[Subject], Awaitable[bool | None]]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule; `ask` raises `Unmet`, or answers for a capability whether it is there."""
+    """A rule and its test. `ask` raises `Unmet`; for a capability it returns whether the plugin has it."""
 
     name: str
     rule: str
     ask: Ask
 
 
-def expect(blocked: object, expected: str, seen: object) -> None:
-    """Raise `Unmet` unless it holds."""
-    if not blocked:
+def expect(holds: object, expected: str, seen: object) -> None:
+    """Raise `Unmet` unless `holds` is true."""
+    if not holds:
         raise Unmet(expected, seen)
 
 
 def expect_error(reply: dict[str, Any] | Failure, to: str) -> None:
-    """Raise `Unmet` unless it is an error in the shape of JSON-RPC: clients show its message, and nothing else."""
+    """Raise `Unmet` unless the reply is a valid JSON-RPC error with a message, which is all that clients show."""
     if not isinstance(reply, Failure):
         raise Unmet(f"an error from {to}", reply)
     expect(isinstance(reply.message, str) and reply.message, f"a message with the error of {to}", reply.message)
@@ -121,14 +121,14 @@ def expect_error(reply: dict[str, Any] | Failure, to: str) -> None:
 
 
 class Suite:
-    """The checks of one interface, in the order in which they are asked."""
+    """The checks of one interface, in the order in which they run."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.checks: list[Check] = []
 
     def rule(self, name: str, rule: str) -> Callable[[Ask], Ask]:
-        """Makes a check of a function."""
+        """Return a decorator that adds a function as a check."""
 
         def add(ask: Ask) -> Ask:
             self.checks.append(Check(name=f"{self.kind}/{name}", rule=rule, ask=ask))

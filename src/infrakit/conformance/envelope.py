@@ -1,4 +1,4 @@
-"""HTTP, the envelope and the handshake, which every plugin shares."""
+"""Checks of HTTP, the JSON-RPC envelope and the handshake, which are common to all plugins."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def _hello(**changes: object) -> bytes:
 
 
 async def announced(probe: Probe) -> dict[str, list[str]]:
-    """The names of objects by interface, `Name/Version`. Raises `Unmet`."""
+    """Return the names of objects by interface, `Name/Version`. Raises `Unmet`."""
     result = await probe.ask(HELLO, {})
     objects = result.get("Objects") if isinstance(result, dict) else None
     if not isinstance(objects, dict) or not objects:
@@ -34,13 +34,13 @@ async def announced(probe: Probe) -> dict[str, list[str]]:
 
 
 async def _answered(subject: Subject, body: bytes) -> dict[str, Any]:
-    """The reply to a handshake in another dress. Raises `Unmet` if it is none."""
+    """Return the reply to a variant of the handshake request. Raises `Unmet` if it has no result."""
     reply = await subject.probe.reply(body)
-    expect(isinstance(reply.get("result"), dict), "the same answer as to the plain request", reply)
+    expect(isinstance(reply.get("result"), dict), "the same reply as to the plain request", reply)
     return reply
 
 
-@HTTP.rule("status", "every outcome of a call is HTTP 200, errors too")
+@HTTP.rule("status", "every result of a call is HTTP 200, including errors")
 async def status(subject: Subject) -> None:
     for body in (_hello(), _hello(method="Nothing.Here")):
         answer = await subject.probe.http(body)
@@ -63,12 +63,12 @@ async def content_type(subject: Subject) -> None:
         expect(answer.status == 200, f"200 for {type_}", answer.head)
 
 
-@HTTP.rule("strict-content-type", "capability: what is not JSON by its content type is refused, as browsers send such")
+@HTTP.rule("strict-content-type", "capability: a content type other than JSON is refused, as browsers can send it")
 async def strict_content_type(subject: Subject) -> bool:
     return (await subject.probe.http(_hello(), content_type="text/plain")).status >= 400
 
 
-@HTTP.rule("large", "capability: a request of 2 MiB is read")
+@HTTP.rule("large", "capability: a request of 2 MiB is accepted")
 async def large(subject: Subject) -> bool:
     try:
         answer = await subject.probe.http(_hello(padding="x" * LARGE_BYTES))
@@ -77,7 +77,7 @@ async def large(subject: Subject) -> bool:
     return answer.status == 200 and b'"result"' in answer.body
 
 
-@HTTP.rule("info", "capability: /info/api.json tells what can be asked, with examples")
+@HTTP.rule("info", "capability: /info/api.json describes the methods, with examples")
 async def info(subject: Subject) -> bool:
     answer = await subject.probe.http(method="GET", path="info/api.json")
     try:
@@ -91,14 +91,14 @@ async def handshake(subject: Subject) -> None:
     await announced(subject.probe)
 
 
-@SUITE.rule("versions", "an interface that clients know has the version that they ask for, which they compare exactly")
+@SUITE.rule("versions", "a known interface has the version that clients require; they compare it exactly")
 async def versions(subject: Subject) -> None:
     for interface in await announced(subject.probe):
         name, _, version = interface.partition("/")
         expect(version == VERSIONS.get(name, version), f"{name}/{VERSIONS.get(name)}", interface)
 
 
-@SUITE.rule("id", "the id comes back as it was sent, whatever JSON it is")
+@SUITE.rule("id", "the id is returned as it was sent, whatever JSON value it is")
 async def same_id(subject: Subject) -> None:
     for id_ in (7, "seven", 2**53 - 1, {"a": [1]}):
         reply = await subject.probe.reply(_hello(id=id_))
@@ -106,18 +106,18 @@ async def same_id(subject: Subject) -> None:
 
 
 @SUITE.rule(
-    "large-id", "capability: an id beyond 2^53 comes back exactly; the original's clients send such, and ignore it"
+    "large-id", "capability: an id beyond 2^53 is returned exactly; the original's clients send such, and ignore it"
 )
 async def large_id(subject: Subject) -> bool:
     reply = await subject.probe.reply(_hello(id=2**62 + 1))
     return bool(reply.get("id") == 2**62 + 1)
 
 
-@SUITE.rule("notification", "without an id, or with null, nothing is answered")
+@SUITE.rule("notification", "a request without an id, or with null, gets no reply")
 async def notification(subject: Subject) -> None:
     for body in (_hello(id=None), json.dumps({"jsonrpc": "2.0", "method": HELLO, "params": {}}).encode()):
         answer = (await subject.probe.send(body)).strip()
-        expect(not answer, "an empty answer", answer.decode(errors="replace"))
+        expect(not answer, "an empty response", answer.decode(errors="replace"))
 
 
 @SUITE.rule("params", "params may be absent, an object, or an array of one or none")
@@ -139,7 +139,7 @@ async def unknown(subject: Subject) -> None:
         expect_error(await subject.probe.ask(name, {}), name)
 
 
-@SUITE.rule("not-json", "what is no request gets no answer, or a JSON-RPC error, and the next one is answered")
+@SUITE.rule("not-json", "an invalid request gets no reply or a JSON-RPC error, and the next request gets a reply")
 async def not_json(subject: Subject) -> None:
     for body in (b"{", b"", b"7", b"[]", b"\xff", b'{"jsonrpc":"2.0"}', b"[" * 2000, _hello(method=7)):
         answer = (await subject.probe.send(body)).strip()
@@ -147,7 +147,7 @@ async def not_json(subject: Subject) -> None:
         await _answered(subject, _hello())
 
 
-@SUITE.rule("batch", "a batch gets no answer, an error, or one answer to each of its requests")
+@SUITE.rule("batch", "a batch gets no reply, an error, or one reply to each of its requests")
 async def batch(subject: Subject) -> None:
     answer = (await subject.probe.send(b"[" + _hello(id=1) + b"," + _hello(id=2) + b"]")).strip()
     reply = json.loads(answer) if answer else None
@@ -156,7 +156,7 @@ async def batch(subject: Subject) -> None:
     await _answered(subject, _hello())
 
 
-@SUITE.rule("unknown-fields", "fields that nobody knows are ignored")
+@SUITE.rule("unknown-fields", "unknown fields are ignored")
 async def unknown_fields(subject: Subject) -> None:
     await _answered(subject, _hello(extra={"a": 1}, params={"Unheard": [1]}))
 

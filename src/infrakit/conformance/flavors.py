@@ -1,4 +1,4 @@
-"""The flavor plugin."""
+"""Checks of the flavor plugin."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ async def _prepared(subject: Subject, spec: dict[str, Any], **params: Any) -> di
     return held
 
 
-@SUITE.rule("validate", "properties that are right are accepted")
+@SUITE.rule("validate", "valid properties are accepted")
 async def validate(subject: Subject) -> None:
     await subject.done("Flavor.Validate", Properties=subject.properties, Allocation=ALLOCATION)
 
@@ -51,14 +51,14 @@ async def prepare_pet(subject: Subject) -> None:
     expect(held.get("LogicalID") == "check-1", "LogicalID check-1", held)
 
 
-@SUITE.rule("prepare-attachments", "attachments that a spec has already are kept")
+@SUITE.rule("prepare-attachments", "attachments that a spec already has are kept")
 async def prepare_attachments(subject: Subject) -> None:
     volume = {"ID": "check-volume", "Type": "check"}
     held = await _prepared(subject, SPEC | {"Attachments": [volume]})
     expect(volume in (held.get("Attachments") or []), f"{volume} among the Attachments", held)
 
 
-@SUITE.rule("prepare-nothing", "a list that is empty, null or left out of a spec is the same")
+@SUITE.rule("prepare-nothing", "an empty list, null and a missing list mean the same in a spec")
 async def prepare_nothing(subject: Subject) -> None:
     for spec in (
         SPEC | {"Tags": None, "Attachments": []},
@@ -75,7 +75,7 @@ async def healthy(subject: Subject) -> None:
     expect(type(health) is int and health in HEALTH, "0, 1 or 2", verdict)
 
 
-@SUITE.rule("drain", "a drain is answered")
+@SUITE.rule("drain", "a drain gets a reply")
 async def drain(subject: Subject) -> None:
     await subject.done("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
 
@@ -84,13 +84,13 @@ async def _keeps_list(subject: Subject) -> bool:
     return any(each.partition("/")[0] == "Members" for each in await envelope.announced(subject.probe))
 
 
-@SUITE.rule("membership", "capability: it names what its list of members needs, or says why it cannot")
+@SUITE.rule("membership", "capability: it returns the changes that its member list needs, or an error with the reason")
 async def membership(subject: Subject) -> bool:
     if not await _keeps_list(subject):
         return False
     asked = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION}
     reply = await subject.ask("Members.Membership", **asked, Instances=[INSTANCE])
-    if isinstance(reply, Failure):  # there need be no list for it to look at
+    if isinstance(reply, Failure):  # it may have no cluster whose member list it could read
         expect_error(reply, "Members.Membership")
     else:
         changes = reply.get("Changes")
@@ -106,7 +106,7 @@ async def membership(subject: Subject) -> bool:
     return True
 
 
-@SUITE.rule("membership-change", "capability: a change of the list of members that it has not named is answered")
+@SUITE.rule("membership-change", "capability: a member list change that it has not returned gets a reply")
 async def membership_change(subject: Subject) -> bool:
     if not await _keeps_list(subject):
         return False
@@ -128,12 +128,12 @@ async def field_names(subject: Subject) -> None:
     expect(kept, "SPEC taken for Spec: its properties kept", str(reply))
 
 
-@SUITE.rule("unknown-fields", "fields that nobody knows are ignored")
+@SUITE.rule("unknown-fields", "unknown fields are ignored")
 async def unknown_fields(subject: Subject) -> None:
     await _prepared(subject, SPEC | {"Unheard": 1}, Unheard={"a": [1]})
 
 
-@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
 async def wrong_params(subject: Subject) -> None:
     await subject.refused("Flavor.Healthy", Properties=subject.properties, Instance=7)
     await subject.refused("Flavor.Prepare", Properties=subject.properties, Spec=[7])
@@ -141,6 +141,6 @@ async def wrong_params(subject: Subject) -> None:
     await validate(subject)
 
 
-@SUITE.rule("wrong-type", "an object that is not there is an error")
+@SUITE.rule("wrong-type", "an object that does not exist is an error")
 async def wrong_type(subject: Subject) -> None:
     await subject.refused("Flavor.Validate", Type="none/such", Properties={}, Allocation=ALLOCATION)

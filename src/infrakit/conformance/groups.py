@@ -1,4 +1,4 @@
-"""The group controller. What exists is only looked at, and commits are pretended, unless writing is allowed."""
+"""Checks of the group controller. They only read, and pretend commits, unless writing is allowed."""
 
 from typing import Any
 
@@ -32,12 +32,12 @@ async def _described(subject: Subject, group: str) -> dict[str, Any]:
     return dict(held or {})
 
 
-@SUITE.rule("inspect", "every group is told with its ID and properties")
+@SUITE.rule("inspect", "every group is listed with its ID and properties")
 async def inspect(subject: Subject) -> None:
     await _groups(subject)
 
 
-@SUITE.rule("describe", "a group is described by its instances, and whether it has converged")
+@SUITE.rule("describe", "a group is described by its instances and whether it has converged")
 async def describe(subject: Subject) -> None:
     await _some(subject)
     for each in await _groups(subject):
@@ -54,13 +54,13 @@ async def size(subject: Subject) -> None:
     expect(type(answered.get("Size")) is int, "Size, a number", answered)
 
 
-@SUITE.rule("unknown", "a group that nobody knows is an error")
+@SUITE.rule("unknown", "an unknown group is an error")
 async def unknown(subject: Subject) -> None:
     for method in ("DescribeGroup", "Size"):
         await subject.refused(f"Group.{method}", ID=NONE)
 
 
-@SUITE.rule("unknown-write", "a group that nobody knows cannot be freed, destroyed or scaled: an error each")
+@SUITE.rule("unknown-write", "freeing, destroying or scaling an unknown group is an error")
 async def unknown_write(subject: Subject) -> None:
     _check_writes(subject)
     for method in ("FreeGroup", "DestroyGroup"):
@@ -69,7 +69,7 @@ async def unknown_write(subject: Subject) -> None:
     await subject.refused("Group.DestroyInstances", ID=NONE, Instances=["none"])
 
 
-@SUITE.rule("pretend", "a pretended commit says what it would do, and does nothing")
+@SUITE.rule("pretend", "a pretended commit returns what it would do, and changes nothing")
 async def pretend(subject: Subject) -> None:
     group = await _some(subject) | {"ID": PRETENDED}
     answered = await subject.done("Group.CommitGroup", Spec=group, Pretend=True)
@@ -78,7 +78,7 @@ async def pretend(subject: Subject) -> None:
     expect(PRETENDED not in after, "no new group", after)
 
 
-@SUITE.rule("same-again", "committing what is declared already, and setting the size that it has, changes nothing")
+@SUITE.rule("same-again", "committing the current declaration, and setting the current size, changes nothing")
 async def same_again(subject: Subject) -> None:
     _check_writes(subject)
     group = await _some(subject)
@@ -93,7 +93,7 @@ async def same_again(subject: Subject) -> None:
     expect(before == after, f"the instances {sorted(before)}", sorted(after))
 
 
-@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
 async def wrong_params(subject: Subject) -> None:
     await subject.refused("Group.DescribeGroup", ID=7)
     await subject.refused("Group.CommitGroup", Spec=7, Pretend=True)
@@ -103,7 +103,7 @@ async def wrong_params(subject: Subject) -> None:
 
 def _check_writes(subject: Subject) -> None:
     if not subject.writes:
-        raise Inapplicable("it changes what is declared: allow it with --write")
+        raise Inapplicable("it changes the declaration: allow it with --write")
 
 
 def _ids(description: dict[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The instance plugin: what the group controller relies on."""
+"""Checks of the instance plugin: the guarantees that the group controller relies on."""
 
 import asyncio
 import uuid
@@ -16,7 +16,7 @@ LOOKS = 4
 AWKWARD = """# "quoted", 'too', <tag> & more\n# \\ Grüße, 日本\n"""  # appended to a script, which it does not change
 
 
-@SUITE.rule("validate", "properties that are right are accepted, and nothing is made")
+@SUITE.rule("validate", "valid properties are accepted, and no instance is created")
 async def validate(subject: Subject) -> None:
     before = await listed(subject, {})
     await subject.done("Instance.Validate", Properties=subject.properties)
@@ -24,7 +24,7 @@ async def validate(subject: Subject) -> None:
     expect(before.keys() == after.keys(), "the same instances as before", sorted(after))
 
 
-@SUITE.rule("describe-after-provision", "what is provisioned is listed, once, with the tags that it was asked for with")
+@SUITE.rule("describe-after-provision", "a provisioned instance is listed once, with the requested tags")
 async def describe_after_provision(subject: Subject) -> None:
     tags = own()
     made = await provision(subject, tags)
@@ -35,7 +35,7 @@ async def describe_after_provision(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("describe-properties", "the flag Properties is a wish: the same instances are listed with it")
+@SUITE.rule("describe-properties", "the flag Properties is optional to honour: the same instances are listed with it")
 async def describe_properties(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case)
@@ -45,7 +45,7 @@ async def describe_properties(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("tags-and", "a query answers the instances that carry all of its tags, and no others")
+@SUITE.rule("tags-and", "a query returns the instances that carry all of its tags, and no others")
 async def tags_and(subject: Subject) -> None:
     case = own()
     both = await provision(subject, case | {"colour": "red", "size": "big"})
@@ -63,7 +63,7 @@ async def tags_and(subject: Subject) -> None:
     await destroy(subject, both, one)
 
 
-@SUITE.rule("no-tags", "a query without tags, {} or null, answers every instance")
+@SUITE.rule("no-tags", "a query without tags, {} or null, returns every instance")
 async def no_tags(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case)
@@ -75,19 +75,19 @@ async def no_tags(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("logical-id", "a logical ID comes back with its instance")
+@SUITE.rule("logical-id", "an instance is listed with its logical ID")
 async def logical_id(subject: Subject) -> None:
     case, wanted = own(), f"check-{subject.run}"
     try:
         made = await provision(subject, case, LogicalID=wanted)
     except Unmet as unmet:
-        raise Inapplicable(f"this provider takes no such logical ID: {unmet.seen}") from None
+        raise Inapplicable(f"the provider does not accept this logical ID: {unmet.seen}") from None
     found = (await until(subject, case, {made}, more=True))[made]
     expect(wanted in (found.get("LogicalID"), tags_of(found).get(TAG_LOGICAL_ID)), f"LogicalID {wanted}", found)
     await destroy(subject, made)
 
 
-@SUITE.rule("no-logical-id", "an instance without a logical ID is listed with null in its place")
+@SUITE.rule("no-logical-id", "an instance without a logical ID is listed with null")
 async def no_logical_id(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case)
@@ -96,19 +96,19 @@ async def no_logical_id(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("attachments", "attachments are taken with an instance, or refused with a reason")
+@SUITE.rule("attachments", "attachments are accepted with an instance, or refused with a reason")
 async def attachments(subject: Subject) -> None:
     case = own()
     volume = {"ID": f"check-{subject.run}", "Type": "check"}
     try:
         made = await provision(subject, case, Attachments=[volume])
     except Unmet as unmet:
-        raise Inapplicable(f"this provider takes no such attachment: {unmet.seen}") from None
+        raise Inapplicable(f"the provider does not accept this attachment: {unmet.seen}") from None
     await until(subject, case, {made}, more=True)
     await destroy(subject, made)
 
 
-@SUITE.rule("init", "a boot script of several lines, with quotes, < and &, and letters beyond ASCII, is kept")
+@SUITE.rule("init", "a boot script of several lines, with quotes, < and &, and non-ASCII letters, is kept unchanged")
 async def init(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case, Init=subject.init + AWKWARD)
@@ -120,7 +120,7 @@ async def init(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("nothing-said", "a list that is empty, null or left out of a spec is the same")
+@SUITE.rule("nothing-said", "an empty list, null and a missing list mean the same in a spec")
 async def nothing_said(subject: Subject) -> None:
     case = own()
     full = spec(subject, case)
@@ -140,18 +140,18 @@ async def label(subject: Subject) -> None:
     await destroy(subject, made)
 
 
-@SUITE.rule("notification", "a call without an id is carried out all the same")
+@SUITE.rule("notification", "a call without an id is carried out too")
 async def notification(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case)
     await until(subject, case, {made}, more=True)
-    labels = {"Type": subject.type, "Instance": made, "Labels": {"told": "yes"}}
+    labels = {"Type": subject.type, "Instance": made, "Labels": {"notified": "yes"}}
     await subject.probe.send(request("Instance.Label", labels))
-    await until(subject, case | {"told": "yes"}, {made}, more=True)
+    await until(subject, case | {"notified": "yes"}, {made}, more=True)
     await destroy(subject, made)
 
 
-@SUITE.rule("destroy", "what is destroyed is listed no more")
+@SUITE.rule("destroy", "a destroyed instance is no longer listed")
 async def ended(subject: Subject) -> None:
     case = own()
     made = await provision(subject, case)
@@ -167,7 +167,7 @@ async def destroy_reasons(subject: Subject) -> None:
         await destroy(subject, await provision(subject, own()), Context=context)
 
 
-@SUITE.rule("destroy-twice", "destroying what is gone is safe: it succeeds, or is an error, and ends nothing else")
+@SUITE.rule("destroy-twice", "destroying a terminated instance succeeds or is an error, and destroys nothing else")
 async def destroy_twice(subject: Subject) -> None:
     case = own()
     made, other = await provision(subject, case), await provision(subject, case)
@@ -177,16 +177,16 @@ async def destroy_twice(subject: Subject) -> None:
     await subject.ask("Instance.Destroy", Instance=f"none-{subject.run}", Context={"Reason": "terminate"})
     for _ in range(LOOKS):
         found = await listed(subject, case)
-        expect(other in found, f"{other}, which nobody asked to destroy, is still there", sorted(found))
+        expect(other in found, f"{other} still exists: no call has destroyed it", sorted(found))
     await destroy(subject, other)
 
 
-@SUITE.rule("unknown-instance", "labelling an instance that never was is an error")
+@SUITE.rule("unknown-instance", "labelling an unknown instance is an error")
 async def unknown_instance(subject: Subject) -> None:
     await subject.refused("Instance.Label", Instance=f"none-{subject.run}", Labels={"a": "b"})
 
 
-@SUITE.rule("concurrency", "creations and listings at the same time: as many instances, each with an ID of its own")
+@SUITE.rule("concurrency", "concurrent creations and listings create as many instances, each with an ID of its own")
 async def concurrency(subject: Subject) -> None:
     case = own()
     creations = [provision(subject, case) for _ in range(AT_ONCE)]
@@ -214,13 +214,13 @@ async def field_names(subject: Subject) -> None:
     await destroy(subject, made, other)
 
 
-@SUITE.rule("unknown-fields", "fields that nobody knows are ignored")
+@SUITE.rule("unknown-fields", "unknown fields are ignored")
 async def unknown_fields(subject: Subject) -> None:
     made = await create(subject, spec(subject, own(), Unheard={"a": [1]}), Unheard=1)
     await destroy(subject, made)
 
 
-@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+@SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
 async def wrong_params(subject: Subject) -> None:
     wrongs: tuple[Any, ...] = (7, {"Tags": [1]}, {"Init": {}})
     for wrong in wrongs:
@@ -231,12 +231,12 @@ async def wrong_params(subject: Subject) -> None:
     await listed(subject, {})
 
 
-@SUITE.rule("wrong-type", "an object that is not there is an error")
+@SUITE.rule("wrong-type", "an object that does not exist is an error")
 async def wrong_type(subject: Subject) -> None:
     await subject.refused("Instance.DescribeInstances", Type=f"none-{subject.run}", Tags={}, Properties=False)
 
 
-@SUITE.rule("tokens", "capability: a creation with the token of an earlier one makes nothing, and answers its instance")
+@SUITE.rule("tokens", "capability: creating with the token of an earlier creation only returns its instance")
 async def tokens(subject: Subject) -> bool:
     case = own()
     token = {TAG_TOKEN: f"check/{subject.run}/{uuid.uuid4().hex[:8]}"}
@@ -249,7 +249,7 @@ async def tokens(subject: Subject) -> bool:
     return kept
 
 
-@SUITE.rule("any-text", "capability: a tag may be any text, with quotes, < and &, and letters beyond ASCII")
+@SUITE.rule("any-text", "capability: a tag may be any text, with quotes, < and &, and non-ASCII letters")
 async def any_text(subject: Subject) -> bool:
     case = own()
     try:

@@ -1,4 +1,4 @@
-"""What the checks make: every instance carries a tag of this run, is remembered, and is ended."""
+"""The instances that the checks create: each carries the tag of its run, is recorded, and is destroyed."""
 
 import asyncio
 import uuid
@@ -11,25 +11,25 @@ from infrakit.conformance.probe import Failure, Unmet
 
 TAG = "infrakit.check"
 CASE = "infrakit.check.case"
-LOOK_S = 0.1  # between two listings at first; longer each time
+LOOK_S = 0.1  # interval between two listings; increases each time
 LOOK_MAX_S = 2.0
 
 Described = dict[str, dict[str, Any]]
 
 
 def own() -> dict[str, str]:
-    """A tag for one check alone."""
+    """Return a tag for a single check."""
     return {CASE: uuid.uuid4().hex[:8]}
 
 
 def spec(subject: Subject, tags: Mapping[str, str], **fields: Any) -> dict[str, Any]:
-    """What is asked of `Instance.Provision`."""
+    """Return a spec for `Instance.Provision`."""
     asked = {"Properties": subject.properties, "Tags": {TAG: subject.run, **tags}, "Init": subject.init}
     return asked | {"LogicalID": None, "Attachments": None} | fields
 
 
 async def ask(subject: Subject, **params: Any) -> dict[str, Any] | Failure:
-    """A provision that may fail or not; what it makes is remembered."""
+    """Provision, which may fail; a created instance is recorded."""
     subject.unanswered += 1
     reply = await subject.ask("Instance.Provision", **params)
     subject.unanswered -= 1
@@ -40,7 +40,7 @@ async def ask(subject: Subject, **params: Any) -> dict[str, Any] | Failure:
 
 
 async def create(subject: Subject, asked: Mapping[str, Any], **params: Any) -> str:
-    """The ID of a new instance by this spec. Raises `Unmet`."""
+    """Create an instance from this spec and return its ID. Raises `Unmet`."""
     reply = await ask(subject, Spec=asked, **params)
     if isinstance(reply, Failure):
         raise Unmet("Instance.Provision succeeds", f"{reply.code} {reply.message}")
@@ -50,12 +50,12 @@ async def create(subject: Subject, asked: Mapping[str, Any], **params: Any) -> s
 
 
 async def provision(subject: Subject, tags: Mapping[str, str], **fields: Any) -> str:
-    """The same for a spec of ours."""
+    """Create an instance with these tags and return its ID. Raises `Unmet`."""
     return await create(subject, spec(subject, tags, **fields))
 
 
 async def destroy(subject: Subject, *instances: str, **params: Any) -> None:
-    """Raises `Unmet` if it is refused."""
+    """Destroy instances. Raises `Unmet` if one is refused."""
     for instance in instances:
         await subject.done("Instance.Destroy", Instance=instance, **{"Context": {"Reason": "terminate"}} | params)
         subject.made.discard(instance)
@@ -63,7 +63,7 @@ async def destroy(subject: Subject, *instances: str, **params: Any) -> None:
 
 
 async def listed(subject: Subject, tags: Mapping[str, str] | None, *, properties: bool = False) -> Described:
-    """Descriptions by ID. Raises `Unmet` for what is no listing."""
+    """Return descriptions by ID. Raises `Unmet` if the listing is malformed."""
     reply = await subject.done("Instance.DescribeInstances", Tags=tags, Properties=properties)
     found = reply.get("Descriptions", "none")
     expect(found is None or isinstance(found, list), "Descriptions, a list or null", reply)
@@ -75,7 +75,7 @@ async def listed(subject: Subject, tags: Mapping[str, str] | None, *, properties
 
 
 def tags_of(described: Mapping[str, Any]) -> dict[str, str]:
-    """Null or a map. Raises `Unmet`."""
+    """Return the tags of a description. Raises `Unmet` if they are neither a map nor null."""
     found = described.get("Tags")
     expect(found is None or isinstance(found, dict), "Tags, a map or null", described)
     return dict(found or {})
@@ -84,7 +84,7 @@ def tags_of(described: Mapping[str, Any]) -> dict[str, str]:
 async def until(
     subject: Subject, tags: Mapping[str, str], wanted: AbstractSet[str], *, more: bool = False
 ) -> Described:
-    """The listing, once it shows exactly these, or with `more` at least these; it may lag behind for a while."""
+    """Poll the listing until it shows exactly these instances, or with `more` at least these, and return it."""
     pause = _Pause(subject.settle_s)
     while True:
         found = await listed(subject, tags)
@@ -97,15 +97,15 @@ async def until(
 
 
 async def clean(subject: Subject) -> list[str]:
-    """End what the checks have left, also what nobody was told of; answers what remains."""
-    pause, strangers = _Pause(subject.settle_s), 0
+    """Destroy what the checks have left, including instances whose creation was not confirmed; return the rest."""
+    pause, unconfirmed = _Pause(subject.settle_s), 0
     while True:
         there = await _ours(subject)
         new = there - subject.made - subject.ended
         subject.made |= new
-        strangers += len(new)
+        unconfirmed += len(new)
         ended = {each for each in sorted(subject.made) if await _end(subject, each)}
-        if not there | subject.made and strangers >= subject.unanswered:
+        if not there | subject.made and unconfirmed >= subject.unanswered:
             return []
         if pause.over:
             return sorted(there - ended | subject.made)
@@ -113,7 +113,7 @@ async def clean(subject: Subject) -> list[str]:
 
 
 async def _ours(subject: Subject) -> set[str]:
-    """What is listed with our tag, looked at here too: a plugin may be wrong about tags, and others must live."""
+    """Return the listed instances that really have our tag: a plugin may filter wrongly, and others must survive."""
     try:
         found = await listed(subject, {TAG: subject.run})
     except (Unmet, *WRONG):
@@ -131,7 +131,7 @@ async def _end(subject: Subject, instance: str) -> bool:
 
 
 class _Pause:
-    """Looks again and again, less often each time, until it has been too long."""
+    """The pauses of a poll loop: they increase each time, until the timeout."""
 
     def __init__(self, patience_s: float) -> None:
         self._now = asyncio.get_running_loop().time

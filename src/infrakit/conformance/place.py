@@ -1,4 +1,4 @@
-"""Where the plugin is that somebody named: NAME, NAME/TYPE, a socket, an address, or a file that holds one."""
+"""Finds the plugin that a user names: NAME, NAME/TYPE, a socket, an address, or a file that holds one."""
 
 import stat
 from pathlib import Path
@@ -12,14 +12,14 @@ from infrakit.spi.errors import NotFound
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """`name` is what the plugin is asked under: `lookup`, or `lookup/type`."""
+    """The address of a plugin, and its name in requests: `lookup`, or `lookup/type`."""
 
     address: str
     name: str
 
 
 def find(text: str) -> Place:
-    """What runs under a name comes first. `SOCKET/TYPE` is understood too. Raises `NotFound`, `Refused`."""
+    """Find a plugin, first by the name of a running one; `SOCKET/TYPE` works too. Raises `NotFound`, `Refused`."""
     running = discovery.find(text)
     if running is not None:
         return Place(address=running.address, name=text)
@@ -36,13 +36,13 @@ def find(text: str) -> Place:
 
 
 def _name(url: str) -> str:
-    """The last part of the path, under which a proxy of several has it; else the host."""
+    """Return the last part of the URL's path, which names the plugin behind a proxy; else the host."""
     parts = urlsplit(url)
     return parts.path.strip("/").rpartition("/")[2] or parts.hostname or ""
 
 
 def _holds(path: Path) -> bool:
-    """Whether a plugin can be there: a socket, or a file that holds an address."""
+    """Whether the path is a socket, or a file that holds an address."""
     try:
         mode = path.stat().st_mode
     except OSError:

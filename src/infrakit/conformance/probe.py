@@ -1,4 +1,4 @@
-"""A client that hides nothing: it sends what it is told, keeps what came back, and judges neither."""
+"""A raw client: it sends any request, valid or not, and records requests and responses unchanged."""
 
 import collections
 import itertools
@@ -12,13 +12,13 @@ from infrakit.spi import errors
 from infrakit.spi.values import wire_name
 
 DEADLINE_S = 60.0
-EXCHANGES_MAX = 100  # of one check; the last ones are kept
-SHOWN_MAX = 16 * 1024  # characters of a request, and of an answer
-TURNED_AWAY = (401, 403, 503)  # what a server answers that has not looked at the request
+EXCHANGES_MAX = 100  # per check; the last ones are kept
+SHOWN_MAX = 16 * 1024  # characters of a request or response
+REJECTED = (401, 403, 503)  # HTTP status of a server that has not read the request
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name):
-    """A request and its answer as they were on the wire; what broke stands in place of an answer."""
+    """A request and its response as they were on the wire; an error stands in place of a missing response."""
 
     request: str
     answer: str
@@ -32,7 +32,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Unmet(Exception):
-    """The plugin does not keep the rule."""
+    """The plugin violates the rule."""
 
     def __init__(self, expected: str, seen: object) -> None:
         super().__init__(expected)
@@ -41,7 +41,7 @@ class Unmet(Exception):
 
 
 class Probe:
-    """Talks to one address."""
+    """The client of one address."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -51,7 +51,7 @@ class Probe:
     async def http(
         self, body: bytes = b"", *, method: str = "POST", path: str = "", content_type: str | None = JSON
     ) -> Answer:
-        """Any request, and the whole answer. Raises what the wire raises; `Refused` if we are turned away."""
+        """Send any request and return the whole response. Raises what `Wire.send` raises, and `Refused` if rejected."""
         head = self._wire.head(body, method=method, path=path, content_type=content_type)
         try:
             answer = await self._wire.send(head, body, deadline_s=DEADLINE_S)
@@ -59,17 +59,17 @@ class Probe:
             self._keep(head, body, f"<{error}>", b"")
             raise
         self._keep(head, body, answer.head, answer.body)
-        if answer.status in TURNED_AWAY:
+        if answer.status in REJECTED:
             words = answer.body[:200].decode(errors="replace").strip()
             raise errors.Refused(f"it answers {answer.status}: {words}", where=self._wire.address)
         return answer
 
     async def send(self, body: bytes) -> bytes:
-        """Any body, and that of the answer."""
+        """Send any body and return that of the response."""
         return (await self.http(body)).body
 
     async def reply(self, body: bytes) -> dict[str, Any]:
-        """The same, for what must be answered by a JSON object. Raises `Unmet` if it is not."""
+        """Send a body and return the response, which must be a JSON object. Raises `Unmet` if it is not."""
         answer = await self.send(body)
         try:
             reply = json.loads(answer)
@@ -80,9 +80,9 @@ class Probe:
         return reply
 
     async def ask(self, method: str, params: Any) -> dict[str, Any] | Failure:
-        """The `result` of a call, or its error. Raises `Unmet` if the answer is neither.
+        """Return the `result` of a call, or its error. Raises `Unmet` if the response has neither.
 
-        As the original's client, it looks at neither the status nor the id.
+        Like the original's client, it ignores the status and the id.
         """
         reply = await self.reply(request(method, params, id_=next(self._ids)))
         error = reply.get("error")
@@ -100,7 +100,7 @@ class Probe:
 
 
 def request(method: str, params: Any, *, id_: Any = None) -> bytes:
-    """The body of a call; without an id, of a notification."""
+    """Return the body of a call; without an id, of a notification."""
     named = {"jsonrpc": "2.0", "method": method, "params": params}
     text = json.dumps(named if id_ is None else named | {"id": id_}, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="replace")

@@ -1,6 +1,6 @@
-"""HTTP as bytes: what is sent is what the caller wrote, and what comes back is kept whole, however wrong it is.
+"""HTTP as bytes: requests are sent as the caller wrote them, and responses are kept whole, valid or not.
 
-Nothing is shared with our client, so that a fault of it cannot hide one of a plugin.
+It shares no code with our client, so that a bug there cannot hide one in a plugin.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ JSON = "application/json"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """`head` is the status line and the headers, without the empty line after them."""
+    """A response. `head` is the status line and the headers, without the empty line after them."""
 
     status: int
     head: str
@@ -38,7 +38,7 @@ class Wire:
         self._parts = urlsplit(self._place if isinstance(self._place, str) else "http://h/")
 
     def head(self, body: bytes, *, method: str = "POST", path: str = "", content_type: str | None = JSON) -> str:
-        """The request line and the headers; `path` is told from where the plugin begins, without a slash."""
+        """Return the request line and the headers; `path` is relative to the plugin's URL, without a slash."""
         lines = [
             f"{method} {self._parts.path.rstrip('/')}/{path} HTTP/1.1",
             f"Host: {self._parts.netloc}",
@@ -49,12 +49,12 @@ class Wire:
         return "\r\n".join(lines if content_type is None else [*lines, f"Content-Type: {content_type}"])
 
     async def send(self, head: str, body: bytes, *, deadline_s: float) -> Answer:
-        """Raises `Unreachable` if there is no connection, `OutcomeUnknown` if no whole answer comes over it."""
+        """Send a request. Raises `Unreachable` without a connection, `OutcomeUnknown` without a whole response."""
         async with self._connected() as (reader, writer, proof):
             try:
                 async with asyncio.timeout(deadline_s):
                     writer.write(f"{head}\r\n{proof}\r\n".encode() + body)
-                    with contextlib.suppress(ConnectionError):  # who has read enough may have answered already
+                    with contextlib.suppress(ConnectionError):  # the server may respond before it has read everything
                         await writer.drain()
                     return await _read(reader)
             except TimeoutError:
@@ -68,13 +68,13 @@ class Wire:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, str]]:
-        """A connection of its own for every request, and the header that proves who we are."""
+        """Open a connection for one request, and return it with our authorization header."""
         try:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer, proof = await self._connect()
         except (OSError, TimeoutError) as error:
             words = f"it cannot be reached ({getattr(error, 'strerror', None) or str(error) or 'no answer'})"
-            remedy = "see whether it runs: infrakit plugin ls"
+            remedy = "check it with: infrakit plugin ls"
             raise errors.Unreachable(words, where=self.address, remedy=remedy) from None
         try:
             yield reader, writer, proof
@@ -92,7 +92,7 @@ class Wire:
 
 
 def _shown(url: str) -> tuple[str, ssl.SSLContext | None]:
-    """Our token, and the context of our certificate."""
+    """Return our token, and the TLS context with our certificate."""
     remote = remotes.plugin(url)
     secure = url.startswith("https:")
     return remote.token(), tls.client_context(ca=remote.ca, cert=remote.cert, key=remote.key) if secure else None

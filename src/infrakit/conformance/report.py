@@ -1,4 +1,4 @@
-"""What the checks found, for people, for programs, and for continuous integration."""
+"""Reports of the checks: for people, as JSON, and as JUnit XML for continuous integration."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from infrakit.conformance.check import Outcome, Verdict
 
 
 def line(outcome: Outcome) -> str:
-    """One line for people."""
+    """Return one line for people."""
     which = f" ({outcome.object})" if outcome.object else ""
     return f"{outcome.verdict:8} {outcome.name}{which}: {outcome.rule}"
 
 
 def details(outcome: Outcome, *, raw: bool) -> Iterator[str]:
-    """What was expected and seen, if it matters, and with `raw` every exchange."""
+    """Yield what a failed check expected and saw, or why one was skipped; with `raw` also every exchange."""
     if outcome.verdict is Verdict.FAILED:
         yield f"         expected: {outcome.expected}"
         yield f"         seen:     {outcome.seen}"
@@ -28,11 +28,11 @@ def details(outcome: Outcome, *, raw: bool) -> Iterator[str]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """`14 passed, 1 failed, 0 skipped; capabilities: tokens; without: Watches`."""
+    """Return the summary: `14 passed, 1 failed, 0 skipped; capabilities: tokens; without: Watches`."""
     count = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in Verdict}
-    told = f"{count[Verdict.PASSED]} passed, {count[Verdict.FAILED]} failed, {count[Verdict.SKIPPED]} skipped"
+    counts = f"{count[Verdict.PASSED]} passed, {count[Verdict.FAILED]} failed, {count[Verdict.SKIPPED]} skipped"
     has, lacks = _capabilities(outcomes, Verdict.PRESENT), _capabilities(outcomes, Verdict.ABSENT)
-    return f"{told}; capabilities: {has}; without: {lacks}"
+    return f"{counts}; capabilities: {has}; without: {lacks}"
 
 
 def _capabilities(outcomes: Sequence[Outcome], verdict: Verdict) -> str:
@@ -41,12 +41,12 @@ def _capabilities(outcomes: Sequence[Outcome], verdict: Verdict) -> str:
 
 
 def json(outcomes: Sequence[Outcome]) -> str:
-    """All of it, with every exchange."""
+    """Return all results as JSON, with every exchange."""
     return msgspec.json.format(msgspec.json.encode(list(outcomes)), indent=2).decode()
 
 
 def junit(outcomes: Sequence[Outcome], name: str) -> str:
-    """JUnit's XML, as test runners write it; a capability counts as passed."""
+    """Return all results as JUnit XML; a capability counts as passed."""
     failed = [o for o in outcomes if o.verdict is Verdict.FAILED]
     skipped = [o for o in outcomes if o.verdict is Verdict.SKIPPED]
     counts = {"tests": len(outcomes), "failures": len(failed), "skipped": len(skipped), "errors": 0}
@@ -67,5 +67,5 @@ def junit(outcomes: Sequence[Outcome], name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """XML has no place for most control characters."""
+    """Replace characters that XML does not allow."""
     return "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text)

@@ -1,4 +1,4 @@
-"""Metadata, readable and updatable, and the topics of events: trees with names, addressed like files."""
+"""Checks of metadata, readable and updatable, and of event topics: trees of names, addressed like files."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ UPDATABLE = Suite("updatable")
 EVENT = Suite("event")
 
 NOWHERE = "no/such/path/at/all"
-OURS = "infrakit-check/x"  # what is written into a tree, if that is allowed
+OURS = "infrakit-check/x"  # the path that is written, if writing is allowed
 READ_ONLY = f"readonly:{OURS}"
-LOOKED_AT = 10  # names of the root whose values are read
+READ_MAX = 10  # names of the root whose values are read
 
 
 async def _keys(subject: Subject, service: str, path: str) -> list[str] | None:
@@ -26,31 +26,31 @@ async def _keys(subject: Subject, service: str, path: str) -> list[str] | None:
 
 
 def _add_reading(suite: Suite, service: str) -> None:
-    """Both kinds of trees are read in the same way, by methods of their own service."""
+    """Add the checks of reading, which are the same for both kinds of trees."""
 
-    @suite.rule("keys", "keys are sorted names; the root is nothing, or `.`; what has none answers [] or null")
+    @suite.rule("keys", "keys are sorted names; the root is the empty path or `.`; no keys are [] or null")
     async def keys(subject: Subject) -> None:
         nodes = await _keys(subject, service, "") or []
         expect(nodes == sorted(nodes), "Nodes in order", nodes)
         dot = await _keys(subject, service, ".") or []
-        expect(dot == nodes, "the same for `.` as for nothing", dot)
-        for node in nodes[:LOOKED_AT]:
+        expect(dot == nodes, "the same for `.` as for the empty path", dot)
+        for node in nodes[:READ_MAX]:
             await _keys(subject, service, node)
 
     @suite.rule("values", "every key has a value, any JSON")
     async def values(subject: Subject) -> None:
-        for node in (await _keys(subject, service, "") or [])[:LOOKED_AT]:
+        for node in (await _keys(subject, service, "") or [])[:READ_MAX]:
             answered = await subject.done(f"{service}.Get", Path=node)
             expect("Value" in answered, f"the Value of {node}", answered)
 
-    @suite.rule("absent", "what is not there is null, and no error")
+    @suite.rule("absent", "a missing path returns null, not an error")
     async def absent(subject: Subject) -> None:
         nodes = await _keys(subject, service, NOWHERE)
         expect(not nodes, "Nodes null", nodes)
         answered = await subject.done(f"{service}.Get", Path=NOWHERE)
         expect(answered.get("Value") is None, "Value null", answered)
 
-    @suite.rule("wrong-params", "params of the wrong type are an error, and the plugin lives on")
+    @suite.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
     async def wrong_params(subject: Subject) -> None:
         await subject.refused(f"{service}.Keys", Path=7)
         expect_error(await subject.probe.ask(f"{service}.Get", 7), f"{service}.Get with params 7")
@@ -58,11 +58,11 @@ def _add_reading(suite: Suite, service: str) -> None:
 
 
 async def _proposed(subject: Subject) -> dict[str, Any]:
-    """What a change would make of the tree; as the original's do, some of them say that they are read-only."""
+    """Return the proposal of a change. Like the original's, some updatable trees report that they are read-only."""
     change = {"Path": OURS, "Value": subject.run}
     reply = await subject.ask("Updatable.Changes", Changes=[change])
     if isinstance(reply, Failure) and READ_ONLY in str(reply.message):
-        raise Inapplicable("it can be read, not written")
+        raise Inapplicable("the tree is read-only")
     return await subject.done("Updatable.Changes", Changes=[change])
 
 
@@ -70,7 +70,7 @@ _add_reading(METADATA, "Metadata")
 _add_reading(UPDATABLE, "Updatable")
 
 
-@UPDATABLE.rule("changes", "changes are proposed with the key that proves what they were made from; nothing is written")
+@UPDATABLE.rule("changes", "changes return a proposal with a compare-and-swap key, and write nothing")
 async def changes(subject: Subject) -> None:
     before = await subject.done("Updatable.Get", Path=OURS)
     proposal = await _proposed(subject)
@@ -80,16 +80,16 @@ async def changes(subject: Subject) -> None:
     expect(before.get("Value") == after.get("Value"), "nothing written yet", after)
 
 
-@UPDATABLE.rule("wrong-cas", "a commit whose key does not prove what it was made from is an error")
+@UPDATABLE.rule("wrong-cas", "a commit with a wrong key is an error")
 async def wrong_cas(subject: Subject) -> None:
     proposal = await _proposed(subject)
     await subject.refused("Updatable.Commit", Proposed=proposal.get("Proposed"), Cas="wrong")
 
 
-@UPDATABLE.rule("commit", "what was proposed is committed and read back; a key proves it only once")
+@UPDATABLE.rule("commit", "a proposal is committed and read back; its key is valid only once")
 async def written(subject: Subject) -> None:
     if not subject.writes:
-        raise Inapplicable(f"it writes {OURS}, which cannot be removed again: allow it with --write")
+        raise Inapplicable(f"it writes {OURS}, which cannot be removed: allow it with --write")
     await _proposed(subject)
     change = [{"Path": OURS, "Value": subject.run}]
     body = request("Updatable.Changes", subject.address("Updatable.Changes") | {"Changes": change}, id_=1)
@@ -113,7 +113,7 @@ class _Reply(msgspec.Struct):
 
 
 def _committing(subject: Subject, proposal: _Proposal) -> bytes:
-    """What was proposed goes back byte for byte: the key is made from its bytes."""
+    """Return a commit of the proposal, byte for byte, because the key is computed from its bytes."""
     params = subject.address("Updatable.Commit") | {"Proposed": proposal.proposed, "Cas": proposal.cas}
     return msgspec.json.encode({"jsonrpc": "2.0", "method": "Updatable.Commit", "params": params, "id": 2})
 
