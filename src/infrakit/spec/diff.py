@@ -1,4 +1,4 @@
-"""What a commit changes: the differences between two declarations, leaf by leaf, in the words of a document."""
+"""The changes of a commit: the differences between two declarations, leaf by leaf, in the terms of a document."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from infrakit.spi.manager import Change
 
 
 def changes(old: Sequence[Group], new: Sequence[Group]) -> tuple[Change, ...]:
-    """By group name, then in the order of the fields; a group that comes or goes is one change."""
+    """Return the changes, sorted by group and field; an added or removed group is one change."""
     before, after = ({str(g.name): _plain(g) for g in groups} for groups in (old, new))
     found: list[Change] = []
     for name in sorted(before.keys() | after.keys()):
@@ -41,7 +41,7 @@ def _between(group: str, steps: path.Steps, old: Any, new: Any) -> Iterator[Chan
 
 
 def _differ(old: Any, new: Any) -> bool:
-    """Python counts true as 1; a document does not."""
+    """Whether two leaves differ. In Python true equals 1; in a document it does not."""
     return isinstance(old, bool) is not isinstance(new, bool) or old != new
 
 

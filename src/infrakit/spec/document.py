@@ -1,7 +1,7 @@
-"""A declaration as text: YAML or JSON in, groups out, and back.
+"""Parses a declaration from YAML or JSON to groups, and renders groups as text.
 
-A document is a list of groups, or one group, or several YAML documents of such. Nothing of it is used unless all of it
-is good: every entry is checked to the end, and one error names every problem with its path, its line and a way out.
+A document is a list of groups, or one group, or several YAML documents of these. It is used as a whole or not at all:
+every entry is checked, and one error lists every problem with its path, its line and a hint.
 """
 
 import itertools
@@ -33,17 +33,17 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 
 class Part(NamedTuple):
-    """What one entry gives plugins to check. None: it could not be read, which is among the problems already."""
+    """The parts of one entry that plugins check. None: invalid, and already among the problems."""
 
     group: GroupID
-    at: path.Steps  # of the group's properties, from the entries on
+    at: path.Steps  # path of the group's properties, from the entries
     instance: spi_group.InstanceRef | None
     flavor: spi_group.FlavorRef | None
     allocation: spi_group.DeclaredAllocation | None
 
 
 class Draft:
-    """A document that was read to its end: the groups that are sound, and every problem of the others."""
+    """A parsed document: the valid groups, and every problem of the others."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -59,15 +59,15 @@ class Draft:
         under: Literal["Instance", "Flavor"],
         field: Literal["Properties", "Plugin"] = "Properties",
     ) -> list[Problem]:
-        """What a plugin found in its own properties, told at its place in the document.
+        """Return the problems that a plugin found in its own properties, with their paths and lines in the document.
 
-        `field` is where the paths of the problems begin: a plugin that does not exist is wrong at `Plugin`.
+        `field` is the field that the paths are relative to: an unknown plugin is a problem at `Plugin`.
         """
         steps = (*part.at, under, field)
         located = []
         for problem in found:
             line = self._tree.line((*steps, *path.split(problem.path)))
-            # A plugin's own spelling is kept, whatever it is.
+            # A plugin's own spelling of a path is kept.
             joint = "." if problem.path and not problem.path.startswith("[") else ""
             where = path.join(("groups", *steps)) + joint + problem.path
             located.append(msgspec.structs.replace(problem, path=where, line=line))
@@ -75,14 +75,14 @@ class Draft:
 
 
 def parse(text: bytes | str, *, source: str) -> tuple[Group, ...]:
-    """The groups that a document declares. `source` is its name; raises `InvalidSpec` with every problem."""
+    """Return the groups that a document declares. `source` is its name. Raises `InvalidSpec` with every problem."""
     draft = read(text, source=source)
     refuse(draft.problems, source=source)
     return tuple(draft.groups)
 
 
 def refuse(problems: Sequence[Problem], *, source: str) -> None:
-    """Raise `InvalidSpec` if there is any problem, in the order of their lines, and not more than a person reads."""
+    """Raise `InvalidSpec` if there are problems, sorted by line, and at most PROBLEMS_MAX of them."""
     if problems:
         shown = sorted(problems, key=lambda p: p.line or 0)[:PROBLEMS_MAX]
         more = [Problem(path="", message="and more")] if len(problems) > PROBLEMS_MAX else []
@@ -90,7 +90,7 @@ def refuse(problems: Sequence[Problem], *, source: str) -> None:
 
 
 def read(text: bytes | str, *, source: str) -> Draft:
-    """As much of a document as can be read. Raises `InvalidSpec` if nothing can."""
+    """Parse as much of a document as possible. Raises `InvalidSpec` if nothing can be parsed."""
     tree = reading.read(text, source=source)
     if not tree.entries:
         hint = "a document declares at least one group"
@@ -110,7 +110,7 @@ def read(text: bytes | str, *, source: str) -> Draft:
 
 
 def render(groups: Sequence[Group]) -> str:
-    """The groups as JSON text that `parse` reads back into equal ones. Defaults are written out: they may change."""
+    """Return the groups as JSON text that `parse` restores. Defaults are written out, because they may change."""
     entries = [
         {"kind": "group", "metadata": {"name": g.name, "tags": g.tags}, "properties": plain(g.properties)}
         for g in groups
@@ -119,12 +119,12 @@ def render(groups: Sequence[Group]) -> str:
 
 
 def plain(properties: spi_group.GroupProperties) -> dict[str, Any]:
-    """Properties as a document spells them, with defaults and without nulls."""
+    """Return properties in the form of a document, with defaults and without nulls."""
     return _without_nulls(json.loads(msgspec.json.encode(properties)))
 
 
-def _take(entry: shapes.Entry, index: int, draft: Draft) -> list[schema.Finding]:
-    """Add an entry to the draft: as a group if it is sound, and in any case what plugins can check of it."""
+def _take(entry: shapes.GroupEntry, index: int, draft: Draft) -> list[schema.Finding]:
+    """Add an entry to the draft: as a group if it is valid, and in any case the parts that plugins check."""
     if entry.properties is None:
         return list(entry.findings)
     name, value = GroupID(entry.name), _without_nulls(entry.properties)
@@ -162,7 +162,7 @@ def _json(value: Any) -> bytes:
 
 
 def _without_nulls(properties: dict[str, Any]) -> dict[str, Any]:
-    """Without the nulls of our own fields. What a plugin is given stays as it is; unknown fields stay to be found."""
+    """Remove the nulls of our own fields. Plugins' properties and unknown fields are kept."""
     pruned = {name: value for name, value in properties.items() if value is not None or name not in _SECTIONS}
     for name, type_ in _SECTIONS.items():
         section = pruned.get(name)

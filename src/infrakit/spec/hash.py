@@ -1,9 +1,9 @@
-"""The name of a version: a hash over what instances are made from, which agrees with the original's to the letter.
+"""The configuration hash of a version, over what instances are created from; identical to the original's.
 
 The original decodes Instance and Flavor into generic Go values and encodes them again, sorted and indented, so key
-order, spacing and the spelling of numbers vanish. To adopt its instances without replacing them all, the same bytes are
-made here, with Go's escapes and Go's spelling of floats. As there, all numbers are 64-bit floats for this purpose, so
-two integers beyond 2**53 may count as equal.
+order, spacing and the spelling of numbers do not matter. To adopt its instances without replacing them, the same bytes
+are produced here, with Go's escapes and Go's spelling of floats. As there, all numbers are 64-bit floats for the hash,
+so two integers beyond 2**53 may count as equal.
 """
 
 import base64
@@ -20,11 +20,11 @@ from infrakit.spi.group import FlavorRef, Group, InstanceRef
 _INDENT = "  "
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(32), *map(ord, "<>&\u2028\u2029"))}
 _ESCAPES |= str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_EXPONENT_FROM, _EXPONENT_BELOW = 1e21, 1e-6  # where Go's encoder begins to write exponents
+_EXPONENT_FROM, _EXPONENT_BELOW = 1e21, 1e-6  # thresholds at which Go's encoder uses exponents
 
 
 def of(instance: InstanceRef, flavor: FlavorRef) -> str:
-    """The configuration hash: 32 characters of lower-case base32. How many instances there are does not enter."""
+    """Return the configuration hash: 32 characters of lower-case base32. It does not depend on the allocation."""
     digest = hashlib.sha1(usedforsecurity=False)
     for plugin, properties in ((instance.plugin, instance.properties), (flavor.plugin, flavor.properties)):
         generic = {"Plugin": plugin, "Properties": _generic(properties)}
@@ -33,7 +33,7 @@ def of(instance: InstanceRef, flavor: FlavorRef) -> str:
 
 
 def of_groups(groups: Sequence[Group]) -> str:
-    """SHA-256 over everything declared, in hexadecimal. The order of groups and spelling do not enter."""
+    """Return the SHA-256 of the whole declaration, in hexadecimal, independent of group order and spelling."""
     declared = [
         {"name": g.name, "tags": g.tags, "properties": _plain(json.loads(msgspec.json.encode(g.properties)))}
         for g in sorted(groups, key=lambda g: g.name)
@@ -47,7 +47,7 @@ def _generic(raw: msgspec.Raw) -> Any:
 
 
 def _go(value: Any, newline: str) -> str:
-    """As Go's json.MarshalIndent writes it; `newline` carries the indentation of the level."""
+    """Encode like Go's json.MarshalIndent; `newline` includes the indentation of the level."""
     inner = newline + _INDENT
     if isinstance(value, dict):
         members = [f"{_go_text(name)}: {_go(value[name], inner)}" for name in sorted(value)]
@@ -75,7 +75,7 @@ def _go_number(value: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that are equal become the same: integers where they are whole."""
+    """Normalize numbers: whole floats become integers."""
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""JSON, read with lines.
+"""A JSON parser with line numbers.
 
-The standard library's parser tells neither lines nor repeated keys and takes NaN, so the tokens are found here, without
-recursion, and strings are left to its scanner. A text that is no JSON may still be YAML: its problem is returned, not
-raised, while what no format would accept is raised by the builder.
+The standard library's parser reports neither lines nor repeated keys, and accepts NaN. So the tokens are parsed here,
+without recursion, and only strings by its scanner. A text that is not JSON may still be YAML: its problem is returned,
+not raised, while the builder raises what is invalid in both formats.
 """
 
 import json.decoder
@@ -22,21 +22,21 @@ _TOKEN = re.compile(
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WORDS = {"true": True, "false": False, "null": None}
 
-# What may come next, in the words of the message.
+# The expected next token, as in the message.
 _VALUE, _VALUE_OR_END = "a value", 'a value or "]"'
 _KEY, _KEY_OR_END, _COLON = "a name in double quotes", 'a name in double quotes or "}"', '":"'
 _REST_OF_LIST, _REST_OF_MAPPING, _END = '"," or "]"', '"," or "}"', "the end"
 
 
 def looks_like(text: str) -> bool:
-    """Whether it is worth trying."""
+    """Whether the text may be JSON."""
     return text.startswith(("{", "["), _next(text, 0))
 
 
 def read(text: str, builder: Builder) -> Problem | None:
-    """Report the events of `text`; returns what is wrong if it is not JSON."""
+    """Report the events of `text` to the builder; return the problem if it is not JSON."""
     expected = _VALUE
-    marks: list[str] = []  # the brackets that are open
+    marks: list[str] = []  # the open brackets
     for kind, value, line in _tokens(text, builder):
         follows = None
         if kind == "end" and expected == _END:
@@ -57,7 +57,7 @@ def read(text: str, builder: Builder) -> Problem | None:
 
 
 def _tokens(text: str, builder: Builder) -> Iterator[tuple[str, Any, int]]:
-    """Kind, value and line of each token: mark, text, value; at last end, or wrong."""
+    """Yield kind, value and line of each token: mark, text, value; the last one is end or wrong."""
     position, line = _next(text, 0), 1 + text.count("\n", 0, _next(text, 0))
     while match := _TOKEN.match(text, position):
         start, position = position, match.end()
@@ -85,13 +85,13 @@ def _tokens(text: str, builder: Builder) -> Iterator[tuple[str, Any, int]]:
 
 
 def _next(text: str, position: int) -> int:
-    """Where the next token begins."""
+    """Return the position of the next token."""
     space = _SPACE.match(text, position)
     return space.end() if space else position
 
 
 def _mark(mark: str, expected: str, marks: list[str], builder: Builder, line: int) -> str | None:
-    """What may follow a bracket, comma or colon; None if it may not stand here."""
+    """Return what may follow a bracket, comma or colon; None if it is not allowed here."""
     if mark in "[{" and expected in (_VALUE, _VALUE_OR_END):
         builder.begin([] if mark == "[" else {}, line)
         marks.append(mark)

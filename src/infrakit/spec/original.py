@@ -1,8 +1,7 @@
-"""The original's words for a rolling update, turned into ours.
+"""The original's fields for a rolling update, converted to ours.
 
-`Duration` is what `Settle` is here. `Count` asks for so many healthy looks in a row, one each poll interval,
-and becomes the time they take. `SkipBeforeInstanceDestroy: drain` is `Drain: false`.
-Zero means unset, as the original writes it.
+`Duration` is `Settle`. `Count` requires so many healthy checks in a row, one per poll interval, and becomes their total
+time. `SkipBeforeInstanceDestroy: drain` is `Drain: false`. Zero means unset, as the original writes it.
 """
 
 from collections.abc import Iterator
@@ -15,36 +14,36 @@ POLL_INTERVAL_S = 10  # the original's
 
 
 class Updating(spi_group.Updating, frozen=True, kw_only=True):
-    """As a document may spell it. None: not said."""
+    """`Updating` with the original's fields. None: not set."""
 
     settle: spi_group.DurationText | None = None  # type: ignore[assignment]
     drain: bool | None = None  # type: ignore[assignment]
-    duration: spi_group.DurationText | None = None  # the original's word for `Settle`
-    count: spi_group.Count | None = None  # the original's: healthy looks in a row, ten seconds each
-    skip_before_instance_destroy: Literal["drain"] | None = None  # the original's word for `Drain: false`
+    duration: spi_group.DurationText | None = None  # the original's field for `Settle`
+    count: spi_group.Count | None = None  # the original's: healthy checks in a row, ten seconds each
+    skip_before_instance_destroy: Literal["drain"] | None = None  # the original's field for `Drain: false`
 
 
 class Properties(spi_group.GroupProperties, frozen=True, kw_only=True):
-    """`GroupProperties` as a document may spell them."""
+    """`GroupProperties` with the original's fields."""
 
     updating: Updating = Updating()
 
 
 def translated(properties: Properties) -> spi_group.GroupProperties:
-    """In our words. `conflicts` has been asked before: at most one way to say each thing is used."""
-    said = properties.updating
-    settle = said.settle
-    if said.duration is not None and spi_group.seconds(said.duration) > 0:
-        settle = said.duration
-    elif said.count:
-        settle = f"{said.count * POLL_INTERVAL_S}s"
+    """Convert to our fields. `conflicts` has been checked before, so each setting is given in at most one way."""
+    declared = properties.updating
+    settle = declared.settle
+    if declared.duration is not None and spi_group.seconds(declared.duration) > 0:
+        settle = declared.duration
+    elif declared.count:
+        settle = f"{declared.count * POLL_INTERVAL_S}s"
     updating = spi_group.Updating(
-        max_unavailable=said.max_unavailable,
-        max_surge=said.max_surge,
+        max_unavailable=declared.max_unavailable,
+        max_surge=declared.max_surge,
         settle=spi_group.Updating().settle if settle is None else settle,
-        on_failure=said.on_failure,
-        drain=said.skip_before_instance_destroy is None if said.drain is None else said.drain,
-        drain_timeout=said.drain_timeout,
+        on_failure=declared.on_failure,
+        drain=declared.skip_before_instance_destroy is None if declared.drain is None else declared.drain,
+        drain_timeout=declared.drain_timeout,
     )
     return spi_group.GroupProperties(
         allocation=properties.allocation,
@@ -56,14 +55,14 @@ def translated(properties: Properties) -> spi_group.GroupProperties:
 
 
 def conflicts(updating: dict[str, Any]) -> Iterator[Finding]:
-    """The same thing said in two ways."""
+    """Yield settings that are given in both our and the original's fields."""
     pairs = [("Settle", "Duration"), ("Settle", "Count"), ("Duration", "Count"), ("Drain", "SkipBeforeInstanceDestroy")]
     for first, second in pairs:
-        if _is_said(updating.get(first), first) and _is_said(updating.get(second), second):
-            yield Finding(("Updating", second), f"{first} and {second} say the same in two ways", f"keep {first}")
+        if _is_set(updating.get(first), first) and _is_set(updating.get(second), second):
+            yield Finding(("Updating", second), f"{first} and {second} are the same setting", f"keep {first}")
 
 
-def _is_said(value: Any, word: str) -> bool:
+def _is_set(value: Any, word: str) -> bool:
     if word == "Duration" and isinstance(value, str):
         try:
             return spi_group.seconds(value) > 0

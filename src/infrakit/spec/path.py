@@ -1,7 +1,7 @@
-"""Where something stands in a document: `Init[2]`, `Attachments["10.0.0.1"][0].ID`.
+"""Paths in a document: `Init[2]`, `Attachments["10.0.0.1"][0].ID`.
 
-Inside this package a place is a tuple of steps, a name for a mapping and a number for a list. People and plugins see
-text. Names that would be ambiguous in it are quoted, so that the text can be read back into the same steps.
+Inside this package a path is a tuple of steps: a name for a mapping, a number for a list. Users and plugins see text.
+Ambiguous names are quoted in it, so that the text can be parsed back into the same steps.
 """
 
 import json
@@ -15,7 +15,7 @@ _NAME_SHOWN_MAX = 64
 
 
 def join(steps: Steps) -> str:
-    """Steps as text. A name of absurd length is cut: it is there to be recognised."""
+    """Return steps as text. An overlong name is truncated."""
     parts: list[str] = []
     for step in steps:
         if isinstance(step, int):
@@ -28,7 +28,7 @@ def join(steps: Steps) -> str:
 
 
 def split(text: str) -> Steps:
-    """Text as steps. What a plugin of another make wrote and we cannot read becomes one last name."""
+    """Parse text to steps. A part that a foreign plugin wrote in another syntax becomes one last name."""
     steps: list[str | int] = []
     position = 0
     while position < len(text):
@@ -45,7 +45,7 @@ def split(text: str) -> Steps:
 
 
 def shorten(text: str) -> str:
-    """At most 64 characters of it."""
+    """Truncate a text to 64 characters."""
     return text if len(text) <= _NAME_SHOWN_MAX else text[: _NAME_SHOWN_MAX - 1] + "…"
 
 

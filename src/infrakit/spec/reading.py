@@ -1,4 +1,4 @@
-"""From bytes to a tree of values with lines, refusing first what no document can be: too big, not text, not UTF-8."""
+"""Parses bytes to a tree of values with lines. Oversized, binary and non-UTF-8 input is refused first."""
 
 import codecs
 
@@ -10,7 +10,7 @@ BYTES_MAX = 10_000_000
 
 
 def read(text: bytes | str, *, source: str) -> Tree:
-    """JSON or YAML, whichever it is. Raises `InvalidSpec` with one problem: nothing after it can be trusted."""
+    """Parse JSON or YAML. Raises `InvalidSpec` with one problem, because nothing after it can be trusted."""
     try:
         return _tree(_decoded(text))
     except InvalidSpec as error:
@@ -24,14 +24,14 @@ def _tree(text: str) -> Tree:
         not_json = json_text.read(text, builder)
         if not_json is None:
             return builder.tree
-    from infrakit.spec import yaml_text  # JSON alone does not pay for the parser of YAML
+    from infrakit.spec import yaml_text  # imported late: JSON does not need the YAML parser
 
     builder = Builder()
     try:
         yaml_text.read(text, builder)
     except InvalidSpec as error:
         not_yaml = error.problems[0]
-        # YAML's flow style looks like JSON. Who came further knows better what the author meant.
+        # YAML's flow style resembles JSON. The parser that got further reports the more useful error.
         if not_json is not None and (not_json.line or 0) >= (not_yaml.line or 0):
             raise InvalidSpec([not_json]) from None
         raise

@@ -1,7 +1,7 @@
-"""What a group's properties must fulfil beyond their types.
+"""The rules for a group's properties beyond their types.
 
-The rules read plain values and skip what has the wrong type, so that they can speak beside the schema: an author gets
-everything at once.
+The rules read plain values and skip those of the wrong type, so that their findings are reported together with those of
+the schema, all at once.
 """
 
 import re
@@ -14,7 +14,7 @@ from infrakit.spi.group import DURATION_PATTERN, Healing, seconds
 
 
 def findings(properties: dict[str, Any]) -> Iterator[Finding]:
-    """Everything wrong with the properties of one group, which hold no nulls."""
+    """Yield every problem of the properties of one group, from which nulls have been removed."""
     allocation, updating, healing = (properties.get(name) for name in ("Allocation", "Updating", "Healing"))
     if isinstance(allocation, dict):
         yield from _allocation(allocation)
@@ -62,7 +62,7 @@ def _updating(updating: dict[str, Any], *, is_pets: bool) -> Iterator[Finding]:
 def _healing(healing: dict[str, Any]) -> Iterator[Finding]:
     first, longest = healing.get("Backoff", Healing().backoff), healing.get("BackoffMax", Healing().backoff_max)
     if not all(isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text) for text in (first, longest)):
-        return  # the schema says so
+        return  # the schema reports it
     if seconds(first) > seconds(longest):
         place = "Backoff" if "Backoff" in healing else "BackoffMax"
         message = f"found Backoff {first} and BackoffMax {longest}, expected Backoff to be the shorter"

@@ -1,8 +1,8 @@
-"""Everything that is wrong with a value, said in our own words, by the JSON Schema of the type it should have.
+"""Finds every problem of a value by the JSON Schema of its type, and explains each in our own messages.
 
-msgspec decodes fast and stops at the first mistake; an author wants all of them. So once it has refused, the same types
-are asked for their schema, and jsonschema (imported only then: it takes longer than the whole of a good document)
-finds every place. Its sentences are not used: ours say what was found, what was expected, and the nearest known name.
+msgspec decodes fast but stops at the first mistake, and an author wants all of them. So after msgspec has refused, the
+same types yield a schema, and jsonschema finds every place. It is imported only then, because that takes longer than
+decoding a valid document. Our messages name what was found, what was expected, and the nearest known name.
 """
 
 import difflib
@@ -17,7 +17,7 @@ import msgspec
 
 from infrakit.spec import path
 
-FINDINGS_MAX = 100  # of one group or plugin; after so many, the rest tells nothing new
+FINDINGS_MAX = 100  # per group or plugin; more would not help
 
 _SECRET = re.compile(r"passw|secret|token|credential|private|key$", re.IGNORECASE)
 _KINDS = {"string": "text", "integer": "an integer", "number": "a number", "boolean": "true or false"}
@@ -27,7 +27,7 @@ _KINDS |= {"array": "a list", "object": "a mapping", "null": "null"}
 
 
 class Finding(NamedTuple):
-    """One thing wrong, at a place relative to the value that was checked."""
+    """One problem, at a place relative to the checked value."""
 
     steps: path.Steps
     message: str
@@ -35,31 +35,31 @@ class Finding(NamedTuple):
 
 
 def findings(type_: Any, value: Any) -> list[Finding]:
-    """All of them, without repetition; none if the schema accepts what msgspec refused for reasons of its own."""
+    """Return all problems, without duplicates; none if the schema accepts a value that msgspec has refused."""
     errors = itertools.islice(_validator(type_).iter_errors(value), FINDINGS_MAX)
     explained = dict.fromkeys(itertools.islice(_explained(errors), FINDINGS_MAX))
-    # `Allocaton` explains by itself why `Allocation` is missing.
+    # The finding for `Allocaton` already explains why `Allocation` is missing.
     meant = {(*f.steps[:-1], _name_in(f.hint)) for f in explained if f.message == "unknown field"}
     kept = [f for f in explained if not (f.message.startswith("missing") and f.steps in meant)]
     return sorted(kept, key=lambda finding: _place(value, finding.steps))
 
 
 def unknown_field(steps: path.Steps, known: Iterable[str]) -> Finding:
-    """The last step is a name that nobody knows."""
+    """Return the finding for an unknown field, the last step."""
     names = list(known)
     near = nearest(str(steps[-1]), names)
     return Finding(steps, "unknown field", f'did you mean "{near}"?' if near else "known here: " + ", ".join(names))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like this one, whatever its case."""
+    """Return the known name most similar to this one, regardless of case."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(path.shorten(name).lower(), by_lower, n=1)
     return by_lower[matches[0]] if matches else None
 
 
 def mismatch(steps: path.Steps, value: Any, expected: str) -> Finding:
-    """`found 3, expected text`. A value that may be a secret is not shown."""
+    """Return a finding such as `found 3, expected text`. A value that may be a secret is not shown."""
     wants_text = expected.startswith("text") and isinstance(value, bool | int | float)
     named = next((step for step in reversed(steps) if isinstance(step, str)), "")
     return Finding(
@@ -72,7 +72,7 @@ def _validator(type_: Any) -> Any:
     import jsonschema
 
     def any_of(validator: Any, alternatives: list[Any], instance: Any, _: Any) -> Iterator[Any]:
-        """As jsonschema's, but what lies in a long list is not all collected."""
+        """Like jsonschema's `anyOf`, but limit the collected errors of a long list."""
         context: list[Any] = []
         for index, alternative in enumerate(alternatives):
             errors = list(itertools.islice(validator.descend(instance, alternative, schema_path=index), FINDINGS_MAX))
@@ -103,7 +103,7 @@ def _explained(errors: Iterable[Any]) -> Iterator[Finding]:
 
 
 def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
-    """None of several types fits: what is wrong inside the one that was meant, or else all that would have fitted."""
+    """Explain that no alternative fits: the problems of the one that was meant, or else all accepted types."""
     branches: dict[int, list[Any]] = {}
     for inner in error.context:
         branches.setdefault(inner.schema_path[0], []).append(inner)
@@ -120,7 +120,7 @@ def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
 
 
 def _excludes(error: Any) -> bool:
-    """Whether a type cannot have been meant: another kind of value, or a mapping tagged as another type."""
+    """Whether an alternative cannot have been meant: another kind of value, or a mapping tagged as another type."""
     if error.validator == "type":
         return not error.relative_path
     return error.validator in ("const", "enum") and len(error.relative_path) <= 1
@@ -158,7 +158,7 @@ def _bounds(schema: dict[str, Any], unit: str) -> str:
 
 
 def _place(value: Any, steps: path.Steps) -> list[int]:
-    """Sorts by where things stand: jsonschema tells them in no fixed order."""
+    """Return the sort key of a place: jsonschema reports errors in no fixed order."""
     place = []
     for step in steps:
         if isinstance(value, dict) and step in value:

@@ -1,4 +1,4 @@
-"""The two shapes that an entry of a document may have.
+"""The two forms of an entry in a document.
 
     {kind: group, metadata: {name: workers, tags: {...}}, properties: {...}}
     {"Plugin": "group", "Properties": {"ID": "workers", "Properties": {...}}}
@@ -44,8 +44,8 @@ class _OriginalEntry(spi_group.Strict, frozen=True, kw_only=True):
     version: str | None = msgspec.field(default=None, name="version")
 
 
-class Entry(NamedTuple):
-    """One entry in one form. What could not be read is empty, and among the findings."""
+class GroupEntry(NamedTuple):
+    """One entry, in a common form. Invalid parts are empty, and among the findings."""
 
     name: str
     name_at: path.Steps
@@ -55,11 +55,11 @@ class Entry(NamedTuple):
     findings: list[Finding]
 
 
-def read(value: Any) -> Entry:
-    """The shape of one entry; its properties are not looked into."""
+def read(value: Any) -> GroupEntry:
+    """Parse one entry, without checking its properties."""
     if not isinstance(value, dict):
         wrong = schema.mismatch((), value, "a group: a mapping of kind, metadata and properties")
-        return Entry("", (), {}, None, (), [wrong])
+        return GroupEntry("", (), {}, None, (), [wrong])
     names = {name.lower() for name in value}
     if "plugin" in names or ("Properties" in value and not names & {"kind", "metadata"}):
         return _original(value)
@@ -69,14 +69,15 @@ def read(value: Any) -> Entry:
         found.append(schema.mismatch(("kind",), kind, '"group"'))
     name, tags = metadata.get("name"), _mapping(metadata.get("tags")) or {}
     if isinstance(name, str):
-        name = name.removeprefix("group/")  # the original addresses `workers` so, too
+        name = name.removeprefix("group/")  # the original also writes `group/workers`
         found += _wrong_name(name, ("metadata", "name"))
     found += _reserved(tags)
     properties = _mapping(value.get("properties"))
-    return Entry(name if isinstance(name, str) else "", ("metadata", "name"), tags, properties, ("properties",), found)
+    known = name if isinstance(name, str) else ""
+    return GroupEntry(known, ("metadata", "name"), tags, properties, ("properties",), found)
 
 
-def _original(value: dict[str, Any]) -> Entry:
+def _original(value: dict[str, Any]) -> GroupEntry:
     found = _wrong(value, _OriginalEntry)
     plugin, group = value.get("Plugin"), _mapping(value.get("Properties")) or {}
     if isinstance(plugin, str) and plugin.partition("/")[0] not in ("group", "group-stateless"):
@@ -88,11 +89,11 @@ def _original(value: dict[str, Any]) -> Entry:
     if properties is not None and allocation is not None:
         properties = {**properties, "Allocation": _without_zero(allocation)}
     at = ("Properties", "Properties")
-    return Entry(name if isinstance(name, str) else "", ("Properties", "ID"), {}, properties, at, found)
+    return GroupEntry(name if isinstance(name, str) else "", ("Properties", "ID"), {}, properties, at, found)
 
 
 def _without_zero(allocation: dict[str, Any]) -> dict[str, Any]:
-    """Go writes both fields always: `Size: 0` beside logical IDs, and no logical IDs beside a size, mean nothing."""
+    """Remove an unset field: Go writes both, as `Size: 0` beside logical IDs, or an empty list beside a size."""
     size, logical_ids = allocation.get("Size"), allocation.get("LogicalIDs")
     if size == 0 and logical_ids:
         return {name: value for name, value in allocation.items() if name != "Size"}

@@ -1,11 +1,11 @@
-"""A document as plain values that remember their lines.
+"""A document as plain values with line numbers.
 
-The readers of JSON and YAML report what they meet, one event after the other, to a `Builder`, which makes dicts, lists
-and scalars of it. Every limit and every rule that both formats share is kept here, while the values are made and before
-anything absurd has cost anything: nesting, the number of values, repeated keys, what an alias expands to.
+The parsers of JSON and YAML report events to a `Builder`, which creates dicts, lists and scalars. It enforces every
+limit and rule that both formats share while it builds, before oversized input has any cost: nesting, the number of
+values, repeated keys, and the expansion of aliases.
 
-Lines are kept beside the values, by the identity of their container: the values stay what `json` would have made, and
-an alias, which is the same object twice, points at the line where its text really is.
+Lines are stored separately, by the identity of their container. So the values are the same as those of `json`, and an
+alias, which is the same object twice, has the line of its definition.
 """
 
 import json
@@ -25,18 +25,18 @@ Container = dict[str, Any] | list[Any]
 
 
 class Tree:
-    """The entries of a document: the elements of its lists, or the mappings that stand in place of a list."""
+    """The entries of a document: the elements of its lists, or single mappings in place of a list."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
         self._lines: dict[int, dict[str | int, int]] = {id(self.entries): {}}
 
     def adopt(self, container: Container, lines: dict[str | int, int]) -> None:
-        """Remember the lines of a container's members."""
+        """Store the lines of a container's members."""
         self._lines[id(container)] = lines
 
     def add(self, value: Any, line: int) -> None:
-        """One document of the text: null adds nothing, a list all its elements."""
+        """Add one YAML document: null adds nothing, a list adds all its elements."""
         if value is None:
             return
         lines = self._lines[id(self.entries)]
@@ -47,7 +47,7 @@ class Tree:
             self.entries.append(element)
 
     def line(self, steps: path.Steps) -> int | None:
-        """Where `steps`, counted from the entries, leads, or the nearest place above that exists."""
+        """Return the line of `steps`, relative to the entries, or that of the nearest existing parent."""
         line: int | None = None
         value: Any = self.entries
         for step in steps:
@@ -58,7 +58,7 @@ class Tree:
         return line
 
     def problem(self, steps: path.Steps, message: str, hint: str = "") -> Problem:
-        """Something wrong at `steps`."""
+        """Return a problem at `steps`."""
         return Problem(path=path.join(("groups", *steps)), message=message, line=self.line(steps), hint=hint)
 
 
@@ -69,14 +69,14 @@ class _Open:
         self.container = container
         self.line = line
         self.anchor = anchor
-        self.start = start  # the counters when it began
+        self.start = start  # the counters at its start
         self.lines: dict[str | int, int] = {}
         self.key: str | None = None
         self.height = 1
 
 
 class _Anchored:
-    """What an alias may stand for, and what it costs to write it out."""
+    """The value of an anchor, and its size when an alias expands it."""
 
     def __init__(self, value: Any, height: int, values: int, characters: int) -> None:
         self.value = value
@@ -86,7 +86,7 @@ class _Anchored:
 
 
 class Builder:
-    """Makes a `Tree` from events. Raises `InvalidSpec` with one problem at the first thing it cannot accept."""
+    """Builds a `Tree` from events. Raises `InvalidSpec` with one problem at the first invalid event."""
 
     def __init__(self) -> None:
         self.tree = Tree()
@@ -102,11 +102,11 @@ class Builder:
         return bool(self._open) and isinstance(self._open[-1].container, dict) and self._open[-1].key is None
 
     def document(self) -> None:
-        """A document begins: anchors of the one before are forgotten."""
+        """Start a document, without the anchors of the previous one."""
         self._anchors = {}
 
     def begin(self, container: Container, line: int, anchor: str | None = None) -> None:
-        """A mapping or list begins."""
+        """Start a mapping or list."""
         if self.wants_key:
             raise self.error("found a mapping or list as a key, expected a name", line)
         if len(self._open) >= DEPTH_MAX:
@@ -118,7 +118,7 @@ class Builder:
         self._open.append(_Open(container, line, anchor, start))
 
     def end(self) -> None:
-        """The innermost mapping or list is complete."""
+        """Complete the innermost mapping or list."""
         done = self._open.pop()
         self.tree.adopt(done.container, done.lines)
         if done.anchor is not None:
@@ -127,18 +127,18 @@ class Builder:
         self._place(done.container, done.line, done.height)
 
     def key(self, name: str, line: int) -> None:
-        """The name of the next member of the innermost mapping."""
+        """Set the name of the next member of the innermost mapping."""
         top = self._open[-1]
         if name in top.lines:
             shown = json.dumps(path.shorten(name), ensure_ascii=False)
-            raise self.error(f"the key {shown} stands here twice, first on line {top.lines[name]}", line)
+            raise self.error(f"the key {shown} is repeated, first on line {top.lines[name]}", line)
         self._check_text(name, line)
         self._count(1, len(name), line)
         top.lines[name] = line
         top.key = name
 
     def scalar(self, value: Any, line: int, anchor: str | None = None) -> None:
-        """A text, number, boolean or null."""
+        """Add a text, number, boolean or null."""
         characters = 0
         if isinstance(value, str):
             self._check_text(value, line)
@@ -149,7 +149,7 @@ class Builder:
         self._place(value, line, 0)
 
     def number(self, text: str, line: int, *, base: int = DECIMAL) -> float:
-        """The value of a number, integers exactly. A negative zero stays one, as in Go."""
+        """Return the value of a number, integers exactly. A negative zero is kept, as in Go."""
         if len(text) <= DIGITS_MAX:
             is_integer = base != DECIMAL or text.lstrip("+-").isdigit()
             value: float = int(text, base) if is_integer else float(text)
@@ -158,12 +158,12 @@ class Builder:
         raise self.error(f"found {path.shorten(text)}, expected a number of at most 1.8e308", line)
 
     def alias(self, anchor: str, line: int) -> None:
-        """The anchored value once more."""
+        """Add the value of an anchor."""
         if anchor not in self._anchors:
             raise self.error(f"found the alias *{path.shorten(anchor)}, which no anchor before it defines", line)
         known = self._anchors[anchor]
         if known is None:
-            raise self.error(f"the alias *{path.shorten(anchor)} stands inside what it stands for", line)
+            raise self.error(f"the alias *{path.shorten(anchor)} refers to a value that contains it", line)
         if self.wants_key:
             raise self.error("found an alias as a key, expected a name", line)
         self._aliased = True
@@ -173,7 +173,7 @@ class Builder:
         self._place(known.value, line, known.height)
 
     def error(self, message: str, line: int, hint: str = "") -> InvalidSpec:
-        """A problem at the place reached."""
+        """Return an error at the current place."""
         return InvalidSpec([Problem(path=self._here(), message=message, line=line, hint=hint)])
 
     def _place(self, value: Any, line: int, height: int) -> None:
@@ -207,7 +207,7 @@ class Builder:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise self.error("found half of a surrogate pair, which is no character", line) from None
+                raise self.error("found half of a surrogate pair, which is not a character", line) from None
 
     def _here(self) -> str:
         entry = len(self.tree.entries)

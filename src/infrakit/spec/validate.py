@@ -1,4 +1,4 @@
-"""What plugins are given: their own `Properties`, decoded into their own types, with every problem at once."""
+"""Decodes plugins' `Properties` into their own types, and reports every problem at once."""
 
 import functools
 import json
@@ -19,9 +19,9 @@ _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)
 
 
 def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
-    """Decode a plugin's properties; null or nothing counts as `{}`.
+    """Decode a plugin's properties; null or an empty text counts as `{}`.
 
-    `path` is put before the path of each problem. Raises `InvalidSpec` with all of them.
+    `path` is the prefix of the path of each problem. Raises `InvalidSpec` with all of them.
     """
     body = bytes(raw).strip()
     prefix = paths.split(path)
@@ -37,13 +37,13 @@ def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
 
 
 def decode(body: bytes, type_: type[T]) -> T:
-    """JSON text as a value of that type, or msgspec's first complaint."""
+    """Decode JSON text as a value of that type. Raises msgspec's first error."""
     value: T = _decoder(type_).decode(body)  # type: ignore[arg-type]
     return value
 
 
 def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[schema.Finding]:
-    """Everything wrong with a value that msgspec has refused with `error`."""
+    """Return every problem of a value that msgspec has refused with `error`."""
     if found := schema.findings(type_, value):
         return found
     match = _PLACE.fullmatch(str(error))  # a rule that no schema can express, such as __post_init__
@@ -52,7 +52,7 @@ def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[sch
 
 
 def _all_of(error: msgspec.ValidationError, type_: Any, body: bytes) -> list[schema.Finding]:
-    """msgspec stops at the first mistake: what comes after it may not even be JSON."""
+    """Return every problem of a text. msgspec stopped at the first mistake, so the rest may not even be JSON."""
     try:
         return findings(error, type_, json.loads(body))
     except (ValueError, RecursionError) as malformed:
@@ -62,9 +62,9 @@ def _all_of(error: msgspec.ValidationError, type_: Any, body: bytes) -> list[sch
 def conflicts(
     attachments: Mapping[tuple[GroupID, LogicalID], tuple[Attachment, ...]],
 ) -> dict[GroupID, list[Problem]]:
-    """Attachments that more than one logical ID would hold, by the group that declares them later.
+    """Return attachments that more than one logical ID would hold, by the later of the groups that declare them.
 
-    The paths are empty, that is, relative to the properties of the group's flavor: `Draft.locate` completes them.
+    The paths are empty, relative to the properties of the group's flavor: `Draft.locate` completes them.
     """
     holders: dict[Attachment, tuple[GroupID, LogicalID]] = {}
     problems: dict[GroupID, list[Problem]] = {}

@@ -1,8 +1,8 @@
-"""YAML, read with lines, by the rules of the core schema of YAML 1.2.
+"""A YAML parser with line numbers, by the core schema of YAML 1.2.
 
 PyYAML's own loaders follow YAML 1.1, where `no` is false, `010` is 8 and `1:30` is 90, and where a repeated key
-silently wins. Only its parser is used: it turns text into events one at a time, so that a bomb is refused while it
-unfolds.
+silently wins. Only its parser is used: it yields one event at a time, so that an alias bomb is refused while it
+expands.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import yaml
 from infrakit.spec.tree import Builder
 from infrakit.spi.errors import InvalidSpec, Problem
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML was built with it
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -25,11 +25,11 @@ _BASED = re.compile(r"0o(?P<octal>[0-7]+)|0x(?P<hex>[0-9a-fA-F]+)")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
 _DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
-_DIRECTIVES_MAX = 100  # the parser compares each with all before it
+_DIRECTIVES_MAX = 100  # the parser's cost is quadratic in them
 
 
 def read(text: str, builder: Builder) -> None:
-    """Report the events of `text`. Raises `InvalidSpec` with one problem."""
+    """Report the events of `text` to the builder. Raises `InvalidSpec` with one problem."""
     if sum(1 for _ in itertools.islice(_DIRECTIVE.finditer(text), _DIRECTIVES_MAX + 1)) > _DIRECTIVES_MAX:
         raise InvalidSpec([Problem(path="", message=f"more than {_DIRECTIVES_MAX} lines that begin with %")])
     try:
@@ -73,11 +73,11 @@ def _scalar(event: Any, builder: Builder, line: int) -> None:
     elif plain and event.value == "<<":
         raise builder.error("found the merge key <<, which YAML 1.2 does not have", line, "write the members out")
     else:
-        builder.key(event.value, line)  # as it is spelled: 80, true and null are names here
+        builder.key(event.value, line)  # as written: 80, true and null are names here
 
 
 def _value(text: str, builder: Builder, line: int) -> Any:
-    """What a plain scalar means."""
+    """Return the value of a plain scalar."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":

@@ -68,7 +68,7 @@ def test_a_template_may_ask_for_a_value_or_for_all_beside_it() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2\n", 'v.yaml: line 2: the key "a" stands here twice, first on line 1'),
+        ("a: 1\na: 2\n", 'v.yaml: line 2: the key "a" is repeated, first on line 1'),
         ("- 1\n- 2\n", "v.yaml: found a list or a value, expected names with values"),
         ("just text", "v.yaml: found a list or a value, expected names with values"),
         ("a: [1\n", "v.yaml: line 2: "),

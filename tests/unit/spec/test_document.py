@@ -235,12 +235,12 @@ UPDATING_WRONG = [
         "{MaxUnavailable: 0%, MaxSurge: 0%}", "MaxUnavailable",
         "found MaxUnavailable and MaxSurge both 0, expected one above 0", "otherwise no update could ever begin",
     ),
-    ("{Settle: 1s, Duration: 2s}", "Duration", "Settle and Duration say the same in two ways", "keep Settle"),
-    ("{Settle: 1s, Count: 2}", "Count", "Settle and Count say the same in two ways", "keep Settle"),
-    ("{Duration: 1s, Count: 2}", "Count", "Duration and Count say the same in two ways", "keep Duration"),
+    ("{Settle: 1s, Duration: 2s}", "Duration", "Settle and Duration are the same setting", "keep Settle"),
+    ("{Settle: 1s, Count: 2}", "Count", "Settle and Count are the same setting", "keep Settle"),
+    ("{Duration: 1s, Count: 2}", "Count", "Duration and Count are the same setting", "keep Duration"),
     (
         "{Drain: true, SkipBeforeInstanceDestroy: drain}", "SkipBeforeInstanceDestroy",
-        "Drain and SkipBeforeInstanceDestroy say the same in two ways", "keep Drain",
+        "Drain and SkipBeforeInstanceDestroy are the same setting", "keep Drain",
     ),
 ]  # fmt: skip
 
