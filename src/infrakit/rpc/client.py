@@ -23,8 +23,8 @@ from infrakit.spi.group import seconds
 from infrakit.spi.instance import Watches
 from infrakit.spi.values import wire_name
 
-ANSWER_S = 15.0  # timeout of reads; the original's default
-ACT_S = 600.0  # timeout of changes: callers set the deadlines that matter
+ANSWER_S = 15.0  # timeout of repeatable calls; the original's default
+ACT_S = 600.0  # timeout of all other calls: callers set the deadlines that matter
 HELLO = "Handshake.Hello"
 
 _ids = itertools.count(1)
@@ -78,9 +78,9 @@ class Remote:
             params["Type"] = self._name.partition("/")[2]
         elif method.interface.address:
             params[method.interface.address] = self._name
-        if method.name in method.interface.acts:
-            return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
-        return await _question(self._transport, self._name, method.wire, params, method.read)
+        if method.repeatable:
+            return await _repeated(self._transport, self._name, method.wire, params, method.read)
+        return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
 
 
 async def connect(protocol: type, name: str, address: str) -> Any:
@@ -114,7 +114,7 @@ async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
 
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
     """Return the names of objects by interface, as a plugin announces them."""
-    served: Mapping[str, list[str]] = await _question(transport, name, HELLO, {}, wire.read_hello)
+    served: Mapping[str, list[str]] = await _repeated(transport, name, HELLO, {}, wire.read_hello)
     return served
 
 
@@ -138,10 +138,10 @@ def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str)
         raise errors.NotFound(f"it does not serve {name}", where=name, remedy=f"it serves: {known}")
 
 
-async def _question(
+async def _repeated(
     transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[bytes], wire.Answer]
 ) -> Any:
-    """Send a request that changes nothing; when the connection breaks, repeat it once on a new connection."""
+    """Send a repeatable request; when the connection breaks, repeat it once on a new connection."""
     try:
         return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
     except Broken:

@@ -34,7 +34,6 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""  # the field with the subject of a call, if results repeat it
     results: Mapping[str, str] = {}  # Python method -> the field that holds its value
     defaults: Mapping[str, Any] = {}  # defaults of parameters that older peers do not send
-    acts: frozenset[str] = frozenset()  # methods that change something: never sent twice, and with a long timeout
     extends: type | None = None  # the Protocol that it extends and requires
     instead_of: type | None = None  # an object with this interface does not announce that one
 
@@ -53,7 +52,6 @@ INTERFACES = (
         address="Type",
         results={"provision": "ID", "describe_instances": "Descriptions"},
         defaults={"context": DestroyContext()},
-        acts=frozenset({"provision", "label", "destroy"}),
     ),
     Interface(
         protocol=Flavor,
@@ -63,7 +61,6 @@ INTERFACES = (
         address="Type",
         results={"prepare": "Spec"},
         defaults={"index": Index(group=GroupID(""), sequence=1)},
-        acts=frozenset({"prepare", "drain"}),
     ),
     Interface(
         protocol=Groups,
@@ -78,7 +75,6 @@ INTERFACES = (
             "inspect_groups": "Groups",
             "size": "Size",
         },
-        acts=frozenset({"commit_group", "free_group", "destroy_group", "destroy_instances", "set_size"}),
     ),
     Interface(
         protocol=Metadata,
@@ -93,7 +89,6 @@ INTERFACES = (
         version="0.1.1",
         address="Name",
         results={"keys": "Nodes", "get": "Value"},
-        acts=frozenset({"commit"}),
         instead_of=Metadata,
     ),
     Interface(protocol=Topics, service="Event", version="0.1.1", results={"list": "Nodes"}),
@@ -103,7 +98,6 @@ INTERFACES = (
         version="0.1.1",
         address="Name",
         results={"describe": "Objects", "free": "Objects"},
-        acts=frozenset({"commit", "free"}),
     ),
     Interface(
         protocol=Stack,
@@ -111,7 +105,6 @@ INTERFACES = (
         name="Stack",
         version="0.1.1",
         results={"is_leader": "Leader", "leader_location": "Location", "specs": "Specs"},
-        acts=frozenset({"enforce", "terminate"}),
     ),
     # -- ours ----------------------------------------------------------------------------------------------------------
     Interface(
@@ -119,10 +112,6 @@ INTERFACES = (
         service="Manager",
         version="0.1.0",
         results={"members": "Members", "logs": "Text", "history": "Versions", "show": "Text"},
-        acts=frozenset(
-            {"commit", "scale", "halt", "unhalt", "pause", "resume", "abort", "rollback", "free", "destroy"}
-            | {"destroy_instance", "restore", "resign", "shutdown"}
-        ),
     ),
     Interface(protocol=Capable, service="Capable", version="0.1.0", address="Type", extends=Instance),
     Interface(
@@ -143,7 +132,6 @@ INTERFACES = (
         service="Volumes",
         version="0.1.0",
         address="Type",
-        acts=frozenset({"delete_attachment"}),
         extends=Instance,
     ),
     Interface(
@@ -183,7 +171,6 @@ INTERFACES = (
         service="Releases",
         version="0.1.0",
         address="Type",
-        acts=frozenset({"release"}),
         extends=Flavor,
     ),
     Interface(
@@ -200,7 +187,6 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         results={"membership": "Changes"},
-        acts=frozenset({"change_membership"}),
         extends=Flavor,
     ),
     Interface(
@@ -209,7 +195,6 @@ INTERFACES = (
         version="0.1.0",
         address="Name",
         results={"history": "Revisions", "show": "Value"},
-        acts=frozenset({"write", "restore"}),
         extends=Updatable,
     ),
     Interface(
@@ -218,7 +203,6 @@ INTERFACES = (
         version="0.1.0",
         address="Name",
         results={"branches": "Branches", "history": "Revisions", "show": "Value"},
-        acts=frozenset({"write", "restore"}),
         extends=Metadata,
     ),
 )

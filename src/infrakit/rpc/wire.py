@@ -16,6 +16,7 @@ import msgspec
 
 from infrakit.rpc import envelope, interfaces, liberal
 from infrakit.rpc.interfaces import Interface
+from infrakit.spi.repeat import is_repeatable
 from infrakit.spi.values import wire_name
 
 OK = "OK"  # the field of a method that returns nothing
@@ -28,6 +29,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # in Python
     params: type[msgspec.Struct]
     returns: Any
+    repeatable: bool  # may be sent again after the connection broke; see `spi.repeat`
 
     @property
     def wire(self) -> str:
@@ -158,7 +160,7 @@ def _described(protocol: type, name: str) -> Method:
     if interface.address:
         fields.append((_address(interface), str, ""))
     params = msgspec.defstruct(f"{wire_name(name)}Params", fields, kw_only=True, rename=wire_name)
-    return Method(interface=interface, name=name, params=params, returns=returns)
+    return Method(interface=interface, name=name, params=params, returns=returns, repeatable=is_repeatable(function))
 
 
 def _address(interface: Interface) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import absent
 
 
@@ -60,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Controller(Protocol):
     """The original's Controller interface (0.1.1)."""
 
+    @repeatable
     async def plan(self, *, operation: Operation, spec: Spec) -> Outcome:
         """Return what a commit would do. Changes nothing."""
         ...
@@ -68,6 +70,7 @@ class Controller(Protocol):
         """Declare the object, or with `DESTROY` declare that it is destroyed. Durable when the call returns."""
         ...
 
+    @repeatable
     async def describe(self, *, metadata: ObjectMetadata | None = None) -> tuple[Object, ...]:
         """Return the objects that `metadata` names; without `metadata`, all objects."""
         ...

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import GroupID, InstanceID, Slot, Wire, absent
 
 
@@ -82,6 +83,7 @@ class Message(Wire, frozen=True, kw_only=True, omit_defaults=True):
 class Topics(Protocol):
     """The original's Event interface: topics shaped like paths, and streams of the events published below them."""
 
+    @repeatable
     async def list(self, *, topic: str) -> Sequence[str]:
         """Return the names one level below a topic, sorted; `.` is the root."""
         ...

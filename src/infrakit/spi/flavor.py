@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import (
     Allocation,
     Attachment,
@@ -25,6 +26,7 @@ class Flavor(Protocol):
     Methods may be called concurrently, and cancelled at any await.
     """
 
+    @repeatable
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         """Check without side effects. Raises `InvalidSpec` with every problem at once."""
         ...
@@ -35,6 +37,7 @@ class Flavor(Protocol):
         """Return `spec` completed with the boot script, tags and attachments of this instance. Creates nothing."""
         ...
 
+    @repeatable
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         """Return the health of one instance. When in doubt return unknown, which never triggers an action."""
         ...
@@ -48,6 +51,7 @@ class Flavor(Protocol):
 class JudgesMany(Protocol):
     """A flavor that can probe all instances of a group in one call, which costs less than one call for each."""
 
+    @repeatable
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
@@ -59,6 +63,7 @@ class JudgesMany(Protocol):
 class Quorum(Protocol):
     """A flavor whose members may form a quorum: the cluster is lost when it loses its majority."""
 
+    @repeatable
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         """Whether a group with these properties is a quorum."""
         ...
@@ -68,6 +73,7 @@ class Quorum(Protocol):
 class Attaches(Protocol):
     """A flavor that knows in advance which attachments each logical ID will hold."""
 
+    @repeatable
     async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
@@ -107,6 +113,7 @@ class MembershipChange(Wire, frozen=True, kw_only=True, gc=False):
 class Members(Protocol):
     """A flavor with a member list of its own to reconcile: members are added, promoted, demoted and removed."""
 
+    @repeatable
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
@@ -142,6 +149,7 @@ class Members(Protocol):
 class Hosts(Protocol):
     """A flavor whose members run replicas of InfraKit."""
 
+    @repeatable
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
         """Return the addresses of the replicas: `unix:///PATH` or `http(s)://HOST:PORT`. Empty if none run."""
         ...

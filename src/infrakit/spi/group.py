@@ -10,6 +10,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import Allocation, Description, GroupID, InstanceID, LogicalID, Wire, absent, wire_name
 
 DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"
@@ -155,6 +156,7 @@ class Groups(Protocol):
         """Stop managing the group and leave its instances running."""
         ...
 
+    @repeatable
     async def describe_group(self, *, id: GroupID) -> GroupDescription:  # noqa: A002
         """Return the members of the group. Raises `NotFound`."""
         ...
@@ -163,6 +165,7 @@ class Groups(Protocol):
         """Declare the group destroyed. Returns before all instances have terminated."""
         ...
 
+    @repeatable
     async def inspect_groups(self) -> tuple[GroupSpec, ...]:
         """Return every declared group."""
         ...
@@ -174,6 +177,7 @@ class Groups(Protocol):
         """
         ...
 
+    @repeatable
     async def size(self, *, id: GroupID) -> int:  # noqa: A002
         """Return the declared size."""
         ...

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, Wire
 
 
@@ -36,6 +37,7 @@ class Instance(Protocol):
     Every other exception counts as `PluginError`.
     """
 
+    @repeatable
     async def validate(self, *, properties: msgspec.Raw) -> None:
         """Check `properties` without side effects. Raises `InvalidSpec` with every problem at once."""
         ...
@@ -60,6 +62,7 @@ class Instance(Protocol):
         """
         ...
 
+    @repeatable
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         """Return every instance that carries all of `tags`. Raise rather than return an *incomplete* listing.
 
@@ -79,6 +82,7 @@ class Capabilities(Wire, frozen=True, kw_only=True, gc=False):
 class Capable(Protocol):
     """A provider that announces its guarantees."""
 
+    @repeatable
     async def capabilities(self) -> Capabilities:
         """Return the guarantees. They do not change during the life of the object."""
         ...
@@ -88,6 +92,7 @@ class Capable(Protocol):
 class Inspects(Protocol):
     """A provider that can report authoritatively whether one instance exists."""
 
+    @repeatable
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         """Return the current state of the instance, whatever listings show. None confirms that it has terminated.
 
@@ -109,6 +114,7 @@ class Watches(Protocol):
 class Logs(Protocol):
     """A provider that keeps the logs of its instances."""
 
+    @repeatable
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
         """Return the last `lines` lines of the log. Raises `NotFound`."""
         ...
@@ -126,6 +132,7 @@ class LogPart(Wire, frozen=True, kw_only=True, gc=False):
 class Tails(Protocol):
     """A provider that can follow the log of a running instance."""
 
+    @repeatable
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 0) -> LogPart:
         """Return the whole lines after a position; with None, the last `lines` lines. Raises `NotFound`."""
         ...
@@ -144,6 +151,7 @@ class Volumes(Protocol):
 class Keeps(Protocol):
     """A provider that can report authoritatively which attachments exist, held by an instance or not."""
 
+    @repeatable
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
         """Return those of `attachments` that exist now, including empty ones; the others certainly do not exist.
 

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from infrakit.spi.instance import LogPart
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import (
     Allocation,
     Attachment,
@@ -200,6 +201,7 @@ class Manager(Protocol):
     changes. None applies the command to the newest version, which is safe for commands that change one thing only.
     """
 
+    @repeatable
     async def status(self) -> Status: ...
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
@@ -209,14 +211,17 @@ class Manager(Protocol):
         """
         ...
 
+    @repeatable
     async def plan(self, *, text: str, source: str) -> Planned:
         """Return what a commit of this document would do. An empty text plans the current declaration."""
         ...
 
+    @repeatable
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
         """Explain a group, or one of its instances, slots or logical IDs. Raises `NotFound`."""
         ...
 
+    @repeatable
     async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]: ...
 
     async def scale(
@@ -261,14 +266,18 @@ class Manager(Protocol):
         """Destroy one instance; without `replace`, lower the size by one in the same atomic change."""
         ...
 
+    @repeatable
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str: ...
 
+    @repeatable
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
         """Return the log after a position; with None, the last lines. Raises `Refused` if the provider has no logs."""
         ...
 
+    @repeatable
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]: ...
 
+    @repeatable
     async def show(self, *, version: int) -> str:
         """Return the groups declared at that version, as a JSON document."""
         ...
@@ -277,6 +286,7 @@ class Manager(Protocol):
         """Declare the groups of an earlier version again, as a new version."""
         ...
 
+    @repeatable
     async def leader(self) -> LeaderStatus:
         """Return the leader, and every replica in the roster."""
         ...

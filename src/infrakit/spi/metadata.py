@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from infrakit.spi.repeat import repeatable
 from infrakit.spi.values import Wire, absent
 
 
@@ -15,10 +16,12 @@ from infrakit.spi.values import Wire, absent
 class Metadata(Protocol):
     """A readable tree. Reads are cheap and change nothing."""
 
+    @repeatable
     async def keys(self, *, path: str) -> Sequence[str] | None:
         """Return the names below `path`, sorted: an empty sequence for a value, None if the path does not exist."""
         ...
 
+    @repeatable
     async def get(self, *, path: str) -> msgspec.Raw:
         """Return the value at `path` as JSON, also of a whole subtree; `null` if there is none."""
         ...
@@ -43,6 +46,7 @@ class Proposal(Wire, frozen=True, kw_only=True):
 class Updatable(Metadata, Protocol):
     """A tree that can also be written, by compare-and-swap in two steps."""
 
+    @repeatable
     async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
         """Return the tree with these changes merged into it. Writes nothing."""
         ...
@@ -85,10 +89,12 @@ class Versioned(Protocol):
         """
         ...
 
+    @repeatable
     async def history(self, *, limit: int = 50) -> tuple[Revision, ...]:
         """Return the newest versions that are still kept, newest first."""
         ...
 
+    @repeatable
     async def show(self, *, version: int) -> msgspec.Raw:
         """Return the whole tree at that version. Raises `NotFound`."""
         ...
@@ -117,6 +123,7 @@ class Tree(Protocol):
     its own subtree fails: reads and writes there raise `Unreachable`.
     """
 
+    @repeatable
     async def branches(self) -> tuple[Branch, ...]:
         """Return the status of every plugin, sorted by name."""
         ...
@@ -130,10 +137,12 @@ class Tree(Protocol):
         """
         ...
 
+    @repeatable
     async def history(self, *, plugin: str, limit: int = 50) -> tuple[Revision, ...]:
         """Return the newest versions of that plugin. Raises `NotFound`, and `Refused` if it keeps no versions."""
         ...
 
+    @repeatable
     async def show(self, *, plugin: str, version: int) -> msgspec.Raw: ...
 
     async def restore(
