@@ -29,7 +29,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # in Python
     params: type[msgspec.Struct]
     returns: Any
-    repeatable: bool  # may be sent again after the connection broke; see `spi.repeat`
+    repeatable: bool = False  # may be sent again after the connection broke; see `spi.repeat`
 
     @property
     def wire(self) -> str:
