@@ -1,16 +1,16 @@
-"""Addresses of documents: how they are shown, what a relative one means, and who may name what.
+"""Addresses of documents: their display, the resolution of relative ones, and which templates may name which.
 
     path, file://PATH, -       this machine
     unix://SOCKET:PATH         an HTTP server on a unix socket of this machine; the socket ends before the first `:/`
     unix://PLUGIN/PATH         the same, by the name of a plugin
     http://, https://          the network
-    s3://BUCKET/KEY            an object store, read with the credentials of whoever renders
+    s3://BUCKET/KEY            an object store, read with the credentials of the rendering process
     str://TEXT                 the text itself
 
-The operator's own templates, which stand on this machine, may name anything. What came from elsewhere may reach only
-as far inside as where it came from: from the network nothing of this machine, from https no http, from a bucket no
-other bucket, and from an address that the whole world can reach no private network and no service of this machine.
-Addresses of a cloud's metadata service are refused to all, because they give away the credentials of the machine.
+The operator's own templates, on this machine, may name any address. A template from elsewhere may not reach further
+inside than its origin: from the network nothing on this machine, from https no http, from a bucket no other bucket, and
+from a public address no private network and no service of this machine. Addresses of a cloud's metadata service are
+refused to all templates, because they disclose the credentials of the machine.
 """
 
 import enum
@@ -24,7 +24,7 @@ from infrakit.spi.errors import Refused
 STDIN = "-"
 LITERAL = "str://"
 SCHEMES = ("file", "http", "https", "unix", "s3", "str")
-TRUST = "fetch it to a file and look at it first, or trust it: on the command line, --trust"
+TRUST = "fetch it to a file and review it first, or trust it: on the command line, --trust"
 _KEPT_IN_PATHS = "/%?=&#~+@:!$,;()*'"
 # Link-local addresses are found by their range; these serve the same purpose elsewhere.
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192")))
@@ -32,7 +32,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Reach(enum.IntEnum):
-    """How far inside an address is."""
+    """How far inside the network an address is."""
 
     WORLD = 0
     PRIVATE = 1
@@ -93,7 +93,7 @@ def socket_and_path(address: str) -> tuple[str, str]:
 
 
 def allow(address: str, namer: str) -> None:
-    """Raise `Refused` unless a document at `namer` may name the absolute `address`; hosts are looked at later."""
+    """Raise `Refused` unless a document at `namer` may name the absolute `address`; hosts are checked later."""
     ours, theirs = scheme(namer), scheme(address)
     if theirs == "str" or ours in ("file", "str"):
         return
@@ -105,7 +105,7 @@ def allow(address: str, namer: str) -> None:
     if theirs == "s3" and (ours != "s3" or _bucket(address) != _bucket(namer)):
         raise Refused(f"a template from {ours}:// may not read this bucket", where=where, remedy=TRUST)
     if theirs == "http" and ours == "https":
-        raise Refused("a template from https:// may not name one over http://, which anybody can change", where=where)
+        raise Refused("a template from https:// may not name one over http://, which is not secure", where=where)
 
 
 def reach_of(address: "ipaddress.IPv4Address | ipaddress.IPv6Address") -> Reach | None:

@@ -1,6 +1,6 @@
 """Boot scripts of flavors: a template, inline or at an address, rendered for each instance when it is prepared.
 
-A flavor says which templates a script is made of and what it has to add; all else is the same for every flavor:
+A flavor defines the templates of its script and the functions it adds; the rest is the same for every flavor:
 
     scripts = BootScripts(facts, engine)                # in its constructor
     await scripts.problems({template: examples, ...})   # in `validate`
@@ -8,7 +8,7 @@ A flavor says which templates a script is made of and what it has to add; all el
 
 Text without `{{` and `{%` is taken as it is, at no cost. Everything else is rendered in a thread, with what is known of
 this very instance (see `Instance.functions`), with metadata as it is now, and with the template as it is now at its
-address. When it is committed, every mistake that can be seen then is told: it is fetched, compiled, and rendered for
+address. At commit, every mistake that can be detected then is reported: it is fetched, compiled, and rendered for
 examples. What depends on metadata that may come later is not a mistake: an instance is prepared when it is there.
 """
 
@@ -103,7 +103,7 @@ class BootScripts:
         return await self._beside(self._rendered, scripts, instance, facts)
 
     async def problems(self, scripts: Mapping[Script, Sequence[Instance]]) -> list[Problem]:
-        """What is wrong with scripts, each tried for its examples: told once, at the property where it is declared."""
+        """Return the problems of scripts, each rendered for its examples, once each at the declaring property."""
         rendered = {script: examples for script, examples in scripts.items() if not script.is_plain}
         if not rendered:
             return []
@@ -144,7 +144,7 @@ class BootScripts:
                 template = self._template(script)
                 problems = [trial.problems(self._engine, template, each.functions(), facts) for each in examples]
             except errors.InfraKitError as error:
-                problems = [trial.told(error)]
+                problems = [trial.problems_of(error)]
             for each in itertools.chain.from_iterable(problems):
                 found[_placed(each, script)] = None
         return list(found)

@@ -21,8 +21,8 @@ _MESSAGE_BYTES_MAX = 2000
 _OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # as Python shows what is no value
 _OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
 _SCOPES = "what {% set %} sets in a loop or a macro is known in it only"
-_ODD_CHARACTER = re.compile(r"unexpected char (?P<shown>.+) at \d+")  # counted from where nobody sees
-_NATIVE = (NotFound, Refused, Unreachable)  # what fetching says, in its own words
+_ODD_CHARACTER = re.compile(r"unexpected char (?P<shown>.+) at \d+")  # its offset is of no use to the author
+_NATIVE = (NotFound, Refused, Unreachable)  # errors of fetching, raised unchanged
 
 
 class Fault(Exception):
@@ -69,15 +69,15 @@ def syntax_error(error: Exception, name: str) -> InvalidSpec:
     return InvalidSpec([Problem(path="", line=line, message=_sentence(message), hint=hint)], where=name)
 
 
-def told(
+def explained(
     error: Exception, places: Sequence[tuple[str, int]], names: Collection[str], masked: Callable[[str], str]
 ) -> InfraKitError:
     """The error to raise, without secrets. `places` are templates and lines, from the first to the one that failed."""
 
-    def shown(said: str) -> str:
-        said = masked(said)
-        said = said if len(said) <= _MESSAGE_BYTES_MAX else f"{said[:_MESSAGE_BYTES_MAX]}..."
-        return _OBJECT.sub("an object", said)
+    def shown(text: str) -> str:
+        text = masked(text)
+        text = text if len(text) <= _MESSAGE_BYTES_MAX else f"{text[:_MESSAGE_BYTES_MAX]}..."
+        return _OBJECT.sub("an object", text)
 
     where, line = places[-1] if places else ("", None)
     chain = [f"line {number} of {template}" for template, number in places[:-1]]
@@ -132,8 +132,8 @@ def _described(error: Exception, names: Collection[str]) -> tuple[str, str]:
         return error.message, error.hint
     if isinstance(error, RecursionError):
         return "values, macros or includes are nested too deeply", ""
-    said = str(error) if isinstance(error, Exceeded | InfraKitError) else _sentence(str(error))
-    return said or type(error).__name__, ""
+    text = str(error) if isinstance(error, Exceeded | InfraKitError) else _sentence(str(error))
+    return text or type(error).__name__, ""
 
 
 def _undefined(error: UndefinedFault, names: Collection[str]) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """One GET with a deadline for the whole, to a host that may be asked, by HTTP, HTTPS or HTTP on a unix socket.
 
-urllib knows only deadlines per read, and none for looking up a name, so that a server which sends a byte now and then
-would hold us for ever: the fetch runs in a thread that is left behind when its time is up. Which addresses a host has
-is looked at when the connection is made, not before: a name may mean another address a moment later. The standard
-library is enough here, and is imported only when something is fetched.
+urllib has only timeouts per read, and none for name resolution, so a server that sends a byte now and then would block
+for ever: the fetch runs in a thread that is abandoned at its timeout. The addresses of a host are checked when the
+connection is opened, not before, because a name may resolve to another address later. The standard library is enough
+here, and is imported only for a fetch.
 """
 
 import base64
@@ -204,7 +204,7 @@ class _Secure(urllib.request.HTTPSHandler):
 
 
 def _guarded(kind: Any, request: Request, guard: Callable[..., socket.socket], req: urllib.request.Request) -> Any:
-    """Connections of that kind that look where they lead; through a proxy, which resolves names, by name only."""
+    """Connections of that kind that check their peer address; through a proxy, which resolves names, by name only."""
     target = urllib.parse.urlsplit(req.full_url).hostname or ""
     proxied = req.has_proxy() or bool(getattr(req, "_tunnel_host", None))
     if proxied:

@@ -94,9 +94,9 @@ def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | No
     return bounded
 
 
-def _misused(name: str, value: object, said: str) -> Fault:
-    """What Python says of a call that it could not make, in the words of templates."""
-    arguments = _OF_ARGUMENTS.match(said)
+def _misused(name: str, value: object, text: str) -> Fault:
+    """Return Python's error for an invalid call in the terms of templates."""
+    arguments = _OF_ARGUMENTS.match(text)
     if arguments:
         return Fault(f"the filter {name}: {arguments['what']}")
     return Fault(f"the filter {name} cannot be used on {kind_of(value)}")

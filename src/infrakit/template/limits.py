@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exceeded(Exception):
-    """A limit; the sentence says which."""
+    """A limit was exceeded; the message names it."""
 
 
 class Budget:
@@ -55,7 +55,7 @@ class Budget:
         """Pay for work."""
         self.steps += count
         if self.steps > self.limits.steps_max:
-            raise Exceeded(f"rendering takes more than {self.limits.steps_max:,} steps: look for a loop without end")
+            raise Exceeded(f"rendering takes more than {self.limits.steps_max:,} steps: check for an endless loop")
         if time.monotonic() > self.deadline:
             raise Exceeded(f"rendering takes more than {self.limits.seconds_max:g} s")
 

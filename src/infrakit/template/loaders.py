@@ -3,7 +3,7 @@
 One place, because each fetch needs the same care: a limit on the size, a deadline for the whole, a check of who may
 name what, and an address in messages that shows no password and no token. `load` gets one whole document for an
 operator who typed its address. A `Loader` gets templates: it asks again where that may help, keeps what it got and
-asks only whether it has changed, and holds templates from elsewhere to what `addresses` says that they may name.
+asks only whether it has changed, and restricts templates from elsewhere to what `addresses` allows them to name.
 """
 
 import functools
@@ -82,7 +82,7 @@ class _Kept(NamedTuple):
 class Loader:
     """Fetches templates, by addresses that may be relative to the document that names them. Safe in any thread.
 
-    `fetchers` serve schemes that need a client of their own (`s3`); `sockets` tells the socket of a plugin by name.
+    `fetchers` serve schemes that need a client of their own (`s3`); `sockets` returns the socket of a plugin by name.
     `trusts_network` lifts every restriction on what templates from elsewhere may name, `link_local` that on metadata
     services of clouds. `tls` replaces the machine's own list of authorities.
     """
@@ -191,7 +191,7 @@ class Loader:
     def _from_server(self, address: str, kind: str, reach_max: Reach, timeout_s: float) -> Source:
         kept = self._get(address)
         if kept is not None and (kept.source.reach or Reach.WORLD) > reach_max:
-            kept = None  # somebody further inside may have it; whoever asks now may not
+            kept = None  # cached for a template further inside; this one may not read it
         now = time.monotonic()
         if kept is not None and now - kept.asked_at < self._fresh_s:
             return kept.source

@@ -113,9 +113,9 @@ def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
 
 
 def check_needle(needle: str) -> None:
-    """What Python looks for backwards, or a character at a time, with as many steps as both are long."""
+    """Search backwards, or by character, which takes as many steps as both texts are long."""
     if len(needle) > _NEEDLE_BYTES_MAX:
-        raise Fault(f"the text to look for has more than {_NEEDLE_BYTES_MAX:,} bytes")
+        raise Fault(f"the search text has more than {_NEEDLE_BYTES_MAX:,} bytes")
 
 
 def check_replace(budget: Budget, text: str, old: str, new: str) -> None:

@@ -17,7 +17,7 @@ def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) 
     try:
         text, _ = execute(frame)
     except Exception as error:  # noqa: BLE001 - whatever a template does, its author gets a sentence
-        told = _told(run, frame, error)
+        explained = _explained(run, frame, error)
     else:
         origins = None if run.pieces is None else run.pieces[text]
         return Rendered(
@@ -27,7 +27,7 @@ def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) 
             origins=origins,
             secrets=frozenset(run.secrets),
         )
-    raise told
+    raise explained
 
 
 def execute(frame: Frame) -> tuple[str, dict[str, object]]:
@@ -86,7 +86,7 @@ def _origins(
     return tuple(found[: line_count("".join(parts))])
 
 
-def _told(run: Run, frame: Frame, error: Exception) -> Exception:
+def _explained(run: Run, frame: Frame, error: Exception) -> Exception:
     places: list[tuple[str, int]] = []
     names: set[str] = set(_names(frame))
     for filename, number in failures.frames(error.__traceback__):
@@ -99,6 +99,6 @@ def _told(run: Run, frame: Frame, error: Exception) -> Exception:
             places[-1] = place
         else:
             places.append(place)
-    if not places:  # too much output, say, which nothing inside of it notices
+    if not places:  # such as too much output, which no function inside detects
         places.append((frame.template.name, 1))
-    return failures.told(error, places, names, run.masked)
+    return failures.explained(error, places, names, run.masked)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LITERAL_IN = "text in "
 SECRETS_MAX = 1000
-SECRET_PART_MIN = 4  # what is made from a secret is one, unless it is so short that it says nothing
+SECRET_PART_MIN = 4  # a value derived from a secret is secret, unless it is too short to disclose it
 
 
 Execute = Callable[["Frame"], tuple[str, dict[str, object]]]  # the text of a template, and what it defines
@@ -61,7 +61,7 @@ class Run:
                     raise Exceeded(f"more than {SECRETS_MAX:,} texts are made from secrets")
 
     def reshaped(self, before: str, after: str) -> None:
-        """Text of a template went through a filter: if it was only indented, say, its lines are still those."""
+        """Track text through a filter: if it was only indented, for example, its lines keep their origins."""
         if self.pieces and before in self.pieces and before.count("\n") == after.count("\n"):
             self.pieces.setdefault(after, self.pieces[before])
 
@@ -90,8 +90,8 @@ class Frame:
 
         depth = self.depth + 1
         if depth > self.run.engine.limits.depth_max:
-            raise Exceeded(f"includes go deeper than {self.run.engine.limits.depth_max}: look for one in a circle")
-        if any(secret in source.text for secret in self.run.secrets):  # a mistake in it could not be told
+            raise Exceeded(f"includes go deeper than {self.run.engine.limits.depth_max}: check for a circular one")
+        if any(secret in source.text for secret in self.run.secrets):  # a mistake in it could not be reported
             raise Fault("a template may not be made with a secret", "hand it over: include(ADDRESS, name=secret(...))")
         is_literal = source.address == self.template.address
         name = f"{LITERAL_IN}{self.template.name.removeprefix(LITERAL_IN)}" if is_literal else display(source.address)

@@ -43,7 +43,7 @@ _CONTAINERS = (str, list, tuple, dict, Mapping, range)
 _PAGE_OF_FORMAT = "use ~ or the filter format"
 
 
-CAPTURED = "(captured text)"  # a filter that `syntax` puts on it, and nobody can write
+CAPTURED = "(captured text)"  # a filter that `syntax` adds, with a name that templates cannot write
 
 
 class Missing(StrictUndefined):
@@ -57,7 +57,7 @@ class Missing(StrictUndefined):
 
 
 class Provided(Function):
-    """A function of whoever renders, which knows nothing of frames."""
+    """A function of the caller of the renderer, which takes no frame."""
 
     __slots__ = ()
 

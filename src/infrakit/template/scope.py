@@ -15,7 +15,7 @@ class Scope:
     """What one render starts from. It is never changed, and may serve many renders, in many threads.
 
     `variables` are plain values (text, numbers, booleans, lists, mappings) under names like paths. `functions` come
-    from whoever renders, as functions of Python or as plain values under the names that templates use; they go before
+    from the caller, as functions of Python or as plain values under the names that templates use; they go before
     functions of the engine, and those before variables. `env` lists the environment variables that may be read.
     Without `local_files` no template reads a file of this machine, or runs a command for a secret.
     """

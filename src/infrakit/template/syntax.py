@@ -1,6 +1,6 @@
 """From text to a program: parsed by Jinja2, rewritten so that everything that repeats or grows is paid for, compiled.
 
-Jinja2 compiles loops, lists, `~` and captured text to plain Python that asks nobody. So loops go over a counted
+Jinja2 compiles loops, lists, `~` and captured text to plain Python without a hook. So loops go over a counted
 iterator, and lists, `~`, slices and captured text through calls of the sandbox. What would fetch by itself
 (`{% include %}`, `{% import %}`, `{% extends %}`) is refused in favour of the functions.
 """
@@ -51,7 +51,7 @@ def compile_program(text: str, name: str, limits: Limits) -> Program:
         code = environment.compile(tree, name, filename)
         native = NativeTemplate.from_code(environment, code, {})
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a text, its author gets a sentence
-        told = failures.syntax_error(error, name)
+        explained = failures.syntax_error(error, name)
     else:
         return Program(
             environment=environment,
@@ -64,7 +64,7 @@ def compile_program(text: str, name: str, limits: Limits) -> Program:
             given=frozenset(rewriting.given),
             free=tuple((each, line) for each, line in rewriting.loaded.items() if each not in rewriting.stored),
         )
-    raise told
+    raise explained
 
 
 class Generator(CodeGenerator):
@@ -159,7 +159,7 @@ class _Rewriting(NodeTransformer):
         return _called("sliced", node.node, *bounds, lineno=node.lineno)
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
-        """Note what is asked for by name; look it up late where a sourced template may define it."""
+        """Record the requested names; resolve those late that a sourced template may define."""
         if node.ctx != "load":
             return node
         if node.name not in TABLE:

@@ -31,7 +31,7 @@ def problems(
     return outcomes.pop() if len(outcomes) == 1 else ()
 
 
-def told(error: errors.InfraKitError) -> tuple[Problem, ...]:
+def problems_of(error: errors.InfraKitError) -> tuple[Problem, ...]:
     """As problems of a declaration. A line of a template is none of the declaration, so it moves into the message."""
     if not isinstance(error, InvalidSpec):
         where = f"{error.where}: " if error.where else ""
@@ -55,7 +55,7 @@ def _assuming(
             engine.render(template, Scope(functions=functions, facts=known))
         except errors.InfraKitError as error:
             if not known.missing - assumed.keys():
-                return told(error)
+                return problems_of(error)
             assumed |= dict.fromkeys(known.missing, assumption)
         else:
             return ()

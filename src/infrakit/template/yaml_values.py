@@ -46,7 +46,7 @@ def read(text: str, budget: Budget) -> object:
             budget.step()
             budget.size(number * _EVENT_BYTES)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH_MAX:  # composing recurses in C, where nobody counts
+            if depth > DEPTH_MAX:  # composing recurses in C, without a depth limit
                 raise Fault(f"YAML nested more than {DEPTH_MAX} deep in line {_line(event)}")
             if getattr(event, "anchor", None):
                 raise Fault(f"not for templates: an anchor or alias in line {_line(event)} of YAML")

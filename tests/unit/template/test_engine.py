@@ -95,7 +95,7 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ("a\nb\n{{ clustr }}", "boot.sh: line 3: 'clustr' is not defined (did you mean 'cluster'?)"),
         ("\n{{ incldue('x') }}", "boot.sh: line 2: 'incldue' is not defined (did you mean 'include'?)"),
         ("\n{{ var('clustr') }}", "boot.sh: line 2: there is no variable 'clustr' (did you mean 'cluster'?)"),
-        ("\n{{ var('zone') }}", "boot.sh: line 2: there is no variable 'zone' (say --var zone=VALUE)"),
+        ("\n{{ var('zone') }}", "boot.sh: line 2: there is no variable 'zone' (pass --var zone=VALUE)"),
         ("\n{{ cluster.nam }}", "boot.sh: line 2: there is no 'nam' in this mapping (did you mean 'name'?)"),
         ("\n{{ size.x }}", "boot.sh: line 2: a number has no 'x'"),
         ("\n{% if x %}", "boot.sh: line 2: unexpected end of template"),

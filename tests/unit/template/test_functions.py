@@ -88,7 +88,7 @@ def test_its_signature_names_as_many_arguments_as_it_takes(function: Function) -
         ("{{ unbase64('%') }}", "not base64 of a text in UTF-8"),
         ("{{ hash('a', 'crc') }}", "hash knows no 'crc' (use one of md5, "),
         ("{{ jmespath('a[', {}) }}", "not a query of JMESPath: "),
-        ("{{ env('HIDDEN') }}", "may be read (whoever renders lists them; on the command line: --env HIDDEN)"),
+        ("{{ env('HIDDEN') }}", "may be read (allow it for this render; on the command line: --env HIDDEN)"),
         ("{{ env('REGIN') }}", "(did you mean 'REGION'?)"),
         ("{{ env('UNSET') }}", "the environment variable 'UNSET' is not set"),
         ("{{ metadata('host/regoin') }}", "there is no metadata at 'host/regoin' (did you mean 'region'?)"),

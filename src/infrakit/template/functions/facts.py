@@ -55,7 +55,7 @@ def _wait(frame: Frame, path: str, timeout: float | str) -> object:
         value = facts.wait(key, min(_seconds(timeout), frame.run.budget.remaining_s()))
     except NotFound:
         frame.run.need(frame, "metadata", key, "")
-        raise Fault(f"there is no metadata at {key!r} after {timeout}", "look at infrakit metadata ls") from None
+        raise Fault(f"there is no metadata at {key!r} after {timeout}", "see: infrakit metadata ls") from None
     frame.run.need(frame, "metadata", key, "metadata")
     return value
 

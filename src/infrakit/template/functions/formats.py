@@ -27,7 +27,7 @@ def to_json(frame: Frame, value: object, indent: int | None = None) -> str:
         encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=indent, default=plain)
         return encoder.encode(value) if indent is None else _collected(frame.run.budget, encoder.iterencode(value))
     except ValueError:
-        raise Fault("a number is not finite, which JSON cannot say") from None
+        raise Fault("a number is not finite, which JSON cannot express") from None
 
 
 def _collected(budget: Budget, parts: Any) -> str:
@@ -42,7 +42,7 @@ def _collected(budget: Budget, parts: Any) -> str:
 
 @function("from_json(text)", example="{{ from_json('{\"a\": 5}').a }}", result="5", is_filter=True)
 def from_json(_frame: Frame, text: str) -> object:
-    """The value that a text of JSON says."""
+    """The value of a JSON text."""
     try:
         return json.loads(text_argument(text, "from_json"), parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -59,7 +59,7 @@ def to_yaml(frame: Frame, value: object) -> str:
 
 @function("from_yaml(text)", example="{{ from_yaml('a: [no, 5]').a }}", result='["no", 5]', is_filter=True)
 def from_yaml(frame: Frame, text: str) -> object:
-    """The value that a text of YAML 1.2 says. Anchors, aliases and tags are refused."""
+    """The value of a YAML 1.2 text. Anchors, aliases and tags are refused."""
     from infrakit.template import yaml_values
 
     return yaml_values.read(text_argument(text, "from_yaml"), frame.run.budget)
@@ -87,7 +87,7 @@ def unbase64(_frame: Frame, text: str) -> str:
     is_filter=True,
 )
 def hash_(_frame: Frame, text: str, algorithm: str = "sha256") -> str:
-    """The digest of a text in hexadecimal: md5, sha1, sha224, sha256 (unless you say), sha384, sha512 or blake2b."""
+    """The digest of a text in hexadecimal: md5, sha1, sha224, sha256 (the default), sha384, sha512 or blake2b."""
     if algorithm not in _ALGORITHMS:
         raise Fault(f"hash knows no {algorithm!r}", f"use one of {', '.join(_ALGORITHMS)}")
     return hashlib.new(algorithm, text_argument(text, "hash").encode(), usedforsecurity=False).hexdigest()

@@ -30,7 +30,7 @@ def env(frame: Frame, name: str, default: object = ABSENT) -> object:
     if default is not ABSENT:
         return default
     if name not in frame.run.scope.env:
-        hint = nearest(name, frame.run.scope.env) or f"whoever renders lists them; on the command line: --env {name}"
+        hint = nearest(name, frame.run.scope.env) or f"allow it for this render; on the command line: --env {name}"
         raise Fault(f"the environment variable {name!r} is not among those that may be read", hint)
     raise Fault(f"the environment variable {name!r} is not set", "set it, or give a default")
 
@@ -97,7 +97,7 @@ def _from_environment(frame: Frame, name: str) -> str:
 
 
 def _from_command(frame: Frame, command: str) -> str:
-    """What a command prints, run without a shell. Nothing that it says on failure is shown: it may be the secret."""
+    """The output of a command, run without a shell. Its output on failure is not shown: it may be the secret."""
     import subprocess
 
     try:

@@ -1,4 +1,4 @@
-"""What a function of templates is: what it does, and what the manual says of it."""
+"""The type of template functions: the implementation, and its entry in the manual."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -40,8 +40,8 @@ def function(signature: str, **documented: Any) -> Callable[[Body], Function]:
     """Make a function of templates: its help is the docstring's first paragraph."""
 
     def made(body: Body) -> Function:
-        told = " ".join((body.__doc__ or "").partition("\n\n")[0].split())
-        return Function(body, signature=signature, help=told, **documented)
+        help_text = " ".join((body.__doc__ or "").partition("\n\n")[0].split())
+        return Function(body, signature=signature, help=help_text, **documented)
 
     return made
 

@@ -28,7 +28,7 @@ def var(frame: Frame, name: str, default: object = ABSENT) -> object:
     frame.run.need(frame, "variable", key, "" if default is ABSENT else "default")
     if default is not ABSENT:
         return default
-    raise Fault(f"there is no variable {name!r}", nearest(key, frame.variables) or f"say --var {key}=VALUE")
+    raise Fault(f"there is no variable {name!r}", nearest(key, frame.variables) or f"pass --var {key}=VALUE")
 
 
 @function("ref(name)", example="{{ def('size', 3) }}{{ ref('size') }}", result="3")
@@ -44,7 +44,7 @@ def _set(frame: Frame, name: str, value: object) -> str:
 
 @function("set(name, value)", example="{{ set('size', 5) }}{{ var('size') }}", result="5")
 def set_(frame: Frame, name: str, value: object) -> str:
-    """Set a variable for `var`, here and in whoever sourced this template; prints nothing."""
+    """Set a variable for `var`, here and in templates that source this one; prints nothing."""
     return _set(frame, name, value)
 
 
