@@ -10,8 +10,9 @@ import pytest
 
 from infrakit.cli import confinement
 from infrakit.events import journal
-from infrakit.group import account, calls, view
-from infrakit.group.plan import roll
+from infrakit.group import account, calls
+from infrakit.group.plan import rollout
+from infrakit.group.state import member
 from infrakit.manager.lead import fence
 from infrakit.metadata.vars import edits
 from infrakit.rpc import acceptor, discovery, guard, server
@@ -50,8 +51,8 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/plugins.md", f"The timeout is {root.DEADLINE_S:g} s, and the size limit {branches.BYTES_MAX // MIB} MiB"
     yield "docs/plugins.md", f"{calls.CALL_DEADLINE_S:g} s for calls that change something"
     yield "docs/plugins.md", f"{account.DESCRIBE_DEADLINE_S:g} s for a listing"
-    yield guide, f"verdict older than {view.VERDICT_AGE_S_MAX:g} s is unknown"
-    yield guide, f"its slot fails {IN_WORDS[roll.FAILURES_MAX]} times"
+    yield guide, f"verdict older than {member.VERDICT_AGE_S_MAX:g} s is unknown"
+    yield guide, f"its slot fails {IN_WORDS[rollout.FAILURES_MAX]} times"
     yield guide, f"caches an answer for {IN_WORDS[loaders.FRESH_S]} seconds"
     yield "docs/guarantee.md", f"`bound_s` ({fence.BOUND_S:g} s)"
     yield "docs/guarantee.md", f"at most {fence.BOUND_S_MAX:g} s"

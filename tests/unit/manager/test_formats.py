@@ -22,7 +22,7 @@ DOCUMENTS: dict[str, type[Any]] = {
     record.NAME: record.DeclarationRecord,
     ledger.NAME: ledger.LedgerDocument,
     roster.NAME: roster.RosterDocument,
-    vars.NAME: vars.DeclarationRecord,
+    vars.NAME: vars.VarsDocument,
 }
 
 ADDED = {"Resumed": ""}  # fields that an older release ignores and writes no more, which harms nothing

@@ -82,7 +82,7 @@ def _hosting(read: documents.Document) -> "SelfHosted | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _stay(read: documents.Document, hosts: "Hosting", file: str, why: str) -> NoReturn:
+def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
     """Commits to a cluster that hosts its own daemons, creates its first machine if necessary, and shows its state."""
     import asyncio
 

@@ -104,7 +104,7 @@ class GroupController:
         return msgspec.Raw(msgspec.json.encode(await self._groups.describe_group(id=name)))
 
 
-def _name(metadata: Entry) -> GroupID:
+def _name(metadata: ObjectMetadata) -> GroupID:
     """The group's name: `workers` for both `workers` and `group/workers`."""
     return GroupID(metadata.name.removeprefix(f"{KIND}/"))
 
