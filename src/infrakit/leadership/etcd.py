@@ -7,7 +7,10 @@ timeout, and a lease may be believed a moment longer than it lasts; the epoch in
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Self
+from urllib.parse import SplitResult
 
+from infrakit.clients import urls
 from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
@@ -25,9 +28,26 @@ def _now() -> float:
 class EtcdObserved:
     """Leads when the local member leads the cluster; `client` knows that one endpoint only."""
 
+    form = "etcd://HOST:PORT"
+
     def __init__(self, client: Etcd) -> None:
         self._client = client
         self._names: dict[int, str] = {}
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return bool(url.netloc)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, name: str) -> Self:  # noqa: ARG003 - the local member has a name of its own
+        client = urls.etcd(url)
+        if len(client.endpoints) > 1:
+            raise errors.Refused(
+                "a replica observes one member of etcd: the one on its own node",
+                where=f"--leadership {url.geturl()}",
+                remedy="name the local member only, or campaign: etcd+campaign://...",
+            )
+        return cls(client)
 
     async def observe(self) -> AsyncIterator[Observation]:
         """A look every `INTERVAL_S`."""
@@ -88,6 +108,8 @@ class EtcdObserved:
 class EtcdCampaign:
     """Leads while it holds a key by a lease: InfraKit's leadership in etcd, apart from etcd's own."""
 
+    form = "etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX"
+
     def __init__(self, client: Etcd, key: str, name: str, *, ttl_s: int = TTL_S) -> None:
         self._client = client
         self._key = key
@@ -96,6 +118,14 @@ class EtcdCampaign:
         self._held = False
         self._waives = asyncio.Event()
         self._waived = asyncio.Event()
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return bool(url.netloc)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, name: str) -> Self:
+        return cls(urls.etcd(url), f"{urls.etcd_prefix(url)}/leader", name)
 
     async def observe(self) -> AsyncIterator[Observation]:
         """Campaign for ever: a look at each third of the lease, and whenever the key changes hands."""

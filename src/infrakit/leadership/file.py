@@ -10,6 +10,8 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult
 
 from infrakit.spi.leadership import Observation
 
@@ -22,11 +24,21 @@ NAME_BYTES_MAX = 253
 class FileObserver:
     """Leads while the file at `path` holds `name`."""
 
+    form = "file:///PATH"
+
     def __init__(self, path: Path, name: str, *, interval_s: float = INTERVAL_S) -> None:
         self._path = path
         self._name = name
         self._interval_s = interval_s
         self._reading: Future[bytes] | None = None  # on a file system that hangs, it stays the only one
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return url.path.startswith("/") and not url.netloc
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, name: str) -> Self:
+        return cls(Path(url.path), name)
 
     async def observe(self) -> AsyncIterator[Observation]:
         """A look every interval."""

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Self
+from urllib.parse import SplitResult
 
 from infrakit.spi.leadership import Observation
 
@@ -10,6 +12,16 @@ VALID_S = 3600.0
 
 class Static:
     """Leads from the first observation on."""
+
+    form = "static:"
+
+    @staticmethod
+    def accepts(_url: SplitResult) -> bool:
+        return True
+
+    @classmethod
+    def from_url(cls, _url: SplitResult, *, name: str) -> Self:  # noqa: ARG003 - it leads under any name
+        return cls()
 
     async def observe(self) -> AsyncIterator[Observation]:
         """Renews long before an observation expires."""

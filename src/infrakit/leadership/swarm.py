@@ -9,7 +9,10 @@ somebody does. So each look has a deadline, and when one had no answer, most of 
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Self
+from urllib.parse import SplitResult
 
+from infrakit.clients import urls
 from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
@@ -26,9 +29,19 @@ MANAGERS = {"role": ["manager"]}
 class SwarmObserved:
     """Leads when the local Engine leads its Swarm; it closes its client with itself."""
 
+    form = "swarm: or swarm:///SOCKET"
+
     def __init__(self, swarm: Swarm) -> None:
         self._swarm = swarm
         self._node = ""  # which one it is, on the Swarm's list
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return urls.names_engine(url)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, name: str) -> Self:  # noqa: ARG003 - the local node has a name of its own
+        return cls(urls.swarm(url))
 
     async def observe(self) -> AsyncIterator[Observation]:
         """A look every `INTERVAL_S`, or a little later."""

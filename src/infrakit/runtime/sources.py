@@ -1,179 +1,157 @@
-"""The store and the leadership source of a replica, both created from a URL, here and nowhere else."""
+"""Opens the spec store and the leadership source of a replica, each from its URL.
 
+The scheme of the URL is the name of an entry point, of the group `infrakit.stores` or `infrakit.leadership`, so that a
+store from another package works like those of this one. What an entry point names is in `spi/store.py` and
+`spi/leadership.py`.
+"""
+
+import importlib.metadata
 import os
-import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from infrakit.leadership.static import Static
+from infrakit.manager.declaration import record
+from infrakit.manager.lead import ledger
+from infrakit.metadata import vars as variables
 from infrakit.rpc import address as addresses
-from infrakit.spi.errors import Refused
-from infrakit.spi.leadership import Leadership
-from infrakit.spi.store import Store
-from infrakit.stores.file import FileStore
+from infrakit.spi import protocols
+from infrakit.spi.errors import InfraKitError, PluginError, Refused
+from infrakit.spi.leadership import Leadership, LeadershipFactory
+from infrakit.spi.store import Store, StoreFactory
 
-if TYPE_CHECKING:
-    from infrakit.clients.swarm import Swarm
+KEEP = {record.NAME: record.KEEP, ledger.NAME: ledger.KEEP, variables.NAME: variables.KEEP}  # revisions, by document
+ALONE = "static:"  # the leadership source of a replica without others
 
-STORES = "file:///DIR, etcd://HOST:PORT[,HOST:PORT]/PREFIX, s3://BUCKET/PREFIX, swarm: or swarm:///SOCKET, or memory:"
-LEADERSHIPS = "static:, file:///PATH, etcd://HOST:PORT, etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX, or swarm: or swarm:///SOCKET"
-ETCD_PORT = 2379
-PREFIX = "/infrakit"
+
+class _Kind(NamedTuple):
+    """What is opened by URL."""
+
+    group: str  # of entry points
+    option: str  # of the command line
+    factory: type
+    opened: type
+
+
+STORES = _Kind("infrakit.stores", "--store", StoreFactory, Store)
+LEADERSHIP = _Kind("infrakit.leadership", "--leadership", LeadershipFactory, Leadership)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What distinguishes one replica from another. Left empty: a single replica, with its state in its home."""
+    """What distinguishes one replica from another. The defaults are those of a single replica."""
 
-    name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as other replicas know it
+    name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as other replicas show it
     store: str = ""  # URL
     leadership: str = ""  # URL
     advertise: str = ""  # the address at which other replicas reach it, if not the one it listens at
-    accept_store: bool = False  # accept a store below the high-water mark
+    accept_store: bool = False  # also a store that is older than the high-water mark
 
     @property
     def is_alone(self) -> bool:
         """Whether no other replica can lead instead."""
-        return self.leadership in ("", "static:")
+        return self.leadership in ("", ALONE)
 
 
-def store(url: str, home: Path) -> Store:
-    """The store that a URL names; for an empty URL, the directory `store` in `home`. Raises `Refused`."""
-    if not url:
-        return FileStore(home.absolute() / "store")
-    parts = _store_named(url)
-    if parts.scheme == "file":
-        return FileStore(Path(parts.path))
-    if parts.scheme == "memory":
-        from infrakit.stores.memory import MemoryStore
-
-        return MemoryStore()
-    if parts.scheme == "etcd":
-        from infrakit.clients.etcd import Etcd
-        from infrakit.stores.etcd import EtcdStore
-
-        return EtcdStore(Etcd(_endpoints(parts), tls=_tls(parts)), parts.path.rstrip("/") or PREFIX)
-    if parts.scheme == "swarm":
-        from infrakit.stores.swarm import SwarmStore
-
-        return SwarmStore(_swarm(parts))
-    from infrakit.stores.s3 import s3_store
-
-    return s3_store(url)
+def store(url: str, home: Path, *, keep: Mapping[str, int] = KEEP) -> Store:
+    """The store at a URL; without a URL, the directory `store` in the home. Raises `Refused`, `PluginError`."""
+    parts = _split(url, STORES) if url else SplitResult("file", "", str(home.absolute() / "store"), "", "")
+    opened: Store = _open(parts, url, STORES, keep=keep)
+    return opened
 
 
 def check_store(url: str) -> None:
-    """Raises `Refused` if a URL names no store. Neither connects nor reads files, which may be on another machine."""
+    """Raises `Refused` if a URL names no store. Opens nothing: its files may be on another machine."""
     if url:
-        _store_named(url)
-
-
-def _store_named(url: str) -> SplitResult:
-    parts = _split(url, "--store", STORES)
-    is_whole = {
-        "file": parts.path.startswith("/") and not parts.netloc,
-        "memory": True,
-        "etcd": bool(parts.netloc),
-        "s3": bool(parts.netloc),
-        "swarm": _names_engine(parts),
-    }
-    if not is_whole.get(parts.scheme):
-        raise _wrong(url, "--store", STORES)
-    return parts
+        _factory(_split(url, STORES), url, STORES)
 
 
 def leadership(url: str, name: str) -> Leadership:
-    """The observer that a URL names, for the replica `name`; for an empty URL, it always leads. Raises `Refused`."""
-    if not url:
-        return Static()
-    parts = _split(url, "--leadership", LEADERSHIPS)
-    if parts.scheme == "static":
-        return Static()
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        from infrakit.leadership.file import FileObserver
+    """The leadership source at a URL, for the replica of that name; without a URL, the replica always leads.
 
-        return FileObserver(Path(parts.path), name)
-    if parts.scheme == "swarm" and _names_engine(parts):
-        from infrakit.leadership.swarm import SwarmObserved
-
-        return SwarmObserved(_swarm(parts))
-    if parts.scheme in ("etcd", "etcd+campaign") and parts.netloc:
-        from infrakit.clients.etcd import Etcd
-        from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
-
-        client = Etcd(_endpoints(parts), tls=_tls(parts))
-        if parts.scheme == "etcd+campaign":
-            return EtcdCampaign(client, f"{parts.path.rstrip('/') or PREFIX}/leader", name)
-        if len(client.endpoints) > 1:
-            raise Refused(
-                "a replica observes only the etcd member beside it: name one endpoint",
-                where=f"--leadership {url}",
-                remedy="name the local member only, or campaign: etcd+campaign://...",
-            )
-        return EtcdObserved(client)
-    raise _wrong(url, "--leadership", LEADERSHIPS)
+    Raises `Refused`, `PluginError`.
+    """
+    opened: Leadership = _open(_split(url or ALONE, LEADERSHIP), url, LEADERSHIP, name=name)
+    return opened
 
 
 def advertised(text: str) -> str:
-    """Validate the address at which other replicas reach this one, a URL or a unix socket. Raises `Refused`."""
+    """The address at which other replicas reach this one, which may be a unix socket. Raises `Refused`."""
     place = addresses.parse(text)
     if isinstance(place, Path) and not place.is_absolute():
-        what = f"{text!r} is no address at which others could reach it"
+        what = f"{text!r} is no address at which other replicas could reach it"
         raise Refused(what, where="--advertise", remedy="write it as https://HOST:PORT, or unix:///PATH")
     return text
 
 
 async def close(leadership: Leadership) -> None:
-    """Close an observer, if it can be closed."""
+    """Close a leadership source, if it can be closed."""
     end = getattr(leadership, "close", None)
     if end is not None:
         await end()
 
 
-def _names_engine(parts: SplitResult) -> bool:
-    """Whether a URL names the Engine beside this replica: `swarm:`, or its socket."""
-    return not parts.netloc and not parts.query and (not parts.path or parts.path.startswith("/"))
-
-
-def _swarm(parts: SplitResult) -> "Swarm":
-    from infrakit.clients.swarm import Swarm
-
-    return Swarm(f"unix://{parts.path}") if parts.path else Swarm()
-
-
-def _endpoints(parts: SplitResult) -> list[str]:
-    scheme = "https" if parts.query else "http"
-    hosts = parts.netloc.split(",")
-    return [f"{scheme}://{host}" if ":" in host else f"{scheme}://{host}:{ETCD_PORT}" for host in hosts]
-
-
-def _tls(parts: SplitResult) -> ssl.SSLContext | None:
-    """The TLS context for `?ca=FILE&cert=FILE&key=FILE`; None, so plain HTTP, if none of them is given."""
-    if not parts.query:
-        return None
-    files = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if unknown := sorted(files.keys() - {"ca", "cert", "key"}):
-        raise Refused(f"there is no {unknown[0]!r}", where=parts.geturl(), remedy="known are ca, cert and key: files")
-    try:
-        context = ssl.create_default_context(cafile=files.get("ca"))
-        if "cert" in files:
-            context.load_cert_chain(files["cert"], files.get("key"))
-    except (OSError, ssl.SSLError) as error:
-        raise Refused(f"the certificates cannot be used: {error}", where=parts.geturl()) from None
-    return context
-
-
-def _split(url: str, option: str, forms: str) -> SplitResult:
+def _split(url: str, kind: _Kind) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _wrong(url, option, forms) from None
+        raise _not_understood(url, kind) from None
     if parts.username or parts.password:
-        raise Refused("a password does not belong into a URL", where=option, remedy=f"write it as {forms}")
+        remedy = f"write it as {_forms(kind)}"
+        raise Refused("a URL must not contain a password", where=kind.option, remedy=remedy)
     return parts
 
 
-def _wrong(url: str, option: str, forms: str) -> Refused:
-    return Refused(f"{url!r} is not understood", where=option, remedy=f"write it as {forms}")
+def _open(parts: SplitResult, url: str, kind: _Kind, **given: Any) -> Any:
+    factory = _factory(parts, url, kind)
+    where = f"{kind.group} {parts.scheme}"
+    try:
+        opened = factory.from_url(parts, **given)
+    except InfraKitError:
+        raise
+    except Exception as error:  # code of another package
+        raise PluginError(f"it could not be opened: {error}", where=where) from error
+    if missing := protocols.missing(opened, kind.opened):
+        raise PluginError(f"it has no {', '.join(missing)}", where=where)
+    return opened
+
+
+def _factory(parts: SplitResult, url: str, kind: _Kind) -> Any:
+    """The factory of the scheme, which accepts the URL. Raises `Refused`, `PluginError`."""
+    for entry in importlib.metadata.entry_points(group=kind.group, name=parts.scheme):
+        factory = _load(entry, kind)
+        if factory.accepts(parts):
+            return factory
+    raise _not_understood(url, kind)
+
+
+def _load(entry: importlib.metadata.EntryPoint, kind: _Kind) -> Any:
+    where = f"{kind.group} {entry.name}"
+    try:
+        factory = entry.load()
+    except Exception as error:  # code of another package
+        raise PluginError(f"it could not be loaded: {error}", where=where) from error
+    missing = [*protocols.missing(factory, kind.factory), *(() if hasattr(factory, "form") else ("form",))]
+    if missing:
+        raise PluginError(f"it has no {', '.join(missing)}", where=where)
+    return factory
+
+
+def _not_understood(url: str, kind: _Kind) -> Refused:
+    return Refused(f"{url!r} is not understood", where=kind.option, remedy=f"write it as {_forms(kind)}")
+
+
+def _forms(kind: _Kind) -> str:
+    """How URLs of all installed schemes are written."""
+    forms = dict.fromkeys(_form(entry, kind) for entry in sorted(importlib.metadata.entry_points(group=kind.group)))
+    *others, last = forms or ["nothing: no scheme is installed"]
+    return f"{', '.join(others)}, or {last}" if others else last
+
+
+def _form(entry: importlib.metadata.EntryPoint, kind: _Kind) -> str:
+    try:
+        return str(_load(entry, kind).form)
+    except PluginError:
+        return f"{entry.name}:... (which cannot be loaded)"

@@ -1,13 +1,17 @@
-"""The leadership observer: it reports whether this replica's node leads the quorum. It never elects a leader."""
+"""The leadership observer: reports whether this replica's node leads the quorum. It never elects.
+
+It is found by the scheme of its URL among the entry points of the group `infrakit.leadership`.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Protocol, runtime_checkable
+from urllib.parse import SplitResult
 
 import msgspec
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One observation of the leadership.
+    """One observation: its result, the loop time in seconds at which it *began*, and for how long it is valid."""
 
     `begun_at` is the loop time in seconds at which the query *began*, `valid_s` for how long the result may be trusted.
     """
@@ -15,12 +19,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leader: bool | None  # None: unknown, which counts as not leading once the last observation has expired
     begun_at: float
     valid_s: float
-    who: str = ""  # the leader's name in the source of leadership
-    note: str = ""  # the reason, or why the leadership is unknown
+    who: str = ""  # the leader's name, as the source knows it
+    note: str = ""  # the reason, or why the leader is unknown
 
 
 class Leadership(Protocol):
-    """A source of leadership observations."""
+    """A stream of observations. If it has an `async def close()`, that is called when the daemon shuts down."""
 
     def observe(self) -> AsyncIterator[Observation]:
         """Yield an observation before the last one expires (`valid_s`). An error yields one with `leader=None`."""
@@ -32,5 +36,24 @@ class Resigns(Protocol):
     """An observer whose source supports a leadership transfer to another node."""
 
     async def resign(self) -> None:
-        """Transfer the leadership. Raises `Refused` if no other node can lead, or the error that prevents the call."""
+        """Transfer the leadership. Raises `Refused` if no other node can take it, or the error of the source."""
+        ...
+
+
+@runtime_checkable
+class LeadershipFactory(Protocol):
+    """Opens the leadership sources of one URL scheme.
+
+    An entry point of the group `infrakit.leadership` names it; the entry point's own name is the scheme. In most cases
+    it is the class of the observer, with `from_url` as a class method and `accepts` as a static one.
+    """
+
+    form: str  # how a URL of this scheme is written, as errors show it: `file:///PATH`
+
+    def accepts(self, url: SplitResult, /) -> bool:
+        """Whether the URL names a source completely. Opens no files or connections, and needs no optional client."""
+        ...
+
+    def from_url(self, url: SplitResult, /, *, name: str) -> Leadership:
+        """The observer of an accepted URL, for the replica called `name`. Raises `Refused`."""
         ...

@@ -1,10 +1,12 @@
 """The spec store: named documents with compare-and-swap, in a place that every replica can read.
 
-A backend implements these few primitives. It does not interpret the documents.
+A backend implements these few primitives; what the documents mean is decided above it, once. A store is found by the
+scheme of its URL among the entry points of the group `infrakit.stores`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
+from urllib.parse import SplitResult
 
 import msgspec
 
@@ -21,8 +23,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Durable, named documents.
 
-    A failed read never returns an empty document: it raises `Unreachable` (retry), or `Refused` if the stored data
-    cannot be trusted (damaged, and no older revision can replace it).
+    An error is never an empty answer: when a read fails, it raises `Unreachable` (retry), or `Refused` when what is
+    there cannot be trusted (damaged beyond what older revisions can repair).
     """
 
     async def read(self, *, name: str) -> Document:
@@ -46,5 +48,30 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release locks and close connections."""
+        """Releases locks and connections."""
+        ...
+
+
+@runtime_checkable
+class StoreFactory(Protocol):
+    """Opens the stores of one URL scheme.
+
+    An entry point of the group `infrakit.stores` names it; the entry point's own name is the scheme. In most cases it
+    is the class of the store, with `from_url` as a class method and `accepts` as a static one. Passwords in a URL are
+    rejected before it is called.
+    """
+
+    form: str  # how a URL of this scheme is written, as errors show it: `etcd://HOST:PORT/PREFIX`
+
+    def accepts(self, url: SplitResult, /) -> bool:
+        """Whether the URL names a store completely. Opens no files or connections, and needs no optional client."""
+        ...
+
+    def from_url(self, url: SplitResult, /, *, keep: Mapping[str, int]) -> Store:
+        """The store at an accepted URL, which sends no request before it is first used.
+
+        `keep` says how many of the newest revisions of each document the caller needs, by the document's name. A store
+        may keep fewer where its backend has a limit, and decides by itself for documents that are not named. Raises
+        `Refused`.
+        """
         ...

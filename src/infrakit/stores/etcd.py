@@ -5,7 +5,10 @@ Reads are linearizable: they go through the quorum, so that a member that has lo
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Self
+from urllib.parse import SplitResult
 
+from infrakit.clients import urls
 from infrakit.clients.etcd import Answer, Etcd, after, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.store import Document
@@ -13,18 +16,28 @@ from infrakit.spi.store import Document
 BODY_BYTES_MAX = (
     1_000_000  # etcd itself refuses requests of over 1.5 MiB unless told otherwise, and base64 does not count
 )
-KEEP = {"declaration": 200, "ledger": 4, "vars": 200}  # revisions kept, by document
-KEEP_OTHERS = 16
+KEEP = 16  # revisions of a document for which the caller names no number
+KEEP_MAX = 200  # of any document: a database of etcd is small, 2 GiB unless configured otherwise
 RESUME_S = 0.5  # after a watch broke
 
 
 class EtcdStore:
     """Documents below `prefix`: `<prefix>/<name>/<revision>`."""
 
+    form = "etcd://HOST:PORT[,HOST:PORT]/PREFIX"
+
     def __init__(self, client: Etcd, prefix: str = "/infrakit", *, keep: Mapping[str, int] | None = None) -> None:
         self._client = client
         self._prefix = prefix.rstrip("/")
-        self._keep = {**KEEP, **(keep or {})}
+        self._keep = dict(keep or {})
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return bool(url.netloc)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, keep: Mapping[str, int]) -> Self:
+        return cls(urls.etcd(url), urls.etcd_prefix(url), keep=keep)
 
     def _folder(self, name: str) -> str:
         if not name.replace("-", "").replace("_", "").isalnum():
@@ -43,7 +56,7 @@ class EtcdStore:
             raise errors.Refused(f"{name} has {len(body)} bytes, etcd keeps at most {BODY_BYTES_MAX}", where="store")
         revision = expected + 1
         change: list[object] = [{"requestPut": {"key": self._key(name, revision), "value": encode(body)}}]
-        forgotten = revision - self._keep.get(name, KEEP_OTHERS)
+        forgotten = revision - min(self._keep.get(name, KEEP), KEEP_MAX)
         if forgotten > 0:
             change.append({"requestDeleteRange": {"key": self._key(name, forgotten)}})
         answer = await self._client.change(

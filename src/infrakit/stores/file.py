@@ -15,13 +15,14 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult
 
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-KEEP = {"declaration": 1000, "ledger": 4, "vars": 200}  # revisions kept, by document
-KEEP_OTHERS = 16
+KEEP = 16  # revisions of a document for which the caller names no number
 WATCH_INTERVAL_S = 0.2
 TURN_DEADLINE_S = 10.0  # a write takes milliseconds: who waits longer waits for a stopped process
 _MAGIC = b"infrakit-store-1 "
@@ -30,9 +31,19 @@ _MAGIC = b"infrakit-store-1 "
 class FileStore:
     """Documents below `directory`, which is created with mode 0700; files have mode 0600."""
 
+    form = "file:///DIR"
+
     def __init__(self, directory: Path, *, keep: Mapping[str, int] | None = None) -> None:
         self._directory = directory
-        self._keep = {**KEEP, **(keep or {})}
+        self._keep = dict(keep or {})
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return url.path.startswith("/") and not url.netloc
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, keep: Mapping[str, int]) -> Self:
+        return cls(Path(url.path), keep=keep)
 
     async def read(self, *, name: str) -> Document:
         return await asyncio.to_thread(self._read, name)
@@ -162,7 +173,7 @@ class FileStore:
 
     def _prune(self, name: str, newest: int) -> None:
         """Remove the oldest revisions; never fails a write that is done."""
-        keep = self._keep.get(name, KEEP_OTHERS)
+        keep = self._keep.get(name, KEEP)
         with contextlib.suppress(OSError):
             for entry in self._folder(name).iterdir():
                 if entry.name.isdigit() and int(entry.name) <= newest - keep:

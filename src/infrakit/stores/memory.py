@@ -2,18 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Self
+from urllib.parse import SplitResult
 
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
 
 class MemoryStore:
-    """Keeps the newest `keep` revisions of each document (all, unless named)."""
+    """Keeps the newest `keep[name]` revisions of a document, and all of a document that `keep` does not name."""
+
+    form = "memory:"
 
     def __init__(self, *, keep: Mapping[str, int] | None = None) -> None:
         self._keep = dict(keep or {})
         self._revisions: dict[str, list[Document]] = {}
         self._changed = asyncio.Event()
+
+    @staticmethod
+    def accepts(_url: SplitResult) -> bool:
+        return True
+
+    @classmethod
+    def from_url(cls, _url: SplitResult, *, keep: Mapping[str, int]) -> Self:
+        return cls(keep=keep)
 
     async def read(self, *, name: str) -> Document:
         revisions = self._revisions.get(name)
@@ -46,4 +58,4 @@ class MemoryStore:
                 await changed.wait()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is held open."""

@@ -20,7 +20,8 @@ import random
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from typing import Self
+from urllib.parse import SplitResult, parse_qs
 
 from infrakit.clients.s3 import NEEDS_CONDITIONS, Bucket, ListedObject, Listing
 from infrakit.spi import errors
@@ -29,8 +30,8 @@ from infrakit.spi.store import Document
 FORM = "s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]"
 PREFIX = "infrakit"
 BODY_BYTES_MAX = 8 * 1024 * 1024
-KEEP = {"declaration": 200, "ledger": 4, "vars": 200}  # revisions kept, by document
-KEEP_OTHERS = 16
+KEEP = 16  # revisions of a document for which the caller names no number
+KEEP_MAX = 200  # of any document: each costs a request when the history is read
 WATCH_INTERVAL_S = 1.0
 HELD = timedelta(hours=1)  # before an object may be removed: longer than a signature holds, with clocks that differ
 LATE = timedelta(minutes=15)  # between the look and the write
@@ -42,32 +43,14 @@ _MAGIC = b"infrakit-s3-1"
 _KEY = re.compile(r"(\d{10})-(\d+)")
 
 
-def s3_store(url: str) -> "S3Store":
-    """The store that `s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION` names; it has asked nothing yet.
-
-    Without an endpoint it is Amazon's. Raises `Refused`: the URL is wrong, or the extra `s3` is not installed.
-    """
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    endpoint = options.pop("endpoint", "")
-    region = options.pop("region", "")
-    if options or parts.scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", parts.netloc):
-        raise errors.Refused("that is no bucket", where="store", remedy=f"write it as {FORM}")
-    if parts.netloc.endswith("--x-s3"):
-        raise errors.Refused(
-            "a directory bucket lists its objects in no order", where=url, remedy="use a general purpose bucket"
-        )
-    if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
-        raise errors.Refused("its endpoint is no address", where="store", remedy=f"write it as {FORM}")
-    return S3Store(Bucket(parts.netloc, endpoint=endpoint.rstrip("/"), region=region), parts.path.strip("/") or PREFIX)
-
-
 class _Damaged(errors.Refused):
     """An object is not as it was written."""
 
 
 class S3Store:
     """Documents below `prefix` in a bucket, which it closes with itself."""
+
+    form = "s3://BUCKET/PREFIX"
 
     def __init__(
         self,
@@ -80,12 +63,41 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._keep = {**KEEP, **(keep or {})}
+        self._keep = dict(keep or {})
         self._rng = rng or random.SystemRandom()
         self._watch_interval_s = watch_interval_s
         self._is_tried = False
         self._last: dict[str, tuple[ListedObject, Document]] = {}  # what was read: objects do not change
         self._pruning: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return bool(url.netloc)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, keep: Mapping[str, int]) -> Self:
+        """The store at `s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION`; the default endpoint is Amazon's.
+
+        Raises `Refused` if the URL is wrong, or if the extra `s3` is not installed.
+        """
+        options = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        endpoint = options.pop("endpoint", "")
+        region = options.pop("region", "")
+        if options or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", url.netloc):
+            raise errors.Refused("that is no bucket", where="store", remedy=f"write it as {FORM}")
+        if url.netloc.endswith("--x-s3"):
+            raise errors.Refused(
+                "a directory bucket lists its objects in no order",
+                where=url.geturl(),
+                remedy="use a general purpose bucket",
+            )
+        if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
+            raise errors.Refused("its endpoint is no address", where="store", remedy=f"write it as {FORM}")
+        bucket = Bucket(url.netloc, endpoint=endpoint.rstrip("/"), region=region)
+        return cls(bucket, url.path.strip("/") or PREFIX, keep=keep)
+
+    def _kept(self, name: str) -> int:
+        return min(self._keep.get(name, KEEP), KEEP_MAX)
 
     async def read(self, *, name: str) -> Document:
         for _attempt in range(3):
@@ -141,7 +153,7 @@ class S3Store:
             )
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
-        kept = (await self._list(name, limit=min(limit, self._keep.get(name, KEEP_OTHERS)))).entries
+        kept = (await self._list(name, limit=min(limit, self._kept(name)))).entries
         turn = asyncio.Semaphore(READERS)
 
         async def load(entry: ListedObject) -> Document | errors.InfraKitError:
@@ -247,7 +259,7 @@ class S3Store:
 
     async def _prune(self, name: str, newest: int) -> None:
         """Remove what is neither kept nor young; in the background, and what fails is left to the next time."""
-        oldest_kept = newest - self._keep.get(name, KEEP_OTHERS) + 1
+        oldest_kept = newest - self._kept(name) + 1
         if oldest_kept <= 1:
             return
         with contextlib.suppress(errors.InfraKitError):

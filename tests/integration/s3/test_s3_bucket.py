@@ -5,13 +5,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication
 
 import pytest
 
 from infrakit.clients.s3 import Bucket
+from infrakit.runtime import sources
 from infrakit.spi import errors
-from infrakit.stores.s3 import s3_store
+from infrakit.spi.store import Store
+from infrakit.stores.s3 import S3Store
 from tests.integration.s3.buckets import CREDENTIALS, Request, Server, answering, closing, dated, environment, needs_s3
 
 pytestmark = needs_s3
@@ -33,6 +36,10 @@ FAILURES = {
     "StorageFull": ("507 Insufficient Storage", errors.Refused, errors.Refused, "free space"),
     "Unheard": ("418 Teapot", errors.Refused, errors.Refused, "check that the endpoint speaks S3"),
 }
+
+
+def store_at(url: str) -> Store:
+    return sources.store(url, Path("/nowhere"))
 
 
 async def ask(bucket: Bucket, kind: str) -> None:
@@ -146,12 +153,13 @@ async def test_without_credentials_it_is_told_where_to_put_them(
 def test_without_the_extra_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiobotocore", None)
     with pytest.raises(errors.Refused, match=r"not installed; install .*\[s3\]' in the clone"):
-        s3_store("s3://bucket/prefix")
+        store_at("s3://bucket/prefix")
 
 
 def test_the_library_is_imported_when_it_is_used() -> None:
     program = (
-        "import sys, infrakit.stores.s3 as s3; s3.s3_store('s3://bucket/prefix')\n"
+        "import sys, urllib.parse, infrakit.stores.s3 as s3\n"
+        "s3.S3Store.from_url(urllib.parse.urlsplit('s3://bucket/prefix'), keep={})\n"
         "print([m for m in sys.modules if m.partition('.')[0] in ('aiobotocore', 'botocore', 'aiohttp')])"
     )
     done = subprocess.run(
@@ -169,7 +177,8 @@ def test_the_library_is_imported_when_it_is_used() -> None:
     ],
 )
 def test_a_store_is_named_by_its_url(url: str, prefix: str, where: str) -> None:
-    store = s3_store(url)
+    store = store_at(url)
+    assert isinstance(store, S3Store)
     assert store._prefix == prefix
     assert store._bucket.where == where
 
@@ -190,13 +199,13 @@ def test_a_store_is_named_by_its_url(url: str, prefix: str, where: str) -> None:
 )
 def test_a_url_that_names_none_is_refused_and_no_secret_is_repeated(url: str) -> None:
     with pytest.raises(errors.Refused) as refused:
-        s3_store(url)
+        store_at(url)
     assert "secret" not in str(refused.value)
     assert refused.value.remedy
 
 
 async def test_a_store_by_its_url_works(server: Server, bucket: Bucket) -> None:
     url = f"s3://{bucket._name}/here?endpoint={server.endpoint}&region=eu-central-1"
-    async with closing(s3_store(url)) as store:
+    async with closing(store_at(url)) as store:
         assert await store.replace(name="doc", body=b"x", expected=0) == 1
     assert server.asked[-1].endswith("/here/doc/9999999998-1")

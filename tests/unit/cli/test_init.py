@@ -175,6 +175,6 @@ async def test_a_store_that_cannot_be_is_told_before_there_is_a_script(cli: Comm
     for url in ("ftp://127.0.0.1/infrakit", "127.0.0.1:2379", "etcd://", "file:relative"):
         done = await cli("init", str(EXAMPLE), "--store", url)
         assert (done.code, done.out) == (2, ""), url
-        assert "is not understood; write it as file:///DIR, etcd://" in done.err
+        assert "is not understood; write it as etcd://HOST:PORT[,HOST:PORT]/PREFIX, file:///DIR, memory:" in done.err
     done = await cli("init", str(EXAMPLE), "--store", "etcd://127.0.0.1:2379/infrakit?ca=/only/on/that/machine")
     assert done.code == 0, done.err

@@ -1,21 +1,34 @@
-"""Stores and sources of leadership by URL: the right one, or a sentence that says how to write it."""
+"""Stores and leadership sources by URL: the right one, or an error that shows how a URL is written."""
 
+import asyncio
+import importlib.metadata
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import infrakit
 from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
 from infrakit.leadership.file import FileObserver
 from infrakit.leadership.static import Static
 from infrakit.leadership.swarm import SwarmObserved
 from infrakit.runtime import sources
 from infrakit.runtime.sources import Place
-from infrakit.spi.errors import Refused
+from infrakit.spi import protocols
+from infrakit.spi.errors import PluginError, Refused
+from infrakit.spi.leadership import LeadershipFactory
+from infrakit.spi.store import StoreFactory
 from infrakit.stores.etcd import EtcdStore
 from infrakit.stores.file import FileStore
 from infrakit.stores.memory import MemoryStore
+from infrakit.stores.s3 import S3Store
 from infrakit.stores.swarm import SwarmStore
+
+# The type checker compares these classes with the Protocols.
+STORES: tuple[StoreFactory, ...] = (EtcdStore, FileStore, MemoryStore, S3Store, SwarmStore)
+LEADERSHIP: tuple[LeadershipFactory, ...] = (EtcdObserved, EtcdCampaign, FileObserver, Static, SwarmObserved)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +37,7 @@ from infrakit.stores.swarm import SwarmStore
         ("", FileStore),
         ("file:///var/lib/shared", FileStore),
         ("memory:", MemoryStore),
+        ("MEMORY:", MemoryStore),
         ("etcd://10.0.0.1", EtcdStore),
         ("etcd://10.0.0.1:2379,10.0.0.2:2379/mine", EtcdStore),
         ("swarm:", SwarmStore),
@@ -72,7 +86,7 @@ async def test_leadership_by_its_url(url: str, made: type) -> None:
     ],
 )
 def test_a_store_that_is_not_understood(url: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="write it as file:///DIR"):
+    with pytest.raises(Refused, match=r"write it as .*file:///DIR, memory:, s3://BUCKET/PREFIX, or swarm:"):
         sources.store(url, tmp_path)
 
 
@@ -80,7 +94,7 @@ def test_a_store_that_is_not_understood(url: str, tmp_path: Path) -> None:
     "url", ["nonsense", "memory:", "etcd:", "file://host/path", "s3://bucket", "swarm://host/sock"]
 )
 def test_leadership_that_is_not_understood(url: str) -> None:
-    with pytest.raises(Refused, match="write it as static:"):
+    with pytest.raises(Refused, match=r"write it as .*file:///PATH, static:, or swarm:"):
         sources.leadership(url, "a")
 
 
@@ -97,8 +111,7 @@ def test_the_cluster_is_observed_at_one_member() -> None:
 
 
 def test_a_swarm_without_its_client_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "aiodocker", raising=False)
-    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setitem(sys.modules, "aiodocker", None)
     sources.check_store("swarm:")
     for call in (lambda: sources.store("swarm:", tmp_path), lambda: sources.leadership("swarm:", "a")):
         with pytest.raises(Refused, match=r"not installed; install .*\[docker\]' in the clone"):
@@ -115,11 +128,133 @@ async def test_the_swarm_is_that_of_the_engine_beside_it(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("query", "said"), [("?cacert=x", "known are ca, cert and key"), ("?ca=/none", "cannot be used")]
+    ("query", "said"), [("?cacert=x", "known parameters are ca, cert and key"), ("?ca=/none", "cannot be used")]
 )
 def test_certificates_that_cannot_be_used(query: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=said):
         sources.store(f"etcd://10.0.0.1/p{query}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "ours"),
+    [(sources.STORES, StoreFactory, STORES), (sources.LEADERSHIP, LeadershipFactory, LEADERSHIP)],
+)
+def test_every_scheme_that_is_installed_has_a_factory(kind: Any, protocol: type, ours: tuple[object, ...]) -> None:
+    entries = importlib.metadata.entry_points(group=kind.group)
+    assert {entry.load() for entry in entries} == set(ours)
+    for entry in entries:
+        factory = entry.load()
+        assert protocols.missing(factory, protocol) == (), entry
+        assert re.match(rf"{re.escape(entry.name)}:", factory.form), entry
+
+
+async def test_the_default_store_is_in_the_home_whatever_that_is_called(tmp_path: Path) -> None:
+    home = tmp_path / "a?b#c%20 d"
+    store = sources.store("", home)
+    await store.replace(name="doc", body=b"x", expected=0)
+    assert (home / "store" / "doc").is_dir()
+    await store.close()
+
+
+async def test_the_caller_says_how_many_revisions_are_kept(tmp_path: Path) -> None:
+    store = sources.store(f"file://{tmp_path}", tmp_path, keep={"doc": 2})
+    for number in range(5):
+        await store.replace(name="doc", body=b"", expected=number)
+    assert [each.revision for each in await store.history(name="doc", limit=9)] == [5, 4]
+    assert sources.KEEP == {"declaration": 1000, "ledger": 4, "vars": 200}
+
+
+def test_no_store_knows_a_document() -> None:
+    root = Path(infrakit.__file__).parent
+    found = {
+        f"{path.name}: {match[0]}"
+        for path in (root / "stores").rglob("*.py")
+        for match in re.finditer(rf"[\"']({'|'.join(sources.KEEP)}|replicas)[\"']|infrakit\.manager", path.read_text())
+    }
+    assert found == set()
+
+
+SHELF = """
+class Shelf:
+    form = "shelf://ROOM"
+
+    def __init__(self, room, given):
+        self.room, self.given = room, given
+
+    @staticmethod
+    def accepts(url):
+        return bool(url.netloc)
+
+    @classmethod
+    def from_url(cls, url, **given):
+        if url.netloc == "cellar":
+            raise ValueError("it is flooded")
+        return cls(url.netloc, given)
+
+    async def read(self, *, name): ...
+    async def replace(self, *, name, body, expected): ...
+    async def history(self, *, name, limit): ...
+    def watch(self, *, name): ...
+    async def close(self): ...
+    def observe(self): ...
+
+
+class Formless:
+    accepts, from_url = Shelf.accepts, Shelf.from_url
+
+
+class Torn(Shelf):
+    @classmethod
+    def from_url(cls, url, **given):
+        return object()
+"""
+ENTRIES = ("shelf = made_shelf:Shelf", "formless = made_shelf:Formless", "torn = made_shelf:Torn", "lost = made_lost:X")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package, which is installed and brings schemes of its own."""
+    metadata = tmp_path / "site" / "made_shelf-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: made-shelf\nVersion: 1\n")
+    lines = ["\n".join((f"[{kind.group}]", *ENTRIES)) for kind in (sources.STORES, sources.LEADERSHIP)]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    (metadata.parent / "made_shelf.py").write_text(SHELF)
+    monkeypatch.syspath_prepend(metadata.parent)
+    monkeypatch.delitem(sys.modules, "made_shelf", raising=False)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_schemes_of_another_package_are_found(tmp_path: Path) -> None:
+    store: Any = sources.store("shelf://attic", tmp_path)
+    assert (store.room, store.given) == ("attic", {"keep": sources.KEEP})
+    leadership: Any = sources.leadership("shelf://attic", "a")
+    assert (leadership.room, leadership.given) == ("attic", {"name": "a"})
+    asyncio.run(sources.close(leadership))
+    sources.check_store("shelf://cellar")
+    for url in ("shelf:", "ftp://x"):
+        with pytest.raises(Refused, match=r"lost:\.\.\. \(which cannot be loaded\), .*, shelf://ROOM, or swarm"):
+            sources.check_store(url)
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("shelf://cellar", "GROUP shelf: it could not be opened: it is flooded"),
+        ("formless://x", "GROUP formless: it has no form"),
+        ("torn://x", "GROUP torn: it has no "),
+        ("lost://x", "GROUP lost: it could not be loaded: No module named 'made_lost'"),
+    ],
+)
+def test_what_is_wrong_with_another_package_is_its_error(url: str, said: str, tmp_path: Path) -> None:
+    for kind, call in (
+        (sources.STORES, lambda: sources.store(url, tmp_path)),
+        (sources.LEADERSHIP, lambda: sources.leadership(url, "a")),
+    ):
+        with pytest.raises(PluginError) as raised:
+            call()
+        assert str(raised.value).startswith(said.replace("GROUP", kind.group))
 
 
 def test_who_is_alone() -> None:

@@ -16,6 +16,7 @@ from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire
 
 NAME = "declaration"  # of the document in the store
+KEEP = 1000  # revisions in the store; a store may have a lower limit
 
 
 class ChangeEntry(Wire, frozen=True, kw_only=True, gc=False):

@@ -23,6 +23,7 @@ from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Epoch, GroupID, InstanceID, Slot, Token, Wire
 
 NAME = "ledger"
+KEEP = 4  # revisions in the store
 STORE_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5

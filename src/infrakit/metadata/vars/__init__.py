@@ -26,6 +26,7 @@ from infrakit.spi.store import Document, Store
 from infrakit.spi.values import Wire
 
 NAME = "vars"  # of the document in the store
+KEEP = 200  # revisions in the store
 STORE_DEADLINE_S = 15.0
 ATTEMPTS_MAX = 50
 HISTORY_MAX = 1000

@@ -13,7 +13,10 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Self
+from urllib.parse import SplitResult
 
+from infrakit.clients import urls
 from infrakit.clients.swarm import Swarm
 from infrakit.clients.swarm_values import Config
 from infrakit.spi import errors
@@ -23,8 +26,8 @@ from infrakit.stores.swarm.proof import HEAD, Heads
 from infrakit.stores.swarm.revisions import LABEL, Damaged, Head, Revision
 from infrakit.stores.swarm.sweep import PART, Sweep
 
-KEEP = {"declaration": 200, "ledger": 4, "vars": 200}  # revisions kept, by document
-KEEP_OTHERS = 16
+KEEP = 16  # revisions of a document for which the caller names no number
+KEEP_MAX = 200  # of any document: every manager holds all of them in memory
 WATCH_INTERVAL_S = 0.25
 RESUME_S = 0.5  # after a watch broke
 READERS = 8  # at a time
@@ -39,16 +42,26 @@ WHAT_IT_IS = (
 class SwarmStore:
     """Documents in a Swarm, whose client it closes with itself."""
 
+    form = "swarm: or swarm:///SOCKET"
+
     def __init__(
         self, swarm: Swarm, *, keep: Mapping[str, int] | None = None, rng: random.Random | None = None
     ) -> None:
         self.where = swarm.where
         self._swarm = swarm
-        self._keep = {**KEEP, **(keep or {})}
+        self._keep = dict(keep or {})
         self._rng = rng or random.SystemRandom()
         self._heads = Heads(swarm, self._rng)
         self._sweep = Sweep(swarm, self._heads)
         self._last: dict[str, tuple[Revision, bytes]] = {}  # what was read: revisions do not change
+
+    @staticmethod
+    def accepts(url: SplitResult) -> bool:
+        return urls.names_engine(url)
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, keep: Mapping[str, int]) -> Self:
+        return cls(urls.swarm(url), keep=keep)
 
     async def read(self, *, name: str) -> Document:
         for attempt in range(ATTEMPTS_MAX):
@@ -127,7 +140,7 @@ class SwarmStore:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _kept(self, name: str) -> int:
-        return self._keep.get(name, KEEP_OTHERS)
+        return min(self._keep.get(name, KEEP), KEEP_MAX)
 
     async def _parts(self, name: str, packed: bytes) -> list[str]:
         """IDs of configs that hold it; none, if it is small enough for the head."""
