@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -162,13 +162,12 @@ async def _hidden(address: str, extension: str) -> str:
     return message if message.startswith(f"{extension}: ") and "__getattr__" in message else ""
 
 
-async def _ask(check: Check, subject: Subject) -> Outcome:
-    subject.probe.exchanges.clear()
-    began = time.perf_counter()
+async def judge(asked: Awaitable[bool | None]) -> tuple[Verdict, str, str]:
+    """How a check ended, and, unless it passed, what was expected and what was seen."""
     verdict, expected, seen = Verdict.PASSED, "", ""
     try:
         async with asyncio.timeout(CHECK_DEADLINE_S):
-            capability = await check.ask(subject)
+            capability = await asked
         if capability is not None:
             verdict = Verdict.PRESENT if capability else Verdict.ABSENT
     except Inapplicable as why:
@@ -176,7 +175,14 @@ async def _ask(check: Check, subject: Subject) -> Outcome:
     except Unmet as unmet:
         verdict, expected, seen = Verdict.FAILED, unmet.expected, unmet.seen
     except WRONG as error:
-        verdict, expected, seen = Verdict.FAILED, "a response in the format of the protocol", _words(error)
+        verdict, expected, seen = Verdict.FAILED, "an answer in the shape of the protocol", _words(error)
+    return verdict, expected, seen
+
+
+async def _ask(check: Check, subject: Subject) -> Outcome:
+    subject.probe.exchanges.clear()
+    began = time.perf_counter()
+    verdict, expected, seen = await judge(check.ask(subject))
     return Outcome(
         name=check.name,
         rule=check.rule,

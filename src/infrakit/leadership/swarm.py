@@ -29,7 +29,7 @@ MANAGERS = {"role": ["manager"]}
 class SwarmObserved:
     """Leads when the local Engine leads its Swarm; it closes its client with itself."""
 
-    form = "swarm: or swarm:///SOCKET"
+    form = "swarm:[///SOCKET]"
 
     def __init__(self, swarm: Swarm) -> None:
         self._swarm = swarm

@@ -34,8 +34,9 @@ class Store(Protocol):
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         """Write `body` as revision `expected + 1` and return that number once it is durable.
 
-        Raises `Conflict` when the newest revision is not `expected`, and then writes nothing;
-        `OutcomeUnknown` when the write may or may not have happened.
+        A store takes bodies of at least 512 KiB, and raises `Refused` for one above its limit. Raises `Conflict` when
+        the newest revision is not `expected`, and then nothing is written; `OutcomeUnknown` when the write may or may
+        not have happened.
         """
         ...
 

@@ -42,7 +42,7 @@ WHAT_IT_IS = (
 class SwarmStore:
     """Documents in a Swarm, whose client it closes with itself."""
 
-    form = "swarm: or swarm:///SOCKET"
+    form = "swarm:[///SOCKET]"
 
     def __init__(
         self, swarm: Swarm, *, keep: Mapping[str, int] | None = None, rng: random.Random | None = None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from infrakit.conformance.check import Outcome
 
 KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
+STORE = "store"  # which is no plugin: it is opened here, by its URL
 
 
 @click.command
@@ -21,8 +22,8 @@ KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice(KINDS, case_sensitive=False),
-    help="Check this interface only; may be repeated.",
+    type=click.Choice((*KINDS, STORE), case_sensitive=False),
+    help="Check this interface only; may be repeated. With store, the argument is the URL of a spec store.",
 )
 @click.option("--properties", metavar="FILE", help="Properties of the test instances or flavor, in YAML or JSON.")
 @click.option(
@@ -32,9 +33,9 @@ KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
     metavar="TIME",
     help="How long a listing may lag behind; default 60s.",
 )
-@click.option("--init", metavar="FILE", help="Boot script of the test instances; default: one that sleeps.")
-@click.option("--write", is_flag=True, help="Also test changes of groups and variables; default: read only.")
-@click.option("--raw", is_flag=True, help="Show every request and response as sent on the wire.")
+@click.option("--init", metavar="FILE", help="Boot script of what is provisioned; otherwise one that sleeps.")
+@click.option("--write", is_flag=True, help="Change groups, variables and stores too; otherwise they are only read.")
+@click.option("--raw", is_flag=True, help="Show every request and answer as it was on the wire.")
 @click.option(
     "-o",
     "--output",
@@ -60,19 +61,20 @@ def check(  # noqa: PLR0917
     file that contains a URL. Exit code 0: all checks passed; 1: invalid command line; 2: a check failed; 3: the plugin
     does not answer. A missing optional feature is reported as a capability, not as a failure.
 
+    A spec store is checked by its URL, with --kind store. The documents that are written remain: give them a prefix or
+    directory of their own.
+
     \b
     Example:
       infrakit plugin check group
+      infrakit plugin check --kind store --write memory:
     """
     import asyncio
 
-    from infrakit import conformance
-    from infrakit.conformance import place, report
+    from infrakit.conformance import report
     from infrakit.conformance.check import Verdict
 
-    found = place.find(plugin)
-    given = _properties(properties)
-    script = documents.read(init).text if init is not None else conformance.INIT
+    name, checks = _checks(plugin, kinds, properties=properties, init=init, settle_s=settle, writes=write)
     outcomes: list[Outcome] = []
 
     def report_outcome(outcome: "Outcome") -> None:
@@ -80,9 +82,6 @@ def check(  # noqa: PLR0917
         if output_format == "text":
             _show(report.line(outcome), *report.details(outcome, raw=raw))
 
-    checks = conformance.run(
-        found.address, found.name, kinds=kinds, properties=given, init=script, settle_s=settle, writes=write
-    )
     try:
         asyncio.run(_each(checks, report_outcome))
     except asyncio.CancelledError:  # by SIGTERM; Ctrl-C raises KeyboardInterrupt by itself
@@ -96,13 +95,43 @@ def check(  # noqa: PLR0917
         case "json":
             click.echo(report.json(outcomes))
         case "junit":
-            click.echo(report.junit(outcomes, found.name))
+            click.echo(report.junit(outcomes, name))
     if any(outcome.verdict is Verdict.FAILED for outcome in outcomes):
         raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
-async def _each(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Outcome], None]") -> None:
-    """Reports each check when it finishes. On Ctrl-C and SIGTERM it stops, and still destroys the test instances."""
+def _checks(
+    plugin: str, kinds: tuple[str, ...], *, properties: str | None, init: str | None, settle_s: float, writes: bool
+) -> "tuple[str, AsyncGenerator[Outcome]]":
+    """The plugin's name, and its checks."""
+    if STORE in kinds:
+        if set(kinds) != {STORE} or properties is not None or init is not None:
+            raise click.UsageError("--kind store takes no other --kind, no --properties and no --init.")
+        return plugin, _store_checks(plugin, writes=writes)
+    from infrakit import conformance
+    from infrakit.conformance import place
+
+    found = place.find(plugin)
+    given = _properties(properties)
+    script = documents.read(init).text if init is not None else conformance.INIT
+    checks = conformance.run(
+        found.address, found.name, kinds=kinds, properties=given, init=script, settle_s=settle_s, writes=writes
+    )
+    return found.name, checks
+
+
+def _store_checks(url: str, *, writes: bool) -> "AsyncGenerator[Outcome]":
+    from infrakit.conformance import stores
+    from infrakit.rpc import discovery
+    from infrakit.runtime import sources
+
+    sources.check_store(url)
+    home = discovery.home()
+    return stores.run(lambda keep: sources.store(url, home, keep=keep), writes=writes)
+
+
+async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], None]") -> None:
+    """Tells them as they end. Ctrl-C and SIGTERM stop it; what was made is destroyed all the same."""
     import asyncio
     import contextlib
     import signal
