@@ -31,8 +31,8 @@ def test_one_of_three_acts_and_any_takes_orders(replicas: Replicas) -> None:
     a, b, c = (replicas.operators[name] for name in "abc")
     said = b("status", exits=2)
     assert "does not lead" in said
-    assert "nobody leads" in said
-    assert "nobody leads" in b("group", "ls", exits=2)
+    assert "there is no leader" in said
+    assert "there is no leader" in b("group", "ls", exits=2)
     assert "no replica is active" in b("instance", "ls", exits=2)
 
     replicas.lead("a")

@@ -1,1 +1,1 @@
-"""Leadership observers: each tells, in its own way, whether this replica's node leads the quorum."""
+"""Leadership sources: each observes in its own way whether this replica's node leads the quorum."""

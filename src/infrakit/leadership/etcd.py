@@ -1,7 +1,8 @@
-"""Leadership as etcd knows it: that of the cluster itself, seen from the local member, or one campaigned for in it.
+"""Leadership from etcd: that of the cluster itself, observed at the local member, or a campaign for a key with a lease.
 
-Both are observations: neither proves a quorum. A leader that has lost it reports itself leader for up to its election
-timeout, and a lease may be believed a moment longer than it lasts; the epoch in the store is what fences both off.
+Both are observations, and neither proves a quorum. A leader without its quorum reports itself leader for up to its
+election timeout, and a lease may expire while the last observation is still valid. The epoch in the store fences off a
+previous leader in both cases.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
-INTERVAL_S = 0.05  # between two looks at the local member
+INTERVAL_S = 0.05  # between two polls of the local member
 VALID_S = 2.0
 TTL_S = 5  # of the lease of a campaign: whole seconds
 RETRY_S = 0.5
@@ -26,7 +27,7 @@ def _now() -> float:
 
 
 class EtcdObserved:
-    """Leads when the local member leads the cluster; `client` knows that one endpoint only."""
+    """Leads while the local member leads the cluster; `client` has that endpoint only."""
 
     form = "etcd://HOST:PORT"
 
@@ -50,12 +51,12 @@ class EtcdObserved:
         return cls(client)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """A look every `INTERVAL_S`."""
+        """Polls the local member every `INTERVAL_S`."""
         while True:
-            yield await self._look()
+            yield await self._poll()
             await asyncio.sleep(INTERVAL_S)
 
-    async def _look(self) -> Observation:
+    async def _poll(self) -> Observation:
         begun_at = _now()
         try:
             async with asyncio.timeout(VALID_S / 2):
@@ -71,9 +72,9 @@ class EtcdObserved:
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
     async def _name(self, member: int) -> str:
-        """Names seldom change; one that cannot be read now is read at the next observation.
+        """The name of a member, cached; its ID in hexadecimal if the name cannot be read now.
 
-        The local list is enough for names, and it is there during an election, too.
+        The member list is read without a quorum, so it is available during an election, too.
         """
         if member not in self._names:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
@@ -82,7 +83,7 @@ class EtcdObserved:
         return self._names.get(member, f"{member:x}")
 
     async def resign(self) -> None:
-        """Move the leadership to another member that answers."""
+        """Transfers the leadership of etcd to another member that answers."""
         status = await self._client.status()
         if status.leader != status.member:
             return
@@ -98,15 +99,15 @@ class EtcdObserved:
             finally:
                 await other.close()
             return
-        raise errors.Refused("no other member of etcd answers: nobody could lead", where="etcd")
+        raise errors.Refused("no other member of etcd answers and could take the leadership", where="etcd")
 
     async def close(self) -> None:
-        """Let go of its connections."""
+        """Closes the connections."""
         await self._client.close()
 
 
 class EtcdCampaign:
-    """Leads while it holds a key by a lease: InfraKit's leadership in etcd, apart from etcd's own."""
+    """Leads while it holds a key with a lease: leadership of InfraKit, independent of that of etcd."""
 
     form = "etcd+campaign://HOST:PORT[,HOST:PORT]/PREFIX"
 
@@ -116,8 +117,8 @@ class EtcdCampaign:
         self._name = name
         self._ttl_s = ttl_s
         self._held = False
-        self._waives = asyncio.Event()
-        self._waived = asyncio.Event()
+        self._resigning = asyncio.Event()
+        self._resigned = asyncio.Event()
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -128,7 +129,7 @@ class EtcdCampaign:
         return cls(urls.etcd(url), f"{urls.etcd_prefix(url)}/leader", name)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Campaign for ever: a look at each third of the lease, and whenever the key changes hands."""
+        """Campaigns continuously; observes after each third of the TTL, and when the holder of the key changes."""
         while True:
             begun_at = _now()
             try:
@@ -140,7 +141,7 @@ class EtcdCampaign:
                 await asyncio.sleep(RETRY_S)
 
     async def _campaign(self) -> AsyncIterator[Observation]:
-        """One attempt: until the key was held and is lost, or a while after somebody else was seen to hold it."""
+        """One attempt: ends when the key is lost, or a third of the TTL after another replica was found to hold it."""
         begun_at = _now()
         lease = await self._claim()
         if lease is None:
@@ -152,22 +153,22 @@ class EtcdCampaign:
         try:
             while True:
                 yield self._leading(begun_at)
-                await _wait(self._waives, self._ttl_s / 3)
+                await _wait(self._resigning, self._ttl_s / 3)
                 begun_at = _now()
-                if self._waives.is_set() or not await self._holds(lease):
+                if self._resigning.is_set() or not await self._holds(lease):
                     break
         finally:
             self._held = False
-            if self._waives.is_set():
-                await self._waive(lease)
+            if self._resigning.is_set():
+                await self._release(lease)
         yield self._following("", begun_at)
-        if self._waives.is_set():
-            await self._let_others()
+        if self._resigning.is_set():
+            await self._stand_back()
 
     # -- the key ---------------------------------------------------------------------------------------------------
 
     async def _claim(self) -> str | None:
-        """A lease that holds the key, if nobody else held it."""
+        """Acquires the key with a new lease and returns that; None if another replica holds the key."""
         if (await self._holder())[0]:
             return None
         answer = await self._client.change("lease/grant", {"TTL": str(self._ttl_s)})
@@ -181,13 +182,13 @@ class EtcdCampaign:
         return None
 
     async def _holder(self) -> tuple[str, int]:
-        """Who holds the key, and the revision of etcd at which that was so."""
+        """The holder of the key, and the revision of etcd of that answer."""
         answer = await self._client.read("kv/range", {"key": encode(self._key)})
         held = answer.get("kvs", ())
         return decode(held[0].get("value", "")).decode() if held else "", int(answer["header"]["revision"])
 
     async def _holds(self, lease: str) -> bool:
-        """Renew the lease, and see that the key still hangs on it."""
+        """Renews the lease, and returns whether the key is still attached to it."""
         async with asyncio.timeout(self._ttl_s / 3):
             async for message in self._client.stream("lease/keepalive", {"ID": lease}):
                 if int(message.get("TTL", 0)) <= 0:
@@ -197,7 +198,7 @@ class EtcdCampaign:
         return any(str(kv.get("lease", "")) == lease for kv in answer.get("kvs", ()))
 
     async def _until_changed(self, since: int) -> None:
-        """Until somebody touches the key, but not for long: a watch may miss what it never saw."""
+        """Waits for a change of the key, for a third of the TTL at most, in case the watch misses one."""
         request = {"key": encode(self._key), "start_revision": str(since + 1)}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ttl_s / 3):
@@ -206,26 +207,26 @@ class EtcdCampaign:
                         break
 
     async def close(self) -> None:
-        """Let go of its connections; the lease, if one is held, runs out."""
+        """Closes the connections; a lease that is held expires."""
         await self._client.close()
 
     # -- resigning -------------------------------------------------------------------------------------------------
 
     async def resign(self) -> None:
-        """Give the key up, and stand again only once another holds it, or nobody took it for as long as a lease."""
+        """Releases the key, and campaigns again only when another replica holds it, or after one TTL."""
         if not self._held:
             return
-        self._waived.clear()
-        self._waives.set()
+        self._resigned.clear()
+        self._resigning.set()
         async with asyncio.timeout(self._ttl_s):
-            await self._waived.wait()
+            await self._resigned.wait()
 
-    async def _waive(self, lease: str) -> None:
+    async def _release(self, lease: str) -> None:
         await self._client.change("lease/revoke", {"ID": lease})
-        self._waived.set()
+        self._resigned.set()
 
-    async def _let_others(self) -> None:
-        self._waives.clear()
+    async def _stand_back(self) -> None:
+        self._resigning.clear()
         end = _now() + self._ttl_s
         while _now() < end:
             holder, revision = await self._holder()
@@ -233,14 +234,14 @@ class EtcdCampaign:
                 break
             await self._until_changed(revision)
 
-    # -- what is seen ----------------------------------------------------------------------------------------------
+    # -- observations ----------------------------------------------------------------------------------------------
 
     def _leading(self, begun_at: float) -> Observation:
         note = f"{self._name} holds {self._key}"
         return Observation(leader=True, begun_at=begun_at, valid_s=self._ttl_s, who=self._name, note=note)
 
     def _following(self, holder: str, begun_at: float) -> Observation:
-        note = f"{holder} holds {self._key}" if holder else f"nobody holds {self._key}"
+        note = f"{holder} holds {self._key}" if holder else f"no replica holds {self._key}"
         return Observation(leader=False, begun_at=begun_at, valid_s=self._ttl_s, who=holder, note=note)
 
 

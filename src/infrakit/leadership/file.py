@@ -1,7 +1,7 @@
-"""Leadership as a file tells it: a path on a shared file system that holds the name of who leads.
+"""Leadership from a file: a path on a shared file system whose content is the name of the leader.
 
-Somebody else writes it, atomically: an operator, a script beside the quorum. Nothing in it, or nothing that can be a
-name, means that nobody leads; a file that cannot be read means nothing at all.
+An external process writes it atomically: an operator, or a script beside the quorum. If the file is missing, empty or
+contains no valid name, there is no leader; if it cannot be read, the leader is unknown.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class FileObserver:
         self._path = path
         self._name = name
         self._interval_s = interval_s
-        self._reading: Future[bytes] | None = None  # on a file system that hangs, it stays the only one
+        self._reading: Future[bytes] | None = None  # at most one, on a file system that hangs, too
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -41,38 +41,38 @@ class FileObserver:
         return cls(Path(url.path), name)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """A look every interval."""
+        """Polls the file at each interval."""
         while True:
-            yield await self._look()
+            yield await self._poll()
             await asyncio.sleep(self._interval_s)
 
-    async def _look(self) -> Observation:
+    async def _poll(self) -> Observation:
         begun_at = asyncio.get_running_loop().time()
 
-        def seen(*, leader: bool | None, who: str = "", note: str = "") -> Observation:
+        def observation(*, leader: bool | None, who: str = "", note: str = "") -> Observation:
             return Observation(leader=leader, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
         if self._reading is not None and not self._reading.done():
-            return seen(leader=None, note=f"{self._path} has not been read yet: its file system does not answer")
+            return observation(leader=None, note=f"{self._path} has not been read yet: its file system does not answer")
         self._reading = Future()
         threading.Thread(target=_read, args=(self._path, self._reading), name="leader-file", daemon=True).start()
         try:
             async with asyncio.timeout(READ_DEADLINE_S):
                 content = await asyncio.shield(asyncio.wrap_future(self._reading))
         except FileNotFoundError:
-            return seen(leader=False, note=f"nobody leads: {self._path} does not exist")
+            return observation(leader=False, note=f"there is no leader: {self._path} does not exist")
         except TimeoutError:
-            return seen(leader=None, note=f"{self._path} was not read within {READ_DEADLINE_S:g} s")
+            return observation(leader=None, note=f"{self._path} was not read within {READ_DEADLINE_S:g} s")
         except OSError as error:
-            return seen(leader=None, note=f"{self._path} cannot be read: {error.strerror}")
+            return observation(leader=None, note=f"{self._path} cannot be read: {error.strerror}")
         who = _parse(content)
         if not who:
-            return seen(leader=False, note=f"nobody leads: {self._path} holds no name")
-        return seen(leader=who == self._name, who=who, note=f"{self._path} says that {who} leads")
+            return observation(leader=False, note=f"there is no leader: {self._path} contains no name")
+        return observation(leader=who == self._name, who=who, note=f"{self._path} names {who} as the leader")
 
 
 def _read(path: Path, into: Future[bytes]) -> None:
-    """In a thread that ends with the process, whatever the file system does."""
+    """Reads the file in a daemon thread, which does not delay the exit of the process if the file system hangs."""
     try:
         with path.open("rb") as file:
             into.set_result(file.read(NAME_BYTES_MAX + 3))
@@ -81,7 +81,7 @@ def _read(path: Path, into: Future[bytes]) -> None:
 
 
 def _parse(content: bytes) -> str:
-    """The name, or nothing where it can be none."""
+    """The name in the file; empty if its content is not a valid name."""
     try:
         name = content.decode().strip()
     except UnicodeDecodeError:
@@ -90,7 +90,7 @@ def _parse(content: bytes) -> str:
 
 
 def write_leader(path: Path, name: str) -> None:
-    """Say who leads, in one step: a reader sees the old name or the new one."""
+    """Writes the name of the leader atomically: a reader gets the old name or the new one."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     with temporary.open("w") as file:
         file.write(f"{name}\n")

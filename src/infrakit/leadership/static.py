@@ -1,4 +1,4 @@
-"""The observer of a replica that is alone: it leads, always."""
+"""The leadership source of a single replica: it always leads."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Static:
         return cls()
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Renews long before an observation expires."""
+        """Yields a new observation long before the last one expires."""
         while True:
             begun_at = asyncio.get_running_loop().time()
             yield Observation(leader=True, begun_at=begun_at, valid_s=VALID_S, note="it is the only replica")

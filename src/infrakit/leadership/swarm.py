@@ -1,10 +1,10 @@
-"""Leadership as the Swarm knows it, seen from the Engine beside this replica.
+"""Leadership from the Swarm, observed at the Engine on this replica's node.
 
-An observation, no proof: a leader that has lost its quorum reports itself leader for about ten seconds more. The epoch
-in the store is what fences it off.
+It is an observation, not a proof: a leader without its quorum reports itself leader for about ten more seconds. The
+epoch in the store fences it off.
 
-While nobody leads, an Engine does not answer; and of a look that waits already, it notices only within a second that
-somebody does. So each look has a deadline, and when one had no answer, most of the next are given up soon.
+While the Swarm has no leader, an Engine does not answer, and a request that is already waiting returns up to a second
+after the election. So each poll has a timeout, and after one without an answer, most of the following have a short one.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from infrakit.clients.swarm import Swarm
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
-INTERVAL_S = 0.25  # from one look to the next
-PAUSE_S = 0.05  # between the end of one and the next, at least
-LOOK_S = 1.0  # until one is given up,
-SHORT_S = 0.2  # or sooner, while there is no answer
-LONG_EACH = 5  # looks: who is slow is heard, too
+INTERVAL_S = 0.25  # from the start of one poll to the next
+PAUSE_S = 0.05  # between two polls, at least
+POLL_TIMEOUT_S = 1.0
+SHORT_TIMEOUT_S = 0.2  # while polls have no answer
+LONG_EACH = 5  # of these polls, one has the long timeout, for an Engine that is slow
 VALID_S = 2.0
 MANAGERS = {"role": ["manager"]}
 
 
 class SwarmObserved:
-    """Leads when the local Engine leads its Swarm; it closes its client with itself."""
+    """Leads while the local Engine leads its Swarm; closing it closes the client."""
 
     form = "swarm:[///SOCKET]"
 
     def __init__(self, swarm: Swarm) -> None:
         self._swarm = swarm
-        self._node = ""  # which one it is, on the Swarm's list
+        self._node = ""  # its ID in the node list
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -44,32 +44,32 @@ class SwarmObserved:
         return cls(urls.swarm(url))
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """A look every `INTERVAL_S`, or a little later."""
+        """Polls the Engine every `INTERVAL_S`, or later if a poll takes longer."""
         unanswered = 0
         while True:
-            seen = await self._look(SHORT_S if unanswered % LONG_EACH else LOOK_S)
+            seen = await self._poll(SHORT_TIMEOUT_S if unanswered % LONG_EACH else POLL_TIMEOUT_S)
             unanswered = unanswered + 1 if seen.leader is None else 0
             yield seen
             took_s = asyncio.get_running_loop().time() - seen.begun_at
             await asyncio.sleep(max(PAUSE_S, INTERVAL_S - took_s))
 
-    async def _look(self, deadline_s: float) -> Observation:
+    async def _poll(self, deadline_s: float) -> Observation:
         begun_at = asyncio.get_running_loop().time()
         try:
-            leads, who, note = await self._see(deadline_s)
-        except errors.Refused as error:  # it is no manager: then it does not lead, for sure
+            leads, who, note = await self._read(deadline_s)
+        except errors.Refused as error:  # it is not a manager, so it does not lead
             self._node = ""
             leads, who, note = False, "", error.what
         except errors.InfraKitError as error:
             leads, who, note = None, "", str(error)
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
-    async def _see(self, deadline_s: float) -> tuple[bool | None, str, str]:
-        """Whether it leads, who does, and that in words."""
+    async def _read(self, deadline_s: float) -> tuple[bool | None, str, str]:
+        """Whether the local Engine leads, the name of the leader, and the reason in words."""
         if not self._node:
             self._node = (await self._swarm.info(deadline_s=deadline_s)).node_id
         managers = await self._swarm.nodes(MANAGERS, deadline_s=deadline_s)
-        if self._node not in {each.id for each in managers}:  # it has joined anew, or is being demoted
+        if self._node not in {each.id for each in managers}:  # the node joined again, or is being demoted
             self._node = ""
             return None, "", "the local Engine is not among the managers of its Swarm"
         for each in managers:
@@ -80,5 +80,5 @@ class SwarmObserved:
         return False, "", "the Swarm has no leader"
 
     async def close(self) -> None:
-        """Let go of its connections."""
+        """Closes the connections."""
         await self._swarm.close()

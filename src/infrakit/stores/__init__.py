@@ -1,1 +1,1 @@
-"""Spec stores: the same few primitives on different grounds."""
+"""Spec stores: the primitives of `spi.store.Store` on different backends, which know no document of the manager."""

@@ -1,6 +1,6 @@
-"""A store in etcd: each revision is a key of its own, and a transaction that finds its predecessor the newest makes it.
+"""A store in etcd: each revision is a key, created by a transaction on condition that the one before is the newest.
 
-Reads are linearizable: they go through the quorum, so that a member that has lost it cannot answer from memory.
+Reads are linearizable: they go through the quorum, so that a member without it cannot answer from memory.
 """
 
 import asyncio
@@ -13,9 +13,7 @@ from infrakit.clients.etcd import Answer, Etcd, after, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
-BODY_BYTES_MAX = (
-    1_000_000  # etcd itself refuses requests of over 1.5 MiB unless told otherwise, and base64 does not count
-)
+BODY_BYTES_MAX = 1_000_000  # etcd rejects requests of over 1.5 MiB unless configured otherwise; base64 does not count
 KEEP = 16  # revisions of a document for which the caller names no number
 KEEP_MAX = 200  # of any document: a database of etcd is small, 2 GiB unless configured otherwise
 RESUME_S = 0.5  # after a watch broke
@@ -41,7 +39,7 @@ class EtcdStore:
 
     def _folder(self, name: str) -> str:
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+            raise errors.Refused(f"{name!r} is not a valid document name", where="store")
         return f"{self._prefix}/{name}/"
 
     def _key(self, name: str, revision: int) -> str:
@@ -53,12 +51,12 @@ class EtcdStore:
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
-            raise errors.Refused(f"{name} has {len(body)} bytes, etcd keeps at most {BODY_BYTES_MAX}", where="store")
+            raise errors.Refused(f"{name} has {len(body)} bytes, the limit in etcd is {BODY_BYTES_MAX}", where="store")
         revision = expected + 1
         change: list[object] = [{"requestPut": {"key": self._key(name, revision), "value": encode(body)}}]
-        forgotten = revision - min(self._keep.get(name, KEEP), KEEP_MAX)
-        if forgotten > 0:
-            change.append({"requestDeleteRange": {"key": self._key(name, forgotten)}})
+        pruned = revision - min(self._keep.get(name, KEEP), KEEP_MAX)
+        if pruned > 0:
+            change.append({"requestDeleteRange": {"key": self._key(name, pruned)}})
         answer = await self._client.change(
             "kv/txn", {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
         )
@@ -69,7 +67,7 @@ class EtcdStore:
         return revision
 
     def _is_newest(self, name: str, revision: int) -> list[object]:
-        """Conditions: that revision exists, and none after it. A range that holds no key has version 0."""
+        """The conditions that this revision exists and no later one does. A range without keys has version 0."""
         later = {"key": self._key(name, revision + 1), "range_end": after(self._folder(name))}
         conditions: list[object] = [{**later, "target": "VERSION", "result": "EQUAL", "version": "0"}]
         if revision > 0:
@@ -111,7 +109,11 @@ class EtcdStore:
                     if change > seen:
                         seen = change
                         yield change
-            except (errors.Unreachable, errors.OutcomeUnknown, errors.Refused):  # it broke, or that was compacted
+            except (
+                errors.Unreachable,
+                errors.OutcomeUnknown,
+                errors.Refused,
+            ):  # the stream broke, or its revision was compacted
                 await asyncio.sleep(RESUME_S)
 
     async def _changes(self, name: str, *, since: int) -> AsyncIterator[int]:

@@ -1,11 +1,11 @@
-"""A store of files: each revision is a file of its own, and a new one appears whole or not at all.
+"""A store of files: each revision is a file, and a new one appears complete or not at all.
 
 A revision is written to a temporary file, synced, and linked to its final name, which fails if it exists: the link is
-the compare-and-swap, between processes too; writers also take a lock in turn, so that a slow one cannot link a number
-that others have used and pruned. The directory is synced before anybody is told. A torn write can therefore never
-carry a revision's name; a newest file that does not match its checksum is damage of the disk, and it is refused: an
-older revision must not be taken for the newest, because what it lacks was acknowledged. A damaged older one is missing
-from the history, and costs no more than itself.
+the compare-and-swap, between processes too. Writers also hold a lock, one at a time, so that a slow one cannot link a
+number that others have used and pruned. The directory is synced before the write is acknowledged. A torn write can
+therefore never have a revision's name. A newest file that does not match its checksum was damaged by the disk, and the
+store refuses to read: it must not return an older revision as the newest, because later writes were acknowledged. A
+damaged older revision is omitted from the history; the others remain readable.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from infrakit.spi.store import Document
 BODY_BYTES_MAX = 64 * 1024 * 1024
 KEEP = 16  # revisions of a document for which the caller names no number
 WATCH_INTERVAL_S = 0.2
-TURN_DEADLINE_S = 10.0  # a write takes milliseconds: who waits longer waits for a stopped process
+LOCK_TIMEOUT_S = 10.0  # a write takes milliseconds; a lock held for longer belongs to a stopped process
 _MAGIC = b"infrakit-store-1 "
 
 
 class FileStore:
-    """Documents below `directory`, which is created with mode 0700; files have mode 0600."""
+    """Stores documents below `directory`, which is created with mode 0700; files have mode 0600."""
 
     form = "file:///DIR"
 
@@ -50,20 +50,20 @@ class FileStore:
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
-            raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+            raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + TURN_DEADLINE_S
+        deadline = loop.time() + LOCK_TIMEOUT_S
         while True:
             try:
-                # A cancelled caller does not know the outcome, but the write itself is done or not done, never half.
+                # If the caller is cancelled, the write still completes or fails as a whole; the outcome is unknown.
                 return await asyncio.shield(asyncio.to_thread(self._replace, name, body, expected))
             except BlockingIOError:
                 if loop.time() > deadline:
                     lock = self._folder(name) / ".lock"
                     raise errors.Unreachable(
-                        f"another process has held {lock} for {TURN_DEADLINE_S:g} s",
+                        f"another process has held {lock} for {LOCK_TIMEOUT_S:g} s",
                         where="store",
-                        remedy="see who it is (fuser shows it) and whether it is stopped",
+                        remedy="find that process (fuser shows its PID) and check whether it is stopped",
                     ) from None
                 await asyncio.sleep(0.005)
 
@@ -86,7 +86,7 @@ class FileStore:
 
     def _folder(self, name: str) -> Path:
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+            raise errors.Refused(f"{name!r} is not a valid document name", where="store")
         return self._directory / name
 
     def _revisions(self, name: str) -> list[int]:
@@ -106,7 +106,7 @@ class FileStore:
             newest = self._newest(name)
             if newest == 0:
                 return Document(name=name, revision=0, body=b"")
-            with contextlib.suppress(FileNotFoundError):  # pruned between the look and the read: look again
+            with contextlib.suppress(FileNotFoundError):  # pruned after the directory was listed: list again
                 return self._load(name, newest)
         raise errors.Unreachable(f"{name} changes faster than it can be read", where="store")
 
@@ -128,11 +128,11 @@ class FileStore:
         return Document(name=name, revision=revision, body=body)
 
     def _replace(self, name: str, body: bytes, expected: int) -> int:
-        """Raises `BlockingIOError` while it is another writer's turn."""
+        """Raises `BlockingIOError` while another writer holds the lock."""
         folder = self._folder(name)
         try:
             _make_directory(folder)
-            with _writers_turn(folder):
+            with _write_lock(folder):
                 newest = self._newest(name)
                 if newest != expected:
                     raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
@@ -147,7 +147,7 @@ class FileStore:
         return expected + 1
 
     def _write(self, folder: Path, body: bytes, revision: int) -> None:
-        for left in folder.glob(".new-*"):  # by writers that died in their turn
+        for left in folder.glob(".new-*"):  # by writers that were killed while they held the lock
             left.unlink(missing_ok=True)
         temporary = folder / f".new-{os.getpid()}-{revision}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -166,13 +166,13 @@ class FileStore:
             _sync_directory(folder)
         except OSError as error:
             raise errors.OutcomeUnknown(
-                f"{folder} cannot be synced ({error.strerror}): revision {revision} may not outlive a loss of power",
+                f"{folder} cannot be synced ({error.strerror}): revision {revision} may be lost in a power failure",
                 where="store",
                 remedy="check the disk",
             ) from None
 
     def _prune(self, name: str, newest: int) -> None:
-        """Remove the oldest revisions; never fails a write that is done."""
+        """Removes the oldest revisions. Its errors are ignored, because the write itself has succeeded."""
         keep = self._keep.get(name, KEEP)
         with contextlib.suppress(OSError):
             for entry in self._folder(name).iterdir():
@@ -194,10 +194,10 @@ class FileStore:
 
 
 @contextlib.contextmanager
-def _writers_turn(folder: Path) -> Iterator[None]:
+def _write_lock(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for one write; the kernel ends it with its holder
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for one write; released when the process exits
         yield
     finally:
         os.close(descriptor)
@@ -205,7 +205,7 @@ def _writers_turn(folder: Path) -> Iterator[None]:
 
 def _make_directory(folder: Path) -> None:
     if not folder.is_dir():
-        _make_directory(folder.parent)  # one by one: `parents=True` would make them readable by everybody
+        _make_directory(folder.parent)  # one by one: `parents=True` would make them world-readable
         folder.mkdir(mode=0o700, exist_ok=True)
         _sync_directory(folder.parent)
 

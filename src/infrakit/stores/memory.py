@@ -1,4 +1,4 @@
-"""A store in memory, for tests and simulations: the semantics of a durable one, without the durability."""
+"""A store in memory, for tests and simulations: the semantics of a durable store, without the durability."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

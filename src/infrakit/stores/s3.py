@@ -1,16 +1,17 @@
-"""A store in a bucket of S3, or of a server that speaks it: each revision is an object of its own.
+"""A store in a bucket of S3, or of a compatible server: each revision is an object.
 
-Making an object that must not exist yet (`If-None-Match: *`) is the compare-and-swap. Keys count down, so that the
-first of a listing, which S3 keeps in ascending order, is the newest revision, however many there are:
-`<prefix>/<name>/9999999987-12` is revision 12. It rests on three promises of the server, which Amazon S3 keeps
-(https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html, "data consistency model", and "conditional
-writes"): the condition is honoured, which is tried before anything else; a listing shows every write that was
-acknowledged, so a bucket that is replicated between sites is written at one site only; and nothing expires, so no
-lifecycle rule applies here.
+The compare-and-swap is the creation of an object on condition that it does not exist (`If-None-Match: *`). Keys count
+down, so that the first key of a listing, which S3 sorts in ascending order, is the newest revision, however many there
+are: `<prefix>/<name>/9999999987-12` is revision 12. The store depends on three guarantees, which Amazon S3
+gives (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html, "data consistency model", and "conditional
+writes"): the condition is honoured, which is tested before the first request; a listing shows every acknowledged
+write, so a bucket that is replicated between sites is written at one site only; and nothing expires, so no lifecycle
+rule may apply to the prefix.
 
-A number must never be used twice, not even by a writer that was stopped between its look and its write while others
-used that number and forgot it. So no object is removed until long after it was made, and a write that came late is not
-believed; both by the server's clock, since a machine that was suspended does not know for how long.
+A revision number must never be used twice, not even by a writer that was suspended between its listing and its write
+while others used that number and pruned it. So objects are removed only long after their creation, and the outcome of
+a late write is unknown. Both are measured by the server's clock, because a suspended machine does not know for how long
+it slept.
 """
 
 import asyncio
@@ -33,22 +34,22 @@ BODY_BYTES_MAX = 8 * 1024 * 1024
 KEEP = 16  # revisions of a document for which the caller names no number
 KEEP_MAX = 200  # of any document: each costs a request when the history is read
 WATCH_INTERVAL_S = 1.0
-HELD = timedelta(hours=1)  # before an object may be removed: longer than a signature holds, with clocks that differ
-LATE = timedelta(minutes=15)  # between the look and the write
+MIN_AGE = timedelta(hours=1)  # of an object that is removed: longer than a signature is valid, with clock skew
+LATE = timedelta(minutes=15)  # between the listing and the write
 PRUNE_EVERY = 256  # revisions
-PRUNE_MAX = 100_000  # objects that are looked at, most of them too young when much is written
-READERS = 8  # at a time
+PRUNE_MAX = 100_000  # objects that one pruning lists; with frequent writes, most are too young to remove
+READERS = 8  # concurrent downloads
 _LAST = 9_999_999_999
 _MAGIC = b"infrakit-s3-1"
 _KEY = re.compile(r"(\d{10})-(\d+)")
 
 
 class _Damaged(errors.Refused):
-    """An object is not as it was written."""
+    """The content of an object does not match its checksum."""
 
 
 class S3Store:
-    """Documents below `prefix` in a bucket, which it closes with itself."""
+    """Stores documents below `prefix` in a bucket; closing the store closes the bucket's client."""
 
     form = "s3://BUCKET/PREFIX"
 
@@ -66,8 +67,8 @@ class S3Store:
         self._keep = dict(keep or {})
         self._rng = rng or random.SystemRandom()
         self._watch_interval_s = watch_interval_s
-        self._is_tried = False
-        self._last: dict[str, tuple[ListedObject, Document]] = {}  # what was read: objects do not change
+        self._is_tested = False
+        self._last: dict[str, tuple[Entry, Document]] = {}  # cache of what was read: objects are immutable
         self._pruning: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -84,15 +85,15 @@ class S3Store:
         endpoint = options.pop("endpoint", "")
         region = options.pop("region", "")
         if options or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", url.netloc):
-            raise errors.Refused("that is no bucket", where="store", remedy=f"write it as {FORM}")
+            raise errors.Refused("the URL names no bucket", where="store", remedy=f"write it as {FORM}")
         if url.netloc.endswith("--x-s3"):
             raise errors.Refused(
-                "a directory bucket lists its objects in no order",
+                "a directory bucket does not list its objects in order",
                 where=url.geturl(),
                 remedy="use a general purpose bucket",
             )
         if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
-            raise errors.Refused("its endpoint is no address", where="store", remedy=f"write it as {FORM}")
+            raise errors.Refused("the endpoint is not an HTTP address", where="store", remedy=f"write it as {FORM}")
         bucket = Bucket(url.netloc, endpoint=endpoint.rstrip("/"), region=region)
         return cls(bucket, url.path.strip("/") or PREFIX, keep=keep)
 
@@ -106,13 +107,13 @@ class S3Store:
                 return Document(name=name, revision=0, body=b"")
             try:
                 return await self._load(name, newest[0])
-            except errors.NotFound:  # it was moved away by hand: look again
+            except errors.NotFound:  # removed by an operator in the meantime: list again
                 continue
         raise errors.Unreachable(f"{name} changes faster than it can be read", where=self._bucket.where)
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
-            raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+            raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")
         seen = await self._list(name, limit=1)
         newest = max((_revision(entry) for entry in seen.entries), default=0)
         if newest != expected:
@@ -126,7 +127,7 @@ class S3Store:
             return revision
         if at - seen.at > LATE:
             raise errors.OutcomeUnknown(
-                f"revision {revision} of {name} was written {at - seen.at} after the look before it",
+                f"revision {revision} of {name} was written {at - seen.at} after the listing before it",
                 where=self._bucket.where,
                 remedy="read it again",
             )
@@ -135,19 +136,19 @@ class S3Store:
         return revision
 
     async def _find_own(self, name: str, revision: int, content: bytes) -> None:
-        """Raises `Conflict`, unless the object that is in the way is the very one that was to be made."""
-        conflict = errors.Conflict(f"{name} has revision {revision} by now", where="store")
+        """Raises `Conflict`, unless the existing object is the one that this call was to create."""
+        conflict = errors.Conflict(f"another writer has created revision {revision} of {name}", where="store")
         try:
             if await self._bucket.fetch(self._key(name, revision)) != content:
                 raise conflict
             newest = max((_revision(entry) for entry in (await self._list(name, limit=1)).entries), default=0)
         except (errors.Unreachable, errors.Throttled) as error:
             raise errors.OutcomeUnknown(error.what, where=error.where) from None
-        except errors.NotFound:  # the writer in our way has not finished
+        except errors.NotFound:  # a concurrent writer has not finished
             raise conflict from None
-        if newest != revision:  # how late it was made, nobody has said
+        if newest != revision:  # when the object was created is unknown: it may have been late
             raise errors.OutcomeUnknown(
-                f"revision {revision} of {name} was written, and {newest} is there already",
+                f"revision {revision} of {name} was written, but the newest is already {newest}",
                 where=self._bucket.where,
                 remedy="read it again",
             )
@@ -170,8 +171,8 @@ class S3Store:
             if isinstance(found, Document):
                 documents.append(found)
             elif isinstance(found, _Damaged) and entry is not kept[0]:
-                continue  # it costs no more than itself
-            elif not isinstance(found, errors.NotFound):  # which was moved away by hand
+                continue  # the other revisions are readable
+            elif not isinstance(found, errors.NotFound):  # removed by an operator in the meantime
                 raise found
         return documents
 
@@ -195,52 +196,52 @@ class S3Store:
 
     def _folder(self, name: str) -> str:
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise errors.Refused(f"{name!r} is no name of a document", where="store")
+            raise errors.Refused(f"{name!r} is not a valid document name", where="store")
         return f"{self._prefix}/{name}/"
 
     def _key(self, name: str, revision: int) -> str:
         return f"{self._folder(name)}{_LAST - revision:010}-{revision}"
 
     async def _list(self, name: str, *, limit: int, after: int | None = None) -> Listing:
-        """The newest revisions, newest first: all, or those older than `after`."""
+        """The newest `limit` revisions, newest first; with `after`, only older ones."""
         folder = self._folder(name)
-        await self._try()
-        # Consoles make a folder by an empty object of its name: it is not listed, since it does not come after itself.
+        await self._test_conditions()
+        # Consoles create a folder as an empty object of that name; it is not listed, because keys start after it.
         start = folder if after is None else self._key(name, after)
         listing = await self._bucket.list(folder, after=start, limit=limit)
         for entry in listing.entries:
             found = _KEY.fullmatch(entry.key.removeprefix(folder))
-            if not found or entry.key != self._key(name, int(found[2])):  # then the first may not be the newest
+            if not found or entry.key != self._key(name, int(found[2])):  # the first key may not be the newest
                 raise errors.Refused(
                     f"{entry.key} is no revision of {name}", where=self._bucket.where, remedy="move it away"
                 )
         return listing
 
-    async def _try(self) -> None:
-        """Raises `Refused` when the server writes over what is there, whatever it was told: nothing would be safe."""
+    async def _test_conditions(self) -> None:
+        """Raises `Refused` if the server ignores `If-None-Match` and overwrites: no compare-and-swap would be safe."""
         key = f"{self._prefix}/.probe"
-        if self._is_tried:
+        if self._is_tested:
             return
         for _turn in range(2):
             try:
                 await self._bucket.create(key, b"whether this can be written twice\n")
             except errors.Conflict:
-                self._is_tried = True
+                self._is_tested = True
                 return
             except errors.OutcomeUnknown as error:
                 raise errors.Unreachable(error.what, where=error.where) from None
         raise errors.Refused(
-            "it writes over an object that must not be written over: no replica could be told from another",
+            "it overwrites an object in spite of If-None-Match: compare-and-swap, and so fencing, would fail",
             where=self._bucket.where,
             remedy=NEEDS_CONDITIONS,
         )
 
     def _sealed(self, body: bytes) -> bytes:
-        """What is kept: a checksum, who wrote it (no two writes are the same), and the body."""
+        """The content of an object: a checksum, a random number that makes each write unique, and the body."""
         return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._rng.getrandbits(64), body)
 
-    async def _load(self, name: str, entry: ListedObject) -> Document:
-        """Raises `NotFound`, and `Refused` when it is damaged."""
+    async def _load(self, name: str, entry: Entry) -> Document:
+        """The document in an object. Raises `NotFound`, and `Refused` when it is damaged."""
         last, document = self._last.get(name, (None, None))
         if document is not None and last == entry:
             return document
@@ -258,14 +259,14 @@ class S3Store:
         return document
 
     async def _prune(self, name: str, newest: int) -> None:
-        """Remove what is neither kept nor young; in the background, and what fails is left to the next time."""
+        """Removes old revisions that are above the limit and past `MIN_AGE`; errors are left to the next pruning."""
         oldest_kept = newest - self._kept(name) + 1
         if oldest_kept <= 1:
             return
         with contextlib.suppress(errors.InfraKitError):
             older = await self._list(name, limit=PRUNE_MAX, after=oldest_kept)
             for entry in older.entries:
-                if older.at - entry.modified > HELD:
+                if older.at - entry.modified > MIN_AGE:
                     await self._bucket.remove(entry.key)
 
 

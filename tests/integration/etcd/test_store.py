@@ -87,7 +87,7 @@ async def test_a_full_database_is_refused_with_what_to_do(cluster: Cluster) -> N
 
 
 async def test_what_etcd_would_not_take_is_refused_before_it_is_sent(cluster: Cluster) -> None:
-    with pytest.raises(errors.Refused, match="etcd keeps at most"):
+    with pytest.raises(errors.Refused, match="the limit in etcd is"):
         await EtcdStore(cluster.client).replace(name="doc", body=b"x" * (BODY_BYTES_MAX + 1), expected=0)
 
 

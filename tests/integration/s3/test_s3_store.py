@@ -91,7 +91,9 @@ async def test_a_slow_writer_does_not_believe_a_number_that_others_have_used_and
         assert await keys(bucket) == ["4", "3"]  # the number is free again
     finally:
         freed.set()
-    with pytest.raises(errors.OutcomeUnknown, match=r"revision 1 of doc was written 2:00:0\d after the look before it"):
+    with pytest.raises(
+        errors.OutcomeUnknown, match=r"revision 1 of doc was written 2:00:0\d after the listing before it"
+    ):
         await slow
     server.between = None
     assert (await others.read(name="doc")).body == b"4"
@@ -164,7 +166,7 @@ async def test_a_server_that_writes_over_what_is_there_is_refused(
 
     server.between = old
     for _again in range(2):
-        with pytest.raises(errors.Refused, match=r"writes over an object .* no replica could be told from another"):
+        with pytest.raises(errors.Refused, match=r"it overwrites an object .* fencing, would fail"):
             await QUESTIONS[question](store)
     assert await keys(bucket) == []
 
@@ -240,7 +242,7 @@ async def test_a_write_that_is_found_below_others_has_no_known_outcome(
     other, loop = beside(), asyncio.get_running_loop()
     await other.read(name="doc")
     server.between = LostAnswers(1, lambda: asyncio.run_coroutine_threadsafe(write(other, 1, start=2), loop).result(30))
-    with pytest.raises(errors.OutcomeUnknown, match="revision 2 of doc was written, and 3 is there already"):
+    with pytest.raises(errors.OutcomeUnknown, match="revision 2 of doc was written, but the newest is already 3"):
         await store.replace(name="doc", body=b"2", expected=1)
 
 
@@ -262,7 +264,7 @@ async def test_the_same_words_of_another_writer_are_a_conflict(server: Server, s
         await write(other, 1)
     finally:
         written.set()
-    with pytest.raises(errors.Conflict, match="doc has revision 1 by now"):
+    with pytest.raises(errors.Conflict, match="another writer has created revision 1 of doc"):
         await second
 
 

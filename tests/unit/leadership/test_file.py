@@ -48,7 +48,7 @@ async def test_garbage_is_nobody(path: Path, seen: AsyncIterator[Observation], c
     path.write_bytes(content)
     observation = await anext(seen)
     assert observation.leader is False
-    assert "holds no name" in observation.note
+    assert "contains no name" in observation.note
 
 
 async def test_what_cannot_be_read_says_nothing(path: Path, seen: AsyncIterator[Observation]) -> None:

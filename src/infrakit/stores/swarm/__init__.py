@@ -1,12 +1,13 @@
-"""A store in the Swarm itself: in what its managers agree on anyway, so that it needs nothing beside the cluster.
+"""A store in the Swarm itself, in its replicated configs, so that it needs no other service.
 
-The head of each document is a config, `infrakit-head-NAME`: its labels list the revisions (`revisions.py`). Labels are
-changed from a version that was seen, and the Swarm refuses that if anybody was first: the compare-and-swap. Each
-document has its own, so no other document and nobody's `docker swarm update` is ever in the way. Larger bodies are
-configs that are made before the swap, and are no revision unless it succeeds; what losers and crashes have left behind
-is swept up later (`sweep.py`). Reads prove first that they are not old (`proof.py`).
+The head of each document is a config, `infrakit-head-NAME`, whose labels list the revisions (`revisions.py`). The
+compare-and-swap is an update of the labels from the version that was read, which the Swarm rejects if another writer
+was faster. Each document has a config of its own, so writes to other documents and `docker swarm update` never cause a
+conflict. Larger bodies are configs that are created before the swap, and are no revision unless it succeeds; those that
+failed swaps and crashes leave behind are garbage-collected later (`sweep.py`). A read first proves that it is not stale
+(`proof.py`).
 
-Nothing in it is secret: whoever may ask a manager of the Swarm may read it.
+Nothing in it is secret: every client with access to a manager of the Swarm can read it.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ KEEP = 16  # revisions of a document for which the caller names no number
 KEEP_MAX = 200  # of any document: every manager holds all of them in memory
 WATCH_INTERVAL_S = 0.25
 RESUME_S = 0.5  # after a watch broke
-READERS = 8  # at a time
+READERS = 8  # concurrent requests
 ATTEMPTS_MAX = 8
 RETRY_S = 0.02
 NAME_MAX = 24
@@ -40,7 +41,7 @@ WHAT_IT_IS = (
 
 
 class SwarmStore:
-    """Documents in a Swarm, whose client it closes with itself."""
+    """Stores documents in a Swarm; closing the store closes its client."""
 
     form = "swarm:[///SOCKET]"
 
@@ -53,7 +54,7 @@ class SwarmStore:
         self._rng = rng or random.SystemRandom()
         self._heads = Heads(swarm, self._rng)
         self._sweep = Sweep(swarm, self._heads)
-        self._last: dict[str, tuple[Revision, bytes]] = {}  # what was read: revisions do not change
+        self._last: dict[str, tuple[Revision, bytes]] = {}  # cache of what was read: revisions are immutable
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -65,12 +66,12 @@ class SwarmStore:
 
     async def read(self, *, name: str) -> Document:
         for attempt in range(ATTEMPTS_MAX):
-            head = _head(name, await self._heads.proven())
+            head = _head(name, await self._heads.linearizable())
             if not head.revisions:
                 return Document(name=name, revision=0, body=b"")
             try:
                 return await self._load(name, head.revisions[0])
-            except errors.NotFound:  # it was forgotten meanwhile, or who answers has not caught up
+            except errors.NotFound:  # pruned in the meantime, or the leader has not caught up
                 await asyncio.sleep(RETRY_S * attempt)
         raise revisions.damaged(name, head.revisions[0], "a config that holds a part of it was removed")
 
@@ -78,9 +79,9 @@ class SwarmStore:
         packed = revisions.pack(name, body)
         for attempt in range(ATTEMPTS_MAX):
             await asyncio.sleep(self._rng.uniform(0.0, RETRY_S * attempt))
-            found = await self._heads.remembered()
+            found = await self._heads.possibly_stale()
             if _head(name, found).newest != expected:
-                found = await self._heads.proven()  # before anybody is told so
+                found = await self._heads.linearizable()  # what was remembered may be stale
             head = _head(name, found)
             if head.newest != expected:
                 raise errors.Conflict(f"{name} is at revision {head.newest}, not {expected}", where="store")
@@ -89,9 +90,9 @@ class SwarmStore:
             try:
                 await self._swap(name, found.get(name), after)
             except (errors.Conflict, errors.NotFound):
-                # Somebody was first, with the document or with its labels. Or it was this very call: whoever leads no
-                # more may have done it before it is asked of the next leader, in the same words.
-                if revision not in _head(name, await self._heads.proven()).revisions:
+                # Another writer was faster, with the document or with its labels. Or this very call was: the previous
+                # leader may have applied it before the Engine repeated the request at the new leader.
+                if revision not in _head(name, await self._heads.linearizable()).revisions:
                     await self._remove(revision.parts)
                     continue
             except errors.Refused:  # all revisions together are too large
@@ -105,7 +106,7 @@ class SwarmStore:
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         for _attempt in range(2):
-            kept = _head(name, await self._heads.proven()).revisions[:limit]
+            kept = _head(name, await self._heads.linearizable()).revisions[:limit]
             found = await self._load_all(name, kept)
             if not found or not isinstance(found[0], errors.NotFound):
                 break
@@ -122,9 +123,12 @@ class SwarmStore:
         seen: int | None = None
         while True:
             try:
-                found = await self._heads.glimpsed(age_s=0.0 if seen is None else WATCH_INTERVAL_S / 2)
+                found = await self._heads.recent(age_s=0.0 if seen is None else WATCH_INTERVAL_S / 2)
                 newest = _head(name, found).newest
-            except (errors.Unreachable, errors.Refused):  # no leader for the moment, or no manager any more
+            except (
+                errors.Unreachable,
+                errors.Refused,
+            ):  # there is no leader at present, or the node is no longer a manager
                 await asyncio.sleep(RESUME_S)
                 continue
             if newest != seen:
@@ -143,7 +147,7 @@ class SwarmStore:
         return min(self._keep.get(name, KEEP), KEEP_MAX)
 
     async def _parts(self, name: str, packed: bytes) -> list[str]:
-        """IDs of configs that hold it; none, if it is small enough for the head."""
+        """Creates the configs for a body and returns their IDs; none, if it is small enough for the head."""
         if len(packed) * self._kept(name) <= revisions.INLINE_BYTES:
             return []
         mark = f"{self._rng.getrandbits(64):016x}"
@@ -151,7 +155,7 @@ class SwarmStore:
         try:
             for number, part in enumerate(revisions.cut(packed)):
                 made.append(await self._swarm.create_config(f"{PART}{name}-{mark}-{number}", labels={}, data=part))
-        except (errors.OutcomeUnknown, errors.Conflict) as error:  # of the part: the document is surely what it was
+        except (errors.OutcomeUnknown, errors.Conflict) as error:  # of the part: the document is unchanged
             raise errors.Unreachable(error.what, where=error.where) from None
         return made
 
@@ -163,7 +167,7 @@ class SwarmStore:
             await self._swarm.update_config_labels(before, labels)
 
     async def _remove(self, configs: Iterable[str]) -> None:
-        """As far as that can be done now; the rest is swept up."""
+        """Removes configs as far as possible; the sweep removes the rest."""
         with contextlib.suppress(errors.InfraKitError):
             for each in configs:
                 await self._swarm.remove_config(each)
@@ -171,7 +175,7 @@ class SwarmStore:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _load(self, name: str, revision: Revision) -> Document:
-        """Raises `NotFound` when a part of it is not there, and `Damaged`."""
+        """The document of a revision. Raises `NotFound` when a part of it does not exist, and `Damaged`."""
         known, body = self._last.get(name, (None, b""))
         if known != revision:
             parts = [(await self._swarm.config(each)).data for each in revision.parts]
@@ -197,7 +201,7 @@ class SwarmStore:
 
 def _check(name: str) -> None:
     if len(name) > NAME_MAX or not name.replace("-", "").replace("_", "").isalnum():
-        raise errors.Refused(f"{name!r} is no name of a document", where="store")
+        raise errors.Refused(f"{name!r} is not a valid document name", where="store")
 
 
 def _head(name: str, found: Mapping[str, Config]) -> Head:

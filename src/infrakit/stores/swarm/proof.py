@@ -1,12 +1,12 @@
-"""Looking at the heads of all documents, with a proof that the answer is not an old one (law 1).
+"""Linearizable reads of the heads of all documents, although a Swarm answers reads from memory (law 1).
 
-A Swarm answers from the memory of whoever leads it, and a leader that has lost its quorum goes on answering for about
-ten seconds; one that was just elected may not have caught up. So a look that has to be true first commits something: a
-number in the label of a config of this process's own, its *barrier*. Then one listing, which is of one moment, shows
-the heads and the barrier. If the barrier bears that number, then the heads are at least as new as the moment of the
-commit, whoever answered. A commit needs the majority: without it there is no answer at all.
+A leader that has lost its quorum keeps answering from memory for about ten seconds, and one that was just elected may
+not have caught up. So a read that must not be stale first commits a number, as the label of a config that only this
+process uses: its *barrier*. Then one listing, which is a consistent snapshot, shows the heads and the barrier. If the
+barrier has that number, the heads are at least as new as the commit, whichever manager answered. A commit needs the
+majority: without a quorum the read fails.
 
-One barrier serves all who wait when it begins.
+One barrier serves all reads that are waiting when it begins.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ WHAT_IT_IS = b"With this InfraKit proves that what it reads is not old. It may b
 Found = Mapping[str, Config]  # by the name of the document
 
 
-class _Round(msgspec.Struct, frozen=True):
-    """What the last proof brought, and its number."""
+class _Proof(msgspec.Struct, frozen=True):
+    """The result of one proof, and its number."""
 
     number: int
     found: Found
@@ -41,47 +41,47 @@ class _Round(msgspec.Struct, frozen=True):
 
 
 class Heads:
-    """The heads in one Swarm."""
+    """Reads the heads of all documents in one Swarm."""
 
     def __init__(self, swarm: Swarm, rng: random.Random) -> None:
         self._swarm = swarm
         self._barrier = f"{BARRIER}{rng.getrandbits(64):016x}"
-        self._own: Config | None = None  # the barrier, as of the last look
+        self._own: Config | None = None  # the barrier, as last listed
         self._count = 0
         self._begun = 0  # proofs
-        self._turn = asyncio.Lock()
-        self._last = _Round(0, {})
-        self._remembered: tuple[float, Found] = (-math.inf, {})
-        self._looking = asyncio.Lock()
+        self._proving = asyncio.Lock()
+        self._last = _Proof(0, {})
+        self._last_listing: tuple[float, Found] = (-math.inf, {})
+        self._listing = asyncio.Lock()
 
-    async def proven(self) -> Found:
-        """As they were at a moment after this call. Raises `Unreachable`, `Refused`."""
+    async def linearizable(self) -> Found:
+        """The heads as of a time after this call began. Raises `Unreachable`, `Refused`."""
         arrived = self._begun
-        async with self._turn:
-            if self._last.number <= arrived:  # else one began since
+        async with self._proving:
+            if self._last.number <= arrived:  # otherwise a proof began after this call did
                 self._begun += 1
-                self._last = await self._round(self._begun)
+                self._last = await self._prove_once(self._begun)
         if self._last.error is not None:
             raise self._last.error.with_traceback(None)
         return self._last.found
 
-    async def remembered(self) -> Found:
-        """As whoever leads remembers them, or who believes to lead."""
+    async def possibly_stale(self) -> Found:
+        """The heads from the memory of the leader, or of a previous leader that has not noticed: they may be stale."""
         at = asyncio.get_running_loop().time()
         found = _heads(await self._swarm.configs({"name": [HEAD]}))
-        self._remembered = at, found
+        self._last_listing = at, found
         return found
 
-    async def glimpsed(self, *, age_s: float) -> Found:
-        """The same, from a listing that is no older than that: one serves all who ask."""
-        async with self._looking:
-            at, found = self._remembered
+    async def recent(self, *, age_s: float) -> Found:
+        """The heads from a listing that is at most `age_s` old and may be stale; one listing serves all callers."""
+        async with self._listing:
+            at, found = self._last_listing
             if asyncio.get_running_loop().time() - at < age_s:
                 return found
-            return await self.remembered()
+            return await self.possibly_stale()
 
     async def close(self) -> None:
-        """Take the barrier away, if that is done at once."""
+        """Removes the barrier, with a timeout of one second."""
         own, self._own = self._own, None
         if own is not None:
             with contextlib.suppress(errors.InfraKitError):
@@ -89,13 +89,13 @@ class Heads:
 
     # -- the proof -------------------------------------------------------------------------------------------------
 
-    async def _round(self, number: int) -> _Round:
+    async def _prove_once(self, number: int) -> _Proof:
         try:
-            return _Round(number, await self._prove())
-        except errors.OutcomeUnknown as error:  # a barrier that may stand hurts nobody: nothing was read, is all
-            return _Round(number, {}, errors.Unreachable(error.what, where=error.where))
+            return _Proof(number, await self._prove())
+        except errors.OutcomeUnknown as error:  # the barrier may exist, which is harmless; nothing was read
+            return _Proof(number, {}, errors.Unreachable(error.what, where=error.where))
         except errors.InfraKitError as error:
-            return _Round(number, {}, error)
+            return _Proof(number, {}, error)
 
     async def _prove(self) -> Found:
         for attempt in range(ATTEMPTS_MAX):

@@ -1,7 +1,7 @@
-"""What is kept of one document, as values: its head lists every revision, newest first; nothing else is a revision.
+"""The format of a document in a Swarm: its head lists every revision, newest first, and is the only list of them.
 
-A head travels as JSON in a label. A body is compressed; a small one stands in its head, a larger one is cut into parts,
-each the data of a config of its own, which the head names by ID.
+A head is stored as JSON in a label. Bodies are compressed. A small body is part of the head; a larger one is split into
+parts, each the data of a config of its own, which the head names by ID.
 """
 
 import base64
@@ -18,22 +18,22 @@ FORMAT = 1
 LABEL = "infrakit.head"
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PACKED_BYTES_MAX = 2_000_000  # of one body, compressed: every manager holds all of it in memory
-KEPT_BYTES_MAX = 4_000_000  # of all revisions of a document, compressed: older ones are forgotten sooner
-INLINE_BYTES = 64_000  # of all bodies that stand in one head
+KEPT_BYTES_MAX = 4_000_000  # of all revisions of a document, compressed; the oldest are pruned first
+INLINE_BYTES = 64_000  # of all bodies in one head
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
-    """One revision: where its body is, and what proves that it is the one."""
+    """One revision: its body or the parts of it, and the checksum."""
 
     number: int
     sha256: str  # of the body
     size: int  # bytes, compressed
-    body: str = ""  # compressed, in base64; empty: it is in the parts
+    body: str = ""  # compressed, in base64; empty if the body is in parts
     parts: tuple[str, ...] = ()  # IDs of configs
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """All revisions that are kept, newest first; none: it was never written."""
+    """All revisions that are kept, newest first; none, if the document was never written."""
 
     format: int = FORMAT
     revisions: tuple[Revision, ...] = ()
@@ -44,11 +44,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parts(self) -> frozenset[str]:
-        """All configs that it needs."""
+        """The IDs of all configs that hold parts of its bodies."""
         return frozenset(part for each in self.revisions for part in each.parts)
 
     def followed_by(self, revision: Revision, *, keep: int) -> "Head":
-        """With one more revision, without those that are too old or too much."""
+        """The head with one more revision, without those beyond `keep` or `KEPT_BYTES_MAX`."""
         kept, size = [revision], revision.size
         for each in self.revisions[: keep - 1]:
             size += each.size
@@ -62,37 +62,41 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Damaged(errors.Refused):
-    """A revision is not as it was written."""
+    """The content of a revision does not match its checksum, or its head cannot be read."""
 
 
 def decode(label: str, name: str) -> Head:
-    """Of a label. Raises `Refused` if that is no head."""
+    """The head in a label. Raises `Refused` if the label contains none."""
     where = f"the config infrakit-head-{name} of the Swarm"
     try:
         head = msgspec.json.decode(label, type=Head)
     except msgspec.MsgspecError:
         raise Damaged("its label is damaged", where=where, remedy="restore the Swarm from a backup") from None
     if head.format > FORMAT:
-        raise errors.Refused(f"it has format {head.format}", where=where, remedy="a newer InfraKit reads it")
+        raise errors.Refused(
+            f"it has format {head.format}, this InfraKit reads up to {FORMAT}",
+            where=where,
+            remedy="run a newer InfraKit",
+        )
     numbers = [each.number for each in head.revisions]
     if not numbers or numbers != sorted(set(numbers), reverse=True) or numbers[-1] < 1:
-        raise Damaged("its revisions are in no order", where=where, remedy="restore the Swarm from a backup")
+        raise Damaged("its revisions are out of order", where=where, remedy="restore the Swarm from a backup")
     return head
 
 
 def pack(name: str, body: bytes) -> bytes:
-    """Compress. Raises `Refused` if it is more than a Swarm should hold."""
+    """Compresses a body. Raises `Refused` if it is larger than a Swarm should hold."""
     if len(body) > BODY_BYTES_MAX:
-        raise errors.Refused(f"{name} has {len(body)} bytes, at most {BODY_BYTES_MAX} are kept", where="store")
+        raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")
     packed = zlib.compress(body)
     if len(packed) > PACKED_BYTES_MAX:
-        what = f"{name} has {len(packed)} bytes, compressed; a Swarm keeps at most {PACKED_BYTES_MAX}"
+        what = f"{name} has {len(packed)} bytes, compressed; the limit in a Swarm is {PACKED_BYTES_MAX}"
         raise errors.Refused(what, where="store", remedy="keep the declaration in etcd or S3, or make it smaller")
     return packed
 
 
 def revision(number: int, body: bytes, packed: bytes, *, parts: Sequence[str] = ()) -> Revision:
-    """With the body in it, if it has no parts."""
+    """A revision, which contains the body if there are no parts."""
     return Revision(
         number=number,
         sha256=_sum(body),
@@ -103,12 +107,12 @@ def revision(number: int, body: bytes, packed: bytes, *, parts: Sequence[str] = 
 
 
 def cut(packed: bytes) -> list[bytes]:
-    """Into what a config holds."""
+    """Splits a compressed body into parts that fit into a config."""
     return [packed[at : at + CONFIG_BYTES_MAX] for at in range(0, len(packed), CONFIG_BYTES_MAX)]
 
 
 def unpack(name: str, kept: Revision, parts: Sequence[bytes]) -> bytes:
-    """The body. Raises `Damaged`."""
+    """The body of a revision, decompressed and checked. Raises `Damaged`."""
     try:
         packed = b"".join(parts) if kept.parts else base64.b64decode(kept.body, validate=True)
         body = zlib.decompressobj().decompress(packed, BODY_BYTES_MAX + 1)
@@ -120,9 +124,9 @@ def unpack(name: str, kept: Revision, parts: Sequence[bytes]) -> bytes:
 
 
 def damaged(name: str, kept: Revision, why: str) -> Damaged:
-    """The error that says so, and the two ways out."""
+    """The error for a damaged revision, with both remedies."""
     remedy = (
-        f"restore the Swarm from a backup, or forget all of {name} knowingly: docker config rm infrakit-head-{name}"
+        f"restore the Swarm from a backup, or delete all of {name} knowingly: docker config rm infrakit-head-{name}"
     )
     return Damaged(f"revision {kept.number} of {name} is damaged: {why}", where="store", remedy=remedy)
 

@@ -1,8 +1,9 @@
-"""Removing what writers that lost or died have left behind: parts that no head names, barriers that nobody moves.
+"""Garbage collection of configs that failed or killed writers leave behind: parts without a head, unused barriers.
 
-A part without a head may still belong to a writer that is about to swap, however long ago it made it: machines sleep.
-So before such parts go, the head is changed in nothing but its version. A writer that looked before that loses its swap
-and begins anew, with new parts; one that looks after it makes its parts after they were listed here.
+A part without a head may still belong to a writer that is about to swap, however long ago it was created, because
+machines can be suspended. So before such parts are removed, the version of the head is raised without another change. A
+writer that read the head before that fails its swap and retries with new parts; one that reads the head afterwards
+creates its parts later than the listing here.
 """
 
 import asyncio
@@ -19,21 +20,21 @@ from infrakit.stores.swarm.revisions import LABEL, decode
 PART: Final = "infrakit-part-"
 SWEPT: Final = "infrakit.swept"
 EVERY_S = 300.0
-LEFT_S = 600.0  # for so long nothing was seen to happen to it
+LEFT_S = 600.0  # for so long a config has been unchanged before it is removed
 
 
 class Sweep:
-    """What was seen without an owner, and since when (loop time)."""
+    """Finds configs without an owner, and removes those that remain unchanged for `LEFT_S`."""
 
     def __init__(self, swarm: Swarm, heads: Heads) -> None:
         self._swarm = swarm
         self._heads = heads
-        self._suspects: dict[tuple[str, int], float] = {}  # by ID and version
+        self._suspects: dict[tuple[str, int], float] = {}  # first seen (loop time), by ID and version
         self._due_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def begin_if_due(self) -> None:
-        """In the background; what fails is left to the next time."""
+        """Starts a sweep in the background; errors are left to the next one."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._due_at and (self._task is None or self._task.done()):
             self._due_at = loop.time() + EVERY_S
@@ -49,14 +50,14 @@ class Sweep:
             await self.sweep()
 
     async def sweep(self, *, left_s: float = LEFT_S) -> None:
-        """Once. Raises what keeps it from looking."""
+        """Runs one sweep. Raises the errors of its listings."""
         listed = await self._swarm.configs({"name": [PART, BARRIER]})
-        found = await self._heads.proven()
+        found = await self._heads.linearizable()
         named, damaged = set[str](), set[str]()
         for name, each in found.items():
             try:
                 named |= decode(each.labels.get(LABEL, ""), name).parts
-            except errors.Refused:  # whoever mends it needs its parts
+            except errors.Refused:  # its parts are needed to repair it
                 damaged.add(name)
         now = asyncio.get_running_loop().time()
         suspects = [each for each in listed if each.id not in named and _document(each) not in damaged]
@@ -71,9 +72,9 @@ class Sweep:
         return self._suspects.get((config.id, config.version), now)
 
     async def _remove(self, left: Iterable[Config], found: Found, name: str) -> None:
-        """`name` is that of their document; empty: they are barriers, which their owners make anew."""
+        """Removes the parts of the document `name`; without a name, barriers, which their owners create again."""
         if name:
-            if name not in found:  # a first revision that was never written: nothing could keep its writer off
+            if name not in found:  # without a head, a writer of the first revision cannot be fenced off
                 return
             head = found[name]
             await self._swarm.update_config_labels(head, head.labels | {SWEPT: "yes"})

@@ -61,13 +61,12 @@ def check(  # noqa: PLR0917
     file that contains a URL. Exit code 0: all checks passed; 1: invalid command line; 2: a check failed; 3: the plugin
     does not answer. A missing optional feature is reported as a capability, not as a failure.
 
-    A spec store is checked by its URL, with --kind store. The documents that are written remain: give them a prefix or
-    directory of their own.
+    A spec store is checked by its URL: --kind store --write etcd://HOST:PORT/PREFIX. The documents that are written
+    remain, so use a prefix or directory of their own.
 
     \b
     Example:
       infrakit plugin check group
-      infrakit plugin check --kind store --write memory:
     """
     import asyncio
 
