@@ -11,7 +11,7 @@ import msgspec
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One observation: its result, the loop time in seconds at which it *began*, and for how long it is valid."""
+    """One observation of who leads.
 
     `begun_at` is the loop time in seconds at which the query *began*, `valid_s` for how long the result may be trusted.
     """

@@ -68,7 +68,7 @@ class S3Store:
         self._rng = rng or random.SystemRandom()
         self._watch_interval_s = watch_interval_s
         self._is_tested = False
-        self._last: dict[str, tuple[Entry, Document]] = {}  # cache of what was read: objects are immutable
+        self._last: dict[str, tuple[ListedObject, Document]] = {}  # cache of what was read: objects are immutable
         self._pruning: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -240,7 +240,7 @@ class S3Store:
         """The content of an object: a checksum, a random number that makes each write unique, and the body."""
         return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._rng.getrandbits(64), body)
 
-    async def _load(self, name: str, entry: Entry) -> Document:
+    async def _load(self, name: str, entry: ListedObject) -> Document:
         """The document in an object. Raises `NotFound`, and `Refused` when it is damaged."""
         last, document = self._last.get(name, (None, None))
         if document is not None and last == entry:

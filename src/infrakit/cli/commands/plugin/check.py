@@ -33,9 +33,9 @@ STORE = "store"  # which is no plugin: it is opened here, by its URL
     metavar="TIME",
     help="How long a listing may lag behind; default 60s.",
 )
-@click.option("--init", metavar="FILE", help="Boot script of what is provisioned; otherwise one that sleeps.")
-@click.option("--write", is_flag=True, help="Change groups, variables and stores too; otherwise they are only read.")
-@click.option("--raw", is_flag=True, help="Show every request and answer as it was on the wire.")
+@click.option("--init", metavar="FILE", help="Boot script of the test instances; default: one that sleeps.")
+@click.option("--write", is_flag=True, help="Also test changes of groups, variables and stores; default: read only.")
+@click.option("--raw", is_flag=True, help="Show every request and response as sent on the wire.")
 @click.option(
     "-o",
     "--output",
@@ -129,8 +129,8 @@ def _store_checks(url: str, *, writes: bool) -> "AsyncGenerator[Outcome]":
     return stores.run(lambda keep: sources.store(url, home, keep=keep), writes=writes)
 
 
-async def _each(checks: "AsyncGenerator[Outcome]", tell: "Callable[[Outcome], None]") -> None:
-    """Tells them as they end. Ctrl-C and SIGTERM stop it; what was made is destroyed all the same."""
+async def _each(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Outcome], None]") -> None:
+    """Reports each check when it finishes. On Ctrl-C and SIGTERM it stops, and still destroys the test instances."""
     import asyncio
     import contextlib
     import signal
