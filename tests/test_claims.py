@@ -13,12 +13,14 @@ from infrakit.events import journal
 from infrakit.group import account, calls
 from infrakit.group.plan import rollout
 from infrakit.group.state import member
-from infrakit.manager.lead import fence
+from infrakit.manager.declaration import record
+from infrakit.manager.lead import fence, ledger
+from infrakit.metadata import vars as variables
 from infrakit.metadata.vars import edits
 from infrakit.rpc import acceptor, discovery, guard, server
 from infrakit.runtime.tree import branches, root
 from infrakit.spi import flavor, instance, metadata
-from infrakit.stores import etcd, file, s3, swarm
+from infrakit.stores import etcd, s3, swarm
 from infrakit.stores.swarm import revisions
 from infrakit.template import loaders
 from infrakit.template.limits import Limits
@@ -30,22 +32,22 @@ IN_WORDS: dict[float, str] = {2: "two", 3: "three", 4: "four", 5: "five", 8: "ei
 
 def figures() -> Iterator[tuple[str, str]]:
     """A page, and a statement that it must contain, with the number of the code."""
-    kept = file.KEEP["declaration"]
-    others = {store.KEEP["declaration"] for store in (etcd, s3, swarm)}
+    kept = record.KEEP
+    others = {min(store.KEEP_MAX, kept) for store in (etcd, s3, swarm)}
     assert len(others) == 1
-    assert {store.KEEP["vars"] for store in (etcd, file, s3, swarm)} == {file.KEEP["vars"]}
+    assert min(others) >= variables.KEEP
     operations, guide, templates = "docs/operations.md", "docs/guide.md", "docs/templates.md"
     yield operations, f"the newest {kept} are kept"
-    yield operations, f"the newest {file.KEEP['ledger']} revisions are kept"
+    yield operations, f"the newest {ledger.KEEP} revisions are kept"
     yield operations, f"at most {IN_WORDS[journal.SEGMENTS_MAX]} files of {journal.SEGMENT_BYTES_MAX // MIB} MB"
     yield operations, f"at most {discovery.SOCKET_PATH_BYTES_MAX} bytes"
     yield operations, f"({instance.Capabilities().listing_lag_s:g} s unless it promises less)"
     yield "docs/operations/recovery.md", f"({kept} in files, {others.pop()} in other stores)"
-    yield "docs/flavor-swarm.md", f"{swarm.KEEP['declaration']} of the declaration and of [vars](metadata.md)"
+    yield "docs/flavor-swarm.md", f"{swarm.KEEP_MAX} of the declaration and of [vars](metadata.md)"
     yield "docs/flavor-swarm.md", f"fewer if they exceed {revisions.KEPT_BYTES_MAX // 10**6} MB together"
     yield "docs/flavor-swarm.md", f"at most {revisions.BODY_BYTES_MAX // MIB} MB"
     yield "docs/flavor-swarm.md", f"at most {revisions.PACKED_BYTES_MAX // 10**6} MB compressed"
-    yield "docs/metadata.md", f"The newest {file.KEEP['vars']} versions are kept"
+    yield "docs/metadata.md", f"The newest {variables.KEEP} versions are kept"
     yield "docs/metadata.md", f"a limit of {edits.BYTES_MAX // 1024} KiB"
     yield "docs/metadata.md", f"does not answer within {root.DEADLINE_S:g} s"
     yield "docs/plugins.md", f"The timeout is {root.DEADLINE_S:g} s, and the size limit {branches.BYTES_MAX // MIB} MiB"

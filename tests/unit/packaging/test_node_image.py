@@ -12,7 +12,7 @@ RUN = ROOT / "requirements/run.txt"
 
 
 def needed(version: str) -> set[str]:
-    command = [sys.executable, ROOT / "packaging/node-image/requirements.py", version, RUN]
+    command = [sys.executable, str(ROOT / "packaging/node-image/requirements.py"), version, str(RUN)]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert ";" not in printed
     return set(re.findall(r"^(\S+)==\S+ \\\n {4}--hash=sha256:[0-9a-f]{64}", printed, re.MULTILINE))
