@@ -4,6 +4,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -24,8 +25,9 @@ from infrakit.stores import etcd, s3, swarm
 from infrakit.stores.swarm import revisions
 from infrakit.template import loaders
 from infrakit.template.limits import Limits
-from tests.docs.pages import ROOT, prose
+from tests.docs.pages import PAGES, ROOT, prose
 
+SOURCE = ROOT / "src/infrakit"
 MIB = 1024 * 1024
 IN_WORDS: dict[float, str] = {2: "two", 3: "three", 4: "four", 5: "five", 8: "eight"}
 
@@ -134,3 +136,33 @@ def test_every_term_of_the_glossary_leads_to_its_page() -> None:
     assert len(terms) > 40
     assert terms == sorted(terms)
     assert not [term for term, meaning in rows if "](" not in meaning]
+
+
+FOREIGN = {  # messages of other programs, which pages explain too
+    "Address already in use",
+    "port is already allocated",
+    "Pool overlaps with other one",
+    "the Swarm does not have a leader",
+}
+
+
+def quoted(page: Path) -> Iterator[str]:
+    """The messages in the first column of a page's tables, in parts without what differs from case to case."""
+    for row in re.findall(r"^\| (`[^|]*`)[^|`]*\|", page.read_text(), re.MULTILINE):
+        for message in re.findall(r"`([^`]+)`", row):
+            if message in FOREIGN or message.startswith(("infrakit", "make", "-", "{")):
+                continue
+            for part in re.split(r"\.\.\.|\([A-Z]+\)|\b(?:[A-Z]{2,}|infrakit-node|a)\b|\d+|\b(?:by|and)\b|; see .*", message):
+                if len(part.split()) >= 4:
+                    yield part.strip(" ,;")
+
+
+def test_messages_that_pages_explain_are_printed_by_the_code() -> None:
+    code = " ".join(path.read_text() for path in sorted(SOURCE.rglob("*")) if path.suffix in {".py", ".j2"})
+    joined = re.sub(r'"\s*(?:\\\n\s*)?f?"', "", code)
+    spaced = re.sub(r"\{[^{}\n]*\}|\$\([^)]*\)|\$\w+", " ", joined)
+    pages = [page for page in PAGES if page.name != "reference.md"]
+    found = [(page.name, part) for page in pages for part in quoted(page)]
+    assert len(found) > 15
+    printed = " ".join(spaced.split())
+    assert [each for each in found if each[1] not in printed] == []
