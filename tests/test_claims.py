@@ -152,7 +152,9 @@ def quoted(page: Path) -> Iterator[str]:
         for message in re.findall(r"`([^`]+)`", row):
             if message in FOREIGN or message.startswith(("infrakit", "make", "-", "{")):
                 continue
-            for part in re.split(r"\.\.\.|\([A-Z]+\)|\b(?:[A-Z]{2,}|infrakit-node|a)\b|\d+|\b(?:by|and)\b|; see .*", message):
+            for part in re.split(
+                r"\.\.\.|\([A-Z]+\)|\b(?:[A-Z]{2,}|infrakit-node|a)\b|\d+|\b(?:by|and)\b|; see .*", message
+            ):
                 if len(part.split()) >= 4:
                     yield part.strip(" ,;")
 

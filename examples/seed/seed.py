@@ -101,7 +101,8 @@ class Machine:
         """Destroy the cluster from outside with `infrakit down`: no replica may destroy its own machine."""
         refused = self._run(["infrakit", "down", "--yes"], INFRAKIT_HOST=f"http://{MACHINES[1]}:24864")
         self.promise(
-            refused.returncode == 2 and "it would end itself" in refused.stderr, "no replica destroys its own machine"
+            refused.returncode == 2 and "it would destroy its own machine" in refused.stderr,
+            "no replica destroys its own machine",
         )
         self.log("infrakit down infrakit.yaml --yes")
         done = self._run(["infrakit", "down", "infrakit.yaml", "--yes"])

@@ -64,7 +64,7 @@ def test_a_commit_is_planned_first_and_then_done(operator: Operator) -> None:
     operator.commit(cattle("web", 1))
     assert sorted(operator.members("web")) == ["1"]
     assert len(operator.processes()) == 2
-    assert "Nothing to change" in operator.commit(cattle("web", 1))
+    assert "No changes" in operator.commit(cattle("web", 1))
 
 
 def test_a_group_is_scaled_and_an_operator_who_is_late_is_told(operator: Operator) -> None:

@@ -81,7 +81,7 @@ def advertised(text: str) -> str:
     """The address at which other replicas reach this one, which may be a unix socket. Raises `Refused`."""
     place = addresses.parse(text)
     if isinstance(place, Path) and not place.is_absolute():
-        what = f"{text!r} is no address at which other replicas could reach it"
+        what = f"{text!r} is not an address at which other replicas can reach it"
         raise Refused(what, where="--advertise", remedy="write it as https://HOST:PORT, or unix:///PATH")
     return text
 

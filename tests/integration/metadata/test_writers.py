@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from infrakit.clients.etcd import Etcd
-from infrakit.metadata.vars import Vars
+from infrakit.metadata.vars import NAME, Vars
 from infrakit.rpc import client
 from infrakit.rpc.server import Server
 from infrakit.spi import errors, metadata
@@ -23,6 +23,7 @@ from infrakit.stores.etcd import EtcdStore
 from infrakit.stores.file import FileStore
 from tests.integration.etcd.members import needs_etcd, running
 
+KEEP = {NAME: 200}
 WRITERS = 2
 WRITES = 15  # of each
 
@@ -47,12 +48,12 @@ def directory() -> Iterator[Path]:
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Store]]:
     """The same store, as each replica has it."""
     if request.param == "file":
-        yield [FileStore(tmp_path / "store") for _ in range(WRITERS)]
+        yield [FileStore(tmp_path / "store", keep=KEEP) for _ in range(WRITERS)]
         return
     async with running(1, tmp_path) as cluster:
         await cluster.leader()
         urls = [member.client_url for member in cluster.members]
-        made = [EtcdStore(Etcd(urls)) for _ in range(WRITERS)]
+        made = [EtcdStore(Etcd(urls), keep=KEEP) for _ in range(WRITERS)]
         try:
             yield [*made]
         finally:

@@ -243,7 +243,7 @@ async def test_why_takes_a_group_or_one_of_its_instances(cli: CommandLine, manag
     done = await cli("why", "web/2")
     assert done.code == 0
     assert done.out.startswith("web/2: it is being healed\n")
-    for part in ("Facts", "1s ago", "Now", "= wait web-2", "[unhealthy-after]", "Story", "11:21:54 created"):
+    for part in ("Facts", "1s ago", "Now", "= wait web-2", "[unhealthy-after]", "History", "11:21:54 created"):
         assert part in done.out
     await cli("why", "web", "-o", "yaml")
     assert manager.orders == [

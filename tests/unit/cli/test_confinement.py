@@ -79,13 +79,13 @@ def test_a_defect_is_told_as_one() -> None:
 
 @pytest.mark.parametrize("work", [endless, one_endless_step])
 def test_what_computes_without_end_is_ended(work: Callable[[], int]) -> None:
-    with pytest.raises(Refused, match="more than 1s of the processor"):
+    with pytest.raises(Refused, match="exceeded 1s of CPU time"):
         confinement.run(work, int, cpu_s=1)
 
 
 @pytest.mark.parametrize("work", [greedy, creeping])
 def test_what_grows_without_end_is_ended(work: Callable[[], int]) -> None:
-    with pytest.raises(Refused, match="more than 64 MB of memory"):
+    with pytest.raises(Refused, match="exceeded 64 MB of memory"):
         confinement.run(work, int, memory_bytes=64 << 20)
 
 

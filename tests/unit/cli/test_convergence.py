@@ -147,7 +147,7 @@ async def test_watch_goes_on_until_ctrl_c(cli: CommandLine, manager: CannedManag
 async def test_down_is_refused_from_inside_a_group(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("down", "--yes")
     assert (done.code, done.out) == (2, "")
-    assert "the daemon runs on web-1 of web: it would end itself" in done.err
+    assert "the daemon runs on web-1 of web: it would destroy its own machine" in done.err
     assert manager.orders == []
 
 

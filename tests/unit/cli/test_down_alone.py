@@ -177,7 +177,7 @@ async def test_a_store_elsewhere_may_have_another_leader(cli: CommandLine, home:
     cli.environment[variable] = "etcd://127.0.0.1:1/infrakit"
     down = await cli("down", "--yes")
     assert down.code == 3
-    assert "kept by etcd://127.0.0.1:1/infrakit" in down.err
+    assert "stored in etcd://127.0.0.1:1/infrakit" in down.err
     assert "`infrakit up` in another terminal, then `infrakit down`" in down.err
 
 

@@ -30,7 +30,7 @@ async def test_they_are_listed_with_what_they_need(cli: CommandLine) -> None:
     assert done.out.count("Needs ") == 3
     done = await cli("sample", "wbe")
     assert done.code == 1
-    assert "there are: etcd, files, web" in done.err
+    assert "the samples are: etcd, files, web" in done.err
 
 
 @pytest.mark.parametrize("name", sample.names())

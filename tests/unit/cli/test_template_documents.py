@@ -78,7 +78,7 @@ async def test_a_plan_shows_what_is_rendered_on_request(cli: CommandLine, manage
     assert shown.out == RENDERED.replace("SIZE", "7") + "\n" + plain.out
     refused = await cli("plan", "infrakit.yaml.j2", "--rendered", "-o", "json")
     assert refused.code == 1
-    assert "programs ask `infrakit template FILE`" in refused.err
+    assert "use `infrakit template FILE` in programs" in refused.err
 
 
 @pytest.mark.parametrize("command", ["commit", "plan", "validate", "up", "bootstrap --store=memory:"])

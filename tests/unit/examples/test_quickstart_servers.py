@@ -216,5 +216,5 @@ async def test_the_flavor_proves_a_worker_healthy(
     await asyncio.to_thread(process.wait)
     reports = [await flavor.healthy(properties=raw(properties), instance=worker) for _ in range(2)]
     await flavor.close()
-    assert (first.health, first.note) == (Health.HEALTHY, f"http {url}/health/w: 200")
+    assert (first.health, first.note) == (Health.HEALTHY, f"HTTP 200 (GET {url}/health/w)")
     assert [each.health for each in reports] == [Health.HEALTHY, Health.UNHEALTHY]

@@ -39,7 +39,7 @@ def test_what_is_known_of_a_url_is_shown_there(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("url", ["unix://group", "unix:", "https://10.0.0.1", "10.0.0.1", "ftp://10.0.0.1:1"])
 def test_what_is_no_address_of_a_daemon(url: str) -> None:
-    with pytest.raises(Refused, match="no address"):
+    with pytest.raises(Refused, match="is not an address"):
         remotes.check_url(url)
 
 

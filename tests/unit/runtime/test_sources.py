@@ -268,5 +268,5 @@ def test_where_others_reach_it_is_an_address_for_them_too() -> None:
     for text in ("https://10.0.0.1:24864", "http://[fd00::1]:1", "unix:///run/x/group", "/run/x/group"):
         assert sources.advertised(text) == text
     for text in ("10.0.0.1:24864", "run/group", "ftp://10.0.0.1"):
-        with pytest.raises(Refused, match=r"is no address.* write"):
+        with pytest.raises(Refused, match=r"is not an address.* write"):
             sources.advertised(text)

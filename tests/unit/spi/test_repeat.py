@@ -44,7 +44,16 @@ REMOTE = {
         "commit scale halt unhalt pause resume abort rollback free destroy destroy_instance restore resign shutdown",
     ),
 }
-LOCAL = {"Clock", "Emit", "Facts", "Leadership", "Resigns", "Store"}  # never called through a client
+LOCAL = {
+    "Clock",
+    "Emit",
+    "Facts",
+    "Leadership",
+    "LeadershipFactory",
+    "Resigns",
+    "Store",
+    "StoreFactory",
+}  # never called through a client
 
 
 def protocols() -> Iterator[type]:

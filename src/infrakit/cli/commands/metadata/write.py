@@ -60,7 +60,7 @@ def rm(path: tuple[str, ...], why: str | None, expect: int | None, output_format
 
     \b
     Example:
-      infrakit metadata rm vars/cluster/size -m "it is not used"
+      infrakit metadata rm vars/size -m "no longer used"
     """
     named = ", ".join(path)
     written = facts.ask(

@@ -52,4 +52,4 @@ def new(name: str, kind: str, directory: Path | None) -> None:
         text = (skeletons / f"{skeleton}.txt").read_text()
         (place / file).write_text(Template(text).substitute(words))
         click.echo(place / file)
-    click.echo(f"\nNext: python -m pip install -e {place} pytest, then pytest {place}")
+    click.echo(f"\nNext: python -m pip install -e {place} pytest && pytest {place}")
