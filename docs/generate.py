@@ -334,7 +334,7 @@ def every_rule() -> Mapping[str, str]:
             if not isinstance(node, ast.Call):
                 continue
             said = [keyword.value for keyword in node.keywords if keyword.arg == "rule"]
-            if isinstance(node.func, ast.Attribute) and node.func.attr in {"hold", "destroy"}:
+            if isinstance(node.func, ast.Attribute) and node.func.attr in {"block", "destroy"}:
                 said += node.args[2:3]
             for value in (each for expression in said for each in _texts(expression)):
                 found.setdefault(value, set()).add(f"`{module}`")

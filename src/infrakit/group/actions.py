@@ -15,7 +15,7 @@ from infrakit.spi.values import InstanceID, LogicalID, Slot, Token
 
 
 class Priority(enum.IntEnum):
-    """Who goes first when a provider account is short of calls."""
+    """The order of calls when the provider account limits them."""
 
     QUORUM = 0  # heal a quorum
     HEAL = 1
@@ -49,7 +49,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def subject(self) -> str:
-        """What it is about."""
+        """The instance, slot or group that the action concerns."""
         raise AssertionError
 
     @property
@@ -59,7 +59,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Provision(Action, frozen=True, kw_only=True, gc=False):
-    """Create the bearer of a slot. With a token: ask again for an intent that is recorded already."""
+    """Create the instance of a slot. With a token: retry a creation that is recorded already."""
 
     verb: ClassVar[str] = "create"
     slot: Slot
@@ -100,7 +100,7 @@ class Label(Action, frozen=True, kw_only=True, gc=False):
 
 
 class ChangeMembership(Action, frozen=True, kw_only=True, gc=False):
-    """Let the flavor make one change of its list of members; one at a time for a group."""
+    """Let the flavor make one change of its member list; one at a time for a group."""
 
     verb: ClassVar[str] = "change"
     on: str  # the instance that it is about, or else the group
@@ -127,7 +127,7 @@ class Cancel(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Settle(Action, frozen=True, kw_only=True, gc=False):
-    """Clear an intent that proved to have made nothing, or whose instance is gone or listed."""
+    """Clear an intent that created no instance, or whose instance is listed or terminated."""
 
     verb: ClassVar[str] = "settle"
     slot: Slot

@@ -1,8 +1,8 @@
 """The only part of a group that acts: a queue that each plan replaces, and a bounded number of calls under way.
 
-A plan is taken whole: what it does not contain any more is not begun any more, so that a cancelled creation costs
-nothing. Creations are recorded in the ledger before they are begun, all of one plan in one write, and that write
-proves the epoch. A call that has begun runs on beside the cycles: one that takes twenty seconds delays no other.
+A plan replaces the one before: actions that it does not contain are not started, so that a cancelled creation costs
+nothing. Creations are recorded in the ledger before they start, all of one plan in one write, and that write is also
+the fencing check. Calls in flight run concurrently with the cycles: one that takes twenty seconds delays no other.
 """
 
 import asyncio

@@ -44,11 +44,11 @@ class Ledger(Protocol):
         ...
 
     def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
-        """These were recorded and surely not begun: if the term ends now, the next leader need not wait for them."""
+        """These were recorded and certainly not started: the next leader need not wait for them."""
         ...
 
     async def prove(self) -> None:
-        """Prove, unless it was proven a moment ago, that the epoch is ours. Raises as `record` does."""
+        """Fencing check: prove that the epoch is ours, unless the last proof is recent. Raises as `record` does."""
         ...
 
     def check(self) -> None:

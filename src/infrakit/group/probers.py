@@ -1,8 +1,7 @@
-"""Health, and what a list of members needs, asked of the flavor so that whatever is slow delays only its own answer.
+"""Polls the flavor for health and for the changes that its member list needs, beside the reconcile cycle.
 
-A cycle waits for a round only a moment and takes the verdicts that are there, each with the time at which it was asked
-for; the rest arrives in later cycles. No answer within the deadline, and any error, is unknown. What a list of members
-needs is one question beside the round, under the same rules.
+A slow probe delays only its own result: a cycle waits at most `WAIT_S` and takes the reports that have arrived, each
+with the time at which it was requested; the others arrive in later cycles. A timeout and any error count as unknown.
 """
 
 import asyncio
@@ -14,18 +13,17 @@ from infrakit.spi import errors
 from infrakit.spi.flavor import Flavor, JudgesMany, Members, MembershipChange
 from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID
 
-PATIENCE_S = 0.5
+WAIT_S = 0.5
 DEADLINE_S = 30.0
 AT_ONCE_MAX = 64
 
-Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]  # when they were asked for, and what was answered
-Needs = tuple[
-    float, Sequence[MembershipChange] | str
-]  # when they were asked for; the changes needed, or why they are unknown
+# Each with the loop time in seconds at which it was requested; a text says why the needed changes are unknown.
+Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]
+Needs = tuple[float, Sequence[MembershipChange] | str]
 
 
 class HealthProber:
-    """Asks one flavor about one group."""
+    """Polls one flavor for the health of the members of one group."""
 
     def __init__(self, flavor: Flavor) -> None:
         self._flavor = flavor
@@ -33,11 +31,11 @@ class HealthProber:
         self._answers: list[Verdicts] = []
 
     async def verdicts(self, properties: msgspec.Raw, instances: Sequence[Description]) -> list[Verdicts]:
-        """What has been answered since the last time. Starts a round unless one is under way."""
+        """The reports that have arrived since the last call. Starts a round of probes unless one is under way."""
         if self._round is None and instances:
             self._round = asyncio.get_running_loop().create_task(self._ask(properties, instances))
         if self._round is not None:
-            await asyncio.wait({self._round}, timeout=PATIENCE_S)
+            await asyncio.wait({self._round}, timeout=WAIT_S)
             if self._round.done():
                 self._round = None
         answers, self._answers = self._answers, []
@@ -85,7 +83,7 @@ class HealthProber:
 
 
 class MembershipProber:
-    """Asks one flavor what the list of members of one group needs."""
+    """Polls one flavor for the changes that the member list of one group needs."""
 
     def __init__(self) -> None:
         self._question: asyncio.Task[Needs] | None = None
@@ -98,10 +96,10 @@ class MembershipProber:
         if self._question is None:
             loop = asyncio.get_running_loop()
             self._question = loop.create_task(_needs(flavor, properties, instances, allocation))
-            self._patient_until = loop.time() + PATIENCE_S
+            self._patient_until = loop.time() + WAIT_S
 
     async def answer(self) -> Needs | None:
-        """What the question has brought, unless it is still under way a moment after it has begun."""
+        """The answer, or None while the question is under way; waits for `WAIT_S` after it began."""
         if self._question is None:
             return None
         patience_s = self._patient_until - asyncio.get_running_loop().time()
@@ -134,7 +132,7 @@ async def _needs(
 def _check(needs: object) -> None:
     """Raise `PluginError` unless it is what the needs of a list must be: nothing may be done for anything else."""
     if not isinstance(needs, Sequence) or not all(isinstance(each, MembershipChange) for each in needs):
-        raise errors.PluginError(f"what its list of members needs is no sequence of changes, but {needs!r}")
+        raise errors.PluginError(f"the needed membership changes are not a sequence of changes, but {needs!r}")
 
 
 def _unknown(error: Exception) -> HealthReport:

@@ -1,7 +1,7 @@
 """Deciding: `decide(want, view)` is pure, and everything it decides carries its reason.
 
 The parts are asked in a fixed order and add to one draft: what must never be doubled comes first (intents, bearers),
-then the list of members, what is missing, what is too much, the sick, and only then the out of date.
+then the member list, missing and surplus instances, unhealthy ones, and only then out-of-date ones.
 """
 
 from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority

@@ -24,7 +24,7 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that are no longer needed
     actions: list[Action] = msgspec.field(default_factory=list)
     blocked: list[Blocked] = msgspec.field(default_factory=list)
-    changing: MembershipChange | None = None  # of the list of members: under way, or of this plan
+    changing: MembershipChange | None = None  # of the member list: under way, or of this plan
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members this plan ends
 
     @property

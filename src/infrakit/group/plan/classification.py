@@ -52,7 +52,7 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
         elif member.state is State.FINISHED:
             classified.ready.append(member)
         else:
-            _health_prober(classified, member, now=now, grace_s=grace_s, after_s=after_s)
+            _classify_health(classified, member, now=now, grace_s=grace_s, after_s=after_s)
             settled_at = (member.healthy_since or 0.0) + settle_s
             if rolling and member.healthy_since is not None and member.hash == version and now < settled_at:
                 classified.unsettled += 1
@@ -60,7 +60,7 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
     return classified
 
 
-def _health_prober(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
+def _classify_health(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
     health = member.health(now)
     if health is Health.HEALTHY:
         classified.ready.append(member)

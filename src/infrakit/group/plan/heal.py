@@ -8,7 +8,7 @@ from infrakit.group.state.member import Member
 
 
 def replace(builder: PlanBuilder) -> None:
-    """Destroy the sick; what is missing then is created when it is gone."""
+    """Destroy members that have been unhealthy for too long; replacements are created once termination is confirmed."""
     want, classified = builder.want, builder.classified
     sick = sorted(
         (m for m in classified.sick if m.id not in builder.chosen), key=lambda m: (m.is_self, m.slot or "", m.id)

@@ -81,7 +81,7 @@ def _await_listing(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
             f"does not list it, although it promises to within {duration(view.lag_s)}: nothing more is created for it",
             "one-intent",
             refused=True,
-            remedy="check the provider's listing; if the instance surely does not exist, run: "
+            remedy="check the provider's listing; if you have confirmed that the instance does not exist, run: "
             f"infrakit group resume {builder.want.group.name}",
         )
 
@@ -113,7 +113,7 @@ def _find_out(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
             f"{what}, as the one before it was, and no listing shows either: nothing more is created for this slot",
             "one-intent",
             refused=True,
-            remedy="check at the provider whether the instances exist; if surely not, run: "
+            remedy="check at the provider whether the instances exist; if you have confirmed that they do not, run: "
             f"infrakit group resume {builder.want.group.name}",
         )
 

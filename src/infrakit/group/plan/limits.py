@@ -24,14 +24,14 @@ def ready_bearers(builder: PlanBuilder) -> int:
 
 
 def unhealthy_count(builder: PlanBuilder) -> int:
-    """The breaker's count."""
+    """How many members count as unhealthy for the circuit breaker."""
     if builder.want.quorum:
         return builder.want.size - ready_bearers(builder)
     return len(builder.classified.ailing)
 
 
 def breaker(builder: PlanBuilder) -> str:
-    """Why nothing may be destroyed now, or nothing."""
+    """The reason why nothing may be destroyed now; empty if there is none."""
     want, count = builder.want, unhealthy_count(builder)
     if count <= want.max_unhealthy or not builder.classified.ailing:
         return ""
@@ -45,7 +45,7 @@ def breaker(builder: PlanBuilder) -> str:
 
 
 def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
-    """Note that the breaker forbids something."""
+    """Record that the circuit breaker refuses something."""
     builder.block(
         subject,
         f"{what} is refused: {why}",
@@ -56,7 +56,7 @@ def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
 
 
 def quorum_would_suffer(builder: PlanBuilder, member: Member) -> str:
-    """Why taking a member away, sick ones apart, would cost the quorum more than it can bear, or nothing."""
+    """The reason why removing this member would cost the quorum its majority; empty if it would not."""
     want = builder.want
     if not want.quorum:
         return ""

@@ -1,4 +1,4 @@
-"""Pets: one bearer for each declared logical ID, never two, and its successor only on evidence of death (law 2).
+"""Pets: one instance for each declared logical ID, never two; a replacement only after confirmed termination (law 2).
 
 For a quorum, members join and leave one at a time while a majority is healthy; without one nothing is gained by
 waiting, so that a new ensemble boots, and a lost majority is restored, at once.
@@ -128,7 +128,7 @@ def _cannot_retire(builder: PlanBuilder) -> str:
 
 
 def one_bearer(builder: PlanBuilder) -> None:
-    """Two live bearers of one logical ID, however that came: keep the proven one, end the youngest other."""
+    """Two live instances with one logical ID, for whatever reason: keep the healthy one, destroy the youngest other."""
     for logical_id in builder.want.logical_ids:
         held = [m for m in bearers(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
         if len(held) <= 1:

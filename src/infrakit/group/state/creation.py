@@ -12,10 +12,10 @@ from infrakit.spi.values import InstanceID
 class Phase(enum.StrEnum):
     """How far a creation has come."""
 
-    RECORDED = "recorded"  # in the ledger; the provider has not been called, or surely did nothing
+    RECORDED = "recorded"  # in the ledger; the provider has not been called, or certainly did nothing
     CALLING = "calling"  # the call is under way
     CREATED = "created"  # the provider has acknowledged it; no listing shows it yet
-    REFUSED = "refused"  # the provider surely created nothing, and will not
+    REFUSED = "refused"  # the provider certainly created nothing, and will not
     UNKNOWN = "unknown"  # a call ended without an answer: it may have created the instance
 
 
@@ -53,7 +53,7 @@ class Creation(msgspec.Struct, kw_only=True):
         self.changes.bump()
 
     def not_created(self, why: str, now: float, *, retry_at: float | None = None) -> None:
-        """This call surely created nothing; an earlier one may have, or the previous leader's may do so yet."""
+        """This call certainly created nothing; an earlier one may have, or the previous leader's may still do so."""
         assert self.phase is Phase.CALLING, self.phase
         self.phase = Phase.UNKNOWN if self.unsure else Phase.RECORDED
         self._ended(why, now, retry_at)

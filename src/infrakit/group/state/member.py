@@ -17,7 +17,7 @@ class Leaving(enum.StrEnum):
     """How far the destruction of a member has come. The empty value: it is not being destroyed."""
 
     NO = ""
-    DRAINING = "draining"  # work is moved away; the provider has not been called
+    DRAINING = "draining"  # its workload is being drained; the provider has not been called
     DESTROYING = "destroying"  # the provider has been called, by this leader or by the previous one
     DESTROYED = "destroyed"  # the provider has acknowledged it; the listing still shows the instance
 
@@ -96,7 +96,7 @@ class Member(msgspec.Struct, kw_only=True):
         return True
 
     def reset_health(self, now: float) -> None:
-        """Something may have been done to it: only health that is requested from now on counts."""
+        """Its state may have changed: only health that is requested from now on counts."""
         self.report, self.judged_at = None, now
         self.healthy_since = self.unhealthy_since = None
         self.changes.bump()
@@ -115,7 +115,7 @@ class Member(msgspec.Struct, kw_only=True):
     # -- its destruction -------------------------------------------------------------------------------------------
 
     def start_drain(self) -> None:
-        """Its work is being moved away."""
+        """Its workload is being drained."""
         assert self.leaving in (Leaving.NO, Leaving.DRAINING), self.leaving
         self._leave(Leaving.DRAINING)
 
@@ -131,18 +131,18 @@ class Member(msgspec.Struct, kw_only=True):
         self._leave(Leaving.DESTROYED)
 
     def destroy_not_done(self) -> None:
-        """It surely was not destroyed, and stays."""
+        """The destruction certainly did not happen."""
         self._leave(Leaving.NO)
 
     def destroy_unknown(self, now: float) -> None:
-        """The destruction stopped on the way. If the provider had been called, its earlier health counts no more."""
+        """The outcome of the destruction is unknown. If the provider was called, earlier health no longer counts."""
         if self.leaving is Leaving.DESTROYING:
             self.left_at = now
             self.reset_health(now)
         self._leave(Leaving.NO)
 
     def inherited_destroy_expired(self, now: float) -> None:
-        """The previous leader's call can have no effect any more, and it still lives."""
+        """The previous leader's call can no longer take effect, and the instance still exists."""
         if self.leaving is Leaving.DESTROYING:
             self._leave(Leaving.NO)
             self.reset_health(now)

@@ -1,8 +1,7 @@
-"""What a flavor's list of members needs, as far as it is known: it is a flavor that keeps one (`spi.flavor.Members`).
+"""The changes that a flavor's member list needs, as of the last successful poll (`spi.flavor.Members`).
 
-Known is what was answered lately and asked for after the last change of the list. An error or silence changes nothing
-of it; it only grows old, until it counts no more.
-Times are the event loop's, in seconds.
+An answer counts if it was requested after the last change of the list. Errors and timeouts keep the previous answer,
+which expires after 60 s. Times are the event loop's, in seconds.
 """
 
 import math
@@ -16,7 +15,7 @@ AGE_S_MAX = 60.0  # what was seen before is not known any more
 
 
 class Membership(msgspec.Struct, kw_only=True):
-    """The list of members of one group."""
+    """The member list of one group."""
 
     needs: tuple[MembershipChange, ...] = ()  # in the flavor's order
     asked_at: float = -math.inf  # when the flavor was asked what it has answered

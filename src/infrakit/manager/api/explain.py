@@ -79,7 +79,8 @@ def _summary(controller: Controller, subject: str, member: Member | None) -> str
     if member is None:
         if Slot(subject) in controller.view.pending:
             return f"{subject} is being created"
-        return f"logical ID {subject} is declared and has no instance"
+        kind = "logical ID" if controller.want.group.is_pets else "slot"
+        return f"{kind} {subject} is declared and has no instance"
     if member.leaving:
         return f"{member.id} is being destroyed ({member.leaving})"
     return f"{member.id} is a member of {controller.name}"
