@@ -162,7 +162,7 @@ def test_one_command_grows_it_and_another_ends_it(hosted: Hosted) -> None:
     view.send_signal(signal.SIGINT)
     assert view.wait(60) == 0
     assert "The cluster continues on its own: 3 of etcd, 1 of web." in first.read_text()
-    assert "infrakit down cluster    ends it" in first.read_text()
+    assert "infrakit down cluster    destroys it" in first.read_text()
 
     _loses_the_replica_that_is_asked(hosted, second)
     hosted.converged()
@@ -289,4 +289,4 @@ def test_somebody_else_is_told_that_the_sockets_are_not_his(hosted: Hosted) -> N
         said = ask(*words)
         assert "permission denied: whether a replica answers there" in said
         assert "run the command as the owner of the socket, or with sudo" in said
-    assert "ask as that one, or with sudo" in ask("status", exits=3, INFRAKIT_HOST=f"unix://{place}/group")
+    assert "run the command as that user, or with sudo" in ask("status", exits=3, INFRAKIT_HOST=f"unix://{place}/group")

@@ -88,8 +88,8 @@ def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
     assert not (operator.home / "home").exists()
     assert "is not an address of a daemon" in operator("remote", "add", "x", "https://nowhere", exits=2)
     assert "'ftp://a:1' is not an address" in operator("remote", "add", "x", "ftp://a:1", exits=2)
-    assert "no use over plain HTTP" in operator("remote", "add", "x", "http://a:1", "--ca=c", exits=2)
-    assert "without its certificate" in operator("remote", "add", "x", "https://a:1", "--key=k", exits=2)
+    assert "certificates need TLS" in operator("remote", "add", "x", "http://a:1", "--ca=c", exits=2)
+    assert "needs its certificate" in operator("remote", "add", "x", "https://a:1", "--key=k", exits=2)
     assert "could be intercepted" in operator("remote", "add", "x", "tcp://a:1", "--token-file=t", exits=2)
     assert operator.ask("remote", "ls") == {"Current": "local", "Known": {}}
     assert "one plugin" in operator("plugin", "start", "vanilla", "file", "--listen=127.0.0.1:9", exits=1)

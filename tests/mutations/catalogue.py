@@ -9,6 +9,7 @@ PLAN = ("tests/unit/group/test_plan.py", "tests/laws")  # the quick ones first
 LIST = ("tests/unit/group/test_membership_plan.py", "tests/laws")
 VIEW = ("tests/unit/group/test_view.py",)
 MANAGER = ("tests/unit/manager",)
+LIFECYCLE = ("tests/unit/lifecycle",)
 STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
 WORLDS = ("tests/simulation/test_seeds.py",)
 STORES = ("tests/unit/stores",)
@@ -96,7 +97,7 @@ MUTATIONS = (
         "lifecycle/seed.py",
         "        if found:\n",
         "        if False:\n",
-        MANAGER,
+        LIFECYCLE,
     ),
     Mutation(
         "2 one bearer",

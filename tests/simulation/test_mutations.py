@@ -73,7 +73,7 @@ FENCING_MUTATIONS = (
         "3 exactly one",
         "what a previous leader may have created is created again without listing",
         "group/controller.py",
-        "self.view.intend(strange, fresh=False, doubt_s=CALL_DEADLINE_S)",
+        "self.view.intend(strange, fresh=False, effect_s=CALL_DEADLINE_S)",
         "self.view.intend(strange, fresh=True)",
         "scale,dispute,flip",
     ),

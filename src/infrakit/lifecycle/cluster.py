@@ -102,7 +102,7 @@ async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: Bootst
     for _attempt in range(VERSIONS_MAX):
         version = await access.version()
         if version and await _declared(access, version, groups):
-            return Committed(version=version)
+            return Committed(version=version, unchanged=True)
         arguments = {
             "text": request.text,
             "source": request.source,
