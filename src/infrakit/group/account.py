@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from infrakit.group.durations import Durations
+from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.spi import errors, values
 from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Logs, Volumes, Watches
 from infrakit.spi.values import Description, GroupID, InstanceID
@@ -176,8 +177,8 @@ class Account:
             self._consecutive_throttles = (
                 1 if forgotten else min(self._consecutive_throttles + 1, CONSECUTIVE_THROTTLES_MAX)
             )
-        delay_s = max(0.05, after_s) * 2.0 ** max(0, self._consecutive_throttles - 1)
-        delay_s = max(after_s, min(THROTTLE_MAX_S, delay_s)) * (1.0 + self._random.random() / 2)
+        policy = BackoffPolicy(first_s=max(0.05, after_s), longest_s=THROTTLE_MAX_S)
+        delay_s = max(after_s, policy.delay_s(max(1, self._consecutive_throttles))) * (1.0 + self._random.random() / 2)
         if loop.time() + delay_s > self.throttled_until:
             self.throttled_until = loop.time() + delay_s
             loop.call_at(self.throttled_until, self.dispatch)
