@@ -28,25 +28,25 @@ help: ## list the targets
 demo: $(VENV)/.stamp ## run the quickstart; Ctrl-C ends the daemon
 	INFRAKIT_HOME=$(DEMO_HOME) $(BIN)/infrakit up examples/quickstart/infrakit.yaml
 
-demo-check: $(VENV)/.stamp ## run it by itself, and check every promise of it
+demo-check: $(VENV)/.stamp ## run it by itself, and check every guarantee of it
 	$(BIN)/python examples/quickstart/check.py
 
 demo-ha: $(VENV)/.stamp ## run a cluster of etcd that heals itself; needs etcd
 	$(BIN)/python examples/ha/demo.py
 
-demo-ha-check: $(VENV)/.stamp ## break it in four ways, and check every promise of it
+demo-ha-check: $(VENV)/.stamp ## break it in four ways, and check every guarantee of it
 	$(BIN)/python examples/ha/demo.py --check
 
 demo-seed: $(VENV)/.stamp ## grow a cluster of etcd from one command; needs etcd
 	$(BIN)/python examples/seed/seed.py
 
-demo-seed-check: $(VENV)/.stamp ## do so, kill the seed, and check every promise of it
+demo-seed-check: $(VENV)/.stamp ## do so, kill the seed, and check every guarantee of it
 	$(BIN)/python examples/seed/seed.py --check
 
 demo-swarm: $(VENV)/.stamp ## run a Docker Swarm that heals itself; needs Docker, root
 	$(BIN)/python examples/swarm-docker/demo.py
 
-demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and check every promise of it
+demo-swarm-check: $(VENV)/.stamp ## break it in ten ways, and check every guarantee of it
 	$(BIN)/python examples/swarm-docker/demo.py --check
 
 test: lint unit ## what must hold before each commit: lint, then unit

@@ -81,6 +81,8 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
     for name in cli.COMMANDS:
         command = cli.commands.get_command(click.Context(cli.commands), name)
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield name, command
             yield from ((f"{name} {each}", command.commands[each]) for each in command.commands)
         elif command is not None:
             yield name, command

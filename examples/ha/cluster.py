@@ -12,32 +12,18 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from timeline import TIMEOUT_S, CheckFailed, wait_for
 
 DECLARATION = Path(__file__).parent / "infrakit.yaml"
 MACHINES = ("127.0.20.1", "127.0.20.2", "127.0.20.3")
 PROVIDER = "127.0.20.254:24864"
 STORE = "etcd://" + ",".join(f"{machine}:12379" for machine in MACHINES) + "/infrakit"
-TIMEOUT_S = 90.0
-POLL_S = 0.02
 
 Facts = dict[str, Any]
-
-
-class PromiseBroken(Exception):
-    """A promise was not kept, or an operation timed out."""
-
-
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
-    """Poll a condition until it is true, and return its value. Raises `PromiseBroken` on a timeout."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise PromiseBroken(f"timeout after {timeout_s:.0f} s, waiting for: {what}")
-        time.sleep(POLL_S)
-    return value
 
 
 def etcd(machine: str, path: str, request: Mapping[str, object], timeout_s: float = 1.0) -> Facts | None:
@@ -70,7 +56,7 @@ class Cluster:
         )
         for program in ("infrakit", "etcd", "etcdctl"):
             if shutil.which(program, path=path) is None:
-                raise PromiseBroken(
+                raise CheckFailed(
                     f"{program} is not installed: python -m pip install . in a clone; "
                     "apt-get install etcd-server etcd-client"
                 )
@@ -106,7 +92,7 @@ class Cluster:
             [self.program, *words], env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if done.returncode:
-            raise PromiseBroken(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
+            raise CheckFailed(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     def stop(self) -> None:
@@ -179,7 +165,7 @@ class Cluster:
     def replicas(self) -> Facts:
         """Return the replicas of InfraKit, as the first one that responds reports them."""
         for machine in MACHINES:
-            with contextlib.suppress(PromiseBroken, subprocess.TimeoutExpired):
+            with contextlib.suppress(CheckFailed, subprocess.TimeoutExpired):
                 facts: Facts = json.loads(self.run("leader", "-o", "json", at=machine, timeout_s=10))
                 return facts
         return {}

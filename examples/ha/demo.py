@@ -1,10 +1,10 @@
 """A self-healing cluster: create it, inject faults, and watch it recover.
 
     python3 examples/ha/demo.py            start it and print events; Ctrl-C stops it
-    python3 examples/ha/demo.py --check    inject every fault below and check every promise
+    python3 examples/ha/demo.py --check    inject every fault below and check every guarantee
 
 It needs the `infrakit` command and etcd (Debian: etcd-server, etcd-client), works in a temporary directory, and prints
-a timeline. With --check, it exits with code 1 at the first promise that is not kept.
+a timeline. With --check, it exits with code 1 at the first check that fails.
 """
 
 import signal
@@ -14,27 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import DECLARATION, MACHINES, STORE, Cluster, Followers, PromiseBroken, Writer, wait_for
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where timeline.py is
+from cluster import DECLARATION, MACHINES, STORE, Cluster, Followers, Writer
+from timeline import CheckFailed, Timeline, wait_for
 
 GAP_S_MAX = 15.0  # etcd elects within a few seconds, even on a busy machine
-
-
-class Timeline:
-    """Prints lines with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def log(self, text: str) -> None:
-        print(f"{self.seconds():6.1f} s  {text}", flush=True)
-
-    def promise(self, kept: bool, text: str) -> None:
-        self.log(f"{'kept   ' if kept else 'BROKEN '} {text}")
-        if not kept:
-            raise PromiseBroken(text)
 
 
 def start(cluster: Cluster, timeline: Timeline) -> None:
@@ -44,7 +28,7 @@ def start(cluster: Cluster, timeline: Timeline) -> None:
     for line in cluster.bootstrap().splitlines():
         timeline.log(f"        {line}")
     wait_for("a complete cluster", cluster.converged)
-    timeline.promise(set(cluster.members()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
+    timeline.check(set(cluster.members()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
     wait_for("one leader and two followers", lambda: roles(cluster) == ["follower", "follower", "leader"])
     timeline.log("        three replicas of InfraKit, one of them active")
 
@@ -67,7 +51,7 @@ def active_replica(cluster: Cluster, *, but: str = "") -> str:
 def kill_the_leader(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
     """Kill the machine that has the leader of etcd and the active replica of InfraKit."""
     victim, before = active_replica(cluster), cluster.members()
-    timeline.promise(cluster.leader() == victim, f"the active replica is on {victim}, beside etcd's leader")
+    timeline.check(cluster.leader() == victim, f"the active replica is on {victim}, beside etcd's leader")
     writer.longest_s()
     cluster.kill(victim)
     began = time.monotonic()
@@ -78,7 +62,7 @@ def kill_the_leader(cluster: Cluster, timeline: Timeline, writer: Writer) -> Non
     timeline.log(f"        the replica on {new_leader} has recreated {victim} after {time.monotonic() - began:.1f} s")
     wait_for("a complete cluster", cluster.converged)
     took_s = time.monotonic() - began
-    timeline.promise(
+    timeline.check(
         cluster.members() == before, f"{victim} is the same member as before, cluster complete after {took_s:.1f} s"
     )
     intact(timeline, writer)
@@ -96,7 +80,7 @@ def lose_a_volume(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
     after = cluster.members()
     others = {name: member for name, member in after.items() if name != victim}
     same = others == {name: member for name, member in before.items() if name != victim}
-    timeline.promise(
+    timeline.check(
         same and len(after) == len(MACHINES), f"{victim} is a new member, with all data replicated from the others"
     )
     intact(timeline, writer)
@@ -117,8 +101,8 @@ def rolling_update(cluster: Cluster, timeline: Timeline, writer: Writer) -> None
     )
     wait_for("the rolling update", cluster.converged)
     current = all(group["UpToDate"] == len(MACHINES) for group in cluster.status()["Groups"])
-    timeline.promise(current, f"rolling update of every machine, one at a time, in {time.monotonic() - began:.1f} s")
-    timeline.promise(cluster.members() == before, "all members kept their identity")
+    timeline.check(current, f"rolling update of every machine, one at a time, in {time.monotonic() - began:.1f} s")
+    timeline.check(cluster.members() == before, "all members kept their identity")
     intact(timeline, writer)
 
 
@@ -131,18 +115,18 @@ def lose_the_quorum(cluster: Cluster, timeline: Timeline, writer: Writer) -> Non
     for line in cluster.bootstrap("--recover").splitlines():
         timeline.log(f"        {line}")
     wait_for("a complete cluster", cluster.converged)
-    timeline.promise(cluster.members() == before, "all three members are back, with their data")
+    timeline.check(cluster.members() == before, "all three members are back, with their data")
     intact(timeline, writer, outage=True)
 
 
 def intact(timeline: Timeline, writer: Writer, *, outage: bool = False) -> None:
     lost = writer.lost()
-    timeline.promise(not lost, f"none of {len(writer.acknowledged)} acknowledged keys is lost")
+    timeline.check(not lost, f"none of {len(writer.acknowledged)} acknowledged keys is lost")
     gap_s = writer.longest_s()
     if outage:
         timeline.log(f"        writes were unavailable for {gap_s:.1f} s")
     else:
-        timeline.promise(gap_s < GAP_S_MAX, f"writes continued, longest interruption {gap_s:.1f} s")
+        timeline.check(gap_s < GAP_S_MAX, f"writes continued, longest interruption {gap_s:.1f} s")
 
 
 def refuse_if_in_use() -> None:
@@ -153,7 +137,7 @@ def refuse_if_in_use() -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise PromiseBroken(
+                raise CheckFailed(
                     f"{host}:{port} is in use ({error.strerror}): stop the process that listens there"
                 ) from error
 
@@ -195,7 +179,7 @@ def main() -> int:
             (check if "--check" in sys.argv[1:] else run_until_interrupted)(cluster, timeline)
         except KeyboardInterrupt:
             print("\nstopping every machine", flush=True)
-        except PromiseBroken as error:
+        except CheckFailed as error:
             print(f"\ndemo: {error}", file=sys.stderr)
             if cluster is not None:
                 print(cluster.recent_logs(), file=sys.stderr)

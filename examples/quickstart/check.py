@@ -1,9 +1,9 @@
-"""Runs the quickstart unattended: start, count, kill, scale, rolling update, down; checks every promise.
+"""Runs the quickstart unattended: start, count, kill, scale, rolling update, down; checks every guarantee.
 
     python3 examples/quickstart/check.py
 
 It needs the `infrakit` command, on PATH or in the directory of this interpreter, and the addresses of the quickstart.
-It works in a temporary home, prints a timeline, and exits with code 1 at the first promise that is not kept.
+It works in a temporary home, prints a timeline, and exits with code 1 at the first check that fails.
 """
 
 import contextlib
@@ -19,39 +19,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where timeline.py is
+from timeline import TIMEOUT_S, CheckFailed, Timeline, wait_for
 
 DECLARATION = Path(__file__).parent / "infrakit.yaml"
 WORKERS = [("127.0.0.1", 8100 + worker) for worker in range(1, 6)]
 PETS = [(f"127.0.10.{pet}", 7070) for pet in range(1, 4)]
-TIMEOUT_S = 90.0
 
 Address = tuple[str, int]
 Facts = dict[str, Any]
-
-
-class PromiseBroken(Exception):
-    """A promise was not kept, or an operation timed out."""
-
-
-class Timeline:
-    """Prints lines with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def log(self, text: str) -> None:
-        print(f"{self.seconds():6.1f} s  {text}", flush=True)
-
-    def promise(self, kept: bool, text: str) -> None:
-        self.log(f"{'kept   ' if kept else 'BROKEN '} {text}")
-        if not kept:
-            raise PromiseBroken(text)
 
 
 def ask(address: Address, method: str = "GET", path: str = "/") -> Facts | None:
@@ -73,18 +53,8 @@ def ask_all(addresses: list[Address]) -> list[Facts]:
     answers = {address: ask(address) for address in addresses}
     silent = [f"{host}:{port}" for (host, port), facts in answers.items() if facts is None]
     if silent:
-        raise PromiseBroken(f"no response from {', '.join(silent)}")
+        raise CheckFailed(f"no response from {', '.join(silent)}")
     return [facts for facts in answers.values() if facts is not None]
-
-
-def wait_for(what: str, condition: Callable[[], Any]) -> Any:
-    """Poll a condition until it is true, and return its value. Raises `PromiseBroken` on a timeout."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise PromiseBroken(f"timeout after {TIMEOUT_S:.0f} s, waiting for: {what}")
-        time.sleep(0.02)
-    return value
 
 
 class Infrakit:
@@ -94,7 +64,7 @@ class Infrakit:
         sibling = Path(sys.executable).with_name("infrakit")
         program = str(sibling) if sibling.exists() else shutil.which("infrakit")
         if program is None:
-            raise PromiseBroken("`infrakit` is not on PATH: run `make demo-check`, which installs it")
+            raise CheckFailed("`infrakit` is not on PATH: run `make demo-check`, which installs it")
         self._program = program
         self._environment = {**os.environ, "INFRAKIT_HOME": str(home), "NO_COLOR": "1"}
         self._log = home.with_suffix(".log")
@@ -115,19 +85,19 @@ class Infrakit:
                 command, env=self._environment, capture_output=True, text=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise PromiseBroken(f"infrakit {' '.join(words)}: timeout after {timeout_s:.0f} s") from error
+            raise CheckFailed(f"infrakit {' '.join(words)}: timeout after {timeout_s:.0f} s") from error
 
     def do(self, *words: str) -> str:
         """Run a command, which must succeed."""
         done = self.run(*words)
         if done.returncode:
-            raise PromiseBroken(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
+            raise CheckFailed(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     def groups(self) -> dict[str, Facts]:
         """Return every group by name; none until the daemon listens."""
         if self.daemon.poll() is not None:
-            raise PromiseBroken(f"`infrakit up` exited with code {self.daemon.returncode}")
+            raise CheckFailed(f"`infrakit up` exited with code {self.daemon.returncode}")
         answer = self.run("status", "--output", "json").stdout
         return {each["Name"]: each for each in json.loads(answer)["Groups"]} if answer.strip() else {}
 
@@ -138,7 +108,7 @@ class Infrakit:
     def stop(self) -> None:
         """Stop the daemon and every server, after success and after failure."""
         if self.daemon.poll() is None:
-            with contextlib.suppress(PromiseBroken):
+            with contextlib.suppress(CheckFailed):
                 self.run("down", "--yes", "--timeout", "15s", timeout_s=20)
             self.daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -189,9 +159,9 @@ class Watch:
 def start(infrakit: Infrakit, timeline: Timeline) -> None:
     wait_for("both groups to converge", infrakit.converged)
     workers, pets = ask_all(WORKERS[:3]), ask_all(PETS)
-    timeline.promise({each["version"] for each in workers} == {"1"}, "3 web workers respond with version 1")
+    timeline.check({each["version"] for each in workers} == {"1"}, "3 web workers respond with version 1")
     addresses = [each["address"] for each in pets]
-    timeline.promise(addresses == [host for host, _ in PETS], f"3 counters respond at {', '.join(addresses)}")
+    timeline.check(addresses == [host for host, _ in PETS], f"3 counters respond at {', '.join(addresses)}")
 
 
 def count(timeline: Timeline) -> None:
@@ -199,7 +169,7 @@ def count(timeline: Timeline) -> None:
         for _ in range(10 * number):
             ask(address, "POST", "/incr")
     values = [each["value"] for each in ask_all(PETS)]
-    timeline.promise(values == [10, 20, 30], f"the values of the counters are {values}")
+    timeline.check(values == [10, 20, 30], f"the values of the counters are {values}")
 
 
 def kill(infrakit: Infrakit, timeline: Timeline) -> None:
@@ -216,11 +186,11 @@ def kill(infrakit: Infrakit, timeline: Timeline) -> None:
     after = wait_for("a replacement of the counter", returned)
     took_s = time.monotonic() - began
     same = (after["address"], after["value"], after["boots"]) == (victim["address"], victim["value"], 2)
-    timeline.promise(same, f"{after['address']} is back after {took_s:.1f} s, its value is still {after['value']}")
+    timeline.check(same, f"{after['address']} is back after {took_s:.1f} s, its value is still {after['value']}")
     wait_for("both groups to converge", infrakit.converged)
     others = [each["pid"] for each in ask_all(PETS)]
     untouched = others[0] == before[0]["pid"] and others[2] == before[2]["pid"]
-    timeline.promise(untouched, "the other two counters were not touched")
+    timeline.check(untouched, "the other two counters were not touched")
 
 
 def scale(infrakit: Infrakit, timeline: Timeline) -> None:
@@ -229,7 +199,7 @@ def scale(infrakit: Infrakit, timeline: Timeline) -> None:
     wait_for("5 workers", lambda: all(ask(address) for address in WORKERS))
     wait_for("both groups to converge", infrakit.converged)
     after = [each["pid"] for each in ask_all(WORKERS)]
-    timeline.promise(after[:3] == before, "web has 5 workers, the first 3 were not touched")
+    timeline.check(after[:3] == before, "web has 5 workers, the first 3 were not touched")
 
 
 def rolling_update(infrakit: Infrakit, timeline: Timeline, directory: Path) -> None:
@@ -244,18 +214,18 @@ def rolling_update(infrakit: Infrakit, timeline: Timeline, directory: Path) -> N
         wait_for("a replacement of every worker", lambda: watch.replaced >= len(WORKERS))
         wait_for("both groups to converge", infrakit.converged)
     versions = {each["version"] for each in ask_all(WORKERS)}
-    timeline.promise(versions == {"2"}, "all 5 workers respond with version 2")
-    timeline.promise(watch.replaced == len(WORKERS), "each was replaced exactly once")
-    timeline.promise(watch.unavailable_max == 1, "at most one of them was unavailable at any time")
-    timeline.promise([each["pid"] for each in ask_all(PETS)] == counters, "the counters were not touched")
+    timeline.check(versions == {"2"}, "all 5 workers respond with version 2")
+    timeline.check(watch.replaced == len(WORKERS), "each was replaced exactly once")
+    timeline.check(watch.unavailable_max == 1, "at most one of them was unavailable at any time")
+    timeline.check([each["pid"] for each in ask_all(PETS)] == counters, "the counters were not touched")
 
 
 def tear_down(infrakit: Infrakit, timeline: Timeline) -> None:
     infrakit.do("down", "--yes")
     code = infrakit.daemon.wait(10)
     left = [f"{host}:{port}" for host, port in (*WORKERS, *PETS) if ask((host, port)) is not None]
-    timeline.promise(not left, f"no server is left running {' '.join(left)}".rstrip())
-    timeline.promise(code == 0, "the daemon exited with code 0")
+    timeline.check(not left, f"no server is left running {' '.join(left)}".rstrip())
+    timeline.check(code == 0, "the daemon exited with code 0")
 
 
 def refuse_if_in_use() -> None:
@@ -266,7 +236,7 @@ def refuse_if_in_use() -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise PromiseBroken(
+                raise CheckFailed(
                     f"{host}:{port} is in use ({error.strerror}): stop what listens there; if it is the demo: "
                     "INFRAKIT_HOME=.demo .venv/bin/infrakit down"
                 ) from error
@@ -288,11 +258,11 @@ def main() -> int:
             scale(infrakit, timeline)
             rolling_update(infrakit, timeline, Path(directory))
             tear_down(infrakit, timeline)
-            timeline.log("every promise was kept")
+            timeline.log("every check has passed")
         except KeyboardInterrupt:
             print("\nstopping everything", file=sys.stderr)
             return 130
-        except PromiseBroken as error:
+        except CheckFailed as error:
             print(f"\ncheck: {error}", file=sys.stderr)
             if infrakit is not None:
                 print(f"the last lines of `infrakit up`:\n{infrakit.recent_logs()}", file=sys.stderr)

@@ -1,10 +1,10 @@
 """One command on an empty machine: it creates a cluster of which that machine is an ordinary member.
 
     python3 examples/seed/seed.py            start it; Ctrl-C stops it
-    python3 examples/seed/seed.py --check    inject faults and check every promise
+    python3 examples/seed/seed.py --check    inject faults and check every guarantee
 
 It needs the `infrakit` command and etcd (Debian: etcd-server, etcd-client), works in a temporary directory, and prints
-a timeline. With --check, it exits with code 1 at the first promise that is not kept.
+a timeline. With --check, it exits with code 1 at the first check that fails.
 """
 
 import contextlib
@@ -21,18 +21,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where timeline.py is
+from timeline import TIMEOUT_S, CheckFailed, Timeline, wait_for
+
 HERE = Path(__file__).parent
 MACHINES = ("127.0.30.1", "127.0.30.2", "127.0.30.3")
 SEED = MACHINES[0]
 STORE = "etcd://" + ",".join(f"{machine}:13379" for machine in MACHINES) + "/infrakit"
 COMMAND = f"infrakit init infrakit.yaml --store {STORE} | sh"
-TIMEOUT_S = 90.0
 
 Facts = dict[str, Any]
-
-
-class PromiseBroken(Exception):
-    """A promise was not kept, or an operation timed out."""
 
 
 class Machine:
@@ -44,20 +42,13 @@ class Machine:
         path = f"{bin_directory}:{os.environ['PATH']}" if (bin_directory / "infrakit").exists() else os.environ["PATH"]
         for program in ("infrakit", "etcd", "etcdctl"):
             if shutil.which(program, path=path) is None:
-                raise PromiseBroken(
+                raise CheckFailed(
                     f"{program} is not installed: python -m pip install . in a clone; "
                     "apt-get install etcd-server etcd-client"
                 )
         self.environment = {**os.environ, "PATH": path, "INFRAKIT_HOME": str(home), "NO_COLOR": "1"}
-        self._began = time.monotonic()
-
-    def log(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
-
-    def promise(self, kept: bool, text: str) -> None:
-        self.log(f"{'kept   ' if kept else 'BROKEN '} {text}")
-        if not kept:
-            raise PromiseBroken(text)
+        self.timeline = Timeline()
+        self.log, self.check = self.timeline.log, self.timeline.check
 
     def seed(self) -> None:
         """Run the one command that creates the cluster."""
@@ -66,7 +57,7 @@ class Machine:
         for line in done.stdout.splitlines():
             self.log(f"        {line}")
         if done.returncode or done.stderr:
-            raise PromiseBroken(f"exit code {done.returncode}: {done.stderr.strip()}")
+            raise CheckFailed(f"exit code {done.returncode}: {done.stderr.strip()}")
 
     def ask(self, *words: str, lines: bool = False) -> Any:
         """Run a command at the first replica that responds; None: none does. `lines`: one JSON document per line."""
@@ -87,7 +78,7 @@ class Machine:
             found = {each["LogicalID"]: each for each in self.ask("instance", "ls") or ()}
             return found if set(found) == set(MACHINES) else {}
 
-        found: dict[str, Facts] = self.wait_for("three members", members)
+        found: dict[str, Facts] = wait_for("three members", members)
         return found
 
     def etcd(self) -> dict[str, str]:
@@ -100,7 +91,7 @@ class Machine:
     def tear_down_from_outside(self) -> None:
         """Destroy the cluster from outside with `infrakit down`: no replica may destroy its own machine."""
         refused = self._run(["infrakit", "down", "--yes"], INFRAKIT_HOST=f"http://{MACHINES[1]}:24864")
-        self.promise(
+        self.check(
             refused.returncode == 2 and "it would destroy its own machine" in refused.stderr,
             "no replica destroys its own machine",
         )
@@ -109,7 +100,7 @@ class Machine:
         for line in done.stdout.splitlines():
             self.log(f"        {line}")
         if done.returncode:
-            raise PromiseBroken(f"exit code {done.returncode}: {done.stderr.strip()}")
+            raise CheckFailed(f"exit code {done.returncode}: {done.stderr.strip()}")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Callable[[], str]]:
@@ -121,12 +112,12 @@ class Machine:
                 ["infrakit", "up", "infrakit.yaml"], cwd=HERE, env=self.environment, stdout=file, stderr=file
             )
         try:
-            self.wait_for("the start of the view", lambda: "Ctrl-C" in log.read_text())
+            wait_for("the start of the view", lambda: "Ctrl-C" in log.read_text())
             yield log.read_text
             lines = log.read_text().splitlines()
             for line in lines:
                 self.log(f"        {line[:110]}")
-            self.promise(view.poll() is None, "the view continues through another replica")
+            self.check(view.poll() is None, "the view continues through another replica")
         finally:
             view.send_signal(signal.SIGINT)
             view.wait(TIMEOUT_S)
@@ -160,15 +151,6 @@ class Machine:
                         os.kill(pid, number)
             time.sleep(0.05)
 
-    def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
-        """Poll a condition until it is true, and return its value. Raises `PromiseBroken` on a timeout."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not (value := condition()):
-            if time.monotonic() > deadline:
-                raise PromiseBroken(f"timeout after {TIMEOUT_S:.0f} s, waiting for: {what}")
-            time.sleep(0.1)
-        return value
-
     def recent_logs(self) -> str:
         """Return the last lines that the machines have logged."""
         logs = [log for log in sorted((self.home / "local").rglob("log")) if log.is_file()]
@@ -188,39 +170,37 @@ def check(machine: Machine) -> None:
     machine.seed()
     members = machine.complete()
     first_ids = {name: each["ID"] for name, each in members.items()}
-    machine.promise(set(machine.etcd()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
+    machine.check(set(machine.etcd()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
     tags = {name: each["Tags"] for name, each in members.items()}
-    machine.promise(
+    machine.check(
         tags[SEED]["infrakit.token"].startswith("bootstrap/")
         and len({each["infrakit.config.hash"] for each in tags.values()}) == 1
         and all(each["UpToDate"] for each in members.values()),
         f"the seed is still {first_ids[SEED]}, adopted and relabelled like every other member",
     )
     events = machine.ask("events", lines=True)
-    destroyed = [each for each in events or () if each["Type"] in ("destroying", "gone")]
-    machine.promise(bool(events) and not destroyed, "no instance was destroyed or replaced")
+    destroyed = [each for each in events or () if each["Type"] in ("destroying", "terminated")]
+    machine.check(bool(events) and not destroyed, "no instance was destroyed or replaced")
 
     machine.seed()
     second_ids = {name: each["ID"] for name, each in machine.complete().items()}
-    machine.promise(second_ids == first_ids, "the same command is idempotent: a second run creates nothing")
+    machine.check(second_ids == first_ids, "the same command is idempotent: a second run creates nothing")
 
     before = machine.etcd()
     with machine.watched() as printed:
         machine.kill(SEED)
         machine.log(f"kill -9 of all processes on {SEED}, the seed")
-        machine.wait_for("a replacement of the seed", lambda: seed_instance(machine) not in ("", first_ids[SEED]))
-        machine.wait_for(
-            "its recovery in the view", lambda: f"etcd/{SEED} {seed_instance(machine)}: follows" in printed()
-        )
+        wait_for("a replacement of the seed", lambda: seed_instance(machine) not in ("", first_ids[SEED]))
+        wait_for("its recovery in the view", lambda: f"etcd/{SEED} {seed_instance(machine)}: follows" in printed())
     after = {name: each["ID"] for name, each in machine.complete().items()}
     others = {name: each for name, each in first_ids.items() if name != SEED}
-    machine.promise(
+    machine.check(
         machine.etcd() == before and others.items() <= after.items(),
         f"the seed was recreated as {after[SEED]}: the same member of etcd, no other instance touched",
     )
 
     machine.tear_down_from_outside()
-    machine.promise(not machine.processes(), "destroyed from outside: no process is left")
+    machine.check(not machine.processes(), "destroyed from outside: no process is left")
 
 
 def seed_instance(machine: Machine) -> str:
@@ -245,7 +225,7 @@ def refuse_if_in_use() -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise PromiseBroken(
+                raise CheckFailed(
                     f"{host}:{port} is in use ({error.strerror}): stop the process that listens there"
                 ) from error
 
@@ -261,7 +241,7 @@ def main() -> int:
             (check if "--check" in sys.argv[1:] else run_until_interrupted)(machine)
         except KeyboardInterrupt:
             print("\nstopping every machine")
-        except PromiseBroken as error:
+        except CheckFailed as error:
             print(f"\nseed: {error}", file=sys.stderr)
             if machine is not None:
                 print(machine.recent_logs(), file=sys.stderr)

@@ -12,36 +12,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from timeline import TIMEOUT_S, CheckFailed
 from watcher import NETWORK, instances
 
 HERE = Path(__file__).parent
 DECLARATION = HERE / "infrakit.yaml.j2"
 MANAGERS = ("10.77.0.11", "10.77.0.12", "10.77.0.13")
 CGROUP = "infrakit-swarm"
-TIMEOUT_S = 180.0
-POLL_S = 0.1
 REQUEST_TIMEOUT_S = 4.0
 INSIDE = ("--env", "DOCKER_HOST=unix:///var/run/docker.sock")  # the Engine of the node, not that of the host
 
 Facts = dict[str, Any]
-
-
-class PromiseBroken(Exception):
-    """A promise was not kept, or an operation timed out."""
-
-
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
-    """Poll a condition until it is true, and return its value. Raises `PromiseBroken` on a timeout."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise PromiseBroken(f"timeout after {timeout_s:.0f} s, waiting for: {what}")
-        time.sleep(POLL_S)
-    return value
 
 
 class Cluster:
@@ -54,10 +38,10 @@ class Cluster:
             if shutil.which(program, path=path) is None:
                 package = "docker.io, on Debian 13 docker-cli"
                 package = "python -m pip install '.[docker]' in a clone" if program == "infrakit" else package
-                raise PromiseBroken(f"{program} is not installed; install it: {package}")
+                raise CheckFailed(f"{program} is not installed; install it: {package}")
         self.host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         if not self.host.startswith("unix://"):
-            raise PromiseBroken(f"this demonstration needs the socket of an Engine on this host, not {self.host}")
+            raise CheckFailed(f"this demonstration needs the socket of an Engine on this host, not {self.host}")
         self.engine, self.run_directory = self.host.removeprefix("unix://"), run
         self.variables = {"engine": self.engine, "image": image, "run": str(run)}
         self.environment = {**os.environ, "PATH": path, "DOCKER_HOST": self.host, "NO_COLOR": "1"}
@@ -81,7 +65,7 @@ class Cluster:
         """Run a `docker` command at the Engine of this host, which must succeed."""
         done = self.call("docker", *words, timeout_s=timeout_s)
         if done.returncode:
-            raise PromiseBroken(f"docker {' '.join(words)}: {done.stderr.strip()}")
+            raise CheckFailed(f"docker {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout.strip()
 
     def given(self, **variables: object) -> list[str]:
@@ -93,7 +77,7 @@ class Cluster:
         """Run an `infrakit` command, which must succeed; `at` is the manager whose replica receives it."""
         done = self.call("infrakit", *words, **self.asked(at))
         if done.returncode:
-            raise PromiseBroken(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
+            raise CheckFailed(f"infrakit {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     def asked(self, manager: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """A Docker Swarm that heals itself, on one machine: three managers and two workers, from one command.
 
     python3 examples/swarm-docker/demo.py            start it and print events; Ctrl-C stops it
-    python3 examples/swarm-docker/demo.py --check    inject every fault in faults.py and check every promise
+    python3 examples/swarm-docker/demo.py --check    inject every fault in faults.py and check every guarantee
 
 It needs a Docker Engine at a socket of this host (DOCKER_HOST), root, and the image of a node, which it builds if there
-is none (packaging/node-image). With --check, it prints a timeline, and exits with code 1 at the first promise that is
-not kept. It removes everything that it creates except the image.
+is none (packaging/node-image). With --check, it prints a timeline, and exits with code 1 at the first check that
+fails. It removes everything that it creates except the image.
 """
 
 import os
@@ -14,8 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import HERE, MANAGERS, Cluster, PromiseBroken, wait_for
-from faults import Faults, Timeline
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where timeline.py is
+from cluster import HERE, MANAGERS, Cluster
+from faults import Faults
+from timeline import CheckFailed, Timeline, wait_for
 from watcher import NETWORK, Watcher, instances
 
 IMAGE = os.environ.get("INFRAKIT_NODE_IMAGE", "infrakit-node")
@@ -39,10 +41,10 @@ FAULTS = (
 def prepare(cluster: Cluster, timeline: Timeline) -> None:
     """Refuse to start if resources of another run exist, and build the image if there is none."""
     if cluster.call("docker", "version").returncode:
-        raise PromiseBroken(f"no Engine responds at {cluster.host}: start it, or set DOCKER_HOST to another one")
+        raise CheckFailed(f"no Engine responds at {cluster.host}: start it, or set DOCKER_HOST to another one")
     mine = instances(cluster.engine)
     if mine or RUN.exists() or not cluster.call("docker", "network", "inspect", NETWORK).returncode:
-        raise PromiseBroken(
+        raise CheckFailed(
             f"resources of another run exist ({len(mine)} containers, {RUN}, the network {NETWORK}):"
             " remove them: python3 examples/swarm-docker/demo.py --end"
         )
@@ -65,24 +67,22 @@ def start(cluster: Cluster, timeline: Timeline) -> "subprocess.Popen[bytes]":
     )
     wait_for("the Swarm", lambda: cluster.complete(WORKERS) or up.poll() is not None)
     if up.poll() is not None:
-        raise PromiseBroken(
-            f"infrakit up: exit code {up.returncode}: {(RUN / 'outside.log').read_text() if log else ''}"
-        )
+        raise CheckFailed(f"infrakit up: exit code {up.returncode}: {(RUN / 'outside.log').read_text() if log else ''}")
     return up
 
 
 def check(cluster: Cluster, timeline: Timeline, only: list[str]) -> None:
     with Watcher(cluster.engine) as watcher:
         up = start(cluster, timeline)
-        timeline.promise(not cluster.shortfall(WORKERS), f"three managers at {', '.join(MANAGERS)}, {WORKERS} workers")
+        timeline.check(not cluster.shortfall(WORKERS), f"three managers at {', '.join(MANAGERS)}, {WORKERS} workers")
         up.send_signal(signal.SIGINT)
-        timeline.promise(up.wait(30) == 0, "infrakit up has exited; the Swarm keeps running")
+        timeline.check(up.wait(30) == 0, "infrakit up has exited; the Swarm keeps running")
         faults = Faults(cluster, timeline, watcher)
         faults.serve()
         for name in only or FAULTS:
             getattr(faults, name)()
     created = len(watcher.created)
-    timeline.promise(
+    timeline.check(
         not watcher.violations,
         f"in {watcher.samples} samples, no two of {created} containers shared an address or a volume",
     )
@@ -109,7 +109,7 @@ def main() -> int:
             cluster.tear_down()
             return 0
         prepare(cluster, timeline)
-    except PromiseBroken as error:
+    except CheckFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     RUN.mkdir()
@@ -120,7 +120,7 @@ def main() -> int:
             run_until_interrupted(cluster, timeline)
     except KeyboardInterrupt:
         print("\nremoving every node", flush=True)
-    except PromiseBroken as error:
+    except CheckFailed as error:
         print(f"\ndemo: {error}\n{cluster.recent_logs()}", file=sys.stderr)
         return 1
     finally:

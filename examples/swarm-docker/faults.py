@@ -1,11 +1,12 @@
-"""The faults that are injected into the Swarm, and the promises that are checked after each."""
+"""The faults that are injected into the Swarm, and the guarantees that are checked after each."""
 
 import datetime
 import os
 import time
 from typing import NamedTuple
 
-from cluster import MANAGERS, Cluster, Facts, PromiseBroken, wait_for
+from cluster import MANAGERS, Cluster, Facts
+from timeline import CheckFailed, Timeline, wait_for
 from watcher import Watcher, running
 
 FREEZE_S = 30.0
@@ -14,21 +15,6 @@ SERVICE = (
     f"docker service create --detach --name web --replicas {REPLICAS} --constraint node.role==worker --network host"
     " --no-resolve-image --restart-delay 500ms busybox /bin/busybox sleep 4242"
 )
-
-
-class Timeline:
-    """Prints lines with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def log(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
-
-    def promise(self, kept: bool, text: str) -> None:
-        self.log(f"{'kept   ' if kept else 'BROKEN '} {text}")
-        if not kept:
-            raise PromiseBroken(text)
 
 
 class Before(NamedTuple):
@@ -40,12 +26,12 @@ class Before(NamedTuple):
 
 
 class Faults:
-    """The faults. Each method injects one, waits until the Swarm is complete again, and checks the promises."""
+    """The faults. Each method injects one, waits until the Swarm is complete again, and checks the guarantees."""
 
     def __init__(self, cluster: Cluster, timeline: Timeline, watcher: Watcher) -> None:
         self._cluster = cluster
         self._log = timeline.log
-        self._promise = timeline.promise
+        self._check = timeline.check
         self._watcher = watcher
         self._workers = len(cluster.workers())
 
@@ -74,7 +60,7 @@ class Faults:
         self._await_complete()
         after = self._cluster.containers()
         others = {name: id_ for name, id_ in before.containers.items() if name != victim}
-        self._promise(others.items() <= after.items(), "another worker has replaced it, and no other node was touched")
+        self._check(others.items() <= after.items(), "another worker has replaced it, and no other node was touched")
         self._figures(before.at, None)
         wait_for("all tasks of the service", lambda: running() == REPLICAS)
         took_s = time.time() - before.at
@@ -99,7 +85,7 @@ class Faults:
         self._log(f"(d) docker kill of {victim}; its replacement boots: docker kill of {leader}, the leader")
         self._await_election(leader, before.at)
         self._returned(before, [victim, leader])
-        self._promise(self._cluster.containers()[victim] == replacement, f"{victim} was recreated once")
+        self._check(self._cluster.containers()[victim] == replacement, f"{victim} was recreated once")
         self._served()
 
     def freeze_the_leader(self) -> None:
@@ -150,9 +136,9 @@ class Faults:
 
         leader = self._leader()
         wait_for("the rolling update", rolled, 400.0)
-        self._promise(list(order)[-1] == leader, f"the managers were replaced one at a time, the leader {leader} last")
-        self._promise(least >= len(MANAGERS) - 1, f"at least {least} managers were running: the quorum was never lost")
-        self._promise(self._cluster.identities() == before.identities, "the managers are the same members of the Swarm")
+        self._check(list(order)[-1] == leader, f"the managers were replaced one at a time, the leader {leader} last")
+        self._check(least >= len(MANAGERS) - 1, f"at least {least} managers were running: the quorum was never lost")
+        self._check(self._cluster.identities() == before.identities, "the managers are the same members of the Swarm")
         self._check_watcher()
 
     def scale(self) -> None:
@@ -164,7 +150,7 @@ class Faults:
             self._await_complete()
             kept = set(before.containers.values()) & set(self._cluster.containers().values())
             fewer = min(len(before.containers), number + len(MANAGERS))
-            self._promise(
+            self._check(
                 len(kept) == fewer, "no other node was touched, and the node list of the Swarm has no stale entries"
             )
             wait_for("all tasks of the service", lambda: running() == REPLICAS)
@@ -188,7 +174,7 @@ class Faults:
         self._await_complete()
         after = self._cluster.identities()
         kept = {name: id_ for name, id_ in before.identities.items() if name != victim}
-        self._promise(
+        self._check(
             kept.items() <= after.items()
             and len(after) == len(MANAGERS)
             and after[victim] != before.identities[victim],
@@ -212,7 +198,7 @@ class Faults:
         for line in self._cluster.infrakit("down", *self._cluster.given(), "--yes", "--volumes").splitlines():
             self._log(f"        {line}")
         left = self._cluster.docker("volume", "ls", "--quiet", "--filter", "name=swarm-10.77.")
-        self._promise(not self._cluster.containers() and not left, "no node and no volume is left")
+        self._check(not self._cluster.containers() and not left, "no node and no volume is left")
 
     # -- shared steps ----------------------------------------------------------------------------------------------
 
@@ -231,8 +217,8 @@ class Faults:
     def _await_complete(self) -> None:
         try:
             wait_for("a complete Swarm", self._is_complete)
-        except PromiseBroken as error:
-            raise PromiseBroken(
+        except CheckFailed as error:
+            raise CheckFailed(
                 f"{error}: {self._cluster.shortfall(self._workers) or 'InfraKit has not converged'}"
             ) from None
 
@@ -248,12 +234,12 @@ class Faults:
         self._await_complete()
         after, identities = self._cluster.containers(), self._cluster.identities()
         took_s = time.time() - before.at
-        self._promise(
+        self._check(
             identities == before.identities,
             f"complete after {took_s:.1f} s: {', '.join(victims)} with the same address, volume and node ID",
         )
         others = {name: id_ for name, id_ in before.containers.items() if name not in victims}
-        self._promise(
+        self._check(
             others.items() <= after.items() and len(after) == len(before.containers), "no other node was touched"
         )
         for victim in victims:
@@ -264,7 +250,7 @@ class Faults:
         self._await_complete()
         after = self._cluster.containers()
         created = [id_ for id_, when in self._watcher.created.items() if when > before.at]
-        self._promise(
+        self._check(
             before.containers.items() <= after.items()
             and len(created) == recreated
             and len(after) == len(before.containers) + recreated,
@@ -272,7 +258,7 @@ class Faults:
             if recreated
             else "the stale leader did nothing: no container was created or destroyed",
         )
-        self._promise(self._cluster.identities() == before.identities, "the managers are the same members")
+        self._check(self._cluster.identities() == before.identities, "the managers are the same members")
         self._check_watcher()
 
     def _wait_out_fault(self, since: float) -> None:
@@ -281,13 +267,11 @@ class Faults:
 
     def _check_watcher(self) -> None:
         if self._watcher.violations:
-            raise PromiseBroken("; ".join(dict.fromkeys(self._watcher.violations)))
+            raise CheckFailed("; ".join(dict.fromkeys(self._watcher.violations)))
 
     def _served(self) -> None:
         fewest = self._watcher.fewest
-        self._promise(
-            fewest == REPLICAS, f"the service kept running: at least {fewest} of {REPLICAS} tasks at any time"
-        )
+        self._check(fewest == REPLICAS, f"the service kept running: at least {fewest} of {REPLICAS} tasks at any time")
 
     def _has_image(self, worker: str) -> bool:
         return bool((self._cluster.inside(worker, "docker image ls --quiet busybox") or "").strip())
@@ -310,7 +294,7 @@ class Faults:
             return next((when for when in mine if when >= after), None)
 
         elected = self._cluster.elected(since)
-        terminated, ordered = first("gone", since), first("creating", since)
+        terminated, ordered = first("terminated", since), first("creating", since)
         active = first("started", elected, "is active") if elected else None
         created = first("created", ordered or since)
         healthy = first("healthy", created or since)

@@ -26,7 +26,7 @@ def test_what_is_killed_returns_and_a_pet_with_its_identity_and_data(operator: O
     volume = next((operator.home / "home").glob("**/db-b"))
     assert (volume / "lives").read_text().split() == [before["b"]["ID"], pet["ID"]]
     told = operator("why", "db/b")
-    assert f"gone           db/b {before['b']['ID']}: terminated (confirmed by the provider)" in operator("events")
+    assert f"terminated     db/b {before['b']['ID']}: terminated (confirmed by the provider)" in operator("events")
     assert "is a member of db" in told
 
 
@@ -136,7 +136,7 @@ def test_finished_on_purpose_is_not_started_again(operator: Operator) -> None:
 
 def test_logs_of_the_dead_tell_why_they_died(operator: Operator) -> None:
     operator.up(cattle("web", 1, init="echo boom of the day; sleep 0.2; exit 3"))
-    operator.until(lambda: "gone" in operator("events", "--group", "web"), "it dies")
+    operator.until(lambda: "terminated" in operator("events", "--group", "web"), "it dies")
     gone = next(line for line in operator("events", "--group", "web").splitlines() if " gone " in line)
     assert gone.endswith(': it exited with code 3; its log ends "boom of the day"')
     instance = gone.split("web/1 ")[1].split(":")[0]

@@ -23,7 +23,7 @@ from tests import worlds
 from tests.worlds import NEW, NOW, OLD
 
 NAMES = ("a", "b", "c", "d", "e", "f")
-BY_OPERATOR = {"operator", "destroy-group", "one-bearer"}
+BY_OPERATOR = {"operator", "destroy-group", "one-per-logical-id"}
 
 
 @st.composite

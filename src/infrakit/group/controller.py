@@ -263,7 +263,7 @@ class Controller:
                 if ordered
                 else f"terminated (confirmed by the provider){cause}"
             )
-            self._report(Kind.GONE, how, member=member)
+            self._report(Kind.TERMINATED, how, member=member)
             steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
             if not ordered and not steady and member.slot is not None:
                 self.view.record_slot_failure(member.slot, f"{member.id} terminated{cause}{where}", first_is_free=True)
@@ -326,16 +326,18 @@ class Controller:
                 self._ledger.check()
                 async with asyncio.timeout(INSPECT_DEADLINE_S):
                     await self.account.volumes.delete_attachment(attachment=attachment)
-                self._report(Kind.GONE, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested")
+                self._report(
+                    Kind.DELETED, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested"
+                )
 
     def _track_rollout(self, plan: Plan) -> None:
         view, version = self.view, self.want.group.hash
         if plan.phase is GroupPhase.ROLLING and view.rolling_to != version:
             view.rollout_started(version)
-            self._report(Kind.ROLL, f"rolling update to version {version[:8]} started")
+            self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} started")
         elif view.rolling_to and plan.phase is GroupPhase.CONVERGED:
             view.rollout_done()
-            self._report(Kind.ROLL, f"rolling update to version {version[:8]} completed")
+            self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
 
     def _version(self, version: str) -> Group:
         """The declared group, or the one before it where a plan asks for that version."""

@@ -28,7 +28,8 @@ class Kind(enum.StrEnum):
     DRAIN_FAILED = "drain_failed"  # the instance is destroyed anyway, unless the drain was refused
     DESTROYING = "destroying"  # a destruction has been requested
     DESTROY_FAILED = "destroy_failed"  # retried with back-off
-    GONE = "gone"  # termination confirmed
+    TERMINATED = "terminated"  # an instance has terminated, confirmed by the provider
+    DELETED = "deleted"  # an attachment was deleted, as requested
     MISSING = "missing"  # missing from the provider's listing, termination not confirmed yet
     HEALTHY = "healthy"  # the health verdict has changed to healthy
     UNHEALTHY = "unhealthy"  # the health verdict has changed to unhealthy
@@ -36,10 +37,14 @@ class Kind(enum.StrEnum):
     REFUSED = "refused"  # an action is refused until an operator or the situation changes it
     CONVERGED = "converged"  # every declared instance is present and healthy, and no other exists
     DIVERGED = "diverged"  # no longer converged
-    ROLL = "roll"  # a rolling update has started, paused, resumed, aborted, rolled back or finished
+    ROLLOUT = "rollout"  # a rolling update has started, paused, resumed, aborted, rolled back or finished
     OBSERVE_FAILED = "observe_failed"  # the listing failed: no conclusion is drawn from it
     THROTTLED = "throttled"  # the provider limits the request rate: calls to it slow down
     ERROR = "error"  # another failure; the next cycle retries
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Kind | None":
+        return {"gone": cls.TERMINATED, "roll": cls.ROLLOUT}.get(str(value))  # in journals of development versions
 
 
 class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -52,7 +57,7 @@ class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     instance: InstanceID | None = None
     slot: Slot | None = None
     message: str
-    cause: str = ""  # what triggered it: `commit 7 by ann`, `heal`, `roll`
+    cause: str = ""  # what triggered it: `commit 7 by ann`, `heal`, `rollout`
 
 
 def timestamp(seconds: float) -> str:

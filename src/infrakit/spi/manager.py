@@ -28,7 +28,7 @@ class Reasoned(Wire, frozen=True, kw_only=True, gc=False):
     verb: str  # create destroy label cancel pause rollback | wait refuse
     subject: str  # an instance ID, a slot, or the group's name
     reason: str  # one sentence with the facts and their age
-    rule: str = ""  # the rule's name in the operations guide: `max-unhealthy`, `one-bearer`, ...
+    rule: str = ""  # the rule's name in the operations guide: `max-unhealthy`, `one-per-logical-id`, ...
     remedy: str = ""  # what would change the decision
     next_look: str = ""  # ISO 8601: the latest time of the next check
     order: int = 0  # position of the action in its plan, from 1

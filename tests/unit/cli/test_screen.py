@@ -163,16 +163,16 @@ def test_an_event_loses_the_id_before_its_message() -> None:
     died = Event(
         seq=1,
         timestamp=canned.NOW,
-        type=Kind.GONE,
+        type=Kind.TERMINATED,
         group=GroupID("counter"),
         slot=Slot("127.0.10.2"),
         instance=InstanceID("i-8e8f5f7ee82f"),
         message="it exited with code 137 (SIGKILL)",
     )
     for width, line in (
-        (120, "11:25:06Z gone           counter/127.0.10.2 i-8e8f5f7ee82f: it exited with code 137 (SIGKILL)"),
-        (80, "11:25:06Z gone           counter/127.0.10.2: it exited with code 137 (SIGKILL)"),
-        (60, "11:25:06Z gone counter/127.0.10.2: it exited with code 13..."),
+        (120, "11:25:06Z terminated     counter/127.0.10.2 i-8e8f5f7ee82f: it exited with code 137 (SIGKILL)"),
+        (80, "11:25:06Z terminated     counter/127.0.10.2: it exited with code 137 (SIGKILL)"),
+        (60, "11:25:06Z terminated counter/127.0.10.2: it exited with c..."),
     ):
         assert line in drawn(QUICKSTART, (width, 24), events=[died])
 

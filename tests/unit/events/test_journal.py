@@ -270,3 +270,13 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
     os.close(reading)
     os.close(writing)
     assert asyncio.run(stored(tmp_path)) == [f"m{number}" for number in range(100)]
+
+
+async def test_the_names_of_events_in_older_journals_are_read(tmp_path: Path) -> None:
+    await written(tmp_path, 2)
+    segment = segments(tmp_path)[0]
+    before = segment.read_bytes().splitlines(keepends=True)
+    old = [line.replace(b'"healthy"', name) for line, name in zip(before, (b'"gone"', b'"roll"'), strict=True)]
+    segment.write_bytes(b"".join(old))
+    async with opened(tmp_path) as journal:
+        assert [each.type for each in await journal.since(0)] == [Kind.TERMINATED, Kind.ROLLOUT]

@@ -169,7 +169,7 @@ def test_two_bearers_of_one_logical_id_are_reduced_to_the_proven_elder() -> None
     unproven = view(pet("a", Health.UNKNOWN, name="i-1"), pet("a", Health.UNKNOWN, name="i-2"), pets=True)
     plan = decide(want(ids="a"), unproven)
     assert plan.actions == ()
-    assert "one-bearer" in rules(plan)
+    assert "one-per-logical-id" in rules(plan)
 
 
 # -- healing --------------------------------------------------------------------------------------------------------

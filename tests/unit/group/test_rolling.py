@@ -32,7 +32,7 @@ async def test_a_roll_replaces_one_after_the_other_and_waits_for_each() -> None:
         assert order == ["a", "b", "c"]
         began = [e.timestamp for e in stage.events if e.type in {Kind.DESTROYING, Kind.CONVERGED}][1:]
         assert began == sorted(began)
-        assert [m.split(" ")[-1] for m in stage.told(Kind.ROLL)] == ["started", "completed"]
+        assert [m.split(" ")[-1] for m in stage.told(Kind.ROLLOUT)] == ["started", "completed"]
 
 
 @in_virtual_time

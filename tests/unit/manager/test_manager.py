@@ -278,7 +278,7 @@ async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
         assert len(stage.alive("web")) == 1
         assert [g.name for g in (await stage.operator.status()).groups] == ["web"]
         assert (await stage.operator.history(limit=1))[0].what == "destroyed"
-        deleted = [m for m in stage.told(Kind.GONE) if "was deleted, as requested" in m]
+        deleted = [m for m in stage.told(Kind.DELETED) if "was deleted, as requested" in m]
         assert len(deleted) == (3 if volumes else 0)
 
 

@@ -20,6 +20,6 @@ def destroy_all(builder: PlanBuilder) -> None:
     reason = f"the group is being destroyed by {order.who}: {order.why}" if order else "the group is being destroyed"
     for index, member in enumerate(others or members):
         if one_by_one and (busy or index > 0):
-            builder.block(member.id, f"{reason}; one at a time", "orderly-end")
+            builder.block(member.id, f"{reason}; one at a time", "orderly-shutdown")
         else:
             builder.destroy(member, reason, "destroy-group", Priority.COLLECT)

@@ -84,7 +84,7 @@ def _explain_bearer(builder: PlanBuilder, logical_id: LogicalID, held: list[Memb
                 f"{member.id} has logical ID {logical_id} and has been missing from the listing for "
                 f"{duration(builder.view.now - member.missing_since)}; "
                 "no replacement until its termination is confirmed",
-                "one-bearer",
+                "one-per-logical-id",
                 remedy="the provider must list it, report it terminated, or leave it out for the lag that it promises",
                 until=member.missing_since + max(builder.view.lag_s, 1.0),
             )
@@ -140,7 +140,7 @@ def one_bearer(builder: PlanBuilder) -> None:
                 str(logical_id),
                 f"logical ID {logical_id} has several live instances, none proven healthy: "
                 f"{', '.join(m.id for m in held)}",
-                "one-bearer",
+                "one-per-logical-id",
                 refused=True,
                 remedy="destroy the wrong one: infrakit instance destroy ID",
             )
@@ -149,6 +149,6 @@ def one_bearer(builder: PlanBuilder) -> None:
         builder.destroy(
             victim,
             f"{keep.id} has logical ID {logical_id} too, and is healthy and older",
-            "one-bearer",
+            "one-per-logical-id",
             Priority.QUORUM,
         )

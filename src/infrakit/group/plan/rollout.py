@@ -100,7 +100,7 @@ def _explain_stop(builder: PlanBuilder) -> None:
         name,
         f"{plural(len(builder.classified.outdated), 'instance')} out of date; the rolling update was "
         f"{'aborted' if order.aborted else 'paused'} by {order.who} at {to_the_second(order.when)}: {order.why}",
-        "roll-stopped",
+        "rollout-stopped",
         refused=True,
         remedy=remedy,
     )

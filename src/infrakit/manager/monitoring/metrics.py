@@ -122,7 +122,7 @@ def _of_events(declared: Sequence[GroupID], counters: Counters) -> Iterator[Fami
 
     yield counter("creations", "Instances that the provider has acknowledged.", Kind.CREATED)
     yield counter("destructions", "Destructions requested from the provider.", Kind.DESTROYING)
-    yield counter("gone", "Instances whose termination is confirmed, whatever its cause.", Kind.GONE)
+    yield counter("terminated", "Instances whose termination is confirmed, whatever its cause.", Kind.TERMINATED)
     failures: list[tuple[Labels, float]] = [
         ({"group": group or "", "kind": kind}, counters.of(group, kind))
         for group in (None, *declared)
