@@ -63,8 +63,8 @@ def occurrences(paths: Iterable[Path]) -> Iterator[Found]:
 def files() -> list[Path]:
     """What users and contributors read: the source, the pages, the examples."""
     suffixes = {".py", ".md", ".j2", ".yaml", ".html", ".sh"}
-    rooms = ("src", "docs", "examples", "benchmarks")
-    below = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in suffixes]
+    places = ("src", "docs", "examples", "benchmarks")
+    below = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in suffixes]
     single = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")]
     return sorted([*below, *single])
 

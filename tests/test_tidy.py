@@ -26,7 +26,7 @@ BANNED_WORDS = {
     r"(?i)\bissues? #|\bissue \d|\bpull request \d": "say what it is about: who reads this has no tracker at hand",
     r"(?i)\bhelper session|\bco[-]?pilot\b|\bllm\b": "who wrote it is not part of the product",
 }
-# What each call is banned for, and the rooms that may make it all the same.
+# What each call is banned for, and the packages that may make it all the same.
 BANNED_CALLS = {
     "time.time": ("wall time comes in as spi.clock.Clock", ("spi/clock.py",)),
     "time.time_ns": ("wall time comes in as spi.clock.Clock", ()),
@@ -37,7 +37,7 @@ BANNED_CALLS = {
     "time.sleep": ("it blocks the loop", ("cli/", "instances/local/")),  # no loop there: a command, and threads
     "print": ("what happens is an event", ("cli/", "simulation/")),
     "asyncio.sleep": (
-        "only the rooms that act may wait",
+        "only the packages that act may wait",
         (
             "group/account.py",
             "group/calls.py",

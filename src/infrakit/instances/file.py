@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spi import errors, files
 from infrakit.spi.instance import Capabilities, DestroyContext
 from infrakit.spi.values import TAG_TOKEN, Description, InstanceID, InstanceSpec, LogicalID, Wire
 
@@ -69,7 +69,7 @@ class File:
                 self._path(instance).unlink()
             except FileNotFoundError:
                 raise _unknown(instance) from None
-            _sync(self._directory)
+            files.sync(self._directory)
 
         await self._in_turn(remove)
 
@@ -136,23 +136,9 @@ class File:
             ) from None
 
     def _write(self, stored: Stored) -> None:
-        new = self._directory / f".new-{stored.id}"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._directory / stored.id)
-        _sync(self._directory)
+        text = msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
+        files.replace(self._directory / stored.id, text)
 
 
 def _unknown(instance: str) -> errors.NotFound:
     return errors.NotFound(f"there is no instance {instance}")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ contains no valid name, there is no leader; if it cannot be read, the leader is 
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult
 
+from infrakit.spi import files
 from infrakit.spi.leadership import Observation
 
 INTERVAL_S = 0.05
@@ -91,9 +91,4 @@ def _parse(content: bytes) -> str:
 
 def write_leader(path: Path, name: str) -> None:
     """Writes the name of the leader atomically: a reader gets the old name or the new one."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(f"{name}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.replace(path, f"{name}\n".encode(), mode=0o644)

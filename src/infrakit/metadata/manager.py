@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from infrakit.spi import errors, paths
+from infrakit.spi import errors
 from infrakit.spi.manager import GroupStatus, LeaderStatus, Manager, MemberStatus, Status
+from infrakit.spi.tree import CachedTree
 
 CYCLE_S = 1.0
 UNAVAILABLE = (errors.InfraKitError, TimeoutError)
@@ -24,26 +25,15 @@ class ManagerFacts:
 
     def __init__(self, manager: Manager, *, cycle_s: float = CYCLE_S) -> None:
         self._manager = manager
-        self._cycle_s = cycle_s
-        self._turn = asyncio.Lock()
-        self._made_at: float | None = None
-        self._tree: dict[str, Any] = {}
+        self._tree = CachedTree(self._build, cycle_s=cycle_s)
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
-        return paths.keys(paths.find(await self._facts(), paths.split(path)))
+        return await self._tree.keys(path=path)
 
     async def get(self, *, path: str) -> msgspec.Raw:
-        return msgspec.Raw(msgspec.json.encode(paths.find(await self._facts(), paths.split(path))))
+        return await self._tree.get(path=path)
 
-    async def _facts(self) -> dict[str, Any]:
-        async with self._turn:
-            now = asyncio.get_running_loop().time()
-            if self._made_at is None or now - self._made_at > self._cycle_s:
-                self._tree = await self._make()
-                self._made_at = now
-        return self._tree
-
-    async def _make(self) -> dict[str, Any]:
+    async def _build(self) -> dict[str, Any]:
         status, leader, members = await asyncio.gather(
             self._manager.status(), self._manager.leader(), self._manager.members(), return_exceptions=True
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from infrakit.spi import extras, paths
+from infrakit.spi import extras
+from infrakit.spi.tree import CachedTree
 from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID
 
 if TYPE_CHECKING:
@@ -27,34 +28,23 @@ class SwarmFacts:
 
     def __init__(self, *, socket: Path = SOCKET, cycle_s: float = CYCLE_S) -> None:
         self._socket = socket
-        self._cycle_s = cycle_s
-        self._turn = asyncio.Lock()
-        self._made_at: float | None = None
-        self._tree: dict[str, Any] = {}
+        self._tree = CachedTree(self._build, cycle_s=cycle_s)
         self._swarm: Swarm | None = None
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
         """Raises `Unreachable` while the Swarm has no leader."""
-        return paths.keys(paths.find(await self._facts(), paths.split(path)))
+        return await self._tree.keys(path=path)
 
     async def get(self, *, path: str) -> msgspec.Raw:
         """Raises `Unreachable` while the Swarm has no leader."""
-        return msgspec.Raw(msgspec.json.encode(paths.find(await self._facts(), paths.split(path))))
+        return await self._tree.get(path=path)
 
     async def close(self) -> None:
         """Close all connections. The object may be used again afterwards."""
         if self._swarm is not None:
             await self._swarm.close()
 
-    async def _facts(self) -> dict[str, Any]:
-        async with self._turn:
-            now = asyncio.get_running_loop().time()
-            if self._made_at is None or now - self._made_at > self._cycle_s:
-                self._tree = await self._make()
-                self._made_at = now
-        return self._tree
-
-    async def _make(self) -> dict[str, Any]:
+    async def _build(self) -> dict[str, Any]:
         if not self._socket.exists() or not extras.is_installed("docker"):
             return {}
         if self._swarm is None:

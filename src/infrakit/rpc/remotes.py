@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from infrakit.rpc import address, discovery
+from infrakit.spi import files
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.values import wire_name
 
@@ -120,11 +121,7 @@ def save(remotes: Remotes) -> None:
     """Replace the file atomically, readable by its owner only."""
     path = _path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(remotes), indent=2) + b"\n")
-    new.replace(path)
+    files.replace(path, msgspec.json.format(msgspec.json.encode(remotes), indent=2) + b"\n")
 
 
 def current() -> Remote | Path | None:

@@ -10,11 +10,13 @@ from infrakit.spi.values import (
     Allocation,
     Attachment,
     Description,
+    Health,
     HealthReport,
     Index,
     InstanceID,
     InstanceSpec,
     LogicalID,
+    State,
     Wire,
 )
 
@@ -153,3 +155,22 @@ class Hosts(Protocol):
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
         """Return the addresses of the replicas: `unix:///PATH` or `http(s)://HOST:PORT`. Empty if none run."""
         ...
+
+
+def health_by_state(*, finished: HealthReport) -> Mapping[State | msgspec.UnsetType, HealthReport]:
+    """The verdicts that follow from the provider's state alone; a running instance has none, and has to be probed.
+
+    `finished` is the verdict on an instance that has exited with success. The reports are shared objects, because
+    there may be 10,000 instances.
+    """
+
+    def listed(state: State, health: Health) -> HealthReport:
+        return HealthReport(health=health, note=f"the provider lists it as {state}")
+
+    return {
+        State.PENDING: listed(State.PENDING, Health.UNKNOWN),
+        State.IMPAIRED: listed(State.IMPAIRED, Health.UNHEALTHY),
+        State.STOPPING: listed(State.STOPPING, Health.UNKNOWN),
+        State.FINISHED: finished,
+        State.TERMINATED: listed(State.TERMINATED, Health.UNHEALTHY),
+    }

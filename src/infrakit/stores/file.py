@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult
 
-from infrakit.spi import errors
+from infrakit.spi import errors, files
 from infrakit.spi.store import Document
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -163,7 +163,7 @@ class FileStore:
             with contextlib.suppress(OSError):  # the next writer removes it
                 temporary.unlink()
         try:
-            _sync_directory(folder)
+            files.sync(folder)
         except OSError as error:
             raise errors.OutcomeUnknown(
                 f"{folder} cannot be synced ({error.strerror}): revision {revision} may be lost in a power failure",
@@ -207,12 +207,4 @@ def _make_directory(folder: Path) -> None:
     if not folder.is_dir():
         _make_directory(folder.parent)  # one by one: `parents=True` would make them world-readable
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(folder.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.sync(folder.parent)

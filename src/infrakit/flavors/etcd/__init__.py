@@ -16,6 +16,7 @@ from infrakit.flavors.etcd import boot, health, membership
 from infrakit.flavors.etcd import properties as declared_
 from infrakit.flavors.etcd.properties import Properties, decode
 from infrakit.spi import errors
+from infrakit.spi.flavor import health_by_state
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
     TAG_GROUP,
@@ -30,7 +31,6 @@ from infrakit.spi.values import (
     InstanceID,
     InstanceSpec,
     LogicalID,
-    State,
 )
 from infrakit.template.boot import BootScripts, Instance
 from infrakit.template.boot import examples as examples_of
@@ -39,13 +39,7 @@ from infrakit.template.engine import Engine
 ANSWER_S = 3.0  # timeout of each request to one member
 
 _NAMELESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, and so no member address")
-_BY_STATE = {
-    State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
-    State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
-    State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
-    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="etcd has exited"),
-    State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
-}
+_BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note="etcd has exited"))
 
 
 class EtcdFlavor:
@@ -159,7 +153,7 @@ class EtcdFlavor:
         names = {each.id: name for each in instances if (name := _logical_id(each)) and each.state not in _BY_STATE}
         round_ = await self._round(declared, set(names.values()))
         return {
-            each.id: round_.verdict(names[each.id]) if each.id in names else _BY_STATE.get(each.state, _NAMELESS)  # type: ignore[arg-type]
+            each.id: round_.verdict(names[each.id]) if each.id in names else _BY_STATE.get(each.state, _NAMELESS)
             for each in instances
         }
 

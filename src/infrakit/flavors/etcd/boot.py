@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
+from infrakit.ensemble import boot as ensemble
 from infrakit.flavors.etcd.properties import Properties, listening
 from infrakit.spi.values import LogicalID
 from infrakit.template import boot
@@ -14,25 +13,17 @@ DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of etcd")
 
 def script(declared: Properties) -> Script:
     """The declared template, or the default."""
-    if declared.init_script_template_url:
-        return Script(path="InitScriptTemplateURL", address=declared.init_script_template_url)
-    if declared.init:
-        text = declared.init if isinstance(declared.init, str) else "\n".join(declared.init)
-        return Script(path="Init", text=text)
-    return DEFAULT
+    return ensemble.declared_script(declared.init, declared.init_script_template_url, default=DEFAULT)
 
 
 def completed(
     declared: Properties, instance: Instance, scripts: BootScripts, *, observed: Iterable[str] = ()
 ) -> Instance:
     """Add the volume and the variables `etcd` and `default_script`. `observed`: members, declared or not."""
-    spec = instance.spec
-    logical_id = spec.logical_id or LogicalID("")
-    attachments = (*(spec.attachments or ()), *declared.attachments(logical_id))
-    spec = msgspec.structs.replace(spec, attachments=attachments or None)
-    known = {"etcd": _etcd(declared, instance, logical_id, observed)}
-    plain = msgspec.structs.replace(instance, spec=spec, more=known)
-    return msgspec.structs.replace(plain, more={**known, "default_script": scripts.default(DEFAULT, plain)})
+    logical_id = instance.spec.logical_id or LogicalID("")
+    attachments = declared.attachments(logical_id)
+    variables = {"etcd": _etcd(declared, instance, logical_id, observed)}
+    return ensemble.completed(instance, scripts, attachments=attachments, variables=variables, default=DEFAULT)
 
 
 def _etcd(

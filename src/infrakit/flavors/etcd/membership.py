@@ -12,6 +12,7 @@ import msgspec
 from infrakit.clients.etcd import Etcd, Member
 from infrakit.flavors.etcd.health import Poll, poll_all
 from infrakit.spi import errors
+from infrakit.spi.quorum import majority
 
 Open = Callable[[str], Etcd]  # returns a client of one URL
 
@@ -85,7 +86,7 @@ async def move_leadership(cluster: Cluster, member: Member, open_: Open) -> None
 
 
 def _require_quorum(cluster: Cluster, able: Sequence[Member], total: int, when: str, where: str) -> None:
-    quorum = total // 2 + 1
+    quorum = majority(total)
     if len(able) < quorum:
         _refuse(
             cluster,

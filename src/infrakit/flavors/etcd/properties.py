@@ -2,20 +2,19 @@
 
 import ipaddress
 import posixpath
-import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from infrakit.ensemble import members
+from infrakit.ensemble.boot import script_problems
+from infrakit.ensemble.members import PLACE, host
 from infrakit.spec import validate
 from infrakit.spi.errors import Problem
 from infrakit.spi.group import Strict
 from infrakit.spi.values import Allocation, Attachment, LogicalID
-
-VOLUME = "volume"
-PLACE = "{LogicalID}"
 
 # Flags of etcd that define the identity of a member: the boot script sets them. A configuration file would override
 # them all.
@@ -28,10 +27,6 @@ RESERVED = {
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-
-_HOST = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
-)
 
 
 class Properties(Strict, frozen=True, kw_only=True):
@@ -53,9 +48,7 @@ class Properties(Strict, frozen=True, kw_only=True):
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
         """The volume of one member, if volumes are declared."""
-        if not self.volume:
-            return ()
-        return (Attachment(id=self.volume.replace(PLACE, logical_id), type=VOLUME),)
+        return members.attachments(self.volume, logical_id)
 
     def client_url(self, logical_id: str) -> str:
         """The client URL of a member."""
@@ -80,11 +73,6 @@ def decode(raw: msgspec.Raw) -> Properties:
     return validate.properties(raw, Properties)
 
 
-def host(logical_id: str) -> str:
-    """The host part of a URL: IPv6 addresses are bracketed."""
-    return f"[{logical_id}]" if ":" in logical_id else logical_id
-
-
 def listening(logical_id: str) -> str:
     """The host part of listen URLs. etcd binds to addresses only, so for a host name it binds to all interfaces."""
     try:
@@ -96,14 +84,13 @@ def listening(logical_id: str) -> str:
 
 def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
     """All problems that types do not catch, in the order of the properties."""
-    yield from _members(allocation)
+    yield from members.address_problems(allocation, members="members of etcd", names=True)
     if properties.client_port == properties.peer_port:
         message = f"{properties.peer_port} is ClientPort already"
         yield Problem(path="PeerPort", message=message, hint="choose another number")
     yield from _volume(properties, allocation)
     yield from _replica(properties, allocation)
-    if properties.init and properties.init_script_template_url:
-        yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
+    yield from script_problems(properties.init, properties.init_script_template_url)
     for position, argument in enumerate(properties.extra_args):
         name = argument.lstrip("-").partition("=")[0]
         if name in RESERVED:
@@ -111,39 +98,15 @@ def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem
             yield Problem(path=f"ExtraArgs[{position}]", message=message, hint="leave it out")
 
 
-def _members(allocation: Allocation) -> Iterator[Problem]:
-    if not allocation.logical_ids:
-        found = "a Size" if allocation.logical_ids is None else "none"
-        message = f"members of etcd are known by their addresses, found {found}"
-        yield Problem(path="", message=message, hint='declare Allocation.LogicalIDs: ["10.0.0.1", ...]')
-        return
-    seen: dict[str, str] = {}
-    for each in allocation.logical_ids:
-        try:
-            address = ipaddress.ip_address(each)
-        except ValueError:
-            canonical = each.lower()
-            wrong = "" if _HOST.fullmatch(each) and not re.fullmatch(r"[\d.]+", each) else "is no address and no name"
-        else:
-            canonical = str(address)
-            wrong = "is the address of no single host" if address.is_unspecified or address.is_multicast else ""
-        if not wrong and canonical in seen:
-            wrong = f"is the same as {seen[canonical]!r}"
-        seen.setdefault(canonical, each)
-        if wrong:
-            message = f"the logical ID {each!r} {wrong}"
-            yield Problem(path="", message=message, hint="write the fixed address of the member, such as 10.0.0.1")
-
-
 def _replica(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
     if not properties.replica:
         return
-    members = allocation.logical_ids or ()
+    logical_ids = allocation.logical_ids or ()
     hint = f"such as http://{PLACE}:24864, or unix:///run/infrakit/{PLACE}/group"
-    if PLACE not in properties.replica and len(members) > 1:
+    if PLACE not in properties.replica and len(logical_ids) > 1:
         message = f"{properties.replica!r} is the same for every member"
     elif "{" in properties.replica.replace(PLACE, "") or (
-        members and not _answerable(properties.replica_of(members[0]))
+        logical_ids and not _answerable(properties.replica_of(logical_ids[0]))
     ):
         message = f"{properties.replica!r} is no address of a replica"
     else:
@@ -165,13 +128,7 @@ def _answerable(text: str) -> bool:
 
 
 def _volume(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
-    rest = properties.volume.replace(PLACE, "")
-    if "{" in rest or "}" in rest:
-        message = f"{properties.volume!r} has a placeholder that is not known"
-        yield Problem(path="Volume", message=message, hint=f"there is {PLACE}")
-    elif properties.volume and PLACE not in properties.volume and len(allocation.logical_ids or ()) > 1:
-        message = f"{properties.volume!r} is the same volume for every member"
-        yield Problem(path="Volume", message=message, hint=f"such as etcd-{PLACE}")
+    yield from members.volume_problems(properties.volume, allocation, example="etcd")
     if not properties.volume and not properties.data_dir:
         yield Problem(path="DataDir", message="there is neither a Volume nor a DataDir", hint="a path on the machine")
     if properties.data_dir and not posixpath.isabs(properties.data_dir):

@@ -23,13 +23,14 @@ from typing import ClassVar
 import msgspec
 
 from infrakit.clients.swarm_values import Node
+from infrakit.ensemble.members import PLACE, host
 from infrakit.flavors.swarm import boot, health, leaving, link, membership
 from infrakit.flavors.swarm import nodes as lists
 from infrakit.flavors.swarm import properties as declared_
 from infrakit.flavors.swarm.boot import Known
 from infrakit.flavors.swarm.membership import Need, Observation
 from infrakit.flavors.swarm.nodes import NodeList
-from infrakit.flavors.swarm.properties import PLACE, Manager, Properties, Worker, decode, host
+from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
 from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.group import seconds

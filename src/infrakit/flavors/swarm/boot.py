@@ -8,8 +8,10 @@ known: then it starts with the data on its volume, or waits.
 import msgspec
 
 from infrakit.clients.swarm_values import Cluster, Node
+from infrakit.ensemble import boot as ensemble
+from infrakit.ensemble.members import host, is_address
 from infrakit.flavors.swarm import link
-from infrakit.flavors.swarm.properties import PORT, Manager, Properties, Worker, host, is_address
+from infrakit.flavors.swarm.properties import PORT, Manager, Properties, Worker
 from infrakit.spi import values
 from infrakit.spi.values import InstanceSpec, LogicalID
 from infrakit.template import boot
@@ -60,24 +62,18 @@ def is_from_outside(spec: InstanceSpec) -> bool:
 
 def script(declared: Properties) -> Script:
     """The declared template, or the default."""
-    if declared.init_script_template_url:
-        return Script(path="InitScriptTemplateURL", address=declared.init_script_template_url)
-    if declared.init:
-        text = declared.init if isinstance(declared.init, str) else "\n".join(declared.init)
-        return Script(path="Init", text=text)
-    return DEFAULT
+    return ensemble.declared_script(declared.init, declared.init_script_template_url, default=DEFAULT)
 
 
 def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, known: Known) -> Instance:
     """Add the volume, the tags of the link, and the variables `swarm` and `default_script`."""
     spec = instance.spec
     role = "manager" if isinstance(declared, Manager) else "worker"
-    attachments = (*(spec.attachments or ()), *declared.attachments(spec.logical_id or LogicalID("")))
-    tags = link.tags(spec, role=role, cluster=known.cluster)
-    spec = msgspec.structs.replace(spec, attachments=attachments or None, tags=tags)
-    more = {"swarm": _swarm(declared, spec, instance.index.group, role, known)}
-    plain = msgspec.structs.replace(instance, spec=spec, more=more)
-    return msgspec.structs.replace(plain, more={**more, "default_script": scripts.default(DEFAULT, plain)})
+    attachments = declared.attachments(spec.logical_id or LogicalID(""))
+    tagged = msgspec.structs.replace(spec, tags=link.tags(spec, role=role, cluster=known.cluster))
+    instance = msgspec.structs.replace(instance, spec=tagged)
+    variables = {"swarm": _swarm(declared, tagged, instance.index.group, role, known)}
+    return ensemble.completed(instance, scripts, attachments=attachments, variables=variables, default=DEFAULT)
 
 
 def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, known: Known) -> dict[str, object]:

@@ -8,17 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import link
+from infrakit.spi.flavor import health_by_state
 from infrakit.spi.values import Description, Health, HealthReport, State
 
 Linked = Mapping[str, Sequence[Node]]  # nodes by their link; normally one each
 
-_BY_STATE = {
-    State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
-    State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
-    State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
-    State.FINISHED: HealthReport(health=Health.UNHEALTHY, note="its Engine has exited"),
-    State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
-}
+_BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note="its Engine has exited"))
 
 
 def verdict(instance: Description, linked: Linked, *, manager: bool) -> HealthReport:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from infrakit.clients.swarm import Swarm
 from infrakit.clients.swarm_values import Node
+from infrakit.ensemble.members import host
 from infrakit.flavors.swarm import health, link, quorum
 from infrakit.flavors.swarm.membership import DRAINED
 from infrakit.flavors.swarm.nodes import NodeList
-from infrakit.flavors.swarm.properties import PORT, host
+from infrakit.flavors.swarm.properties import PORT
 from infrakit.spi import errors
 from infrakit.spi.values import TAG_LOGICAL_ID, Description
 

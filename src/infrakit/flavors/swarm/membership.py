@@ -21,6 +21,7 @@ import msgspec
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import health, link, quorum
 from infrakit.spi.flavor import MembershipChange
+from infrakit.spi.quorum import can_lose
 from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID, Description, InstanceID, State
 
 PROMOTE, DEMOTE, REMOVE, ACTIVATE = "promote", "demote", "remove", "activate"
@@ -225,7 +226,7 @@ def _unmanaged(observed: Observation) -> Iterator[MembershipChange]:
 def _advice(observed: Observation) -> Iterator[MembershipChange]:
     count = len(observed.declared)
     if observed.manager and count and count % 2 == 0:
-        lost = (count - 1) // 2
+        lost = can_lose(count)
         what = f"{count} managers tolerate the loss of {lost}, no more than {count - 1} do: declare an odd number"
         yield _notice("advice/even", what)
 

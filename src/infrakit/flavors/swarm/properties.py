@@ -1,20 +1,20 @@
 """What an operator writes under `Flavor.Properties` of groups with these flavors, and its validation."""
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
 import msgspec
 
 from infrakit.clients.dockerd import DEFAULT
+from infrakit.ensemble import members
+from infrakit.ensemble.boot import script_problems
+from infrakit.ensemble.members import PLACE
 from infrakit.flavors.swarm.link import OWN_LABELS
 from infrakit.spec import validate
 from infrakit.spi.errors import Problem
 from infrakit.spi.group import DurationText, Strict
 from infrakit.spi.values import Allocation, Attachment, LogicalID
 
-VOLUME = "volume"
-PLACE = "{LogicalID}"
 PORT = 2377  # the port at which managers communicate and nodes join
 
 # Options of `docker swarm init` and of the Engine that the boot script sets, or that keep a member from returning.
@@ -61,9 +61,7 @@ class Manager(Properties, frozen=True, kw_only=True):
     swarm_init: tuple[Text, ...] = ()  # further options of docker swarm init, such as --default-addr-pool=10.20.0.0/16
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
-        if not self.volume:
-            return ()
-        return (Attachment(id=self.volume.replace(PLACE, logical_id), type=VOLUME),)
+        return members.attachments(self.volume, logical_id)
 
 
 class Worker(Properties, frozen=True, kw_only=True):
@@ -77,68 +75,22 @@ def decode(raw: msgspec.Raw, type_: type[T]) -> T:
     return validate.properties(raw, type_)
 
 
-def is_address(text: str) -> bool:
-    """Whether it is an IP address of one host."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return not (address.is_unspecified or address.is_multicast)
-
-
-def host(address: str) -> str:
-    """The host part of a URL or of ADDRESS:PORT: IPv6 addresses are bracketed."""
-    return f"[{address}]" if ":" in address else address
-
-
 def problems(declared: Properties, allocation: Allocation) -> Iterator[Problem]:
     """All problems that types do not catch, in the order of the properties."""
     if isinstance(declared, Manager):
-        yield from _addresses(allocation)
+        yield from members.address_problems(allocation, members="managers of a Swarm")
     yield from _options("Engine", declared.engine, RESERVED_OF_ENGINE)
     for label in declared.engine_labels:
         if label in OWN_LABELS:
             yield Problem(path=f"EngineLabels.{label}", message="it is set by the boot script", hint="leave it out")
-    if declared.init and declared.init_script_template_url:
-        yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
+    yield from script_problems(declared.init, declared.init_script_template_url)
     if isinstance(declared, Manager):
-        yield from _volume(declared, allocation)
-        yield from _placeholders("Replica", declared.replica)
+        yield from members.volume_problems(declared.volume, allocation, example="swarm")
+        yield from members.placeholder_problems("Replica", declared.replica)
         if declared.replica and not declared.replica.startswith(("unix:///", "http://", "https://")):
             message = f"{declared.replica!r} is no address of a replica"
             yield Problem(path="Replica", message=message, hint="write unix:///PATH or https://HOST:PORT")
         yield from _options("SwarmInit", declared.swarm_init, RESERVED)
-
-
-def _addresses(allocation: Allocation) -> Iterator[Problem]:
-    if not allocation.logical_ids:
-        found = "a Size" if allocation.logical_ids is None else "none"
-        message = f"managers of a Swarm are known by their fixed addresses, found {found}"
-        yield Problem(path="", message=message, hint='declare Allocation.LogicalIDs: ["10.0.0.1", ...]')
-        return
-    seen: dict[str, str] = {}
-    for each in allocation.logical_ids:
-        wrong = "" if is_address(each) else "is not the address of a single host"
-        canonical = each if wrong else str(ipaddress.ip_address(each))
-        if not wrong and canonical in seen:
-            wrong = f"is the same as {seen[canonical]!r}"
-        seen.setdefault(canonical, each)
-        if wrong:
-            message = f"the logical ID {each!r} {wrong}"
-            yield Problem(path="", message=message, hint="write the fixed address of the manager, such as 10.0.0.1")
-
-
-def _volume(declared: Manager, allocation: Allocation) -> Iterator[Problem]:
-    yield from _placeholders("Volume", declared.volume)
-    if declared.volume and PLACE not in declared.volume and len(allocation.logical_ids or ()) > 1:
-        message = f"{declared.volume!r} is the same volume for every manager"
-        yield Problem(path="Volume", message=message, hint=f"such as swarm-{PLACE}")
-
-
-def _placeholders(path: str, text: str) -> Iterator[Problem]:
-    rest = text.replace(PLACE, "")
-    if "{" in rest or "}" in rest:
-        yield Problem(path=path, message=f"{text!r} has a placeholder that is not known", hint=f"there is {PLACE}")
 
 
 def _options(path: str, words: tuple[str, ...], reserved: set[str]) -> Iterator[Problem]:

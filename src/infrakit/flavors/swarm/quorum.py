@@ -5,11 +5,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from infrakit.clients.swarm_values import Node
-
-
-def needed(managers: int) -> int:
-    """The quorum: how many of so many managers must be available."""
-    return managers // 2 + 1
+from infrakit.spi.quorum import majority
 
 
 def members(nodes: Sequence[Node]) -> list[Node]:
@@ -31,12 +27,12 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_enough(self) -> bool:
-        return self.able >= needed(self.total)
+        return self.able >= majority(self.total)
 
     def __str__(self) -> str:
         named = f" (unreachable or leaving: {', '.join(self.unavailable)})" if self.unavailable else ""
         count = f"{self.able} of {self.total} managers would be available"
-        return f"{count}, and the quorum needs {needed(self.total)}{named}"
+        return f"{count}, and the quorum needs {majority(self.total)}{named}"
 
 
 def away(nodes: Sequence[Node], node: Node, *, leaving: Collection[str] = ()) -> Rest:

@@ -20,6 +20,7 @@ import msgspec
 from infrakit.flavors.vanilla import command, placeholders, probes, scripts, validation, verdicts
 from infrakit.flavors.vanilla.properties import Check, decode
 from infrakit.spi.errors import InvalidSpec, PluginError, Refused
+from infrakit.spi.flavor import health_by_state
 from infrakit.spi.group import seconds
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
@@ -45,13 +46,7 @@ _NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
 
 # Verdicts from the state that the provider lists; shared reports, because there may be 10,000 instances.
 _LISTED = HealthReport(health=Health.HEALTHY, note="the provider lists it; no check is declared")
-_BY_STATE: dict[State, HealthReport] = {
-    State.PENDING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as pending"),
-    State.IMPAIRED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as impaired"),
-    State.STOPPING: HealthReport(health=Health.UNKNOWN, note="the provider lists it as stopping"),
-    State.FINISHED: HealthReport(health=Health.HEALTHY, note="finished on purpose"),
-    State.TERMINATED: HealthReport(health=Health.UNHEALTHY, note="the provider lists it as terminated"),
-}
+_BY_STATE = health_by_state(finished=HealthReport(health=Health.HEALTHY, note="finished on purpose"))
 
 
 class Vanilla:

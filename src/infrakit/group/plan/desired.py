@@ -4,6 +4,7 @@ import msgspec
 
 from infrakit.group.orders import Orders
 from infrakit.spi.group import Group, amount, seconds
+from infrakit.spi.quorum import can_lose
 from infrakit.spi.values import LogicalID, Slot
 
 
@@ -42,7 +43,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     def can_lose(self) -> int:
         """How many members a quorum can lose. One or two have no margin at all: nothing could ever be healed or rolled
         if that were held against them, so they are taken one at a time."""
-        return max(1, (self.size - 1) // 2)
+        return max(1, can_lose(self.size))
 
     @property
     def max_unavailable(self) -> int:

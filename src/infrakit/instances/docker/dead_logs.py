@@ -3,9 +3,9 @@
 import contextlib
 import os
 import re
-import secrets
 from pathlib import Path
 
+from infrakit.spi import files
 from infrakit.spi.values import InstanceID
 
 LINES = 2000
@@ -25,11 +25,8 @@ class DeadLogs:
         if not _NAME.fullmatch(instance):
             return
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._directory / f".{secrets.token_hex(8)}"
-        draft.touch(mode=0o600)
-        draft.write_text(text)
-        os.utime(draft, (now, now))
-        draft.rename(self._directory / instance)
+        files.replace(self._directory / instance, text.encode())
+        os.utime(self._directory / instance, (now, now))
         self._expire(now)
 
     def read(self, instance: InstanceID, *, lines: int) -> str | None:

@@ -147,30 +147,6 @@ def is_locked(path: pathlib.Path) -> bool:
     return False
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Replace a file atomically and durably: the content survives a power failure."""
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with new.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(path: pathlib.Path) -> None:
-    """Flush the content of a file, or the entries of a directory, to disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def file_name(name: str) -> str:
     """Encode a name as a valid file name: unique, and readable where possible."""
     quoted = urllib.parse.quote(name, safe="")

@@ -12,10 +12,11 @@ import uuid
 
 import msgspec
 
-from infrakit.instances.local import home, records, spawn
+from infrakit.instances.local import records, spawn
 from infrakit.instances.local.home import Home, Locks
 from infrakit.instances.local.properties import Properties
 from infrakit.instances.local.records import VOLUME, InstanceRecord, Phase
+from infrakit.spi import files
 from infrakit.spi.errors import Conflict, InfraKitError, OutcomeUnknown, Refused
 from infrakit.spi.values import TAG_TOKEN, InstanceID, InstanceSpec
 
@@ -106,7 +107,7 @@ def _start(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Propertie
     place = home_.instance(id_)
     try:
         for each in (place / "instance.json", place, home_.instances):
-            home.sync(each)
+            files.sync(each)
         # The files below need no sync: after a power failure no process is left to read them.
         script = place / "init"
         script.write_text(spec.init)
@@ -135,5 +136,5 @@ def _volume(home_: Home, name: str) -> pathlib.Path:
     """Create the volume's directory durably, before an instance relies on it."""
     path = home_.volume(name)
     path.mkdir(mode=0o700, exist_ok=True)
-    home.sync(home_.volumes)
+    files.sync(home_.volumes)
     return path

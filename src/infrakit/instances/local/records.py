@@ -19,6 +19,7 @@ import msgspec
 
 from infrakit.instances.local import home, processes
 from infrakit.instances.local.home import Home
+from infrakit.spi import files
 from infrakit.spi.errors import NotFound, PluginError
 from infrakit.spi.values import Attachment, LogicalID
 
@@ -68,7 +69,7 @@ def read(place: pathlib.Path) -> InstanceRecord:
 
 
 def write(place: pathlib.Path, record: InstanceRecord) -> None:
-    home.write(place / "instance.json", msgspec.json.encode(record))
+    files.replace(place / "instance.json", msgspec.json.encode(record))
 
 
 def leader(place: pathlib.Path) -> processes.Identity | None:
@@ -92,7 +93,7 @@ def keep_exit(home_: Home, instance_id: str) -> None:
     place = home_.instance(instance_id)
     with contextlib.suppress(FileNotFoundError):
         for each in (place / "exit", place):
-            home.sync(each)
+            files.sync(each)
 
 
 def phase(home_: Home, instance_id: str) -> Phase:

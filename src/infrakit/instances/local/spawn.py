@@ -22,6 +22,7 @@ import msgspec
 
 from infrakit.instances.local import home, processes
 from infrakit.instances.local.properties import Limits, Properties
+from infrakit.spi import files
 from infrakit.spi.errors import OutcomeUnknown, Refused
 from infrakit.spi.values import TAG_GROUP, TAG_SLOT, InstanceSpec
 
@@ -105,7 +106,7 @@ def start(
             os.close(read_end)
         try:
             _limit(pid, limits)
-            home.write(place / "process.json", msgspec.json.encode(processes.identify(pid)))
+            files.replace(place / "process.json", msgspec.json.encode(processes.identify(pid)))
             locks.close()
         except BaseException:
             gate.close()

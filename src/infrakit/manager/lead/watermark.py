@@ -7,13 +7,12 @@ tokens, and names the ledger it replaces, so that every other replica follows th
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spi import errors, files
 
 REMEDY = "restore the newer store; to continue with the older one: infrakit up --accept-store"
 
@@ -83,12 +82,6 @@ def on_disk(path: Path, *, accept: bool = False) -> WatermarkGuard:
 
     async def keep(mark: Watermark) -> None:
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(_write, path, msgspec.json.encode(mark))
+            await asyncio.to_thread(files.replace, path, msgspec.json.encode(mark))
 
     return WatermarkGuard(mark, keep=keep, accept=accept)
-
-
-def _write(path: Path, body: bytes) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_bytes(body)
-    temporary.replace(path)

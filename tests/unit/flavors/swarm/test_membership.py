@@ -6,6 +6,7 @@ from typing import Any
 from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm import link, membership, quorum
 from infrakit.flavors.swarm.membership import DRAINED, Observation
+from infrakit.spi.quorum import majority
 from infrakit.spi.values import TAG_GROUP, TAG_TOKEN, Description, InstanceID, InstanceSpec, State
 from tests.unit.flavors.swarm.values import instance, manager, node
 
@@ -182,7 +183,7 @@ def test_a_drain_whose_destruction_was_cancelled_is_reverted() -> None:
 
 
 def test_the_arithmetic_of_the_quorum() -> None:
-    assert [quorum.needed(count) for count in (1, 2, 3, 4, 5, 6, 7)] == [1, 2, 2, 3, 3, 4, 4]
+    assert [majority(count) for count in (1, 2, 3, 4, 5, 6, 7)] == [1, 2, 2, 3, 3, 4, 4]
     five = [*TRIO, manager("nd", "d"), manager("ne", "e", able=False)]
     assert quorum.away(five, LEADER).is_enough  # three of five
     assert quorum.removed(five, LEADER).is_enough  # three of four
