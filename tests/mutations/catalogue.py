@@ -193,7 +193,7 @@ MUTATIONS = (
         "5 never make it worse",
         "a quorum may lose its majority",
         "group/plan/desired.py",
-        "return max(1, (self.size - 1) // 2)",
+        "return max(1, can_lose(self.size))",
         "return self.size",
         ("tests/unit/group/test_plan.py",),
     ),

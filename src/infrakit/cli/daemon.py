@@ -34,6 +34,11 @@ def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
     return call.call(target(), method, **parameters)
 
 
+def change(method: Callable[..., Awaitable[T]], /, *, why: str, **parameters: Any) -> T:
+    """Calls a method that changes something, with the caller's identity and reason for the history."""
+    return ask(method, who=who(), why=why, **parameters)
+
+
 def target() -> "Path | Remote":
     """The address of the daemon: the local socket, or the selected remote."""
     from infrakit.rpc import remotes

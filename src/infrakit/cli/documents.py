@@ -7,17 +7,20 @@ defines which files are templates.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 import msgspec
 
-from infrakit.cli import failures, rendering
+from infrakit.cli import daemon, failures, rendering
 from infrakit.spi.errors import InfraKitError, InvalidSpec, Problem
 from infrakit.template import loaders
 
 if TYPE_CHECKING:
+    from infrakit.lifecycle.request import DocumentRequest
     from infrakit.template.values import Rendered
+
+R = TypeVar("R", bound="DocumentRequest")
 
 LITERALLY = rendering.Asked()
 NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # of a directory, the first of these that exists is read
@@ -33,6 +36,10 @@ class Document(NamedTuple):
     def shown(self) -> str:
         """The text for display, with secrets masked."""
         return self.text if self.rendered is None else self.rendered.masked()
+
+    def request(self, kind: type[R], *, why: str, **more: Any) -> R:
+        """A request with this document, in the name of the caller."""
+        return kind(text=self.text, source=self.source, who=daemon.who(), why=why, **more)
 
     def placed(self) -> contextlib.AbstractContextManager[None]:
         """Within this context, errors in the text are reported with the template line that produced them."""

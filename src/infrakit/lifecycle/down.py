@@ -23,10 +23,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from infrakit.lifecycle.access import COMMIT_S
 from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
+from infrakit.lifecycle.request import DocumentRequest
 from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.manager.declaration import validate
 from infrakit.runtime.lock import StateLock
@@ -45,13 +44,9 @@ STATUS_S = 5.0
 POLL_S = 0.3
 
 
-class TeardownRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator requested."""
+class TeardownRequest(DocumentRequest, frozen=True, kw_only=True):
+    """How the cluster of this document is destroyed."""
 
-    text: str
-    source: str
-    who: str
-    why: str
     volumes: bool = False
     unhalted: bool = False  # continue even if no replica could be halted
     timeout_s: float = 300.0

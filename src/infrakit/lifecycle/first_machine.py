@@ -12,6 +12,7 @@ import msgspec
 
 from infrakit.lifecycle import seed
 from infrakit.lifecycle.access import DeclarationAccess
+from infrakit.lifecycle.request import DocumentRequest
 from infrakit.lifecycle.seed import Node, Provisioner, SeedChoice
 from infrakit.manager.declaration import validate
 from infrakit.manager.declaration.validate import Plugins
@@ -24,13 +25,9 @@ POLL_S = 0.3
 BOOT_S = 10.0  # for one machine to boot, before the next one is created
 
 
-class BootstrapRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator requested."""
+class BootstrapRequest(DocumentRequest, frozen=True, kw_only=True):
+    """How the first machine of this document's cluster is created."""
 
-    text: str
-    source: str
-    who: str
-    why: str
     group: str = ""  # the group that hosts the store; empty: the only declared quorum
     seed: SeedChoice | None = None  # which machine is the first; None: the first declared one
     recover: bool = False

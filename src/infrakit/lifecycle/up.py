@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import NamedTuple
 
+import msgspec
+
+from infrakit.lifecycle.request import DocumentRequest
 from infrakit.lifecycle.view import View
 from infrakit.rpc.discovery import HOME_VARIABLE
 from infrakit.rpc.listen import Listen
@@ -17,21 +19,12 @@ from infrakit.spi.errors import Refused
 STATUS_INTERVAL_S = 0.25
 
 
-class CommitRequest(NamedTuple):
-    """A document to commit, by whom, and why."""
-
-    text: str
-    source: str
-    who: str
-    why: str
-
-
-def run(document: CommitRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
+def run(document: DocumentRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
     """Validate, start the daemon, commit the document if there is one, and run until stopped. Returns the exit code."""
     return asyncio.run(_run(document, home=home, place=place, view=view, listen=listen))
 
 
-async def _run(document: CommitRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
+async def _run(document: DocumentRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
     _check_home(home)
     if document is not None:
         await validate(document.text, document.source, home=home)  # before anything is started
@@ -43,7 +36,7 @@ async def _run(document: CommitRequest | None, *, home: Path, place: Place, view
         async with asyncio.TaskGroup() as tasks:
             shown = [tasks.create_task(_events(daemon, view, since)), tasks.create_task(_statuses(daemon, view))]
             if document is not None:
-                await daemon.operator.commit(**document._asdict())
+                await daemon.operator.commit(**msgspec.structs.asdict(document))
             await daemon.run()
             for task in shown:
                 task.cancel()

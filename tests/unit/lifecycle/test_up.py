@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from infrakit.lifecycle import up
+from infrakit.lifecycle.request import DocumentRequest
 from infrakit.rpc import discovery
 from infrakit.runtime.sources import Place
 from infrakit.spi.event import Event, Kind
@@ -53,7 +54,7 @@ class Impatient:
 def test_the_last_status_is_taken_when_it_stops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "STATUS_INTERVAL_S", 1000.0)  # so that the regular one is of long ago
     view = Impatient()
-    document = up.CommitRequest(text=DOCUMENT, source="web.yaml", who="ann", why="a test")
+    document = DocumentRequest(text=DOCUMENT, source="web.yaml", who="ann", why="a test")
     assert up.run(document, home=home, place=Place(), view=view) == 0
     assert len(view.told) == 2
     assert view.told[-1] == 2

@@ -92,7 +92,7 @@ async def test_what_goes_wrong_is_counted_by_kind() -> None:
         stage.fault(down=False)
         await stage.until(lambda: len(stage.alive("web")) == 2)
         told = await stage.figures()
-        assert told["gone_total", "web"] == 1
+        assert told["terminated_total", "web"] == 1
         assert told["destructions_total", "web"] == 0
 
 
@@ -119,7 +119,7 @@ async def test_destructions() -> None:
         await stage.until(lambda: len(stage.alive("web")) == 1)
         await stage.converged()
         told = await stage.figures()
-        assert (told["destructions_total", "web"], told["gone_total", "web"], told["creations_total", "web"]) == (
+        assert (told["destructions_total", "web"], told["terminated_total", "web"], told["creations_total", "web"]) == (
             2,
             2,
             3,

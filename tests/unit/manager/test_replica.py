@@ -9,7 +9,7 @@ import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import with_group
+from infrakit.manager.declaration.record import DeclarationRecord, with_group
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.lead.fence import BOUND_S
 from infrakit.simulation.parts import FaultyStore, StoreFaults
@@ -261,6 +261,27 @@ async def test_what_an_order_that_came_to_nothing_has_read_is_followed_too() -> 
             await stage.operator.scale(group=group, size=2, who="ann", why="late", expected=committed.version)
         await stage.until(lambda: len(stage.alive("web")) == 3)
         await stage.converged()
+
+
+@in_virtual_time
+async def test_a_change_that_is_stored_is_reported_as_such_and_adopted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        term, failures = stage.replica.term, [errors.Unreachable("no answer", where="store"), TimeoutError()]
+        assert term is not None
+        adopt = term.adopt
+
+        async def fail_twice(record: DeclarationRecord) -> None:
+            if failures:
+                raise failures.pop(0)
+            await adopt(record)
+
+        monkeypatch.setattr(term, "adopt", fail_twice)
+        assert (await stage.commit(cattle("web", 3))).version == 2
+        assert "version 2 is stored, but not adopted yet" in stage.told(Kind.ERROR)[0]
+        await stage.until(lambda: len(stage.alive("web")) == 3)
+        assert not failures
 
 
 class Full(MemoryStore):

@@ -2,7 +2,7 @@
 
 import click
 
-from infrakit.cli import arguments, daemon, documents, numbers, options, rendering
+from infrakit.cli import arguments, documents, numbers, options, rendering
 from infrakit.rpc import discovery
 
 
@@ -36,14 +36,7 @@ def bootstrap(  # noqa: PLR0917
     from infrakit.lifecycle import bootstrap as lifecycle
     from infrakit.lifecycle.first_machine import BootstrapRequest
 
-    plan = BootstrapRequest(
-        text=document.text,
-        source=document.source,
-        who=daemon.who(),
-        why=why or f"bootstrap {document.source}",
-        group=group,
-        recover=recover,
-        patience_s=timeout,
-    )
+    why = why or f"bootstrap {document.source}"
+    request = document.request(BootstrapRequest, why=why, group=group, recover=recover, patience_s=timeout)
     with document.placed():
-        asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), report=click.echo))
+        asyncio.run(lifecycle.run(request, store=store, home=discovery.home(), report=click.echo))

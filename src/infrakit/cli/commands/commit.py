@@ -27,7 +27,5 @@ def commit(  # noqa: PLR0917
     document = documents.read(file, asked)
     why = why or f"commit {document.source}"
     with document.placed():
-        committed = daemon.ask(
-            Manager.commit, text=document.text, source=document.source, who=daemon.who(), why=why, expected=expect
-        )
+        committed = daemon.change(Manager.commit, text=document.text, source=document.source, why=why, expected=expect)
     changes.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)

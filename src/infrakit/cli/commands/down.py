@@ -87,7 +87,7 @@ def down(  # noqa: PLR0917
         _without_daemon(silence, order)
         return
     if _destroy(status, order):
-        daemon.ask(Manager.shutdown, who=daemon.who(), why=order.why)
+        daemon.change(Manager.shutdown, why=order.why)
         _wait_until_silent()
         click.echo("the daemon has stopped")
 
@@ -160,7 +160,7 @@ def _destroy(status: Status, order: _Down) -> bool:
         )
         with changes.interruption(f"interrupted: {left}; run `infrakit down` again to continue"):
             click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
-            daemon.ask(Manager.destroy, group=group.name, who=daemon.who(), why=order.why, volumes=order.volumes)
+            daemon.change(Manager.destroy, group=group.name, why=order.why, volumes=order.volumes)
             _wait_until_destroyed(group, deadline, order.timeout_s)
         click.echo(f"{group.name} is destroyed")
     if others and not order.is_temporary:
@@ -211,14 +211,9 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
 def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "TeardownRequest":
     from infrakit.lifecycle.down import TeardownRequest
 
-    return TeardownRequest(
-        text=read.text,
-        source=read.source,
-        who=daemon.who(),
-        why=why or f"down {read.source}",
-        volumes=asked.volumes,
-        unhalted=without_halt,
-        timeout_s=asked.timeout_s,
+    why = why or f"down {read.source}"
+    return read.request(
+        TeardownRequest, why=why, volumes=asked.volumes, unhalted=without_halt, timeout_s=asked.timeout_s
     )
 
 

@@ -76,14 +76,8 @@ def scale(
     Example:
       infrakit group scale workers 5 -m "launch day" --wait=1m
     """
-    committed = daemon.ask(
-        Manager.scale,
-        group=GroupID(group),
-        size=size,
-        who=daemon.who(),
-        why=why or f"scale {group} to {size}",
-        expected=expect,
-    )
+    why = why or f"scale {group} to {size}"
+    committed = daemon.change(Manager.scale, group=GroupID(group), size=size, why=why, expected=expect)
     changes.declared(committed, output_format, f"Scaled {group} to {size}", wait_s=wait)
 
 
@@ -98,7 +92,7 @@ def pause(group: str, why: str | None, output_format: str) -> None:
     Example:
       infrakit group pause workers -m "checking the first one"
     """
-    committed = daemon.ask(Manager.pause, group=GroupID(group), who=daemon.who(), why=why or f"pause {group}")
+    committed = daemon.change(Manager.pause, group=GroupID(group), why=why or f"pause {group}")
     changes.done(committed, output_format, f"Paused the rolling update of {group}")
 
 
@@ -118,13 +112,8 @@ def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: 
     Example:
       infrakit group resume workers --despite-unhealthy -m "they have failed"
     """
-    committed = daemon.ask(
-        Manager.resume,
-        group=GroupID(group),
-        who=daemon.who(),
-        why=why or f"resume {group}",
-        despite_unhealthy=despite_unhealthy,
-    )
+    why = why or f"resume {group}"
+    committed = daemon.change(Manager.resume, group=GroupID(group), why=why, despite_unhealthy=despite_unhealthy)
     changes.done(committed, output_format, f"Resumed {group}")
 
 
@@ -142,7 +131,7 @@ def abort(group: str, why: str | None, output_format: str) -> None:
     Example:
       infrakit group abort workers -m "enough for today"
     """
-    committed = daemon.ask(Manager.abort, group=GroupID(group), who=daemon.who(), why=why or f"abort {group}")
+    committed = daemon.change(Manager.abort, group=GroupID(group), why=why or f"abort {group}")
     changes.done(committed, output_format, f"Aborted the rolling update of {group}")
 
 
@@ -158,7 +147,7 @@ def rollback(group: str, why: str | None, wait: float | None, output_format: str
     Example:
       infrakit group rollback workers -m "the new version leaks"
     """
-    committed = daemon.ask(Manager.rollback, group=GroupID(group), who=daemon.who(), why=why or f"rollback {group}")
+    committed = daemon.change(Manager.rollback, group=GroupID(group), why=why or f"rollback {group}")
     changes.declared(committed, output_format, f"Rolled {group} back", wait_s=wait)
 
 
@@ -173,7 +162,7 @@ def free(group: str, why: str | None, output_format: str) -> None:
     Example:
       infrakit group free workers -m "managed by hand from now on"
     """
-    committed = daemon.ask(Manager.free, group=GroupID(group), who=daemon.who(), why=why or f"free {group}")
+    committed = daemon.change(Manager.free, group=GroupID(group), why=why or f"free {group}")
     changes.done(committed, output_format, f"Freed {group}")
     if output_format == "table":
         kept = f"instances of {group} keep running, unmanaged; commit it again to adopt them"
@@ -199,7 +188,6 @@ def destroy(group: str, volumes: bool, yes: bool, why: str | None, output_format
         daemon.ask(Manager.members, group=GroupID(group))  # an unknown group is refused before the confirmation
     data = "with its volumes and the data on them" if volumes else "keeping its volumes"
     changes.confirm(f"Destroy every instance of {group}, {data}?", yes=yes)
-    committed = daemon.ask(
-        Manager.destroy, group=GroupID(group), who=daemon.who(), why=why or f"destroy {group}", volumes=volumes
-    )
+    why = why or f"destroy {group}"
+    committed = daemon.change(Manager.destroy, group=GroupID(group), why=why, volumes=volumes)
     changes.done(committed, output_format, f"Destroying {group}")

@@ -20,7 +20,7 @@ def halt(group: str | None, why: str, output_format: str) -> None:
     Example:
       infrakit halt store -m "moving the rack"
     """
-    committed = daemon.ask(Manager.halt, group=_group(group), who=daemon.who(), why=why)
+    committed = daemon.change(Manager.halt, group=_group(group), why=why)
     changes.done(committed, output_format, f"Halted {group or 'everything'}")
 
 
@@ -37,7 +37,7 @@ def unhalt(group: str | None, why: str | None, output_format: str) -> None:
     Example:
       infrakit unhalt store -m "rack moved"
     """
-    committed = daemon.ask(Manager.unhalt, group=_group(group), who=daemon.who(), why=why or "unhalt")
+    committed = daemon.change(Manager.unhalt, group=_group(group), why=why or "unhalt")
     changes.done(committed, output_format, f"Lifted the halt of {group or 'everything'}")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infrakit.cli import arguments, daemon, documents, numbers, options, rendering, seed_script
+from infrakit.cli import arguments, documents, numbers, options, rendering, seed_script
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -57,39 +57,33 @@ def init(  # noqa: PLR0917
     from infrakit.lifecycle.seed import SeedChoice
 
     script = documents.read(boot).text if boot else ""
-    plan = BootstrapRequest(
-        text=document.text,
-        source=document.source,
-        who=daemon.who(),
-        why=why or f"init {document.source}",
-        group=group,
-        seed=SeedChoice(logical_id=logical_id, sequence=sequence or 0, script=script),
-        patience_s=timeout,
-    )
+    seed = SeedChoice(logical_id=logical_id, sequence=sequence or 0, script=script)
+    why = why or f"init {document.source}"
+    request = document.request(BootstrapRequest, why=why, group=group, seed=seed, patience_s=timeout)
     with document.placed():
         if start:
-            asyncio.run(lifecycle.run(plan, store=store, home=discovery.home(), report=click.echo))
+            asyncio.run(lifecycle.run(request, store=store, home=discovery.home(), report=click.echo))
         else:
-            sys.stdout.write(_script(plan, store, timeout))
+            sys.stdout.write(_script(request, store, timeout))
 
 
-def _script(plan: "BootstrapRequest", store: str, timeout_s: float) -> str:
+def _script(request: "BootstrapRequest", store: str, timeout_s: float) -> str:
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle
     from infrakit.runtime import sources
 
     sources.check_store(store)  # report an invalid URL here, not only on the machine that runs the script
-    prepared = asyncio.run(lifecycle.prepared(plan, home=discovery.home()))
+    prepared = asyncio.run(lifecycle.prepared(request, home=discovery.home()))
     node = prepared.node
     which = ("--logical-id", str(node.logical_id)) if node.logical_id else ("--sequence", str(node.sequence))
-    words = ["--group", prepared.group.name, *which, "--timeout", f"{timeout_s:g}s", "--message", plan.why]
+    words = ["--group", prepared.group.name, *which, "--timeout", f"{timeout_s:g}s", "--message", request.why]
     if store:
         words += ["--store", store]
     return seed_script.text(
         what=f"{node}, the first node of the group {prepared.group.name}",
         plugin=prepared.group.properties.instance.plugin,
         spec=prepared.spec,
-        declaration=plan.text,
+        declaration=request.text,
         words=words,
     )

@@ -100,13 +100,8 @@ def destroy(instance: str, no_replace: bool, why: str | None, output_format: str
     Example:
       infrakit instance destroy web-7f3a --no-replace -m "one too many"
     """
-    committed = daemon.ask(
-        Manager.destroy_instance,
-        instance=_id(instance),
-        who=daemon.who(),
-        why=why or f"destroy {instance}",
-        replace=not no_replace,
-    )
+    why = why or f"destroy {instance}"
+    committed = daemon.change(Manager.destroy_instance, instance=_id(instance), why=why, replace=not no_replace)
     changes.done(committed, output_format, f"Destroying {instance}")
 
 

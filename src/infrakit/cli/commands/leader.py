@@ -70,5 +70,5 @@ def resign(why: str | None) -> None:
     Example:
       infrakit leader resign -m "this host is rebooted"
     """
-    daemon.ask(Manager.resign, who=daemon.who(), why=why or "resign")
+    daemon.change(Manager.resign, why=why or "resign")
     click.echo("Resigned; `infrakit leader` shows the new leader.")

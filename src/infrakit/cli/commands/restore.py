@@ -21,5 +21,5 @@ def restore(version: int, why: str, expect: int | None, wait: float | None, outp
     Example:
       infrakit restore 3 -m "the new image does not start"
     """
-    committed = daemon.ask(Manager.restore, version=version, who=daemon.who(), why=why, expected=expect)
+    committed = daemon.change(Manager.restore, version=version, why=why, expected=expect)
     changes.declared(committed, output_format, f"Restored version {version}", wait_s=wait)

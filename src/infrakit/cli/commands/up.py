@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from infrakit.cli import arguments, daemon, documents, exit_codes, options, rendering
+from infrakit.cli import arguments, documents, exit_codes, options, rendering
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def up(  # noqa: PLR0917
         _stay(read, hosts, file, why or f"up {read.source}")
     from infrakit.cli import live
     from infrakit.lifecycle import up as lifecycle
+    from infrakit.lifecycle.request import DocumentRequest
     from infrakit.runtime.sources import Place
 
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
-    source = read.source
-    document = lifecycle.CommitRequest(text=read.text, source=source, who=daemon.who(), why=why or f"up {source}")
-    with read.placed(), live.open_view(source) as view:
+    document = read.request(DocumentRequest, why=why or f"up {read.source}")
+    with read.placed(), live.open_view(read.source) as view:
         try:
             code = lifecycle.run(
                 document if file is not None else None,
@@ -91,10 +91,10 @@ def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) ->
     from infrakit.lifecycle.first_machine import BootstrapRequest
 
     since = cluster.now()
-    plan = BootstrapRequest(text=read.text, source=read.source, who=daemon.who(), why=why, group=hosts.first)
+    request = read.request(BootstrapRequest, why=why, group=hosts.first)
     try:
         with read.placed():
-            committed = asyncio.run(cluster.start(plan, hosts, home=discovery.home(), report=click.echo))
+            committed = asyncio.run(cluster.start(request, hosts, home=discovery.home(), report=click.echo))
     except KeyboardInterrupt:
         click.echo("Interrupted. Nothing is rolled back; run the same command to continue.")
         raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None

@@ -62,9 +62,11 @@ class Declaration:
                     return Committed(version=self.version, unchanged=True)
                 entry = ChangeEntry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
                 after = msgspec.structs.replace(after, entry=entry)
+                # Computed before the write: nothing may fail once the change is durable.
+                changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
+                notes = warnings(before, after)
                 if await self._write(after):
-                    changes = diff.changes(tuple(before.groups.values()), tuple(after.groups.values()))
-                    return Committed(version=self.version, changes=changes, notes=warnings(before, after))
+                    return Committed(version=self.version, changes=changes, notes=notes)
             raise errors.Conflict("others keep changing the declaration", remedy="retry")
 
     async def _write(self, after: DeclarationRecord) -> bool:

@@ -235,13 +235,21 @@ class Replica:
     async def change(
         self, change: RecordChange, *, what: str, who: str, why: str, expected: int | None = None
     ) -> Committed:
-        """Make a change durable, and update the controllers to match it before returning."""
+        """Make a change durable, and update the controllers to match it before returning.
+
+        Raises nothing once the change is durable: if adopting it fails, watching the store adopts it later.
+        """
         before = self.declaration.version
         committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
         if committed.version != before:
             self._emit(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
         await self._advance_watermark()
-        await self.adopt()
+        try:
+            await self.adopt()
+        except (errors.InfraKitError, TimeoutError) as error:
+            self._emit(
+                Kind.ERROR, f"version {committed.version} is stored, but not adopted yet: {error}; it is retried"
+            )
         return committed
 
     def announce_stop(self, who: str, why: str) -> None:
