@@ -177,7 +177,7 @@ class Stage:
         clock = asyncio.get_running_loop()
         end = clock.time() + within_s
         while not blocked():
-            assert clock.time() < end, f"not within {within_s:.0f} s; lately:\n{self.lately()}"
+            assert clock.time() < end, f"not within {within_s:.0f} s; lately:\n{self.recent_events()}"
             await asyncio.sleep(0.05)
 
     async def converged(self, within_s: float = 600.0) -> None:
@@ -210,10 +210,10 @@ class Stage:
     def versions(self, group: str) -> set[object]:
         return {msgspec.json.decode(bytes(m.properties))["version"] for m in self.alive(group).values()}
 
-    def told(self, kind: Kind) -> list[str]:
+    def messages(self, kind: Kind) -> list[str]:
         return [e.message for e in self.events if e.type is kind]
 
-    def lately(self) -> str:
+    def recent_events(self) -> str:
         return "\n".join(
             f"{e.timestamp} {e.type} {e.group} {e.instance or e.slot or ''} {e.message}" for e in self.events[-15:]
         )

@@ -85,7 +85,7 @@ async def test_scaling_down_while_creating_stops_creating() -> None:
 async def test_a_lost_reply_makes_no_second_instance(tokens: bool) -> None:
     async with Stage(faults=Faults(lost_rate=1.0, tokens=tokens, lag=Spread(low=5.0))) as stage:
         await stage.commit(pets("db", "a b c"), cattle("web", 4))
-        await stage.until(lambda: stage.told(Kind.CREATE_UNKNOWN))
+        await stage.until(lambda: stage.messages(Kind.CREATE_UNKNOWN))
         await stage.converged()
         assert sorted(stage.alive("db")) == ["a", "b", "c"]
         assert sorted(stage.alive("web")) == ["1", "2", "3", "4"]
@@ -99,7 +99,7 @@ async def test_a_throttling_provider_is_asked_slowly_and_is_served_in_the_end() 
         await stage.commit(cattle("web", 30))
         await stage.converged(within_s=900)
         assert len(stage.alive("web")) == 30
-        assert stage.told(Kind.THROTTLED)
+        assert stage.messages(Kind.THROTTLED)
         assert len(stage.simulator.machines) == 30
 
 
@@ -121,7 +121,7 @@ async def test_a_refused_creation_is_tried_again_with_growing_patience() -> None
 async def test_go_of_an_operator_ends_the_patience() -> None:
     async with Stage(faults=Faults(capacity=0)) as stage:
         await stage.commit(cattle("web", 1, healing={"Backoff": "1h", "BackoffMax": "2h"}))
-        await stage.until(lambda: any("next retry" in m for m in stage.told(Kind.WAITING)), within_s=10_000)
+        await stage.until(lambda: any("next retry" in m for m in stage.messages(Kind.WAITING)), within_s=10_000)
         stage.fault(capacity=5)
         asked = asyncio.get_running_loop().time()
         await stage.operator.resume(group=GroupID("web"), who="ann", why="a test")
@@ -137,7 +137,7 @@ async def test_a_seed_node_joins_as_up_to_date_and_is_relabelled() -> None:
         await stage.converged()
         assert len(stage.simulator.live()) == 3
         assert stage.simulator.machines[seed].tags[values.TAG_HASH] == stage.controller("web").want.group.hash
-        assert "carries the group's tag" in stage.told(Kind.ADOPTED)[0]
+        assert "carries the group's tag" in stage.messages(Kind.ADOPTED)[0]
 
 
 @in_virtual_time
@@ -171,7 +171,7 @@ async def test_a_plugin_that_fails_after_having_created_is_not_believed() -> Non
         await stage.commit(cattle("web", 3))
         await stage.converged()
         assert len(stage.simulator.machines) == 3
-        assert all("the tagging service" in m for m in stage.told(Kind.CREATE_UNKNOWN))
+        assert all("the tagging service" in m for m in stage.messages(Kind.CREATE_UNKNOWN))
 
 
 class FailsOnce(Bare):
@@ -203,8 +203,8 @@ async def test_a_flavor_that_cannot_prepare_is_asked_again_with_patience() -> No
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(120)
         assert "provision" not in stage.simulator.calls
-        assert "could not prepare it: no join token" in stage.told(Kind.CREATE_FAILED)[0]
-        assert len(stage.told(Kind.CREATE_FAILED)) < 10
+        assert "could not prepare it: no join token" in stage.messages(Kind.CREATE_FAILED)[0]
+        assert len(stage.messages(Kind.CREATE_FAILED)) < 10
         stage.flavor.faults = FlavorFaults()
         await stage.converged()
 
@@ -223,8 +223,8 @@ async def test_a_refusal_of_the_flavor_is_told_and_not_repeated_at_once() -> Non
     async with Stage(flavor_class=Refusing) as stage:
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(120)
-        assert 1 < len(stage.told(Kind.CREATE_FAILED)) < 10
-        assert any("never formatted" in m for m in stage.told(Kind.WAITING))
+        assert 1 < len(stage.messages(Kind.CREATE_FAILED)) < 10
+        assert any("never formatted" in m for m in stage.messages(Kind.WAITING))
 
 
 @in_virtual_time
@@ -251,8 +251,8 @@ async def test_an_unreachable_provider_makes_nothing_unknown() -> None:
     async with Stage(provider=Unreachable) as stage:
         await stage.commit(pets("db", "a"))
         await asyncio.sleep(60)
-        assert not stage.told(Kind.CREATE_UNKNOWN)
-        assert 2 <= len(stage.told(Kind.CREATE_FAILED)) <= 10
+        assert not stage.messages(Kind.CREATE_UNKNOWN)
+        assert 2 <= len(stage.messages(Kind.CREATE_FAILED)) <= 10
         await stage.commit(pets("db", "b"))  # "a" is not wanted any more and surely was never made
         await stage.until(lambda: "b" in stage.controller("db").view.pending)
         assert "a" not in stage.controller("db").view.pending
@@ -283,5 +283,5 @@ async def test_a_creation_that_is_listed_before_it_is_answered_is_no_alarm() -> 
     async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        assert stage.told(Kind.CREATE_UNKNOWN) == []
-        assert stage.told(Kind.CREATED) == ["it is listed", "it is listed"]
+        assert stage.messages(Kind.CREATE_UNKNOWN) == []
+        assert stage.messages(Kind.CREATED) == ["it is listed", "it is listed"]

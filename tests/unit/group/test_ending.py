@@ -22,7 +22,7 @@ async def test_a_drain_that_hangs_is_given_up_after_its_deadline() -> None:
         await stage.scale("web", 1)
         await stage.converged()
         assert asyncio.get_running_loop().time() - began >= 20
-        assert "not done within 20 s" in stage.told(Kind.DRAIN_FAILED)[0]
+        assert "not done within 20 s" in stage.messages(Kind.DRAIN_FAILED)[0]
 
 
 @in_virtual_time
@@ -33,8 +33,8 @@ async def test_a_drain_that_has_nothing_to_move_is_not_told() -> None:
         await stage.scale("web", 1)
         await stage.converged()
         await asyncio.sleep(10)
-        assert stage.told(Kind.DESTROYING)
-        assert stage.told(Kind.DRAINING) == []
+        assert stage.messages(Kind.DESTROYING)
+        assert stage.messages(Kind.DRAINING) == []
 
 
 @in_virtual_time
@@ -43,7 +43,7 @@ async def test_a_change_of_mind_during_a_drain_saves_the_instance() -> None:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "60s"}))
         await stage.converged()
         await stage.scale("web", 1)
-        await stage.until(lambda: stage.told(Kind.DRAINING))
+        await stage.until(lambda: stage.messages(Kind.DRAINING))
         await stage.scale("web", 2)
         await stage.converged()
         await asyncio.sleep(200)
@@ -56,7 +56,7 @@ async def test_a_halt_between_drain_and_destruction_stops_it() -> None:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "20s"}))
         await stage.converged()
         await stage.scale("web", 1)
-        await stage.until(lambda: stage.told(Kind.DRAINING))
+        await stage.until(lambda: stage.messages(Kind.DRAINING))
         await stage.operator.halt(who="bob", why="look first")
         await asyncio.sleep(300)
         assert "destroy" not in stage.simulator.calls
@@ -115,8 +115,8 @@ async def test_no_older_verdict_counts_after_a_destruction_without_an_answer() -
             await asyncio.sleep(1)
         await asyncio.sleep(9)
         assert sorted(stage.alive("db")) == ["b", "c"]
-        assert "2 members would be left" not in " ".join(stage.told(Kind.REFUSED))
-        assert "the quorum needs 2" in " ".join(stage.told(Kind.REFUSED))
+        assert "2 members would be left" not in " ".join(stage.messages(Kind.REFUSED))
+        assert "the quorum needs 2" in " ".join(stage.messages(Kind.REFUSED))
 
 
 @in_virtual_time
@@ -134,7 +134,7 @@ async def test_what_was_planned_is_not_begun_after_the_declaration_has_changed()
 async def test_nothing_is_created_by_one_who_lost_the_epoch_meanwhile() -> None:
     async with Stage(flavor=FlavorFaults(prepare_s=10.0)) as stage:
         await stage.commit(cattle("web", 5))
-        await stage.until(lambda: len(stage.told(Kind.CREATING)) == 5)
+        await stage.until(lambda: len(stage.messages(Kind.CREATING)) == 5)
         assert stage.replica.term is not None
         stage.replica.term.ledger.resign("another holds epoch 2")
         await asyncio.sleep(15)

@@ -24,7 +24,7 @@ async def test_a_dead_pet_returns_as_itself_and_the_others_stay() -> None:
         assert after["c"] == before["c"]
         assert after["b"] != before["b"]
         assert stage.alive("db")["b"].attachments[0].id == "vol-b"
-        assert "terminated (confirmed by the provider)" in stage.told(Kind.TERMINATED)
+        assert "terminated (confirmed by the provider)" in stage.messages(Kind.TERMINATED)
 
 
 @in_virtual_time
@@ -43,7 +43,7 @@ async def test_the_sick_are_replaced_after_a_while_and_the_unknown_are_not() -> 
         await stage.until(lambda: not victim.lives)
         assert asyncio.get_running_loop().time() - sick_at >= 10.0
         await stage.converged()
-        assert "unhealthy for" in " ".join(stage.told(Kind.DESTROYING))
+        assert "unhealthy for" in " ".join(stage.messages(Kind.DESTROYING))
 
 
 @in_virtual_time
@@ -103,9 +103,9 @@ async def test_what_a_provider_says_of_a_death_is_told_with_it() -> None:
             provider.hints.put_nowait(f"sim-x{number} exited")
         provider.hints.put_nowait(f"{victim} exited with code 7")
         stage.kill("web", "1")
-        await stage.until(lambda: stage.told(Kind.TERMINATED))
-        assert stage.told(Kind.TERMINATED) == ["terminated (confirmed by the provider): it exited with code 7"]
+        await stage.until(lambda: stage.messages(Kind.TERMINATED))
+        assert stage.messages(Kind.TERMINATED) == ["terminated (confirmed by the provider): it exited with code 7"]
         assert stage.controller("web").view.backoffs["1"].why == f"{victim} terminated: it exited with code 7"
         stage.kill("web", "2")
-        await stage.until(lambda: len(stage.told(Kind.TERMINATED)) == 2)
-        assert stage.told(Kind.TERMINATED)[1] == "terminated (confirmed by the provider)"
+        await stage.until(lambda: len(stage.messages(Kind.TERMINATED)) == 2)
+        assert stage.messages(Kind.TERMINATED)[1] == "terminated (confirmed by the provider)"

@@ -109,8 +109,8 @@ async def test_newcomers_are_let_in_and_the_dead_are_taken_off_one_at_a_time() -
         assert keeper(stage).changes[3] == f"remove/{dead}"
         assert len(keeper(stage).changes) == len(set(keeper(stage).changes)) == 5
         assert keeper(stage).most == 1
-        assert f"remove {dead}: it has terminated" in stage.told(Kind.MEMBERSHIP)
-        assert not stage.told(Kind.ERROR)
+        assert f"remove {dead}: it has terminated" in stage.messages(Kind.MEMBERSHIP)
+        assert not stage.messages(Kind.ERROR)
         assert not keeper(stage).wronged
 
 
@@ -156,7 +156,7 @@ async def test_the_list_of_a_quorum_is_left_alone_while_a_member_is_drained() ->
         keeper(stage).told = (MembershipChange(id="remove/x", what="x is dead"),)
         keeper(stage).failure = errors.Refused("not yet")
         await stage.commit(pets("db", "a b", quorum=True))
-        await stage.until(lambda: stage.told(Kind.DRAINING))
+        await stage.until(lambda: stage.messages(Kind.DRAINING))
         before = keeper(stage).changes
         assert before  # it went first
         await asyncio.sleep(20)
@@ -185,7 +185,7 @@ def test_a_change_that_fails_is_tried_again_later_and_later(failure: Exception, 
             await stage.until(lambda: keeper(stage).changes)
             await asyncio.sleep(600)
             assert 8 <= len(keeper(stage).changes) <= 20
-            (told, *_more) = stage.told(kind)
+            (told, *_more) = stage.messages(kind)
             assert told.startswith("promote ")
             assert told.endswith(f": {failure}")
             status = await stage.status("db")
@@ -220,7 +220,7 @@ async def test_a_change_without_an_answer_is_given_up_and_made_again() -> None:
         await asyncio.sleep(CALL_DEADLINE_S)
         keeper(stage).takes_s = 0.0
         await stage.converged()
-        (told,) = stage.told(Kind.ERROR)
+        (told,) = stage.messages(Kind.ERROR)
         assert "no answer within 120 s" in told
 
 
@@ -262,7 +262,7 @@ async def test_what_is_only_told_is_an_event_once_and_shown_for_as_long_as_it_is
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         keeper(stage).told = (stranger, other)
-        await stage.until(lambda: stranger.what in stage.told(Kind.WAITING))
+        await stage.until(lambda: stranger.what in stage.messages(Kind.WAITING))
         await asyncio.sleep(200)
         status = await stage.status("db")
         assert status.converged
@@ -270,11 +270,11 @@ async def test_what_is_only_told_is_an_event_once_and_shown_for_as_long_as_it_is
         explained = await stage.operator.why(group=DB)
         assert stranger.what in [w.reason for w in explained.waiting]
         assert any("the flavor's membership was read" in fact for fact in explained.facts)
-        assert stage.told(Kind.WAITING).count(stranger.what) == 1
-        assert stage.told(Kind.WAITING).count(other.what) == 1
+        assert stage.messages(Kind.WAITING).count(stranger.what) == 1
+        assert stage.messages(Kind.WAITING).count(other.what) == 1
         stage.kill("db", "a")  # and changes of others do not tell it anew
         await stage.until(lambda: exact(stage) and stage.is_converged())
-        assert stage.told(Kind.WAITING).count(stranger.what) == 1
+        assert stage.messages(Kind.WAITING).count(stranger.what) == 1
         keeper(stage).told = ()
         await stage.until(lambda: not stage.controller("db").blocked)
 
@@ -291,7 +291,7 @@ async def test_a_list_that_cannot_be_seen_is_told_and_left_alone() -> None:
         assert dead in keeper(stage).entries
         assert "a" in stage.alive("db")  # its successor was made all the same
         assert keeper(stage).changes == before
-        assert any("is unknown: the flavor failed: nobody leads" in each for each in stage.told(Kind.WAITING))
+        assert any("is unknown: the flavor failed: nobody leads" in each for each in stage.messages(Kind.WAITING))
         await asyncio.sleep(100)
         assert not (await stage.status("db")).converged
         keeper(stage).unseen = None
@@ -308,7 +308,7 @@ async def test_a_question_that_hangs_delays_nothing_else() -> None:
         dead, died_at = stage.kill("db", "a"), loop.time()
         await stage.until(lambda: "a" in stage.alive("db"))
         assert loop.time() - died_at < DEADLINE_S
-        await stage.until(lambda: any("did not answer within 30 s" in each for each in stage.told(Kind.WAITING)))
+        await stage.until(lambda: any("did not answer within 30 s" in each for each in stage.messages(Kind.WAITING)))
         assert dead in keeper(stage).entries
 
 
@@ -319,7 +319,7 @@ async def test_ending_a_controller_tells_of_the_change_that_was_under_way() -> N
         await stage.commit(pets("db", "a"))
         await stage.until(lambda: keeper(stage).together)
         await stage.stop()
-        assert any("outcome unknown (call cancelled)" in each for each in stage.told(Kind.ERROR))
+        assert any("outcome unknown (call cancelled)" in each for each in stage.messages(Kind.ERROR))
 
 
 @in_virtual_time

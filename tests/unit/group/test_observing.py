@@ -37,7 +37,7 @@ async def test_a_partial_listing_kills_nobody() -> None:
         await stage.converged()
         assert stage.simulator.calls["provision"] == 8
         assert "destroy" not in stage.simulator.calls
-        assert any("the listing failed" in m for m in stage.told(Kind.OBSERVE_FAILED))
+        assert any("the listing failed" in m for m in stage.messages(Kind.OBSERVE_FAILED))
 
 
 @in_virtual_time
@@ -48,7 +48,7 @@ async def test_a_listing_that_silently_leaves_out_instances_makes_none_twice() -
         stage.fault(silent_partial_rate=0.5)
         await asyncio.sleep(600)
         assert stage.simulator.calls["provision"] == 8
-        assert stage.told(Kind.MISSING)
+        assert stage.messages(Kind.MISSING)
 
 
 @in_virtual_time
@@ -99,7 +99,7 @@ async def test_a_label_that_is_refused_is_tried_again_later_and_told() -> None:
         stage.simulator.adopt(tags={values.TAG_GROUP: "web", values.TAG_HASH: values.BOOTSTRAP})
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(60)
-        assert "labels are read-only here" in stage.told(Kind.ERROR)[0]
+        assert "labels are read-only here" in stage.messages(Kind.ERROR)[0]
         assert not (await stage.status("web")).converged
         assert len(stage.simulator.live()) == 1
 
@@ -158,7 +158,7 @@ async def test_a_listing_without_an_answer_ends_at_its_deadline_and_nothing_is_c
         simulator.mute = True
         stage.kill("web", "1")
         await asyncio.sleep(130)
-        assert "did not list its instances within 60 s" in stage.told(Kind.OBSERVE_FAILED)[0]
+        assert "did not list its instances within 60 s" in stage.messages(Kind.OBSERVE_FAILED)[0]
         assert "1" not in stage.alive("web")
         simulator.mute = False
         await stage.converged()
@@ -171,8 +171,8 @@ async def test_what_is_no_listing_concludes_nothing() -> None:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         stage.simulator.describe_instances = _nonsense  # type: ignore[method-assign, assignment]
-        await stage.until(lambda: stage.told(Kind.OBSERVE_FAILED))
-        assert "no sequence of descriptions, but int" in stage.told(Kind.OBSERVE_FAILED)[0]
+        await stage.until(lambda: stage.messages(Kind.OBSERVE_FAILED))
+        assert "no sequence of descriptions, but int" in stage.messages(Kind.OBSERVE_FAILED)[0]
         assert (await stage.operator.status()).groups[0].phase == "unknown"
         assert len(stage.simulator.live()) == 2
 

@@ -69,7 +69,7 @@ async def ended_while_destroying(size: int, order: Callable[[Stage], Awaitable[o
         await stage.converged()
         stage.fault(destroy=Spread(low=300.0))
         await order(stage)
-        await stage.until(lambda: stage.told(Kind.DESTROYING))
+        await stage.until(lambda: stage.messages(Kind.DESTROYING))
     stage.fault(destroy=Spread())
     return stage
 

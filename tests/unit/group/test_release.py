@@ -42,8 +42,8 @@ def test_nothing_is_destroyed_before_it_agrees(refusal: Exception, drain: bool) 
             await stage.until(lambda: len(keeper(stage).asked) > 1)
             assert set(keeper(stage).asked) == {("c", ("a", "b"))}
             assert stage.alive("db").keys() == {"a", "b", "c"}
-            assert any(str(refusal) in each for each in stage.told(Kind.DESTROY_FAILED))
-            assert not stage.told(Kind.DESTROYING)
+            assert any(str(refusal) in each for each in stage.messages(Kind.DESTROY_FAILED))
+            assert not stage.messages(Kind.DESTROYING)
             keeper(stage).refusal = None
             await stage.converged()
             assert stage.alive("db").keys() == {"a", "b"}

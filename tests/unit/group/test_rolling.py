@@ -32,7 +32,7 @@ async def test_a_roll_replaces_one_after_the_other_and_waits_for_each() -> None:
         assert order == ["a", "b", "c"]
         began = [e.timestamp for e in stage.events if e.type in {Kind.DESTROYING, Kind.CONVERGED}][1:]
         assert began == sorted(began)
-        assert [m.split(" ")[-1] for m in stage.told(Kind.ROLLOUT)] == ["started", "completed"]
+        assert [m.split(" ")[-1] for m in stage.messages(Kind.ROLLOUT)] == ["started", "completed"]
 
 
 @in_virtual_time
@@ -44,7 +44,7 @@ async def test_the_node_that_hosts_this_controller_is_rolled_last() -> None:
         await stage.commit(pets("db", "a b c"))
         await stage.converged()
         await stage.commit(pets("db", "a b c", version=1))
-        await stage.until(lambda: len(stage.told(Kind.DESTROYING)) == 3)
+        await stage.until(lambda: len(stage.messages(Kind.DESTROYING)) == 3)
         assert [e.slot for e in stage.events if e.type is Kind.DESTROYING] == ["b", "c", "a"]
         await stage.converged()
 
@@ -70,7 +70,7 @@ async def test_a_version_that_fails_pauses_its_own_roll() -> None:
         await stage.commit(cattle("web", 4))
         await stage.converged()
         await stage.commit(cattle("web", 4, version=1, NeverHealthy=True))
-        await stage.until(lambda: any("pause by infrakit" in m for m in stage.told(Kind.COMMITTED)))
+        await stage.until(lambda: any("pause by infrakit" in m for m in stage.messages(Kind.COMMITTED)))
         await asyncio.sleep(300)
         versions = [msgspec.json.decode(bytes(m.properties))["version"] for m in stage.alive("web").values()]
         assert versions.count(0) == 3
@@ -89,7 +89,7 @@ async def test_a_version_that_fails_is_rolled_back_where_that_is_declared() -> N
         await stage.commit(cattle("web", 4, updating=rollback))
         await stage.converged()
         await stage.commit(cattle("web", 4, version=1, updating=rollback, NeverHealthy=True))
-        await stage.until(lambda: any("rollback by infrakit" in m for m in stage.told(Kind.COMMITTED)))
+        await stage.until(lambda: any("rollback by infrakit" in m for m in stage.messages(Kind.COMMITTED)))
         await stage.converged()
         assert stage.versions("web") == {0}
 
@@ -159,9 +159,9 @@ async def test_a_destruction_that_still_asks_for_its_right_is_not_begun_for_an_o
         await stage.until(
             lambda: any(isinstance(action, Destroy) for action in stage.controller("db").executor.doing), 30
         )
-        assert not stage.told(Kind.DESTROYING)
+        assert not stage.messages(Kind.DESTROYING)
         await stage.commit(pets("db", "a b c", quorum=True))
         store.slow = False
         await asyncio.sleep(60)
-        assert not stage.told(Kind.DESTROYING)
+        assert not stage.messages(Kind.DESTROYING)
         assert {machine.id for machine in stage.alive("db").values()} == members

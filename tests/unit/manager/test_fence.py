@@ -326,9 +326,9 @@ async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_o
         one.fault(provision=Spread(low=20.0, high=20.0), destroy=Spread(low=20.0, high=20.0))
         victim = next(iter(one.alive("web").values())).id
         await one.operator.destroy_instance(instance=victim, who="ann", why="a test", replace=True)
-        await one.until(lambda: one.told(Kind.DESTROYING))
+        await one.until(lambda: one.messages(Kind.DESTROYING))
         await one.scale("web", 5)
-        await one.until(lambda: len(one.told(Kind.CREATING)) == 5)
+        await one.until(lambda: len(one.messages(Kind.CREATING)) == 5)
         one.events.clear()
         told.tell(leader=answer)
         believed_until = now() if answer is False else one.replica.leads_until
@@ -354,10 +354,10 @@ async def test_a_creation_that_was_not_asked_for_when_leadership_is_lost_is_know
     told = Told(leader=True)
     async with Stage(leadership=told, flavor_class=Endless) as one:
         await one.commit(cattle("web", 1))
-        await one.until(lambda: one.told(Kind.CREATING))
+        await one.until(lambda: one.messages(Kind.CREATING))
         told.tell(leader=False)
         await one.until(lambda: one.replica.term is None, within_s=1.0)
-        assert one.told(Kind.CREATE_FAILED) == ["cancelled before the provider was called: nothing was created"]
+        assert one.messages(Kind.CREATE_FAILED) == ["cancelled before the provider was called: nothing was created"]
         assert (await one.replica.peek()).intents == {}
 
 

@@ -129,13 +129,13 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
 async def test_why_tells_of_what_is_being_created_and_ended() -> None:
     async with Stage(faults=Faults(provision=Spread(low=10.0), destroy=Spread(low=10.0))) as stage:
         await stage.commit(cattle("web", 1))
-        await stage.until(lambda: stage.told(Kind.CREATING))
+        await stage.until(lambda: stage.messages(Kind.CREATING))
         being = await stage.operator.why(group=WEB, subject="1")
         assert being.summary == "1 is being created"
         assert "a creation is recorded since" in being.facts[0]
         await stage.converged()
         await stage.scale("web", 0)
-        await stage.until(lambda: stage.told(Kind.DESTROYING))
+        await stage.until(lambda: stage.messages(Kind.DESTROYING))
         ending = await stage.operator.why(group=WEB, subject="1")
         assert ending.summary.endswith("is being destroyed (destroying)")
 
@@ -144,7 +144,7 @@ async def test_why_tells_of_what_is_being_created_and_ended() -> None:
 async def test_members_tell_what_is_created_and_how_healthy_the_others_are() -> None:
     async with Stage(faults=Faults(provision=Spread(low=10.0))) as stage:
         await stage.commit(cattle("web", 2), pets("db", "a", volumes=True))
-        await stage.until(lambda: len(stage.told(Kind.CREATING)) == 3)
+        await stage.until(lambda: len(stage.messages(Kind.CREATING)) == 3)
         assert {m.state for m in await stage.operator.members(group=WEB)} == {"creating"}
         await stage.converged()
         every = await stage.operator.members()
@@ -278,7 +278,7 @@ async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
         assert len(stage.alive("web")) == 1
         assert [g.name for g in (await stage.operator.status()).groups] == ["web"]
         assert (await stage.operator.history(limit=1))[0].what == "destroyed"
-        deleted = [m for m in stage.told(Kind.DELETED) if "was deleted, as requested" in m]
+        deleted = [m for m in stage.messages(Kind.DELETED) if "was deleted, as requested" in m]
         assert len(deleted) == (3 if volumes else 0)
 
 
@@ -384,7 +384,7 @@ async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
         await stage.converged()
         await stage.operator.shutdown(who="ann", why="upgrade")
         assert stage.stopped.is_set()
-        assert "is stopping, requested by ann: upgrade" in stage.told(Kind.STOPPED)[-1]
+        assert "is stopping, requested by ann: upgrade" in stage.messages(Kind.STOPPED)[-1]
         await stage.stop()
         assert len(stage.simulator.live()) == 2
         with pytest.raises(errors.NotLeader, match="not active"):

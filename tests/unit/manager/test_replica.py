@@ -60,7 +60,7 @@ async def test_only_a_leader_acts() -> None:
         stage.kill("web", "1")
         await asyncio.sleep(60)
         assert len(stage.simulator.live()) == 1
-        assert "not active: told so" in stage.told(Kind.STOPPED)
+        assert "not active: told so" in stage.messages(Kind.STOPPED)
         leadership.say(True)
         await stage.until(lambda: len(stage.alive("web")) == 2)
         assert stage.replica.term is not None
@@ -74,7 +74,7 @@ async def test_a_successor_settles_what_its_predecessor_left_open(tokens: bool) 
     simulator, store = Simulator(faults), MemoryStore()
     async with Stage(simulator=simulator, store=store) as first:
         await first.commit(cattle("web", 6), pets("db", "a b c"))
-        await first.until(lambda: len(first.told(Kind.CREATING)) == 9)
+        await first.until(lambda: len(first.messages(Kind.CREATING)) == 9)
         await asyncio.sleep(6)  # made by now, and not answered yet
     assert simulator.calls["provision"] == 9
     simulator.faults = msgspec.structs.replace(faults, provision=Spread())  # a second call would be quicker than a look
@@ -97,7 +97,7 @@ async def test_a_replica_that_lost_the_epoch_does_nothing_more_and_takes_another
             await asyncio.sleep(120)
             assert len(simulator.live()) == 2
             assert simulator.calls["provision"] == 3  # two replicas, and not one instance too many
-            assert any("not active" in m for m in (*first.told(Kind.STOPPED), *second.told(Kind.STOPPED)))
+            assert any("not active" in m for m in (*first.messages(Kind.STOPPED), *second.messages(Kind.STOPPED)))
 
 
 @in_virtual_time
@@ -110,7 +110,7 @@ async def test_a_store_that_is_down_stops_new_creations_and_loses_nothing() -> N
         stage.kill("web", "2")
         await asyncio.sleep(60)
         assert "2" not in stage.alive("web")
-        assert any("connection refused" in m for m in stage.told(Kind.ERROR))
+        assert any("connection refused" in m for m in stage.messages(Kind.ERROR))
         store.faults = StoreFaults()
         await stage.converged()
         assert len(stage.alive("web")) == 3
@@ -130,7 +130,7 @@ async def test_a_store_without_an_answer_is_given_up_for_now() -> None:
     async with Stage(store=store) as stage:
         await asyncio.sleep(120)
         assert not stage.replica.active.is_set()
-        assert "not active" in stage.told(Kind.STOPPED)[0]
+        assert "not active" in stage.messages(Kind.STOPPED)[0]
         store.mute = False
         await stage.commit(cattle("web", 1))
         await stage.converged()
@@ -197,7 +197,7 @@ async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> Non
     plugins.flavor = flavor  # type: ignore[method-assign, assignment]
     async with second:
         await second.until(lambda: len(second.controllers()) == 1)
-        assert any("there is no flavor plugin" in m for m in second.told(Kind.ERROR))
+        assert any("there is no flavor plugin" in m for m in second.messages(Kind.ERROR))
         (unmanaged,) = [g for g in (await second.operator.status()).groups if g.phase == "unmanaged"]
         assert "there is no flavor plugin" in unmanaged.waiting[0].reason
         await second.until(lambda: len(second.controllers()) == 2)  # it is asked again
@@ -279,7 +279,7 @@ async def test_a_change_that_is_stored_is_reported_as_such_and_adopted_later(mon
 
         monkeypatch.setattr(term, "adopt", fail_twice)
         assert (await stage.commit(cattle("web", 3))).version == 2
-        assert "version 2 is stored, but not adopted yet" in stage.told(Kind.ERROR)[0]
+        assert "version 2 is stored, but not adopted yet" in stage.messages(Kind.ERROR)[0]
         await stage.until(lambda: len(stage.alive("web")) == 3)
         assert not failures
 
@@ -381,7 +381,7 @@ async def test_a_plugin_that_returns_is_believed_what_it_promises_now() -> None:
         plugin.incarnation += 1
         plugin.promised = Capabilities(listing_lag_s=40.0, tokens=False)
         await stage.until(lambda: stage.controllers().get(GroupID("web"), controller) is not controller)
-        assert any("restarted with other capabilities" in said for said in stage.told(Kind.OBSERVE_FAILED))
+        assert any("restarted with other capabilities" in said for said in stage.messages(Kind.OBSERVE_FAILED))
         now = stage.controller("web")
         assert (now.view.lag_s, now.want.tokens) == (40.0, False)
         await stage.converged()
