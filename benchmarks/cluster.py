@@ -56,7 +56,7 @@ class Cluster:
             emit=self.journal.emit,
             poll_s=POLL_S,
         )
-        self.operator = Operator(self.replica, stories=self.journal, stop=lambda: None)
+        self.operator = Operator(self.replica, history=self.journal, stop=lambda: None)
 
     async def declare(self, size: int, *, in_flight: int = 1000) -> None:
         """Commit one group of the given size."""

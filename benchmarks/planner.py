@@ -9,7 +9,7 @@ from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group, GroupProper
 from infrakit.spi.values import Description, GroupID, Health, HealthReport, InstanceID, Slot
 
 SIZE = 100_000
-WELL = HealthReport(health=Health.HEALTHY)
+HEALTHY_REPORT = HealthReport(health=Health.HEALTHY)
 
 
 def group(version: str) -> Group:
@@ -30,8 +30,8 @@ def view(size: int) -> GroupView:
             logical_id=None,
             hash="v1",
             token=None,
-            born_at=0.0,
-            report=WELL,
+            created_at=0.0,
+            report=HEALTHY_REPORT,
             judged_at=1000.0,
             healthy_since=0.0,
         )
@@ -48,9 +48,9 @@ def main() -> None:
         ("all to create", "v1", view(0)),
         ("all to update", "v2", view(SIZE)),
     ):
-        want = DesiredState(group=group(version))
+        desired = DesiredState(group=group(version))
         began = time.perf_counter()
-        plan = decide(want, seen)
+        plan = decide(desired, seen)
         print(f"  {name:14} {(time.perf_counter() - began) * 1e3:6.0f} ms, {len(plan.actions):,} actions")
 
 

@@ -82,10 +82,10 @@ def measure(count: int, at_once: int, seconds: float = SECONDS, calls: int = sys
             took = sorted(asyncio.run(ask(path, at_once, seconds, calls)))
             rate = len(took) / (time.perf_counter() - began)
             used = resource.getrusage(resource.RUSAGE_SELF)
-            ours_ms = (used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime) / len(took) * 1e3
+            client_ms = (used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime) / len(took) * 1e3
             times = process.cpu_times()
-            theirs_ms = (times.user + times.system) / len(took) * 1e3
-            grown = (process.memory_info().rss - memory) / 2**20
+            server_ms = (times.user + times.system) / len(took) * 1e3
+            grown_mb = (process.memory_info().rss - memory) / 2**20
         finally:
             server.terminate()
             server.join()
@@ -93,7 +93,7 @@ def measure(count: int, at_once: int, seconds: float = SECONDS, calls: int = sys
     print(
         f"{count:6,} instances, {at_once:2} at once: {rate:7,.0f} calls/s ({ratio:.1f} times the original's), "
         f"p50 {took[len(took) // 2] * 1e3:.2f} ms, p99 {took[len(took) * 99 // 100] * 1e3:.2f} ms, "
-        f"CPU a call {ours_ms:.2f} ms client, {theirs_ms:.2f} ms server, the server grew {grown:.1f} MB"
+        f"CPU a call {client_ms:.2f} ms client, {server_ms:.2f} ms server, the server grew {grown_mb:.1f} MB"
     )
 
 

@@ -108,14 +108,14 @@ def idle(engines: Engines) -> None:
         some = next(iter(replicas.operators.values()))
         acting(some)
         some.commit(cattle("web", 3))
-        entries = asyncio.run(counted(engines.nodes[0]))
+        entries = asyncio.run(count_entries(engines.nodes[0]))
         print(f"  three idle replicas: {entries / IDLE_S:.2f} entries a second in the Swarm's log")
     finally:
         replicas.close()
 
 
-async def counted(node: Node) -> int:
-    """Return the number of entries added to the log meanwhile, without those of counting."""
+async def count_entries(node: Node) -> int:
+    """Return the number of entries added to the log within `IDLE_S`, without those of this count."""
     client = Swarm(node.host)
     probe = await client.create_config("probe", labels={}, data=b"x")
     before = (await client.config(probe)).version

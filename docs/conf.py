@@ -1,4 +1,4 @@
-"""How Sphinx builds the manual; the pages read well unbuilt, too."""
+"""The Sphinx configuration of the manual. The pages are also readable without Sphinx."""
 
 import infrakit
 
@@ -11,11 +11,11 @@ extensions = ["myst_parser", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["misc.highlighting_failure"]  # JSON answers of several lines are shown as consoles print them
+suppress_warnings = ["misc.highlighting_failure"]  # JSON output over several lines is shown as in a console
 
-smartquotes = False  # options begin with two hyphens, in headings, too, and what is shown is typed
+smartquotes = False  # options begin with two hyphens, also in headings, and commands are copied
 
-# A button copies the commands of a block, without prompts and what they print.
+# A button copies the commands of a block, without prompts and output.
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 copybutton_copy_empty_lines = False

@@ -1,7 +1,7 @@
-"""Writes reference.md and the picture from the code, so that they always match it: `python docs/generate.py`.
+"""Generates reference.md and the picture from the code, so that they always match it: `python docs/generate.py`.
 
-`installed.py` does the same for the man pages and the completion files, from what is here.
-Meanings are the help texts, docstrings and comments beside the code; a test fails when a file is out of date.
+`installed.py` generates the man pages and the completion files from the same functions.
+Descriptions are the help texts, docstrings and comments in the code; a test fails if a file is out of date.
 """
 
 import ast
@@ -34,7 +34,7 @@ from infrakit.spi import errors, event, group
 from infrakit.template import filters, functions, limits
 
 ROOT = Path(__file__).parents[1]
-# Where the heading is not the name of the type.
+# Types whose heading differs from their name.
 SECTIONS = {
     "Attached": "Attachments",
     "Check": "Health",
@@ -58,7 +58,7 @@ The [guide](guide.md) and [operations](operations.md) explain its use.
 
 
 def render() -> str:
-    """The whole page."""
+    """Render the whole page."""
     parts = [
         HEAD,
         *commands(),
@@ -77,7 +77,7 @@ def render() -> str:
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its full name."""
+    """Yield every command that can be run, by its full name."""
     for name in cli.COMMANDS:
         command = cli.commands.get_command(click.Context(cli.commands), name)
         if isinstance(command, click.Group):
@@ -89,7 +89,7 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
 
 
 def commands() -> Iterator[str]:
-    yield f"## Commands\n\n{exit_codes.HELP}\nEvery command answers to `--help`."
+    yield f"## Commands\n\n{exit_codes.HELP}\nEvery command supports `--help`."
     for name, command in every_command():
         context = click.Context(command, info_name=f"infrakit {name}")
         words = command.collect_usage_pieces(context)
@@ -110,7 +110,7 @@ def _value(option: click.Option) -> str:
 
 
 def help_of(command: click.Command) -> tuple[str, str]:
-    """What a command does, and its example."""
+    """Return the help text of a command, and its example."""
     text, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample:\n")
     return re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip()), textwrap.dedent(example).strip()
 
@@ -129,7 +129,7 @@ def declaration() -> Iterator[str]:
     yield (
         "## The declaration\n\n"
         "A document in YAML or JSON: a list of groups, each with `kind: group`, `metadata` (`name` and `tags`) and "
-        "`properties`.\nThe original's shape, `Plugin: group` with `Properties: {ID, Properties}`, is read too."
+        "`properties`.\nThe original's format, `Plugin: group` with `Properties: {ID, Properties}`, is accepted, too."
     )
     yield from _structs(
         ("properties", group.GroupProperties),
@@ -161,7 +161,7 @@ def plugins() -> Iterator[str]:
     )
     yield (
         "## The instance plugin simulator\n\nA provider in memory, with configurable faults. "
-        "In a daemon, faults are in\n`simulator/faults.yaml` in its home, which is read again when it changes."
+        "In a daemon, faults are in\n`simulator/faults.yaml` in its home, which is reloaded when it changes."
     )
     yield from _structs(
         ("Properties of simulator", machine.Properties),
@@ -195,13 +195,13 @@ def _structs(*named: tuple[str, type[msgspec.Struct]]) -> Iterator[str]:
             (f"`{field.encode_name}`", _words(field.type), _default(field, struct), meaning)
             for field, meaning in fields(struct)
         ]
-        told = group.Updating if struct is original.Updating else struct
-        about = _flow(told.__doc__ or "").removeprefix("The whole.").strip().partition(" `Duration`")[0]
+        documented = group.Updating if struct is original.Updating else struct
+        about = _unwrap(documented.__doc__ or "").partition(" `Duration`")[0]
         yield f"### {name}\n\n{about}\n\n" + _table(("field", "what", "default", "meaning"), rows)
 
 
 def fields(struct: type[msgspec.Struct]) -> Iterator[tuple[Any, str]]:
-    """Each field with the comment beside it or above it, from the class that declares it."""
+    """Yield each field with the comment beside it or above it, from the class that declares it."""
     meanings: dict[str, str] = {}
     for each in reversed(struct.__mro__):
         if each.__module__.startswith("infrakit"):
@@ -243,7 +243,7 @@ def _words(info: Any) -> str:  # noqa: C901, PLR0911, PLR0912 - a table
         case msgspec.inspect.AnyType():
             return "anything"
         case msgspec.inspect.RawType():
-            return "what the plugin takes"
+            return "defined by the plugin"
     raise AssertionError(f"no words for {info}")
 
 
@@ -257,7 +257,7 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    if value is None and struct is original.Updating:  # there, None stands for an omitted value
+    if value is None and struct is original.Updating:  # there, None means an omitted value
         value = getattr(group.Updating(), field.name, None)
     if value is None or value in ((), {}, "") or isinstance(value, msgspec.Raw | msgspec.Struct):
         return ""
@@ -269,27 +269,27 @@ def _default(field: Any, struct: type[msgspec.Struct]) -> str:
 
 def _templates() -> Iterator[str]:
     yield (
-        "## Templates\n\n[Templates](templates.md) explains their use. These are their functions, each "
-        "with an example and what it prints.\nThose with a `|` may also stand behind their first argument: "
+        "## Templates\n\n[Templates](templates.md) explains their use. This table lists the functions, each "
+        "with an example and its output.\nA function with a `|` can also be used as a filter: "
         "`{{ value | to_json }}`."
     )
-    told = [each for one in functions.TABLE.values() for each in (one, *one.members.values())]
+    documented = [each for one in functions.TABLE.values() for each in (one, *one.members.values())]
     rows = [
-        (f"`{'| ' if each.is_filter else ''}{each.signature}`", each.help, f"`{each.example}`", _printed(each.result))
-        for each in told
+        (f"`{'| ' if each.is_filter else ''}{each.signature}`", each.help, f"`{each.example}`", _output(each.result))
+        for each in documented
     ]
     yield _table(("function", "meaning", "example", "prints"), rows)
     known = ", ".join(f"`{name}`" for name in sorted(filters.FILTERS) if name not in functions.TABLE)
     tests = ", ".join(f"`{name}`" for name in filters.TESTS if name.isalpha())
-    yield f"Filters of Jinja2 that there are, too: {known}.\nIts tests: {tests}."
+    yield f"Supported filters of Jinja2: {known}.\nSupported tests: {tests}."
     rows = [
         (f"`{name}`", f"{getattr(limits.Limits(), name):,}", meaning)
         for name, meaning in _commented(limits.Limits).items()
     ]
-    yield "### Limits of templates\n\nThe most that one render may take.\n\n" + _table(("limit", "is", "of"), rows)
+    yield "### Limits of templates\n\nUpper limits of one rendering.\n\n" + _table(("limit", "is", "of"), rows)
 
 
-def _printed(text: str) -> str:
+def _output(text: str) -> str:
     return f"`{json.dumps(text)[1:-1] if chr(10) in text else text}`" if text else "nothing"
 
 
@@ -297,13 +297,13 @@ def _printed(text: str) -> str:
 
 
 def _events() -> Iterator[str]:
-    yield f"## Events\n\n{_flow(event.Event.__doc__ or '')}\nOne line of JSON each; `infrakit events` shows them."
+    yield f"## Events\n\n{_unwrap(event.Event.__doc__ or '')}\nOne line of JSON each; `infrakit events` shows them."
     meanings = _commented(event.Kind)
     yield _table(("type", "meaning"), [(f"`{kind.value}`", meanings.get(kind.name, "")) for kind in event.Kind])
 
 
 def every_error() -> Iterator[type[errors.InfraKitError]]:
-    """Every error that InfraKit raises on purpose."""
+    """Yield every error that InfraKit raises on purpose."""
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, errors.InfraKitError):
             yield value
@@ -311,7 +311,7 @@ def every_error() -> Iterator[type[errors.InfraKitError]]:
 
 def _errors() -> Iterator[str]:
     yield "## Errors\n\nEach error states what failed, where, and the remedy."
-    rows = [(f"`{each.__name__}`", _flow(each.__doc__ or ""), str(_exit_code(each))) for each in every_error()]
+    rows = [(f"`{each.__name__}`", _unwrap(each.__doc__ or ""), str(_exit_code(each))) for each in every_error()]
     yield _table(("error", "meaning", "exit code"), rows)
 
 
@@ -328,23 +328,23 @@ def _exit_code(kind: type[errors.InfraKitError]) -> int:
 
 
 def every_rule() -> Mapping[str, str]:
-    """The name of every rule by which something is done or not done, and the module that decides so."""
+    """Return the name of every rule for an action or a refusal, and the modules that apply it."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "src/infrakit/group").rglob("*.py")):
         module = path.relative_to(ROOT / "src/infrakit").as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
-            said = [keyword.value for keyword in node.keywords if keyword.arg == "rule"]
+            rules = [keyword.value for keyword in node.keywords if keyword.arg == "rule"]
             if isinstance(node.func, ast.Attribute) and node.func.attr in {"block", "destroy"}:
-                said += node.args[2:3]
-            for value in (each for expression in said for each in _texts(expression)):
+                rules += node.args[2:3]
+            for value in (each for expression in rules for each in _texts(expression)):
                 found.setdefault(value, set()).add(f"`{module}`")
     return {name: ", ".join(sorted(found[name])) for name in sorted(found)}
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression may be: itself, or either side of a choice."""
+    """Yield the possible values of a text expression: a constant, or either side of a conditional."""
     if isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
@@ -364,7 +364,7 @@ def _rules() -> Iterator[str]:
 
 
 def _commented(subject: type | ModuleType) -> dict[str, str]:
-    """The comment beside each assignment of a class or module, or the lines of comment above it."""
+    """Return the comment beside each assignment of a class or module, or the lines of comment above it."""
     source = textwrap.dedent(inspect.getsource(subject))
     comments = {
         token.start[0]: (token.string.lstrip("# "), not token.line[: token.start[1]].strip())
@@ -390,7 +390,7 @@ def _commented(subject: type | ModuleType) -> dict[str, str]:
     return found
 
 
-def _flow(docstring: str) -> str:
+def _unwrap(docstring: str) -> str:
     return re.sub(r"\s*\n\s*", " ", inspect.cleandoc(docstring)).strip()
 
 

@@ -1,7 +1,7 @@
-"""Writes the files that packages install beside the program, from the code: man pages and completions of shells.
+"""Generates the files that packages install beside the program: man pages and shell completions.
 
-The man pages are the sections of the reference in the language of man(7): tables become lists, because a table of four
-columns does not fit a terminal of 80. `docs/generate.py` runs this; a test fails when a file is out of date.
+The man pages are the sections of the reference in the format of man(7): tables become lists, because a table of four
+columns does not fit a terminal with 80. `docs/generate.py` runs this; a test fails if a file is out of date.
 """
 
 import re
@@ -31,7 +31,7 @@ SHELLS = ("bash", "fish", "zsh")
 
 
 def render() -> dict[Path, str]:
-    """Each file with its text."""
+    """Render each file."""
     texts = {
         PACKAGING / "man/infrakit.1": _page("infrakit", 1, "declarative, self-healing infrastructure", _commands()),
         PACKAGING / "man/infrakit.yaml.5": _page("infrakit.yaml", 5, "declaration of groups of nodes", _document()),
@@ -43,14 +43,14 @@ def render() -> dict[Path, str]:
 
 
 def write() -> None:
-    """Writes all of them."""
+    """Write all files."""
     for path, text in render().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
 def _page(name: str, section: int, about: str, parts: Iterable[str]) -> str:
-    """The page, with the lines that every man page has."""
+    """Render a page, with the header of every man page."""
     head = (
         f'.\\" Generated from the code by docs/generate.py.\n'
         f'.TH {name.upper()} {section} "" "InfraKit {infrakit.__version__}" "InfraKit"\n'
@@ -75,8 +75,8 @@ def _commands() -> Iterator[str]:
     yield (
         "## Files\n\n| file | meaning |\n| --- | --- |\n"
         "| `~/.infrakit` | State of the daemon, or the directory in INFRAKIT_HOME. |\n"
-        "| `/var/lib/infrakit` | The same, for the service of systemd. |\n"
-        "| `/etc/infrakit/infrakit.env` | Environment of the service of systemd. |"
+        "| `/var/lib/infrakit` | State of the daemon, for the systemd service. |\n"
+        "| `/etc/infrakit/infrakit.env` | Environment of the systemd service. |"
     )
     yield _see_also("`infrakit.yaml`(5)")
 
@@ -84,7 +84,7 @@ def _commands() -> Iterator[str]:
 def _document() -> Iterator[str]:
     yield (
         "## Description\n\nA declaration defines groups of nodes. `infrakit up` and `infrakit commit` "
-        "take it, `infrakit validate` checks it. Fields are listed with their type and their default."
+        "read it, `infrakit validate` checks it. Fields are listed with their type and their default."
     )
     yield from generate.declaration()
     yield from generate.plugins()
@@ -98,7 +98,7 @@ def _see_also(page: str) -> str:
 
 
 def _variables() -> str:
-    """The table of variables in the guide: a test holds it against the code."""
+    """Return the table of variables in the guide, which a test compares with the code."""
     guide = (ROOT / "docs/guide.md").read_text()
     table = guide.partition("| variable | meaning | default |\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
@@ -110,7 +110,7 @@ def _variables() -> str:
 
 
 def _roff(text: str) -> Iterator[str]:
-    """The kinds of block that the reference has: headings, tables, code, paragraphs."""
+    """Convert the blocks of the reference: headings, tables, code, paragraphs."""
     for block in re.split(r"\n\n(?=\S)", text.strip("\n")):
         heading, _, rest = block.partition("\n")
         if block.startswith("### "):
@@ -131,7 +131,7 @@ def _roff(text: str) -> Iterator[str]:
 
 
 def _list(lines: list[str]) -> Iterator[str]:
-    """A table: its first column are the terms, its last is the text, and what is between stands beside the term."""
+    """Convert a table to a list: terms from the first column, text from the last, other columns beside the term."""
     columns, _, *rows = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
     for term, *cells in rows:
         *between, meaning = cells
@@ -145,14 +145,14 @@ def _list(lines: list[str]) -> Iterator[str]:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """One line of input each, as man(7) asks for, so that the formatter spaces them."""
+    """Yield one line per sentence, as man(7) requires for correct spacing."""
     flowing = re.sub(r"\s*\n\s*", " ", text.strip())
     for sentence in re.split(r"(?<=[a-z`)][.:]) (?=[A-Z`])", flowing):
         yield _protected(_inline(sentence))
 
 
 def _inline(text: str) -> str:
-    """Code in bold, what stands for something in italics, links as their text."""
+    """Convert inline markup: code to bold, placeholders to italics, links to their text."""
     text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text.replace("\\|", "|"))
     parts = re.split(r"(`[^`]+`|\*[A-Za-z]+\*)", text)
     return "".join(_styled(part) for part in parts)
@@ -171,12 +171,12 @@ def _literal(line: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Hyphens are minus signs: what a reader copies must be what is typed."""
+    """Escape special characters; hyphens become minus signs, so that copied commands work."""
     for sign, name in (("\\", "\\e"), ("-", "\\-"), ("'", "\\(aq"), ("^", "\\(ha"), ("~", "\\(ti"), ("`", "\\(ga")):
         text = text.replace(sign, name)
     return text
 
 
 def _protected(line: str) -> str:
-    """A line that begins with a dot would be an instruction."""
+    """Protect a line that begins with a dot, which would be an instruction."""
     return f"\\&{line}" if line.startswith((".", "\\(aq")) else line

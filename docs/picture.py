@@ -1,8 +1,8 @@
-"""Draws images/quickstart.svg: the recorded story of a killed pet, as the live view of today shows it.
+"""Draws images/quickstart.svg: a recorded recovery of a killed pet, in the current live view.
 
-`docs/generate.py` draws it from `images/quickstart.json`: the same code gives the same picture, and a test fails when
-the committed one is another. `python docs/picture.py` records a new run: it starts the quickstart, whose addresses must
-be free, kills a pet, and keeps what the daemon answers.
+`docs/generate.py` draws it from `images/quickstart.json`: the same code gives the same picture, and a test fails if
+the committed one differs. `python docs/picture.py` records a new run: it starts the quickstart, whose addresses must
+be free, kills a pet, and stores the responses of the daemon.
 """
 
 import io
@@ -30,11 +30,11 @@ RECORDING = TARGET.with_suffix(".json")
 UP = "infrakit up examples/quickstart/infrakit.yaml"
 PET = "http://127.0.10.2:7070/"
 COLUMNS, ROWS = 80, 24
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """What was answered, by the pet before and after its death and then by the daemon."""
+    """The responses of the pet before and after it was killed, then those of the daemon."""
 
     before: str
     killed: int
@@ -48,7 +48,7 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 def render() -> str:
-    """The picture of the recording, which refers to nothing outside itself."""
+    """Render the picture of the recording, without external references."""
     return draw(msgspec.json.decode(RECORDING.read_bytes(), type=Recording))
 
 
@@ -76,7 +76,7 @@ def draw(recording: Recording) -> str:
 
 
 def run(command: str, environment: dict[str, str]) -> str:
-    """What a command prints."""
+    """Run a command and return its output."""
     done = subprocess.run(
         ["/bin/sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -87,41 +87,41 @@ def run(command: str, environment: dict[str, str]) -> str:
 
 def wait_until_converged(daemon: subprocess.Popen[str]) -> None:
     """Read what `infrakit up` prints until each group has converged."""
-    waiting = {"counter", "web"}
+    remaining = {"counter", "web"}
     for line in daemon.stdout or ():
         if " converged " in line:
-            waiting -= {name for name in waiting if f" {name}: " in line}
-        if not waiting:
+            remaining -= {name for name in remaining if f" {name}: " in line}
+        if not remaining:
             return
-    sys.exit("the daemon ended before the quickstart had converged: are its addresses free?")
+    sys.exit("the daemon exited before the quickstart had converged: are its addresses free?")
 
 
 def pid(address: str) -> int:
-    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - one of our own
+    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - a server of the quickstart
         facts = json.load(answer)
     return int(facts["pid"])
 
 
-def wait_for_another(than: int) -> None:
-    """The pet is back as soon as another process answers at its address."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for_replacement(killed: int) -> None:
+    """Wait until another process answers at the address of the pet."""
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            if pid(PET) != than:
+            if pid(PET) != killed:
                 return
         except OSError:
             time.sleep(0.05)
-    sys.exit(f"nothing came back at {PET}")
+    sys.exit(f"no replacement at {PET}")
 
 
 def record(environment: dict[str, str]) -> Recording:
-    """Let the pet count, kill it, and ask how it is."""
+    """Increment the counter of the pet, kill it, and record the recovery."""
     for _ in range(42):
         run(f"curl -s -X POST {PET}incr", environment)
     before, killed = run(f"curl -s {PET}", environment).strip(), pid(PET)
     newest = json.loads(run("infrakit events -o json", environment).splitlines()[-1])["Seq"]
     run(f"kill -9 {killed}", environment)
-    wait_for_another(killed)
+    wait_for_replacement(killed)
     run("infrakit status --wait 20s", environment)
     events = run(f"infrakit events --since {newest} -o json", environment).splitlines()
     return Recording(
@@ -135,10 +135,10 @@ def record(environment: dict[str, str]) -> Recording:
 
 
 def main() -> None:
-    beside = Path(sys.executable).parent
+    bin_directory = Path(sys.executable).parent
     with tempfile.TemporaryDirectory(prefix="ik") as home:
         environment = {
-            "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
             "INFRAKIT_HOME": home,
             "INFRAKIT_USER": "ann",
         }

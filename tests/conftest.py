@@ -1,4 +1,4 @@
-"""What every test relies on, whoever has started the tests."""
+"""Set-up that every test relies on, however the tests were started."""
 
 import shutil
 import signal
@@ -10,18 +10,18 @@ import pytest
 
 UNIT = Path(__file__).parent / "unit"
 
-# Started in the background of a script, tests inherit that Ctrl-C is ignored, and so would every program they start.
+# Tests that a script starts in the background inherit that SIGINT is ignored, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Nothing here asserts how long something takes; a machine may have much else to do.
+# No test asserts a duration, because the machine may be busy.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage is of the unit tests: what runs long anyway is not traced, which would take three times as long."""
+    """Measure the coverage of the unit tests only: tracing would triple the duration of the long tests."""
     for item in items:
         if not item.path.is_relative_to(UNIT):
             item.add_marker(pytest.mark.no_cover)

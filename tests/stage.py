@@ -1,4 +1,4 @@
-"""A stage for the controllers: the production replica in front of a simulated provider, in virtual time.
+"""A stage for tests: the production replica with a simulated provider, in virtual time.
 
 @in_virtual_time
 async def test_something() -> None:
@@ -55,7 +55,7 @@ def cattle(name: str, size: int, **more: Any) -> dict[str, Any]:
 
 
 def pets(name: str, ids: str, **more: Any) -> dict[str, Any]:
-    """A declared group of pets: "a b c"."""
+    """A declared group of pets; spaces separate the logical IDs: "a b c"."""
     return _group(name, {"LogicalIDs": ids.split()}, **more)
 
 
@@ -85,8 +85,8 @@ def _group(
     return {"kind": "group", "metadata": {"name": name, "tags": tags or {}}, "properties": properties}
 
 
-class Bare:
-    """The provider without its optional abilities: it can neither be asked about one instance nor watched."""
+class MinimalProvider:
+    """The provider without its optional methods: it supports neither `inspect` nor `watch`."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.capabilities = simulator.capabilities
@@ -98,7 +98,7 @@ class Bare:
 
 
 class Stage:
-    """An async context manager; when it ends, so has the replica."""
+    """A replica with its simulated provider, as an async context manager; on exit, the replica is stopped."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Stage:
             is_self=is_self,
             watermark=watermark,
         )
-        self.operator = Operator(self.replica, stories=self.journal, stop=self.stopped.set)
+        self.operator = Operator(self.replica, history=self.journal, stop=self.stopped.set)
         self._running: asyncio.Task[None] | None = None
 
     def _emit(self, event: Event) -> None:
@@ -152,12 +152,12 @@ class Stage:
         await self.stop()
 
     async def stop(self) -> None:
-        """End the replica, as a signal would."""
+        """Stop the replica, as a signal would."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
 
-    # -- doing -----------------------------------------------------------------------------------------------------
+    # -- commands --------------------------------------------------------------------------------------------------
 
     async def commit(self, *groups: dict[str, Any], expected: int | None = None) -> Committed:
         await self.replica.active.wait()
@@ -172,23 +172,23 @@ class Stage:
         """Change the provider's faults from now on."""
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, **faults)
 
-    async def until(self, blocked: Callable[[], object], within_s: float = 600.0) -> None:
-        """Let time pass until a condition holds."""
+    async def until(self, condition: Callable[[], object], within_s: float = 600.0) -> None:
+        """Wait until a condition is true, at most `within_s`."""
         clock = asyncio.get_running_loop()
         end = clock.time() + within_s
-        while not blocked():
-            assert clock.time() < end, f"not within {within_s:.0f} s; lately:\n{self.recent_events()}"
+        while not condition():
+            assert clock.time() < end, f"not within {within_s:.0f} s; recent events:\n{self.recent_events()}"
             await asyncio.sleep(0.05)
 
     async def converged(self, within_s: float = 600.0) -> None:
-        """Let time pass until every group is as declared."""
+        """Wait until every group has converged."""
         await self.until(self.is_converged, within_s)
 
     def is_converged(self) -> bool:
         groups = self.controllers().values()
         return bool(groups) and all(c.plan.converged and c.is_current for c in groups)
 
-    # -- seeing ----------------------------------------------------------------------------------------------------
+    # -- observations ----------------------------------------------------------------------------------------------
 
     def controllers(self) -> dict[GroupID, Controller]:
         return self.replica.term.controllers if self.replica.term is not None else {}
@@ -200,7 +200,7 @@ class Stage:
         return next(g for g in (await self.operator.status()).groups if g.name == group)
 
     def alive(self, group: str) -> dict[str, Machine]:
-        """What really lives, by slot or logical ID."""
+        """The live machines of a group, by slot or logical ID."""
         return {
             str(m.logical_id or m.tags.get(values.TAG_SLOT)): m
             for m in self.simulator.live()
@@ -219,7 +219,7 @@ class Stage:
         )
 
     def kill(self, group: str, slot: str) -> InstanceID:
-        """A machine dies."""
+        """Terminate a machine of the group, and return its ID."""
         machine = self.alive(group)[slot]
         self.simulator.kill(machine.id)
         return machine.id

@@ -11,7 +11,8 @@ import pytest
 
 from infrakit.cli import confinement
 from infrakit.events import journal
-from infrakit.group import account, calls
+from infrakit.gate import gate
+from infrakit.group import account
 from infrakit.group.plan import rollout
 from infrakit.group.state import member
 from infrakit.manager.declaration import record
@@ -53,14 +54,14 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/metadata.md", f"a limit of {edits.BYTES_MAX // 1024} KiB"
     yield "docs/metadata.md", f"does not answer within {root.DEADLINE_S:g} s"
     yield "docs/plugins.md", f"The timeout is {root.DEADLINE_S:g} s, and the size limit {branches.BYTES_MAX // MIB} MiB"
-    yield "docs/plugins.md", f"{calls.CALL_DEADLINE_S:g} s for calls that change something"
+    yield "docs/plugins.md", f"{gate.CALL_DEADLINE_S:g} s for calls that change something"
     yield "docs/plugins.md", f"{account.DESCRIBE_DEADLINE_S:g} s for a listing"
     yield guide, f"verdict older than {member.VERDICT_AGE_S_MAX:g} s is unknown"
     yield guide, f"its slot fails {IN_WORDS[rollout.FAILURES_MAX]} times"
     yield guide, f"caches an answer for {IN_WORDS[loaders.FRESH_S]} seconds"
     yield "docs/guarantee.md", f"`bound_s` ({fence.BOUND_S:g} s)"
     yield "docs/guarantee.md", f"at most {fence.BOUND_S_MAX:g} s"
-    yield "docs/guarantee.md", f"carries out a call within {calls.CALL_DEADLINE_S:g} s"
+    yield "docs/guarantee.md", f"carries out a call within {gate.CALL_DEADLINE_S:g} s"
     yield templates, f"a maximum depth of {Limits().depth_max}"
     yield templates, f"limits it to {confinement.CPU_S_MAX} seconds of CPU"
     yield templates, f"and {confinement.MEMORY_BYTES_MAX // MIB} MB of memory"
@@ -124,13 +125,13 @@ def test_the_architecture_shows_the_layers_of_the_linter() -> None:
     contract = re.search(r"^layers =\n((?: +.*\n)+)", (ROOT / ".importlinter").read_text(), re.MULTILINE)
     assert shown
     assert contract
-    rooms = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
+    packages = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
     rows = ([name.strip(" ()") for name in row.split("|")] for row in contract[1].splitlines())
-    there = [" | ".join(name for name in row if name in rooms) for row in rows]
-    assert shown[1].splitlines() == [row for row in there if row]
+    expected = [" | ".join(name for name in row if name in packages) for row in rows]
+    assert shown[1].splitlines() == [row for row in expected if row]
 
 
-def test_every_term_of_the_glossary_leads_to_its_page() -> None:
+def test_every_term_of_the_glossary_links_to_its_page() -> None:
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
     terms = [term for term, _ in rows]
     assert len(terms) > 40

@@ -28,7 +28,7 @@ from tests.docs.reader import PATIENCE_S, Disappointed, Reader, kind_of
 from tests.integration.docker import engines
 
 REFERENCE = ROOT / "docs/reference.md"
-TOLD = [page for page in PAGES if page != REFERENCE]
+TESTED = [page for page in PAGES if page != REFERENCE]
 PROGRAMS = {  # that pages use, and their Debian packages
     "node": "nodejs",
     "curl": "curl",
@@ -36,7 +36,11 @@ PROGRAMS = {  # that pages use, and their Debian packages
     "etcdctl": "etcd-server etcd-client",
     "etcdutl": "etcd-client",  # since etcd 3.5
 }
-FIRST = {"README.md", "quickstart.md", "guide.md"}  # read by everybody; the others are typed by `make slow`
+FIRST = {
+    "README.md",
+    "quickstart.md",
+    "guide.md",
+}  # the pages that every reader starts with; the examples of the others run in `make slow`
 NOT_RUN = {"", "text", "ini"}  # shown only
 
 
@@ -48,14 +52,14 @@ def place() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def test_the_pages_are_there() -> None:
+def test_the_pages_exist() -> None:
     names = {page.name for page in PAGES}
     assert names >= {"README.md", "guide.md", "operations.md", "plugins.md", "architecture.md", "reference.md"}
     assert sum(len(list(pages.blocks(page))) for page in PAGES) > 50
 
 
-def _told(page: Path) -> ParameterSet:
-    marks = [pytest.mark.timeout(240)]  # a page may tell of many hours
+def _page(page: Path) -> ParameterSet:
+    marks = [pytest.mark.timeout(240)]  # the examples of a page may take long
     if page.name not in FIRST:
         marks.append(pytest.mark.slow)
     if page in nodes.NEEDING:
@@ -63,8 +67,8 @@ def _told(page: Path) -> ParameterSet:
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("page", [_told(page) for page in TOLD])
-def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
+@pytest.mark.parametrize("page", [_page(page) for page in TESTED])
+def test_the_examples_of_a_page_work(page: Path, place: Path) -> None:
     for program, package in PROGRAMS.items():
         if re.search(rf"^\$ {program} |echo '{program} ", page.read_text(), re.MULTILINE) and not shutil.which(program):
             pytest.skip(f"install {program}: apt-get install {package}")
@@ -72,14 +76,14 @@ def test_what_a_page_shows_is_what_happens(page: Path, place: Path) -> None:
     with _engine_for(page, place) as environment, Reader(place, patience_s=patience_s, **environment) as reader:
         for block in pages.blocks(page):
             try:
-                _read(block, reader)
+                _run_block(block, reader)
             except AssertionError as error:
                 raise AssertionError(f"{block}: {error}") from error
 
 
 @contextlib.contextmanager
 def _engine_for(page: Path, place: Path) -> Iterator[dict[str, str]]:
-    """A Docker Engine of its own, for a page that uses one; one with the image of a node, for a page with nodes."""
+    """A separate Docker Engine for a page that uses one; with the image of a node, for a page with nodes."""
     if page in nodes.NEEDING:
         with nodes.engine(place) as environment:
             yield environment
@@ -91,7 +95,7 @@ def _engine_for(page: Path, place: Path) -> Iterator[dict[str, str]]:
         yield {"DOCKER_HOST": engine.host}
 
 
-def _read(block: Block, reader: Reader) -> None:
+def _run_block(block: Block, reader: Reader) -> None:
     match block.language:
         case "console" | "hidden":
             reader.console(block.text)
@@ -100,7 +104,7 @@ def _read(block: Block, reader: Reader) -> None:
         case "jinja":
             _template(block, reader)
         case "yaml":
-            _declared(block, reader)
+            _document(block, reader)
         case "python":
             _program(block, reader)
         case "toml":
@@ -108,21 +112,21 @@ def _read(block: Block, reader: Reader) -> None:
         case "json":
             json.loads(block.text)
         case language:
-            assert language in NOT_RUN, f"nobody tests blocks of {language!r}"
+            assert language in NOT_RUN, f"no test runs blocks of {language!r}"
     if block.name and block.language != "python" and (ROOT / block.name).exists():
         assert block.text.partition("\n")[2].strip() == (ROOT / block.name).read_text().strip()
 
 
 def _template(block: Block, reader: Reader) -> None:
-    """A template under its name, for the commands after it; that it says what they show is for them to tell."""
+    """Write a template to its file, for the commands after it, which check its output."""
     assert block.name, "its first line names the file"
     path = reader.place / block.name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(reader.moved(block.text.partition("\n")[2]))
 
 
-def _declared(block: Block, reader: Reader) -> None:
-    """A document, which the commands after it may use under its name; or a part of a group's properties."""
+def _document(block: Block, reader: Reader) -> None:
+    """Validate a document, which later commands may use under its name, or a part of a group's properties."""
     if isinstance(yaml.safe_load(block.text), list):
         name = block.name or f"line-{block.line}.yaml"
         (reader.place / name).write_text(reader.moved(block.text))
@@ -132,7 +136,7 @@ def _declared(block: Block, reader: Reader) -> None:
 
 
 def _completed(text: str) -> str:
-    """A part of a group's properties, made a document by what it leaves out."""
+    """A document from a part of a group's properties, completed with the required ones."""
     part = yaml.safe_load(text)
     needed = {
         "Allocation": {"Size": 3},
@@ -158,7 +162,7 @@ def _program(block: Block, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_targets(page: Path) -> None:
     broken = []
     for link in pages.links(page):
         target, _, anchor = link.partition("#")
@@ -170,7 +174,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
-def test_the_picture_needs_nothing_from_elsewhere() -> None:
+def test_the_picture_loads_nothing_from_other_hosts() -> None:
     picture = (ROOT / "docs/images/quickstart.svg").read_text()
     assert "kill" in picture
     assert "converged" in picture
@@ -179,8 +183,8 @@ def test_the_picture_needs_nothing_from_elsewhere() -> None:
     assert not [host for host in hosts if host != "http://www.w3.org" and not host.startswith("http://127.0.")]
 
 
-def test_the_picture_is_what_the_code_draws() -> None:
-    picture = _program_of_the_manual("picture")
+def test_the_picture_is_up_to_date() -> None:
+    picture = _script_of_the_manual("picture")
     assert (ROOT / "docs/images/quickstart.svg").read_text() == picture.render(), "make docs"
 
 
@@ -189,10 +193,10 @@ def test_the_picture_is_what_the_code_draws() -> None:
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    return _program_of_the_manual("generate")
+    return _script_of_the_manual("generate")
 
 
-def _program_of_the_manual(name: str) -> ModuleType:
+def _script_of_the_manual(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -201,7 +205,7 @@ def _program_of_the_manual(name: str) -> ModuleType:
     return module
 
 
-def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
+def test_the_reference_is_up_to_date(generate: ModuleType) -> None:
     with source.uncollected():
         rendered = generate.render()
     assert REFERENCE.read_text() == rendered, "make docs"
@@ -223,45 +227,45 @@ CLUSTER = """\
     Flavor: {Plugin: vanilla, Properties: {Init: sleep 99}}
     Updating: {MaxUnavailable: 3, Settle: 0s}
 """
-BEFORE = ("up", "bootstrap", "init")  # for a cluster that is not there yet: examples/ha and examples/seed show them
+BEFORE = ("up", "bootstrap", "init")  # for a cluster that does not exist yet: examples/ha and examples/seed show them
 ENDING = ("group free", "group destroy", "down")  # their examples come last
 
 
-def test_the_examples_of_the_reference(generate: ModuleType, place: Path) -> None:
-    """One after the other, in a cluster that has what they name."""
+def test_the_examples_of_the_reference_work(generate: ModuleType, place: Path) -> None:
+    """Run them one after the other, in a cluster with the groups that they name."""
     (place / "infrakit.yaml").write_text(CLUSTER)
     (place / "second.yaml").write_text(CLUSTER.replace("sleep 99", "sleep 98"))
     with Reader(place) as reader:
         reader.console("$ infrakit up infrakit.yaml\n$ infrakit commit second.yaml -m change --wait\n")
         reader.console("$ infrakit commit infrakit.yaml -m back --wait\n")
         commands = ((name, each) for name, each in generate.every_command() if name not in BEFORE)
-        told = [(name, generate.help_of(each)[1]) for name, each in commands]
-        for name, example in sorted(told, key=lambda each: ENDING.index(each[0]) if each[0] in ENDING else -1):
+        examples = [(name, generate.help_of(each)[1]) for name, each in commands]
+        for name, example in sorted(examples, key=lambda each: ENDING.index(each[0]) if each[0] in ENDING else -1):
             assert f"infrakit {name}" in example
             if "web-7f3a" in example:
                 reader.met["web-7f3a"] = _a_worker(place)
-            alone = "  # exit code 2" if name == "leader resign" else ""  # nobody else could lead
+            alone = "  # exit code 2" if name == "leader resign" else ""  # there is no other replica
             reader.console(f"$ {example}{alone}\n")
             if name == "group free":
                 reader.console("$ infrakit commit infrakit.yaml --wait\n")
 
 
 def _a_worker(place: Path) -> str:
-    """One that exists now: all are made anew by some examples."""
+    """The ID of a running worker: some examples recreate all workers."""
     command = [str(Path(sys.executable).with_name("infrakit")), "instance", "ls", "workers", "-o", "json"]
     environment = {**os.environ, "INFRAKIT_HOME": str(place / ".infrakit")}
     listed = subprocess.run(command, env=environment, capture_output=True, check=True)
     return str(next(each["ID"] for each in json.loads(listed.stdout) if each["State"] == "running"))
 
 
-# -- what is claimed of the code -------------------------------------------------------------------------------------
+# -- statements about the code ---------------------------------------------------------------------------------------
 
 
 def test_every_rule_is_explained(generate: ModuleType) -> None:
-    told = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+    explained = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
     rules = set(generate.every_rule())
     assert len(rules) > 25
-    assert rules <= told
+    assert rules <= explained
 
 
 def test_every_variable_is_explained() -> None:
@@ -291,11 +295,11 @@ def test_every_error_is_explained_to_authors() -> None:
     assert not [name for name in kinds - {"InfraKitError", "NotLeader", "Halted"} if f"`{name}`" not in guide]
 
 
-def test_the_architecture_names_what_there_is() -> None:
+def test_the_architecture_names_the_packages_and_files_that_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    rooms = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == rooms
-    for page in TOLD:
+    packages = {path.parent.name for path in (ROOT / "src/infrakit").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == packages
+    for page in TESTED:
         for path in re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|yaml|toml))`", page.read_text()):
             places = (ROOT / path, ROOT / "src/infrakit" / path)
             assert any(each.exists() for each in places), f"{page.name}: there is no {path}"
@@ -305,7 +309,7 @@ def test_the_architecture_names_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "promise",
+    "example",
     [
         "$ false\n",
         "$ true  # exit code 2\n",
@@ -316,12 +320,12 @@ def test_the_architecture_names_what_there_is() -> None:
         "$ infrakit up missing.yaml\n",
     ],
 )
-def test_a_reader_can_be_disappointed(promise: str, place: Path) -> None:
+def test_a_wrong_example_fails(example: str, place: Path) -> None:
     with Reader(place) as reader, pytest.raises(Disappointed):
-        reader.console(promise)
+        reader.console(example)
 
 
-def test_a_reader_learns_names(place: Path) -> None:
+def test_a_reader_replaces_ids_of_the_page_by_real_ones(place: Path) -> None:
     with Reader(place) as reader:
         reader.console(
             '$ echo "pid 8812, 3.2s ago"\npid 4711, 1m12s ago\n$ echo 4711 | grep 8812\n$ export INFRAKIT_X=y\n'
@@ -329,6 +333,6 @@ def test_a_reader_learns_names(place: Path) -> None:
         reader.console("$ echo one; \\\n    echo $INFRAKIT_X\none\ny\n")
 
 
-def test_kinds_of_lines_tell_words_apart() -> None:
+def test_kinds_of_lines_ignore_numbers_and_compare_words() -> None:
     assert kind_of("i-0b53646d0612  born 2s ago") == kind_of("i-df453e7e26fb born  1m02s ago")
     assert kind_of("healthy 3") != kind_of("unhealthy 3")

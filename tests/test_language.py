@@ -1,4 +1,4 @@
-"""The field's own words: what is left of this project's earlier dialect only shrinks."""
+"""The field's own words: the number of words of this project's earlier dialect only decreases."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ ALLOWED = Path(__file__).with_name("language.json")  # how many words of the dia
 TOTAL_MAX = 60
 
 
-def test_no_file_has_more_of_the_dialect_than_it_is_allowed() -> None:
+def test_no_file_has_more_words_of_the_dialect_than_allowed() -> None:
     allowed = json.loads(ALLOWED.read_text())
     found = list(language.occurrences(language.files()))
     more = {path: number for path, number in language.counts(found).items() if number > allowed.get(path, 0)}

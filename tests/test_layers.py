@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts of `.importlinter` hold, and each of them notices when it is broken."""
+"""The import contracts of `.importlinter` hold, and each of them detects a violation."""
 
 import configparser
 import graphlib
@@ -72,7 +72,7 @@ def test_every_contract_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("violation", VIOLATIONS, ids=lambda v: f"{v.contract}: {v.file}: {v.line}")
-def test_a_violation_is_noticed(violation: Violation, tmp_path: Path) -> None:
+def test_a_violation_is_detected(violation: Violation, tmp_path: Path) -> None:
     source = tmp_path / "src"
     shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "infrakit/flavors/other.py").write_text('"""A second flavor."""\n')
@@ -85,15 +85,15 @@ def test_a_violation_is_noticed(violation: Violation, tmp_path: Path) -> None:
     assert "0 kept, 1 broken" in done.stdout, done.stdout + done.stderr
 
 
-def test_every_contract_was_broken_on_purpose() -> None:
+def test_every_contract_has_a_violation() -> None:
     parser = configparser.ConfigParser()
     parser.read(CONTRACTS)
     declared = {name.rpartition(":")[2] for name in parser.sections() if name.startswith("importlinter:contract:")}
     assert declared == {violation.contract for violation in VIOLATIONS}
 
 
-def circle(imports: dict[str, set[str]]) -> list[str]:
-    """Modules of which each imports the one before it, wherever the import stands; nothing if there are none."""
+def cycle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a cycle, wherever the imports are in them; empty if there is no cycle."""
     try:
         graphlib.TopologicalSorter(imports).prepare()
     except graphlib.CycleError as error:
@@ -101,9 +101,9 @@ def circle(imports: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph = grimp.build_graph("infrakit", cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    assert circle(imports) == []
+    assert cycle(imports) == []
     imports["infrakit.spi.values"] = {"infrakit.manager.lead.replica"}  # a planted one
-    assert "infrakit.spi.values" in circle(imports)
+    assert "infrakit.spi.values" in cycle(imports)

@@ -15,15 +15,17 @@ def _stamps() -> dict[str, str]:
     return dict(found)
 
 
-def test_there_are_stamps() -> None:
+def test_the_stamps_exist() -> None:
     assert {".stamp", ".stamp-dev", ".stamp-docs"} <= _stamps().keys()
 
 
 @pytest.mark.parametrize("stamp", sorted(_stamps()))
-def test_every_stamp_proves_what_it_stands_for(stamp: str) -> None:
+def test_every_stamp_checks_what_was_installed(stamp: str) -> None:
     recipe = _stamps()[stamp]
     assert "$(call install," in recipe
-    assert recipe.rstrip().splitlines()[-1].startswith("\t$(call prove,"), "the proof comes last: it leaves the stamp"
+    assert recipe.rstrip().splitlines()[-1].startswith("\t$(call prove,"), (
+        "the check comes last, because it creates the stamp"
+    )
 
 
 def test_no_call_is_split_at_a_comma_of_its_argument() -> None:
@@ -33,8 +35,8 @@ def test_no_call_is_split_at_a_comma_of_its_argument() -> None:
         assert "," not in argument, f"$(call {name},...) is split there: write the argument as a variable"
 
 
-def _made(directory: Path, recipe: str) -> subprocess.CompletedProcess[str]:
-    """A stamp made by the Makefile's own definitions, with a recipe of the test's, below `directory`."""
+def _make(directory: Path, recipe: str) -> subprocess.CompletedProcess[str]:
+    """Make a stamp below `directory`, with the definitions of the Makefile and a recipe of the test."""
     rules = f"include {MAKEFILE}\n$(VENV)/.stamp-try:\n\t@mkdir -p $(VENV)\n\t{recipe}\n"
     (directory / "rules").write_text(rules)
     python = "BIN=" + str(MAKEFILE.parent / ".venv" / "bin")
@@ -45,13 +47,13 @@ def _made(directory: Path, recipe: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(
     not (MAKEFILE.parent / ".venv/bin/python").exists(), reason="needs the environment that make sets up: make unit"
 )
-def test_a_stamp_is_left_only_by_what_can_be_imported(tmp_path: Path) -> None:
-    made = _made(tmp_path, "$(call prove,json no_such_module_of_ours)")
-    assert made.returncode != 0
-    assert "No module named 'no_such_module_of_ours'" in made.stderr
+def test_a_stamp_is_created_only_if_its_modules_can_be_imported(tmp_path: Path) -> None:
+    done = _make(tmp_path, "$(call prove,json no_such_module_of_ours)")
+    assert done.returncode != 0
+    assert "No module named 'no_such_module_of_ours'" in done.stderr
     assert not (tmp_path / "v/.stamp-try").exists()
-    made = _made(tmp_path, "$(call prove,json click)")
-    assert (made.returncode, made.stderr) == (0, "")
+    done = _make(tmp_path, "$(call prove,json click)")
+    assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "v/.stamp-try").exists()
 
 
@@ -73,5 +75,5 @@ def test_requirements_have_the_tested_versions_and_hashes(file: str) -> None:
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
-def test_everything_that_is_pinned_has_hashes_somewhere() -> None:
+def test_every_pinned_package_has_hashes() -> None:
     assert _pinned("requirements/docs.txt") == _pinned("constraints.txt")

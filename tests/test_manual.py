@@ -1,4 +1,4 @@
-"""The manual as Sphinx builds it: what is typed is shown as it is typed, and a page asks nothing of other hosts."""
+"""The manual as Sphinx builds it: its text is shown as it is written, and its pages load nothing from other hosts."""
 
 import html
 import re
@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 TYPOGRAPHY = re.compile("[\u2013\u2014\u2018\u2019\u201c\u201d\u2026]")  # dashes, quotes, an ellipsis
 
 
-def test_nothing_that_is_typed_is_made_prettier() -> None:
+def test_typographic_replacements_are_disabled() -> None:
     conf = runpy.run_path(str(ROOT / "docs/conf.py"))
     assert conf["smartquotes"] is False
     assert not {"smartquotes", "replacements"} & set(conf["myst_enable_extensions"])
@@ -56,7 +56,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.manual
 @pytest.mark.timeout(300)
 class TestBuilt:
-    def test_two_hyphens_stay_two_hyphens(self, built: Path) -> None:
+    def test_hyphens_and_quotes_are_not_replaced(self, built: Path) -> None:
         changed = {}
         for page in built.rglob("*.html"):
             source = ROOT / "docs" / page.relative_to(built).with_suffix(".md")
@@ -69,15 +69,15 @@ class TestBuilt:
         assert "Quickstart" in headings
         assert "--store" in html.unescape((built / "operations/seed.html").read_text())
 
-    def test_the_pages_ask_nothing_of_other_hosts(self, built: Path) -> None:
-        asked = []
+    def test_the_pages_load_nothing_from_other_hosts(self, built: Path) -> None:
+        loaded = []
         for page in built.rglob("*.html"):
-            asked += re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"https?://[^\"]+", page.read_text())
+            loaded += re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"https?://[^\"]+", page.read_text())
         for sheet in built.glob("_static/**/*.css"):
-            asked += re.findall(r"(?:@import|url\()[^;)]*https?://[^;)]+", sheet.read_text())
-        assert not asked
+            loaded += re.findall(r"(?:@import|url\()[^;)]*https?://[^;)]+", sheet.read_text())
+        assert not loaded
 
-    def test_the_blocks_have_buttons(self, built: Path) -> None:
+    def test_code_blocks_have_copy_buttons(self, built: Path) -> None:
         page = (built / "quickstart.html").read_text()
         assert "copybutton.js" in page
         script = (built / "_static/copybutton.js").read_text()

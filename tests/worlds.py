@@ -1,4 +1,4 @@
-"""Builders for the planner's tests: a declaration and a view of the world, each in one line."""
+"""Builders for the planner's tests: a declaration and an observed view, each in one line."""
 
 import msgspec
 
@@ -63,7 +63,7 @@ def want(
 
 
 def view(*members: Member, pets: bool = False, lag_s: float = 0.0, can_inspect: bool = True) -> GroupView:
-    """A complete observation, made just now, of these members."""
+    """A complete and current observation of these members."""
     return GroupView(
         group=GroupID("g"),
         pets=pets,
@@ -90,7 +90,7 @@ def member(
     pets: bool = False,
     state: State = State.UNSPECIFIED,
 ) -> Member:
-    """A member that has been so for `since_s` (default: for its whole age)."""
+    """A member that has had this health for `since_s` (default: since its creation)."""
     instance = InstanceID(name or f"i-{slot}")
     since = NOW - (age_s if since_s is None else since_s)
     tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
@@ -101,7 +101,7 @@ def member(
         logical_id=LogicalID(slot) if pets and slot else None,
         hash=version,
         token=None,
-        born_at=NOW - age_s,
+        created_at=NOW - age_s,
         state=state,
         report=REPORTS[health],
         judged_at=NOW,
@@ -120,10 +120,10 @@ def pet(logical_id: str | None, health: Health = Health.HEALTHY, **more: object)
 def pending(phase: str = "recorded", *, ended_s: float = 0.0, **more: object) -> Creation:
     """An unresolved intent whose last call ended `ended_s` ago."""
     intent = Intent(token=Token("t"), hash=NEW, at=0.0)
-    made = Creation(intent=intent, phase=Phase(phase), ended_at=NOW - ended_s)
+    creation = Creation(intent=intent, phase=Phase(phase), ended_at=NOW - ended_s)
     for name, value in more.items():
-        setattr(made, name, value)
-    return made
+        setattr(creation, name, value)
+    return creation
 
 
 def with_orders(base: DesiredState, **orders: object) -> DesiredState:

@@ -69,7 +69,7 @@ class Plugins:
         return []
 
 
-class NoStories:
+class NoHistory:
     """An empty journal: events are printed, not stored."""
 
     def story(self, **_about: object) -> list[Event]:
@@ -94,7 +94,7 @@ async def run(document: str, seed: int) -> None:
         random=rng,
         emit=show,
     )
-    operator = Operator(replica, stories=NoStories(), stop=lambda: None)
+    operator = Operator(replica, history=NoHistory(), stop=lambda: None)
     running = asyncio.create_task(replica.run())
     await replica.active.wait()
     await operator.commit(text=document, source="document", who="you", why="to see")

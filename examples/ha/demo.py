@@ -65,7 +65,7 @@ def kill_the_leader(cluster: Cluster, timeline: Timeline, writer: Writer) -> Non
     timeline.check(
         cluster.members() == before, f"{victim} is the same member as before, cluster complete after {took_s:.1f} s"
     )
-    intact(timeline, writer)
+    check_writes(timeline, writer)
 
 
 def lose_a_volume(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
@@ -83,7 +83,7 @@ def lose_a_volume(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
     timeline.check(
         same and len(after) == len(MACHINES), f"{victim} is a new member, with all data replicated from the others"
     )
-    intact(timeline, writer)
+    check_writes(timeline, writer)
 
 
 def rolling_update(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
@@ -103,7 +103,7 @@ def rolling_update(cluster: Cluster, timeline: Timeline, writer: Writer) -> None
     current = all(group["UpToDate"] == len(MACHINES) for group in cluster.status()["Groups"])
     timeline.check(current, f"rolling update of every machine, one at a time, in {time.monotonic() - began:.1f} s")
     timeline.check(cluster.members() == before, "all members kept their identity")
-    intact(timeline, writer)
+    check_writes(timeline, writer)
 
 
 def lose_the_quorum(cluster: Cluster, timeline: Timeline, writer: Writer) -> None:
@@ -116,10 +116,10 @@ def lose_the_quorum(cluster: Cluster, timeline: Timeline, writer: Writer) -> Non
         timeline.log(f"        {line}")
     wait_for("a complete cluster", cluster.converged)
     timeline.check(cluster.members() == before, "all three members are back, with their data")
-    intact(timeline, writer, outage=True)
+    check_writes(timeline, writer, outage=True)
 
 
-def intact(timeline: Timeline, writer: Writer, *, outage: bool = False) -> None:
+def check_writes(timeline: Timeline, writer: Writer, *, outage: bool = False) -> None:
     lost = writer.lost()
     timeline.check(not lost, f"none of {len(writer.acknowledged)} acknowledged keys is lost")
     gap_s = writer.longest_s()

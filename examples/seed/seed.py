@@ -104,7 +104,7 @@ class Machine:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Callable[[], str]]:
-        """Run `infrakit up` from outside meanwhile; yields a function that returns its output so far."""
+        """Run `infrakit up` from outside during the block; yields a function that returns its output so far."""
         self.log("infrakit up infrakit.yaml")
         log = self.home.parent / "view"
         with log.open("w") as file:

@@ -78,7 +78,7 @@ def check(cluster: Cluster, timeline: Timeline, only: list[str]) -> None:
         up.send_signal(signal.SIGINT)
         timeline.check(up.wait(30) == 0, "infrakit up has exited; the Swarm keeps running")
         faults = Faults(cluster, timeline, watcher)
-        faults.serve()
+        faults.create_service()
         for name in only or FAULTS:
             getattr(faults, name)()
     created = len(watcher.created)

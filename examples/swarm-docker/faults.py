@@ -37,7 +37,7 @@ class Faults:
 
     # -- the faults ------------------------------------------------------------------------------------------------
 
-    def serve(self) -> None:
+    def create_service(self) -> None:
         """Create a service whose tasks run on the workers."""
         wait_for("workers with an image", lambda: all(self._has_image(each) for each in self._cluster.workers()))
         wait_for("the service", lambda: self._cluster.inside(self._leader(), SERVICE, 20.0) is not None)
@@ -49,8 +49,8 @@ class Faults:
         self._cluster.docker("rm", "--force", before.containers[victim])
         self._log(f"(a) docker rm --force of {victim}, the leader")
         self._await_election(victim, before.at)
-        self._returned(before, [victim])
-        self._served()
+        self._check_returned(before, [victim])
+        self._check_service()
 
     def kill_a_worker(self) -> None:
         before, _ = self._start_fault()
@@ -61,7 +61,7 @@ class Faults:
         after = self._cluster.containers()
         others = {name: id_ for name, id_ in before.containers.items() if name != victim}
         self._check(others.items() <= after.items(), "another worker has replaced it, and no other node was touched")
-        self._figures(before.at, None)
+        self._log_phases(before.at, None)
         wait_for("all tasks of the service", lambda: running() == REPLICAS)
         took_s = time.time() - before.at
         self._log(
@@ -73,8 +73,8 @@ class Faults:
         victim = next(each for each in MANAGERS if each != leader)
         self._cluster.docker("kill", before.containers[victim])
         self._log(f"(c) docker kill of {victim}, a follower")
-        self._returned(before, [victim])
-        self._served()
+        self._check_returned(before, [victim])
+        self._check_service()
 
     def kill_the_leader_while_a_follower_heals(self) -> None:
         before, leader = self._start_fault()
@@ -84,9 +84,9 @@ class Faults:
         self._cluster.docker("kill", before.containers[leader])
         self._log(f"(d) docker kill of {victim}; its replacement boots: docker kill of {leader}, the leader")
         self._await_election(leader, before.at)
-        self._returned(before, [victim, leader])
+        self._check_returned(before, [victim, leader])
         self._check(self._cluster.containers()[victim] == replacement, f"{victim} was recreated once")
-        self._served()
+        self._check_service()
 
     def freeze_the_leader(self) -> None:
         before, victim = self._start_fault()
@@ -96,7 +96,7 @@ class Faults:
         self._wait_out_fault(before.at)
         self._cluster.docker("unpause", before.containers[victim])
         self._log(f"        {victim} resumes, and does not know of the election yet")
-        self._untouched(before)
+        self._check_untouched(before)
 
     def cut_the_leader_off(self) -> None:
         """Isolate the leader while a worker fails: it still reaches the provider, so only fencing stops it."""
@@ -114,7 +114,7 @@ class Faults:
         self._cluster.docker("exec", container, "ip", "link", "set", "eth0", "up")
         self._log(f"        {victim} is connected again")
         rest = {name: id_ for name, id_ in before.containers.items() if name != worker}
-        self._untouched(before._replace(containers=rest), recreated=1)
+        self._check_untouched(before._replace(containers=rest), recreated=1)
 
     def rolling_update(self) -> None:
         before, _ = self._start_fault()
@@ -162,8 +162,8 @@ class Faults:
         self._log("        infrakit bootstrap --recover examples/swarm-docker/infrakit.yaml.j2")
         for line in self._cluster.infrakit("bootstrap", "--recover", *self._cluster.given()).splitlines():
             self._log(f"        {line}")
-        self._returned(before, list(MANAGERS))
-        self._served()
+        self._check_returned(before, list(MANAGERS))
+        self._check_service()
 
     def lose_a_volume(self) -> None:
         before, leader = self._start_fault()
@@ -180,8 +180,8 @@ class Faults:
             and after[victim] != before.identities[victim],
             f"{victim} is a new member; the old one was demoted and removed; the others are the same",
         )
-        self._figures(before.at, victim)
-        self._served()
+        self._log_phases(before.at, victim)
+        self._check_service()
 
     def crowd(self) -> None:
         """Measure, not a fault: how many workers one host can run, and what they cost."""
@@ -230,7 +230,7 @@ class Faults:
         leader = wait_for("an election in the Swarm", lambda: self._cluster.leader(but=victim))
         self._log(f"        the Swarm has elected {leader} after {time.time() - since:.1f} s")
 
-    def _returned(self, before: Before, victims: list[str]) -> None:
+    def _check_returned(self, before: Before, victims: list[str]) -> None:
         self._await_complete()
         after, identities = self._cluster.containers(), self._cluster.identities()
         took_s = time.time() - before.at
@@ -243,10 +243,10 @@ class Faults:
             others.items() <= after.items() and len(after) == len(before.containers), "no other node was touched"
         )
         for victim in victims:
-            self._figures(before.at, victim)
+            self._log_phases(before.at, victim)
         self._check_watcher()
 
-    def _untouched(self, before: Before, *, recreated: int = 0) -> None:
+    def _check_untouched(self, before: Before, *, recreated: int = 0) -> None:
         self._await_complete()
         after = self._cluster.containers()
         created = [id_ for id_, when in self._watcher.created.items() if when > before.at]
@@ -269,7 +269,7 @@ class Faults:
         if self._watcher.violations:
             raise CheckFailed("; ".join(dict.fromkeys(self._watcher.violations)))
 
-    def _served(self) -> None:
+    def _check_service(self) -> None:
         fewest = self._watcher.fewest
         self._check(fewest == REPLICAS, f"the service kept running: at least {fewest} of {REPLICAS} tasks at any time")
 
@@ -279,7 +279,7 @@ class Faults:
     def _commit(self, why: str, **variables: object) -> None:
         self._cluster.infrakit("commit", *self._cluster.given(**variables), "--message", why, at=self._leader())
 
-    def _figures(self, since: float, slot: str | None) -> None:
+    def _log_phases(self, since: float, slot: str | None) -> None:
         """Log the duration of each phase. The election is the Swarm's; InfraKit's own share ends at the create call."""
         found = [each for each in self._cluster.events(since) if _when(each) >= since]
 
@@ -294,9 +294,9 @@ class Faults:
             return next((when for when in mine if when >= after), None)
 
         elected = self._cluster.elected(since)
-        terminated, ordered = first("terminated", since), first("creating", since)
+        terminated, requested = first("terminated", since), first("creating", since)
         active = first("started", elected, "is active") if elected else None
-        created = first("created", ordered or since)
+        created = first("created", requested or since)
         healthy = first("healthy", created or since)
         begins = since
         parts = []
@@ -308,11 +308,11 @@ class Faults:
         elif terminated:
             parts.append(f"detection {terminated - since:.2f}")
         before = active if active and not terminated else terminated or begins
-        for name, when in (("decision", ordered), ("creation", created), ("boot until proven healthy", healthy)):
+        for name, when in (("decision", requested), ("creation", created), ("boot until proven healthy", healthy)):
             if when:
                 parts.append(f"{name} {when - before:.2f}")
                 before = when
-        own = f"; InfraKit's own share {ordered - begins:.2f} s" if ordered else ""
+        own = f"; InfraKit's own share {requested - begins:.2f} s" if requested else ""
         self._log(f"        {slot or 'worker'}, in seconds: {', '.join(parts)}{own}")
 
 

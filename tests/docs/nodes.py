@@ -1,6 +1,6 @@
-"""For pages whose nodes are containers with an Engine of their own: the Engine of the environment, with their image.
+"""The Docker Engine of the environment, for pages whose nodes are containers with their own Engine.
 
-Such an image cannot be made in passing, so these pages are read by `make docs-nodes` alone.
+The image of these nodes is expensive to build, so only `make docs-nodes` tests these pages.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ NEEDING = [page for page in PAGES if "\n$ infrakit up examples/swarm-docker/" in
 
 
 def run(place: Path) -> Path:
-    """Where replicas listen that a reader at `place` has started: a short path, for sockets."""
+    """The directory of the sockets of replicas that a reader at `place` has started: a short path."""
     return Path("/run") / place.name
 
 
 @contextlib.contextmanager
 def engine(place: Path) -> Iterator[dict[str, str]]:
-    """The environment for it; what was made there is removed, whatever happened."""
-    assert not _instances(), "somebody else has instances on this Engine"
+    """The environment variables for it; everything that was created there is removed, also after a failure."""
+    assert not _instances(), "this Engine has other instances"
     try:
         yield {"DOCKER_HOST": os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"}
     finally:
-        while there := _instances():  # one that lives makes others again
+        while there := _instances():  # a running node recreates the others
             _docker("rm", "--force", "--volumes", *there)
         if volumes := _docker("volume", "ls", "--quiet", "--filter", "name=swarm-10.77.0.").split():
             _docker("volume", "rm", *volumes)

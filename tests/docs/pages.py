@@ -13,7 +13,7 @@ PAGES = sorted(
         *(ROOT / "examples").glob("*/README.md"),
     ]
 )
-_HIDDEN = "hidden"  # the language of `<!-- test: COMMAND -->`: what readers do without being told
+_HIDDEN = "hidden"  # the language of `<!-- test: COMMAND -->`: commands that a page does not show
 
 
 class Block(NamedTuple):
@@ -61,6 +61,6 @@ def links(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link into the page may name: its headings, as GitHub and MyST spell them."""
+    """The targets of links into the page: its headings, as GitHub and MyST spell them."""
     headings = re.findall(r"^#{1,6} (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}

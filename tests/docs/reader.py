@@ -1,13 +1,13 @@
-"""A reader who types what a page says, in a directory of their own, and compares what they see.
+"""A reader that runs the commands of a page in a separate directory and compares their output with the page.
 
-The lines after a command must occur in its output, in their order; others may stand between. Numbers, times, instance
-IDs and version names are another's every time, so only their kind is compared; but what a page calls `4711` and really
-is 8812 is 8812 in the commands that follow. Every command must succeed unless `# exit code 2` stands behind it.
+The lines after a command must occur in its output, in their order; other lines may come between them. Numbers, times,
+instance IDs and version names differ in each run, so only their kind is compared; but if the real value of `4711` on
+a page is 8812, it is 8812 in the following commands. Every command must succeed unless `# exit code 2` follows it.
 
-`infrakit up` and `make demo` go on in the background, and `^C` ends the newest of them; they are waited for until
-everything is converged, or with `# acts on nothing` behind them until they answer. The quickstart's addresses and
-ports, those of etcd, and where the replicas of the Swarm listen, are moved aside, files and commands alike, so that
-pages can be read at the same time.
+`infrakit up` and `make demo` run in the background, and `^C` stops the newest of them; the reader waits until
+everything is converged, or, with `# acts on nothing` behind the command, until the daemon answers. The addresses and
+ports of the quickstart and of etcd, and the sockets of the Swarm's replicas, are replaced in files and commands, so
+that pages can be tested concurrently.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.docs import nodes
 from tests.docs.pages import ROOT
 
 PATIENCE_S = 150.0
-HOME = "/home/ann"  # what pages call the reader's home
+HOME = "/home/ann"  # the reader's home on the pages
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
 _ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)|infrakit metadata watch ")
 _SERVES = re.compile(r"^infrakit plugin start |^node .*plugin\.js ")
@@ -41,29 +41,29 @@ _KINDS = (
     (re.compile(r"\d+"), "0"),
     (re.compile(r"\s+"), " "),
 )
-# What a terminal keeps from one command to the next.
+# Keeps the variables of one command for the next, as a terminal does.
 _FOUND = "set -a; [ -f .env ] && . ./.env; set +a"
 _KEEP = "export -p | grep -E 'INFRAKIT_|PATH=' | sed 's/^declare -x //' > .env"
 
 
 def kind_of(line: str) -> str:
-    """A line without what differs from run to run."""
+    """A line without the values that differ from run to run."""
     for pattern, kind in _KINDS:
         line = pattern.sub(kind, line)
     return line.strip()
 
 
 class Disappointed(AssertionError):
-    """A page has promised something else."""
+    """The behaviour differs from the page."""
 
 
 class Reader:
-    """A context manager; `place` must have a short path, because unix sockets must."""
+    """A context manager; `place` must be a short path, because the paths of unix sockets are limited."""
 
     def __init__(self, place: Path, *, patience_s: float = PATIENCE_S, **environment: str) -> None:
         self.place = place
         self._patience_s = patience_s
-        self.met: dict[str, str] = {}  # what a page calls something -> what it really is
+        self.met: dict[str, str] = {}  # value on the page -> real value
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._net = f"127.{os.getpid() >> 7 & 127 | 128}.{os.getpid() & 127 | 128}."
         self._ports = 20_000 + os.getpid() % 1000 * 10
@@ -82,7 +82,7 @@ class Reader:
             document.write_text(self.moved(document.read_text()))
 
     def moved(self, text: str) -> str:
-        """With everything moved aside that only one reader can have."""
+        """The text with the addresses, ports and sockets of this reader."""
         text = re.sub(r"\b23(?:79|80)\b", lambda m: str(self._ports + (7 if m[0] == "2379" else 8)), text)
         text = re.sub(r"\b810(\d)\b", lambda m: str(self._ports + int(m[1])), text)
         return text.replace("127.0.10.", self._net).replace("/run/infrakit-swarm", str(nodes.run(self.place)))
@@ -95,7 +95,7 @@ class Reader:
             daemon.kill()
             daemon.wait()
         mark = str(self.place).encode()
-        for process in Path("/proc").glob("[0-9]*"):  # instances outlive their daemon: that is their point
+        for process in Path("/proc").glob("[0-9]*"):  # instances outlive their daemon
             try:
                 ours = mark in (process / "environ").read_bytes()
             except OSError:
@@ -103,10 +103,10 @@ class Reader:
             if ours:
                 os.kill(int(process.name), signal.SIGKILL)
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- running commands ------------------------------------------------------------------------------------------
 
     def console(self, text: str) -> None:
-        """A block of `$ commands` with what they print."""
+        """Run a block of `$ commands`, and compare their output."""
         command, shown = "", list[str]()
         for line in [*text.splitlines(), "$ true"]:
             if line.startswith("$ "):
@@ -136,7 +136,7 @@ class Reader:
         elif _SERVES.search(command) and not expected:
             self._serve(command)
         elif _ENDLESS.search(command):
-            self._glance(command, shown)
+            self._run_endless(command, shown)
         else:
             self._run(command, code, shown)
 
@@ -163,37 +163,37 @@ class Reader:
                 continue
             for each in real:
                 if kind_of(self.moved(line)) == kind_of(each):
-                    self._meet(line, each)
+                    self._learn(line, each)
                     break
             else:
                 raise Disappointed(f"$ {command}\ndid not print:\n{line}\nbut:\n{printed}")
 
-    def _meet(self, line: str, real: str) -> None:
-        """Names in this line of the page that are other names in reality."""
+    def _learn(self, line: str, real: str) -> None:
+        """Record the values in this line of the page whose real values differ."""
         words, found = re.findall(r"[\w.-]+", line), re.findall(r"[\w.-]+", real)
         if len(words) == len(found):
             pairs = zip(words, found, strict=True)
             self.met |= {a: b for a, b in pairs if a != b and re.fullmatch(r"\d{4,}|[a-z]+-[0-9a-f]{12}", a)}
 
-    # -- what is special -------------------------------------------------------------------------------------------
+    # -- special commands ------------------------------------------------------------------------------------------
 
     def _make(self, target: str) -> str:
-        """Only the demo is run: the other targets are continuous integration's, and must exist here."""
+        """Only the demo is run: the other targets belong to continuous integration, and must only exist."""
         command = ["make", "--dry-run", target]
         alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-        told = subprocess.run(
+        dry_run = subprocess.run(
             command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=self._patience_s, check=False
         )
-        if told.returncode:
-            raise Disappointed(f"make {target}: {told.stderr}")
+        if dry_run.returncode:
+            raise Disappointed(f"make {target}: {dry_run.stderr}")
         if target != "demo":
             return "true"
-        if told.stdout.splitlines()[-1].replace(".venv/bin/", "") != DEMO:
-            raise Disappointed(f"make demo runs {told.stdout.splitlines()[-1]}, not {DEMO}")
+        if dry_run.stdout.splitlines()[-1].replace(".venv/bin/", "") != DEMO:
+            raise Disappointed(f"make demo runs {dry_run.stdout.splitlines()[-1]}, not {DEMO}")
         return DEMO
 
     def _install(self, project: Path) -> None:
-        """As pip would in an editable way: the package on the path, and its entry points as metadata."""
+        """Like an editable install of pip: the package on the path, and its entry points as metadata."""
         declared = tomllib.loads((project / "pyproject.toml").read_text())["project"]
         site = self.place / "site"
         metadata = site / f"{declared['name'].replace('-', '_')}-{declared['version']}.dist-info"
@@ -207,7 +207,7 @@ class Reader:
             shutil.copy(module, site)
 
     def _start(self, command: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """A program that goes on in the background, and where it prints."""
+        """Start a program in the background; return it and the file of its output."""
         log = self.place / f"background-{len(self._daemons)}.log"
         with log.open("wb") as out:
             program = subprocess.Popen(
@@ -222,7 +222,7 @@ class Reader:
         return program, log
 
     def _serve(self, command: str) -> None:
-        """A plugin; it says so once it listens."""
+        """Start a plugin, and wait until it reports that it listens."""
         program, log = self._start(command)
         deadline = time.monotonic() + self._patience_s
         while not re.search("serv(es|ing) ", log.read_text()):
@@ -240,7 +240,7 @@ class Reader:
             time.sleep(0.05)
 
     def _converged(self, question: str, *, acts: bool) -> bool:
-        asked = subprocess.run(
+        status = subprocess.run(
             ["/bin/bash", "-c", f"{_FOUND}\n{question} 2>/dev/null"],
             cwd=self.place,
             env=self._environment,
@@ -248,24 +248,24 @@ class Reader:
             check=False,
         )
         if not acts:
-            return bool(asked.stdout.strip())
-        groups = json.loads(asked.stdout)["Groups"] if asked.stdout.strip() else []
+            return bool(status.stdout.strip())
+        groups = json.loads(status.stdout)["Groups"] if status.stdout.strip() else []
         return bool(groups) and all(group["Converged"] for group in groups)
 
     def _interrupt(self) -> None:
         self._daemons[-1].send_signal(signal.SIGINT)
         self._daemons[-1].wait(self._patience_s)
 
-    def _glance(self, command: str, shown: list[str]) -> None:
-        """Look at what never ends, until everything shown was seen."""
+    def _run_endless(self, command: str, shown: list[str]) -> None:
+        """Run a command that does not exit, until it has printed its first line."""
         with subprocess.Popen(
             ["/bin/bash", "-c", f"{_FOUND}\nexec env {command}"],
             cwd=self.place,
             env=self._environment,
             stdout=subprocess.PIPE,
             text=True,
-        ) as looking:
-            assert looking.stdout is not None
-            printed = looking.stdout.readline() if shown or "status" in command else ""
-            looking.kill()
+        ) as program:
+            assert program.stdout is not None
+            printed = program.stdout.readline() if shown or "status" in command else ""
+            program.kill()
         self._compare(command, shown[:1], printed)

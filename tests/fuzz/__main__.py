@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz MINUTES`: the same properties, again and again with new examples."""
+"""`python -m tests.fuzz MINUTES`: check the properties with new examples for that long."""
 
 import logging
 import sys
@@ -8,13 +8,13 @@ from tests.fuzz import test_fuzz
 
 
 def main() -> None:
-    end = time.monotonic() + float(sys.argv[1]) * 60
-    logging.getLogger("infrakit.rpc.dispatch").addHandler(test_fuzz.Raised())
+    deadline = time.monotonic() + float(sys.argv[1]) * 60
+    logging.getLogger("infrakit.rpc.dispatch").addHandler(test_fuzz.FailingHandler())
     examples = 0
-    while time.monotonic() < end:
-        test_fuzz.test_a_server_answers_or_stays_silent()
-        test_fuzz.test_a_client_has_a_value_of_the_type_or_an_error_of_ours()
-        test_fuzz.test_a_handshake_is_read_or_refused()
+    while time.monotonic() < deadline:
+        test_fuzz.test_a_server_sends_a_valid_reply_or_an_empty_one()
+        test_fuzz.test_a_client_returns_a_value_of_the_type_or_raises_infrakit_error()
+        test_fuzz.test_a_handshake_is_decoded_or_rejected()
         examples += 3 * test_fuzz.EXAMPLES
     print(f"{examples:,} examples, no crash")
 

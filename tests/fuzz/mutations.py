@@ -1,4 +1,4 @@
-"""Requests and replies that are almost right: every method's, broken in the ways that bytes and JSON break."""
+"""Almost valid requests and replies of every method, corrupted at the level of bytes and of JSON."""
 
 import json
 from typing import Any
@@ -26,61 +26,61 @@ values = st.recursive(
 
 
 @st.composite
-def almost(draw: st.DrawFn, whole: Any) -> Any:
+def mutated(draw: st.DrawFn, whole: Any) -> Any:
     """A value with some parts replaced, dropped, renamed or repeated."""
     choice = draw(st.integers(0, 9))
     if choice == 0:
         return draw(values)
     if isinstance(whole, dict):
-        changed = {name: draw(almost(value)) for name, value in whole.items() if draw(st.integers(0, 9))}
+        changed = {name: draw(mutated(value)) for name, value in whole.items() if draw(st.integers(0, 9))}
         if choice == 1:
             changed = {name.swapcase(): value for name, value in changed.items()}
         if choice == 2:
             changed[draw(st.text(max_size=12))] = draw(values)
         return changed
     if isinstance(whole, list):
-        return [draw(almost(value)) for value in whole] * (2 if choice == 1 else 1)
+        return [draw(mutated(value)) for value in whole] * (2 if choice == 1 else 1)
     return whole
 
 
 @st.composite
-def broken(draw: st.DrawFn, body: bytes) -> bytes:
-    """Bytes, cut off, with junk in them, or as they were."""
+def corrupted(draw: st.DrawFn, body: bytes) -> bytes:
+    """The body: truncated, with junk inserted, with one byte changed, or unchanged."""
     match draw(st.integers(0, 4)):
         case 0:
             return body[: draw(st.integers(0, len(body)))]
         case 1:
-            place = draw(st.integers(0, len(body)))
-            return body[:place] + draw(st.sampled_from(JUNK)) + body[place:]
+            offset = draw(st.integers(0, len(body)))
+            return body[:offset] + draw(st.sampled_from(JUNK)) + body[offset:]
         case 2:
-            place = draw(st.integers(0, max(0, len(body) - 1)))
-            return body[:place] + bytes([draw(st.integers(0, 255))]) + body[place + 1 :]
+            offset = draw(st.integers(0, max(0, len(body) - 1)))
+            return body[:offset] + bytes([draw(st.integers(0, 255))]) + body[offset + 1 :]
     return body
 
 
-def dumped(value: Any) -> bytes:
+def encoded(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """To the server."""
+    """Requests to the server."""
     method = draw(st.sampled_from(METHODS))
     params = smallest(method.params)
-    request = {"jsonrpc": "2.0", "method": method.wire, "params": draw(almost(params)), "id": draw(st.integers(0, 99))}
-    return draw(broken(dumped(draw(almost(request)) if draw(st.integers(0, 3)) == 0 else request)))
+    request = {"jsonrpc": "2.0", "method": method.wire, "params": draw(mutated(params)), "id": draw(st.integers(0, 99))}
+    return draw(corrupted(encoded(draw(mutated(request)) if draw(st.integers(0, 3)) == 0 else request)))
 
 
 @st.composite
 def replies(draw: st.DrawFn) -> tuple[wire.Method, bytes]:
-    """To the client, which has asked that method with id 1."""
+    """Replies to a client that has called the method with the request ID 1."""
     method = draw(st.sampled_from(METHODS))
     value = None if method.returns is type(None) else decoded(method.returns)
     result = json.loads(bytes(method.result(value, "", {})))
     reply = {"jsonrpc": "2.0", "result": result, "id": 1}
     if draw(st.integers(0, 4)) == 0:
         reply = {"jsonrpc": "2.0", "error": {"code": -32000, "message": "no", "data": {"Kind": "Conflict"}}, "id": 1}
-    return method, draw(broken(dumped(draw(almost(reply)))))
+    return method, draw(corrupted(encoded(draw(mutated(reply)))))
 
 
 def decoded(type_: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Hostile input: whatever arrives, a server answers or stays silent, and a client returns a value or an error of ours.
+"""Fuzzing: for any input, a server sends a valid or empty reply, and a client returns a value or raises InfraKitError.
 
-`python -m tests.fuzz 10` goes on for ten minutes.
+`python -m tests.fuzz 10` runs for ten minutes.
 """
 
 import asyncio
@@ -21,33 +21,33 @@ from tests.unit.rpc.test_names import plugin_for
 
 EXAMPLES = 400
 
-hostile = settings(
+fuzzed = settings(
     max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
 )
 
 
-class Raised(logging.Handler):
-    """An exception that the dispatcher had to log is a fault: of the plugins here, none fails."""
+class FailingHandler(logging.Handler):
+    """Fails the test when the dispatcher logs an exception: the plugins of these tests raise none."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise AssertionError(record.getMessage()) from (record.exc_info or (None, None))[1]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_faults() -> Any:
-    log, handler = logging.getLogger("infrakit.rpc.dispatch"), Raised()
+def _no_logged_exceptions() -> Any:
+    log, handler = logging.getLogger("infrakit.rpc.dispatch"), FailingHandler()
     log.addHandler(handler)
     yield
     log.removeHandler(handler)
 
 
-SERVED = Dispatcher({".": tuple(plugin_for(each) for each in interfaces.INTERFACES if wire.methods(each))})
+DISPATCHER = Dispatcher({".": tuple(plugin_for(each) for each in interfaces.INTERFACES if wire.methods(each))})
 
 
 @given(body=mutations.requests())
-@hostile
-def test_a_server_answers_or_stays_silent(body: bytes) -> None:
-    answer = asyncio.run(SERVED.answer(body))
+@fuzzed
+def test_a_server_sends_a_valid_reply_or_an_empty_one(body: bytes) -> None:
+    answer = asyncio.run(DISPATCHER.answer(body))
     if answer:
         reply = json.loads(answer)
         assert reply["jsonrpc"] == "2.0"
@@ -56,7 +56,7 @@ def test_a_server_answers_or_stays_silent(body: bytes) -> None:
 
 
 class Canned(Transport):
-    """Answers what the test says, as if it had come over a socket."""
+    """Returns the bytes that the test sets, as if they had arrived over a socket."""
 
     def __init__(self) -> None:
         super().__init__("/nowhere")
@@ -66,29 +66,29 @@ class Canned(Transport):
         return self.body
 
 
-@given(asked=mutations.replies())
-@hostile
-def test_a_client_has_a_value_of_the_type_or_an_error_of_ours(asked: tuple[wire.Method, bytes]) -> None:
-    method, body = asked
+@given(exchange=mutations.replies())
+@fuzzed
+def test_a_client_returns_a_value_of_the_type_or_raises_infrakit_error(exchange: tuple[wire.Method, bytes]) -> None:
+    method, body = exchange
     transport = Canned()
     transport.body = body
 
-    async def ask() -> Any:
+    async def call() -> Any:
         return await client.exchange(transport, "p", method.wire, {}, method.read, deadline_s=1.0, id_=1)
 
     try:
-        value = asyncio.run(ask())
+        value = asyncio.run(call())
     except InfraKitError:
         return
     if method.returns is not type(None):
         msgspec.json.decode(msgspec.json.encode(value), type=method.returns)
 
 
-@given(asked=mutations.replies())
-@hostile
-def test_a_handshake_is_read_or_refused(asked: tuple[wire.Method, bytes]) -> None:
+@given(exchange=mutations.replies())
+@fuzzed
+def test_a_handshake_is_decoded_or_rejected(exchange: tuple[wire.Method, bytes]) -> None:
     transport = Canned()
-    transport.body = asked[1].replace(b'"ID"', b'"Objects"').replace(b'"Descriptions"', b'"Objects"')
+    transport.body = exchange[1].replace(b'"ID"', b'"Objects"').replace(b'"Descriptions"', b'"Objects"')
     try:
         served = asyncio.run(client.hello(transport, "p"))
     except InfraKitError:

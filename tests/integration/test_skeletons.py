@@ -1,4 +1,4 @@
-"""`infrakit plugin new`: what it writes works as it is, in processes of its own, and is found by its entry point."""
+"""`infrakit plugin new`: the generated plugin works unchanged in its own processes, and is found by its entry point."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ KINDS = ("instance", "flavor", "metadata")
 
 
 def run(place: Path, *command: str) -> str:
-    """In an environment that has it installed, as pip would have done it."""
+    """Run a module in an environment in which the plugin is installed, as pip would install it."""
     environment = os.environ | {"PYTHONPATH": f"{place}{os.pathsep}{place / 'site'}", "INFRAKIT_HOME": str(place / "h")}
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -29,7 +29,7 @@ def run(place: Path, *command: str) -> str:
     return done.stdout
 
 
-def installed(place: Path) -> None:
+def install(place: Path) -> None:
     declared = tomllib.loads((place / "pyproject.toml").read_text())["project"]
     metadata = place / "site" / f"{declared['name'].replace('-', '_')}-{declared['version']}.dist-info"
     metadata.mkdir(parents=True)
@@ -40,12 +40,12 @@ def installed(place: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_skeleton_works(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_generated_plugin_works(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "made"
     assert main(["plugin", "new", "my-shelf", "--kind", kind, "--directory", str(place)]) == 0
     assert f"{place}/my_shelf.py" in capsys.readouterr().out
     assert " passed" in run(place, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
-    installed(place)
+    install(place)
     assert "my-shelf" in run(place, "infrakit", "plugin", "ls")
     checked = f"""
 import asyncio, pathlib, sys, tempfile
@@ -69,7 +69,7 @@ asyncio.run(check())
     assert kind.capitalize() in run(place, "checked")
 
 
-def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("precious")
     assert main(["plugin", "new", "shelf", "--kind", "flavor", "--directory", str(tmp_path)]) == 2
     assert "is not empty" in capsys.readouterr().err

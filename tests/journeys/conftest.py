@@ -1,4 +1,4 @@
-"""Every journey has an operator of its own."""
+"""Every journey has its own operator."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""An operator at a terminal: a daemon of its own in a home of its own, and commands typed one after the other."""
+"""An operator at a terminal: a separate daemon in a separate home, and commands that run one after another."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
-PATIENCE_S = 150.0
-LOOK_S = 0.05
+TIMEOUT_S = 150.0
+POLL_INTERVAL_S = 0.05
 
 
 class Operator:
-    """Ends everything that it has started, whatever happens."""
+    """Stops everything that it has started, also after a failure."""
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="ikj", dir="/tmp"))
@@ -32,7 +32,7 @@ class Operator:
         }
         self.daemon: subprocess.Popen[str] | None = None
         self._outputs = 0
-        self._beside: list[subprocess.Popen[str]] = []
+        self._background: list[subprocess.Popen[str]] = []
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -41,36 +41,36 @@ class Operator:
         return subprocess.Popen(command, env=self.environment, cwd=self.home, text=True, **more)
 
     def __call__(self, *words: str, exits: int = 0, stdin: str = "") -> str:
-        """Run a command to its end; return what it said, errors too."""
+        """Run a command and return its output, standard error included."""
         pipe = subprocess.PIPE
         with self.start(*words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
             try:
-                said, _ = process.communicate(stdin, timeout=60)
+                output, _ = process.communicate(stdin, timeout=60)
             finally:
                 process.kill()
-        assert process.returncode == exits, f"infrakit {' '.join(words)} -> {process.returncode}\n{said}"
-        assert "Traceback" not in said, said
-        return said
+        assert process.returncode == exits, f"infrakit {' '.join(words)} -> {process.returncode}\n{output}"
+        assert "Traceback" not in output, output
+        return output
 
     def ask(self, *words: str, exits: int = 0) -> Any:
-        """The same, as a program would."""
+        """Run a command with JSON output and return the parsed value."""
         return json.loads(self(*words, "-o", "json", exits=exits))
 
     def write(self, *groups: dict[str, Any], name: str = "doc.json") -> str:
-        """Put a document where commands find it."""
+        """Write a document to the working directory of the commands."""
         (self.home / name).write_text(json.dumps(groups, indent=1))
         return name
 
     def commit(self, *groups: dict[str, Any], wait: bool = True, exits: int = 0) -> str:
         return self("commit", self.write(*groups), "-m", "because", *(["--wait=40s"] if wait else []), exits=exits)
 
-    def beside(self, *words: str) -> "subprocess.Popen[str]":
-        """Run a command of ours in the background; it ends with the operator at the latest."""
-        return self.beside_program(sys.executable, "-m", "infrakit", *words)
+    def run_in_background(self, *words: str) -> "subprocess.Popen[str]":
+        """Run an `infrakit` command in the background; `close` stops it at the latest."""
+        return self.run_program_in_background(sys.executable, "-m", "infrakit", *words)
 
-    def beside_program(self, *command: str) -> "subprocess.Popen[str]":
-        """The same for any program."""
-        with (self.home / "beside.log").open("a") as log:
+    def run_program_in_background(self, *command: str) -> "subprocess.Popen[str]":
+        """Run any program in the background; `close` stops it at the latest."""
+        with (self.home / "background.log").open("a") as log:
             process = subprocess.Popen(
                 command,
                 env=self.environment,
@@ -80,7 +80,7 @@ class Operator:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._beside.append(process)
+        self._background.append(process)
         return process
 
     def plugins(self) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Operator:
     # -- the daemon ------------------------------------------------------------------------------------------------
 
     def up(self, *groups: dict[str, Any], options: Sequence[str] = ()) -> None:
-        """Start a daemon in the background, and return when it has taken the declaration."""
+        """Start a daemon in the background, and return when it has committed the declaration."""
         document = self.write(*groups)
         self._outputs += 1
         with (self.home / f"up{self._outputs}.log").open("w") as log:
@@ -98,11 +98,11 @@ class Operator:
                 "up", document, *options, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         names = {g["metadata"]["name"] for g in groups}
-        self.until(lambda: names <= {g["Name"] for g in self._groups()}, "the daemon took the declaration")
+        self.until(lambda: names <= {g["Name"] for g in self._groups()}, "the daemon has committed the declaration")
 
     def _groups(self) -> list[dict[str, Any]]:
         assert self.daemon is not None
-        assert self.daemon.poll() is None, f"the daemon ended:\n{self.said()}"
+        assert self.daemon.poll() is None, f"the daemon exited:\n{self.daemon_output()}"
         answer = subprocess.run(
             [sys.executable, "-m", "infrakit", "status", "-o", "json"],
             env=self.environment,
@@ -112,26 +112,26 @@ class Operator:
         )
         return json.loads(answer.stdout)["Groups"] if answer.stdout else []
 
-    def said(self) -> str:
-        """What the newest daemon has printed so far."""
+    def daemon_output(self) -> str:
+        """The output of the newest daemon so far."""
         return (self.home / f"up{self._outputs}.log").read_text()
 
     def end_daemon(self, how: signal.Signals = signal.SIGINT) -> int:
-        """Send it a signal and wait for its end."""
+        """Send the daemon a signal and wait for its exit."""
         assert self.daemon is not None
         self.daemon.send_signal(how)
         code = self.daemon.wait(60)
         self.daemon = None
         return code
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- observing -------------------------------------------------------------------------------------------------
 
-    def until(self, blocked: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
-        """Look again and again, for a while."""
-        end = time.monotonic() + patience_s
-        while not blocked():
-            assert time.monotonic() < end, f"not within {patience_s:.0f} s: {what}\n{self.said()[-3000:]}"
-            time.sleep(LOOK_S)
+    def until(self, condition: Callable[[], object], what: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Poll until the condition holds; fail after the timeout."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}\n{self.daemon_output()[-3000:]}"
+            time.sleep(POLL_INTERVAL_S)
 
     def converged(self) -> None:
         self("status", "--wait", "40s")
@@ -164,15 +164,15 @@ class Operator:
         return found
 
     def kill(self, instance: str) -> None:
-        """All of an instance's processes die."""
+        """Kill all processes of an instance."""
         for process in self.processes(instance):
             process.kill()
 
     def close(self) -> None:
-        """End the daemon and every instance, and remove the home."""
-        for process in (*self._beside, *([self.daemon] if self.daemon is not None else [])):
+        """Stop the daemon and every instance, and remove the home."""
+        for process in (*self._background, *([self.daemon] if self.daemon is not None else [])):
             if process.poll() is None:
-                process.terminate() if process in self._beside else process.kill()
+                process.terminate() if process in self._background else process.kill()
             process.wait(60)
         psutil.wait_procs([p for p in self.processes() if _killed(p)], timeout=60)
         shutil.rmtree(self.home)

@@ -1,4 +1,4 @@
-"""Several daemons on this machine, each with a home of its own, which share one provider of processes."""
+"""Several daemons on this machine, each with its own home, which share one provider of processes."""
 
 import json
 import subprocess
@@ -22,10 +22,10 @@ class Replicas:
         self.leader_file = self.root / "leader"
 
     def start(self, *names: str) -> None:
-        """Start the shared provider, then each replica; nobody leads yet."""
-        self.provider.beside("plugin", "start", "local")
+        """Start the shared provider, then each replica; none leads yet."""
+        self.provider.run_in_background("plugin", "start", "local")
         socket = self.root / "home" / "plugins" / "local"
-        self.provider.until(socket.exists, "the provider serves")
+        self.provider.until(socket.exists, "the provider listens")
         for name in names:
             one = self.operators[name] = Operator()
             plugins = one.home / "home" / "plugins"
@@ -35,7 +35,7 @@ class Replicas:
             self.up(name)
 
     def sources(self, name: str) -> dict[str, str]:
-        """Where that replica finds the declaration, and who leads."""
+        """The store and the source of leadership of that replica."""
         del name
         return {
             "INFRAKIT_STORE": f"file://{self.root}/store",
@@ -49,7 +49,7 @@ class Replicas:
         self.provider.until(lambda: answers(one), f"{name} answers")
 
     def lead(self, name: str) -> None:
-        """Say who leads, and wait until it does."""
+        """Write the leader to the file, and wait until it leads."""
         write_leader(self.leader_file, name)
         one = self.operators[name]
         one.until(lambda: one.ask_status()["Leader"], f"{name} leads")
@@ -60,32 +60,32 @@ class Replicas:
 
 
 def answers(one: Operator) -> bool:
-    return bool(_told(one))
+    return bool(_leader_output(one))
 
 
-def _told(one: Operator) -> str:
-    """About who leads, whether that is known or not."""
+def _leader_output(one: Operator) -> str:
+    """The output of `infrakit leader`, whether the leader is known or not."""
     with one.start("leader", "-o", "json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         out, _ = process.communicate(timeout=60)
     return str(out)
 
 
 def leader_of(one: Operator) -> str:
-    """The replica that acts, as that one tells; empty while there is none, or nobody knows."""
-    leads = [r["Name"] for r in json.loads(_told(one) or "{}").get("Replicas", ()) if r["Role"] == "leader"]
+    """The active replica, as this one reports it; empty while there is none or it is unknown."""
+    leads = [r["Name"] for r in json.loads(_leader_output(one) or "{}").get("Replicas", ()) if r["Role"] == "leader"]
     return leads[0] if leads else ""
 
 
 def acting(one: Operator, wanted: Callable[[str], bool] = bool) -> str:
-    """Who acts, once it is one that is wanted; an election may have to come first."""
+    """Wait until a wanted replica is active, after an election if necessary, and return its name."""
     found = ""
 
-    def look() -> bool:
+    def poll() -> bool:
         nonlocal found
         found = leader_of(one)
         return wanted(found)
 
-    one.until(look, "a replica acts", patience_s=ELECTION_S)
+    one.until(poll, "a replica is active", timeout_s=ELECTION_S)
     return found
 
 
@@ -107,7 +107,7 @@ class InEtcd(Replicas):
 
 
 class InSwarm(Replicas):
-    """Replicas whose store and leadership are a real Swarm: each asks the Engine of its own name."""
+    """Replicas whose store and leadership are a real Swarm: each uses the Engine of its own name."""
 
     def __init__(self, engines: Engines) -> None:
         super().__init__()

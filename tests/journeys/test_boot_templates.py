@@ -1,4 +1,4 @@
-"""Boot scripts at a URL: refused when they are wrong, waited for when they are away, taken as they are then."""
+"""Boot scripts at a URL: refused if invalid, retried if unavailable, fetched when an instance is created."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def web(size: int, url: str) -> dict[str, Any]:
     return cattle("web", size, Init=(), InitScriptTemplateURL=url)
 
 
-def told(operator: Operator, slot: str) -> str:
-    """What the newest instance there has written down."""
+def written(operator: Operator, slot: str) -> str:
+    """What the boot script of the newest instance in the slot has written."""
     members = operator.members("web")
     if slot not in members or not members[slot]["ID"]:
         return ""
@@ -29,35 +29,35 @@ def told(operator: Operator, slot: str) -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def test_a_boot_script_at_a_url_is_taken_as_it_is_when_it_is_needed(operator: Operator) -> None:
+def test_a_boot_script_at_a_url_is_fetched_when_an_instance_is_created(operator: Operator) -> None:
     with serving() as (address, site):
         site.page("/boot.sh", FIRST)
         operator.up(web(1, f"{address}/boot.sh"))
-        operator.until(lambda: told(operator, "1") == "one web 1", "it is rendered")
+        operator.until(lambda: written(operator, "1") == "one web 1", "the boot script is rendered")
         first = operator.members("web")["1"]
 
         site.page("/wrong.sh", f"#!/bin/sh\n{SECOND}")
-        said = operator.commit(web(1, f"{address}/wrong.sh"), exits=1)
-        assert f"{address}/wrong.sh, line 2: there is no metadata at 'vars/color'" in said
-        assert "groups[0].properties.Flavor.Properties.InitScriptTemplateURL" in said
+        output = operator.commit(web(1, f"{address}/wrong.sh"), exits=1)
+        assert f"{address}/wrong.sh, line 2: there is no metadata at 'vars/color'" in output
+        assert "groups[0].properties.Flavor.Properties.InitScriptTemplateURL" in output
         operator("metadata", "set", "vars/color", "blue", "-m", "because")
         site.page("/boot.sh", SECOND)
 
-        def renewed() -> bool:
-            """It is asked for again after some seconds: until then, those who die come back as they were."""
-            if (found := told(operator, "1")) and found != "two blue web 1":
-                operator.kill(operator.members("web")["1"]["ID"] or "nobody")
+        def rendered_again() -> bool:
+            """The script is fetched again after some seconds: until then, instances are recreated with the old one."""
+            if (found := written(operator, "1")) and found != "two blue web 1":
+                operator.kill(operator.members("web")["1"]["ID"] or "none")
             return found == "two blue web 1"
 
-        operator.until(renewed, "the next one is rendered from what is there now")
+        operator.until(rendered_again, "the next boot script is rendered from the new template")
         operator.converged()
         last = operator.members("web")["1"]
         assert last["ID"] != first["ID"]
-        assert last["Hash"] == first["Hash"], "what a URL serves is no part of the version"
+        assert last["Hash"] == first["Hash"], "the content of a URL is not part of the version"
         assert last["UpToDate"]
 
 
-def test_one_whose_boot_script_is_away_waits_and_says_why(operator: Operator) -> None:
+def test_an_instance_whose_boot_script_cannot_be_fetched_waits_and_reports_why(operator: Operator) -> None:
     with serving() as (address, site):
         site.page("/boot.sh", FIRST)
         operator.up(web(1, f"{address}/boot.sh"))
@@ -65,18 +65,18 @@ def test_one_whose_boot_script_is_away_waits_and_says_why(operator: Operator) ->
         site.pages.clear()
 
         def failed() -> bool:
-            """The template is asked for again after some seconds: until then, those who die come back."""
-            said = operator("events", "--group", "web")
-            if f"the flavor could not prepare it: {address}/boot.sh: the server answered 404" in said:
+            """The script is fetched again after some seconds: until then, instances are recreated."""
+            output = operator("events", "--group", "web")
+            if f"the flavor could not prepare it: {address}/boot.sh: the server answered 404" in output:
                 return True
             for each in operator.members("web").values():
-                operator.kill(each["ID"] or "nobody")
+                operator.kill(each["ID"] or "none")
             return False
 
-        operator.until(failed, "the failure is told")
+        operator.until(failed, "the failure is reported")
         assert "could not prepare it" in operator("why", "web/1")
-        assert not operator.processes(), "nothing half made"
+        assert not operator.processes(), "no instance is partially created"
 
         site.page("/boot.sh", FIRST)
         operator.converged()
-        assert told(operator, "1") == "one web 1"
+        assert written(operator, "1") == "one web 1"

@@ -1,4 +1,4 @@
-"""Declaring, changing and undoing: what an operator types, and what then exists."""
+"""Declaring, changing and undoing: the commands of an operator and the resulting instances."""
 
 import json
 
@@ -7,7 +7,7 @@ import yaml
 from tests.journeys.operator import Operator, cattle, pets
 
 
-def test_a_declared_group_exists_and_there_is_nothing_more_to_do(operator: Operator) -> None:
+def test_a_declared_group_is_created_and_converges(operator: Operator) -> None:
     operator.up(cattle("web", 2), pets("db", "a b"))
     operator.converged()
     status = operator("status")
@@ -20,7 +20,7 @@ def test_a_declared_group_exists_and_there_is_nothing_more_to_do(operator: Opera
     assert "the provider lists it" in operator("group", "describe", "db")
 
 
-def test_wrong_documents_are_refused_with_everything_that_is_wrong(operator: Operator) -> None:
+def test_invalid_documents_are_refused_with_all_problems(operator: Operator) -> None:
     wrong = """\
 - kind: group
   metadata: {name: web}
@@ -38,11 +38,11 @@ def test_wrong_documents_are_refused_with_everything_that_is_wrong(operator: Ope
 """
     (operator.home / "wrong.yaml").write_text(wrong)
     for command in (("validate", "wrong.yaml"), ("up", "wrong.yaml")):
-        said = operator(*command, exits=1)
-        assert "line 4: groups[0].properties.Allocation.Size" in said.replace("wrong.yaml: ", "")
-        assert "Helaing" in said
-        assert 'did you mean "Healing"' in said
-        assert "LogicalIDs[1]" in said
+        output = operator(*command, exits=1)
+        assert "line 4: groups[0].properties.Allocation.Size" in output.replace("wrong.yaml: ", "")
+        assert "Helaing" in output
+        assert 'did you mean "Healing"' in output
+        assert "LogicalIDs[1]" in output
     assert not (operator.home / "home" / "store").exists()
     assert "1 group" in operator("validate", operator.write(cattle("web", 1)))
     assert "nowhere.yaml" in operator("validate", "nowhere.yaml", exits=1)
@@ -50,15 +50,15 @@ def test_wrong_documents_are_refused_with_everything_that_is_wrong(operator: Ope
     assert 'did you mean "local"?' in plugins
 
 
-def test_a_commit_is_planned_first_and_then_done(operator: Operator) -> None:
+def test_a_commit_is_planned_first_and_then_applied(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator.converged()
     planned = operator("plan", operator.write(cattle("web", 3), cattle("new", 1)))
     assert "+" in planned
     assert "web.Allocation.Size: 1 -> 3" in planned
     assert operator.group("web")["Want"] == 1
-    said = operator.commit(cattle("web", 3), cattle("new", 1))
-    assert "declaration 2" in said
+    output = operator.commit(cattle("web", 3), cattle("new", 1))
+    assert "declaration 2" in output
     assert len(operator.members("web")) == 3
     assert len(operator.members("new")) == 1
     operator.commit(cattle("web", 1))
@@ -67,20 +67,20 @@ def test_a_commit_is_planned_first_and_then_done(operator: Operator) -> None:
     assert "No changes" in operator.commit(cattle("web", 1))
 
 
-def test_a_group_is_scaled_and_an_operator_who_is_late_is_told(operator: Operator) -> None:
+def test_a_group_is_scaled_and_a_conflicting_change_is_refused(operator: Operator) -> None:
     operator.up(cattle("web", 1), pets("db", "a"))
     operator.converged()
     operator("group", "scale", "web", "4", "-m", "launch", "--expect", "1", "--wait=30s")
     assert len(operator.members("web")) == 4
-    late = operator("group", "scale", "web", "2", "--expect", "1", exits=2)
-    assert "Size: 1 -> 4" in late
-    assert "by ann: launch" in late
+    conflict = operator("group", "scale", "web", "2", "--expect", "1", exits=2)
+    assert "Size: 1 -> 4" in conflict
+    assert "by ann: launch" in conflict
     assert "logical IDs" in operator("group", "scale", "db", "3", exits=2)
     assert "no group 'wbe'" in operator("group", "scale", "wbe", "3", exits=1)
     assert "-1" in operator("group", "scale", "web", "--", "-1", exits=1)
 
 
-def test_history_is_kept_and_an_earlier_version_comes_back(operator: Operator) -> None:
+def test_history_is_stored_and_an_earlier_version_can_be_restored(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator.commit(cattle("web", 3))
     operator("group", "scale", "web", "2", "-m", "less")
@@ -94,7 +94,7 @@ def test_history_is_kept_and_an_earlier_version_comes_back(operator: Operator) -
     assert "no version 77" in operator("restore", "77", "-m", "x", exits=1)
 
 
-def test_programs_read_what_people_read(operator: Operator) -> None:
+def test_every_query_has_json_and_yaml_output(operator: Operator) -> None:
     operator.up(cattle("web", 1), pets("db", "a"))
     operator.converged()
     for line in ("status", "group ls", "group describe web", "instance ls", "history", "why web", "plan doc.json"):
@@ -108,6 +108,6 @@ def test_programs_read_what_people_read(operator: Operator) -> None:
     assert since[0] == 4
 
 
-def test_without_a_daemon_commands_say_how_to_start_one(operator: Operator) -> None:
+def test_without_a_daemon_commands_report_how_to_start_one(operator: Operator) -> None:
     for words in (("status",), ("group", "ls"), ("events",), ("down", "--yes"), ("why", "x"), ("halt", "-m", "x")):
         assert "infrakit up" in operator(*words, exits=3)

@@ -1,6 +1,6 @@
-"""A cluster of etcd that hosts its own replicas, begun, watched, changed and ended from outside with one command each.
+"""A self-hosted etcd cluster, bootstrapped, watched, changed and destroyed from outside with one command each.
 
-Its replicas answer at unix sockets in one directory, as those in containers do that share one, and one at TCP would.
+Its replicas listen at unix sockets in one directory, as containers that share a directory do; with TCP it is the same.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ pytestmark = [needs_etcd, pytest.mark.slow]
 
 
 class Hosted(Operator):
-    """An operator outside; the cluster's machines are processes of the provider in his home."""
+    """An operator outside; the machines of the cluster are processes of the provider in the operator's home."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,23 +65,23 @@ exec infrakit up --advertise unix://"$INFRAKIT_PLUGINS_DIR"/group
         (self.home / "cluster" / "infrakit.yaml").write_text(json.dumps([self.etcd, *others], indent=1))
 
     def view(self, *words: str) -> Path:
-        """Start `infrakit up`, and return the file of what it says."""
-        said = self.home / f"view{len(self.views)}.log"
-        with said.open("w") as log:
+        """Start `infrakit up`, and return the file of its output."""
+        output = self.home / f"view{len(self.views)}.log"
+        with output.open("w") as log:
             self.views.append(
                 self.start(
                     *("up", *(words or ("cluster",))), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
                 )
             )
-        return said
+        return output
 
-    def says(self, said: Path, words: str, *, times: int = 1) -> None:
-        self.until(lambda: said.read_text().count(words) >= times, f"{words!r} in:\n{said.read_text()}")
+    def wait_for_output(self, output: Path, words: str, *, times: int = 1) -> None:
+        self.until(lambda: output.read_text().count(words) >= times, f"{words!r} in:\n{output.read_text()}")
 
-    def at(self, place: str) -> None:
-        """Ask the replica on that machine from now on, as soon as it answers."""
-        self.environment["INFRAKIT_HOST"] = f"unix://{self.home}/r/{place}/group"
-        self.until(lambda: answers(self), f"the replica on {place} answers")
+    def use_replica(self, address: str) -> None:
+        """Send commands to the replica on that machine from now on; wait until it answers."""
+        self.environment["INFRAKIT_HOST"] = f"unix://{self.home}/r/{address}/group"
+        self.until(lambda: answers(self), f"the replica on {address} answers")
 
     def replicas(self) -> dict[str, psutil.Process]:
         """The processes of the replicas, by address."""
@@ -96,7 +96,7 @@ exec infrakit up --advertise unix://"$INFRAKIT_PLUGINS_DIR"/group
         return found
 
     def instances(self) -> dict[str, str]:
-        """ID by slot, of all groups."""
+        """The instance ID by slot, of all groups."""
         return {each["Slot"]: each["ID"] for each in self.ask("instance", "ls")}
 
     def close(self) -> None:
@@ -108,18 +108,18 @@ exec infrakit up --advertise unix://"$INFRAKIT_PLUGINS_DIR"/group
         super().close()
 
     def kill_all(self) -> None:
-        """Everything that the provider has made, stopped first, so that none makes another meanwhile."""
-        while found := self.everything():
+        """Kill all processes of the provider; suspend them first, so that none creates another meanwhile."""
+        while found := self.all_processes():
             self.signal(signal.SIGSTOP)
             self.signal(signal.SIGKILL)
             psutil.wait_procs(found, timeout=5)
 
     def signal(self, number: signal.Signals) -> None:
-        for each in self.everything():
+        for each in self.all_processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(number)
 
-    def everything(self) -> list[psutil.Process]:
+    def all_processes(self) -> list[psutil.Process]:
         found, mark = [], f"{self.home}/home/local/"
         for process in psutil.process_iter():
             try:
@@ -140,22 +140,22 @@ def hosted() -> Iterator[Hosted]:
         hosted.close()
 
 
-def test_one_command_grows_it_and_another_ends_it(hosted: Hosted) -> None:
+def test_one_command_bootstraps_the_cluster_and_another_destroys_it(hosted: Hosted) -> None:
     first = hosted.view()
-    second = hosted.view()  # at once
-    for said in (first, second):
-        hosted.says(said, "Bringing up cluster/infrakit.yaml")
-    made = sum(said.read_text().count("the first of its group") for said in (first, second))
+    second = hosted.view()  # concurrently
+    for output in (first, second):
+        hosted.wait_for_output(output, "Bringing up cluster/infrakit.yaml")
+    created = sum(output.read_text().count("the first of its group") for output in (first, second))
     committed = sum(
-        said.read_text().count("Committed cluster/infrakit.yaml: declaration 1.") for said in (first, second)
+        output.read_text().count("Committed cluster/infrakit.yaml: declaration 1.") for output in (first, second)
     )
-    assert (made, committed) == (1, 1), "two at once are one"
-    hosted.says(first, "converged      etcd: all 3")
-    hosted.says(first, "converged      web: all 1")
+    assert (created, committed) == (1, 1), "two concurrent commands have the effect of one"
+    hosted.wait_for_output(first, "converged      etcd: all 3")
+    hosted.wait_for_output(first, "converged      web: all 1")
     for each in hosted.addresses[1:]:
-        assert f" creating       etcd/{each}: " in first.read_text(), "the replica on the first made the others"
+        assert f" creating       etcd/{each}: " in first.read_text(), "the first replica created the others"
 
-    hosted.at(hosted.addresses[1])  # any of them knows, by a leader that is asked through its socket
+    hosted.use_replica(hosted.addresses[1])  # each replica reports it, from the leader's socket
     hosted.converged()
     before = hosted.instances()
     view = hosted.views.pop(0)
@@ -164,37 +164,37 @@ def test_one_command_grows_it_and_another_ends_it(hosted: Hosted) -> None:
     assert "The cluster continues on its own: 3 of etcd, 1 of web." in first.read_text()
     assert "infrakit down cluster    destroys it" in first.read_text()
 
-    _loses_the_replica_that_is_asked(hosted, second)
+    _loses_the_replica_of_the_view(hosted, second)
     hosted.converged()
     hosted.declare(cattle("web", 2))
     third = hosted.view()
-    hosted.says(third, "Bringing up")
+    hosted.wait_for_output(third, "Bringing up")
     assert "Committed cluster/infrakit.yaml: declaration " in third.read_text()
     hosted.converged()
     assert before["1"] in hosted.instances().values()
     assert len(hosted.instances()) == 5
-    _is_ended(hosted)
+    _is_destroyed(hosted)
 
 
-def _loses_the_replica_that_is_asked(hosted: Hosted, said: Path) -> None:
-    """Who is asked is not known from outside: so each in turn, until the view has told that it was the one."""
+def _loses_the_replica_of_the_view(hosted: Hosted, output: Path) -> None:
+    """The replica of the view is not known from outside: kill each in turn, until the view reports the loss."""
     for number, each in enumerate(hosted.addresses):
-        hosted.at(hosted.addresses[number - 1])
+        hosted.use_replica(hosted.addresses[number - 1])
         hosted.replicas()[each].kill()  # the boot script starts another
         hosted("halt", "web", "-m", f"look {number}")
-        hosted.says(said, f"web is halted by ann: look {number}")  # it has looked since then
-        told = f"the replica at unix://{hosted.home}/r/{each}/group stopped answering"
-        hosted.until(lambda: len(hosted.replicas()) == 3, "it is started again")
-        if told in said.read_text():
+        hosted.wait_for_output(output, f"web is halted by ann: look {number}")  # it has polled since then
+        message = f"the replica at unix://{hosted.home}/r/{each}/group stopped answering"
+        hosted.until(lambda: len(hosted.replicas()) == 3, "the replica is restarted")
+        if message in output.read_text():
             break
     else:
-        raise AssertionError(f"nothing told:\n{said.read_text()}")
-    assert said.read_text().count(told) == 1
-    assert hosted.views[0].poll() is None, "the view goes on"
+        raise AssertionError(f"the view reported no loss:\n{output.read_text()}")
+    assert output.read_text().count(message) == 1
+    assert hosted.views[0].poll() is None, "the view continues"
     hosted("unhalt", "web")
 
 
-def _is_ended(hosted: Hosted) -> None:
+def _is_destroyed(hosted: Hosted) -> None:
     del hosted.environment["INFRAKIT_HOST"]
     assert "not confirmed: standard input is not a terminal" in hosted("down", "cluster", exits=2)
     elsewhere = hosted.environment | {"INFRAKIT_HOME": str(hosted.home / "elsewhere")}
@@ -205,49 +205,49 @@ def _is_ended(hosted: Hosted) -> None:
     hosted.declare()
     assert "the cluster declares group web, which FILE omits" in hosted("down", "cluster", "--yes", exits=2)
     (hosted.home / "cluster" / "infrakit.yaml").write_text(whole)
-    said = hosted("down", "cluster", "--yes").splitlines()
-    assert said[:5] == [
+    output = hosted("down", "cluster", "--yes").splitlines()
+    assert output[:5] == [
         "halted: no replica of the cluster acts any more",
         "destroying web: 2 instances",
         "web is destroyed",
         "destroying etcd: 3 instances",
         "etcd is destroyed",
     ]
-    assert hosted.everything() == []
+    assert hosted.all_processes() == []
     assert "no instances of this cluster exist" in hosted("down", "cluster", "--yes")
     assert "recover the earlier cluster: infrakit bootstrap --recover" in hosted("up", "cluster", exits=2)
 
 
-def test_it_comes_back_from_its_volumes_and_stays_halted_until_somebody_says_go_on(hosted: Hosted) -> None:
+def test_a_cluster_is_recovered_from_its_volumes_and_stays_halted_until_unhalt(hosted: Hosted) -> None:
     hosted.declare()
-    said = hosted.view()
-    hosted.says(said, "converged      etcd: all 3")
+    output = hosted.view()
+    hosted.wait_for_output(output, "converged      etcd: all 3")
     hosted("down", "cluster", "--yes")
-    hosted.says(said, "no replica reports a status")
+    hosted.wait_for_output(output, "no replica reports a status")
     hosted("bootstrap", "cluster", "--recover")
-    hosted.says(said, "everything is halted by ann: down cluster/infrakit.yaml; lift it: infrakit unhalt")
-    hosted.at(hosted.addresses[0])
+    hosted.wait_for_output(output, "everything is halted by ann: down cluster/infrakit.yaml; lift it: infrakit unhalt")
+    hosted.use_replica(hosted.addresses[0])
     hosted("unhalt")
     hosted.converged()
-    hosted.at(hosted.addresses[2])
+    hosted.use_replica(hosted.addresses[2])
     del hosted.environment["INFRAKIT_HOST"]
-    _is_not_ended_while_nobody_can_be_halted(hosted)
+    _is_not_destroyed_while_no_replica_can_be_halted(hosted)
     assert not list((hosted.home / "home" / "local" / "volumes").iterdir())
 
 
-def _is_not_ended_while_nobody_can_be_halted(hosted: Hosted) -> None:
+def _is_not_destroyed_while_no_replica_can_be_halted(hosted: Hosted) -> None:
     hosted.signal(signal.SIGSTOP)
-    said = hosted("down", "cluster", "--yes", exits=2)
+    output = hosted("down", "cluster", "--yes", exits=2)
     hosted.signal(signal.SIGCONT)
-    assert "no replica answers, and machines exist" in said
-    assert "if you know that none of them acts: --without-halt" in said
+    assert "no replica answers, and machines exist" in output
+    assert "if you know that none of them acts: --without-halt" in output
     assert len(hosted.replicas()) == 3
     hosted.kill_all()
-    said = hosted("down", "cluster", "--yes", "--volumes", "--without-halt")
-    assert "is deleted" in said
+    output = hosted("down", "cluster", "--yes", "--volumes", "--without-halt")
+    assert "is deleted" in output
 
 
-def test_a_file_that_is_wrong_starts_nothing_and_a_halfway_stop_can_be_gone_on_from(hosted: Hosted) -> None:
+def test_an_invalid_file_starts_nothing_and_an_interrupted_bootstrap_can_be_continued(hosted: Hosted) -> None:
     path = hosted.home / "cluster" / "infrakit.yaml"
     whole = path.read_text()
     path.write_text(whole.replace("LogicalIDs", "LogicalIds"))
@@ -256,27 +256,27 @@ def test_a_file_that_is_wrong_starts_nothing_and_a_halfway_stop_can_be_gone_on_f
     assert "cluster/infrakit.yaml" in hosted("up", "cluster", exits=1)
     path.write_text(whole)
     assert "none is started here" in hosted("up", "cluster", "--listen", "127.0.0.1:0", exits=1)
-    assert hosted.everything() == []
+    assert hosted.all_processes() == []
 
-    said = hosted.view()
-    hosted.says(said, "is created, the first of its group")
+    output = hosted.view()
+    hosted.wait_for_output(output, "is created, the first of its group")
     hosted.views[-1].send_signal(signal.SIGINT)
     assert hosted.views[-1].wait(60) in (0, 130)
     again = hosted.view()
-    hosted.says(again, "converged      etcd: all 3")
+    hosted.wait_for_output(again, "converged      etcd: all 3")
     assert "is created" not in again.read_text()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, which alone can give a socket to somebody else")
-def test_somebody_else_is_told_that_the_sockets_are_not_his(hosted: Hosted) -> None:
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give a socket to another user")
+def test_another_user_is_refused_access_to_the_sockets(hosted: Hosted) -> None:
     hosted.declare()
-    hosted.says(hosted.view(), "Bringing up")
+    hosted.wait_for_output(hosted.view(), "Bringing up")
     place = hosted.home / "r" / hosted.addresses[0]
     for path in (place, place / "group"):
         shutil.chown(path, 65534)
-    caps = "--bounding-set=-dac_override,-dac_read_search"  # root that may not open everything
+    caps = "--bounding-set=-dac_override,-dac_read_search"  # root without the permission to open every file
 
-    def ask(*words: str, exits: int = 2, **more: str) -> str:
+    def run_unprivileged(*words: str, exits: int = 2, **more: str) -> str:
         command = ["setpriv", caps, sys.executable, "-m", "infrakit", *words]
         environment = hosted.environment | more
         done = subprocess.run(
@@ -286,7 +286,9 @@ def test_somebody_else_is_told_that_the_sockets_are_not_his(hosted: Hosted) -> N
         return done.stderr
 
     for words in (["up", "cluster"], ["down", "cluster", "--yes"], ["bootstrap", "cluster"]):
-        said = ask(*words)
-        assert "permission denied: whether a replica answers there" in said
-        assert "run the command as the owner of the socket, or with sudo" in said
-    assert "run the command as that user, or with sudo" in ask("status", exits=3, INFRAKIT_HOST=f"unix://{place}/group")
+        output = run_unprivileged(*words)
+        assert "permission denied: whether a replica answers there" in output
+        assert "run the command as the owner of the socket, or with sudo" in output
+    assert "run the command as that user, or with sudo" in run_unprivileged(
+        "status", exits=3, INFRAKIT_HOST=f"unix://{place}/group"
+    )

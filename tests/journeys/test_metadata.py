@@ -1,4 +1,4 @@
-"""Facts and values of a running cluster: of a single daemon, among replicas, of plugins that come and go."""
+"""Facts and values of a running cluster: of a single daemon, of several replicas, of plugins that stop and restart."""
 
 import json
 import signal
@@ -47,7 +47,7 @@ def replicas() -> Iterator[Replicas]:
         replicas.close()
 
 
-def test_values_are_kept_and_facts_are_live(operator: Operator) -> None:
+def test_values_are_stored_and_facts_are_live(operator: Operator) -> None:
     secret = "SWMTKN-1-of-the-cluster"
     worker = cattle("web", 2, instance={"Environment": {"JOIN_TOKEN": secret}}, init="exec sleep 1000")
     operator.up(worker, pets("db", "127.0.0.21 127.0.0.22"))
@@ -65,14 +65,14 @@ def test_values_are_kept_and_facts_are_live(operator: Operator) -> None:
     operator.kill(before)
     operator.until(
         lambda: operator.ask("metadata", "cat", "manager/groups/db/members/127.0.0.21").get("id") not in (None, before),
-        "the facts follow",
+        "the facts show the replacement",
     )
     operator.converged()
     whole = operator("metadata", "tree", "-o", "json")
     assert json.loads(whole)["host"]["cpu"]["count"] > 0
     assert secret not in whole
 
-    # a daemon that was killed has everything again
+    # a killed daemon has all values again after its restart
     operator.end_daemon(signal.SIGKILL)
     operator.up(worker)
     assert operator.ask("metadata", "cat", "vars/cluster") == {"name": "blue", "size": 3}
@@ -82,7 +82,7 @@ def test_values_are_kept_and_facts_are_live(operator: Operator) -> None:
     assert operator("metadata", "cat", "vars/cluster/size") == "3\n"
 
 
-def test_a_plugin_of_facts_comes_goes_and_returns(operator: Operator) -> None:
+def test_a_metadata_plugin_is_listed_lost_and_available_again(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     (operator.home / "cloud.py").write_text(PLUGIN)
     socket = operator.home / "home" / "plugins" / "cloud"
@@ -91,20 +91,20 @@ def test_a_plugin_of_facts_comes_goes_and_returns(operator: Operator) -> None:
         return {each["Name"]: each["State"] for each in operator.ask("metadata", "ls")}
 
     assert "cloud" not in plugins()
-    first = operator.beside_program(sys.executable, "cloud.py", str(socket))
-    operator.until(lambda: plugins().get("cloud") == "here", "it joins")
+    first = operator.run_program_in_background(sys.executable, "cloud.py", str(socket))
+    operator.until(lambda: plugins().get("cloud") == "here", "the plugin is listed")
     assert operator("metadata", "cat", "cloud/region") == "north\n"
     first.kill()
     first.wait(60)
-    operator.until(lambda: plugins()["cloud"] == "away", "it is missed")  # a listing may be a moment old
-    assert "it is away" in operator("metadata", "cat", "cloud/region", exits=2)
+    operator.until(lambda: plugins()["cloud"] == "away", "the plugin is reported as away")  # a listing may be cached
+    assert "it is unavailable" in operator("metadata", "cat", "cloud/region", exits=2)
     assert operator("metadata", "cat", "host/cpu/count").strip().isdigit()
-    operator.beside_program(sys.executable, "cloud.py", str(socket))
-    operator.until(lambda: plugins().get("cloud") == "here", "it is back")
+    operator.run_program_in_background(sys.executable, "cloud.py", str(socket))
+    operator.until(lambda: plugins().get("cloud") == "here", "the plugin is available again")
     assert operator("metadata", "cat", "cloud/region") == "north\n"
 
 
-def test_a_template_publishes_what_it_makes_of_other_facts(operator: Operator) -> None:
+def test_an_export_template_publishes_facts_derived_from_other_facts(operator: Operator) -> None:
     template = operator.home / "facts.tpl"
     template.write_text("{{ export('greeting', 'hello ' ~ metadata('vars/name', 'nobody')) }}")
     operator.environment |= {"INFRAKIT_EXPORT_TEMPLATE": str(template), "INFRAKIT_EXPORT_INTERVAL": "100ms"}
@@ -114,34 +114,38 @@ def test_a_template_publishes_what_it_makes_of_other_facts(operator: Operator) -
     operator.until(lambda: operator("metadata", "cat", "export/greeting") == "hello ann\n", "it is rendered again")
     template.write_text("{{ export('greeting', nobody ~ '') }}")
     operator.until(
-        lambda: "nobody" in str([b["Note"] for b in operator.ask("metadata", "ls")]), "what is wrong with it is told"
+        lambda: "nobody" in str([b["Note"] for b in operator.ask("metadata", "ls")]),
+        "the error of the template is reported",
     )
     assert operator("metadata", "cat", "vars/name") == "ann\n"
 
 
-def test_what_is_set_at_a_follower_is_read_at_the_leader(replicas: Replicas) -> None:
+def test_a_value_set_at_a_follower_is_read_at_the_leader(replicas: Replicas) -> None:
     replicas.start("a", "b")
     a, b = (replicas.operators[name] for name in "ab")
-    assert a("metadata", "set", "vars/early", "true").startswith("Set vars/early")  # nobody leads: the store is enough
+    # no leader is needed: the store suffices
+    assert a("metadata", "set", "vars/early", "true").startswith("Set vars/early")
     assert {each["Name"] for each in a.ask("metadata", "ls", "manager")} == {"leader", "replica", "replicas"}
     replicas.lead("a")
     a.commit(cattle("web", 2))
 
     b("metadata", "set", "vars/cluster/name", "blue", "-m", "at a follower")
-    a.until(lambda: a.ask("metadata", "cat", "vars") == {"early": True, "cluster": {"name": "blue"}}, "a reads it")
+    a.until(
+        lambda: a.ask("metadata", "cat", "vars") == {"early": True, "cluster": {"name": "blue"}}, "a reads the value"
+    )
     assert a.ask("metadata", "history")[0]["Why"] == "at a follower"
     a("metadata", "set", "vars/cluster/name", "red", "--expect", "2")
-    late = b("metadata", "set", "vars/cluster/name", "green", "--expect", "2", exits=2)
-    assert "changed since: cluster/name" in late
+    conflict = b("metadata", "set", "vars/cluster/name", "green", "--expect", "2", exits=2)
+    assert "changed since: cluster/name" in conflict
 
-    # a follower tells what the leader tells
-    b.until(lambda: b.ask("metadata", "cat", "manager/leader/name") == "a", "b knows who leads")
-    b.until(lambda: b.ask("metadata", "cat", "manager/groups/web/live") == 2, "and what there is")
+    # a follower reports the same facts as the leader
+    b.until(lambda: b.ask("metadata", "cat", "manager/leader/name") == "a", "b reports the leader")
+    b.until(lambda: b.ask("metadata", "cat", "manager/groups/web/live") == 2, "b reports the live members")
     assert b.ask("metadata", "cat", "manager/replica") == "b"
     assert {n: r["role"] for n, r in b.ask("metadata", "cat", "manager/replicas").items()} == {
         "a": "leader", "b": "follower",
     }  # fmt: skip
     assert Path(a.ask("metadata", "cat", "manager/leader/address")).name == "group"
     replicas.lead("b")
-    a.until(lambda: a.ask("metadata", "cat", "manager/leader/name") == "b", "a follows")
+    a.until(lambda: a.ask("metadata", "cat", "manager/leader/name") == "b", "a reports the new leader")
     assert b("metadata", "cat", "vars/cluster/name") == "red\n"

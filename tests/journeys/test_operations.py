@@ -1,11 +1,11 @@
-"""What is done to the daemon, and by it on order: halts, ends, restarts, freeing and destroying."""
+"""Operations of the daemon: halts, shutdowns, restarts, freeing and destroying."""
 
 import signal
 
 from tests.journeys.operator import Operator, cattle, pets
 
 
-def test_a_halt_holds_through_a_restart_until_it_is_lifted(operator: Operator) -> None:
+def test_a_halt_survives_a_restart_until_it_is_lifted(operator: Operator) -> None:
     operator.up(cattle("web", 2), cattle("x", 1))
     operator.converged()
     operator("halt", "web", "-m", "moving the rack")
@@ -13,7 +13,7 @@ def test_a_halt_holds_through_a_restart_until_it_is_lifted(operator: Operator) -
     operator.kill(first["1"]["ID"])
     assert operator.end_daemon() == 0
     operator.up(cattle("web", 2), cattle("x", 1))
-    operator.until(lambda: operator.group("x")["Converged"], "x is looked after")
+    operator.until(lambda: operator.group("x")["Converged"], "x is reconciled")
     status = operator("status", exits=2)
     assert "HALTED: group web, by ann at " in status
     assert "moving the rack" in status
@@ -31,12 +31,12 @@ def test_a_halt_holds_through_a_restart_until_it_is_lifted(operator: Operator) -
     assert what == ["unhalt", "unhalt", "halt", "halt", "commit"]
 
 
-def test_ctrl_c_leaves_the_instances_and_they_are_found_again(operator: Operator) -> None:
+def test_ctrl_c_leaves_the_instances_running_and_a_restart_finds_them(operator: Operator) -> None:
     operator.up(cattle("web", 2), pets("db", "a"))
     operator.converged()
     before = {p.pid for p in operator.processes()}
     assert operator.end_daemon(signal.SIGINT) == 0
-    assert "The instances keep running without supervision" in operator.said()
+    assert "The instances keep running without supervision" in operator.daemon_output()
     assert {p.pid for p in operator.processes()} == before
     operator("status", exits=3)
     operator.up(cattle("web", 2), pets("db", "a"))
@@ -44,9 +44,9 @@ def test_ctrl_c_leaves_the_instances_and_they_are_found_again(operator: Operator
     assert {p.pid for p in operator.processes()} == before
 
 
-def test_a_daemon_that_is_killed_starts_nothing_twice_and_loses_nothing(operator: Operator) -> None:
+def test_a_killed_daemon_creates_no_duplicates_and_loses_no_instance(operator: Operator) -> None:
     operator.up(cattle("web", 10, in_flight=2), pets("db", "a b"))
-    operator.until(operator.processes, "some exist")
+    operator.until(operator.processes, "some instances exist")
     operator.end_daemon(signal.SIGKILL)
     operator.up(cattle("web", 10, in_flight=2), pets("db", "a b"))
     operator.converged()
@@ -60,15 +60,15 @@ def test_a_daemon_that_is_killed_starts_nothing_twice_and_loses_nothing(operator
     assert len(operator.processes()) == 12 + 1
 
 
-def test_a_second_daemon_is_refused_and_told_who_is_first(operator: Operator) -> None:
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     assert operator.daemon is not None
-    said = operator("up", "doc.json", exits=2)
-    assert f"pid {operator.daemon.pid}" in said
+    output = operator("up", "doc.json", exits=2)
+    assert f"pid {operator.daemon.pid}" in output
     operator.converged()
 
 
-def test_a_freed_group_runs_on_and_is_taken_back(operator: Operator) -> None:
+def test_a_freed_group_keeps_running_and_can_be_managed_again(operator: Operator) -> None:
     operator.up(cattle("web", 2))
     operator.converged()
     before = {p.pid for p in operator.processes()}
@@ -79,23 +79,23 @@ def test_a_freed_group_runs_on_and_is_taken_back(operator: Operator) -> None:
     assert len(operator.processes()) == 3
 
 
-def test_a_destroyed_group_leaves_its_volumes_unless_asked(operator: Operator) -> None:
+def test_a_destroyed_group_keeps_its_volumes_unless_requested(operator: Operator) -> None:
     keep = 'echo here >>"$INFRAKIT_VOLUME/data"; exec sleep 1000'
     operator.up(pets("db", "a b", init=keep), cattle("web", 1))
     operator.converged()
-    operator("group", "destroy", "db", exits=2)  # nobody at the terminal to say yes
+    operator("group", "destroy", "db", exits=2)  # no terminal to confirm at
     operator("group", "destroy", "db", "--yes", "-m", "retired")
-    operator.until(lambda: "db" not in operator("group", "ls"), "it is gone")
+    operator.until(lambda: "db" not in operator("group", "ls"), "the group is destroyed")
     assert len(operator.processes()) == 1
     operator.commit(pets("db", "a b", init=keep))
     volume = next((operator.home / "home").glob("**/db-a"))
     assert (volume / "data").read_text() == "here\nhere\n"
     operator("group", "destroy", "db", "--yes", "--volumes", "-m", "for good")
-    operator.until(lambda: "db" not in operator("group", "ls"), "it is gone")
+    operator.until(lambda: "db" not in operator("group", "ls"), "the group is destroyed")
     assert not volume.exists()
 
 
-def test_down_ends_everything(operator: Operator) -> None:
+def test_down_destroys_everything_and_stops_the_daemon(operator: Operator) -> None:
     operator.up(cattle("web", 2), pets("db", "a"))
     operator.converged()
     operator("down", "--yes", "-m", "weekend")
@@ -105,23 +105,23 @@ def test_down_ends_everything(operator: Operator) -> None:
     operator("status", exits=3)
 
 
-def test_a_damaged_store_is_named_and_nothing_is_started(operator: Operator) -> None:
+def test_a_damaged_store_is_reported_and_nothing_is_started(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator.converged()
     operator.end_daemon()
     newest = max((operator.home / "home" / "store" / "declaration").glob("0*"))
     newest.write_bytes(newest.read_bytes()[:-5])
-    said = operator("up", "doc.json", exits=2)
-    assert f"{newest} is damaged" in said
-    assert "restore it from a backup" in said
+    output = operator("up", "doc.json", exits=2)
+    assert f"{newest} is damaged" in output
+    assert "restore it from a backup" in output
     assert len(operator.processes()) == 1
 
 
 def test_events_are_followed_live(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator.converged()
-    follower, log = operator.beside("events", "--follow", "--group", "web"), operator.home / "beside.log"
-    operator.until(lambda: _scaled(operator) and "converged" in log.read_text(), "it is followed")
+    follower, log = operator.run_in_background("events", "--follow", "--group", "web"), operator.home / "background.log"
+    operator.until(lambda: _scaled(operator) and "converged" in log.read_text(), "the new events are printed")
     follower.send_signal(signal.SIGINT)
     assert follower.wait(60) in {0, 130}
     assert "created" in log.read_text()

@@ -1,4 +1,4 @@
-"""Plugins in processes of their own: used by the daemon, killed, replaced, supervised."""
+"""Plugins in separate processes: used by the daemon, killed, replaced, supervised."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from tests.journeys.operator import Operator, cattle, pets
 pytestmark = pytest.mark.slow
 
 
-def runs(operator: Operator, name: str) -> None:
+def wait_until_running(operator: Operator, name: str) -> None:
     operator.until(lambda: operator.plugins().get(name) == "running", f"{name} answers")
 
 
-def test_a_daemon_uses_what_runs_and_hosts_the_rest(operator: Operator) -> None:
-    operator.beside("plugin", "start", "simulator", "--name", "cloud")
-    runs(operator, "cloud")
+def test_a_daemon_uses_running_plugins_and_hosts_the_others(operator: Operator) -> None:
+    operator.run_in_background("plugin", "start", "simulator", "--name", "cloud")
+    wait_until_running(operator, "cloud")
     operator.up(cattle("far", 2, plugin="cloud"), cattle("near", 1))
     operator.converged()
     listed = operator("plugin", "ls")
@@ -29,28 +29,28 @@ def test_a_daemon_uses_what_runs_and_hosts_the_rest(operator: Operator) -> None:
     assert len(operator.processes()) == 1
 
 
-def test_a_provider_that_is_killed_loses_nothing_and_is_used_again(operator: Operator) -> None:
-    provider = operator.beside("plugin", "start", "local", "vanilla")
-    runs(operator, "local")
+def test_a_killed_provider_loses_no_instance_and_is_used_again_after_a_restart(operator: Operator) -> None:
+    provider = operator.run_in_background("plugin", "start", "local", "vanilla")
+    wait_until_running(operator, "local")
     operator.up(pets("db", "a b"), cattle("web", 2))
     operator.converged()
     before = {p.pid for p in operator.processes()}
     assert len(before) == 4
     provider.send_signal(signal.SIGKILL)
     provider.wait(60)
-    operator.until(lambda: operator.group("web")["Phase"] == "unknown", "it is noticed")
+    operator.until(lambda: operator.group("web")["Phase"] == "unknown", "the failure is detected")
     assert "no decision" in operator("status", exits=2)
-    assert operator.plugins()["local"] == "dead"
-    operator.beside("plugin", "start", "local", "vanilla")
+    assert operator.plugins()["local"] == "unreachable"
+    operator.run_in_background("plugin", "start", "local", "vanilla")
     operator.converged()
     assert {p.pid for p in operator.processes()} == before
     operator("plugin", "stop", "local")
-    operator.until(lambda: operator.plugins()["vanilla"] == "available", "both have ended")
+    operator.until(lambda: operator.plugins()["vanilla"] == "available", "both have stopped")
 
 
 def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
-    provider = operator.beside("plugin", "start", "simulator:cloud")
-    runs(operator, "cloud")
+    provider = operator.run_in_background("plugin", "start", "simulator:cloud")
+    wait_until_running(operator, "cloud")
     operator.up(cattle("far", 2, plugin="cloud"), cattle("near", 1))
     operator.converged()
     operator.end_daemon()
@@ -58,7 +58,7 @@ def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
     assert provider.wait(60) == 0
     assert "cloud" not in operator.plugins()
     operator.up(cattle("near", 1))
-    operator.until(lambda: operator.group("near")["Converged"], "the other group is looked after")
+    operator.until(lambda: operator.group("near")["Converged"], "the other group is reconciled")
     status = operator("status", exits=2)
     assert "unmanaged" in status
     assert "there is no plugin 'cloud'" in status
@@ -66,42 +66,45 @@ def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
     assert 'found "cloud", but there is no instance plugin' in operator.commit(
         cattle("far", 2, plugin="cloud"), exits=1
     )
-    operator.beside("plugin", "start", "simulator:cloud")
+    operator.run_in_background("plugin", "start", "simulator:cloud")
     operator.converged()
 
 
-def test_a_supervised_plugin_comes_back_by_itself(operator: Operator) -> None:
-    supervisor = operator.beside("plugin", "start", "--supervise", "vanilla", "simulator:cloud")
-    runs(operator, "cloud")
+def test_a_supervised_plugin_is_restarted(operator: Operator) -> None:
+    supervisor = operator.run_in_background("plugin", "start", "--supervise", "vanilla", "simulator:cloud")
+    wait_until_running(operator, "cloud")
     pid = int((operator.home / "home" / "plugins" / "cloud.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    runs(operator, "cloud")
-    operator.until(lambda: "killed by SIGKILL; restarting in" in (operator.home / "beside.log").read_text(), "told")
-    runs(operator, "cloud")
+    wait_until_running(operator, "cloud")
+    operator.until(
+        lambda: "killed by SIGKILL; restarting in" in (operator.home / "background.log").read_text(),
+        "the restart is logged",
+    )
+    wait_until_running(operator, "cloud")
     supervisor.terminate()
     assert supervisor.wait(60) == 0
     assert "cloud" not in operator.plugins()
     assert operator.plugins()["vanilla"] == "available"
 
 
-def test_what_cannot_be_started_is_said(operator: Operator) -> None:
+def test_a_plugin_that_cannot_be_started_is_reported(operator: Operator) -> None:
     assert "no package offers a plugin 'vanila'; did you mean vanilla?" in operator(
         "plugin", "start", "vanila", exits=1
     )
     assert "names no plugin that can be served" in operator("plugin", "start", "vanilla:a/b", exits=1)
     assert "no plugin vanilla runs here" in operator("plugin", "stop", "vanilla", exits=1)
-    operator.beside("plugin", "start", "vanilla")
-    runs(operator, "vanilla")
+    operator.run_in_background("plugin", "start", "vanilla")
+    wait_until_running(operator, "vanilla")
     assert "another process listens at" in operator("plugin", "start", "vanilla", exits=2)
 
 
 def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
-    operator.beside("plugin", "start", "file", "vanilla")
-    runs(operator, "file")
-    said = operator("plugin", "check", "file")
-    assert "passed   instance/describe-after-provision" in said
-    assert " 0 failed, 0 skipped; capabilities: " in said
-    assert "large-id, tokens, any-text, capable, inspects; without: watches, logs, tails, volumes, keeps" in said
+    operator.run_in_background("plugin", "start", "file", "vanilla")
+    wait_until_running(operator, "file")
+    output = operator("plugin", "check", "file")
+    assert "passed   instance/describe-after-provision" in output
+    assert " 0 failed, 0 skipped; capabilities: " in output
+    assert "large-id, tokens, any-text, capable, inspects; without: watches, logs, tails, volumes, keeps" in output
     socket = str(operator.home / "home" / "plugins" / "vanilla")
     (operator.home / "wrong.yaml").write_text("{Inti: x}")
     refused = operator("plugin", "check", socket, "--kind", "flavor", "--properties", "wrong.yaml", exits=2)
@@ -115,12 +118,12 @@ def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="install Node.js: apt-get install nodejs")
-def test_a_group_lives_on_a_plugin_in_another_language(operator: Operator) -> None:
+def test_a_group_runs_on_a_plugin_in_another_language(operator: Operator) -> None:
     (operator.home / "home" / "plugins").mkdir(parents=True, mode=0o700)
     script = Path(__file__).parents[2] / "examples/node/plugin.js"
     socket, data = operator.home / "home" / "plugins" / "shelf", operator.home / "data"
-    operator.beside_program("node", str(script), str(socket), str(data))
-    runs(operator, "shelf")
+    operator.run_program_in_background("node", str(script), str(socket), str(data))
+    wait_until_running(operator, "shelf")
     operator.up(cattle("web", 3, plugin="shelf"), pets("db", "a", plugin="shelf"))
     operator.converged()
     assert len(list(data.iterdir())) == 4

@@ -1,4 +1,4 @@
-"""A daemon and a plugin on another machine: certificates, tokens, and who did it."""
+"""A daemon and a plugin on another machine: certificates, tokens, and recorded identities."""
 
 import socket
 from pathlib import Path
@@ -28,13 +28,13 @@ def certificates(directory: Path) -> None:
         issued.cert_chain_pems[0].write_to_path(str(directory / f"{name}.pem"))
 
 
-def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
+def test_commands_from_another_machine_are_recorded_with_their_identity(operator: Operator) -> None:
     certificates(operator.home)
     address = f"{HOST}:{free_port()}"
     token = operator("remote", "token", "bob", "--file", "tokens")
     (operator.home / "bob.token").write_text(token)
-    served = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem", "--token-file=tokens")
-    operator.up(cattle("web", 1), options=(f"--listen={address}", *served))
+    tls = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem", "--token-file=tokens")
+    operator.up(cattle("web", 1), options=(f"--listen={address}", *tls))
     operator.converged()
 
     home = operator.environment["INFRAKIT_HOME"]
@@ -51,12 +51,12 @@ def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
     operator("group", "scale", "web", "1", "-m", "less", "--wait=40s")
     assert "web/" in operator("events", "--group", "web")
     operator.environment["INFRAKIT_HOST"] = "nobodys"
-    assert "show a certificate or a token" in operator("status", exits=2)
+    assert "present a valid client certificate or token" in operator("status", exits=2)
     operator("remote", "add", "strict", f"https://{HOST}:1", "--ca=ca.pem")
     operator.environment["INFRAKIT_HOST"] = "strict"
-    lost = operator("status", exits=3)
-    assert "remote strict (https://127.0.0.1:1): it cannot be reached (Connection refused)" in lost
-    assert "infrakit remote use local" in lost
+    unreachable = operator("status", exits=3)
+    assert "remote strict (https://127.0.0.1:1): it cannot be reached (Connection refused)" in unreachable
+    assert "infrakit remote use local" in unreachable
     operator("remote", "remove", "strict")
     operator.environment["INFRAKIT_HOST"] = "nowhere"
     assert "there is no remote 'nowhere'" in operator("status", exits=1)
@@ -76,10 +76,10 @@ def test_orders_from_another_machine_are_signed(operator: Operator) -> None:
     assert "ann (certificate ops-1)" in history
     assert "ann (token bob)" in history
     assert "version 2, scale by ann (certificate ops-1): more" in operator("events")
-    assert token.strip() not in operator("events") + history + operator.said()
+    assert token.strip() not in operator("events") + history + operator.daemon_output()
 
 
-def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
+def test_insecure_listeners_and_remotes_are_refused(operator: Operator) -> None:
     document = operator.write(cattle("web", 1))
     assert "plain TCP is for loopback" in operator("up", document, "--listen=0.0.0.0:9", exits=2)
     assert "must be given together" in operator("up", document, "--listen=127.0.0.1:9", "--tls-cert=x", exits=1)
@@ -95,19 +95,19 @@ def test_what_would_be_open_to_everybody_is_refused(operator: Operator) -> None:
     assert "one plugin" in operator("plugin", "start", "vanilla", "file", "--listen=127.0.0.1:9", exits=1)
 
 
-def test_a_group_lives_on_a_plugin_of_another_machine(operator: Operator) -> None:
+def test_a_group_runs_on_a_plugin_of_another_machine(operator: Operator) -> None:
     certificates(operator.home)
     address = f"{HOST}:{free_port()}"
     home = operator.environment["INFRAKIT_HOME"]
     operator.environment["INFRAKIT_HOME"] = str(operator.home / "elsewhere")
-    served = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem")
-    operator.beside("plugin", "start", "simulator:cloud", f"--listen={address}", *served)
-    operator.until(lambda: operator.plugins().get("cloud") == "running", "it answers there")
+    tls = ("--tls-cert=server.pem", "--tls-key=server.key", "--tls-client-ca=ca.pem")
+    operator.run_in_background("plugin", "start", "simulator:cloud", f"--listen={address}", *tls)
+    operator.until(lambda: operator.plugins().get("cloud") == "running", "the plugin answers")
     operator.environment["INFRAKIT_HOME"] = home
     plugins = operator.home / "home" / "plugins"
     plugins.mkdir(parents=True, mode=0o700)
     (plugins / "far.listen").write_text(f"https://{address}\n")
-    assert operator.plugins()["far"] == "dead"
+    assert operator.plugins()["far"] == "unreachable"
     for variable, file in (("CA", "ca.pem"), ("CERT", "ops.pem"), ("KEY", "ops.key")):
         operator.environment[f"INFRAKIT_TLS_{variable}"] = file
     assert operator.plugins()["far"] == "running"

@@ -1,4 +1,4 @@
-"""Several daemons that share a store and a file which says who leads: one acts, and any of them takes orders."""
+"""Several daemons that share a store and a file that names the leader: one is active, and each accepts commands."""
 
 import signal
 import subprocess
@@ -26,40 +26,40 @@ def roles(one: Operator) -> dict[str, str]:
     return {r["Name"]: r["Role"] for r in one.ask("leader")["Replicas"]}
 
 
-def test_one_of_three_acts_and_any_takes_orders(replicas: Replicas) -> None:
+def test_one_of_three_replicas_is_active_and_each_accepts_commands(replicas: Replicas) -> None:
     replicas.start("a", "b", "c")
     a, b, c = (replicas.operators[name] for name in "abc")
-    said = b("status", exits=2)
-    assert "does not lead" in said
-    assert "there is no leader" in said
+    output = b("status", exits=2)
+    assert "does not lead" in output
+    assert "there is no leader" in output
     assert "there is no leader" in b("group", "ls", exits=2)
     assert "no replica is active" in b("instance", "ls", exits=2)
 
     replicas.lead("a")
     assert roles(c) == {"a": "leader", "b": "follower", "c": "follower"}
-    said = b.commit(cattle("web", 3))  # through a follower, which also tells when it is converged
-    assert "declaration 1" in said
-    seen = c.ask("status")
-    assert (seen["Leading"], seen["Groups"][0]["Healthy"]) == ("a", 3)
+    output = b.commit(cattle("web", 3))  # through a follower, which also waits for convergence
+    assert "declaration 1" in output
+    status = c.ask("status")
+    assert (status["Leading"], status["Groups"][0]["Healthy"]) == ("a", 3)
     first = {m["ID"] for m in b.ask("instance", "ls")}
     assert len(first) == 3
     assert "4" in c("why", "web")
 
-    # two operators at two replicas: the later one is told what has changed
+    # two operators at two replicas: the later one receives a conflict
     c("group", "scale", "web", "4", "--expect", "1", "--wait=40s")
-    said = b("group", "scale", "web", "2", "--expect", "1", exits=2)
-    assert "not 1" in said
-    assert "Size: 3 -> 4" in said
+    output = b("group", "scale", "web", "2", "--expect", "1", exits=2)
+    assert "not 1" in output
+    assert "Size: 3 -> 4" in output
     first = {m["ID"] for m in b.ask("instance", "ls")}
     assert len(first) == 4
 
-    # the leader's process stands still: nobody waits long for it, and all say so
+    # the process of the leader is suspended: other replicas time out quickly and report it
     assert a.daemon is not None
     a.daemon.send_signal(signal.SIGSTOP)
     assert "the leader a does not answer at" in b("status", exits=2)
     assert b("leader").splitlines()[0].endswith("; it does not answer")
 
-    # the leader dies; nothing happens until another is seen to lead, and then nothing is made twice
+    # the leader is killed; nothing happens until another replica leads, and then nothing is created twice
     assert a.end_daemon(signal.SIGKILL) == -signal.SIGKILL
     assert "does not answer" in b("status", exits=2)
     replicas.lead("b")
@@ -69,16 +69,16 @@ def test_one_of_three_acts_and_any_takes_orders(replicas: Replicas) -> None:
     b.kill(next(iter(first)))
     b.converged()
 
-    # back again, it follows; a clean stop takes a replica out of the roster
+    # restarted, it is a follower; a clean shutdown removes a replica from the roster
     replicas.up("a")
     assert roles(a) == {"a": "follower", "b": "leader", "c": "follower"}
     assert c.end_daemon(signal.SIGTERM) == 0
     assert roles(a) == {"a": "follower", "b": "leader"}
-    said = a("leader", "resign", exits=2)
-    assert "does not support a transfer" in said
+    output = a("leader", "resign", exits=2)
+    assert "does not support a transfer" in output
 
 
-def test_leadership_that_flips_while_instances_are_made_makes_none_twice(replicas: Replicas) -> None:
+def test_flapping_leadership_during_creation_creates_no_duplicates(replicas: Replicas) -> None:
     replicas.start("a", "b")
     a, b = (replicas.operators[name] for name in "ab")
     replicas.lead("a")
@@ -94,7 +94,7 @@ def running(replicas: Replicas) -> set[Any]:
     return {p.environ()["INFRAKIT_INSTANCE_ID"] for p in replicas.provider.processes()}
 
 
-def test_a_store_from_yesterday_is_refused_until_an_operator_accepts_it(replicas: Replicas) -> None:
+def test_a_store_restored_from_a_backup_is_refused_until_an_operator_accepts_it(replicas: Replicas) -> None:
     replicas.start("a")
     a = replicas.operators["a"]
     replicas.lead("a")
@@ -108,9 +108,9 @@ def test_a_store_from_yesterday_is_refused_until_an_operator_accepts_it(replicas
     a.end_daemon(signal.SIGTERM)
     subprocess.run(["rm", "-r", store], check=True)
     backup.rename(store)
-    said = a("up", exits=2)
-    assert "were read from it before" in said
-    assert "--accept-store" in said
+    output = a("up", exits=2)
+    assert "were read from it before" in output
+    assert "--accept-store" in output
     replicas.up("a", "--accept-store")
     replicas.lead("a")
     a.converged()

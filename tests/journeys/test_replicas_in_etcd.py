@@ -1,4 +1,4 @@
-"""Three daemons beside the three members of a real etcd: they follow its leader, or campaign for a key in it."""
+"""Three replicas beside the three members of a real etcd: they follow its leader, or campaign for a key in it."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tests.journeys.replicas import InEtcd, acting
 pytestmark = [needs_etcd, pytest.mark.slow]
 
 
-async def test_the_replica_beside_the_leader_acts_and_hands_over_when_asked(tmp_path: Path) -> None:
+async def test_the_replica_beside_the_leader_is_active_and_resigns_on_request(tmp_path: Path) -> None:
     async with running(3, tmp_path) as cluster:
         replicas = InEtcd(cluster)
         try:
@@ -31,7 +31,7 @@ def _follow_and_resign(replicas: InEtcd, leader: str) -> None:
     assert acting(follower) == leader
     follower.commit(cattle("web", 2))
     instances = {m["ID"] for m in follower.ask("instance", "ls")}
-    assert "Resigned" in follower("leader", "resign", "-m", "this host is rebooted")  # asked anywhere
+    assert "Resigned" in follower("leader", "resign", "-m", "this host is rebooted")  # sent to any replica
     assert acting(follower, lambda name: bool(name) and name != leader)
     follower.converged()
     assert {m["ID"] for m in follower.ask("instance", "ls")} == instances
@@ -39,7 +39,7 @@ def _follow_and_resign(replicas: InEtcd, leader: str) -> None:
 
 
 def _upgrade(replicas: InEtcd) -> None:
-    """Each in its turn is ended and started again, as an upgrade does: another one acts meanwhile, instances stay."""
+    """Restart each replica in turn, as an upgrade does: another one is active meanwhile, and instances keep running."""
     instances = {m["ID"] for m in replicas.operators["m0"].ask("instance", "ls")}
     for size, (name, one) in enumerate(replicas.operators.items(), 3):
         other = next(o for n, o in replicas.operators.items() if n != name)

@@ -1,4 +1,4 @@
-"""Three daemons beside the three managers of a real Swarm, which keeps their declaration and says who leads."""
+"""Three replicas beside the three managers of a real Swarm, which stores their declaration and elects the leader."""
 
 import signal
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def replicas(engines: Engines) -> Iterator[InSwarm]:
         replicas.close()
 
 
-def test_the_leaders_node_dies_and_another_goes_on(engines: Engines, replicas: InSwarm) -> None:
+def test_failover_to_another_replica_after_the_leaders_node_is_killed(engines: Engines, replicas: InSwarm) -> None:
     some, other = replicas.operators["n2"], replicas.operators["n3"]
     assert acting(some) == "n1"
     some.commit(cattle("web", 3))
@@ -47,19 +47,21 @@ def test_the_leaders_node_dies_and_another_goes_on(engines: Engines, replicas: I
     assert len(replicas.operators["n1"].ask("instance", "ls")) == 4
 
 
-def test_a_leader_that_slept_with_its_engine_does_not_act_when_it_wakes(engines: Engines, replicas: InSwarm) -> None:
-    sleeper, some = replicas.operators["n1"], replicas.operators["n2"]
+def test_a_leader_that_was_suspended_with_its_engine_does_not_act_when_it_resumes(
+    engines: Engines, replicas: InSwarm
+) -> None:
+    suspended, some = replicas.operators["n1"], replicas.operators["n2"]
     assert acting(some) == "n1"
     some.commit(cattle("web", 2))
-    assert sleeper.daemon is not None
-    sleeper.daemon.send_signal(signal.SIGSTOP)
+    assert suspended.daemon is not None
+    suspended.daemon.send_signal(signal.SIGSTOP)
     engines.nodes[0].pause()
     leader = acting(some, lambda name: name in ("n2", "n3"))
     some("group", "scale", "web", "3", "--wait=40s")
     instances = {m["ID"] for m in some.ask("instance", "ls")}
 
-    sleeper.daemon.send_signal(signal.SIGCONT)  # it has a healthy instance less in mind, and believes to lead
+    suspended.daemon.send_signal(signal.SIGCONT)  # it knows one healthy instance less, and believes that it leads
     engines.nodes[0].resume()
-    assert acting(sleeper, lambda name: name not in ("", "n1")) == leader
+    assert acting(suspended, lambda name: name not in ("", "n1")) == leader
     some.converged()
     assert {m["ID"] for m in some.ask("instance", "ls")} == instances

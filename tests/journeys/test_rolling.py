@@ -1,11 +1,11 @@
-"""A new version replaces the old one by one, and stops when it fails or is told to."""
+"""Rolling updates: members are replaced one by one, until the update fails or an operator stops it."""
 
 from tests.journeys.operator import Operator, cattle, pets
 
 BAD = "echo it does not start; exit 1"
 
 
-def test_a_new_version_is_drained_in_and_rolled_one_at_a_time(operator: Operator) -> None:
+def test_a_rolling_update_drains_and_replaces_one_member_at_a_time(operator: Operator) -> None:
     drain = {"Drain": {"Command": 'echo "$LOGICAL_ID" >>"$MARK/drained"'}}
     operator.up(pets("db", "a b c", Quorum=True, **drain))
     operator.converged()
@@ -21,53 +21,55 @@ def test_a_new_version_is_drained_in_and_rolled_one_at_a_time(operator: Operator
     assert [k for k in kinds if k in {"destroying", "healthy"}][3:] == ["destroying", "healthy"] * 3
 
 
-def test_a_version_that_fails_stops_itself_and_is_rolled_back(operator: Operator) -> None:
+def test_a_failing_rolling_update_is_paused_and_rolled_back_by_the_operator(operator: Operator) -> None:
     operator.up(cattle("web", 3))
     operator.converged()
     operator.commit(cattle("web", 3, version="2", init=BAD), wait=False)
-    operator.until(lambda: operator.group("web")["Phase"] == "paused", "the roll paused itself")
-    told = operator("why", "web")
-    assert "paused by infrakit" in told
-    assert "infrakit group rollback web" in told
+    operator.until(lambda: operator.group("web")["Phase"] == "paused", "the rolling update is paused")
+    explanation = operator("why", "web")
+    assert "paused by infrakit" in explanation
+    assert "infrakit group rollback web" in explanation
     assert len(operator.processes()) == 2
     assert "pause" in operator("history")
     operator("group", "rollback", "web", "-m", "it does not start", "--wait=30s")
-    operator.until(lambda: len(operator.processes()) == 3, "everything is back")
+    operator.until(lambda: len(operator.processes()) == 3, "all instances are recreated")
     operator.converged()
 
 
-def test_a_version_that_fails_is_rolled_back_where_that_is_declared(operator: Operator) -> None:
+def test_a_failing_rolling_update_is_rolled_back_automatically_if_declared(operator: Operator) -> None:
     rollback = {"OnFailure": "rollback"}
     operator.up(cattle("web", 2, updating=rollback))
     operator.converged()
     operator.commit(cattle("web", 2, version="2", init=BAD, updating=rollback), wait=False)
-    operator.until(lambda: "rollback" in operator("history"), "it rolled back")
-    operator.until(lambda: len(operator.processes()) == 2, "everything is back")
+    operator.until(lambda: "rollback" in operator("history"), "it is rolled back")
+    operator.until(lambda: len(operator.processes()) == 2, "all instances are recreated")
     operator.converged()
     assert "rollback" in operator("history").splitlines()[1]
 
 
-def test_a_roll_is_paused_resumed_and_aborted(operator: Operator) -> None:
-    slowly = {"Settle": "8s"}  # longer than a command takes, so that none comes after the end
+def test_a_rolling_update_is_paused_resumed_and_aborted(operator: Operator) -> None:
+    slowly = {"Settle": "8s"}  # longer than a command takes, so that no command comes after the end
     operator.up(cattle("web", 4, updating=slowly))
     operator.converged()
     old = operator.group("web")["Hash"]
     operator.commit(cattle("web", 4, version="2", updating=slowly), wait=False)
-    operator.until(lambda: _of_version(operator, old) < 4, "it has begun")
+    operator.until(lambda: _of_version(operator, old) < 4, "the rolling update has started")
     operator("group", "pause", "web", "-m", "lunch")
     operator.until(lambda: operator.group("web")["Phase"] == "paused" and operator.group("web")["Live"] == 4, "paused")
-    left = _of_version(operator, old)
-    assert 0 < left < 4
+    remaining = _of_version(operator, old)
+    assert 0 < remaining < 4
     assert "paused by ann" in operator("why", "web")
     operator("group", "resume", "web")
-    operator.until(lambda: _of_version(operator, old) < left, "it went on")
+    operator.until(lambda: _of_version(operator, old) < remaining, "the rolling update continued")
     operator("group", "abort", "web", "-m", "enough")
     operator.until(lambda: operator.group("web")["Phase"] == "paused" and operator.group("web")["Live"] == 4, "aborted")
-    left = _of_version(operator, old)
-    if left:
+    remaining = _of_version(operator, old)
+    if remaining:
         slot, member = next((s, m) for s, m in operator.members("web").items() if m["Hash"] == old)
         operator.kill(member["ID"])
-        operator.until(lambda: operator.members("web").get(slot, member)["ID"] != member["ID"], "healed as it was")
+        operator.until(
+            lambda: operator.members("web").get(slot, member)["ID"] != member["ID"], "healed in the old version"
+        )
         assert operator.members("web")[slot]["Hash"] == old
 
 
@@ -78,11 +80,11 @@ def _of_version(operator: Operator, version: str) -> int:
 def test_scaling_down_while_creating_stops_creating(operator: Operator) -> None:
     slow = 'sleep 0.2; echo "$INFRAKIT_INSTANCE_ID" >>"$BORN"; exec sleep 1000'
     properties = {"Environment": {"BORN": str(operator.home / "born")}}
-    sick = {"Command": "sleep 0.5", "Interval": "100ms"}
-    big = cattle("web", 50, init=slow, in_flight=1, instance=properties, Health=sick)
-    operator.up(cattle("web", 0, init=slow, in_flight=1, instance=properties, Health=sick))
+    health = {"Command": "sleep 0.5", "Interval": "100ms"}
+    big = cattle("web", 50, init=slow, in_flight=1, instance=properties, Health=health)
+    operator.up(cattle("web", 0, init=slow, in_flight=1, instance=properties, Health=health))
     operator.commit(big, wait=False)
-    operator.until(lambda: len(operator.members("web")) >= 5, "some exist")
+    operator.until(lambda: len(operator.members("web")) >= 5, "some instances exist")
     operator("group", "scale", "web", "5", "--wait=30s")
     assert len(operator.members("web")) == 5
     assert len(operator.processes()) >= 5

@@ -1,4 +1,4 @@
-"""Templates as operators use them: from a web site, through a pipe, as declarations; and those of a stranger."""
+"""Templates as operators use them: from a web server, through a pipe, as declarations; and untrusted ones."""
 
 import functools
 import http.server
@@ -42,14 +42,14 @@ INIT = """\
 
 
 class Site(NamedTuple):
-    """A web site of files: its address, and the directory that it shows."""
+    """A web server of files: its address, and the directory that it serves."""
 
     url: str
     root: Path
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Quiet."""
+    """A handler that logs nothing."""
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         pass
@@ -76,7 +76,7 @@ def publish(directory: Path) -> None:
     (directory / "parts/init.j2").write_text(INIT)
 
 
-def test_a_directory_of_templates_can_be_moved_whole(operator: Operator, site: Site) -> None:
+def test_a_directory_of_templates_can_be_moved(operator: Operator, site: Site) -> None:
     variables = ("--vars", str(GALLERY / "vars.yaml"))
     name = "cloud-init-debian.yaml.j2"
     here = operator("template", str(GALLERY / name), *variables)
@@ -84,16 +84,16 @@ def test_a_directory_of_templates_can_be_moved_whole(operator: Operator, site: S
     assert operator("template", f"{site.url}/templates/{name}", *variables) == here
     (site.root / "templates").rename(site.root / "moved")
     assert operator("template", f"{site.url}/moved/{name}?token=hush", *variables) == here
-    lost = operator("template", f"{site.url}/templates/{name}?token=hush", *variables, exits=1)
-    assert f"{site.url}/templates/{name}: the server answered 404" in lost
+    error = operator("template", f"{site.url}/templates/{name}?token=hush", *variables, exits=1)
+    assert f"{site.url}/templates/{name}: the server answered 404" in error
     (site.root / "moved/parts/boot.yaml.j2").unlink()
-    lost = operator("template", f"{site.url}/moved/{name}?token=hush", *variables, exits=1)
-    assert f"{site.url}/moved/parts/boot.yaml.j2: the server answered 404" in lost
-    assert f"named in line 30 of {site.url}/moved/{name}" in lost
-    assert "hush" not in lost
+    error = operator("template", f"{site.url}/moved/{name}?token=hush", *variables, exits=1)
+    assert f"{site.url}/moved/parts/boot.yaml.j2: the server answered 404" in error
+    assert f"named in line 30 of {site.url}/moved/{name}" in error
+    assert "hush" not in error
 
 
-def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Site) -> None:
+def test_a_declaration_may_be_a_template_on_a_web_server(operator: Operator, site: Site) -> None:
     publish(site.root / "v1")
     address = f"{site.url}/v1/cluster.yaml.j2"
     operator.up(cattle("web", 1))
@@ -101,12 +101,12 @@ def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Sit
     given = ("--var", "groups/web=2", "--var", "groups/db=1", "--var", "site/zone=south")
     shown = operator("plan", address, *given, "--rendered")
     assert shown.startswith("- kind: group\n  metadata: {name: db}\n")
-    assert "echo in south {{ index.sequence }}" in shown  # this is for the flavor, for each instance
+    assert "echo in south {{ index.sequence }}" in shown  # the flavor renders this for each instance
     operator("commit", address, *given, "-m", "from the site", "--wait=40s")
     assert operator.group("web")["Want"] == 2
     assert operator.group("db")["Live"] == 1
-    kept = operator("history", "--show", "2")
-    assert "var(" not in kept
+    stored = operator("history", "--show", "2")
+    assert "var(" not in stored
     for slot, member in operator.members("web").items():
         assert operator("instance", "logs", member["ID"]).endswith(f"in south {slot}\n")
     (site.root / "v1/parts/group.yaml.j2").write_text(GROUP.replace("Settle", "Setle"))
@@ -118,7 +118,7 @@ def test_a_declaration_is_a_template_of_a_web_site(operator: Operator, site: Sit
     assert operator.group("web")["Want"] == 2
 
 
-def test_facts_of_the_running_daemon_reach_a_pipe(operator: Operator) -> None:
+def test_a_template_in_a_pipe_reads_metadata_of_the_running_daemon(operator: Operator) -> None:
     operator.up(cattle("web", 1))
     operator("metadata", "set", "vars/site/zone", "north")
     text = "echo {{ metadata('vars/site/zone') | quote }} {{ metadata('manager/groups/web/want') }}\n"
@@ -130,11 +130,11 @@ def test_facts_of_the_running_daemon_reach_a_pipe(operator: Operator) -> None:
     assert wrong == "stdin: line 1: there is no metadata at 'vars/site/zones' (did you mean 'zone'?)\n"
 
 
-def test_a_check_that_fails_leaves_what_was_there(operator: Operator) -> None:
+def test_a_failed_check_leaves_the_output_file_unchanged(operator: Operator) -> None:
     (operator.home / "boot.sh").write_text("old")
     (operator.home / "boot.sh.j2").write_text("#!/bin/sh\n{% if var('x', true) %}\nif true; then\n{% endif %}\necho\n")
-    said = operator("template", "boot.sh.j2", "--check", "-o", "boot.sh", exits=1)
-    assert said.startswith("boot.sh.j2: line 5: sh: ")
+    output = operator("template", "boot.sh.j2", "--check", "-o", "boot.sh", exits=1)
+    assert output.startswith("boot.sh.j2: line 5: sh: ")
     assert (operator.home / "boot.sh").read_text() == "old"
     operator("template", "boot.sh.j2", "--check", "-o", "boot.sh", "--var=x=false")
     assert (operator.home / "boot.sh").read_text() == "#!/bin/sh\necho\n"
@@ -150,14 +150,14 @@ BOMBS = {
     "macros": "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
     "document": "x" * 2_000_000 + "{{ 1 }}",
 }
-# Between this process and the command, because what a process has used begins with what its parent had.
+# Runs between this process and the command, because a child process starts with the memory use of its parent.
 MEASURED = """
 import json, resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([code, used.ru_maxrss, used.ru_utime + used.ru_stime]))
 """
-STRANGERS = {
+UNTRUSTED = {
     "file": "{{ file('/etc/passwd') }}",
     "include": "{{ include('file:///etc/passwd') }}",
     "secret": "{{ secret('cmd:touch ran') }}",
@@ -167,7 +167,9 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_from_the_network_hurts_nobody(operator: Operator, site: Site, name: str) -> None:
+def test_a_resource_bomb_from_the_network_is_refused_in_bounded_time_and_memory(
+    operator: Operator, site: Site, name: str
+) -> None:
     (site.root / name).write_text(BOMBS[name])
     command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "infrakit", "template", f"{site.url}/{name}"]
     done = subprocess.run(command, env=operator.environment, capture_output=True, text=True, timeout=60, check=False)
@@ -176,19 +178,19 @@ def test_a_bomb_from_the_network_hurts_nobody(operator: Operator, site: Site, na
     assert f"{site.url}/{name}: " in done.stderr
     assert done.stderr.count("\n") == 1
     assert memory_kb < 400_000
-    assert cpu_s < 12  # what the confinement allows
+    assert cpu_s < 12  # the limit of the confinement
 
 
-@pytest.mark.parametrize("name", STRANGERS)
-def test_a_stranger_reaches_nothing_of_this_machine(operator: Operator, site: Site, name: str) -> None:
-    (site.root / name).write_text(STRANGERS[name])
-    said = operator("template", f"{site.url}/{name}", exits=1)
-    assert "may not" in said or "credentials" in said, said
-    assert "root:" not in said
+@pytest.mark.parametrize("name", UNTRUSTED)
+def test_an_untrusted_template_cannot_access_this_machine(operator: Operator, site: Site, name: str) -> None:
+    (site.root / name).write_text(UNTRUSTED[name])
+    output = operator("template", f"{site.url}/{name}", exits=1)
+    assert "may not" in output or "credentials" in output, output
+    assert "root:" not in output
     assert not (operator.home / "ran").exists()
 
 
-def test_trust_is_given_by_whoever_renders(operator: Operator, site: Site) -> None:
+def test_trust_is_granted_by_an_option_of_the_command(operator: Operator, site: Site) -> None:
     (operator.home / "motd").write_text("welcome")
     (site.root / "a").write_text(f"{{{{ file('{operator.home}/motd') }}}}")
     operator("template", f"{site.url}/a", exits=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infrakit.group.actions import ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.forecast import forecast
-from infrakit.group.orders import Eviction, Orders, RollOrder
+from infrakit.group.orders import Eviction, Orders, RolloutStop
 from infrakit.group.plan import DesiredState, decide
 from infrakit.group.state.backoff import Backoff
 from infrakit.group.state.membership import AGE_S_MAX, Membership
@@ -95,8 +95,8 @@ def lists_of_members(draw: st.DrawFn, *, calm: bool) -> Membership:
         )
         for number in range(draw(st.integers(0, 3)))
     ]
-    asked_at = NOW if calm else NOW - draw(st.sampled_from([0.0, 0.0, 10.0, AGE_S_MAX + 1.0]))
-    membership = Membership(needs=tuple(needs), asked_at=asked_at, problem="")
+    requested_at = NOW if calm else NOW - draw(st.sampled_from([0.0, 0.0, 10.0, AGE_S_MAX + 1.0]))
+    membership = Membership(needs=tuple(needs), requested_at=requested_at, problem="")
     if not calm:
         membership.problem = draw(st.sampled_from(["", "", "", "nobody leads"]))
         membership.changed_at = draw(st.sampled_from([-math.inf, NOW - 20.0, NOW - 5.0]))
@@ -113,7 +113,7 @@ def _orders(choice: int, instance: str) -> Orders:
     if choice == 2:
         return Orders(evictions={InstanceID(instance): Eviction(who="ann", when="now", why="because")})
     if choice in (3, 4):
-        return Orders(roll=RollOrder(hash=NEW, aborted=choice == 4, who="ann", when="now", why="because"))
+        return Orders(roll=RolloutStop(hash=NEW, aborted=choice == 4, who="ann", when="now", why="because"))
     if choice == 5:
         return Orders(despite_unhealthy=(InstanceID(instance),))
     return Orders()
@@ -169,7 +169,7 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
             assert member.missing_since is None
         if action.rule == "unhealthy":
             assert health is Health.UNHEALTHY
-            assert view.now - member.born_at >= want.boot_grace_s
+            assert view.now - member.created_at >= want.boot_grace_s
             assert view.now - (member.unhealthy_since or view.now) >= want.unhealthy_after_s
         if action.rule == "surplus" and view.pets:
             assert member.logical_id not in want.logical_ids, "a declared pet was removed"
@@ -178,7 +178,7 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
             assert len(unmoved) + unresolved > want.size, "removed although there are no more instances than declared"
         if action.rule == "out-of-date":
             assert member.hash not in {want.group.hash, BOOTSTRAP}
-            assert not want.roll_stopped
+            assert not want.rollout_stopped
             if member.is_self:
                 others = [
                     m for m in unmoved if m.hash not in {NEW, BOOTSTRAP} and m.id not in ended and m is not member
@@ -211,17 +211,17 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
         lost = [a for a in free if a.instance in ready]
         if lost:
             assert len(slots) - len(lost) >= want.size - want.can_lose, "a quorum lost its majority"
-    ailing = [
+    unhealthy = [
         m
         for m in view.members.values()
         if not m.leaving
         and m.state not in (State.STOPPING, State.FINISHED)
         and m.missing_since is None
         and m.health(view.now) is Health.UNHEALTHY
-        and view.now - m.born_at >= want.boot_grace_s
+        and view.now - m.created_at >= want.boot_grace_s
     ]
-    sick = want.size - len(slots) if want.quorum else len(ailing)
-    if ailing and sick > want.max_unhealthy:
+    unhealthy_count = want.size - len(slots) if want.quorum else len(unhealthy)
+    if unhealthy and unhealthy_count > want.max_unhealthy:
         excused = set(want.orders.despite_unhealthy)
         assert not [a for a in free if a.instance not in excused], (
             "destroyed although more than MaxUnhealthy members are unhealthy"
@@ -240,8 +240,8 @@ def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list
         assert changes[0] in membership.needs
         assert changes[0].due
         assert not membership.problem
-        assert view.now - membership.asked_at <= AGE_S_MAX
-        assert membership.asked_at >= membership.changed_at, "acted on an observation from before the last change"
+        assert view.now - membership.requested_at <= AGE_S_MAX
+        assert membership.requested_at >= membership.changed_at, "acted on an observation from before the last change"
         assert want.orders.destroying is None
         if want.quorum:
             assert not [m for m in view.members.values() if m.leaving in ("draining", "destroying")]
@@ -251,7 +251,7 @@ def _check_list(want: DesiredState, view: GroupView, plan: Plan, destroyed: list
         reported = {blocked.key for blocked in plan.blocked}
         for need in membership.needs:
             shown = need.id in reported or need in changes or need == membership.changing
-            assert shown or view.now - membership.asked_at > AGE_S_MAX, (
+            assert shown or view.now - membership.requested_at > AGE_S_MAX, (
                 "a needed membership change is neither made nor reported"
             )
 
@@ -272,7 +272,7 @@ def _check_converged(want: DesiredState, view: GroupView, plan: Plan) -> None:
         assert {m.logical_id for m in view.members.values()} == set(want.logical_ids)
     if view.membership is not None:
         assert view.membership.changing is None
-        assert view.now - view.membership.asked_at <= AGE_S_MAX
+        assert view.now - view.membership.requested_at <= AGE_S_MAX
         assert not [need for need in view.membership.needs if need.due]
 
 
@@ -318,7 +318,7 @@ def test_a_group_that_has_not_converged_has_an_action_or_a_reason(world: tuple[D
         waits_for_health
         or under_way
         or list_under_way
-        or not math.isinf(plan.next_look)
+        or not math.isinf(plan.next_check)
         or want.orders.destroying is not None
     )
 

@@ -54,7 +54,7 @@ def test_a_crash_of_the_code_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -
 # -- the laws alone ----------------------------------------------------------------------------------------------------
 
 
-class Watched:
+class WatchedLaws:
     """The laws with a simulator and a timeline that a test advances."""
 
     def __init__(self, *, exclusive: bool = True) -> None:
@@ -78,54 +78,54 @@ class Watched:
 
 
 @pytest.fixture
-def watch() -> Iterator[Callable[..., Watched]]:
-    made: list[Watched] = []
+def watch() -> Iterator[Callable[..., WatchedLaws]]:
+    created: list[WatchedLaws] = []
 
-    def make(**options: bool) -> Watched:
-        made.append(Watched(**options))
-        return made[-1]
+    def make(**options: bool) -> WatchedLaws:
+        created.append(WatchedLaws(**options))
+        return created[-1]
 
     yield make
-    for each in made:
+    for each in created:
         each.timeline.close()
 
 
 @pytest.fixture
-def watched(watch: Callable[..., Watched]) -> Watched:
+def watched(watch: Callable[..., WatchedLaws]) -> WatchedLaws:
     return watch()
 
 
-def test_two_instances_with_one_logical_id_are_detected_at_creation(watch: Callable[..., Watched]) -> None:
+def test_two_instances_with_one_logical_id_are_detected_at_creation(watch: Callable[..., WatchedLaws]) -> None:
     watched = watch(exclusive=False)
     assert watched.adopt() == ""
-    assert watched.adopt().startswith("2 one bearer: sim-2 and sim-1 both have a")
+    assert watched.adopt().startswith("2 one per identity: sim-2 and sim-1 both have a")
 
 
-def test_a_second_instance_is_detected_when_it_is_requested(watched: Watched) -> None:
+def test_a_second_instance_is_detected_when_it_is_requested(watched: WatchedLaws) -> None:
     watched.adopt()
     spec = InstanceSpec(tags={values.TAG_GROUP: "g", values.TAG_TOKEN: "t"}, logical_id=LogicalID("a"))
     watched.laws.creating(Caller(name="n1.1", epoch=1, leads_until=1.0), spec)
-    assert watched.laws.verdict.startswith("2 one bearer: requested a second a")
+    assert watched.laws.verdict.startswith("2 one per identity: requested a second a")
 
 
-def test_an_older_epoch_may_not_start_a_call_after_a_newer_one(watched: Watched) -> None:
+def test_an_older_epoch_may_not_start_a_call_after_a_newer_one(watched: WatchedLaws) -> None:
     assert watched.label("n1.1", 1) == watched.label("n2.1", 2) == watched.label("n2.1", 2) == ""
     assert watched.label("n1.1", 1).startswith("1 one actor: label by n1.1 of epoch 1, after n2.1 of 2")
     assert watched.laws.overlaps == 1
 
 
-def test_two_may_not_act_under_one_epoch(watched: Watched) -> None:
+def test_two_may_not_act_under_one_epoch(watched: WatchedLaws) -> None:
     assert watched.label("n1.1", 1) == ""
     assert watched.label("n2.1", 1).startswith("1 one actor: label by n2.1 of epoch 1, after n1.1 of 1")
 
 
-def test_no_process_acts_without_an_epoch_or_with_an_expired_observation(watch: Callable[..., Watched]) -> None:
+def test_no_process_acts_without_an_epoch_or_with_an_expired_observation(watch: Callable[..., WatchedLaws]) -> None:
     assert "holds no epoch" in watch().label("n1.1", 0)
     other = watch()
     assert "observation expired 0.50s ago" in other.label("n1.1", 1, leads_until=-0.5)
 
 
-def test_a_decreasing_epoch_is_detected(watched: Watched) -> None:
+def test_a_decreasing_epoch_is_detected(watched: WatchedLaws) -> None:
     for epoch in (2, 1):
         body = msgspec.json.encode(ledger.LedgerDocument(epoch=epoch))
         watched.laws.written(Document(name=ledger.NAME, revision=1, body=body))
@@ -137,7 +137,7 @@ def declared(revision: int, why: str) -> Document:
     return Document(name=record.NAME, revision=revision, body=record.encode(DeclarationRecord(entry=entry)))
 
 
-def test_a_version_that_differs_from_what_was_acknowledged_is_detected(watched: Watched) -> None:
+def test_a_version_that_differs_from_what_was_acknowledged_is_detected(watched: WatchedLaws) -> None:
     watched.laws.written(declared(1, "command 1"))
     watched.laws.acknowledged(1, "command 1", changed=True)
     assert watched.laws.verdict == ""
@@ -145,7 +145,7 @@ def test_a_version_that_differs_from_what_was_acknowledged_is_detected(watched: 
     assert watched.laws.verdict.startswith("6 never lost: version 1 was acknowledged as command 2")
 
 
-def test_decreasing_or_lost_versions_are_detected(watch: Callable[..., Watched]) -> None:
+def test_decreasing_or_lost_versions_are_detected(watch: Callable[..., WatchedLaws]) -> None:
     watched = watch()
     watched.laws.written(declared(1, "command 1"))
     watched.laws.written(declared(2, "command 2"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.mutations.catalogue import Mutation
+from tests.mutations.mutation import Mutation
 from tests.mutations.test_mutations import ROOT, mutate
 
 SEEDS_MAX = 400  # the rarest mutation shows in one of forty worlds
@@ -31,18 +31,16 @@ FENCING_MUTATIONS = (
         "1 one actor",
         "the epoch in the store is not checked",
         "manager/lead/ledger.py",
-        "if document.revision != known and not self._is_mine(contents):",
+        "if not self._is_mine(contents):",
         "if False:",
         "scale,dispute,flip",
     ),
     FencingMutation(
         "1 one actor",
-        "the right to act is not proven before a call",
-        "group/calls.py",
-        "        await self._ledger.prove()\n        halt = self._want().orders.halt\n        if halt is not None:\n"
-        '            raise errors.Halted(f"halted by {halt.who}: {halt.why}")\n        self._ledger.check()',
-        "        halt = self._want().orders.halt\n        if halt is not None:\n"
-        '            raise errors.Halted(f"halted by {halt.who}: {halt.why}")',
+        "no fencing check before a call",
+        "gate/gate.py",
+        "        await self._authority.prove()\n        self._authority.check()\n        begin()",
+        "        begin()",
         "scale,dispute,flip",
     ),
     FencingMutation(
@@ -73,8 +71,8 @@ FENCING_MUTATIONS = (
         "3 exactly one",
         "what a previous leader may have created is created again without listing",
         "group/controller.py",
-        "self.view.intend(strange, fresh=False, effect_s=CALL_DEADLINE_S)",
-        "self.view.intend(strange, fresh=True)",
+        "self.view.intend(adopted, fresh=False, effect_s=CALL_DEADLINE_S)",
+        "self.view.intend(adopted, fresh=True)",
         "scale,dispute,flip",
     ),
 )

@@ -1,7 +1,7 @@
-"""Exchanges of the original, as seen on the wire: we ask and answer in the same shapes.
+"""Recorded exchanges of the original: our requests and replies have the same format.
 
-What we add (the fact that a verdict of health rests on, an `OK` where the original says nothing) is allowed, because
-its decoders ignore what they do not know; what it says must be there, under that very name and with that value.
+Additional fields (the note of a health verdict, an `OK` where the original returns nothing) are allowed, because its
+decoders ignore unknown fields; every field of the original must be present, with its exact name and value.
 """
 
 import json
@@ -42,10 +42,10 @@ TYPED = load("instance", "flavor", "group", "manager", "metadata", "updatable", 
 
 
 @pytest.mark.parametrize("exchange", TYPED)
-async def test_we_answer_as_the_original(exchange: dict[str, Any]) -> None:
-    """What its answer means to our client, given by a plugin of ours, is its answer again."""
+async def test_replies_have_the_format_of_the_original(exchange: dict[str, Any]) -> None:
+    """A result of the original, decoded by our client and returned by our plugin, is encoded as the same result."""
     method = METHODS[exchange["method"]]
-    plugin = answering(method.interface, method.value(raw(exchange["result"])))
+    plugin = plugin_returning(method.interface, method.value(raw(exchange["result"])))
     address = exchange["params"].get(method.interface.address, "")
     key = address.partition("/")[2] or address or "."
     reply = await ask(Dispatcher({key: plugin}), exchange["method"], exchange["params"])
@@ -54,43 +54,43 @@ async def test_we_answer_as_the_original(exchange: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("exchange", TYPED)
-def test_we_ask_as_the_original(exchange: dict[str, Any]) -> None:
-    """What its params mean to our plugins, sent by a client of ours, is its params again."""
+def test_requests_have_the_format_of_the_original(exchange: dict[str, Any]) -> None:
+    """Params of the original, decoded for our plugin and sent by our client, are encoded as the same params."""
     method = METHODS[exchange["method"]]
     arguments, address = wire.arguments(method, method.decode(raw(exchange["params"])))
     sent = {wire_name(name): value for name, value in arguments.items()}
     if method.interface.address:
         sent[method.interface.address] = address
     if exchange["method"] == "Group.InspectGroups":
-        sent["ID"] = ""  # it sends an ID that it does not read
+        sent["ID"] = ""  # the original sends an ID that it does not read
     assert missing(exchange["params"], json.loads(msgspec.json.encode(sent))) == []
 
 
 @pytest.mark.parametrize("exchange", load("envelope"))
-async def test_the_envelope(exchange: dict[str, str]) -> None:
-    reply = await Dispatcher({".": Forgetful()}).answer(exchange["request"].encode())
+async def test_the_envelope_of_the_original(exchange: dict[str, str]) -> None:
+    reply = await Dispatcher({".": NotFound()}).answer(exchange["request"].encode())
     if '"code":-32000' not in exchange["reply"]:
         assert reply.decode() == exchange["reply"]
-    else:  # `data` is where we say more
-        said, expected = json.loads(reply), json.loads(exchange["reply"])
-        said["error"]["data"] = None
-        assert list(said["error"]) == ["code", "message", "data"]
-        assert said == expected
+    else:  # `data` holds what we add
+        actual, expected = json.loads(reply), json.loads(exchange["reply"])
+        actual["error"]["data"] = None
+        assert list(actual["error"]) == ["code", "message", "data"]
+        assert actual == expected
 
 
 @pytest.mark.parametrize("exchange", load("handshake"))
-async def test_the_handshake(exchange: dict[str, Any]) -> None:
+async def test_the_handshake_of_the_original(exchange: dict[str, Any]) -> None:
     names = {name for served in exchange["serves"].values() for name in served}
     objects = {}
     for name in names:
         kinds = [INTERFACES[kind] for kind, served in exchange["serves"].items() if name in served]
-        objects[name] = answering(kinds[0], None)
+        objects[name] = plugin_returning(kinds[0], None)
     reply = await ask(Dispatcher(objects), "Handshake.Hello")
     assert reply["result"] == exchange["result"]
 
 
 @pytest.mark.parametrize("exchange", load("http"))
-async def test_the_transport(directory: Path, exchange: dict[str, Any]) -> None:
+async def test_the_http_transport_of_the_original(directory: Path, exchange: dict[str, Any]) -> None:
     async with Server(directory / "p", {".": Provider()}), connect(directory / "p") as client:
         answer = await client.exchange(exchange["request"].encode())
     assert (answer.status, answer.body.decode()) == (exchange["status"], exchange["body"])
@@ -105,15 +105,15 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-class Forgetful(Provider):
-    """Knows no instance that shall be destroyed, and says so in its own words."""
+class NotFound(Provider):
+    """Finds no instance to destroy, and raises an error with its own message."""
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         raise PluginError(f"not found {instance}")
 
 
-def answering(interface: interfaces.Interface, value: Any) -> object:
-    """An object that satisfies an interface and always answers the same."""
+def plugin_returning(interface: interfaces.Interface, value: Any) -> object:
+    """An object that satisfies an interface and always returns the same value."""
 
     async def method(_self: object, **_parameters: Any) -> Any:
         return value
@@ -128,7 +128,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 
 def missing(expected: Any, found: Any, path: str = "$") -> list[str]:
-    """Where `found` does not say what `expected` says. `null` and empty are the same to the original."""
+    """Where `found` differs from `expected`. `null` and empty are the same to the original."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return [m for name in expected for m in missing(expected[name], found.get(name, ABSENT), f"{path}.{name}")]
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):

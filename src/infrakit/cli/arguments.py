@@ -1,8 +1,8 @@
 """The positional arguments of all commands; no other module declares one.
 
 Whether an argument must be given is declared here and checked here. It is not left to click, whose releases read
-`required` and `default` differently: from 8.2 on, `default=None` counts as a value, so that a missing argument with
-that default reaches the command as None. An empty text is rejected too: it comes from a shell variable that is not
+`required` and `default` differently: from 8.2 on, `default=None` counts as a value, so that a command would
+receive None for a missing argument. An empty text is rejected too: it comes from a shell variable that is not
 set, and `infrakit halt "$GROUP"` must not halt every group.
 """
 
@@ -18,14 +18,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def required(name: str, *, many: bool = False, empty: bool = False, **more: Any) -> Callable[[F], F]:
-    """A mandatory argument; `many`: it may be repeated; `empty`: an empty text is a valid value."""
+    """Declare a mandatory argument; `many`: it may be repeated; `empty`: an empty text is a valid value."""
     return click.argument(
         name, nargs=-1 if many else 1, required=True, callback=_present if empty else _present_with_text, **more
     )
 
 
 def optional(name: str, *, empty: bool = False, **more: Any) -> Callable[[F], F]:
-    """An argument that may be omitted: the command then receives its `default`, or None."""
+    """Declare an optional argument: if it is omitted, the command receives its `default`, or None."""
     return click.argument(name, required=False, callback=None if empty else _with_text, **more)
 
 
@@ -46,7 +46,7 @@ def _present_with_text(context: click.Context, parameter: click.Parameter, value
 
 
 def _complete_groups(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the groups that the daemon manages; none while no daemon is running."""
+    """Return the names of the groups that the daemon manages; none while no daemon is running."""
     from infrakit.cli import daemon
 
     try:

@@ -1,4 +1,4 @@
-"""What all commands that change the declaration share: confirmation, the printed result, waiting for convergence."""
+"""Common steps of all commands that change the declaration: confirmation, the printed result, waiting."""
 
 import contextlib
 import sys
@@ -11,14 +11,14 @@ from infrakit.spi.errors import Refused
 from infrakit.spi.manager import Committed
 
 
-def done(committed: Committed, fmt: str, words: str) -> None:
-    """Prints the result of a command on groups that are already declared."""
-    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
+def done(committed: Committed, fmt: str, what: str) -> None:
+    """Print the result of a command on groups that are already declared."""
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, what))))
 
 
-def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None = None) -> None:
-    """Prints the result of a new declaration; with `wait_s`, also waits until it has converged."""
-    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, words))))
+def declared(committed: Committed, fmt: str, what: str, *, wait_s: float | None = None) -> None:
+    """Print the result of a new declaration; with `wait_s`, also wait until it has converged."""
+    output.show(committed, fmt, lambda value: output.lines(list(reports.committed(value, what))))
     if wait_s is not None:
         with interruption("interrupted: the declaration is committed, and the daemon continues"):
             convergence.wait(wait_s, version=committed.version)
@@ -27,7 +27,7 @@ def declared(committed: Committed, fmt: str, words: str, *, wait_s: float | None
 
 @contextlib.contextmanager
 def interruption(what: str) -> Iterator[None]:
-    """On Ctrl-C, prints which work is still in progress, and exits."""
+    """On Ctrl-C, print which work is still in progress, and exit."""
     try:
         yield
     except KeyboardInterrupt:
@@ -36,7 +36,7 @@ def interruption(what: str) -> Iterator[None]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks for confirmation on a terminal; without one, --yes is required. Raises `Refused`."""
+    """Ask for confirmation on a terminal; without one, --yes is required. Raises `Refused`."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():

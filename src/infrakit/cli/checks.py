@@ -17,7 +17,7 @@ _BY_FIRST_LINE = (
     (re.compile(r"#cloud-config\b"), "yaml"),
 )
 # bash prints `FILE: line 3: ...`, dash prints `FILE: 3: ...`.
-_COMPLAINT = re.compile(r"^.*?: (?:line )?(?P<line>\d+): (?P<message>.*)$")
+_SHELL_ERROR = re.compile(r"^.*?: (?:line )?(?P<line>\d+): (?P<message>.*)$")
 
 
 class Found(NamedTuple):
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 def kind(text: str, name: str) -> str:
-    """One of `KINDS`, from the first line of the text, else from the name of its template; empty if unknown."""
+    """Detect one of `KINDS` from the first line of the text, else from the name of its template; empty if unknown."""
     first = text.partition("\n")[0]
     for pattern, known in _BY_FIRST_LINE:
         if pattern.match(first):
@@ -40,7 +40,7 @@ def kind(text: str, name: str) -> str:
 
 
 def problems(text: str, kind: str) -> list[Found]:
-    """All syntax errors that the parser of this format reports. Raises `Refused` if this machine lacks the parser."""
+    """Return all syntax errors that the parser reports. Raises `Refused` if this machine lacks the parser."""
     match kind:
         case "json":
             return list(_json(text))
@@ -105,14 +105,14 @@ def _shell(text: str, shell: str, *, needed: bool = True) -> list[Found]:
             )
         except subprocess.TimeoutExpired:
             return [Found(None, f"{shell} -n did not finish within {TIMEOUT_S:g}s")]
-    return list(_complaints(done.stderr, shell)) if done.returncode else []
+    return list(_shell_errors(done.stderr, shell)) if done.returncode else []
 
 
-def _complaints(stderr: str, shell: str) -> Iterator[Found]:
-    """One `Found` per line that the shell rejects; a quotation of that line is appended to the message."""
+def _shell_errors(stderr: str, shell: str) -> Iterator[Found]:
+    """Yield one `Found` per line that the shell rejects; a quotation of that line is appended to the message."""
     last: Found | None = None
     for each in stderr.splitlines():
-        found = _COMPLAINT.match(each)
+        found = _SHELL_ERROR.match(each)
         line, message = (int(found["line"]), found["message"]) if found else (None, each)
         if last is not None and line == last.line and message.startswith("`"):
             last = Found(last.line, f"{last.message}, in {message}")

@@ -4,7 +4,7 @@ A template may come from the network. The template engine limits the number of i
 limit cannot, such as a single multiplication that never returns. The work runs in a forked child whose resource limits
 the kernel enforces. Its result returns through a pipe as JSON, because the child's output is trusted no more than the
 text itself. The command line survives and can report the failure, and `up`, which runs for days, is not itself subject
-to limits meant for its first second.
+to limits that are meant for rendering.
 """
 
 import os
@@ -31,7 +31,7 @@ _VALUE, _ERROR, _DEFECT = b"v", b"e", b"d"  # the first byte of the payload: its
 
 
 def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory_bytes: int = MEMORY_BYTES_MAX) -> T:
-    """Runs `work` in the sandbox; returns its result, which msgspec must be able to encode, or raises its error.
+    """Run `work` in the sandbox; return its result, which msgspec must be able to encode, or raise its error.
 
     Raises `Refused` if it exceeds the limit of CPU time or memory.
     """
@@ -39,7 +39,7 @@ def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory
     child = os.fork()
     if child == 0:
         os.close(source)
-        _inside(work, target, cpu_s, memory_bytes)
+        _run_child(work, target, cpu_s, memory_bytes)
     os.close(target)
     before = signal.signal(signal.SIGTERM, lambda *_: _terminate_both(child))
     try:
@@ -58,14 +58,14 @@ def run(work: Callable[[], T], type_: type[T], *, cpu_s: int = CPU_S_MAX, memory
 
 
 def _terminate_both(child: int) -> None:
-    """On SIGTERM, kills the child first: it may be blocked in a network call."""
+    """On SIGTERM, kill the child first: it may be blocked in a network call."""
     os.kill(child, signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _inside(work: Callable[[], object], target: int, cpu_s: int, memory_bytes: int) -> None:
-    """The child's main function: never returns, never raises, prints nothing."""
+def _run_child(work: Callable[[], object], target: int, cpu_s: int, memory_bytes: int) -> None:
+    """Run as the child's main function: never return, never raise, print nothing."""
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -85,10 +85,10 @@ def _limit(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     # Not RLIMIT_AS: threads, and the programs that provide secrets, reserve much address space and use little of it.
     pages = int(Path("/proc/self/statm").read_text().split()[5])
-    room = pages * resource.getpagesize() + memory_bytes
+    limit = pages * resource.getpagesize() + memory_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = room if hard == resource.RLIM_INFINITY else min(room, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _payload(work: Callable[[], object]) -> bytes:

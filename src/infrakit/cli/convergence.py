@@ -28,7 +28,7 @@ class Progress:
         self._shown: list[str] = []
 
     def show(self, status: Status) -> None:
-        """Prints the groups that have not converged, if the list has changed."""
+        """Print the groups that have not converged, if the list has changed."""
         if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() < self._next:
             return
         lines = pending(status)
@@ -39,7 +39,7 @@ class Progress:
 
 
 def wait(timeout_s: float, *, version: int = 0) -> Status:
-    """Polls until converged; on timeout, prints what has not converged and exits with code 2."""
+    """Poll until converged; on timeout, print what has not converged and exit with code 2."""
     deadline, progress = time.monotonic() + timeout_s, Progress()
     while True:
         status = daemon.status()
@@ -47,14 +47,14 @@ def wait(timeout_s: float, *, version: int = 0) -> Status:
             return status
         progress.show(status)
         if time.monotonic() >= deadline:
-            complain(pending(status), f"not converged after {timeout_s:g}s")
+            fail(pending(status), f"not converged after {timeout_s:g}s")
         if status.version >= version and stuck(status):
-            complain(pending(status), "not converged: the remaining groups are paused or halted")
+            fail(pending(status), "not converged: the remaining groups are paused or halted")
         time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
 def pending(status: Status) -> list[str]:
-    """The reasons why the declaration has not converged, as lines for people."""
+    """Return the reasons why the declaration has not converged, as lines for people."""
     lines = [] if status.leader or status.leading else [f"{status.replica} does not lead: {status.note}"]
     for group in status.groups:
         if not group.converged:
@@ -70,8 +70,8 @@ def stuck(status: Status) -> bool:
     return bool(phases) and all(phase in STOPPED for phase in phases)
 
 
-def complain(waiting_for: Iterable[str], what: str) -> None:
-    """Prints a failure with the reasons for it, and exits with code 2."""
+def fail(waiting_for: Iterable[str], what: str) -> None:
+    """Print a failure with the reasons for it, and exit with code 2."""
     click.echo(f"infrakit: {what}", err=True)
     for line in waiting_for:
         click.echo(line, err=True)

@@ -28,48 +28,48 @@ LEADERSHIP_VARIABLE = "INFRAKIT_LEADERSHIP"
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
-    """Calls a method of the daemon's `Manager` and waits for the response."""
+    """Call a method of the daemon's `Manager` and waits for the response."""
     from infrakit.rpc import call
 
     return call.call(target(), method, **parameters)
 
 
 def change(method: Callable[..., Awaitable[T]], /, *, why: str, **parameters: Any) -> T:
-    """Calls a method that changes something, with the caller's identity and reason for the history."""
+    """Call a changing method, with the caller's identity and reason for the history."""
     return ask(method, who=who(), why=why, **parameters)
 
 
 def target() -> "Path | Remote":
-    """The address of the daemon: the local socket, or the selected remote."""
+    """Return the address of the daemon: the local socket, or the selected remote."""
     from infrakit.rpc import remotes
 
     return remotes.current() or discovery.manager_socket()
 
 
 def status() -> Status:
-    """The status of the daemon and of its groups."""
+    """Return the status of the daemon and of its groups."""
     return ask(Manager.status)
 
 
 def groups(value: Status) -> tuple[GroupStatus, ...]:
-    """The groups of a status. Raises `NotLeader` if the replica that answered does not have them."""
+    """Return the groups of a status. Raises `NotLeader` if the replica that answered does not have them."""
     if value.note and not value.groups:
         raise NotLeader(f"{value.replica} cannot list the groups: {value.note}", remedy="see: infrakit leader")
     return value.groups
 
 
 def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Event]:
-    """The journal after event `since` (None: from now on); with `follow`, also new events as they are recorded."""
+    """Yield the journal after event `since` (None: from now on); with `follow`, also new events when recorded."""
     from infrakit.rpc import call
 
     named = GroupID(group) if group else None
     received = call.events(target(), since=since, group=named, follow=follow)
     try:
         first = next(received, None)
-    except NotRunning as silence:
+    except NotRunning as not_running:
         if follow or not _exists_offline("events"):
             raise
-        _warn_offline(silence)
+        _warn_offline(not_running)
         from infrakit.lifecycle import offline
 
         yield from offline.events(discovery.home(), since=since or 0, group=group)
@@ -80,33 +80,33 @@ def events(*, since: int | None, group: str | None, follow: bool) -> Iterator[Ev
 
 
 def history(*, limit: int) -> Sequence[Version]:
-    """Versions of the declaration, newest first."""
+    """Return the versions of the declaration, newest first."""
     try:
         return ask(Manager.history, limit=limit)
-    except NotRunning as silence:
-        store = _offline_store(silence)
+    except NotRunning as not_running:
+        store = _offline_store(not_running)
     from infrakit.lifecycle import offline
 
     return offline.history(discovery.home(), store, limit=limit)
 
 
 def show(*, version: int) -> str:
-    """The groups declared at a version, as a JSON document."""
+    """Return the groups declared at a version, as a JSON document."""
     try:
         return ask(Manager.show, version=version)
-    except NotRunning as silence:
-        store = _offline_store(silence)
+    except NotRunning as not_running:
+        store = _offline_store(not_running)
     from infrakit.lifecycle import offline
 
     return offline.show(discovery.home(), store, version=version)
 
 
-def _offline_store(silence: NotRunning) -> str:
-    """The URL of the store that a local daemon would use. Raises `silence` if no store exists yet."""
+def _offline_store(not_running: NotRunning) -> str:
+    """Return the URL of the store that a local daemon would use. Raises `not_running` if no store exists yet."""
     store = os.environ.get(STORE_VARIABLE, "")
     if not _exists_offline("store") and not (store and is_here()):
-        raise silence
-    _warn_offline(silence)
+        raise not_running
+    _warn_offline(not_running)
     return store
 
 
@@ -119,12 +119,12 @@ def is_here() -> bool:
     return target() == discovery.manager_socket()
 
 
-def _warn_offline(silence: NotRunning) -> None:
-    print(f"infrakit: {silence.what}; reading the stored data of the last daemon", file=sys.stderr)
+def _warn_offline(not_running: NotRunning) -> None:
+    print(f"infrakit: {not_running.what}; reading the stored data of the last daemon", file=sys.stderr)
 
 
 def who() -> str:
-    """The caller's identity for the history: `$INFRAKIT_USER`, or the unix user at this host."""
+    """Return the caller's identity for the history: `$INFRAKIT_USER`, or the unix user at this host."""
     named = os.environ.get(USER_VARIABLE)
     if named:
         return named

@@ -17,7 +17,7 @@ _COLOURS = {"+": "green", "-": "red"}
 
 
 def lines(changes: Iterable[Change]) -> Iterator[str]:
-    """`+ path: new`, `- path: old`, `~ path: old -> new`."""
+    """Yield `+ path: new`, `- path: old` or `~ path: old -> new` for each change."""
     for change in changes:
         if change.old is None:
             yield from _block("+", change.path, change.new or "null")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="DocumentRequest")
 
-LITERALLY = rendering.Asked()
-NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # of a directory, the first of these that exists is read
+VERBATIM = rendering.TemplateOptions()
+NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # in a directory, the first of these that exists is read
 
 
 class Document(NamedTuple):
@@ -34,32 +34,32 @@ class Document(NamedTuple):
     rendered: "Rendered | None" = None
 
     def shown(self) -> str:
-        """The text for display, with secrets masked."""
+        """Return the text for display, with secrets masked."""
         return self.text if self.rendered is None else self.rendered.masked()
 
     def request(self, kind: type[R], *, why: str, **more: Any) -> R:
-        """A request with this document, in the name of the caller."""
+        """Build a request with this document, in the name of the caller."""
         return kind(text=self.text, source=self.source, who=daemon.who(), why=why, **more)
 
-    def placed(self) -> contextlib.AbstractContextManager[None]:
-        """Within this context, errors in the text are reported with the template line that produced them."""
+    def errors_located(self) -> contextlib.AbstractContextManager[None]:
+        """Report errors in the text with the template line that produced them."""
         if self.rendered is None:
-            return _literally(self.text)
-        return rendering.placed(self.rendered.origins or ())
+            return _hint_at_template(self.text)
+        return rendering.errors_located(self.rendered.origins or ())
 
 
 @contextlib.contextmanager
-def _literally(text: str) -> Iterator[None]:
-    """Adds a hint to syntax errors in a text that may have been meant as a template."""
+def _hint_at_template(text: str) -> Iterator[None]:
+    """Add a hint to syntax errors in a text that may be a template."""
     try:
         yield
     except Exception as error:
         error = failures.cause(error)
         if not isinstance(error, InvalidSpec) or "{%" not in text:
             raise
-        meant = "if it is a template, pass --template or name it .j2"
+        hint = "if it is a template, pass --template or name it .j2"
         problems = [
-            msgspec.structs.replace(each, hint="; ".join(filter(None, (each.hint, meant))))
+            msgspec.structs.replace(each, hint="; ".join(filter(None, (each.hint, hint))))
             if each.message.startswith(("not YAML", "not JSON"))
             else each
             for each in error.problems
@@ -67,14 +67,14 @@ def _literally(text: str) -> Iterator[None]:
         raise InvalidSpec(problems, where=error.where) from None
 
 
-def read(address: str, asked: rendering.Asked = LITERALLY) -> Document:
-    """Reads a document; in a directory, one of `NAMES`. One that cannot be read is a user error."""
+def read(address: str, template_options: rendering.TemplateOptions = VERBATIM) -> Document:
+    """Read a document; in a directory, one of `NAMES`. A document that cannot be read is a user error."""
     if "://" not in address and Path(address).is_dir():
         names = [name for name in NAMES if (Path(address) / name).exists()]
         address = str(Path(address) / (names or NAMES)[0])
     source = loaders.display(address)
-    if asked.renders(address):
-        rendered = rendering.render(address, asked, trace=True)
+    if template_options.renders(address):
+        rendered = rendering.render(address, template_options, trace=True)
         return Document(rendered.text, source, rendered)
     try:
         body = loaders.load(address)

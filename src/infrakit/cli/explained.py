@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 _MISSING = "MISSING"
 
 
-def show(address: str, name: str, asked: rendering.Asked) -> None:
-    """Prints the inputs of a template; exits with the code of a user error if one is missing."""
+def show(address: str, name: str, template_options: rendering.TemplateOptions) -> None:
+    """Print the inputs of a template; exit with the code of a user error if one is missing."""
     from infrakit.cli import confinement
     from infrakit.template.needs import COMPUTED
     from infrakit.template.values import Need
 
-    known = rendering.variables(asked)
+    known = rendering.variables(template_options)
 
     def work() -> tuple[Need, ...]:
-        engine, template, scope = rendering.load(address, asked, known)
+        engine, template, scope = rendering.load(address, template_options, known)
         return engine.needs(template, scope)
 
     try:
@@ -38,8 +38,8 @@ def show(address: str, name: str, asked: rendering.Asked) -> None:
         raise click.ClickException(str(error)) from None
     for line in _lines(needs, name):
         click.echo(line)
-    asked_for = {need.name for need in needs if need.kind == "variable"}
-    if COMPUTED not in asked_for and (unused := list(_unused(known, asked_for))):
+    used = {need.name for need in needs if need.kind == "variable"}
+    if COMPUTED not in used and (unused := list(_unused(known, used))):
         click.echo(f"given but not used: {', '.join(unused)}")
     if any(need.missing for need in needs):
         raise click.exceptions.Exit(exit_codes.USER_ERROR)
@@ -54,11 +54,11 @@ def _lines(needs: "tuple[Need, ...]", name: str) -> Iterator[str]:
     yield from dict.fromkeys(tables.clean(f"missing: {each.why}") for each in needs if each.why)
 
 
-def _unused(known: Mapping[str, object], asked_for: set[str]) -> Iterator[str]:
-    """Names of given values that the template uses neither directly nor as part of a larger value."""
+def _unused(known: Mapping[str, object], used: set[str]) -> Iterator[str]:
+    """Yield the names of given values that the template uses neither directly nor as part of a larger value."""
     for name, value in known.items():
         if not isinstance(value, Mapping):
             parts = name.split("/")
             above = {"/".join(parts[: end + 1]) for end in range(len(parts))}
-            if not above & asked_for:
+            if not above & used:
                 yield name

@@ -19,7 +19,7 @@ POLL_S = 0.5  # interval of `wait`
 
 
 def ask(method: Callable[..., Awaitable[T]], /, **parameters: Any) -> T:
-    """Calls a method of the metadata tree."""
+    """Call a method of the metadata tree."""
     return daemon.ask(method, name=TREE, **parameters)
 
 
@@ -43,15 +43,15 @@ class DaemonFacts:
         return found if found is not None else missing(steps)
 
     def wait(self, path: str, timeout_s: float) -> object:
-        end = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while True:
             self._read.pop((paths.split(path) or ("",))[0], None)
             try:
                 return self.get(path)
             except (errors.NotFound, errors.Unreachable):
-                if time.monotonic() >= end:
+                if time.monotonic() >= deadline:
                     raise
-            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
     def _branch(self, name: str) -> Any:
         if name not in self._read:
@@ -59,8 +59,8 @@ class DaemonFacts:
         return self._read[name]
 
 
-class FactsIfAny:
-    """Facts of the daemon if one is running; otherwise there are none, and the defaults of the template apply.
+class OptionalFacts:
+    """Facts of the daemon if one is running; otherwise none, and the defaults of the template apply.
 
     A lookup of a required fact lists the existing names for its error message; that call reports that no daemon
     answers. The list of plugins is requested once, so that a template does not cause a call for each of its variables.
@@ -85,7 +85,7 @@ class FactsIfAny:
 
 
 def _plugins() -> Sequence[str]:
-    """The names of the metadata plugins; none if no daemon answers."""
+    """Return the names of the metadata plugins; none if no daemon answers."""
     where = daemon.target()
     if isinstance(where, Path) and not where.exists():  # checked without importing the RPC client
         return ()
@@ -96,18 +96,18 @@ def _plugins() -> Sequence[str]:
 
 
 def value(path: str) -> Any:
-    """The value at a path, or None. Raises `Unreachable` for a plugin that does not answer."""
+    """Return the value at a path, or None. Raises `Unreachable` for a plugin that does not answer."""
     return msgspec.json.decode(ask(Metadata.get, path=path))
 
 
 def read(path: str) -> Any:
-    """The value at a path. Raises `NotFound` with the nearest name."""
+    """Return the value at a path. Raises `NotFound` with the nearest name."""
     found = value(path)
     return found if found is not None else missing(paths.split(path))
 
 
 def missing(steps: Sequence[str]) -> Any:
-    """Raises `NotFound` with the names that exist instead."""
+    """Raise `NotFound` with the names that exist instead."""
     for known in range(len(steps) - 1, -1, -1):
         names = ask(Metadata.keys, path=paths.join(steps[:known]))
         if names is not None:

@@ -21,14 +21,14 @@ DEBUG_VARIABLE = "INFRAKIT_DEBUG"  # if set, internal errors are printed with th
 
 
 def cause(error: Exception) -> Exception:
-    """The first error of an exception group: one task failed and the others were cancelled."""
+    """Return the first error of an exception group: one task failed and the others were cancelled."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def report(error: Exception) -> int:
-    """Prints an error and returns the exit code."""
+    """Print an error and return the exit code."""
     match error:
         case click.UsageError():
             lines = tables.paragraph(f"{_ERROR}{_usage(error)}", hanging="  ", err=True)

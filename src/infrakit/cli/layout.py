@@ -25,22 +25,24 @@ class Fitted(NamedTuple):
 
 
 def shorten(text: str, size: int) -> str:
-    """The text in at most `size` characters; an ellipsis marks a cut."""
+    """Shorten the text to at most `size` characters; an ellipsis marks a cut."""
     if len(text) <= size:
         return text
     return text[: max(0, size - len(CUT))].rstrip() + CUT if size > len(CUT) else text[: max(0, size)]
 
 
-def fit(header: Sequence[str], rows: Sequence[Sequence[str]], room: int | None, *, gives: Sequence[str] = ()) -> Fitted:
-    """The layout for a width of `room` characters; None means unlimited.
+def fit(
+    header: Sequence[str], rows: Sequence[Sequence[str]], room: int | None, *, shrink: Sequence[str] = ()
+) -> Fitted:
+    """Compute the layout for a width of `room` characters; None means unlimited.
 
-    `gives` names the columns to shorten or omit, in this order: the last column of the table is shortened down to
+    `shrink` names the columns to shorten or omit, in this order: the last column of the table is shortened down to
     `NOTE_MIN`, any other is omitted. If that is not enough, the gaps shrink; the result may still be too wide.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     kept = list(range(len(header)))
     fitted = _fitted(kept, widths, _GAPS[0])
-    for title in gives:
+    for title in shrink:
         if room is None or fitted.width <= room:
             return fitted
         column = header.index(title)

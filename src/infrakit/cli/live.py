@@ -31,7 +31,7 @@ ELSEWHERE = "Ctrl-C closes this view and leaves the cluster running."
 
 
 def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
-    """The live view if standard output is a capable terminal and rich is installed, otherwise the plain one."""
+    """Open the live view if standard output is a capable terminal and rich is installed, otherwise the plain one."""
     if tables.is_terminal() and tables.has_rich():
         from infrakit.cli import rich_view
 
@@ -60,8 +60,8 @@ class PlainView:
         click.echo(reports.event_now(event))
 
 
-def farewell(last: Status | None, file: str | None) -> Iterator[str]:
-    """The closing lines of `up`: the instances that still run, and the commands that resume or destroy them."""
+def closing_lines(last: Status | None, file: str | None) -> Iterator[str]:
+    """Yield the closing lines of `up`: the instances that still run, and the commands that resume or destroy them."""
     if last is None:
         yield "Stopped before the first observation; existing instances keep running."
         return
@@ -79,8 +79,8 @@ def farewell(last: Status | None, file: str | None) -> Iterator[str]:
     yield f"  {_infrakit()} down    destroys them"
 
 
-def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[str]:
-    """The closing lines of `up` for a cluster that hosts its own replicas, one of which listens at `place`."""
+def cluster_closing_lines(last: Status | None, file: str, place: str) -> Iterator[str]:
+    """Yield the closing lines of `up` for a cluster that hosts its own replicas, one of which listens at `place`."""
     alive = ", ".join(f"{group.live} of {group.name}" for group in last.groups if group.live) if last else ""
     yield f"The cluster continues on its own{': ' if alive else ''}{alive}."
     named = "FILE" if file == "-" else file
@@ -90,7 +90,7 @@ def farewell_to_cluster(last: Status | None, file: str, place: str) -> Iterator[
 
 
 def _infrakit() -> str:
-    """The command that runs this program again with the same INFRAKIT_HOME."""
+    """Return the command that runs this program again with the same INFRAKIT_HOME."""
     import shlex
     import shutil
 

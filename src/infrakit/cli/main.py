@@ -70,7 +70,7 @@ class LazyCommands(click.Group):
                 return None
             from infrakit.cli import words
 
-            raise click.UsageError(words.no_such(cmd_name, COMMANDS, words.OF_INFRAKIT), ctx=ctx)
+            raise click.UsageError(words.unknown_command(cmd_name, COMMANDS, words.OF_INFRAKIT), ctx=ctx)
         module = importlib.import_module(f"infrakit.cli.commands.{COMMANDS[cmd_name][0]}")
         return cast("click.Command", getattr(module, cmd_name))
 
@@ -99,7 +99,7 @@ def commands() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code."""
+    """Run one command line and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks is printed as an escape
             stream.reconfigure(errors="backslashreplace")
@@ -108,14 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # it is None if the program was started with its output closed
             sys.stdout.flush()
     except BrokenPipeError:
-        # The buffered rest has no reader; without this, the interpreter prints a complaint at exit.
+        # The buffered rest has no reader; without this, the interpreter prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
     return code
 
 
 def _refuse_bytes(arguments: Sequence[str]) -> None:
-    """Rejects arguments that are not UTF-8 (Python passes them as surrogates): they can be neither sent nor stored."""
+    """Reject arguments that are not UTF-8 (Python passes them as surrogates): they can be neither sent nor stored."""
     for each in arguments:
         if "\0" in each or any("\ud800" <= character <= "\udfff" for character in each):
             raise click.UsageError(f"The argument {each!r} is not UTF-8 text.")

@@ -24,12 +24,12 @@ class Whole(click.IntRange):
 
 
 def whole(least: int) -> Whole:
-    """The click type of a whole number of at least `least`."""
+    """Return the click type of a whole number of at least `least`."""
     return Whole(min=least)
 
 
 def duration(text: str) -> float:
-    """A duration in seconds, in the notation of the declaration (`1m30s`); a bare number means seconds."""
+    """Parse a duration in seconds, in the notation of the declaration (`1m30s`); a bare number means seconds."""
     if re.fullmatch(DURATION_PATTERN, text):
         value = seconds(text)
     elif re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):

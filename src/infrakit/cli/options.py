@@ -40,7 +40,7 @@ wait = click.option(
 
 
 def listen(command: F) -> F:
-    """Adds --listen and the options of its TLS and authentication, for serving other machines over TCP."""
+    """Add --listen and the options of its TLS and authentication, for serving other machines over TCP."""
     for option in (
         click.option("--force-plain", is_flag=True, help="Allow plain TCP, and clients without authentication."),
         click.option("--token-file", type=click.Path(), help="Accept the tokens in FILE (`infrakit remote token`)."),
@@ -54,13 +54,13 @@ def listen(command: F) -> F:
 
 
 def variables(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that a template is rendered with; the command receives them as `asked`."""
-    return _asked(command, _VARIABLES)
+    """Add the options that a template is rendered with; the command receives them as `template_options`."""
+    return _add_template_options(command, _VARIABLES)
 
 
 def template(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --template and `variables`, for a FILE that may be a template: any of these options makes it one."""
-    return _asked(
+    """Add --template and `variables`, for a FILE that may be a template; any of these options makes it one."""
+    return _add_template_options(
         command,
         (
             click.option(
@@ -86,20 +86,22 @@ _VARIABLES = (
 )
 
 
-def _asked(
+def _add_template_options(
     command: Callable[..., Any], options: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]
 ) -> Callable[..., Any]:
     @functools.wraps(command)
     def bundled(
         *arguments: Any,
         var: tuple[str, ...],
-        vars: tuple[str, ...],  # noqa: A002 - as it is typed
+        vars: tuple[str, ...],  # noqa: A002 - the name of the option
         env: tuple[str, ...],
         trust: bool,
         is_template: bool = False,
         **more: Any,
     ) -> Any:
-        return command(*arguments, asked=rendering.Asked(var, vars, env, is_template, trust), **more)
+        return command(
+            *arguments, template_options=rendering.TemplateOptions(var, vars, env, is_template, trust), **more
+        )
 
     decorated: Callable[..., Any] = bundled
     for option in options:
@@ -107,8 +109,8 @@ def _asked(
     return decorated
 
 
-def place(command: F) -> F:
-    """Adds the options of a replica: its store, leader election, name and address."""
+def replica(command: F) -> F:
+    """Add the options of a replica: its store, leader election, name and address."""
     for option in (
         click.option(
             "--accept-store", is_flag=True, help="Accept a store that is behind the recorded high-water mark."
@@ -135,7 +137,7 @@ def place(command: F) -> F:
 
 
 def listening(given: dict[str, Any]) -> "Listen | None":
-    """The listener that the options of `listen` configure; None without --listen."""
+    """Build the listener that the options of `listen` configure; None without --listen."""
     if not given["listen"]:
         if any(given.values()):
             raise click.UsageError("The options for TLS, tokens and plain TCP need --listen HOST:PORT.")
@@ -157,7 +159,7 @@ def listening(given: dict[str, Any]) -> "Listen | None":
 
 
 def message(*, required: bool = False) -> Callable[[F], F]:
-    """Adds -m: the reason for a change, which the history records."""
+    """Add -m: the reason for a change, which the history records."""
     return click.option(
         "-m", "--message", "why", metavar="WHY", required=required, help="Reason, recorded in the history."
     )

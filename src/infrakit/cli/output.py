@@ -9,16 +9,16 @@ import msgspec
 T = TypeVar("T")
 
 
-def show(value: T, output: str, people: Callable[[T], None]) -> None:
-    """Prints `value` in the requested format; `people` prints it as a table."""
+def show(value: T, output: str, print_table: Callable[[T], None]) -> None:
+    """Print `value` in the requested format; `print_table` prints it as a table."""
     if output == "table":
-        people(value)
+        print_table(value)
     else:
         click.echo(encode(value, output))
 
 
 def encode(value: Any, output: str) -> str:
-    """Indented JSON, or one YAML document with a start marker, so that several can be concatenated."""
+    """Encode as indented JSON, or as one YAML document with a start marker, so that several can be concatenated."""
     body = msgspec.json.encode(value)
     if output == "json":
         return msgspec.json.format(body, indent=2).decode()
@@ -29,11 +29,11 @@ def encode(value: Any, output: str) -> str:
 
 
 def stream(value: Any, output: str) -> str:
-    """One value of a stream: a single line of JSON, or a YAML document."""
+    """Encode one value of a stream: a single line of JSON, or a YAML document."""
     return msgspec.json.encode(value).decode() if output == "json" else encode(value, output)
 
 
 def lines(text: Sequence[str]) -> None:
-    """Prints lines for people."""
+    """Print lines for people."""
     for line in text:
         click.echo(line)

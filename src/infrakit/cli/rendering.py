@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".j2", ".tmpl")
 
 
-class Asked(NamedTuple):
+class TemplateOptions(NamedTuple):
     """The values of the options that `options.template` adds."""
 
     variables: tuple[str, ...] = ()  # NAME=VALUE
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
         return any(self) or path.endswith(SUFFIXES)
 
 
-class Misplaced(InvalidSpec):
+class RenderedProblems(InvalidSpec):
     """Problems of a rendered text, each with the template that produced its line."""
 
     def __init__(self, problems: Sequence[tuple[str, Problem]]) -> None:
@@ -55,24 +55,23 @@ class Misplaced(InvalidSpec):
 
 
 def without_suffix(name: str) -> str:
-    """The name of a template without its suffix: `boot.sh.j2` -> `boot.sh`."""
+    """Return the name of a template without its suffix: `boot.sh.j2` -> `boot.sh`."""
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
-def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
-    """Renders the template at `address`. Raises `InvalidSpec`, or `ClickException` if an input is unavailable."""
+def render(address: str, template_options: TemplateOptions, *, trace: bool = False) -> "Rendered":
+    """Render the template at `address`. Raises `InvalidSpec`, or `ClickException` if an input is unavailable."""
     from infrakit.cli import confinement
     from infrakit.template.values import Rendered
 
-    known = variables(asked)
+    known = variables(template_options)
 
     def work() -> Rendered:
-        engine, template, scope = load(address, asked, known)
+        engine, template, scope = load(address, template_options, known)
         rendered = engine.render(template, scope, trace=trace)
         _refuse_surrogates(rendered.text, template.name)
-        return msgspec.structs.replace(
-            rendered, exports={}
-        )  # exports are for plugins; the command line needs only the text
+        # exports are for plugins; the command line needs only the text
+        return msgspec.structs.replace(rendered, exports={})
 
     try:
         return confinement.run(work, Rendered)
@@ -83,7 +82,7 @@ def render(address: str, asked: Asked, *, trace: bool = False) -> "Rendered":
 
 
 def _refuse_surrogates(text: str, name: str) -> None:
-    """Raises `InvalidSpec` if the text has surrogates, which a Python string can hold and UTF-8 cannot encode."""
+    """Raise `InvalidSpec` if the text has surrogates, which a Python string can hold and UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -91,29 +90,31 @@ def _refuse_surrogates(text: str, name: str) -> None:
         raise InvalidSpec([Problem(path="", message=found, hint="it is not a character")], where=name) from None
 
 
-def variables(asked: Asked) -> dict[str, object]:
-    """The variables given on the command line, by path."""
-    if not asked.variables and not asked.files:
+def variables(template_options: TemplateOptions) -> dict[str, object]:
+    """Return the variables given on the command line, by path."""
+    if not template_options.variables and not template_options.files:
         return {}
     from infrakit.cli import variables as given
 
-    return given.flat(given.tree(asked.variables, asked.files))
+    return given.flat(given.tree(template_options.variables, template_options.files))
 
 
-def load(address: str, asked: Asked, known: Mapping[str, object]) -> "tuple[Engine, Template, Scope]":
-    """Loads the template at `address`, with the engine and the scope to render it."""
+def load(
+    address: str, template_options: TemplateOptions, known: Mapping[str, object]
+) -> "tuple[Engine, Template, Scope]":
+    """Load the template at `address`, with the engine and the scope to render it."""
     from infrakit.cli import facts
     from infrakit.template.engine import Engine
     from infrakit.template.loaders import Loader
     from infrakit.template.scope import Scope
 
     loader = Loader(
-        trusts_network=asked.trust,
+        trusts_network=template_options.trust,
         sockets=lambda name: discovery.plugins_directory() / name,
         fetchers={"s3": _from_bucket},
     )
     engine = Engine(loader)
-    scope = Scope(variables=known, env=frozenset(asked.env), facts=facts.FactsIfAny())
+    scope = Scope(variables=known, env=frozenset(template_options.env), facts=facts.OptionalFacts())
     return engine, engine.template(address), scope
 
 
@@ -124,19 +125,19 @@ def _from_bucket(address: str, timeout_s: float) -> bytes:
 
 
 @contextlib.contextmanager
-def placed(origins: "Sequence[Origin | None]") -> Iterator[None]:
-    """Within this context, errors in a rendered text are reported with the template lines that produced them."""
+def errors_located(origins: "Sequence[Origin | None]") -> Iterator[None]:
+    """Report errors in a rendered text with the template lines that produced them."""
     try:
         yield
     except Exception as error:
         error = failures.cause(error)
         if not isinstance(error, InvalidSpec):
             raise
-        raise Misplaced([place(problem, origins, error.where) for problem in error.problems]) from None
+        raise RenderedProblems([locate(problem, origins, error.where) for problem in error.problems]) from None
 
 
-def place(problem: Problem, origins: "Sequence[Origin | None]", where: str) -> tuple[str, Problem]:
-    """The template that produced a line of the rendered text, and the problem of that line at its place there."""
+def locate(problem: Problem, origins: "Sequence[Origin | None]", where: str) -> tuple[str, Problem]:
+    """Return the template that produced the line of a problem, and the problem with its line in that template."""
     line = problem.line
     origin = next((each for each in reversed(origins[: line or 0]) if each is not None), None)
     if line is None or origin is None:

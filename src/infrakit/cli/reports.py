@@ -4,18 +4,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from infrakit.cli import differences, tables
 from infrakit.cli.tables import Cell
-from infrakit.spi.event import Event, Kind
+from infrakit.spi.event import Event, Kind, to_the_second
 from infrakit.spi.manager import Committed, GroupStatus, Halt, MemberStatus, Reasoned, Status, Verdict
 
 HEALTH_COLOURS = {Verdict.HEALTHY: "green", Verdict.UNHEALTHY: "red", Verdict.UNKNOWN: "yellow"}
 _BAD = {Kind.CREATE_FAILED, Kind.DRAIN_FAILED, Kind.DESTROY_FAILED, Kind.UNHEALTHY, Kind.ERROR, Kind.OBSERVE_FAILED}
 _GOOD = {Kind.HEALTHY, Kind.CONVERGED, Kind.CREATED}
-_DOUBTFUL = {Kind.WAITING, Kind.REFUSED, Kind.MISSING, Kind.CREATE_UNKNOWN, Kind.THROTTLED, Kind.DIVERGED}
-KIND_COLOURS = dict.fromkeys(_BAD, "red") | dict.fromkeys(_GOOD, "green") | dict.fromkeys(_DOUBTFUL, "yellow")
+_UNCERTAIN = {Kind.WAITING, Kind.REFUSED, Kind.MISSING, Kind.CREATE_UNKNOWN, Kind.THROTTLED, Kind.DIVERGED}
+KIND_COLOURS = dict.fromkeys(_BAD, "red") | dict.fromkeys(_GOOD, "green") | dict.fromkeys(_UNCERTAIN, "yellow")
 
 
 def status(value: Status) -> Iterator[str]:
-    """The replica, the halts, a table of groups, and the reasons for current and blocked actions."""
+    """Yield the replica, the halts, a table of groups, and the reasons for current and blocked actions."""
     yield (
         f"{tables.clean(value.replica)} (pid {value.pid}) {_role(value)}, epoch {value.epoch}, "
         f"declaration {value.version}, up {tables.between(value.started, value.now)}"
@@ -44,19 +44,19 @@ def _role(value: Status) -> str:
 
 
 def halt(value: Halt) -> Iterator[str]:
-    """A halt, highlighted."""
+    """Yield a halt, highlighted."""
     for line in tables.paragraph(halt_sentence(value), hanging=" " * 4):
         yield tables.paint(line, "red", bold=True)
 
 
 def halt_sentence(value: Halt) -> str:
-    """The scope of a halt, who set it, when and why."""
+    """Describe a halt: its scope, who set it, when and why."""
     scope = f"group {value.group}" if value.group else "everything"
-    return tables.clean(f"HALTED: {scope}, by {value.who} at {tables.moment(value.when)}: {value.why}")
+    return tables.clean(f"HALTED: {scope}, by {value.who} at {to_the_second(value.when)}: {value.why}")
 
 
 def groups(values: Iterable[GroupStatus]) -> Iterator[str]:
-    """A table with one row per group."""
+    """Yield a table with one row per group."""
     header = ("GROUP", "KIND", "WANT", "LIVE", "HEALTHY", "CURRENT", "SEEN", "PHASE")
     return tables.table(header, [_group_row(group) for group in values])
 
@@ -76,14 +76,14 @@ def _group_row(group: GroupStatus) -> list[str | Cell]:
 
 
 def phase_colour(group: GroupStatus) -> str:
-    """Green only when converged; red when an operator has to act."""
+    """Choose a colour: green only when converged; red when an operator has to act."""
     if group.converged:
         return "green"
     return "red" if group.phase in {"halted", "paused", "unknown"} or group.halt else "yellow"
 
 
 def group_reasons(group: GroupStatus) -> Iterator[str]:
-    """The current and blocked actions of a group; no lines if there are none."""
+    """Yield the current and blocked actions of a group; no lines if there are none."""
     if group.doing or group.waiting:
         yield ""
         yield tables.paint(f"{group.name}:", bold=True)
@@ -92,23 +92,23 @@ def group_reasons(group: GroupStatus) -> Iterator[str]:
 
 
 def reasons(values: Sequence[Reasoned], *, mark: str = "") -> Iterator[str]:
-    """One sentence per reason, with its rule, its remedy and the time of the next check."""
+    """Yield one sentence per reason, with its rule, its remedy and the time of the next check."""
     for value in values:
         rule = f" [{value.rule}]" if value.rule else ""
         remedy = f"; {value.remedy}" if value.remedy else ""
-        check = f"; next check at {tables.moment(value.next_look)}" if value.next_look else ""
+        check = f"; next check at {to_the_second(value.next_look)}" if value.next_look else ""
         sentence = f"{value.verb} {value.subject}: {value.reason}{remedy}{check}{rule}"
         yield from tables.paragraph(sentence, indent=f"  {mark or '>'} ", hanging="    ")
 
 
 def members(values: Iterable[MemberStatus]) -> Iterator[str]:
-    """A table with one row per instance, including those that are being created.
+    """Yield a table with one row per instance, including those that are being created.
 
     A terminal too narrow for the notes shows them shortened; those of instances that are not healthy follow in full.
     """
     listed = list(values)
     header = ("INSTANCE", "GROUP", "SLOT", "STATE", "AGE", "VERSION", "HEALTH", "NOTE")
-    lines = list(tables.table(header, [_member_row(member) for member in listed], gives=("NOTE", "VERSION")))
+    lines = list(tables.table(header, [_member_row(member) for member in listed], shrink=("NOTE", "VERSION")))
     yield from lines
     for member in listed:
         note = tables.clean(member_note(member))
@@ -132,12 +132,12 @@ def _member_row(member: MemberStatus) -> list[str | Cell]:
 
 
 def member_note(member: MemberStatus) -> str:
-    """The fact that its health is based on, after a warning if this controller runs on the instance."""
+    """Return the fact that its health is based on, after a warning if this controller runs on the instance."""
     return " ".join(filter(None, ("(this controller runs here)" if member.is_self else "", member.note)))
 
 
 def committed(value: Committed, done: str) -> Iterator[str]:
-    """The result of a command that changes the declaration; `done` describes the change."""
+    """Yield the result of a command that changes the declaration; `done` describes the change."""
     if value.unchanged:
         yield f"No changes: declaration {value.version} already matches."
         return
@@ -148,13 +148,13 @@ def committed(value: Committed, done: str) -> Iterator[str]:
 
 
 def event(value: Event) -> str:
-    """One line of the journal, with its date; wrapped on a terminal."""
-    return _event(value, tables.moment(value.timestamp))
+    """Format one line of the journal, with its date; wrapped on a terminal."""
+    return _event(value, to_the_second(value.timestamp))
 
 
 def event_now(value: Event) -> str:
-    """One line for an event of today, with its time only; wrapped on a terminal."""
-    return _event(value, tables.moment(value.timestamp)[-9:])
+    """Format one line for an event of today, with its time only; wrapped on a terminal."""
+    return _event(value, to_the_second(value.timestamp)[-9:])
 
 
 def _event(value: Event, when: str) -> str:
@@ -164,7 +164,7 @@ def _event(value: Event, when: str) -> str:
 
 
 def event_sentence(value: Event, *, with_instance: bool = True) -> str:
-    """The subject of an event, its message and its cause."""
+    """Format the subject of an event, its message and its cause."""
     subject = "/".join(str(part) for part in (value.group, value.slot) if part)
     about = " ".join(part for part in (subject, value.instance if with_instance else "") if part)
     cause = f" [{value.cause}]" if value.cause else ""

@@ -31,7 +31,7 @@ class RichView:
         self.last: Status | None = None
         self._console = console or Console(highlight=False)
         self._live = Live(
-            get_renderable=self._picture, console=self._console, refresh_per_second=_REFRESHES_PER_S, screen=True
+            get_renderable=self._render, console=self._console, refresh_per_second=_REFRESHES_PER_S, screen=True
         )
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class RichView:
     def event(self, event: Event) -> None:
         self._events.append(event)
 
-    def _picture(self) -> Text:
+    def _render(self) -> Text:
         return styled(self._frame())
 
     def _frame(self) -> list[screen.Line]:
@@ -58,7 +58,7 @@ class RichView:
 
 
 def styled(lines: Iterable[screen.Line]) -> Text:
-    """Converts the lines to a rich text that rich neither wraps nor reformats."""
+    """Convert the lines to a rich text that rich neither wraps nor reformats."""
     text = Text(no_wrap=True, overflow="crop")
     for number, line in enumerate(lines):
         text.append("\n" if number else "")
@@ -68,7 +68,7 @@ def styled(lines: Iterable[screen.Line]) -> Text:
 
 
 def watch(ask: Callable[[], tuple[Status, Sequence[MemberStatus]]], view: RichView, *, every_s: float) -> NoReturn:
-    """Polls the status and draws it, until Ctrl-C."""
+    """Poll the status and draw it, until Ctrl-C."""
     view.status(*ask())  # if no daemon answers, the error is shown without opening the view
     with view:
         while True:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from infrakit.cli import layout, reports, tables
-from infrakit.spi.event import Event
+from infrakit.spi.event import Event, to_the_second
 from infrakit.spi.manager import GroupStatus, MemberStatus, Status, Verdict
 
 EVENTS_MAX = 8
@@ -50,7 +50,7 @@ class _Part(NamedTuple):
 
 
 def frame(scene: Scene, width: int, height: int) -> list[Line]:
-    """The frame of a scene: at most `height` lines of at most `width` characters."""
+    """Draw the frame of a scene: at most `height` lines of at most `width` characters."""
     head = [(Span(scene.title, "bold"),), *_state(scene.status, width)]
     foot = (Span(scene.ctrl_c, "dim"),)
     events = _events(scene.events, width)
@@ -62,7 +62,7 @@ def frame(scene: Scene, width: int, height: int) -> list[Line]:
         reasons = _reasons(scene.status.groups, width)
         parts = (groups, instances, reasons, events)
         attention = 2 + sum(_rank(member) > 0 for member in scene.members)
-        wishes = (
+        requests = (
             *((part, part.least) for part in parts),
             (groups, groups.full),
             (instances, attention),
@@ -71,29 +71,29 @@ def frame(scene: Scene, width: int, height: int) -> list[Line]:
             (events, events.full),
             (instances, instances.full),
         )
-        rooms = _shared(wishes, height - len(head) - 1)
-        lines = [*head, *(line for part in parts for line in part.draw(rooms[id(part)]))]
+        allocated = _allocate(requests, height - len(head) - 1)
+        lines = [*head, *(line for part in parts for line in part.draw(allocated[id(part)]))]
     return [_cut(line, width) for line in [*lines[: max(0, height - 1)], foot]]
 
 
 def text(lines: Iterable[Line]) -> str:
-    """The lines without their styles."""
+    """Return the lines without their styles."""
     return "\n".join("".join(span.text for span in line).rstrip() for line in lines)
 
 
-def _shared(wishes: Sequence[tuple[_Part, int]], room: int) -> dict[int, int]:
-    """Rows for each part: the wishes are granted in turn, as far as rows remain."""
-    rooms: dict[int, int] = {id(part): 0 for part, _ in wishes}
+def _allocate(requests: Sequence[tuple[_Part, int]], room: int) -> dict[int, int]:
+    """Allocate rows to each part: the requests are granted in turn, as far as rows remain."""
+    allocated: dict[int, int] = {id(part): 0 for part, _ in requests}
     left = max(0, room)
-    for part, wish in wishes:
-        more = min(left, max(0, min(wish, part.full) - rooms[id(part)]))
-        rooms[id(part)] += more
+    for part, request in requests:
+        more = min(left, max(0, min(request, part.full) - allocated[id(part)]))
+        allocated[id(part)] += more
         left -= more
-    return rooms
+    return allocated
 
 
 def _state(status: Status | None, width: int) -> list[Line]:
-    """The replica and the halts."""
+    """Draw the replica and the halts."""
     if status is None:
         return [(Span("starting"),)]
     role = "leads" if status.leader else f"follows {status.leading}" if status.leading else "does not lead"
@@ -118,7 +118,7 @@ def _sentence(sentence: str, style: str, width: int) -> list[Line]:
 
 
 def _groups(groups: Sequence[GroupStatus], width: int) -> _Part:
-    """One row per group; if there are too many, converged groups are omitted first."""
+    """Draw one row per group; if there are too many, converged groups are omitted first."""
 
     def draw(room: int) -> list[Line]:
         if not groups or room < 2:
@@ -126,7 +126,7 @@ def _groups(groups: Sequence[GroupStatus], width: int) -> _Part:
         shown = list(groups)
         if len(groups) > room - 1:
             shown = sorted(groups, key=lambda group: group.converged)[: room - 2]
-        lines = _table(_GROUP_TITLES, [_group_row(group) for group in shown], width, gives=("KIND", "CURRENT"))
+        lines = _table(_GROUP_TITLES, [_group_row(group) for group in shown], width, shrink=("KIND", "CURRENT"))
         if hidden := len(groups) - len(shown):
             converged = sum(group.converged for group in groups) - sum(group.converged for group in shown)
             lines.append((Span(f"and {tables.count(hidden, 'more group')}: {converged} converged", "dim"),))
@@ -149,7 +149,7 @@ def _group_row(group: GroupStatus) -> list[Span]:
 
 
 def _rank(member: MemberStatus) -> int:
-    """How much attention an instance needs; 0: none."""
+    """Rank how much attention an instance needs; 0: none."""
     if member.health is Verdict.UNHEALTHY:
         return 3
     if member.health is not Verdict.HEALTHY or member.state not in {"running", "finished"}:
@@ -158,7 +158,7 @@ def _rank(member: MemberStatus) -> int:
 
 
 def _instances(members: Sequence[MemberStatus], width: int) -> _Part:
-    """One row per instance; if there are too many, those that need attention come first."""
+    """Draw one row per instance; if there are too many, those that need attention come first."""
     by_place = sorted(members, key=lambda member: (member.group, len(member.slot or ""), member.slot or ""))
 
     def draw(room: int) -> list[Line]:
@@ -186,21 +186,21 @@ _MEMBER_TITLES = ("INSTANCE", "GROUP", "SLOT", "STATE", "AGE", "HEALTH", "NOTE")
 def _needs_headings(members: Sequence[MemberStatus], width: int) -> bool:
     """Whether the rows fit only without the column of groups."""
     rows = [[span.text for span in _member_row(member)] for member in members]
-    return layout.fit(_MEMBER_TITLES, rows, width, gives=("NOTE",)).width > width
+    return layout.fit(_MEMBER_TITLES, rows, width, shrink=("NOTE",)).width > width
 
 
 def _rows(members: Sequence[MemberStatus], room: int, width: int) -> tuple[list[Line], int]:
-    """The header and as many members as fit in `room` rows, and the number of these members.
+    """Draw the header and as many members as fit in `room` rows, and return the number of these members.
 
     If the terminal is too narrow for the column of groups, the name of a group is a row above its members.
     """
     shown = list(members[: max(0, room)])
     rows = [_member_row(member) for member in shown]
     if not shown or not _needs_headings(shown, width):
-        return _table(_MEMBER_TITLES, rows, width, gives=("NOTE",)), len(shown)
+        return _table(_MEMBER_TITLES, rows, width, shrink=("NOTE",)), len(shown)
     without_group = [[span for column, span in enumerate(row) if column != 1] for row in rows]
     header, *body = _table(
-        tuple(title for title in _MEMBER_TITLES if title != "GROUP"), without_group, width, gives=("NOTE",)
+        tuple(title for title in _MEMBER_TITLES if title != "GROUP"), without_group, width, shrink=("NOTE",)
     )
     lines, above, count = [header], None, 0
     for member, line in zip(shown, body, strict=True):
@@ -220,8 +220,8 @@ def _member_row(member: MemberStatus) -> list[Span]:
     return [*spans, Span(member.health.value, colour), Span(tables.clean(reports.member_note(member)), colour)]
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[Span]], width: int, *, gives: Sequence[str]) -> list[Line]:
-    fitted = layout.fit(titles, [[span.text for span in row] for row in rows], width, gives=gives)
+def _table(titles: Sequence[str], rows: Sequence[Sequence[Span]], width: int, *, shrink: Sequence[str]) -> list[Line]:
+    fitted = layout.fit(titles, [[span.text for span in row] for row in rows], width, shrink=shrink)
     styled = [[Span(title, "bold") for title in titles], *rows]
     gap = " " * fitted.gap
     return [
@@ -237,7 +237,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[Span]], width: int, *,
 
 
 def _reasons(groups: Sequence[GroupStatus], width: int) -> _Part:
-    """The reasons for current (>) and blocked (=) actions: the first in full as far as rows allow, then a line each."""
+    """Draw the reasons for current (>) and blocked (=) actions: the first in full, while rows remain."""
     sentences = [
         tables.clean(f"{mark} {group.name}: {each.verb} {each.subject}: {each.reason}{_remedy(each.remedy)}")
         for group in groups
@@ -270,7 +270,7 @@ def _remedy(remedy: str) -> str:
 
 
 def _events(events: Sequence[Event], width: int) -> _Part:
-    """The latest events, in chronological order."""
+    """Draw the latest events, in chronological order."""
     newest = list(events)[-EVENTS_MAX:]
 
     def draw(room: int) -> list[Line]:
@@ -281,9 +281,9 @@ def _events(events: Sequence[Event], width: int) -> _Part:
 
 
 def _event(event: Event, width: int) -> Line:
-    """One line; if it is too long, the instance's ID is omitted first, because the slot identifies the instance too."""
+    """Draw one line; if it is too long, the instance's ID is omitted, because the slot identifies the instance, too."""
     kind = event.type.value.ljust(_KIND_WIDTH if width >= _NARROW else 0)
-    start = f"{tables.moment(event.timestamp)[-9:]} {kind} "
+    start = f"{to_the_second(event.timestamp)[-9:]} {kind} "
     sentence = reports.event_sentence(event)
     if len(start) + len(sentence) > width and event.slot:
         sentence = reports.event_sentence(event, with_instance=False)
@@ -291,7 +291,7 @@ def _event(event: Event, width: int) -> Line:
 
 
 def _cut(line: Line, width: int) -> Line:
-    """The line, cut at the edge of the terminal."""
+    """Cut the line at the edge of the terminal."""
     spans, left = [], width
     if sum(len(span.text) for span in line) > width:
         whole = "".join(span.text for span in line).rstrip()

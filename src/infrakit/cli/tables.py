@@ -44,7 +44,7 @@ def colours() -> bool:
 
 
 def width(*, err: bool = False) -> int | None:
-    """Columns of the terminal behind the stream; None if it is not a terminal: then lines are not wrapped."""
+    """Return the columns of the terminal behind the stream; None if it is no terminal: lines are not wrapped."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -53,21 +53,21 @@ def width(*, err: bool = False) -> int | None:
 
 
 def paint(text: str, colour: str = "", *, bold: bool = False) -> str:
-    """The text in a colour, if colours are enabled."""
+    """Colour the text, if colours are enabled."""
     if not colours() or not (colour or bold):
         return text
     return click.style(text, fg=colour or None, bold=bold or None)
 
 
 def clean(text: str) -> str:
-    """The text in one line, without control sequences: output of an instance must not control the user's terminal."""
+    """Remove line breaks and control sequences: output of an instance must not control the user's terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " for c in click.unstyle(text)).strip()
 
 
 def age(seconds: float | None) -> str:
-    """192.4 -> `3m12s`: two units at most."""
+    """Format an age in seconds: 192.4 -> `3m12s`, two units at most."""
     if seconds is None:
         return "-"
     whole = max(0, int(seconds))
@@ -78,33 +78,27 @@ def age(seconds: float | None) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 instance`, `2 instances`."""
+    """Format a number with its noun: `1 instance`, `2 instances`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def between(start: str, end: str) -> str:
-    """The age of the time `start` at the time `end`, both ISO 8601."""
+    """Format the age of the time `start` at the time `end`, both ISO 8601."""
     try:
         return age((datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds())
     except (ValueError, TypeError):
         return "-"
 
 
-def moment(timestamp: str) -> str:
-    """`2026-11-23T11:21:54.601500Z` -> `2026-11-23 11:21:54Z`."""
-    date, _, time = timestamp.partition("T")
-    return f"{date} {time[:8]}Z" if time else timestamp
+def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, shrink: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the header and the rows, with aligned columns; the last column may be long.
 
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, gives: Sequence[str] = ()) -> Iterator[str]:
-    """Rows under their header, with aligned columns; the last column may be long.
-
-    On a terminal that is too narrow, the columns in `gives` are shortened or omitted first, see `layout.fit`.
+    On a terminal that is too narrow, the columns in `shrink` are shortened or omitted first, see `layout.fit`.
     """
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     cells = [[cell._replace(text=clean(cell.text)) for cell in row] for row in cells]
     texts = [[cell.text for cell in row] for row in cells]
-    fitted = layout.fit(header, texts, width() if gives else None, gives=gives)
+    fitted = layout.fit(header, texts, width() if shrink else None, shrink=shrink)
     gap = " " * fitted.gap
     columns = list(zip(fitted.columns, fitted.widths, strict=True))
     yield paint(gap.join(header[column].ljust(size) for column, size in columns).rstrip(), bold=True)
@@ -113,13 +107,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, gives:
     for row in cells:
         start = "".join(paint(row[column].text.ljust(size), row[column].colour) + gap for column, size in others)
         text, colour = row[last]
-        if gives:
+        if shrink:
             text = layout.shorten(text, last_size)
         yield from _with_last(start, text, colour, indent)
 
 
 def _with_last(start: str, text: str, colour: str, indent: int) -> Iterator[str]:
-    """A row with its last column, which is wrapped, or put below the row if the others leave too little room."""
+    """Yield a row with its last column, which is wrapped, or put below the row if there is too little room."""
     room = width()
     if room is not None and room - indent < min(len(text), _WRAP_MIN):
         yield start.rstrip()
@@ -131,7 +125,7 @@ def _with_last(start: str, text: str, colour: str, indent: int) -> Iterator[str]
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None, err: bool = False) -> Iterator[str]:
-    """A sentence, wrapped on a terminal; lines after the first begin with `hanging`. `err`: for standard error."""
+    """Yield a sentence, wrapped on a terminal; `hanging` begins lines after the first. `err`: for standard error."""
     hanging = indent if hanging is None else hanging
     first, *rest = _wrapped(clean(text), max(len(indent), len(hanging)), width(err=err))
     yield indent + first
@@ -139,7 +133,7 @@ def paragraph(text: str, *, indent: str = "", hanging: str | None = None, err: b
 
 
 def _wrapped(text: str, indent: int, columns: int | None) -> list[str]:
-    """Lines that fit beside the indent; a path or a command is not broken at its hyphens."""
+    """Wrap to lines that fit beside the indent; a path or a command is not broken at its hyphens."""
     if columns is None:
         return [text]
     return textwrap.wrap(text, max(columns - indent, _WRAP_MIN), break_on_hyphens=False) or [""]

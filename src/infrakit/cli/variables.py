@@ -21,7 +21,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def tree(given: Sequence[str], files: Sequence[str]) -> Tree:
-    """The tree of all given variables. Raises `click.UsageError`, `InvalidSpec`, and errors of reading the files."""
+    """Build the tree of all given variables. Raises `click.UsageError`, `InvalidSpec`, and errors of the files."""
     whole: Tree = {}
     for address in files:
         _merge(whole, *_read(address))
@@ -35,14 +35,14 @@ def tree(given: Sequence[str], files: Sequence[str]) -> Tree:
 
 
 def value(text: str) -> str | int | bool:
-    """The typed value of a text on the command line."""
+    """Convert a text on the command line to a typed value."""
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, object]:
-    """Every value and every mapping by its path: the names that templates can use."""
+    """Return every value and every mapping by its path: the names that templates can use."""
     found: dict[str, object] = {}
     for name, inside in tree.items():
         found[f"{above}{name}"] = inside
@@ -66,7 +66,7 @@ def _put(tree: Tree, steps: Sequence[str], value: object) -> None:
 
 
 def _merge(tree: Tree, more: Mapping[str, Any], where: str) -> None:
-    """Merges mappings; any other value in `more` replaces the existing one."""
+    """Merge mappings; any other value in `more` replaces the existing one."""
     for name, inside in more.items():
         steps = _steps(name)
         if not steps:
@@ -74,17 +74,17 @@ def _merge(tree: Tree, more: Mapping[str, Any], where: str) -> None:
         if not isinstance(inside, dict):
             _put(tree, steps, inside)
             continue
-        there = tree
+        target = tree
         for step in steps:
-            below = there.get(step)
+            below = target.get(step)
             if not isinstance(below, dict):
-                below = there[step] = {}
-            there = below
-        _merge(there, inside, where)
+                below = target[step] = {}
+            target = below
+        _merge(target, inside, where)
 
 
 def _read(address: str) -> tuple[Tree, str]:
-    """The tree in a file, and the name of the file in messages."""
+    """Read the tree in a file, and return it with the name of the file in messages."""
     from infrakit.spec import reading
     from infrakit.template import loaders
 

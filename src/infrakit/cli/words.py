@@ -139,8 +139,8 @@ OF_PLUGIN = {
 _OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "plugin": OF_PLUGIN}
 
 
-def no_such(name: str, known: Iterable[str], words: dict[str, str]) -> str:
-    """The error message for a command that does not exist."""
+def unknown_command(name: str, known: Iterable[str], words: dict[str, str]) -> str:
+    """Return the error message for a command that does not exist."""
     if name in words:
         return f"No such command '{name}'. In InfraKit: {words[name]}."
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -153,5 +153,5 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name)
         if found is None and not ctx.resilient_parsing:
-            raise click.UsageError(no_such(cmd_name, self.commands, _OF.get(self.name or "", {})), ctx=ctx)
+            raise click.UsageError(unknown_command(cmd_name, self.commands, _OF.get(self.name or "", {})), ctx=ctx)
         return found

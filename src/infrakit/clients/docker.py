@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from infrakit.clients.dockerd import CHANGE_S, Conversation, Filters
+from infrakit.clients.dockerd import CHANGE_S, EngineClient, Filters
 from infrakit.spi import errors
 
 LOG_BYTES_MAX = 4 * 1024 * 1024
 
-_TAKEN = ("already in use", "already allocated", "in progress", "is in use")
+_CONFLICTS = ("already in use", "already allocated", "in progress", "is in use")
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +49,13 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
-class Engine(Conversation):
+class Engine(EngineClient):
     """A client of one Engine. Each method is one request, and may raise `Unreachable`; a change `OutcomeUnknown`."""
 
     # -- containers ------------------------------------------------------------------------------------------------
 
     async def containers(self, filters: Filters) -> list[Container]:
-        """All containers that match, exited ones too."""
+        """Return all containers that match, also exited ones."""
         options = {"all": True, "filters": json.dumps(filters)}
         return [_container(each) for each in await self._read(lambda d: _shown(d.containers.list(**options)))]
 
@@ -88,7 +88,7 @@ class Engine(Conversation):
         await self._change("removing", lambda d: d.containers.container(container).delete(force=True, v=True))
 
     async def logs(self, container: str, *, lines: int) -> str:
-        """The last lines of the container's output. Raises `NotFound`."""
+        """Return the last lines of the container's output. Raises `NotFound`."""
 
         async def read(client: Any) -> str:
             found = await client.containers.container(container).log(stdout=True, stderr=True, tail=lines)
@@ -99,13 +99,13 @@ class Engine(Conversation):
     # -- images, networks, volumes ---------------------------------------------------------------------------------
 
     async def image(self, name: str) -> Image:
-        """The default command of an image. Raises `NotFound`."""
+        """Return the default command of an image. Raises `NotFound`."""
         found = await self._read(lambda d: d.images.inspect(name))
         config = found.get("Config") or {}
         return Image(entrypoint=tuple(config.get("Entrypoint") or ()), cmd=tuple(config.get("Cmd") or ()))
 
     async def network(self, name: str) -> Network | None:
-        """The network of that name; None if it does not exist."""
+        """Return the network of that name; None if it does not exist."""
         found = await self._read(lambda d: d.networks.list(filters={"name": [name]}))
         for each in found:
             if each["Name"] == name:
@@ -118,7 +118,7 @@ class Engine(Conversation):
         await self._change("creating a network", lambda d: d.networks.create({**config, "CheckDuplicate": True}))
 
     async def volumes(self, filters: Filters) -> list[Volume]:
-        """All volumes that match."""
+        """Return all volumes that match."""
         found = await self._read(lambda d: d.volumes.list(filters=filters))
         if found.get("Warnings"):  # from drivers that did not answer, whose volumes may be missing
             raise errors.Unreachable(f"its list of volumes is incomplete: {found['Warnings'][0]}", where=self.where)
@@ -129,8 +129,8 @@ class Engine(Conversation):
         config = {"Name": name, "Labels": dict(labels)}
 
         async def make(client: Any) -> Volume:
-            shown = await (await client.volumes.create(config)).show()
-            return Volume(name=name, labels=shown.get("Labels") or {})
+            raw = await (await client.volumes.create(config)).show()
+            return Volume(name=name, labels=raw.get("Labels") or {})
 
         return await self._change("creating a volume", make)
 
@@ -140,13 +140,13 @@ class Engine(Conversation):
 
         await self._change("removing a volume", lambda d: DockerVolume(d, name).delete())
 
-    def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
+    def _response_error(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
         """Translate an error response. The Engine's status codes are inexact: a taken address or port is 403 or 500."""
         del changes  # an error response means in either case that nothing was done
-        low = message.lower()
+        lower = message.lower()
         if status == 404:
             return errors.NotFound(message, where=self.where)
-        if status == 409 or any(each in low for each in _TAKEN):
+        if status == 409 or any(each in lower for each in _CONFLICTS):
             return errors.Conflict(message, where=self.where, remedy="it is retried once that one is removed")
         if status == 429:
             return errors.Throttled(message, after_s=1.0, where=self.where)
@@ -159,18 +159,18 @@ async def _shown(listing: Awaitable[Sequence[Any]]) -> list[Mapping[str, Any]]:
     return [each._container for each in await listing]  # noqa: SLF001 - the raw response, which has no public name
 
 
-def _container(shown: Mapping[str, Any]) -> Container:
-    networks = (shown.get("NetworkSettings") or {}).get("Networks") or {}
+def _container(raw: Mapping[str, Any]) -> Container:
+    networks = (raw.get("NetworkSettings") or {}).get("Networks") or {}
     addresses = {name: str((each or {}).get("IPAddress") or "") for name, each in networks.items()}
-    mounts = shown.get("Mounts") or ()
+    mounts = raw.get("Mounts") or ()
     return Container(
-        id=shown["Id"],
-        name=(shown.get("Names") or ["/"])[0].lstrip("/"),
-        image=shown.get("Image", ""),
-        state=shown.get("State", ""),
-        status=shown.get("Status", ""),
-        created=int(shown.get("Created", 0)),
-        labels=shown.get("Labels") or {},
+        id=raw["Id"],
+        name=(raw.get("Names") or ["/"])[0].lstrip("/"),
+        image=raw.get("Image", ""),
+        state=raw.get("State", ""),
+        status=raw.get("Status", ""),
+        created=int(raw.get("Created", 0)),
+        labels=raw.get("Labels") or {},
         addresses={name: address for name, address in addresses.items() if address},
         mounts={each["Name"]: each["Destination"] for each in mounts if each.get("Type") == "volume"},
     )

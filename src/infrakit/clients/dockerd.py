@@ -33,10 +33,10 @@ _NOT_CONNECTED = 900  # the status that aiodocker reports for every failure belo
 Filters = Mapping[str, Sequence[str]]
 
 
-class Conversation:
+class EngineClient:
     """Base of clients of one Engine. Subclasses make requests with `_read` and `_change`, and translate its errors."""
 
-    elsewhere = "name another one in DOCKER_HOST"  # the remedy if this Engine does not answer, besides starting it
+    alternative = "name another one in DOCKER_HOST"  # the alternative to starting this Engine, in remedies
 
     def __init__(self, host: str = DEFAULT, *, certificates: Path | None = None) -> None:
         """Does not connect yet. `certificates` contains ca.pem, cert.pem and key.pem. Raises `Refused`."""
@@ -71,7 +71,7 @@ class Conversation:
     # -- requests --------------------------------------------------------------------------------------------------
 
     async def _open(self) -> Any:
-        """The client, with the API version negotiated, so that later failures concern the request itself."""
+        """Return the client, with the API version negotiated, so that later failures concern the request itself."""
         async with self._opening:
             if self._client is None:
                 import aiodocker
@@ -88,51 +88,51 @@ class Conversation:
                 self._client = client
             return self._client
 
-    async def _read(self, ask: Callable[[Any], Awaitable[T]], *, deadline_s: float = READ_S) -> T:
+    async def _read(self, request: Callable[[Any], Awaitable[T]], *, deadline_s: float = READ_S) -> T:
         try:
             async with asyncio.timeout(deadline_s):
-                return await ask(await self._open())
+                return await request(await self._open())
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {deadline_s:g} s", where=self.where) from None
         except _failures() as error:
-            raise self._failed(error, "reading", changes=False) from None
+            raise self._request_error(error, "reading", changes=False) from None
 
-    async def _change(self, doing: str, ask: Callable[[Any], Awaitable[T]], *, deadline_s: float = CHANGE_S) -> T:
+    async def _change(self, doing: str, request: Callable[[Any], Awaitable[T]], *, deadline_s: float = CHANGE_S) -> T:
         sent = False
         try:
             async with asyncio.timeout(deadline_s):
                 client = await self._open()
                 sent = True
-                return await ask(client)
+                return await request(client)
         except TimeoutError:
             kind = errors.OutcomeUnknown if sent else errors.Unreachable
             raise kind(f"{doing}: no answer within {deadline_s:g} s", where=self.where) from None
         except _failures() as error:
-            raise self._failed(error, doing, changes=sent) from None
+            raise self._request_error(error, doing, changes=sent) from None
 
     # -- failures, by what the caller may conclude from them -------------------------------------------------------
 
-    def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
+    def _response_error(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
         """Translate an error response into an error of InfraKit."""
         raise NotImplementedError
 
-    def _failed(self, error: Exception, doing: str, *, changes: bool) -> errors.InfraKitError:
+    def _request_error(self, error: Exception, doing: str, *, changes: bool) -> errors.InfraKitError:
         import aiodocker
         import aiohttp
 
         if isinstance(error, aiodocker.DockerError) and error.status != _NOT_CONNECTED:
-            return self._answered(error.status, error.message.strip(), doing, changes=changes)
+            return self._response_error(error.status, error.message.strip(), doing, changes=changes)
         cause = error.__context__ if isinstance(error, aiodocker.DockerError) else error
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             return errors.Unreachable(
-                f"cannot connect: {_reason(cause)}", where=self.where, remedy=_remedy(cause, self.elsewhere)
+                f"cannot connect: {_reason(cause)}", where=self.where, remedy=_remedy(cause, self.alternative)
             )
         kind = errors.OutcomeUnknown if changes else errors.Unreachable
         return kind(f"{doing} was interrupted: {type(cause).__name__}", where=self.where)
 
 
 def _address(host: str, certificates: Path | None) -> tuple[str, ssl.SSLContext | None]:
-    """The URL and the TLS settings for aiohttp. Raises `Refused`."""
+    """Return the URL and the TLS settings for aiohttp. Raises `Refused`."""
     parts = urlsplit(host)
     if parts.scheme == "unix" and parts.path:
         return f"unix://{parts.path}", None
@@ -140,10 +140,10 @@ def _address(host: str, certificates: Path | None) -> tuple[str, ssl.SSLContext 
         remedy = "forward its socket (ssh -L), and use that address"
         raise errors.Refused("ssh is not supported", where=host, remedy=remedy)
     try:
-        reachable = parts.scheme in ("tcp", "http", "https") and parts.hostname and parts.port
+        valid = parts.scheme in ("tcp", "http", "https") and parts.hostname and parts.port
     except ValueError:
-        reachable = None
-    if not reachable:
+        valid = None
+    if not valid:
         raise errors.Refused("this is not the address of an Engine", where=host, remedy=FORM)
     if certificates is None and parts.scheme != "https":
         return f"http://{parts.netloc}", None
@@ -168,11 +168,11 @@ def _reason(error: OSError | Exception) -> str:
     return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or type(error).__name__
 
 
-def _remedy(error: Exception, elsewhere: str) -> str:
+def _remedy(error: Exception, alternative: str) -> str:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, PermissionError):
         return "give this user access to the socket, for example by the group docker"
-    return f"start it, or {elsewhere}"
+    return f"start it, or {alternative}"
 
 
 def _failures() -> tuple[type[Exception], ...]:

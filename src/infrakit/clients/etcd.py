@@ -23,7 +23,7 @@ LINE_BYTES_MAX = 16 * 1024 * 1024
 
 # gRPC status codes, which the gateway returns (https://grpc.io/docs/guides/status-codes/).
 _DEADLINE_EXCEEDED, _NOT_FOUND, _UNAVAILABLE = 4, 5, 14
-_NOTHING_DONE = ("no leader", "not capable", "unhealthy cluster")  # rejected before the change was proposed
+_NOT_PROPOSED = ("no leader", "not capable", "unhealthy cluster")  # rejected before the change was proposed
 
 Answer = Mapping[str, Any]
 
@@ -67,13 +67,13 @@ class Etcd:
 
     async def read(self, path: str, body: Mapping[str, object]) -> Answer:
         """Send a read, to each endpoint in turn until one answers. Raises `Unreachable`, or the error of etcd."""
-        return await self._ask(path, body, changes=False)
+        return await self._send(path, body, changes=False)
 
     async def change(self, path: str, body: Mapping[str, object]) -> Answer:
         """Send a change. Raises `Unreachable` if it was certainly not made, `OutcomeUnknown`, or the error of etcd."""
-        return await self._ask(path, body, changes=True)
+        return await self._send(path, body, changes=True)
 
-    async def _ask(self, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
+    async def _send(self, path: str, body: Mapping[str, object], *, changes: bool) -> Answer:
         failures: list[errors.InfraKitError] = []
         for _turn in self.endpoints:
             try:
@@ -118,7 +118,7 @@ class Etcd:
         return answer
 
     async def health(self) -> bool:
-        """The `/health` of a member: true if it has a responsive leader and no alarm. For a client of one endpoint.
+        """Return the `/health` of a member: true if it has a responsive leader and no alarm. For one endpoint only.
 
         Raises `Unreachable` if nothing listens there, `OutcomeUnknown` without a response, `PluginError` for an invalid
         one.
@@ -174,7 +174,7 @@ class Etcd:
     # -- members ---------------------------------------------------------------------------------------------------
 
     async def members(self, *, local: bool = False) -> tuple[Member, ...]:
-        """The cluster's member list: linearizable, or `local`, the state of the member that answers.
+        """Return the cluster's member list: linearizable, or `local`, the state of the member that answers.
 
         etcd 3.4 always answers with the local state. Newer releases answer a linearizable read only while there is a
         leader with a quorum.
@@ -183,7 +183,7 @@ class Etcd:
         return tuple(_member(each) for each in answer.get("members", ()))
 
     async def status(self) -> MemberStatus:
-        """The status of the member that answers; meant for a client of one endpoint."""
+        """Return the status of the member that answers. For one endpoint only."""
         answer = await self.read("maintenance/status", {})
         return MemberStatus(
             member=int(answer["header"].get("member_id", 0)),
@@ -210,7 +210,7 @@ class Etcd:
 
 
 def _reason(error: OSError | aiohttp.ConnectionTimeoutError) -> str:
-    """The operating system's error text, without the address, which the message already contains."""
+    """Return the operating system's error text, without the address, which the message already contains."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"not within {CONNECT_S:g} s"
     if error.errno and error.errno > 0:  # failed name resolution has its own, negative numbers
@@ -241,8 +241,8 @@ def _failure(answer: Answer, endpoint: str) -> errors.InfraKitError:
     if code == _NOT_FOUND:
         return errors.NotFound(what, where=endpoint)
     if code in {_UNAVAILABLE, _DEADLINE_EXCEEDED}:
-        nothing_done = any(each in what for each in _NOTHING_DONE)
-        return (errors.Unreachable if nothing_done else errors.OutcomeUnknown)(what, where=endpoint)
+        not_proposed = any(each in what for each in _NOT_PROPOSED)
+        return (errors.Unreachable if not_proposed else errors.OutcomeUnknown)(what, where=endpoint)
     return errors.Refused(what, where=endpoint)
 
 
@@ -257,6 +257,6 @@ def decode(text: str) -> bytes:
 
 
 def after(prefix: str) -> str:
-    """The first key after all keys with the prefix: the end of its range."""
+    """Return the first key after all keys with the prefix: the end of its range."""
     data = prefix.encode()
     return encode(data[:-1] + bytes([data[-1] + 1]))

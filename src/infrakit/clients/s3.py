@@ -1,4 +1,4 @@
-"""One bucket of an object store that speaks S3, by aiobotocore (the extra `s3`), which is imported when it is used.
+"""One bucket of an S3-compatible object store, by aiobotocore (the extra `s3`), which is imported on first use.
 
 This module does not retry: only the caller knows which requests are idempotent. Credentials come from the same sources
 as for the AWS tools (environment, profile, instance role). Errors contain neither credentials nor the server's text.
@@ -82,30 +82,30 @@ class Bucket:
         Raises `Conflict` if the key exists. It may be the object of this very call: the HTTP client or a proxy may
         resend a PUT when a connection breaks, and the response to the first one may have been lost.
         """
-        answer = await self._ask("put_object", changes=True, Key=key, Body=body, IfNoneMatch="*")
-        return self._answered_at(answer)
+        response = await self._ask("put_object", changes=True, Key=key, Body=body, IfNoneMatch="*")
+        return self._server_time(response)
 
     async def fetch(self, key: str, *, bytes_max: int | None = None) -> bytes:
-        """The content of an object. Raises `NotFound`, and `Refused` if it is larger than `bytes_max`."""
-        answer = await self._ask("get_object", bytes_max=bytes_max, Key=key)
-        body: bytes = answer["Body"]
+        """Return the content of an object. Raises `NotFound`, and `Refused` if it is larger than `bytes_max`."""
+        response = await self._ask("get_object", bytes_max=bytes_max, Key=key)
+        body: bytes = response["Body"]
         return body
 
     async def list(self, prefix: str, *, after: str, limit: int) -> Listing:
-        """The first `limit` objects whose keys begin with `prefix` and come after `after`."""
+        """Return the first `limit` objects whose keys begin with `prefix` and come after `after`."""
         entries: list[ListedObject] = []
         page: dict[str, Any] = {"StartAfter": after}
         while True:
             count = min(limit - len(entries), PAGE_KEYS_MAX)
-            answer = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=count, **page)
+            response = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=count, **page)
             entries += [
                 ListedObject(key=each["Key"], etag=each["ETag"], modified=each["LastModified"])
-                for each in answer.get("Contents", ())
+                for each in response.get("Contents", ())
             ]
             # A server may return a short or empty page although more objects follow.
-            if not answer.get("IsTruncated") or len(entries) >= limit:
-                return Listing(entries=tuple(entries), at=self._answered_at(answer))
-            page = {"ContinuationToken": answer["NextContinuationToken"]}
+            if not response.get("IsTruncated") or len(entries) >= limit:
+                return Listing(entries=tuple(entries), at=self._server_time(response))
+            page = {"ContinuationToken": response["NextContinuationToken"]}
 
     async def remove(self, key: str) -> None:
         """Remove an object, if it exists."""
@@ -127,17 +127,17 @@ class Bucket:
             async with asyncio.timeout(self._deadline_s):
                 client = await self._open()
                 sent = True
-                answer: dict[str, Any] = await getattr(client, operation)(Bucket=self._name, **arguments)
+                response: dict[str, Any] = await getattr(client, operation)(Bucket=self._name, **arguments)
                 if operation == "get_object":
-                    async with answer["Body"] as stream:
-                        if bytes_max is not None and answer["ContentLength"] > bytes_max:
+                    async with response["Body"] as stream:
+                        if bytes_max is not None and response["ContentLength"] > bytes_max:
                             raise errors.Refused(f"has more than {bytes_max:,} bytes", where=self.where)
-                        answer["Body"] = await stream.read()
-                return answer
+                        response["Body"] = await stream.read()
+                return response
         except TimeoutError:
-            raise self._broken(f"no answer within {self._deadline_s:g} s", unknown=changes and sent) from None
+            raise self._no_response(f"no answer within {self._deadline_s:g} s", unknown=changes and sent) from None
         except _failures() as error:
-            raise self._failed(error, changes=changes and sent) from None
+            raise self._request_error(error, changes=changes and sent) from None
 
     async def _open(self) -> Any:
         async with self._opening:
@@ -152,23 +152,23 @@ class Bucket:
                 ).__aenter__()
             return self._client
 
-    def _answered_at(self, answer: Mapping[str, Any]) -> datetime:
+    def _server_time(self, response: Mapping[str, Any]) -> datetime:
         try:
-            return email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            return email.utils.parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
         except (KeyError, ValueError):
             raise errors.Refused("its responses have no date: it does not speak S3", where=self.where) from None
 
     # -- failures, by what the caller may conclude from them -------------------------------------------------------
 
-    def _broken(self, what: str, *, unknown: bool) -> errors.InfraKitError:
+    def _no_response(self, what: str, *, unknown: bool) -> errors.InfraKitError:
         return (errors.OutcomeUnknown if unknown else errors.Unreachable)(what, where=self.where)
 
-    def _failed(self, error: Exception, *, changes: bool) -> errors.InfraKitError:
+    def _request_error(self, error: Exception, *, changes: bool) -> errors.InfraKitError:
         import aiohttp
         import botocore.exceptions as known
 
         if isinstance(error, known.ClientError):
-            return self._answered(error.response, changes=changes)
+            return self._response_error(error.response, changes=changes)
         if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError | known.CredentialRetrievalError):
             remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a role of this machine"
             return errors.Refused("no credentials were found", where=self.where, remedy=remedy)
@@ -186,9 +186,9 @@ class Bucket:
         )
         if isinstance(cause, never_sent):
             return errors.Unreachable(f"cannot connect: {name}", where=self.where)
-        return self._broken(f"the request was interrupted: {name}", unknown=changes)
+        return self._no_response(f"the request was interrupted: {name}", unknown=changes)
 
-    def _answered(self, response: Mapping[str, Any], *, changes: bool) -> errors.InfraKitError:
+    def _response_error(self, response: Mapping[str, Any], *, changes: bool) -> errors.InfraKitError:
         """Translate an error response by its code. Never quotes the server's text, which may repeat the request."""
         metadata, code = response.get("ResponseMetadata", {}), str(response.get("Error", {}).get("Code", ""))
         status = int(metadata.get("HTTPStatusCode", 0))
@@ -201,13 +201,13 @@ class Bucket:
         if status in (409, 412):
             return errors.Conflict(text, where=self.where)
         if (status >= 500 and status not in (501, 507)) or code == "RequestTimeout":
-            return self._broken(text, unknown=changes)
+            return self._no_response(text, unknown=changes)
         remedy = _REMEDIES.get(code) or _REMEDIES.get(status) or "check that the endpoint speaks S3"
         return errors.Refused(text, where=self.where, remedy=remedy)
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """The exceptions of the library. Called only after an exception, when the library is imported already."""
+    """Return the exceptions of the library. Called only after an exception, when the library is imported already."""
     import aiohttp
     import botocore.exceptions as known
 

@@ -2,8 +2,8 @@
 
 Every manager answers for the whole Swarm, but from the leader's memory: a leader that has lost its quorum continues to
 return its last state for about ten seconds, with itself as leader, while changes already block. An acknowledged change
-is in the log of the majority. Every change names the version it is based on, and is refused if another change was first
-(optimistic locking). Without a leader, calls block: so every method has a timeout.
+is in the log of the majority. Every change states the version it is based on, and is refused if another change came
+first (optimistic locking). Without a leader, calls block, so every method has a timeout.
 
 A failure of the Swarm behind the Engine (no leader, no quorum, a timeout of its own) proves no more than a missing
 response: it is `Unreachable` for a read, `OutcomeUnknown` for a change.
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from infrakit.clients.dockerd import Conversation, Filters
+from infrakit.clients.dockerd import EngineClient, Filters
 from infrakit.clients.swarm_values import Cluster, Config, Info, Node, Task
 from infrakit.spi import errors
 
@@ -32,30 +32,30 @@ _LOCKED: Final = "swarm is encrypted"
 _TOO_LARGE: Final = "raft message is too large"
 
 
-class Swarm(Conversation):
+class Swarm(EngineClient):
     """A client of the Swarm through one Engine. Each method is one request, except `update_node`.
 
     All may raise `Unreachable`, and `Refused` if the Engine is not a manager; changes also `OutcomeUnknown`, and
     `Conflict` if the version is outdated.
     """
 
-    elsewhere = "name the socket of another one: swarm:///PATH"
+    alternative = "name the socket of another one: swarm:///PATH"
 
     # -- this node -------------------------------------------------------------------------------------------------
 
     async def info(self, *, deadline_s: float = READ_S) -> Info:
-        """The Engine's own state, manager or not. On a manager this also blocks while there is no leader."""
+        """Return the Engine's own state, manager or not. On a manager, the call blocks while there is no leader."""
         return Info.of(await self._get("info", deadline_s=deadline_s))
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
     async def nodes(self, filters: Filters | None = None, *, deadline_s: float = READ_S) -> list[Node]:
-        """All listed nodes that match, also those that are down."""
+        """Return all listed nodes that match, also those that are down."""
         params = {"filters": json.dumps(filters or {})}
         return [Node.of(each) for each in await self._get("nodes", params, deadline_s=deadline_s)]
 
     async def node(self, node: str, *, deadline_s: float = READ_S) -> Node:
-        """The node with this ID; the Engine's own ID is in `info`. Raises `NotFound`."""
+        """Return the node with this ID; the Engine's own ID is in `info`. Raises `NotFound`."""
         return Node.of(await self._get(f"nodes/{quote(node, safe='')}", deadline_s=deadline_s))
 
     async def update_node(
@@ -84,7 +84,7 @@ class Swarm(Conversation):
     # -- the cluster -----------------------------------------------------------------------------------------------
 
     async def cluster(self, *, deadline_s: float = READ_S) -> Cluster:
-        """The configuration of the whole Swarm, including its join tokens."""
+        """Return the configuration of the whole Swarm, including its join tokens."""
         return Cluster.of(await self._get("swarm", deadline_s=deadline_s))
 
     async def update_cluster(
@@ -103,12 +103,12 @@ class Swarm(Conversation):
     # -- configs ---------------------------------------------------------------------------------------------------
 
     async def configs(self, filters: Filters, *, deadline_s: float = READ_S) -> list[Config]:
-        """All configs that match, with their data, as a consistent snapshot."""
+        """Return all configs that match, with their data, as a consistent snapshot."""
         params = {"filters": json.dumps(filters)}
         return [Config.of(each) for each in await self._get("configs", params, deadline_s=deadline_s)]
 
     async def config(self, config: str, *, deadline_s: float = READ_S) -> Config:
-        """The config with this ID. Raises `NotFound`."""
+        """Return the config with this ID. Raises `NotFound`."""
         return Config.of(await self._get(f"configs/{quote(config, safe='')}", deadline_s=deadline_s))
 
     async def create_config(
@@ -137,12 +137,12 @@ class Swarm(Conversation):
     # -- services and tasks ----------------------------------------------------------------------------------------
 
     async def tasks(self, filters: Filters, *, deadline_s: float = READ_S) -> list[Task]:
-        """All tasks that match, including recently finished ones."""
+        """Return all tasks that match, including recently finished ones."""
         params = {"filters": json.dumps(filters)}
         return [Task.of(each) for each in await self._get("tasks", params, deadline_s=deadline_s)]
 
     async def services(self, *, deadline_s: float = READ_S) -> int:
-        """The number of services."""
+        """Return the number of services."""
         return len(await self._get("services", deadline_s=deadline_s))
 
     # -- requests --------------------------------------------------------------------------------------------------
@@ -177,19 +177,19 @@ class Swarm(Conversation):
 
         return await self._change(doing, send, deadline_s=deadline_s)
 
-    def _answered(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
+    def _response_error(self, status: int, message: str, doing: str, *, changes: bool) -> errors.InfraKitError:
         """Translate an error response. The Engine's status codes are inexact: a stale version and no quorum are 500."""
-        low = message.lower()
-        if any(each in low for each in _NO_MANAGER):
+        lower = message.lower()
+        if any(each in lower for each in _NO_MANAGER):
             remedy = "use the Engine of a manager, or make this node a manager: docker swarm init, docker swarm join"
             return errors.Refused("this node is not a manager of a Swarm", where=self.where, remedy=remedy)
-        if _LOCKED in low:
+        if _LOCKED in lower:
             return errors.Refused("its Swarm is locked", where=self.where, remedy="docker swarm unlock")
         kind: type[errors.InfraKitError] = errors.OutcomeUnknown if changes else errors.Unreachable
-        if _STALE in low or status == 409:
+        if _STALE in lower or status == 409:
             kind = errors.Conflict
         elif status == 404:
             kind = errors.NotFound
-        elif 400 <= status < 500 or _TOO_LARGE in low:
+        elif 400 <= status < 500 or _TOO_LARGE in lower:
             kind = errors.Refused
         return kind(f"{doing}: {message}", where=self.where)

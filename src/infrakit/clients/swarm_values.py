@@ -21,8 +21,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     manager_count: int
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> "Info":
-        swarm = shown.get("Swarm") or {}
+    def of(cls, raw: Mapping[str, Any]) -> "Info":
+        swarm = raw.get("Swarm") or {}
         return cls(
             node_id=swarm.get("NodeID") or "",
             state=swarm.get("LocalNodeState") or "",
@@ -63,12 +63,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     updated: str
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> "Node":
-        spec, description, status = shown["Spec"], shown.get("Description") or {}, shown.get("Status") or {}
-        engine, manager = description.get("Engine") or {}, shown.get("ManagerStatus")
+    def of(cls, raw: Mapping[str, Any]) -> "Node":
+        spec, description, status = raw["Spec"], raw.get("Description") or {}, raw.get("Status") or {}
+        engine, manager = description.get("Engine") or {}, raw.get("ManagerStatus")
         return cls(
-            id=shown["ID"],
-            version=shown["Version"]["Index"],
+            id=raw["ID"],
+            version=raw["Version"]["Index"],
             role=spec.get("Role") or "",
             availability=spec.get("Availability") or "",
             labels=spec.get("Labels") or {},
@@ -84,8 +84,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
                 leader=bool(manager.get("Leader")),
                 reachability=manager.get("Reachability") or "",
             ),
-            created=shown.get("CreatedAt") or "",
-            updated=shown.get("UpdatedAt") or "",
+            created=raw.get("CreatedAt") or "",
+            updated=raw.get("UpdatedAt") or "",
         )
 
 
@@ -110,15 +110,15 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     rotating: bool  # whether its root certificate is being replaced
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> "Cluster":
-        tokens = shown.get("JoinTokens") or {}
+    def of(cls, raw: Mapping[str, Any]) -> "Cluster":
+        tokens = raw.get("JoinTokens") or {}
         return cls(
-            id=shown["ID"],
-            version=shown["Version"]["Index"],
-            spec=shown["Spec"],
-            labels=shown["Spec"].get("Labels") or {},
+            id=raw["ID"],
+            version=raw["Version"]["Index"],
+            spec=raw["Spec"],
+            labels=raw["Spec"].get("Labels") or {},
             join_tokens=JoinTokens(worker=tokens.get("Worker") or "", manager=tokens.get("Manager") or ""),
-            rotating=bool(shown.get("RootRotationInProgress")),
+            rotating=bool(raw.get("RootRotationInProgress")),
         )
 
 
@@ -136,15 +136,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"Config(id={self.id!r}, version={self.version}, name={self.name!r})"
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> "Config":
-        spec = shown["Spec"]
+    def of(cls, raw: Mapping[str, Any]) -> "Config":
+        spec = raw["Spec"]
         return cls(
-            id=shown["ID"],
-            version=shown["Version"]["Index"],
+            id=raw["ID"],
+            version=raw["Version"]["Index"],
             name=spec["Name"],
             labels=spec.get("Labels") or {},
             data=base64.b64decode(spec.get("Data") or ""),
-            updated=shown.get("UpdatedAt") or "",
+            updated=raw.get("UpdatedAt") or "",
         )
 
 
@@ -159,13 +159,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
     @classmethod
-    def of(cls, shown: Mapping[str, Any]) -> "Task":
-        status = shown.get("Status") or {}
+    def of(cls, raw: Mapping[str, Any]) -> "Task":
+        status = raw.get("Status") or {}
         return cls(
-            id=shown["ID"],
-            node=shown.get("NodeID") or "",
-            service=shown.get("ServiceID") or "",
+            id=raw["ID"],
+            node=raw.get("NodeID") or "",
+            service=raw.get("ServiceID") or "",
             state=status.get("State") or "",
-            desired=shown.get("DesiredState") or "",
+            desired=raw.get("DesiredState") or "",
             message=status.get("Err") or status.get("Message") or "",
         )

@@ -1,4 +1,4 @@
-"""The clients that a URL of a store or of a leadership source names: `etcd://HOST:PORT/PREFIX`, `swarm:///SOCKET`."""
+"""Creates clients from the URL of a store or leadership source: `etcd://HOST:PORT/PREFIX`, `swarm:///SOCKET`."""
 
 import ssl
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ ETCD_PREFIX = "/infrakit"
 
 
 def etcd(url: SplitResult) -> "Etcd":
-    """A client of the members of etcd that the URL names. Raises `Refused` if its certificates cannot be used."""
+    """Return a client of the etcd members in the URL. Raises `Refused` if its certificates cannot be used."""
     from infrakit.clients.etcd import Etcd
 
     scheme = "https" if url.query else "http"
@@ -24,12 +24,12 @@ def etcd(url: SplitResult) -> "Etcd":
 
 
 def etcd_prefix(url: SplitResult) -> str:
-    """The prefix of all keys: the path of the URL, or `/infrakit`."""
+    """Return the prefix of all keys: the path of the URL, or `/infrakit`."""
     return url.path.rstrip("/") or ETCD_PREFIX
 
 
 def _tls(url: SplitResult) -> ssl.SSLContext | None:
-    """The TLS context of `?ca=FILE&cert=FILE&key=FILE`, each of them optional; none without a query."""
+    """Return the TLS context of `?ca=FILE&cert=FILE&key=FILE`, each optional; None without a query."""
     if not url.query:
         return None
     files = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -51,7 +51,7 @@ def names_engine(url: SplitResult) -> bool:
 
 
 def swarm(url: SplitResult) -> "Swarm":
-    """A client of the Swarm by the Engine at the socket that the URL names. Raises `Refused` without the extra."""
+    """Return a client of the Swarm, by the Engine at the socket in the URL. Raises `Refused` without the extra."""
     from infrakit.clients.swarm import Swarm
 
     return Swarm(f"unix://{url.path}") if url.path else Swarm()

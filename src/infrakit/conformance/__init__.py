@@ -10,7 +10,7 @@ import msgspec
 from infrakit.conformance import envelope, flavors, groups, instances, made, trees
 from infrakit.conformance.check import (
     BY_TYPE,
-    WRONG,
+    RESPONSE_ERRORS,
     Check,
     Inapplicable,
     Outcome,
@@ -36,9 +36,9 @@ EXTENSIONS = {
     "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
     "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Hosts"),
 }
-GROUPS = "groups"  # a manager's object for all of its groups; each group also has a name of its own
-LEFT = "instance/nothing-left"
-LEFT_RULE = "all instances that the checks created are destroyed at the end"
+GROUPS = "groups"  # the object of a manager for all groups; each group also has an object of its own
+NOTHING_LEFT = "instance/nothing-left"
+NOTHING_LEFT_RULE = "all instances that the checks created are destroyed at the end"
 
 
 async def run(
@@ -62,29 +62,36 @@ async def run(
     served = await _served(probe)
     wanted = list(_wanted(served, name, kinds))
     subjects = list(_subjects(wanted, served, plugin))
-    makers = [subject for kind, subject in subjects if kind == "Instance"]
-    early = True
+    providers = [subject for kind, subject in subjects if kind == "Instance"]
+    stopped_early = True
     try:
         for check in (*envelope.HTTP.checks, *envelope.SUITE.checks):
-            yield await _ask(check, plugin)
+            yield await _run(check, plugin)
         for kind, subject in subjects:
             for check in SUITES[kind].checks:
-                yield await _ask(check, subject)
+                yield await _run(check, subject)
         for extension in (each for kind in wanted for each in EXTENSIONS.get(kind, ())):
             why = "" if extension in (served or {}) else await _hidden(address, extension)
             yield _extension(extension, served or {}, why)
-        early = False
+        stopped_early = False
     finally:
-        left = {maker.type: await made.clean(maker) for maker in makers}
-        if early and any(left.values()):
+        left = {provider.type: await made.clean(provider) for provider in providers}
+        if stopped_early and any(left.values()):
             remain = ", ".join(each for ids in left.values() for each in ids)
-            marks = " or ".join(f"{made.TAG}={maker.run}" for maker in makers)
-            remedy = f"destroy them manually; they have the tag {marks}"
+            tags = " or ".join(f"{made.TAG}={provider.run}" for provider in providers)
+            remedy = f"destroy them manually; they have the tag {tags}"
             raise errors.PluginError(f"stopped early; these instances remain: {remain}", where=name, remedy=remedy)
     for type_, ids in left.items():
         verdict = Verdict.FAILED if ids else Verdict.PASSED
         seen = ", ".join(ids)
-        yield Outcome(name=LEFT, rule=LEFT_RULE, verdict=verdict, object=type_, expected="no instance left", seen=seen)
+        yield Outcome(
+            name=NOTHING_LEFT,
+            rule=NOTHING_LEFT_RULE,
+            verdict=verdict,
+            object=type_,
+            expected="no instance left",
+            seen=seen,
+        )
 
 
 async def _served(probe: Probe) -> dict[str, list[str]] | None:
@@ -93,25 +100,25 @@ async def _served(probe: Probe) -> dict[str, list[str]] | None:
         announced = await envelope.announced(probe)
     except (errors.Unreachable, errors.Refused):
         raise
-    except (Unmet, *WRONG):
+    except (Unmet, *RESPONSE_ERRORS):
         return None
     return {interface.partition("/")[0]: names for interface, names in announced.items()}
 
 
 def _wanted(served: Mapping[str, Sequence[str]] | None, name: str, kinds: Iterable[str]) -> Iterator[str]:
     """Yield the interfaces to check: the requested ones, or else those that have an object of that name."""
-    asked = {kind.capitalize() for kind in kinds}
+    requested = {kind.capitalize() for kind in kinds}
     if served is None:  # the broken handshake is reported; the requested interfaces may still work
-        yield from (kind for kind in SUITES if kind in asked)
+        yield from (kind for kind in SUITES if kind in requested)
         return
-    if missing := sorted(asked - served.keys()):
+    if missing := sorted(requested - served.keys()):
         raise errors.Refused(f"it does not announce {', '.join(missing)}", where=name, remedy="leave out --kind")
     type_ = name.partition("/")[2]
-    wanted = [kind for kind in SUITES if kind in (asked or served)]
+    wanted = [kind for kind in SUITES if kind in (requested or served)]
     if not wanted:
         announced = ", ".join(sorted(served)) or "nothing"
         raise errors.Refused(f"it announces {announced}: there are no checks for these", where=name)
-    named = [kind for kind in wanted if kind in asked or not type_ or type_ in served[kind]]
+    named = [kind for kind in wanted if kind in requested or not type_ or type_ in served[kind]]
     if not named:
         known = sorted({each for kind in wanted for each in served[kind]} - {".", ""}) or ["none"]
         lookup = name.partition("/")[0]
@@ -128,7 +135,9 @@ def _subjects(
             lookup = plugin.name.partition("/")[0]
             yield (
                 kind,
-                msgspec.structs.replace(plugin, name=f"{lookup}/{type_}" if type_ else lookup, made=set(), ended=set()),
+                msgspec.structs.replace(
+                    plugin, name=f"{lookup}/{type_}" if type_ else lookup, created=set(), destroyed=set()
+                ),
             )
 
 
@@ -150,7 +159,7 @@ def _extension(extension: str, served: Mapping[str, object], hidden: str) -> Out
 
 
 async def _hidden(address: str, extension: str) -> str:
-    """Return our own server's explanation if an interface is not announced because `__getattr__` hides its methods."""
+    """Return the explanation of InfraKit's own server if `__getattr__` hides the methods of an interface."""
     wire = Wire(address)
     request = {"jsonrpc": "2.0", "method": f"{extension}.{extension}", "params": {}, "id": 1}
     body = msgspec.json.encode(request)
@@ -162,27 +171,27 @@ async def _hidden(address: str, extension: str) -> str:
     return message if message.startswith(f"{extension}: ") and "__getattr__" in message else ""
 
 
-async def judge(asked: Awaitable[bool | None]) -> tuple[Verdict, str, str]:
-    """How a check ended, and, unless it passed, what was expected and what was seen."""
+async def evaluate(test: Awaitable[bool | None]) -> tuple[Verdict, str, str]:
+    """Run a test and return its verdict and, unless it passed, what was expected and what was found."""
     verdict, expected, seen = Verdict.PASSED, "", ""
     try:
         async with asyncio.timeout(CHECK_DEADLINE_S):
-            capability = await asked
+            capability = await test
         if capability is not None:
             verdict = Verdict.PRESENT if capability else Verdict.ABSENT
     except Inapplicable as why:
         verdict, seen = Verdict.SKIPPED, str(why)
     except Unmet as unmet:
         verdict, expected, seen = Verdict.FAILED, unmet.expected, unmet.seen
-    except WRONG as error:
-        verdict, expected, seen = Verdict.FAILED, "an answer in the shape of the protocol", _words(error)
+    except RESPONSE_ERRORS as error:
+        verdict, expected, seen = Verdict.FAILED, "an answer in the shape of the protocol", _describe(error)
     return verdict, expected, seen
 
 
-async def _ask(check: Check, subject: Subject) -> Outcome:
+async def _run(check: Check, subject: Subject) -> Outcome:
     subject.probe.exchanges.clear()
     began = time.perf_counter()
-    verdict, expected, seen = await judge(check.ask(subject))
+    verdict, expected, seen = await evaluate(check.test(subject))
     return Outcome(
         name=check.name,
         rule=check.rule,
@@ -195,7 +204,7 @@ async def _ask(check: Check, subject: Subject) -> Outcome:
     )
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"no {error.args[0]}"
     return str(error) or type(error).__name__

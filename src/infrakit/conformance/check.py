@@ -11,8 +11,8 @@ from infrakit.conformance.probe import Exchange, Failure, Probe, Unmet
 from infrakit.spi import errors
 from infrakit.spi.values import wire_name
 
-# Errors that a check may raise on a malformed or missing response.
-WRONG = (
+# Errors that a check may raise because of a malformed or missing response.
+RESPONSE_ERRORS = (
     errors.InfraKitError,
     ValueError,
     KeyError,
@@ -64,9 +64,9 @@ class Subject(msgspec.Struct, kw_only=True):
     settle_s: float  # how long a listing may lag behind
     writes: bool  # whether groups and variables may be changed
     run: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex[:12])  # the run's ID, a tag of its instances
-    made: set[str] = msgspec.field(default_factory=set)  # IDs of instances, until they are destroyed
-    ended: set[str] = msgspec.field(default_factory=set)
-    unanswered: int = 0  # failed provisions that may have created an instance
+    created: set[str] = msgspec.field(default_factory=set)  # IDs of instances, until they are destroyed
+    destroyed: set[str] = msgspec.field(default_factory=set)
+    unconfirmed: int = 0  # failed provisions that may have created an instance
 
     @property
     def type(self) -> str:
@@ -83,27 +83,27 @@ class Subject(msgspec.Struct, kw_only=True):
         """Call a method of this object."""
         return await self.probe.ask(method, self.address(method) | params)
 
-    async def done(self, method: str, **params: Any) -> dict[str, Any]:
-        """Return the result of a call that must succeed. Raises `Unmet`."""
+    async def succeed(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a method, which must succeed, and return its result. Raises `Unmet`."""
         reply = await self.ask(method, **params)
         if isinstance(reply, Failure):
             raise Unmet(f"{method} succeeds", f"{reply.code} {reply.message}")
         return reply
 
-    async def refused(self, method: str, **params: Any) -> None:
-        """Make a call that must return an error. Raises `Unmet`."""
+    async def fail(self, method: str, **params: Any) -> None:
+        """Call a method, which must return an error. Raises `Unmet`."""
         expect_error(await self.ask(method, **params), method)
 
 
-Ask = Callable[[Subject], Awaitable[bool | None]]
+Test = Callable[[Subject], Awaitable[bool | None]]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule and its test. `ask` raises `Unmet`; for a capability it returns whether the plugin has it."""
+    """A rule and its test. `test` raises `Unmet`; for a capability it returns whether the plugin has it."""
 
     name: str
     rule: str
-    ask: Ask
+    test: Test
 
 
 def expect(holds: object, expected: str, seen: object) -> None:
@@ -127,11 +127,11 @@ class Suite:
         self.kind = kind
         self.checks: list[Check] = []
 
-    def rule(self, name: str, rule: str) -> Callable[[Ask], Ask]:
+    def rule(self, name: str, rule: str) -> Callable[[Test], Test]:
         """Return a decorator that adds a function as a check."""
 
-        def add(ask: Ask) -> Ask:
-            self.checks.append(Check(name=f"{self.kind}/{name}", rule=rule, ask=ask))
-            return ask
+        def add(test: Test) -> Test:
+            self.checks.append(Check(name=f"{self.kind}/{name}", rule=rule, test=test))
+            return test
 
         return add

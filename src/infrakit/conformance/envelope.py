@@ -36,7 +36,7 @@ async def announced(probe: Probe) -> dict[str, list[str]]:
 async def _answered(subject: Subject, body: bytes) -> dict[str, Any]:
     """Return the reply to a variant of the handshake request. Raises `Unmet` if it has no result."""
     reply = await subject.probe.reply(body)
-    expect(isinstance(reply.get("result"), dict), "the same reply as to the plain request", reply)
+    expect(isinstance(reply.get("result"), dict), "the same reply as to the request without variations", reply)
     return reply
 
 
@@ -152,13 +152,13 @@ async def batch(subject: Subject) -> None:
     answer = (await subject.probe.send(b"[" + _hello(id=1) + b"," + _hello(id=2) + b"]")).strip()
     reply = json.loads(answer) if answer else None
     each = isinstance(reply, list) and [r["id"] for r in reply] == [1, 2]
-    expect(each or not answer or _is_error(answer), "nothing, an error, or two answers", answer.decode())
+    expect(each or not answer or _is_error(answer), "nothing, an error, or two replies", answer.decode())
     await _answered(subject, _hello())
 
 
 @SUITE.rule("unknown-fields", "unknown fields are ignored")
 async def unknown_fields(subject: Subject) -> None:
-    await _answered(subject, _hello(extra={"a": 1}, params={"Unheard": [1]}))
+    await _answered(subject, _hello(extra={"a": 1}, params={"Unknown": [1]}))
 
 
 def _is_error(answer: bytes) -> bool:

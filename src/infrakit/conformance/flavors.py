@@ -16,8 +16,8 @@ HEALTH = (0, 1, 2)  # unknown, healthy, unhealthy
 
 
 async def _prepared(subject: Subject, spec: dict[str, Any], **params: Any) -> dict[str, Any]:
-    asked = {"Properties": subject.properties, "Allocation": ALLOCATION, "Index": INDEX} | params
-    prepared = (await subject.done("Flavor.Prepare", Spec=spec, **asked)).get("Spec")
+    params = {"Properties": subject.properties, "Allocation": ALLOCATION, "Index": INDEX} | params
+    prepared = (await subject.succeed("Flavor.Prepare", Spec=spec, **params)).get("Spec")
     expect(isinstance(prepared, dict), "the Spec, completed", prepared)
     held = dict(prepared or {})
     expect(isinstance(held.get("Init"), str), "Init, a text", held)
@@ -28,14 +28,14 @@ async def _prepared(subject: Subject, spec: dict[str, Any], **params: Any) -> di
 
 @SUITE.rule("validate", "valid properties are accepted")
 async def validate(subject: Subject) -> None:
-    await subject.done("Flavor.Validate", Properties=subject.properties, Allocation=ALLOCATION)
+    await subject.succeed("Flavor.Validate", Properties=subject.properties, Allocation=ALLOCATION)
 
 
 @SUITE.rule("prepare", "a spec is completed: its properties and tags are kept, and tags may be added")
 async def prepare(subject: Subject) -> None:
     held = await _prepared(subject, SPEC)
-    expect(held.get("Properties") == SPEC["Properties"], "the Properties as they were", held)
-    expect(TAGS.items() <= (held.get("Tags") or {}).items(), f"the Tags {TAGS}, and more if need be", held)
+    expect(held.get("Properties") == SPEC["Properties"], "the Properties unchanged", held)
+    expect(TAGS.items() <= (held.get("Tags") or {}).items(), f"at least the Tags {TAGS}", held)
 
 
 @SUITE.rule("prepare-cattle", "a spec without a logical ID gets none")
@@ -70,26 +70,26 @@ async def prepare_nothing(subject: Subject) -> None:
 
 @SUITE.rule("healthy", "a verdict is 0 (unknown), 1 (healthy) or 2 (unhealthy)")
 async def healthy(subject: Subject) -> None:
-    verdict = await subject.done("Flavor.Healthy", Properties=subject.properties, Instance=INSTANCE)
+    verdict = await subject.succeed("Flavor.Healthy", Properties=subject.properties, Instance=INSTANCE)
     health = verdict.get("Health")
     expect(type(health) is int and health in HEALTH, "0, 1 or 2", verdict)
 
 
 @SUITE.rule("drain", "a drain gets a reply")
 async def drain(subject: Subject) -> None:
-    await subject.done("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
+    await subject.succeed("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
 
 
-async def _keeps_list(subject: Subject) -> bool:
+async def _has_member_list(subject: Subject) -> bool:
     return any(each.partition("/")[0] == "Members" for each in await envelope.announced(subject.probe))
 
 
 @SUITE.rule("membership", "capability: it returns the changes that its member list needs, or an error with the reason")
 async def membership(subject: Subject) -> bool:
-    if not await _keeps_list(subject):
+    if not await _has_member_list(subject):
         return False
-    asked = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION}
-    reply = await subject.ask("Members.Membership", **asked, Instances=[INSTANCE])
+    params = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION}
+    reply = await subject.ask("Members.Membership", **params, Instances=[INSTANCE])
     if isinstance(reply, Failure):  # it may have no cluster whose member list it could read
         expect_error(reply, "Members.Membership")
     else:
@@ -101,28 +101,28 @@ async def membership(subject: Subject) -> bool:
             expect(isinstance(change.get("Due", True), bool), "Due, true or false", change)
             expect(isinstance(change.get("Instance") or "", str), "Instance, a text or null", change)
         ids = [change["ID"] for change in changes or ()]
-        expect(len(set(ids)) == len(ids), "an ID of its own for each change", ids)
-    await subject.refused("Members.Membership", **asked, Instances=7)
+        expect(len(set(ids)) == len(ids), "a different ID for each change", ids)
+    await subject.fail("Members.Membership", **params, Instances=7)
     return True
 
 
 @SUITE.rule("membership-change", "capability: a member list change that it has not returned gets a reply")
 async def membership_change(subject: Subject) -> bool:
-    if not await _keeps_list(subject):
+    if not await _has_member_list(subject):
         return False
-    asked = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION, "Instances": []}
+    params = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION, "Instances": []}
     change = {"ID": "check/none", "What": "nothing", "Due": False, "Instance": None}
-    reply = await subject.ask("Members.ChangeMembership", **asked, Change=change)
+    reply = await subject.ask("Members.ChangeMembership", **params, Change=change)
     if isinstance(reply, Failure):
         expect_error(reply, "Members.ChangeMembership")
-    await subject.refused("Members.ChangeMembership", **asked, Change=7)
+    await subject.fail("Members.ChangeMembership", **params, Change=7)
     return True
 
 
 @SUITE.rule("field-names", "fields of a request are found in any case")
 async def field_names(subject: Subject) -> None:
-    asked = {"type": subject.type, "properties": subject.properties, "ALLOCATION": ALLOCATION, "index": INDEX}
-    reply = await subject.probe.ask("Flavor.Prepare", asked | {"SPEC": SPEC})
+    params = {"type": subject.type, "properties": subject.properties, "ALLOCATION": ALLOCATION, "index": INDEX}
+    reply = await subject.probe.ask("Flavor.Prepare", params | {"SPEC": SPEC})
     spec = reply.get("Spec") if isinstance(reply, dict) else None
     kept = isinstance(spec, dict) and spec.get("Properties") == SPEC["Properties"]
     expect(kept, "SPEC taken for Spec: its properties kept", str(reply))
@@ -130,17 +130,17 @@ async def field_names(subject: Subject) -> None:
 
 @SUITE.rule("unknown-fields", "unknown fields are ignored")
 async def unknown_fields(subject: Subject) -> None:
-    await _prepared(subject, SPEC | {"Unheard": 1}, Unheard={"a": [1]})
+    await _prepared(subject, SPEC | {"Unknown": 1}, Unknown={"a": [1]})
 
 
 @SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
 async def wrong_params(subject: Subject) -> None:
-    await subject.refused("Flavor.Healthy", Properties=subject.properties, Instance=7)
-    await subject.refused("Flavor.Prepare", Properties=subject.properties, Spec=[7])
+    await subject.fail("Flavor.Healthy", Properties=subject.properties, Instance=7)
+    await subject.fail("Flavor.Prepare", Properties=subject.properties, Spec=[7])
     expect_error(await subject.probe.ask("Flavor.Validate", 7), "Flavor.Validate with params 7")
     await validate(subject)
 
 
 @SUITE.rule("wrong-type", "an object that does not exist is an error")
 async def wrong_type(subject: Subject) -> None:
-    await subject.refused("Flavor.Validate", Type="none/such", Properties={}, Allocation=ALLOCATION)
+    await subject.fail("Flavor.Validate", Type="none/such", Properties={}, Allocation=ALLOCATION)

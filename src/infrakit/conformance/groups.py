@@ -10,15 +10,15 @@ PRETENDED = "infrakit-check-pretended"
 
 
 async def _groups(subject: Subject) -> list[dict[str, Any]]:
-    answered = await subject.done("Group.InspectGroups", ID="")
-    groups = answered.get("Groups", "none")
-    expect(groups is None or isinstance(groups, list), "Groups, a list or null", answered)
+    reply = await subject.succeed("Group.InspectGroups", ID="")
+    groups = reply.get("Groups", "none")
+    expect(groups is None or isinstance(groups, list), "Groups, a list or null", reply)
     for each in groups or ():
         expect(isinstance(each, dict) and {"ID", "Properties"} <= each.keys(), "ID and Properties of each", each)
     return list(groups or ())
 
 
-async def _some(subject: Subject) -> dict[str, Any]:
+async def _first_group(subject: Subject) -> dict[str, Any]:
     groups = await _groups(subject)
     if not groups:
         raise Inapplicable("no group is declared here")
@@ -26,9 +26,9 @@ async def _some(subject: Subject) -> dict[str, Any]:
 
 
 async def _described(subject: Subject, group: str) -> dict[str, Any]:
-    answered = await subject.done("Group.DescribeGroup", ID=group)
-    held = answered.get("Description")
-    expect(isinstance(held, dict), "a Description", answered)
+    reply = await subject.succeed("Group.DescribeGroup", ID=group)
+    held = reply.get("Description")
+    expect(isinstance(held, dict), "a Description", reply)
     return dict(held or {})
 
 
@@ -39,7 +39,7 @@ async def inspect(subject: Subject) -> None:
 
 @SUITE.rule("describe", "a group is described by its instances and whether it has converged")
 async def describe(subject: Subject) -> None:
-    await _some(subject)
+    await _first_group(subject)
     for each in await _groups(subject):
         held = await _described(subject, each["ID"])
         instances = held.get("Instances", "none")
@@ -50,30 +50,30 @@ async def describe(subject: Subject) -> None:
 
 @SUITE.rule("size", "a group has a size")
 async def size(subject: Subject) -> None:
-    answered = await subject.done("Group.Size", ID=(await _some(subject))["ID"])
-    expect(type(answered.get("Size")) is int, "Size, a number", answered)
+    reply = await subject.succeed("Group.Size", ID=(await _first_group(subject))["ID"])
+    expect(type(reply.get("Size")) is int, "Size, a number", reply)
 
 
 @SUITE.rule("unknown", "an unknown group is an error")
 async def unknown(subject: Subject) -> None:
     for method in ("DescribeGroup", "Size"):
-        await subject.refused(f"Group.{method}", ID=NONE)
+        await subject.fail(f"Group.{method}", ID=NONE)
 
 
 @SUITE.rule("unknown-write", "freeing, destroying or scaling an unknown group is an error")
 async def unknown_write(subject: Subject) -> None:
     _check_writes(subject)
     for method in ("FreeGroup", "DestroyGroup"):
-        await subject.refused(f"Group.{method}", ID=NONE)
-    await subject.refused("Group.SetSize", ID=NONE, Size=1)
-    await subject.refused("Group.DestroyInstances", ID=NONE, Instances=["none"])
+        await subject.fail(f"Group.{method}", ID=NONE)
+    await subject.fail("Group.SetSize", ID=NONE, Size=1)
+    await subject.fail("Group.DestroyInstances", ID=NONE, Instances=["none"])
 
 
 @SUITE.rule("pretend", "a pretended commit returns what it would do, and changes nothing")
 async def pretend(subject: Subject) -> None:
-    group = await _some(subject) | {"ID": PRETENDED}
-    answered = await subject.done("Group.CommitGroup", Spec=group, Pretend=True)
-    expect(isinstance(answered.get("Details"), str), "Details, a text", answered)
+    group = await _first_group(subject) | {"ID": PRETENDED}
+    reply = await subject.succeed("Group.CommitGroup", Spec=group, Pretend=True)
+    expect(isinstance(reply.get("Details"), str), "Details, a text", reply)
     after = [each["ID"] for each in await _groups(subject)]
     expect(PRETENDED not in after, "no new group", after)
 
@@ -81,13 +81,13 @@ async def pretend(subject: Subject) -> None:
 @SUITE.rule("same-again", "committing the current declaration, and setting the current size, changes nothing")
 async def same_again(subject: Subject) -> None:
     _check_writes(subject)
-    group = await _some(subject)
-    had = await subject.done("Group.Size", ID=group["ID"])
+    group = await _first_group(subject)
+    had = await subject.succeed("Group.Size", ID=group["ID"])
     before = _ids(await _described(subject, group["ID"]))
-    await subject.done("Group.CommitGroup", Spec=group, Pretend=False)
+    await subject.succeed("Group.CommitGroup", Spec=group, Pretend=False)
     if not ((group["Properties"] or {}).get("Allocation") or {}).get("LogicalIDs"):
-        await subject.done("Group.SetSize", ID=group["ID"], Size=had["Size"])
-    has = await subject.done("Group.Size", ID=group["ID"])
+        await subject.succeed("Group.SetSize", ID=group["ID"], Size=had["Size"])
+    has = await subject.succeed("Group.Size", ID=group["ID"])
     expect(has["Size"] == had["Size"], f"Size {had['Size']}", has)
     after = _ids(await _described(subject, group["ID"]))
     expect(before == after, f"the instances {sorted(before)}", sorted(after))
@@ -95,8 +95,8 @@ async def same_again(subject: Subject) -> None:
 
 @SUITE.rule("wrong-params", "params of the wrong type are an error, and the plugin keeps running")
 async def wrong_params(subject: Subject) -> None:
-    await subject.refused("Group.DescribeGroup", ID=7)
-    await subject.refused("Group.CommitGroup", Spec=7, Pretend=True)
+    await subject.fail("Group.DescribeGroup", ID=7)
+    await subject.fail("Group.CommitGroup", Spec=7, Pretend=True)
     expect_error(await subject.probe.ask("Group.Size", 7), "Group.Size with params 7")
     await _groups(subject)
 

@@ -1,4 +1,4 @@
-"""Finds the plugin that a user names: NAME, NAME/TYPE, a socket, an address, or a file that holds one."""
+"""Finds the plugin that a user names: NAME, NAME/TYPE, a socket, an address, or a file that contains one."""
 
 import stat
 from pathlib import Path
@@ -27,11 +27,11 @@ def find(text: str) -> Place:
         place = addresses.parse(text)
         return Place(address=text, name=place.name if isinstance(place, Path) else _name(place))
     path = Path(text)
-    for held in (path, *path.parents):
-        if _holds(held):
-            type_ = path.relative_to(held)
-            name = held.name.removesuffix(addresses.LISTEN)
-            return Place(address=str(held), name=name if type_ == Path() else f"{name}/{type_}")
+    for endpoint in (path, *path.parents):
+        if _is_endpoint(endpoint):
+            type_ = path.relative_to(endpoint)
+            name = endpoint.name.removesuffix(addresses.LISTEN)
+            return Place(address=str(endpoint), name=name if type_ == Path() else f"{name}/{type_}")
     raise NotFound(f"no plugin {text} runs here", remedy="see: infrakit plugin ls, infrakit plugin start")
 
 
@@ -41,8 +41,8 @@ def _name(url: str) -> str:
     return parts.path.strip("/").rpartition("/")[2] or parts.hostname or ""
 
 
-def _holds(path: Path) -> bool:
-    """Whether the path is a socket, or a file that holds an address."""
+def _is_endpoint(path: Path) -> bool:
+    """Whether the path is a socket, or a file that contains an address."""
     try:
         mode = path.stat().st_mode
     except OSError:

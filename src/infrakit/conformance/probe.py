@@ -56,9 +56,9 @@ class Probe:
         try:
             answer = await self._wire.send(head, body, deadline_s=DEADLINE_S)
         except errors.InfraKitError as error:
-            self._keep(head, body, f"<{error}>", b"")
+            self._record(head, body, f"<{error}>", b"")
             raise
-        self._keep(head, body, answer.head, answer.body)
+        self._record(head, body, answer.head, answer.body)
         if answer.status in REJECTED:
             words = answer.body[:200].decode(errors="replace").strip()
             raise errors.Refused(f"it answers {answer.status}: {words}", where=self._wire.address)
@@ -95,7 +95,7 @@ class Probe:
             raise Unmet("a result that is an object, or an error", reply)
         return result
 
-    def _keep(self, head: str, body: bytes, answer: str, answered: bytes) -> None:
+    def _record(self, head: str, body: bytes, answer: str, answered: bytes) -> None:
         self.exchanges.append(Exchange(request=_shown(head, body), answer=_shown(answer, answered)))
 
 

@@ -1,6 +1,6 @@
 """HTTP as bytes: requests are sent as the caller wrote them, and responses are kept whole, valid or not.
 
-It shares no code with our client, so that a bug there cannot hide one in a plugin.
+It shares no code with InfraKit's client, so that a bug there cannot hide one in a plugin.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ class Wire:
 
     async def send(self, head: str, body: bytes, *, deadline_s: float) -> Answer:
         """Send a request. Raises `Unreachable` without a connection, `OutcomeUnknown` without a whole response."""
-        async with self._connected() as (reader, writer, proof):
+        async with self._connected() as (reader, writer, authorization):
             try:
                 async with asyncio.timeout(deadline_s):
-                    writer.write(f"{head}\r\n{proof}\r\n".encode() + body)
+                    writer.write(f"{head}\r\n{authorization}\r\n".encode() + body)
                     with contextlib.suppress(ConnectionError):  # the server may respond before it has read everything
                         await writer.drain()
                     return await _read(reader)
@@ -68,16 +68,16 @@ class Wire:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, str]]:
-        """Open a connection for one request, and return it with our authorization header."""
+        """Open a connection for one request, and yield it with the authorization header."""
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer, proof = await self._connect()
+                reader, writer, authorization = await self._connect()
         except (OSError, TimeoutError) as error:
             words = f"it cannot be reached ({getattr(error, 'strerror', None) or str(error) or 'no answer'})"
             remedy = "check it with: infrakit plugin ls"
             raise errors.Unreachable(words, where=self.address, remedy=remedy) from None
         try:
-            yield reader, writer, proof
+            yield reader, writer, authorization
         finally:
             writer.transport.abort()
 
@@ -85,14 +85,14 @@ class Wire:
         if isinstance(self._place, Path):
             discovery.check_length(self._place)
             return *await asyncio.open_unix_connection(str(self._place)), ""
-        token, secure = await asyncio.to_thread(_shown, self._place)
+        token, secure = await asyncio.to_thread(_credentials, self._place)
         port = self._parts.port or (443 if secure else 80)
         opened = await asyncio.open_connection(self._parts.hostname, port, ssl=secure)
         return *opened, f"Authorization: Bearer {token}\r\n" if token else ""
 
 
-def _shown(url: str) -> tuple[str, ssl.SSLContext | None]:
-    """Return our token, and the TLS context with our certificate."""
+def _credentials(url: str) -> tuple[str, ssl.SSLContext | None]:
+    """Return the token and the TLS context with the client certificate, as configured for this URL."""
     remote = remotes.plugin(url)
     secure = url.startswith("https:")
     return remote.token(), tls.client_context(ca=remote.ca, cert=remote.cert, key=remote.key) if secure else None

@@ -1,7 +1,7 @@
-"""Checks of a spec store: whether it keeps what `spi.store.Store` promises.
+"""Checks of a spec store: whether it provides the guarantees of `spi.store.Store`.
 
-Unlike a plugin, a store is not asked over the wire: it is opened in this process, twice, as two replicas would. All
-documents that the checks write have names of their own, `check-...`. They remain, because a store deletes nothing.
+Unlike a plugin, a store is not called over the wire: it is opened in this process, twice, as by two replicas. All
+documents that the checks write have unique names, `check-...`. They remain, because a store deletes nothing.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from infrakit.spi.store import Document, Store
 KEEP = 3  # revisions that the checks ask the store to keep of one document
 LARGE_BYTES = 512 * 1024  # every store takes a body of this size
 WRITERS, ROUNDS = 8, 5
-SHOWN_S = 2.0  # within which a write appears in the other opening, if both open the same documents
+SHOWN_S = 2.0  # timeout for a write to appear in the other opening, if both share documents
 WATCH_S = 10.0
 
 Open = Callable[[Mapping[str, int]], Store]
@@ -37,14 +37,14 @@ class Subject(msgspec.Struct, kw_only=True):
     shared: bool = False  # both openings show the same documents
 
     def name(self, suffix: str) -> str:
-        """The name of a document that only this run writes."""
+        """Return the name of a document that only this run writes."""
         return f"check-{self.run}-{suffix}"
 
 
 class Rule(NamedTuple):
     name: str
     rule: str
-    ask: Callable[[Subject], Awaitable[bool | None]]
+    test: Callable[[Subject], Awaitable[bool | None]]
     writes: bool
 
 
@@ -52,15 +52,15 @@ RULES: list[Rule] = []
 
 
 def _rule(name: str, rule: str, *, writes: bool = True) -> Callable[..., Callable[[Subject], Awaitable[bool | None]]]:
-    def add(ask: Callable[[Subject], Awaitable[bool | None]]) -> Callable[[Subject], Awaitable[bool | None]]:
-        RULES.append(Rule(f"store/{name}", rule, ask, writes))
-        return ask
+    def add(test: Callable[[Subject], Awaitable[bool | None]]) -> Callable[[Subject], Awaitable[bool | None]]:
+        RULES.append(Rule(f"store/{name}", rule, test, writes))
+        return test
 
     return add
 
 
 async def run(open_: Open, *, writes: bool) -> AsyncGenerator[Outcome, None]:
-    """Every check of the store that `open_` opens; its argument is how many revisions to keep, by document.
+    """Run every check of the store that `open_` opens; its argument is how many revisions to keep, by document.
 
     Without `writes`, rules that write are skipped. Raises `Unreachable`, `Refused` if the store cannot be read.
     """
@@ -73,7 +73,7 @@ async def run(open_: Open, *, writes: bool) -> AsyncGenerator[Outcome, None]:
             subject = Subject(store=store, other=other, writes=writes, run=run_)
             await store.read(name=subject.name("none"))
             for rule in RULES:
-                verdict, expected, seen = await conformance.judge(_asked(rule, subject))
+                verdict, expected, seen = await conformance.evaluate(_run(rule, subject))
                 yield Outcome(name=rule.name, rule=rule.rule, verdict=verdict, expected=expected, seen=seen)
         finally:
             await other.close()
@@ -81,11 +81,11 @@ async def run(open_: Open, *, writes: bool) -> AsyncGenerator[Outcome, None]:
         await store.close()
 
 
-async def _asked(rule: Rule, subject: Subject) -> bool | None:
+async def _run(rule: Rule, subject: Subject) -> bool | None:
     if rule.writes and not subject.writes:
-        raise Inapplicable("it writes documents check-..., which cannot be removed again: allow it with --write")
+        raise Inapplicable("it writes documents check-..., which cannot be removed: allow it with --write")
     try:
-        return await rule.ask(subject)
+        return await rule.test(subject)
     except (Unmet, Inapplicable):
         raise
     except Exception as error:
@@ -93,13 +93,15 @@ async def _asked(rule: Rule, subject: Subject) -> bool | None:
 
 
 async def _write(store: Store, name: str, count: int, *, start: int = 0) -> None:
-    """Writes revisions, each with its number as its body. Raises `Unmet` if one gets another number."""
+    """Write revisions, each with its number as its body. Raises `Unmet` if one gets another number."""
     for number in range(start + 1, start + count + 1):
         written = await store.replace(name=name, body=b"%d" % number, expected=number - 1)
         expect(written == number, f"replace returns revision {number}", written)
 
 
 async def _expect_read(store: Store, name: str, revision: int, body: bytes) -> None:
+    newest = await store.newest(name=name)
+    expect(newest == revision, f"newest returns revision {revision}", newest)
     found = await store.read(name=name)
     expect(found.name == name, f"a document named {name}", found.name)
     expect(found.revision == revision, f"revision {revision}", found.revision)
@@ -192,14 +194,14 @@ async def _watch(subject: Subject) -> None:
     name = subject.name("watch")
     await _write(subject.store, name, 2)
     watch = subject.store.watch(name=name)
-    await _expect_seen(watch.__anext__(), {2})
+    await _expect_next(watch.__anext__(), {2})
     await _write(subject.store, name, 1, start=2)
-    await _expect_seen(watch.__anext__(), {3})
+    await _expect_next(watch.__anext__(), {3})
     await _write(subject.store, name, 2, start=3)
-    await _expect_seen(watch.__anext__(), {4, 5})
+    await _expect_next(watch.__anext__(), {4, 5})
 
 
-async def _expect_seen(coming: Awaitable[int], revisions: set[int]) -> None:
+async def _expect_next(coming: Awaitable[int], revisions: set[int]) -> None:
     wanted = f"revision {' or '.join(map(str, sorted(revisions)))}"
     try:
         async with asyncio.timeout(WATCH_S):
@@ -213,8 +215,8 @@ async def _expect_seen(coming: Awaitable[int], revisions: set[int]) -> None:
 async def _shared(subject: Subject) -> bool:
     name = subject.name("shared")
     await _write(subject.store, name, 1)
-    end = asyncio.get_running_loop().time() + SHOWN_S
-    while not subject.shared and asyncio.get_running_loop().time() < end:
+    deadline = asyncio.get_running_loop().time() + SHOWN_S
+    while not subject.shared and asyncio.get_running_loop().time() < deadline:
         subject.shared = (await subject.other.read(name=name)).revision == 1
         await asyncio.sleep(0 if subject.shared else SHOWN_S / 50)
     return subject.shared
@@ -239,11 +241,11 @@ async def _concurrent(subject: Subject) -> None:
     for revision in range(ROUNDS):
         bodies = [b"%d by %d" % (revision + 1, writer) for writer in range(WRITERS)]
         racing = (_race(stores[at % len(stores)], name, body, revision) for at, body in enumerate(bodies))
-        ended = dict(zip(bodies, await asyncio.gather(*racing, return_exceptions=True), strict=True))
-        for error in (each for each in ended.values() if isinstance(each, BaseException)):
+        outcomes = dict(zip(bodies, await asyncio.gather(*racing, return_exceptions=True), strict=True))
+        for error in (each for each in outcomes.values() if isinstance(each, BaseException)):
             raise error
-        won = [body for body, result in ended.items() if result == "won"]
-        unknown = [body for body, result in ended.items() if result == "unknown"]
+        won = [body for body, result in outcomes.items() if result == "won"]
+        unknown = [body for body, result in outcomes.items() if result == "unknown"]
         found = await subject.store.read(name=name)
         expect(found.revision == revision + 1, f"revision {revision + 1}", found.revision)
         expect(len(won) <= 1, "one winner", [body.decode() for body in won])
@@ -254,7 +256,7 @@ async def _concurrent(subject: Subject) -> None:
 
 
 async def _race(store: Store, name: str, body: bytes, expected: int) -> str:
-    """How a write among others ended. A store that is busy may fail one in which nothing was written."""
+    """Write concurrently with others and return the outcome. A busy store may fail a write without effect."""
     try:
         await store.replace(name=name, body=body, expected=expected)
     except (errors.Conflict, errors.Unreachable, errors.Throttled):

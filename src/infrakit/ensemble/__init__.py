@@ -1,1 +1,1 @@
-"""What the flavors of quorums share: members with fixed addresses and volumes, and the boot scripts of members."""
+"""Common parts of flavors with a quorum: members with fixed addresses and volumes, and their boot scripts."""

@@ -10,7 +10,7 @@ from infrakit.template.boot import BootScripts, Instance, Script
 
 
 def declared_script(init: tuple[str, ...] | str, url: str, *, default: Script) -> Script:
-    """The declared template, or the default."""
+    """Return the declared template, or the default."""
     if url:
         return Script(path="InitScriptTemplateURL", address=url)
     if init:
@@ -19,9 +19,9 @@ def declared_script(init: tuple[str, ...] | str, url: str, *, default: Script) -
 
 
 def script_problems(init: tuple[str, ...] | str, url: str) -> Iterator[Problem]:
-    """Only one of the two may be declared."""
+    """Report a problem if both Init and InitScriptTemplateURL are declared."""
     if init and url:
-        yield Problem(path="InitScriptTemplateURL", message="Init is there already", hint="choose one of the two")
+        yield Problem(path="InitScriptTemplateURL", message="Init is declared, too", hint="choose one of the two")
 
 
 def completed(

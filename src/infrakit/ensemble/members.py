@@ -8,7 +8,7 @@ from infrakit.spi.errors import Problem
 from infrakit.spi.values import Allocation, Attachment, LogicalID
 
 VOLUME = "volume"
-PLACE = "{LogicalID}"  # in a property: replaced by the logical ID of the member
+PLACEHOLDER = "{LogicalID}"  # in a property: replaced by the logical ID of the member
 
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -25,22 +25,22 @@ def is_address(text: str) -> bool:
 
 
 def is_host_name(text: str) -> bool:
-    """Whether it is a host name, and no mistyped address."""
+    """Whether it is a host name, and not a mistyped address."""
     return bool(_HOST.fullmatch(text)) and not re.fullmatch(r"[\d.]+", text)
 
 
 def host(address: str) -> str:
-    """The host part of a URL or of ADDRESS:PORT: IPv6 addresses are bracketed."""
+    """Return the host part of a URL or of ADDRESS:PORT: IPv6 addresses are bracketed."""
     return f"[{address}]" if ":" in address else address
 
 
 def attachments(volume: str, logical_id: LogicalID) -> tuple[Attachment, ...]:
-    """The declared volume of one member; none if `volume` is empty."""
-    return (Attachment(id=volume.replace(PLACE, logical_id), type=VOLUME),) if volume else ()
+    """Return the declared volume of one member; none if `volume` is empty."""
+    return (Attachment(id=volume.replace(PLACEHOLDER, logical_id), type=VOLUME),) if volume else ()
 
 
 def address_problems(allocation: Allocation, *, members: str, names: bool = False) -> Iterator[Problem]:
-    """Every logical ID has to be a different address; with `names`, host names are accepted too."""
+    """Report each logical ID that is not a distinct address; with `names`, host names are accepted, too."""
     if not allocation.logical_ids:
         found = "a Size" if allocation.logical_ids is None else "none"
         message = f"{members} are identified by their fixed addresses, found {found}"
@@ -59,15 +59,15 @@ def address_problems(allocation: Allocation, *, members: str, names: bool = Fals
 
 
 def volume_problems(volume: str, allocation: Allocation, *, example: str) -> Iterator[Problem]:
-    """The ID of the volume has to differ between members."""
+    """Report a volume ID that is the same for several members."""
     yield from placeholder_problems("Volume", volume)
-    if volume and PLACE not in volume and len(allocation.logical_ids or ()) > 1:
+    if volume and PLACEHOLDER not in volume and len(allocation.logical_ids or ()) > 1:
         message = f"{volume!r} is the same volume for every member"
-        yield Problem(path="Volume", message=message, hint=f"such as {example}-{PLACE}")
+        yield Problem(path="Volume", message=message, hint=f"such as {example}-{PLACEHOLDER}")
 
 
 def placeholder_problems(path: str, text: str) -> Iterator[Problem]:
-    """`{LogicalID}` is the only placeholder."""
-    rest = text.replace(PLACE, "")
+    """Report any placeholder other than `{LogicalID}`."""
+    rest = text.replace(PLACEHOLDER, "")
     if "{" in rest or "}" in rest:
-        yield Problem(path=path, message=f"{text!r} has an unknown placeholder", hint=f"the only one is {PLACE}")
+        yield Problem(path=path, message=f"{text!r} has an unknown placeholder", hint=f"the only one is {PLACEHOLDER}")

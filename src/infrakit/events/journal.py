@@ -62,21 +62,21 @@ class Journal:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def since(self, seq: int, *, group: str | None = None, limit: int = RING_EVENTS) -> list[Event]:
-        """The newest `limit` events after number `seq`, oldest first."""
-        found = [event for event in self._ring if _wanted(event, seq, group)]
+        """Return the newest `limit` events after number `seq`, oldest first."""
+        found = [event for event in self._ring if _matches(event, seq, group)]
         oldest = self._ring[0].seq if self._ring else self.newest + 1
         if len(found) < limit and seq + 1 < oldest:
             found = await asyncio.to_thread(self._stored, seq, oldest, group, limit - len(found)) + found
         return found[max(0, len(found) - limit) :]
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
-        """The newest events of one instance or slot, or without a subject of the whole group; oldest first."""
+        """Return the newest events of one instance or slot, or without a subject of the group; oldest first."""
         found: collections.deque[Event] = collections.deque(maxlen=limit)
         found.extend(e for e in self._ring if e.group == group and (not subject or subject in (e.instance, e.slot)))
         return list(found)
 
     def groups(self) -> set[GroupID]:
-        """The groups of the events in memory."""
+        """Return the groups of the events in memory."""
         return {event.group for event in self._ring if event.group is not None}
 
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
@@ -104,7 +104,7 @@ class Journal:
                     where=str(error.filename or self._path),
                     remedy="check the disk, or move it away to start a new journal",
                 ) from None
-            self._writer = asyncio.get_running_loop().create_task(self._write_on())
+            self._writer = asyncio.get_running_loop().create_task(self._flush_periodically())
         return self
 
     async def __aexit__(
@@ -115,7 +115,7 @@ class Journal:
             await asyncio.wait({self._writer})
             await self.flush()
 
-    async def _write_on(self) -> None:
+    async def _flush_periodically(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             await self.flush()
@@ -132,9 +132,9 @@ class Journal:
             await asyncio.wait({writing})
             if self._writing is writing:
                 self._writing = None
-                self._note(writing.exception())
+                self._report_failure(writing.exception())
 
-    def _note(self, error: BaseException | None) -> None:
+    def _report_failure(self, error: BaseException | None) -> None:
         """Emit an event when writing starts to fail, and again only after a write has succeeded."""
         if error is not None and not self._failing:
             why = error.strerror if isinstance(error, OSError) else str(error)
@@ -164,38 +164,38 @@ class Journal:
         segments = _segments(path)
         for segment in segments[-2:]:
             content = segment.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            self._segment, self._segment_bytes = segment, len(whole)
-            self._ring.extend(_lines(whole))
+            complete = content[: content.rfind(b"\n") + 1]
+            self._segment, self._segment_bytes = segment, len(complete)
+            self._ring.extend(_lines(complete))
         if self._ring:
             self.newest = self._ring[-1].seq
         elif segments:
             self.newest = int(segments[-1].stem)
 
     def _stored(self, seq: int, before: int, group: str | None, enough: int) -> list[Event]:
-        """Matching events older than those in memory, read from the newest segment backwards until `enough`."""
+        """Read matching events older than those in memory, from the newest segment backwards until `enough`."""
         found: list[Event] = []
         segments = _segments(self._path) if self._path is not None else []
         for segment in reversed(segments):
             if int(segment.stem) < before:
                 with contextlib.suppress(OSError):  # removed by rotation, or unreadable: its events are skipped
                     events = _lines(segment.read_bytes())
-                    found = [e for e in events if e.seq < before and _wanted(e, seq, group)] + found
+                    found = [e for e in events if e.seq < before and _matches(e, seq, group)] + found
             if int(segment.stem) <= seq + 1 or len(found) >= enough:
                 break
         return found
 
 
-def kept(path: Path, seq: int = 0, *, group: str | None = None) -> Iterator[Event]:
-    """Read the events after number `seq` from a journal's directory, oldest first; the journal may be in use."""
+def read_events(path: Path, seq: int = 0, *, group: str | None = None) -> Iterator[Event]:
+    """Yield the events after number `seq` from a journal's directory, oldest first; the journal may be in use."""
     segments = _segments(path)
     for segment, following in itertools.zip_longest(segments, segments[1:]):
         if following is None or int(following.stem) > seq + 1:
             with contextlib.suppress(FileNotFoundError):  # removed by rotation: its events are skipped
-                yield from (event for event in _lines(segment.read_bytes()) if _wanted(event, seq, group))
+                yield from (event for event in _lines(segment.read_bytes()) if _matches(event, seq, group))
 
 
-def _wanted(event: Event, seq: int, group: str | None) -> bool:
+def _matches(event: Event, seq: int, group: str | None) -> bool:
     return event.seq > seq and (group is None or event.group == group)
 
 

@@ -25,7 +25,7 @@ _SECRETS = (
 
 
 def last_line(text: str) -> str:
-    """The last non-empty line, sanitised; empty if there is none."""
+    """Return the last non-empty line, sanitised; empty if there is none."""
     for line in reversed(text.splitlines()):
         shown = " ".join("".join(c if c.isprintable() else " " for c in _CONTROL.sub("", line)).split())
         if shown:
@@ -41,5 +41,5 @@ def explains_exit(code: int) -> bool:
 
 
 def as_suffix(line: str) -> str:
-    """The line as the continuation of a sentence about an exit."""
+    """Format the line as the continuation of a sentence about an exit; empty for an empty line."""
     return f'; its log ends "{line}"' if line else ""

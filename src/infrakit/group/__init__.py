@@ -1,1 +1,1 @@
-"""The group controller: observe, reduce to a view, plan, act, again and again, for one declared group."""
+"""The group controller: a loop that observes one declared group, updates its view, plans, and acts."""

@@ -1,8 +1,9 @@
-"""One provider account: its listings are shared, and its calls are bounded, by all groups that use it.
+"""One provider account: all groups that use it share its listings and its limit of concurrent calls.
 
-Throttling is not a failure: it makes the whole account slower (half as many calls at once, none until the provider's
-own delay has passed, doubled for each time in a row, with jitter), and success makes it faster again, one call at a
-time. The delay must grow: otherwise the listings alone take what the provider grants, and nothing is ever created.
+Throttling is not a failure. It slows the whole account down: concurrency is halved, and no call starts until the
+provider's own delay has passed, doubled for each consecutive throttling, with jitter. Each success adds one concurrent
+call again. Without the growing delay, the listings alone could use up the provider's rate limit, and no creation would
+ever succeed.
 """
 
 import asyncio
@@ -20,33 +21,33 @@ from infrakit.spi.instance import Capabilities, Capable, Inspects, Instance, Log
 from infrakit.spi.values import Description, GroupID, InstanceID
 
 DESCRIBE_DEADLINE_S = 60.0
-THROTTLE_MAX_S = 60.0  # unless the provider itself asks for more
+THROTTLE_MAX_S = 60.0  # unless the provider requests a longer delay
 CONSECUTIVE_THROTTLES_MAX = 10
 HINTS_MAX = 1000
 
 
 class Caller(Protocol):
-    """The executor of one group, which has calls to make."""
+    """The executor of one group, as the account sees it: a queue of calls."""
 
     def urgency(self) -> int | None:
-        """The priority of its most urgent call, lowest first; None: nothing to do."""
+        """The priority of the most urgent queued call; lower is more urgent. None: the queue is empty."""
         ...
 
     def start_next(self) -> None:
-        """Begin that call."""
+        """Start the most urgent queued call."""
         ...
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """One complete answer, split by group."""
+    """The result of one complete listing, split by group."""
 
-    begun_at: float
+    begun_at: float  # loop time at which the listing started
     everything: Sequence[Description]
-    by_group: Mapping[str, Sequence[Description]]  # the groups that it can answer for
+    by_group: Mapping[str, Sequence[Description]]  # only groups that this listing covers
 
 
 class Account:
-    """A provider, with everything that its groups share."""
+    """A provider, and the state that its groups share: capabilities, concurrency, rate limit, listings."""
 
     def __init__(
         self, name: str, instance: Instance, *, random: random.Random, capabilities: Capabilities | None = None
@@ -54,22 +55,26 @@ class Account:
         self.name = name
         self.instance = instance
         self.capabilities = capabilities or Capabilities()
-        self.outdated = False  # the provider has restarted with other capabilities than its groups rely on
-        self._promised = self._promises()
+        self.outdated = False  # it has restarted with other capabilities than its groups use
+        self._known_plugin = self._plugin_state()
         self.in_flight = 0
         self.throttled_until = 0.0
-        self.took = {call: Durations() for call in ("describe", "provision", "destroy")}  # by the provider
-        self.limits: dict[GroupID, int] = {}  # calls at once, as each group declares it; the lowest holds
-        self._window: float = 1e9  # calls at once, reduced by throttling
-        self._consecutive_throttles = 0  # in a row, less the calls that succeeded since
+        self.call_durations = {call: Durations() for call in ("describe", "provision", "destroy")}
+        self.limits: dict[GroupID, int] = {}  # MaxInFlight of each group; the lowest applies
+        self._window: float = 1e9  # concurrent calls, reduced by throttling
+        self._consecutive_throttles = 0  # decremented by each success
         self._random = random
         self._callers: list[Caller] = []
         self._wakers: list[Callable[[str], None]] = []
-        self._hints: dict[str, str] = {}  # by ID, the oldest first
+        self._hints: dict[str, str] = {}  # by instance ID, the oldest first
         self._latest: Listing | None = None
         self._describing: asyncio.Task[Listing] | None = None
 
-    # -- what it promises ----------------------------------------------------------------------------------------------
+    def timed(self, call: str) -> contextlib.AbstractContextManager[None]:
+        """Measure a call of the provider, by the name of its method."""
+        return self.call_durations[call].timed()
+
+    # -- capabilities ----------------------------------------------------------------------------------------------
 
     @property
     def inspects(self) -> Inspects | None:
@@ -81,59 +86,59 @@ class Account:
         """The provider, if it can delete attachments."""
         return self.instance if isinstance(self.instance, Volumes) else None
 
-    def _promises(self) -> tuple[int, bool]:
-        """Which life of the plugin we know (one in another process may have had several), and if it can inspect."""
+    def _plugin_state(self) -> tuple[int, bool]:
+        """Identify the current plugin process, which may have restarted, and whether it can inspect."""
         return getattr(self.instance, "incarnation", 0), self.inspects is not None
 
-    async def _check_promises(self) -> None:
-        """Raise `Unreachable` if a plugin has returned with others: nothing may be concluded by the old ones."""
-        if self._promises() != self._promised:
+    async def _check_capabilities(self) -> None:
+        """Raise `Unreachable` if the plugin has restarted with other capabilities: its groups rely on the old ones."""
+        if self._plugin_state() != self._known_plugin:
             provider = self.instance
-            promised = await provider.capabilities() if isinstance(provider, Capable) else Capabilities()
-            known, self._promised = self._promised, self._promises()
-            if (promised, self._promised[1]) != (self.capabilities, known[1]):
-                self.capabilities, self.outdated = promised, True
+            found = await provider.capabilities() if isinstance(provider, Capable) else Capabilities()
+            known, self._known_plugin = self._known_plugin, self._plugin_state()
+            if (found, self._known_plugin[1]) != (self.capabilities, known[1]):
+                self.capabilities, self.outdated = found, True
         if self.outdated:
             raise errors.Unreachable(
-                f"{self.name} has restarted with other capabilities", remedy="its groups are observed anew at once"
+                f"{self.name} has restarted with other capabilities", remedy="its groups are observed again immediately"
             )
 
-    # -- who takes part --------------------------------------------------------------------------------------------
+    # -- groups ----------------------------------------------------------------------------------------------------
 
     def join(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
-        """A group begins to use the account."""
+        """Register a group that uses the account."""
         self.limits[group] = 1
         self._callers.append(caller)
         self._wakers.append(wake)
 
     def leave(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
-        """A group ends."""
+        """Unregister a group."""
         self.limits.pop(group, None)
         self._callers.remove(caller)
         self._wakers.remove(wake)
 
     async def watch(self) -> None:
-        """Wake every group when the provider hints at a change; for providers that can."""
+        """Wake every group when the provider reports a change. Returns at once if the provider cannot watch."""
         if not isinstance(self.instance, Watches):
             return
         while True:
             with contextlib.suppress(Exception):
                 async for hint in self.instance.watch():
-                    self._heed(hint)
+                    self._record_hint(hint)
                     for wake in list(self._wakers):
                         wake(hint)
-            await asyncio.sleep(1.0)  # the watch broke: polling continues meanwhile
+            await asyncio.sleep(1.0)  # the watch ended or failed; polling continues
 
-    def _heed(self, hint: str) -> None:
-        """Hints are free text. Those that begin with an ID are as good an explanation as there is."""
+    def _record_hint(self, hint: str) -> None:
+        """Store a hint, which is free text. One that begins with an instance ID later explains a termination."""
         instance, _, what = hint.partition(" ")
         self._hints.pop(instance, None)
         self._hints[instance] = what
         if len(self._hints) > HINTS_MAX:
             del self._hints[next(iter(self._hints))]
 
-    def death(self, instance: InstanceID) -> tuple[str, str]:
-        """The provider's last hint about a terminated instance, if any; and the command that shows its log."""
+    def termination_cause(self, instance: InstanceID) -> tuple[str, str]:
+        """Return the last hint about a terminated instance, and the command that shows its log; each may be empty."""
         hint = self._hints.pop(instance, "")
         cause = f": it {hint}" if hint else ""
         return cause, f"; see infrakit instance logs {instance}" if isinstance(self.instance, Logs) else ""
@@ -142,11 +147,11 @@ class Account:
 
     @property
     def limit(self) -> int:
-        """Calls at once."""
+        """The maximum number of concurrent calls."""
         return max(1, min(int(self._window), min(self.limits.values(), default=1)))
 
     def dispatch(self) -> None:
-        """Start calls, the most urgent first, turn by turn between groups, while there is room."""
+        """Start queued calls up to the limit: the most urgent first, round-robin between groups."""
         loop = asyncio.get_running_loop()
         while self.in_flight < self.limit and loop.time() >= self.throttled_until:
             ready = [(u, i) for i, c in enumerate(self._callers) if (u := c.urgency()) is not None]
@@ -159,7 +164,7 @@ class Account:
             caller.start_next()
 
     def finished(self, *, ok: bool) -> None:
-        """A call has ended."""
+        """Record that a call has returned, and start the next ones. `ok`: the provider confirmed success."""
         self.in_flight -= 1
         if ok:
             self._consecutive_throttles = max(0, self._consecutive_throttles - 1)
@@ -168,14 +173,14 @@ class Account:
         self.dispatch()
 
     def throttle(self, after_s: float) -> bool:
-        """The provider throttles. True: it is the first of the calls under way that reports it."""
+        """Slow down, because the provider throttled a call. True: it is the first of the calls in flight that was."""
         loop = asyncio.get_running_loop()
-        first = loop.time() >= self.throttled_until  # the calls under way count once
+        first = loop.time() >= self.throttled_until  # calls in flight at the same time count once
         if first:
             self._window = max(1.0, min(self._window, float(self.in_flight or 1)) / 2)
-            forgotten = loop.time() > self.throttled_until + THROTTLE_MAX_S
+            expired = loop.time() > self.throttled_until + THROTTLE_MAX_S
             self._consecutive_throttles = (
-                1 if forgotten else min(self._consecutive_throttles + 1, CONSECUTIVE_THROTTLES_MAX)
+                1 if expired else min(self._consecutive_throttles + 1, CONSECUTIVE_THROTTLES_MAX)
             )
         policy = BackoffPolicy(first_s=max(0.05, after_s), longest_s=THROTTLE_MAX_S)
         delay_s = max(after_s, policy.delay_s(max(1, self._consecutive_throttles))) * (1.0 + self._random.random() / 2)
@@ -187,9 +192,9 @@ class Account:
     # -- listings --------------------------------------------------------------------------------------------------
 
     async def listing(self, group: GroupID, *, not_before: float) -> tuple[Sequence[Description], float]:
-        """The group's instances from a complete listing begun at `not_before` or later, and when it began.
+        """Return the group's instances from a complete listing started at `not_before` or later, and its start time.
 
-        Several groups asking at the same time share one call. Raises what the provider raises; nothing is cached then.
+        Concurrent requests of several groups share one call. Raises what the provider raises; errors are not cached.
         """
         while self._latest is None or self._latest.begun_at < not_before or group not in self._latest.by_group:
             if self._describing is None or self._describing.done():
@@ -207,12 +212,13 @@ class Account:
         if begun_at < self.throttled_until:
             await asyncio.sleep(self.throttled_until - begun_at)
             begun_at = loop.time()
-        alone = len(self._callers) == 1
+        only_group = len(self._callers) == 1
         try:
             async with asyncio.timeout(DESCRIBE_DEADLINE_S):
-                with self.took["describe"].timed():
-                    everything = await self.instance.describe_instances(tags={values.TAG_GROUP: group} if alone else {})
-                await self._check_promises()
+                with self.call_durations["describe"].timed():
+                    tags = {values.TAG_GROUP: group} if only_group else {}
+                    everything = await self.instance.describe_instances(tags=tags)
+                await self._check_capabilities()
         except errors.Throttled as throttled:
             self.throttle(throttled.after_s)
             raise
@@ -222,7 +228,7 @@ class Account:
             ) from None
         if self._latest is None or everything is not self._latest.everything:
             _check(everything)
-        if alone:
+        if only_group:
             return Listing(begun_at=begun_at, everything=everything, by_group={group: everything})
         return Listing(begun_at=begun_at, everything=everything, by_group=self._split(everything))
 
@@ -238,13 +244,13 @@ class Account:
         return groups
 
     async def close(self) -> None:
-        """End the listing under way, if any."""
+        """Cancel the listing in progress, if any."""
         if self._describing is not None:
             self._describing.cancel()
             await asyncio.wait({self._describing})
 
 
 def _check(listing: object) -> None:
-    """Raise `PluginError` unless it is what a listing must be: nothing may be concluded from anything else."""
+    """Raise `PluginError` unless the listing is a sequence of descriptions."""
     if not isinstance(listing, Sequence) or not all(isinstance(each, Description) for each in listing):
         raise errors.PluginError(f"its listing is no sequence of descriptions, but {type(listing).__name__}")

@@ -1,6 +1,6 @@
-"""What a plan may contain: verbs as types, each with its reason in words.
+"""The actions that a plan may contain, one type per verb, each with its reason as a sentence.
 
-The sentence is made where the decision is made, and shown as it is in events, the command line and the dashboard.
+The code that decides an action also writes its reason. Events, the command line and the dashboard show it unchanged.
 """
 
 import enum
@@ -15,18 +15,18 @@ from infrakit.spi.values import InstanceID, LogicalID, Slot, Token
 
 
 class Priority(enum.IntEnum):
-    """The order of calls when the provider account limits them."""
+    """The priority of a call when the provider account limits concurrency; lower values start first."""
 
     QUORUM = 0  # heal a quorum
     HEAL = 1
     UPDATE = 2
-    COLLECT = 3  # remove what is too much
+    COLLECT = 3  # remove surplus instances
 
 
 class GroupPhase(enum.StrEnum):
-    """Where a group is on its way to its declaration, in one word that operators see."""
+    """The state of a group relative to its declaration, as operators see it."""
 
-    UNKNOWN = "unknown"  # the newest observation is not complete
+    UNKNOWN = "unknown"  # the newest observation failed or is incomplete
     UNMANAGED = "unmanaged"  # its plugins have not answered: no controller reconciles it
     PLANNING = "planning"  # a new declaration has not been planned yet
     CREATING = "creating"
@@ -40,7 +40,7 @@ class GroupPhase(enum.StrEnum):
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Base of what the executor performs."""
+    """Base class of all actions."""
 
     verb: ClassVar[str] = ""
     reason: str
@@ -54,12 +54,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Of two with the same key, the second waits until the first has ended."""
+        """Serialises actions: one with the same key as a call in flight waits until that call has returned."""
         return (self.verb, self.subject)
 
 
 class Provision(Action, frozen=True, kw_only=True, gc=False):
-    """Create the instance of a slot. With a token: retry a creation that is recorded already."""
+    """Create the instance of a slot. With a token: retry a creation that the ledger has recorded."""
 
     verb: ClassVar[str] = "create"
     slot: Slot
@@ -74,7 +74,7 @@ class Provision(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Destroy(Action, frozen=True, kw_only=True, gc=False):
-    """Drain, then destroy."""
+    """Drain an instance, then destroy it."""
 
     verb: ClassVar[str] = "destroy"
     instance: InstanceID
@@ -88,7 +88,7 @@ class Destroy(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Label(Action, frozen=True, kw_only=True, gc=False):
-    """Give an adopted instance the group's configuration hash."""
+    """Label an adopted instance with the group's configuration hash."""
 
     verb: ClassVar[str] = "label"
     instance: InstanceID
@@ -100,10 +100,10 @@ class Label(Action, frozen=True, kw_only=True, gc=False):
 
 
 class ChangeMembership(Action, frozen=True, kw_only=True, gc=False):
-    """Let the flavor make one change of its member list; one at a time for a group."""
+    """Ask the flavor for one change of its member list. A group changes its list one step at a time."""
 
     verb: ClassVar[str] = "change"
-    on: str  # the instance that it is about, or else the group
+    on: str  # the instance concerned, or the group if it is none of its members
     change: MembershipChange
 
     @property
@@ -116,7 +116,7 @@ class ChangeMembership(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Cancel(Action, frozen=True, kw_only=True, gc=False):
-    """Stop a creation that is no longer needed. If its call was under way, listings are searched for its token."""
+    """Stop a creation that is no longer needed. If its call was in flight, listings are searched for its token."""
 
     verb: ClassVar[str] = "cancel"
     slot: Slot
@@ -137,8 +137,8 @@ class Settle(Action, frozen=True, kw_only=True, gc=False):
         return self.slot
 
 
-class StopRoll(Action, frozen=True, kw_only=True, gc=False):
-    """A new version fails: pause the rolling update, or declare the previous version again."""
+class StopRollout(Action, frozen=True, kw_only=True, gc=False):
+    """Pause the rolling update to a version that fails, or declare the previous version again."""
 
     verb: ClassVar[str] = "pause"
     hash: str
@@ -150,7 +150,7 @@ class StopRoll(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that is not done: it waits for a fact or a time, or is refused until an operator acts."""
+    """An action that is not performed now: it waits for a condition or a time, or is refused until an operator acts."""
 
     subject: str
     reason: str
@@ -162,10 +162,10 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is to be done now, all that is not, and whether that is the end of it."""
+    """The decisions for one group: actions to perform now, blocked actions, and whether the group has converged."""
 
     actions: tuple[Action, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     converged: bool = False
     phase: GroupPhase = GroupPhase.UNKNOWN
-    next_look: float = math.inf
+    next_check: float = math.inf  # loop time at which to plan again, even if nothing happens

@@ -1,17 +1,20 @@
-"""The calls that change infrastructure, one by one: a deadline on each, and what its end lets us conclude.
+"""The calls that change infrastructure: each has a timeout, and its result or error determines what is known next.
 
-What surely did not happen is distinguished from what may have happened (see `spi.errors`); only the first is ever
-forgotten. The right to act is proven again before every such call, also between the drain and the destruction.
+A call that certainly had no effect is distinguished from one that may have had one (see `spi.errors`); only the former
+is dropped. Each call passes the gate when it begins, also the destruction that follows a drain.
 """
 
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from infrakit.gate.authority import Outdated
+from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
-from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
 from infrakit.group.prepare import prepared
@@ -27,21 +30,35 @@ from infrakit.spi.group import Group, seconds
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
-CALL_DEADLINE_S = 120.0
-NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)  # after a call that fails so
-DRAINED_AT_ONCE_S = 0.1  # a drain that is over by then had nothing to move, and is not worth an event
-RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation without an answer, with the same token
+# Errors of the gate: the call did not begin, and no failure is recorded.
+NOT_BEGUN = (errors.Halted, errors.NotLeader, Outdated)
+# Errors after which a call certainly had no effect.
+NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)
+DRAINED_AT_ONCE_S = 0.1  # a drain that is faster had nothing to move, and emits no event
+RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation that was not answered, with the same token
+
+
+class _Call:
+    """Whether a call has begun: from then on, its outcome is unknown until the other side has answered."""
+
+    def __init__(self, require: Callable[[], object]) -> None:
+        self.begun = False
+        self._require = require
+
+    def begin(self) -> None:
+        self._require()
+        self.begun = True
 
 
 class Calls:
-    """Calls for one group."""
+    """Performs the calls of one group, and records their outcomes in its view."""
 
     def __init__(
         self,
         *,
         account: Account,
         flavor: Flavor,
-        ledger: Ledger,
+        gate: Gate,
         view: GroupView,
         clock: Clock,
         emit: Callable[[Event], object],
@@ -51,35 +68,35 @@ class Calls:
     ) -> None:
         self._account = account
         self._flavor = flavor
-        self._ledger = ledger
+        self._gate = gate
         self._view = view
         self._clock = clock
         self._emit = emit
         self._want = want
         self._version = version
         self._callbacks = callbacks
-        self.ending: set[values.InstanceID] = set()  # whose destruction was requested, unless that surely did nothing
+        self.destroying: set[values.InstanceID] = set()  # destruction requested, and possibly in effect
 
-    async def perform(self, action: Action) -> bool:
-        """Perform one action. True: the provider answered that it is done."""
+    def perform(self, action: Action) -> Coroutine[Any, Any, bool]:
+        """Perform one action of a plan for the current declaration. True: the provider confirmed success.
+
+        If the declaration or the commands of the group change before a call begins, it does not begin.
+        """
+        want = self._want()
         if isinstance(action, Provision):
-            return await self._create(action)
+            return self._create(action, want)
         if isinstance(action, Destroy):
-            return await self._destroy(action)
+            return self._destroy(action, want)
         if isinstance(action, Label):
-            return await self._label(action)
+            return self._label(action, want)
         if isinstance(action, ChangeMembership):
-            await self._change_membership(action)
-            return False  # the flavor answered, not the provider
+            return self._change_membership(action, want)
         raise AssertionError(action)
 
-    async def _permit(self) -> None:
-        """Fencing check: return only if a call may begin now. It covers what follows at once, up to the next await."""
-        await self._ledger.prove()
-        halt = self._want().orders.halt
-        if halt is not None:
-            raise errors.Halted(f"halted by {halt.who}: {halt.why}")
-        self._ledger.check()
+    def _require(self, want: DesiredState) -> None:
+        """Raise `Outdated` if the group's declaration or commands are not those that the action was planned for."""
+        if self._want() is not want:
+            raise Outdated("the declaration of the group has changed")
 
     def _report(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
         self._emit(
@@ -95,32 +112,30 @@ class Calls:
 
     # -- create ----------------------------------------------------------------------------------------------------
 
-    async def _create(self, action: Provision) -> bool:
+    async def _create(self, action: Provision, want: DesiredState) -> bool:
         pending = self._view.pending.get(action.slot)
         if pending is None or not pending.may_be_called:
-            return False  # settled meanwhile
+            return False  # settled in the meantime
         pending.call()
         began = asyncio.get_running_loop().time()
-        if pending.calls == 1 or pending.unsure:  # no further event for each call that surely did nothing
+        if pending.calls == 1 or pending.uncertain:  # else a retry after a call without effect: no further event
             self._report(Kind.CREATING, action, action.reason, slot=action.slot)
+        call = _Call(lambda: self._require(want))
         try:
-            await self._permit()
+            await self._gate.permit(lambda: self._require(want))
             spec = await self._prepare(action, pending)
-            await self._permit()
+            instance = await self._gate.provision(self._account.instance, spec=spec, begin=call.begin)
         except asyncio.CancelledError:
-            pending.not_created("cancelled", asyncio.get_running_loop().time())
-            if not pending.unsure:
-                why = "cancelled before the provider was called: nothing was created"
-                self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
+            self._create_cancelled(action, pending, begun=call.begun)
             raise
-        except (errors.Halted, errors.NotLeader) as stopped:
-            now = asyncio.get_running_loop().time()
-            pending.not_created(str(stopped), now, retry_at=now + RETRY_CALL.first_s)
-            return False
         except Exception as error:
-            self._refused(action, pending, f"the flavor could not prepare it: {words(error)}")
+            if call.begun:
+                self._create_failed(action, pending, error)
+            else:
+                self._not_begun(action, pending, error)
             return False
-        return await self._provision(action, pending, spec, began)
+        self._created(action, pending, instance, f"created in {asyncio.get_running_loop().time() - began:.1f} s")
+        return True
 
     async def _prepare(self, action: Provision, pending: Creation) -> InstanceSpec:
         return await prepared(
@@ -134,37 +149,45 @@ class Calls:
             created=timestamp(pending.intent.at),
         )
 
-    async def _provision(self, action: Provision, pending: Creation, spec: InstanceSpec, began: float) -> bool:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(CALL_DEADLINE_S):
-                with self._account.took["provision"].timed():
-                    instance = await self._account.instance.provision(spec=spec)
-        except asyncio.CancelledError:
-            listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
-            if listed is not None:  # it was cancelled because its outcome is known
-                self._created(action, pending, listed.id, "it is listed")
-            else:
-                self._unknown(action, pending, "call cancelled")
-            raise
-        except errors.Throttled as throttled:
-            pending.not_created(str(throttled), loop.time())
-            if self._account.throttle(throttled.after_s):
-                self._report(Kind.THROTTLED, action, str(throttled), slot=action.slot)
-        except errors.Unreachable as unreachable:
-            retry_at = loop.time() + RETRY_CALL.delay_s(pending.calls + 1)
-            pending.not_created(str(unreachable), loop.time(), retry_at=retry_at)
-            self._report(Kind.CREATE_FAILED, action, str(unreachable), slot=action.slot)
-        except (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound) as refused:
-            self._refused(action, pending, str(refused))
-        except TimeoutError:
-            self._unknown(action, pending, f"no answer within {CALL_DEADLINE_S:.0f} s")
-        except Exception as error:
-            self._unknown(action, pending, words(error))
+    def _create_cancelled(self, action: Provision, pending: Creation, *, begun: bool) -> None:
+        """Record a cancelled creation: its outcome is unknown if the provider had been called."""
+        if not begun:
+            pending.not_created("cancelled", asyncio.get_running_loop().time())
+            if not pending.uncertain:
+                why = "cancelled before the provider was called: nothing was created"
+                self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
+            return
+        listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
+        if listed is not None:  # cancelled because its outcome is already known
+            self._created(action, pending, listed.id, "it is listed")
         else:
-            self._created(action, pending, instance, f"created in {loop.time() - began:.1f} s")
-            return True
-        return False
+            self._unknown(action, pending, "call cancelled")
+
+    def _not_begun(self, action: Provision, pending: Creation, error: Exception) -> None:
+        """Record a creation that the gate did not admit, or that the flavor could not prepare."""
+        if not isinstance(error, NOT_BEGUN):
+            self._refused(action, pending, f"the flavor could not prepare it: {error_text(error)}")
+            return
+        now = asyncio.get_running_loop().time()
+        retry_at = now if isinstance(error, Outdated) else now + RETRY_CALL.first_s  # a new plan decides at once
+        pending.not_created(str(error), now, retry_at=retry_at)
+
+    def _create_failed(self, action: Provision, pending: Creation, error: Exception) -> None:
+        """Record the error of the provider, by what it implies about the outcome."""
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, errors.Throttled):
+            pending.not_created(str(error), now)
+            if self._account.throttle(error.after_s):
+                self._report(Kind.THROTTLED, action, str(error), slot=action.slot)
+        elif isinstance(error, errors.Unreachable):
+            pending.not_created(str(error), now, retry_at=now + RETRY_CALL.delay_s(pending.calls + 1))
+            self._report(Kind.CREATE_FAILED, action, str(error), slot=action.slot)
+        elif isinstance(error, errors.Refused | errors.Conflict | errors.InvalidSpec | errors.NotFound):
+            self._refused(action, pending, str(error))
+        elif isinstance(error, TimeoutError):
+            self._unknown(action, pending, f"no answer within {CALL_DEADLINE_S:.0f} s")
+        else:
+            self._unknown(action, pending, error_text(error))
 
     def _created(self, action: Provision, pending: Creation, instance: values.InstanceID, how: str) -> None:
         pending.created(instance, asyncio.get_running_loop().time())
@@ -178,172 +201,204 @@ class Calls:
     def _unknown(self, action: Provision, pending: Creation, why: str) -> None:
         now = asyncio.get_running_loop().time()
         pending.unanswered(why, now, retry_at=now + RETRY_CALL.delay_s(pending.calls))
-        if self._view.pending.get(action.slot) is pending:  # else it was settled meanwhile
+        if self._view.pending.get(action.slot) is pending:  # else it was settled in the meantime
             what = f"outcome unknown ({why}): listings are searched for its token"
             self._report(Kind.CREATE_UNKNOWN, action, what, slot=action.slot)
 
     # -- destroy ---------------------------------------------------------------------------------------------------
 
-    async def _destroy(self, action: Destroy) -> bool:
+    async def _destroy(self, action: Destroy, want: DesiredState) -> bool:
         member = self._view.members.get(action.instance)
         if member is None or member.leaving:
             return False
-        try:
-            if not await self._ready(action, member):
-                return False
+
+        def begin() -> None:
+            self._require(want)
+            self._require_stable_membership(want)
             member.start_destroy()
-            self.ending.add(member.id)
+            self.destroying.add(member.id)
             self._report(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
-            async with asyncio.timeout(CALL_DEADLINE_S):
-                # If the instance no longer exists, the listing will show it.
-                with contextlib.suppress(errors.NotFound), self._account.took["destroy"].timed():
-                    await self._account.instance.destroy(
-                        instance=member.id, context=DestroyContext(reason=action.context)
-                    )
+
+        try:
+            if not await self._prepare_destroy(action, member, want):
+                return False
+            context = DestroyContext(reason=action.context)
+            with contextlib.suppress(errors.NotFound):  # if the instance no longer exists, the listing will show it
+                await self._gate.destroy(self._account.instance, instance=member.id, context=context, begin=begin)
         except asyncio.CancelledError:
             self._cancelled(action, member)
             raise
-        except (errors.Halted, errors.NotLeader):
+        except NOT_BEGUN:
             self._not_destroyed(member)
-        except errors.Throttled as throttled:
-            self._not_destroyed(member)
-            if self._account.throttle(throttled.after_s):
-                self._report(Kind.THROTTLED, action, str(throttled), instance=member.id, slot=member.slot)
         except Exception as error:
             self._destroy_failed(action, member, error)
         else:
             member.destroy_acknowledged(asyncio.get_running_loop().time())
             if action.rule == "unhealthy" and member.slot is not None:
-                self._view.record_slot_failure(member.slot, action.reason, first_is_free=True)
+                self._view.record_slot_failure(member.slot, action.reason, first_without_delay=True)
             return True
         return False
 
     def _destroy_failed(self, action: Destroy, member: Member, error: Exception) -> None:
+        if isinstance(error, errors.Throttled):
+            self._not_destroyed(member)
+            if self._account.throttle(error.after_s):
+                self._report(Kind.THROTTLED, action, str(error), instance=member.id, slot=member.slot)
+            return
         if isinstance(error, NOTHING_DONE):
             self._not_destroyed(member)
         else:
             member.destroy_unknown(asyncio.get_running_loop().time())
-        why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
+        why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else error_text(error)
         self._view.record_failure(member.id, why)
         self._report(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
 
     def _not_destroyed(self, member: Member) -> None:
-        self.ending.discard(member.id)
+        self.destroying.discard(member.id)
         member.destroy_not_done()
 
     def _cancelled(self, action: Destroy, member: Member) -> None:
-        """If the provider had been called, the outcome is unknown."""
+        """Record a cancelled destruction: its outcome is unknown if the provider had been called."""
         called = member.leaving is Leaving.DESTROYING
         member.destroy_unknown(asyncio.get_running_loop().time())
         if called:
             why = "outcome unknown (call cancelled); the next listing will show it"
             self._report(Kind.DESTROY_FAILED, action, why, instance=member.id, slot=member.slot)
 
-    async def _ready(self, action: Destroy, member: Member) -> bool:
-        """Everything that precedes the call. False: the call must not be made now, or not by this replica."""
-        await self._permit()
-        if member.is_self and await self._callbacks.transfer_leadership(action.reason):
-            return False
-        if self._want().quorum and self._view.membership is not None and self._view.membership.changing is not None:
-            return False  # the member list is changing: the next plan decides again
+    async def _prepare_destroy(self, action: Destroy, member: Member, want: DesiredState) -> bool:
+        """Transfer leadership, release and drain as needed. False: do not destroy it now, or not from this replica."""
+        if member.is_self:
+            await self._gate.permit(lambda: self._require(want))
+            if await self._callbacks.transfer_leadership(action.reason):
+                return False
         if isinstance(self._flavor, Releases) and action.rule != "destroy-group":
-            await self._release(self._flavor, member)
-            await self._permit()
+            await self._release(self._flavor, member, want)
         if action.drain:
-            await self._drain(action, member)
-            await self._permit()
+            await self._drain(action, member, want)
         return True
 
-    async def _release(self, flavor: Releases, member: Member) -> None:
-        """Unlike a drain it is required: a failure here prevents the destruction."""
-        member.start_drain()
-        group = self._want().group
-        async with asyncio.timeout(CALL_DEADLINE_S):
-            await flavor.release(
-                properties=group.properties.flavor.properties,
-                instance=member.description,
-                allocation=group.properties.allocation.to_wire(),
-            )
+    def _require_stable_membership(self, want: DesiredState) -> None:
+        """Raise `Outdated` while the member list is changing: the next plan decides again."""
+        if want.quorum and self._view.membership is not None and self._view.membership.changing is not None:
+            raise Outdated("the member list is changing")
 
-    async def _drain(self, action: Destroy, member: Member) -> None:
-        """Move work away, within the deadline of the update policy. Only a refusal prevents the destruction."""
-        member.start_drain()
-        group = self._want().group
-        deadline_s = seconds(group.properties.updating.drain_timeout)
+    async def _release(self, flavor: Releases, member: Member, want: DesiredState) -> None:
+        """Call `Releases` of the flavor. Unlike a drain it is required: a failure prevents the destruction."""
+
+        def begin() -> None:
+            self._require(want)
+            self._require_stable_membership(want)
+            member.start_drain()
+
+        await self._gate.release(
+            flavor,
+            properties=want.group.properties.flavor.properties,
+            instance=member.description,
+            allocation=want.group.properties.allocation.to_wire(),
+            begin=begin,
+        )
+
+    async def _drain(self, action: Destroy, member: Member, want: DesiredState) -> None:
+        """Drain the instance, for at most DrainTimeout. Only a refusal prevents the destruction."""
+        loop = asyncio.get_running_loop()
+        deadline_s = seconds(want.group.properties.updating.drain_timeout)
         about = {"instance": member.id, "slot": member.slot}
-        tell = functools.partial(self._report, Kind.DRAINING, action, action.reason, **about)
-        telling = asyncio.get_running_loop().call_later(DRAINED_AT_ONCE_S, tell)
+        report = functools.partial(self._report, Kind.DRAINING, action, action.reason, **about)
+        timers: list[asyncio.TimerHandle] = []
+
+        def begin() -> None:
+            self._require(want)
+            self._require_stable_membership(want)
+            member.start_drain()
+            timers.append(loop.call_later(DRAINED_AT_ONCE_S, report))
+
         try:
-            async with asyncio.timeout(deadline_s):
-                await self._flavor.drain(properties=group.properties.flavor.properties, instance=member.description)
+            await self._gate.drain(
+                self._flavor,
+                properties=want.group.properties.flavor.properties,
+                instance=member.description,
+                timeout_s=deadline_s,
+                begin=begin,
+            )
         except errors.Refused:
             raise
         except Exception as error:
-            why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else words(error)
+            why = f"not done within {deadline_s:.0f} s" if isinstance(error, TimeoutError) else error_text(error)
             message = f"drain failed ({why}); destroying it anyway"
             self._report(Kind.DRAIN_FAILED, action, message, **about)
         finally:
-            telling.cancel()
+            for timer in timers:
+                timer.cancel()
 
     # -- label -----------------------------------------------------------------------------------------------------
 
-    async def _label(self, action: Label) -> bool:
+    async def _label(self, action: Label, want: DesiredState) -> bool:
         labels = {values.TAG_HASH: action.hash}
         try:
-            await self._permit()
-            async with asyncio.timeout(CALL_DEADLINE_S):
-                await self._account.instance.label(instance=action.instance, labels=labels)
+            await self._gate.label(
+                self._account.instance,
+                instance=action.instance,
+                labels=labels,
+                begin=lambda: self._require(want),
+            )
+        except NOT_BEGUN:
+            return False
         except errors.Throttled as throttled:
             self._account.throttle(throttled.after_s)
         except Exception as error:
-            self._view.record_failure(action.instance, words(error))
-            self._report(Kind.ERROR, action, f"labelling failed: {words(error)}", instance=action.instance)
+            self._view.record_failure(action.instance, error_text(error))
+            self._report(Kind.ERROR, action, f"labelling failed: {error_text(error)}", instance=action.instance)
         else:
             self._report(Kind.LABELLED, action, action.reason, instance=action.instance)
             return True
         return False
 
-    # -- the member list ---------------------------------------------------------------------------------------------
+    # -- the member list -------------------------------------------------------------------------------------------
 
-    async def _change_membership(self, action: ChangeMembership) -> None:
+    async def _change_membership(self, action: ChangeMembership, want: DesiredState) -> bool:
+        """Make one change of the member list. False: the flavor answered, not the provider."""
         flavor, change = self._flavor, action.change
         if not isinstance(flavor, Members):
-            return
+            return False
         instance = change.instance if change.instance in self._view.members else None
-        tell = functools.partial(self._report, action=action, instance=instance)
-        why, done = "the change was made and is still needed", False
-        self._view.change_begins(change)  # from here on nothing is destroyed
+        report = functools.partial(self._report, action=action, instance=instance)
+        why, done = "the change succeeded and is still needed", False
+        self._view.change_started(change)  # from here on, nothing is destroyed
+
+        def begin() -> None:
+            self._require(want)
+            if member_list.blocking_member(want, self._view) is not None:
+                raise Outdated("a destruction has started before it")
+
         try:
-            await self._permit()
-            want = self._want()
-            if member_list.in_the_way(want, self._view) is not None:
-                return  # a destruction has begun first
-            async with asyncio.timeout(CALL_DEADLINE_S):
-                await flavor.change_membership(
-                    properties=want.group.properties.flavor.properties,
-                    change=change,
-                    instances=self._view.not_dead(),
-                    allocation=want.group.properties.allocation.to_wire(),
-                )
+            await self._gate.change_membership(
+                flavor,
+                properties=want.group.properties.flavor.properties,
+                change=change,
+                instances=self._view.possibly_live,
+                allocation=want.group.properties.allocation.to_wire(),
+                begin=begin,
+            )
             done = True
-            tell(Kind.MEMBERSHIP, message=action.reason)
+            report(Kind.MEMBERSHIP, message=action.reason)
         except asyncio.CancelledError:
-            tell(
+            report(
                 Kind.ERROR,
                 message=f"{change.what}: outcome unknown (call cancelled); the member list will show it",
             )
             raise
-        except (errors.Halted, errors.NotLeader):
-            return
+        except NOT_BEGUN:
+            return False
         except Exception as error:
-            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else words(error)
+            why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else error_text(error)
             kind = Kind.REFUSED if isinstance(error, errors.Refused) else Kind.ERROR
-            tell(kind, message=f"{change.what}: {why}")
+            report(kind, message=f"{change.what}: {why}")
         finally:
-            self._view.change_ends(asyncio.get_running_loop().time(), done=done)
+            self._view.change_ended(asyncio.get_running_loop().time(), done=done)
         self._view.record_failure(member_list.key(change), why)
+        return False
 
 
-def words(error: Exception) -> str:
-    """An error in words, also one that has none."""
+def error_text(error: Exception) -> str:
+    """Return the message of an error, or the name of its type if the message is empty."""
     return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
 """The reconcile loop of one group: observe, plan, submit, report; then wait for an event, or for the poll interval.
 
-Level-triggered: a cycle starts from what is observed, never from what was done before. No failure of a cycle ends the
-loop; it is reported, and the next cycle observes again.
+The loop is level-triggered: each cycle starts from the observed state, not from earlier actions. A failed cycle is
+reported and does not end the loop; the next cycle observes again.
 """
 
 import asyncio
@@ -9,10 +9,12 @@ import contextlib
 import random
 from collections.abc import Callable
 
+from infrakit.gate.authority import Epoch, Outdated
+from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
-from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRoll
-from infrakit.group.calls import CALL_DEADLINE_S, Calls, words
+from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
+from infrakit.group.calls import Calls, error_text
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.ledger import Ledger, ManagerCallbacks
@@ -28,9 +30,9 @@ from infrakit.spi.flavor import Attaches, Flavor, Members
 from infrakit.spi.group import Group, seconds
 from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 
-CYCLE_GAP_S = 0.05  # between two cycles at the least, however much happens
-CYCLE_SHARE_MAX = 0.5  # of the time may go into cycles of one group that something asked for
-REPLAN_S = 30.0  # a plan is never older, even if nothing has changed
+CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
+CYCLE_SHARE_MAX = 0.5  # maximum share of time that cycles of one group may use
+REPLAN_S = 30.0  # maximum age of a plan, even if nothing has changed
 INSPECT_DEADLINE_S = 20.0
 INSPECT_AT_ONCE_MAX = 32
 
@@ -62,6 +64,7 @@ class Controller:
         self.planned_at: float | None = None
         self.cycles = Durations()
         self._ledger = ledger
+        self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), timed=account.timed)
         self._callbacks = callbacks
         self._clock = clock
         self._emit = emit
@@ -72,8 +75,8 @@ class Controller:
         self._awake = asyncio.Event()
         self._planned: DesiredState | None = None
         self._planned_revision = -1
-        self._held: set[tuple[str, str, str]] = set()
-        self._trouble = ""  # why the last cycle failed
+        self._reported_blocks: set[tuple[str, str, str]] = set()  # subject, rule and key
+        self._cycle_error = ""  # why the last cycle failed
         self._missing: set[InstanceID] = set()
         self._was_converged = False
         self.view = GroupView(
@@ -87,7 +90,7 @@ class Controller:
         calls = Calls(
             account=account,
             flavor=flavor,
-            ledger=ledger,
+            gate=self._gate,
             view=self.view,
             clock=clock,
             emit=emit,
@@ -103,47 +106,47 @@ class Controller:
 
     @property
     def is_current(self) -> bool:
-        """Whether the plan was made for the present declaration and orders."""
+        """Whether the plan is for the current declaration and commands."""
         return self._planned is self.want
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:
-        """What is not done, and why: by the plan, or because the plan could not be begun."""
-        if not self._trouble:
+        """The blocked actions of the plan, and the error of the last cycle if it failed."""
+        if not self._cycle_error:
             return self.plan.blocked
-        why, remedy = f"the last cycle failed: {self._trouble}", "fix the cause; it is retried every cycle"
+        why, remedy = f"the last cycle failed: {self._cycle_error}", "fix the cause; it is retried every cycle"
         return (*self.plan.blocked, Blocked(subject=self.name, reason=why, rule="cycle-failed", remedy=remedy))
 
-    # -- from outside ----------------------------------------------------------------------------------------------
+    # -- interface -------------------------------------------------------------------------------------------------
 
     def wake(self, _why: str) -> None:
         """Start the next cycle soon."""
         self._awake.set()
 
     def declare(self, want: DesiredState, previous: Group | None) -> None:
-        """Take a new declaration or new commands. From now on no call of the old plan is started."""
+        """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
-        self.executor.recall()
+        self.executor.invalidate()
         self.wake("declared")
 
     async def run(self) -> None:
-        """Reconcile until cancelled; then every call under way is cancelled, and its outcome recorded as unknown."""
+        """Reconcile until cancelled; then cancel every call in flight, and record its outcome as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
-        self.view.inherit_destroys(self._ledger.ending(self.name), until=loop.time() + CALL_DEADLINE_S)
+        self.view.inherit_destroys(self._ledger.destroying(self.name), until=loop.time() + CALL_DEADLINE_S)
         try:
             while True:
                 self._awake.clear()
                 began = loop.time()
                 with self.cycles.timed():
                     await self._cycle_safely()
-                await self._rest(began)
+                await self._wait_for_next_cycle(began)
         finally:
             self.account.leave(self.name, self.executor, self.wake)
             await self.executor.close()
@@ -156,19 +159,19 @@ class Controller:
         except errors.NotLeader:
             raise
         except Exception as error:
-            self.view.outdate()  # what was planned may not have been started
-            if words(error) != self._trouble:
-                self._trouble = words(error)
-                self._report(Kind.ERROR, f"a cycle failed: {self._trouble}")
+            self.view.outdate()  # its actions may not have been started
+            if error_text(error) != self._cycle_error:
+                self._cycle_error = error_text(error)
+                self._report(Kind.ERROR, f"a cycle failed: {self._cycle_error}")
         else:
-            self._trouble = ""
+            self._cycle_error = ""
 
-    async def _rest(self, began: float) -> None:
+    async def _wait_for_next_cycle(self, began: float) -> None:
         loop = asyncio.get_running_loop()
         took_s = loop.time() - began
         gap_s = max(CYCLE_GAP_S, took_s * (1 / CYCLE_SHARE_MAX - 1) if took_s < 1.0 else CYCLE_GAP_S)
         await asyncio.sleep(gap_s)
-        limit_s = max(0.0, min(self.poll_s, self.plan.next_look - loop.time()))
+        limit_s = max(0.0, min(self.poll_s, self.plan.next_check - loop.time()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._awake.wait()
@@ -176,12 +179,12 @@ class Controller:
     # -- one cycle -------------------------------------------------------------------------------------------------
 
     async def cycle(self) -> None:
-        """Observe, plan, submit. Raises what the ledger raises."""
+        """Run one cycle: observe, plan, submit. Raises what the ledger raises."""
         self.view.now = asyncio.get_running_loop().time()
-        self._adopt_intents()  # first: the flavor is told of the instances that they may have created
+        self._adopt_intents()  # first: `observe` reports the instances that they may have created to the flavor
         await self.observe()
         now = asyncio.get_running_loop().time()
-        fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_look)
+        fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_check)
         if fresh and self.is_current and self._planned_revision == self.view.revision:
             return
         self.view.now = now
@@ -194,16 +197,16 @@ class Controller:
         await self.executor.submit(plan)
         if any(isinstance(a, Settle) for a in plan.actions):
             self.wake("intents are settled")
-        await self._command(plan, want)
+        await self._apply_decisions(plan, want)
 
     def _adopt_intents(self) -> None:
-        """Take intents that the view does not have: the previous leader's, and our own whose record lost its answer."""
+        """Add recorded intents that the view lacks: of the previous leader, or of a write whose response was lost."""
         recorded, pending = self._ledger.intents(self.name), self.view.pending
-        strange = {slot: intent for slot, intent in recorded.items() if slot not in pending}
-        self.view.intend(strange, fresh=False, effect_s=CALL_DEADLINE_S)
+        adopted = {slot: intent for slot, intent in recorded.items() if slot not in pending}
+        self.view.intend(adopted, fresh=False, effect_s=CALL_DEADLINE_S)
 
     async def observe(self) -> None:
-        """Update the view from the provider and the flavor; a failure leaves it as it was, and is reported."""
+        """Update the view from the provider and the flavor. A failure is reported, and leaves the view unchanged."""
         loop, view = asyncio.get_running_loop(), self.view
         try:
             listing, begun_at = await self.account.listing(self.name, not_before=loop.time())
@@ -211,7 +214,7 @@ class Controller:
             self._observation_failed(f"the provider throttles its listing ({throttled})", Kind.THROTTLED)
             return
         except Exception as error:
-            self._observation_failed(f"the listing failed ({words(error)})", Kind.OBSERVE_FAILED)
+            self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._on_discovered(member)
@@ -234,39 +237,40 @@ class Controller:
         self.view.failed(problem, asyncio.get_running_loop().time())
 
     async def _inspect(self) -> None:
-        """Ask the provider, one by one, about instances whose absence from the listing proves nothing."""
-        doubtful = list(self.view.doubtful()) if self.view.pending or self.view.members else []
+        """Inspect, one by one, the instances whose absence from the listing does not prove their termination."""
+        unconfirmed = list(self.view.unconfirmed()) if self.view.pending or self.view.members else []
         inspects = self.account.inspects
-        if not doubtful or inspects is None:
+        if not unconfirmed or inspects is None:
             return
-        turn = asyncio.Semaphore(INSPECT_AT_ONCE_MAX)
+        limit = asyncio.Semaphore(INSPECT_AT_ONCE_MAX)
 
-        async def ask(instance: InstanceID) -> None:
-            async with turn:
+        async def inspect(instance: InstanceID) -> None:
+            async with limit:
                 try:
                     async with asyncio.timeout(INSPECT_DEADLINE_S):
                         description = await inspects.inspect(instance=instance)
-                except Exception:  # no answer: the instance still holds its slot
+                except Exception:  # no response: the instance still holds its slot
                     return
             self.view.inspected(instance, description)
 
         async with asyncio.TaskGroup() as tasks:
-            for instance in doubtful:
-                tasks.create_task(ask(instance))
+            for instance in unconfirmed:
+                tasks.create_task(inspect(instance))
 
-    def _remove_terminated(self, dead: list[Member]) -> None:
-        for member in dead:
-            ordered = bool(member.leaving) or member.id in self.want.orders.evictions
-            cause, where = self.account.death(member.id)
+    def _remove_terminated(self, terminated: list[Member]) -> None:
+        for member in terminated:
+            requested = bool(member.leaving) or member.id in self.want.orders.evictions
+            cause, where = self.account.termination_cause(member.id)
             how = (
                 "destroyed as requested; termination confirmed"
-                if ordered
+                if requested
                 else f"terminated (confirmed by the provider){cause}"
             )
             self._report(Kind.TERMINATED, how, member=member)
-            steady = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
-            if not ordered and not steady and member.slot is not None:
-                self.view.record_slot_failure(member.slot, f"{member.id} terminated{cause}{where}", first_is_free=True)
+            stable = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
+            if not requested and not stable and member.slot is not None:
+                why = f"{member.id} terminated{cause}{where}"
+                self.view.record_slot_failure(member.slot, why, first_without_delay=True)
 
     def _report_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
@@ -279,53 +283,59 @@ class Controller:
     async def _poll_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]
         properties = self.want.group.properties.flavor.properties
-        for asked_at, reports in await self._health_prober.verdicts(properties, descriptions):
-            for member in self.view.judged(reports, asked_at):
+        for requested_at, reports in await self._health_prober.verdicts(properties, descriptions):
+            for member in self.view.judged(reports, requested_at):
                 self._report_health(member)
 
     def _start_membership_poll(self) -> None:
         flavor, view, group = self.flavor, self.view, self.want.group
-        view.keeps_list(kept=isinstance(flavor, Members))
+        view.track_member_list(exists=isinstance(flavor, Members))
         if isinstance(flavor, Members):
-            self._membership_prober.ask(
-                flavor, group.properties.flavor.properties, view.not_dead(), group.properties.allocation.to_wire()
+            self._membership_prober.start(
+                flavor, group.properties.flavor.properties, view.possibly_live(), group.properties.allocation.to_wire()
             )
 
     async def _poll_membership(self) -> None:
-        answer = await self._membership_prober.answer()
-        if answer is not None:
-            asked_at, needs = answer
-            self.view.needs(needs, asked_at)
+        result = await self._membership_prober.result()
+        if result is not None:
+            requested_at, needs = result
+            self.view.needs(needs, requested_at)
 
-    # -- what a plan asks for besides calls ------------------------------------------------------------------------
+    # -- decisions of a plan that are not calls of the executor ----------------------------------------------------
 
-    async def _command(self, plan: Plan, want: DesiredState) -> None:
+    async def _apply_decisions(self, plan: Plan, want: DesiredState) -> None:
         for action in plan.actions:
-            if isinstance(action, StopRoll):
-                await self._callbacks.stop_roll(
+            if isinstance(action, StopRollout):
+                await self._callbacks.stop_rollout(
                     self.name, hash=action.hash, rollback=action.rollback, why=action.reason
                 )
         if want.orders.destroying is not None and not self.view.problem and not self.view.members:
             if self.view.pending or not self.executor.idle:
                 return
-            if want.orders.volumes:
-                await self._delete_attachments(want)
+            try:
+                if want.orders.volumes:
+                    await self._delete_attachments(want)
+            except (errors.Halted, Outdated):
+                return  # the next plan reports the halt, or follows the new declaration
             await self._callbacks.destroyed(self.name)
 
     async def _delete_attachments(self, want: DesiredState) -> None:
+        """Delete the volumes of a destroyed group, one by one. Raises `Halted` or `Outdated` if that is stopped."""
         if self.account.volumes is None or not isinstance(self.flavor, Attaches):
             return
+
+        def begin() -> None:
+            if self.want is not want:
+                raise Outdated("the declaration of the group has changed")
+
         async with asyncio.timeout(INSPECT_DEADLINE_S):
             attachments = await self.flavor.attachments(
                 properties=want.group.properties.flavor.properties,
                 allocation=want.group.properties.allocation.to_wire(),
             )
-        for logical_id, held in attachments.items():
-            for attachment in held:
-                await self._ledger.prove()
-                self._ledger.check()
-                async with asyncio.timeout(INSPECT_DEADLINE_S):
-                    await self.account.volumes.delete_attachment(attachment=attachment)
+        for logical_id, attached in attachments.items():
+            for attachment in attached:
+                await self._gate.delete_attachment(self.account.volumes, attachment=attachment, begin=begin)
                 self._report(
                     Kind.DELETED, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested"
                 )
@@ -340,7 +350,7 @@ class Controller:
             self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
 
     def _version(self, version: str) -> Group:
-        """The declared group, or the one before it where a plan asks for that version."""
+        """Return the declared group, or its previous declaration if a plan uses that version."""
         if self.previous is not None and version == self.previous.hash != self.want.group.hash:
             return self.previous
         return self.want.group
@@ -361,13 +371,13 @@ class Controller:
             self._report(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
 
     def _report_plan(self, plan: Plan) -> None:
-        held = set()
+        blocks = set()
         for block in plan.blocked:
             key = (block.subject, block.rule, block.key)
-            held.add(key)
-            if key not in self._held:
+            blocks.add(key)
+            if key not in self._reported_blocks:
                 self._report_blocked(block)
-        self._held = held
+        self._reported_blocks = blocks
         if plan.converged != self._was_converged:
             kind = Kind.CONVERGED if plan.converged else Kind.DIVERGED
             size = self.want.size

@@ -1,4 +1,4 @@
-"""How long something took, time after time: a histogram, as monitoring reads it."""
+"""A histogram of durations, for monitoring."""
 
 import asyncio
 import bisect
@@ -9,7 +9,7 @@ BOUNDS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 
 
 class Durations:
-    """Counts, one for each bound and one for all that took longer than the last; and the sum in seconds."""
+    """Counts of durations per bucket of `BOUNDS_S`, with one more bucket for longer ones, and their sum in seconds."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
@@ -21,7 +21,7 @@ class Durations:
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Add the time spent inside, however it ends."""
+        """Measure the block and add its duration, even if it raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:

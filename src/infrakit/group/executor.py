@@ -1,8 +1,8 @@
-"""The only part of a group that acts: a queue that each plan replaces, and a bounded number of calls under way.
+"""Performs the plans of one group: a queue that each plan replaces, and a bounded number of calls in flight.
 
-A plan replaces the one before: actions that it does not contain are not started, so that a cancelled creation costs
-nothing. Creations are recorded in the ledger before they start, all of one plan in one write, and that write is also
-the fencing check. Calls in flight run concurrently with the cycles: one that takes twenty seconds delays no other.
+Queued actions that the newest plan no longer contains are not started, so cancelling them costs no call. Creations and
+destructions are recorded in the ledger before they start: all of one plan in one write, which is also a fencing check.
+Calls in flight run concurrently with the cycles, so a call that takes twenty seconds delays no other.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 
 class Executor:
-    """Performs the plans of one group."""
+    """The queue and the calls in flight of one group."""
 
     def __init__(
         self,
@@ -40,15 +40,15 @@ class Executor:
         self._ledger = ledger
         self._view = view
         self._wake = wake
-        self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # the most urgent first
+        self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # by key; the most urgent first
         self._in_flight: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
-        self._recalls = 0
-        ledger.withdraw(view.group, slots=(), ending=())
+        self._generation = 0  # incremented when the declaration or its commands change
+        ledger.withdraw(view.group, slots=(), destroying=())
 
     @property
     def doing(self) -> list[Action]:
-        """What is under way, then what is queued."""
+        """The actions in flight, then the queued ones."""
         return [*self._doing.values(), *(action for _, action in self._queue)]
 
     @property
@@ -56,71 +56,71 @@ class Executor:
         return not self._queue and not self._in_flight
 
     async def submit(self, plan: Plan) -> None:
-        """Replace the queue by this plan. Raises what the ledger raises; then nothing new is begun."""
+        """Replace the queue by this plan. Raises what the ledger raises; then no new action is started."""
         queue: list[tuple[Key, Action]] = []
         fresh: dict[Slot, Provision] = {}
         settled: list[Slot] = []
-        recorded = self._ledger.ending(self._view.group)
-        ending: dict[InstanceID, Destroy] = {}
+        recorded = self._ledger.destroying(self._view.group)
+        destroys: dict[InstanceID, Destroy] = {}
         for action in plan.actions:
             key = action.key
             if isinstance(action, Settle):
                 settled.append(action.slot)
-                self._cancel(action)  # a call under way is no longer needed
+                self._cancel(action)  # a call in flight is no longer needed
             elif isinstance(action, Cancel):
                 self._cancel(action)
             elif key in self._in_flight:
-                continue  # the call before it has not ended
+                continue  # the previous call has not returned
             elif isinstance(action, Provision) and action.token is None:
                 fresh[action.slot] = action
             elif isinstance(action, Destroy) and action.instance not in recorded:
-                ending[action.instance] = action
+                destroys[action.instance] = action
             elif isinstance(action, Provision | Destroy | Label | ChangeMembership):
                 queue.append((key, action))
-        self._line_up(queue)
-        begun: list[tuple[Key, Action]] = [
+        self._enqueue(queue)
+        starting: list[tuple[Key, Action]] = [
             *((("create", str(slot)), action) for slot, action in list(fresh.items())[:RECORD_MAX]),
-            *((("destroy", action.subject), action) for action in list(ending.values())[:RECORD_MAX]),
+            *((("destroy", action.subject), action) for action in list(destroys.values())[:RECORD_MAX]),
         ]
-        over = recorded and not ending and not self._ending()
-        if begun or settled or over:
-            recalls = self._recalls
-            await self._record(begun, settled)
-            if recalls == self._recalls:  # else the next plan decides what is still needed
-                # What began while the ledger was written must not be lined up again.
-                self._line_up([*self._queue, *begun])
+        completed = recorded and not destroys and not self._destroying()
+        if starting or settled or completed:
+            generation = self._generation
+            await self._record(starting, settled)
+            if generation == self._generation:  # else the next plan decides what is still needed
+                # `_enqueue` omits actions that were started during the write.
+                self._enqueue([*self._queue, *starting])
         self._account.dispatch()
 
-    def _ending(self) -> set[InstanceID]:
-        """What is being destroyed, or may be, or is about to be."""
-        ours = {action.instance for action in self.doing if isinstance(action, Destroy)}
-        return ours | self._view.inherited.keys()
+    def _destroying(self) -> set[InstanceID]:
+        """Return the instances with a queued destruction, one in flight, or one inherited from the previous leader."""
+        own = {action.instance for action in self.doing if isinstance(action, Destroy)}
+        return own | self._view.inherited.keys()
 
-    def _line_up(self, queue: list[tuple[Key, Action]]) -> None:
+    def _enqueue(self, queue: list[tuple[Key, Action]]) -> None:
         waiting = [entry for entry in queue if entry[0] not in self._in_flight]
         self._queue = collections.deque(sorted(waiting, key=lambda entry: entry[1].priority))
 
-    async def _record(self, begun: list[tuple[Key, Action]], settled: list[Slot]) -> None:
-        """One write for all that is about to begin. Destructions that are over are forgotten in it."""
+    async def _record(self, starting: list[tuple[Key, Action]], settled: list[Slot]) -> None:
+        """Record the actions about to start, and clear completed destructions and settled intents, in one write."""
         view = self._view
-        ending = self._ending() | {action.instance for _, action in begun if isinstance(action, Destroy)}
+        destroying = self._destroying() | {action.instance for _, action in starting if isinstance(action, Destroy)}
         intents = await self._ledger.record(
             view.group,
-            wanted={action.slot: action.hash for _, action in begun if isinstance(action, Provision)},
+            wanted={action.slot: action.hash for _, action in starting if isinstance(action, Provision)},
             settled=settled,
-            ending=ending,
+            destroying=destroying,
         )
         for slot, creation in view.settle(settled):
-            view.record_slot_failure(slot, creation.error or self._never_listed(creation), first_is_free=False)
+            view.record_slot_failure(slot, creation.error or self._never_listed(creation), first_without_delay=False)
         view.intend(intents, fresh=True)
 
     def _never_listed(self, creation: Creation) -> str:
         if creation.instance is None:
             return "it terminated before it was listed"
-        cause, where = self._account.death(creation.instance)
+        cause, where = self._account.termination_cause(creation.instance)
         return f"{creation.instance} terminated before it was listed{cause}{where}"
 
-    # -- asked by the account --------------------------------------------------------------------------------------
+    # -- called by the account -------------------------------------------------------------------------------------
 
     def urgency(self) -> int | None:
         return self._queue[0][1].priority if self._queue else None
@@ -130,7 +130,7 @@ class Executor:
         self._doing[key] = action
         call = asyncio.get_running_loop().create_task(self._calls.perform(action))
         self._in_flight[key] = call
-        call.add_done_callback(lambda done: self._on_done(key, done))  # also runs if it is cancelled before it begins
+        call.add_done_callback(lambda done: self._on_done(key, done))  # also runs if it is cancelled before it starts
 
     def _on_done(self, key: Key, call: asyncio.Task[bool]) -> None:
         action = self._doing.pop(key)
@@ -146,20 +146,20 @@ class Executor:
             call.cancel()
 
     def clear(self) -> None:
-        """Begin nothing more of the present plan."""
+        """Start no further action of the current plan."""
         self._queue.clear()
 
-    def recall(self) -> None:
-        """The declaration or its orders have changed: begin nothing more, and stop what comes before a destruction."""
+    def invalidate(self) -> None:
+        """Start no further action, and cancel drains: the declaration or its commands have changed."""
         self.clear()
-        self._recalls += 1
+        self._generation += 1
         for key, action in self._doing.items():
             member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
             if member is not None and member.leaving in (Leaving.NO, Leaving.DRAINING):  # the provider was not called
                 self._in_flight[key].cancel()
 
     async def close(self) -> None:
-        """Cancel everything under way and wait for it to have ended; outcomes are noted as unknown."""
+        """Cancel all calls in flight and wait for them to return; their outcomes are recorded as unknown."""
         self.clear()
         in_flight = list(self._in_flight.values())
         for call in in_flight:
@@ -168,7 +168,7 @@ class Executor:
             await asyncio.wait(in_flight)
         view = self._view
         idle = [
-            slot for slot, pending in view.pending.items() if pending.phase is Phase.RECORDED and not pending.unsure
+            slot for slot, pending in view.pending.items() if pending.phase is Phase.RECORDED and not pending.uncertain
         ]
-        ending = set(self._ledger.ending(view.group)) - self._calls.ending - view.inherited.keys()
-        self._ledger.withdraw(view.group, slots=idle, ending=ending)
+        not_started = set(self._ledger.destroying(view.group)) - self._calls.destroying - view.inherited.keys()
+        self._ledger.withdraw(view.group, slots=idle, destroying=not_started)

@@ -1,6 +1,7 @@
-"""What a declaration would lead to: the plans of a copy of the view, each carried out as if everything went well.
+"""Forecasts the actions that a declaration leads to: plans on a copy of the view, and applies each plan as successful.
 
-The planner itself is asked again and again, so that a forecast differs from what will be done only by surprises.
+It runs the planner of the controller itself, so a forecast differs from later actions only if a call fails or the
+infrastructure changes.
 """
 
 import copy
@@ -15,7 +16,7 @@ from infrakit.group.actions import (
     Plan,
     Provision,
     Settle,
-    StopRoll,
+    StopRollout,
 )
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.creation import Phase
@@ -27,12 +28,12 @@ from infrakit.spi import values
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID
 
 STEPS_MAX = 500
-IDLE_STEPS_MAX = 10  # in a row, in which only time passes
-WELL = HealthReport(health=Health.HEALTHY)
+IDLE_STEPS_MAX = 10  # consecutive steps without an action, in which only time passes
+HEALTHY = HealthReport(health=Health.HEALTHY)
 
 
 def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
-    """The actions in order, and the last plan: converged, or holding for something that no success brings about."""
+    """Return the actions in order, and the last plan: converged, or blocked by something that no action resolves."""
     world = _copy(view)
     actions: list[Action] = []
     plan, idle = Plan(), 0
@@ -44,22 +45,22 @@ def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
             apply(world, action, number=step)
             if not isinstance(action, Settle):
                 actions.append(action)
-        if any(isinstance(a, StopRoll) for a in plan.actions):
+        if any(isinstance(a, StopRollout) for a in plan.actions):
             break
         idle = 0 if plan.actions else idle + 1
         if not plan.actions:
-            if plan.converged or plan.next_look == float("inf") or idle > IDLE_STEPS_MAX:
+            if plan.converged or plan.next_check == float("inf") or idle > IDLE_STEPS_MAX:
                 break
-            world.now = plan.next_look
+            world.now = plan.next_check
             for member in world.members.values():
                 member.judged_at = world.now
             if world.membership is not None:
-                world.membership.asked_at = world.now
+                world.membership.requested_at = world.now
     return actions, plan
 
 
 def apply(world: GroupView, action: Action, *, number: int) -> None:
-    """Carry out one action on a model of the world: at once, and well."""
+    """Apply one action to the copied view, as if it succeeded immediately."""
     if isinstance(action, Provision):
         world.pending.pop(action.slot, None)
         _create(world, action, InstanceID(f"new-{action.slot}-{number}"))
@@ -83,8 +84,8 @@ def _create(world: GroupView, action: Provision, instance: InstanceID) -> None:
         logical_id=action.logical_id,
         hash=action.hash,
         token=action.token,
-        born_at=world.now,
-        report=WELL,
+        created_at=world.now,
+        report=HEALTHY,
         judged_at=world.now,
         healthy_since=world.now,
     )
@@ -97,10 +98,10 @@ def _copy(view: GroupView) -> GroupView:
     world.pending = {}
     for slot, pending in view.pending.items():
         world.pending[slot] = copy.copy(pending)
-        world.pending[slot].phase = Phase.RECORDED  # what is under way is taken to succeed
+        world.pending[slot].phase = Phase.RECORDED  # calls in flight are assumed to succeed
     if (known := view.membership) is not None:
-        needs = tuple(need for need in known.needs if need != known.changing)  # what is under way is taken to succeed
-        world.membership = Membership(needs=needs, asked_at=known.asked_at, problem=known.problem)
+        needs = tuple(need for need in known.needs if need != known.changing)  # assumed to succeed
+        world.membership = Membership(needs=needs, requested_at=known.requested_at, problem=known.problem)
     world.backoffs = {}
     world.absences = {}
     return world

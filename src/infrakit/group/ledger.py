@@ -1,6 +1,6 @@
-"""What the group controller needs from the manager: durable intents, the fencing check, and changes of the declaration.
+"""The interfaces that the group controller requires: durable intents, the fencing check, changes of the declaration.
 
-The manager implements these; the controller sees no store.
+The manager implements them; the controller has no access to the store.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,22 +10,22 @@ from infrakit.spi.values import GroupID, InstanceID, Slot, Token, Wire
 
 
 class Intent(Wire, frozen=True, kw_only=True, gc=False):
-    """One creation that may be under way. Recorded before it is asked for, cleared when it is settled."""
+    """One creation that may be in flight. It is recorded before it is requested, and cleared when it is settled."""
 
     token: Token
-    hash: str  # the version it makes
+    hash: str  # the version of the instance
     at: float  # seconds since 1970
 
 
 class Ledger(Protocol):
-    """The write-ahead record of what is under way: a write is one compare-and-swap, which also proves the epoch."""
+    """The write-ahead log of calls in flight. A write is one compare-and-swap, and is also a fencing check."""
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
-        """The creations that are recorded now."""
+        """Return the recorded creations, by slot."""
         ...
 
-    def ending(self, group: GroupID) -> Collection[InstanceID]:
-        """The instances that are recorded now as being destroyed."""
+    def destroying(self, group: GroupID) -> Collection[InstanceID]:
+        """Return the instances that are recorded as being destroyed."""
         ...
 
     async def record(
@@ -34,42 +34,45 @@ class Ledger(Protocol):
         *,
         wanted: Mapping[Slot, str],
         settled: Iterable[Slot],
-        ending: Collection[InstanceID] | None = None,
+        destroying: Collection[InstanceID] | None = None,
     ) -> Mapping[Slot, Intent]:
-        """Record an intent for each wanted slot (by the hash to make) and clear the settled, in one durable write.
+        """Record an intent for each wanted slot, given its version, and clear the settled ones, in one durable write.
 
-        `ending` replaces what is recorded as being destroyed; None leaves it.
+        `destroying` replaces the recorded instances that are being destroyed; None leaves them unchanged.
         Returns the new intents. Raises `NotLeader` when another replica holds the epoch, or `Unreachable`.
         """
         ...
 
-    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
-        """These were recorded and certainly not started: the next leader need not wait for them."""
+    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID]) -> None:
+        """Mark records as certainly not started, so that the next leader does not wait for them."""
         ...
 
     async def prove(self) -> None:
-        """Fencing check: prove that the epoch is ours, unless the last proof is recent. Raises as `record` does."""
+        """Fencing check: verify in the store that this replica still holds the epoch, unless the last check is recent.
+
+        Raises as `record` does.
+        """
         ...
 
     def check(self) -> None:
         """Raise `NotLeader` unless this replica may act at this moment, or `Unreachable` if that is not proven.
 
-        Asked right before every call that changes anything, after `prove`.
+        Called after `prove`, immediately before every call that changes infrastructure.
         """
         ...
 
 
 class ManagerCallbacks(Protocol):
-    """Changes that a controller requests by itself; each becomes a version of the declaration."""
+    """Changes that a controller requests on its own; each becomes a version of the declaration."""
 
-    async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
+    async def stop_rollout(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
         """Pause the rolling update to that version, or declare the previous version again."""
         ...
 
     async def transfer_leadership(self, why: str) -> bool:
-        """Our own node is to be destroyed: let another replica lead. False: the quorum has no call for that."""
+        """Transfer leadership, because this replica's own node is to be destroyed. False: it cannot be transferred."""
         ...
 
     async def destroyed(self, group: GroupID) -> None:
-        """No instance of a group that is being destroyed is left: forget the group."""
+        """Remove a group from the declaration: it was being destroyed, and all its instances have terminated."""
         ...

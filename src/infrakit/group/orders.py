@@ -1,4 +1,4 @@
-"""Commands of operators for a group; stored with its declaration, lifted only by an operator."""
+"""Operator commands for a group. They are stored with its declaration, and only an operator lifts them."""
 
 import msgspec
 
@@ -7,15 +7,15 @@ from infrakit.spi.values import InstanceID, Wire
 
 
 class Eviction(Wire, frozen=True, kw_only=True, gc=False):
-    """Destroy this one instance."""
+    """A command to destroy one instance."""
 
     who: str
     when: str
     why: str
 
 
-class RollOrder(Wire, frozen=True, kw_only=True, gc=False):
-    """Stop the rolling update to `hash`: `paused` until resumed, or `aborted`. Later versions are not affected."""
+class RolloutStop(Wire, frozen=True, kw_only=True, gc=False):
+    """A command to pause or abort the rolling update to the version `hash`. Later versions are not affected."""
 
     hash: str
     aborted: bool = False
@@ -25,15 +25,14 @@ class RollOrder(Wire, frozen=True, kw_only=True, gc=False):
 
 
 class Orders(Wire, frozen=True, kw_only=True):
-    """All commands for one group. IDs are never reused, so a command for a terminated instance is harmless."""
+    """All commands for one group. Instance IDs are never reused, so a command for a terminated one has no effect."""
 
     halt: Halt | None = None
-    roll: RollOrder | None = None
+    roll: RolloutStop | None = None
     evictions: dict[InstanceID, Eviction] = msgspec.field(default_factory=dict)
-    despite_unhealthy: tuple[
-        InstanceID, ...
-    ] = ()  # these may be replaced although more than MaxUnhealthy members are unhealthy
-    destroying: Halt | None = None  # who, when and why; the group goes once nothing of it is left
+    # These may be replaced although more than MaxUnhealthy members are unhealthy.
+    despite_unhealthy: tuple[InstanceID, ...] = ()
+    destroying: Halt | None = None  # who, when and why; the group is removed once all its instances have terminated
     restored: str = ""  # the version that a rollback declared: if it fails too, its rolling update is paused
     resumed: str = ""  # ISO 8601, when an operator last resumed the group: earlier failures are retried at once
-    volumes: bool = False  # destroying takes the attachments too
+    volumes: bool = False  # destroying the group deletes its attachments, too

@@ -1,4 +1,4 @@
-"""The spec of an instance to create: a group's properties, its tags, and what the flavor adds for this instance."""
+"""Builds the spec of an instance to create: the group's properties, the tags, and what the flavor adds."""
 
 import asyncio
 
@@ -21,9 +21,9 @@ async def prepared(
     token: str,
     created: str,
 ) -> InstanceSpec:
-    """The spec of one instance; `version` is the hash of the configuration, `created` ISO 8601.
+    """Return the spec of one instance; `version` is the configuration hash, `created` a time in ISO 8601.
 
-    Raises what the flavor raises, `TimeoutError` if it takes too long.
+    Raises what the flavor raises, and `TimeoutError` after `PREPARE_DEADLINE_S`.
     """
     tags = group.tags | {
         values.TAG_GROUP: group.name,

@@ -17,7 +17,7 @@ WAIT_S = 0.5
 DEADLINE_S = 30.0
 AT_ONCE_MAX = 64
 
-# Each with the loop time in seconds at which it was requested; a text says why the needed changes are unknown.
+# Results with the loop time in seconds at which they were requested; a text is the reason why they are unknown.
 Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]
 Needs = tuple[float, Sequence[MembershipChange] | str]
 
@@ -28,38 +28,38 @@ class HealthProber:
     def __init__(self, flavor: Flavor) -> None:
         self._flavor = flavor
         self._round: asyncio.Task[None] | None = None
-        self._answers: list[Verdicts] = []
+        self._results: list[Verdicts] = []
 
     async def verdicts(self, properties: msgspec.Raw, instances: Sequence[Description]) -> list[Verdicts]:
-        """The reports that have arrived since the last call. Starts a round of probes unless one is under way."""
+        """Return the reports that arrived since the last call. Starts a round of probes unless one is in progress."""
         if self._round is None and instances:
-            self._round = asyncio.get_running_loop().create_task(self._ask(properties, instances))
+            self._round = asyncio.get_running_loop().create_task(self._probe(properties, instances))
         if self._round is not None:
             await asyncio.wait({self._round}, timeout=WAIT_S)
             if self._round.done():
                 self._round = None
-        answers, self._answers = self._answers, []
-        return answers
+        results, self._results = self._results, []
+        return results
 
-    async def _ask(self, properties: msgspec.Raw, instances: Sequence[Description]) -> None:
+    async def _probe(self, properties: msgspec.Raw, instances: Sequence[Description]) -> None:
         if isinstance(self._flavor, JudgesMany):
-            asked_at = asyncio.get_running_loop().time()
-            reports = await self._ask_all(self._flavor, properties, instances)
-            self._answers.append((asked_at, reports))
+            requested_at = asyncio.get_running_loop().time()
+            reports = await self._probe_all(self._flavor, properties, instances)
+            self._results.append((requested_at, reports))
             return
-        turn = asyncio.Semaphore(AT_ONCE_MAX)
+        limit = asyncio.Semaphore(AT_ONCE_MAX)
 
-        async def ask(instance: Description) -> None:
-            async with turn:
-                asked_at = asyncio.get_running_loop().time()
-                report = await self._ask_one(properties, instance)
-                self._answers.append((asked_at, {instance.id: report}))
+        async def probe(instance: Description) -> None:
+            async with limit:
+                requested_at = asyncio.get_running_loop().time()
+                report = await self._probe_one(properties, instance)
+                self._results.append((requested_at, {instance.id: report}))
 
         async with asyncio.TaskGroup() as tasks:
             for instance in instances:
-                tasks.create_task(ask(instance))
+                tasks.create_task(probe(instance))
 
-    async def _ask_all(
+    async def _probe_all(
         self, flavor: JudgesMany, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
         try:
@@ -68,7 +68,7 @@ class HealthProber:
         except Exception as error:
             return dict.fromkeys((i.id for i in instances), _unknown(error))
 
-    async def _ask_one(self, properties: msgspec.Raw, instance: Description) -> HealthReport:
+    async def _probe_one(self, properties: msgspec.Raw, instance: Description) -> HealthReport:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await self._flavor.healthy(properties=properties, instance=instance)
@@ -76,7 +76,7 @@ class HealthProber:
             return _unknown(error)
 
     async def close(self) -> None:
-        """Cancel the round under way."""
+        """Cancel the round in progress."""
         if self._round is not None:
             self._round.cancel()
             await asyncio.wait({self._round})
@@ -86,51 +86,51 @@ class MembershipProber:
     """Polls one flavor for the changes that the member list of one group needs."""
 
     def __init__(self) -> None:
-        self._question: asyncio.Task[Needs] | None = None
-        self._patient_until = 0.0
+        self._poll: asyncio.Task[Needs] | None = None
+        self._wait_until = 0.0
 
-    def ask(
+    def start(
         self, flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> None:
-        """Begin a question, unless one is under way."""
-        if self._question is None:
+        """Start a poll unless one is in progress."""
+        if self._poll is None:
             loop = asyncio.get_running_loop()
-            self._question = loop.create_task(_needs(flavor, properties, instances, allocation))
-            self._patient_until = loop.time() + WAIT_S
+            self._poll = loop.create_task(_needs(flavor, properties, instances, allocation))
+            self._wait_until = loop.time() + WAIT_S
 
-    async def answer(self) -> Needs | None:
-        """The answer, or None while the question is under way; waits for `WAIT_S` after it began."""
-        if self._question is None:
+    async def result(self) -> Needs | None:
+        """Return the result, or None while the poll is in progress; waits until `WAIT_S` after the poll started."""
+        if self._poll is None:
             return None
-        patience_s = self._patient_until - asyncio.get_running_loop().time()
-        await asyncio.wait({self._question}, timeout=max(0.0, patience_s))
-        if not self._question.done():
+        timeout_s = self._wait_until - asyncio.get_running_loop().time()
+        await asyncio.wait({self._poll}, timeout=max(0.0, timeout_s))
+        if not self._poll.done():
             return None
-        answer, self._question = self._question.result(), None
-        return answer
+        result, self._poll = self._poll.result(), None
+        return result
 
     async def close(self) -> None:
-        """Cancel the question under way."""
-        if self._question is not None:
-            self._question.cancel()
-            await asyncio.wait({self._question})
+        """Cancel the poll in progress."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.wait({self._poll})
 
 
 async def _needs(
     flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
 ) -> Needs:
-    asked_at = asyncio.get_running_loop().time()
+    requested_at = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(DEADLINE_S):
             needs = await flavor.membership(properties=properties, instances=instances, allocation=allocation)
         _check(needs)
     except Exception as error:
-        return asked_at, _why(error)
-    return asked_at, needs
+        return requested_at, _why(error)
+    return requested_at, needs
 
 
 def _check(needs: object) -> None:
-    """Raise `PluginError` unless it is what the needs of a list must be: nothing may be done for anything else."""
+    """Raise `PluginError` unless this is a sequence of membership changes."""
     if not isinstance(needs, Sequence) or not all(isinstance(each, MembershipChange) for each in needs):
         raise errors.PluginError(f"the needed membership changes are not a sequence of changes, but {needs!r}")
 

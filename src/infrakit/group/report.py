@@ -1,4 +1,4 @@
-"""A controller's view and plan, as the values that operators see."""
+"""Converts a controller's view and plan to the values that operators see."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ from infrakit.spi.values import Health, LogicalID, State
 
 
 def group_status(controller: Controller, clock: Clock) -> GroupStatus:
-    """One line about a group, with everything it does and waits for."""
+    """Return the status of a group, with its actions in progress and its blocked actions."""
     want, view, plan = controller.want, controller.view, controller.plan
     now = asyncio.get_running_loop().time()
     current = {want.group.hash}
@@ -36,13 +36,13 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         phase=plan.phase if controller.is_current else GroupPhase.HALTED if want.orders.halt else GroupPhase.PLANNING,
         observed_age_s=None if view.observed_at is None else round(now - view.observed_at, 3),
         doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
-        waiting=tuple(held(h, clock) for h in controller.blocked),
+        waiting=tuple(blocked_line(h, clock) for h in controller.blocked),
         halt=want.orders.halt,
     )
 
 
 def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
-    """A declared group that no controller reconciles yet, because its plugins have not answered."""
+    """Return the status of a declared group without a controller, because its plugins have not answered yet."""
     declared = group.properties.allocation
     size = len(declared.logical_ids) if declared.logical_ids is not None else declared.size or 0
     remedy = "start them: infrakit plugin ls shows those that run; they are retried every few seconds"
@@ -63,30 +63,30 @@ def unmanaged(group: Group, orders: Orders, why: str) -> GroupStatus:
 
 
 def reasoned(action: Action, order: int = 0, *, verb: str = "") -> Reasoned:
-    """An action as operators see it."""
+    """Convert an action; `order` is its position in the plan, from 1."""
     return Reasoned(
         verb=verb or action.verb, subject=str(action.subject), reason=action.reason, rule=action.rule, order=order
     )
 
 
-def held(block: Blocked, clock: Clock) -> Reasoned:
-    """A wait or a refusal as operators see it."""
-    look = ""
+def blocked_line(block: Blocked, clock: Clock) -> Reasoned:
+    """Convert a blocked action, with the time of its next check."""
+    next_check = ""
     if block.until != float("inf"):
         now = asyncio.get_running_loop().time()
-        look = timestamp(clock.now() + max(0.0, block.until - now))
+        next_check = timestamp(clock.now() + max(0.0, block.until - now))
     return Reasoned(
         verb="refuse" if block.refused else "wait",
         subject=block.subject,
         reason=block.reason,
         rule=block.rule,
         remedy=block.remedy,
-        next_look=look,
+        next_look=next_check,
     )
 
 
 def members(controller: Controller) -> list[MemberStatus]:
-    """Every member, and everything that is being created."""
+    """Return the status of every member and of every pending creation, in the order of their slots."""
     now = asyncio.get_running_loop().time()
     view, want = controller.view, controller.want
     statuses = [_member(want, m, now) for m in view.members.values()]
@@ -124,7 +124,7 @@ def _member(want: DesiredState, member: Member, now: float) -> MemberStatus:
         health=Verdict.HEALTHY if member.state is State.FINISHED else Verdict[member.health(now).name],
         note=report.note if report is not None else "",
         health_age_s=round(now - member.judged_at, 3) if report is not None else None,
-        age_s=round(now - member.born_at, 3),
+        age_s=round(now - member.created_at, 3),
         up_to_date=member.hash == want.group.hash,
         hash=member.hash,
         is_self=member.is_self,
@@ -144,7 +144,7 @@ def _state(member: Member) -> str:
 
 
 def summary(controller: Controller) -> str:
-    """One sentence about a group, with the age of what it rests on."""
+    """Summarise a group in one sentence, with the age of the observation."""
     want, view, plan = controller.want, controller.view, controller.plan
     now = asyncio.get_running_loop().time()
     if view.observed_at is None:
@@ -163,10 +163,10 @@ def _healthy(controller: Controller, now: float) -> int:
 
 
 def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
-    """What is known of one member, each fact with its age."""
+    """List the facts about one member, each with its age."""
     now = asyncio.get_running_loop().time()
     want = controller.want
-    facts = [f"{member.id} was created {duration(now - member.born_at)} ago"]
+    facts = [f"{member.id} was created {duration(now - member.created_at)} ago"]
     if member.logical_id is not None:
         facts.append(f"it has logical ID {member.logical_id}")
     if member.missing_since is not None:
@@ -189,7 +189,7 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
 
 
 def forecast_lines(actions: list[Action]) -> list[Reasoned]:
-    """A forecast in the words of a diff: a destruction that is followed by a creation in its slot is a replacement."""
+    """Convert a forecast to lines of a diff: a destruction and a later creation in the same slot are a replacement."""
     lines: list[Reasoned] = []
     replaced: dict[str, int] = {}
     for action in actions:

@@ -1,6 +1,6 @@
 """The provider `file`: an instance is a file, and nothing else, so that groups can be watched with `ls` and `cat`.
 
-This is the original's first plugin, with the same files: `instance-<number>` in one directory, JSON with `ID`,
+This is the original's first plugin, with the same files: `instance-<number>` in one directory, as JSON with `ID`,
 `LogicalID`, `Tags` and the whole `Spec`. An instance whose file is removed by hand is terminated. A file that cannot be
 read fails the listing: its group membership is unknown, and unknown is not missing.
 """
@@ -34,7 +34,7 @@ class Stored(Wire, frozen=True, kw_only=True):
     tags: dict[str, str] | None = None
     spec: InstanceSpec = InstanceSpec()
 
-    def described(self, *, properties: bool) -> Description:
+    def describe(self, *, properties: bool) -> Description:
         """Return the description; its properties are the whole spec, as in the original."""
         whole = msgspec.Raw(msgspec.json.encode(self.spec)) if properties else msgspec.UNSET
         return Description(id=self.id, logical_id=self.logical_id, tags=self.tags or {}, properties=whole)
@@ -51,42 +51,42 @@ class File:
         return Capabilities(listing_lag_s=0.0, tokens=True)
 
     async def validate(self, *, properties: msgspec.Raw) -> None:
-        """Accepts any properties."""
+        """Accept any properties."""
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
-        return await self._in_turn(lambda: self._provision(spec))
+        return await self._run_locked(lambda: self._provision(spec))
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
         def merge() -> None:
             stored = self._read(self._path(instance))
             self._write(msgspec.structs.replace(stored, tags={**(stored.tags or {}), **labels}))
 
-        await self._in_turn(merge)
+        await self._run_locked(merge)
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:  # noqa: ARG002
         def remove() -> None:
             try:
                 self._path(instance).unlink()
             except FileNotFoundError:
-                raise _unknown(instance) from None
+                raise _not_found(instance) from None
             files.sync(self._directory)
 
-        await self._in_turn(remove)
+        await self._run_locked(remove)
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         stored = await asyncio.to_thread(lambda: list(self._all()))
-        return [s.described(properties=properties) for s in stored if tags.items() <= (s.tags or {}).items()]
+        return [s.describe(properties=properties) for s in stored if tags.items() <= (s.tags or {}).items()]
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         try:
             stored = await asyncio.to_thread(lambda: self._read(self._path(instance)))
         except errors.NotFound:
             return None
-        return stored.described(properties=True)
+        return stored.describe(properties=True)
 
     # -- blocking, in a thread -------------------------------------------------------------------------------------
 
-    async def _in_turn(self, change: Callable[[], T]) -> T:
+    async def _run_locked(self, change: Callable[[], T]) -> T:
         """Run one change under the directory's lock, across processes. It completes even if the caller is cancelled."""
 
         def locked() -> T:
@@ -120,14 +120,14 @@ class File:
 
     def _path(self, instance: InstanceID) -> Path:
         if not instance.startswith(PREFIX) or "/" in instance or "\0" in instance:
-            raise _unknown(instance)
+            raise _not_found(instance)
         return self._directory / instance
 
     def _read(self, path: Path) -> Stored:
         try:
             return msgspec.json.decode(path.read_bytes(), type=Stored)
         except FileNotFoundError:
-            raise _unknown(path.name) from None
+            raise _not_found(path.name) from None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise errors.PluginError(
                 f"it cannot be read: {error}",
@@ -140,5 +140,5 @@ class File:
         files.replace(self._directory / stored.id, text)
 
 
-def _unknown(instance: str) -> errors.NotFound:
+def _not_found(instance: str) -> errors.NotFound:
     return errors.NotFound(f"there is no instance {instance}")

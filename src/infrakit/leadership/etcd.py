@@ -16,7 +16,7 @@ from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
-INTERVAL_S = 0.05  # between two polls of the local member
+INTERVAL_S = 0.05  # from one poll of the local member to the next
 VALID_S = 2.0
 TTL_S = 5  # of the lease of a campaign: whole seconds
 RETRY_S = 0.5
@@ -51,7 +51,7 @@ class EtcdObserved:
         return cls(client)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Polls the local member every `INTERVAL_S`."""
+        """Poll the local member every `INTERVAL_S`."""
         while True:
             yield await self._poll()
             await asyncio.sleep(INTERVAL_S)
@@ -72,7 +72,7 @@ class EtcdObserved:
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
     async def _name(self, member: int) -> str:
-        """The name of a member, cached; its ID in hexadecimal if the name cannot be read now.
+        """Return the name of a member, cached; its ID in hexadecimal if the name cannot be read now.
 
         The member list is read without a quorum, so it is available during an election, too.
         """
@@ -83,7 +83,7 @@ class EtcdObserved:
         return self._names.get(member, f"{member:x}")
 
     async def resign(self) -> None:
-        """Transfers the leadership of etcd to another member that answers."""
+        """Transfer the leadership of etcd to another member that answers."""
         status = await self._client.status()
         if status.leader != status.member:
             return
@@ -102,7 +102,7 @@ class EtcdObserved:
         raise errors.Refused("no other member of etcd answers and could take the leadership", where="etcd")
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._client.close()
 
 
@@ -129,7 +129,7 @@ class EtcdCampaign:
         return cls(urls.etcd(url), f"{urls.etcd_prefix(url)}/leader", name)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Campaigns continuously; observes after each third of the TTL, and when the holder of the key changes."""
+        """Campaign continuously; observe after each third of the TTL, and when the holder of the key changes."""
         while True:
             begun_at = _now()
             try:
@@ -141,7 +141,7 @@ class EtcdCampaign:
                 await asyncio.sleep(RETRY_S)
 
     async def _campaign(self) -> AsyncIterator[Observation]:
-        """One attempt: ends when the key is lost, or a third of the TTL after another replica was found to hold it."""
+        """Make one attempt: until the key is lost, or for a third of the TTL while another replica holds it."""
         begun_at = _now()
         lease = await self._claim()
         if lease is None:
@@ -163,12 +163,12 @@ class EtcdCampaign:
                 await self._release(lease)
         yield self._following("", begun_at)
         if self._resigning.is_set():
-            await self._stand_back()
+            await self._wait_for_new_leader()
 
     # -- the key ---------------------------------------------------------------------------------------------------
 
     async def _claim(self) -> str | None:
-        """Acquires the key with a new lease and returns that; None if another replica holds the key."""
+        """Acquire the key with a new lease and return the lease; None if another replica holds the key."""
         if (await self._holder())[0]:
             return None
         answer = await self._client.change("lease/grant", {"TTL": str(self._ttl_s)})
@@ -182,13 +182,13 @@ class EtcdCampaign:
         return None
 
     async def _holder(self) -> tuple[str, int]:
-        """The holder of the key, and the revision of etcd of that answer."""
+        """Return the holder of the key, and the revision of etcd at which it was read."""
         answer = await self._client.read("kv/range", {"key": encode(self._key)})
         held = answer.get("kvs", ())
         return decode(held[0].get("value", "")).decode() if held else "", int(answer["header"]["revision"])
 
     async def _holds(self, lease: str) -> bool:
-        """Renews the lease, and returns whether the key is still attached to it."""
+        """Renew the lease, and return whether the key is still attached to it."""
         async with asyncio.timeout(self._ttl_s / 3):
             async for message in self._client.stream("lease/keepalive", {"ID": lease}):
                 if int(message.get("TTL", 0)) <= 0:
@@ -198,7 +198,7 @@ class EtcdCampaign:
         return any(str(kv.get("lease", "")) == lease for kv in answer.get("kvs", ()))
 
     async def _until_changed(self, since: int) -> None:
-        """Waits for a change of the key, for a third of the TTL at most, in case the watch misses one."""
+        """Wait for a change of the key, for a third of the TTL at most, in case the watch misses one."""
         request = {"key": encode(self._key), "start_revision": str(since + 1)}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ttl_s / 3):
@@ -207,13 +207,13 @@ class EtcdCampaign:
                         break
 
     async def close(self) -> None:
-        """Closes the connections; a lease that is held expires."""
+        """Close the connections; a lease that is held expires."""
         await self._client.close()
 
     # -- resigning -------------------------------------------------------------------------------------------------
 
     async def resign(self) -> None:
-        """Releases the key, and campaigns again only when another replica holds it, or after one TTL."""
+        """Release the key, and campaign again only when another replica holds it, or after one TTL."""
         if not self._held:
             return
         self._resigned.clear()
@@ -225,10 +225,10 @@ class EtcdCampaign:
         await self._client.change("lease/revoke", {"ID": lease})
         self._resigned.set()
 
-    async def _stand_back(self) -> None:
+    async def _wait_for_new_leader(self) -> None:
         self._resigning.clear()
-        end = _now() + self._ttl_s
-        while _now() < end:
+        deadline = _now() + self._ttl_s
+        while _now() < deadline:
             holder, revision = await self._holder()
             if holder:
                 break

@@ -30,7 +30,7 @@ class FileObserver:
         self._path = path
         self._name = name
         self._interval_s = interval_s
-        self._reading: Future[bytes] | None = None  # at most one, on a file system that hangs, too
+        self._reading: Future[bytes] | None = None  # at most one thread, even if the file system hangs
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -41,7 +41,7 @@ class FileObserver:
         return cls(Path(url.path), name)
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Polls the file at each interval."""
+        """Poll the file at each interval."""
         while True:
             yield await self._poll()
             await asyncio.sleep(self._interval_s)
@@ -72,7 +72,7 @@ class FileObserver:
 
 
 def _read(path: Path, into: Future[bytes]) -> None:
-    """Reads the file in a daemon thread, which does not delay the exit of the process if the file system hangs."""
+    """Read the file in a daemon thread, which does not delay the exit of the process if the file system hangs."""
     try:
         with path.open("rb") as file:
             into.set_result(file.read(NAME_BYTES_MAX + 3))
@@ -81,7 +81,7 @@ def _read(path: Path, into: Future[bytes]) -> None:
 
 
 def _parse(content: bytes) -> str:
-    """The name in the file; empty if its content is not a valid name."""
+    """Parse the name in the file; empty if its content is not a valid name."""
     try:
         name = content.decode().strip()
     except UnicodeDecodeError:
@@ -90,5 +90,5 @@ def _parse(content: bytes) -> str:
 
 
 def write_leader(path: Path, name: str) -> None:
-    """Writes the name of the leader atomically: a reader gets the old name or the new one."""
+    """Write the name of the leader atomically: a reader gets the old name or the new one."""
     files.replace(path, f"{name}\n".encode(), mode=0o644)

@@ -24,7 +24,7 @@ class Static:
         return cls()
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Yields a new observation long before the last one expires."""
+        """Yield a new observation long before the last one expires."""
         while True:
             begun_at = asyncio.get_running_loop().time()
             yield Observation(leader=True, begun_at=begun_at, valid_s=VALID_S, note="it is the only replica")

@@ -18,10 +18,10 @@ from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
 
 INTERVAL_S = 0.25  # from the start of one poll to the next
-PAUSE_S = 0.05  # between two polls, at least
+PAUSE_S = 0.05  # shortest pause between two polls
 POLL_TIMEOUT_S = 1.0
-SHORT_TIMEOUT_S = 0.2  # while polls have no answer
-LONG_EACH = 5  # of these polls, one has the long timeout, for an Engine that is slow
+SHORT_TIMEOUT_S = 0.2  # after a poll without an answer
+LONG_TIMEOUT_EVERY = 5  # unanswered polls: then one has the long timeout again, for a slow Engine
 VALID_S = 2.0
 MANAGERS = {"role": ["manager"]}
 
@@ -44,13 +44,13 @@ class SwarmObserved:
         return cls(urls.swarm(url))
 
     async def observe(self) -> AsyncIterator[Observation]:
-        """Polls the Engine every `INTERVAL_S`, or later if a poll takes longer."""
+        """Poll the Engine every `INTERVAL_S`, or later if a poll takes longer."""
         unanswered = 0
         while True:
-            seen = await self._poll(SHORT_TIMEOUT_S if unanswered % LONG_EACH else POLL_TIMEOUT_S)
-            unanswered = unanswered + 1 if seen.leader is None else 0
-            yield seen
-            took_s = asyncio.get_running_loop().time() - seen.begun_at
+            observation = await self._poll(SHORT_TIMEOUT_S if unanswered % LONG_TIMEOUT_EVERY else POLL_TIMEOUT_S)
+            unanswered = unanswered + 1 if observation.leader is None else 0
+            yield observation
+            took_s = asyncio.get_running_loop().time() - observation.begun_at
             await asyncio.sleep(max(PAUSE_S, INTERVAL_S - took_s))
 
     async def _poll(self, deadline_s: float) -> Observation:
@@ -65,11 +65,11 @@ class SwarmObserved:
         return Observation(leader=leads, begun_at=begun_at, valid_s=VALID_S, who=who, note=note)
 
     async def _read(self, deadline_s: float) -> tuple[bool | None, str, str]:
-        """Whether the local Engine leads, the name of the leader, and the reason in words."""
+        """Return whether the local Engine leads, the name of the leader, and the reason in words."""
         if not self._node:
             self._node = (await self._swarm.info(deadline_s=deadline_s)).node_id
         managers = await self._swarm.nodes(MANAGERS, deadline_s=deadline_s)
-        if self._node not in {each.id for each in managers}:  # the node joined again, or is being demoted
+        if self._node not in {each.id for each in managers}:  # the node has rejoined, or is being demoted
             self._node = ""
             return None, "", "the local Engine is not among the managers of its Swarm"
         for each in managers:
@@ -80,5 +80,5 @@ class SwarmObserved:
         return False, "", "the Swarm has no leader"
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._swarm.close()

@@ -1,14 +1,14 @@
-"""Access to the declaration of a cluster for the command that may have to create the cluster's first machine.
+"""Access to the declaration of a cluster, for commands that may have to create the cluster's first machine.
 
 The declaration is read directly from its store, or through an InfraKit replica on the cluster's own machines. Only a
-completed read proves that the store has its quorum. A replica that runs is no proof: it must have read the store.
+completed read of the store proves that it has its quorum; a running replica does not.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from infrakit.lifecycle.replicas import ANSWER_S, SILENT, Replicas
+from infrakit.lifecycle.replicas import ANSWER_S, NO_ANSWER, Replicas
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
@@ -22,12 +22,12 @@ COMMIT_S = 30.0
 class DeclarationAccess(Protocol):
     """Reads and writes the declaration. It is polled before a machine is created, and until it answers."""
 
-    answered: str  # the sentence for success
-    silence: str  # the sentence for failure; a duration may follow it
+    answered: str  # the sentence for a success
+    no_answer: str  # the sentence for a failure; a duration may follow it
 
     @property
     def where(self) -> str:
-        """What was queried, as the location in an error."""
+        """The location for an error: what was queried."""
         ...
 
     async def answers(self) -> bool:
@@ -47,7 +47,7 @@ class DirectStore:
     """Reads and writes the store directly."""
 
     answered = "the store answers"
-    silence = "the store does not answer"
+    no_answer = "the store does not answer"
     where = "store"
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -58,7 +58,7 @@ class DirectStore:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._store.read(name="declaration")
-        except SILENT:
+        except NO_ANSWER:
             return False
         return True
 
@@ -76,14 +76,14 @@ class ViaReplica:
     """Reads and writes the declaration through a replica."""
 
     answered = "a replica answers"
-    silence = "no replica answers"
+    no_answer = "no replica answers"
 
     def __init__(self, replicas: Replicas) -> None:
         self.replicas = replicas
 
     @property
     def where(self) -> str:
-        """Every address, and the last failure there."""
+        """All addresses, each with its last failure."""
         return "; ".join(f"{each}: {self.replicas.why.get(each, 'not contacted yet')}" for each in self.replicas.places)
 
     async def answers(self) -> bool:
@@ -94,7 +94,7 @@ class ViaReplica:
         except errors.Refused as error:
             if not (at := self.replicas.at):
                 raise
-            await self.replicas.turn()  # the store refuses this replica: its machine may not be a member yet
+            await self.replicas.switch()  # the store refuses this replica: its machine may not be a member yet
             self.replicas.why[at] = error.what
             return False
         return True

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from infrakit.lifecycle.access import COMMIT_S, ViaReplica
-from infrakit.lifecycle.first_machine import BootstrapRequest, grow
+from infrakit.lifecycle.first_machine import BootstrapRequest, ensure_store
 from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
 from infrakit.lifecycle.view import View
 from infrakit.manager.declaration import validate
@@ -30,19 +30,19 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Committed, Halt, MemberStatus, Status
 
 POLL_S = 0.25  # between two statuses
-RETRY_S = 0.5  # after no replica has answered
+RETRY_S = 0.5  # delay after an attempt that no replica answered
 STATUS_S = 1.5  # timeout for one replica, before the next is tried
-SLOW_S = 8.0  # the timeout once that has failed: followers ask the leader, and a leader election takes longer
-QUIET_S = 4 * streams.HEARTBEAT_S  # without a heartbeat, after which an event stream counts as broken
-VERSIONS_MAX = 3  # concurrent commits by others, before this one gives up
+SLOW_S = 8.0  # timeout after a failure: followers forward to the leader, and an election takes longer
+QUIET_S = 4 * streams.HEARTBEAT_S  # an event stream without a heartbeat for that long counts as broken
+VERSIONS_MAX = 3  # attempts to commit while others commit concurrently
 
 Report = Callable[[str], object]
 
 
 async def find(text: str, source: str, *, home: Path) -> SelfHosted | None:
-    """Where the replicas of the declared cluster should answer; None if the document declares no self-hosted cluster.
+    """Return the addresses of the declared replicas; None if the document declares no self-hosted cluster.
 
-    None also if it is invalid or its plugins do not answer: the next step that reads it reports the problem.
+    Also None if the document is invalid or its plugins do not answer; the next step that reads it reports that.
     """
     draft = documents.read(text, source=source)
     if draft.problems:
@@ -69,8 +69,8 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
             access = ViaReplica(replicas)
             if not await access.answers():
                 report(f"no replica answers at {', '.join(replicas.places)}")
-                async with _alone(home, request.patience_s, report):
-                    await grow(request, groups, plugins=registry, access=access, clock=clock, report=report)
+                async with _locked(home, request.timeout_s, report):
+                    await ensure_store(request, groups, plugins=registry, access=access, clock=clock, report=report)
             report(f"a replica answers at {replicas.at}")
             return await _commit(access, groups, request)
     finally:
@@ -78,10 +78,10 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
 
 
 @contextlib.asynccontextmanager
-async def _alone(home: Path, patience_s: float, report: Report) -> AsyncIterator[None]:
-    """Hold the lock of this home. Another command that holds it may be creating the first machine: wait for it."""
-    loop, arguments = asyncio.get_running_loop(), ""
-    until = loop.time() + patience_s
+async def _locked(home: Path, timeout_s: float, report: Report) -> AsyncIterator[None]:
+    """Hold the lock of this home; wait for another command that holds it, and may be creating the first machine."""
+    loop, waiting = asyncio.get_running_loop(), False
+    until = loop.time() + timeout_s
     with contextlib.ExitStack() as stack:
         while True:
             try:
@@ -90,9 +90,9 @@ async def _alone(home: Path, patience_s: float, report: Report) -> AsyncIterator
             except errors.Refused as held:
                 if discovery.manager_socket().exists() or loop.time() >= until:
                     raise  # a daemon holds it, and does not release it while it runs
-                if not arguments:
+                if not waiting:
                     report(f"{held.what}, which may be creating the first machine: waiting for it")
-                arguments = held.what
+                waiting = True
             await asyncio.sleep(RETRY_S)
         yield
 
@@ -112,19 +112,19 @@ async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: Bootst
         }
         try:
             committed: Committed = await access.replicas.ask("commit", within_s=COMMIT_S, **arguments)
-        except errors.Conflict as error:  # the winner may have declared the same; it may be an earlier attempt of ours
+        except errors.Conflict as error:  # the other commit may declare the same, or be an earlier attempt of this one
             newest = await access.version()
             if newest == version or not await _declared(access, newest, groups):
                 raise error from None
         else:
             return committed
-    raise errors.Conflict("others keep changing the declaration", remedy="retry")
+    raise errors.Conflict("other clients keep changing the declaration", remedy="retry")
 
 
 async def _declared(access: ViaReplica, version: int, groups: tuple[Group, ...]) -> bool:
     text = await access.replicas.ask("show", version=version)
-    there = {group.name: group for group in documents.read(text, source=f"version {version}").groups}
-    return all(_same(there.get(group.name), group) for group in groups)
+    declared = {group.name: group for group in documents.read(text, source=f"version {version}").groups}
+    return all(_same(declared.get(group.name), group) for group in groups)
 
 
 def _same(one: Group | None, other: Group) -> bool:
@@ -135,7 +135,7 @@ def _same(one: Group | None, other: Group) -> bool:
 
 
 def now() -> str:
-    """The timestamp from which a view shows events."""
+    """Return the current timestamp, from which a view shows events."""
     return timestamp(SystemClock().now())
 
 
@@ -188,7 +188,7 @@ class _ReplicaEvents:
 
 
 async def _statuses(places: tuple[str, ...], view: View) -> None:
-    replica_events, undecided, within_s = _ReplicaEvents(view), 0, STATUS_S
+    replica_events, without_leader, within_s = _ReplicaEvents(view), 0, STATUS_S
     async with Replicas(places, replica_events.switched) as replicas:
         while True:
             try:
@@ -199,13 +199,13 @@ async def _statuses(places: tuple[str, ...], view: View) -> None:
                 await asyncio.sleep(RETRY_S)
                 continue
             within_s = STATUS_S
-            if status.note:  # it knows no leader; another replica may
-                undecided += 1
-                if undecided > len(places):
+            if status.note:  # this replica knows no leader; another one may
+                without_leader += 1
+                if without_leader > len(places):
                     replica_events.failed("no replica knows of a leader", status.note)
-                await replicas.turn()
+                await replicas.switch()
             else:
-                undecided = 0
+                without_leader = 0
                 replica_events.recovered(replicas.at, status)
                 view.status(status, await _members(replicas))
             await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""`infrakit down FILE`: tear a self-hosted cluster down from outside, since no replica may destroy its own machine.
+"""`infrakit down FILE`: tear down a self-hosted cluster from outside, because no replica may destroy its own machine.
 
 Two controllers must never act on the same machines (law 1), and this command is a second one. So it first makes sure
 that no replica of the cluster acts any more, and only then changes anything:
@@ -23,6 +23,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from infrakit.gate.authority import Teardown
+from infrakit.gate.gate import Gate
 from infrakit.lifecycle.access import COMMIT_S
 from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
 from infrakit.lifecycle.request import DocumentRequest
@@ -97,14 +99,14 @@ async def teardown(
         agree(_question(counts, volumes=request.volumes))
         if answers:
             await _halt(replicas, request, report)
-    loop = asyncio.get_running_loop()
-    until = loop.time() + request.timeout_s
-    for each in teardowns:
-        await each.run(until)
-        report(f"{each.name} is destroyed")
-    if request.volumes:
+        gate = Gate(Teardown(lambda: _halt_stands(replicas, request)))
+        until = asyncio.get_running_loop().time() + request.timeout_s
         for each in teardowns:
-            await each.delete_volumes()
+            await each.run(until, gate)
+            report(f"{each.name} is destroyed")
+        if request.volumes:
+            for each in teardowns:
+                await each.delete_volumes(gate)
     return any(each.has_volumes for each in teardowns) and not request.volumes
 
 
@@ -201,6 +203,17 @@ async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[
         )
         return
     report("halted: no replica of the cluster acts any more")
+
+
+async def _halt_stands(replicas: Replicas, request: TeardownRequest) -> bool | None:
+    """Whether the cluster is still halted; None if no replica answers, or if the operator does without a halt."""
+    if request.unhalted:
+        return None
+    try:
+        status: Status = await replicas.ask("status", within_s=STATUS_S)
+    except (errors.InfraKitError, TimeoutError):
+        return None
+    return any(halt.group is None for halt in status.halts)
 
 
 async def _until_idle(replicas: Replicas) -> None:

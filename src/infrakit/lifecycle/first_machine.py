@@ -2,7 +2,7 @@
 
 In both cases no replica leads, so no controller acts, and the operator runs this instead. It makes no call while the
 store answers, because then a replica may lead; and it returns as soon as the store answers, because then one will. If
-this machine cannot reach the store, the replicas on the cluster's machines are asked instead: see `lifecycle.access`.
+this machine cannot reach the store, the replicas on the cluster's machines are queried instead: see `lifecycle.access`.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from infrakit.gate.authority import Outdated, StoreSilent
+from infrakit.gate.gate import Gate
 from infrakit.lifecycle import seed
 from infrakit.lifecycle.access import DeclarationAccess
 from infrakit.lifecycle.request import DocumentRequest
@@ -22,7 +24,7 @@ from infrakit.spi.group import Group
 from infrakit.spi.values import InstanceSpec
 
 POLL_S = 0.3
-BOOT_S = 10.0  # for one machine to boot, before the next one is created
+BOOT_S = 10.0  # time for one machine to boot, before the next one is created
 
 
 class BootstrapRequest(DocumentRequest, frozen=True, kw_only=True):
@@ -31,7 +33,7 @@ class BootstrapRequest(DocumentRequest, frozen=True, kw_only=True):
     group: str = ""  # the group that hosts the store; empty: the only declared quorum
     seed: SeedChoice | None = None  # which machine is the first; None: the first declared one
     recover: bool = False
-    patience_s: float = 120.0  # for the store to answer after each machine
+    timeout_s: float = 120.0  # for the store to answer after each machine
 
 
 class PreparedMachine(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +54,10 @@ async def bootstrap(
 ) -> int:
     """Make the store available and declare; return the version of the declaration, also of one that existed before.
 
-    Raises what `grow` raises, and `Conflict` if another user commits a declaration at the same time.
+    Raises what `ensure_store` raises, and `Conflict` if another user commits a declaration at the same time.
     """
     groups = await validate.checked(request.text, request.source, plugins)
-    await grow(request, groups, plugins=plugins, access=access, clock=clock, report=report)
+    await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report)
     report(access.answered)
     version = await access.version()
     if version:
@@ -66,7 +68,7 @@ async def bootstrap(
     return version
 
 
-async def grow(
+async def ensure_store(
     request: BootstrapRequest,
     groups: Sequence[Group],
     *,
@@ -84,11 +86,15 @@ async def grow(
         return
     group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
     instance = await plugins.instance(group.properties.instance.plugin)
-    provisioner = Provisioner(group, flavor, instance, clock, report)
-    if request.recover:
-        await _recover(provisioner, access, request.patience_s)
-    else:
-        await _create_first_machine(provisioner, access, request.patience_s, request.seed or SeedChoice())
+    gate = Gate(StoreSilent(access.answers))
+    provisioner = Provisioner(group, flavor, instance, gate=gate, clock=clock, report=report)
+    try:
+        if request.recover:
+            await _recover(provisioner, access, request.timeout_s)
+        else:
+            await _create_first_machine(provisioner, access, request.timeout_s, request.seed or SeedChoice())
+    except Outdated as outdated:  # another process was faster, or the quorum is back
+        report(str(outdated))
 
 
 async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) -> PreparedMachine:
@@ -100,57 +106,57 @@ async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) 
 
 
 async def _create_first_machine(
-    provisioner: Provisioner, access: DeclarationAccess, patience_s: float, asked: SeedChoice
+    provisioner: Provisioner, access: DeclarationAccess, timeout_s: float, choice: SeedChoice
 ) -> None:
     """Start from nothing: create one machine, prepared as its group's only member; the others join once it leads."""
-    first = seed.node(provisioner.group, asked)
+    first = seed.node(provisioner.group, choice)
     machines = await provisioner.machines()
     if machines.keys() - {first.slot}:
         raise errors.Refused(
-            f"machines exist already ({', '.join(sorted(machines))}), and {access.silence}",
+            f"machines exist already ({', '.join(sorted(machines))}), and {access.no_answer}",
             where=f"group {provisioner.group.name}",
             remedy="wait for them to start; if their quorum is permanently lost: infrakit bootstrap --recover",
         )
     if not machines:
-        await provisioner.refuse_beside_others(first)
+        await provisioner.refuse_existing_data(first)
         try:
-            await provisioner.create_first(first, script=asked.script)
+            await provisioner.create_first(first, script=choice.script)
         except errors.Conflict as error:
             if first.slot not in await provisioner.machines():
                 raise
             provisioner.report(f"{first}: another process created it first ({error})")
     else:
         provisioner.report(f"{first}: {machines[first.slot].id} exists already")
-    if not await _until_answers(access, patience_s):
+    if not await _until_answers(access, timeout_s):
         raise errors.Unreachable(
-            f"{first} {'exists' if machines else 'is created'}, and {access.silence} after {patience_s:g} s",
+            f"{first} {'exists' if machines else 'is created'}, and {access.no_answer} after {timeout_s:g} s",
             where=access.where,
             remedy="read its log; run the same command to wait again; if there were more machines, and their quorum is "
             "lost: infrakit bootstrap --recover",
         )
 
 
-async def _recover(provisioner: Provisioner, access: DeclarationAccess, patience_s: float) -> None:
+async def _recover(provisioner: Provisioner, access: DeclarationAccess, timeout_s: float) -> None:
     """Create missing machines, one at a time, until there are enough for a quorum and the store answers."""
     boot_s = 0.0
     while True:
         existing = await provisioner.machines()
         missing = [each for each in provisioner.nodes if each.slot not in existing]
-        if await _until_answers(access, min(boot_s, patience_s) if missing else patience_s):
+        if await _until_answers(access, min(boot_s, timeout_s) if missing else timeout_s):
             return
         boot_s = BOOT_S
         if not missing:
             raise errors.Unreachable(
-                f"every machine of {provisioner.group.name} exists, and {access.silence} after {patience_s:g} s",
+                f"every machine of {provisioner.group.name} exists, and {access.no_answer} after {timeout_s:g} s",
                 where=access.where,
                 remedy="read the logs of its members",
             )
         await provisioner.create(missing[0])
 
 
-async def _until_answers(access: DeclarationAccess, patience_s: float) -> bool:
+async def _until_answers(access: DeclarationAccess, timeout_s: float) -> bool:
     loop = asyncio.get_running_loop()
-    until = loop.time() + patience_s
+    until = loop.time() + timeout_s
     while not await access.answers():
         if loop.time() >= until:
             return False

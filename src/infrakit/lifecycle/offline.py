@@ -20,17 +20,17 @@ T = TypeVar("T")
 
 
 def events(home: Path, *, since: int, group: str | None) -> Iterator[Event]:
-    """The events after number `since`, oldest first. Raises `OSError` if they cannot be read."""
-    return journal.kept(home / "events", since, group=group)
+    """Yield the events after number `since`, oldest first. Raises `OSError` if they cannot be read."""
+    return journal.read_events(home / "events", since, group=group)
 
 
 def history(home: Path, store: str, *, limit: int) -> Sequence[Version]:
-    """Versions, newest first; `store` is a URL, or empty for the store in `home`. Raises what the store raises."""
+    """Return versions, newest first. `store`: URL; empty: the store in `home`. Raises what the store raises."""
     return _ask(home, store, lambda declaration: declaration.history(limit))
 
 
 def show(home: Path, store: str, *, version: int) -> str:
-    """The groups declared at that version, as a JSON document. Raises `NotFound`."""
+    """Return the groups declared at that version, as a JSON document. Raises `NotFound`."""
 
     async def show(declaration: Declaration) -> str:
         await declaration.load()
@@ -40,11 +40,11 @@ def show(home: Path, store: str, *, version: int) -> str:
     return _ask(home, store, show)
 
 
-def _ask(home: Path, store: str, question: Callable[[Declaration], Awaitable[T]]) -> T:
+def _ask(home: Path, store: str, query: Callable[[Declaration], Awaitable[T]]) -> T:
     async def ask() -> T:
         source = sources.store(store, home)
         try:
-            return await question(Declaration(source, SystemClock()))
+            return await query(Declaration(source, SystemClock()))
         finally:
             await source.close()
 

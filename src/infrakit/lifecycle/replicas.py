@@ -1,4 +1,4 @@
-"""A client of several InfraKit replicas, of which any one that answers will do, with failover between them.
+"""A client of several InfraKit replicas, any of which can answer, with failover between them.
 
 It uses one replica for as long as that answers. When it fails, the client connects to all others at once, and uses the
 first that answers from then on. Every request made here is safe to repeat: reads, a halt, and a commit that names the
@@ -23,8 +23,8 @@ from infrakit.spi.manager import Manager
 from infrakit.spi.values import GroupID
 
 ANSWER_S = 2.0  # timeout of a request, before another replica is tried
-GREETING_S = 0.5
-SILENT = (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError)
+PING_S = 0.5  # timeout of the check whether a replica is alive
+NO_ANSWER = (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, TimeoutError)
 
 
 class Replicas:
@@ -35,7 +35,7 @@ class Replicas:
         self.at = ""  # the address in use; empty: none
         self.why: dict[str, str] = {}  # by address: the last failure, if it has not answered since
         self._changed = changed
-        self._left = ("", "")  # the address used before, and why it was left
+        self._previous = ("", "")  # the address used before, and the reason for leaving it
         self._remote: Any = None
         self._refusal: errors.Refused | None = None
 
@@ -59,57 +59,57 @@ class Replicas:
             try:
                 async with asyncio.timeout(within_s):
                     return await getattr(self._remote, method)(**arguments)
-            except SILENT as error:
+            except NO_ANSWER as error:
                 tried.add(self.at)
                 alive = isinstance(error, TimeoutError) and await self._is_alive()
-                await self._leave(_words(error, within_s))
-                if alive:  # the leader behind it did not answer: this replica did, so no failure is reported
-                    self._left = ("", "")
+                await self._leave(_error_text(error, within_s))
+                if alive:  # the leader that it forwards to did not answer: this is no failure of the replica
+                    self._previous = ("", "")
 
     async def _is_alive(self) -> bool:
-        """Whether the replica in use answers a greeting, for which it needs neither store nor leader."""
+        """Whether the replica in use answers `greet`, which needs neither the store nor a leader."""
         try:
-            async with asyncio.timeout(GREETING_S):
-                await self._remote.greet()
+            async with asyncio.timeout(PING_S):
+                await self._remote.handshake()
         except (errors.InfraKitError, TimeoutError):
             return False
         return True
 
-    async def turn(self) -> None:
-        """Switch to another replica, if one answers: the present one answers, but without the information."""
+    async def switch(self) -> None:
+        """Switch to another replica, if one answers, because the current one lacks the requested information."""
         before = self.at
-        await self._leave("it does not know")
-        self._left = ("", "")
+        await self._leave("it lacks the information")
+        self._previous = ("", "")
         with contextlib.suppress(errors.Unreachable):
             await self._find({before})
 
     async def _leave(self, why: str) -> None:
         if self._remote is not None:
-            self.why[self.at], self._left = why, (self.at, why)
+            self.why[self.at], self._previous = why, (self.at, why)
             remote, self._remote, self.at = self._remote, None, ""
             await remote.close()
 
     async def _find(self, tried: Iterable[str]) -> None:
         """Connect to all replicas not tried yet, and use the first that answers."""
-        left = [each for each in self.places if each not in tried]
-        for each in left:
+        candidates = [each for each in self.places if each not in tried]
+        for each in candidates:
             _check_access(each)
         self._refusal = None
-        greetings = {asyncio.get_running_loop().create_task(self._connect(each)): each for each in left}
+        attempts = {asyncio.get_running_loop().create_task(self._connect(each)): each for each in candidates}
         try:
-            for first in asyncio.as_completed(greetings):
+            for first in asyncio.as_completed(attempts):
                 if (found := await first) is not None:
                     self.at, self._remote = found
                     break
         finally:
-            await _close_others(greetings, keep=self._remote)
+            await _close_others(attempts, keep=self._remote)
         if self._remote is None and self._refusal is not None:
             raise self._refusal  # a replica may run there
         if self._remote is None:
             details = "; ".join(f"{each}: {self.why[each]}" for each in self.places if each in self.why)
             raise errors.Unreachable("no replica answers", where=details)
         self.why.pop(self.at, None)
-        before, why = self._left
+        before, why = self._previous
         if before and before != self.at and self._changed is not None:
             self._changed(self.at, before, why)
 
@@ -119,7 +119,7 @@ class Replicas:
                 return place, await client.connect(Manager, place, place)
         except (errors.InfraKitError, TimeoutError) as error:
             self._refusal = error if isinstance(error, errors.Refused) else self._refusal
-            self.why[place] = _words(error, ANSWER_S)
+            self.why[place] = _error_text(error, ANSWER_S)
             return None
 
 
@@ -156,11 +156,11 @@ async def self_hosted(groups: Iterable[Group], plugins: Plugins) -> SelfHosted |
     return SelfHosted(names, places) if names else None
 
 
-async def _close_others(greetings: "dict[asyncio.Task[tuple[str, Any] | None], str]", *, keep: object) -> None:
+async def _close_others(attempts: "dict[asyncio.Task[tuple[str, Any] | None], str]", *, keep: object) -> None:
     """Cancel the other attempts, and close connections that were opened meanwhile."""
-    for task in greetings:
+    for task in attempts:
         task.cancel()
-    for answer in await asyncio.gather(*greetings, return_exceptions=True):
+    for answer in await asyncio.gather(*attempts, return_exceptions=True):
         if isinstance(answer, tuple) and answer[1] is not keep:
             await answer[1].close()
 
@@ -182,7 +182,7 @@ def _check_access(place: str) -> None:
         )
 
 
-def _words(error: BaseException, within_s: float) -> str:
+def _error_text(error: BaseException, within_s: float) -> str:
     if isinstance(error, errors.InfraKitError):
         return f"{error.what}; {error.remedy}" if isinstance(error, errors.Refused) and error.remedy else error.what
     return f"no answer within {within_s:g} s"

@@ -1,4 +1,4 @@
-"""What an operator requests with a document; each operation extends it."""
+"""The base of requests with a document; each operation extends it."""
 
 import msgspec
 

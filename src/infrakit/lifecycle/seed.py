@@ -1,8 +1,8 @@
-"""A seed: the machine that is created before any replica leads. Which one it is, and the spec its provider gets.
+"""The seed: the machine that is created before any replica leads. This module selects it and builds its spec.
 
-It is prepared as every later machine of its group is, by the same flavor from the same declaration, with two
-differences. A seed is prepared as the only member of its group, because there is no other member to join. And its
-hash is the word `bootstrap`, so that the first leader adopts it unchanged, and replaces the tag by the current hash.
+The same flavor prepares it from the same declaration as every later machine of its group, with two differences. A seed
+is prepared as the only member of its group, because there is no other member to join. And its hash is the word
+`bootstrap`, so that the first leader adopts it unchanged, and replaces the tag by the current hash.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from infrakit.group.calls import CALL_DEADLINE_S
+from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group.prepare import prepared
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.spec import hash as hashes
@@ -40,7 +40,7 @@ class SeedChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of one machine in its group."""
+    """The position of one machine in its group."""
 
     slot: str  # a pet's logical ID, or the ordinal of a member of cattle
     logical_id: LogicalID | None
@@ -51,7 +51,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def nodes(group: Group) -> tuple[Node, ...]:
-    """All places of a group, in order."""
+    """Return all nodes of a group, in order."""
     allocation = group.properties.allocation
     if allocation.logical_ids is not None:
         return tuple(
@@ -63,15 +63,15 @@ def nodes(group: Group) -> tuple[Node, ...]:
 
 
 def node(group: Group, choice: SeedChoice) -> Node:
-    """The chosen place; the first one by default. Raises `Refused` if there is no such place."""
+    """Return the chosen node; the first one by default. Raises `Refused` if there is no such node."""
     logical_id, sequence = choice.logical_id, choice.sequence
     known = nodes(group)
     for each in known:
         if logical_id in ("", each.logical_id) and sequence in (0, each.sequence):
             return each
-    asked = [f"the logical ID {logical_id}"] * bool(logical_id) + [f"the number {sequence}"] * bool(sequence)
+    requested = [f"the logical ID {logical_id}"] * bool(logical_id) + [f"the number {sequence}"] * bool(sequence)
     names = ", ".join(map(str, known[:_SHOWN_MAX])) or "none"
-    what = f"no node with {' and '.join(asked) or 'any number'}"
+    what = f"no node with {' and '.join(requested) or 'any number'}"
     raise errors.Refused(what, where=f"group {group.name}", remedy=f"its nodes: {names}")
 
 
@@ -103,7 +103,7 @@ async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, scr
 
     Raises what the flavor raises.
     """
-    spec = await _prepared(_alone(group, node), flavor, node, clock, version=values.BOOTSTRAP)
+    spec = await _prepared(_as_only_member(group, node), flavor, node, clock, version=values.BOOTSTRAP)
     return msgspec.structs.replace(spec, init=script) if script else spec
 
 
@@ -111,12 +111,20 @@ class Provisioner:
     """Creates machines of one group."""
 
     def __init__(
-        self, group: Group, flavor: Flavor, instance: Instance, clock: Clock, report: Callable[[str], object]
+        self,
+        group: Group,
+        flavor: Flavor,
+        instance: Instance,
+        *,
+        gate: Gate,
+        clock: Clock,
+        report: Callable[[str], object],
     ) -> None:
         self.group = group
         self.nodes = nodes(group)
         self._flavor = flavor
         self._instance = instance
+        self._gate = gate
         self._clock = clock
         self.report = report
 
@@ -140,11 +148,11 @@ class Provisioner:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def refuse_beside_others(self, first: Node) -> None:
-        """Raise `Refused` if attachments of other members exist: they may hold the data of an earlier cluster.
+    async def refuse_existing_data(self, first: Node) -> None:
+        """Raise `Refused` if attachments of other members exist: they may contain the data of an earlier cluster.
 
-        A first machine without data would found a second cluster beside them. Its own attachments may exist: with data
-        it rejoins as the former member, and without it no other data is at risk. Raises what the plugins raise, too.
+        A first machine without data would found a second cluster beside them. Its own attachments may exist: with data,
+        it rejoins as the former member; without, no other data is at risk. Also raises what the plugins raise.
         """
         attachments, plugin = await self._attachments_of_others(first), self.group.properties.instance.plugin
         if not attachments:
@@ -174,11 +182,11 @@ class Provisioner:
             self._report_unknown(f"the flavor {properties.flavor.plugin}")
             return []
         async with _answering(CALL_DEADLINE_S, properties.flavor.plugin):
-            held = await self._flavor.attachments(
+            attached = await self._flavor.attachments(
                 properties=properties.flavor.properties,
                 allocation=Allocation(logical_ids=properties.allocation.logical_ids),
             )
-        return [each for other in others for each in held.get(other, ())]
+        return [each for other in others for each in attached.get(other, ())]
 
     def _report_unknown(self, plugin: str) -> None:
         self.report(
@@ -199,8 +207,7 @@ class Provisioner:
 
     async def _create(self, node: Node, spec: InstanceSpec, how: str) -> None:
         try:
-            async with asyncio.timeout(CALL_DEADLINE_S):
-                created = await self._instance.provision(spec=spec)
+            created = await self._gate.provision(self._instance, spec=spec, begin=lambda: None)
         except TimeoutError:
             raise errors.OutcomeUnknown(
                 f"no answer to the creation of {node} within {CALL_DEADLINE_S:g} s",
@@ -233,7 +240,7 @@ async def _prepared(group: Group, flavor: Flavor, node: Node, clock: Clock, *, v
     )
 
 
-def _alone(group: Group, node: Node) -> Group:
+def _as_only_member(group: Group, node: Node) -> Group:
     if node.logical_id is None:
         return group
     properties = group.properties

@@ -6,7 +6,7 @@ A provider with a listing lag is listed once more after that lag: a creation may
 import asyncio
 from collections.abc import Callable
 
-from infrakit.group.calls import CALL_DEADLINE_S
+from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.lifecycle.seed import LIST_DEADLINE_S, TERMINATED
 from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
@@ -45,11 +45,11 @@ class GroupTeardown:
             raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
         return [each for each in listed if each.state not in TERMINATED]
 
-    async def run(self, until: float) -> None:
-        """Return when all instances have terminated. Raises `Refused` with the rest at loop time `until`."""
+    async def run(self, until: float, gate: Gate) -> None:
+        """Return when all instances have terminated. Raises `Refused` if some have not by loop time `until`."""
         loop = asyncio.get_running_loop()
         while True:
-            left = await self._destroy_rest(loop.time())
+            left = await self._destroy_rest(loop.time(), gate)
             if left == []:
                 return
             if loop.time() >= until:
@@ -62,8 +62,8 @@ class GroupTeardown:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def _destroy_rest(self, now: float) -> list[Description] | None:
-        """Request the destruction of what is left, and return it. None: unknown, because a call failed."""
+    async def _destroy_rest(self, now: float, gate: Gate) -> list[Description] | None:
+        """Request the destruction of the remaining instances, and return them. None: unknown, because a call failed."""
         try:
             left = await self.machines()
             if not self._announced:
@@ -72,7 +72,9 @@ class GroupTeardown:
             if not left:
                 await asyncio.sleep(await self._lag_s())
                 left = await self.machines()
-            await self._destroy([each for each in left if self._is_due(each, now)])
+            await self._destroy([each for each in left if self._is_due(each, now)], gate)
+        except errors.Halted:
+            raise
         except (errors.InfraKitError, TimeoutError) as error:
             failure = str(error) or "no answer in time"
             if failure not in self._failures:
@@ -92,36 +94,38 @@ class GroupTeardown:
     def _is_due(self, machine: Description, now: float) -> bool:
         return machine.state is not State.STOPPING and now - self._requested_at.get(machine.id, -RETRY_S) >= RETRY_S
 
-    async def _destroy(self, machines: list[Description]) -> None:
-        turns = asyncio.Semaphore(CALLS_MAX)
-        results = await asyncio.gather(*(self._destroy_one(each, turns) for each in machines), return_exceptions=True)
+    async def _destroy(self, machines: list[Description], gate: Gate) -> None:
+        limit = asyncio.Semaphore(CALLS_MAX)
+        calls = [self._destroy_one(each, limit, gate) for each in machines]
+        results = await asyncio.gather(*calls, return_exceptions=True)
         failed = [each for each in results if isinstance(each, BaseException)]
         for each in failed:
             raise each
 
-    async def _destroy_one(self, machine: Description, turns: asyncio.Semaphore) -> None:
-        async with turns:
+    async def _destroy_one(self, machine: Description, limit: asyncio.Semaphore, gate: Gate) -> None:
+        def begin() -> None:
             self._requested_at[machine.id] = asyncio.get_running_loop().time()
+
+        context = DestroyContext(reason=Reason.TERMINATE)
+        async with limit:
             try:
-                async with asyncio.timeout(CALL_DEADLINE_S):
-                    await self._instance.destroy(instance=machine.id, context=DestroyContext(reason=Reason.TERMINATE))
+                await gate.destroy(self._instance, instance=machine.id, context=context, begin=begin)
             except errors.NotFound:
                 pass  # the next listing shows whether it has terminated
             except TimeoutError:
                 what = f"no answer to the destruction of {machine.id} within {CALL_DEADLINE_S:g} s"
                 raise errors.OutcomeUnknown(what, where=f"plugin {self.plugin}") from None
 
-    async def delete_volumes(self) -> None:
+    async def delete_volumes(self, gate: Gate) -> None:
         """Delete the volumes of every declared logical ID, as far as flavor and provider support volumes."""
         if self._attaches is None or not isinstance(self._instance, Volumes):
             return
         properties = self._group.properties
-        held = await self._attaches.attachments(
+        attached = await self._attaches.attachments(
             properties=properties.flavor.properties,
             allocation=properties.allocation.to_wire(),
         )
-        for logical_id, attachments in held.items():
+        for logical_id, attachments in attached.items():
             for each in attachments:
-                async with asyncio.timeout(CALL_DEADLINE_S):
-                    await self._instance.delete_attachment(attachment=each)
+                await gate.delete_attachment(self._instance, attachment=each, begin=lambda: None)
                 self._report(f"{each.type} {each.id} of {logical_id} is deleted")

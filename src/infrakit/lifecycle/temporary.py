@@ -2,7 +2,7 @@
 
 It is a complete daemon, with the lock of its home, the epoch and the socket, so that no second controller can act
 meanwhile, and the command calls it like any other daemon. Groups that are not to be destroyed are halted in memory:
-instances that have terminated since the last daemon stopped are not recreated first.
+so instances that terminated after the last daemon stopped are not recreated first.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from infrakit.spi import formats
 from infrakit.spi.errors import Refused
 from infrakit.spi.manager import Halt
 
-OBSERVED_S = 10.0  # for the first listing of every group; one that takes longer is shown without its instances
+OBSERVED_S = 10.0  # timeout for the first listing of all groups; a slower group is shown without its instances
 POLL_S = 0.02
 
 
 @contextlib.contextmanager
 def daemon(home: Path, why: Halt) -> Iterator[None]:
-    """Run the daemon while entered. Raises what its start raises, and `Refused` if other replicas use its store."""
+    """A context manager that runs the daemon. Raises what its start raises, and `Refused` if its store is shared."""
     running = _Running(home, why)
     thread = threading.Thread(target=running.run, name="temporary daemon")
     thread.start()
@@ -40,10 +40,10 @@ def daemon(home: Path, why: Halt) -> Iterator[None]:
 
 
 class _Running:
-    """The daemon in its thread, and how to stop it from another one."""
+    """The daemon in its thread; `stop` may be called from another thread."""
 
     def __init__(self, home: Path, why: Halt) -> None:
-        self.ready = threading.Event()  # or failed
+        self.ready = threading.Event()  # also set after a failure
         self.failure: BaseException | None = None
         self._home = home
         self._why = why
@@ -73,7 +73,7 @@ class _Running:
             if self._stopped:
                 return
             self._task = asyncio.current_task()
-        await _refuse_several(self._home)
+        await _refuse_other_replicas(self._home)
         async with Daemon(self._home, Place(), only_destroys=self._why) as running:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OBSERVED_S):
@@ -82,7 +82,7 @@ class _Running:
             await running.run()
 
 
-async def _refuse_several(home: Path) -> None:
+async def _refuse_other_replicas(home: Path) -> None:
     store = sources.store("", home)
     try:
         body = (await store.read(name=roster.NAME)).body

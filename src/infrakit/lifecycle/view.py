@@ -11,9 +11,9 @@ class View(Protocol):
     """Called from the event loop, so it must not block; printing is fine."""
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
-        """What exists now, a few times a second."""
+        """Show the current status. Called a few times per second."""
         ...
 
     def event(self, event: Event) -> None:
-        """Something happened."""
+        """Show a new event."""
         ...

@@ -1,1 +1,1 @@
-"""One replica: it observes who leads, stores the declaration, and runs the controllers only while it leads."""
+"""One replica: observes leadership, stores the declaration, and runs the controllers only while it leads."""

@@ -1,7 +1,7 @@
 """The metadata plugin `export`: what a template publishes with `export(path, value)`, rendered again at an interval.
 
 So facts that must be computed or fetched come from one template, and are read like all other metadata. A read renders
-the template if the last rendering is older than the interval, in a thread, and never twice at once; a reader that times
+the template if the last rendering is older than the interval, in a thread, and never concurrently; a reader that times
 out does not cancel it. The template sees all other metadata. If it fails, reads fail with its error: earlier exports
 are not returned, because they may be outdated.
 """
@@ -45,7 +45,7 @@ class Export:
         return msgspec.Raw(msgspec.json.encode(paths.find(await self._exports(), paths.split(path))))
 
     async def close(self) -> None:
-        """Cancel a rendering in progress; its thread returns by its own deadline."""
+        """Cancel a rendering in progress; its thread returns at its own timeout."""
         if self._rendering is not None:
             self._rendering.cancel()
             await asyncio.wait({self._rendering})
@@ -54,14 +54,14 @@ class Export:
         if not self._address:
             return {}
         loop = asyncio.get_running_loop()
-        if self._rendering is None or (self._rendering.done() and loop.time() - self._begun_at >= self._rest_s):
+        if self._rendering is None or (self._rendering.done() and loop.time() - self._begun_at >= self._valid_s):
             self._begun_at = loop.time()
             self._rendering = loop.create_task(self._render())
         return await asyncio.shield(self._rendering)
 
     @property
-    def _rest_s(self) -> float:
-        """How long the last rendering or failure is valid."""
+    def _valid_s(self) -> float:
+        """How long the last rendering or failure is valid, in seconds."""
         failed = self._rendering is not None and (
             self._rendering.cancelled() or self._rendering.exception() is not None
         )
@@ -69,9 +69,9 @@ class Export:
 
     async def _render(self) -> dict[str, Any]:
         facts = await self._snapshot() if self._snapshot is not None else None
-        return await asyncio.to_thread(self._rendered, facts)
+        return await asyncio.to_thread(self._render_blocking, facts)
 
-    def _rendered(self, facts: Facts | None) -> dict[str, Any]:
+    def _render_blocking(self, facts: Facts | None) -> dict[str, Any]:
         template = self._engine.template(self._address)
         rendered = self._engine.render(template, Scope(facts=facts))
         return tree(rendered.exports, rendered.secrets, where=display(self._address))
@@ -98,7 +98,7 @@ def tree(exports: Mapping[str, object], secrets: frozenset[str] = frozenset(), *
 
 
 def _plain(path: str, value: object, where: str) -> Any:
-    """A copy of the value as plain JSON types. Raises `Refused`."""
+    """Copy the value as plain JSON types. Raises `Refused`."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError, msgspec.MsgspecError):

@@ -80,7 +80,7 @@ def facts(dmi: Path = DMI) -> dict[str, Any]:
 
 
 def _interfaces() -> dict[str, dict[str, Any]]:
-    """The interfaces by name: addresses other than link-local ones, and whether the interface is up."""
+    """Return the interfaces by name: addresses other than link-local ones, and whether the interface is up."""
     states = psutil.net_if_stats()
     return {
         name: {
@@ -97,7 +97,7 @@ def _is_link_local(address: str) -> bool:
 
 
 def _main_address(interfaces: dict[str, dict[str, Any]]) -> str | None:
-    """The first address that is not loopback, or a loopback address if there is no other."""
+    """Return the first address that is not loopback, or a loopback address if there is no other."""
     addresses = [ipaddress.ip_address(a) for each in interfaces.values() for a in (*each["ipv4"], *each["ipv6"])]
     addresses.sort(key=lambda a: (a.is_loopback, a.version))  # stable: the first interface wins
     return str(addresses[0]) if addresses else None
@@ -112,11 +112,11 @@ def _os() -> dict[str, str]:
 
 
 def _cloud(dmi: Path) -> dict[str, str]:
-    """The cloud provider that the firmware names, and its product name of the machine type."""
+    """Return the cloud provider that the firmware names, and its product name of the machine type."""
     texts: dict[str, str] = {}
     for name in _DMI_TEXTS:
         with contextlib.suppress(OSError):  # missing in containers, and some are readable by root only
             texts[name] = (dmi / name).read_text(errors="replace").strip()[:_TEXT_MAX]
     text = " ".join(texts.values()).lower()
-    provider = next((cloud for sign, cloud in CLOUDS.items() if sign in text), None)
+    provider = next((cloud for part, cloud in CLOUDS.items() if part in text), None)
     return {"provider": provider, "product": texts.get("product_name", "")} if provider else {}

@@ -16,16 +16,16 @@ from infrakit.spi import errors
 from infrakit.spi.manager import GroupStatus, LeaderStatus, Manager, MemberStatus, Status
 from infrakit.spi.tree import CachedTree
 
-CYCLE_S = 1.0
+MAX_AGE_S = 1.0
 UNAVAILABLE = (errors.InfraKitError, TimeoutError)
 
 
 class ManagerFacts:
-    """Publishes the state of the cluster. Satisfies `spi.metadata.Metadata`. Cached for `cycle_s`."""
+    """Publishes the state of the cluster. Satisfies `spi.metadata.Metadata`. Cached for `max_age_s`."""
 
-    def __init__(self, manager: Manager, *, cycle_s: float = CYCLE_S) -> None:
+    def __init__(self, manager: Manager, *, max_age_s: float = MAX_AGE_S) -> None:
         self._manager = manager
-        self._tree = CachedTree(self._build, cycle_s=cycle_s)
+        self._tree = CachedTree(self._build, max_age_s=max_age_s)
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
         return await self._tree.keys(path=path)
@@ -41,15 +41,15 @@ class ManagerFacts:
             raise status
         tree: dict[str, Any] = {"replica": status.replica, "leader": {}}
         if not isinstance(leader, UNAVAILABLE):
-            tree |= _replicas(_answer(leader), status)
+            tree |= _replicas(_unwrap(leader), status)
         if status.groups or not status.note:
-            known = {} if isinstance(members, UNAVAILABLE) else _members(_answer(members))
+            known = {} if isinstance(members, UNAVAILABLE) else _members(_unwrap(members))
             tree["declaration"] = {"version": status.version}
             tree["groups"] = {g.name: _group(g) | {"members": known.get(g.name, {})} for g in status.groups}
         return tree
 
 
-def _answer(answer: Any) -> Any:
+def _unwrap(answer: Any) -> Any:
     """Return the response, or raise it if it is a cancellation or an internal error."""
     if isinstance(answer, BaseException):
         raise answer
@@ -83,7 +83,7 @@ def _group(group: GroupStatus) -> dict[str, Any]:
 
 
 def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
-    """The members by group, then by logical ID or slot."""
+    """Return the members by group, then by logical ID or slot."""
     found: dict[str, dict[str, Any]] = {}
     for member in members:
         name = str(member.logical_id or member.slot or member.id or "")
@@ -104,7 +104,7 @@ def _members(members: Sequence[MemberStatus]) -> dict[str, dict[str, Any]]:
 
 
 def _address(member: MemberStatus) -> str | None:
-    """The logical ID of a pet, if it is an address."""
+    """Return the logical ID of a pet, if it is an address."""
     if member.logical_id is None:
         return None
     try:

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from infrakit.clients.swarm_values import Info, Node
 
 SOCKET = Path("/var/run/docker.sock")  # the Engine's default socket, not the one that DOCKER_HOST names
-CYCLE_S = 1.0
+MAX_AGE_S = 1.0
 
 
 class SwarmFacts:
-    """Publishes the state of the Swarm. Satisfies `spi.metadata.Metadata`. Cached for `cycle_s`."""
+    """Publishes the state of the Swarm. Satisfies `spi.metadata.Metadata`. Cached for `max_age_s`."""
 
-    def __init__(self, *, socket: Path = SOCKET, cycle_s: float = CYCLE_S) -> None:
+    def __init__(self, *, socket: Path = SOCKET, max_age_s: float = MAX_AGE_S) -> None:
         self._socket = socket
-        self._tree = CachedTree(self._build, cycle_s=cycle_s)
+        self._tree = CachedTree(self._build, max_age_s=max_age_s)
         self._swarm: Swarm | None = None
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
-        """Raises `Unreachable` while the Swarm has no leader."""
+        """Return the names below `path`. Raises `Unreachable` while the Swarm has no leader."""
         return await self._tree.keys(path=path)
 
     async def get(self, *, path: str) -> msgspec.Raw:
-        """Raises `Unreachable` while the Swarm has no leader."""
+        """Return the value at `path`. Raises `Unreachable` while the Swarm has no leader."""
         return await self._tree.get(path=path)
 
     async def close(self) -> None:
@@ -61,7 +61,7 @@ class SwarmFacts:
 
 
 def tree(info: "Info", nodes: "Sequence[Node]", services: int) -> dict[str, Any]:
-    """The complete tree, on a manager."""
+    """Build the complete tree, on a manager."""
     voters = [each.manager for each in nodes if each.manager is not None]
     leader = next((each for each in nodes if each.manager is not None and each.manager.leader), None)
     return {

@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 CONNECTIONS_MAX = 4096  # concurrent, per address; fewer if the process may open few files
 HANDSHAKE_S = 10.0
-REJECT_S = 1.0  # for a client to read that it is rejected, and for the TLS shutdown
+REJECT_S = 1.0  # timeout of the response to a rejected client, and of the TLS shutdown
 REJECTS_MAX = 32  # concurrent; above it, connections are closed without a response
 PAUSE_S = 0.1  # before the next attempt when file descriptors or memory run out
 KEEPALIVE_S = 60.0

@@ -1,18 +1,18 @@
-"""Parses addresses as users and the original write them: unix sockets, hosts with ports, and files that hold one."""
+"""Parses addresses in the formats of users and of the original: unix sockets, URLs, and files that contain one."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from infrakit.spi.errors import Refused
 
-LISTEN = ".listen"  # a file that holds the URL of a plugin on TCP
+LISTEN = ".listen"  # suffix of a file that contains the URL of a plugin on TCP
 
 
 def parse(text: str) -> Path | str:
     """Return the path of a unix socket, or an http or https URL with host and port. Raises `Refused`.
 
     A bare path, `unix://` and `file://` name a socket; `tcp://` is plain HTTP; a path that ends in `.listen` names a
-    file that holds one of these.
+    file that contains one of these.
     """
     if "://" not in text:
         return _file(text) if text.endswith(LISTEN) else Path(text)

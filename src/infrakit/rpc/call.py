@@ -45,7 +45,7 @@ def call(path: Target, method: Callable[..., Awaitable[T]], /, timeout_s: float 
     try:
         reply = described.read(body)
         if reply.error is not None:
-            raise failures.error(reply.error.message, reply.error.data_of_ours())
+            raise failures.error(reply.error.message, reply.error.error_data())
         value: T = reply.value
     except UNREADABLE as error:
         if status in _NOT_CARRIED_OUT:
@@ -61,7 +61,7 @@ def hello(path: Target) -> dict[str, list[str]]:
         _, body = _post(path, msgspec.json.encode(request), HELLO_S)
         reply = wire.read_hello(body)
         if reply.error is not None:
-            raise failures.error(reply.error.message, reply.error.data_of_ours())
+            raise failures.error(reply.error.message, reply.error.error_data())
         served: dict[str, list[str]] = reply.value
     except (errors.OutcomeUnknown, *UNREADABLE) as error:
         raise NotRunning(f"the process that listens there does not answer: {error}", where=_where(path)) from None
@@ -77,7 +77,7 @@ def _post(path: Target, body: bytes, timeout_s: float) -> tuple[int, bytes]:
     except TimeoutError:
         raise errors.OutcomeUnknown(f"no answer within {timeout_s:.0f} s", where=_where(path)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise errors.OutcomeUnknown(f"the connection broke: {_words(error)}", where=_where(path)) from None
+        raise errors.OutcomeUnknown(f"the connection broke: {_reason(error)}", where=_where(path)) from None
     finally:
         connection.close()
 
@@ -99,7 +99,7 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
             if line.startswith(b"data:"):
                 yield msgspec.json.decode(line[5:], type=Event)
     except (OSError, http.client.HTTPException) as error:
-        raise NotRunning(f"lost the connection to the daemon: {_words(error)}", where=_where(path)) from None
+        raise NotRunning(f"lost the connection to the daemon: {_reason(error)}", where=_where(path)) from None
     finally:
         connection.close()
 
@@ -113,5 +113,5 @@ def _where(path: Target) -> str:
     return str(path.absolute() if isinstance(path, Path) else path)
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__

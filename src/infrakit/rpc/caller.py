@@ -16,7 +16,7 @@ class Caller(NamedTuple):
 
     name: str = ""
     by: str = ""
-    is_self: bool = False  # the user of this process, who is trusted to claim any name
+    is_self: bool = False  # the user of this process, which may claim any name
 
     def __str__(self) -> str:
         return f"{self.by} {self.name}" if self.name else "anonymous"
@@ -25,12 +25,12 @@ class Caller(NamedTuple):
         """Return the name to record for a caller that claims to be `claimed`."""
         if self.is_self or claimed == self.name:
             return claimed or self.name
-        mark = f" ({self})"  # only once, although another replica may have relayed the call
-        return f"{claimed.removesuffix(mark)}{mark}" if claimed else str(self)
+        suffix = f" ({self})"  # not repeated if another replica has forwarded the call
+        return f"{claimed.removesuffix(suffix)}{suffix}" if claimed else str(self)
 
 
-_OURSELVES = Caller(is_self=True)
-_current: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller", default=_OURSELVES)
+_THIS_PROCESS = Caller(is_self=True)
+_current: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller", default=_THIS_PROCESS)
 
 
 def current() -> Caller:

@@ -1,7 +1,8 @@
 """Clients that satisfy the Protocols of the plugins they call: controllers handle local and remote plugins alike.
 
-`connect` requests what the plugin serves (the handshake) and returns an object with the methods of the wanted interface
-and of the extensions that the plugin has. A new connection repeats the handshake, because another process may answer.
+`connect` requests the list of served interfaces (the handshake) and returns an object with the methods of the required
+interface and of the extensions that the plugin serves. A new connection repeats the handshake, because another process
+may answer.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from infrakit.spi.instance import Watches
 from infrakit.spi.values import wire_name
 
 ANSWER_S = 15.0  # timeout of repeatable calls; the original's default
-ACT_S = 600.0  # timeout of all other calls: callers set the deadlines that matter
+ACT_S = 600.0  # timeout of all other calls; callers set shorter ones
 HELLO = "Handshake.Hello"
 
 _ids = itertools.count(1)
@@ -37,8 +38,8 @@ class Remote:
         self._transport = transport
         self._name = name
         self._interface = interface
-        self._greeted_at = -1  # the incarnation of the last handshake
-        self._greeting = asyncio.Lock()
+        self._handshake_at = -1  # the incarnation of the last handshake
+        self._handshake_lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<{self._interface.service} {self._name} at {self._transport.address}>"
@@ -52,8 +53,8 @@ class Remote:
         """Identifies the connected process: a new number may be another process, with other capabilities."""
         return self._transport.incarnation
 
-    async def greet(self) -> Mapping[str, list[str]]:
-        """Repeat the handshake, and become an instance of the Protocols that the plugin serves now.
+    async def handshake(self) -> Mapping[str, list[str]]:
+        """Send the handshake, and change the class of this object to the Protocols that the plugin serves now.
 
         Raises `Unreachable`, and `Refused` if the plugin does not serve our interface.
         """
@@ -62,24 +63,24 @@ class Remote:
         except errors.OutcomeUnknown as error:  # a handshake changes nothing
             raise errors.Unreachable(error.what, where=error.where, remedy=error.remedy) from None
         _check(served, self._interface, self._name)
-        self._greeted_at = self.incarnation
+        self._handshake_at = self.incarnation
         protocol = self._interface.protocol
         extended = [e.protocol for e in interfaces.extensions(protocol) if _is_served(served, e, self._name)]
         self.__class__ = _class((protocol, *extended))
         return served
 
     async def _call(self, method: wire.Method, arguments: Mapping[str, Any]) -> Any:
-        if self._greeted_at != self.incarnation:
-            async with self._greeting:
-                if self._greeted_at != self.incarnation:
-                    await self.greet()
+        if self._handshake_at != self.incarnation:
+            async with self._handshake_lock:
+                if self._handshake_at != self.incarnation:
+                    await self.handshake()
         params = {wire_name(name): value for name, value in arguments.items()}
         if method.interface.address == "Type":
             params["Type"] = self._name.partition("/")[2]
         elif method.interface.address:
             params[method.interface.address] = self._name
         if method.repeatable:
-            return await _repeated(self._transport, self._name, method.wire, params, method.read)
+            return await _send_repeatable(self._transport, self._name, method.wire, params, method.read)
         return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
 
 
@@ -92,7 +93,7 @@ async def connect(protocol: type, name: str, address: str) -> Any:
     interface = interfaces.of(protocol)
     remote = Remote(Transport(address), name, interface)
     try:
-        await remote.greet()
+        await remote.handshake()
     except BaseException:
         await remote.close()
         raise
@@ -114,7 +115,7 @@ async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
 
 async def hello(transport: Transport, name: str) -> Mapping[str, list[str]]:
     """Return the names of objects by interface, as a plugin announces them."""
-    served: Mapping[str, list[str]] = await _repeated(transport, name, HELLO, {}, wire.read_hello)
+    served: Mapping[str, list[str]] = await _send_repeatable(transport, name, HELLO, {}, wire.read_hello)
     return served
 
 
@@ -138,10 +139,10 @@ def _check(served: Mapping[str, Sequence[str]], interface: Interface, name: str)
         raise errors.NotFound(f"it does not serve {name}", where=name, remedy=f"it serves: {known}")
 
 
-async def _repeated(
+async def _send_repeatable(
     transport: Transport, name: str, method: str, params: Mapping[str, Any], read: Callable[[bytes], wire.Answer]
 ) -> Any:
-    """Send a repeatable request; when the connection breaks, repeat it once on a new connection."""
+    """Send a repeatable request; if the connection breaks, retry it once on a new connection."""
     try:
         return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
     except Broken:
@@ -173,11 +174,11 @@ async def exchange(
     if reply.id is not None and reply.id != id_:
         raise errors.OutcomeUnknown("the response belongs to another request", where=where)
     if reply.error is not None:
-        raise _named(failures.error(reply.error.message, reply.error.data_of_ours()), where)
+        raise _with_place(failures.error(reply.error.message, reply.error.error_data()), where)
     return reply.value
 
 
-def _named(error: errors.InfraKitError, where: str) -> errors.InfraKitError:
+def _with_place(error: errors.InfraKitError, where: str) -> errors.InfraKitError:
     error.where = f"{where}: {error.where}" if error.where else where
     return error
 

@@ -40,21 +40,21 @@ class _Unix(http.client.HTTPConnection):
 
 
 def dial(target: Target, *, timeout_s: float) -> http.client.HTTPConnection:
-    """Open a connection. Raises `NotRunning` (no call was sent), or `Refused` if a file of ours is wrong."""
+    """Open a connection. Raises `NotRunning` (no call was sent), or `Refused` if a credentials file is invalid."""
     if isinstance(target, Path):
         return _dial_unix(target, timeout_s)
-    shown = headers(target)
+    sent_headers = headers(target)
     connection = _tcp(target, timeout_s)
     stage = "connecting"
     try:
         connection.connect()
         if isinstance(connection, http.client.HTTPSConnection):
             stage = "health"
-            connection.request("GET", f"{prefix(target)}/health", headers=shown)
+            connection.request("GET", f"{prefix(target)}/health", headers=sent_headers)
             connection.getresponse().read()
     except (OSError, http.client.HTTPException) as error:  # TLS errors too
         connection.close()
-        _fail(target, error, rejected=stage == "health" or _is_about_our_certificate(error))
+        _fail(target, error, rejected=stage == "health" or _is_about_client_certificate(error))
     return connection
 
 
@@ -94,28 +94,28 @@ def _tcp(remote: Remote, timeout_s: float) -> http.client.HTTPConnection:
 
 def _fail(remote: Remote, error: Exception, *, rejected: bool) -> NoReturn:
     if isinstance(error, ssl.SSLCertVerificationError):
-        what, remedy = _its_certificate(remote, error)
+        what, remedy = _explain_server_certificate(remote, error)
     elif rejected and not isinstance(error, TimeoutError):
-        what, remedy = _our_certificate(remote)
+        what, remedy = _explain_client_certificate(remote)
     elif isinstance(error, ssl.SSLError):
         what, remedy = f"the TLS handshake failed ({error.reason or error})", "check the URL"
     else:
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        what = f"it cannot be reached ({words})"
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        what = f"it cannot be reached ({reason})"
         remedy = "check that it runs with --listen; for the daemon of this machine: infrakit remote use local"
     raise NotRunning(what, where=f"remote {remote}", remedy=remedy) from None
 
 
-def _is_about_our_certificate(error: Exception) -> bool:
+def _is_about_client_certificate(error: Exception) -> bool:
     """Whether the server's TLS alert (in TLS 1.2 part of the handshake) is about our certificate."""
     reason = getattr(error, "reason", None) or ""
     return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
-def _its_certificate(remote: Remote, error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+def _explain_server_certificate(remote: Remote, error: ssl.SSLCertVerificationError) -> tuple[str, str]:
     """Explain what is wrong with the server's certificate, and the remedy."""
     if error.verify_code in _NOT_VALID_NOW:
-        when = _of_server(remote) or error.verify_message
+        when = _server_validity(remote) or error.verify_message
         return f"the server's certificate {when}", "renew the file of --tls-cert on the server, or correct the clock"
     if error.verify_code in _ANOTHER_HOST:
         what = f"the server's certificate is for another host: {error.verify_message}"
@@ -125,27 +125,27 @@ def _its_certificate(remote: Remote, error: ssl.SSLCertVerificationError) -> tup
     return f"the server's certificate is not signed by {trusted} ({error.verify_message})", remedy
 
 
-def _of_server(remote: Remote) -> str:
+def _server_validity(remote: Remote) -> str:
     """Return when the server's certificate is valid. It is read over a second connection, on which nothing is sent."""
     from infrakit.rpc import validity
 
     parts = urlsplit(remote.url)
     try:
-        shown = ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=EXPLAIN_S)
+        certificate = ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=EXPLAIN_S)
     except OSError:
         return ""
-    return validity.of(ssl.PEM_cert_to_DER_cert(shown))
+    return validity.of(ssl.PEM_cert_to_DER_cert(certificate))
 
 
-def _our_certificate(remote: Remote) -> tuple[str, str]:
+def _explain_client_certificate(remote: Remote) -> tuple[str, str]:
     """Explain why a server with a valid certificate closed the connection without a response, and the remedy."""
     if not remote.cert:
-        words = "the server closed the connection; it probably requires a client certificate"
-        return words, "pass yours: infrakit remote add NAME URL --cert FILE --key FILE"
+        reason = "the server closed the connection; it probably requires a client certificate"
+        return reason, "pass yours: infrakit remote add NAME URL --cert FILE --key FILE"
     from infrakit.rpc import validity
 
     when = validity.of_file(remote.cert)
     if when:
         return f"the server closed the connection: our certificate {remote.cert} {when}", "renew it"
-    words = f"the server closed the connection: it probably rejected our certificate {remote.cert}"
-    return words, "check that the authority that the server trusts (--tls-client-ca) has signed it"
+    reason = f"the server closed the connection: it probably rejected our certificate {remote.cert}"
+    return reason, "check that the authority that the server trusts (--tls-client-ca) has signed it"

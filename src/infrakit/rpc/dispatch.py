@@ -39,14 +39,14 @@ class Dispatcher:
         named = [(name, o) for name, held in objects.items() for o in (held if isinstance(held, tuple) else (held,))]
         self._hidden: dict[str, str] = {}  # service -> why it is not served
         for interface in INTERFACES:
-            self._find_hidden(interface, named)
+            self._record_hidden(interface, named)
             serving = _Serving({name: o for name, o in named if interfaces.serves(o, interface)})
             if serving.fixed:
                 self._announced[interface.announced] = serving
                 for method in wire.methods(interface):
                     self._methods[method.wire] = (method, serving)
 
-    def _find_hidden(self, interface: Interface, named: Sequence[tuple[str, object]]) -> None:
+    def _record_hidden(self, interface: Interface, named: Sequence[tuple[str, object]]) -> None:
         for name, each in named:
             if why := interfaces.hidden(each, interface):
                 self._hidden[interface.service] = why
@@ -99,8 +99,8 @@ class Dispatcher:
             return envelope.failure(request, failures.APPLICATION_ERROR, self._missing(request.method))
         method, serving = found
         if _too_deep(bytes(request.params)):
-            words = f"params are nested deeper than {DEPTH_MAX} levels"
-            return envelope.failure(request, failures.INVALID_REQUEST, words)
+            message = f"params are nested deeper than {DEPTH_MAX} levels"
+            return envelope.failure(request, failures.INVALID_REQUEST, message)
         try:
             arguments, address = wire.arguments(method, method.decode(request.params))
         except msgspec.MsgspecError as error:
@@ -126,8 +126,8 @@ class Dispatcher:
             return envelope.failure(request, failures.APPLICATION_ERROR, failures.plain(str(error)), data)
         except Exception as error:  # a bug of ours or of a plugin: reply its message, log its traceback
             _log.exception("%s failed", method.wire)
-            words = failures.plain(str(error)) or type(error).__name__
-            return envelope.failure(request, failures.APPLICATION_ERROR, words)
+            message = failures.plain(str(error)) or type(error).__name__
+            return envelope.failure(request, failures.APPLICATION_ERROR, message)
 
     def _missing(self, name: str) -> str:
         if name.count(".") != 1:

@@ -49,7 +49,7 @@ class ClientError(msgspec.Struct):
     message: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
-    def data_of_ours(self) -> failures.ErrorData | None:
+    def error_data(self) -> failures.ErrorData | None:
         try:
             return msgspec.json.decode(self.data, type=failures.ErrorData)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Errors on the wire. InfraKit's own clients restore the whole error; other clients read its message."""
+"""The wire format of errors. InfraKit's clients restore the complete error; other clients read its message."""
 
 import msgspec
 
@@ -37,7 +37,7 @@ class ErrorData(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=Tr
 
 
 def plain(text: str) -> str:
-    """Return a text that JSON can carry: bytes that are not Unicode, as in file names, are escaped."""
+    """Escape bytes that are not Unicode, as in file names, because JSON cannot represent them."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -53,8 +53,8 @@ def error_data(error: errors.InfraKitError) -> ErrorData:
 
 
 def _plain_problem(problem: errors.Problem) -> errors.Problem:
-    words = {name: plain(getattr(problem, name)) for name in ("path", "message", "hint")}
-    return msgspec.structs.replace(problem, **words)
+    fields = {name: plain(getattr(problem, name)) for name in ("path", "message", "hint")}
+    return msgspec.structs.replace(problem, **fields)
 
 
 def error(message: str, data: ErrorData | None) -> errors.InfraKitError:

@@ -19,7 +19,7 @@ def api(announced: list[str]) -> bytes:
 
 
 def functions() -> bytes:
-    """Return the template functions that a plugin exports; ours export none."""
+    """Return the template functions that a plugin exports. InfraKit's plugins export none."""
     return msgspec.json.encode({"base": [], "builtin": []})
 
 

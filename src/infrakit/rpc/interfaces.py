@@ -1,8 +1,8 @@
 """Every interface that is available over the wire, and its wire format, as a table.
 
-The names, versions and fields of the first part are the original's. The second part are additions: each is a service of
-its own, announced beside the interface that it extends, so that our clients detect what a plugin supports, and the
-original's clients see only what they know.
+The names, versions and fields of the first part are the original's. The second part contains additions: each is a
+separate service, announced in addition to the interface that it extends. So our clients detect the extensions of a
+plugin, and the original's clients ignore them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     protocol: type
     service: str  # the part of a method's name before the dot
     version: str
-    earlier: tuple[str, ...] = ()  # earlier versions of the original whose requests are understood
+    earlier: tuple[str, ...] = ()  # earlier versions of the original that are supported, too
     name: str = ""  # in the handshake, if it differs from the service
     address: str = ""  # the field that selects an object at the socket: Type, Name or none
     subject: str = ""  # the field with the subject of a call, if results repeat it
@@ -106,7 +106,7 @@ INTERFACES = (
         version="0.1.1",
         results={"is_leader": "Leader", "leader_location": "Location", "specs": "Specs"},
     ),
-    # -- ours ----------------------------------------------------------------------------------------------------------
+    # -- additions -----------------------------------------------------------------------------------------------------
     Interface(
         protocol=Manager,
         service="Manager",
@@ -236,7 +236,7 @@ def hidden(plugin: object, interface: Interface) -> str:
     if interface.extends is not None and not protocols.satisfies(plugin, interface.extends):
         return ""
     names = protocols.hidden(plugin, interface.protocol)
-    return f"{interface.service}: {protocols.hidden_words(plugin, names)}" if names else ""
+    return f"{interface.service}: {protocols.explain_hidden(plugin, names)}" if names else ""
 
 
 def require(objects: Mapping[str, object | tuple[object, ...]], required: Mapping[str, tuple[type, ...]]) -> None:

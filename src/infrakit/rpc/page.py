@@ -1,4 +1,4 @@
-"""Pages: text served to GET requests beside the calls, rendered on request."""
+"""Pages: text that a server renders for each GET request, in addition to the calls."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
@@ -12,4 +12,4 @@ class Page(NamedTuple):
     media: str = "text/plain; charset=utf-8"
 
 
-Pages = Mapping[str, Callable[[], Awaitable[Page]]]  # by path, `/metrics`
+Pages = Mapping[str, Callable[[], Awaitable[Page]]]  # by path, such as `/metrics`

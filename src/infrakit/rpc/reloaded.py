@@ -22,7 +22,7 @@ class Reloaded(Generic[T]):
     def __init__(self, files: Sequence[str], read: Callable[[], T]) -> None:
         self._files = files
         self._read = read
-        self._seen = self._content()  # taken before reading, so that a change in between is detected next time
+        self._seen = self._content()  # before reading, so that the next refresh detects a change in between
         self.value = read()
 
     def refresh(self) -> None:

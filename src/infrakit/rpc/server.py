@@ -84,7 +84,7 @@ class Server:
             if self._listen is not None:
                 await self._start_tcp(self._listen, stack)
             self._pid_file.write_text(str(os.getpid()))
-            stack.callback(remove)  # first, so that new clients do not wait for open calls to finish
+            stack.callback(remove)  # runs first on exit, so that new clients do not wait for open calls to finish
             stack.callback(self._streams.end)
             self._open = stack.pop_all()
         return self
@@ -95,7 +95,7 @@ class Server:
         for each in sockets:
             stack.enter_context(each)
         self.urls = [listen.at(each).url for each in sockets]
-        tcp = self._acceptor(functools.partial(self._guarded, guard))
+        tcp = self._acceptor(functools.partial(self._authenticated, guard))
         await stack.enter_async_context(acceptor.accepting(tcp, sockets, guard.context))
         following = asyncio.get_running_loop().create_task(guard.follow())
         stack.callback(following.cancel)
@@ -133,19 +133,19 @@ class Server:
             return web.Response(status=400, text="rpc: the client has disconnected")
         return await self._handle(request, caller.of_unix(connection))
 
-    async def _guarded(self, guard: Guard, request: web.BaseRequest) -> web.StreamResponse:
+    async def _authenticated(self, guard: Guard, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request on TCP, after authentication."""
         refusal = guard.refusal(request)
         if refusal is not None:
             return refusal
-        known = guard.caller(request)
-        if known is None:
-            words = "show a certificate or a token that is known here\n"
-            return web.Response(status=401, text=words, headers={"WWW-Authenticate": "Bearer"})
-        return await self._handle(request, known)
+        peer = guard.caller(request)
+        if peer is None:
+            message = "present a valid client certificate or token\n"
+            return web.Response(status=401, text=message, headers={"WWW-Authenticate": "Bearer"})
+        return await self._handle(request, peer)
 
-    async def _handle(self, request: web.BaseRequest, known: caller.Caller) -> web.StreamResponse:
-        caller.enter(known)
+    async def _handle(self, request: web.BaseRequest, peer: caller.Caller) -> web.StreamResponse:
+        caller.enter(peer)
         answer = self._routes.get(request.path)
         if answer is None:
             return web.Response(status=404, text=NOT_FOUND)

@@ -25,10 +25,10 @@ def server_context(files: Files, *, optional: bool = False) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _show(context, files.cert, files.key)
+    _load_certificate(context, files.cert, files.key)
     if files.client_ca:
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
-        _trust(context, files.client_ca)
+        _load_ca(context, files.client_ca)
     return context
 
 
@@ -38,11 +38,11 @@ def client_context(*, ca: str = "", cert: str = "", key: str = "") -> ssl.SSLCon
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca:
-        _trust(context, ca)
+        _load_ca(context, ca)
     else:
         context.load_default_certs()
     if cert:
-        _show(context, cert, key or cert)
+        _load_certificate(context, cert, key or cert)
     return context
 
 
@@ -58,7 +58,7 @@ def name_of(certificate: dict[str, Any]) -> str:
     return "".join(filter(str.isprintable, name)).strip()[:NAME_MAX] or number
 
 
-def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
+def _load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
     for what, file in (("the certificate", cert), ("the key", key)):
         _check_readable(what, file)
     try:
@@ -70,7 +70,7 @@ def _show(context: ssl.SSLContext, cert: str, key: str) -> None:
         raise Refused(f"the file holds no readable {what} (PEM)", where=file) from None
 
 
-def _trust(context: ssl.SSLContext, ca: str) -> None:
+def _load_ca(context: ssl.SSLContext, ca: str) -> None:
     _check_readable("the CA certificates", ca)
     try:
         context.load_verify_locations(ca)
@@ -89,6 +89,8 @@ def _no_password(key: str) -> Callable[[], str]:
     """Refuse an encrypted key; OpenSSL would prompt at the terminal, and a daemon would hang."""
 
     def refuse() -> str:
-        raise Refused("the key is encrypted; a daemon asks for no password", where=key, remedy="decrypt the file")
+        raise Refused(
+            "the key is encrypted; a daemon cannot prompt for a password", where=key, remedy="decrypt the file"
+        )
 
     return refuse

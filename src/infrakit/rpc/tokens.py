@@ -19,8 +19,8 @@ class Tokens:
         try:
             mode, text = path.stat().st_mode, path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            words = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise Refused(f"the tokens cannot be read: {words}", where=str(path)) from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise Refused(f"the tokens cannot be read: {reason}", where=str(path)) from None
         if mode & 0o077:
             raise Refused("other users may read or write it", where=str(path), remedy=f"chmod 600 {path}")
         self._hashes: list[tuple[str, str]] = []
@@ -37,8 +37,8 @@ class Tokens:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return ""
-        shown = _hash(token.strip())
-        found = [name for hashed, name in self._hashes if hmac.compare_digest(hashed, shown)]
+        presented = _hash(token.strip())
+        found = [name for hashed, name in self._hashes if hmac.compare_digest(hashed, presented)]
         return found[0] if found else ""
 
 

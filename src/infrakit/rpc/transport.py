@@ -44,9 +44,9 @@ class Transport:
         self._url = self._place if isinstance(self._place, str) else "http://plugin/"
         self._headers = _HEADERS | (headers or {})
         self._session: aiohttp.ClientSession | None = None
-        self._shown: dict[str, str] = {}
+        self._auth_headers: dict[str, str] = {}
         self._tls: ssl.SSLContext | bool = True
-        self._read_at = -1  # `failures` when our certificate and token were last read
+        self._read_at = -1  # the value of `failures` when our credentials were last read
         self._backoff_until = 0.0
         self._backoff_s = BACKOFF_S
         self._last_failure = ""
@@ -56,7 +56,7 @@ class Transport:
         """Increases with every connection. While it is the same, the same process answers."""
         return self.failures + self._connections
 
-    async def _count(self, *_: object) -> None:
+    async def _count_connection(self, *_: object) -> None:
         self._connections += 1
 
     async def post(self, body: bytes, *, deadline_s: float) -> bytes:
@@ -66,7 +66,7 @@ class Transport:
             async with asyncio.timeout(deadline_s):
                 await self._prepare()
                 async with self._open().post(
-                    self._url, data=body, headers=self._shown, ssl=self._tls, allow_redirects=False
+                    self._url, data=body, headers=self._auth_headers, ssl=self._tls, allow_redirects=False
                 ) as response:
                     answer = await self._read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
@@ -76,11 +76,11 @@ class Transport:
             raise errors.OutcomeUnknown(f"no answer within {deadline_s:g} s", where=self.address) from None
         except (aiohttp.ClientError, OSError) as error:
             self.failures += 1
-            raise Broken(f"the connection broke: {_words(error)}", where=self.address) from None
+            raise Broken(f"the connection broke: {_reason(error)}", where=self.address) from None
         self._backoff_s = BACKOFF_S
         if response.status in _REJECTED:
-            words = answer[:200].decode(errors="replace").strip()
-            raise errors.Refused(f"it answers {response.status}: {words}", where=self.address, remedy=_REMEDY)
+            text = answer[:200].decode(errors="replace").strip()
+            raise errors.Refused(f"it answers {response.status}: {text}", where=self.address, remedy=_REMEDY)
         return answer
 
     async def lines(self, path: str, *, quiet_s: float | None = None) -> AsyncIterator[bytes]:
@@ -94,7 +94,7 @@ class Transport:
         url = self._url.rstrip("/") + path
         try:
             async with self._open().get(
-                url, timeout=timeout, headers=self._shown, ssl=self._tls, allow_redirects=False
+                url, timeout=timeout, headers=self._auth_headers, ssl=self._tls, allow_redirects=False
             ) as response:
                 if response.status != 200:
                     raise errors.Unreachable(f"it answers {response.status} to {path}", where=self.address)
@@ -114,7 +114,7 @@ class Transport:
         """Read our certificate and token; after a failure read them again, because they may have been renewed."""
         failures = self.failures
         if isinstance(self._place, str) and self._read_at != failures:
-            self._shown, self._tls = await asyncio.to_thread(_shown, self._place)
+            self._auth_headers, self._tls = await asyncio.to_thread(_credentials, self._place)
             self._read_at = failures
 
     def _open(self) -> aiohttp.ClientSession:
@@ -126,7 +126,7 @@ class Transport:
                 discovery.check_length(self._place)
                 connector = aiohttp.UnixConnector(str(self._place), limit=0, keepalive_timeout=KEEPALIVE_S)
             trace = aiohttp.TraceConfig()
-            trace.on_connection_create_end.append(self._count)
+            trace.on_connection_create_end.append(self._count_connection)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 trace_configs=[trace],
@@ -156,7 +156,7 @@ class Transport:
 
     def _unreachable(self, error: Exception) -> errors.Unreachable:
         self.failures += 1
-        self._last_failure = f"it cannot be reached ({_words(error)})"
+        self._last_failure = f"it cannot be reached ({_reason(error)})"
         self._backoff_until = asyncio.get_running_loop().time() + self._backoff_s
         self._backoff_s = min(BACKOFF_MAX_S, self._backoff_s * 2)
         return errors.Unreachable(self._last_failure, where=self.address, remedy="check it with: infrakit plugin ls")
@@ -172,7 +172,7 @@ async def opened(address: str) -> AsyncIterator[Transport]:
         await transport.close()
 
 
-def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
+def _credentials(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
     """Return our credentials for a plugin on another machine: a header with a token, and a TLS context."""
     remote = remotes.plugin(url)
     token = remote.token()
@@ -182,7 +182,7 @@ def _shown(url: str) -> tuple[dict[str, str], ssl.SSLContext | bool]:
     return headers, tls.client_context(ca=remote.ca, cert=remote.cert, key=remote.key)
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno or 0  # the system's message; asyncio's repeats the address
         return os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)

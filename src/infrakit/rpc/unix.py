@@ -23,7 +23,7 @@ def bind(path: Path) -> socket.socket:
         before = os.umask(0o177)
         try:
             bound.bind(str(path))
-            bound.listen(BACKLOG)  # at once, because others take a socket without a listener for stale
+            bound.listen(BACKLOG)  # at once, because a socket without a listener counts as stale
         except OSError as error:
             bound.close()
             raise errors.Refused(f"{path.absolute()} cannot be bound: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The validity period of a certificate, parsed from DER: the standard library only gives it for accepted ones."""
+"""The validity period of a certificate, parsed from DER; the standard library decodes accepted certificates only."""
 
 import datetime
 import ssl

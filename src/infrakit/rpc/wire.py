@@ -1,9 +1,9 @@
 """Converts typed methods to the wire format and back: one mechanism for every interface, without stubs.
 
 A Protocol's signature defines the message. Its keyword parameters, under their wire names, are the fields of `params`.
-Its return value is the `result`: a struct is the object itself, any other value goes into the one field that the
-interface names. Messages of the original are read as liberally as it reads them itself (`liberal`). This module is
-cheap to import, because every command loads it.
+Its return value is the `result`: a struct is encoded as the object itself, any other value as the one field that the
+interface names. Messages are decoded as liberally as the original does (`liberal`). This module is cheap to import,
+because every command loads it.
 """
 
 import functools
@@ -23,13 +23,13 @@ OK = "OK"  # the field of a method that returns nothing
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of an interface, for calls and for serving."""
+    """The wire description of one method of an interface, for clients and servers."""
 
     interface: Interface
     name: str  # in Python
     params: type[msgspec.Struct]
     returns: Any
-    repeatable: bool = False  # may be sent again after the connection broke; see `spi.repeat`
+    repeatable: bool = False  # may be retried after a broken connection; see `spi.repeat`
 
     @property
     def wire(self) -> str:
@@ -74,7 +74,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.Raw(prefix + (b"," if body != b"{}" else b"") + body[1:])
 
     def read(self, body: bytes) -> "Answer":
-        """Decode a whole reply. Raises `msgspec.MsgspecError` if it is invalid, or of another method."""
+        """Decode a whole reply. Raises `msgspec.MsgspecError` if it is invalid."""
         try:  # in one pass, because listings are large; what the strict decoder rejects takes the slow path
             fast = _replies(self.interface.protocol, self.name).decode(body)
             if fast.error is None and fast.result is not None and not liberal.is_misspelt(body, self.returns):
@@ -169,7 +169,7 @@ def _address(interface: Interface) -> str:
 
 
 def _subject(arguments: Mapping[str, Any]) -> str:
-    """Return the ID that a call names, directly or in its spec; empty if it concerns all."""
+    """Return the ID in the arguments or in their spec; empty if the call has no subject."""
     spec = arguments.get("spec")
     named: str = spec.id if spec is not None else arguments.get("id", "")
     return named

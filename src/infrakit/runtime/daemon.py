@@ -1,8 +1,8 @@
 """The daemon: everything one replica needs, started in order and stopped in reverse order.
 
-The lock comes first, because nothing may exist twice, then what others write to (journal, store), then the replica, and
-the socket last: a client that connects finds the daemon complete. A single replica is active by then; one of several
-follows the leader, and answers requests also while there is none.
+The lock is acquired first, because the state must have one owner; then the journal and the store are opened, then the
+replica starts, and the socket opens last: a client that connects finds the daemon complete. A single replica is active
+by then; one of several follows the leader, and answers requests even while there is none.
 """
 
 import asyncio
@@ -102,10 +102,10 @@ class Daemon:
             only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())
-        self.operator = Operator(self._replica, stories=self.journal, stop=self.stop.set)
+        self.operator = Operator(self._replica, history=self.journal, stop=self.stop.set)
         self._relay = Relay(self.operator, self._replica, self._roster)
         self.registry.offer(store=self._store, manager=self._relay)
-        own = {name: self.registry.make(Metadata, name) for name in OWN_METADATA}
+        own = {name: self.registry.create(Metadata, name) for name in OWN_METADATA}
         self.tree = Tree(self.registry, own)
         self.registry.offer(facts=self.tree.snapshot)
         self._vars = own[VARS]
@@ -120,11 +120,11 @@ class Daemon:
             stack.push_async_callback(sources.close, self._leadership)
             stack.push_async_callback(self.registry.close)
             stack.push_async_callback(self.tree.close)
-            if self._place.is_alone:
+            if self._place.is_single:
                 await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._run())
             stack.push_async_callback(self._stop_replica)
-            if self._place.is_alone:
+            if self._place.is_single:
                 await self._until_active()
             pages = endpoints.pages(self._replica, self.operator, self._counters)
             server = Server(
@@ -139,7 +139,7 @@ class Daemon:
         return self
 
     def _served(self) -> dict[str, object | tuple[object, ...]]:
-        """The objects that the manager's socket serves: our own interface, and those of the original."""
+        """Return the objects that the manager's socket serves: InfraKit's own interface, and those of the original."""
         groups = GroupPlugin(self._replica, self.operator)
         stack = ManagerStack(self._replica, self._roster)
         served: dict[str, object | tuple[object, ...]] = {
@@ -164,7 +164,7 @@ class Daemon:
         )
 
     async def _run(self) -> None:
-        if self._place.is_alone:
+        if self._place.is_single:
             await self._replica.run()
             return
         await self._until_checked()
@@ -201,7 +201,7 @@ class Daemon:
 
     async def _transfer_leadership(self) -> None:
         """On a requested stop, transfer leadership to another replica if this one leads and the source supports it."""
-        if self._place.is_alone or not self.stop.is_set():
+        if self._place.is_single or not self.stop.is_set():
             return
         with contextlib.suppress(errors.InfraKitError, TimeoutError):
             async with asyncio.timeout(TRANSFER_S):

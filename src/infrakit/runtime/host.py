@@ -1,7 +1,7 @@
 """Hosts plugins in this process, each name at a socket of its own, until a stop is requested.
 
-A name is that of entry points: `vanilla` serves whatever is registered as `vanilla`, and every typed name below it,
-`vanilla/...`. It may be served under another name than its own: `vanilla:web`.
+A name is that of entry points: `vanilla` serves everything that is registered as `vanilla`, and every typed name below
+it, `vanilla/...`. It may be served under another name: `vanilla:web`.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Hosted(NamedTuple):
 
 
 def parse(text: str) -> Hosted:
-    """`kind`, or `kind:name`. Raises `NotFound`."""
+    """Parse `kind` or `kind:name`. Raises `NotFound`."""
     kind, colon, name = text.partition(":")
     name = name if colon else kind.partition("/")[0]
     if not kind or not name or "/" in name or name.startswith(".") or name == discovery.MANAGER_SOCKET:
@@ -43,7 +43,7 @@ def parse(text: str) -> Hosted:
 
 
 def available() -> dict[str, list[str]]:
-    """The plugins that can be hosted: names of entry points, each with its kinds of plugin."""
+    """Return the plugins that can be hosted: names of entry points, each with its kinds of plugin."""
     found: dict[str, list[str]] = {}
     for protocol, group in GROUPS.items():
         for name in importlib.metadata.entry_points(group=group).names:
@@ -52,19 +52,19 @@ def available() -> dict[str, list[str]]:
 
 
 def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:
-    """The plugins of a name by their type, `.` for the one that has none. Raises `NotFound`, `PluginError`."""
-    made: dict[str, tuple[object, ...]] = {}
+    """Create the plugins of a name, by type; `.` is the one without a type. Raises `NotFound`, `PluginError`."""
+    plugins: dict[str, tuple[object, ...]] = {}
     for protocol, group in GROUPS.items():
         for name in sorted(importlib.metadata.entry_points(group=group).names):
             lookup, _, type_ = name.partition("/")
             if kind in (name, lookup):
                 key = type_ or "."
-                made[key] = (*made.get(key, ()), registry.make(protocol, name))
-    if not made:
+                plugins[key] = (*plugins.get(key, ()), registry.create(protocol, name))
+    if not plugins:
         near = difflib.get_close_matches(kind, available(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known to {sys.executable}: {', '.join(available())}"
         raise errors.NotFound(f"no package offers a plugin {kind!r}", remedy=hint)
-    return made
+    return plugins
 
 
 async def serve(plugins: Sequence[Hosted], *, home: Path, listen: Listen | None = None) -> None:
@@ -80,9 +80,9 @@ async def serve(plugins: Sequence[Hosted], *, home: Path, listen: Listen | None 
         registry = Registry(home)
         stack.push_async_callback(registry.close)
         for hosted in plugins:
-            made: dict[str, Any] = objects(registry, hosted.kind)
+            served: dict[str, Any] = objects(registry, hosted.kind)
             path = discovery.plugins_directory() / hosted.name
-            server = await stack.enter_async_context(Server(path, made, listen=listen))
+            server = await stack.enter_async_context(Server(path, served, listen=listen))
             where = f"{path} and {listen.url}" if listen is not None else str(path)
             _log.info("%s: serves %s at %s", hosted.name, ", ".join(server.announced), where)
         await stop.wait()

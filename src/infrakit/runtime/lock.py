@@ -1,4 +1,4 @@
-"""One daemon for each state directory: the second one refuses, and names the first.
+"""The lock of a state directory: only one daemon may use it; a second one is refused, and the error names the first.
 
 The kernel releases the lock when the process that holds it terminates, however that happens. The descriptor is not
 inherited, so instances that keep running after the daemon do not keep its directory locked.

@@ -1,6 +1,6 @@
-"""Plugins by name: those that run in processes of their own, and those created here from Python entry points.
+"""Plugins by name: those that run in other processes, and those created in this process from Python entry points.
 
-A plugin that answers at its socket when it is first needed is used there from then on, also after its process has
+A plugin that answers at its socket when it is first needed is used there from then on, even after its process has
 restarted. Otherwise an entry point of that name is loaded: of `infrakit.instances`, `infrakit.flavors`, or similar
 groups. It names a class, which is called once with those of these arguments for which its constructor has parameters:
 `directory` (a `Path`, its own place for state), `clock`, `random` and `engine` (of templates); all groups share the
@@ -44,8 +44,8 @@ class Registry:
             "random": random,
             "engine": templates.engine(),
         }
-        self._made: dict[tuple[type[Any], str], Any] = {}
-        self._turns: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+        self._plugins: dict[tuple[type[Any], str], Any] = {}
+        self._locks: dict[tuple[type[Any], str], asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
     def offer(self, **offered: object) -> None:
         """Offer more arguments to plugins that are created from now on."""
@@ -62,21 +62,21 @@ class Registry:
         return plugin
 
     def names(self, section: Literal["Instance", "Flavor"]) -> Sequence[str]:
-        """The names of all entry points and of all running plugin processes, whatever those serve."""
+        """Return the names of all entry points and of all running plugin processes, of any kind."""
         entries = importlib.metadata.entry_points(group=INSTANCES if section == "Instance" else FLAVORS).names
         return sorted({*entries, *(each.name for each in discovery.found())})
 
     async def find(self, protocol: type[Any], name: str) -> Any:
-        """The plugin of that kind and name, wherever it is; always the same object."""
-        async with self._turns[protocol, name]:
-            plugin = self._made.get((protocol, name))
+        """Return the plugin of that kind and name, in this or another process; always the same object."""
+        async with self._locks[protocol, name]:
+            plugin = self._plugins.get((protocol, name))
             if plugin is None:
-                plugin = await self._elsewhere(protocol, name) or self.make(protocol, name)
-                self._made[protocol, name] = plugin
+                plugin = await self._connect(protocol, name) or self.create(protocol, name)
+                self._plugins[protocol, name] = plugin
         return plugin
 
-    async def _elsewhere(self, protocol: type[Any], name: str) -> Any:
-        """The plugin in another process; None if none serves that type there and an entry point can replace it."""
+    async def _connect(self, protocol: type[Any], name: str) -> Any:
+        """Connect to the plugin in another process; None if none serves that type and an entry point can replace it."""
         running = discovery.find(name)
         if running is None:
             return None
@@ -89,47 +89,47 @@ class Registry:
                 return None
             raise
 
-    def made(self, protocol: type[Any]) -> dict[str, Any]:
-        """The plugins in use as another kind that also satisfy this kind, by name."""
+    def in_use(self, protocol: type[Any]) -> dict[str, Any]:
+        """Return the plugins in use as another kind that also satisfy this kind, by name."""
         return {
             name: each
-            for (kind, name), each in self._made.items()
+            for (kind, name), each in self._plugins.items()
             if kind is not protocol and protocols.satisfies(each, protocol)
         }
 
-    def make(self, protocol: type[Any], name: str, **more: object) -> Any:
+    def create(self, protocol: type[Any], name: str, **more: object) -> Any:
         """Create a plugin in this process; `more` arguments are offered to it. Raises `NotFound`, `PluginError`."""
-        plugin = self._make(protocol, name, more)
+        plugin = self._create(protocol, name, more)
         if missing := protocols.missing(plugin, protocol):
             hidden = protocols.hidden(plugin, protocol)
-            what = protocols.hidden_words(plugin, hidden) if hidden else f"it has no {', '.join(sorted(missing))}"
+            what = protocols.explain_hidden(plugin, hidden) if hidden else f"it has no {', '.join(sorted(missing))}"
             raise errors.PluginError(what, where=f"{GROUPS[protocol]} {name}")
         return plugin
 
-    def _make(self, protocol: type[Any], name: str, more: dict[str, object]) -> Any:
+    def _create(self, protocol: type[Any], name: str, more: dict[str, object]) -> Any:
         group, found = GROUPS[protocol], entries(protocol, name)
         if not found:
             raise errors.NotFound(f"there is no plugin {name!r}", where=group, remedy="see: pip list")
         try:
-            made = found[0].load()
-            accepted = inspect.signature(made).parameters
+            factory = found[0].load()
+            accepted = inspect.signature(factory).parameters
             offered = self._offered | {"directory": self._home / name} | more
             _check(accepted, offered)
-            return made(**{k: v for k, v in offered.items() if k in accepted and v is not None})
+            return factory(**{k: v for k, v in offered.items() if k in accepted and v is not None})
         except Exception as error:  # third-party code may raise anything; the error names the plugin
             raise errors.PluginError(f"it could not be loaded: {error}", where=f"{group} {name}") from error
 
     async def close(self) -> None:
         """Close all plugins, so that they release connections and tasks."""
-        for plugin in self._made.values():
+        for plugin in self._plugins.values():
             await close(plugin)
 
 
 async def close(plugin: object) -> None:
     """Close a plugin, if it has a `close` coroutine."""
-    end = getattr(plugin, "close", None)
-    if end is not None and inspect.iscoroutinefunction(end):
-        await end()
+    method = getattr(plugin, "close", None)
+    if method is not None and inspect.iscoroutinefunction(method):
+        await method()
 
 
 def _check(accepted: Mapping[str, inspect.Parameter], offered: Mapping[str, Any]) -> None:

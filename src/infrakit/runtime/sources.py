@@ -1,8 +1,8 @@
 """Opens the spec store and the leadership source of a replica, each from its URL.
 
 The scheme of the URL is the name of an entry point, of the group `infrakit.stores` or `infrakit.leadership`, so that a
-store from another package works like those of this one. What an entry point names is in `spi/store.py` and
-`spi/leadership.py`.
+store from another package works like those of this one. `spi/store.py` and `spi/leadership.py` define what an entry
+point must provide.
 """
 
 import importlib.metadata
@@ -24,11 +24,11 @@ from infrakit.spi.leadership import Leadership, LeadershipFactory
 from infrakit.spi.store import Store, StoreFactory
 
 KEEP = {record.NAME: record.KEEP, ledger.NAME: ledger.KEEP, variables.NAME: variables.KEEP}  # revisions, by document
-ALONE = "static:"  # the leadership source of a replica without others
+SINGLE = "static:"  # the leadership source of a single replica
 
 
 class _Kind(NamedTuple):
-    """What is opened by URL."""
+    """A kind of object that is opened by URL."""
 
     group: str  # of entry points
     option: str  # of the command line
@@ -41,7 +41,7 @@ LEADERSHIP = _Kind("infrakit.leadership", "--leadership", LeadershipFactory, Lea
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What distinguishes one replica from another. The defaults are those of a single replica."""
+    """The settings that distinguish one replica from another. The defaults are those of a single replica."""
 
     name: str = msgspec.field(default_factory=lambda: os.uname().nodename)  # as other replicas show it
     store: str = ""  # URL
@@ -50,9 +50,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     accept_store: bool = False  # also a store that is older than the high-water mark
 
     @property
-    def is_alone(self) -> bool:
-        """Whether no other replica can lead instead."""
-        return self.leadership in ("", ALONE)
+    def is_single(self) -> bool:
+        """Whether this is a single replica: no other can lead."""
+        return self.leadership in ("", SINGLE)
 
 
 def store(url: str, home: Path, *, keep: Mapping[str, int] = KEEP) -> Store:
@@ -63,7 +63,7 @@ def store(url: str, home: Path, *, keep: Mapping[str, int] = KEEP) -> Store:
 
 
 def check_store(url: str) -> None:
-    """Raises `Refused` if a URL names no store. Opens nothing: its files may be on another machine."""
+    """Raise `Refused` if a URL names no store. The store is not opened: its files may be on another machine."""
     if url:
         _factory(_split(url, STORES), url, STORES)
 
@@ -73,12 +73,12 @@ def leadership(url: str, name: str) -> Leadership:
 
     Raises `Refused`, `PluginError`.
     """
-    opened: Leadership = _open(_split(url or ALONE, LEADERSHIP), url, LEADERSHIP, name=name)
+    opened: Leadership = _open(_split(url or SINGLE, LEADERSHIP), url, LEADERSHIP, name=name)
     return opened
 
 
 def advertised(text: str) -> str:
-    """The address at which other replicas reach this one, which may be a unix socket. Raises `Refused`."""
+    """Validate the address at which other replicas reach this one; it may be a unix socket. Raises `Refused`."""
     place = addresses.parse(text)
     if isinstance(place, Path) and not place.is_absolute():
         what = f"{text!r} is not an address at which other replicas can reach it"
@@ -88,9 +88,9 @@ def advertised(text: str) -> str:
 
 async def close(leadership: Leadership) -> None:
     """Close a leadership source, if it can be closed."""
-    end = getattr(leadership, "close", None)
-    if end is not None:
-        await end()
+    method = getattr(leadership, "close", None)
+    if method is not None:
+        await method()
 
 
 def _split(url: str, kind: _Kind) -> SplitResult:
@@ -104,11 +104,11 @@ def _split(url: str, kind: _Kind) -> SplitResult:
     return parts
 
 
-def _open(parts: SplitResult, url: str, kind: _Kind, **given: Any) -> Any:
+def _open(parts: SplitResult, url: str, kind: _Kind, **arguments: Any) -> Any:
     factory = _factory(parts, url, kind)
     where = f"{kind.group} {parts.scheme}"
     try:
-        opened = factory.from_url(parts, **given)
+        opened = factory.from_url(parts, **arguments)
     except InfraKitError:
         raise
     except Exception as error:  # code of another package
@@ -144,7 +144,7 @@ def _not_understood(url: str, kind: _Kind) -> Refused:
 
 
 def _forms(kind: _Kind) -> str:
-    """How URLs of all installed schemes are written."""
+    """Return the forms of URLs of all installed schemes, as text."""
     forms = dict.fromkeys(_form(entry, kind) for entry in sorted(importlib.metadata.entry_points(group=kind.group)))
     *others, last = forms or ["nothing: no scheme is installed"]
     return f"{', '.join(others)}, or {last}" if others else last

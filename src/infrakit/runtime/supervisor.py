@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 BACKOFF_S = 0.5  # before the second start; doubles
 BACKOFF_MAX_S = 30.0
-STEADY_S = 60.0  # a process that ran for so long resets the back-off
+STABLE_S = 60.0  # a process that ran for that long resets the back-off
 STOP_S = 15.0
 
 _log = logging.getLogger("infrakit.supervisor")
@@ -25,10 +25,10 @@ async def supervise(commands: Sequence[Sequence[str]]) -> None:
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
         for command in commands:
-            tasks.create_task(_keep(command, stop, rng))
+            tasks.create_task(_keep_running(command, stop, rng))
 
 
-async def _keep(command: Sequence[str], stop: asyncio.Event, rng: random.Random) -> None:
+async def _keep_running(command: Sequence[str], stop: asyncio.Event, rng: random.Random) -> None:
     loop = asyncio.get_running_loop()
     backoff_s = BACKOFF_S
     while not stop.is_set():
@@ -36,9 +36,9 @@ async def _keep(command: Sequence[str], stop: asyncio.Event, rng: random.Random)
         code = await _run(command, stop)
         if stop.is_set():
             return
-        backoff_s = BACKOFF_S if loop.time() - began > STEADY_S else min(BACKOFF_MAX_S, backoff_s * 2)
+        backoff_s = BACKOFF_S if loop.time() - began > STABLE_S else min(BACKOFF_MAX_S, backoff_s * 2)
         wait_s = backoff_s * (0.5 + rng.random() / 2)
-        _log.warning("%s %s; restarting in %.1f s", " ".join(command), _ended(code), wait_s)
+        _log.warning("%s %s; restarting in %.1f s", " ".join(command), _exit_text(code), wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await stop.wait()
@@ -54,11 +54,11 @@ async def _run(command: Sequence[str], stop: asyncio.Event) -> int:
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        await _end(process, ended)
+        await _stop(process, ended)
     return ended.result()
 
 
-async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+async def _stop(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
     if not ended.done():
         process.send_signal(signal.SIGTERM)
         await asyncio.wait({ended}, timeout=STOP_S)
@@ -67,5 +67,5 @@ async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) ->
         await asyncio.wait({ended})
 
 
-def _ended(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

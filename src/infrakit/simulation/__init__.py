@@ -1,1 +1,1 @@
-"""The real controllers in a simulated world: virtual time, seeded faults, and the laws checked at every step."""
+"""Runs the production controllers in a simulated world: virtual time, seeded faults, and checks of the laws."""

@@ -1,4 +1,4 @@
-"""Faults of replicas, of their links to the world, and of the quorum that they run on."""
+"""Injects faults of replicas, of their links to the world, and of the quorum that they run on."""
 
 import asyncio
 import collections
@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 
 from infrakit.simulation.hosts import Host, Process
 from infrakit.simulation.quorum import STALE_S_MAX, Observer, Quorum
-from infrakit.simulation.workload import ASK_ANOTHER, PATIENCE_S, WHO
+from infrakit.simulation.workload import ATTEMPT_TIMEOUT_S, RETRYABLE, WHO
 from infrakit.spi import errors
 
 LEADER_SHARE = 0.7  # the share of faults that hit the leader
 
 
 class FaultInjector:
-    """Injects faults and undoes each after a while; several may overlap. `heal` undoes all of them."""
+    """Injects faults and undoes each after some time; several may overlap. `heal` undoes all of them."""
 
-    def __init__(self, hosts: Sequence[Host], quorum: Quorum, harm: Callable[[random.Random], None]) -> None:
+    def __init__(self, hosts: Sequence[Host], quorum: Quorum, kill_some: Callable[[random.Random], None]) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._hosts = hosts
         self._quorum = quorum
-        self._harm = harm  # kills an instance, so that controllers have work to do
+        self._kill_some = kill_some  # kills instances, so that controllers have work to do
 
     async def inject(self, what: str, rng: random.Random) -> None:
         """Inject one fault and return after it has been undone."""
@@ -62,9 +62,9 @@ class FaultInjector:
         """Partition a node from the quorum, alone or within a minority; sometimes cut its link to the provider too."""
         others = [h for h in self._hosts if h is not host]
         minority = (len(self._hosts) - 1) // 2
-        apart = [host, *rng.sample(others, rng.randint(0, minority - 1))] if minority else []
-        links = [h.process.provider_link for h in apart if h.process is not None and rng.random() < 0.5]
-        self._quorum.partition([h.name for h in apart])
+        isolated = [host, *rng.sample(others, rng.randint(0, minority - 1))] if minority else []
+        links = [h.process.provider_link for h in isolated if h.process is not None and rng.random() < 0.5]
+        self._quorum.partition([h.name for h in isolated])
         for link in links:
             link.cut(refusing=rng.random() < 0.5)
         await asyncio.sleep(rng.uniform(1.0, 60.0))
@@ -88,9 +88,9 @@ class FaultInjector:
                 process.store_link.slow_s = 0.0
             case "resign":
                 try:
-                    async with asyncio.timeout(PATIENCE_S):
+                    async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                         await process.operator_link.call(process.replica.resign, WHO, "simulation")
-                except (*ASK_ANOTHER, errors.Refused):
+                except (*RETRYABLE, errors.Refused):
                     return
 
     async def _dispute(self, process: Process, rng: random.Random) -> None:
@@ -100,7 +100,7 @@ class FaultInjector:
         for second in range(elected_after + 10):
             if second == elected_after:
                 self._quorum.flip(stale_s=rng.uniform(2.0, STALE_S_MAX), at_once=rng.random() < 0.5)
-            self._harm(rng)
+            self._kill_some(rng)
             await asyncio.sleep(rng.uniform(0.2, 1.5))
         process.store_link.slow_s = 0.0
 

@@ -70,7 +70,7 @@ class Process:
             emit=lambda event: None if timeline.over else environment.report(self, journal.emit(event)),
             poll_s=environment.poll_s,
         )
-        operator = Operator(self.replica, stories=journal, stop=lambda: None)
+        operator = Operator(self.replica, history=journal, stop=lambda: None)
         self.operator = remote(operator, self.operator_link)
         self._timeline = timeline
         self.task = self.loop.create_task(self.replica.run())

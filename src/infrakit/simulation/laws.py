@@ -1,4 +1,4 @@
-"""Check the laws against the true state of the world: at the start of every call, at every creation and termination.
+"""Checks the laws against the true state of the world: at the start of every call, at every creation and termination.
 
 The knowledge of a controller always lags. A law therefore considers only what the controller could know: a decision
 does not break it because of a termination or a change of the declaration within the last `DECISION_LAG_S`. The first
@@ -57,13 +57,12 @@ class Laws:
         self._records: collections.deque[tuple[float, DeclarationRecord]] = collections.deque()
         self._changed_at = 0.0
         self._disturbed_at: dict[GroupID, float] = {}
-        # quorum members that calls of InfraKit may have destroyed
+        # Quorum members that calls of InfraKit may have destroyed.
         self._taken: dict[GroupID, dict[str, tuple[float, Machine]]] = {}
         self._alive: dict[GroupID, dict[InstanceID, Machine]] = {}
         self._created: dict[str, int] = {}
-        self._destroying: set[tuple[str, GroupID, InstanceID]] = (
-            set()
-        )  # destroy calls without a response: process, group, instance
+        # Destroy calls without a response: process, group, instance.
+        self._destroying: set[tuple[str, GroupID, InstanceID]] = set()
         simulator.watchers.append(self._on_change)
 
     @property
@@ -78,7 +77,7 @@ class Laws:
     # -- the store -------------------------------------------------------------------------------------------------
 
     def written(self, document: Document) -> None:
-        """A document revision has become durable."""
+        """Check a document revision that has become durable."""
         if document.name == ledger.NAME:
             epoch = msgspec.json.decode(document.body, type=ledger.LedgerDocument).epoch
             self._require(epoch >= self.epoch, f"1 one actor: epoch {epoch} was acquired after {self.epoch}")
@@ -91,14 +90,14 @@ class Laws:
             self.declared(record.decode(document.body))
 
     def declared(self, now_declared: DeclarationRecord) -> None:
-        """The declaration has changed."""
+        """Record a change of the declaration."""
         self._records.append((self.now, now_declared))
         while len(self._records) > 1 and self._records[1][0] < self.now - RECORD_AGE_S:
             self._records.popleft()
         self._changed_at = self.now
 
     def acknowledged(self, version: int, why: str, *, changed: bool) -> None:
-        """An operator received the acknowledgement of a command at this version, created by it if `changed`."""
+        """Check a version that was acknowledged to an operator; if `changed`, the command has created it."""
         stored = self.versions.get(version)
         self._require(stored is not None, f"6 never lost: version {version} was acknowledged and is not in the store")
         self._require(
@@ -123,7 +122,7 @@ class Laws:
         alive = self._alive.setdefault(group, {})
         if what == "ended":
             alive.pop(machine.id, None)
-            self._disturbed_at[group] = machine.dead_at
+            self._disturbed_at[group] = machine.terminated_at
             return
         if not machine.token:
             self._disturbed_at[group] = self.now  # an external process created it
@@ -135,7 +134,7 @@ class Laws:
             )
         for other in alive.values():
             same = machine.logical_id is not None and other.logical_id == machine.logical_id
-            self._require(not same, f"2 one bearer: {machine.id} and {other.id} both have {machine.logical_id}")
+            self._require(not same, f"2 one per identity: {machine.id} and {other.id} both have {machine.logical_id}")
         alive[machine.id] = machine
         if machine.token and not self.incomplete:
             allowed = max((_ceiling(r, group) for _, r in self._records), default=0)
@@ -147,6 +146,7 @@ class Laws:
     # -- starts of calls -------------------------------------------------------------------------------------------
 
     def creating(self, caller: Caller, spec: InstanceSpec) -> None:
+        """Check a creation when its call leaves the process of its caller."""
         tags = spec.tags or {}
         group = GroupID(tags.get(values.TAG_GROUP, ""))
         self.acting(caller, "create", group)
@@ -154,9 +154,12 @@ class Laws:
             return
         for other in self._alive.get(group, {}).values():
             second = other.logical_id == spec.logical_id and other.token != tags.get(values.TAG_TOKEN)
-            self._require(not second, f"2 one bearer: requested a second {spec.logical_id} while {other.id} is alive")
+            self._require(
+                not second, f"2 one per identity: requested a second {spec.logical_id} while {other.id} is alive"
+            )
 
     def destroying(self, caller: Caller, instance: InstanceID) -> None:
+        """Check a destruction when its call leaves the process of its caller."""
         group, now_declared = self.group_of(instance), self.record
         self.acting(caller, "destroy", group)
         self._destroying.add((caller.name, group, instance))
@@ -170,24 +173,26 @@ class Laws:
         self._not_the_majority(machine, group, now_declared)
 
     def changing(self, caller: Caller, instances: Sequence[Description]) -> None:
-        """A membership change leaves the process of its caller."""
+        """Check a membership change when its call leaves the process of its caller."""
         group = GroupID(next(((each.tags or {}).get(values.TAG_GROUP, "") for each in instances), ""))
         self.acting(caller, "change the membership", group)
         declared = self.record.groups.get(group)
         if declared is not None and _is_quorum(declared):
             alive = self._alive.get(group, {})  # a destroy call for a terminated one may still await its response
-            ended = [i for name, of, i in self._destroying if (name, of) == (caller.name, group) and i in alive]
-            self._require(not ended, f"5 never worse: membership of {group} changed while {ended} are being destroyed")
+            destroyed = [i for name, of, i in self._destroying if (name, of) == (caller.name, group) and i in alive]
+            self._require(
+                not destroyed, f"5 never worse: membership of {group} changed while {destroyed} are being destroyed"
+            )
 
     def answered(self, caller: Caller, instance: InstanceID) -> None:
-        """A destroy call has returned to its caller."""
+        """Record that a destroy call has returned to its caller."""
         self._destroying = {each for each in self._destroying if (each[0], each[2]) != (caller.name, instance)}
 
     def member_removed(self, machine: Machine) -> None:
-        """A member has been removed from the member list."""
+        """Check a member that has been removed from the member list."""
         self._require(
             not machine.lives or self.incomplete,
-            f"2 one bearer: {machine.id} is alive and was removed from the member list",
+            f"2 one per identity: {machine.id} is alive and was removed from the member list",
         )
 
     def group_of(self, instance: InstanceID) -> GroupID:
@@ -196,7 +201,7 @@ class Laws:
         return GroupID(machine.tags.get(values.TAG_GROUP, "") if machine is not None else "")
 
     def acting(self, caller: Caller, what: str, group: GroupID) -> None:
-        """A call that changes infrastructure leaves the process of its caller."""
+        """Check any call that changes infrastructure when it leaves the process of its caller."""
         self.calls += 1
         before = self._acting
         self._acting = max(before, caller, key=lambda each: each.epoch)
@@ -248,7 +253,7 @@ class Laws:
         self._require(len(lost) <= can_lose, f"5 never worse: {lost} of the quorum {group} were destroyed at once")
 
     def destroyed(self, instance: InstanceID) -> None:
-        """A destroy call is over, with any result. A machine that is still alive does not count as destroyed."""
+        """Record that a destroy call has ended, with any result. A live machine does not count as destroyed."""
         machine = self.simulator.machines.get(instance)
         if machine is not None and machine.lives:
             group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
@@ -257,7 +262,7 @@ class Laws:
     # -- convergence -----------------------------------------------------------------------------------------------
 
     def converged(self, caller: Caller, group: GroupID) -> None:
-        """A controller reports that its group has converged. Without valid leadership, the report is ignored."""
+        """Check a report that a group has converged. It is ignored if its caller does not hold leadership."""
         if caller.epoch != self.epoch or self.now >= caller.leads_until:
             return
         self.simulator.live()  # terminates the machines whose lifetime is over
@@ -281,9 +286,8 @@ class Laws:
 
     def _require(self, holds: bool, law: str) -> None:
         if not holds and not self.verdict and not self._timeline.over:
-            self.verdict = (
-                f"{law} (at {self.now:.1f} s)"  # an exception raised here would pass for a fault of the provider
-            )
+            # No exception: the code under test would take it for a fault of the provider.
+            self.verdict = f"{law} (at {self.now:.1f} s)"
 
 
 def _is_quorum(declared: Group) -> bool:

@@ -34,34 +34,34 @@ class Timeline:
         self.over = False  # the run has finished; what still happens is ignored
         self.crash: BaseException | None = None  # an exception of a callback outside any task
         self._loops: list[SteppedLoop] = []
-        self._turns: list[SteppedLoop] = []  # loops that have not been killed
+        self._running: list[SteppedLoop] = []  # loops that have not been killed
         self.world = self.loop()
 
     def loop(self, *, rate: float = 1.0, offset_s: float = 0.0) -> "SteppedLoop":
         """Create the loop of a new process. Its clock starts at `offset_s` and runs at `rate` times the true time."""
         loop = SteppedLoop(self, rate=rate, offset_s=offset_s)
         self._loops.append(loop)
-        self._turns.append(loop)
+        self._running.append(loop)
         return loop
 
     def run(self, done: Callable[[], object]) -> None:
         """Advance the time until `done` returns true. Raises `Deadlock`, or what a callback has raised."""
         while not done():
-            due, turn = math.inf, None
-            for loop in self._turns:
+            due, next_loop = math.inf, None
+            for loop in self._running:
                 at = loop.due
                 if at < due:
-                    due, turn = at, loop
-            if turn is None:
+                    due, next_loop = at, loop
+            if next_loop is None:
                 raise Deadlock("nothing is ready and nothing is scheduled")
             self.now = max(self.now, due)
-            turn.step()
+            next_loop.step()
             if self.crash is not None:
                 raise self.crash
 
     def remove(self, loop: "SteppedLoop") -> None:
         """Stop scheduling a loop that has been killed."""
-        self._turns = [each for each in self._turns if each is not loop]
+        self._running = [each for each in self._running if each is not loop]
 
     def close(self) -> None:
         """Shut down every loop, including killed ones. Effects of the cleanup are ignored."""
@@ -94,7 +94,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._offset_s = offset_s
         self._stalled = False
         self._iterations_left = math.inf
-        self._left: set[asyncio.Task[Any]] = set()
+        self._unfinished: set[asyncio.Task[Any]] = set()
         self._selector = _EmptySelector()
         self._clock_resolution = EARLY_S
         self.set_exception_handler(_note_crash)
@@ -160,7 +160,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
     def kill(self) -> None:
         """Take no further step. The tasks are kept, because destroying a coroutine would run its cleanup."""
         if not self.killed:
-            self._left = asyncio.all_tasks(self)
+            self._unfinished = asyncio.all_tasks(self)
             self.killed = True
             self._timeline.remove(self)
 
@@ -182,7 +182,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
                 break
             if not asyncio.all_tasks(self):
                 break
-        self._left.clear()
+        self._unfinished.clear()
         self.close()
 
     # -- interface of asyncio --------------------------------------------------------------------------------------

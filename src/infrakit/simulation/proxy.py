@@ -68,7 +68,7 @@ class WatchingProxy(InspectingProxy):
 
 
 def checked(flavor: SimulatedFlavor, laws: Laws, caller: Callable[[], Caller]) -> SimulatedFlavor:
-    """Return the flavor of a replica, made to report every membership change to the laws when it starts."""
+    """Patch the flavor of a replica to report every membership change to the laws when it starts, and return it."""
     change = getattr(flavor, "change_membership", None)
     if change is not None:
 

@@ -185,6 +185,10 @@ class Member:
         await self._reach()
         return await self._store.read(name=name)
 
+    async def newest(self, *, name: str) -> int:
+        await self._reach()
+        return await self._store.newest(name=name)
+
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         await self._reach()
         return await self._store.history(name=name, limit=limit)

@@ -52,12 +52,12 @@ DEEDS = (
 )
 
 
-Deed = tuple[float, str, int]  # time, kind, seed for its details
+Deed = tuple[float, str, int]  # an operator command or a fault: time, kind, seed for its details
 DRIFT = 0.02  # of each clock; any two clocks stay within the documented bound
 SKEW_S = 1.0  # the maximum error of wall clocks
 
 
-LISTING_SHARE = 0.3  # the share of worlds whose flavor keeps a member list
+LISTING_SHARE = 0.3  # the share of worlds whose flavor has a member list
 
 
 class GroupPlan(msgspec.Struct, kw_only=True):
@@ -118,8 +118,8 @@ class Scenario(msgspec.Struct, kw_only=True):
     store: StoreFaults
     flavor: FlavorFaults
     inspects: bool
-    watches: bool  # only if it inspects
-    listing: bool  # the flavor keeps a member list
+    watches: bool  # only if `inspects`
+    listing: bool  # the flavor has a member list
     operations: list[Deed]  # operator commands and faults of instances, in sequence
     replica_faults: list[Deed]  # each at its own time, independent of all others
 
@@ -256,14 +256,14 @@ def _faults(rng: random.Random) -> Faults:
         per_second=rng.choice([0.0, 0.0, 0.0, 2.0]),
         burst=rng.choice([5, 20]),
         lag=lag,
-        death_lag=Spread(high=rng.choice([0.0, lag.high])),
+        termination_lag=Spread(high=rng.choice([0.0, lag.high])),
         partial_rate=_rate(rng, 0.2),
         silent_partial_rate=_rate(rng, 0.2) if silent else 0.0,
         empty_rate=_rate(rng, 0.1) if silent else 0.0,
         boot=Spread(high=rng.choice([0.0, 5.0, 15.0])),
         never_healthy_rate=_rate(rng, 0.1),
         lifetime=rng.choice([0.0, 0.0, 1200.0]),
-        sick_after=rng.choice([0.0, 0.0, 1200.0]),
+        unhealthy_after=rng.choice([0.0, 0.0, 1200.0]),
         tokens=tokens,
         exclusive=rng.random() < 0.5,
     )

@@ -13,12 +13,12 @@ from infrakit.spi.manager import Committed, Manager, Status
 from infrakit.spi.values import GroupID, InstanceID
 
 WHO = "operator"
-PATIENCE_S = 20.0  # timeout of one attempt at one replica
+ATTEMPT_TIMEOUT_S = 20.0  # timeout of one attempt at one replica
 COMMAND_S_MAX = 1200.0  # a command must be acknowledged within this time
 RETRY_S = 1.0
 
 Command = Callable[[Manager, str], Awaitable[Committed]]
-ASK_ANOTHER = (
+RETRYABLE = (  # errors after which another replica is tried
     errors.Unreachable,
     errors.OutcomeUnknown,
     errors.NotLeader,
@@ -58,9 +58,9 @@ class OperatorWorkload:
                 await asyncio.sleep(RETRY_S)
                 continue
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                     committed = await command(process.operator, why)
-            except ASK_ANOTHER as error:
+            except RETRYABLE as error:
                 leader_wanted = leader_wanted or isinstance(error, errors.NotLeader)
                 await asyncio.sleep(RETRY_S)
             except (errors.Refused, errors.NotFound):
@@ -79,9 +79,9 @@ class OperatorWorkload:
         """Return the status as the current leader reports it; None if no leader responds."""
         for process in [h.process for h in self._hosts if h.process is not None]:
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                     status = await process.operator.status()
-            except ASK_ANOTHER:
+            except RETRYABLE:
                 continue
             if status.leader and process.epoch == self._laws.epoch:
                 return status
@@ -130,8 +130,10 @@ class OperatorWorkload:
         else:
             await self.submit(lambda o, why: o.abort(group=group, who=WHO, why=why))
 
-    async def evict(self, group: GroupPlan, victim: InstanceID, *, replace: bool) -> None:
-        done = await self.submit(lambda o, why: o.destroy_instance(instance=victim, replace=replace, who=WHO, why=why))
+    async def evict(self, group: GroupPlan, instance: InstanceID, *, replace: bool) -> None:
+        done = await self.submit(
+            lambda o, why: o.destroy_instance(instance=instance, replace=replace, who=WHO, why=why)
+        )
         if done is not None and not replace:
             group.size = max(0, group.size - 1)
 

@@ -26,7 +26,7 @@ from infrakit.spi.manager import Status
 from infrakit.spi.values import GroupID, InstanceID
 
 CONVERGENCE_TIMEOUT_S = 3600.0  # simulated time within which a world without faults has to converge
-QUIET_S = 70.0  # after this, no message from the fault phase is still in transit
+QUIET_S = 70.0  # after this time, no message of the fault phase is still in transit
 POLL_S = 30.0
 
 PROXIES = (ProviderProxy, InspectingProxy, WatchingProxy)  # index: number of optional capabilities of the provider
@@ -62,7 +62,7 @@ class World:
         )
         self.hosts = [self._host(n, environment, c) for n, c in zip(names, scenario.node_clocks, strict=True)]
         self.workload = OperatorWorkload(self.hosts, self.laws, self.rng)
-        self.fault_injector = FaultInjector(self.hosts, self.quorum, self._harm_any)
+        self.fault_injector = FaultInjector(self.hosts, self.quorum, self._kill_some)
 
     def _host(self, name: str, environment: Environment, clock: NodeClock) -> Host:
         rng, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.node_clocks) == 1
@@ -103,10 +103,10 @@ class World:
 
     def run(self) -> str:
         """Run the scenario; return the first broken law, or an empty string."""
-        story = self.timeline.world.create_task(self._scenario_steps())
-        self.timeline.run(lambda: self.laws.verdict or story.done())
-        if story.done() and not self.laws.verdict:
-            error = story.exception()
+        steps = self.timeline.world.create_task(self._scenario_steps())
+        self.timeline.run(lambda: self.laws.verdict or steps.done())
+        if steps.done() and not self.laws.verdict:
+            error = steps.exception()
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
             if error is not None:
@@ -138,7 +138,7 @@ class World:
     async def _until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.timeline.now))
 
-    # -- deeds -----------------------------------------------------------------------------------------------------
+    # -- operations ------------------------------------------------------------------------------------------------
 
     async def _do(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         name, alive = GroupID(group.name), self._alive(group)
@@ -158,22 +158,22 @@ class World:
             case "seed" if not group.pets:
                 self.simulator.adopt(tags={values.TAG_GROUP: name, values.TAG_HASH: values.BOOTSTRAP})
             case _:
-                self._harm(what, alive, rng)
+                self._damage(what, alive, rng)
 
     async def _outage(self, for_s: float) -> None:
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=True)
         await asyncio.sleep(for_s)
         self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=False)
 
-    def _harm(self, what: str, alive: list[InstanceID], rng: random.Random) -> None:
+    def _damage(self, what: str, alive: list[InstanceID], rng: random.Random) -> None:
         count = max(1, len(alive) * 2 // 3) if what.endswith("many") else 1
-        for victim in rng.sample(alive, min(count, len(alive))):
+        for instance in rng.sample(alive, min(count, len(alive))):
             if what.startswith("kill"):
-                self.simulator.kill(victim)
+                self.simulator.kill(instance)
             elif what.startswith("sicken"):
-                self.simulator.make_sick(victim)
+                self.simulator.make_unhealthy(instance)
 
-    def _harm_any(self, rng: random.Random) -> None:
+    def _kill_some(self, rng: random.Random) -> None:
         alive = self.simulator.live()
         for machine in rng.sample(alive, min(len(alive), rng.choice([1, 1, 1, len(alive)]))):
             self.simulator.kill(machine.id)
@@ -186,7 +186,7 @@ class World:
     async def _converge(self) -> None:
         """Stop all faults, resume what is paused, and require that every group converges."""
         faults = self.scenario.faults
-        self.simulator.faults = Faults(lag=faults.lag, death_lag=faults.death_lag, tokens=faults.tokens)
+        self.simulator.faults = Faults(lag=faults.lag, termination_lag=faults.termination_lag, tokens=faults.tokens)
         self.store.faults, self.flavor.faults = StoreFaults(), FlavorFaults()
         self.fault_injector.heal()
         self._log("all faults stopped")

@@ -1,6 +1,6 @@
 """Parses a declaration from YAML or JSON to groups, and renders groups as text.
 
-A document is a list of groups, or one group, or several YAML documents of these. It is used as a whole or not at all:
+A document is a list of groups, or one group, or several YAML documents of these. It is accepted or rejected as a whole:
 every entry is checked, and one error lists every problem with its path, its line and a hint.
 """
 
@@ -85,7 +85,7 @@ def refuse(problems: Sequence[Problem], *, source: str) -> None:
     """Raise `InvalidSpec` if there are problems, sorted by line, and at most PROBLEMS_MAX of them."""
     if problems:
         shown = sorted(problems, key=lambda p: p.line or 0)[:PROBLEMS_MAX]
-        more = [Problem(path="", message="and more")] if len(problems) > PROBLEMS_MAX else []
+        more = [Problem(path="", message="further problems are not listed")] if len(problems) > PROBLEMS_MAX else []
         raise InvalidSpec([*shown, *more], where=source)
 
 
@@ -99,7 +99,7 @@ def read(text: bytes | str, *, source: str) -> Draft:
     first: dict[str, int] = {}
     for index, value in enumerate(tree.entries):
         entry = shapes.read(value)
-        found = _take(entry, index, draft)
+        found = _add_entry(entry, index, draft)
         if entry.name and first.setdefault(entry.name, index) != index:
             message = f'a group named "{path.shorten(entry.name)}" is already groups[{first[entry.name]}]'
             found.append(schema.Finding(entry.name_at, message, "choose another name"))
@@ -123,7 +123,7 @@ def plain(properties: spi_group.GroupProperties) -> dict[str, Any]:
     return _without_nulls(json.loads(msgspec.json.encode(properties)))
 
 
-def _take(entry: shapes.GroupEntry, index: int, draft: Draft) -> list[schema.Finding]:
+def _add_entry(entry: shapes.GroupEntry, index: int, draft: Draft) -> list[schema.Finding]:
     """Add an entry to the draft: as a group if it is valid, and in any case the parts that plugins check."""
     if entry.properties is None:
         return list(entry.findings)

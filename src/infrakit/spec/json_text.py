@@ -28,7 +28,7 @@ _KEY, _KEY_OR_END, _COLON = "a name in double quotes", 'a name in double quotes 
 _REST_OF_LIST, _REST_OF_MAPPING, _END = '"," or "]"', '"," or "}"', "the end"
 
 
-def looks_like(text: str) -> bool:
+def may_be_json(text: str) -> bool:
     """Whether the text may be JSON."""
     return text.startswith(("{", "["), _next(text, 0))
 
@@ -53,7 +53,7 @@ def read(text: str, builder: Builder) -> Problem | None:
             found = value if kind in ("end", "wrong") else json.dumps(value, ensure_ascii=False)
             return Problem(path="", line=line, message=f"not JSON: found {path.shorten(found)}, expected {expected}")
         expected = follows
-    raise AssertionError("a text without an end")
+    raise AssertionError("the tokens have no end token")
 
 
 def _tokens(text: str, builder: Builder) -> Iterator[tuple[str, Any, int]]:

@@ -19,7 +19,7 @@ def read(text: bytes | str, *, source: str) -> Tree:
 
 def _tree(text: str) -> Tree:
     not_json = None
-    if json_text.looks_like(text):
+    if json_text.may_be_json(text):
         builder = Builder()
         not_json = json_text.read(text, builder)
         if not_json is None:

@@ -33,7 +33,7 @@ def _allocation(allocation: dict[str, Any]) -> Iterator[Finding]:
             "found both Size and LogicalIDs, expected exactly one",
             "Size for cattle, LogicalIDs for pets",
         )
-    # Misspelt fields explain themselves.
+    # The schema reports an allocation whose fields are misspelt.
     if not allocation:
         yield Finding(
             ("Allocation",),
@@ -45,18 +45,17 @@ def _allocation(allocation: dict[str, Any]) -> Iterator[Finding]:
     for index, logical_id in enumerate(logical_ids if isinstance(logical_ids, list) else []):
         if isinstance(logical_id, str) and first.setdefault(logical_id, index) != index:
             message = f'the logical ID "{path.shorten(logical_id)}" is already LogicalIDs[{first[logical_id]}]'
-            yield Finding(("Allocation", "LogicalIDs", index), message, "each has one bearer")
+            yield Finding(("Allocation", "LogicalIDs", index), message, "a logical ID has at most one instance")
 
 
 def _updating(updating: dict[str, Any], *, is_pets: bool) -> Iterator[Finding]:
     surge, unavailable = updating.get("MaxSurge", 0), updating.get("MaxUnavailable", 1)
     if is_pets and isinstance(surge, int | str) and not _is_zero(surge):
-        yield Finding(
-            ("Updating", "MaxSurge"), "expected 0 for pets", "a logical ID has one bearer: no second can be made first"
-        )
+        hint = "a logical ID has at most one instance, so no second one can be created first"
+        yield Finding(("Updating", "MaxSurge"), "expected 0 for pets", hint)
     elif _is_zero(surge) and _is_zero(unavailable):
         message = "found MaxUnavailable and MaxSurge both 0, expected one above 0"
-        yield Finding(("Updating", "MaxUnavailable"), message, "otherwise no update could ever begin")
+        yield Finding(("Updating", "MaxUnavailable"), message, "otherwise no update could begin")
 
 
 def _healing(healing: dict[str, Any]) -> Iterator[Finding]:
@@ -66,7 +65,7 @@ def _healing(healing: dict[str, Any]) -> Iterator[Finding]:
     if seconds(first) > seconds(longest):
         place = "Backoff" if "Backoff" in healing else "BackoffMax"
         message = f"found Backoff {first} and BackoffMax {longest}, expected Backoff to be the shorter"
-        hint = "" if healing.keys() >= {"Backoff", "BackoffMax"} else "the one that is left out has its default"
+        hint = "" if healing.keys() >= {"Backoff", "BackoffMax"} else "the omitted one has its default"
         yield Finding(("Healing", place), message, hint)
 
 

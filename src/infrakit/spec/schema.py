@@ -1,8 +1,9 @@
 """Finds every problem of a value by the JSON Schema of its type, and explains each in our own messages.
 
-msgspec decodes fast but stops at the first mistake, and an author wants all of them. So after msgspec has refused, the
-same types yield a schema, and jsonschema finds every place. It is imported only then, because that takes longer than
-decoding a valid document. Our messages name what was found, what was expected, and the nearest known name.
+msgspec decodes fast but stops at the first mistake, and an author needs all of them. So after msgspec has rejected a
+value, jsonschema validates it against a schema that is generated from the same types. jsonschema is imported only then,
+because that takes longer than decoding a valid document. Our messages state what was found, what was expected, and the
+nearest known name.
 """
 
 import difflib
@@ -35,12 +36,12 @@ class Finding(NamedTuple):
 
 
 def findings(type_: Any, value: Any) -> list[Finding]:
-    """Return all problems, without duplicates; none if the schema accepts a value that msgspec has refused."""
+    """Return all problems, without duplicates; none if the schema accepts a value that msgspec has rejected."""
     errors = itertools.islice(_validator(type_).iter_errors(value), FINDINGS_MAX)
     explained = dict.fromkeys(itertools.islice(_explained(errors), FINDINGS_MAX))
     # The finding for `Allocaton` already explains why `Allocation` is missing.
-    meant = {(*f.steps[:-1], _name_in(f.hint)) for f in explained if f.message == "unknown field"}
-    kept = [f for f in explained if not (f.message.startswith("missing") and f.steps in meant)]
+    intended = {(*f.steps[:-1], _name_in(f.hint)) for f in explained if f.message == "unknown field"}
+    kept = [f for f in explained if not (f.message.startswith("missing") and f.steps in intended)]
     return sorted(kept, key=lambda finding: _place(value, finding.steps))
 
 
@@ -103,16 +104,16 @@ def _explained(errors: Iterable[Any]) -> Iterator[Finding]:
 
 
 def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
-    """Explain that no alternative fits: the problems of the one that was meant, or else all accepted types."""
+    """Explain that no alternative fits: the problems of the intended one, or else all accepted types."""
     branches: dict[int, list[Any]] = {}
     for inner in error.context:
         branches.setdefault(inner.schema_path[0], []).append(inner)
-    meant = [errors for errors in branches.values() if not any(_excludes(e) for e in errors)]
-    nearest_meant = min(meant, key=len, default=[])
+    intended = [errors for errors in branches.values() if not any(_excludes(e) for e in errors)]
+    nearest_intended = min(intended, key=len, default=[])
     tags = [e for e in error.context if e.validator in ("const", "enum") and len(e.relative_path) == 1]
-    if any(e.relative_path or e.validator in _INSIDE for e in nearest_meant):
-        yield from _explained(nearest_meant)
-    elif tags and not meant:
+    if any(e.relative_path or e.validator in _INSIDE for e in nearest_intended):
+        yield from _explained(nearest_intended)
+    elif tags and not intended:
         expected = " or ".join(dict.fromkeys(_expected(tag.schema) for tag in tags))
         yield mismatch(tuple(tags[0].absolute_path), tags[0].instance, expected)
     else:
@@ -120,7 +121,7 @@ def _alternatives(steps: path.Steps, error: Any) -> Iterator[Finding]:
 
 
 def _excludes(error: Any) -> bool:
-    """Whether an alternative cannot have been meant: another kind of value, or a mapping tagged as another type."""
+    """Whether an alternative cannot be the intended one: another kind of value, or a mapping with another tag."""
     if error.validator == "type":
         return not error.relative_path
     return error.validator in ("const", "enum") and len(error.relative_path) <= 1

@@ -3,8 +3,8 @@
     {kind: group, metadata: {name: workers, tags: {...}}, properties: {...}}
     {"Plugin": "group", "Properties": {"ID": "workers", "Properties": {...}}}
 
-Both are read into one form; what is wrong is reported at its place in the document's own shape. Null stands for absent,
-as Go writes it, and in the second shape so does the other allocation's zero value.
+Both are parsed to one common form; problems have the paths of the form that the document uses. Null means absent, as
+Go encodes it. In the second form, so does the zero value of the other field of an allocation.
 """
 
 import re
@@ -18,7 +18,7 @@ from infrakit.spec.schema import Finding
 from infrakit.spi import group as spi_group
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_RESERVED = "infrakit."
+_RESERVED_PREFIX = "infrakit."
 
 
 class _Metadata(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,28 +63,28 @@ def read(value: Any) -> GroupEntry:
     names = {name.lower() for name in value}
     if "plugin" in names or ("Properties" in value and not names & {"kind", "metadata"}):
         return _original(value)
-    found = _wrong(value, _Entry)
+    found = _type_findings(value, _Entry)
     kind, metadata = value.get("kind"), _mapping(value.get("metadata")) or {}
     if isinstance(kind, str) and kind != "group":
         found.append(schema.mismatch(("kind",), kind, '"group"'))
     name, tags = metadata.get("name"), _mapping(metadata.get("tags")) or {}
     if isinstance(name, str):
         name = name.removeprefix("group/")  # the original also writes `group/workers`
-        found += _wrong_name(name, ("metadata", "name"))
-    found += _reserved(tags)
+        found += _name_findings(name, ("metadata", "name"))
+    found += _tag_findings(tags)
     properties = _mapping(value.get("properties"))
     known = name if isinstance(name, str) else ""
     return GroupEntry(known, ("metadata", "name"), tags, properties, ("properties",), found)
 
 
 def _original(value: dict[str, Any]) -> GroupEntry:
-    found = _wrong(value, _OriginalEntry)
+    found = _type_findings(value, _OriginalEntry)
     plugin, group = value.get("Plugin"), _mapping(value.get("Properties")) or {}
     if isinstance(plugin, str) and plugin.partition("/")[0] not in ("group", "group-stateless"):
         found.append(schema.mismatch(("Plugin",), plugin, '"group"'))
     name, properties = group.get("ID"), _mapping(group.get("Properties"))
     if isinstance(name, str):
-        found += _wrong_name(name, ("Properties", "ID"))
+        found += _name_findings(name, ("Properties", "ID"))
     allocation = _mapping((properties or {}).get("Allocation"))
     if properties is not None and allocation is not None:
         properties = {**properties, "Allocation": _without_zero(allocation)}
@@ -102,7 +102,7 @@ def _without_zero(allocation: dict[str, Any]) -> dict[str, Any]:
     return allocation
 
 
-def _wrong(value: dict[str, Any], type_: Any) -> list[Finding]:
+def _type_findings(value: dict[str, Any], type_: Any) -> list[Finding]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError:
@@ -110,16 +110,16 @@ def _wrong(value: dict[str, Any], type_: Any) -> list[Finding]:
     return []
 
 
-def _wrong_name(name: str, at: path.Steps) -> Iterator[Finding]:
+def _name_findings(name: str, at: path.Steps) -> Iterator[Finding]:
     if not _NAME.fullmatch(name):
         expected = 'a name of 1 to 63 letters, digits, "-", "_" and ".", that begins with a letter or digit'
         yield schema.mismatch(at, name, expected)
 
 
-def _reserved(tags: dict[str, Any]) -> Iterator[Finding]:
+def _tag_findings(tags: dict[str, Any]) -> Iterator[Finding]:
     for tag in tags:
-        if tag.lower().startswith(_RESERVED):
-            message = f'the prefix "{_RESERVED}" is reserved for tags that InfraKit sets itself'
+        if tag.lower().startswith(_RESERVED_PREFIX):
+            message = f'the prefix "{_RESERVED_PREFIX}" is reserved for tags that InfraKit sets itself'
             yield Finding(("metadata", "tags", tag), message, "choose another name")
 
 

@@ -1,8 +1,8 @@
 """A document as plain values with line numbers.
 
 The parsers of JSON and YAML report events to a `Builder`, which creates dicts, lists and scalars. It enforces every
-limit and rule that both formats share while it builds, before oversized input has any cost: nesting, the number of
-values, repeated keys, and the expansion of aliases.
+limit and rule that both formats share while it builds, so that oversized input is rejected early: the depth, the number
+of values, repeated keys, and the expansion of aliases.
 
 Lines are stored separately, by the identity of their container. So the values are the same as those of `json`, and an
 alias, which is the same object twice, has the line of its definition.
@@ -31,7 +31,7 @@ class Tree:
         self.entries: list[Any] = []
         self._lines: dict[int, dict[str | int, int]] = {id(self.entries): {}}
 
-    def adopt(self, container: Container, lines: dict[str | int, int]) -> None:
+    def set_lines(self, container: Container, lines: dict[str | int, int]) -> None:
         """Store the lines of a container's members."""
         self._lines[id(container)] = lines
 
@@ -120,7 +120,7 @@ class Builder:
     def end(self) -> None:
         """Complete the innermost mapping or list."""
         done = self._open.pop()
-        self.tree.adopt(done.container, done.lines)
+        self.tree.set_lines(done.container, done.lines)
         if done.anchor is not None:
             values, characters = self._values - done.start[0], self._characters - done.start[1]
             self._anchors[done.anchor] = _Anchored(done.container, done.height, values, characters)

@@ -43,7 +43,7 @@ def decode(body: bytes, type_: type[T]) -> T:
 
 
 def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[schema.Finding]:
-    """Return every problem of a value that msgspec has refused with `error`."""
+    """Return every problem of a value that msgspec has rejected with `error`."""
     if found := schema.findings(type_, value):
         return found
     match = _PLACE.fullmatch(str(error))  # a rule that no schema can express, such as __post_init__
@@ -62,7 +62,7 @@ def _all_of(error: msgspec.ValidationError, type_: Any, body: bytes) -> list[sch
 def conflicts(
     attachments: Mapping[tuple[GroupID, LogicalID], tuple[Attachment, ...]],
 ) -> dict[GroupID, list[Problem]]:
-    """Return attachments that more than one logical ID would hold, by the later of the groups that declare them.
+    """Return the problem of each attachment that several logical IDs declare, by the later of their groups.
 
     The paths are empty, relative to the properties of the group's flavor: `Draft.locate` completes them.
     """

@@ -8,7 +8,7 @@ class Clock(Protocol):
     """Wall-clock time. Durations inside a process are measured with the event loop's own monotonic clock."""
 
     def now(self) -> float:
-        """Seconds since 1970-01-01T00:00:00 UTC."""
+        """Return the current time in seconds since 1970-01-01T00:00:00 UTC."""
         ...
 
 

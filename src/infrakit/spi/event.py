@@ -61,15 +61,15 @@ class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since 1970 -> `2026-11-23T11:21:54.601500Z`."""
+    """Format seconds since 1970: `2026-11-23T11:21:54.601500Z`."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def to_the_second(moment: str) -> str:
-    """`2026-11-23T11:21:54.601500Z` -> `2026-11-23T11:21:54Z`, for sentences."""
-    whole, point, _ = moment.partition(".")
-    return f"{whole}Z" if point else moment
+    """`2026-11-23T11:21:54.601500Z` -> `2026-11-23 11:21:54Z`, for people; other texts are returned unchanged."""
+    date, separator, time = moment.partition("T")
+    return f"{date} {time[:8]}Z" if separator and len(time) >= len("11:21:54Z") else moment
 
 
 class Message(Wire, frozen=True, kw_only=True, omit_defaults=True):

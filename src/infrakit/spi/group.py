@@ -31,7 +31,7 @@ def seconds(text: str) -> float:
 
 
 def amount(value: int | str, total: int) -> int:
-    """A count, or a percentage of `total`, rounded down."""
+    """Resolve a count, or a percentage of `total`, rounded down."""
     if isinstance(value, str):
         return int(value.rstrip("%")) * total // 100
     return value
@@ -70,7 +70,7 @@ class DeclaredAllocation(Strict, frozen=True, kw_only=True):
     ) = None
 
     def to_wire(self) -> Allocation:
-        """The allocation as it is sent to plugins."""
+        """Convert to the form that is sent to plugins."""
         return Allocation(size=self.size, logical_ids=self.logical_ids)
 
 

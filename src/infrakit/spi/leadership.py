@@ -55,5 +55,5 @@ class LeadershipFactory(Protocol):
         ...
 
     def from_url(self, url: SplitResult, /, *, name: str) -> Leadership:
-        """The observer of an accepted URL, for the replica called `name`. Raises `Refused`."""
+        """Return the observer for an accepted URL and the replica `name`. Raises `Refused`."""
         ...

@@ -1,4 +1,4 @@
-"""Whether an object satisfies a Protocol: by the methods that its class defines, alike on every Python.
+"""Checks whether an object satisfies a Protocol: by the methods that its class defines, with every Python.
 
 Up to Python 3.11 `isinstance` also accepts methods that `__getattr__` supplies; from 3.12 on it does not, because it
 uses `inspect.getattr_static`. An interface that depends on `__getattr__` would be served on one machine and absent on
@@ -32,6 +32,6 @@ def hidden(plugin: object, protocol: type) -> Sequence[str]:
     return absent if all(callable(getattr(plugin, name, None)) for name in absent) else ()
 
 
-def hidden_words(plugin: object, names: Sequence[str]) -> str:
+def explain_hidden(plugin: object, names: Sequence[str]) -> str:
     """Explain the result of `hidden` in one clause, for the author of the plugin."""
     return f"define {', '.join(names)} in class {type(plugin).__name__}: methods behind __getattr__ are not served"

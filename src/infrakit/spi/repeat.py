@@ -1,4 +1,4 @@
-"""The mark of methods whose calls a client may send again after the connection broke; without it, none is."""
+"""Marks the methods whose calls a client may repeat after a connection failure; any other call is sent only once."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,11 +7,11 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def repeatable(method: M) -> M:
-    """Mark a Protocol's method as one that a client may repeat by itself: a second call has no effect of its own.
+    """Mark a Protocol's method as safe to repeat: calling it twice has the same effect as calling it once.
 
-    When the connection breaks before the response, the client repeats a marked call once; it also gives it the short
-    timeout of a read. Any other call is never sent twice: the caller gets `OutcomeUnknown` and decides, also where the
-    method is idempotent, such as `Instance.destroy`.
+    When the connection fails before the response, the client repeats a marked call once; it also applies the short
+    timeout of reads to it. Any other call is never sent twice: the caller gets `OutcomeUnknown` and decides, even if
+    the method is idempotent, such as `Instance.destroy`.
     """
     method.repeatable = True  # type: ignore[attr-defined]
     return method

@@ -26,13 +26,13 @@ class Stack(Protocol):
 
     @repeatable
     async def inspect(self) -> None:
-        """Raises `Refused`."""
+        """Raise `Refused`: the original never implemented it."""
         ...
 
     async def enforce(self, *, specs: tuple[Spec, ...]) -> None:
-        """Raises `Refused`."""
+        """Raise `Refused`: the original never implemented it."""
         ...
 
     async def terminate(self, *, specs: tuple[Spec, ...]) -> None:
-        """Raises `Refused`."""
+        """Raise `Refused`: the original never implemented it."""
         ...

@@ -31,6 +31,10 @@ class Store(Protocol):
         """Return the newest revision."""
         ...
 
+    async def newest(self, *, name: str) -> int:
+        """Return the newest revision number, without the body; 0 if there is none. As fresh as `read`."""
+        ...
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         """Write `body` as revision `expected + 1` and return that number once it is durable.
 
@@ -49,7 +53,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Releases locks and connections."""
+        """Release locks and connections."""
         ...
 
 
@@ -69,10 +73,9 @@ class StoreFactory(Protocol):
         ...
 
     def from_url(self, url: SplitResult, /, *, keep: Mapping[str, int]) -> Store:
-        """The store at an accepted URL, which sends no request before it is first used.
+        """Return the store at an accepted URL; it sends no request before its first use. Raises `Refused`.
 
-        `keep` says how many of the newest revisions of each document the caller needs, by the document's name. A store
-        may keep fewer where its backend has a limit, and decides by itself for documents that are not named. Raises
-        `Refused`.
+        `keep` maps the name of a document to the number of newest revisions that the caller needs. A store may keep
+        fewer if its backend has a limit, and applies its own default to documents that are not in `keep`.
         """
         ...

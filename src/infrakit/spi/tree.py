@@ -15,10 +15,10 @@ class CachedTree:
     It raises what `build` raises, and then caches nothing.
     """
 
-    def __init__(self, build: Callable[[], Awaitable[dict[str, Any]]], *, cycle_s: float) -> None:
+    def __init__(self, build: Callable[[], Awaitable[dict[str, Any]]], *, max_age_s: float) -> None:
         self._build = build
-        self._cycle_s = cycle_s
-        self._turn = asyncio.Lock()
+        self._max_age_s = max_age_s
+        self._lock = asyncio.Lock()
         self._built_at: float | None = None
         self._tree: dict[str, Any] = {}
 
@@ -29,9 +29,9 @@ class CachedTree:
         return msgspec.Raw(msgspec.json.encode(paths.find(await self._current(), paths.split(path))))
 
     async def _current(self) -> dict[str, Any]:
-        async with self._turn:
+        async with self._lock:
             now = asyncio.get_running_loop().time()
-            if self._built_at is None or now - self._built_at > self._cycle_s:
+            if self._built_at is None or now - self._built_at > self._max_age_s:
                 self._tree = await self._build()
                 self._built_at = now
         return self._tree

@@ -13,10 +13,10 @@ from infrakit.clients.etcd import Answer, Etcd, after, decode, encode
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
-BODY_BYTES_MAX = 1_000_000  # etcd rejects requests of over 1.5 MiB unless configured otherwise; base64 does not count
-KEEP = 16  # revisions of a document for which the caller names no number
-KEEP_MAX = 200  # of any document: a database of etcd is small, 2 GiB unless configured otherwise
-RESUME_S = 0.5  # after a watch broke
+BODY_BYTES_MAX = 1_000_000  # before base64; etcd rejects requests of over 1.5 MiB unless configured otherwise
+KEEP = 16  # revisions of a document that `keep` does not name
+KEEP_MAX = 200  # upper limit for any document: a database of etcd is small, 2 GiB unless configured otherwise
+RESUME_S = 0.5  # pause before a failed watch is resumed
 
 
 class EtcdStore:
@@ -49,6 +49,13 @@ class EtcdStore:
         newest = await self.history(name=name, limit=1)
         return newest[0] if newest else Document(name=name, revision=0, body=b"")
 
+    async def newest(self, *, name: str) -> int:
+        answer = await self._client.read("kv/range", self._range(name, 1) | {"keys_only": True})
+        return self._newest_of(name, answer)
+
+    def _newest_of(self, name: str, answer: Answer) -> int:
+        return max((self._document(name, kv).revision for kv in answer.get("kvs", ())), default=0)
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
             raise errors.Refused(f"{name} has {len(body)} bytes, the limit in etcd is {BODY_BYTES_MAX}", where="store")
@@ -67,7 +74,7 @@ class EtcdStore:
         return revision
 
     def _is_newest(self, name: str, revision: int) -> list[object]:
-        """The conditions that this revision exists and no later one does. A range without keys has version 0."""
+        """Require that this revision exists and no later one does. An empty range has version 0."""
         later = {"key": self._key(name, revision + 1), "range_end": after(self._folder(name))}
         conditions: list[object] = [{**later, "target": "VERSION", "result": "EQUAL", "version": "0"}]
         if revision > 0:
@@ -100,7 +107,7 @@ class EtcdStore:
         seen: int | None = None
         while True:
             answer = await self._client.read("kv/range", self._range(name, 1) | {"keys_only": True})
-            newest = max((self._document(name, kv).revision for kv in answer.get("kvs", ())), default=0)
+            newest = self._newest_of(name, answer)
             if newest != seen:
                 seen = newest
                 yield newest

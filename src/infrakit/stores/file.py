@@ -2,10 +2,10 @@
 
 A revision is written to a temporary file, synced, and linked to its final name, which fails if it exists: the link is
 the compare-and-swap, between processes too. Writers also hold a lock, one at a time, so that a slow one cannot link a
-number that others have used and pruned. The directory is synced before the write is acknowledged. A torn write can
-therefore never have a revision's name. A newest file that does not match its checksum was damaged by the disk, and the
-store refuses to read: it must not return an older revision as the newest, because later writes were acknowledged. A
-damaged older revision is omitted from the history; the others remain readable.
+number that others have used and pruned as a revision. The directory is synced before the write is acknowledged. A torn
+write can therefore never have a revision's name. A newest file that does not match its checksum was damaged by the
+disk, and the store refuses to read: it must not return an older revision as the newest, because later writes were
+acknowledged. A damaged older revision is omitted from the history; the others remain readable.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from infrakit.spi import errors, files
 from infrakit.spi.store import Document
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-KEEP = 16  # revisions of a document for which the caller names no number
+KEEP = 16  # revisions of a document that `keep` does not name
 WATCH_INTERVAL_S = 0.2
 LOCK_TIMEOUT_S = 10.0  # a write takes milliseconds; a lock held for longer belongs to a stopped process
 _MAGIC = b"infrakit-store-1 "
@@ -47,6 +47,9 @@ class FileStore:
 
     async def read(self, *, name: str) -> Document:
         return await asyncio.to_thread(self._read, name)
+
+    async def newest(self, *, name: str) -> int:
+        return await asyncio.to_thread(self._newest, name)
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
@@ -80,7 +83,7 @@ class FileStore:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
     # -- blocking, in a thread -------------------------------------------------------------------------------------
 
@@ -128,7 +131,7 @@ class FileStore:
         return Document(name=name, revision=revision, body=body)
 
     def _replace(self, name: str, body: bytes, expected: int) -> int:
-        """Raises `BlockingIOError` while another writer holds the lock."""
+        """Write the next revision. Raises `BlockingIOError` while another writer holds the lock."""
         folder = self._folder(name)
         try:
             _make_directory(folder)
@@ -147,8 +150,8 @@ class FileStore:
         return expected + 1
 
     def _write(self, folder: Path, body: bytes, revision: int) -> None:
-        for left in folder.glob(".new-*"):  # by writers that were killed while they held the lock
-            left.unlink(missing_ok=True)
+        for leftover in folder.glob(".new-*"):  # of writers that were killed while they held the lock
+            leftover.unlink(missing_ok=True)
         temporary = folder / f".new-{os.getpid()}-{revision}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -172,7 +175,7 @@ class FileStore:
             ) from None
 
     def _prune(self, name: str, newest: int) -> None:
-        """Removes the oldest revisions. Its errors are ignored, because the write itself has succeeded."""
+        """Remove the oldest revisions. Errors are ignored, because the write itself has succeeded."""
         keep = self._keep.get(name, KEEP)
         with contextlib.suppress(OSError):
             for entry in self._folder(name).iterdir():
@@ -185,7 +188,7 @@ class FileStore:
         for revision in newest_first[:limit]:
             try:
                 documents.append(self._load(name, revision))
-            except FileNotFoundError:  # pruned meanwhile
+            except FileNotFoundError:  # pruned since it was listed
                 continue
             except errors.Refused:
                 if revision == newest_first[0]:

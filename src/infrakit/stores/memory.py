@@ -31,6 +31,9 @@ class MemoryStore:
         revisions = self._revisions.get(name)
         return revisions[-1] if revisions else Document(name=name, revision=0, body=b"")
 
+    async def newest(self, *, name: str) -> int:
+        return (await self.read(name=name)).revision
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         newest = (await self.read(name=name)).revision
         if newest != expected:
@@ -58,4 +61,4 @@ class MemoryStore:
                 await changed.wait()
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there is nothing to release."""

@@ -31,15 +31,15 @@ from infrakit.spi.store import Document
 FORM = "s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT&region=REGION]"
 PREFIX = "infrakit"
 BODY_BYTES_MAX = 8 * 1024 * 1024
-KEEP = 16  # revisions of a document for which the caller names no number
-KEEP_MAX = 200  # of any document: each costs a request when the history is read
+KEEP = 16  # revisions of a document that `keep` does not name
+KEEP_MAX = 200  # upper limit for any document: each costs a request when the history is read
 WATCH_INTERVAL_S = 1.0
 MIN_AGE = timedelta(hours=1)  # of an object that is removed: longer than a signature is valid, with clock skew
-LATE = timedelta(minutes=15)  # between the listing and the write
-PRUNE_EVERY = 256  # revisions
+LATE = timedelta(minutes=15)  # longest accepted time from the listing to the write
+PRUNE_EVERY = 256  # revisions between two prunings
 PRUNE_MAX = 100_000  # objects that one pruning lists; with frequent writes, most are too young to remove
 READERS = 8  # concurrent downloads
-_LAST = 9_999_999_999
+_REVISION_MAX = 9_999_999_999
 _MAGIC = b"infrakit-s3-1"
 _KEY = re.compile(r"(\d{10})-(\d+)")
 
@@ -77,7 +77,7 @@ class S3Store:
 
     @classmethod
     def from_url(cls, url: SplitResult, *, keep: Mapping[str, int]) -> Self:
-        """The store at `s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION`; the default endpoint is Amazon's.
+        """Return the store at `s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION`; default endpoint: Amazon's.
 
         Raises `Refused` if the URL is wrong, or if the extra `s3` is not installed.
         """
@@ -97,7 +97,7 @@ class S3Store:
         bucket = Bucket(url.netloc, endpoint=endpoint.rstrip("/"), region=region)
         return cls(bucket, url.path.strip("/") or PREFIX, keep=keep)
 
-    def _kept(self, name: str) -> int:
+    def _revisions_kept(self, name: str) -> int:
         return min(self._keep.get(name, KEEP), KEEP_MAX)
 
     async def read(self, *, name: str) -> Document:
@@ -111,6 +111,9 @@ class S3Store:
                 continue
         raise errors.Unreachable(f"{name} changes faster than it can be read", where=self._bucket.where)
 
+    async def newest(self, *, name: str) -> int:
+        return max((_revision(entry) for entry in (await self._list(name, limit=1)).entries), default=0)
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
             raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")
@@ -119,7 +122,7 @@ class S3Store:
         if newest != expected:
             raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
         revision = expected + 1
-        content = self._sealed(body)
+        content = self._encode(body)
         try:
             at = await self._bucket.create(self._key(name, revision), content)
         except errors.Conflict:
@@ -136,7 +139,7 @@ class S3Store:
         return revision
 
     async def _find_own(self, name: str, revision: int, content: bytes) -> None:
-        """Raises `Conflict`, unless the existing object is the one that this call was to create."""
+        """Check that the existing object is the one that this call was to create. Raises `Conflict` if it is not."""
         conflict = errors.Conflict(f"another writer has created revision {revision} of {name}", where="store")
         try:
             if await self._bucket.fetch(self._key(name, revision)) != content:
@@ -154,11 +157,11 @@ class S3Store:
             )
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
-        kept = (await self._list(name, limit=min(limit, self._kept(name)))).entries
-        turn = asyncio.Semaphore(READERS)
+        kept = (await self._list(name, limit=min(limit, self._revisions_kept(name)))).entries
+        slots = asyncio.Semaphore(READERS)
 
         async def load(entry: ListedObject) -> Document | errors.InfraKitError:
-            async with turn:
+            async with slots:
                 try:
                     return await self._load(name, entry)
                 except errors.InfraKitError as error:
@@ -200,10 +203,10 @@ class S3Store:
         return f"{self._prefix}/{name}/"
 
     def _key(self, name: str, revision: int) -> str:
-        return f"{self._folder(name)}{_LAST - revision:010}-{revision}"
+        return f"{self._folder(name)}{_REVISION_MAX - revision:010}-{revision}"
 
     async def _list(self, name: str, *, limit: int, after: int | None = None) -> Listing:
-        """The newest `limit` revisions, newest first; with `after`, only older ones."""
+        """List the newest `limit` revisions, newest first; with `after`, only older ones."""
         folder = self._folder(name)
         await self._test_conditions()
         # Consoles create a folder as an empty object of that name; it is not listed, because keys start after it.
@@ -218,30 +221,30 @@ class S3Store:
         return listing
 
     async def _test_conditions(self) -> None:
-        """Raises `Refused` if the server ignores `If-None-Match` and overwrites: no compare-and-swap would be safe."""
+        """Raise `Refused` if the server ignores `If-None-Match` and overwrites: no compare-and-swap would be safe."""
         key = f"{self._prefix}/.probe"
         if self._is_tested:
             return
-        for _turn in range(2):
+        for _attempt in range(2):
             try:
-                await self._bucket.create(key, b"whether this can be written twice\n")
+                await self._bucket.create(key, b"InfraKit tests here whether If-None-Match is honoured.\n")
             except errors.Conflict:
                 self._is_tested = True
                 return
             except errors.OutcomeUnknown as error:
                 raise errors.Unreachable(error.what, where=error.where) from None
         raise errors.Refused(
-            "it overwrites an object in spite of If-None-Match: compare-and-swap, and so fencing, would fail",
+            "it ignores If-None-Match and overwrites objects: compare-and-swap, and so fencing, would fail",
             where=self._bucket.where,
             remedy=NEEDS_CONDITIONS,
         )
 
-    def _sealed(self, body: bytes) -> bytes:
-        """The content of an object: a checksum, a random number that makes each write unique, and the body."""
+    def _encode(self, body: bytes) -> bytes:
+        """Encode an object: a checksum, a random number that makes each write unique, and the body."""
         return b"%b %b %016x\n%b" % (_MAGIC, _checksum(body), self._rng.getrandbits(64), body)
 
     async def _load(self, name: str, entry: ListedObject) -> Document:
-        """The document in an object. Raises `NotFound`, and `Refused` when it is damaged."""
+        """Load the document in an object. Raises `NotFound`, and `Refused` if it is damaged."""
         last, document = self._last.get(name, (None, None))
         if document is not None and last == entry:
             return document
@@ -259,8 +262,8 @@ class S3Store:
         return document
 
     async def _prune(self, name: str, newest: int) -> None:
-        """Removes old revisions that are above the limit and past `MIN_AGE`; errors are left to the next pruning."""
-        oldest_kept = newest - self._kept(name) + 1
+        """Remove revisions beyond the limit that are older than `MIN_AGE`; after an error, the next pruning retries."""
+        oldest_kept = newest - self._revisions_kept(name) + 1
         if oldest_kept <= 1:
             return
         with contextlib.suppress(errors.InfraKitError):

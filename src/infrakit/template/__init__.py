@@ -1,5 +1,5 @@
-"""Templates and other documents from elsewhere.
+"""Fetching documents by address, and rendering templates.
 
-`loaders` fetches by address, for all parts; `engine` compiles and renders, with the functions of `functions`, in the
-`sandbox`, under `limits`.
+`loaders` fetches documents for every other package. `engine` compiles and renders templates, with the functions of
+`functions`, in the `sandbox`, within `limits`.
 """

@@ -1,15 +1,15 @@
 """Boot scripts of flavors: a template, inline or at an address, rendered for each instance when it is prepared.
 
-A flavor defines the templates of its script and the functions it adds; the rest is the same for every flavor:
+A flavor defines the templates of its script and its additional functions. The rest is common to all flavors:
 
     scripts = BootScripts(facts, engine)                # in its constructor
     await scripts.problems({template: examples, ...})   # in `validate`
     init = await scripts.render(templates, instance)    # in `prepare`
 
-Text without `{{` and `{%` is taken as it is, at no cost. Everything else is rendered in a thread, with what is known of
-this very instance (see `Instance.functions`), with metadata as it is now, and with the template as it is now at its
-address. At commit, every mistake that can be detected then is reported: it is fetched, compiled, and rendered for
-examples. What depends on metadata that may come later is not a mistake: an instance is prepared when it is there.
+Text without `{{` and `{%` is used unchanged, at no cost. Everything else is rendered in a thread, with the facts of the
+instance (see `Instance.functions`), the current metadata, and the current template at its address. At commit, each
+script is fetched, compiled, and rendered for example instances, and every mistake that this detects is reported.
+Missing metadata that may appear later is not a mistake: an instance is prepared once it exists.
 """
 
 import asyncio
@@ -35,27 +35,27 @@ from infrakit.template.values import Template
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EXAMPLES_MAX = 16  # of pets that a script is tried for when it is committed
-_THREADS = 4  # rendering is work for the processor; threads that wait for metadata are few
-_PLAIN_KEPT_MAX = 128
+EXAMPLES_MAX = 16  # pets for which a script is rendered at commit
+_THREADS = 4  # rendering is CPU-bound; few threads wait for metadata
+_PROPERTIES_CACHE_MAX = 128
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """One template of a boot script: its text, or where that is."""
+    """One template of a boot script: its text, or the address of it."""
 
-    path: str  # the property where it is declared
-    name: str = ""  # of inline text, as messages show it; left out: the path
+    path: str  # of the property that declares it
+    name: str = ""  # of inline text, for messages; default: the path
     text: str = ""
     address: str = ""
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to render."""
+        """Whether the text contains nothing to render."""
         return not self.address and "{{" not in self.text and "{%" not in self.text
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a boot script may know of the instance that it is for; `more` are the functions of its flavor."""
+    """The facts of an instance that its boot script can use; `more` are the functions of its flavor."""
 
     properties: msgspec.Raw
     spec: InstanceSpec
@@ -64,7 +64,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     more: Mapping[str, object] = {}
 
     def functions(self) -> dict[str, object]:
-        """Under the names of templates; those in capitals are the original's, with its fields."""
+        """Return the facts by their names in templates. Names in capitals are the original's, with its fields."""
         spec, allocation, index = self.spec, self.allocation, self.index
         declared, logical_id = _plain(bytes(self.properties)), spec.logical_id or ""
         logical_ids = list(allocation.logical_ids or ())
@@ -84,7 +84,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BootScripts:
-    """Renders the boot scripts of one flavor. `facts` takes a snapshot of the metadata; without it there is none."""
+    """Renders the boot scripts of one flavor. `facts` takes a snapshot of the metadata; None: no metadata."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._facts = facts
@@ -92,38 +92,38 @@ class BootScripts:
         self._threads: ThreadPoolExecutor | None = None
 
     async def render(self, scripts: Sequence[Script], instance: Instance) -> tuple[str, ...]:
-        """The text of each.
+        """Return the rendered text of each script, all or nothing.
 
         Raises `InvalidSpec` for a mistake in a template, with its name and line; `NotFound`, `Unreachable` and
-        `Refused` for what cannot be had now. Nothing is ever half rendered.
+        `Refused` for a document or a fact that is not available now.
         """
         if all(each.is_plain for each in scripts):
             return tuple(each.text for each in scripts)
         facts = await self._facts() if self._facts is not None else None
-        return await self._beside(self._rendered, scripts, instance, facts)
+        return await self._in_thread(self._render_all, scripts, instance, facts)
 
     async def problems(self, scripts: Mapping[Script, Sequence[Instance]]) -> list[Problem]:
-        """Return the problems of scripts, each rendered for its examples, once each at the declaring property."""
+        """Render each script for its examples and return the distinct problems, with the declaring property as path."""
         rendered = {script: examples for script, examples in scripts.items() if not script.is_plain}
         if not rendered:
             return []
         facts = await self._facts() if self._facts is not None else None
-        return await self._beside(self._tried, rendered, facts)
+        return await self._in_thread(self._trial_problems, rendered, facts)
 
     def default(self, script: Script, instance: Instance) -> Callable[[], str]:
-        """The function `default_script` of templates: what a template stands in the place of, for this instance."""
+        """Return the template function `default_script`: the script that a custom template replaces, rendered."""
         return lambda: self._engine.render(self._template(script), Scope(functions=instance.functions())).text
 
     def close(self) -> None:
-        """Let go of threads. The object may be used again afterwards."""
+        """Stop the threads. The next call starts new ones."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
 
     # -- in threads ------------------------------------------------------------------------------------------------
 
-    async def _beside(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-        """Do it in a thread of our own: one that waits for metadata must not hold up who else needs one."""
+    async def _in_thread(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """Run `work` in a thread of a separate pool, because waiting for metadata must not exhaust the default pool."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="boot-scripts")
         return await asyncio.get_running_loop().run_in_executor(
@@ -137,7 +137,7 @@ class BootScripts:
             return self._engine.template(script.address)
         return self._engine.inline(script.text, name=script.name or script.path)
 
-    def _tried(self, scripts: Mapping[Script, Sequence[Instance]], facts: Facts | None) -> list[Problem]:
+    def _trial_problems(self, scripts: Mapping[Script, Sequence[Instance]], facts: Facts | None) -> list[Problem]:
         found: dict[Problem, None] = {}
         for script, examples in scripts.items():
             try:
@@ -146,19 +146,19 @@ class BootScripts:
             except errors.InfraKitError as error:
                 problems = [trial.problems_of(error)]
             for each in itertools.chain.from_iterable(problems):
-                found[_placed(each, script)] = None
+                found[_at_property(each, script)] = None
         return list(found)
 
-    def _rendered(self, scripts: Sequence[Script], instance: Instance, facts: Facts | None) -> tuple[str, ...]:
+    def _render_all(self, scripts: Sequence[Script], instance: Instance, facts: Facts | None) -> tuple[str, ...]:
         scope = Scope(functions=instance.functions(), facts=facts)
         return tuple(self._engine.render(self._template(each), scope).text for each in scripts)
 
 
 def examples(properties: msgspec.Raw, allocation: Allocation) -> list[Instance]:
-    """Instances as they may come to be prepared, before their flavor adds to them: the first pets, or one of cattle."""
+    """Return example instances of an allocation, without flavor functions: the first pets, or one of cattle."""
     names = (allocation.logical_ids or ())[:EXAMPLES_MAX]
     group = GroupID("example")
-    made = []
+    instances = []
     for number, logical_id in enumerate(names or (None,), start=1):
         tags = {
             values.TAG_GROUP: group,
@@ -169,23 +169,23 @@ def examples(properties: msgspec.Raw, allocation: Allocation) -> list[Instance]:
         }
         spec = InstanceSpec(tags=tags, logical_id=logical_id)
         index = Index(group=group, sequence=number)
-        made.append(Instance(properties=properties, spec=spec, allocation=allocation, index=index))
-    return made
+        instances.append(Instance(properties=properties, spec=spec, allocation=allocation, index=index))
+    return instances
 
 
 @functools.cache
 def packaged(package: str, file: str, name: str) -> Script:
-    """A script that comes with a flavor; `name` is what messages call it."""
+    """Return a script from a package's files; `name` is its name in messages."""
     return Script(path="", name=name, text=(importlib.resources.files(package) / file).read_text())
 
 
-@functools.lru_cache(_PLAIN_KEPT_MAX)
+@functools.lru_cache(_PROPERTIES_CACHE_MAX)
 def _plain(properties: bytes) -> object:
-    """Properties as plain values. They are shared: templates cannot change them."""
+    """Decode properties to plain values. The cached result is shared, because templates cannot modify values."""
     return msgspec.json.decode(properties or b"null") or {}
 
 
-def _placed(problem: Problem, script: Script) -> Problem:
-    """At the property; inline text is named by that already."""
+def _at_property(problem: Problem, script: Script) -> Problem:
+    """Move a problem to the script's property, and remove that property from the message."""
     message = problem.message.removeprefix(f"{script.path}, ").removeprefix(f"{script.path}: ")
     return msgspec.structs.replace(problem, path=script.path, message=message)

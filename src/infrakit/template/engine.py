@@ -1,8 +1,8 @@
 """Templates: text with `{{ }}`, fetched by address, compiled once, and rendered in a scope.
 
-Delimiters are those of Jinja2 but for comments, which are `{{/* ... */}}`: `{#` stands in shell scripts (`${#name}`).
-Text with neither `{{` nor `{%` is its own rendering, and costs no import of Jinja2. Everything here is synchronous and
-safe in any thread; asynchronous callers use `asyncio.to_thread`, whose thread ends because a render has a deadline.
+The delimiters are those of Jinja2, except for comments, `{{/* ... */}}`: `{#` occurs in shell scripts (`${#name}`).
+Text with neither `{{` nor `{%` is returned unchanged, without importing Jinja2. The module is synchronous and
+thread-safe; asynchronous callers use `asyncio.to_thread`, whose thread ends because a render has a timeout.
 """
 
 import threading
@@ -14,34 +14,34 @@ from infrakit.template.loaders import Loader, Source, display
 from infrakit.template.scope import Scope
 from infrakit.template.values import Need, Origin, Rendered, Template
 
-KEPT_MAX = 512  # templates that stay compiled
-KEPT_BYTES_MAX = 1_000_000  # of their text: compiled, it takes a hundred times as much
+CACHE_TEMPLATES_MAX = 512  # compiled templates
+CACHE_BYTES_MAX = 1_000_000  # of template text; the compiled form takes about a hundred times as much memory
 
 
 class Engine:
-    """Loads, compiles and renders; keeps what was compiled. One serves a whole process."""
+    """Loads, compiles and renders templates, and caches the compiled ones. One engine serves a whole process."""
 
     def __init__(self, loader: Loader, limits: Limits | None = None) -> None:
         self.loader = loader
         self.limits = limits or Limits()
-        self._kept: OrderedDict[tuple[str, Source], Template] = OrderedDict()
-        self._kept_bytes = 0
+        self._cache: OrderedDict[tuple[str, Source], Template] = OrderedDict()
+        self._cache_bytes = 0
         self._lock = threading.Lock()
 
     def template(self, address: str, *, base: str = "") -> Template:
-        """Fetch and compile. Raises `NotFound`, `Unreachable`, `Refused`; `InvalidSpec` for a mistake in the text."""
+        """Fetch and compile a template. Raises `NotFound`, `Unreachable`, `Refused`, or `InvalidSpec`."""
         source = self.loader.fetch(address, base=base)
         return self.compiled(source, display(source.address))
 
     def inline(self, text: str, *, name: str, base: str = "") -> Template:
-        """Compile text that is at hand; relative addresses in it start from `base`, a document's address."""
+        """Compile inline text. Relative addresses in it are relative to `base`, a document's address."""
         return self.compiled(self.loader.inline(text, base=base), name)
 
     def render(self, template: Template, scope: Scope, *, trace: bool = False) -> Rendered:
-        """The text, with the origins of its lines if asked for.
+        """Render a template; with `trace`, record the origin of each line.
 
-        Raises `InvalidSpec` for what the author of a template did wrong, with template, line and nearest known name;
-        `NotFound`, `Unreachable` and `Refused` for what it asks for and cannot be had.
+        Raises `InvalidSpec` for a mistake of a template's author, with template, line and nearest known name;
+        `NotFound`, `Unreachable` and `Refused` for a document that it needs and that cannot be fetched.
         """
         if template.program is None:
             text = template.source.text
@@ -53,7 +53,7 @@ class Engine:
         return rendering.render(self, template, scope, trace=trace)
 
     def needs(self, template: Template, scope: Scope) -> tuple[Need, ...]:
-        """What the template and its includes ask for, and what of it is missing, without rendering; raises nothing."""
+        """Return what the template and its includes need, found or missing, without rendering. Raises no errors."""
         if template.program is None:
             return ()
         from infrakit.template import needs
@@ -61,13 +61,13 @@ class Engine:
         return needs.needs(self, template, scope)
 
     def compiled(self, source: Source, name: str) -> Template:
-        """The template of this text at this address, from what is kept if it is there."""
+        """Return the compiled template of a source, from the cache if possible. Raises `InvalidSpec`."""
         key = (name, source)
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-                return kept
+            cached = self._cache.get(key)
+            if cached is not None:
+                self._cache.move_to_end(key)
+                return cached
         text = source.text
         if len(text) > self.limits.source_bytes_max:
             found = f"the template has {len(text):,} bytes, expected at most {self.limits.source_bytes_max:,}"
@@ -79,10 +79,12 @@ class Engine:
             program = syntax.compile_program(text, name, self.limits)
         template = Template(name, source, program)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = template
-                self._kept_bytes += len(text)
-            while len(self._kept) > KEPT_MAX or (self._kept_bytes > KEPT_BYTES_MAX and len(self._kept) > 1):
-                _, dropped = self._kept.popitem(last=False)
-                self._kept_bytes -= len(dropped.source.text)
+            if key not in self._cache:
+                self._cache[key] = template
+                self._cache_bytes += len(text)
+            while len(self._cache) > CACHE_TEMPLATES_MAX or (
+                self._cache_bytes > CACHE_BYTES_MAX and len(self._cache) > 1
+            ):
+                _, evicted = self._cache.popitem(last=False)
+                self._cache_bytes -= len(evicted.source.text)
         return template

@@ -1,7 +1,7 @@
-"""From an exception inside a template to an error that its author understands: template, line, chain of includes.
+"""Translates exceptions inside templates to errors for the template's author: template, line, chain of includes.
 
-Python's own traceback knows where it happened: every template is compiled under a file name of its own, and Jinja2
-keeps which line of a template each line of code came from.
+The place comes from Python's traceback: every template is compiled under a unique file name, and Jinja2 maps each line
+of the compiled code to a line of the template.
 """
 
 import difflib
@@ -18,15 +18,15 @@ from infrakit.template.limits import Exceeded
 _NAME_BYTES_MAX = 64
 _CANDIDATES_MAX = 1000
 _MESSAGE_BYTES_MAX = 2000
-_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # as Python shows what is no value
-_OTHER_KINDS = {"Function": "function", "Provided": "function", "Macro": "function", "_Variables": "namespace"}
-_SCOPES = "what {% set %} sets in a loop or a macro is known in it only"
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # the `repr` of a Python object
+_OTHER_KINDS = {"Function": "function", "CallerFunction": "function", "Macro": "function", "_Variables": "namespace"}
+_SCOPES = "{% set %} in a loop or a macro is local to it"
 _ODD_CHARACTER = re.compile(r"unexpected char (?P<shown>.+) at \d+")  # its offset is of no use to the author
 _NATIVE = (NotFound, Refused, Unreachable)  # errors of fetching, raised unchanged
 
 
 class Fault(Exception):
-    """A mistake of the template's author, found by a function or by the sandbox."""
+    """A mistake of the template's author that a function or the sandbox has detected."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Fault(Exception):
 
 
 class UndefinedFault(UndefinedError):
-    """A name that means nothing: of a variable, or of a member of `owner`."""
+    """An undefined name: of a variable, or of a member of `owner`."""
 
     def __init__(self, name: Any, owner: Any, message: str | None = None) -> None:
         super().__init__(message)
@@ -44,8 +44,8 @@ class UndefinedFault(UndefinedError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name that was probably meant, if one is near."""
-    if len(name) > _NAME_BYTES_MAX:  # comparing takes as many steps as both are long, multiplied
+    """Return a hint with the most similar known name; empty if none is similar."""
+    if len(name) > _NAME_BYTES_MAX:  # the cost of a comparison is the product of both lengths
         return ""
     candidates = sorted({each for each in known if len(each) <= _NAME_BYTES_MAX})[:_CANDIDATES_MAX]
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
@@ -53,13 +53,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def syntax_error(error: Exception, name: str) -> InvalidSpec:
-    """What is wrong with the text of a template itself."""
+    """Return the error for a template that cannot be compiled."""
     line, hint = None, ""
     if isinstance(error, TemplateSyntaxError):
         message, line, hint = error.message or "malformed", error.lineno, getattr(error, "hint", "")
         if odd := _ODD_CHARACTER.fullmatch(message):
             is_quote = odd["shown"].strip("'\"") == "" or odd["shown"][1:-1] in {'"', "'"}
-            message = "a text in quotes has no end" if is_quote else f"unexpected character {odd['shown']}"
+            message = "unterminated string" if is_quote else f"unexpected character {odd['shown']}"
     elif isinstance(error, Fault | Exceeded):
         message, hint = str(error), getattr(error, "hint", "")
     elif isinstance(error, RecursionError | MemoryError | SyntaxError):
@@ -72,7 +72,10 @@ def syntax_error(error: Exception, name: str) -> InvalidSpec:
 def explained(
     error: Exception, places: Sequence[tuple[str, int]], names: Collection[str], masked: Callable[[str], str]
 ) -> InfraKitError:
-    """The error to raise, without secrets. `places` are templates and lines, from the first to the one that failed."""
+    """Return the error to raise, without secrets.
+
+    `places` are templates and lines, from the outermost to the one that failed.
+    """
 
     def shown(text: str) -> str:
         text = masked(text)
@@ -85,10 +88,10 @@ def explained(
     if isinstance(error, Throttled):
         return Throttled(shown(error.what), after_s=error.after_s, where=error.where, remedy=error.remedy)
     if isinstance(error, _NATIVE):
-        asked = f"named in line {line} of {where}" if places else ""
-        remedy = _joined(asked, via, error.remedy)
+        needed_by = f"named in line {line} of {where}" if places else ""
+        remedy = _joined(needed_by, via, error.remedy)
         return type(error)(shown(error.what), where=shown(error.where), remedy=shown(remedy))
-    if isinstance(error, InvalidSpec):  # an included text that cannot be compiled
+    if isinstance(error, InvalidSpec):  # an included template that cannot be compiled
         here = f"included from line {line} of {where}" if places else ""
         hint = ", ".join(part for part in (here, *reversed(chain)) if part)
         problems = [
@@ -107,21 +110,21 @@ def explained(
 
 
 def frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
-    """File and line of everything that was under way, outermost first."""
+    """Yield file and line of each stack frame, outermost first."""
     while trace is not None:
         yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
         trace = trace.tb_next
 
 
-def text(value: object, what: str) -> str:
-    """An argument that must be a text."""
+def string_argument(value: object, what: str) -> str:
+    """Return `value` if it is a string. Raises `Fault` otherwise; `what` is the function or the argument."""
     if not isinstance(value, str):
-        raise Fault(f"{what} takes a text, got {kind_of(value)}")
+        raise Fault(f"expected a string for {what}, got {kind_of(value)}")
     return value
 
 
 def refuse(message: str, hint: str = "") -> NoReturn:
-    """For use in expressions and short functions."""
+    """Raise a `Fault`: the statement as an expression."""
     raise Fault(message, hint)
 
 
@@ -141,9 +144,9 @@ def _undefined(error: UndefinedFault, names: Collection[str]) -> tuple[str, str]
         return f"there is no {error.name!r} in this mapping", nearest(str(error.name), map(str, error.owner))
     if error.name is not None and not _is_missing(error.owner):
         return f"{kind_of(error.owner)} has no {error.name!r}", ""
-    if error.name is not None and error.name in names:  # it came to be meanwhile, or elsewhere
+    if error.name is not None and error.name in names:  # defined in another scope, or later
         name = error.name
-        return f"{name!r} is not defined here", f"what set({name!r}, ...) has set is var({name!r}); {_SCOPES}"
+        return f"{name!r} is not defined here", f"read a variable of set({name!r}, ...) with var({name!r}); {_SCOPES}"
     if error.name is not None:
         return f"{error.name!r} is not defined", nearest(str(error.name), names)
     return _sentence(str(error)), ""
@@ -156,9 +159,9 @@ def _is_missing(owner: object) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in words."""
+    """Return the kind of a value in words, such as `a list`."""
     names = {
-        str: "a text",
+        str: "a string",
         int: "a number",
         float: "a number",
         bool: "a boolean",
@@ -176,6 +179,6 @@ def _joined(*parts: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Messages of other libraries in the form of ours: no capital, no full stop."""
+    """Format a message of another library like ours: without capital letter and full stop."""
     text = " ".join(text.split()).rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,9 +1,9 @@
-"""One GET with a deadline for the whole, to a host that may be asked, by HTTP, HTTPS or HTTP on a unix socket.
+"""A GET request with a total timeout and a check of the host, by HTTP, HTTPS, or HTTP at a unix socket.
 
-urllib has only timeouts per read, and none for name resolution, so a server that sends a byte now and then would block
-for ever: the fetch runs in a thread that is abandoned at its timeout. The addresses of a host are checked when the
-connection is opened, not before, because a name may resolve to another address later. The standard library is enough
-here, and is imported only for a fetch.
+urllib has timeouts per read only, and none for name resolution, so a slow server could block it indefinitely. The fetch
+therefore runs in a thread that is abandoned at the timeout. The addresses of a host are checked when the connection is
+opened, not before, because a name may resolve to another address later (DNS rebinding). The standard library suffices
+here; this module is imported on the first fetch.
 """
 
 import base64
@@ -21,37 +21,37 @@ from typing import Any, NamedTuple
 
 from infrakit.spi.errors import InfraKitError, NotFound, Refused, Throttled, Unreachable
 from infrakit.template import addresses
-from infrakit.template.addresses import Reach, display
+from infrakit.template.addresses import Zone, display
 
-_GONE = (404, 410)
-_BUSY = (429, 502, 503, 504)  # asking again may help
-_PASSED_ON_MAX = 5
+_NOT_FOUND = (404, 410)
+_RETRYABLE = (429, 502, 503, 504)  # HTTP status codes for which a retry may help
+_REDIRECTS_MAX = 5
 
 
-class Answer(NamedTuple):
-    """What a server gave."""
+class Response(NamedTuple):
+    """The response of a server."""
 
     body: bytes
     etag: str
-    reach: Reach  # of the server
-    unchanged: bool = False  # what the entity tag stood for is still so; there is no body
+    zone: Zone  # of the server
+    unchanged: bool = False  # the server confirmed the entity tag; the body is empty
 
 
 class Request(NamedTuple):
-    """What is asked, and how far inside the server may be."""
+    """A request, and the zones that its server may be in."""
 
     address: str
-    reach_max: Reach = Reach.MACHINE
-    link_local: bool = True  # whether the metadata service of a cloud may be asked
+    zone_max: Zone = Zone.LOCAL
+    link_local: bool = True  # whether metadata services of clouds are allowed
     etag: str = ""
     bytes_max: int = 10_000_000
     tls: ssl.SSLContext | None = None
-    socket_path: str = ""  # of `unix://`
+    socket_path: str = ""  # for `unix://`
 
 
-def get(request: Request, timeout_s: float) -> Answer:
-    """Raises `NotFound`, `Unreachable`, `Refused`, or `Throttled` when asking again may help."""
-    outcome: list[Answer | InfraKitError] = []
+def get(request: Request, timeout_s: float) -> Response:
+    """Send the request. Raises `NotFound`, `Unreachable`, `Refused`, or `Throttled` if a retry may help."""
+    outcome: list[Response | InfraKitError] = []
 
     def fetch() -> None:
         try:
@@ -63,13 +63,13 @@ def get(request: Request, timeout_s: float) -> Answer:
     thread.start()
     thread.join(timeout_s)
     if not outcome:
-        raise _late(request, timeout_s)
+        raise _timed_out(request, timeout_s)
     if isinstance(outcome[0], InfraKitError):
         raise outcome[0]
     return outcome[0]
 
 
-def _fetch(request: Request, timeout_s: float) -> Answer:
+def _fetch(request: Request, timeout_s: float) -> Response:
     where = display(request.address)
     try:
         if request.socket_path:
@@ -78,13 +78,13 @@ def _fetch(request: Request, timeout_s: float) -> Answer:
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.HTTPStatus.NOT_MODIFIED and request.etag:
-                return Answer(b"", request.etag, request.reach_max, unchanged=True)
-            raise _failed(error.code, error.reason, where) from None
+                return Response(b"", request.etag, request.zone_max, unchanged=True)
+            raise _status_error(error.code, error.reason, where) from None
     except TimeoutError:
-        raise _late(request, timeout_s) from None
+        raise _timed_out(request, timeout_s) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise _late(request, timeout_s) from None
+            raise _timed_out(request, timeout_s) from None
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
         raise Unreachable(f"cannot be fetched: {reason}", where=where) from None
     except http.client.InvalidURL:
@@ -95,139 +95,144 @@ def _fetch(request: Request, timeout_s: float) -> Answer:
         reason = error.strerror or type(error).__name__
         raise Unreachable(f"cannot be fetched{through}: {reason}", where=where) from None
     except (http.client.HTTPException, ValueError) as error:
-        # Not the error's text: for a malformed address it repeats the address with what it hides.
+        # The error's text is omitted: for a malformed address it repeats the address with its secrets.
         raise Unreachable(f"cannot be fetched: {type(error).__name__}", where=where) from None
 
 
-def _late(request: Request, timeout_s: float) -> Unreachable:
+def _timed_out(request: Request, timeout_s: float) -> Unreachable:
     return Unreachable(f"no complete answer in {timeout_s:.3g}s", where=display(request.address))
 
 
-def _failed(code: int, reason: str, where: str) -> InfraKitError:
+def _status_error(code: int, reason: str, where: str) -> InfraKitError:
     text = f"the server answered {code} {reason}".rstrip()
-    if code in _BUSY:
+    if code in _RETRYABLE:
         return Throttled(text, after_s=0.0, where=where)
-    return (NotFound if code in _GONE else Refused)(text, where=where)
+    return (NotFound if code in _NOT_FOUND else Refused)(text, where=where)
 
 
-def _read(response: Any, request: Request, reach: Reach) -> Answer:
+def _read(response: Any, request: Request, zone: Zone) -> Response:
     body = response.read(request.bytes_max + 1)
     if len(body) > request.bytes_max:
         raise Refused(f"has more than {request.bytes_max:,} bytes", where=display(request.address))
-    if response.length:  # a bounded read does not notice that the server went away early
+    if response.length:  # a read with a limit does not detect a truncated response
         raise Unreachable(f"the answer lacks its last {response.length:,} bytes", where=display(request.address))
-    return Answer(body, response.headers.get("ETag", ""), reach)
+    return Response(body, response.headers.get("ETag", ""), zone)
 
 
 # -- hosts -------------------------------------------------------------------------------------------------------------
 
 
-def _from_host(request: Request, timeout_s: float) -> Answer:
-    seen: list[Reach] = []
-    guard = functools.partial(_connect, request, seen)
-    opener = urllib.request.OpenerDirector()  # not build_opener: it would follow a redirect to ftp, and read files
+def _from_host(request: Request, timeout_s: float) -> Response:
+    zones: list[Zone] = []
+    connect = functools.partial(_connect_checked, request, zones)
+    opener = urllib.request.OpenerDirector()  # not build_opener, which follows redirects to ftp and reads files
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        _Plain(request, guard),
-        _Secure(request, guard),
-        _Redirects(request),
+        _HTTPHandler(request, connect),
+        _HTTPSHandler(request, connect),
+        _RedirectHandler(request),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
     url = addresses.split(request.address)
-    user, at, host = url.netloc.rpartition("@")  # urllib knows no `user:password@`
-    plain = urllib.request.Request(urllib.parse.urlunsplit((url.scheme, host, url.path, url.query, "")))  # noqa: S310
+    user, at, host = url.netloc.rpartition("@")  # urllib does not support `user:password@`
+    outgoing = urllib.request.Request(urllib.parse.urlunsplit((url.scheme, host, url.path, url.query, "")))  # noqa: S310
     if at:
         basic = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
-        plain.add_unredirected_header("Authorization", f"Basic {basic}")  # for this host only
+        outgoing.add_unredirected_header("Authorization", f"Basic {basic}")  # for this host only
     if request.etag:
-        plain.add_header("If-None-Match", request.etag)
-    with opener.open(plain, timeout=timeout_s) as response:
-        return _read(response, request, max(seen, default=addresses.named_reach(url.hostname or "") or Reach.WORLD))
+        outgoing.add_header("If-None-Match", request.etag)
+    with opener.open(outgoing, timeout=timeout_s) as response:
+        return _read(response, request, max(zones, default=addresses.zone_of_host(url.hostname or "") or Zone.PUBLIC))
 
 
-def _check(request: Request, reach: Reach | None, host: str) -> None:
+def _check(request: Request, zone: Zone | None, host: str) -> None:
     where = display(request.address)
-    if reach is None and not request.link_local:
-        raise Refused(f"{host} is the metadata service of a cloud, which templates may not ask", where=where)
-    if reach is not None and reach > request.reach_max:
-        inside = "a service of this machine" if reach is Reach.MACHINE else "in a private network"
-        raise Refused(f"{host} is {inside}, which a template from outside of it may not ask", where=where)
+    if zone is None and not request.link_local:
+        raise Refused(f"{host} is the metadata service of a cloud, which templates may not access", where=where)
+    if zone is not None and zone > request.zone_max:
+        inside = "a service of this machine" if zone is Zone.LOCAL else "in a private network"
+        raise Refused(f"{host} is {inside}, which a template from outside of it may not access", where=where)
 
 
-def _connect(
-    request: Request, seen: list[Reach], address: tuple[str, int], timeout: Any = None, source_address: Any = None
+def _connect_checked(
+    request: Request, zones: list[Zone], address: tuple[str, int], timeout: Any = None, source_address: Any = None
 ) -> socket.socket:
-    """`socket.create_connection`, to those of a host's addresses that may be asked."""
+    """Connect like `socket.create_connection`, to the allowed addresses of a host; append the zone to `zones`."""
     host, port = address
     refused: Refused | None = None
     failed: OSError | None = None
     for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         number = str(found[0])
-        reach = addresses.reach_of(ipaddress.ip_address(number.partition("%")[0]))
+        zone = addresses.zone_of(ipaddress.ip_address(number.partition("%")[0]))
         try:
-            _check(request, reach, host)
+            _check(request, zone, host)
             connection = socket.create_connection((number, port), timeout, source_address)
         except Refused as error:
             refused = error
         except OSError as error:
             failed = error
         else:
-            seen.append(Reach.MACHINE if reach is None else reach)
+            zones.append(Zone.LOCAL if zone is None else zone)
             return connection
     if refused is not None:
         raise refused
     raise failed or OSError(f"{host} has no address")
 
 
-class _Plain(urllib.request.HTTPHandler):
-    def __init__(self, request: Request, guard: Callable[..., socket.socket]) -> None:
+class _HTTPHandler(urllib.request.HTTPHandler):
+    def __init__(self, request: Request, connect: Callable[..., socket.socket]) -> None:
         super().__init__()
         self._request = request
-        self._guard = guard
+        self._connect = connect
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_guarded(http.client.HTTPConnection, self._request, self._guard, req), req)
+        return self.do_open(_checked_connections(http.client.HTTPConnection, self._request, self._connect, req), req)
 
 
-class _Secure(urllib.request.HTTPSHandler):
-    def __init__(self, request: Request, guard: Callable[..., socket.socket]) -> None:
+class _HTTPSHandler(urllib.request.HTTPSHandler):
+    def __init__(self, request: Request, connect: Callable[..., socket.socket]) -> None:
         super().__init__(context=request.tls)
         self._request = request
-        self._guard = guard
+        self._connect = connect
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        made = _guarded(http.client.HTTPSConnection, self._request, self._guard, req)
-        return self.do_open(made, req, context=self._request.tls)
+        create = _checked_connections(http.client.HTTPSConnection, self._request, self._connect, req)
+        return self.do_open(create, req, context=self._request.tls)
 
 
-def _guarded(kind: Any, request: Request, guard: Callable[..., socket.socket], req: urllib.request.Request) -> Any:
-    """Connections of that kind that check their peer address; through a proxy, which resolves names, by name only."""
+def _checked_connections(
+    kind: Any, request: Request, connect: Callable[..., socket.socket], req: urllib.request.Request
+) -> Any:
+    """Return a factory of connections of class `kind` that check the address of the host.
+
+    Behind a proxy, which resolves names itself, only the name is checked.
+    """
     target = urllib.parse.urlsplit(req.full_url).hostname or ""
     proxied = req.has_proxy() or bool(getattr(req, "_tunnel_host", None))
     if proxied:
-        _check(request, addresses.named_reach(target), target)
+        _check(request, addresses.zone_of_host(target), target)
 
-    def made(*args: Any, **kwargs: Any) -> Any:
+    def create(*args: Any, **kwargs: Any) -> Any:
         connection = kind(*args, **kwargs)
         if not proxied:
-            connection._create_connection = guard  # noqa: SLF001 - the one seam that http.client has
+            connection._create_connection = connect  # noqa: SLF001 - the only hook of http.client
         return connection
 
-    return made
+    return create
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few, to http and https only, and never from https to http."""
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows up to five redirects, to http and https only, and never from https to http."""
 
-    max_redirections = _PASSED_ON_MAX
+    max_redirections = _REDIRECTS_MAX
 
     def __init__(self, request: Request) -> None:
         self._request = request
 
-    def redirect_request(  # noqa: PLR0917 - as it is called
+    def redirect_request(  # noqa: PLR0917 - the signature of urllib
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         old, new = addresses.scheme(req.full_url), addresses.scheme(newurl)
@@ -250,7 +255,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _from_socket(request: Request, timeout_s: float) -> Answer:
+def _from_socket(request: Request, timeout_s: float) -> Response:
     where = display(request.address)
     path = addresses.socket_and_path(request.address)[1]
     headers: Mapping[str, str] = {"If-None-Match": request.etag} if request.etag else {}
@@ -259,9 +264,9 @@ def _from_socket(request: Request, timeout_s: float) -> Answer:
         connection.request("GET", urllib.parse.quote(path, safe="/%?=&~+@:!$,;()*'"), headers=headers)
         response = connection.getresponse()
         if response.status == http.HTTPStatus.NOT_MODIFIED and request.etag:
-            return Answer(b"", request.etag, Reach.MACHINE, unchanged=True)
+            return Response(b"", request.etag, Zone.LOCAL, unchanged=True)
         if not 200 <= response.status < 300:
-            raise _failed(response.status, response.reason, where)
-        return _read(response, request, Reach.MACHINE)
+            raise _status_error(response.status, response.reason, where)
+        return _read(response, request, Zone.LOCAL)
     finally:
         connection.close()

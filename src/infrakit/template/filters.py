@@ -1,7 +1,7 @@
-"""Filters and tests: those of Jinja2 that are of use in configuration, each bounded before and weighed after.
+"""Filters and tests: those of Jinja2 that suit configuration. Arguments are bounded, and results charged to the budget.
 
-Left out are those for web pages (`escape`, `safe`, `urlize`, `xmlattr`, `striptags`), those that could run for long
-inside one call (`wordwrap`, `slice`), and those that reach for attributes or chance (`attr`, `random`).
+Not available are filters for web pages (`escape`, `safe`, `urlize`, `xmlattr`, `striptags`), those whose run time
+within one call is unbounded (`wordwrap`, `slice`), and those that access attributes or randomness (`attr`, `random`).
 """
 
 import re
@@ -19,19 +19,19 @@ from infrakit.template.limits import Budget
 from infrakit.template.run import TemplateContext, text_of
 
 _ITEMS_MAX = 100_000
-_OF_ARGUMENTS = re.compile(r"[\w.]*\(\) (?P<what>(missing|takes|got) .*)", re.DOTALL)
+_ARGUMENT_ERROR = re.compile(r"[\w.]*\(\) (?P<what>(missing|takes|got) .*)", re.DOTALL)
 _NATIVE = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
     "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
     "sort", "title", "trim", "truncate", "upper", "urlencode", "wordcount", "batch", "round", "center", "indent",
 )  # fmt: skip
-_OF_TEXT = ("capitalize", "center", "indent", "lower", "title", "trim", "truncate", "upper", "wordcount")
+_STRING_FILTERS = ("capitalize", "center", "indent", "lower", "title", "trim", "truncate", "upper", "wordcount")
 TESTS = (
     "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "ge", "gt", "in", "integer",
     "iterable", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence", "string", "test",
     "filter", "true", "undefined", "upper", "==", "!=", ">", ">=", "<", "<=", "greaterthan", "lessthan", "sameas",
 )  # fmt: skip
-ELSEWHERE = {
+REPLACEMENTS = {
     "tojson": "to_json", "e": "leave it out: nothing is escaped", "escape": "leave it out: nothing is escaped",
     "safe": "leave it out: nothing is escaped", "b64encode": "base64", "b64decode": "unbase64",
     "shell_quote": "quote", "wordwrap": "truncate", "format": "%",
@@ -67,7 +67,10 @@ _CHECKS: dict[str, Callable[..., None]] = {
 
 
 def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | None = None) -> Callable[..., Any]:
-    """A filter that pays for what it does. `body` takes the context first."""
+    """Return `body` as a filter that is charged to the budget of its render.
+
+    `body` takes the context first. `check` validates the arguments before the call.
+    """
 
     @jinja2.pass_context
     def bounded(context: TemplateContext, /, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -75,28 +78,28 @@ def guarded(name: str, body: Callable[..., Any], check: Callable[..., None] | No
         run.budget.step()
         if check is not None:
             if isinstance(value, Undefined):
-                str(value)  # which raises
+                str(value)  # raises
             check(run.budget, value, *args, **kwargs)
         try:
             result = body(context, value, *args, **kwargs)
         except (TypeError, AttributeError) as error:
-            raise _misused(name, value, str(error)) from error
+            raise _call_error(name, value, str(error)) from error
         if isinstance(result, GeneratorType | map | filter):
             result = list(_counted(run.budget, result))
         run.budget.value(result)
         if run.secrets:
             run.taint(iter((value, *args, *kwargs.values())), result)
         if run.pieces and isinstance(value, str) and isinstance(result, str):
-            run.reshaped(value, result)
+            run.track_reshaped(value, result)
         return result
 
     bounded.__name__ = name
     return bounded
 
 
-def _misused(name: str, value: object, text: str) -> Fault:
-    """Return Python's error for an invalid call in the terms of templates."""
-    arguments = _OF_ARGUMENTS.match(text)
+def _call_error(name: str, value: object, text: str) -> Fault:
+    """Translate Python's error for an invalid call to the terms of templates."""
+    arguments = _ARGUMENT_ERROR.match(text)
     if arguments:
         return Fault(f"the filter {name}: {arguments['what']}")
     return Fault(f"the filter {name} cannot be used on {kind_of(value)}")
@@ -109,14 +112,17 @@ def _counted(budget: Budget, items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _adapted(name_of_filter: str) -> Callable[..., Any]:
-    """Jinja2's own filters want the context, the environment, or neither; those of texts get what would be printed."""
+    """Adapt a filter of Jinja2 to the signature of `guarded`: pass it the context, the environment, or neither.
+
+    A filter of strings receives a value as it would be printed.
+    """
     body = native.FILTERS[name_of_filter]
-    of_text = name_of_filter in _OF_TEXT
-    wants = getattr(body, "jinja_pass_arg", None)
-    name = getattr(wants, "name", "")
+    takes_string = name_of_filter in _STRING_FILTERS
+    passes = getattr(body, "jinja_pass_arg", None)
+    name = getattr(passes, "name", "")
 
     def adapted(context: TemplateContext, value: Any, *args: Any, **kwargs: Any) -> Any:
-        value = text_of(value) if of_text else value
+        value = text_of(value) if takes_string else value
         if name == "context":
             return body(context, value, *args, **kwargs)
         if name == "eval_context":
@@ -152,16 +158,16 @@ def _format(context: TemplateContext, value: str, *args: Any, **kwargs: Any) -> 
 
 
 def _unique(context: TemplateContext, value: Any, case_sensitive: bool = False, attribute: Any = None) -> list[Any]:
-    """In a loop of ours: numbers can be chosen so that a set of them takes for ever."""
+    """Remove duplicates, one step per item: colliding hashes make a set of chosen numbers quadratic."""
     keys = value if attribute is None else list(native.sync_do_map(context, value, attribute=attribute))
-    seen, kept = set(), []
+    seen, unique = set(), []
     for key, each in zip(keys, value, strict=True):
         context.frame.run.budget.step()
         known = key.lower() if isinstance(key, str) and not case_sensitive else key
         if known not in seen:
             seen.add(known)
-            kept.append(each)
-    return kept
+            unique.append(each)
+    return unique
 
 
 def _sum(context: TemplateContext, value: Any, attribute: Any = None, start: Any = 0) -> Any:

@@ -1,10 +1,9 @@
-"""What a template may cost, and the budget of one render that it is paid from.
+"""Resource limits of templates, and the budget of one render.
 
-Jinja2's sandbox decides what a template may touch, not how much: a loop in a loop, or a string doubled forty times,
-would take the process with it. So every call, every turn of a loop and every piece of text that is made pays into one
-count of steps; every value is weighed before a template can hold it; output and time are bounded. All of it is
-counted in the rendering thread itself, so nothing needs signals, and a template that is refused has cost no more than
-its limits.
+Jinja2's sandbox restricts what a template may access, not how much it may use: a nested loop, or a string doubled forty
+times, would exhaust the process. So every call, loop iteration and piece of created text is charged to one counter of
+steps, the size of every value is checked before a template receives it, and output and time are bounded. Everything is
+counted in the rendering thread, so no signals are needed, and a rejected template has used no more than its limits.
 """
 
 import time
@@ -12,23 +11,23 @@ from collections.abc import Mapping
 
 import msgspec
 
-BYTES_PER_STEP = 100  # making text costs, too: a step for so much of it
-_OBJECT_BYTES = 48  # what any value weighs beside its content
+BYTES_PER_STEP = 100  # creating text costs one step per this many bytes
+_OBJECT_BYTES = 48  # the size of any value in addition to its content
 _INT_BITS_MAX = 4096
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The most that one render may take; a template that wants more is refused."""
+    """The resource limits of one render. A template that exceeds one is rejected."""
 
-    output_bytes_max: int = 8_000_000  # all text that is printed, also into variables and by includes
-    steps_max: int = 1_000_000  # calls, turns of loops, and text made, 100 characters a step
-    seconds_max: float = 30.0  # the whole render, with what it fetches and waits for
-    fetches_max: int = 200  # addresses of other machines
-    depth_max: int = 20  # includes in includes
-    calls_deep_max: int = 50  # macros that call macros
-    value_bytes_max: int = 2_000_000  # one value; about, as memory counts it
+    output_bytes_max: int = 8_000_000  # all printed text, including text captured in variables and printed by includes
+    steps_max: int = 1_000_000  # calls, loop iterations, and created text (100 characters per step)
+    seconds_max: float = 30.0  # the whole render, including fetches and waits
+    fetches_max: int = 200  # distinct addresses on other machines
+    depth_max: int = 20  # nested includes
+    calls_deep_max: int = 50  # nested calls of macros
+    value_bytes_max: int = 2_000_000  # one value, approximately its size in memory
     source_bytes_max: int = 1_000_000  # the text of one template
-    tokens_max: int = 40_000  # names, operators and texts that it consists of
+    tokens_max: int = 40_000  # tokens of one template: names, operators and text
 
 
 class Exceeded(Exception):
@@ -36,7 +35,7 @@ class Exceeded(Exception):
 
 
 class Budget:
-    """What one render has spent."""
+    """The resource usage of one render. Every method but the constructor raises `Exceeded` above a limit."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -45,14 +44,14 @@ class Budget:
         self.deadline = time.monotonic() + limits.seconds_max
 
     def remaining_s(self) -> float:
-        """How long the render may still take; raises `Exceeded` when that is nothing."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        """Return the remaining time in seconds, more than 0."""
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
             raise Exceeded(f"rendering takes more than {self.limits.seconds_max:g} s")
-        return left
+        return remaining
 
     def step(self, count: int = 1) -> None:
-        """Pay for work."""
+        """Charge steps, and check the deadline."""
         self.steps += count
         if self.steps > self.limits.steps_max:
             raise Exceeded(f"rendering takes more than {self.limits.steps_max:,} steps: check for an endless loop")
@@ -60,47 +59,50 @@ class Budget:
             raise Exceeded(f"rendering takes more than {self.limits.seconds_max:g} s")
 
     def print(self, length: int) -> None:
-        """Pay for text that is printed."""
+        """Charge printed text."""
         self.output_bytes += length
         if self.output_bytes > self.limits.output_bytes_max:
             raise Exceeded(f"the output has more than {self.limits.output_bytes_max:,} bytes")
 
     def size(self, count: int) -> None:
-        """Refuse what would be that big, before it is made."""
+        """Check the size of a value before it is created."""
         if count > self.limits.value_bytes_max:
             raise Exceeded(f"a value would have more than {self.limits.value_bytes_max:,} bytes")
 
     def value(self, value: object) -> None:
-        """Weigh a value that was made, with everything in it as often as it is in there, and pay for it."""
+        """Charge the size of a created value. A shared part counts as often as it occurs."""
         kind = type(value)
         if kind is str:
-            weight = len(value)  # type: ignore[arg-type]
-            if weight > self.limits.value_bytes_max:
-                self.size(weight)
+            total = len(value)  # type: ignore[arg-type]
+            if total > self.limits.value_bytes_max:
+                self.size(total)
         elif value is None or kind is bool or kind is float:
             return
         else:
-            weight = self._weigh(value)
-        if weight >= BYTES_PER_STEP:
-            self.step(weight // BYTES_PER_STEP)
+            total = self._size_of(value)
+        if total >= BYTES_PER_STEP:
+            self.step(total // BYTES_PER_STEP)
 
-    def _weigh(self, value: object) -> int:
-        """Doubling a list forty times makes a small graph and an endless text: so what is shared counts every time."""
-        weight, left = 0, [value]
-        most = self.limits.value_bytes_max
-        while left:
-            each = left.pop()
-            weight += _OBJECT_BYTES
+    def _size_of(self, value: object) -> int:
+        """Return the approximate size of a value, in bytes.
+
+        A shared part counts each time: a list doubled forty times is a small graph, but prints as endless text.
+        """
+        total, remaining = 0, [value]
+        size_max = self.limits.value_bytes_max
+        while remaining:
+            each = remaining.pop()
+            total += _OBJECT_BYTES
             if isinstance(each, str | bytes):
-                weight += len(each)
+                total += len(each)
             elif isinstance(each, int):
                 if each.bit_length() > _INT_BITS_MAX:
                     raise Exceeded(f"a number has more than {_INT_BITS_MAX:,} bits")
             elif isinstance(each, Mapping):
-                left.extend(each.keys())
-                left.extend(each.values())
+                remaining.extend(each.keys())
+                remaining.extend(each.values())
             elif isinstance(each, list | tuple | set | frozenset):
-                left.extend(each)
-            if weight + _OBJECT_BYTES * len(left) > most:
-                self.size(most + 1)
-        return weight
+                remaining.extend(each)
+            if total + _OBJECT_BYTES * len(remaining) > size_max:
+                self.size(size_max + 1)
+        return total

@@ -1,9 +1,9 @@
-"""Every fetch of a document by its address: a path, `-` for standard input, or a URL.
+"""Fetches documents by address: a path, `-` for standard input, or a URL.
 
-One place, because each fetch needs the same care: a limit on the size, a deadline for the whole, a check of who may
-name what, and an address in messages that shows no password and no token. `load` gets one whole document for an
-operator who typed its address. A `Loader` gets templates: it asks again where that may help, keeps what it got and
-asks only whether it has changed, and restricts templates from elsewhere to what `addresses` allows them to name.
+All fetches are in this module, because all have the same requirements: a limit on the size, a total timeout, a check
+that the referrer may read the address, and no password or token in messages. `load` fetches one document whose address
+the operator has typed. A `Loader` fetches templates: it retries, caches, revalidates cached documents by their entity
+tags, and confines untrusted templates as `addresses` describes.
 """
 
 import functools
@@ -22,32 +22,31 @@ from infrakit.spi import extras
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, Throttled, Unreachable
 from infrakit.template import addresses
-from infrakit.template.addresses import LITERAL, STDIN, Reach, display, resolve
+from infrakit.template.addresses import LITERAL, STDIN, Zone, display, resolve
 
 if TYPE_CHECKING:
     import ssl
 
-    from infrakit.template.fetching import Answer
+    from infrakit.template.fetching import Response
 
 BYTES_MAX = 10_000_000
 TEMPLATE_BYTES_MAX = 1_000_000
 TIMEOUT_S = 30.0
-FRESH_S = 5.0  # how long nothing is asked again
+FRESH_S = 5.0  # how long a cached document is used without revalidation
 ATTEMPTS = 3
-_PAUSE_S = 0.2  # before the second attempt; twice as long before the third
-_KEPT_MAX = 256
-_KEPT_BYTES_MAX = 10_000_000
-_SETTLED_S = 2.0  # a file changed less long ago may change again within one tick of its time
+_PAUSE_S = 0.2  # before the second attempt; doubles
+_CACHE_ENTRIES_MAX = 256
+_CACHE_BYTES_MAX = 10_000_000
+_SETTLED_S = 2.0  # a file modified more recently may change again within the resolution of its time stamp
 
-Fetcher = Callable[
-    [str, float], bytes
-]  # (address, timeout_s); raises `NotFound`, `Refused`, `Unreachable`, `Throttled`
+# (address, timeout_s) -> content; raises `NotFound`, `Refused`, `Unreachable`, `Throttled`
+Fetcher = Callable[[str, float], bytes]
 
 __all__ = ["BYTES_MAX", "STDIN", "Fetcher", "Loader", "Source", "display", "load", "resolve"]
 
 
 def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
-    """The document's bytes. Raises `NotFound`, `Unreachable` or `Refused`; the error names the address."""
+    """Return a document's content. Raises `NotFound`, `Unreachable` or `Refused`, with the address."""
     if address == STDIN:
         return _limited(sys.stdin.buffer.read(BYTES_MAX + 1), STDIN, BYTES_MAX)
     kind = addresses.scheme(address)
@@ -66,25 +65,25 @@ def load(address: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The text of a template, and the absolute address it stands at; none for text that came without one."""
+    """The text of a template and its absolute address, which is empty for inline text without one."""
 
     address: str
     text: str
-    reach: Reach | None = None  # of the server it came from; None: known by its address only
+    zone: Zone | None = None  # of the server that sent it; None: known by its address only
 
 
-class _Kept(NamedTuple):
+class _CacheEntry(NamedTuple):
     source: Source
-    stamp: tuple[int, ...] | str  # of a file, or the entity tag
-    asked_at: float
+    stamp: tuple[int, ...] | str  # of a file: modification time, size, inode, device; else the entity tag
+    validated_at: float
 
 
 class Loader:
-    """Fetches templates, by addresses that may be relative to the document that names them. Safe in any thread.
+    """Fetches templates, by addresses that may be relative to the document that refers to them. Thread-safe.
 
-    `fetchers` serve schemes that need a client of their own (`s3`); `sockets` returns the socket of a plugin by name.
-    `trusts_network` lifts every restriction on what templates from elsewhere may name, `link_local` that on metadata
-    services of clouds. `tls` replaces the machine's own list of authorities.
+    `fetchers` serve schemes that need a separate client (`s3`); `sockets` returns the socket of a plugin by name.
+    `trusts_network` lifts every restriction on the addresses in untrusted templates, `link_local` that on metadata
+    services of clouds. `tls` replaces the CAs that the machine trusts.
     """
 
     def __init__(
@@ -111,16 +110,16 @@ class Loader:
         self._attempts = attempts
         self._bytes_max = bytes_max
         self._clock: Clock = clock or SystemClock()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._kept_bytes = 0
+        self._cache: OrderedDict[str, _CacheEntry] = OrderedDict()
+        self._cache_bytes = 0
         self._lock = threading.Lock()
 
     def inline(self, text: str, *, base: str = "") -> Source:
-        """Text that is at hand, as if it stood at `base`."""
+        """Return inline text as a source whose address is `base`."""
         return Source(base, text)
 
     def is_trusted(self, source: Source) -> bool:
-        """Whether a template stands on this machine, and so may do what the operator may."""
+        """Whether a template has the permissions of the operator: it is local, or `trusts_network` is set."""
         return self._trusts_network or addresses.scheme(source.address) in ("file", "str")
 
     def fetch(
@@ -128,48 +127,50 @@ class Loader:
         address: str,
         *,
         base: str = "",
-        namer: Source | None = None,
+        referrer: Source | None = None,
         local_files: bool = True,
         timeout_s: float | None = None,
     ) -> Source:
-        """The template at `address`, which is relative to `base`, or to the template `namer` that names it.
+        """Fetch the template at `address`, which is relative to `base`, or to the template `referrer` that contains it.
 
-        Raises `NotFound`, `Unreachable`, `Refused`, also for what that template may not name; `InvalidSpec` if what
-        is there is no text.
+        Raises `NotFound`, `Unreachable`, `Refused`, also if the referrer may not read it; `InvalidSpec` if it is not
+        UTF-8 text.
         """
-        absolute = resolve(address, namer.address if namer else base)
+        absolute = resolve(address, referrer.address if referrer else base)
         kind = addresses.scheme(absolute)
-        if namer is not None:
-            self._allow(absolute, kind, namer, local_files=local_files)
+        if referrer is not None:
+            self._check_allowed(absolute, kind, referrer, local_files=local_files)
         if kind == "str":
-            return Source(namer.address if namer else base, absolute[len(LITERAL) :], namer.reach if namer else None)
+            return Source(
+                referrer.address if referrer else base, absolute[len(LITERAL) :], referrer.zone if referrer else None
+            )
         timeout = min(self._timeout_s, timeout_s if timeout_s is not None else self._timeout_s)
         if kind == "file":
             return self._from_file(absolute)
-        return self._from_server(absolute, kind, self._reach_max(absolute, namer), timeout)
+        return self._from_server(absolute, kind, self._zone_max(absolute, referrer), timeout)
 
-    # -- who may name what -----------------------------------------------------------------------------------------
+    # -- permissions -----------------------------------------------------------------------------------------------
 
-    def _allow(self, absolute: str, kind: str, namer: Source, *, local_files: bool) -> None:
+    def _check_allowed(self, absolute: str, kind: str, referrer: Source, *, local_files: bool) -> None:
         if absolute == STDIN:
             raise Refused("standard input is for the command line only", where=display(absolute))
         if kind == "file" and not local_files:
             raise Refused("templates may not read files of this machine here", where=display(absolute))
         if not self._trusts_network:
-            addresses.allow(absolute, namer.address)
+            addresses.check_allowed(absolute, referrer.address)
 
-    def _reach_max(self, absolute: str, namer: Source | None) -> Reach:
-        """How far inside the server of `absolute` may be."""
-        if namer is None or self.is_trusted(namer) or addresses.scheme(namer.address) == "unix":
-            return Reach.MACHINE
-        if namer.reach is not None:
-            return namer.reach
-        url, theirs = addresses.split(absolute), addresses.split(namer.address)
-        if (url.scheme, url.netloc) == (theirs.scheme, theirs.netloc):
-            return Reach.MACHINE  # the text came with the address of its document, which was fetched from there
-        return addresses.named_reach(theirs.hostname or "") or Reach.WORLD
+    def _zone_max(self, absolute: str, referrer: Source | None) -> Zone:
+        """Return the most protected zone that a server of `absolute` may be in."""
+        if referrer is None or self.is_trusted(referrer) or addresses.scheme(referrer.address) == "unix":
+            return Zone.LOCAL
+        if referrer.zone is not None:
+            return referrer.zone
+        url, referrer_url = addresses.split(absolute), addresses.split(referrer.address)
+        if (url.scheme, url.netloc) == (referrer_url.scheme, referrer_url.netloc):
+            return Zone.LOCAL  # the same origin: the document of this inline text was fetched from there
+        return addresses.zone_of_host(referrer_url.hostname or "") or Zone.PUBLIC
 
-    # -- where it comes from ---------------------------------------------------------------------------------------
+    # -- sources ---------------------------------------------------------------------------------------------------
 
     def _from_file(self, address: str) -> Source:
         if address == STDIN:
@@ -178,55 +179,57 @@ class Loader:
         try:
             status = path.stat()
         except (OSError, ValueError):
-            return Source(address, decoded(_file(path, address, self._bytes_max), display(address)))  # which raises
+            return Source(address, decoded(_file(path, address, self._bytes_max), display(address)))  # raises
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
-        kept = self._get(address)
-        if kept is not None and kept.stamp == stamp:
-            return kept.source
+        cached = self._cached(address)
+        if cached is not None and cached.stamp == stamp:
+            return cached.source
         source = Source(address, decoded(_file(path, address, self._bytes_max), display(address)))
         if self._clock.now() - status.st_mtime > _SETTLED_S:
-            self._keep(address, _Kept(source, stamp, 0.0))
+            self._store(address, _CacheEntry(source, stamp, 0.0))
         return source
 
-    def _from_server(self, address: str, kind: str, reach_max: Reach, timeout_s: float) -> Source:
-        kept = self._get(address)
-        if kept is not None and (kept.source.reach or Reach.WORLD) > reach_max:
-            kept = None  # cached for a template further inside; this one may not read it
+    def _from_server(self, address: str, kind: str, zone_max: Zone, timeout_s: float) -> Source:
+        cached = self._cached(address)
+        if cached is not None and (cached.source.zone or Zone.PUBLIC) > zone_max:
+            cached = None  # fetched for a referrer in a more protected zone
         now = time.monotonic()
-        if kept is not None and now - kept.asked_at < self._fresh_s:
-            return kept.source
+        if cached is not None and now - cached.validated_at < self._fresh_s:
+            return cached.source
         if kind in ("http", "https", "unix"):
-            ask = self._asking(address, kind, reach_max, kept)
+            send = self._http_request(address, kind, zone_max, cached)
         else:
-            ask = self._fetching(address, kind)
-        answer = self._repeated(ask, now + timeout_s)
-        if answer.unchanged and kept is not None:
-            self._keep(address, kept._replace(asked_at=now))
-            return kept.source
-        source = Source(address, decoded(answer.body, display(address)), answer.reach)
-        self._keep(address, _Kept(source, answer.etag, now))
+            send = self._fetcher_request(address, kind)
+        response = self._with_retries(send, now + timeout_s)
+        if response.unchanged and cached is not None:
+            self._store(address, cached._replace(validated_at=now))
+            return cached.source
+        source = Source(address, decoded(response.body, display(address)), response.zone)
+        self._store(address, _CacheEntry(source, response.etag, now))
         return source
 
-    def _asking(self, address: str, kind: str, reach_max: Reach, kept: _Kept | None) -> "Callable[[float], Answer]":
+    def _http_request(
+        self, address: str, kind: str, zone_max: Zone, cached: _CacheEntry | None
+    ) -> "Callable[[float], Response]":
         from infrakit.template import fetching
 
         request = fetching.Request(
             address,
-            reach_max=reach_max,
+            zone_max=zone_max,
             link_local=self._link_local,
-            etag=str(kept.stamp) if kept else "",
+            etag=str(cached.stamp) if cached else "",
             bytes_max=self._bytes_max,
             tls=self._tls,
             socket_path=self._socket(address) if kind == "unix" else "",
         )
         return functools.partial(fetching.get, request)
 
-    def _repeated(self, ask: "Callable[[float], Answer]", deadline: float) -> "Answer":
-        """Asked again, within the time, when the server could not be reached or was busy: a GET changes nothing."""
+    def _with_retries(self, send: "Callable[[float], Response]", deadline: float) -> "Response":
+        """Send a request, and retry until the deadline if the server is unreachable or busy: a GET is idempotent."""
         pause_s = _PAUSE_S
         for attempt in range(1, self._attempts + 1):
             try:
-                return ask(max(deadline - time.monotonic(), 0.001))
+                return send(max(deadline - time.monotonic(), 0.001))
             except (Unreachable, Throttled) as error:
                 if attempt == self._attempts or time.monotonic() + pause_s >= deadline:
                     if isinstance(error, Throttled):
@@ -236,7 +239,7 @@ class Loader:
             pause_s *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _fetching(self, address: str, kind: str) -> "Callable[[float], Answer]":
+    def _fetcher_request(self, address: str, kind: str) -> "Callable[[float], Response]":
         from infrakit.template import fetching
 
         fetcher = self._fetchers.get(kind)
@@ -246,10 +249,10 @@ class Loader:
             remedy = f"use {', '.join(addresses.SCHEMES)} or a path"
             raise Refused("unknown kind of address", where=display(address), remedy=remedy)
 
-        def ask(timeout_s: float) -> "Answer":
-            return fetching.Answer(_limited(fetcher(address, timeout_s), address, self._bytes_max), "", Reach.WORLD)
+        def send(timeout_s: float) -> "Response":
+            return fetching.Response(_limited(fetcher(address, timeout_s), address, self._bytes_max), "", Zone.PUBLIC)
 
-        return ask
+        return send
 
     def _socket(self, address: str) -> str:
         server, _ = addresses.socket_and_path(address)
@@ -257,29 +260,31 @@ class Loader:
             return urllib.parse.unquote(server[:-1])
         if self._sockets is None:
             raise Refused(
-                "plugins are not known here by name", where=display(address), remedy="write unix://SOCKET:/PATH"
+                "names of plugins cannot be resolved here", where=display(address), remedy="write unix://SOCKET:/PATH"
             )
         return str(self._sockets(server))
 
-    def _get(self, address: str) -> _Kept | None:
+    def _cached(self, address: str) -> _CacheEntry | None:
         with self._lock:
-            kept = self._kept.get(address)
-            if kept is not None:
-                self._kept.move_to_end(address)
-            return kept
+            cached = self._cache.get(address)
+            if cached is not None:
+                self._cache.move_to_end(address)
+            return cached
 
-    def _keep(self, address: str, kept: _Kept) -> None:
+    def _store(self, address: str, cached: _CacheEntry) -> None:
         with self._lock:
-            before = self._kept.pop(address, None)
-            self._kept[address] = kept
-            self._kept_bytes += len(kept.source.text) - (len(before.source.text) if before else 0)
-            while len(self._kept) > _KEPT_MAX or (self._kept_bytes > _KEPT_BYTES_MAX and len(self._kept) > 1):
-                _, dropped = self._kept.popitem(last=False)
-                self._kept_bytes -= len(dropped.source.text)
+            before = self._cache.pop(address, None)
+            self._cache[address] = cached
+            self._cache_bytes += len(cached.source.text) - (len(before.source.text) if before else 0)
+            while len(self._cache) > _CACHE_ENTRIES_MAX or (
+                self._cache_bytes > _CACHE_BYTES_MAX and len(self._cache) > 1
+            ):
+                _, evicted = self._cache.popitem(last=False)
+                self._cache_bytes -= len(evicted.source.text)
 
 
 def decoded(body: bytes, where: str) -> str:
-    """Text of bytes. Raises `InvalidSpec` when they are none."""
+    """Decode UTF-8 text. Raises `InvalidSpec` if it is invalid."""
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Operators and methods that could make something giant: its size is computed first."""
+"""Operators and methods whose result could be huge: its size is checked before the operation."""
 
 import operator
 import re
@@ -11,7 +11,7 @@ from infrakit.template.run import text_of
 
 _BITS_MAX = 4096
 _WIDTH_MAX = 1000
-_FORMAT_BYTES_MAX = 10_000  # the search for its parts is not linear
+_FORMAT_BYTES_MAX = 10_000  # the search for its conversions is not linear
 _NEEDLE_BYTES_MAX = 1000
 _CONVERSION = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?(.|$)", re.DOTALL)
 
@@ -53,13 +53,13 @@ def _modulo(budget: Budget, left: Any, right: Any) -> Any:
 
 
 def formatted(budget: Budget, text: str, values: Any) -> str:
-    """`text % values`, with widths that are not absurd."""
+    """Return `text % values`, with bounded widths."""
     if len(text) > _FORMAT_BYTES_MAX:
         raise Fault(f"a format has more than {_FORMAT_BYTES_MAX:,} bytes")
     total = len(text)
     for width, precision, _ in _CONVERSION.findall(text):
         if "*" in (width, precision):
-            raise Fault("a width of * in a format is not for templates", "write the width out")
+            raise Fault("the width * of a format is not available in templates", "write the width as a number")
         if max(_number(width), _number(precision)) > _WIDTH_MAX:
             raise Fault(f"a format is wider than {_WIDTH_MAX:,} characters")
         total += _WIDTH_MAX if width or precision else 0
@@ -67,7 +67,7 @@ def formatted(budget: Budget, text: str, values: Any) -> str:
     if isinstance(values, Mapping):
         shown = {name: _shown(value) for name, value in values.items()}
         longest = max((len(str(value)) for value in shown.values()), default=0)
-        total += longest * text.count("%(")  # a name may stand there many times
+        total += longest * text.count("%(")  # a name may occur many times
     else:
         shown = tuple(_shown(value) for value in (values if isinstance(values, tuple) else (values,)))
         total += sum(len(str(value)) for value in shown)
@@ -81,7 +81,7 @@ def _number(digits: str) -> int:
 
 
 def _shown(value: object) -> object:
-    """Numbers are formatted as numbers, anything else as it is printed."""
+    """Return numbers unchanged, and any other value as it is printed."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else text_of(value)
 
 
@@ -97,7 +97,7 @@ BINARY: Mapping[str, Callable[[Budget, Any, Any], Any]] = {
 
 
 def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
-    """Before a method of a text is called: would its result be too big?"""
+    """Check the size of the result before a method of a string is called."""
     text = method.__self__
     if not isinstance(text, str):
         return
@@ -113,23 +113,23 @@ def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
 
 
 def check_needle(needle: str) -> None:
-    """Search backwards, or by character, which takes as many steps as both texts are long."""
+    """Check the length of a search text: a search backwards or by character costs the product of both lengths."""
     if len(needle) > _NEEDLE_BYTES_MAX:
         raise Fault(f"the search text has more than {_NEEDLE_BYTES_MAX:,} bytes")
 
 
 def check_replace(budget: Budget, text: str, old: str, new: str) -> None:
-    """`text.replace(old, new)`."""
+    """Check the size of `text.replace(old, new)`."""
     count = text.count(old)
     budget.size(len(text) + count * max(len(new) - len(old), 0))
 
 
 def check_join(budget: Budget, separator: str, parts: Any) -> None:
-    """`separator.join(parts)`."""
+    """Check the size of `separator.join(parts)`."""
     if isinstance(parts, str | list | tuple):
         budget.size(sum(len(part) for part in parts if isinstance(part, str)) + len(separator) * len(parts))
     elif not isinstance(parts, Mapping):
-        raise Fault(f"cannot join {kind_of(parts)}", "make a list of it first: | list")
+        raise Fault(f"cannot join {kind_of(parts)}", "convert it to a list first: | list")
 
 
 def _is_number(value: object) -> bool:

@@ -1,13 +1,13 @@
-"""Rendering: a program, a frame, and text piece by piece, so that too much of it is noticed while it comes."""
+"""Runs compiled templates. The output is produced in pieces, so that the limits apply while it grows."""
 
 from infrakit.template import failures
 from infrakit.template.functions import TABLE
 from infrakit.template.run import Frame, Run, TemplateContext, line_count
-from infrakit.template.sandbox import Provided
+from infrakit.template.sandbox import CallerFunction
 from infrakit.template.scope import Scope
 from infrakit.template.values import Origin, Program, Rendered, Template, Templates
 
-Pieces = dict[str, tuple[Origin | None, ...]]  # text that templates made, and where its lines came from
+Pieces = dict[str, tuple[Origin | None, ...]]  # output of templates -> the origins of its lines
 
 
 def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) -> Rendered:
@@ -16,7 +16,7 @@ def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) 
     frame = Frame(run, template, dict(scope.variables), {}, 0)
     try:
         text, _ = execute(frame)
-    except Exception as error:  # noqa: BLE001 - whatever a template does, its author gets a sentence
+    except Exception as error:  # noqa: BLE001 - every exception becomes an error for the author
         explained = _explained(run, frame, error)
     else:
         origins = None if run.pieces is None else run.pieces[text]
@@ -31,7 +31,7 @@ def render(engine: Templates, template: Template, scope: Scope, *, trace: bool) 
 
 
 def execute(frame: Frame) -> tuple[str, dict[str, object]]:
-    """The text of a template, and what it defines at its top level."""
+    """Return the output of a template, and its top-level definitions."""
     run, template = frame.run, frame.template
     program = template.program
     if program is None:
@@ -57,21 +57,21 @@ def execute(frame: Frame) -> tuple[str, dict[str, object]]:
 
 
 def _names(frame: Frame) -> dict[str, object]:
-    """What a template sees by its plain name."""
+    """Return the names that a template can use without a function call."""
     names: dict[str, object] = {name: value for name, value in frame.variables.items() if name.isidentifier()}
     names.update(frame.definitions)
     names.update(TABLE)
     for name, value in frame.run.scope.functions.items():
-        names[name] = Provided(name, value) if callable(value) else value
+        names[name] = CallerFunction(name, value) if callable(value) else value
     return names
 
 
 def _origins(
     program: Program, name: str, parts: list[str], lines: list[int], pieces: Pieces
 ) -> tuple[Origin | None, ...]:
-    """Where each line of output came from: of the pieces that it is made of, the first that is more than space."""
+    """Return the origin of each line of output: that of its first piece that is not only white space."""
     found: list[Origin | None] = [None]
-    blank = True  # so far, on this line
+    blank = True  # the current line, so far
     for part, line in zip(parts, lines, strict=True):
         inner = pieces.get(part)
         literal = part in program.literals
@@ -99,6 +99,6 @@ def _explained(run: Run, frame: Frame, error: Exception) -> Exception:
             places[-1] = place
         else:
             places.append(place)
-    if not places:  # such as too much output, which no function inside detects
+    if not places:  # for example an exceeded output limit, which is detected outside of templates
         places.append((frame.template.name, 1))
     return failures.explained(error, places, names, run.masked)

@@ -1,4 +1,4 @@
-"""One render under way: what it has spent, asked for and learned, and the templates it is in."""
+"""The state of one render: its budget, its needs, its secrets, and a frame for each template."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -19,59 +19,59 @@ SECRETS_MAX = 1000
 SECRET_PART_MIN = 4  # a value derived from a secret is secret, unless it is too short to disclose it
 
 
-Execute = Callable[["Frame"], tuple[str, dict[str, object]]]  # the text of a template, and what it defines
+Execute = Callable[["Frame"], tuple[str, dict[str, object]]]  # returns the output of a template, and its definitions
 
 
 class Run:
-    """What all templates of one render share."""
+    """The state that all templates of one render share."""
 
     def __init__(self, engine: Templates, scope: Scope, execute: Execute, *, trace: bool) -> None:
         self.engine = engine
-        self.execute = execute  # an included template
+        self.execute = execute  # renders an included template
         self.scope = scope
         self.budget = Budget(engine.limits)
         self.exports: dict[str, object] = {}
         self.needs: dict[tuple[str, str, str], Need] = {}
         self.secrets: set[str] = set()
         self.secret_values: dict[str, str] = {}  # by reference
-        self.fetched: set[str] = set()  # addresses of other machines
-        self.calls_deep = 0
-        self.templates: dict[str, Template] = {}  # by the file name that they are compiled under
+        self.fetched: set[str] = set()  # remote addresses
+        self.call_depth = 0
+        self.templates: dict[str, Template] = {}  # by the file name under which they are compiled
         self.pieces: dict[str, tuple[Origin | None, ...]] | None = {} if trace else None
 
-    def need(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
-        """Note that something was asked for, and whether it is there."""
+    def record_need(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
+        """Record a need; `found_in` is empty if it is missing."""
         key = (kind, name, frame.template.name)
         if key not in self.needs:
             self.needs[key] = Need(kind=kind, name=name, template=frame.template.name, found_in=found_in)
 
-    def found(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
-        """What was asked for is there after all."""
+    def resolve_need(self, frame: "Frame", kind: str, name: str, found_in: str) -> None:
+        """Replace the record of a missing need: it has been found."""
         self.needs.pop((kind, name, frame.template.name), None)
-        self.need(frame, kind, name, found_in)
+        self.record_need(frame, kind, name, found_in)
 
     def taint(self, arguments: Iterator[object], result: object) -> None:
-        """What a function makes of a secret is a secret."""
+        """Mark a result as secret if it is derived from a secret."""
         if isinstance(result, str) and len(result) >= SECRET_PART_MIN:
             texts = [each for each in arguments if isinstance(each, str)]
             from_secret = any(secret in text for text in texts for secret in self.secrets)
             if from_secret and not any(secret in result for secret in self.secrets):
                 self.secrets.add(result)
                 if len(self.secrets) > SECRETS_MAX:
-                    raise Exceeded(f"more than {SECRETS_MAX:,} texts are made from secrets")
+                    raise Exceeded(f"more than {SECRETS_MAX:,} values are derived from secrets")
 
-    def reshaped(self, before: str, after: str) -> None:
-        """Track text through a filter: if it was only indented, for example, its lines keep their origins."""
+    def track_reshaped(self, before: str, after: str) -> None:
+        """Keep the origins of lines through a filter that preserves their number, such as indentation."""
         if self.pieces and before in self.pieces and before.count("\n") == after.count("\n"):
             self.pieces.setdefault(after, self.pieces[before])
 
     def masked(self, text: str) -> str:
-        """`text` without secrets."""
+        """Mask the secrets in `text`."""
         return mask(text, frozenset(self.secrets)) if self.secrets else text
 
 
 class Frame:
-    """One template under way, and the variables it sees."""
+    """The execution of one template, with its variables."""
 
     __slots__ = ("definitions", "depth", "run", "template", "variables")
 
@@ -80,19 +80,21 @@ class Frame:
     ) -> None:
         self.run = run
         self.template = template
-        self.variables = variables  # those of `var`, by normal name
-        self.definitions = definitions  # macros and variables of templates that were sourced
+        self.variables = variables  # of `var`, by normalized name
+        self.definitions = definitions  # macros and variables of sourced templates
         self.depth = depth
 
     def nested(self, source: "Source", *, variables: dict[str, object], definitions: dict[str, object]) -> "Frame":
-        """A template named by this one."""
+        """Return the frame of a template that this one includes or sources."""
         from infrakit.template.loaders import display
 
         depth = self.depth + 1
         if depth > self.run.engine.limits.depth_max:
             raise Exceeded(f"includes go deeper than {self.run.engine.limits.depth_max}: check for a circular one")
-        if any(secret in source.text for secret in self.run.secrets):  # a mistake in it could not be reported
-            raise Fault("a template may not be made with a secret", "hand it over: include(ADDRESS, name=secret(...))")
+        if any(secret in source.text for secret in self.run.secrets):  # its syntax errors could not be reported
+            raise Fault(
+                "the text of a template may not contain a secret", "pass it: include(ADDRESS, name=secret(...))"
+            )
         is_literal = source.address == self.template.address
         name = f"{LITERAL_IN}{self.template.name.removeprefix(LITERAL_IN)}" if is_literal else display(source.address)
         return Frame(self.run, self.run.engine.compiled(source, name), variables, definitions, depth)
@@ -105,7 +107,7 @@ class TemplateContext(Context):
 
 
 def text_of(value: object) -> str:
-    """How a value is printed: as JSON spells it, but for text, which is itself."""
+    """Return a value as it is printed: a string unchanged, any other value as JSON. Raises `Fault` for null."""
     if type(value) is str:
         return value
     if isinstance(value, bool):
@@ -118,34 +120,34 @@ def text_of(value: object) -> str:
         return ""
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=plain)
-    return _unprintable(value)
+    return _refuse_to_print(value)
 
 
 class Definitions(dict[str, Any]):
-    """What `source` brought; prints as nothing."""
+    """The definitions that `source` has imported; printed as an empty string."""
 
 
 def plain(value: object) -> object:
-    """For JSON: a mapping of any kind as a dict; whatever is no value is refused."""
+    """Convert any mapping to a dict for JSON. Raises `Fault` for an object that is not a value."""
     if isinstance(value, Mapping):
         return dict(value)
-    return _unprintable(value)
+    return _refuse_to_print(value)
 
 
-def _unprintable(value: object) -> str:
+def _refuse_to_print(value: object) -> str:
     from jinja2.runtime import Macro, Undefined
 
     from infrakit.template.functions.table import Function
 
     if isinstance(value, Undefined):
-        return str(value)  # which raises
+        return str(value)  # raises
     if isinstance(value, Macro | Function):
         refuse(f"{value.name} is a function", f"call it: {value.name}(...)")
     return refuse(
-        f"{kind_of(value)} cannot be printed", "make a list of it: | list" if hasattr(value, "__iter__") else ""
+        f"{kind_of(value)} cannot be printed", "convert it to a list: | list" if hasattr(value, "__iter__") else ""
     )
 
 
 def line_count(text: str) -> int:
-    """Lines of output, where the last need not end."""
+    """Return the number of lines of output; the last one may lack its line end."""
     return text.count("\n") + (not text.endswith("\n")) if text else 0

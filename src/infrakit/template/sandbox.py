@@ -1,9 +1,9 @@
-"""What templates may do: Jinja2's sandbox, with lists of what is allowed in place of lists of what is not.
+"""The sandbox of templates: that of Jinja2, with allow-lists in place of deny-lists.
 
-Every operation that calls, makes or prints something comes through here, and pays into the budget of its render.
-Attributes are members of mappings and a few methods of texts and lists; nothing else of Python's objects can be
-reached, so nothing leads from a value to a class, a frame or a module. `syntax` rewrites each template so that what
-Jinja2 does by itself (loops, `~`, lists, captured text) comes through here as well.
+Every operation that calls, creates or prints something passes through it, and is charged to the budget of the render.
+The only attributes are members of mappings and a few methods of strings and lists, so no value gives access to a class,
+a frame or a module of Python. `syntax` rewrites each template so that the operations that Jinja2 compiles inline
+(loops, `~`, lists, captured text) pass through the sandbox, too.
 """
 
 import functools
@@ -40,14 +40,14 @@ _LOOP = frozenset((
     "nextitem", "cycle", "changed",
 ))  # fmt: skip
 _CONTAINERS = (str, list, tuple, dict, Mapping, range)
-_PAGE_OF_FORMAT = "use ~ or the filter format"
+_FORMAT_HINT = "use ~ or the filter format"
 
 
-CAPTURED = "(captured text)"  # a filter that `syntax` adds, with a name that templates cannot write
+CAPTURED = "(captured text)"  # a filter that `syntax` adds; no template can spell its name
 
 
 class Missing(StrictUndefined):
-    """A name that means nothing: every use of it is an error, but for `is defined` and `default`."""
+    """An undefined name: every use of it is an error, except `is defined` and `default`."""
 
     __slots__ = ()
 
@@ -56,8 +56,8 @@ class Missing(StrictUndefined):
         super().__init__(hint, obj, name, exc=exc or fault)
 
 
-class Provided(Function):
-    """A function of the caller of the renderer, which takes no frame."""
+class CallerFunction(Function):
+    """A function that the caller of the renderer provides; it takes no frame."""
 
     __slots__ = ()
 
@@ -80,7 +80,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             undefined=Missing,
             finalize=_printed,
-            optimized=False,  # computing constants while compiling would happen outside of any budget
+            optimized=False,  # constants would be computed at compile time, outside of any budget
             autoescape=False,
             cache_size=0,
         )
@@ -88,24 +88,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals = {}
         self.filters = dict(filters.FILTERS)
         self.filters[CAPTURED] = filters.guarded(CAPTURED, lambda _context, value: value)
-        self.filters.update((name, _as_filter(each)) for name, each in TABLE.items() if each.is_filter)
+        self.filters.update((name, _filter_of(each)) for name, each in TABLE.items() if each.is_filter)
         self.tests = {name: self.tests[name] for name in filters.TESTS}
-        # What `syntax` makes of loops, lists, `~` and captured text:
-        self.paced = Function(_paced, signature="for(...)")
-        self.built = Function(_built, signature="[...]")
+        # The calls that `syntax` inserts for loops, lists, slices, `~` and late-bound names:
+        self.counted = Function(_counted_items, signature="for(...)")
+        self.charged = Function(_charged, signature="[...]")
         self.sliced = Function(_sliced, signature="[...:...]")
         self.joined = Function(_joined, signature="~(...)")
-        self.late = Function(_late, signature="name(...)")
+        self.late_bound = Function(_late_bound, signature="name(...)")
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:  # noqa: ARG002
-        """`{% raw %}` takes the end of its line with it, as all other statements do; Jinja2 leaves that one alone."""
+        """Remove the line end after `{% raw %}`, as after all other statements; Jinja2 keeps it."""
         inside = False
 
         def moved(found: re.Match[str]) -> str:
             nonlocal inside
             begins = found["word"] == "raw" and not inside
             inside = found["word"] == "raw"
-            moves = begins and found["end"]  # into the tag, so that lines keep their numbers
+            moves = begins and found["end"]  # into the tag, which preserves the line numbers
             return f"{found['before']}\n%}}" if moves else found[0]
 
         return _RAW.sub(moved, source)
@@ -118,20 +118,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for number, token in enumerate(stream):
             if number >= self.limits.tokens_max:
                 raise Exceeded(
-                    f"the template consists of more than {self.limits.tokens_max:,} names, operators and texts"
+                    f"the template has more than {self.limits.tokens_max:,} names, operators and pieces of text"
                 )
             yield token
 
     # -- members -------------------------------------------------------------------------------------------------------
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """The member or allowed method of that name. A member goes before a method of the same name."""
+        """Return the member or allowed method of that name. A member takes precedence over a method."""
         if isinstance(obj, Undefined):
-            obj._fail_with_undefined_error()  # noqa: SLF001 - what any use of it does
+            obj._fail_with_undefined_error()  # noqa: SLF001 - as for any other use of it
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
         if attribute.startswith("_"):
-            raise Fault(f"{attribute!r} is not for templates", "members that begin with _ are Python's own")
+            raise Fault(f"{attribute!r} is not available in templates", "members that begin with _ are Python's own")
         if isinstance(obj, Namespace):
             return (
                 getattr(obj, attribute, None)
@@ -144,12 +144,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if attribute in allowed:
             return getattr(obj, attribute)
         if not isinstance(obj, Mapping) and hasattr(type(obj), attribute):
-            hint = _PAGE_OF_FORMAT if attribute.startswith("format") else nearest(attribute, allowed)
-            raise Fault(f"{attribute!r} of {kind_of(obj)} is not for templates", hint)
+            hint = _FORMAT_HINT if attribute.startswith("format") else nearest(attribute, allowed)
+            raise Fault(f"{attribute!r} of {kind_of(obj)} is not available in templates", hint)
         return Missing(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """An item of a container, or the member of that name."""
+        """Return an item of a container, or the member of that name."""
         if isinstance(obj, Undefined):
             obj._fail_with_undefined_error()  # noqa: SLF001
         if isinstance(obj, _CONTAINERS):
@@ -162,13 +162,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return Missing(obj=obj, name=argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002
-        """Whether an attribute may be had; for parts of Jinja2 that ask."""
+        """Whether an attribute is allowed; called by Jinja2."""
         return attr in _allowed(obj)
 
     # -- calls and operators -------------------------------------------------------------------------------------------
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what may be called, and weigh what comes of it."""
+        """Call an allowed function, macro or method, and charge its result. Raises `Fault` for anything else."""
         kwargs.pop("_loop_vars", None)
         kwargs.pop("_block_vars", None)
         frame: Frame = context.frame
@@ -177,15 +177,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(obj, Function):
             result = obj.body(frame, *args, **kwargs)
         elif isinstance(obj, Macro):
-            if run.calls_deep >= run.budget.limits.calls_deep_max:
+            if run.call_depth >= run.budget.limits.calls_deep_max:
                 raise Exceeded(f"macros call each other more than {run.budget.limits.calls_deep_max} deep")
-            run.calls_deep += 1
+            run.call_depth += 1
             try:
                 result = obj(*args, **kwargs)
             finally:
-                run.calls_deep -= 1
+                run.call_depth -= 1
         elif isinstance(obj, Undefined):
-            result = obj(*args, **kwargs)  # which raises
+            result = obj(*args, **kwargs)  # raises
         elif _is_allowed_method(obj):
             operators.check_method(run.budget, obj, args)
             result = obj(*args, **kwargs)
@@ -197,7 +197,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Operate, unless what comes of it would be too big."""
+        """Apply a binary operator, with a check of the size of its result."""
         run = context.frame.run
         run.budget.step()
         result = operators.BINARY[operator](run.budget, left, right)
@@ -207,7 +207,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
 
-def _as_filter(function: Function) -> Callable[..., Any]:
+def _filter_of(function: Function) -> Callable[..., Any]:
     def body(context: TemplateContext, *args: Any, **kwargs: Any) -> object:
         return function.body(context.frame, *args, **kwargs)
 
@@ -216,7 +216,7 @@ def _as_filter(function: Function) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=8)
 def sandbox(limits: Limits) -> Sandbox:
-    """The environment for these limits."""
+    """Return the environment with these limits, from a cache."""
     return Sandbox(limits)
 
 
@@ -248,30 +248,30 @@ def _printed(context: TemplateContext, value: object) -> str:
     return text
 
 
-def _paced(frame: Frame, items: Any, text_bytes: int) -> Iterator[Any]:
-    """A loop pays for each turn, and for the text in it."""
+def _counted_items(frame: Frame, items: Any, text_bytes: int) -> Iterator[Any]:
+    """Charge each iteration of a loop, and the text in it."""
     if isinstance(items, Undefined) or items is None or isinstance(items, int | float | Function | Macro):
         return iter(items) if isinstance(items, Undefined) else _refuse_loop(items)
-    return _turns(items, frame.run.budget, 1 + text_bytes // 100)
+    return _iterate(items, frame.run.budget, 1 + text_bytes // 100)
 
 
-def _turns(items: Iterable[Any], budget: Budget, cost: int) -> Iterator[Any]:
+def _iterate(items: Iterable[Any], budget: Budget, cost: int) -> Iterator[Any]:
     for each in items:
         budget.step(cost)
         yield each
 
 
 def _refuse_loop(items: object) -> Iterator[Any]:
-    raise Fault(f"{kind_of(items)} is nothing to loop over, expected a list or a mapping")
+    raise Fault(f"{kind_of(items)} is not iterable, expected a list or a mapping")
 
 
-def _built(_frame: Frame, value: object) -> object:
-    return value  # weighed by the call
+def _charged(_frame: Frame, value: object) -> object:
+    return value  # the call charges it
 
 
 def _sliced(_frame: Frame, value: Any, start: Any, stop: Any, step: Any) -> object:
     if not isinstance(value, str | list | tuple | range):
-        raise Fault(f"{kind_of(value)} has no slices")
+        raise Fault(f"{kind_of(value)} cannot be sliced")
     return value[start:stop:step]
 
 
@@ -281,6 +281,6 @@ def _joined(frame: Frame, *parts: object) -> str:
     return "".join(texts)
 
 
-def _late(frame: Frame, name: str, before: object) -> object:
-    """A name that a sourced template may have defined meanwhile; `before` is what it meant when this one began."""
+def _late_bound(frame: Frame, name: str, before: object) -> object:
+    """Resolve a name that a sourced template may have defined since; `before` is its value at the start."""
     return frame.definitions.get(name, before)

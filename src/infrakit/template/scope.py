@@ -1,4 +1,4 @@
-"""What a template can see: variables, functions of its flavor, facts, and what of this machine it may read."""
+"""The inputs of a render: variables, functions of the caller, facts, and permissions on this machine."""
 
 from collections.abc import Mapping
 
@@ -7,17 +7,17 @@ from infrakit.spi.metadata import Facts
 
 
 def normal(name: str) -> str:
-    """Variables are addressed like paths: `/cluster/name` and `cluster/name` are one."""
+    """Normalize the path of a variable: `/cluster/name` and `cluster/name` are the same."""
     return "/".join(part for part in name.split("/") if part) if "/" in name else name
 
 
 class Scope:
-    """What one render starts from. It is never changed, and may serve many renders, in many threads.
+    """The inputs of a render. It is immutable, and may be shared by many renders and threads.
 
-    `variables` are plain values (text, numbers, booleans, lists, mappings) under names like paths. `functions` come
-    from the caller, as functions of Python or as plain values under the names that templates use; they go before
-    functions of the engine, and those before variables. `env` lists the environment variables that may be read.
-    Without `local_files` no template reads a file of this machine, or runs a command for a secret.
+    `variables` are plain values (strings, numbers, booleans, lists, mappings) by path. `functions` are Python functions
+    or plain values of the caller, by their names in templates; they take precedence over functions of the engine, and
+    those over variables. `env` lists the environment variables that may be read. Without `local_files`, no template may
+    read a file of this machine, or run a command for a secret.
     """
 
     __slots__ = ("clock", "env", "facts", "functions", "local_files", "variables")

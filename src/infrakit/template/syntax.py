@@ -1,8 +1,8 @@
-"""From text to a program: parsed by Jinja2, rewritten so that everything that repeats or grows is paid for, compiled.
+"""The compiler: Jinja2 parses a template, this module rewrites the syntax tree, and Jinja2 compiles it.
 
-Jinja2 compiles loops, lists, `~` and captured text to plain Python without a hook. So loops go over a counted
-iterator, and lists, `~`, slices and captured text through calls of the sandbox. What would fetch by itself
-(`{% include %}`, `{% import %}`, `{% extends %}`) is refused in favour of the functions.
+Jinja2 compiles loops, lists, `~` and captured text to plain Python without a hook. The rewriting replaces them with
+calls of the sandbox, which charge every repetition and every created value to the budget. Statements that fetch by
+themselves (`{% include %}`, `{% import %}`, `{% extends %}`) are rejected in favour of the functions.
 """
 
 import itertools
@@ -19,9 +19,9 @@ from infrakit.template.failures import nearest
 from infrakit.template.functions import TABLE
 from infrakit.template.limits import Limits
 from infrakit.template.sandbox import CAPTURED, Sandbox, sandbox
-from infrakit.template.values import Asked, Program
+from infrakit.template.values import Program, Reference
 
-_INSTEAD: dict[type[nodes.Node], str] = {
+_REPLACEMENTS: dict[type[nodes.Node], str] = {
     nodes.Include: "write {{ include(ADDRESS) }}",
     nodes.Import: "write {{ source(ADDRESS) }}",
     nodes.FromImport: "write {{ source(ADDRESS) }}",
@@ -29,28 +29,28 @@ _INSTEAD: dict[type[nodes.Node], str] = {
     nodes.Block: "write a macro",
     nodes.ScopedEvalContextModifier: "leave it out: nothing is escaped",
 }
-# Functions whose first argument names something that is needed.
-ASKING = {
+# Functions whose first argument names a need, and the kind of the need.
+REFERENCING = {
     "var": "variable", "ref": "variable", "metadata": "metadata", "include": "include", "source": "source",
     "fetch": "fetch", "raw": "fetch", "file": "file", "env": "env", "secret": "secret",
 }  # fmt: skip
-_DEFAULTING = ("var", "metadata", "env")
-_SETTING = ("set", "global", "def")
+_WITH_DEFAULT = ("var", "metadata", "env")
+_ASSIGNING = ("set", "global", "def")
 _numbers = itertools.count(1)
 
 
 def compile_program(text: str, name: str, limits: Limits) -> Program:
-    """Raises `InvalidSpec` with the line of the mistake."""
+    """Compile a template. Raises `InvalidSpec` with the line of the mistake."""
     environment = sandbox(limits)
     filename = f"<template {next(_numbers)}>"
     try:
         tree = environment.parse(text, name, filename)
-        rewriting = _Rewriting(tree, environment.filters)
-        tree = rewriting.visit(tree)
+        rewriter = _Rewriter(tree, environment.filters)
+        tree = rewriter.visit(tree)
         tree.set_environment(environment)
         code = environment.compile(tree, name, filename)
         native = NativeTemplate.from_code(environment, code, {})
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a text, its author gets a sentence
+    except Exception as error:  # noqa: BLE001 - every exception becomes an error for the author
         explained = failures.syntax_error(error, name)
     else:
         return Program(
@@ -58,20 +58,20 @@ def compile_program(text: str, name: str, limits: Limits) -> Program:
             root=native.root_render_func,
             filename=filename,
             line=native.get_corresponding_lineno,
-            literals=frozenset(rewriting.literals),
-            asked=tuple(rewriting.asked),
-            defined=frozenset(rewriting.stored),
-            given=frozenset(rewriting.given),
-            free=tuple((each, line) for each, line in rewriting.loaded.items() if each not in rewriting.stored),
+            literals=frozenset(rewriter.literals),
+            references=tuple(rewriter.references),
+            defined=frozenset(rewriter.stored),
+            assigned=frozenset(rewriter.assigned),
+            free=tuple((each, line) for each, line in rewriter.loaded.items() if each not in rewriter.stored),
         )
     raise explained
 
 
 class Generator(CodeGenerator):
-    """Jinja2's own, but every piece of output is a statement that knows its line."""
+    """Jinja2's code generator, except that each piece of output is a separate statement with its own line."""
 
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:  # noqa: N802
-        """Print, a piece at a time."""
+        """Generate one statement per piece of output."""
         for child in node.nodes:
             self.newline(child)
             super().visit_Output(nodes.Output([child], lineno=child.lineno), frame)
@@ -80,13 +80,13 @@ class Generator(CodeGenerator):
 Sandbox.code_generator_class = Generator
 
 
-class _Rewriting(NodeTransformer):
-    """Puts the sandbox between a template and everything that repeats or grows; notes what it asks for."""
+class _Rewriter(NodeTransformer):
+    """Replaces repeating and growing operations by calls of the sandbox, and collects references."""
 
     def __init__(self, tree: nodes.Template, filters: Collection[str]) -> None:
         self.filters = filters
-        self.asked: list[Asked] = []
-        self.given: set[str] = set()
+        self.references: list[Reference] = []
+        self.assigned: set[str] = set()
         self.literals: set[str] = set()
         self.loaded: dict[str, int] = {}
         self.stored = {"loop", "caller", "varargs", "kwargs", "self", "super"}
@@ -97,109 +97,114 @@ class _Rewriting(NodeTransformer):
         )
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        """Refuse the statements that have functions instead."""
-        instead = _INSTEAD.get(type(node), "")
-        if instead:
+        """Reject statements that are replaced by functions."""
+        replacement = _REPLACEMENTS.get(type(node), "")
+        if replacement:
             word = (
                 type(node)
                 .__name__.lower()
                 .replace("fromimport", "from")
                 .replace("scopedevalcontextmodifier", "autoescape")
             )
-            raise _Located(f"{{% {word} %}} is not for templates", instead, node.lineno)
+            raise _Located(f"{{% {word} %}} is not available in templates", replacement, node.lineno)
         return super().generic_visit(node, *args, **kwargs)
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802
-        """Text."""
+        """Collect literal text."""
         self.literals.add(node.data)
         return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        """Count the turns of a loop."""
+        """Charge the iterations of a loop."""
         if node.recursive:
-            raise _Located("a recursive loop is not for templates", "write a macro that calls itself", node.lineno)
+            raise _Located(
+                "recursive loops are not available in templates", "write a macro that calls itself", node.lineno
+            )
         text_bytes = _text_bytes(node.body)
         self.generic_visit(node)
-        node.iter = _called("paced", node.iter, nodes.Const(text_bytes), lineno=node.lineno)
+        node.iter = _sandbox_call("counted", node.iter, nodes.Const(text_bytes), lineno=node.lineno)
         return node
 
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:  # noqa: N802
-        """Weigh captured text."""
+        """Charge captured text."""
         self.generic_visit(node)
         node.filter = nodes.Filter(node.filter, CAPTURED, [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        """Join under the budget."""
+        """Charge the concatenation of `~`."""
         self.generic_visit(node)
-        return _called("joined", *node.nodes, lineno=node.lineno)
+        return _sandbox_call("joined", *node.nodes, lineno=node.lineno)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        """Weigh a list that is more than constants."""
+        """Charge a list, unless it is constant."""
         self.generic_visit(node)
-        return node if all(isinstance(each, nodes.Const) for each in node.items) else _built(node)
+        return node if all(isinstance(each, nodes.Const) for each in node.items) else _charged(node)
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        """The same."""
+        """Charge a tuple, unless it is constant."""
         self.generic_visit(node)
         constant = node.ctx != "load" or all(isinstance(each, nodes.Const) for each in node.items)
-        return node if constant else _built(node)
+        return node if constant else _charged(node)
 
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        """The same."""
+        """Charge a mapping, unless it is empty."""
         self.generic_visit(node)
-        return _built(node) if node.items else node
+        return _charged(node) if node.items else node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
-        """Weigh a slice."""
+        """Charge a slice."""
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
             return node
         bounds = [each or nodes.Const(None) for each in (node.arg.start, node.arg.stop, node.arg.step)]
-        return _called("sliced", node.node, *bounds, lineno=node.lineno)
+        return _sandbox_call("sliced", node.node, *bounds, lineno=node.lineno)
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
-        """Record the requested names; resolve those late that a sourced template may define."""
+        """Collect names; bind those late that a sourced template may define."""
         if node.ctx != "load":
             return node
         if node.name not in TABLE:
             self.loaded.setdefault(node.name, node.lineno)
             if self.sources and node.name not in self.stored:
-                return _called("late", nodes.Const(node.name), nodes.Name(node.name, "load"), lineno=node.lineno)
+                return _sandbox_call(
+                    "late_bound", nodes.Const(node.name), nodes.Name(node.name, "load"), lineno=node.lineno
+                )
         return node
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
-        """Refuse unknown filters with the nearest known name."""
+        """Reject unknown filters, with the most similar known name."""
         return self._known(node, "filter", self.filters)
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
-        """The same for tests."""
+        """Reject unknown tests, with the most similar known name."""
         return self._known(node, "test", filters.TESTS)
 
     def _known(self, node: Any, kind: str, known: Any) -> nodes.Node:
         if node.name not in known:
-            instead = filters.ELSEWHERE.get(node.name, "") if kind == "filter" else ""
-            hint = f"use {instead}" if instead and " " not in instead else instead or nearest(node.name, known)
+            replacement = filters.REPLACEMENTS.get(node.name, "") if kind == "filter" else ""
+            hint = replacement if " " in replacement else f"use {replacement}"
+            hint = hint if replacement else nearest(node.name, known)
             raise _Located(f"there is no {kind} {node.name!r}", hint, node.lineno)
         return self.generic_visit(node)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
-        """Note what is asked for."""
+        """Collect references and assignments of variables."""
         name = node.node.name if isinstance(node.node, nodes.Name) else ""
         if isinstance(node.node, nodes.Getattr) and isinstance(node.node.node, nodes.Name) and node.node.attr == "wait":
             name = node.node.node.name
-        if name in ASKING and name not in self.stored and node.args:
+        if name in REFERENCING and name not in self.stored and node.args:
             constant = node.args[0].value if isinstance(node.args[0], nodes.Const) else None
             has_default = (
                 isinstance(node.node, nodes.Name)
-                and name in _DEFAULTING
+                and name in _WITH_DEFAULT
                 and (len(node.args) > 1 or any(each.key == "default" for each in node.kwargs))
             )
-            self.asked.append(Asked(ASKING[name], constant, node.lineno, has_default))
-        if name in _SETTING and node.args and isinstance(node.args[0], nodes.Const):
-            self.given.add(str(node.args[0].value))
+            self.references.append(Reference(REFERENCING[name], constant, node.lineno, has_default))
+        if name in _ASSIGNING and node.args and isinstance(node.args[0], nodes.Const):
+            self.assigned.add(str(node.args[0].value))
         if name == "include":
-            self.given.update(each.key for each in node.kwargs)
+            self.assigned.update(each.key for each in node.kwargs)
         return self.generic_visit(node)
 
 
@@ -209,20 +214,20 @@ class _Located(TemplateSyntaxError):
         self.hint = hint
 
 
-def _called(name: str, *arguments: nodes.Node, lineno: int) -> nodes.Call:
+def _sandbox_call(name: str, *arguments: nodes.Node, lineno: int) -> nodes.Call:
     return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None, lineno=lineno)
 
 
-def _built(node: nodes.Expr) -> nodes.Call:
-    return _called("built", node, lineno=node.lineno)
+def _charged(node: nodes.Expr) -> nodes.Call:
+    return _sandbox_call("charged", node, lineno=node.lineno)
 
 
 def _text_bytes(body: list[nodes.Node]) -> int:
-    """How much text is printed each time that `body` runs, but for what loops in it pay for themselves."""
-    return sum(len(each.data) for node in body for each in _once(node) if isinstance(each, nodes.TemplateData))
+    """Return the length of the text that one execution of `body` prints, without inner loops."""
+    return sum(len(each.data) for node in body for each in _outside_loops(node) if isinstance(each, nodes.TemplateData))
 
 
-def _once(node: nodes.Node) -> Iterator[nodes.Node]:
+def _outside_loops(node: nodes.Node) -> Iterator[nodes.Node]:
     yield node
     for child in node.iter_child_nodes(exclude=("body",) if isinstance(node, nodes.For) else None):
-        yield from _once(child)
+        yield from _outside_loops(child)

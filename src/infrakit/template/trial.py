@@ -1,8 +1,8 @@
-"""A template tried before it is needed: everything that is surely wrong with it, and nothing that may yet be right.
+"""Trial rendering of a template at commit, without false positives: it reports only what is wrong in any case.
 
-It is rendered for an example. What it asks of the metadata may come later than that: without a daemon nothing is known,
-a plugin may be away, something may be waited for. Then values of every kind are assumed in its place, one after the
-other, and a mistake is what is wrong with all of them.
+A template is rendered for an example. Metadata may be missing at that time: no daemon runs, a plugin is unavailable, or
+a value appears later. The trial is then repeated with an assumed value of each kind in place of the missing one, and
+reports a problem only if it occurs with all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from infrakit.template.engine import Engine
 from infrakit.template.scope import Scope
 from infrakit.template.values import Template
 
-_ASSUMPTIONS: tuple[object, ...] = ("example", 7, {}, [])  # of each kind that metadata can be
+_ASSUMPTIONS: tuple[object, ...] = ("example", 7, {}, [])  # one of each kind of metadata
 
 
 def problems(
     engine: Engine, template: Template, functions: Mapping[str, object], facts: Facts | None
 ) -> tuple[Problem, ...]:
-    """What is wrong, whatever the metadata that is missing now may come to be; lines stand in the messages."""
+    """Return the problems that occur whatever the missing metadata will be. The messages contain the lines."""
     outcomes = set()
     for assumption in _ASSUMPTIONS:
-        found = _assuming(assumption, engine, template, functions, facts)
+        found = _problems_assuming(assumption, engine, template, functions, facts)
         if not found:
             return ()
         outcomes.add(found)
@@ -32,7 +32,7 @@ def problems(
 
 
 def problems_of(error: errors.InfraKitError) -> tuple[Problem, ...]:
-    """As problems of a declaration. A line of a template is none of the declaration, so it moves into the message."""
+    """Convert an error to problems of a declaration, whose messages contain the line of the template."""
     if not isinstance(error, InvalidSpec):
         where = f"{error.where}: " if error.where else ""
         return (Problem(path="", message=f"{where}{error.what}", hint=error.remedy),)
@@ -44,28 +44,28 @@ def problems_of(error: errors.InfraKitError) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-def _assuming(
+def _problems_assuming(
     assumption: object, engine: Engine, template: Template, functions: Mapping[str, object], facts: Facts | None
 ) -> tuple[Problem, ...]:
-    """Rendered with the metadata that is there; if that fails, with the assumption in the place of what is not."""
+    """Render with the existing metadata; while values are missing, again with the assumption in their place."""
     assumed: dict[str, object] = {}
     while True:
-        known = Known(facts, assumed)
+        trial_facts = TrialFacts(facts, assumed)
         try:
-            engine.render(template, Scope(functions=functions, facts=known))
+            engine.render(template, Scope(functions=functions, facts=trial_facts))
         except errors.InfraKitError as error:
-            if not known.missing - assumed.keys():
+            if not trial_facts.missing - assumed.keys():
                 return problems_of(error)
-            assumed |= dict.fromkeys(known.missing, assumption)
+            assumed |= dict.fromkeys(trial_facts.missing, assumption)
         else:
             return ()
 
 
-class Known:
-    """Satisfies `Facts` while nothing is prepared yet: it never waits.
+class TrialFacts:
+    """Facts for a trial. Satisfies `Facts`, but never waits.
 
-    `missing` are the paths that were asked for and may still come: all of them without a daemon, and with one those
-    of a plugin that is away, and those that are waited for. `assumed` stands in the place of some.
+    `missing` collects the requested paths that do not exist but may appear later: without a daemon all of them, else
+    those of an unavailable plugin and those in `metadata.wait`. `assumed` contains values for some of them.
     """
 
     def __init__(self, facts: Facts | None, assumed: Mapping[str, object]) -> None:
@@ -80,25 +80,25 @@ class Known:
             return None
 
     def get(self, path: str) -> object:
-        return self._read(path, may_come=self._facts is None)
+        return self._read(path, may_appear=self._facts is None)
 
     def wait(self, path: str, timeout_s: float) -> object:  # noqa: ARG002
-        found = self._read(path, may_come=True)
-        return self._later(path) if found is None else found
+        found = self._read(path, may_appear=True)
+        return self._not_known_yet(path) if found is None else found
 
-    def _read(self, path: str, *, may_come: bool) -> object:
+    def _read(self, path: str, *, may_appear: bool) -> object:
         if path in self._assumed:
             return self._assumed[path]
         try:
             if self._facts is not None:
                 return self._facts.get(path)
         except errors.Unreachable:
-            may_come = True
+            may_appear = True
         except errors.NotFound:
-            if not may_come:
+            if not may_appear:
                 raise
-        return self._later(path)
+        return self._not_known_yet(path)
 
-    def _later(self, path: str) -> NoReturn:
+    def _not_known_yet(self, path: str) -> NoReturn:
         self.missing.add(path)
-        raise errors.NotFound("it is not known before an instance is prepared", where=f"metadata {path}")
+        raise errors.NotFound("its value is unknown until an instance is prepared", where=f"metadata {path}")

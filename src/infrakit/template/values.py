@@ -1,4 +1,4 @@
-"""What a template is, and what comes of one: values without behaviour, below everything that makes or reads them."""
+"""Templates and the results of rendering, as plain values without dependencies on the other modules."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,63 +13,63 @@ if TYPE_CHECKING:
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a template asks for."""
+    """A fact, variable or document that a template needs."""
 
     kind: str  # variable, metadata, include, source, fetch, file, env, secret
     name: str
-    template: str = ""  # which asks, and in which line, where that is known
-    line: int | None = None
-    found_in: str = ""  # where it comes from: variables, metadata, an address, default; nothing if it is missing
-    why: str = ""  # an address cannot be fetched, where that was tried
+    template: str = ""  # the template that needs it
+    line: int | None = None  # in that template, if known
+    found_in: str = ""  # where it is found: variables, metadata, an address, default; empty if it is missing
+    why: str = ""  # why an address cannot be fetched
 
     @property
     def missing(self) -> bool:
-        """Whether rendering fails for want of it."""
+        """Whether rendering fails because it is missing."""
         return not self.found_in
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a line of output came from."""
+    """The template and line that produced a line of output."""
 
     template: str
     line: int
 
 
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a template."""
+    """The result of rendering a template."""
 
     text: str
-    exports: dict[str, object] = msgspec.field(default_factory=dict)  # what it publishes, by path
-    needs: tuple[Need, ...] = ()  # what it asked for while it was rendered
-    origins: tuple[Origin | None, ...] | None = None  # of each line of `text`; None unless asked for
-    secrets: frozenset[str] = frozenset()  # the values of secrets that may stand in `text`
+    exports: dict[str, object] = msgspec.field(default_factory=dict)  # published values, by path
+    needs: tuple[Need, ...] = ()  # recorded during rendering
+    origins: tuple[Origin | None, ...] | None = None  # of each line of `text`; None without a trace
+    secrets: frozenset[str] = frozenset()  # secret values that `text` may contain
 
     def masked(self) -> str:
-        """The text as it may be shown, line by line the same but for secrets."""
+        """Return the text with masked secrets and the same lines."""
         return mask(self.text, self.secrets)
 
     def __repr__(self) -> str:
-        return f"Rendered({len(self.text)} characters)"  # never the text: it may hold secrets
+        return f"Rendered({len(self.text)} characters)"  # never the text: it may contain secrets
 
 
 class Template:
-    """Text that is ready to be rendered. `address` is what relative addresses in it start from."""
+    """A template that is ready to be rendered."""
 
     __slots__ = ("name", "program", "source")
 
     def __init__(self, name: str, source: Source, program: "Program | None") -> None:
-        self.name = name  # as messages show it
+        self.name = name  # in messages
         self.source = source
         self.program = program  # None: there is nothing to render
 
     @property
     def address(self) -> str:
-        """What relative addresses in it start from."""
+        """The base of relative addresses in the template."""
         return self.source.address
 
 
-class Asked(NamedTuple):
-    """A call in a template that asks for something; the name is None where it is computed."""
+class Reference(NamedTuple):
+    """A call in a template that refers to a need. The name is None if it is computed."""
 
     kind: str
     name: str | None
@@ -82,28 +82,28 @@ class Program(NamedTuple):
 
     environment: "SandboxedEnvironment"
     root: Callable[[Any], Any]
-    filename: str  # which it alone is compiled under
-    line: Callable[[int], int]  # of the template, for a line of the code
-    literals: frozenset[str]  # its text, as it is printed piece by piece
-    asked: tuple[Asked, ...]
-    defined: frozenset[str]  # names that it gives a meaning itself
-    given: frozenset[str]  # variables that it sets, or hands to what it includes
-    free: tuple[tuple[str, int], ...]  # names whose meaning must come from elsewhere, with the first line of each
+    filename: str  # unique; identifies the template in a traceback
+    line: Callable[[int], int]  # maps a line of the code to a line of the template
+    literals: frozenset[str]  # its pieces of literal text
+    references: tuple[Reference, ...]
+    defined: frozenset[str]  # names that it defines
+    assigned: frozenset[str]  # variables that it sets, or passes to an include
+    free: tuple[tuple[str, int], ...]  # names that it uses and does not define, with the first line of each
 
 
 class Templates(Protocol):
-    """Where rendering gets further templates from: the engine."""
+    """The interface of the engine that rendering uses for further templates."""
 
     loader: Loader
     limits: Limits
 
     def compiled(self, source: Source, name: str) -> Template:
-        """The template of a text at an address. Raises `InvalidSpec`."""
+        """Return the compiled template of a source. Raises `InvalidSpec`."""
         ...
 
 
 def mask(text: str, secrets: frozenset[str]) -> str:
-    """`text` without secrets: each of their lines gives way to `***`, so that lines stay what they are."""
+    """Replace each line of a secret in `text` by `***`, which preserves the line numbers."""
     for line in sorted({line for secret in secrets for line in secret.splitlines() if line.strip()}, key=len)[::-1]:
         text = text.replace(line, "***")
     return text

@@ -1,4 +1,4 @@
-"""YAML of templates: small values by the core schema of YAML 1.2, without anchors, so that text cannot unfold."""
+"""YAML in templates: small values by the core schema of YAML 1.2, without anchors, which prevents alias bombs."""
 
 import re
 from typing import Any
@@ -9,8 +9,8 @@ from infrakit.template.failures import Fault
 from infrakit.template.limits import Budget
 
 DEPTH_MAX = 100
-_DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")  # the parser compares each with all before it
-_EVENT_BYTES = 48  # what a value weighs at least
+_DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")  # the parser's cost is quadratic in them
+_EVENT_BYTES = 48  # the minimum size of a value
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -22,7 +22,7 @@ _SCALARS = {
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """What words mean is set below; the rest is PyYAML's."""
+    """PyYAML's loader with the scalars of YAML 1.2, which are added below."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -37,9 +37,9 @@ _Loader.add_constructor(_TAG + "int", _Loader.construct_yaml_int)
 
 
 def read(text: str, budget: Budget) -> object:
-    """The one value of a document. Raises `Fault`."""
+    """Parse a document of one value. Raises `Fault`."""
     if text.startswith("%") or _DIRECTIVE.search(text):
-        raise Fault("not for templates: a line of YAML that begins with %")
+        raise Fault("YAML with lines that begin with % is not allowed in templates")
     try:
         depth = 0
         for number, event in enumerate(yaml.parse(text, Loader=_Base)):
@@ -49,10 +49,10 @@ def read(text: str, budget: Budget) -> object:
             if depth > DEPTH_MAX:  # composing recurses in C, without a depth limit
                 raise Fault(f"YAML nested more than {DEPTH_MAX} deep in line {_line(event)}")
             if getattr(event, "anchor", None):
-                raise Fault(f"not for templates: an anchor or alias in line {_line(event)} of YAML")
+                raise Fault(f"YAML anchors and aliases are not allowed in templates: found one in line {_line(event)}")
             tag = getattr(event, "tag", None)
             if tag and tag != "!":
-                raise Fault(f"not for templates: the tag {tag[:64]} in line {_line(event)} of YAML")
+                raise Fault(f"YAML tags are not allowed in templates: found {tag[:64]} in line {_line(event)}")
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -66,6 +66,6 @@ def _line(event: Any) -> int:
 
 
 def write(value: object) -> str:
-    """YAML of a plain value, in block style, in the order that members have."""
+    """Encode a plain value in block style, with members in their order."""
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1 << 20)
     return text.removesuffix("...\n")

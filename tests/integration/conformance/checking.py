@@ -1,4 +1,4 @@
-"""Plugins at a socket of their own, checked by the kit; and servers that spoil what a good plugin answers."""
+"""Runs the conformance kit on plugins at their sockets; and a server that corrupts the replies of a good plugin."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,47 +13,47 @@ from infrakit.rpc.server import Server
 
 SETTLE_S = 0.3
 
-Asked = dict[str, Any]
-# What is asked and answered -> what is sent instead: bytes, a whole HTTP answer, or nothing and an end of the line.
-Spoil = Callable[[Asked, bytes], bytes | web.Response | None]
+JsonRequest = dict[str, Any]
+# A request and its reply -> what is sent instead: bytes, a complete HTTP response, or None to close the connection.
+Corrupt = Callable[[JsonRequest, bytes], bytes | web.Response | None]
 
 
-class Spoiling(Server):
-    """Serves a good plugin badly."""
+class CorruptingServer(Server):
+    """Serves a good plugin and corrupts its replies."""
 
-    def __init__(self, path: Path, plugin: object, spoil: Spoil) -> None:
+    def __init__(self, path: Path, plugin: object, corrupt: Corrupt) -> None:
         super().__init__(path, {".": plugin})
-        self._spoil = spoil
+        self._corrupt = corrupt
 
     async def _call(self, request: web.BaseRequest) -> web.Response:
         answer = await super()._call(request)
         if answer.status != 200:
             return answer
         assert isinstance(answer.body, bytes)
-        spoilt = self._spoil(_asked(await request.read()), answer.body)
-        if spoilt is None:
+        corrupted = self._corrupt(_parsed(await request.read()), answer.body)
+        if corrupted is None:
             assert request.transport is not None
             request.transport.close()
-        return spoilt if isinstance(spoilt, web.Response) else web.Response(body=spoilt)
+        return corrupted if isinstance(corrupted, web.Response) else web.Response(body=corrupted)
 
 
-def _asked(body: bytes) -> Asked:
+def _parsed(body: bytes) -> JsonRequest:
     try:
-        asked = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return asked if isinstance(asked, dict) else {"batch": asked}
+    return parsed if isinstance(parsed, dict) else {"batch": parsed}
 
 
-async def checked(path: Path, plugin: object, *, name: str = "p", **more: Any) -> list[Outcome]:
-    """Every check of an object, as the type that is in the name, or as the default."""
+async def checked(path: Path, plugin: object, *, name: str = "p", **options: Any) -> list[Outcome]:
+    """The outcome of every check of a plugin, served as the type in its name, or as the default type."""
     async with Server(path, {name.partition("/")[2] or ".": plugin}):
-        return await outcomes(path, name=name, **more)
+        return await outcomes(path, name=name, **options)
 
 
-async def outcomes(path: Path, *, name: str = "p", **more: Any) -> list[Outcome]:
-    """Every check of what listens there already."""
-    return [each async for each in conformance.run(str(path), name, **{"settle_s": SETTLE_S} | more)]
+async def outcomes(path: Path, *, name: str = "p", **options: Any) -> list[Outcome]:
+    """The outcome of every check of a plugin that already listens at the path."""
+    return [each async for each in conformance.run(str(path), name, **{"settle_s": SETTLE_S} | options)]
 
 
 def failed(found: Sequence[Outcome]) -> set[str]:

@@ -1,4 +1,4 @@
-"""A tree and a group controller that keep every rule, for tests to break."""
+"""Metadata trees and a group controller that satisfy every rule; tests derive plugins from them that break one."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from infrakit.spi.values import Description, GroupID, InstanceID
 WEB = GroupID("web")
 
 
-class Leaves:
-    """A tree that can be read."""
+class ReadableTree:
+    """A metadata tree that can be read."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {"a": 1, "b": {"c": 2}, "empty": {}}
@@ -35,16 +35,18 @@ class Leaves:
         return found
 
 
-class Tree(Leaves):
-    """One that can be written too, one name below a name of the root."""
+class Tree(ReadableTree):
+    """A metadata tree that can also be written, at paths of two names."""
 
     async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
         proposed = msgspec.json.encode(self.values | dict(_branch(each) for each in changes))
         original = msgspec.json.encode(self.values)
-        return Proposal(original=msgspec.Raw(original), proposed=msgspec.Raw(proposed), cas=_proof(original, proposed))
+        return Proposal(
+            original=msgspec.Raw(original), proposed=msgspec.Raw(proposed), cas=_cas_token(original, proposed)
+        )
 
     async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
-        if cas != _proof(msgspec.json.encode(self.values), bytes(proposed)):
+        if cas != _cas_token(msgspec.json.encode(self.values), bytes(proposed)):
             raise errors.Conflict("cas mismatch")
         self.values = msgspec.json.decode(proposed)
 
@@ -54,7 +56,7 @@ def _branch(change: Change) -> tuple[str, Any]:
     return root, {leaf: msgspec.json.decode(change.value)}
 
 
-def _proof(original: bytes, proposed: bytes) -> str:
+def _cas_token(original: bytes, proposed: bytes) -> str:
     return hashlib.sha256(original + proposed).hexdigest()
 
 
@@ -69,7 +71,7 @@ class Topics:
 
 
 class Controller:
-    """A group controller that knows groups, and does nothing about them."""
+    """A group controller that stores groups and takes no action."""
 
     def __init__(self) -> None:
         self.groups = {WEB: GroupSpec(id=WEB, properties=msgspec.Raw(b'{"Allocation":{"Size":2}}'))}
@@ -81,28 +83,28 @@ class Controller:
         return "nothing to do"
 
     async def free_group(self, *, id: GroupID) -> None:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
 
     async def describe_group(self, *, id: GroupID) -> GroupDescription:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
         return GroupDescription(instances=tuple(self.instances), converged=True)
 
     async def destroy_group(self, *, id: GroupID) -> None:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
 
     async def inspect_groups(self) -> tuple[GroupSpec, ...]:
         return tuple(self.groups.values())
 
     async def destroy_instances(self, *, id: GroupID, instances: tuple[InstanceID, ...]) -> None:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
         return len(self.instances)
 
     async def set_size(self, *, id: GroupID, size: int) -> None:  # noqa: A002
-        self._known(id)
+        self._check_exists(id)
 
-    def _known(self, group: GroupID) -> None:
+    def _check_exists(self, group: GroupID) -> None:
         if group not in self.groups:
             raise errors.NotFound(f"there is no group {group}")

@@ -1,4 +1,4 @@
-"""Plugins that break one rule each: exactly the check of that rule fails, and what they made is gone."""
+"""Plugins that break one rule each: exactly the check of that rule fails, and no instance is left behind."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.conformance import LEFT
+from infrakit.conformance import NOTHING_LEFT
 from infrakit.conformance.made import CASE
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Simulator
@@ -28,7 +28,7 @@ from infrakit.spi.values import (
     LogicalID,
 )
 from tests.integration.conformance.checking import capabilities, checked, failed, skipped
-from tests.integration.conformance.good import WEB, Controller, Leaves, Tree
+from tests.integration.conformance.good import WEB, Controller, ReadableTree, Tree
 
 # -- instances -----------------------------------------------------------------------------------------------------
 
@@ -39,16 +39,16 @@ class ForgetsTags(Simulator):
         return await super().provision(spec=msgspec.structs.replace(spec, tags=tags))
 
 
-class AnyTag(Simulator):
-    """Lists what carries one of the tags."""
+class MatchesAnyTag(Simulator):
+    """Lists instances that have at least one of the tags."""
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         everything = await super().describe_instances(tags={})
         return [d for d in everything if not tags or tags.items() & (d.tags or {}).items()]
 
 
-class LacksMatches(Simulator):
-    """As some of the original's: an instance that lacks a tag matches it."""
+class MatchesMissingTag(Simulator):
+    """Like some plugins of the original: an instance without a tag matches any value of it."""
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         everything = await super().describe_instances(tags={})
@@ -68,7 +68,7 @@ class InventsLogicalID(Simulator):
 
 
 class ListsTwice(Simulator):
-    """The same instance twice, when more than its ID is asked for."""
+    """Lists an instance twice when its properties are requested."""
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         found = await super().describe_instances(tags=tags, properties=properties)
@@ -94,7 +94,7 @@ class Doubles(Simulator):
         return await super().provision(spec=spec)
 
 
-class EndsAnother(Simulator):
+class DestroysAnother(Simulator):
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         try:
             await super().destroy(instance=instance, context=context)
@@ -103,7 +103,7 @@ class EndsAnother(Simulator):
                 await super().destroy(instance=other.id, context=context)
 
 
-class WantsReasons(Simulator):
+class RequiresReasons(Simulator):
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         if not context.reason:
             raise errors.Refused("say why")
@@ -119,14 +119,14 @@ class RefusesEmptyQuery(Simulator):
 
 class SameIDs(Simulator):
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
-        made = await super().provision(spec=spec)
+        created = await super().provision(spec=spec)
         case = (spec.tags or {}).get(CASE)
         alike = [machine.id for machine in self.live() if (machine.tags or {}).get(CASE) == case]
-        return made if len(alike) < 4 else alike[0]
+        return created if len(alike) < 4 else alike[0]
 
 
 class Latin(Simulator):
-    """Knows one alphabet in scripts."""
+    """Accepts only ASCII in scripts."""
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         if not spec.init.isascii():
@@ -134,7 +134,7 @@ class Latin(Simulator):
         return await super().provision(spec=spec)
 
 
-class ValidatesByTrying(Simulator):
+class ValidatesByProvisioning(Simulator):
     async def validate(self, *, properties: msgspec.Raw) -> None:
         await super().provision(spec=InstanceSpec(properties=properties))
 
@@ -150,32 +150,32 @@ class RefusesAttachments(Simulator):
 
 BROKEN: dict[type[Simulator], set[str]] = {
     ForgetsTags: {"tags-and"},
-    AnyTag: {"tags-and"},
-    LacksMatches: {"tags-and"},
+    MatchesAnyTag: {"tags-and"},
+    MatchesMissingTag: {"tags-and"},
     ForgetsLogicalID: {"logical-id"},
     InventsLogicalID: {"no-logical-id"},
     ListsTwice: {"describe-properties", "init"},
     ReplacesLabels: {"label"},
     AcceptsUnknown: {"unknown-instance"},
     Doubles: {"describe-after-provision", "concurrency"},
-    EndsAnother: {"destroy-twice"},
-    WantsReasons: {"destroy-reasons"},
+    DestroysAnother: {"destroy-twice"},
+    RequiresReasons: {"destroy-reasons"},
     RefusesEmptyQuery: {"validate", "no-tags", "wrong-params"},
     SameIDs: {"concurrency"},
     Latin: {"init"},
-    ValidatesByTrying: {"validate"},
+    ValidatesByProvisioning: {"validate"},
 }
 
 
 @pytest.mark.parametrize("plugin", BROKEN, ids=lambda plugin: plugin.__name__)
-async def test_a_broken_rule_is_found(path: Path, plugin: type[Simulator]) -> None:
+async def test_the_check_of_a_broken_rule_fails(path: Path, plugin: type[Simulator]) -> None:
     simulator = plugin()
     found = await checked(path, simulator)
     assert failed(found) == {f"instance/{name}" for name in BROKEN[plugin]}
     assert [machine for machine in simulator.live() if machine.tags] == []
 
 
-async def test_what_a_provider_does_not_have_is_skipped(path: Path) -> None:
+async def test_checks_of_features_that_a_provider_lacks_are_skipped(path: Path) -> None:
     found = await checked(path, RefusesAttachments())
     assert failed(found) == set()
     assert skipped(found) == {"instance/attachments", "instance/logical-id"}
@@ -183,21 +183,21 @@ async def test_what_a_provider_does_not_have_is_skipped(path: Path) -> None:
     assert "there are no volumes here" in volumes.seen
 
 
-class NeverEnds(Simulator):
+class NeverDestroys(Simulator):
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         pass
 
 
-class RefusesToEnd(Simulator):
+class RefusesToDestroy(Simulator):
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         raise errors.Refused("never")
 
 
-@pytest.mark.parametrize("plugin", [NeverEnds(), RefusesToEnd()], ids=lambda plugin: type(plugin).__name__)
-async def test_what_remains_is_told(path: Path, plugin: Simulator) -> None:
+@pytest.mark.parametrize("plugin", [NeverDestroys(), RefusesToDestroy()], ids=lambda plugin: type(plugin).__name__)
+async def test_remaining_instances_are_reported(path: Path, plugin: Simulator) -> None:
     found = await checked(path, plugin)
-    assert {"instance/destroy", LEFT} <= failed(found)
-    (left,) = [o for o in found if o.name == LEFT]
+    assert {"instance/destroy", NOTHING_LEFT} <= failed(found)
+    (left,) = [o for o in found if o.name == NOTHING_LEFT]
     assert set(left.seen.split(", ")) == {machine.id for machine in plugin.live()}
 
 
@@ -207,23 +207,23 @@ async def test_what_remains_is_told(path: Path, plugin: Simulator) -> None:
 class IgnoresTokens(Simulator):
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         tags = {name: value for name, value in (spec.tags or {}).items() if name != TAG_TOKEN}
-        made = await super().provision(spec=msgspec.structs.replace(spec, tags=tags))
-        await self.label(instance=made, labels=spec.tags or {})
-        return made
+        created = await super().provision(spec=msgspec.structs.replace(spec, tags=tags))
+        await self.label(instance=created, labels=spec.tags or {})
+        return created
 
 
 class DoublesTokens(IgnoresTokens):
-    """Answers the instance of the token, after having made another."""
+    """Returns the instance of the token, after creating a second one."""
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
-        made = await super().provision(spec=spec)
+        created = await super().provision(spec=spec)
         token = (spec.tags or {}).get(TAG_TOKEN)
-        bearers = [m.id for m in self.live() if token and (m.tags or {}).get(TAG_TOKEN) == token]
-        return min(bearers, default=made)
+        matching = [m.id for m in self.live() if token and (m.tags or {}).get(TAG_TOKEN) == token]
+        return min(matching, default=created)
 
 
 @pytest.mark.parametrize("plugin", [IgnoresTokens(), DoublesTokens()], ids=lambda plugin: type(plugin).__name__)
-async def test_tokens_are_a_capability_and_no_failure(path: Path, plugin: Simulator) -> None:
+async def test_ignored_tokens_are_a_missing_capability_and_not_a_failure(path: Path, plugin: Simulator) -> None:
     found = await checked(path, plugin)
     assert failed(found) == set()
     assert "tokens" not in capabilities(found)
@@ -247,7 +247,7 @@ async def test_any_text_in_tags_is_a_capability(path: Path) -> None:
 
 
 class Preparing(Vanilla):
-    """Changes what it has prepared."""
+    """Changes the prepared spec."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ class Preparing(Vanilla):
         return msgspec.structs.replace(prepared, **self._changes)
 
 
-class CannotTell(Vanilla):
+class CannotCheckHealth(Vanilla):
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> Any:
         raise errors.PluginError("who knows")
 
@@ -277,7 +277,7 @@ FLAVORS: dict[str, tuple[Vanilla, set[str]]] = {
     "drops the logical ID": (Preparing(logical_id=None), {"prepare-pet"}),
     "names cattle": (Preparing(logical_id=LogicalID("check-1")), {"prepare-cattle"}),
     "replaces attachments": (Preparing(attachments=(ANOTHER,)), {"prepare-attachments"}),
-    "cannot judge": (CannotTell(), {"healthy"}),
+    "cannot check health": (CannotCheckHealth(), {"healthy"}),
     "cannot drain": (CannotDrain(), {"drain"}),
 }
 
@@ -288,17 +288,17 @@ async def test_a_broken_flavor_is_found(path: Path, broken: str) -> None:
     assert failed(await checked(path, plugin)) == {f"flavor/{name}" for name in expected}
 
 
-class KeepsList(Vanilla):
-    """Names what it was made with."""
+class ManagesMembership(Vanilla):
+    """Reports the membership changes that it was created with."""
 
-    def __init__(self, *needs: MembershipChange) -> None:
+    def __init__(self, *changes: MembershipChange) -> None:
         super().__init__()
-        self._needs: Any = needs
+        self._membership: Any = changes
 
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
-        found: Sequence[MembershipChange] = self._needs
+        found: Sequence[MembershipChange] = self._membership
         return found
 
     async def change_membership(
@@ -312,44 +312,48 @@ class KeepsList(Vanilla):
         raise errors.Refused("nobody has named that")
 
 
-class SeesNoList(KeepsList):
+class MembershipUnreachable(ManagesMembership):
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
         raise errors.Unreachable("there is no list to look at")
 
 
-NEED = MembershipChange(id="promote/1", what="a newcomer is let in")
-NAMELESS = msgspec.structs.replace(NEED, id="")
+PROMOTION = MembershipChange(id="promote/1", what="a newcomer is let in")
+WITHOUT_ID = msgspec.structs.replace(PROMOTION, id="")
 
 
-@pytest.mark.parametrize("plugin", [KeepsList(), KeepsList(NEED), SeesNoList()], ids=["empty", "one", "unseen"])
-async def test_a_list_of_members_is_a_capability(path: Path, plugin: Vanilla) -> None:
+@pytest.mark.parametrize(
+    "plugin",
+    [ManagesMembership(), ManagesMembership(PROMOTION), MembershipUnreachable()],
+    ids=["empty", "one", "unreachable"],
+)
+async def test_membership_is_a_capability(path: Path, plugin: Vanilla) -> None:
     found = await checked(path, plugin)
     assert failed(found) == set()
     assert {"membership", "membership-change", "members"} <= capabilities(found)
 
 
-@pytest.mark.parametrize("needs", [[NEED, NEED], [NAMELESS]], ids=["twice", "nameless"])
-async def test_needs_are_told_apart(path: Path, needs: list[MembershipChange]) -> None:
-    assert failed(await checked(path, KeepsList(*needs))) == {"flavor/membership"}
+@pytest.mark.parametrize("changes", [[PROMOTION, PROMOTION], [WITHOUT_ID]], ids=["duplicate", "empty"])
+async def test_membership_changes_require_unique_ids(path: Path, changes: list[MembershipChange]) -> None:
+    assert failed(await checked(path, ManagesMembership(*changes))) == {"flavor/membership"}
 
 
 # -- trees and groups ----------------------------------------------------------------------------------------------
 
 
-class Unsorted(Leaves):
+class Unsorted(ReadableTree):
     async def keys(self, *, path: str) -> Sequence[str] | None:
         found = await super().keys(path=path)
         return found if found is None else list(reversed(found))
 
 
-class RootHasOneName(Leaves):
+class RootHasOneName(ReadableTree):
     async def keys(self, *, path: str) -> Sequence[str] | None:
         return None if path == "." else await super().keys(path=path)
 
 
-class AbsentIsWrong(Leaves):
+class AbsentRaises(ReadableTree):
     async def get(self, *, path: str) -> msgspec.Raw:
         if self._at(path) is None:
             raise errors.NotFound(f"there is no {path}")
@@ -363,28 +367,28 @@ class WritesAtOnce(Tree):
         return proposal
 
 
-class ProvesNothing(Tree):
+class IgnoresCas(Tree):
     async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
         self.values = msgspec.json.decode(proposed)
 
 
-class WritesNothing(Tree):
+class CommitsNothing(Tree):
     async def commit(self, *, proposed: msgspec.Raw, cas: str) -> None:
         if cas == "wrong":
             raise errors.Conflict("cas mismatch")
 
 
-class PretendsInEarnest(Controller):
+class PretendCommits(Controller):
     async def commit_group(self, *, spec: GroupSpec, pretend: bool = False) -> str:
         return await super().commit_group(spec=spec)
 
 
-class KnowsAll(Controller):
-    def _known(self, group: GroupID) -> None:
+class AcceptsUnknownGroups(Controller):
+    def _check_exists(self, group: GroupID) -> None:
         pass
 
 
-class RollsForNothing(Controller):
+class ReplacesWithoutChange(Controller):
     async def commit_group(self, *, spec: GroupSpec, pretend: bool = False) -> str:
         if not pretend:
             self.instances = [Description(id=InstanceID("i-3")), Description(id=InstanceID("i-4"))]
@@ -401,13 +405,13 @@ class CannotDescribe(Controller):
 OTHERS: dict[type[object], set[str]] = {
     Unsorted: {"metadata/keys"},
     RootHasOneName: {"metadata/keys"},
-    AbsentIsWrong: {"metadata/absent"},
+    AbsentRaises: {"metadata/absent"},
     WritesAtOnce: {"updatable/changes", "updatable/commit"},
-    ProvesNothing: {"updatable/wrong-cas", "updatable/commit"},
-    WritesNothing: {"updatable/commit"},
-    PretendsInEarnest: {"group/pretend"},
-    KnowsAll: {"group/unknown", "group/unknown-write"},
-    RollsForNothing: {"group/same-again"},
+    IgnoresCas: {"updatable/wrong-cas", "updatable/commit"},
+    CommitsNothing: {"updatable/commit"},
+    PretendCommits: {"group/pretend"},
+    AcceptsUnknownGroups: {"group/unknown", "group/unknown-write"},
+    ReplacesWithoutChange: {"group/same-again"},
     CannotDescribe: {"group/describe", "group/same-again"},
 }
 
@@ -421,7 +425,7 @@ async def test_a_broken_tree_or_controller_is_found(path: Path, plugin: type[obj
 
 
 class Wrapped:
-    """Defines what an instance plugin must have; what else the provider can do is behind `__getattr__`."""
+    """Defines the methods of `Instance`; the optional methods of the provider are only behind `__getattr__`."""
 
     def __init__(self, inner: Simulator) -> None:
         self._inner = inner
@@ -432,7 +436,7 @@ class Wrapped:
         return getattr(self._inner, name)
 
 
-async def test_a_wrapper_that_hides_methods_is_named(path: Path) -> None:
+async def test_a_wrapper_that_hides_optional_methods_is_reported(path: Path) -> None:
     found = await checked(path, Wrapped(Simulator()))
     extensions = {each.name: each.seen for each in found if each.name.startswith("extension/") and each.seen}
     assert "extension/capable" in extensions

@@ -1,4 +1,4 @@
-"""Our plugins keep every rule; and everything that was made is gone."""
+"""The plugins of this package satisfy every rule, and the checks leave no instance behind."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from infrakit.spi.clock import SystemClock
 from infrakit.spi.metadata import Change, Proposal
 from infrakit.stores.memory import MemoryStore
 from tests.integration.conformance.checking import capabilities, checked, failed, outcomes, skipped
-from tests.integration.conformance.good import Controller, Leaves, Topics, Tree
+from tests.integration.conformance.good import Controller, ReadableTree, Topics, Tree
 from tests.unit.cli.canned import CannedManager
 
 OUR_SERVER = {"strict-content-type", "large", "info", "large-id"}
@@ -39,26 +39,26 @@ async def test_the_simulator_passes(path: Path) -> None:
     assert len(simulator.machines) == 0
 
 
-async def test_a_listing_that_lags_is_waited_for(path: Path) -> None:
-    lagging = Simulator(Faults(lag=Spread(low=0.2), death_lag=Spread(low=0.2)))
+async def test_the_kit_waits_for_a_lagging_listing(path: Path) -> None:
+    lagging = Simulator(Faults(lag=Spread(low=0.2), termination_lag=Spread(low=0.2)))
     assert failed(await checked(path, lagging, settle_s=20.0)) == set()
 
 
-async def test_instances_that_were_there_before_are_left_alone(path: Path) -> None:
+async def test_existing_instances_are_left_unchanged(path: Path) -> None:
     simulator = Simulator()
     other = simulator.adopt(tags={"infrakit.check": "of another run"})
     assert failed(await checked(path, simulator)) == set()
     assert [machine.id for machine in simulator.live()] == [other]
 
 
-async def test_files_pass(path: Path, tmp_path: Path) -> None:
+async def test_the_file_provider_passes(path: Path, tmp_path: Path) -> None:
     found = await checked(path, File(tmp_path / "files"), name="file/typed")
     assert failed(found) | skipped(found) == set()
     assert {o.object for o in found} >= {"typed"}
     assert not [p for p in (tmp_path / "files").iterdir() if p.name.startswith("instance-")]
 
 
-async def test_local_passes(path: Path, tmp_path: Path) -> None:
+async def test_the_local_provider_passes(path: Path, tmp_path: Path) -> None:
     local = Local(tmp_path / "local")
     try:
         found = await checked(path, local, settle_s=10.0)
@@ -70,14 +70,16 @@ async def test_local_passes(path: Path, tmp_path: Path) -> None:
         await local.close()
 
 
-async def test_vanilla_passes(path: Path) -> None:
+async def test_the_vanilla_flavor_passes(path: Path) -> None:
     found = await checked(path, Vanilla(), properties={"Init": "x", "Tags": {"a": "b"}})
     assert failed(found) == set()
     assert capabilities(found) == OUR_SERVER | {"judgesmany", "quorum", "attaches"}
 
 
-@pytest.mark.parametrize("plugin", [Leaves(), Tree(), Topics(), Controller()], ids=lambda each: type(each).__name__)
-async def test_what_keeps_every_rule_passes(path: Path, plugin: object) -> None:
+@pytest.mark.parametrize(
+    "plugin", [ReadableTree(), Tree(), Topics(), Controller()], ids=lambda each: type(each).__name__
+)
+async def test_plugins_that_satisfy_every_rule_pass(path: Path, plugin: object) -> None:
     found = await checked(path, plugin, writes=True)
     assert failed(found) | skipped(found) == set()
     assert len(found) > len(conformance.envelope.SUITE.checks) + len(conformance.envelope.HTTP.checks)
@@ -89,14 +91,14 @@ async def test_vars_pass(path: Path) -> None:
     assert {o.name for o in found} >= {"updatable/commit", "updatable/wrong-cas"}
 
 
-async def test_facts_pass(path: Path) -> None:
+async def test_metadata_plugins_pass(path: Path) -> None:
     for plugin in (Host(), ManagerFacts(CannedManager()), Export()):
         found = await checked(path, plugin)
         assert failed(found) | skipped(found) == set()
         assert {o.name for o in found} >= {"metadata/keys", "metadata/values", "metadata/absent"}
 
 
-async def test_a_tree_may_say_that_it_is_read_only(path: Path) -> None:
+async def test_checks_of_writes_are_skipped_for_a_read_only_tree(path: Path) -> None:
     class ReadOnly(Tree):
         async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
             raise errors.Refused(f"readonly:{changes[0].path}")
@@ -106,7 +108,7 @@ async def test_a_tree_may_say_that_it_is_read_only(path: Path) -> None:
     assert skipped(found) == {"updatable/changes", "updatable/wrong-cas", "updatable/commit"}
 
 
-async def test_nothing_is_written_unless_that_is_allowed(path: Path) -> None:
+async def test_nothing_is_written_without_permission(path: Path) -> None:
     tree = Tree()
     found = await checked(path, tree)
     assert skipped(found) == {"updatable/commit"}
@@ -116,7 +118,7 @@ async def test_nothing_is_written_unless_that_is_allowed(path: Path) -> None:
     assert skipped(found) == {"group/unknown-write", "group/same-again"}
 
 
-async def test_without_groups_their_rules_are_skipped(path: Path) -> None:
+async def test_checks_of_groups_are_skipped_without_groups(path: Path) -> None:
     controller = Controller()
     controller.groups.clear()
     found = await checked(path, controller, writes=True)
@@ -126,7 +128,7 @@ async def test_without_groups_their_rules_are_skipped(path: Path) -> None:
 
 async def test_every_object_of_a_socket_is_checked(path: Path) -> None:
     disks, networks = Simulator(), Simulator()
-    async with Server(path, {"disk": disks, "net": networks, "facts": Leaves()}):
+    async with Server(path, {"disk": disks, "net": networks, "facts": ReadableTree()}):
         found = await outcomes(path)
         assert failed(found) == set()
         objects = {(o.name.partition("/")[0], o.object) for o in found if o.object}
@@ -137,7 +139,7 @@ async def test_every_object_of_a_socket_is_checked(path: Path) -> None:
             await outcomes(path, name="p/x")
 
 
-async def test_the_kinds_that_are_asked_for_are_checked_alone(path: Path) -> None:
+async def test_only_the_requested_kinds_are_checked(path: Path) -> None:
     async with Server(path, {".": (Simulator(), Vanilla())}):
         found = await outcomes(path, kinds=["flavor"])
         assert {o.name.partition("/")[0] for o in found} == {"http", "envelope", "flavor", "extension"}
@@ -145,22 +147,22 @@ async def test_the_kinds_that_are_asked_for_are_checked_alone(path: Path) -> Non
             await outcomes(path, kinds=["metadata", "flavor"])
 
 
-async def test_who_has_nothing_to_check_is_refused(path: Path) -> None:
+async def test_a_server_without_objects_fails_the_handshake_checks(path: Path) -> None:
     async with Server(path, {}):
         found = await outcomes(path)
     assert failed(found) == {"envelope/handshake", "envelope/versions"}
 
 
-async def test_nobody_there_is_no_failed_check(path: Path) -> None:
+async def test_an_unreachable_plugin_raises_an_error_instead_of_failed_checks(path: Path) -> None:
     with pytest.raises(errors.Unreachable):
         await outcomes(path)
 
 
-def test_the_command_knows_every_kind() -> None:
+def test_the_command_supports_every_kind() -> None:
     assert list(KINDS) == [kind.lower() for kind in conformance.SUITES]
 
 
-def test_nothing_is_asked_twice() -> None:
+def test_the_names_of_checks_are_unique() -> None:
     suites = (conformance.envelope.HTTP, conformance.envelope.SUITE, *conformance.SUITES.values())
     names = [check.name for suite in suites for check in suite.checks]
     assert len(names) == len(set(names))

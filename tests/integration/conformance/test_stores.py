@@ -1,4 +1,4 @@
-"""Spec stores, checked by the kit: ours keep every rule, and of stores that break one rule each, that rule fails."""
+"""Conformance of spec stores: the stores of this package satisfy every rule; the check of each broken rule fails."""
 
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,7 +32,7 @@ WRITING = {rule.name for rule in stores.RULES if rule.writes}
     ]
 )
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """A store of this package that runs."""
+    """The URL of a running store of this package."""
     match request.param:
         case "etcd":
             async with running(1, tmp_path) as cluster:
@@ -54,7 +54,7 @@ async def checked(open_: stores.Open, *, writes: bool = True) -> list[Outcome]:
     return [each async for each in stores.run(open_, writes=writes)]
 
 
-async def test_ours_keep_every_rule(url: str, tmp_path: Path) -> None:
+async def test_the_stores_of_this_package_satisfy_every_rule(url: str, tmp_path: Path) -> None:
     found = await checked(lambda keep: sources.store(url, tmp_path, keep=keep))
     assert failed(found) == set(), [each for each in found if each.verdict is Verdict.FAILED]
     shares = not url.startswith("memory")
@@ -63,7 +63,7 @@ async def test_ours_keep_every_rule(url: str, tmp_path: Path) -> None:
     assert [each.name for each in found] == [rule.name for rule in stores.RULES]
 
 
-async def test_nothing_is_written_unless_that_is_allowed(tmp_path: Path) -> None:
+async def test_nothing_is_written_without_permission(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/store"
     found = await checked(lambda keep: sources.store(url, tmp_path, keep=keep), writes=False)
     assert skipped(found) == WRITING
@@ -72,7 +72,7 @@ async def test_nothing_is_written_unless_that_is_allowed(tmp_path: Path) -> None
 
 
 class Shared(MemoryStore):
-    """A store in memory whose openings share their documents, as if it were elsewhere."""
+    """A store in memory that shares its documents between openings, like a remote store."""
 
     def __init__(self, other: MemoryStore | None, keep: Mapping[str, int]) -> None:
         super().__init__(keep=keep)
@@ -98,7 +98,7 @@ class AnyConflict(Shared):
             raise errors.Refused(error.what) from None
 
 
-class WritesOver(Shared):
+class Overwrites(Shared):
     """The last writer wins."""
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
@@ -121,8 +121,8 @@ class KeepsOne(Shared):
         super().__init__(other, dict.fromkeys(keep, 1))
 
 
-class Text(Shared):
-    """Strips what it takes for white space."""
+class StripsSpace(Shared):
+    """Strips white space."""
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         return await super().replace(name=name, body=body.strip(), expected=expected)
@@ -135,8 +135,8 @@ class Small(Shared):
         return await super().replace(name=name, body=body, expected=expected)
 
 
-class OneCount(Shared):
-    """Counts the revisions of all documents together."""
+class OneCounter(Shared):
+    """Numbers the revisions of all documents with one counter."""
 
     counter = itertools.count(1)
 
@@ -152,7 +152,7 @@ class Missing(Shared):
         return await super().read(name=name)
 
 
-class Silent(Shared):
+class StopsWatching(Shared):
     async def watch(self, *, name: str) -> AsyncIterator[int]:
         async for revision in super().watch(name=name):
             yield revision
@@ -160,7 +160,7 @@ class Silent(Shared):
 
 
 class Stale(Shared):
-    """Answers from what it read before, every second time."""
+    """Returns the result of the previous read."""
 
     def __init__(self, other: MemoryStore | None, keep: Mapping[str, int]) -> None:
         super().__init__(other, keep)
@@ -185,36 +185,36 @@ class Broken(Shared):
     [
         (Shared, set()),
         (AnyConflict, {"conflict", "concurrent"}),
-        (WritesOver, {"conflict", "concurrent"}),
+        (Overwrites, {"conflict", "concurrent"}),
         (OldestFirst, {"conflict", "history", "keep", "concurrent"}),
         (NoLimit, {"history"}),
         (KeepsOne, {"keep"}),
-        (Text, {"read-after-write"}),
+        (StripsSpace, {"read-after-write"}),
         (Small, {"large"}),
-        (Silent, {"watch"}),
+        (StopsWatching, {"watch"}),
         (Stale, {"fresh"}),
         (Broken, {"keep"}),
     ],
     ids=lambda each: each.__name__ if isinstance(each, type) else "",
 )
-async def test_a_broken_store_is_found_out(
+async def test_the_check_of_a_broken_rule_fails(
     kind: type[Shared], rules: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "WATCH_S", 0.2)
     assert failed(await checked(opening(kind))) == {f"store/{rule}" for rule in rules}
 
 
-async def test_a_count_of_all_documents_is_found_out() -> None:
-    assert "store/revisions" in failed(await checked(opening(OneCount)))
+async def test_revision_numbers_shared_by_all_documents_are_found() -> None:
+    assert "store/revisions" in failed(await checked(opening(OneCounter)))
 
 
-async def test_a_store_that_cannot_be_read_has_no_report() -> None:
+async def test_an_unreadable_store_raises_an_error_instead_of_a_report() -> None:
     with pytest.raises(KeyError):
         await checked(opening(Missing))
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "output"),
     [
         (["--kind", "store", "--write", "memory:"], 0, "passed   store/conflict: a write that expects"),
         (["--kind", "store", "memory:"], 0, "skipped  store/conflict: "),
@@ -223,9 +223,9 @@ async def test_a_store_that_cannot_be_read_has_no_report() -> None:
         (["--kind", "store", "etcd://127.0.0.1:1"], 3, "127.0.0.1:1: cannot connect"),
     ],
 )
-def test_the_command(
-    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_check_command(
+    arguments: list[str], code: int, output: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["plugin", "check", *words]) == code
+    assert main(["plugin", "check", *arguments]) == code
     captured = capsys.readouterr()
-    assert said in captured.out + captured.err
+    assert output in captured.out + captured.err

@@ -11,13 +11,13 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID, State
 from tests.integration.docker.engines import DEADLINE_S, IMAGE
 
-STAYS = "exec sleep 1000"
+KEEPS_RUNNING = "exec sleep 1000"
 NETWORK = {"Name": "nodes", "Create": {"Subnet": "10.77.0.0/24"}}
 ADDRESS = "10.77.0.11"
 
 
 def spec(
-    init: str = STAYS,
+    init: str = KEEPS_RUNNING,
     *,
     token: str = "",
     logical_id: str | None = None,
@@ -59,13 +59,13 @@ async def until_logged(docker: Docker, instance: str, text: str) -> str:
     """Wait until the log contains the text, and return the log."""
     log = ""
 
-    async def there() -> bool:
+    async def logged() -> bool:
         nonlocal log
         log = await docker.logs(instance=InstanceID(instance), lines=1000)
         return text in log
 
     try:
-        await until(there)
+        await until(logged)
     except TimeoutError:
         raise AssertionError(f"{text!r} is not in {log!r}") from None
     return log

@@ -1,4 +1,4 @@
-"""A Docker Engine for tests, in namespaces that terminate with it, so that nothing of it is ever left behind."""
+"""A Docker Engine for tests, in namespaces that terminate with it, so that nothing is ever left behind."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ APPLETS = (
 _PORT = re.compile(r"API listen on 127\.0\.0\.1:\d+")
 
 
-def lacking() -> str:
+def missing_requirement() -> str:
     """Why this machine cannot run an Engine; empty if it can."""
     if os.geteuid() != 0:
         return "a Docker Engine is started by root"
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 def cgroups(name: str) -> list[Path]:
-    """Where the kernel keeps `name`: in one hierarchy, or with cgroups of version 1 in each of them."""
+    """The cgroup directories of `name`: one, or with cgroups of version 1 one in each hierarchy."""
     root = Path("/sys/fs/cgroup")
     return [each for each in (root / name, *root.glob(f"*/{name}")) if each.is_dir()]
 
@@ -65,7 +65,7 @@ def cgroups(name: str) -> list[Path]:
 @contextlib.contextmanager
 def running(*listening: str, **options: Any) -> Iterator["Engine"]:
     """A running Engine, which is always terminated at exit; skips the test where no Engine can run."""
-    if why := lacking():
+    if why := missing_requirement():
         pytest.skip(why)
     engine = Engine(*listening, **options)
     try:
@@ -106,7 +106,7 @@ class Engine:
     def start(self) -> None:
         """Start the Engine, and wait until it answers."""
         net = ["--net"] if self._isolated else []
-        alone = ["unshare", *net, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        isolation = ["unshare", *net, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
         loopback = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self._isolated else []
         listening = [word for each in (self.host, *self._listening) for word in ("-H", each)]
         self.socket.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ class Engine:
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *alone,
+                    *isolation,
                     *loopback,
                     "dockerd",
                     "--config-file",
@@ -138,10 +138,10 @@ class Engine:
             pid = self._process.pid
             alive = self._process.poll() is None
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if alive else []
-            ends = [os.pidfd_open(int(each)) for each in children]
+            pidfds = [os.pidfd_open(int(each)) for each in children]
             self._process.kill()
             self._process.wait()
-            for each in ends:  # the first process of a namespace exits last
+            for each in pidfds:  # the first process of a namespace exits last
                 select.select([each], [], [], DEADLINE_S)
                 os.close(each)
             self._process = None
@@ -174,20 +174,20 @@ class Engine:
         return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     def build(self) -> None:
-        """An image of one program, from what Debian has."""
+        """Build an image of one program, from Debian's busybox."""
         build_image(self.host)
 
     def clear(self) -> None:
         """Remove everything except the image."""
-        if there := self.docker("ps", "-aq").split():
-            self.docker("rm", "-f", "-v", *there, ok=False)
+        if containers := self.docker("ps", "-aq").split():
+            self.docker("rm", "-f", "-v", *containers, ok=False)
         if volumes := self.docker("volume", "ls", "-q").split():
             self.docker("volume", "rm", *volumes)
         self.docker("network", "prune", "-f")
 
 
 def build_image(host: str) -> None:
-    """An image of one program, from what Debian has, on the Engine there."""
+    """Build an image of one program, from Debian's busybox, on the Engine at `host`."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):

@@ -19,7 +19,7 @@ from tests.integration.rpc.authority import Authority
 
 
 @pytest.fixture
-def mortal() -> Iterator[Engine]:
+def killable() -> Iterator[Engine]:
     """An Engine that may be killed."""
     with running() as engine:
         engine.build()
@@ -28,62 +28,62 @@ def mortal() -> Iterator[Engine]:
 
 
 @pytest.mark.timeout(180)
-async def test_an_unreachable_engine_proves_nothing(mortal: Engine, tmp_path: Path) -> None:
-    docker = Docker(tmp_path / "docker", host=mortal.host)
+async def test_an_unreachable_engine_is_no_evidence_of_termination(killable: Engine, tmp_path: Path) -> None:
+    docker = Docker(tmp_path / "docker", host=killable.host)
     hints: list[str] = []
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def listen() -> None:
         async for hint in docker.watch():
             hints.append(hint)
-            heard.set()
+            received.set()
 
     listening = asyncio.create_task(listen())
-    made = await docker.provision(spec=spec(token="one"))
-    mortal.kill()
-    asked = (
+    instance = await docker.provision(spec=spec(token="one"))
+    killable.kill()
+    calls = (
         docker.describe_instances(tags={}),
-        docker.inspect(instance=made),
+        docker.inspect(instance=instance),
         docker.provision(spec=spec(token="two")),
-        docker.label(instance=made, labels={"a": "b"}),
-        destroy(docker, made),
-        docker.logs(instance=made, lines=1),
+        docker.label(instance=instance, labels={"a": "b"}),
+        destroy(docker, instance),
+        docker.logs(instance=instance, lines=1),
     )
-    for each in asked:
+    for each in calls:
         with pytest.raises(Unreachable, match="start it, or name another one in DOCKER_HOST"):
             await each
-    heard.clear()
-    mortal.start()
-    assert await state(docker, made) is State.TERMINATED
+    received.clear()
+    killable.start()
+    assert await state(docker, instance) is State.TERMINATED
     async with asyncio.timeout(DEADLINE_S):
         while not [each for each in hints if "interrupted" in each]:
-            await heard.wait()
-            heard.clear()
+            await received.wait()
+            received.clear()
         other = await docker.provision(spec=spec(token="two"))
         while f"{other} was started" not in hints:  # the stream is open again
-            if not heard.is_set():
+            if not received.is_set():
                 await docker.label(instance=other, labels={"a": "b"})
-                mortal.docker("restart", "-t", "0", other)
-            await heard.wait()
-            heard.clear()
+                killable.docker("restart", "-t", "0", other)
+            await received.wait()
+            received.clear()
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await docker.close()
 
 
 async def test_an_exit_is_reported_at_once(docker: Docker, engine: Engine) -> None:
-    made = await docker.provision(spec=spec())
+    instance = await docker.provision(spec=spec())
     hints = docker.watch()
     first = asyncio.ensure_future(anext(hints))
     async with asyncio.timeout(DEADLINE_S):
         while not first.done():  # until the stream is open
-            engine.docker("pause", made)
-            engine.docker("unpause", made)
+            engine.docker("pause", instance)
+            engine.docker("unpause", instance)
             await asyncio.wait([first], timeout=0.1)
-        engine.docker("kill", made)
+        engine.docker("kill", instance)
         while "exited" not in (hint := await anext(hints)):
             pass
-    assert hint == f"{made} exited with code 137"
+    assert hint == f"{instance} exited with code 137"
     await hints.aclose()  # type: ignore[attr-defined]
 
 
@@ -99,57 +99,57 @@ async def test_a_lost_response_never_creates_a_second_instance(lost: bytes, engi
             with pytest.raises(OutcomeUnknown):
                 await docker.provision(spec=spec(token="one", logical_id="m1"))
         assert between.lost == 1
-        made = await docker.provision(spec=spec(token="one", logical_id="m1"))
-        assert await state(docker, made) is State.RUNNING
-        assert set(await listed(docker)) == {made}
+        instance = await docker.provision(spec=spec(token="one", logical_id="m1"))
+        assert await state(docker, instance) is State.RUNNING
+        assert set(await listed(docker)) == {instance}
         between.lose = b"DELETE "
-        await destroy_until_gone(docker, made)
+        await destroy_until_gone(docker, instance)
         assert await listed(docker) == {}
         await docker.close()
 
 
-async def destroy_until_gone(docker: Docker, made: InstanceID) -> None:
+async def destroy_until_gone(docker: Docker, instance: InstanceID) -> None:
     try:
-        await destroy(docker, made)
+        await destroy(docker, instance)
     except OutcomeUnknown:
-        assert await docker.inspect(instance=made) is None
+        assert await docker.inspect(instance=instance) is None
 
 
-async def test_a_creation_that_is_cancelled_anywhere_is_settled_by_its_token(engine: Engine, tmp_path: Path) -> None:
+async def test_a_creation_cancelled_at_any_point_is_resolved_by_its_token(engine: Engine, tmp_path: Path) -> None:
     docker = Docker(tmp_path / "docker", host=engine.host)
     began = time.monotonic()
     await docker.provision(spec=spec(token="whole", logical_id="m"))
     took_s = time.monotonic() - began
     for part in range(8):
-        asked = asyncio.create_task(docker.provision(spec=spec(token=f"t{part}", logical_id=f"m{part}")))
-        await asyncio.wait([asked], timeout=took_s * part / 8)
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
-        made = await settled(docker, part)
-        assert [each.id for each in (await listed(docker)).values() if each.logical_id == f"m{part}"] == [made]
-        assert await state(docker, made) is State.RUNNING
+        creation = asyncio.create_task(docker.provision(spec=spec(token=f"t{part}", logical_id=f"m{part}")))
+        await asyncio.wait([creation], timeout=took_s * part / 8)
+        creation.cancel()
+        await asyncio.gather(creation, return_exceptions=True)
+        instance = await provisioned(docker, part)
+        assert [each.id for each in (await listed(docker)).values() if each.logical_id == f"m{part}"] == [instance]
+        assert await state(docker, instance) is State.RUNNING
     await docker.close()
 
 
 async def test_a_creation_continues_without_a_waiting_caller(docker: Docker) -> None:
     """The case of a controller that has already seen the container in a listing."""
-    asked = asyncio.create_task(docker.provision(spec=spec()))
+    creation = asyncio.create_task(docker.provision(spec=spec()))
 
-    async def begun() -> bool:
+    async def is_listed() -> bool:
         return bool(await listed(docker))
 
-    await until(begun)
-    asked.cancel()
-    await asyncio.gather(asked, return_exceptions=True)
-    (made,) = await listed(docker)
+    await until(is_listed)
+    creation.cancel()
+    await asyncio.gather(creation, return_exceptions=True)
+    (instance,) = await listed(docker)
 
     async def runs() -> bool:
-        return await state(docker, made) is State.RUNNING
+        return await state(docker, instance) is State.RUNNING
 
     await until(runs)
 
 
-async def settled(docker: Docker, part: int) -> InstanceID:
+async def provisioned(docker: Docker, part: int) -> InstanceID:
     """Retry until there is a response, like the controller."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
@@ -160,22 +160,22 @@ async def settled(docker: Docker, part: int) -> InstanceID:
 
 
 @pytest.mark.timeout(180)
-async def test_tls(tmp_path: Path) -> None:
+async def test_tls_certificates_are_checked(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca")
     cert, key = authority.server()
     options = {"tlsverify": True, "tlscacert": authority.path, "tlscert": cert, "tlskey": key}
-    mine = tmp_path / "mine"
-    mine.mkdir()
+    client_files = tmp_path / "mine"
+    client_files.mkdir()
     files = (authority.path, *authority.client("ann"))
     for found, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True):
-        shutil.copy(found, mine / name)
+        shutil.copy(found, client_files / name)
     port = free_port()
     with running(f"tcp://127.0.0.1:{port}", isolated=False, **options):
         for host, certificates, wrong in (
-            (f"tcp://127.0.0.1:{port}", mine, None),
+            (f"tcp://127.0.0.1:{port}", client_files, None),
             (f"tcp://127.0.0.1:{port}", None, InfraKitError),
             (f"https://127.0.0.1:{port}", None, Unreachable),
-            (f"tcp://localhost:{port}", mine, Unreachable),
+            (f"tcp://localhost:{port}", client_files, Unreachable),
         ):
             docker = Docker(tmp_path / "docker", host=host, certificates=certificates)
             if wrong is None:

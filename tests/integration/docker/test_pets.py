@@ -9,20 +9,29 @@ import pytest
 from infrakit.instances.docker import Docker
 from infrakit.spi.errors import Conflict, Refused
 from infrakit.spi.values import Attachment, InstanceSpec, State
-from tests.integration.docker.containers import ADDRESS, NETWORK, STAYS, destroy, listed, spec, state, until_logged
+from tests.integration.docker.containers import (
+    ADDRESS,
+    KEEPS_RUNNING,
+    NETWORK,
+    destroy,
+    listed,
+    spec,
+    state,
+    until_logged,
+)
 from tests.integration.docker.engines import IMAGE, Engine
 
 VOLUME = Attachment(id="v1", type="volume")
 
 
-def pet(init: str = STAYS, *, token: str = "", logical_id: str = ADDRESS) -> InstanceSpec:
+def pet(init: str = KEEPS_RUNNING, *, token: str = "", logical_id: str = ADDRESS) -> InstanceSpec:
     return spec(init, token=token, logical_id=logical_id, volumes=("v1",), Network=NETWORK,
         Volumes=[{"Target": "/data"}])  # fmt: skip
 
 
-async def test_an_address_is_fixed_and_its_network_made(docker: Docker, engine: Engine) -> None:
-    made = await docker.provision(spec=pet("ip addr show eth0; echo at $INFRAKIT_VOLUME; exec sleep 1000"))
-    assert f"inet {ADDRESS}/24" in await until_logged(docker, made, "at /data\n")
+async def test_an_address_is_fixed_and_its_network_is_created(docker: Docker, engine: Engine) -> None:
+    instance = await docker.provision(spec=pet("ip addr show eth0; echo at $INFRAKIT_VOLUME; exec sleep 1000"))
+    assert f"inet {ADDRESS}/24" in await until_logged(docker, instance, "at /data\n")
     (found,) = await docker.describe_instances(tags={}, properties=True)
     facts = json.loads(bytes(found.properties))  # type: ignore[arg-type]
     assert facts["Addresses"] == {"nodes": ADDRESS}
@@ -31,15 +40,15 @@ async def test_an_address_is_fixed_and_its_network_made(docker: Docker, engine: 
     assert shown["IPAM"]["Config"] == [{"Subnet": "10.77.0.0/24"}]
 
 
-async def test_a_name_is_the_host_name_and_found_by_others(docker: Docker) -> None:
+async def test_a_logical_id_is_the_host_name_and_resolved_by_others(docker: Docker) -> None:
     await docker.provision(spec=pet(logical_id="m1"))
-    made = await docker.provision(spec=spec("hostname; nslookup m1; exec sleep 1000",
+    instance = await docker.provision(spec=spec("hostname; nslookup m1; exec sleep 1000",
         logical_id="m2", Network=NETWORK))  # fmt: skip
-    log = await until_logged(docker, made, "Address: 10.77.0.")
+    log = await until_logged(docker, instance, "Address: 10.77.0.")
     assert log.startswith("m2\n")
 
 
-async def test_the_network_is_made_once(docker: Docker, engine: Engine, tmp_path: Path) -> None:
+async def test_the_network_is_created_once(docker: Docker, engine: Engine, tmp_path: Path) -> None:
     other = Docker(tmp_path / "other", host=engine.host)
     both = [docker, other, docker, other]
     await asyncio.gather(*(each.provision(spec=spec(Network=NETWORK)) for each in both))
@@ -56,7 +65,7 @@ async def test_one_instance_per_logical_id(docker: Docker, engine: Engine) -> No
     with pytest.raises(Conflict, match=f"{first} has the logical ID {ADDRESS} and holds the volume v1"):
         await docker.provision(spec=pet(token="two"))
     engine.docker("pause", first)
-    with pytest.raises(Conflict, match="has the logical ID"):  # frozen is not dead
+    with pytest.raises(Conflict, match="has the logical ID"):  # a paused container has not terminated
         await docker.provision(spec=pet(token="two"))
     assert len(await listed(docker)) == 1
 
@@ -64,17 +73,17 @@ async def test_one_instance_per_logical_id(docker: Docker, engine: Engine) -> No
 async def test_of_concurrent_creations_at_most_one_succeeds(docker: Docker, engine: Engine, tmp_path: Path) -> None:
     """With a name, because the Engine itself guarantees unique addresses, but not names."""
     others = [Docker(tmp_path / str(i), host=engine.host) for i in range(4)]
-    asked = [each.provision(spec=spec(token=str(i), logical_id="m1")) for i, each in enumerate(others)]
-    made = await asyncio.gather(*asked, return_exceptions=True)
+    creations = [each.provision(spec=spec(token=str(i), logical_id="m1")) for i, each in enumerate(others)]
+    outcomes = await asyncio.gather(*creations, return_exceptions=True)
     for each in others:
         await each.close()
-    assert sum(isinstance(each, str) for each in made) <= 1
-    assert all(isinstance(each, str | Conflict) for each in made)
-    bearers = [each for each in (await listed(docker)).values() if each.logical_id == "m1"]
-    assert len(bearers) == sum(isinstance(each, str) for each in made)
+    assert sum(isinstance(each, str) for each in outcomes) <= 1
+    assert all(isinstance(each, str | Conflict) for each in outcomes)
+    holders = [each for each in (await listed(docker)).values() if each.logical_id == "m1"]
+    assert len(holders) == sum(isinstance(each, str) for each in outcomes)
 
 
-async def test_two_concurrent_creations_never_both_succeed(docker: Docker, engine: Engine) -> None:
+async def test_a_container_that_was_never_started_holds_its_logical_id(docker: Docker, engine: Engine) -> None:
     """The container of a replica that was interrupted between creating and starting."""
     labels = ["--label", "infrakit.docker.id=half", "--label", f"infrakit.docker.logical-id={ADDRESS}"]
     engine.docker("create", "--name", "half", *labels, IMAGE)
@@ -98,7 +107,7 @@ async def test_a_replacement_gets_the_address_and_volume_of_the_terminated_insta
     assert await docker.logs(instance=first, lines=1) == "written\n"
 
 
-async def test_a_token_creates_one(docker: Docker, engine: Engine) -> None:
+async def test_a_token_creates_one_instance(docker: Docker, engine: Engine) -> None:
     first = await docker.provision(spec=pet(token="one"))
     assert await docker.provision(spec=pet(token="one")) == first
     assert len(set(await asyncio.gather(*(docker.provision(spec=spec(token="c")) for _ in range(6))))) == 1
@@ -108,48 +117,48 @@ async def test_a_token_creates_one(docker: Docker, engine: Engine) -> None:
     assert await state(docker, first) is State.RUNNING
 
 
-async def test_what_was_never_started_is_completed_by_its_token(docker: Docker, engine: Engine) -> None:
-    made = await docker.provision(spec=spec(token="one"))
-    labels = engine.docker("inspect", "--format", "{{json .Config.Labels}}", made)
-    engine.docker("rm", "-f", made)
+async def test_a_container_that_was_never_started_is_started_by_its_token(docker: Docker, engine: Engine) -> None:
+    instance = await docker.provision(spec=spec(token="one"))
+    labels = engine.docker("inspect", "--format", "{{json .Config.Labels}}", instance)
+    engine.docker("rm", "-f", instance)
     words = [word for name, value in json.loads(labels).items() for word in ("--label", f"{name}={value}")]
-    engine.docker("create", "--name", made, "--entrypoint", "/infrakit/init", *words, IMAGE)
-    assert await docker.provision(spec=spec("#!/bin/sh\necho booted; exec sleep 1000\n", token="one")) == made
-    await until_logged(docker, made, "booted")
-    assert await state(docker, made) is State.RUNNING
+    engine.docker("create", "--name", instance, "--entrypoint", "/infrakit/init", *words, IMAGE)
+    assert await docker.provision(spec=spec("#!/bin/sh\necho booted; exec sleep 1000\n", token="one")) == instance
+    await until_logged(docker, instance, "booted")
+    assert await state(docker, instance) is State.RUNNING
 
 
-async def test_volumes_are_deleted_when_asked_for_only(docker: Docker, engine: Engine) -> None:
-    made = await docker.provision(spec=pet())
+async def test_volumes_are_deleted_only_on_request(docker: Docker, engine: Engine) -> None:
+    instance = await docker.provision(spec=pet())
     other = Attachment(id="never", type="volume")
     assert list(await docker.existing(attachments=(VOLUME, other))) == [VOLUME]
     with pytest.raises(Conflict, match="holds the volume v1"):
         await docker.delete_attachment(attachment=VOLUME)
-    engine.docker("kill", made)  # the Engine also reserves volumes of exited containers
+    engine.docker("kill", instance)  # the Engine also reserves volumes of exited containers
     await docker.delete_attachment(attachment=VOLUME)
     await docker.delete_attachment(attachment=VOLUME)
     assert list(await docker.existing(attachments=(VOLUME,))) == []
-    made = await docker.provision(spec=pet())
-    await destroy(docker, made)
+    instance = await docker.provision(spec=pet())
+    await destroy(docker, instance)
     assert list(await docker.existing(attachments=(VOLUME,))) == [VOLUME]
 
 
 async def test_an_impossible_spec_is_refused_and_leaves_nothing(docker: Docker, engine: Engine) -> None:
-    kept = [{"Target": "/data", "Create": False}]
-    for wrong, words in (
+    required_volume = [{"Target": "/data", "Create": False}]
+    for wrong, message in (
         (spec(logical_id=ADDRESS), "requires a network"),
         (spec(logical_id="10.9.9.9", Network=NETWORK), "outside the network nodes"),
         (spec(logical_id="not a name"), "neither an address nor a host name"),
         (spec(volumes=("v1",)), r"declare Volumes: \[\{Target: /path\}\]"),
-        (spec(volumes=("v1",), Volumes=kept), "there is no volume v1"),
-        (spec(volumes=("a/b",), Volumes=kept), "'a/b' is not a valid name of a volume"),
+        (spec(volumes=("v1",), Volumes=required_volume), "there is no volume v1"),
+        (spec(volumes=("a/b",), Volumes=required_volume), "'a/b' is not a valid name of a volume"),
         (spec(Network={"Name": "missing"}), "create the network, or declare Network.Create"),
         (spec(Image="missing"), "docker pull missing"),
         (spec("", Image="missing"), "docker pull missing"),
         (spec("", Entrypoint=["/no/such/program"]), "no such file"),
         (spec(HostConfig={"CapAdd": ["NO_SUCH"]}), "(?i)capability"),
     ):
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(Refused, match=message):
             await docker.provision(spec=wrong)
     assert engine.docker("ps", "-aq") == ""
 

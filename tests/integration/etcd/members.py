@@ -1,4 +1,4 @@
-"""Real members of a real etcd, each at a loopback address of its own, with its data in a directory."""
+"""Members of a real etcd, each with its own loopback address and data directory."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def address() -> str:
 
 
 class Member:
-    """One member, running or not."""
+    """One member, running or stopped."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -70,14 +70,14 @@ class Member:
 
 
 class Cluster:
-    """Its members; `leader` asks them."""
+    """A cluster of these members, and a client of it."""
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
         self.client = Etcd([m.client_url for m in members], deadline_s=3.0)
 
     async def leader(self) -> Member:
-        """The one that leads now, once there is one that the others follow."""
+        """Wait until there is a leader with a quorum, and return it."""
         async with asyncio.timeout(UP_S):
             while True:
                 with contextlib.suppress(errors.InfraKitError):
@@ -99,7 +99,7 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def running(count: int, directory: Path) -> AsyncIterator[Cluster]:
-    """A new cluster that has a leader."""
+    """Start a new cluster, and wait for its leader."""
     members = []
     for number in range(count):
         folder = directory / f"m{number}"

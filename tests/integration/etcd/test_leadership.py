@@ -1,4 +1,4 @@
-"""Leadership observed in a real etcd: the cluster's own, and one that is campaigned for."""
+"""Leadership in a real etcd: observing the leader of the cluster, and campaigning for a key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,29 +22,29 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def until(stream: AsyncIterator[Observation], blocked: Callable[[Observation], bool]) -> Observation:
+async def until(stream: AsyncIterator[Observation], condition: Callable[[Observation], bool]) -> Observation:
     async with asyncio.timeout(30):
         async for observation in stream:
-            if blocked(observation):
+            if condition(observation):
                 return observation
     raise AssertionError("the stream has ended")
 
 
-async def others(cluster: Cluster) -> tuple[Member, Member]:
+async def leader_and_follower(cluster: Cluster) -> tuple[Member, Member]:
     leader = await cluster.leader()
     return leader, next(m for m in cluster.members if m is not leader)
 
 
-async def test_the_leader_is_seen_from_every_member(cluster: Cluster) -> None:
-    leader, follower = await others(cluster)
+async def test_every_member_observes_the_leader(cluster: Cluster) -> None:
+    leader, follower = await leader_and_follower(cluster)
     own = await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is True)
     assert own.who == leader.name
     seen = await until(EtcdObserved(follower.client).observe(), lambda o: o.leader is False)
     assert seen.who == leader.name
 
 
-async def test_another_leads_when_the_leader_dies(cluster: Cluster) -> None:
-    leader, follower = await others(cluster)
+async def test_failover_when_the_leader_is_killed(cluster: Cluster) -> None:
+    leader, follower = await leader_and_follower(cluster)
     third = next(m for m in cluster.members if m not in (leader, follower))
     one, two = EtcdObserved(follower.client).observe(), EtcdObserved(third.client).observe()
     await leader.kill()
@@ -54,8 +54,8 @@ async def test_another_leads_when_the_leader_dies(cluster: Cluster) -> None:
     assert {first.leader, second.leader} == {True, False}
 
 
-async def test_a_member_that_does_not_answer_says_nothing(cluster: Cluster) -> None:
-    leader, _ = await others(cluster)
+async def test_leadership_is_unknown_while_the_member_does_not_respond(cluster: Cluster) -> None:
+    leader, _ = await leader_and_follower(cluster)
     stream = EtcdObserved(leader.client).observe()
     await until(stream, lambda o: o.leader is True)
     leader.pause()
@@ -65,24 +65,24 @@ async def test_a_member_that_does_not_answer_says_nothing(cluster: Cluster) -> N
     await until(stream, lambda o: o.leader is not None)
 
 
-async def test_without_a_quorum_nobody_leads(cluster: Cluster) -> None:
-    leader, _ = await others(cluster)
+async def test_without_a_quorum_there_is_no_leader(cluster: Cluster) -> None:
+    leader, _ = await leader_and_follower(cluster)
     for member in cluster.members:
         if member is not leader:
             await member.kill()
     await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is False)
 
 
-async def test_the_leadership_of_the_cluster_is_moved(cluster: Cluster) -> None:
-    leader, follower = await others(cluster)
-    await EtcdObserved(follower.client).resign()  # nothing to give away
+async def test_resigning_transfers_the_leadership_of_the_cluster(cluster: Cluster) -> None:
+    leader, follower = await leader_and_follower(cluster)
+    await EtcdObserved(follower.client).resign()  # a follower has no leadership to transfer
     assert await cluster.leader() is leader
     await EtcdObserved(leader.client).resign()
     await until(EtcdObserved(leader.client).observe(), lambda o: o.leader is False and o.who != leader.name)
 
 
-async def test_a_leader_that_is_alone_does_not_resign(cluster: Cluster) -> None:
-    leader, _ = await others(cluster)
+async def test_a_leader_without_responding_followers_cannot_resign(cluster: Cluster) -> None:
+    leader, _ = await leader_and_follower(cluster)
     for member in cluster.members:
         if member is not leader:
             member.pause()
@@ -99,7 +99,7 @@ async def test_a_leader_that_is_alone_does_not_resign(cluster: Cluster) -> None:
 
 
 class Candidate:
-    """Follows its own campaign in the background."""
+    """Observes its own campaign in the background."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.campaign = EtcdCampaign(cluster.client, KEY, name, ttl_s=2)
@@ -112,9 +112,9 @@ class Candidate:
             self.last = observation
             self.changed.set()
 
-    async def until(self, blocked: Callable[[Observation], bool]) -> None:
+    async def until(self, condition: Callable[[Observation], bool]) -> None:
         async with asyncio.timeout(30):
-            while not blocked(self.last):
+            while not condition(self.last):
                 self.changed.clear()
                 await self.changed.wait()
 
@@ -134,35 +134,39 @@ async def candidates(cluster: Cluster) -> AsyncIterator[tuple[Candidate, Candida
     await two.stop()
 
 
-async def test_one_of_two_leads_and_the_other_knows_who(candidates: tuple[Candidate, Candidate]) -> None:
+async def test_one_of_two_candidates_leads_and_the_other_reports_its_name(
+    candidates: tuple[Candidate, Candidate],
+) -> None:
     one, two = candidates
     assert (one.last.leader, two.last.leader, two.last.who) == (True, False, "one")
     assert one.last.valid_s == 2.0
 
 
-async def test_the_other_leads_when_the_first_is_silent(candidates: tuple[Candidate, Candidate]) -> None:
+async def test_failover_when_the_lease_of_the_leading_candidate_expires(
+    candidates: tuple[Candidate, Candidate],
+) -> None:
     one, two = candidates
-    await one.stop()  # as kill -9 would: the lease runs out
+    await one.stop()  # like kill -9: the lease expires
     await two.until(lambda o: o.leader is True)
 
 
-async def test_who_resigns_is_followed_by_the_other(candidates: tuple[Candidate, Candidate]) -> None:
+async def test_the_other_candidate_leads_after_a_resignation(candidates: tuple[Candidate, Candidate]) -> None:
     one, two = candidates
     await one.campaign.resign()
     await two.until(lambda o: o.leader is True)
     await one.until(lambda o: o.leader is False and o.who == "two")
-    await one.campaign.resign()  # it does not lead: nothing happens
+    await one.campaign.resign()  # not the leader: no effect
     await two.campaign.resign()
     await one.until(lambda o: o.leader is True)
 
 
-async def test_a_key_that_was_taken_away_is_lost(cluster: Cluster, candidates: tuple[Candidate, Candidate]) -> None:
+async def test_deleting_the_key_ends_the_leadership(cluster: Cluster, candidates: tuple[Candidate, Candidate]) -> None:
     one, _ = candidates
     await cluster.client.change("kv/deleterange", {"key": encode(KEY)})
     await one.until(lambda o: o.leader is False)
 
 
-async def test_without_a_quorum_the_campaign_says_nothing(
+async def test_without_a_quorum_a_candidate_stops_leading(
     cluster: Cluster, candidates: tuple[Candidate, Candidate]
 ) -> None:
     one, _ = candidates

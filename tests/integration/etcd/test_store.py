@@ -1,4 +1,4 @@
-"""The store in a real etcd, where its quorum is lost, slow, full and regained."""
+"""The store in a real etcd: failover, loss of the quorum, hanging members, and a full database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def test_the_leader_dies_and_nothing_that_was_acknowledged_is_lost(cluster: Cluster) -> None:
+async def test_no_acknowledged_write_is_lost_when_the_leader_is_killed(cluster: Cluster) -> None:
     store = EtcdStore(cluster.client)
     for number in range(10):
         await store.replace(name="doc", body=b"%d" % number, expected=number)
@@ -31,7 +31,7 @@ async def test_the_leader_dies_and_nothing_that_was_acknowledged_is_lost(cluster
     assert await store.replace(name="doc", body=b"on", expected=10) == 11
 
 
-async def test_without_a_quorum_nothing_is_read_and_nothing_is_known_of_a_write(cluster: Cluster) -> None:
+async def test_without_a_quorum_reads_fail_and_the_outcome_of_writes_is_unknown(cluster: Cluster) -> None:
     store = EtcdStore(cluster.client)
     await store.replace(name="doc", body=b"1", expected=0)
     for member in cluster.members[1:]:
@@ -46,21 +46,23 @@ async def test_without_a_quorum_nothing_is_read_and_nothing_is_known_of_a_write(
     assert (await store.read(name="doc")).body in {b"1", b"2"}
 
 
-async def test_a_member_that_stands_still_is_passed_over_for_reads(cluster: Cluster) -> None:
+async def test_reads_skip_a_hanging_member(cluster: Cluster) -> None:
     leader = await cluster.leader()
-    frozen = next(m for m in cluster.members if m is not leader)
-    client = Etcd([frozen.client_url, leader.client_url], deadline_s=1.0)
+    hanging = next(m for m in cluster.members if m is not leader)
+    client = Etcd([hanging.client_url, leader.client_url], deadline_s=1.0)
     store = EtcdStore(client)
-    frozen.pause()
+    hanging.pause()
     try:
         assert (await store.read(name="doc")).revision == 0
-        assert await store.replace(name="doc", body=b"1", expected=0) == 1  # who answered last is asked first
+        assert (
+            await store.replace(name="doc", body=b"1", expected=0) == 1
+        )  # the member that answered last is tried first
     finally:
-        frozen.resume()
+        hanging.resume()
         await client.close()
 
 
-async def test_a_watch_goes_on_over_the_death_of_its_member(cluster: Cluster) -> None:
+async def test_a_watch_continues_after_its_member_is_killed(cluster: Cluster) -> None:
     store = EtcdStore(cluster.client)
     seen = store.watch(name="doc")
     async with asyncio.timeout(30):
@@ -74,7 +76,7 @@ async def test_a_watch_goes_on_over_the_death_of_its_member(cluster: Cluster) ->
         assert await pending == 2
 
 
-async def test_a_full_database_is_refused_with_what_to_do(cluster: Cluster) -> None:
+async def test_a_write_to_a_full_database_is_refused_with_a_remedy(cluster: Cluster) -> None:
     store = EtcdStore(cluster.client, keep={"doc": 100})
 
     async def fill() -> None:
@@ -86,12 +88,12 @@ async def test_a_full_database_is_refused_with_what_to_do(cluster: Cluster) -> N
     assert (await store.read(name="doc")).revision > 0
 
 
-async def test_what_etcd_would_not_take_is_refused_before_it_is_sent(cluster: Cluster) -> None:
+async def test_a_body_above_the_limit_of_etcd_is_refused_before_it_is_sent(cluster: Cluster) -> None:
     with pytest.raises(errors.Refused, match="the limit in etcd is"):
         await EtcdStore(cluster.client).replace(name="doc", body=b"x" * (BODY_BYTES_MAX + 1), expected=0)
 
 
-async def test_who_does_not_listen_is_unreachable_and_who_is_not_etcd_is_told() -> None:
+async def test_endpoints_that_do_not_listen_are_reported_as_unreachable() -> None:
     client = Etcd(["http://127.0.0.1:1"], deadline_s=1.0)
     with pytest.raises(errors.Unreachable, match=r"^http://127.0.0.1:1: cannot connect: Connection refused$"):
         await EtcdStore(client).replace(name="doc", body=b"", expected=0)

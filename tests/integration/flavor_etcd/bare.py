@@ -1,4 +1,4 @@
-"""A bare machine, the one command that makes it the first of a cluster, and the power that fails."""
+"""A bare machine, the command that bootstraps a cluster on it, and simulated power failures."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from typing import Any
 
 from infrakit.lifecycle import offline
 from tests.integration.etcd.members import address
-from tests.integration.flavor_etcd.machines import PATIENCE_S, QUICK
+from tests.integration.flavor_etcd.machines import QUICK, TIMEOUT_S
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "seed"
 
 
-class Bare:
-    """A machine on which nothing of InfraKit has run yet, and a cluster that shall be on it."""
+class BareMachine:
+    """A machine on which InfraKit has never run, and the declaration of a cluster for it."""
 
     def __init__(self, directory: Path, *, members: int = 1) -> None:
         self.home = directory / "machine"
@@ -47,7 +47,7 @@ class Bare:
         self.command = f"infrakit init infrakit.yaml --store {self.store} | sh"
 
     async def start(self) -> asyncio.subprocess.Process:
-        """The one command, in a session of its own."""
+        """Start the bootstrap command in its own session."""
         return await self._start(self.command)
 
     async def _start(self, command: str) -> asyncio.subprocess.Process:
@@ -62,30 +62,30 @@ class Bare:
         )
 
     async def seed(self) -> str:
-        """The one command, to its end; what it said."""
-        code, said = await self._ended(await self.start(), PATIENCE_S)
-        assert code == 0, said
-        return said
+        """Run the bootstrap command to completion, and return its output."""
+        code, output = await self._completed(await self.start(), TIMEOUT_S)
+        assert code == 0, output
+        return output
 
     async def bootstrap(self, *options: str) -> tuple[int, str]:
-        """The same from outside: exit code, and what it said."""
+        """Run `infrakit bootstrap` from outside the cluster; return its exit code and output."""
         command = f"exec infrakit bootstrap infrakit.yaml --store {self.store} {' '.join(options)}"
-        return await self._ended(await self._start(command), 3 * PATIENCE_S)
+        return await self._completed(await self._start(command), 3 * TIMEOUT_S)
 
-    async def _ended(self, process: asyncio.subprocess.Process, patience_s: float) -> tuple[int, str]:
+    async def _completed(self, process: asyncio.subprocess.Process, timeout_s: float) -> tuple[int, str]:
         try:
-            async with asyncio.timeout(patience_s):
-                said, _ = await process.communicate()
+            async with asyncio.timeout(timeout_s):
+                output, _ = await process.communicate()
         except TimeoutError:
-            raise AssertionError(f"not within {patience_s:.0f} s; the machines said:\n{self.said}") from None
+            raise AssertionError(f"not within {timeout_s:.0f} s; output of the machines:\n{self.output}") from None
         finally:
-            end(process)
+            kill_session(process)
         assert process.returncode is not None
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
     @property
-    def said(self) -> str:
-        """What the boot scripts of all machines have printed."""
+    def output(self) -> str:
+        """The output of the boot scripts of all machines."""
         return "".join(log.read_text() for log in sorted((self.home / "local").glob("*/*/log")))
 
     @property
@@ -98,7 +98,7 @@ class Bare:
         return any((each / "started").exists() for each in self.instances)
 
     def kill(self) -> None:
-        """Everything that the provider has made, stopped first, so that none makes another meanwhile."""
+        """Kill every process that the provider has started; stop them first, so that none forks meanwhile."""
         while pids := self._processes():
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in pids:
@@ -117,16 +117,16 @@ class Bare:
         return list(offline.history(self.home, self.store, limit=9))
 
 
-def end(process: asyncio.subprocess.Process) -> None:
+def kill_session(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def fresh(*, members: int = 1) -> Iterator[Bare]:
-    """Such a machine, which is gone in the end with all that ran on it."""
+def fresh(*, members: int = 1) -> Iterator[BareMachine]:
+    """A bare machine; at exit it is removed, with all of its processes."""
     directory = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
-    machine = Bare(directory, members=members)
+    machine = BareMachine(directory, members=members)
     try:
         yield machine
     finally:

@@ -1,4 +1,4 @@
-"""Machines that run nothing but the boot script of the flavor, each at a loopback address, with a volume of its own."""
+"""Machines that run only the boot script of the flavor, each with its own loopback address and volume."""
 
 import asyncio
 import contextlib
@@ -16,22 +16,22 @@ from infrakit.spi import errors
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceSpec, LogicalID
 from tests.integration.etcd.members import address
 
-PATIENCE_S = 150.0
+TIMEOUT_S = 150.0
 QUICK = ["--heartbeat-interval=50", "--election-timeout=500", "--logger=zap", "--log-level=error"]
 
 
-async def until(blocked: Callable[[], object], what: str) -> None:
-    """Look again and again, for a while."""
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Poll until the condition is true, or fail after the timeout."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not blocked():  # noqa: ASYNC110 - processes set no events
+        async with asyncio.timeout(TIMEOUT_S):
+            while not condition():  # noqa: ASYNC110 - processes set no events
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}") from None
+        raise AssertionError(f"not within {TIMEOUT_S:.0f} s: {what}") from None
 
 
 class Machine:
-    """One address with its volume; its processes come and go."""
+    """One address and its volume; processes are started and killed on it."""
 
     def __init__(self, volume: Path) -> None:
         self.address = LogicalID(address())
@@ -41,16 +41,16 @@ class Machine:
 
     @property
     def has_log(self) -> bool:
-        """Whether etcd has ever started here."""
+        """Whether etcd has ever started on this volume."""
         return (self.volume / "member" / "wal").exists()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         path = self.volume.with_suffix(".log")
         return path.read_text() if path.exists() else ""
 
     async def boot(self, declared: "Sequence[Machine]", **properties: Any) -> None:
-        """Start what the flavor prepares for it; what it says begins anew."""
+        """Start the boot script that the flavor prepares, with an empty log."""
         flavor = EtcdFlavor()
         spec = await flavor.prepare(
             properties=msgspec.Raw(msgspec.json.encode({"ExtraArgs": QUICK} | properties)),
@@ -71,7 +71,7 @@ class Machine:
             )
 
     async def kill(self) -> None:
-        """All of its processes at once, as when a machine loses power."""
+        """Kill all of its processes at once, like a power failure."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -79,23 +79,23 @@ class Machine:
             self.process = None
 
     def lose_volume(self) -> Path:
-        """An empty one takes its place; returns where the old one is."""
+        """Replace the volume by an empty one; return the path of the old one."""
         old = self.volume.with_suffix(".lost")
         self.volume.rename(old)
         self.volume.mkdir(mode=0o700)
         return old
 
-    async def says(self, words: str) -> None:
-        """Wait until it has said so."""
+    async def wait_for_output(self, text: str) -> None:
+        """Wait until the boot script has printed the text."""
         try:
-            await until(lambda: words in self.said, words)
+            await until(lambda: text in self.output, text)
         except AssertionError as late:
-            raise AssertionError(f"{late}; {self.address} said:\n{self.said[-3000:]}") from None
+            raise AssertionError(f"{late}; output of {self.address}:\n{self.output[-3000:]}") from None
 
-    async def serves(self) -> Member:
-        """Wait until it answers as a healthy member; returns what the list says of it."""
+    async def wait_until_healthy(self) -> Member:
+        """Wait until the member is healthy; return its entry in the member list."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while True:
                     with contextlib.suppress(errors.InfraKitError):
                         if await self.client.health():
@@ -103,36 +103,36 @@ class Machine:
                             return next(m for m in await self.client.members() if m.id == own)
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise AssertionError(f"{self.address} does not serve; it said:\n{self.said[-3000:]}") from None
+            raise AssertionError(f"{self.address} is not healthy; its output:\n{self.output[-3000:]}") from None
 
     async def write(self, key: str, value: str) -> None:
         await self.client.change("kv/put", {"key": encode(key), "value": encode(value)})
 
     async def read(self, key: str, *, local: bool = False) -> str | None:
-        """`local`: as this member has it, whatever the others say."""
+        """The value of a key; `local`: from this member's own data, without consulting the quorum."""
         answer = await self.client.read("kv/range", {"key": encode(key), "serializable": local})
-        found = answer.get("kvs", ())
-        return decode(found[0]["value"]).decode() if found else None
+        values = answer.get("kvs", ())
+        return decode(values[0]["value"]).decode() if values else None
 
 
 @contextlib.asynccontextmanager
 async def machines(count: int, directory: Path) -> AsyncIterator[list[Machine]]:
-    """Machines that are off, and are off again in the end."""
-    made = []
+    """Machines on which nothing runs; their processes are killed at exit."""
+    created = []
     for number in range(count):
         volume = directory / f"v{number}"
         volume.mkdir(mode=0o700)
-        made.append(Machine(volume))
+        created.append(Machine(volume))
     try:
-        yield made
+        yield created
     finally:
-        for machine in made:
+        for machine in created:
             await machine.client.close()
             await machine.kill()
 
 
-async def found(machines_: Sequence[Machine], **properties: Any) -> list[Member]:
-    """Boot all at once, from nothing; returns what each is listed as."""
+async def bootstrap(machines_: Sequence[Machine], **properties: Any) -> list[Member]:
+    """Boot all machines at once with empty volumes; return their entries in the member list."""
     for machine in machines_:
         await machine.boot(machines_, **properties)
-    return [await machine.serves() for machine in machines_]
+    return [await machine.wait_until_healthy() for machine in machines_]

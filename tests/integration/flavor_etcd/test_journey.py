@@ -1,4 +1,4 @@
-"""An operator's etcd: declared, hurt, grown, shrunk and rolled, with real daemons, processes and volumes."""
+"""The life of an etcd cluster: failures, scaling and rolling updates, with real daemons, processes and volumes."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def etcd(addresses: Sequence[str], **properties: Any) -> dict[str, Any]:
 
 
 class Client:
-    """etcdctl, asked by the operator."""
+    """etcdctl, as the operator calls it."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._endpoints = ",".join(f"http://{each}:2379" for each in addresses)
@@ -55,7 +55,7 @@ class Client:
         return {m.get("name", ""): m["ID"] for m in json.loads(self("member", "list", "-w", "json"))["members"]}
 
     def leader(self) -> str:
-        """The name of the member that leads."""
+        """The name of the leader."""
         found = json.loads(self("endpoint", "status", "-w", "json"))[0]["Status"]["leader"]
         return next(name for name, member in self.members().items() if member == found)
 
@@ -71,12 +71,12 @@ def volume_of(operator: Operator, member: str) -> Path:
 
 
 def replaced(operator: Operator, member: str, before: dict[str, dict[str, Any]]) -> bool:
-    """A new machine bears the address."""
+    """Whether a new instance has the address."""
     now = operator.members("etcd")
     return member in now and now[member]["ID"] != before[member]["ID"]
 
 
-def test_members_return_with_their_data_or_without(operator: Operator) -> None:
+def test_members_are_replaced_with_or_without_their_data(operator: Operator) -> None:
     addresses = [address() for _ in range(3)]
     client = Client(addresses)
     operator.up(etcd(addresses))
@@ -85,13 +85,13 @@ def test_members_return_with_their_data_or_without(operator: Operator) -> None:
     first, machines = client.members(), operator.members("etcd")
     assert set(first) == set(addresses)
     leader = client.leader()
-    operator.kill(machines[leader]["ID"])  # all of the machine at once
+    operator.kill(machines[leader]["ID"])  # every process of the machine at once
     operator.until(lambda: replaced(operator, leader, machines), "it is replaced")
     operator.converged()
     assert client.members() == first
     assert Client([leader]).get("k") == "kept"
-    machines, lost = operator.members("etcd"), addresses[0]  # the one that founded the cluster
-    operator.end_daemon()  # so that nobody is faster than we are
+    machines, lost = operator.members("etcd"), addresses[0]  # the member that bootstrapped the cluster
+    operator.end_daemon()  # so that it does not recreate the instance first
     operator.kill(machines[lost]["ID"])
     shutil.rmtree(volume_of(operator, lost))
     operator.up(etcd(addresses))
@@ -101,15 +101,15 @@ def test_members_return_with_their_data_or_without(operator: Operator) -> None:
     assert {name for name in second if second[name] != first[name]} == {lost}
     assert Client([lost]).get("k") == "kept"
     machines = operator.members("etcd")
-    for dead in addresses[1:]:  # the quorum is lost, and returns with its volumes
-        operator.kill(machines[dead]["ID"])
-    operator.until(lambda: all(replaced(operator, dead, machines) for dead in addresses[1:]), "both are replaced")
+    for killed in addresses[1:]:  # the quorum is lost, and recovers from its volumes
+        operator.kill(machines[killed]["ID"])
+    operator.until(lambda: all(replaced(operator, killed, machines) for killed in addresses[1:]), "both are replaced")
     operator.converged()
     assert client.members() == second
     assert client.get("k") == "kept"
 
 
-def test_a_cluster_grows_and_shrinks_and_rolls_one_at_a_time(operator: Operator) -> None:
+def test_a_cluster_is_scaled_and_updated_one_member_at_a_time(operator: Operator) -> None:
     addresses = [address() for _ in range(5)]
     three, others = addresses[:3], addresses[2:]
     client = Client(three)
@@ -121,23 +121,23 @@ def test_a_cluster_grows_and_shrinks_and_rolls_one_at_a_time(operator: Operator)
     grown = client.members()
     assert set(grown) == set(addresses)
     assert Client(addresses[4:]).get("k") == "kept"
-    operator.commit(etcd(others), wait=False)  # the one that founded it is among those who leave
-    operator.until(lambda: not {*addresses[:2]} & operator.members("etcd").keys(), "two have left")
+    operator.commit(etcd(others), wait=False)  # the member that bootstrapped it is removed, too
+    operator.until(lambda: not {*addresses[:2]} & operator.members("etcd").keys(), "two are removed")
     operator.converged()
-    left = Client(others)
-    assert left.members() == {name: grown[name] for name in others}
-    told = operator("events")
-    assert "members of a quorum join one at a time" in told
-    assert "members leave a quorum one at a time" in told
+    remaining = Client(others)
+    assert remaining.members() == {name: grown[name] for name in others}
+    events = operator("events")
+    assert "members of a quorum join one at a time" in events
+    assert "members leave a quorum one at a time" in events
     before = operator.members("etcd")
     operator.commit(etcd(others, MaxLag=5000), wait=False)
     operator.until(lambda: all(replaced(operator, each, before) for each in others), "all are replaced")
     operator.converged()
-    assert left.members() == {name: grown[name] for name in others}
-    assert left.get("k") == "kept"
+    assert remaining.members() == {name: grown[name] for name in others}
+    assert remaining.get("k") == "kept"
     operator.commit(
         etcd([*others, addresses[0]], MaxLag=5000), wait=False
-    )  # its volume still holds the data of the member that left
+    )  # its volume still holds the data of the removed member
     operator.converged()
     assert Client(addresses[:1]).get("k") == "kept"
-    assert left.members()[addresses[0]] != grown[addresses[0]]
+    assert remaining.members()[addresses[0]] != grown[addresses[0]]

@@ -1,4 +1,4 @@
-"""Every machine dies, and the volume of the first is lost: nothing is founded beside the data of the others."""
+"""All machines terminate, and the first volume is lost: no second cluster is created beside the remaining data."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,16 @@ import pytest
 
 from infrakit.clients.etcd import Etcd, decode, encode
 from infrakit.flavors.etcd import EtcdFlavor
+from infrakit.gate.authority import StoreSilent
+from infrakit.gate.gate import Gate
 from infrakit.instances.local import Local
 from infrakit.lifecycle import seed
 from infrakit.spec import document
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock
 from tests.integration.etcd.members import needs_etcd
-from tests.integration.flavor_etcd.bare import Bare, fresh
-from tests.integration.flavor_etcd.machines import PATIENCE_S
+from tests.integration.flavor_etcd.bare import BareMachine, fresh
+from tests.integration.flavor_etcd.machines import TIMEOUT_S
 
 pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -23,34 +25,40 @@ KEY, VALUE = encode("color"), encode("blue")
 
 
 @pytest.fixture
-def bare() -> Iterator[Bare]:
+def bare() -> Iterator[BareMachine]:
     with fresh(members=3) as machine:
         yield machine
 
 
-async def make_all(bare: Bare) -> None:
-    """The three machines, as a leader makes them."""
+async def _no_answer() -> bool:
+    return False
+
+
+async def create_all(bare: BareMachine) -> None:
+    """Create the three machines, as a leader does."""
     [group] = document.parse((bare.directory / "infrakit.yaml").read_text(), source="doc")
     local, flavor = Local(bare.home / "local"), EtcdFlavor()
     try:
-        maker = seed.Provisioner(group, flavor, local, SystemClock(), print)
-        for each in maker.nodes:
-            await maker.create(each)
+        provisioner = seed.Provisioner(
+            group, flavor, local, gate=Gate(StoreSilent(_no_answer)), clock=SystemClock(), report=print
+        )
+        for each in provisioner.nodes:
+            await provisioner.create(each)
     finally:
         await flavor.close()
         await local.close()
 
 
-async def members(bare: Bare) -> set[int]:
-    """Wait until all three serve; their IDs."""
+async def members(bare: BareMachine) -> set[int]:
+    """Wait until all three members are healthy, and return their IDs."""
     try:
-        async with asyncio.timeout(2 * PATIENCE_S):
-            return {await serves(each) for each in bare.addresses}
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            return {await wait_until_healthy(each) for each in bare.addresses}
     except TimeoutError:
-        raise AssertionError(f"three do not serve; they said:\n{bare.said[-5000:]}") from None
+        raise AssertionError(f"not all three are healthy; their output:\n{bare.output[-5000:]}") from None
 
 
-async def serves(address: str) -> int:
+async def wait_until_healthy(address: str) -> int:
     client = Etcd([f"http://{address}:2379"], deadline_s=3.0)
     try:
         while True:
@@ -62,9 +70,9 @@ async def serves(address: str) -> int:
         await client.close()
 
 
-async def test_the_first_machine_is_not_made_beside_the_volumes_of_the_others(bare: Bare) -> None:
+async def test_without_the_first_volume_bootstrap_requires_the_recover_option(bare: BareMachine) -> None:
     first, *others = bare.addresses
-    await make_all(bare)
+    await create_all(bare)
     before = await members(bare)
     client = Etcd([f"http://{each}:2379" for each in bare.addresses], deadline_s=10.0)
     try:
@@ -72,17 +80,17 @@ async def test_the_first_machine_is_not_made_beside_the_volumes_of_the_others(ba
         bare.kill()
         (bare.home / "local" / "volumes" / first).rename(bare.directory / "lost")
 
-        code, said = await bare.bootstrap()
-        assert code == 2, said
-        assert f"no machines exist, but {others[0]}, {others[1]} exist, where other members store their data" in said
-        assert "infrakit bootstrap --recover" in said
+        code, output = await bare.bootstrap()
+        assert code == 2, output
+        assert f"no machines exist, but {others[0]}, {others[1]} exist, where other members store their data" in output
+        assert "infrakit bootstrap --recover" in output
         assert bare.instances == []
         assert not (bare.home / "local" / "volumes" / first).exists()
 
-        code, said = await bare.bootstrap("--recover")
-        assert code == 0, said
+        code, output = await bare.bootstrap("--recover")
+        assert code == 0, output
         after = await members(bare)
-        assert len(before & after) == 2, "the others are the members that they were"
+        assert len(before & after) == 2, "the other members keep their IDs"
         read = await client.read("kv/range", {"key": KEY})
         assert decode(read["kvs"][0]["value"]) == b"blue"
     finally:

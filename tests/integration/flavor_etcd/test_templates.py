@@ -1,15 +1,15 @@
-"""Boot scripts of one's own in the place of the flavor's, with a real etcd."""
+"""Custom boot scripts instead of the flavor's, with a real etcd."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.integration.etcd.members import needs_etcd
-from tests.integration.flavor_etcd.machines import found, machines
+from tests.integration.flavor_etcd.machines import bootstrap, machines
 
 pytestmark = [needs_etcd, pytest.mark.timeout(180)]
 
-# The plainest that works: a cluster that is founded by all of its members at once.
+# The simplest working script: all members bootstrap the cluster at once.
 STATIC = """\
 #!/bin/sh
 set -eu
@@ -24,23 +24,23 @@ exec {{ etcd.binary | quote }} --name {{ etcd.name }} --data-dir "$INFRAKIT_VOLU
 """
 
 
-async def test_a_template_in_its_place_founds_a_cluster(tmp_path: Path) -> None:
+async def test_a_custom_template_bootstraps_a_cluster(tmp_path: Path) -> None:
     template = tmp_path / "static.sh.j2"
     template.write_text(STATIC)
     async with machines(3, tmp_path) as (a, b, c):
-        members = await found([a, b, c], InitScriptTemplateURL=str(template))
+        members = await bootstrap([a, b, c], InitScriptTemplateURL=str(template))
         assert {each.name for each in members} == {a.address, b.address, c.address}
         assert len(await a.client.members()) == 3
         await a.write("k", "kept")
         await b.kill()
         await b.boot([a, b, c], InitScriptTemplateURL=template.as_uri())
-        await b.serves()
+        await b.wait_until_healthy()
         assert await b.read("k") == "kept"
 
 
-async def test_a_template_may_do_something_before_the_flavors_own_script(tmp_path: Path) -> None:
+async def test_a_custom_template_can_include_the_default_script(tmp_path: Path) -> None:
     init = "#!/bin/sh\necho formatting {{ attachments[0].id }}\n{{ default_script() }}"
     async with machines(1, tmp_path) as (a,):
-        (member,) = await found([a], Init=init)
+        (member,) = await bootstrap([a], Init=init)
         assert member.name == a.address
-        assert a.said.startswith(f"formatting {a.address}\ninfrakit: founding a cluster\n")
+        assert a.output.startswith(f"formatting {a.address}\ninfrakit: founding a cluster\n")

@@ -1,4 +1,4 @@
-"""A Swarm that is not there yet."""
+"""A cluster without machines, for a Swarm that does not exist yet."""
 
 from collections.abc import AsyncIterator
 
@@ -9,5 +9,5 @@ from tests.integration.flavor_swarm.machines import Cluster, cluster
 
 @pytest.fixture
 async def swarm() -> AsyncIterator[Cluster]:
-    async with cluster() as made:
-        yield made
+    async with cluster() as created:
+        yield created

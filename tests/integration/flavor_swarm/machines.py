@@ -1,7 +1,7 @@
-"""Machines that run nothing but the boot script of the flavors, each at its address, with a volume of its own.
+"""Machines that run only the boot script of the flavors, each with its own address and volume.
 
-They live in the hub of `tests/integration/swarm/engines.py`. A machine that is made again at an address finds the
-volume of the one before, unless that was lost; all else of it is new.
+They run in the hub of `tests/integration/swarm/engines.py`. A machine that is recreated at an address gets the volume
+of the previous machine, unless that was lost; everything else is new.
 """
 
 import asyncio
@@ -42,45 +42,55 @@ from tests.integration.docker.engines import cgroups
 from tests.integration.swarm import engines
 from tests.integration.swarm.engines import Engines, Node, _child
 
-PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
 SOCKET = Path("/run/docker.sock")
-SMALL = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
-BESIDES = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "flock", "iptables", "ip", "modprobe")
+BUSYBOX_PROGRAMS = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
+OTHER_PROGRAMS = (
+    "dockerd",
+    "docker",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "runc",
+    "flock",
+    "iptables",
+    "ip",
+    "modprobe",
+)
 INSIDE = "unix:///var/run/docker.sock"
 
 
-def lacking() -> str:
-    """What keeps this machine from running them; empty: nothing."""
+def missing_requirement() -> str:
+    """Why this machine cannot run these tests; empty if it can."""
     wanted = {"busybox": "busybox-static", "flock": "util-linux"}
     packages = [package for program, package in wanted.items() if shutil.which(program) is None]
-    return engines.lacking() or (f"install them: apt-get install {' '.join(packages)}" if packages else "")
+    return engines.missing_requirement() or (f"install them: apt-get install {' '.join(packages)}" if packages else "")
 
 
-async def until(blocked: Callable[[], Awaitable[object]], what: str) -> None:
-    """Look again and again, for a while; an error is not yet."""
+async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
+    """Poll until the condition is true, or fail after the timeout; an InfraKitError counts as not yet."""
     last: object = None
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 try:
-                    if await blocked():
+                    if await condition():
                         return
                 except errors.InfraKitError as error:
                     last = error
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}; {last}") from None
+        raise AssertionError(f"not within {TIMEOUT_S:.0f} s: {what}; {last}") from None
 
 
 class Machine(Node):
-    """One address with its volume; what boots there comes and goes."""
+    """One address and its volume; machines are booted and killed there."""
 
     description: Description | None = None
     sparse = False
 
     def boot(self, script: str, *, volume: bool = True) -> None:
-        """Run it as the first process of a new machine; `sparse`: with busybox for a shell and for all else."""
+        """Run the script as the first process of a new machine; `sparse`: with busybox as its shell and tools."""
         here = self._inside
         (self.place / "data").mkdir(parents=True, exist_ok=True)
         (self.place / "boot.sh").write_text(script)
@@ -93,20 +103,20 @@ class Machine(Node):
             f"exec env -i PATH={path} INFRAKIT_VOLUME=/var/lib/docker {shell} {here}/boot.sh"
         )
         enter = ["nsenter", "-t", str(self._hub), "-m", "-p", "nsenter", f"--net=/proc/{self._network_inside()}/ns/net"]
-        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts"]
+        isolation = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts"]
         nothing = subprocess.DEVNULL
-        self._process = subprocess.Popen([*enter, *alone, "sh", "-c", inner], stdin=nothing, stderr=nothing)
+        self._process = subprocess.Popen([*enter, *isolation, "sh", "-c", inner], stdin=nothing, stderr=nothing)
         self._pid = _child(_child(self._process.pid))
         self.socket = Path(f"/proc/{self._pid}/root{SOCKET}")
         self.host = f"unix://{self.socket}"
 
     def _sparse(self) -> Path:
-        """A directory with busybox under its names, and the few programs that the script needs besides."""
+        """A directory with links to busybox, and to the few other programs that the script needs."""
         path = self.place / "sparse"
         path.mkdir(exist_ok=True)
-        for name in SMALL:
+        for name in BUSYBOX_PROGRAMS:
             (path / name).symlink_to("/bin/busybox")
-        for name in BESIDES:
+        for name in OTHER_PROGRAMS:
             (path / name).symlink_to(shutil.which(name) or "/bin/false")
         return self._inside / "sparse"
 
@@ -115,36 +125,36 @@ class Machine(Node):
         return Path(f"/proc/{self._hub}/root{self._inside}")
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         path = self.place / "log"
         return path.read_text() if path.exists() else ""
 
     @property
-    def words(self) -> str:
-        """What the boot script itself has said."""
-        return "\n".join(line for line in self.said.splitlines() if line.startswith("infrakit:"))
+    def messages(self) -> str:
+        """The messages of the boot script itself."""
+        return "\n".join(line for line in self.output.splitlines() if line.startswith("infrakit:"))
 
-    async def says(self, words: str, *, times: int = 1) -> None:
-        async def said() -> bool:
-            return self.words.count(words) >= times
+    async def wait_for_message(self, text: str, *, times: int = 1) -> None:
+        async def printed() -> bool:
+            return self.messages.count(text) >= times
 
         try:
-            await until(said, words)
+            await until(printed, text)
         except AssertionError as late:
-            raise AssertionError(f"{late}; {self.address} said:\n{self.said[-3000:]}") from None
+            raise AssertionError(f"{late}; output of {self.address}:\n{self.output[-3000:]}") from None
 
     def lose_volume(self) -> Path:
-        """Another, empty one takes its place; returns where the old one is."""
+        """Move the volume away, so that the next boot gets an empty one; return its new path."""
         old = self.place / f"lost-{id(object())}"
         (self.place / "data").rename(old)
         return old
 
-    def begin_anew(self) -> None:
+    def clear_log(self) -> None:
         (self.place / "log").write_text("")
 
 
 class Group:
-    """What a group controller does, as far as it concerns the flavor: instances are made, judged and let go."""
+    """The part of a group controller that uses the flavor: it creates, checks, drains and releases instances."""
 
     _tokens = itertools.count(1)
 
@@ -152,19 +162,19 @@ class Group:
         self.cluster = cluster
         self.name = name
         self.flavor = SwarmManager() if manager else SwarmWorker()
-        self.machines: list[Machine] = []  # those that are there
+        self.machines: list[Machine] = []  # those that exist
         self.declared: list[Machine] = []
         engine = [*ENGINE, f"--cgroup-parent=/{cluster.cgroup}"]
         self._properties: dict[str, Any] = {"Engine": engine, "RemoveAfter": "1s"} | properties
         self._manager = manager
 
     def declare(self, **properties: Any) -> None:
-        """From now on."""
+        """Change the properties for the calls that follow."""
         self._properties |= properties
 
     @property
     def properties(self) -> msgspec.Raw:
-        """As they are on the machine that leads."""
+        """The properties, with the address of the leader's Engine."""
         docker = {"Docker": {"Host": self.cluster.host}} if self.cluster.host else {}
         return msgspec.Raw(msgspec.json.encode(self._properties | docker))
 
@@ -201,27 +211,27 @@ class Group:
         )
         self.machines.append(machine)
 
-    async def make(self, machine: Machine, *, first: bool = False) -> None:
-        """One instance, prepared and started."""
+    async def create(self, machine: Machine, *, first: bool = False) -> None:
+        """Prepare and start one instance."""
         self.start(machine, await self.prepare(machine, first=first), volume=self._manager)
 
     def destroy(self, machine: Machine) -> None:
-        """Its machine ends at once, and its provider says so."""
+        """Kill its machine at once; the provider confirms its termination."""
         machine.kill()
-        self.gone(machine)
+        self.remove(machine)
 
-    def gone(self, machine: Machine) -> None:
+    def remove(self, machine: Machine) -> None:
         self.machines.remove(machine)
         machine.description = None
 
     async def release(self, machine: Machine) -> None:
-        """As before a destruction."""
+        """Call `release` of the flavor, like a controller before a destruction."""
         assert machine.description is not None
         assert isinstance(self.flavor, SwarmManager)
         await self.flavor.release(properties=self.properties, instance=machine.description, allocation=self.allocation)
 
     async def drain(self, machine: Machine) -> None:
-        """As before a destruction."""
+        """Call `drain` of the flavor, like a controller before a destruction."""
         assert machine.description is not None
         await self.flavor.drain(properties=self.properties, instance=machine.description)
 
@@ -242,38 +252,38 @@ class Group:
             properties=self.properties, change=change, instances=self.instances, allocation=self.allocation
         )
 
-    async def tend(self) -> list[str]:
-        """Make what is due, one after the other, as long as something is; what was made."""
-        made = []
+    async def make_due_changes(self) -> list[str]:
+        """Make membership changes, one after the other, until none is due; return their IDs."""
+        created = []
         while (due := next((each for each in await self.membership() if each.due), None)) is not None:
             try:
                 await self.change(due)
             except (errors.Refused, errors.Conflict):
                 continue
-            made.append(due.id)
-        return made
+            created.append(due.id)
+        return created
 
-    async def settle(self, *, patience: str = "all are healthy") -> list[str]:
-        """Tend until every machine of it is healthy, and nothing is told."""
-        made: list[str] = []
+    async def converge(self, *, what: str = "all are healthy") -> list[str]:
+        """Make membership changes until every machine is healthy and none is pending; return their IDs."""
+        created: list[str] = []
 
-        async def settled() -> bool:
-            made.extend(await self.tend())
+        async def converged() -> bool:
+            created.extend(await self.make_due_changes())
             healthy = [await self.is_healthy(each) for each in self.machines]
-            told = [each for each in await self.membership() if not each.id.startswith("advice/")]
-            return all(healthy) and len(self.machines) == len(self.declared) and not told
+            pending = [each for each in await self.membership() if not each.id.startswith("advice/")]
+            return all(healthy) and len(self.machines) == len(self.declared) and not pending
 
         try:
-            await until(settled, patience)
+            await until(converged, what)
         except AssertionError as late:
-            said = "\n".join(f"-- {each.address}:\n{each.said[-1500:]}" for each in self.machines)
+            outputs = "\n".join(f"-- {each.address}:\n{each.output[-1500:]}" for each in self.machines)
             health = [str(await self.health(each)) for each in self.machines]
-            raise AssertionError(f"{late}; {health}; {said}") from None
-        return made
+            raise AssertionError(f"{late}; {health}; {outputs}") from None
+        return created
 
 
 class Cluster:
-    """Managers and workers on one hub; `lead` names the machine that the flavors ask, as the leader's replica does."""
+    """Managers and workers on one hub; `lead` selects the machine whose Engine the flavors use, as the leader."""
 
     def __init__(self, place: Engines) -> None:
         self._engines = place
@@ -297,24 +307,24 @@ class Cluster:
         return self._clients[-1]
 
     async def nodes(self) -> dict[str, Listed]:
-        """By address."""
+        """The node list, by ID."""
         swarm = Swarm(self.host)
         try:
             return {each.id: each for each in await swarm.nodes()}
         finally:
             await swarm.close()
 
-    async def found(self, count: int) -> list[Machine]:
-        """Managers of a new Swarm: the first founds it, the others join."""
+    async def bootstrap(self, count: int) -> list[Machine]:
+        """Create managers of a new Swarm: the first bootstraps it, the others join."""
         group = self.managers
         machines = [self.machine() for _ in range(count)]
         group.declared = list(machines)
-        await group.make(machines[0], first=True)
-        await machines[0].says("the Swarm lists this machine")
+        await group.create(machines[0], first=True)
+        await machines[0].wait_for_message("the Swarm lists this machine")
         self.lead(machines[0])
         for each in machines[1:]:
-            await group.make(each)
-        await group.settle()
+            await group.create(each)
+        await group.converge()
         return machines
 
     async def close(self) -> None:
@@ -324,7 +334,7 @@ class Cluster:
             await client.close()
 
     def sweep(self) -> None:
-        """What the kernel keeps of containers that have ended with the hub."""
+        """Remove the cgroups of containers that have terminated with the hub."""
         for controller in cgroups(self.cgroup):
             for each in (*controller.glob("*/"), controller):
                 with contextlib.suppress(OSError):
@@ -333,22 +343,22 @@ class Cluster:
 
 @contextlib.contextmanager
 def hub() -> Iterator[Engines]:
-    if why := lacking():
+    if why := missing_requirement():
         pytest.skip(why)
-    made = Engines()
+    created = Engines()
     try:
-        yield made
+        yield created
     finally:
-        made.close()
+        created.close()
 
 
 @contextlib.asynccontextmanager
 async def cluster() -> AsyncIterator[Cluster]:
-    """Nothing runs yet; in the end, nothing does any more."""
+    """A cluster without machines; at exit, everything is killed."""
     with contextlib.ExitStack() as last, hub() as place:
-        made = Cluster(place)
-        last.callback(made.sweep)
+        created = Cluster(place)
+        last.callback(created.sweep)
         try:
-            yield made
+            yield created
         finally:
-            await made.close()
+            await created.close()

@@ -1,4 +1,4 @@
-"""What the boot script does with what it finds, with real Engines: who founds, joins, resumes, and waits."""
+"""The boot script of the Swarm flavors, with real Engines: when it bootstraps, joins, resumes, and waits."""
 
 import asyncio
 import subprocess
@@ -6,12 +6,12 @@ import subprocess
 import msgspec
 import pytest
 
-from tests.integration.flavor_swarm.machines import Cluster, lacking, until
+from tests.integration.flavor_swarm.machines import Cluster, missing_requirement, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(bool(lacking()), reason=lacking()),
+    pytest.mark.skipif(bool(missing_requirement()), reason=missing_requirement()),
 ]
 
 
@@ -19,23 +19,23 @@ async def listed(swarm: Cluster) -> set[str]:
     return set(await swarm.nodes())
 
 
-async def test_a_swarm_is_founded_joined_and_resumed_as_the_same_nodes(swarm: Cluster) -> None:
-    a, b, c = await swarm.found(3)
+async def test_a_swarm_is_bootstrapped_joined_and_resumed_with_the_same_nodes(swarm: Cluster) -> None:
+    a, b, c = await swarm.bootstrap(3)
     nodes = await listed(swarm)
     assert nodes == {a.id, b.id, c.id}
-    assert a.words.count("founded a Swarm") == 1
-    assert "founded" not in b.words + c.words
-    b.begin_anew()
+    assert a.messages.count("founded a Swarm") == 1
+    assert "founded" not in b.messages + c.messages
+    b.clear_log()
     before = b.id
     swarm.managers.destroy(b)
-    await swarm.managers.make(b)
-    assert await swarm.managers.settle() == []  # nobody had to be let in
+    await swarm.managers.create(b)
+    assert await swarm.managers.converge() == []  # no manager had to be promoted
     assert (b.id, await listed(swarm)) == (before, nodes)
-    assert "joined" not in b.words
+    assert "joined" not in b.messages
 
 
-async def test_a_quorum_that_stood_still_resumes_from_its_volumes_alone(swarm: Cluster) -> None:
-    machines = await swarm.found(3)
+async def test_a_stopped_quorum_resumes_from_its_volumes_alone(swarm: Cluster) -> None:
+    machines = await swarm.bootstrap(3)
     nodes = await listed(swarm)
     group = swarm.managers
     specs = {each.address: await group.prepare(each) for each in machines}
@@ -43,10 +43,10 @@ async def test_a_quorum_that_stood_still_resumes_from_its_volumes_alone(swarm: C
         group.destroy(each)
     for each in machines:
         group.start(each, specs[each.address])
-    await machines[0].says("the Swarm lists this machine", times=2)
+    await machines[0].wait_for_message("the Swarm lists this machine", times=2)
     swarm.lead(machines[0])
 
-    async def is_back() -> bool:  # the session of the last one's agent may take many minutes: its vote counts before
+    async def is_back() -> bool:  # the agent of the last node may need minutes to reconnect: its vote counts before
         assert [each for each in await group.membership() if each.due] == []
         return [await group.is_healthy(each) for each in machines].count(True) >= 2
 
@@ -54,25 +54,25 @@ async def test_a_quorum_that_stood_still_resumes_from_its_volumes_alone(swarm: C
     assert await listed(swarm) == nodes
 
 
-async def test_a_small_image_has_all_that_the_script_needs(swarm: Cluster) -> None:
-    """The shell and the tools of busybox, as images have them that are made for Engines in containers."""
+async def test_the_boot_script_runs_in_a_minimal_image(swarm: Cluster) -> None:
+    """With the shell and the tools of busybox, like images that are made for Engines in containers."""
     group, (a, b) = swarm.managers, (swarm.machine(), swarm.machine())
     a.sparse = b.sparse = True
     group.declare(Run="echo beside; exec sleep 1000")
     group.declared = [a, b]
-    await group.make(a, first=True)
-    await a.says("the Swarm lists this machine")
+    await group.create(a, first=True)
+    await a.wait_for_message("the Swarm lists this machine")
     swarm.lead(a)
-    await group.make(b)
-    await group.settle()
-    assert ": not found" not in a.said + b.said
-    assert "beside" in b.said
+    await group.create(b)
+    await group.converge()
+    assert ": not found" not in a.output + b.output
+    assert "beside" in b.output
     await asyncio.to_thread(b.stop)
     assert not b.is_running
 
 
-async def test_a_script_that_is_run_twice_changes_nothing(swarm: Cluster) -> None:
-    (a,) = await swarm.found(1)
+async def test_running_the_boot_script_twice_changes_nothing(swarm: Cluster) -> None:
+    (a,) = await swarm.bootstrap(1)
     before = await listed(swarm)
     again = a.inside("/bin/sh", f"/mnt/{a.name}/boot.sh")
     done = await asyncio.to_thread(subprocess.run, again, capture_output=True, text=True, timeout=60, check=False)
@@ -80,31 +80,31 @@ async def test_a_script_that_is_run_twice_changes_nothing(swarm: Cluster) -> Non
     assert await listed(swarm) == before
 
 
-async def test_whoever_has_no_data_and_knows_no_swarm_waits(swarm: Cluster) -> None:
+async def test_a_machine_without_data_and_without_a_known_swarm_waits(swarm: Cluster) -> None:
     machine, group = swarm.machine(), swarm.managers
     group.declared = [machine]
     group.declare(Docker={"Host": "unix:///nowhere"})
     first = await group.prepare(machine, first=True)
     waiting = first.init.replace("found=yes", "found=''")
     machine.boot(waiting.replace("unix:///nowhere", "unix:///var/run/docker.sock"))
-    await machine.says("there is no Swarm data here, and no Swarm was known when this machine was created")
+    await machine.wait_for_message("there is no Swarm data here, and no Swarm was known when this machine was created")
     assert machine.id == ""
 
 
-async def test_without_its_volume_or_with_that_of_another_it_waits(swarm: Cluster) -> None:
+async def test_a_machine_without_its_volume_or_with_another_one_waits(swarm: Cluster) -> None:
     a, b = swarm.machine(), swarm.machine()
     group = swarm.managers
     group.declared = [a]
     group.start(a, await group.prepare(a, first=True), volume=False)
-    await a.says("no volume is mounted at /var/lib/docker: waiting for it")
+    await a.wait_for_message("no volume is mounted at /var/lib/docker: waiting for it")
     group.destroy(a)
     (a.place / "data" / "infrakit").write_text(f"name={b.address}\nlink=x\ncluster=\nnode=\n")
-    await group.make(a, first=True)
-    await a.says(f"the volume at /var/lib/docker belongs to {b.address}, and this is {a.address}")
-    assert "founded" not in a.words
+    await group.create(a, first=True)
+    await a.wait_for_message(f"the volume at /var/lib/docker belongs to {b.address}, and this is {a.address}")
+    assert "founded" not in a.messages
 
 
-async def test_a_machine_founds_no_second_swarm_when_its_data_is_gone(swarm: Cluster) -> None:
+async def test_a_machine_that_lost_its_data_bootstraps_no_second_swarm(swarm: Cluster) -> None:
     machine, group = swarm.machine(), swarm.managers
     group.declared = [machine]
     spec = await group.prepare(machine, first=True)
@@ -112,41 +112,41 @@ async def test_a_machine_founds_no_second_swarm_when_its_data_is_gone(swarm: Clu
         "trap 'shut_down 143'", "mkdir -p /var/lib/infrakit && : >/var/lib/infrakit/founded\ntrap 'shut_down 143'"
     )
     machine.boot(script)
-    await machine.says("this machine has founded a Swarm before, and its data is missing")
+    await machine.wait_for_message("this machine has founded a Swarm before, and its data is missing")
     assert machine.id == ""
 
 
-async def test_the_data_of_a_node_that_was_removed_is_given_up_and_that_of_another_swarm_is_not(swarm: Cluster) -> None:
-    a, b, c = await swarm.found(3)
+async def test_the_data_of_a_removed_node_is_moved_aside(swarm: Cluster) -> None:
+    a, b, c = await swarm.bootstrap(3)
     group, old = swarm.managers, b.id
     group.declared = [a, c]
     await group.release(b)
     group.destroy(b)
     assert old not in await listed(swarm)
     group.declared = [a, b, c]
-    await group.make(b)
-    await b.says(f"no longer lists the node {old}, which owns the data here: moving the data aside")
-    await group.settle()
+    await group.create(b)
+    await b.wait_for_message(f"no longer lists the node {old}, which owns the data here: moving the data aside")
+    await group.converge()
     assert b.id not in ("", old)
     assert list((b.place / "data").glob("swarm.removed.*/state.json"))
 
 
-async def test_the_data_of_another_swarm_is_not_given_up(swarm: Cluster) -> None:
-    a, b = await swarm.found(2)
+async def test_the_data_of_another_swarm_is_not_moved_aside(swarm: Cluster) -> None:
+    a, b = await swarm.bootstrap(2)
     group = swarm.managers
     group.destroy(b)
     mark = b.place / "data" / "infrakit"
     mark.write_text(mark.read_text().replace("cluster=", "cluster=x").replace("node=", "node=x"))
     state = b.place / "data" / "swarm" / "state.json"
-    await group.make(b)
-    await b.says("waiting, so that neither is lost")
+    await group.create(b)
+    await b.wait_for_message("waiting, so that neither is lost")
     assert state.exists()
     assert not b.socket.exists()
     assert a.id in await swarm.nodes()
 
 
-async def test_a_token_that_was_rotated_meanwhile_lets_nobody_in(swarm: Cluster) -> None:
-    await swarm.found(1)
+async def test_a_rotated_join_token_is_rejected(swarm: Cluster) -> None:
+    await swarm.bootstrap(1)
     group, late = swarm.workers, swarm.machine()
     spec = await group.prepare(late)
     client = swarm.client()
@@ -156,28 +156,28 @@ async def test_a_token_that_was_rotated_meanwhile_lets_nobody_in(swarm: Cluster)
     assert before in spec.init
     group.declared = [late]
     group.start(late, spec, volume=False)
-    await late.says("the Swarm rejected this node")
-    assert before not in late.said
+    await late.wait_for_message("the Swarm rejected this node")
+    assert before not in late.output
     assert "not in the node list" in (await group.health(late)).note
-    group.destroy(late)  # as a group does with one that is unhealthy for too long
-    await group.make(late)
-    await group.settle()
+    group.destroy(late)  # like a controller after UnhealthyAfter
+    await group.create(late)
+    await group.converge()
 
 
-async def test_what_runs_beside_starts_again_and_ends_before_the_engine(swarm: Cluster) -> None:
+async def test_the_run_command_terminates_before_the_engine(swarm: Cluster) -> None:
     group, machine = swarm.managers, swarm.machine()
     loop = "while :; do sleep 0.1; done"
     group.declare(Run=f"echo beside; trap 'docker version >/dev/null && echo engine lives; exit' TERM; {loop}")
     group.declared = [machine]
-    await group.make(machine, first=True)
-    await machine.says("the Swarm lists this machine")
-    assert machine.said.count("beside\n") == 1
+    await group.create(machine, first=True)
+    await machine.wait_for_message("the Swarm lists this machine")
+    assert machine.output.count("beside\n") == 1
     await asyncio.to_thread(machine.stop)
-    assert "engine lives" in machine.said
+    assert "engine lives" in machine.output
 
 
-async def test_the_token_is_in_the_script_and_nowhere_else(swarm: Cluster) -> None:
-    await swarm.found(1)
+async def test_the_join_token_is_only_in_the_boot_script(swarm: Cluster) -> None:
+    await swarm.bootstrap(1)
     group, worker = swarm.workers, swarm.machine()
     swarm_client = swarm.client()
     token = (await swarm_client.cluster()).join_tokens.worker
@@ -195,7 +195,7 @@ async def test_the_token_is_in_the_script_and_nowhere_else(swarm: Cluster) -> No
 
     await until(joined, "it joins")
     assert seen == []
-    assert token not in worker.said
+    assert token not in worker.output
 
 
 def command_lines() -> list[str]:

@@ -1,4 +1,4 @@
-"""The gallery's scripts for volumes, run on real block devices: nothing is ever formatted that held anything."""
+"""The gallery's scripts for volumes, on real block devices: a volume that holds anything is never formatted."""
 
 import os
 import shutil
@@ -15,14 +15,16 @@ from tests.integration.gallery import volumes
 from tests.integration.gallery.volumes import Volume
 from tests.unit.examples.gallery import render
 
-PATIENCE_S = 150.0
-ADDRESS = f"127.{os.getpid() >> 16 & 63 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 | 1}"  # ours alone
+TIMEOUT_S = 150.0
+ADDRESS = (
+    f"127.{os.getpid() >> 16 & 63 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 | 1}"  # unique to this process
+)
 
 
 @pytest.fixture
 def attach(tmp_path: Path) -> Iterator[Callable[[], Volume]]:
-    if lacking := volumes.lacking():
-        pytest.skip(lacking)
+    if missing := volumes.missing_requirement():
+        pytest.skip(missing)
     attached: list[Volume] = []
 
     def another() -> Volume:
@@ -37,39 +39,39 @@ def attach(tmp_path: Path) -> Iterator[Callable[[], Volume]]:
 
 
 def mount(volume: Volume, *options: str, exits: int = 0) -> str:
-    """Run the script; what it said."""
+    """Run the script, and return its stderr."""
     script = render("format-and-mount.sh.j2", *volume.variables, *options)
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == exits, done.stderr
     return done.stderr
 
 
-def test_an_empty_volume_is_formatted_once_and_keeps_what_it_holds(attach: Callable[[], Volume]) -> None:
+def test_a_blank_volume_is_formatted_once_and_keeps_its_data(attach: Callable[[], Volume]) -> None:
     volume = attach()
-    said = mount(volume)
-    assert "is blank: formatting it as ext4" in said
+    output = mount(volume)
+    assert "is blank: formatting it as ext4" in output
     assert volume.is_mounted()
     (volume.target / "data").write_text("precious")
     assert "is already mounted at" in mount(volume)
     volume.unmount()
-    said = mount(volume)
-    assert "formatting" not in said
+    output = mount(volume)
+    assert "formatting" not in output
     assert (volume.target / "data").read_text() == "precious"
     (line,) = volume.fstab.read_text().splitlines()
     assert line.startswith("UUID=")
     assert line.split()[1:] == [str(volume.target), "ext4", "defaults,noatime,nofail", "0", "2"]
 
 
-def test_two_runs_at_once_format_it_once(attach: Callable[[], Volume]) -> None:
+def test_two_concurrent_runs_format_a_volume_once(attach: Callable[[], Volume]) -> None:
     volume = attach()
     script = render("format-and-mount.sh.j2", *volume.variables)
     runs = [
         subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [run.communicate(timeout=60)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
-    assert "".join(said).count("formatting") == 1
+    output = [run.communicate(timeout=60)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], output
+    assert "".join(output).count("formatting") == 1
     assert len(volume.fstab.read_text().splitlines()) == 1
 
 
@@ -86,10 +88,12 @@ def with_partitions(volume: Volume) -> str:
     return "holds a partition table, not ext4; nothing was changed"
 
 
-@pytest.mark.parametrize("held", [with_another_filesystem, with_partitions])
-def test_what_holds_something_else_is_refused(attach: Callable[[], Volume], held: Callable[[Volume], str]) -> None:
+@pytest.mark.parametrize("prepare", [with_another_filesystem, with_partitions])
+def test_a_volume_with_another_filesystem_or_partitions_is_refused(
+    attach: Callable[[], Volume], prepare: Callable[[Volume], str]
+) -> None:
     volume = attach()
-    expected = held(volume)
+    expected = prepare(volume)
     before = volume.digest()
     assert expected in mount(volume, exits=1)
     assert volume.digest() == before
@@ -97,20 +101,22 @@ def test_what_holds_something_else_is_refused(attach: Callable[[], Volume], held
     assert not volume.fstab.exists()
 
 
-def test_a_volume_that_is_not_there_is_refused(attach: Callable[[], Volume]) -> None:
+def test_a_missing_volume_is_refused(attach: Callable[[], Volume]) -> None:
     volume = attach()
-    said = mount(volume, "--var=volume/device=/dev/nowhere", exits=1)
-    assert said == "volume: no block device /dev/nowhere after 0s; nothing was changed\n"
+    output = mount(volume, "--var=volume/device=/dev/nowhere", exits=1)
+    assert output == "volume: no block device /dev/nowhere after 0s; nothing was changed\n"
     assert not volume.target.exists()
-    assert "no block device" in mount(volume, f"--var=volume/device={volume.file}", exits=1)  # a file is none
+    assert "no block device" in mount(
+        volume, f"--var=volume/device={volume.file}", exits=1
+    )  # a regular file is not a block device
 
 
-def test_a_place_that_another_volume_has_is_refused(attach: Callable[[], Volume]) -> None:
+def test_a_mount_point_of_another_volume_is_refused(attach: Callable[[], Volume]) -> None:
     first, second = attach(), attach()
     mount(first)
     before = second.digest()
-    said = mount(second, f"--var=volume/mount={first.target}", exits=1)
-    assert f"{first.target} is {first.device}, not {second.device}; nothing was changed" in said
+    output = mount(second, f"--var=volume/mount={first.target}", exits=1)
+    assert f"{first.target} is {first.device}, not {second.device}; nothing was changed" in output
     assert second.digest() == before
 
 
@@ -134,9 +140,7 @@ def answers() -> bool:
         return False
 
 
-def test_a_member_of_etcd_returns_with_its_volume(
-    attach: Callable[[], Volume], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_etcd_member_restarts_with_its_volume(attach: Callable[[], Volume], monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("etcd") is None or shutil.which("etcdctl") is None:
         pytest.skip("install etcd: apt-get install etcd-server etcd-client")
     monkeypatch.setenv("no_proxy", ADDRESS)
@@ -147,7 +151,7 @@ def test_a_member_of_etcd_returns_with_its_volume(
     assert refused.returncode == 1
     assert "the volume is not at" in refused.stderr
     mount(volume)
-    for told in ("put color blue", "get color"):
+    for command in ("put color blue", "get color"):
         member = subprocess.Popen(
             ["sh", "-c", script],
             stdin=subprocess.DEVNULL,
@@ -156,15 +160,15 @@ def test_a_member_of_etcd_returns_with_its_volume(
             start_new_session=True,
         )
         try:
-            end = time.monotonic() + PATIENCE_S
+            end = time.monotonic() + TIMEOUT_S
             while not answers():
                 assert member.poll() is None
                 assert time.monotonic() < end, "etcd does not answer"
                 time.sleep(0.05)
-            said = etcdctl(*told.split())
+            output = etcdctl(*command.split())
         finally:
             os.killpg(member.pid, signal.SIGKILL)
             member.wait(60)
         volume.unmount()
         mount(volume)
-    assert said == "color\nblue\n"
+    assert output == "color\nblue\n"

@@ -1,4 +1,4 @@
-"""A block device of our own: a file behind a loop device, as a volume that a provider has attached."""
+"""A loop device backed by a file, in place of a volume that a provider has attached."""
 
 import hashlib
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 SIZE = 256 << 20  # etcd reserves 64 MB for each part of its log
 
 
-def lacking() -> str:
-    """What keeps this machine from having one; nothing if it can."""
+def missing_requirement() -> str:
+    """Why this machine cannot run these tests; empty if it can."""
     if os.geteuid() != 0:
         return "run as root: loop devices and mounts need it"
     for program, package in {"losetup": "mount", "mkfs.ext4": "e2fsprogs", "findmnt": "util-linux"}.items():
@@ -20,7 +20,7 @@ def lacking() -> str:
 
 
 class Volume:
-    """It holds nothing at first. `close` takes it away, mounted or not."""
+    """A blank volume; `close` unmounts and detaches it."""
 
     def __init__(self, place: Path) -> None:
         self.file, self.target, self.fstab = place / "volume", place / "mnt", place / "fstab"
@@ -30,15 +30,15 @@ class Volume:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Options that tell the templates of it."""
-        told = {"device": self.device, "mount": self.target, "fstab": self.fstab, "patience": 0}
-        return tuple(f"--var=volume/{name}={value}" for name, value in told.items())
+        """The options that pass it to the templates."""
+        values = {"device": self.device, "mount": self.target, "fstab": self.fstab, "patience": 0}
+        return tuple(f"--var=volume/{name}={value}" for name, value in values.items())
 
     def is_mounted(self) -> bool:
         return os.path.ismount(self.target)
 
     def digest(self) -> str:
-        """Of every byte of it."""
+        """A digest of its whole content."""
         _run("sync", self.device)
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 

@@ -1,6 +1,6 @@
 """A daemon for crash tests: it provisions and destroys as fast as it can, with its own write-ahead log.
 
-Run as a program it reads one order per line, and forks one daemon for each, which prints its PID once it works.
+Run as a program, it reads one workload per line, and forks one daemon for each, which prints its PID once it works.
 Forking saves the time of starting Python hundreds of times.
 """
 
@@ -28,7 +28,7 @@ fi
 echo $$ >pid
 echo "$INFRAKIT_TAG_INFRAKIT_TOKEN $INFRAKIT_INSTANCE_ID" >>journal
 """
-LIVES = (
+SCRIPTS = (
     "exec sleep 1000",
     "trap '' TERM; while :; do sleep 0.02; done",
     "sleep 1000 & exec sleep 0.03",
@@ -36,7 +36,7 @@ LIVES = (
 )
 
 
-class Order(msgspec.Struct):
+class Workload(msgspec.Struct):
     """The workload of one daemon."""
 
     home: str
@@ -45,10 +45,10 @@ class Order(msgspec.Struct):
     seed: int
 
 
-def wanted(slot: str, generation: int) -> InstanceSpec:
+def spec_of(slot: str, generation: int) -> InstanceSpec:
     """The spec of a slot's instance, the same for each retry."""
     return InstanceSpec(
-        init=PREAMBLE + LIVES[generation % len(LIVES)],
+        init=PREAMBLE + SCRIPTS[generation % len(SCRIPTS)],
         tags={TAG_TOKEN: f"{slot}-{generation}"},
         logical_id=LogicalID(slot),
         attachments=(Attachment(id=f"volume-{slot}", type="volume"),),
@@ -68,12 +68,12 @@ def was_destroyed(intents: Path, slot: str) -> bool:
     return path.exists() and path.read_text() in ("", str(generation(intents, slot)))
 
 
-async def work(order: Order) -> None:
-    """Loop for ever: in each slot, destroy the running instance, or create the next one."""
-    local, rng, intents = Local(Path(order.home)), random.Random(order.seed), Path(order.intents)
+async def work(workload: Workload) -> None:
+    """Loop forever: in each slot, destroy the running instance, or create the next one."""
+    local, rng, intents = Local(Path(workload.home)), random.Random(workload.seed), Path(workload.intents)
     print(os.getpid(), flush=True)
     async with asyncio.TaskGroup() as group:
-        for slot in order.slots:
+        for slot in workload.slots:
             group.create_task(work_on(local, rng, intents, slot))
 
 
@@ -83,7 +83,9 @@ async def work_on(local: Local, rng: random.Random, intents: Path, slot: str) ->
         number = generation(intents, slot)
         instance: InstanceID | None = None
         if number:
-            instance = await local.provision(spec=wanted(slot, number))  # settles what a crash left open
+            instance = await local.provision(
+                spec=spec_of(slot, number)
+            )  # completes a creation that a crash interrupted
         if instance is not None and await local.inspect(instance=instance) is not None:
             if rng.random() < 0.5:
                 (intents / f"{slot}.destroyed").write_text(str(number))
@@ -92,14 +94,14 @@ async def work_on(local: Local, rng: random.Random, intents: Path, slot: str) ->
         new = intents / f".{slot}"
         new.write_text(str(number + 1))
         new.rename(intents / slot)
-        await local.provision(spec=wanted(slot, number + 1))
+        await local.provision(spec=spec_of(slot, number + 1))
 
 
 def main() -> None:
     for line in sys.stdin:
-        order = msgspec.json.decode(line, type=Order)
+        workload = msgspec.json.decode(line, type=Workload)
         if os.fork() == 0:
-            asyncio.run(work(order))
+            asyncio.run(work(workload))
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 

@@ -1,8 +1,8 @@
 """Daemons of the provider `local` are killed with -9 at random points, two at a time, hundreds of times.
 
-After every crash a new daemon must find the world whole: no token started twice, no volume or logical ID with two
-processes, no process without a listed instance, nothing lost from a volume; and asking again with the token of an
-unfinished creation yields one instance.
+After every crash a new daemon must find a consistent state: no token started twice, no volume or logical ID with two
+processes, no process without a listed instance, nothing lost from a volume; and a retry with the token of an unfinished
+creation yields one instance.
 """
 
 import asyncio
@@ -42,23 +42,23 @@ class Daemons:
     def start(self, slots: list[str], seed: int) -> int:
         assert self._forker.stdin is not None
         assert self._forker.stdout is not None
-        order = crashing.Order(home=str(self._home), intents=str(self._intents), slots=slots, seed=seed)
-        self._forker.stdin.write(msgspec.json.encode(order).decode() + "\n")
+        workload = crashing.Workload(home=str(self._home), intents=str(self._intents), slots=slots, seed=seed)
+        self._forker.stdin.write(msgspec.json.encode(workload).decode() + "\n")
         self._forker.stdin.flush()
         pid = int(self._forker.stdout.readline())
         self._running.add(pid)
         return pid
 
     def kill(self, pid: int) -> None:
-        held = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
         try:
             poll = select.poll()
-            poll.register(held, select.POLLIN)
-            assert not poll.poll(0), "the daemon has ended by itself"
+            poll.register(pidfd, select.POLLIN)
+            assert not poll.poll(0), "the daemon has exited by itself"
             os.kill(pid, 9)
             assert poll.poll(10_000)
         finally:
-            os.close(held)
+            os.close(pidfd)
             self._running.discard(pid)
 
     def close(self) -> None:
@@ -70,9 +70,9 @@ class Daemons:
 @pytest.fixture
 def daemons(tmp_path: Path) -> Iterator[Daemons]:
     (tmp_path / "intents").mkdir()
-    found = Daemons(tmp_path / "local", tmp_path / "intents")
-    yield found
-    found.close()
+    created = Daemons(tmp_path / "local", tmp_path / "intents")
+    yield created
+    created.close()
     kill_all(survivors(tmp_path))
 
 
@@ -80,7 +80,7 @@ def journals(home: Path) -> dict[str, list[str]]:
     return {path.parent.name: path.read_text().splitlines() for path in home.glob("volumes/*/journal")}
 
 
-async def inspect_world(tmp_path: Path, before: dict[str, list[str]]) -> dict[str, list[str]]:
+async def check_state(tmp_path: Path, before: dict[str, list[str]]) -> dict[str, list[str]]:
     """The journals of the volumes, as a restarted daemon finds them."""
     home = tmp_path / "local"
     local = Local(home)
@@ -90,10 +90,10 @@ async def inspect_world(tmp_path: Path, before: dict[str, list[str]]) -> dict[st
             number = crashing.generation(tmp_path / "intents", slot)
             if number == 0:
                 continue
-            settled = await local.provision(spec=crashing.wanted(slot, number))
-            assert settled == await local.provision(spec=crashing.wanted(slot, number))
+            instance = await local.provision(spec=crashing.spec_of(slot, number))
+            assert instance == await local.provision(spec=crashing.spec_of(slot, number))
             if not crashing.was_destroyed(tmp_path / "intents", slot):
-                await until_written(home / "volumes" / f"volume-{slot}" / "journal", f"{slot}-{number} {settled}\n")
+                await until_written(home / "volumes" / f"volume-{slot}" / "journal", f"{slot}-{number} {instance}\n")
         await check_listing(local, tmp_path)
     finally:
         await local.close()
@@ -107,10 +107,10 @@ async def inspect_world(tmp_path: Path, before: dict[str, list[str]]) -> dict[st
 
 
 async def check_listing(local: Local, tmp_path: Path) -> None:
-    found = await listed(local)
-    bearers = Counter(each.logical_id for each in found.values())
-    assert not bearers or max(bearers.values()) == 1
-    for each in found.values():
+    instances = await listed(local)
+    holders = Counter(each.logical_id for each in instances.values())
+    assert not holders or max(holders.values()) == 1
+    for each in instances.values():
         slot, _, number = token(each).rpartition("-")
         assert each.logical_id == slot
         newest = crashing.generation(tmp_path / "intents", slot)
@@ -118,15 +118,15 @@ async def check_listing(local: Local, tmp_path: Path) -> None:
 
     async def all_are_listed() -> bool:
         """Every process past the gate belongs to a listed instance; those before the gate exit by themselves."""
-        lives = {place.name for place in (local._home.instances).iterdir() if running(place)}
+        alive = {directory.name for directory in (local._home.instances).iterdir() if running(directory)}
         present = await listed(local)
-        return lives <= present.keys()
+        return alive <= present.keys()
 
     await until(all_are_listed)
 
 
-def running(place: Path) -> bool:
-    return bool(survivors(place))
+def running(directory: Path) -> bool:
+    return bool(survivors(directory))
 
 
 def token(described: Description) -> str:
@@ -136,7 +136,7 @@ def token(described: Description) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_nothing_is_duplicated_and_nothing_lost(daemons: Daemons, tmp_path: Path) -> None:
+async def test_crashes_neither_duplicate_instances_nor_lose_data(daemons: Daemons, tmp_path: Path) -> None:
     rng = random.Random(SEED)
     seen: dict[str, list[str]] = {}
     for _ in range(ROUNDS):
@@ -144,12 +144,14 @@ async def test_nothing_is_duplicated_and_nothing_lost(daemons: Daemons, tmp_path
         for pid in pids:
             await asyncio.sleep(rng.random() * DELAY_S_MAX)
             daemons.kill(pid)
-        seen = await inspect_world(tmp_path, seen)
-    assert sum(len(lines) for lines in seen.values()) > ROUNDS / 2, "too little has happened to prove anything"
-    await end_of_all(tmp_path)
+        seen = await check_state(tmp_path, seen)
+    assert sum(len(lines) for lines in seen.values()) > ROUNDS / 2, (
+        "too few instances were started for a meaningful test"
+    )
+    await check_destroy_all(tmp_path)
 
 
-async def end_of_all(tmp_path: Path) -> None:
+async def check_destroy_all(tmp_path: Path) -> None:
     """Everything can be destroyed; only volumes and the logs of terminated instances are left."""
     home = tmp_path / "local"
     local = Local(home)
@@ -162,5 +164,5 @@ async def end_of_all(tmp_path: Path) -> None:
     assert survivors(tmp_path) == []
     assert list((home / "trash").iterdir()) == []
     assert list((home / "claims").iterdir()) == []
-    assert not any((grave / "work").exists() for grave in (home / "graves").iterdir())
+    assert not any((terminated / "work").exists() for terminated in (home / "graves").iterdir())
     assert len(list((home / "volumes").iterdir())) == sum(map(len, SLOTS))

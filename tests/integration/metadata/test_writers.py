@@ -46,22 +46,22 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(params=["file", pytest.param("etcd", marks=needs_etcd)])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Store]]:
-    """The same store, as each replica has it."""
+    """Clients of one store, one for each replica."""
     if request.param == "file":
         yield [FileStore(tmp_path / "store", keep=KEEP) for _ in range(WRITERS)]
         return
     async with running(1, tmp_path) as cluster:
         await cluster.leader()
         urls = [member.client_url for member in cluster.members]
-        made = [EtcdStore(Etcd(urls), keep=KEEP) for _ in range(WRITERS)]
+        clients = [EtcdStore(Etcd(urls), keep=KEEP) for _ in range(WRITERS)]
         try:
-            yield [*made]
+            yield [*clients]
         finally:
-            for each in made:
+            for each in clients:
                 await each.close()
 
 
-async def test_two_writers_lose_nothing(stores: list[Store]) -> None:
+async def test_two_concurrent_writers_lose_nothing(stores: list[Store]) -> None:
     replicas = [Vars(store, SystemClock()) for store in stores]
 
     async def write(number: int) -> None:
@@ -81,8 +81,8 @@ async def test_two_writers_lose_nothing(stores: list[Store]) -> None:
     assert versions == list(range(WRITERS * (WRITES + WRITES // 3), 0, -1))
 
 
-async def test_two_who_count_by_what_they_have_seen_count_right(stores: list[Store]) -> None:
-    """`expected` makes read, add, write safe: each of all increments is in the end."""
+async def test_concurrent_increments_with_an_expected_version_are_not_lost(stores: list[Store]) -> None:
+    """`expected` makes a read-modify-write safe: no increment is lost."""
     replicas = [Vars(store, SystemClock()) for store in stores]
 
     async def count(vars_: Vars) -> None:
@@ -101,7 +101,7 @@ async def test_two_who_count_by_what_they_have_seen_count_right(stores: list[Sto
     assert await get(replicas[0], "count") == WRITERS * WRITES
 
 
-async def test_two_who_propose_at_once_never_overwrite_each_other(stores: list[Store]) -> None:
+async def test_concurrent_proposals_never_overwrite_each_other(stores: list[Store]) -> None:
     replicas = [Vars(store, SystemClock()) for store in stores]
 
     async def write(number: int) -> None:
@@ -119,7 +119,7 @@ async def test_two_who_propose_at_once_never_overwrite_each_other(stores: list[S
     assert await get(replicas[1]) == {f"w{number}": everything for number in range(WRITERS)}
 
 
-async def test_our_client_reads_and_writes_as_if_it_were_here(directory: Path) -> None:
+async def test_the_remote_client_reads_and_writes_like_the_local_plugin(directory: Path) -> None:
     vars_ = Vars(FileStore(directory / "store"), SystemClock())
     async with Server(directory / "group", {"vars": vars_}):
         remote = await client.connect(Updatable, "group/vars", str(directory / "group"))

@@ -1,4 +1,4 @@
-"""A plugin and a client in another language: ours drives theirs, and theirs drives ours."""
+"""A plugin and a client in JavaScript, tested with the client and a plugin of this package."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def theirs(directory: Path) -> AsyncIterator[str]:
-    """The socket of the plugin in JavaScript."""
+async def javascript_plugin(directory: Path) -> AsyncIterator[str]:
+    """The socket of the JavaScript plugin."""
     socket = str(directory / "p")
     process = await asyncio.create_subprocess_exec(
         NODE or "", str(EXAMPLES / "plugin.js"), socket, str(directory / "data"), stdout=asyncio.subprocess.PIPE
@@ -48,29 +48,29 @@ async def theirs(directory: Path) -> AsyncIterator[str]:
         assert await process.wait() == 0
 
 
-async def test_it_keeps_the_protocol(theirs: str) -> None:
-    outcomes = [outcome async for outcome in conformance.run(theirs, "node", settle_s=5.0)]
+async def test_the_javascript_plugin_passes_the_conformance_kit(javascript_plugin: str) -> None:
+    outcomes = [outcome async for outcome in conformance.run(javascript_plugin, "node", settle_s=5.0)]
     assert [o for o in outcomes if o.verdict is Verdict.FAILED] == []
     assert "instance/tokens" in {o.name for o in outcomes if o.verdict is Verdict.PRESENT}
 
 
-async def test_our_client_drives_it(theirs: str) -> None:
-    remote = await client.connect(Instance, "node", theirs)
+async def test_our_client_controls_the_javascript_plugin(javascript_plugin: str) -> None:
+    remote = await client.connect(Instance, "node", javascript_plugin)
     spec = InstanceSpec(tags={"a": "b", TAG_TOKEN: "t"}, logical_id=LogicalID("x"), init="run")
-    made = await remote.provision(spec=spec)
-    assert await remote.provision(spec=spec) == made
+    created = await remote.provision(spec=spec)
+    assert await remote.provision(spec=spec) == created
     (described,) = await remote.describe_instances(tags={"a": "b"})
-    assert (described.id, described.logical_id) == (made, "x")
-    with pytest.raises(errors.PluginError, match=f"{made} already has the logical ID x"):
+    assert (described.id, described.logical_id) == (created, "x")
+    with pytest.raises(errors.PluginError, match=f"{created} already has the logical ID x"):
         await remote.provision(spec=InstanceSpec(logical_id=LogicalID("x")))
-    await remote.destroy(instance=made, context=DestroyContext())
-    with pytest.raises(errors.PluginError, match=f"there is no instance {made}"):
-        await remote.destroy(instance=made, context=DestroyContext())
+    await remote.destroy(instance=created, context=DestroyContext())
+    with pytest.raises(errors.PluginError, match=f"there is no instance {created}"):
+        await remote.destroy(instance=created, context=DestroyContext())
     await remote.close()
 
 
 @pytest.mark.parametrize("type_", ["", "compute"])
-async def test_its_client_drives_ours(directory: Path, type_: str) -> None:
+async def test_the_javascript_client_controls_our_plugin(directory: Path, type_: str) -> None:
     simulator = Simulator()
     async with Server(directory / "q", {type_ or ".": simulator}):
         process = await asyncio.create_subprocess_exec(
@@ -82,9 +82,9 @@ async def test_its_client_drives_ours(directory: Path, type_: str) -> None:
             stderr=asyncio.subprocess.STDOUT,
         )
         async with asyncio.timeout(30.0):
-            said, _ = await process.communicate()
-    assert process.returncode == 0, said
-    shown, left = said.decode().splitlines()
+            output, _ = await process.communicate()
+    assert process.returncode == 0, output
+    shown, left = output.decode().splitlines()
     assert json.loads(shown)[0]["Tags"] == {"made-by": "client.js", "seen": "yes"}
     assert left == "0 left"
     assert simulator.live() == []

@@ -1,4 +1,4 @@
-"""Certificates in files, as an operator would have them, and a daemon that remembers who gave it orders."""
+"""Certificates in files, like those of an operator, and a manager that records who called it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -27,17 +27,17 @@ class Authority:
         self.path = str(directory / "ca.pem")
         self.ca.cert_pem.write_to_path(self.path)
 
-    def server(self, name: str = "server", *, host: str = HOST, **more: Any) -> tuple[str, str]:
+    def server(self, name: str = "server", *, host: str = HOST, **options: Any) -> tuple[str, str]:
         """The paths of a certificate for a host and of its key."""
-        return self._write(name, self.ca.issue_cert(host, **more))
+        return self._write(name, self.ca.issue_cert(host, **options))
 
-    def client(self, name: str, **more: Any) -> tuple[str, str]:
-        """The same for somebody."""
-        return self._write(name, self.ca.issue_cert(f"{name}@example.org", common_name=name, **more))
+    def client(self, name: str, **options: Any) -> tuple[str, str]:
+        """The paths of a client certificate with this name and of its key."""
+        return self._write(name, self.ca.issue_cert(f"{name}@example.org", common_name=name, **options))
 
-    def remote(self, url: str, name: str = "", **more: Any) -> Remote:
-        """A server that is trusted with this authority, asked by `name`, or without a certificate."""
-        cert, key = self.client(name, **more) if name else ("", "")
+    def remote(self, url: str, name: str = "", **options: Any) -> Remote:
+        """A remote that trusts this authority, with a client certificate of `name`, or without one."""
+        cert, key = self.client(name, **options) if name else ("", "")
         return Remote(name="prod", url=url, ca=self.path, cert=cert, key=key)
 
     def _write(self, name: str, issued: trustme.LeafCert) -> tuple[str, str]:
@@ -47,17 +47,17 @@ class Authority:
         return str(cert), str(key)
 
 
-class Remembering(CannedManager):
-    """Knows who scaled last."""
+class RecordingManager(CannedManager):
+    """Records who scaled last."""
 
     who = ""
 
-    async def scale(self, **order: Any) -> Any:
-        self.who = order["who"]
-        return await super().scale(**order)
+    async def scale(self, **request: Any) -> Any:
+        self.who = request["who"]
+        return await super().scale(**request)
 
 
-async def scaled(remote: Remote) -> None:
-    """An order of somebody who says to be ann."""
-    order: dict[str, Any] = {"group": "web", "size": 2, "who": "ann", "why": "x", "expected": None}
-    await asyncio.to_thread(lambda: call.call(remote, Manager.scale, **order))
+async def scale_as_ann(remote: Remote) -> None:
+    """Scale a group, with ann as the claimed name."""
+    request: dict[str, Any] = {"group": "web", "size": 2, "who": "ann", "why": "x", "expected": None}
+    await asyncio.to_thread(lambda: call.call(remote, Manager.scale, **request))

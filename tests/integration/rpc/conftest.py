@@ -1,4 +1,4 @@
-"""A place for sockets, and a provider behind one."""
+"""A path for sockets, and a provider that is served at it."""
 
 import shutil
 import tempfile
@@ -14,7 +14,7 @@ from tests.unit.rpc.plugins import Provider
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Where a socket may be: short enough for one, in a directory that does not exist yet."""
+    """A path that is short enough for a socket, in a directory that does not exist yet."""
     directory = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
     yield directory / "plugins" / "p"
     shutil.rmtree(directory)
@@ -32,5 +32,5 @@ def journal() -> WatchedJournal:
 
 @pytest.fixture
 async def server(path: Path, provider: Provider, journal: WatchedJournal) -> AsyncIterator[Server]:
-    async with Server(path, {".": provider}, events=journal) as served:
-        yield served
+    async with Server(path, {".": provider}, events=journal) as running:
+        yield running

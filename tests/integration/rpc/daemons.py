@@ -15,11 +15,11 @@ from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.values import GroupID
 
-DEADLINE_S = 120.0  # for whatever must come; nothing waits so long when all is well
+DEADLINE_S = 120.0  # of every wait; successful tests are far below it
 
 
-async def ask(path: Path, method: Callable[..., Any], /, **parameters: Any) -> Any:
-    """Our synchronous client, in a thread of its own."""
+async def call_in_thread(path: Path, method: Callable[..., Any], /, **parameters: Any) -> Any:
+    """Call with the synchronous client, in a thread."""
     return await asyncio.to_thread(call.call, path, method, **parameters)
 
 
@@ -33,8 +33,8 @@ def rpc(method: str, params: Any = None, id_: Any = 7) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": method, "params": params or {}, "id": id_}).encode()
 
 
-class Answer:
-    """A whole HTTP answer."""
+class Response:
+    """A complete HTTP response."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status = status
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Connection:
-    """Raw bytes to a unix socket, and whole answers back."""
+    """Sends raw bytes to a unix socket, and reads complete responses."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -57,19 +57,19 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> Response:
         async with asyncio.timeout(DEADLINE_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
-            return Answer(int(head[0].split()[1]), headers, body)
+            return Response(int(head[0].split()[1]), headers, body)
 
-    async def exchange(self, data: bytes) -> Answer:
+    async def exchange(self, data: bytes) -> Response:
         await self.send(data)
         return await self.answer()
 
     async def closed_by_peer(self) -> bytes:
-        """What comes until the other side closes."""
+        """Everything that arrives until the other side closes the connection."""
         async with asyncio.timeout(DEADLINE_S):
             return await self.reader.read()
 
@@ -87,7 +87,7 @@ async def connect(path: Path) -> AsyncIterator[Connection]:
 
 @contextlib.contextmanager
 def misbehaving(path: Path, behave: Callable[[socket.socket], None]) -> Iterator[None]:
-    """A server of one connection, in a thread: it does with it what the test says, and then closes it."""
+    """A server in a thread, which accepts one connection, passes it to `behave`, and closes it."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.settimeout(DEADLINE_S)
     listening.bind(str(path))
@@ -110,7 +110,7 @@ def misbehaving(path: Path, behave: Callable[[socket.socket], None]) -> Iterator
 
 
 def answers(answer: bytes, *, after: bytes = b'"method"') -> Callable[[socket.socket], None]:
-    """Sends `answer` when it has read as far as `after`."""
+    """Sends `answer` when it has received `after`."""
 
     def behave(connection: socket.socket) -> None:
         received = b""
@@ -122,14 +122,14 @@ def answers(answer: bytes, *, after: bytes = b'"method"') -> Callable[[socket.so
 
 
 class WatchedJournal(Journal):
-    """The journal, in memory, which also knows how many follow it."""
+    """A journal in memory that counts its followers."""
 
     def __init__(self) -> None:
         super().__init__(None, clock=SystemClock())
         self.listeners = 0
         self._changed = asyncio.Condition()
 
-    def tell(self, message: str, group: str = "web") -> Event:
+    def record(self, message: str, group: str = "web") -> Event:
         return self.emit(Event(type=Kind.CREATED, group=GroupID(group), message=message))
 
     async def follow(self, since: int, group: str | None = None) -> AsyncIterator[Event]:
@@ -152,10 +152,10 @@ class WatchedJournal(Journal):
 
 
 @contextlib.asynccontextmanager
-async def lying(path: Path, answer: Callable[[dict[str, Any]], bytes]) -> AsyncIterator[None]:
-    """A server that answers each request with the bytes that it is given, `"ECHO"` standing for the request's id.
+async def scripted_server(path: Path, answer: Callable[[dict[str, Any]], bytes]) -> AsyncIterator[None]:
+    """A server that replies to each request with the bytes of `answer`; `"ECHO"` in them stands for the request's ID.
 
-    With no bytes it closes the connection instead.
+    If there are no bytes, it closes the connection instead.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

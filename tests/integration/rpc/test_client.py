@@ -1,4 +1,4 @@
-"""The asynchronous client: satisfies the Protocols, over a real socket, whatever the other side does."""
+"""The asynchronous client over a real socket: it satisfies the Protocols, and handles failures of the other side."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ from infrakit.spi import errors, instance
 from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Members, MembershipChange, Quorum
 from infrakit.spi.instance import Capabilities, DestroyContext, Instance
 from infrakit.spi.values import TAG_TOKEN, Allocation, Attachment, Description, InstanceID, InstanceSpec, LogicalID
-from tests.integration.rpc.daemons import lying
+from tests.integration.rpc.daemons import scripted_server
 from tests.unit.rpc.plugins import Provider
 
 
-async def test_it_is_the_plugin_to_whoever_uses_it(path: Path) -> None:
+async def test_the_client_satisfies_the_protocols_of_an_instance_plugin(path: Path) -> None:
     async with Server(path, {".": Simulator()}):
         remote = await client.connect(Instance, "simulator", str(path))
         for protocol in (Instance, instance.Capable, instance.Inspects, instance.Volumes, instance.Keeps):
@@ -32,24 +32,24 @@ async def test_it_is_the_plugin_to_whoever_uses_it(path: Path) -> None:
         spec = InstanceSpec(
             tags={"a": "b", TAG_TOKEN: "t"}, logical_id=LogicalID("x"), attachments=(Attachment(id="v", type="volume"),)
         )
-        made = await remote.provision(spec=spec)
-        assert await remote.provision(spec=spec) == made
+        created = await remote.provision(spec=spec)
+        assert await remote.provision(spec=spec) == created
         (described,) = await remote.describe_instances(tags={"a": "b"})
-        assert (described.id, described.logical_id, described.tags) == (made, "x", {"a": "b", TAG_TOKEN: "t"})
-        assert (await remote.inspect(instance=made)).id == made
-        await remote.label(instance=made, labels={"c": "d"})
+        assert (described.id, described.logical_id, described.tags) == (created, "x", {"a": "b", TAG_TOKEN: "t"})
+        assert (await remote.inspect(instance=created)).id == created
+        await remote.label(instance=created, labels={"c": "d"})
         assert await remote.describe_instances(tags={"c": "e"}) == []
-        await remote.destroy(instance=made, context=DestroyContext())
-        assert await remote.inspect(instance=made) is None
-        asked = [Attachment(id=each, type="volume") for each in ("v", "w")]
-        assert await remote.existing(attachments=asked) == asked[:1]
+        await remote.destroy(instance=created, context=DestroyContext())
+        assert await remote.inspect(instance=created) is None
+        requested = [Attachment(id=each, type="volume") for each in ("v", "w")]
+        assert await remote.existing(attachments=requested) == requested[:1]
         with pytest.raises(errors.NotFound) as unknown:
-            await remote.destroy(instance=made, context=DestroyContext())
+            await remote.destroy(instance=created, context=DestroyContext())
         assert "simulator Instance.Destroy" in str(unknown.value)
         await remote.close()
 
 
-async def test_a_flavor_is_one_too_with_all_its_abilities(path: Path) -> None:
+async def test_the_client_satisfies_the_protocols_of_a_flavor(path: Path) -> None:
     async with Server(path, {"web": Vanilla()}):
         remote = await client.connect(Flavor, "vanilla/web", str(path))
         assert all(isinstance(remote, each) for each in (Flavor, Quorum, Attaches, JudgesMany))
@@ -67,17 +67,17 @@ async def test_a_flavor_is_one_too_with_all_its_abilities(path: Path) -> None:
         await remote.close()
 
 
-class KeepsList(Vanilla):
-    """Needs one change, and remembers what it was told."""
+class MembershipFlavor(Vanilla):
+    """Reports one membership change as needed, and records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[object] = []
+        self.calls: list[object] = []
 
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
-        self.told.append((instances, allocation))
+        self.calls.append((instances, allocation))
         return [MembershipChange(id="promote/1", what="a newcomer", due=False, instance=instances[0].id)]
 
     async def change_membership(
@@ -88,12 +88,12 @@ class KeepsList(Vanilla):
         instances: Sequence[Description],
         allocation: Allocation,
     ) -> None:
-        self.told.append((change, instances, allocation))
+        self.calls.append((change, instances, allocation))
         raise errors.Refused("not now")
 
 
-async def test_a_list_of_members_may_be_kept_elsewhere(path: Path) -> None:
-    flavor = KeepsList()
+async def test_the_client_satisfies_the_membership_protocol(path: Path) -> None:
+    flavor = MembershipFlavor()
     async with Server(path, {".": flavor}):
         remote = await client.connect(Flavor, "swarm", str(path))
         assert all(isinstance(remote, each) for each in (Flavor, Members))
@@ -105,11 +105,11 @@ async def test_a_list_of_members_may_be_kept_elsewhere(path: Path) -> None:
             await remote.change_membership(
                 properties=properties, change=change, instances=instances, allocation=allocation
             )
-        assert flavor.told == [(instances, allocation), (change, instances, allocation)]
+        assert flavor.calls == [(instances, allocation), (change, instances, allocation)]
         await remote.close()
 
 
-async def test_who_does_not_serve_what_is_wanted_is_refused(path: Path) -> None:
+async def test_a_plugin_without_the_required_interface_or_object_is_refused(path: Path) -> None:
     async with Server(path, {"a": Vanilla(), "b": Vanilla()}):
         with pytest.raises(errors.Refused, match=r"does not serve Instance/0.6.1, but .*Flavor/0.1.1"):
             await client.connect(Instance, "vanilla/a", str(path))
@@ -117,18 +117,18 @@ async def test_who_does_not_serve_what_is_wanted_is_refused(path: Path) -> None:
             await client.connect(Flavor, "vanilla/c", str(path))
 
 
-async def test_another_version_is_told_apart(path: Path) -> None:
-    async with lying(path, lambda _: reply({"Objects": {"Instance/0.5.0": [{"Name": "."}]}})):
+async def test_another_version_of_an_interface_is_refused(path: Path) -> None:
+    async with scripted_server(path, lambda _: reply({"Objects": {"Instance/0.5.0": [{"Name": "."}]}})):
         with pytest.raises(errors.Refused, match=r"it serves Instance/0.5.0, and Instance/0.6.1 is needed"):
             await client.connect(Instance, "old", str(path))
 
 
-async def test_nobody_there_means_nothing_was_done(path: Path) -> None:
+async def test_a_missing_plugin_is_unreachable(path: Path) -> None:
     with pytest.raises(errors.Unreachable, match=r"away Handshake.Hello"):
         await client.connect(Instance, "away", str(path))
 
 
-async def test_a_plugin_that_dies_and_returns_is_used_again(path: Path) -> None:
+async def test_a_restarted_plugin_is_used_again(path: Path) -> None:
     provider = Provider()
     async with Server(path, {".": provider}):
         remote = await client.connect(Instance, "p", str(path))
@@ -144,7 +144,7 @@ async def test_a_plugin_that_dies_and_returns_is_used_again(path: Path) -> None:
         await remote.close()
 
 
-async def test_a_plugin_that_returns_is_what_it_serves_now(path: Path) -> None:
+async def test_the_interfaces_of_a_restarted_plugin_are_updated(path: Path) -> None:
     async with Server(path, {".": Provider()}):
         remote = await client.connect(Instance, "provider", str(path))
         first = remote.incarnation
@@ -154,7 +154,7 @@ async def test_a_plugin_that_returns_is_what_it_serves_now(path: Path) -> None:
     async with Server(path, {".": Simulator()}):
         assert await remote.describe_instances(tags={}) == []
         second = remote.incarnation
-        assert second > first  # who listens to that asks again
+        assert second > first  # callers that compare it query the interfaces again
         assert await remote.describe_instances(tags={}) == []
         assert (isinstance(remote, instance.Inspects), remote.incarnation) == (True, second)
         assert await remote.inspect(instance=InstanceID("nobody")) is None
@@ -165,7 +165,7 @@ async def test_a_plugin_that_returns_is_what_it_serves_now(path: Path) -> None:
         await remote.close()
 
 
-async def test_while_it_rests_nobody_waits_for_it(path: Path) -> None:
+async def test_calls_fail_at_once_during_back_off(path: Path) -> None:
     async with Server(path, {".": Provider()}):
         remote = await client.connect(Instance, "p", str(path))
     for _ in range(8):
@@ -176,38 +176,38 @@ async def test_while_it_rests_nobody_waits_for_it(path: Path) -> None:
     await remote.close()
 
 
-async def test_a_question_is_repeated_when_a_kept_connection_had_been_closed(path: Path) -> None:
-    asked: list[str] = []
+async def test_a_read_is_retried_when_a_kept_alive_connection_was_closed(path: Path) -> None:
+    requests: list[str] = []
 
     def answers(request: dict[str, Any]) -> bytes:
-        asked.append(request["method"])
-        if asked.count("Instance.DescribeInstances") == 1 and asked[-1] == "Instance.DescribeInstances":
-            return b""  # it closes without a word
-        return HELLO if asked[-1] == "Handshake.Hello" else reply({"Descriptions": []})
+        requests.append(request["method"])
+        if requests.count("Instance.DescribeInstances") == 1 and requests[-1] == "Instance.DescribeInstances":
+            return b""  # it closes the connection without a response
+        return HELLO if requests[-1] == "Handshake.Hello" else reply({"Descriptions": []})
 
-    async with lying(path, answers):
+    async with scripted_server(path, answers):
         remote = await client.connect(Instance, "p", str(path))
         assert await remote.describe_instances(tags={}) == []
-        assert asked.count("Instance.DescribeInstances") == 2
+        assert requests.count("Instance.DescribeInstances") == 2
         await remote.close()
 
 
-async def test_a_creation_never_is(path: Path) -> None:
-    asked: list[str] = []
+async def test_a_creation_is_never_retried(path: Path) -> None:
+    requests: list[str] = []
 
     def answers(request: dict[str, Any]) -> bytes:
-        asked.append(request["method"])
-        return HELLO if asked[-1] == "Handshake.Hello" else b""
+        requests.append(request["method"])
+        return HELLO if requests[-1] == "Handshake.Hello" else b""
 
-    async with lying(path, answers):
+    async with scripted_server(path, answers):
         remote = await client.connect(Instance, "p", str(path))
         with pytest.raises(errors.OutcomeUnknown, match=r"p Instance.Provision at .*: the connection broke"):
             await remote.provision(spec=InstanceSpec())
-        assert asked.count("Instance.Provision") == 1
+        assert requests.count("Instance.Provision") == 1
         await remote.close()
 
 
-async def test_no_answer_in_time_leaves_the_outcome_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_timeout_leaves_the_outcome_unknown(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ACT_S", 0.05)
     hanging = asyncio.Event()
 
@@ -224,18 +224,18 @@ async def test_no_answer_in_time_leaves_the_outcome_open(path: Path, monkeypatch
         await remote.close()
 
 
-async def test_cancelling_a_call_closes_its_connection_and_nothing_else(path: Path) -> None:
-    begun = asyncio.Event()
+async def test_cancelling_a_call_closes_only_its_own_connection(path: Path) -> None:
+    started = asyncio.Event()
 
     class Slow(Provider):
         async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
 
     async with Server(path, {".": Slow()}):
         remote = await client.connect(Instance, "p", str(path))
         task = asyncio.create_task(remote.label(instance=InstanceID("i"), labels={}))
-        await begun.wait()
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -249,12 +249,12 @@ def reply(result: Any, **more: Any) -> bytes:
 
 HELLO = reply({"Objects": {"Instance/0.6.1": [{"Name": ".", "ProxyFor": ""}]}})
 
-LIES = {
+INVALID_REPLIES = {
     "not JSON": b"<html>",
     "nothing": b" ",
     "cut off": HELLO[:20],
     "null": reply(None),
-    "neither": b'{"jsonrpc":"2.0"}',
+    "neither result nor error": b'{"jsonrpc":"2.0"}',
     "a list": b"[1]",
     "invalid UTF-8": b'{"result":{"ID":"\xff"}}',
     "a wrong type": reply({"ID": ["x"]}),
@@ -266,27 +266,29 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-async def test_lies_are_told_and_leave_the_outcome_open(path: Path, lie: str) -> None:
-    async with lying(path, lambda request: HELLO if request["method"] == client.HELLO else LIES[lie]):
+@pytest.mark.parametrize("case", INVALID_REPLIES)
+async def test_an_invalid_reply_raises_an_error_that_names_the_call(path: Path, case: str) -> None:
+    async with scripted_server(
+        path, lambda request: HELLO if request["method"] == client.HELLO else INVALID_REPLIES[case]
+    ):
         remote = await client.connect(Instance, "liar", str(path))
-        with pytest.raises((errors.PluginError, errors.OutcomeUnknown)) as told:
+        with pytest.raises((errors.PluginError, errors.OutcomeUnknown)) as raised:
             await remote.provision(spec=InstanceSpec())
-        assert "liar Instance.Provision" in str(told.value)
-        assert len(str(told.value)) < 1000
+        assert "liar Instance.Provision" in str(raised.value)
+        assert len(str(raised.value)) < 1000
         await remote.close()
 
 
-async def test_an_answer_to_another_request_proves_nothing(path: Path) -> None:
+async def test_a_reply_to_another_request_leaves_the_outcome_unknown(path: Path) -> None:
     wrong = reply({"ID": "i-9"}, id=-1)
-    async with lying(path, lambda request: HELLO if request["method"] == client.HELLO else wrong):
+    async with scripted_server(path, lambda request: HELLO if request["method"] == client.HELLO else wrong):
         remote = await client.connect(Instance, "liar", str(path))
         with pytest.raises(errors.OutcomeUnknown, match="belongs to another request"):
             await remote.provision(spec=InstanceSpec())
         await remote.close()
 
 
-async def test_a_watch_tells_until_the_plugin_leaves(path: Path) -> None:
+async def test_a_watch_yields_hints_until_the_plugin_stops(path: Path) -> None:
     class Watched(Provider):
         async def watch(self) -> AsyncIterator[str]:
             yield "i-1 has ended"
@@ -302,10 +304,10 @@ async def test_a_watch_tells_until_the_plugin_leaves(path: Path) -> None:
     await remote.close()
 
 
-async def eventually(ask: Any) -> Any:
+async def eventually(call: Any) -> Any:
     async with asyncio.timeout(10.0):
         while True:
             try:
-                return await ask()
+                return await call()
             except errors.Unreachable:
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The journal over the socket: what is kept, what comes, and readers that leave."""
+"""The event journal over the socket: stored events, new events, and readers that disconnect."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ def get(query: str = "") -> bytes:
 
 
 async def read(path: Path, *, since: int | None, group: str | None = None) -> list[str]:
-    """What our client finds kept."""
+    """The messages of the stored events, as the client reads them."""
     named = GroupID(group) if group else None
     return await asyncio.to_thread(
         lambda: [e.message for e in call.events(path, since=since, group=named, follow=False)]
     )
 
 
-async def one(events: Iterator[Event]) -> str:
+async def next_message(events: Iterator[Event]) -> str:
     async with asyncio.timeout(DEADLINE_S):
         return (await asyncio.to_thread(next, events)).message
 
@@ -40,10 +40,10 @@ async def until(client: Connection, words: bytes) -> bytes:
         return await client.reader.readuntil(words)
 
 
-async def test_what_is_kept_is_read_to_its_end(path: Path, journal: WatchedJournal) -> None:
+async def test_stored_events_are_read_to_the_end(path: Path, journal: WatchedJournal) -> None:
     assert await read(path, since=0) == []
-    told = [journal.tell(f"{n}", group="web" if n % 2 else "store") for n in range(1, 6)]
-    assert await asyncio.to_thread(lambda: list(call.events(path, since=0, group=None, follow=False))) == told
+    recorded = [journal.record(f"{n}", group="web" if n % 2 else "store") for n in range(1, 6)]
+    assert await asyncio.to_thread(lambda: list(call.events(path, since=0, group=None, follow=False))) == recorded
     assert await read(path, since=3) == ["4", "5"]
     assert await read(path, since=5) == []
     assert await read(path, since=99) == []
@@ -52,34 +52,34 @@ async def test_what_is_kept_is_read_to_its_end(path: Path, journal: WatchedJourn
     assert await read(path, since=0, group="nobody's & nothing") == []
 
 
-async def test_followers_see_what_was_and_what_comes(path: Path, journal: WatchedJournal) -> None:
-    journal.tell("before")
+async def test_followers_receive_stored_and_new_events(path: Path, journal: WatchedJournal) -> None:
+    journal.record("before")
     with contextlib.closing(call.events(path, since=0, group=None, follow=True)) as events:
-        assert await one(events) == "before"
+        assert await next_message(events) == "before"
         for words in ("fresh", "ä\n<&>", "last"):
-            journal.tell(words)
-            assert await one(events) == words
+            journal.record(words)
+            assert await next_message(events) == words
 
 
-async def test_without_a_number_only_what_comes(path: Path, journal: WatchedJournal) -> None:
-    journal.tell("before")
+async def test_without_a_sequence_number_only_new_events_are_received(path: Path, journal: WatchedJournal) -> None:
+    journal.record("before")
     with contextlib.closing(call.events(path, since=None, group=None, follow=True)) as events:
-        first = asyncio.ensure_future(one(events))
+        first = asyncio.ensure_future(next_message(events))
         await journal.until_listeners(1)
-        journal.tell("fresh")
+        journal.record("fresh")
         assert await first == "fresh"
 
 
-async def test_followers_of_a_group_see_no_other(path: Path, journal: WatchedJournal) -> None:
+async def test_followers_of_a_group_receive_only_its_events(path: Path, journal: WatchedJournal) -> None:
     with contextlib.closing(call.events(path, since=0, group=GroupID("web"), follow=True)) as events:
         for n in range(5):
-            journal.tell(f"store {n}", group="store")
-        journal.tell("mine")
-        assert await one(events) == "mine"
+            journal.record(f"store {n}", group="store")
+        journal.record("mine")
+        assert await next_message(events) == "mine"
 
 
 async def test_the_stream_is_server_sent_events(path: Path, journal: WatchedJournal) -> None:
-    journal.tell("one")
+    journal.record("one")
     async with connect(path) as client:
         await client.send(get("?since=0"))
         head = (await until(client, b"\r\n\r\n")).lower()
@@ -87,18 +87,18 @@ async def test_the_stream_is_server_sent_events(path: Path, journal: WatchedJour
         for header in (b"content-type: text/event-stream", b"cache-control: no-cache", b"transfer-encoding: chunked"):
             assert header in head
         assert b'data: {"Seq":1,' in await until(client, b'"Message":"one"}\n\n')
-        assert b"\n:\n\n" in await until(client, b":\n\n")  # nothing happens: a sign of life
+        assert b"\n:\n\n" in await until(client, b":\n\n")  # no events: a keep-alive
 
 
-async def test_a_reader_that_leaves_is_forgotten(path: Path, journal: WatchedJournal) -> None:
-    """Though nothing happens that could be written to it."""
+async def test_a_disconnected_reader_is_removed(path: Path, journal: WatchedJournal) -> None:
+    """Also if no event is written to it."""
     async with connect(path) as client:
         await client.send(get())
         await journal.until_listeners(1)
     await journal.until_listeners(0)
 
 
-async def test_readers_are_bounded_and_calls_go_on(path: Path, journal: WatchedJournal) -> None:
+async def test_the_number_of_event_streams_is_limited(path: Path, journal: WatchedJournal) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(STREAMS_MAX):
             client = await stack.enter_async_context(connect(path))
@@ -111,7 +111,7 @@ async def test_readers_are_bounded_and_calls_go_on(path: Path, journal: WatchedJ
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "1.5", "%C2%B2", "%D9%A3", "9" * 5000, "1%0A"])
-async def test_a_wrong_number_is_refused(path: Path, since: str) -> None:
+async def test_an_invalid_sequence_number_is_refused(path: Path, since: str) -> None:
     async with connect(path) as client:
         answer = await client.exchange(get(f"?since={since}"))
     assert (answer.status, answer.body) == (400, b"since must be the number of an event")
@@ -135,13 +135,13 @@ async def test_without_a_journal_there_are_no_events(path: Path) -> None:
             await asyncio.to_thread(next, call.events(other, since=0, group=None, follow=True))
 
 
-def test_a_daemon_that_has_gone_is_unreachable(path: Path) -> None:
-    gone = path.with_name("q")
+def test_events_of_a_stopped_daemon_are_unreachable(path: Path) -> None:
+    stopped = path.with_name("q")
     with pytest.raises(errors.Unreachable, match="no daemon answers"):
-        next(call.events(gone, since=0, group=None, follow=True))
+        next(call.events(stopped, since=0, group=None, follow=True))
 
 
-def test_a_daemon_that_goes_is_said(path: Path) -> None:
+def test_a_lost_connection_to_the_daemon_is_reported(path: Path) -> None:
     other = path.with_name("q")
     beginning = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\ndata: {"
     with (

@@ -1,4 +1,4 @@
-"""Clients that do everything wrong: each is told so or let go, and nobody else notices."""
+"""Misbehaving clients: each gets an error or is disconnected, and other clients are not affected."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,14 @@ import pytest
 from infrakit.rpc.server import BODY_BYTES_MAX, Server
 from infrakit.spi.instance import Instance
 from infrakit.spi.values import InstanceID
-from tests.integration.rpc.daemons import DEADLINE_S, Answer, WatchedJournal, ask, connect, post, rpc
+from tests.integration.rpc.daemons import DEADLINE_S, Response, WatchedJournal, call_in_thread, connect, post, rpc
 from tests.unit.rpc.plugins import Provider
 
 HELLO = rpc("Handshake.Hello")
 
 
 async def still_serves(path: Path) -> None:
-    assert await ask(path, Instance.label, instance=InstanceID("i"), labels={}) is None
+    assert await call_in_thread(path, Instance.label, instance=InstanceID("i"), labels={}) is None
 
 
 @pytest.mark.usefixtures("server")
@@ -31,7 +31,7 @@ async def test_only_post_is_a_call(path: Path, method: str) -> None:
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("target", ["/nope", "//", "/info", "/events/", "/%00"])
-async def test_nothing_is_anywhere_else(path: Path, target: str) -> None:
+async def test_other_paths_are_not_found(path: Path, target: str) -> None:
     async with connect(path) as client:
         answer = await client.exchange(post(HELLO).replace(b"POST /", f"POST {target}".encode(), 1))
     assert (answer.status, answer.body) == (404, b"404 page not found\n")
@@ -50,7 +50,7 @@ async def test_nothing_is_anywhere_else(path: Path, target: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("server")
-async def test_the_content_type_is_json_or_not_said(path: Path, header: str, status: int) -> None:
+async def test_the_content_type_is_json_or_absent(path: Path, header: str, status: int) -> None:
     request = post(HELLO).replace(b"Content-Type: application/json\r\n", header.encode() + b"\r\n" if header else b"")
     async with connect(path) as client:
         answer = await client.exchange(request)
@@ -62,7 +62,7 @@ async def test_the_content_type_is_json_or_not_said(path: Path, header: str, sta
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("body", [b"", b"garbage", b"[" * 100_000, b"[]", b"\x1f\x8b\x08\x00", b"\xff" * 1000])
-async def test_a_body_that_is_no_request_gets_an_empty_answer(path: Path, body: bytes) -> None:
+async def test_a_body_that_is_not_a_request_gets_an_empty_response(path: Path, body: bytes) -> None:
     async with connect(path) as client:
         answer = await client.exchange(post(body))
         assert (answer.status, answer.body) == (200, b"")
@@ -70,10 +70,10 @@ async def test_a_body_that_is_no_request_gets_an_empty_answer(path: Path, body: 
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_compressed_body_is_not_blown_up(path: Path) -> None:
+async def test_a_compressed_body_is_not_decompressed(path: Path) -> None:
     async with connect(path) as client:
         answer = await client.exchange(post(HELLO, "Content-Encoding: gzip"))
-    assert answer.json["id"] == 7  # taken as it is
+    assert answer.json["id"] == 7  # the body is read as it is
 
 
 @pytest.mark.usefixtures("server")
@@ -91,7 +91,7 @@ async def test_a_compressed_body_is_not_blown_up(path: Path) -> None:
     ],
     ids=lambda data: data[:20],
 )
-async def test_what_is_no_http_is_refused_and_the_connection_ends(path: Path, data: bytes) -> None:
+async def test_invalid_http_is_refused_and_the_connection_is_closed(path: Path, data: bytes) -> None:
     async with connect(path) as client:
         answer = await client.exchange(data)
         assert answer.status == 400
@@ -99,20 +99,20 @@ async def test_what_is_no_http_is_refused_and_the_connection_ends(path: Path, da
     await still_serves(path)
 
 
-async def test_a_body_that_goes_wrong_half_way_is_given_up(path: Path) -> None:
-    """The library that reads it neither goes on nor says so: the deadline ends the wait."""
+async def test_a_body_with_an_invalid_chunk_times_out(path: Path) -> None:
+    """The HTTP library neither continues nor reports the error: the read timeout ends the request."""
     chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with Server(path, {".": Provider()}, read_s=0.5), connect(path) as client:
         await client.send(chunked)
-        await still_serves(path)  # by now it is being read
+        await still_serves(path)  # by now the server is reading it
         answer = await client.exchange(b"5\r\nhello\r\nno number\r\n")
         assert answer.status == 408
         await still_serves(path)
 
 
 @pytest.mark.usefixtures("server")
-async def test_an_oversized_body_is_not_even_read(path: Path, provider: Provider) -> None:
-    """The length that is announced suffices, and so does what comes without one."""
+async def test_an_oversized_body_is_refused_without_reading_it(path: Path, provider: Provider) -> None:
+    """Neither with an announced length nor in chunks."""
     async with connect(path) as client:
         await client.send(f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {10 * BODY_BYTES_MAX}\r\n\r\n".encode())
         with contextlib.suppress(ConnectionError):
@@ -129,7 +129,7 @@ async def test_an_oversized_body_is_not_even_read(path: Path, provider: Provider
     await still_serves(path)
 
 
-def refused(answer: Answer) -> None:
+def refused(answer: Response) -> None:
     assert (answer.status, answer.body.decode()) == (413, f"rpc: a request has at most {BODY_BYTES_MAX} bytes")
 
 
@@ -143,7 +143,9 @@ def refused(answer: Answer) -> None:
         post(HELLO, "Expect: 100-continue")[:-40],
     ],
 )
-async def test_who_never_sends_the_rest_hurts_nobody_else(path: Path, provider: Provider, beginning: bytes) -> None:
+async def test_incomplete_requests_do_not_affect_other_clients(
+    path: Path, provider: Provider, beginning: bytes
+) -> None:
     async with Server(path, {".": provider}), contextlib.AsyncExitStack() as stack:
         halves = [await stack.enter_async_context(connect(path)) for _ in range(200)]
         for half in halves:
@@ -155,7 +157,7 @@ async def test_who_never_sends_the_rest_hurts_nobody_else(path: Path, provider: 
     assert len(provider.asked) == 4
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(path: Path, provider: Provider) -> None:
+async def test_a_missing_body_times_out(path: Path, provider: Provider) -> None:
     async with Server(path, {".": provider}, read_s=0.05), connect(path) as client:
         answer = await client.exchange(post(HELLO)[:-1])
         assert (answer.status, answer.body) == (408, b"rpc: the request did not arrive within 0 s")
@@ -163,41 +165,43 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(path: Path, 
 
 
 class Slow(Provider):
-    """A provider whose creations take until the test says so."""
+    """A provider whose `label` blocks until the test sets `proceed`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.begun = asyncio.Event()
-        self.go_on = asyncio.Event()
+        self.started = asyncio.Event()
+        self.proceed = asyncio.Event()
         self.ended: asyncio.Queue[str] = asyncio.Queue()
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
-        self.begun.set()
+        self.started.set()
         try:
-            await self.go_on.wait()
+            await self.proceed.wait()
         except asyncio.CancelledError:
             self.ended.put_nowait("cancelled")
             raise
         self.ended.put_nowait("done")
 
 
-async def test_who_leaves_during_a_call_does_not_end_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A creation that was begun is finished, so that its caller finds it when asking again. Nothing is left over."""
+async def test_a_disconnect_during_a_call_does_not_cancel_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A creation in progress is completed, so that a retry finds it. No task is left behind."""
     slow = Slow()
     before = asyncio.all_tasks()
     async with Server(path, {".": slow}), asyncio.timeout(DEADLINE_S):
         async with connect(path) as client:
             await client.send(post(rpc("Instance.Label", {"Instance": "i"})))
-            await slow.begun.wait()
-        async with connect(path) as other:  # served meanwhile; by then the server knows that the first has left
+            await slow.started.wait()
+        async with connect(path) as other:  # served meanwhile; by then the server has noticed the disconnect
             assert "result" in (await other.exchange(post(HELLO))).json
-        slow.go_on.set()
+        slow.proceed.set()
         assert await slow.ended.get() == "done"
     assert asyncio.all_tasks() == before
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-async def test_who_leaves_while_sending_is_forgotten(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnect_during_a_request_leaves_nothing_behind(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     provider = Provider()
     before = asyncio.all_tasks()
     async with Server(path, {".": provider}):
@@ -209,27 +213,27 @@ async def test_who_leaves_while_sending_is_forgotten(path: Path, caplog: pytest.
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-async def test_calls_under_way_are_finished_when_the_server_stops(path: Path) -> None:
+async def test_calls_in_progress_complete_when_the_server_stops(path: Path) -> None:
     slow = Slow()
     async with asyncio.timeout(DEADLINE_S), contextlib.AsyncExitStack() as stack:
         server = await Server(path, {".": slow}).__aenter__()
         client = await stack.enter_async_context(connect(path))
         await client.send(post(rpc("Instance.Label", {"Instance": "i"})))
-        await slow.begun.wait()
+        await slow.started.wait()
         stopping = asyncio.ensure_future(server.__aexit__(None, None, None))
         await asyncio.sleep(0)
-        assert not is_there(path)  # no more callers
-        slow.go_on.set()
+        assert not exists(path)  # no new connections
+        slow.proceed.set()
         assert (await client.answer()).json["result"] == {"Type": "", "OK": True}
         await stopping
 
 
-def is_there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     return path.exists()
 
 
-async def test_requests_one_after_the_other_on_one_connection(path: Path, journal: WatchedJournal) -> None:
-    """Also when they are sent before the first is answered."""
+async def test_several_requests_on_one_connection(path: Path, journal: WatchedJournal) -> None:
+    """Also if they are sent before the first gets a response."""
     async with Server(path, {".": Provider()}, events=journal), connect(path) as client:
         await client.send(b"".join(post(rpc("Handshake.Hello", id_=n)) for n in range(50)))
         assert [(await client.answer()).json["id"] for _ in range(50)] == list(range(50))

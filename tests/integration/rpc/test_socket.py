@@ -1,4 +1,4 @@
-"""The socket as a file: whose it is, when it is replaced, and when never."""
+"""The socket as a file: its permissions, when it is replaced, and when never."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from infrakit.rpc.server import Server
 from infrakit.rpc.unix import bind
 from infrakit.spi import errors
 from infrakit.spi.manager import Manager
-from tests.integration.rpc.daemons import DEADLINE_S, ask
+from tests.integration.rpc.daemons import DEADLINE_S, call_in_thread
 from tests.unit.cli.canned import CannedManager
 
 DAEMON = """
@@ -39,11 +39,11 @@ def mode(path: Path) -> int:
 
 
 async def answers(path: Path) -> bool:
-    answer: str = await ask(path, Manager.show, version=1)
+    answer: str = await call_in_thread(path, Manager.show, version=1)
     return bool(answer)
 
 
-async def test_only_its_owner_can_reach_it(path: Path) -> None:
+async def test_only_the_owner_can_access_the_socket(path: Path) -> None:
     before = os.umask(0)
     try:
         async with Server(path, {}):
@@ -53,7 +53,7 @@ async def test_only_its_owner_can_reach_it(path: Path) -> None:
         os.umask(before)
 
 
-async def test_the_umask_is_as_before(path: Path) -> None:
+async def test_the_umask_is_restored(path: Path) -> None:
     before = os.umask(0o027)
     try:
         bind(path).close()
@@ -64,27 +64,27 @@ async def test_the_umask_is_as_before(path: Path) -> None:
         os.umask(before)
 
 
-async def test_a_directory_that_is_there_is_left_as_it_is(path: Path) -> None:
+async def test_an_existing_directory_is_left_unchanged(path: Path) -> None:
     path.parent.mkdir(mode=0o755)
     async with Server(path, {}):
         assert mode(path.parent) == 0o755
         assert mode(path) == 0o600
 
 
-async def test_the_process_is_named_beside_it_and_both_go_with_it(path: Path) -> None:
+async def test_the_pid_file_is_created_and_removed_with_the_socket(path: Path) -> None:
     async with Server(path, {}):
         assert (path.parent / "p.pid").read_text() == str(os.getpid())
     assert list(path.parent.iterdir()) == []
 
 
-async def test_what_a_killed_process_left_is_replaced(path: Path) -> None:
-    _serve_and_die(path)
+async def test_the_socket_of_a_killed_process_is_replaced(path: Path) -> None:
+    _serve_and_kill(path)
     async with Server(path, {".": CannedManager()}):
         assert await answers(path)
         assert (path.parent / "p.pid").read_text() == str(os.getpid())
 
 
-def _serve_and_die(path: Path) -> None:
+def _serve_and_kill(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", DAEMON, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"serving\n"
@@ -95,7 +95,7 @@ def _serve_and_die(path: Path) -> None:
     assert path.is_socket()
 
 
-async def test_a_live_one_is_never_stolen(path: Path) -> None:
+async def test_a_live_socket_is_never_replaced(path: Path) -> None:
     async with Server(path, {".": CannedManager()}):
         for _ in range(3):
             with pytest.raises(errors.Refused, match="another process listens"):
@@ -103,7 +103,7 @@ async def test_a_live_one_is_never_stolen(path: Path) -> None:
         assert await answers(path)
 
 
-async def test_a_link_to_a_live_one_is_not_replaced(path: Path) -> None:
+async def test_a_link_to_a_live_socket_is_not_replaced(path: Path) -> None:
     async with Server(path, {".": CannedManager()}):
         link = path.with_name("link")
         link.symlink_to(path)
@@ -112,7 +112,7 @@ async def test_a_link_to_a_live_one_is_not_replaced(path: Path) -> None:
         assert await answers(link)
 
 
-def test_a_link_to_nothing_is_replaced(path: Path) -> None:
+def test_a_dangling_link_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to("nowhere")
     with bind(path):
@@ -120,8 +120,8 @@ def test_a_link_to_nothing_is_replaced(path: Path) -> None:
         assert not path.is_symlink()
 
 
-async def test_of_many_that_start_at_once_one_serves(path: Path) -> None:
-    """They all find the same stale socket; nobody replaces the one of who was first."""
+async def test_one_of_many_concurrent_starts_gets_the_socket(path: Path) -> None:
+    """All of them find the same stale socket; none replaces the socket of the first."""
     path.parent.mkdir()
     for _ in range(20):
         _leave_stale(path)
@@ -131,7 +131,7 @@ async def test_of_many_that_start_at_once_one_serves(path: Path) -> None:
         assert (len(bound), len(refused)) == (1, 7)
         with bound[0], socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(path))
-            bound[0].accept()[0].close()  # who calls reaches exactly that one
+            bound[0].accept()[0].close()  # callers reach exactly that socket
 
 
 def _leave_stale(path: Path) -> None:
@@ -141,7 +141,7 @@ def _leave_stale(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "pipe"])
-def test_what_is_no_socket_is_not_removed(path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_socket_is_not_removed(path: Path, kind: str) -> None:
     path.parent.mkdir()
     match kind:
         case "file":
@@ -156,18 +156,18 @@ def test_what_is_no_socket_is_not_removed(path: Path, kind: str) -> None:
     assert os.path.samestat(path.lstat(), before)
 
 
-def test_a_path_too_long_is_refused_before_anything_is_made(path: Path) -> None:
+def test_a_path_too_long_is_refused_before_anything_is_created(path: Path) -> None:
     with pytest.raises(errors.Refused, match="too long"):
         bind(path.with_name("p" * 100))
     assert not path.parent.exists()
 
 
-def test_one_that_is_too_busy_to_answer_is_alive(path: Path) -> None:
+def test_a_socket_with_a_full_backlog_is_live(path: Path) -> None:
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as busy, contextlib.ExitStack() as stack:
         busy.bind(str(path))
         busy.listen(0)
-        while True:  # until the kernel turns callers away
+        while True:  # until the kernel rejects connections
             waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             waiting.setblocking(False)
             try:
@@ -180,11 +180,11 @@ def test_one_that_is_too_busy_to_answer_is_alive(path: Path) -> None:
             call.call(path, Manager.show, version=1)
 
 
-async def test_what_somebody_else_put_in_its_place_stays(path: Path) -> None:
+async def test_the_socket_of_another_process_is_not_removed(path: Path) -> None:
     other = None
     try:
         async with Server(path, {}):
-            other = _take_over(path)
+            other = _replace_socket(path)
             (path.parent / "p.pid").write_text("4711")
         assert mode(path) == 0o600
         assert (path.parent / "p.pid").read_text() == "4711"
@@ -193,13 +193,13 @@ async def test_what_somebody_else_put_in_its_place_stays(path: Path) -> None:
             other.close()
 
 
-def _take_over(path: Path) -> socket.socket:
+def _replace_socket(path: Path) -> socket.socket:
     path.unlink()
     return bind(path)
 
 
-async def test_a_start_that_fails_leaves_nothing(path: Path) -> None:
-    (path.parent / "p.pid").mkdir(parents=True)  # where the number of the process belongs
+async def test_a_failed_start_leaves_nothing_behind(path: Path) -> None:
+    (path.parent / "p.pid").mkdir(parents=True)  # in place of the PID file
     before = asyncio.all_tasks()
     with pytest.raises(IsADirectoryError):
         await Server(path, {}).__aenter__()
@@ -211,7 +211,7 @@ async def test_a_start_that_fails_leaves_nothing(path: Path) -> None:
         assert await answers(path)
 
 
-async def test_after_the_stop_nobody_is_there(path: Path) -> None:
+async def test_a_stopped_server_is_unreachable(path: Path) -> None:
     async with Server(path, {".": CannedManager()}):
         assert await answers(path)
     with pytest.raises(errors.Unreachable):

@@ -1,4 +1,4 @@
-"""Other machines: TLS with certificates of both sides, what is refused, and what is said then."""
+"""TLS with server and client certificates: what is accepted, what is refused, and the error messages."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from infrakit.rpc.remotes import Remote
 from infrakit.rpc.server import Server
 from infrakit.spi import errors
 from infrakit.spi.instance import Instance
-from tests.integration.rpc.authority import EXPIRED, HOST, YESTERDAY, Authority, Remembering, scaled
+from tests.integration.rpc.authority import EXPIRED, HOST, YESTERDAY, Authority, RecordingManager, scale_as_ann
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.plugins import Provider
 
@@ -26,13 +26,13 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Authority:
+def other_authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "theirs")
 
 
 @pytest.fixture
-def manager() -> Remembering:
-    return Remembering()
+def manager() -> RecordingManager:
+    return RecordingManager()
 
 
 def serving(authority: Authority, host: str = HOST, *, mutual: bool = False) -> Listen:
@@ -42,133 +42,135 @@ def serving(authority: Authority, host: str = HOST, *, mutual: bool = False) -> 
 
 
 @pytest.fixture
-async def mutual(path: Path, authority: Authority, manager: Remembering) -> AsyncIterator[str]:
-    """The URL of a daemon that asks for certificates."""
+async def mutual(path: Path, authority: Authority, manager: RecordingManager) -> AsyncIterator[str]:
+    """The URL of a daemon that requires client certificates."""
     async with Server(path, {".": manager}, listen=serving(authority, mutual=True)) as server:
         yield server.urls[0]
 
 
-async def until(blocked: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20.0):
-        while not await asyncio.to_thread(blocked):  # noqa: ASYNC110 - a file's change makes no event
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a file's change makes no event
             await asyncio.sleep(0.02)
 
 
-def shown(url: str) -> bytes:
-    """The certificate that the server shows now."""
+def presented(url: str) -> bytes:
+    """The certificate that the server presents now."""
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((HOST, int(url.rpartition(":")[2]))))
 
 
-# -- who is let in -----------------------------------------------------------------------------------------------------
+# -- client certificates -----------------------------------------------------------------------------------------------
 
 
-async def test_both_sides_show_a_certificate_and_the_caller_is_known(
-    mutual: str, authority: Authority, manager: Remembering
+async def test_a_client_certificate_identifies_the_caller(
+    mutual: str, authority: Authority, manager: RecordingManager
 ) -> None:
-    await scaled(authority.remote(mutual, "ops-1"))
+    await scale_as_ann(authority.remote(mutual, "ops-1"))
     assert manager.who == "ann (certificate ops-1)"
-    await scaled(authority.remote(mutual, "ann"))
+    await scale_as_ann(authority.remote(mutual, "ann"))
     assert manager.who == "ann"
 
 
-async def test_who_shows_no_certificate_is_turned_away(
-    mutual: str, authority: Authority, manager: Remembering, caplog: pytest.LogCaptureFixture
+async def test_a_client_without_a_certificate_is_rejected(
+    mutual: str, authority: Authority, manager: RecordingManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "infrakit")
     with pytest.raises(errors.Unreachable, match=r"remote prod .*requires a client certificate; .*--cert FILE"):
-        await scaled(authority.remote(mutual))
+        await scale_as_ann(authority.remote(mutual))
     assert manager.who == ""
     assert f"{HOST}:" in caplog.text
     assert "was rejected" in caplog.text
 
 
-async def test_who_shows_one_of_another_authority_is_turned_away(
-    mutual: str, authority: Authority, stranger: Authority, manager: Remembering
+async def test_a_client_certificate_of_another_authority_is_rejected(
+    mutual: str, authority: Authority, other_authority: Authority, manager: RecordingManager
 ) -> None:
-    cert, key = stranger.client("mallory")
+    cert, key = other_authority.client("mallory")
     with pytest.raises(errors.Unreachable, match=rf"probably rejected our certificate {cert}; .*--tls-client-ca"):
-        await scaled(Remote(url=mutual, ca=authority.path, cert=cert, key=key))
+        await scale_as_ann(Remote(url=mutual, ca=authority.path, cert=cert, key=key))
     assert manager.who == ""
 
 
-async def test_who_shows_an_expired_one_is_turned_away_and_told_which(
-    mutual: str, authority: Authority, manager: Remembering
+async def test_an_expired_client_certificate_is_rejected_and_named(
+    mutual: str, authority: Authority, manager: RecordingManager
 ) -> None:
     remote = authority.remote(mutual, "late", **EXPIRED)
     with pytest.raises(errors.Unreachable) as refused:
-        await scaled(remote)
+        await scale_as_ann(remote)
     assert f"our certificate {remote.cert} expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC; renew it" in str(refused.value)
     assert manager.who == ""
 
 
-async def test_with_tls_1_2_it_is_the_same(
-    mutual: str, authority: Authority, manager: Remembering, monkeypatch: pytest.MonkeyPatch
+async def test_client_certificates_with_tls_1_2(
+    mutual: str, authority: Authority, manager: RecordingManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tls.client_context
+    original = tls.client_context
 
     def older(**files: str) -> ssl.SSLContext:
-        context = whole(**files)
+        context = original(**files)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         return context
 
     monkeypatch.setattr(tls, "client_context", older)
-    await scaled(authority.remote(mutual, "ops-1"))
+    await scale_as_ann(authority.remote(mutual, "ops-1"))
     assert manager.who == "ann (certificate ops-1)"
     with pytest.raises(errors.Unreachable):
-        await scaled(authority.remote(mutual))
+        await scale_as_ann(authority.remote(mutual))
 
 
-# -- whom we trust -----------------------------------------------------------------------------------------------------
+# -- server certificates -----------------------------------------------------------------------------------------------
 
 
-async def test_a_server_of_another_authority_is_not_asked(mutual: str, stranger: Authority) -> None:
-    words = rf"remote prod \({mutual}\): the server's certificate is not signed by {stranger.path} .*--ca FILE"
-    with pytest.raises(errors.Unreachable, match=words):
-        await scaled(stranger.remote(mutual, "ops-1"))
+async def test_a_server_certificate_of_another_authority_is_rejected(mutual: str, other_authority: Authority) -> None:
+    message = rf"remote prod \({mutual}\): the server's certificate is not signed by {other_authority.path} .*--ca FILE"
+    with pytest.raises(errors.Unreachable, match=message):
+        await scale_as_ann(other_authority.remote(mutual, "ops-1"))
 
 
-async def test_a_server_of_another_name_is_not_asked(path: Path, authority: Authority, manager: Remembering) -> None:
+async def test_a_server_certificate_for_another_host_is_rejected(
+    path: Path, authority: Authority, manager: RecordingManager
+) -> None:
     async with Server(path, {".": manager}, listen=serving(authority, "10.9.9.9")) as server:
         with pytest.raises(errors.Unreachable, match=r"is for another host: .*not valid for '127\.0\.0\.1'"):
-            await scaled(authority.remote(server.urls[0]))
+            await scale_as_ann(authority.remote(server.urls[0]))
     assert manager.who == ""
 
 
-async def test_a_server_whose_certificate_has_expired_is_not_asked(
-    path: Path, authority: Authority, manager: Remembering
+async def test_an_expired_server_certificate_is_rejected(
+    path: Path, authority: Authority, manager: RecordingManager
 ) -> None:
     cert, key = authority.server(**EXPIRED)
     where = Listen(host=HOST, port=0, tls=tls.Files(cert=cert, key=key))
     async with Server(path, {".": manager}, listen=where) as server:
         with pytest.raises(errors.Unreachable) as refused:
-            await scaled(authority.remote(server.urls[0]))
+            await scale_as_ann(authority.remote(server.urls[0]))
     assert f"the server's certificate expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC; renew the file of --tls-cert" in str(
         refused.value
     )
     assert manager.who == ""
 
 
-async def test_what_does_not_speak_tls_is_said(path: Path, authority: Authority) -> None:
+async def test_a_server_without_tls_is_reported(path: Path, authority: Authority) -> None:
     async with Server(path, {".": CannedManager()}, listen=Listen(host=HOST, port=0)) as server:
         with pytest.raises(errors.Unreachable, match=r"the TLS handshake failed \(.*check the URL"):
-            await scaled(authority.remote(server.urls[0].replace("http:", "https:")))
+            await scale_as_ann(authority.remote(server.urls[0].replace("http:", "https:")))
         url = server.urls[0]
     with pytest.raises(
         errors.Unreachable, match=r"cannot be reached \(Connection refused\); .*infrakit remote use local"
     ):
-        await scaled(Remote(name="prod", url=url))
+        await scale_as_ann(Remote(name="prod", url=url))
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "RELOAD_S", 0.02)
 
 
-@pytest.mark.usefixtures("_often")
-async def test_a_certificate_is_renewed_while_connections_live(
+@pytest.mark.usefixtures("_short_interval")
+async def test_a_certificate_is_renewed_during_open_connections(
     path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     where = serving(authority)
@@ -178,56 +180,58 @@ async def test_a_certificate_is_renewed_while_connections_live(
         url = server.urls[0]
         context = tls.client_context(ca=authority.path)
         reader, writer = await asyncio.open_connection(HOST, int(url.rpartition(":")[2]), ssl=context)
-        first = await asyncio.to_thread(shown, url)
+        first = await asyncio.to_thread(presented, url)
         renewed, renewed_key = authority.server("renewed")
         await asyncio.to_thread(os.replace, renewed_key, key)
         await asyncio.to_thread(os.replace, renewed, cert)
-        await until(lambda: shown(url) != first)
-        second = await asyncio.to_thread(shown, url)
+        await until(lambda: presented(url) != first)
+        second = await asyncio.to_thread(presented, url)
         await asyncio.to_thread(Path(cert).write_text, "broken")
         await until(lambda: "the previous content stays in force" in caplog.text)
-        assert await asyncio.to_thread(shown, url) == second
+        assert await asyncio.to_thread(presented, url) == second
         await asyncio.to_thread(Path(key).write_text, "broken too")
-        await until(lambda: caplog.text.count("stays in force") == 2)  # once for each change, however often one looks
+        await until(
+            lambda: caplog.text.count("stays in force") == 2
+        )  # once for each change, however often the file is checked
         writer.write(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")  # on the connection of the first certificate
         assert b"200 OK" in await reader.readline()
         writer.close()
 
 
-@pytest.mark.usefixtures("_often")
+@pytest.mark.usefixtures("_short_interval")
 async def test_an_authority_is_replaced_without_a_restart(
-    path: Path, authority: Authority, stranger: Authority, manager: Remembering
+    path: Path, authority: Authority, other_authority: Authority, manager: RecordingManager
 ) -> None:
     async with Server(path, {".": manager}, listen=serving(authority, mutual=True)) as server:
         old = authority.remote(server.urls[0], "ops-1")
-        cert, key = stranger.client("ops-2")
+        cert, key = other_authority.client("ops-2")
         new = Remote(url=server.urls[0], ca=authority.path, cert=cert, key=key)
         (authority.directory / "kept.pem").write_bytes((authority.directory / "ca.pem").read_bytes())
-        await scaled(old)
-        await asyncio.to_thread(os.replace, stranger.path, authority.path)
+        await scale_as_ann(old)
+        await asyncio.to_thread(os.replace, other_authority.path, authority.path)
         old, new = (
             Remote(url=r.url, ca=str(authority.directory / "kept.pem"), cert=r.cert, key=r.key) for r in (old, new)
         )
 
-        def turned() -> bool:
+        def accepted() -> bool:
             try:
-                asyncio.run(scaled(new))
+                asyncio.run(scale_as_ann(new))
             except errors.Unreachable:
                 return False
             return True
 
-        await until(turned)
+        await until(accepted)
         assert manager.who == "ann (certificate ops-2)"
         with pytest.raises(errors.Unreachable):
-            await scaled(old)
+            await scale_as_ann(old)
 
 
-def test_files_that_are_wrong_are_named(authority: Authority) -> None:
+def test_invalid_files_are_named(authority: Authority) -> None:
     cert, key = authority.server()
     other_cert, other_key = authority.server("other")
     none, nonsense = str(authority.directory / "none.pem"), authority.directory / "nonsense.pem"
     nonsense.write_text("nonsense")
-    for files, words in (
+    for files, message in (
         (tls.Files(cert=none, key=key), rf"{none}: the certificate cannot be read: No such file"),
         (tls.Files(cert=cert, key=none), rf"{none}: the key cannot be read: No such file"),
         (tls.Files(cert=cert, key=other_key), rf"{other_key}: the key does not match the certificate {cert}"),
@@ -236,17 +240,17 @@ def test_files_that_are_wrong_are_named(authority: Authority) -> None:
         (tls.Files(cert=cert, key=key, client_ca=str(nonsense)), rf"{nonsense}: the file holds no CA certificates"),
         (tls.Files(cert=cert, key=key, client_ca=none), rf"{none}: the CA certificates cannot be read"),
     ):
-        with pytest.raises(errors.Refused, match=words):
+        with pytest.raises(errors.Refused, match=message):
             tls.server_context(files)
 
 
-def test_nobody_is_asked_for_the_password_of_a_key(authority: Authority) -> None:
+def test_an_encrypted_key_is_refused(authority: Authority) -> None:
     cert, key = authority.server()
     loaded = serialization.load_pem_private_key(Path(key).read_bytes(), None)
     secret = serialization.BestAvailableEncryption(b"secret")
     form = serialization.PrivateFormat.PKCS8
     Path(key).write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, secret))
-    with pytest.raises(errors.Refused, match=rf"{key}: the key is encrypted; a daemon asks for no password"):
+    with pytest.raises(errors.Refused, match=rf"{key}: the key is encrypted; a daemon cannot prompt for a password"):
         tls.server_context(tls.Files(cert=cert, key=key))
 
 
@@ -274,14 +278,14 @@ def test_the_validity_of_a_certificate_is_read_from_its_bytes(authority: Authori
         ({"subject": ((("commonName", "x" * 5000),),)}, "x" * 200),
     ],
 )
-def test_everybody_with_a_certificate_has_a_name(certificate: dict[str, object], name: str) -> None:
+def test_every_certificate_yields_a_name(certificate: dict[str, object], name: str) -> None:
     assert tls.name_of(certificate) == name
 
 
 # -- plugins -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_plugin_on_another_machine(
+async def test_a_plugin_on_another_machine_gets_our_client_certificate(
     path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mine, my_key = authority.client("daemon-1")
@@ -303,11 +307,11 @@ async def test_a_plugin_on_another_machine(
 @pytest.mark.parametrize(
     ("text", "expected"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("tcp://a:1", ("a", 1)), ("[::1]:5", ("::1", 5))]
 )
-def test_addresses_to_listen_at(text: str, expected: tuple[str, int]) -> None:
+def test_listen_addresses_are_parsed(text: str, expected: tuple[str, int]) -> None:
     assert listen.parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "80", "a:", "a:x", "a:99999"])
-def test_what_is_no_address(text: str) -> None:
+def test_an_invalid_listen_address_is_refused(text: str) -> None:
     with pytest.raises(errors.Refused, match="is not an address to listen at"):
         listen.parse(text)

@@ -1,6 +1,6 @@
-"""A real server that speaks S3 (moto's), in this process, and what may stand between it and a client.
+"""An S3 server (moto) in this process, and middleware that simulates faults between it and a client.
 
-It looks and writes in two steps, so one request is served at a time: Amazon's is atomic.
+moto checks and writes in two steps, so one request is served at a time; Amazon's S3 is atomic.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ needs_s3 = pytest.mark.skipif(
 
 
 class Server:
-    """Serves at `endpoint`; each request goes through `between`, if there is one."""
+    """Serves at `endpoint`; each request passes through `middleware`, if there is one."""
 
     def __init__(self) -> None:
         from moto.moto_server import werkzeug_app as moto
@@ -43,22 +43,22 @@ class Server:
             def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
                 pass
 
-        self.between: Middleware | None = None
-        self.asked: list[str] = []  # methods and paths
+        self.middleware: Middleware | None = None
+        self.requests: list[str] = []  # methods and paths
         self._moto: WSGIApplication = moto.DomainDispatcherApplication(moto.create_backend_app)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
     def _serve(self, request: Request, start: StartResponse) -> Iterable[bytes]:
-        self.asked.append(f"{request['REQUEST_METHOD']} {request['PATH_INFO']}")
-        if self.between is not None:
-            return self.between(request, start, self._answer)
+        self.requests.append(f"{request['REQUEST_METHOD']} {request['PATH_INFO']}")
+        if self.middleware is not None:
+            return self.middleware(request, start, self._answer)
         return self._answer(request, start)
 
     def _answer(self, request: Request, start: StartResponse) -> Iterable[bytes]:
-        with self._turn:
+        with self._lock:
             return list(self._moto(request, start))
 
     @contextlib.contextmanager
@@ -74,7 +74,7 @@ class Server:
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Only these of AWS's variables: no file, no role of this machine."""
+    """Set these variables of AWS and no others, so that no file and no role of this machine is used."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
     os.environ.update(values)
     try:
@@ -111,7 +111,7 @@ async def closing(resource: T) -> AsyncIterator[T]:
 
 @contextlib.asynccontextmanager
 async def new_bucket(server: Server) -> AsyncIterator[Bucket]:
-    """A bucket that nobody else uses, as a client with the credentials of the tests sees it."""
+    """A client of a new bucket, with the credentials of the tests."""
     name = f"tests-{os.getpid()}-{next(_numbers)}"
     with environment(CREDENTIALS):
         async with closing(Bucket(name, endpoint=server.endpoint)) as bucket:
@@ -120,26 +120,26 @@ async def new_bucket(server: Server) -> AsyncIterator[Bucket]:
 
 
 def later(by: timedelta) -> Middleware:
-    """The server's clock is ahead by so much when it answers."""
+    """Dates responses as if the clock of the server were ahead."""
     return dated(email.utils.format_datetime(datetime.now(UTC) + by, usegmt=True))
 
 
 def dated(date: str) -> Middleware:
-    """Answers bear this date."""
+    """Sets the date of responses."""
 
-    def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+    def middleware(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
         def changed(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             return start(status, [*(each for each in headers if each[0].lower() != "date"), ("Date", date)], *more)
 
         return serve(request, changed)
 
-    return between
+    return middleware
 
 
 def answering(status: str, code: str, *, method: str = "", headers: Mapping[str, str] | None = None) -> Middleware:
-    """An error instead of an answer, to requests of a method, or to all."""
+    """Responds with an error, to requests of one method, or to all."""
 
-    def between(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+    def middleware(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
         if method and request["REQUEST_METHOD"] != method:
             return serve(request, start)
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as {CREDENTIALS}</Message></Error>".encode()
@@ -147,10 +147,10 @@ def answering(status: str, code: str, *, method: str = "", headers: Mapping[str,
         start(status, list(listed.items()))
         return [body]
 
-    return between
+    return middleware
 
 
 async def write(store: Store, count: int, *, start: int = 0) -> None:
-    """Revisions of the document `doc`, each with its number as its body."""
+    """Write revisions of the document `doc`, each with its number as its body."""
     for number in range(start, start + count):
         assert await store.replace(name="doc", body=b"%d" % (number + 1), expected=number) == number + 1

@@ -24,16 +24,16 @@ async def bucket(server: Server) -> AsyncIterator[Bucket]:
 
 
 @pytest.fixture
-async def beside(bucket: Bucket) -> AsyncIterator[Callable[..., S3Store]]:
-    """Makes the stores of other replicas in the same bucket; options are those of `S3Store`."""
+async def open_store(bucket: Bucket) -> AsyncIterator[Callable[..., S3Store]]:
+    """Opens the stores of other replicas in the same bucket; options are those of `S3Store`."""
     async with contextlib.AsyncExitStack() as stores:
 
-        def make(**options: Any) -> S3Store:
+        def open_(**options: Any) -> S3Store:
             store = S3Store(Bucket(bucket._name, endpoint=bucket._endpoint), **options)
             stores.push_async_callback(store.close)
             return store
 
-        yield make
+        yield open_
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The client of a bucket: what each failure lets the caller conclude, what it advises, and what it keeps to itself."""
+"""The client of a bucket: the error for each failure, its remedy, and that it shows no secret."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def store_at(url: str) -> Store:
     return sources.store(url, Path("/nowhere"))
 
 
-async def ask(bucket: Bucket, kind: str) -> None:
+async def send(bucket: Bucket, kind: str) -> None:
     if kind == WRITE:
         await bucket.create("key", b"content")
     else:
@@ -51,13 +51,13 @@ async def ask(bucket: Bucket, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [READ, WRITE])
 @pytest.mark.parametrize("code", FAILURES)
-async def test_each_failure_says_what_follows_and_no_secret(
+async def test_each_failure_raises_its_error_with_a_remedy_and_no_secret(
     server: Server, bucket: Bucket, code: str, kind: str
 ) -> None:
     status, reading, writing, remedy = FAILURES[code]
-    server.between = answering(status, code)
+    server.middleware = answering(status, code)
     with pytest.raises(errors.InfraKitError) as failure:
-        await ask(bucket, kind)
+        await send(bucket, kind)
     assert type(failure.value) is (writing if kind == WRITE else reading)
     assert code in failure.value.what
     assert remedy in failure.value.remedy
@@ -67,96 +67,96 @@ async def test_each_failure_says_what_follows_and_no_secret(
     assert failure.value.__suppress_context__
 
 
-async def test_it_waits_as_long_as_it_is_told(server: Server, bucket: Bucket) -> None:
-    server.between = answering("503 Slow Down", "SlowDown", headers={"Retry-After": "7"})
+async def test_throttling_reports_the_delay_that_the_server_requests(server: Server, bucket: Bucket) -> None:
+    server.middleware = answering("503 Slow Down", "SlowDown", headers={"Retry-After": "7"})
     with pytest.raises(errors.Throttled) as throttled:
-        await ask(bucket, READ)
+        await send(bucket, READ)
     assert throttled.value.after_s == 7.0
 
 
-async def test_nothing_is_asked_twice(server: Server, bucket: Bucket) -> None:
-    await ask(bucket, READ)
-    before = len(server.asked)
-    server.between = answering("503 Slow Down", "SlowDown")
+async def test_failed_requests_are_not_retried(server: Server, bucket: Bucket) -> None:
+    await send(bucket, READ)
+    before = len(server.requests)
+    server.middleware = answering("503 Slow Down", "SlowDown")
     for kind in (READ, WRITE):
         with pytest.raises(errors.Throttled):
-            await ask(bucket, kind)
-    assert len(server.asked) == before + 2
+            await send(bucket, kind)
+    assert len(server.requests) == before + 2
 
 
 @pytest.mark.parametrize(("kind", "expected"), [(READ, errors.Unreachable), (WRITE, errors.OutcomeUnknown)])
-async def test_who_does_not_answer_is_not_waited_for(
+async def test_a_server_that_does_not_respond_times_out(
     server: Server, bucket: Bucket, kind: str, expected: type[errors.InfraKitError]
 ) -> None:
-    await ask(bucket, READ)  # the library is here
-    answered = threading.Event()
+    await send(bucket, READ)  # the library is imported
+    released = threading.Event()
 
-    def silent(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
-        assert answered.wait(30)
+    def hanging(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+        assert released.wait(30)
         return serve(request, start)
 
-    server.between = silent
+    server.middleware = hanging
     bucket._deadline_s = 0.05
     try:
         with pytest.raises(expected, match=r"no answer within 0\.05 s"):
-            await ask(bucket, kind)
+            await send(bucket, kind)
     finally:
-        answered.set()
+        released.set()
 
 
 @pytest.mark.parametrize("kind", [READ, WRITE])
-async def test_who_does_not_listen_is_unreachable(kind: str) -> None:
+async def test_a_server_that_does_not_listen_is_unreachable(kind: str) -> None:
     async with closing(Bucket("tests", endpoint="http://127.0.0.1:1")) as bucket:
         with (
             environment(CREDENTIALS),
             pytest.raises(errors.Unreachable, match=r"127\.0\.0\.1:1: cannot connect: Connection refused$"),
         ):
-            await ask(bucket, kind)
+            await send(bucket, kind)
 
 
-async def test_who_does_not_speak_s3_is_told(server: Server, bucket: Bucket) -> None:
-    def page(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
+async def test_a_server_that_does_not_speak_s3_is_reported(server: Server, bucket: Bucket) -> None:
+    def serve_html(request: Request, start: StartResponse, serve: WSGIApplication) -> Iterable[bytes]:
         start("404 Not Found", [("Content-Type", "text/html"), ("Content-Length", "11")])
         return [b"<html>hello"]
 
-    server.between = page
+    server.middleware = serve_html
     with pytest.raises(errors.Refused, match=r"404 .*check that the endpoint speaks S3"):
-        await ask(bucket, READ)
+        await send(bucket, READ)
 
 
-async def test_answers_without_a_date_are_not_believed(server: Server, bucket: Bucket) -> None:
-    server.between = dated("yesterday")
+async def test_responses_without_a_valid_date_are_refused(server: Server, bucket: Bucket) -> None:
+    server.middleware = dated("yesterday")
     for kind in (READ, WRITE):
         with pytest.raises(errors.Refused, match="have no date"):
-            await ask(bucket, kind)
+            await send(bucket, kind)
 
 
-async def test_a_bucket_that_is_not_there_is_named(server: Server) -> None:
+async def test_a_missing_bucket_is_named(server: Server) -> None:
     async with closing(Bucket("nowhere", endpoint=server.endpoint)) as bucket:
         with environment(CREDENTIALS), pytest.raises(errors.Refused, match=r"s3://nowhere at http.*create the bucket"):
-            await ask(bucket, READ)
+            await send(bucket, READ)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"), ({"AWS_PROFILE": "mine"}, "Profile")],
 )
-async def test_without_credentials_it_is_told_where_to_put_them(
+async def test_missing_credentials_are_reported_with_a_remedy(
     server: Server, change: dict[str, str], expected: str
 ) -> None:
     async with closing(Bucket("tests", endpoint=server.endpoint)) as bucket:
         with environment(CREDENTIALS | change), pytest.raises(errors.Refused, match=f"{expected}.*AWS_"):
-            await ask(bucket, WRITE)
-    assert server.asked == []
+            await send(bucket, WRITE)
+    assert server.requests == []
 
 
-def test_without_the_extra_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_with_its_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiobotocore", None)
     with pytest.raises(errors.Refused, match=r"not installed; install .*\[s3\]' in the clone"):
         store_at("s3://bucket/prefix")
 
 
-def test_the_library_is_imported_when_it_is_used() -> None:
+def test_the_library_is_imported_on_first_use() -> None:
     program = (
         "import sys, urllib.parse, infrakit.stores.s3 as s3\n"
         "s3.S3Store.from_url(urllib.parse.urlsplit('s3://bucket/prefix'), keep={})\n"
@@ -197,15 +197,15 @@ def test_a_store_is_named_by_its_url(url: str, prefix: str, where: str) -> None:
         "s3://zone--x-s3/prefix",
     ],
 )
-def test_a_url_that_names_none_is_refused_and_no_secret_is_repeated(url: str) -> None:
+def test_an_invalid_url_is_refused_without_showing_its_secrets(url: str) -> None:
     with pytest.raises(errors.Refused) as refused:
         store_at(url)
     assert "secret" not in str(refused.value)
     assert refused.value.remedy
 
 
-async def test_a_store_by_its_url_works(server: Server, bucket: Bucket) -> None:
+async def test_a_store_that_is_opened_by_its_url_works(server: Server, bucket: Bucket) -> None:
     url = f"s3://{bucket._name}/here?endpoint={server.endpoint}&region=eu-central-1"
     async with closing(store_at(url)) as store:
         assert await store.replace(name="doc", body=b"x", expected=0) == 1
-    assert server.asked[-1].endswith("/here/doc/9999999998-1")
+    assert server.requests[-1].endswith("/here/doc/9999999998-1")

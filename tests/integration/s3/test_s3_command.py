@@ -1,4 +1,4 @@
-"""`infrakit template s3://...`: in the process with limits, too."""
+"""`infrakit template s3://...`, which renders in a process with limits."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from tests.integration.s3.buckets import needs_s3
 pytestmark = needs_s3
 
 
-async def test_the_command_renders_what_is_in_a_bucket(bucket: Bucket) -> None:
+async def test_the_command_renders_templates_of_a_bucket(bucket: Bucket) -> None:
     await bucket.create("deep/boot.sh", b"a {{ include('parts/b.sh', x=var('x')) }}")
     await bucket.create("deep/parts/b.sh", b"b {{ x }}")
     address = f"s3://{bucket._name}/deep/boot.sh?endpoint={bucket._endpoint}"

@@ -1,4 +1,4 @@
-"""Templates in a bucket: relative ones stay in it, and templates of others do not get there."""
+"""Templates in a bucket: relative includes stay in it, and other buckets cannot be read."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.integration.s3.buckets import needs_s3
 pytestmark = needs_s3
 
 
-async def test_a_directory_of_templates_in_a_bucket(bucket: Bucket) -> None:
+async def test_templates_of_a_bucket_include_only_templates_of_this_bucket(bucket: Bucket) -> None:
     await bucket.create("deep/boot.sh", b"a {{ include('parts/b c.sh') }}")
     await bucket.create("deep/parts/b c.sh", b"b {{ include('../../c.sh') }}")
     await bucket.create("c.sh", b"c")

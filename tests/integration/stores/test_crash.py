@@ -1,4 +1,4 @@
-"""Writers are killed at any moment, hundreds of times: nothing that was acknowledged is lost, and nothing is torn."""
+"""Writers are killed at random moments, hundreds of times: no acknowledged write is lost, and none is partial."""
 
 import asyncio
 import os
@@ -18,55 +18,55 @@ from tests.integration.stores.writing import KEEP, NAME, body
 
 KILLS = int(os.environ.get("CRASH_ROUNDS", "300"))
 SEED = int(os.environ.get("CRASH_SEED", "1"))
-WORDS_MAX = 12  # how many revisions a writer may acknowledge before it is killed,
+ACKNOWLEDGED_MAX = 12  # how many revisions a writer may acknowledge before it is killed,
 DELAY_S_MAX = 0.004  # and how long after the last of them: a write takes about a millisecond
 
 
 class Writers:
-    """A process that forks a writer for each directory it is told, and what they all say, line by line."""
+    """A process that forks a writer for each directory that it reads, and the output of all writers, line by line."""
 
     def __init__(self) -> None:
         program = [sys.executable, str(Path(__file__).with_name("writing.py"))]
         self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
-    def killed_after(self, directory: Path, words: int, delay_s: float) -> list[int]:
-        """Start a writer, kill it a moment after that many words; return the revisions that it acknowledged."""
+    def killed_after(self, directory: Path, count: int, delay_s: float) -> list[int]:
+        """Start a writer, kill it `delay_s` after that many acknowledgements; return the acknowledged revisions."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{directory}\n")
-        said = []
+        revisions = []
         while not (line := self._line()).startswith("pid"):
-            said.append(int(line))  # the writer may be faster than the one that tells its pid
+            revisions.append(int(line))  # the writer may be faster than the process that reports its PID
         pid = int(line.removeprefix("pid "))
-        while len(said) < words:
-            said.append(int(self._line()))
+        while len(revisions) < count:
+            revisions.append(int(self._line()))
         time.sleep(delay_s)
         os.kill(pid, signal.SIGKILL)
         while (line := self._line()) != "dead":
-            said.append(int(line))
-        return said
+            revisions.append(int(line))
+        return revisions
 
     def _line(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the process that forks has ended"
+        assert line, "the process that forks the writers has exited"
         return line.strip()
 
 
 @pytest.fixture
 def writers() -> Iterator[Writers]:
-    made = Writers()
-    with made.process:
-        yield made
-        made.process.kill()
+    started = Writers()
+    with started.process:
+        yield started
+        started.process.kill()
 
 
 def check(store: FileStore, acknowledged: int) -> int:
-    """Everything acknowledged is there, at most one more, and all of it whole; return the newest revision."""
+    """Check that the acknowledged revisions exist, at most one more, and all complete; return the newest revision."""
 
-    async def look() -> tuple[Document, list[Document]]:
+    async def read() -> tuple[Document, list[Document]]:
         return await store.read(name=NAME), list(await store.history(name=NAME, limit=KEEP))
 
-    newest, history = asyncio.run(look())
+    newest, history = asyncio.run(read())
     assert newest.revision in {acknowledged, acknowledged + 1}
     numbers = [document.revision for document in history]
     assert numbers == list(range(newest.revision, max(newest.revision - KEEP, 0), -1)), "there is a gap"
@@ -76,17 +76,17 @@ def check(store: FileStore, acknowledged: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_nothing_acknowledged_is_lost_and_nothing_is_torn(writers: Writers, tmp_path: Path) -> None:
+def test_no_acknowledged_write_is_lost_and_none_is_partial(writers: Writers, tmp_path: Path) -> None:
     rng = random.Random(SEED)
-    store, newest, unheard, left_behind = FileStore(tmp_path, keep={NAME: KEEP}), 0, 0, 0
+    store, newest, unacknowledged, left_behind = FileStore(tmp_path, keep={NAME: KEEP}), 0, 0, 0
     for _ in range(KILLS):
-        said = writers.killed_after(tmp_path, rng.randint(0, WORDS_MAX), rng.uniform(0.0, DELAY_S_MAX))
-        assert said == list(range(newest + 1, newest + 1 + len(said)))
-        acknowledged = newest + len(said)
+        revisions = writers.killed_after(tmp_path, rng.randint(0, ACKNOWLEDGED_MAX), rng.uniform(0.0, DELAY_S_MAX))
+        assert revisions == list(range(newest + 1, newest + 1 + len(revisions)))
+        acknowledged = newest + len(revisions)
         newest = check(store, acknowledged)
-        unheard += newest > acknowledged
+        unacknowledged += newest > acknowledged
         temporary = len(list((tmp_path / NAME).glob(".new-*")))
-        assert temporary <= 1, "what dead writers leave behind gathers"
+        assert temporary <= 1, "temporary files of killed writers accumulate"
         left_behind += temporary
-    assert unheard, "none was killed between its write and its word: the test shows little"
-    assert left_behind, "none was killed in the middle of a write: the test shows little"
+    assert unacknowledged, "no writer was killed between its write and its acknowledgement: the test is not significant"
+    assert left_behind, "no writer was killed during a write: the test is not significant"

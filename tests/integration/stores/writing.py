@@ -1,7 +1,7 @@
-"""A writer that is made to be killed: it writes revisions as fast as it can and says each once it is acknowledged.
+"""A writer for crash tests: it writes revisions as fast as it can, and prints each one when it is acknowledged.
 
-Run as a program it reads a directory a line, forks one writer for it and says its pid; forking saves starting Python
-hundreds of times. A writer ends by itself when this program has ended.
+Run as a program, it reads one directory per line, forks a writer for it and prints its PID; forking saves the time of
+starting Python hundreds of times. A writer exits when this program has exited.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from pathlib import Path
 from infrakit.stores.file import FileStore
 
 NAME = "declaration"
-KEEP = 40  # few, so that revisions are removed all the time too
+KEEP = 40  # few, so that revisions are also pruned all the time
 
 
 def body(revision: int) -> bytes:
-    """What revision number `revision` has to hold: of some length, so that a write takes a moment."""
+    """The body of that revision: so long that a write takes a measurable time."""
     return b"%d " % revision * 2000
 
 

@@ -1,9 +1,9 @@
 """Nodes of a real Swarm on one machine, without containers: a `dockerd` each, in namespaces that end with the tests.
 
-All of it lives in one *hub*: a process that has its own processes, mounts and network, and dies with the test process,
-whatever ends that. Its memory file system holds the data and sockets of all nodes, its bridge is their network. A node
-is an Engine with a network, a host name and processes of its own, as a machine has: killed and started again, it has
-the same address and finds the same data. So nothing is left behind, and nothing collides with another test.
+They run in one *hub*: a process with its own PID, mount and network namespaces, which is killed when the test process
+exits, for whatever reason. Its tmpfs holds the data and sockets of all nodes, and its bridge is their network. A node
+is an Engine with its own network, host name and processes, like a machine: after a restart it has the same address
+and the same data. So nothing is left behind, and nothing collides with another test.
 
 Nodes run no containers: tasks of services stay pending.
 """
@@ -28,8 +28,8 @@ DATA = Path("/mnt")  # in the hub
 _ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
 
 
-def lacking() -> str:
-    """What keeps this machine from running them; empty: nothing."""
+def missing_requirement() -> str:
+    """Why this machine cannot run these tests; empty if it can."""
     if os.geteuid() != 0:
         return "Docker Engines are started by root"
     wanted = {
@@ -42,14 +42,14 @@ def lacking() -> str:
     return f"install them: {', '.join(packages)}" if packages else ""
 
 
-needs_swarm = pytest.mark.skipif(bool(lacking()), reason=lacking())
+needs_swarm = pytest.mark.skipif(bool(missing_requirement()), reason=missing_requirement())
 
 
 @contextlib.contextmanager
 def running(
     count: int, *, joined: bool = True, labels: Sequence[str] = (), disk: Path | None = None
 ) -> Iterator["Engines"]:
-    """That many nodes; `joined`: all are managers of one Swarm; `disk`: where data are, if not in memory."""
+    """Run that many nodes; `joined`: as managers of one Swarm; `disk`: the directory of the data, if not in memory."""
     engines = Engines(disk)
     try:
         for _ in range(count):
@@ -62,7 +62,7 @@ def running(
 
 
 class Node:
-    """One node, running or not. Its data outlive it."""
+    """One node, running or stopped. Its data survives restarts."""
 
     def __init__(self, hub: int, number: int, labels: Sequence[str]) -> None:
         self.name = f"n{number}"
@@ -70,15 +70,15 @@ class Node:
         self.labels = list(labels)  # of its Engine, from the next start on
         self._hub = hub
         self._inside = DATA / self.name
-        self.socket = Path(f"/proc/{hub}/root{self._inside}/sock")  # as it is reached from out here
+        self.socket = Path(f"/proc/{hub}/root{self._inside}/sock")  # as seen from the test process
         self.host = f"unix://{self.socket}"
-        self._cable = f"v{number}"
+        self._link = f"v{number}"
         self._network = self._wire(number)
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0  # of dockerd
 
     def _wire(self, number: int) -> int:
-        """A network of its own, kept by a process that sleeps, with a cable to the bridge; its PID."""
+        """Create its network namespace, with a cable to the bridge; return the PID of the process that holds it."""
         sleeping = subprocess.Popen(
             ["nsenter", "-t", str(self._hub), "-n", "-p", "-m", "unshare", "--net", "sh", "-c", "echo; exec sleep inf"],
             stdout=subprocess.PIPE,
@@ -87,25 +87,27 @@ class Node:
         with sleeping.stdout:
             sleeping.stdout.readline()
         pid = _child(sleeping.pid)
-        run_in(self._hub, "ip", "link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", f"{pid}")
-        run_in(self._hub, "ip", "link", "set", self._cable, "master", "hub", "up")
+        run_in(self._hub, "ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", f"{pid}")
+        run_in(self._hub, "ip", "link", "set", self._link, "master", "hub", "up")
         run_in(pid, "ip", "link", "set", "lo", "up")
         run_in(pid, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         run_in(pid, "ip", "link", "set", "eth0", "address", _hardware(number), "up")
-        for other in range(1, NODES_MAX + 1):  # known for good: the kernel's one table for all networks may be full
+        for other in range(
+            1, NODES_MAX + 1
+        ):  # permanent: the kernel's neighbour table is shared by all networks, and may be full
             known = (f"10.77.0.{other}", "lladdr", _hardware(other), "dev", "eth0", "nud", "permanent")
             run_in(pid, "ip", "neighbour", "add", *known)
         self._sleeping = sleeping
         return pid
 
-    # -- its life --------------------------------------------------------------------------------------------------
+    # -- life cycle ------------------------------------------------------------------------------------------------
 
     @property
     def log(self) -> str:
         return Path(f"/proc/{self._hub}/root{self._inside}/log").read_text()
 
     def start(self) -> None:
-        """Return once it answers; it resumes what its data say."""
+        """Start the Engine, and wait until it answers; it resumes from its data."""
         here = self._inside
         script = (
             f"mkdir -p {here}/data && hostname {self.name} && mount -t tmpfs tmpfs /run && "
@@ -118,28 +120,28 @@ class Node:
         self._process = subprocess.Popen(command, stdin=nothing, stderr=nothing)
         end = time.monotonic() + DEADLINE_S
         while self._ask("version").returncode:
-            assert self._process.poll() is None, self._last_words()
-            assert time.monotonic() < end, self._last_words()
+            assert self._process.poll() is None, self._log_tail()
+            assert time.monotonic() < end, self._log_tail()
             time.sleep(INTERVAL_S)
         self._pid = _child(_child(self._process.pid))
 
     def _network_inside(self) -> int:
-        """The PID of its network's keeper, as the hub counts."""
+        """The PID of the process that holds its network, in the PID namespace of the hub."""
         status = Path(f"/proc/{self._network}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
 
-    def _last_words(self) -> str:
-        return self.log[-2000:] if self.socket.with_name("log").exists() else "it has said nothing"
+    def _log_tail(self) -> str:
+        return self.log[-2000:] if self.socket.with_name("log").exists() else "it has no log"
 
     def kill(self) -> None:
-        """As a loss of power would."""
-        self._end(signal.SIGKILL)
+        """Kill it, like a power failure."""
+        self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """As a shutdown does: it may hand over what it leads."""
-        self._end(signal.SIGTERM)
+        """Stop it, like a shutdown: it may transfer its leadership."""
+        self._signal(signal.SIGTERM)
 
-    def _end(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -151,8 +153,8 @@ class Node:
         self._process.wait(DEADLINE_S)
         self._process = None
 
-    def bury(self) -> None:
-        """The hub has ended, and with it all that ran in it."""
+    def reap(self) -> None:
+        """Reap the processes, which were killed with the hub."""
         self._sleeping.wait()
         if self._process is not None:
             self._process.wait()
@@ -163,30 +165,30 @@ class Node:
         return self._process is not None
 
     def pause(self) -> None:
-        """It stands still, with all its connections."""
+        """Suspend it, with all its connections."""
         os.kill(self._pid, signal.SIGSTOP)
         tasks = Path(f"/proc/{self._pid}/task")
         end = time.monotonic() + DEADLINE_S
-        while any(_state(each) not in "Tt" for each in tasks.iterdir()):  # a thread in the kernel goes on for a moment
-            assert time.monotonic() < end, "it does not stand still"
+        while any(_state(each) not in "Tt" for each in tasks.iterdir()):  # a thread in the kernel stops with a delay
+            assert time.monotonic() < end, "it is not suspended"
             time.sleep(0.01)
 
     def resume(self) -> None:
-        """It goes on, as if no time had passed."""
+        """Resume it after `pause`."""
         os.kill(self._pid, signal.SIGCONT)
 
     def cut(self) -> None:
-        """No network from here to any other node."""
-        run_in(self._hub, "ip", "link", "set", self._cable, "down")
+        """Cut its network from all other nodes."""
+        run_in(self._hub, "ip", "link", "set", self._link, "down")
 
-    def mend(self) -> None:
-        """It is back."""
-        run_in(self._hub, "ip", "link", "set", self._cable, "up")
+    def reconnect(self) -> None:
+        """Restore its network after `cut`."""
+        run_in(self._hub, "ip", "link", "set", self._link, "up")
 
-    # -- asking it -------------------------------------------------------------------------------------------------
+    # -- commands --------------------------------------------------------------------------------------------------
 
     def docker(self, *words: str, ok: bool = True) -> str:
-        """What Docker's own client says."""
+        """The output of Docker's own client."""
         done = self._ask(*words)
         assert not ok or done.returncode == 0, done.stderr
         return done.stdout.strip() or done.stderr.strip()
@@ -196,37 +198,37 @@ class Node:
         return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     def inside(self, *words: str) -> list[str]:
-        """That command, as it is run on the node itself: its network, its files, its processes."""
+        """A command line that runs the command on the node itself: in its network, with its files and processes."""
         return ["nsenter", "-t", str(self._pid), "-m", "-n", "-u", "-p", *words]
 
     # -- the Swarm -------------------------------------------------------------------------------------------------
 
     def init(self) -> None:
-        """Found a Swarm."""
+        """Create a Swarm."""
         self.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
 
     def join(self, manager: "Node", *, role: str = "manager") -> None:
-        """Be in the Swarm of that one, as manager or worker."""
+        """Join the Swarm of that manager, as a manager or worker."""
         token = manager.docker("swarm", "join-token", "-q", role)
         own = ("--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
-        said = self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}", ok=False)
-        end = time.monotonic() + DEADLINE_S  # Docker's own patience ends after 20 s, and the attempt goes on
+        output = self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}", ok=False)
+        end = time.monotonic() + DEADLINE_S  # Docker's client times out after 20 s, and the attempt continues
         while self.docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "active":
-            assert time.monotonic() < end, said
+            assert time.monotonic() < end, output
             time.sleep(INTERVAL_S)
 
     @property
     def id(self) -> str:
-        """On the Swarm's list; empty: it is in none."""
+        """Its ID in the node list; empty if it is in no Swarm."""
         return self.docker("info", "--format", "{{.Swarm.NodeID}}")
 
     def leads(self) -> bool:
-        """Whether it says so itself."""
+        """Whether it reports itself as the leader."""
         return self.docker("node", "inspect", "self", "--format", "{{.ManagerStatus.Leader}}", ok=False) == "true"
 
 
 class Engines:
-    """The nodes, and the hub that they live in."""
+    """The nodes, and the hub that they run in."""
 
     def __init__(self, disk: Path | None = None) -> None:
         self.nodes: list[Node] = []
@@ -238,11 +240,11 @@ class Engines:
         )
         assert self._process.stdout is not None
         with self._process.stdout:
-            assert self._process.stdout.readline(), "the namespaces of the nodes could not be made"
+            assert self._process.stdout.readline(), "the namespaces of the nodes could not be created"
         self.pid = _child(self._process.pid)
 
     def add(self, *, labels: Sequence[str] = ()) -> Node:
-        """One more, started, in no Swarm."""
+        """Start another node, which is in no Swarm."""
         assert len(self.nodes) < NODES_MAX
         node = Node(self.pid, len(self.nodes) + 1, labels)
         self.nodes.append(node)
@@ -250,31 +252,31 @@ class Engines:
         return node
 
     def join_all(self) -> None:
-        """All are managers of one Swarm that the first founds."""
+        """Let the first node create a Swarm, and the others join it as managers."""
         self.nodes[0].init()
         for node in self.nodes[1:]:
             node.join(self.nodes[0])
 
     def leader(self) -> Node:
-        """Who says that it leads, once somebody does; only sensible while one at most can."""
+        """Wait for a node that reports itself as the leader; only valid while at most one node can be the leader."""
         end = time.monotonic() + DEADLINE_S
         while time.monotonic() < end:
             for node in self.nodes:
                 if node.is_running and node.leads():
                     return node
             time.sleep(INTERVAL_S)
-        raise AssertionError("nobody leads the Swarm")
+        raise AssertionError("the Swarm has no leader")
 
     def close(self) -> None:
-        """End everything at once."""
+        """Kill everything at once."""
         self._process.kill()
         self._process.wait()
         for node in self.nodes:
-            node.bury()
+            node.reap()
 
 
 def _state(task: Path) -> str:
-    """Of one thread, in the letters of proc(5); one that has just ended stands still."""
+    """The state of one thread, in the letters of proc(5); a thread that has just exited counts as stopped."""
     try:
         return (task / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -286,7 +288,7 @@ def _hardware(number: int) -> str:
 
 
 def run_in(pid: int, *words: str) -> None:
-    """In the network of that process."""
+    """Run a command in the network namespace of that process."""
     subprocess.run(["nsenter", "-t", str(pid), "-n", *words], check=True, timeout=DEADLINE_S, capture_output=True)
 
 
@@ -294,6 +296,6 @@ def _child(pid: int) -> int:
     """The only child of a process that has one."""
     end = time.monotonic() + DEADLINE_S
     while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        assert time.monotonic() < end, "it has started nothing"
+        assert time.monotonic() < end, "it has started no process"
         time.sleep(INTERVAL_S / 10)
     return int(children[0])

@@ -1,4 +1,4 @@
-"""The client of the Swarm, against a real one: what is told, what is changed, and what each refusal means."""
+"""The client of the Swarm, with a real Swarm: reads, changes, and the error for each refusal."""
 
 import asyncio
 import itertools
@@ -30,8 +30,8 @@ async def swarm(engines: Engines) -> AsyncIterator[Swarm]:
     await client.close()
 
 
-async def asked(node: Node) -> errors.InfraKitError:
-    """What an Engine answers that cannot know."""
+async def error_of_listing(node: Node) -> errors.InfraKitError:
+    """The error of an Engine that cannot list the nodes."""
     client = Swarm(node.host)
     try:
         with pytest.raises(errors.InfraKitError) as caught:
@@ -41,26 +41,31 @@ async def asked(node: Node) -> errors.InfraKitError:
         await client.close()
 
 
-async def test_what_an_engine_knows_of_itself(engines: Engines, swarm: Swarm) -> None:
+async def test_the_membership_that_an_engine_reports(engines: Engines, swarm: Swarm) -> None:
     manager, worker, other = engines.nodes
-    told = await swarm.info()
-    assert (told.node_id, told.state, told.control, told.addr) == (manager.id, "active", True, manager.address)
-    assert (told.managers, told.nodes, told.manager_count) == ((f"{manager.address}:2377",), 2, 1)
+    reported = await swarm.info()
+    assert (reported.node_id, reported.state, reported.control, reported.addr) == (
+        manager.id,
+        "active",
+        True,
+        manager.address,
+    )
+    assert (reported.managers, reported.nodes, reported.manager_count) == ((f"{manager.address}:2377",), 2, 1)
     for node, state in ((worker, "active"), (other, "inactive")):
         client = Swarm(node.host)
-        told = await client.info()
-        assert (told.state, told.control, told.node_id) == (state, False, node.id)
+        reported = await client.info()
+        assert (reported.state, reported.control, reported.node_id) == (state, False, node.id)
         await client.close()
 
 
-async def test_who_is_no_manager_says_so(engines: Engines) -> None:
+async def test_an_engine_that_is_not_a_manager_is_refused(engines: Engines) -> None:
     for node in engines.nodes[1:]:
-        error = await asked(node)
+        error = await error_of_listing(node)
         assert isinstance(error, errors.Refused)
         assert "this node is not a manager of a Swarm" in str(error)
 
 
-async def test_nodes_are_listed_and_changed_from_the_version_that_was_seen(engines: Engines, swarm: Swarm) -> None:
+async def test_nodes_are_listed_and_updated_by_compare_and_swap(engines: Engines, swarm: Swarm) -> None:
     found = {each.hostname: each for each in await swarm.nodes()}
     assert found["n1"].manager is not None
     assert (found["n1"].manager.leader, found["n1"].manager.reachability) == (True, "reachable")
@@ -80,7 +85,7 @@ async def test_nodes_are_listed_and_changed_from_the_version_that_was_seen(engin
         await swarm.node("nobody")
 
 
-async def test_the_cluster_is_changed_and_its_tokens_are_not_shown(engines: Engines, swarm: Swarm) -> None:
+async def test_the_cluster_is_updated_and_its_join_tokens_are_not_shown(engines: Engines, swarm: Swarm) -> None:
     seen = await swarm.cluster()
     assert seen.join_tokens.worker == engines.nodes[0].docker("swarm", "join-token", "-q", "worker")
     assert seen.join_tokens.worker not in repr(seen)
@@ -93,22 +98,22 @@ async def test_the_cluster_is_changed_and_its_tokens_are_not_shown(engines: Engi
         await swarm.update_cluster(seen.version, seen.spec)
 
 
-async def test_configs_are_made_once_and_relabelled_from_the_version_that_was_seen(swarm: Swarm) -> None:
-    made = await swarm.create_config("one", labels={"kind": "test"}, data=b"\x00\xff")
-    config = await swarm.config(made)
+async def test_configs_are_created_once_and_relabelled_by_compare_and_swap(swarm: Swarm) -> None:
+    config_id = await swarm.create_config("one", labels={"kind": "test"}, data=b"\x00\xff")
+    config = await swarm.config(config_id)
     assert (config.name, config.labels, config.data) == ("one", {"kind": "test"}, b"\x00\xff")
     with pytest.raises(errors.Conflict):
         await swarm.create_config("one", labels={}, data=b"x")
     await swarm.update_config_labels(config, {"kind": "other"})
     with pytest.raises(errors.Conflict):
         await swarm.update_config_labels(config, {})
-    assert [each.id for each in await swarm.configs({"label": ["kind=other"]})] == [made]
+    assert [each.id for each in await swarm.configs({"label": ["kind=other"]})] == [config_id]
     assert await swarm.configs({"label": ["kind=test"]}) == []
     with pytest.raises(errors.Refused, match="too large"):
         await swarm.create_config("giant", labels={"x": "y" * 2_000_000}, data=b"x")
-    await swarm.remove_config(made)
+    await swarm.remove_config(config_id)
     with pytest.raises(errors.NotFound):
-        await swarm.config(made)
+        await swarm.config(config_id)
 
 
 async def test_services_and_their_tasks_are_counted(engines: Engines, swarm: Swarm) -> None:
@@ -118,20 +123,20 @@ async def test_services_and_their_tasks_are_counted(engines: Engines, swarm: Swa
     assert [task.desired for task in tasks] == ["running", "running"]
 
 
-async def test_events_of_the_swarm_are_heard(swarm: Swarm) -> None:
+async def test_events_of_the_swarm_are_received(swarm: Swarm) -> None:
     events = swarm.events({"scope": ["swarm"], "type": ["config"]})
-    hearing = asyncio.ensure_future(anext(events))
+    receiving = asyncio.ensure_future(anext(events))
     async with asyncio.timeout(60):
-        for number in itertools.count():  # from when on they are heard, nothing tells
-            made = await swarm.create_config(f"heard-{number}", labels={}, data=b"x")
-            if hearing in (await asyncio.wait([hearing], timeout=0.2))[0]:
+        for number in itertools.count():  # nothing shows when the stream has started
+            config_id = await swarm.create_config(f"heard-{number}", labels={}, data=b"x")
+            if receiving in (await asyncio.wait([receiving], timeout=0.2))[0]:
                 break
-    event = hearing.result()
-    assert (event["Type"], event["Action"], bool(made)) == ("config", "create", True)
+    event = receiving.result()
+    assert (event["Type"], event["Action"], bool(config_id)) == ("config", "create", True)
     await events.aclose()  # type: ignore[attr-defined]
 
 
-async def test_who_does_not_answer_in_time_is_unreachable_and_a_change_is_not_known(engines: Engines) -> None:
+async def test_a_timeout_is_unreachable_for_reads_and_an_unknown_outcome_for_changes(engines: Engines) -> None:
     manager = engines.nodes[0]
     client = Swarm(manager.host)
     seen = await client.cluster()

@@ -23,22 +23,22 @@ def engines() -> Iterator[Engines]:
 
 @pytest.fixture
 async def observers(engines: Engines) -> AsyncIterator[list[SwarmObserved]]:
-    """One beside each."""
-    made = [SwarmObserved(Swarm(node.host)) for node in engines.nodes]
-    yield made
-    for each in made:
+    """An observer beside each manager."""
+    created = [SwarmObserved(Swarm(node.host)) for node in engines.nodes]
+    yield created
+    for each in created:
         await each.close()
 
 
-async def until(observer: SwarmObserved, blocked: Callable[[Observation], bool]) -> Observation:
+async def until(observer: SwarmObserved, condition: Callable[[Observation], bool]) -> Observation:
     async with asyncio.timeout(DEADLINE_S):
         async for observation in observer.observe():
-            if blocked(observation):
+            if condition(observation):
                 return observation
     raise AssertionError("the stream has ended")
 
 
-async def test_the_leader_is_seen_from_every_manager(observers: list[SwarmObserved]) -> None:
+async def test_every_manager_observes_the_leader(observers: list[SwarmObserved]) -> None:
     seen = [await until(each, lambda o: o.leader is not None) for each in observers]
     assert [each.leader for each in seen] == [True, False, False]
     assert {each.who for each in seen} == {"n1"}
@@ -46,7 +46,7 @@ async def test_the_leader_is_seen_from_every_manager(observers: list[SwarmObserv
     assert seen[0].valid_s == VALID_S
 
 
-async def test_another_leads_when_the_leader_dies(engines: Engines, observers: list[SwarmObserved]) -> None:
+async def test_failover_when_the_leader_is_killed(engines: Engines, observers: list[SwarmObserved]) -> None:
     engines.nodes[0].kill()
     first, second = await asyncio.gather(*(until(each, lambda o: o.who not in ("", "n1")) for each in observers[1:]))
     assert first.who == second.who
@@ -56,7 +56,9 @@ async def test_another_leads_when_the_leader_dies(engines: Engines, observers: l
     assert (await until(observers[0], lambda o: o.leader is not None)).leader is False
 
 
-async def test_an_engine_that_stands_still_says_nothing(engines: Engines, observers: list[SwarmObserved]) -> None:
+async def test_leadership_is_unknown_while_the_engine_is_suspended(
+    engines: Engines, observers: list[SwarmObserved]
+) -> None:
     follower = engines.nodes[1]
     await until(observers[1], lambda o: o.leader is False)
     follower.pause()
@@ -65,24 +67,22 @@ async def test_an_engine_that_stands_still_says_nothing(engines: Engines, observ
     await until(observers[1], lambda o: o.leader is False)
 
 
-async def test_a_manager_that_is_cut_off_does_not_lead_for_long(
-    engines: Engines, observers: list[SwarmObserved]
-) -> None:
+async def test_a_partitioned_leader_loses_its_leadership(engines: Engines, observers: list[SwarmObserved]) -> None:
     await until(observers[0], lambda o: o.leader is True)
     engines.nodes[0].cut()
     await until(observers[0], lambda o: o.leader is not True)
     await until(observers[1], lambda o: o.who not in ("", "n1"))
-    engines.nodes[0].mend()
+    engines.nodes[0].reconnect()
     assert (await until(observers[0], lambda o: o.leader is not None)).leader is False
 
 
-async def test_who_is_no_manager_does_not_lead_and_it_is_told_why() -> None:
+async def test_a_node_that_is_not_a_manager_does_not_lead_and_reports_why() -> None:
     with running(3, joined=False) as engines:
-        manager, worker, lonely = engines.nodes
+        manager, worker, unjoined = engines.nodes
         manager.init()
         worker.join(manager, role="worker")
-        for node in (worker, lonely):
-            seen = await once(node)
+        for node in (worker, unjoined):
+            seen = await first_observation(node)
             assert (seen.leader, seen.note) == (False, "this node is not a manager of a Swarm")
         manager.docker("node", "promote", "n2")
         observer = SwarmObserved(Swarm(worker.host))
@@ -90,14 +90,14 @@ async def test_who_is_no_manager_does_not_lead_and_it_is_told_why() -> None:
         await observer.close()
 
 
-async def test_no_engine_is_unknown() -> None:
+async def test_leadership_is_unknown_without_an_engine() -> None:
     observer = SwarmObserved(Swarm("unix:///nowhere/docker.sock"))
     seen = await until(observer, lambda _: True)
     assert (seen.leader, "cannot connect" in seen.note) == (None, True)
     await observer.close()
 
 
-async def once(node: Node) -> Observation:
+async def first_observation(node: Node) -> Observation:
     observer = SwarmObserved(Swarm(node.host))
     try:
         return await until(observer, lambda _: True)

@@ -1,4 +1,4 @@
-"""The store in a real Swarm: whose quorum is lost, whose leader dies or sleeps, and whose configs people remove."""
+"""The store in a real Swarm: loss of the quorum, killed and suspended leaders, and configs that users remove."""
 
 import asyncio
 import contextlib
@@ -30,25 +30,25 @@ def engines() -> Iterator[Engines]:
 
 
 @pytest.fixture
-def alone() -> Iterator[Node]:
-    """A Swarm of one."""
+def single_node() -> Iterator[Node]:
+    """A Swarm of one node."""
     with running(1) as engines:
         yield engines.nodes[0]
 
 
-class Patient(Swarm):
-    """Waits for long, on a machine that is busy: where an answer will come."""
+class LongTimeouts(Swarm):
+    """Has long timeouts for a busy machine, for tests in which each call gets a response."""
 
-    async def _read(self, ask: Callable[[Any], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
+    async def _read(self, request: Callable[[Any], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
         del deadline_s
-        return await super()._read(ask, deadline_s=DEADLINE_S)
+        return await super()._read(request, deadline_s=DEADLINE_S)
 
-    async def _change(self, doing: str, ask: Callable[[Any], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
-        return await super()._change(doing, ask, deadline_s=DEADLINE_S if deadline_s >= READ_S else deadline_s)
+    async def _change(self, doing: str, request: Callable[[Any], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
+        return await super()._change(doing, request, deadline_s=DEADLINE_S if deadline_s >= READ_S else deadline_s)
 
 
 @contextlib.asynccontextmanager
-async def opened(node: Node, *, client: type[Swarm] = Patient, keep: int = 16) -> AsyncIterator[SwarmStore]:
+async def opened(node: Node, *, client: type[Swarm] = LongTimeouts, keep: int = 16) -> AsyncIterator[SwarmStore]:
     store = SwarmStore(client(node.host), keep={"doc": keep})
     try:
         yield store
@@ -66,7 +66,7 @@ async def client_of(node: Node) -> AsyncIterator[Swarm]:
 
 
 async def eventually(store: SwarmStore) -> Document:
-    """What it reads as soon as it can."""
+    """Read the document, with retries while the store is unreachable."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             with contextlib.suppress(errors.Unreachable):
@@ -78,10 +78,10 @@ async def parts(node: Node) -> list[str]:
         return [each.name for each in await client.configs({"name": ["infrakit-part-"]})]
 
 
-# -- one truth (law 1) -------------------------------------------------------------------------------------------------
+# -- consistency (law 1) -----------------------------------------------------------------------------------------------
 
 
-async def test_a_leader_that_has_lost_its_quorum_reads_nothing_though_it_says_that_it_leads(engines: Engines) -> None:
+async def test_reads_fail_at_a_leader_that_has_lost_its_quorum(engines: Engines) -> None:
     leader, *others = engines.nodes
     async with opened(leader, client=Swarm) as store, client_of(leader) as client:
         await store.replace(name="doc", body=b"1", expected=0)
@@ -89,7 +89,7 @@ async def test_a_leader_that_has_lost_its_quorum_reads_nothing_though_it_says_th
         for node in others:
             node.pause()
         assert leader.leads()
-        assert await client.configs({"name": ["infrakit-head-doc"]}), "it answers, from memory"
+        assert await client.configs({"name": ["infrakit-head-doc"]}), "it still answers, from memory"
         with pytest.raises(errors.Unreachable):
             await store.read(name="doc")
         with pytest.raises((errors.OutcomeUnknown, errors.Unreachable)):
@@ -99,21 +99,21 @@ async def test_a_leader_that_has_lost_its_quorum_reads_nothing_though_it_says_th
         assert (await eventually(store)).body in {b"1", b"2"}
 
 
-async def test_a_leader_that_slept_never_reads_what_is_old(engines: Engines) -> None:
-    sleeper, other, _ = engines.nodes
-    async with opened(sleeper, client=Swarm) as old, opened(other, client=Swarm) as new:
+async def test_a_resumed_leader_never_reads_stale_data(engines: Engines) -> None:
+    suspended, other, _ = engines.nodes
+    async with opened(suspended, client=Swarm) as old, opened(other, client=Swarm) as new:
         await old.replace(name="doc", body=b"1", expected=0)
         await old.read(name="doc")
-        sleeper.pause()
+        suspended.pause()
         assert (await eventually(new)).revision == 1
         await new.replace(name="doc", body=b"2", expected=1)
-        sleeper.resume()
+        suspended.resume()
         assert (await eventually(old)).revision == 2
         with pytest.raises(errors.Conflict, match="doc is at revision 2, not 1"):
             await old.replace(name="doc", body=b"stale", expected=1)
 
 
-async def test_nothing_that_was_acknowledged_is_lost_with_the_leader(engines: Engines) -> None:
+async def test_no_acknowledged_write_is_lost_when_the_leader_is_killed(engines: Engines) -> None:
     leader, other, third = engines.nodes
     async with opened(leader, client=Swarm) as store:
         for number in range(6):
@@ -129,16 +129,16 @@ async def test_nothing_that_was_acknowledged_is_lost_with_the_leader(engines: En
             assert (await eventually(store)).body == b"on"
 
 
-async def test_an_answer_of_a_leader_that_has_not_caught_up_is_not_taken(alone: Node) -> None:
-    async with opened(alone, client=Behind) as behind, opened(alone) as store:
+async def test_a_stale_listing_of_a_new_leader_is_not_used(single_node: Node) -> None:
+    async with opened(single_node, client=Stale) as stale, opened(single_node) as store:
         await store.replace(name="doc", body=b"1", expected=0)
-        assert (await behind.read(name="doc")).revision == 1
+        assert (await stale.read(name="doc")).revision == 1
         await store.replace(name="doc", body=b"2", expected=1)
-        assert (await behind.read(name="doc")).revision == 2
+        assert (await stale.read(name="doc")).revision == 2
 
 
-class Behind(Patient):
-    """A listing of several things is first the one before it, as of a new leader that has not applied all commits."""
+class Stale(LongTimeouts):
+    """Returns the previous listing first, like a new leader that has not applied all commits."""
 
     last: list[Config] | None = None
 
@@ -152,12 +152,12 @@ class Behind(Patient):
         return found
 
 
-async def test_a_new_quorum_that_is_begun_from_one_managers_data_has_it_all(engines: Engines) -> None:
+async def test_a_forced_new_cluster_keeps_the_data_of_its_manager(engines: Engines) -> None:
     async with opened(engines.nodes[1], client=Swarm) as store:
         await store.replace(name="doc", body=b"small", expected=0)
         large = os.urandom(500_000)
         await store.replace(name="doc", body=large, expected=1)
-    last = engines.leader()  # another might lack what the majority had
+    last = engines.leader()  # another manager might lack data of the majority
     for each in engines.nodes:
         if each is not last:
             each.kill()
@@ -169,7 +169,7 @@ async def test_a_new_quorum_that_is_begun_from_one_managers_data_has_it_all(engi
         assert await store.replace(name="doc", body=b"on", expected=2) == 3
 
 
-async def test_of_writers_at_all_managers_one_wins_each_revision(engines: Engines) -> None:
+async def test_one_of_the_writers_at_all_managers_wins_each_revision(engines: Engines) -> None:
     won: list[int] = []
 
     async def writer(node: Node, letter: bytes) -> None:
@@ -188,34 +188,34 @@ async def test_of_writers_at_all_managers_one_wins_each_revision(engines: Engine
         assert len(await store.history(name="doc", limit=200)) == len(won)
 
 
-async def test_neither_a_person_who_updates_the_swarm_nor_the_store_is_in_the_others_way(alone: Node) -> None:
+async def test_an_operator_and_the_store_can_update_the_swarm_concurrently(single_node: Node) -> None:
     done = asyncio.Event()
 
-    async def person() -> int:
+    async def operator() -> int:
         count = 0
         while not done.is_set() or not count:
             count += 1
-            await asyncio.to_thread(alone.docker, "swarm", "update", "--task-history-limit", str(count))
+            await asyncio.to_thread(single_node.docker, "swarm", "update", "--task-history-limit", str(count))
         return count
 
-    async with opened(alone) as store, asyncio.TaskGroup() as tasks:
-        updating = tasks.create_task(person())
+    async with opened(single_node) as store, asyncio.TaskGroup() as tasks:
+        updating = tasks.create_task(operator())
         for number in range(60):
             await store.replace(name="doc", body=b"%d" % number, expected=number)
             assert (await store.read(name="doc")).revision == number + 1
         done.set()
-    assert f"Task History Retention Limit: {updating.result()}" in alone.docker("info")
+    assert f"Task History Retention Limit: {updating.result()}" in single_node.docker("info")
 
 
-async def test_labels_that_somebody_adds_to_a_head_cost_a_writer_one_more_attempt(alone: Node) -> None:
-    async with opened(alone, client=Preceded) as store:
+async def test_a_write_is_retried_after_another_client_changed_the_labels_of_a_head(single_node: Node) -> None:
+    async with opened(single_node, client=Outpaced) as store:
         await store.replace(name="doc", body=b"1", expected=0)
         assert await store.replace(name="doc", body=b"2", expected=1) == 2
         assert [each.body for each in await store.history(name="doc", limit=5)] == [b"2", b"1"]
 
 
-class Preceded(Patient):
-    """Somebody else changes the labels of a head right before each swap that was not tried before."""
+class Outpaced(LongTimeouts):
+    """Another client changes the labels of a head right before the first attempt of each swap."""
 
     busy = False
 
@@ -229,26 +229,26 @@ class Preceded(Patient):
         await super().update_config_labels(config, labels, deadline_s=deadline_s)
 
 
-async def test_an_answer_that_is_lost_leaves_the_outcome_open(alone: Node) -> None:
-    async with opened(alone) as store:
+async def test_a_lost_response_leaves_the_outcome_unknown(single_node: Node) -> None:
+    async with opened(single_node) as store:
         await store.replace(name="doc", body=b"1", expected=0)
-    Interrupted.engine = alone
-    async with opened(alone, client=Interrupted) as store:
+    Interrupted.engine = single_node
+    async with opened(single_node, client=Interrupted) as store:
         with pytest.raises(errors.OutcomeUnknown):
             await store.replace(name="doc", body=b"2", expected=1)
         assert (await eventually(store)).body in {b"1", b"2"}
 
 
-async def test_a_part_of_which_nothing_is_known_leaves_no_doubt_about_the_document(alone: Node) -> None:
-    Interrupted.engine = alone
-    async with opened(alone, client=Interrupted) as store:
+async def test_an_unknown_outcome_of_a_part_leaves_the_document_unchanged(single_node: Node) -> None:
+    Interrupted.engine = single_node
+    async with opened(single_node, client=Interrupted) as store:
         with pytest.raises(errors.Unreachable):
             await store.replace(name="doc", body=os.urandom(500_000), expected=0)
         assert (await eventually(store)).revision == 0
 
 
 class Interrupted(Swarm):
-    """Its Engine stands still whenever a head is swapped, or a part is made."""
+    """Suspends its Engine whenever a head is swapped or a part is created."""
 
     engine: Node
 
@@ -275,7 +275,7 @@ class Interrupted(Swarm):
             self.engine.resume()
 
 
-async def test_a_worker_is_told_to_ask_a_manager() -> None:
+async def test_a_store_on_a_worker_is_refused() -> None:
     with running(2, joined=False) as engines:
         manager, worker = engines.nodes
         manager.init()
@@ -290,36 +290,36 @@ async def test_a_worker_is_told_to_ask_a_manager() -> None:
 # -- large bodies ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_large_body_is_cut_and_one_that_is_too_large_is_refused_before_anything_is_written(
-    alone: Node,
+async def test_a_large_body_is_split_and_an_oversized_one_is_refused_before_writing(
+    single_node: Node,
 ) -> None:
     large = os.urandom(900_000)
-    async with opened(alone) as store:
+    async with opened(single_node) as store:
         await store.replace(name="doc", body=large, expected=0)
-        assert len(await parts(alone)) == 3
+        assert len(await parts(single_node)) == 3
         for body in (os.urandom(2_100_000), b"x" * (BODY_BYTES_MAX + 1)):
             with pytest.raises(errors.Refused, match="the limit"):
                 await store.replace(name="doc", body=body, expected=1)
-        assert len(await parts(alone)) == 3
-    async with opened(alone) as other:
+        assert len(await parts(single_node)) == 3
+    async with opened(single_node) as other:
         assert (await other.read(name="doc")).body == large
 
 
-async def test_what_is_forgotten_takes_its_parts_along(alone: Node) -> None:
-    async with opened(alone, keep=2) as store:
+async def test_pruned_revisions_are_removed_with_their_parts(single_node: Node) -> None:
+    async with opened(single_node, keep=2) as store:
         for number in range(4):
             await store.replace(name="doc", body=os.urandom(450_000), expected=number)
         assert [each.revision for each in await store.history(name="doc", limit=9)] == [4, 3]
-        assert len(await parts(alone)) == 4
-    async with opened(alone, keep=200) as store:
+        assert len(await parts(single_node)) == 4
+    async with opened(single_node, keep=200) as store:
         for number in range(4, 8):
             await store.replace(name="doc", body=os.urandom(1_500_000), expected=number)
         kept = [each.revision for each in await store.history(name="doc", limit=9)]
-        assert kept == [8, 7], "together they would be too much for the memory of managers"
+        assert kept == [8, 7], "together they would exceed the memory limit of managers"
 
 
-async def test_who_loses_leaves_nothing_behind(alone: Node) -> None:
-    async with opened(alone) as one, opened(alone) as two:
+async def test_a_conflicting_write_leaves_no_parts_behind(single_node: Node) -> None:
+    async with opened(single_node) as one, opened(single_node) as two:
         bodies = [os.urandom(500_000), os.urandom(500_000)]
         outcomes = await asyncio.gather(
             *(store.replace(name="doc", body=body, expected=0) for store, body in zip((one, two), bodies, strict=True)),
@@ -327,31 +327,31 @@ async def test_who_loses_leaves_nothing_behind(alone: Node) -> None:
         )
         assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "int"]
         assert (await two.read(name="doc")).body in bodies
-    assert len(await parts(alone)) == 2
+    assert len(await parts(single_node)) == 2
 
 
-# -- what people and crashes do ----------------------------------------------------------------------------------------
+# -- changes by users, and crashes -------------------------------------------------------------------------------------
 
 
-async def test_a_part_that_somebody_removed_is_refused_with_the_way_out(alone: Node) -> None:
-    async with opened(alone) as store:
+async def test_a_revision_with_a_missing_part_is_refused_with_a_remedy(single_node: Node) -> None:
+    async with opened(single_node) as store:
         await store.replace(name="doc", body=b"small", expected=0)
         await store.replace(name="doc", body=os.urandom(500_000), expected=1)
-    alone.docker("config", "rm", (await parts(alone))[0])
-    async with opened(alone) as store:
+    single_node.docker("config", "rm", (await parts(single_node))[0])
+    async with opened(single_node) as store:
         with pytest.raises(errors.Refused, match=r"revision 2 of doc is damaged.*docker config rm infrakit-head-doc"):
             await store.read(name="doc")
         with pytest.raises(errors.InfraKitError):
             await store.history(name="doc", limit=5)
         await store.replace(name="doc", body=b"mended", expected=2)
         assert [each.revision for each in await store.history(name="doc", limit=5)] == [3, 1]
-        alone.docker("config", "rm", "infrakit-head-doc")
+        single_node.docker("config", "rm", "infrakit-head-doc")
         assert (await store.read(name="doc")).revision == 0
 
 
 @pytest.mark.parametrize("label", ["", "nonsense", '{"revisions":[]}', "other body", "no order"])
-async def test_a_head_that_was_changed_by_hand_is_refused(alone: Node, label: str) -> None:
-    async with opened(alone) as store, client_of(alone) as client:
+async def test_a_manually_changed_head_is_refused(single_node: Node, label: str) -> None:
+    async with opened(single_node) as store, client_of(single_node) as client:
         await store.replace(name="doc", body=b"1", expected=0)
         await store.replace(name="doc", body=b"2", expected=1)
         head = next(each for each in await client.configs({"name": ["infrakit-head-doc"]}))
@@ -361,57 +361,61 @@ async def test_a_head_that_was_changed_by_hand_is_refused(alone: Node, label: st
         elif label == "no order":
             label = text.replace('"number":2', '"number":1')
         await client.update_config_labels(head, {LABEL: label})
-    async with opened(alone) as store:
+    async with opened(single_node) as store:
         with pytest.raises(errors.Refused, match="doc"):
             await store.read(name="doc")
         with pytest.raises(errors.Refused, match="doc"):
             await store.history(name="doc", limit=2)
 
 
-async def test_what_a_crash_left_behind_is_swept_up_and_a_writer_that_slept_meanwhile_starts_anew(alone: Node) -> None:
+async def test_a_sweep_removes_parts_of_crashes_and_a_delayed_writer_starts_again(single_node: Node) -> None:
     body = os.urandom(500_000)
-    async with opened(alone) as store, opened(alone, client=Sleeping) as slow, client_of(alone) as client:
+    async with (
+        opened(single_node) as store,
+        opened(single_node, client=Delayed) as slow,
+        client_of(single_node) as client,
+    ):
         await store.replace(name="doc", body=b"1", expected=0)
         await client.create_config("infrakit-part-doc-left-0", labels={}, data=b"x")
         await client.create_config("infrakit-barrier-left", labels={}, data=b"x")
-        Sleeping.asleep.clear()
-        Sleeping.wake.clear()
+        Delayed.waiting.clear()
+        Delayed.proceed.clear()
         writing = asyncio.ensure_future(slow.replace(name="doc", body=body, expected=1))
-        await asyncio.wait_for(Sleeping.asleep.wait(), DEADLINE_S)
+        await asyncio.wait_for(Delayed.waiting.wait(), DEADLINE_S)
         await store._sweep.sweep()
-        assert len(await parts(alone)) == 3, "what was just seen may have an owner"
-        await store._sweep.sweep(left_s=0.0)
-        assert await parts(alone) == []
-        Sleeping.wake.set()
+        assert len(await parts(single_node)) == 3, "parts that were first seen just now may have an owner"
+        await store._sweep.sweep(unchanged_s=0.0)
+        assert await parts(single_node) == []
+        Delayed.proceed.set()
         assert await writing == 2
         assert (await store.read(name="doc")).body == body
         assert "infrakit-barrier-left" not in [each.name for each in await client.configs({})]
 
 
-class Sleeping(Patient):
-    """Sleeps before a head is swapped."""
+class Delayed(LongTimeouts):
+    """Waits before it swaps a head."""
 
-    asleep = asyncio.Event()
-    wake = asyncio.Event()
+    waiting = asyncio.Event()
+    proceed = asyncio.Event()
 
     async def update_config_labels(
         self, config: Config, labels: Mapping[str, str], *, deadline_s: float = CHANGE_S
     ) -> None:
         if config.name == "infrakit-head-doc":
-            self.asleep.set()
-            await self.wake.wait()
+            self.waiting.set()
+            await self.proceed.wait()
         await super().update_config_labels(config, labels, deadline_s=deadline_s)
 
 
-async def test_a_store_that_is_closed_leaves_its_documents_only(alone: Node) -> None:
-    async with opened(alone) as store:
+async def test_a_closed_store_leaves_only_its_documents(single_node: Node) -> None:
+    async with opened(single_node) as store:
         await store.replace(name="doc", body=b"1", expected=0)
         await store.read(name="doc")
-    async with client_of(alone) as client:
+    async with client_of(single_node) as client:
         assert [each.name for each in await client.configs({})] == ["infrakit-head-doc"]
 
 
-async def test_a_watch_goes_on_over_the_death_of_the_leader(engines: Engines) -> None:
+async def test_a_watch_continues_after_the_leader_is_killed(engines: Engines) -> None:
     leader, other, third = engines.nodes
     async with opened(other, client=Swarm) as store, opened(third, client=Swarm) as writer:
         seen = store.watch(name="doc")
@@ -426,7 +430,7 @@ async def test_a_watch_goes_on_over_the_death_of_the_leader(engines: Engines) ->
             assert await pending == 2
 
 
-async def test_no_engine_is_unreachable_and_what_can_be_done_is_told() -> None:
+async def test_a_missing_engine_is_unreachable_with_a_remedy() -> None:
     store = SwarmStore(Swarm("unix:///nowhere/docker.sock"))
     with pytest.raises(errors.Unreachable, match=r"cannot connect: No such file or directory; start it, .* swarm:///"):
         await store.read(name="doc")

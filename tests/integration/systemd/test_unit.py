@@ -1,4 +1,4 @@
-"""The unit is one that systemd understands, and the page tells how to install it: done here, below a directory."""
+"""systemd accepts the unit, and the page's instructions install it: executed here below a temporary directory."""
 
 import os
 import re
@@ -19,7 +19,7 @@ DEADLINE_S = 60
 
 
 def verified(text: str, directory: Path) -> str:
-    """What systemd says of a unit; nothing if it is right."""
+    """The output of systemd-analyze for a unit; empty if the unit is valid."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("install systemd-analyze: apt-get install systemd")
     unit = directory / "infrakit.service"
@@ -44,7 +44,7 @@ def unit() -> str:
     return (PACKAGED / "infrakit.service").read_text()
 
 
-def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
+def test_systemd_accepts_every_line(unit: str, tmp_path: Path) -> None:
     assert verified(unit, tmp_path) == ""
 
 
@@ -52,49 +52,49 @@ def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
     ("right", "wrong"),
     [("KillMode=", "KilMode="), ("=always", "=allways"), ("ExecStart=/", "ExecStart=/missing/"), ("=30s", "=soon")],
 )
-def test_a_line_that_is_wrong_is_noticed(unit: str, tmp_path: Path, right: str, wrong: str) -> None:
+def test_an_invalid_line_is_detected(unit: str, tmp_path: Path, right: str, wrong: str) -> None:
     assert right in unit
     assert verified(unit.replace(right, wrong), tmp_path)
 
 
-def test_what_makes_instances_survive(unit: str) -> None:
-    """What must be so for `local`, whose instances are children in the control group of the daemon."""
-    told = settings(unit)
-    assert (told["KillMode"], told["OOMPolicy"], told["Restart"]) == ("process", "continue", "always")
-    assert "PrivateTmp" not in told
-    assert "MemoryMax" not in told
+def test_the_settings_that_let_instances_survive_the_daemon(unit: str) -> None:
+    """Required by `local`, whose instances are children of the daemon, in its control group."""
+    values = settings(unit)
+    assert (values["KillMode"], values["OOMPolicy"], values["Restart"]) == ("process", "continue", "always")
+    assert "PrivateTmp" not in values
+    assert "MemoryMax" not in values
 
 
-def test_every_variable_of_the_environment_file_is_one_that_is_read() -> None:
+def test_every_variable_of_the_environment_file_is_documented() -> None:
     named = settings((PACKAGED / "infrakit.env").read_text())
     guide = (ROOT / "docs/guide.md").read_text()
     assert {"INFRAKIT_STORE", "INFRAKIT_LEADERSHIP", "INFRAKIT_NAME", "INFRAKIT_OPTIONS"} <= named.keys()
     assert not [name for name in named.keys() - {"INFRAKIT_OPTIONS"} if f"`{name}`" not in guide]
 
 
-def test_the_options_in_it_exist() -> None:
+def test_the_options_in_the_environment_file_exist() -> None:
     options = re.findall(r"--[\w-]+", settings((PACKAGED / "infrakit.env").read_text())["INFRAKIT_OPTIONS"])
-    told = subprocess.run([INFRAKIT, "up", "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    shown = subprocess.run([INFRAKIT, "up", "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert options
-    assert not [option for option in options if option not in told.stdout]
+    assert not [option for option in options if option not in shown.stdout]
 
 
 def sandboxed(*command: str, root: Path) -> None:
-    """A program of systemd, on the directory instead of the machine."""
+    """Run a program of systemd on the directory instead of the machine."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"install {command[0]}: apt-get install systemd")
     subprocess.run([command[0], f"--root={root}", *command[1:]], timeout=DEADLINE_S, check=True)
 
 
-def place_of_an_account(root: Path) -> None:
-    """What a machine has before: accounts, which programs of systemd look up below their root."""
+def create_accounts(root: Path) -> None:
+    """Create the accounts that every machine has, which programs of systemd read below their root."""
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
 
 
-def test_the_user_and_the_directories_are_made(unit: str, tmp_path: Path) -> None:
-    place_of_an_account(tmp_path)
+def test_the_user_and_the_directories_are_created(unit: str, tmp_path: Path) -> None:
+    create_accounts(tmp_path)
     sandboxed("systemd-sysusers", str(PACKAGED / "infrakit.sysusers"), root=tmp_path)
     name, _, uid, gid, _, home, shell = (tmp_path / "etc/passwd").read_text().splitlines()[1].split(":")
     assert name == settings(unit)["User"]
@@ -106,8 +106,8 @@ def test_the_user_and_the_directories_are_made(unit: str, tmp_path: Path) -> Non
     assert f"/var/lib/{settings(unit)['StateDirectory']}" == home
 
 
-def test_installing_it_as_the_page_says(tmp_path: Path) -> None:
-    """With stand-ins for what needs root or a network, and every path moved below a directory."""
+def test_the_installation_instructions_of_the_page_work(tmp_path: Path) -> None:
+    """With stubs for programs that need root or a network, and every path moved below a directory."""
     block = next(each for each in pages.blocks(PAGE) if "systemd-sysusers" in each.text)
     programs, called = tmp_path / "bin", tmp_path / "called"
     programs.mkdir()
@@ -124,8 +124,8 @@ def test_installing_it_as_the_page_says(tmp_path: Path) -> None:
     script = re.sub(r"(?<=\s)/(?=usr|etc)", f"{tmp_path}/", block.text)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["/bin/sh", "-e", "-c", script], cwd=ROOT, env=environment, timeout=DEADLINE_S, check=True)
-    for name, place in (("service", "systemd/system/infrakit.service"), ("sysusers", "sysusers.d/infrakit.conf")):
-        assert (tmp_path / "etc" / place).read_text() == (PACKAGED / f"infrakit.{name}").read_text()
+    for name, path in (("service", "systemd/system/infrakit.service"), ("sysusers", "sysusers.d/infrakit.conf")):
+        assert (tmp_path / "etc" / path).read_text() == (PACKAGED / f"infrakit.{name}").read_text()
     assert (tmp_path / "etc/tmpfiles.d/infrakit.conf").exists()
     assert (tmp_path / "etc/infrakit/infrakit.env").stat().st_mode & 0o777 == 0o600
     started = settings((PACKAGED / "infrakit.service").read_text())["ExecStart"].split()[0]

@@ -1,4 +1,4 @@
-"""A manager with canned answers, which remembers what it was told."""
+"""A manager with canned responses that records the requests it receives."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -121,7 +121,7 @@ class CannedFacts:
 
 
 class CannedManager:
-    """Satisfies `Manager`. Remembers every order; `answers` and `failures` are set by tests, by method."""
+    """Satisfies `Manager`. `orders` records every request; tests set `failures` by method."""
 
     def __init__(self) -> None:
         self.groups: list[GroupStatus] = [group("store", kind="pets"), group("web")]
@@ -142,7 +142,7 @@ class CannedManager:
         self.journal = CannedEvents()
         self.facts = CannedFacts()
 
-    def _order(self, method: str, **parameters: Any) -> Committed:
+    def _record(self, method: str, **parameters: Any) -> Committed:
         if method in self.failures:
             raise self.failures[method]
         self.orders.append((method, parameters))
@@ -167,14 +167,14 @@ class CannedManager:
         )
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
-        return self._order("commit", text=text, source=source, who=who, why=why, expected=expected)
+        return self._record("commit", text=text, source=source, who=who, why=why, expected=expected)
 
     async def plan(self, *, text: str, source: str) -> Planned:
-        self._order("plan", text=text, source=source)
+        self._record("plan", text=text, source=source)
         return self.planned
 
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
-        self._order("why", group=group, subject=subject)
+        self._record("why", group=group, subject=subject)
         return Explanation(
             subject=f"{group}/{subject}" if subject else group,
             summary="it is being healed",
@@ -190,41 +190,41 @@ class CannedManager:
         return tuple(member for member in self.listed if group in (None, member.group))
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
-        return self._order("scale", group=group, size=size, who=who, why=why, expected=expected)
+        return self._record("scale", group=group, size=size, who=who, why=why, expected=expected)
 
     async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        return self._order("halt", group=group, who=who, why=why)
+        return self._record("halt", group=group, who=who, why=why)
 
     async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        return self._order("unhalt", group=group, who=who, why=why)
+        return self._record("unhalt", group=group, who=who, why=why)
 
     async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return self._order("pause", group=group, who=who, why=why)
+        return self._record("pause", group=group, who=who, why=why)
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
-        return self._order("resume", group=group, who=who, why=why, despite_unhealthy=despite_unhealthy)
+        return self._record("resume", group=group, who=who, why=why, despite_unhealthy=despite_unhealthy)
 
     async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return self._order("abort", group=group, who=who, why=why)
+        return self._record("abort", group=group, who=who, why=why)
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return self._order("rollback", group=group, who=who, why=why)
+        return self._record("rollback", group=group, who=who, why=why)
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return self._order("free", group=group, who=who, why=why)
+        return self._record("free", group=group, who=who, why=why)
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
-        return self._order("destroy", group=group, who=who, why=why, volumes=volumes)
+        return self._record("destroy", group=group, who=who, why=why, volumes=volumes)
 
     async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
-        return self._order("destroy_instance", instance=instance, who=who, why=why, replace=replace)
+        return self._record("destroy_instance", instance=instance, who=who, why=why, replace=replace)
 
     async def logs(self, *, instance: InstanceID, lines: int = 100) -> str:
-        self._order("logs", instance=instance, lines=lines)
+        self._record("logs", instance=instance, lines=lines)
         return "one\ntwo\n"
 
     async def tail(self, *, instance: InstanceID, after: int | None = None, lines: int = 100) -> LogPart:
-        self._order("tail", instance=instance, after=after, lines=lines)
+        self._record("tail", instance=instance, after=after, lines=lines)
         return self.parts.pop(0) if self.parts else LogPart(text="", position=0, ended=True)
 
     async def history(self, *, limit: int = 50) -> tuple[Version, ...]:
@@ -234,11 +234,11 @@ class CannedManager:
         return (entry,)[:limit]
 
     async def show(self, *, version: int) -> str:
-        self._order("show", version=version)
+        self._record("show", version=version)
         return '[{"kind": "group", "metadata": {"name": "web"}}]'
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
-        return self._order("restore", version=version, who=who, why=why, expected=expected)
+        return self._record("restore", version=version, who=who, why=why, expected=expected)
 
     async def leader(self) -> LeaderStatus:
         name = "box" if self.leads else ""
@@ -254,16 +254,16 @@ class CannedManager:
         )
 
     async def resign(self, *, who: str, why: str) -> None:
-        self._order("resign", who=who, why=why)
+        self._record("resign", who=who, why=why)
 
     async def shutdown(self, *, who: str, why: str) -> None:
-        self._order("shutdown", who=who, why=why)
+        self._record("shutdown", who=who, why=why)
         if self.on_shutdown is not None:
             await self.on_shutdown()
 
 
 class CannedEvents:
-    """Three events, and whatever a test adds."""
+    """Three events, and those that a test adds."""
 
     def __init__(self) -> None:
         self.events = [

@@ -1,4 +1,4 @@
-"""The real command line, in processes of its own."""
+"""The real command line, run as a subprocess."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Done(NamedTuple):
-    """How a command line ended."""
+class Completed(NamedTuple):
+    """The exit code and the output of a command line."""
 
     code: int
     out: str
@@ -16,7 +16,7 @@ class Done(NamedTuple):
 
 
 class CommandLine:
-    """Runs the real program in a process of its own, in an environment without surprises."""
+    """Runs the real program as a subprocess, with a minimal environment."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -34,7 +34,7 @@ class CommandLine:
         command = [*self.python, "-m", "infrakit", *arguments]
         return await asyncio.create_subprocess_exec(*command, env=self.environment, cwd=self.home, **streams)
 
-    async def __call__(self, *arguments: str, stdin: bytes | None = None) -> Done:
+    async def __call__(self, *arguments: str, stdin: bytes | None = None) -> Completed:
         streams = {} if stdin is None else {"stdin": asyncio.subprocess.PIPE}
         process = await self.start(*arguments, **streams)
         try:
@@ -45,4 +45,4 @@ class CommandLine:
                 process.kill()
                 await process.wait()
         assert process.returncode is not None
-        return Done(process.returncode, out.decode(), err.decode())
+        return Completed(process.returncode, out.decode(), err.decode())

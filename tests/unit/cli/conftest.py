@@ -1,4 +1,4 @@
-"""A daemon with canned answers behind a real socket, and the command line that asks it."""
+"""A daemon with canned responses behind a real socket, and the command line that calls it."""
 
 import shutil
 import tempfile
@@ -28,7 +28,7 @@ def cli(home: Path) -> CommandLine:
 
 @pytest.fixture
 def serve(home: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Serves a manager where the command line looks for it, until the block ends."""
+    """Serves a manager at the socket that the command line uses, until the block ends."""
     monkeypatch.setenv(discovery.HOME_VARIABLE, str(home))
     monkeypatch.delenv(discovery.PLUGINS_DIR_VARIABLE, raising=False)
     discovery.plugins_directory().mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Every command, found by walking the tree, with command lines that are wrong: exit code, message, and no defect.
+"""Every command of the command tree with invalid command lines: exit code, message, and no internal error.
 
 No daemon runs, and none can be started: INFRAKIT_HOME leads through a regular file.
 """
@@ -17,15 +17,15 @@ from infrakit.cli import arguments, exit_codes, numbers
 from infrakit.cli.main import commands, main
 
 
-class Done(NamedTuple):
-    """How a command line ended."""
+class Completed(NamedTuple):
+    """The exit code and the output of a command line."""
 
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Done]
+Run = Callable[..., Completed]
 
 HOSTILE = {
     "empty": "",
@@ -48,7 +48,7 @@ WRONG_DURATIONS = ("x", "", "-1s", "nan", "inf", "infs", "1e3", "5 m", "10y", LO
 
 
 def walk(command: click.Command, context: click.Context, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of every command that runs something."""
+    """The path of every command that is not a group."""
     if not isinstance(command, click.Group):
         yield path
         return
@@ -73,7 +73,7 @@ def parts(path: tuple[str, ...], kind: type[click.Parameter]) -> list[Any]:
 
 
 def metavar(parameter: click.Parameter) -> str:
-    """What messages call an argument. From click 8.2 on, a context is needed to know."""
+    """The name of an argument in messages. From click 8.2 on, a context is required."""
     takes_context = bool(inspect.signature(parameter.make_metavar).parameters)
     return str(parameter.make_metavar(*([click.Context(commands)] if takes_context else [])))
 
@@ -90,7 +90,7 @@ def valid(parameter: click.Parameter) -> str:
 
 
 def needed(path: tuple[str, ...], *, but: click.Option | None = None) -> list[str]:
-    """All that the command must be given, options first; `but` is left out."""
+    """All required options and arguments of the command, options first, except `but`."""
     every = [each for each in parts(path, click.Option) if each.required and each is not but]
     found = [word for each in every for word in (each.opts[-1], valid(each))]
     return [*found, "--", *[valid(each) for each in parts(path, click.Argument) if each.required]]
@@ -125,7 +125,7 @@ def named(value: object) -> str | None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line in this process, in an environment where no daemon is, and none can be."""
+    """Runs the command line in this process, where no daemon runs and none can be started."""
     (tmp_path / "file").write_text("")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -135,21 +135,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file" / "config"))
     monkeypatch.setenv("COLUMNS", "300")
 
-    def line(*words: str) -> Done:
+    def line(*words: str) -> Completed:
         code = main(words)
-        done = Done(code, *capsys.readouterr())
-        said = done.out + done.err
-        assert code in (exit_codes.DONE, exit_codes.USER_ERROR, exit_codes.NOT_DONE, exit_codes.NO_DAEMON), said
+        done = Completed(code, *capsys.readouterr())
+        output = done.out + done.err
+        assert code in (exit_codes.DONE, exit_codes.USER_ERROR, exit_codes.NOT_DONE, exit_codes.NO_DAEMON), output
         for word in ("defect", "Traceback", "`null`", "got `", "UNSET", "Sentinel"):
-            assert word not in said
-        assert "\x1b" not in said
+            assert word not in output
+        assert "\x1b" not in output
         return done
 
     return line
 
 
-def rejected(done: Done, *names: str) -> None:
-    """A usage error that names what is wrong, on standard error only."""
+def rejected(done: Completed, *names: str) -> None:
+    """Assert a usage error that contains these names, on standard error only."""
     assert (done.code, done.out) == (exit_codes.USER_ERROR, ""), done.err
     last = done.err[done.err.index("Error: ") :]
     assert "None" not in last.replace("'None'", "")
@@ -181,7 +181,9 @@ def test_without_arguments(run: Run, path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("path", "argument"), ARGUMENTS, ids=named)
-def test_each_required_argument_is_missed_by_name(run: Run, path: tuple[str, ...], argument: click.Argument) -> None:
+def test_a_missing_required_argument_is_reported_by_name(
+    run: Run, path: tuple[str, ...], argument: click.Argument
+) -> None:
     if not argument.required:
         return
     every = [each for each in parts(path, click.Argument) if each.required]
@@ -203,7 +205,7 @@ def test_an_option_with_a_value_of_the_wrong_type(run: Run, path: tuple[str, ...
     for spelling in (each for each in option.opts if each.startswith("--")):
         for value in wrong(option):
             done = run(*path, f"{spelling}={value}", *needed(path, but=option))
-            # Where the value may be left out, click takes `--wait=-1` for two options.
+            # Where the value is optional, click parses `--wait=-1` as two options.
             rejected(done, "-1" if value.startswith("-") and isinstance(option.flag_value, str) else option.opts[-1])
 
 
@@ -236,7 +238,7 @@ def test_a_flag_with_a_value_and_an_option_that_is_misspelt(
         rejected(run(*path, long[:-2] + long[-1], *needed(path)), "No such option", long)
 
 
-def test_a_negative_number_is_called_negative(run: Run) -> None:
+def test_a_negative_number_is_reported_as_negative(run: Run) -> None:
     rejected(run("group", "scale", "web", "-1"), "'-1' is negative")
     rejected(run("history", "--limit", "-1"), "-1 is not in the range")
 
@@ -244,7 +246,7 @@ def test_a_negative_number_is_called_negative(run: Run) -> None:
 @pytest.mark.parametrize(("path", "argument"), ARGUMENTS, ids=named)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_an_argument_with_any_text(run: Run, path: tuple[str, ...], argument: click.Argument, hostile: str) -> None:
-    if path[-1] == "new":  # it writes where it is told to
+    if path[-1] == "new":  # it writes to the path in its argument
         return
     every = [each for each in parts(path, click.Argument) if each.required or each is argument]
     words = [HOSTILE[hostile] if each is argument else valid(each) for each in every]
@@ -263,8 +265,8 @@ def test_an_option_with_any_text(run: Run, path: tuple[str, ...], option: click.
 
 
 @pytest.mark.parametrize(("path", "option"), OPTIONS, ids=named)
-def test_an_option_that_stands_twice(run: Run, path: tuple[str, ...], option: click.Option) -> None:
-    if path[-1] == "new" or option.name == "supervise":  # it goes on until it is ended
+def test_a_repeated_option(run: Run, path: tuple[str, ...], option: click.Option) -> None:
+    if path[-1] == "new" or option.name == "supervise":  # it runs until it is stopped
         return
     value = "1" if is_duration(option) else valid(option)
     each = [option.opts[-1]] if option.is_flag else [f"{option.opts[-1]}={value}"]

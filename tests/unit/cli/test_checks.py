@@ -1,4 +1,4 @@
-"""What a rendered text is, and what is wrong with it."""
+"""Detection of the format of a rendered text, and its syntax check."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ from infrakit.spi.errors import Refused
         ("hello", "stdin", ""),
     ],
 )
-def test_the_first_line_tells_and_else_the_name(text: str, name: str, kind: str) -> None:
+def test_the_format_is_detected_from_the_first_line_or_else_from_the_name(text: str, name: str, kind: str) -> None:
     assert checks.kind(text, name) == kind
 
 
@@ -42,12 +42,12 @@ def test_the_first_line_tells_and_else_the_name(text: str, name: str, kind: str)
         ("yaml", ""),
     ],
 )
-def test_what_is_well_formed_passes(kind: str, text: str) -> None:
+def test_well_formed_text_passes(kind: str, text: str) -> None:
     assert checks.problems(text, kind) == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "line", "said"),
+    ("kind", "text", "line", "message"),
     [
         ("bash", "echo\nif true; then\nfi\n", 3, "bash: syntax error near unexpected token `fi', in `fi'"),
         ("bash", 'echo "a\n', 1, "bash: unexpected EOF while looking for matching `\"'"),
@@ -58,28 +58,28 @@ def test_what_is_well_formed_passes(kind: str, text: str) -> None:
         ("yaml", "a: *b\n", 1, "not YAML: found undefined alias"),
     ],
 )
-def test_what_is_not_says_where(kind: str, text: str, line: int | None, said: str) -> None:
+def test_malformed_text_is_reported_with_its_line(kind: str, text: str, line: int | None, message: str) -> None:
     if kind == "sh" and "dash" not in str(shutil.which("dash")):
         pytest.skip("install dash: apt-get install dash")
     found = checks.problems(text, kind)
     assert found
-    assert found[0].message.startswith(said)
+    assert found[0].message.startswith(message)
     assert found[0].line == line
 
 
-def test_what_a_check_would_do_is_not_done(tmp_path: Path) -> None:
+def test_a_check_does_not_execute_the_script(tmp_path: Path) -> None:
     assert checks.problems(f"touch {tmp_path}/made\n", "bash") == []
     assert not list(tmp_path.iterdir())
 
 
-def test_a_machine_without_bash_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bash_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Refused, match="bash is not installed on this machine; install bash"):
         checks.problems("echo\n", "bash")
 
 
-def test_each_line_is_told_once() -> None:
-    assert list(checks._complaints("x: line 3: a b\nx: line 3: `c'\nx: 7: d\n", "sh")) == [
+def test_each_line_is_reported_once() -> None:
+    assert list(checks._shell_errors("x: line 3: a b\nx: line 3: `c'\nx: 7: d\n", "sh")) == [
         Found(3, "sh: a b, in `c'"),
         Found(7, "sh: d"),
     ]

@@ -1,4 +1,4 @@
-"""Every command against a daemon with canned answers: what it asks, what it shows, how it exits."""
+"""Every command against a daemon with canned responses: its requests, its output and its exit code."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ from infrakit.spi.values import GroupID
 from tests.unit.cli.canned import CannedManager
 from tests.unit.cli.command_line import CommandLine
 
-ORDERS: list[tuple[list[str], tuple[str, dict[str, Any]], str]] = [
+REQUESTS: list[tuple[list[str], tuple[str, dict[str, Any]], str]] = [
     (["halt", "-m", "x"], ("halt", {"group": None, "why": "x"}), "Halted everything"),
     (["halt", "web", "-m", "x"], ("halt", {"group": "web", "why": "x"}), "Halted web"),
     (["unhalt"], ("unhalt", {"group": None, "why": "unhalt"}), "Lifted the halt of everything"),
@@ -69,20 +69,20 @@ ORDERS: list[tuple[list[str], tuple[str, dict[str, Any]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "order", "said"), ORDERS, ids=[" ".join(o[0]) for o in ORDERS])
-async def test_an_order_reaches_the_daemon_once_with_who_and_why(
-    cli: CommandLine, manager: CannedManager, arguments: list[str], order: tuple[str, dict[str, Any]], said: str
+@pytest.mark.parametrize(("arguments", "sent", "message"), REQUESTS, ids=[" ".join(o[0]) for o in REQUESTS])
+async def test_a_change_is_sent_to_the_daemon_once_with_who_and_why(
+    cli: CommandLine, manager: CannedManager, arguments: list[str], sent: tuple[str, dict[str, Any]], message: str
 ) -> None:
     done = await cli(*arguments)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(said)
+    assert done.out.startswith(message)
     assert "declaration 8" in done.out
     assert "web.properties.Allocation.Size: 3 -> 5" in done.out
-    method, parameters = order
+    method, parameters = sent
     assert manager.orders == [(method, parameters | {"who": "ann"})]
 
 
-async def test_an_order_answers_programs_with_the_version(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_change_prints_the_new_version_as_json_or_yaml(cli: CommandLine, manager: CannedManager) -> None:
     for fmt, decode in (("json", json.loads), ("yaml", yaml.safe_load)):
         done = await cli("group", "scale", "web", "5", "-o", fmt)
         assert decode(done.out) == {
@@ -93,7 +93,7 @@ async def test_an_order_answers_programs_with_the_version(cli: CommandLine, mana
         }
 
 
-async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_command_that_changes_nothing_reports_no_changes(cli: CommandLine, manager: CannedManager) -> None:
     manager.committed = Committed(version=7, unchanged=True)
     for words in (["group", "scale", "web", "3"], ["unhalt"], ["group", "abort", "web"]):
         assert await cli(*words) == (0, "No changes: declaration 7 already matches.\n", "")
@@ -102,7 +102,7 @@ async def test_an_order_that_changes_nothing_says_so(cli: CommandLine, manager: 
     assert await cli("halt", "-m", "x") == (0, "Halted everything: declaration 8.\n", "")
 
 
-async def test_an_order_is_answered_with_what_to_know_besides(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_change_prints_the_notes_of_the_daemon(cli: CommandLine, manager: CannedManager) -> None:
     manager.committed = Committed(version=8, notes=("web is halted by bob (x): no action is taken",))
     done = await cli("group", "scale", "web", "3")
     assert done == (0, "Scaled web to 3: declaration 8.\nweb is halted by bob (x): no action is taken\n", "")
@@ -117,11 +117,11 @@ async def test_a_log_is_followed_to_its_end(cli: CommandLine, manager: CannedMan
     ]
     done = await cli("instance", "logs", "web-1", "--follow", "-n", "2")
     assert done == (0, "one\ntwo\nthree", "infrakit: web-1 has terminated\n")
-    asked = [(parameters["after"], parameters["lines"]) for method, parameters in manager.orders if method == "tail"]
-    assert asked == [(None, 2), (8, 100), (13, 100), (13, 100)]
+    polls = [(parameters["after"], parameters["lines"]) for method, parameters in manager.orders if method == "tail"]
+    assert polls == [(None, 2), (8, 100), (13, 100), (13, 100)]
 
 
-async def test_commit_sends_the_text_never_the_file(cli: CommandLine, manager: CannedManager, home: Path) -> None:
+async def test_commit_sends_the_text_and_not_the_path(cli: CommandLine, manager: CannedManager, home: Path) -> None:
     (home / "cluster.yaml").write_bytes(b"\xef\xbb\xbfgroups: \xc3\xa4\n")
     assert (await cli("commit", "cluster.yaml", "-m", "launch", "--expect", "7")).code == 0
     assert (await cli("commit", "-", stdin=b"[]")).code == 0
@@ -135,7 +135,7 @@ async def test_commit_sends_the_text_never_the_file(cli: CommandLine, manager: C
 
 
 @pytest.mark.parametrize("command", ["commit", "plan", "validate", "up"])
-async def test_a_document_that_cannot_be_had_is_the_users_mistake(cli: CommandLine, home: Path, command: str) -> None:
+async def test_an_unreadable_document_exits_1(cli: CommandLine, home: Path, command: str) -> None:
     done = await cli(command, "nothing.yaml")
     assert done == (1, "", "infrakit: nothing.yaml: no such file\n")
     (home / "latin.yaml").write_bytes(b"- kind: group\n- \xe4\n")
@@ -145,7 +145,7 @@ async def test_a_document_that_cannot_be_had_is_the_users_mistake(cli: CommandLi
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (
             InvalidSpec(
@@ -171,10 +171,10 @@ async def test_a_document_that_cannot_be_had_is_the_users_mistake(cli: CommandLi
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 async def test_an_error_is_one_message_and_its_exit_code(
-    cli: CommandLine, manager: CannedManager, error: InfraKitError, code: int, said: str
+    cli: CommandLine, manager: CannedManager, error: InfraKitError, code: int, message: str
 ) -> None:
     manager.failures["scale"] = error
-    assert await cli("group", "scale", "web", "5") == (code, "", said)
+    assert await cli("group", "scale", "web", "5") == (code, "", message)
     assert manager.orders == []
 
 
@@ -191,7 +191,7 @@ async def test_an_error_is_one_message_and_its_exit_code(
     ],
     ids=" ".join,
 )
-async def test_without_a_daemon_the_exit_code_is_3_and_the_remedy_is_said(
+async def test_without_a_daemon_the_exit_code_is_3_and_the_remedy_is_printed(
     cli: CommandLine, home: Path, arguments: list[str]
 ) -> None:
     done = await cli(*arguments)
@@ -242,7 +242,7 @@ async def test_plan_is_a_diff_in_order_with_reasons(cli: CommandLine, manager: C
 async def test_why_takes_a_group_or_one_of_its_instances(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("why", "web/2")
     assert done.code == 0
-    assert done.out.startswith("web/2: it is being healed\n")
+    assert done.out.startswith("it is being healed\n")
     for part in ("Facts", "1s ago", "Now", "= wait web-2", "[unhealthy-after]", "History", "11:21:54 created"):
         assert part in done.out
     await cli("why", "web", "-o", "yaml")
@@ -284,7 +284,7 @@ async def test_groups_and_instances_are_listed_and_described(cli: CommandLine, m
         assert "'nope'" in done.err
 
 
-async def test_logs_are_printed_as_they_are(cli: CommandLine, manager: CannedManager) -> None:
+async def test_logs_are_printed_unchanged(cli: CommandLine, manager: CannedManager) -> None:
     assert await cli("instance", "logs", "web-1", "-n", "2") == (0, "one\ntwo\n", "")
     assert manager.orders == [("logs", {"instance": "web-1", "lines": 2})]
 
@@ -302,19 +302,19 @@ async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager:
     assert (await cli("leader")).out.splitlines()[0] == "No replica is active; the last epoch was 3."
     assert json.loads((await cli("leader", "-o", "json")).out)["Epoch"] == 3
     manager.note = "the store cannot be read: etcd: no quorum"
-    told = await cli("leader")
-    assert (told.code, told.out.splitlines()[0]) == (2, f"Leader unknown: {manager.note}")
-    assert "the local member of etcd leads" in told.out
+    unknown = await cli("leader")
+    assert (unknown.code, unknown.out.splitlines()[0]) == (2, f"Leader unknown: {manager.note}")
+    assert "the local member of etcd leads" in unknown.out
 
 
-async def test_resigning_is_an_order_with_who_and_why(cli: CommandLine, manager: CannedManager) -> None:
+async def test_resign_is_sent_with_who_and_why(cli: CommandLine, manager: CannedManager) -> None:
     assert (await cli("leader", "resign", "-m", "x")).out.startswith("Resigned")
-    [(method, told)] = manager.orders
-    assert (method, told["why"]) == ("resign", "x")
-    assert told["who"]
+    [(method, parameters)] = manager.orders
+    assert (method, parameters["why"]) == ("resign", "x")
+    assert parameters["who"]
 
 
-async def test_a_follower_says_why_it_is_not_active(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_follower_reports_why_it_is_not_active(cli: CommandLine, manager: CannedManager) -> None:
     manager.leads, manager.groups, manager.note = False, [], "etcd has no leader"
     done = await cli("status")
     assert done.code == 2

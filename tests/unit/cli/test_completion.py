@@ -1,4 +1,4 @@
-"""Completion: the scripts in real shells, and what they are told."""
+"""Shell completion: the scripts in real shells, and the completions that they receive."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ async def test_the_script_calls_the_program_and_its_shell_accepts_it(cli: Comman
 
 
 async def complete(cli: CommandLine, *words: str) -> list[str]:
-    """What Tab offers after these words, as bash is told."""
+    """The completions after these words, in the protocol of bash."""
     cli.environment |= {
         "_INFRAKIT_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(words),
@@ -39,27 +39,25 @@ async def complete(cli: CommandLine, *words: str) -> list[str]:
     return [line.partition(",")[2] for line in done.out.split("\n") if line.startswith("plain,")]
 
 
-async def test_every_command_and_verb_is_offered(cli: CommandLine) -> None:
+async def test_every_command_and_subcommand_is_completed(cli: CommandLine) -> None:
     assert await complete(cli, "infrakit", "") == list(main.COMMANDS)
     assert await complete(cli, "infrakit", "un") == ["unhalt"]
     assert await complete(cli, "infrakit", "group", "r") == ["resume", "rollback"]
     assert await complete(cli, "infrakit", "status", "--wa") == ["--watch", "--wait"]
 
 
-async def test_groups_and_instances_are_offered_while_there_is_a_daemon(
-    cli: CommandLine, manager: CannedManager
-) -> None:
+async def test_groups_and_instances_are_completed_while_a_daemon_runs(cli: CommandLine, manager: CannedManager) -> None:
     assert await complete(cli, "infrakit", "why", "") == ["store", "web"]
     assert await complete(cli, "infrakit", "group", "scale", "w") == ["web"]
     assert await complete(cli, "infrakit", "instance", "logs", "s") == ["store-1"]
 
 
-async def test_nothing_is_offered_and_nothing_said_without_a_daemon(cli: CommandLine) -> None:
+async def test_without_a_daemon_nothing_is_completed_and_no_error_is_printed(cli: CommandLine) -> None:
     assert await complete(cli, "infrakit", "why", "") == []
     assert await complete(cli, "infrakit", "instance", "logs", "") == []
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 async def test_bash_completes_with_the_script(cli: CommandLine) -> None:
     cli.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     script = """

@@ -1,4 +1,4 @@
-"""Work in a process with limits: what it returns, what it raises, and how it is ended."""
+"""Functions in a subprocess with limits: their results, their exceptions, and how they are terminated."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, Unreach
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What some work returns."""
+    """The result of a function."""
 
     text: str
     pid: int
@@ -31,7 +31,7 @@ def endless() -> int:
 
 
 def one_endless_step() -> int:
-    """No signal handler of Python runs before it is done."""
+    """A single operation: Python runs no signal handler before it finishes."""
     return len(str(7 ** (10**9)))
 
 
@@ -45,13 +45,13 @@ def creeping() -> int:
         kept.append(bytearray(1 << 20))
 
 
-def test_the_value_comes_back_from_another_process() -> None:
+def test_the_result_is_returned_from_another_process() -> None:
     found = confinement.run(answer, Answer)
     assert len(found.text) == 300_000
     assert found.pid != os.getpid()
 
 
-def test_an_error_comes_back_whole() -> None:
+def test_an_error_is_raised_unchanged() -> None:
     def wrong() -> str:
         raise InvalidSpec([Problem(path="a", message="no", line=3, hint="yes")], where="x.j2")
 
@@ -72,34 +72,34 @@ def test_an_error_comes_back_whole() -> None:
         confinement.run(silent, str)
 
 
-def test_a_defect_is_told_as_one() -> None:
+def test_an_unexpected_exception_is_raised_as_a_runtime_error() -> None:
     with pytest.raises(RuntimeError, match=r"^ZeroDivisionError: "):
         confinement.run(lambda: 1 // 0, int)
 
 
 @pytest.mark.parametrize("work", [endless, one_endless_step])
-def test_what_computes_without_end_is_ended(work: Callable[[], int]) -> None:
+def test_an_endless_computation_is_terminated(work: Callable[[], int]) -> None:
     with pytest.raises(Refused, match="exceeded 1s of CPU time"):
         confinement.run(work, int, cpu_s=1)
 
 
 @pytest.mark.parametrize("work", [greedy, creeping])
-def test_what_grows_without_end_is_ended(work: Callable[[], int]) -> None:
+def test_unbounded_memory_use_is_terminated(work: Callable[[], int]) -> None:
     with pytest.raises(Refused, match="exceeded 64 MB of memory"):
         confinement.run(work, int, memory_bytes=64 << 20)
 
 
-def dead_children() -> set[str]:
-    """Of this very thread, and nobody has asked for their end yet."""
+def zombie_children() -> set[str]:
+    """The terminated children of this thread that are not reaped yet."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
     return {pid for pid in children if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"}
 
 
-def test_nothing_is_left_behind() -> None:
-    before, others = len(list(Path("/proc/self/fd").iterdir())), dead_children()
-    works: list[Callable[[], object]] = [answer, greedy, lambda: 1 // 0]
-    for work in works:
+def test_no_file_descriptor_and_no_zombie_is_left() -> None:
+    before, others = len(list(Path("/proc/self/fd").iterdir())), zombie_children()
+    functions: list[Callable[[], object]] = [answer, greedy, lambda: 1 // 0]
+    for work in functions:
         with contextlib.suppress(RuntimeError, Refused):
             confinement.run(work, object, memory_bytes=64 << 20)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert not dead_children() - others
+    assert not zombie_children() - others

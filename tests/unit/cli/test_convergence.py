@@ -1,4 +1,4 @@
-"""Status and its exit code, waiting for convergence, and the way down."""
+"""Status and its exit code, waiting for convergence, and `infrakit down`."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def test_status_shows_the_replica_the_groups_and_the_reasons(cli: CommandL
     ]
 
 
-async def test_status_for_programs_is_as_on_the_wire(cli: CommandLine, manager: CannedManager) -> None:
+async def test_status_as_json_or_yaml_has_the_wire_format(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("status", "-o", "json")
     assert done.code == 0
     assert json.loads(done.out)["Groups"][0]["Name"] == "store"
@@ -47,41 +47,41 @@ async def test_status_for_programs_is_as_on_the_wire(cli: CommandLine, manager: 
     assert yaml.safe_load(done.out)["Groups"][0]["Phase"] == "healing"
 
 
-async def test_a_replica_that_does_not_lead_proves_nothing(cli: CommandLine, manager: CannedManager) -> None:
+async def test_the_status_of_a_follower_is_not_converged(cli: CommandLine, manager: CannedManager) -> None:
     manager.leads = False
     done = await cli("status")
     assert done.code == 2
     assert "does not lead" in done.out
 
 
-async def showing(manager: CannedManager, *groups: GroupStatus) -> Status:
+async def status_with(manager: CannedManager, *groups: GroupStatus) -> Status:
     manager.groups = list(groups)
     return await manager.status()
 
 
-def test_a_wait_on_a_terminal_shows_what_it_waits_for(
+def test_waiting_on_a_terminal_shows_the_groups_that_have_not_converged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manager = CannedManager()
-    now, healing = [100.0], asyncio.run(showing(manager, canned.HEALING))
+    now, healing = [100.0], asyncio.run(status_with(manager, canned.HEALING))
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     progress = convergence.Progress()
     progress.show(healing)
-    assert capsys.readouterr().err == ""  # most waits end before anything need be shown
+    assert capsys.readouterr().err == ""  # a short wait shows no progress
     now[0] += convergence.PROGRESS_S
     progress.show(healing)
     shown = capsys.readouterr().err.splitlines()
     assert shown[:2] == ["waiting for:", "web: healing, 2 of 3 healthy"]
     now[0] += convergence.PROGRESS_S
     progress.show(healing)
-    assert capsys.readouterr().err == ""  # it is shown again only when it has changed
+    assert capsys.readouterr().err == ""  # progress is shown again only when it has changed
     worse = canned.group("web", healthy=1, converged=False, phase="healing")
-    progress.show(asyncio.run(showing(manager, worse)))
+    progress.show(asyncio.run(status_with(manager, worse)))
     assert "web: healing, 1 of 3 healthy" in capsys.readouterr().err
 
 
-async def test_no_groups_are_converged(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_declaration_without_groups_is_converged(cli: CommandLine, manager: CannedManager) -> None:
     manager.groups = []
     done = await cli("status")
     assert done.code == 0
@@ -89,22 +89,24 @@ async def test_no_groups_are_converged(cli: CommandLine, manager: CannedManager)
 
 
 async def test_wait_ends_as_soon_as_everything_is_converged(cli: CommandLine, manager: CannedManager) -> None:
-    good, looks = manager.groups, []
+    converged, polls = manager.groups, []
     manager.groups = [canned.HEALING]
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 3:
-            manager.groups = good
+    def count_poll() -> None:
+        polls.append(1)
+        if len(polls) == 3:
+            manager.groups = converged
 
-    manager.on_status = look
+    manager.on_status = count_poll
     done = await cli("status", "--wait", "1m")
     assert done.code == 0
-    assert len(looks) == 3
+    assert len(polls) == 3
     assert "converged" in done.out
 
 
-async def test_wait_ends_with_what_it_waits_for(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_wait_that_times_out_prints_the_groups_that_have_not_converged(
+    cli: CommandLine, manager: CannedManager
+) -> None:
     manager.groups = [canned.HEALING]
     done = await cli("status", "--wait", "0.1")
     assert done.code == 2
@@ -113,25 +115,25 @@ async def test_wait_ends_with_what_it_waits_for(cli: CommandLine, manager: Canne
     assert "tcp 127.0.0.1:8002 refused" in done.err
 
 
-async def test_an_order_waits_for_its_own_version(cli: CommandLine, manager: CannedManager) -> None:
-    """What is converged before the daemon has turned to the new version proves nothing."""
-    looks = []
+async def test_a_change_waits_for_its_own_version(cli: CommandLine, manager: CannedManager) -> None:
+    """A converged status counts only once the daemon reports the new version."""
+    polls = []
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 2:
+    def count_poll() -> None:
+        polls.append(1)
+        if len(polls) == 2:
             manager.version = 8
 
-    manager.on_status = look
+    manager.on_status = count_poll
     done = await cli("group", "scale", "web", "5", "--wait=1m")
     assert done.code == 0
-    assert len(looks) == 2
+    assert len(polls) == 2
     assert done.out.endswith("converged\n")
     manager.version, manager.on_status = 7, lambda: None
     assert (await cli("group", "scale", "web", "5", "--wait=100ms")).code == 2
 
 
-async def test_watch_goes_on_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
+async def test_watch_continues_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
     process = await cli.start("status", "--watch")
     assert process.stdout is not None
     try:
@@ -144,14 +146,14 @@ async def test_watch_goes_on_until_ctrl_c(cli: CommandLine, manager: CannedManag
     assert err == b""
 
 
-async def test_down_is_refused_from_inside_a_group(cli: CommandLine, manager: CannedManager) -> None:
+async def test_down_is_refused_if_the_daemon_runs_on_a_member(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("down", "--yes")
     assert (done.code, done.out) == (2, "")
     assert "the daemon runs on web-1 of web: it would destroy its own machine" in done.err
     assert manager.orders == []
 
 
-async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: CommandLine, serve: Serve) -> None:
+async def test_down_destroys_one_group_after_another_and_stops_the_daemon(cli: CommandLine, serve: Serve) -> None:
     manager = CannedManager()
     manager.listed = ()
     stopped = asyncio.Event()
@@ -159,14 +161,14 @@ async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: Comman
     async def stop() -> None:
         stopped.set()
 
-    def look() -> None:
-        destroyed = [parameters["group"] for order, parameters in manager.orders if order == "destroy"]
+    def advance() -> None:
+        destroyed = [parameters["group"] for method, parameters in manager.orders if method == "destroy"]
         if destroyed and manager.groups and manager.groups[-1].name == destroyed[-1]:
-            dying = manager.groups.pop()
-            if dying.live:
-                manager.groups.append(canned.group(dying.name, live=0, want=0, converged=False))
+            destroying = manager.groups.pop()
+            if destroying.live:
+                manager.groups.append(canned.group(destroying.name, live=0, want=0, converged=False))
 
-    manager.on_status, manager.on_shutdown = look, stop
+    manager.on_status, manager.on_shutdown = advance, stop
     async with serve(manager):
         down = asyncio.create_task(cli("down", "--yes", "-m", "the end"))
         await asyncio.wait_for(stopped.wait(), 60)
@@ -187,12 +189,12 @@ async def test_down_destroys_group_after_group_then_stops_the_daemon(cli: Comman
     ]
 
 
-async def test_down_gives_up_and_leaves_the_daemon_when_time_runs_out(cli: CommandLine, manager: CannedManager) -> None:
+async def test_down_times_out_and_leaves_the_daemon_running(cli: CommandLine, manager: CannedManager) -> None:
     manager.listed = ()
     done = await cli("down", "--yes", "--volumes", "--timeout", "0.1")
     assert done.code == 2
     assert "not destroyed after 0.1s" in done.err
-    assert [order for order, _ in manager.orders] == ["destroy"]
+    assert [method for method, _ in manager.orders] == ["destroy"]
     assert manager.orders[0][1]["volumes"] is True
 
 
@@ -204,7 +206,7 @@ async def test_down_is_refused_while_halted(cli: CommandLine, manager: CannedMan
 
 
 @pytest.mark.parametrize("arguments", [["down"], ["group", "destroy", "web"]], ids=" ".join)
-async def test_much_is_not_destroyed_where_nobody_can_be_asked(
+async def test_without_a_terminal_a_destructive_command_needs_yes(
     cli: CommandLine, manager: CannedManager, arguments: list[str]
 ) -> None:
     manager.listed = ()
@@ -215,7 +217,7 @@ async def test_much_is_not_destroyed_where_nobody_can_be_asked(
 
 
 @pytest.mark.parametrize("phase", ["paused", "halted"])
-def test_nobody_waits_for_what_only_a_person_can_change(phase: str) -> None:
+def test_waiting_stops_if_only_an_operator_can_make_progress(phase: str) -> None:
     web = canned.group("web", converged=False, phase=phase)
     waiting = Status(leader=True, replica="r", epoch=1, version=3, pid=1, started="", now="", groups=(web,))
     assert convergence.stuck(waiting)

@@ -1,4 +1,4 @@
-"""What a commit changes, as people read it."""
+"""The changes of a commit, in human-readable form."""
 
 import json
 
@@ -13,13 +13,13 @@ def shown(**change: object) -> list[str]:
     return list(differences.lines([Change(path=path, **{name: json.dumps(value) for name, value in change.items()})]))
 
 
-def test_what_is_short_is_one_line() -> None:
+def test_a_short_change_is_one_line() -> None:
     assert shown(path="web.Allocation.Size", old=3, new=5) == ["  ~ web.Allocation.Size: 3 -> 5"]
     assert shown(path="web.tags.a", new="b") == ['  + web.tags.a: "b"']
     assert shown(path="web.tags.a", old="b") == ['  - web.tags.a: "b"']
 
 
-def test_a_new_group_is_shown_as_it_would_be_written() -> None:
+def test_a_new_group_is_shown_as_yaml() -> None:
     script = "#!/bin/sh\nexec sleep 1d\n"
     group = {"Allocation": {"Size": 3}, "Flavor": {"Plugin": "vanilla", "Properties": {"Init": script * 4}}}
     assert shown(new=group) == [
@@ -35,7 +35,7 @@ def test_a_new_group_is_shown_as_it_would_be_written() -> None:
     assert shown(old=group)[:2] == ["  - web:", "  -   Allocation:"]
 
 
-def test_of_a_script_the_lines_that_differ_are_shown() -> None:
+def test_a_changed_script_is_shown_as_a_line_diff() -> None:
     before, after = (f"#!/bin/sh\none\ntwo\n{word}\nfour\n" for word in ("three", "drei"))
     assert shown(path="web.Init", old=before, new=after) == [
         "  ~ web.Init:",
@@ -47,7 +47,7 @@ def test_of_a_script_the_lines_that_differ_are_shown() -> None:
     ]
 
 
-def test_nothing_in_a_value_drives_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_shown_without_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "colours", lambda: False)
     text = "\n".join(shown(new={"Init": "a\nb\x1b[31m\x9b\n" * 40, "Ä": "ö"}))
     assert "Ä: ö" in text

@@ -1,4 +1,4 @@
-"""`infrakit down` where no daemon runs: real processes of `local`, left behind by a daemon that has ended."""
+"""`infrakit down` without a running daemon: real processes of `local` that outlived their daemon."""
 
 import asyncio
 import contextlib
@@ -26,23 +26,25 @@ GROUP = """\
     Instance: {Plugin: local}
     Flavor: {Plugin: vanilla, Properties: {Init: exec sleep 1000}}
 """
-pytestmark = pytest.mark.timeout(240)  # a dozen processes each, on a machine that may have much to do
+pytestmark = pytest.mark.timeout(240)  # a dozen processes each, on a machine that may be busy
 
 WEB, API = GROUP.replace("NAME", "web"), GROUP.replace("NAME", "api")
 
 
 @contextlib.asynccontextmanager
-async def left(cli: CommandLine, home: Path, *orders: tuple[str, ...]) -> AsyncIterator[dict[str, list[int]]]:
-    """The processes of both groups, whose daemon was stopped with Ctrl-C after these orders."""
+async def orphaned_processes(
+    cli: CommandLine, home: Path, *commands: tuple[str, ...]
+) -> AsyncIterator[dict[str, list[int]]]:
+    """The processes of both groups, whose daemon was stopped with Ctrl-C after these commands."""
     (home / "both.yaml").write_text(WEB + API)
     process = await cli.start("up", "both.yaml")
     pids: dict[str, list[int]] = {}
     try:
-        await until_it_answers(cli)
+        await wait_for_daemon(cli)
         done = await cli("commit", "both.yaml", "--wait")
         assert done.code == 0, done
         pids.update(leaders(home))
-        for words in orders:
+        for words in commands:
             assert (await cli(*words)).code == 0
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.communicate(), 150)
@@ -56,7 +58,7 @@ async def left(cli: CommandLine, home: Path, *orders: tuple[str, ...]) -> AsyncI
                 os.killpg(pid, signal.SIGKILL)
 
 
-async def until_it_answers(cli: CommandLine) -> None:
+async def wait_for_daemon(cli: CommandLine) -> None:
     async with asyncio.timeout(150):
         while (await cli("status")).code != 0:
             pass
@@ -65,14 +67,14 @@ async def until_it_answers(cli: CommandLine) -> None:
 def leaders(home: Path) -> dict[str, list[int]]:
     """The first process of each instance, by group: it leads the process group of its instance."""
     pids: dict[str, list[int]] = {}
-    for place in sorted((home / "local" / "instances").iterdir()):
-        group = json.loads((place / "instance.json").read_text())["tags"]["infrakit.group"]
-        pids.setdefault(group, []).append(json.loads((place / "process.json").read_text())["pid"])
+    for directory in sorted((home / "local" / "instances").iterdir()):
+        group = json.loads((directory / "instance.json").read_text())["tags"]["infrakit.group"]
+        pids.setdefault(group, []).append(json.loads((directory / "process.json").read_text())["pid"])
     return pids
 
 
 def alive(pids: list[int]) -> list[bool]:
-    """A zombie is dead: who has to reap it is no part of this."""
+    """Whether each process runs; a zombie counts as terminated."""
     return [(found := processes.stat(pid)) is not None and found.state != "Z" for pid in pids]
 
 
@@ -81,9 +83,9 @@ async def created(cli: CommandLine) -> int:
     return sum(json.loads(line)["Type"] == "created" for line in lines)
 
 
-async def test_it_destroys_what_a_daemon_has_left_and_recreates_nothing(cli: CommandLine, home: Path) -> None:
-    async with left(cli, home) as pids:
-        made = await created(cli)
+async def test_it_destroys_the_instances_of_a_stopped_daemon_and_recreates_none(cli: CommandLine, home: Path) -> None:
+    async with orphaned_processes(cli, home) as pids:
+        created_before = await created(cli)
         os.killpg(pids["web"][0], signal.SIGKILL)
         refused = await cli("down")
         assert refused.code == 2
@@ -96,13 +98,13 @@ async def test_it_destroys_what_a_daemon_has_left_and_recreates_nothing(cli: Com
         )
         assert down.err == "infrakit: no daemon is running here; this command starts a temporary one\n"
         assert alive(pids["web"] + pids["api"]) == [False] * 4
-        assert await created(cli) == made
+        assert await created(cli) == created_before
         again = await cli("down", "--yes")
         assert (again.code, again.out) == (0, f"nothing is declared in {home}\n")
 
 
-async def test_with_file_it_destroys_the_groups_of_that(cli: CommandLine, home: Path) -> None:
-    async with left(cli, home) as pids:
+async def test_with_a_file_it_destroys_only_the_groups_of_that_file(cli: CommandLine, home: Path) -> None:
+    async with orphaned_processes(cli, home) as pids:
         (home / "web.yaml").write_text(WEB)
         down = await cli("down", "web.yaml", "--yes")
         assert (down.code, down.out.splitlines()) == (0, ["destroying web: 2 instances", "web is destroyed"])
@@ -112,12 +114,12 @@ async def test_with_file_it_destroys_the_groups_of_that(cli: CommandLine, home: 
         assert alive(pids["api"]) == [False] * 2
 
 
-async def test_with_file_a_daemon_stays_for_other_groups(cli: CommandLine, home: Path) -> None:
+async def test_with_a_file_the_daemon_keeps_running_for_other_groups(cli: CommandLine, home: Path) -> None:
     (home / "both.yaml").write_text(WEB.replace("local", "simulator") + API.replace("local", "simulator"))
     (home / "web.yaml").write_text(WEB)
     process = await cli.start("up", "both.yaml")
     try:
-        await until_it_answers(cli)
+        await wait_for_daemon(cli)
         down = await cli("down", "web.yaml", "--yes")
         assert (down.code, down.out.splitlines()[1:]) == (0, ["web is destroyed", "the daemon keeps running for api"])
         down = await cli("down", "both.yaml", "--yes")
@@ -130,7 +132,7 @@ async def test_with_file_a_daemon_stays_for_other_groups(cli: CommandLine, home:
 
 
 async def test_a_halt_is_respected(cli: CommandLine, home: Path) -> None:
-    async with left(cli, home, ("halt", "-m", "leave it")) as pids:
+    async with orphaned_processes(cli, home, ("halt", "-m", "leave it")) as pids:
         down = await cli("down", "--yes")
         assert down.code == 2
         assert "halted by ann: leave it" in down.err
@@ -138,22 +140,22 @@ async def test_a_halt_is_respected(cli: CommandLine, home: Path) -> None:
         assert alive(pids["web"] + pids["api"]) == [True] * 4
 
 
-async def test_what_time_was_too_short_for_is_continued(cli: CommandLine, home: Path) -> None:
-    async with left(cli, home) as pids:
+async def test_a_second_down_continues_after_a_timeout(cli: CommandLine, home: Path) -> None:
+    async with orphaned_processes(cli, home) as pids:
         down = await cli("down", "--yes", "--timeout", "0s")
-        assert down.code in (0, 2)  # nothing of it may be left by then already
+        assert down.code in (0, 2)  # all of it may be destroyed by then
         if down.code == 2:
             assert "run `infrakit down` again to continue" in down.err
         assert (await cli("down", "--yes")).code == 0
         assert alive(pids["web"] + pids["api"]) == [False] * 4
 
 
-async def test_ctrl_c_says_what_is_left_and_what_continues(cli: CommandLine, home: Path) -> None:
+async def test_ctrl_c_reports_what_the_daemon_continues_and_how_to_resume(cli: CommandLine, home: Path) -> None:
     stubborn = GROUP.replace("NAME", "web").replace("exec sleep 1000", "\"trap '' TERM; sleep 1000\"")
     (home / "web.yaml").write_text(stubborn.replace("Plugin: local", "Plugin: local, Properties: {GracePeriod: 100s}"))
     process = await cli.start("up", "web.yaml")
     try:
-        await until_it_answers(cli)
+        await wait_for_daemon(cli)
         assert (await cli("commit", "web.yaml", "--wait")).code == 0
         down = await cli.start("down", "--yes", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         assert down.stdout is not None
@@ -172,7 +174,9 @@ async def test_ctrl_c_says_what_is_left_and_what_continues(cli: CommandLine, hom
 
 
 @pytest.mark.parametrize("variable", ["INFRAKIT_STORE", "INFRAKIT_LEADERSHIP"])
-async def test_a_store_elsewhere_may_have_another_leader(cli: CommandLine, home: Path, variable: str) -> None:
+async def test_a_remote_store_is_refused_because_another_replica_may_lead(
+    cli: CommandLine, home: Path, variable: str
+) -> None:
     (home / "store").mkdir()
     cli.environment[variable] = "etcd://127.0.0.1:1/infrakit"
     down = await cli("down", "--yes")
@@ -181,7 +185,7 @@ async def test_a_store_elsewhere_may_have_another_leader(cli: CommandLine, home:
     assert "`infrakit up` in another terminal, then `infrakit down`" in down.err
 
 
-async def test_where_no_daemon_has_left_anything_it_says_so(cli: CommandLine, home: Path) -> None:
+async def test_without_stored_data_it_exits_3(cli: CommandLine, home: Path) -> None:
     assert (await cli("down", "--yes")).code == 3
     (home / "store").mkdir()
     cli.environment["INFRAKIT_HOST"] = "http://127.0.0.1:1"
@@ -189,7 +193,7 @@ async def test_where_no_daemon_has_left_anything_it_says_so(cli: CommandLine, ho
     assert (down.code, down.out) == (3, "")
 
 
-async def test_a_daemon_that_has_the_lock_and_does_not_answer_is_named(cli: CommandLine, home: Path) -> None:
+async def test_an_unresponsive_daemon_that_holds_the_lock_is_reported(cli: CommandLine, home: Path) -> None:
     (home / "store").mkdir()
     with StateLock(home, started="2026-01-01T00:00:00Z"):
         down = await cli("down", "--yes")
@@ -198,7 +202,7 @@ async def test_a_daemon_that_has_the_lock_and_does_not_answer_is_named(cli: Comm
     assert f"kill {os.getpid()}, then run `infrakit down`" in down.err
 
 
-async def test_another_replica_of_this_store_is_to_be_asked(cli: CommandLine, home: Path) -> None:
+async def test_another_replica_of_the_store_is_reported_as_the_host_to_use(cli: CommandLine, home: Path) -> None:
     entry = roster.ReplicaEntry(address="/run/other", version="1", format=1, host="b", pid=1, started="")
     body = msgspec.json.encode(roster.RosterDocument(replicas={"b": entry}))
     store = FileStore(home / "store")

@@ -1,4 +1,4 @@
-"""`infrakit events`: the journal as lines, from wherever one wants."""
+"""`infrakit events`: the journal as lines, from any event or time on."""
 
 import asyncio
 import datetime
@@ -22,7 +22,7 @@ async def test_events_are_lines_with_their_reason(cli: CommandLine, manager: Can
     ]
 
 
-async def test_programs_get_one_line_of_json_an_event(cli: CommandLine, manager: CannedManager) -> None:
+async def test_json_output_has_one_line_per_event(cli: CommandLine, manager: CannedManager) -> None:
     lines = (await cli("events", "-o", "json")).out.splitlines()
     assert [json.loads(line)["Seq"] for line in lines] == [1, 2, 3]
     assert (await cli("events", "-o", "yaml")).out.count("---\n") == 3
@@ -46,7 +46,7 @@ async def test_since_is_a_number_or_a_time(
     assert [json.loads(line)["Seq"] for line in done.out.splitlines()] == shown
 
 
-async def test_since_an_age(cli: CommandLine, manager: CannedManager) -> None:
+async def test_since_may_be_an_age(cli: CommandLine, manager: CannedManager) -> None:
     now = datetime.datetime.now(datetime.UTC).timestamp()
     for seq, age_s in ((4, 7200), (5, 1800)):
         await manager.journal.add(Event(seq=seq, timestamp=timestamp(now - age_s), type=Kind.CREATED, message="x"))
@@ -54,12 +54,12 @@ async def test_since_an_age(cli: CommandLine, manager: CannedManager) -> None:
     assert [json.loads(line)["Seq"] for line in done.out.splitlines()] == [5]
 
 
-async def test_only_one_group(cli: CommandLine, manager: CannedManager) -> None:
+async def test_only_the_events_of_one_group_are_shown(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("events", "--group", "store", "-o", "json")
     assert [json.loads(line)["Seq"] for line in done.out.splitlines()] == [2]
 
 
-async def test_follow_shows_what_is_new_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
+async def test_follow_prints_new_events_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
     process = await cli.start("events", "--follow", "--since", "2")
     assert process.stdout is not None
     try:

@@ -1,4 +1,4 @@
-"""What a command imports is most of what it costs."""
+"""Imports of the commands: they dominate the start-up time, so short commands import nothing heavy."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.canned import CannedManager
 from tests.unit.cli.command_line import CommandLine
 
-# What no short command may import, because each of them costs more than the command.
+# Modules that no short command may import, because each takes longer than the command itself.
 HEAVY = {
     "aiohttp",
     "asyncio",
@@ -51,7 +51,7 @@ async def modules_after(cli: CommandLine, *arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "-h"])
-async def test_the_help_imports_no_command_and_nothing_but_click(cli: CommandLine, arguments: str) -> None:
+async def test_the_help_imports_no_command_and_no_package_but_click(cli: CommandLine, arguments: str) -> None:
     modules = await modules_after(cli, arguments)
     assert not modules & HEAVY
     assert not {name for name in modules if name.startswith(("infrakit.cli.commands", "infrakit.spi"))}
@@ -76,9 +76,7 @@ async def test_the_help_imports_no_command_and_nothing_but_click(cli: CommandLin
         "plan /dev/null",
     ],
 )
-async def test_a_question_to_the_daemon_imports_nothing_heavy(
-    cli: CommandLine, manager: CannedManager, arguments: str
-) -> None:
+async def test_a_client_command_imports_nothing_heavy(cli: CommandLine, manager: CannedManager, arguments: str) -> None:
     modules = await modules_after(cli, *arguments.split())
     assert not modules & HEAVY
     assert {name for name in modules if name.startswith("infrakit.") and not name.startswith(OURS)} == set()

@@ -1,4 +1,4 @@
-"""The views of `up`: what they draw, what they print, and what they say at the end."""
+"""The views of `up`: frames on a terminal, lines elsewhere, and the final message."""
 
 import io
 import itertools
@@ -32,7 +32,7 @@ async def status(**changes: object) -> Status:
     return await manager.status()
 
 
-def drawn(view: rich_view.RichView, console: Console) -> str:
+def draw(view: rich_view.RichView, console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     console.file.seek(0)
     console.file.truncate()
@@ -48,7 +48,7 @@ def console() -> Console:
     )
 
 
-async def test_off_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_without_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with live.open_view("cluster.yaml") as view:
         assert isinstance(view, live.PlainView)
         view.status(await status())
@@ -58,12 +58,12 @@ async def test_off_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixtur
     assert second == "11:21:54Z created        web/3 web-3: up after 0.2s [heal]"
 
 
-async def test_the_picture_shows_groups_instances_reasons_and_events(console: Console) -> None:
+async def test_the_frame_shows_groups_instances_reasons_and_events(console: Console) -> None:
     view = rich_view.RichView("cluster.yaml", live.HERE, console)
-    assert "starting" in drawn(view, console)
+    assert "starting" in draw(view, console)
     view.status(await status(groups=[canned.group("store"), canned.HEALING], halts=(canned.HALT,)), canned.MEMBERS)
     view.event(EVENT)
-    picture = drawn(view, console)
+    shown = draw(view, console)
     for part in (
         "cluster.yaml",
         "declaration 7, epoch 3",
@@ -76,11 +76,11 @@ async def test_the_picture_shows_groups_instances_reasons_and_events(console: Co
         "11:21:54Z created        web/3 web-3",
         "Ctrl-C",
     ):
-        assert part in picture
-    assert max(map(len, re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "\n", picture).splitlines())) <= 80
+        assert part in shown
+    assert max(map(len, re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "\n", shown).splitlines())) <= 80
 
 
-async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Console) -> None:
+async def test_the_frame_is_bounded_and_shows_unhealthy_members_first(console: Console) -> None:
     healthy = [
         MemberStatus(
             group=GroupID("web"),
@@ -96,12 +96,12 @@ async def test_the_picture_has_a_limit_and_shows_the_sick_ones_first(console: Co
     view.status(await status(), [*healthy, canned.MEMBERS[1]])
     for number in range(100):
         view.event(Event(seq=number, type=Kind.CREATED, message=f"event number {number}"))
-    picture = drawn(view, console)
-    assert "store-1" in picture
-    assert "more: " in picture
-    assert "event number 99" in picture
-    assert "event number 10 " not in picture
-    assert all(len(frame.splitlines()) <= 40 for frame in re.split(r"\x1b\[H|\x1b\[\?1049l", picture))
+    shown = draw(view, console)
+    assert "store-1" in shown
+    assert "more: " in shown
+    assert "event number 99" in shown
+    assert "event number 10 " not in shown
+    assert all(len(frame.splitlines()) <= 40 for frame in re.split(r"\x1b\[H|\x1b\[\?1049l", shown))
 
 
 async def test_after_a_resize_the_next_frame_fits_the_new_size(console: Console) -> None:
@@ -112,7 +112,7 @@ async def test_after_a_resize_the_next_frame_fits_the_new_size(console: Console)
     frames = {}
     for size in ((80, 24), (40, 12), (120, 40)):
         console.size = size
-        lines = frames[size] = view._picture().plain.splitlines()
+        lines = frames[size] = view._render().plain.splitlines()
         assert len(lines) <= size[1]
         assert max(map(len, lines)) == size[0]  # an event fills its line
         assert lines[-1].startswith("Ctrl-C")
@@ -120,30 +120,30 @@ async def test_after_a_resize_the_next_frame_fits_the_new_size(console: Console)
     assert "NOTE" not in "".join(frames[40, 12])
 
 
-async def test_the_last_frame_stays_where_the_command_was_typed(console: Console) -> None:
+async def test_the_last_frame_remains_on_the_normal_screen(console: Console) -> None:
     view = rich_view.RichView("cluster.yaml", live.HERE, console)
     view.status(await status(), canned.MEMBERS)
-    on_screen, after = drawn(view, console).split("\x1b[?1049l")
+    on_screen, after = draw(view, console).split("\x1b[?1049l")
     assert "Ctrl-C" in on_screen
     assert "store-1" in after
     assert "Ctrl-C" not in after
 
 
-async def test_the_last_words_depend_on_what_still_runs() -> None:
-    (unknown,) = live.farewell(None, "cluster.yaml")
+async def test_the_final_message_depends_on_the_instances_that_still_run() -> None:
+    (unknown,) = live.closing_lines(None, "cluster.yaml")
     assert "keep running" in unknown
-    (nothing,) = live.farewell(await status(groups=[canned.group("web", live=0)]), "cluster.yaml")
+    (nothing,) = live.closing_lines(await status(groups=[canned.group("web", live=0)]), "cluster.yaml")
     assert "no instances are left" in nothing
-    kept = list(live.farewell(await status(), "cluster.yaml"))
-    assert kept[0] == "Stopped. The instances keep running without supervision: 3 of store, 3 of web."
-    assert "infrakit up cluster.yaml" in kept[1]
-    assert "infrakit down" in kept[2]
+    remaining = list(live.closing_lines(await status(), "cluster.yaml"))
+    assert remaining[0] == "Stopped. The instances keep running without supervision: 3 of store, 3 of web."
+    assert "infrakit up cluster.yaml" in remaining[1]
+    assert "infrakit down" in remaining[2]
 
 
-def test_the_events_of_every_kind_have_a_colour_or_none() -> None:
+def test_every_kind_of_event_has_at_most_one_colour() -> None:
     from infrakit.cli import reports
 
     known = set(Kind)
     assert set(reports.KIND_COLOURS) <= known
-    for a, b in itertools.combinations((reports._BAD, reports._GOOD, reports._DOUBTFUL), 2):
+    for a, b in itertools.combinations((reports._BAD, reports._GOOD, reports._UNCERTAIN), 2):
         assert not a & b

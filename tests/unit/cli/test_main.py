@@ -1,4 +1,4 @@
-"""The program as a whole: its help, its table of commands, and mistakes in a command line."""
+"""The program as a whole: its help, its table of commands, and usage errors."""
 
 import os
 import subprocess
@@ -46,20 +46,20 @@ def test_the_help_lists_every_command_in_its_section() -> None:
     assert "3 no daemon" in " ".join(done.stdout.split())
 
 
-def test_no_arguments_show_the_help_and_count_as_a_mistake() -> None:
+def test_no_arguments_show_the_help_and_exit_1() -> None:
     done = run()
     assert done.returncode == 1
     assert "Usage: infrakit" in done.stderr
 
 
-def test_the_version_is_the_packages() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     from infrakit import __version__
 
     assert run("--version").stdout == f"infrakit {__version__}\n"
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_the_table_says_the_same_as_the_command(name: str) -> None:
+def test_the_table_of_commands_matches_the_help_of_each_command(name: str) -> None:
     command = load(name)
     assert command.name == name
     assert command.help is not None
@@ -76,7 +76,7 @@ def test_every_help_has_an_example_of_that_command_within_80_columns(path: list[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["stauts"], "Did you mean 'status'?"),
         (["xyzzy"], "No such command 'xyzzy'."),
@@ -91,15 +91,15 @@ def test_every_help_has_an_example_of_that_command_within_80_columns(path: list[
         (["events", "--since", "yesterday"], "'yesterday' is not"),
     ],
 )
-def test_a_wrong_command_line_is_explained_and_exits_1(arguments: list[str], said: str) -> None:
+def test_a_wrong_command_line_is_explained_and_exits_1(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_defect_is_one_line_unless_asked_for_more(
+def test_an_internal_error_is_one_line_unless_debugging_is_enabled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> int:
@@ -117,11 +117,11 @@ def test_a_defect_is_one_line_unless_asked_for_more(
     assert "in broken" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_standard_output_is_no_error() -> None:
     command = [sys.executable, "-m", "infrakit", "--help"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.close()
-    _, said = process.communicate(timeout=60)
-    assert said == ""
+    _, stderr = process.communicate(timeout=60)
+    assert stderr == ""
     assert process.returncode == 141

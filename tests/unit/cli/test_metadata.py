@@ -1,4 +1,4 @@
-"""`infrakit metadata` against a real tree: what it prints, how it exits, what it completes."""
+"""`infrakit metadata` against a real tree: its output, its exit codes and its completions."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ vars
 """
 
 
-class Away:
-    """A plugin that is not there."""
+class UnreachablePlugin:
+    """A plugin that does not answer."""
 
     async def keys(self, *, path: str) -> None:
         raise errors.Unreachable("nobody answers there")
@@ -55,12 +55,12 @@ class Away:
 
 @pytest.fixture
 async def tree(home: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tree]:
-    """A joined tree where the command line looks for it, with some values."""
+    """A joined tree at the socket that the command line uses, with some values."""
     monkeypatch.setenv(discovery.HOME_VARIABLE, str(home))
     monkeypatch.delenv(discovery.PLUGINS_DIR_VARIABLE, raising=False)
     discovery.plugins_directory().mkdir(parents=True)
     vars_ = Vars(MemoryStore(), SystemClock())
-    own: dict[str, Metadata] = {"vars": vars_, "manager": ManagerFacts(CannedManager()), "cloud": Away()}
+    own: dict[str, Metadata] = {"vars": vars_, "manager": ManagerFacts(CannedManager()), "cloud": UnreachablePlugin()}
     joined = Tree(Registry(home), own)
     async with Server(discovery.manager_socket(), {".": CannedManager(), "metadata": joined, "vars": vars_}):
         await cli("metadata", "set", "vars/cluster", '{"name": "blue", "size": 3, "zones": ["a", "b"]}', "-m", "first")
@@ -83,13 +83,13 @@ async def tree(home: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) ->
         ("history --show 1 -o yaml", "---\ncluster:\n  name: blue\n  size: 3\n  zones:\n  - a\n  - b\n"),
     ],
 )
-async def test_what_is_there_is_printed(cli: CommandLine, tree: Tree, line: str, printed: str) -> None:
+async def test_metadata_is_printed(cli: CommandLine, tree: Tree, line: str, printed: str) -> None:
     done = await cli("metadata", *line.split())
     assert (done.code, done.err) == (0, "")
     assert done.out == printed
 
 
-async def test_the_root_lists_plugins_and_why_one_is_away(cli: CommandLine, tree: Tree) -> None:
+async def test_the_root_lists_plugins_and_why_one_is_unreachable(cli: CommandLine, tree: Tree) -> None:
     listed = await cli("metadata", "ls")
     rows = {line.split()[0]: line.split()[1:] for line in listed.out.splitlines()[1:]}
     assert rows["cloud"] == ["away", "no", "-", "nobody", "answers", "there"]
@@ -97,13 +97,13 @@ async def test_the_root_lists_plugins_and_why_one_is_away(cli: CommandLine, tree
     shown = await cli("metadata", "tree")
     assert "├── vars" in shown.out.replace("└", "├")
     assert shown.out.endswith("cloud is away: nobody answers there\n")
-    asked = await cli("metadata", "cat", "cloud/region")
-    assert asked.code == 2
-    assert "metadata plugin cloud: it is away: nobody answers there" in asked.err
+    failed = await cli("metadata", "cat", "cloud/region")
+    assert failed.code == 2
+    assert "metadata plugin cloud: it is unavailable: nobody answers there" in failed.err
     assert json.loads((await cli("metadata", "ls", "-o", "json")).out)[0]["State"] == "away"
 
 
-async def test_values_are_json_if_they_can_be(cli: CommandLine, tree: Tree) -> None:
+async def test_values_are_parsed_as_json_if_possible(cli: CommandLine, tree: Tree) -> None:
     pairs = ("vars/a", "5", "vars/b", "five", "vars/c", "[1, true]", "vars/d", "010", "vars/e", "", "vars/f", '"q"')
     assert (await cli("metadata", "set", *pairs)).out == (
         "Set vars/a, vars/b, vars/c, vars/d, vars/e, vars/f: vars version 2\n"
@@ -116,16 +116,16 @@ async def test_values_are_json_if_they_can_be(cli: CommandLine, tree: Tree) -> N
     assert (await cli("metadata", "cat", "-o", "json", "vars/a", "vars/g")).out == '"5"\n-5\n'
 
 
-async def test_each_change_is_a_version_that_can_be_had_again(cli: CommandLine, tree: Tree) -> None:
+async def test_each_change_is_a_version_that_can_be_restored(cli: CommandLine, tree: Tree) -> None:
     assert (await cli("metadata", "rm", "vars/cluster/size", "-m", "unused")).out == (
         "Removed vars/cluster/size: vars version 2\n"
     )
     listed = (await cli("metadata", "history")).out.splitlines()
     assert listed[1].split()[0] == "2"
     assert listed[1].endswith("ann  remove cluster/size  unused")
-    late = await cli("metadata", "set", "vars/x", "1", "--expect", "1")
-    assert (late.code, late.out) == (2, "")
-    assert "version 2 (by ann: unused), not 1; changed since: cluster/size" in late.err
+    conflict = await cli("metadata", "set", "vars/x", "1", "--expect", "1")
+    assert (conflict.code, conflict.out) == (2, "")
+    assert "version 2 (by ann: unused), not 1; changed since: cluster/size" in conflict.err
     restored = await cli("metadata", "restore", "1", "-m", "back", "-o", "json")
     assert json.loads(restored.out) == {"Version": 3}
     assert (await cli("metadata", "cat", "vars/cluster/size")).out == "3\n"
@@ -146,20 +146,20 @@ async def test_each_change_is_a_version_that_can_be_had_again(cli: CommandLine, 
         ("set manager/leader 1", 2, "manager is read-only"),
         ("set vars/cluster/name/x 1", 2, "vars/cluster/name/x: the path leads through a value"),
         ("set vars/x null", 2, "null means a missing value"),
-        ("set cloud/x 1", 2, "cloud: it is away"),
+        ("set cloud/x 1", 2, "cloud: it is unavailable"),
         ("history --plugin manager", 2, "manager stores no versions"),
         ("restore 9 -m x", 1, "no version 9"),
         ("restore 1", 1, "-m"),
     ],
 )
-async def test_mistakes_are_told(cli: CommandLine, tree: Tree, line: str, code: int, why: str) -> None:
+async def test_errors_are_reported(cli: CommandLine, tree: Tree, line: str, code: int, why: str) -> None:
     done = await cli("metadata", *line.split())
     assert (done.code, done.out) == (code, "")
     assert why in done.err
     assert "Traceback" not in done.err
 
 
-async def test_without_a_daemon_it_says_so(cli: CommandLine) -> None:
+async def test_without_a_daemon_commands_exit_3(cli: CommandLine) -> None:
     for line in ("ls", "cat vars", "tree", "watch vars", "set vars/a 1", "rm vars/a", "history", "restore 1 -m x"):
         done = await cli("metadata", *line.split())
         assert done.code == 3
@@ -175,7 +175,7 @@ async def test_paths_are_completed(cli: CommandLine, tree: Tree) -> None:
     assert await complete(cli, "infrakit", "metadata", "ls", "cloud/") == []
 
 
-async def test_a_change_is_seen_by_who_watches(cli: CommandLine, tree: Tree) -> None:
+async def test_watch_prints_each_change(cli: CommandLine, tree: Tree) -> None:
     process = await cli.start("metadata", "watch", "vars/cluster/name", "--interval", "0.05", "-o", "json")
     assert process.stdout is not None
     try:
@@ -193,7 +193,7 @@ async def test_a_change_is_seen_by_who_watches(cli: CommandLine, tree: Tree) -> 
     assert away.stdout is not None
     try:
         async with asyncio.timeout(50):
-            assert b"it is away: nobody answers there" in await away.stdout.readline()
+            assert b"it is unavailable: nobody answers there" in await away.stdout.readline()
     finally:
         away.kill()
         await away.wait()
@@ -204,7 +204,7 @@ async def test_it_imports_nothing_heavy(cli: CommandLine, tree: Tree, line: str)
     assert not await modules_after(cli, "metadata", *line.split()) & HEAVY
 
 
-async def test_a_rendered_template_reads_what_the_daemon_knows(cli: CommandLine, tree: Tree) -> None:
+async def test_a_template_reads_metadata_from_the_daemon(cli: CommandLine, tree: Tree) -> None:
     calls = (
         "('vars/cluster/name')",
         "('vars/nope', 'none')",
@@ -214,30 +214,30 @@ async def test_a_rendered_template_reads_what_the_daemon_knows(cli: CommandLine,
     assert (done.code, done.out, done.err) == (0, "blue none 3", "")
     away = await cli("template", "-", stdin=b"{{ metadata('cloud/region', 'none') }}")
     assert away.code == 1
-    assert "metadata plugin cloud: it is away: nobody answers there" in away.err
+    assert "metadata plugin cloud: it is unavailable: nobody answers there" in away.err
     near = await cli("template", "-", stdin=b"{{ metadata('vars/cluster/nane') }}")
     assert "line 1" in near.err
     assert "name" in near.err
 
 
-async def test_where_no_daemon_runs_a_template_has_its_defaults(cli: CommandLine) -> None:
+async def test_without_a_daemon_a_template_uses_its_defaults(cli: CommandLine) -> None:
     for _ in range(2):
         done = await cli("template", "-", stdin=b"{{ metadata('vars/name', 'none') }} {{ var('size', 3) }}")
         assert (done.code, done.out) == (0, "none 3")
-        left_behind(cli.home / "plugins" / "group")  # by a daemon that was killed
+        leave_stale_socket(cli.home / "plugins" / "group")  # by a daemon that was killed
     refused = await cli("template", "-", stdin=b"{{ metadata('vars/name') }}")
     assert refused.code == 1
     assert "no daemon answers" in refused.err
 
 
-def left_behind(path: Path) -> None:
+def leave_stale_socket(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path)) if not path.exists() else None
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path)) if not path.exists() else None
 
 
 async def test_templates_of_the_command_line_read_the_same_tree(tree: Tree) -> None:
-    """From a thread, because asking waits for the daemon, which here is this very loop."""
+    """From a thread, because a request blocks until the daemon answers, and the daemon runs in this event loop."""
     known = facts.DaemonFacts()
     assert isinstance(known, Facts)
     assert await asyncio.to_thread(known.get, "vars/cluster/name") == "blue"
@@ -246,7 +246,7 @@ async def test_templates_of_the_command_line_read_the_same_tree(tree: Tree) -> N
     assert "vars" in (await asyncio.to_thread(known.keys, "") or ())
     with pytest.raises(errors.NotFound, match="did you mean vars/cluster/name"):
         await asyncio.to_thread(known.get, "vars/cluster/nam")
-    with pytest.raises(errors.Unreachable, match="away"):
+    with pytest.raises(errors.Unreachable, match="unavailable"):
         await asyncio.to_thread(known.get, "cloud/region")
     waiting = asyncio.create_task(asyncio.to_thread(known.wait, "vars/ready", 30.0))
     await tree.write(changes=(Change(path="vars/ready", value=msgspec.Raw(b"1")),), remove=(), who="ann", why="")

@@ -28,7 +28,7 @@ CONTAINER = ", Properties: {Image: x}"
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with a path short enough for sockets, and no client installed."""
     path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
     monkeypatch.chdir(path)
@@ -41,13 +41,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def write(here: Path, *, instance: str, flavor: str, properties: str = "", allocation: str = "{Size: 1}") -> str:
+def write(directory: Path, *, instance: str, flavor: str, properties: str = "", allocation: str = "{Size: 1}") -> str:
     text = DOCUMENT.format(instance=instance, flavor=flavor, properties=properties, allocation=allocation)
-    (here / "f.yaml").write_text(text)
+    (directory / "f.yaml").write_text(text)
     return "f.yaml"
 
 
-def remedied(text: str, extra: str) -> None:
+def assert_remedy(text: str, extra: str) -> None:
     assert extras.missing_extra(extra) in text
     assert "install infrakit" not in text
     assert "install 'infrakit[" not in text.replace("@ file://", "@").replace(f"'infrakit[{extra}] @", "")
@@ -67,74 +67,80 @@ def remedied(text: str, extra: str) -> None:
     ids=["docker", "worker", "manager"],
 )
 def test_validate_reports_the_field_and_the_remedy(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plugins: dict[str, str], path: str
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    plugins: dict[str, str],
+    path: str,
 ) -> None:
-    file = write(here, **plugins)
+    file = write(directory, **plugins)
     assert main(["validate", file]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    [line] = [each for each in said.err.splitlines() if "which is not installed here" in each]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    [line] = [each for each in captured.err.splitlines() if "which is not installed here" in each]
     assert line.startswith(f"f.yaml: {path}.Plugin: ")
     assert "needs the client for Docker" in line
-    remedied(line, "docker")
+    assert_remedy(line, "docker")
 
     monkeypatch.setattr(extras, "is_installed", lambda _name: True)
     main(["validate", file])
     assert "not installed" not in capsys.readouterr().err
 
 
-def test_what_else_is_wrong_is_reported_with_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(here, instance="docker", properties=", Properties: {Imag: x}", flavor="swarm/worker")
+def test_other_problems_are_reported_at_the_same_time(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(directory, instance="docker", properties=", Properties: {Imag: x}", flavor="swarm/worker")
     assert main(["validate", file]) == 1
-    said = capsys.readouterr().err
-    assert said.count("not installed here") == 2
-    assert "Instance.Properties" in said
+    captured = capsys.readouterr().err
+    assert captured.count("not installed here") == 2
+    assert "Instance.Properties" in captured
 
 
-def test_it_is_a_warning_while_the_daemon_is_elsewhere(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_missing_client_is_a_warning_if_the_daemon_is_remote(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write(here, instance="docker", properties=CONTAINER, flavor="vanilla")
+    file = write(directory, instance="docker", properties=CONTAINER, flavor="vanilla")
     monkeypatch.setenv("INFRAKIT_HOST", "https://10.0.0.1:24864")
     code = main(["validate", file])
-    said = capsys.readouterr()
-    assert "f.yaml: warning: line 5: groups[0].properties.Instance.Plugin: " in said.err
-    remedied(said.err, "docker")
-    assert (code, said.out) == (0, "f.yaml: valid, 1 group: nodes\n")
+    captured = capsys.readouterr()
+    assert "f.yaml: warning: line 5: groups[0].properties.Instance.Plugin: " in captured.err
+    assert_remedy(captured.err, "docker")
+    assert (code, captured.out) == (0, "f.yaml: valid, 1 group: nodes\n")
     monkeypatch.setenv("INFRAKIT_HOST", "nonsense")
     assert main(["validate", file]) == 1
 
 
 @pytest.mark.parametrize("command", ["up", "bootstrap"])
-def test_a_command_that_would_use_it_does_not_begin(
-    here: Path, capsys: pytest.CaptureFixture[str], command: str
+def test_a_command_that_needs_the_client_is_refused(
+    directory: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    file = write(here, instance="docker", properties=CONTAINER, flavor="vanilla")
+    file = write(directory, instance="docker", properties=CONTAINER, flavor="vanilla")
     assert main([command, file]) == 1
-    said = capsys.readouterr().err
-    assert "Instance.Plugin" in said
-    remedied(said, "docker")
+    captured = capsys.readouterr().err
+    assert "Instance.Plugin" in captured
+    assert_remedy(captured, "docker")
 
 
 @pytest.mark.parametrize(
     ("url", "extra"), [("swarm:", "docker"), ("swarm:///n/sock", "docker"), ("s3://bucket/prefix", "s3")]
 )
-def test_a_store_without_its_client(here: Path, capsys: pytest.CaptureFixture[str], url: str, extra: str) -> None:
-    file = write(here, instance="local", flavor="vanilla")
+def test_a_store_without_its_client_is_refused(
+    directory: Path, capsys: pytest.CaptureFixture[str], url: str, extra: str
+) -> None:
+    file = write(directory, instance="local", flavor="vanilla")
     assert main(["up", file, "--store", url]) == 2
-    remedied(capsys.readouterr().err, extra)
+    assert_remedy(capsys.readouterr().err, extra)
 
 
-def test_a_leadership_without_its_client(here: Path) -> None:
+def test_leadership_without_its_client_is_refused(directory: Path) -> None:
     with pytest.raises(Refused) as refused:
         sources.leadership("swarm:", "a")
-    remedied(str(refused.value), "docker")
+    assert_remedy(str(refused.value), "docker")
 
 
-def test_a_template_in_a_bucket_without_the_client(here: Path) -> None:
+def test_a_template_in_a_bucket_without_the_client_is_refused(directory: Path) -> None:
     with pytest.raises(Refused) as refused:
         templates.engine().template("s3://bucket/boot.sh")
-    remedied(str(refused.value), "s3")
+    assert_remedy(str(refused.value), "s3")
 
 
 def test_the_remedy_names_the_distribution_that_is_installed() -> None:
@@ -146,5 +152,5 @@ def test_the_remedy_names_the_distribution_that_is_installed() -> None:
         assert extra in provided
 
 
-def test_a_plugin_elsewhere_needs_nothing_here() -> None:
+def test_a_remote_plugin_needs_no_client() -> None:
     assert extras.required_by(object()) == ""

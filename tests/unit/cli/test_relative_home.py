@@ -1,4 +1,4 @@
-"""A relative INFRAKIT_HOME is a short path for sockets, and no path that a reader would have to complete."""
+"""A relative INFRAKIT_HOME keeps the paths of sockets short, and is printed as an absolute path."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from tests.unit.cli.command_line import CommandLine
 from tests.unit.cli.test_up import DOCUMENT, up
 
 
-async def test_what_is_printed_is_absolute(cli: CommandLine, home: Path) -> None:
+async def test_printed_paths_are_absolute(cli: CommandLine, home: Path) -> None:
     cli.environment["INFRAKIT_HOME"] = "kept"
     (home / "sim.yaml").write_text(DOCUMENT)
     assert f"no daemon answers at {home}/kept/plugins/group" in (await cli("status")).err

@@ -16,14 +16,14 @@ NET = f"127.{os.getpid() >> 14 & 63 | 64}.{os.getpid() >> 7 & 127}.{os.getpid() 
 
 
 def content(text: str) -> str:
-    """Without the comment that it begins with."""
+    """The text without its leading comment."""
     lines = text.strip().splitlines()
     while lines and lines[0].startswith("#"):
         del lines[0]
     return "\n".join(lines)
 
 
-async def test_they_are_listed_with_what_they_need(cli: CommandLine) -> None:
+async def test_samples_are_listed_with_their_requirements(cli: CommandLine) -> None:
     done = await cli("sample")
     assert done.code == 0
     assert [line.split()[0] for line in done.out.splitlines()[1:]] == ["etcd", "files", "web"]
@@ -34,14 +34,14 @@ async def test_they_are_listed_with_what_they_need(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("name", sample.names())
-async def test_each_is_valid(cli: CommandLine, home: Path, name: str) -> None:
+async def test_each_sample_is_valid(cli: CommandLine, home: Path, name: str) -> None:
     (home / f"{name}.yaml").write_text((await cli("sample", name)).out)
     done = await cli("validate", f"{name}.yaml")
     assert (done.code, done.out) == (0, f"{name}.yaml: valid, 1 group: {name}\n")
 
 
 @pytest.mark.parametrize("name", ["web", "files"])
-async def test_it_converges_where_nothing_else_is(cli: CommandLine, home: Path, name: str) -> None:
+async def test_a_sample_converges_in_an_empty_directory(cli: CommandLine, home: Path, name: str) -> None:
     text = sample.text(name).replace("8200", str(20_000 + os.getpid() % 1000 * 10))
     for last in (11, 12, 13):
         text = text.replace(f"127.0.10.{last}", f"{NET.rpartition('.')[0]}.{last}")
@@ -51,7 +51,7 @@ async def test_it_converges_where_nothing_else_is(cli: CommandLine, home: Path, 
         assert process.stdout is not None
         async with asyncio.timeout(60):
             while b" converged " not in (line := await process.stdout.readline()):
-                assert line, "it ended before it had converged"
+                assert line, "the daemon exited before it converged"
         process.send_signal(signal.SIGINT)
         await process.communicate()
     finally:
@@ -62,13 +62,13 @@ async def test_it_converges_where_nothing_else_is(cli: CommandLine, home: Path, 
 
 
 @pytest.mark.parametrize("name", sample.names())
-def test_its_health_is_that_of_the_very_instance(name: str) -> None:
+def test_the_health_check_identifies_the_instance(name: str) -> None:
     (group,) = document.parse(sample.text(name), source=name)
     properties = bytes(group.properties.flavor.properties or b"")
     assert group.properties.flavor.plugin == "etcd" or b"/${ID}" in properties
 
 
-def test_there_is_one_source() -> None:
+def test_the_documentation_shows_the_same_text() -> None:
     shown = next(each for each in pages.blocks(pages.ROOT / "README.md") if each.name == "cluster.yaml")
     assert content(shown.text) == content(sample.text("files"))
     assert content((pages.ROOT / "examples/etcd/infrakit.yaml").read_text()) == content(sample.text("etcd"))

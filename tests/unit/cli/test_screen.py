@@ -1,4 +1,4 @@
-"""The frames of the live view: what an operator reads at 60, 80 and 120 columns, and what is left out first."""
+"""The frames of the live view at 60, 80 and 120 columns, and which content is dropped first."""
 
 import re
 from typing import Any
@@ -45,7 +45,7 @@ SWARM = [
 SIXTY = [member("web", n, str(n), f"127.0.0.1:{8100 + n}") for n in range(1, 61)]
 
 
-def happened(members: list[MemberStatus]) -> list[Event]:
+def events_of(members: list[MemberStatus]) -> list[Event]:
     return [
         Event(
             seq=n,
@@ -60,7 +60,7 @@ def happened(members: list[MemberStatus]) -> list[Event]:
     ]
 
 
-def drawn(
+def draw(
     members: list[MemberStatus], size: tuple[int, int], *, groups: tuple[GroupStatus, ...] = (), **changes: Any
 ) -> list[str]:
     """The text of a frame."""
@@ -75,7 +75,7 @@ def drawn(
         now=canned.NOW,
         groups=groups or tuple(canned.group(name, kind="pets" if "." in name else "cattle") for name in names),
     )
-    scene = screen.Scene("infrakit up infrakit.yaml", CTRL_C, status, members, happened(members))
+    scene = screen.Scene("infrakit up infrakit.yaml", CTRL_C, status, members, events_of(members))
     lines = screen.text(screen.frame(scene._replace(**changes), *size)).splitlines()
     assert max(map(len, lines)) <= size[0]
     assert len(lines) <= size[1]
@@ -84,14 +84,14 @@ def drawn(
 
 
 def row(lines: list[str], name: str) -> list[str]:
-    """The one line that begins so, in words."""
+    """The words of the only line that begins with this name."""
     (found,) = [line for line in lines if line.startswith(name)]
     return found.split()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_quickstart_is_readable(size: tuple[int, int]) -> None:
-    lines = drawn(QUICKSTART, size)
+    lines = draw(QUICKSTART, size)
     for each in QUICKSTART:
         words = row(lines, str(each.id))
         assert words[:6] == [each.id, each.group, each.slot, "running", "3m12s", "healthy"]
@@ -102,65 +102,65 @@ def test_the_quickstart_is_readable(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_swarm_is_readable(size: tuple[int, int]) -> None:
-    lines = drawn(SWARM, size)
+    lines = draw(SWARM, size)
     for each in SWARM:
         words = [word for word in row(lines, str(each.id)) if word != each.group]
         assert words[:5] == [each.id, each.slot, "running", "3m12s", "healthy"]
     assert not [line for line in lines if " more" in line]
 
 
-def test_only_the_note_is_cut_at_80_columns() -> None:
-    assert " ".join(row(drawn(QUICKSTART, (80, 24)), "i-00000000000b")[6:]) == "http http://127..."
-    assert "NOTE" not in "".join(drawn(QUICKSTART, (60, 20)))
-    assert row(drawn(QUICKSTART, (120, 40)), "i-00000000000b")[-1] == "200"
+def test_only_the_note_is_shortened_at_80_columns() -> None:
+    assert " ".join(row(draw(QUICKSTART, (80, 24)), "i-00000000000b")[6:]) == "http http://127..."
+    assert "NOTE" not in "".join(draw(QUICKSTART, (60, 20)))
+    assert row(draw(QUICKSTART, (120, 40)), "i-00000000000b")[-1] == "200"
 
 
-def test_a_group_is_named_above_its_instances_where_its_column_has_no_room() -> None:
-    lines = drawn(SWARM, (60, 20))
+def test_the_group_is_a_heading_where_its_column_does_not_fit() -> None:
+    lines = draw(SWARM, (60, 20))
     assert "GROUP" not in next(line for line in lines if line.startswith("INSTANCE"))
     assert lines.index("managers:") == lines.index("workers:") - 4
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_of_sixty_the_unhealthy_come_first_and_the_rest_is_counted(size: tuple[int, int]) -> None:
-    sick = {17: Verdict.UNHEALTHY, 58: Verdict.UNHEALTHY, 59: Verdict.UNKNOWN}
-    members = [member("web", n, str(n), "127.0.0.1:1", health=sick.get(n, Verdict.HEALTHY)) for n in range(1, 61)]
-    lines = drawn(members, size)
+def test_among_sixty_members_the_unhealthy_come_first_and_the_rest_is_counted(size: tuple[int, int]) -> None:
+    verdicts = {17: Verdict.UNHEALTHY, 58: Verdict.UNHEALTHY, 59: Verdict.UNKNOWN}
+    members = [member("web", n, str(n), "127.0.0.1:1", health=verdicts.get(n, Verdict.HEALTHY)) for n in range(1, 61)]
+    lines = draw(members, size)
     shown = [line for line in lines if line.startswith("i-")]
     assert [line.split()[2] for line in shown[:4]] == ["17", "58", "59", "1"]
     assert f"and {60 - len(shown)} more: {60 - len(shown)} healthy" in lines
     assert len(lines) == size[1]
 
 
-def test_what_is_not_running_or_not_up_to_date_comes_before_the_rest() -> None:
+def test_members_that_are_not_running_or_out_of_date_come_first() -> None:
     members = [*SIXTY[:40], *(member("web", n, str(n), "127.0.0.1:1", up_to_date=False) for n in range(41, 60))]
     members.append(member("web", 60, "60", "127.0.0.1:1", state="draining"))
-    shown = [line.split()[2] for line in drawn(members, (80, 24)) if line.startswith("i-")]
+    shown = [line.split()[2] for line in draw(members, (80, 24)) if line.startswith("i-")]
     assert shown[:3] == ["60", "41", "42"]
 
 
-def test_of_many_groups_those_that_have_not_converged_come_first() -> None:
+def test_among_many_groups_those_that_have_not_converged_come_first() -> None:
     groups = [canned.group(f"group-{n:02}") for n in range(40)]
     groups[33] = canned.group("group-33", phase="healing", converged=False)
-    lines = drawn([], (80, 24), groups=tuple(groups))
+    lines = draw([], (80, 24), groups=tuple(groups))
     assert lines[3].split()[0] == "group-33"
     hidden = 40 - sum(line.startswith("group-") for line in lines)
     assert f"and {hidden} more groups: {hidden} converged" in lines
 
 
-def test_reasons_are_whole_sentences_where_there_is_room_and_counted_where_there_is_none() -> None:
+def test_reasons_are_shown_in_full_where_they_fit_and_counted_otherwise() -> None:
     healing = canned.HEALING
-    lines = " ".join(" ".join(drawn(QUICKSTART, (80, 24), groups=(healing,))).split())
+    lines = " ".join(" ".join(draw(QUICKSTART, (80, 24), groups=(healing,))).split())
     assert f"= web: wait web-2: {canned.WAIT.reason}; it becomes healthy" in lines
     waiting = tuple(Reasoned(verb="wait", subject=f"web-{n}", reason="unhealthy " * 20) for n in range(50))
-    crowded = drawn(QUICKSTART, (80, 24), groups=(canned.group("web", converged=False, waiting=waiting),))
+    crowded = draw(QUICKSTART, (80, 24), groups=(canned.group("web", converged=False, waiting=waiting),))
     shown = sum(line.startswith("= web") for line in crowded)
     assert shown > 0
     assert f"and {50 - shown} more; see: infrakit why GROUP" in crowded
 
 
-def test_an_event_loses_the_id_before_its_message() -> None:
-    died = Event(
+def test_a_narrow_event_drops_the_instance_id_before_the_message() -> None:
+    terminated = Event(
         seq=1,
         timestamp=canned.NOW,
         type=Kind.TERMINATED,
@@ -174,10 +174,10 @@ def test_an_event_loses_the_id_before_its_message() -> None:
         (80, "11:25:06Z terminated     counter/127.0.10.2: it exited with code 137 (SIGKILL)"),
         (60, "11:25:06Z terminated counter/127.0.10.2: it exited with c..."),
     ):
-        assert line in drawn(QUICKSTART, (width, 24), events=[died])
+        assert line in draw(QUICKSTART, (width, 24), events=[terminated])
 
 
-def test_halts_stand_above_everything_and_many_are_counted() -> None:
+def test_halts_are_shown_first_and_many_are_counted() -> None:
     status = Status(
         leader=False,
         leading="cox",
@@ -190,41 +190,41 @@ def test_halts_stand_above_everything_and_many_are_counted() -> None:
         halts=(canned.HALT,) * 5,
         note="the store does not answer",
     )
-    lines = drawn([], (80, 24), status=status)
+    lines = draw([], (80, 24), status=status)
     assert "follows cox" in lines[1]
     assert lines[2] == "not active: the store does not answer"
     assert sum(line.startswith("HALTED") for line in lines) == 2
     assert "and 3 more halts" in lines
 
 
-def test_no_text_drives_the_terminal_or_needs_more_than_ascii() -> None:
+def test_no_text_contains_control_characters_or_needs_more_than_ascii() -> None:
     bad = member("web", 1, "1", "x", note="\x1b[31mred\nalert " * 9, state="run\x1bning", id=InstanceID("i\n1"))
-    lines = drawn([bad], (80, 24))
+    lines = draw([bad], (80, 24))
     assert "\x1b" not in "".join(lines)
     assert "".join(lines).isascii()
 
 
 @given(st.integers(1, 200), st.integers(1, 80), st.sampled_from([QUICKSTART, SWARM, SIXTY, []]))
 def test_every_frame_fits_any_terminal(width: int, height: int, members: list[MemberStatus]) -> None:
-    drawn(members, (width, height), groups=(canned.HEALING, canned.group("store")))
+    draw(members, (width, height), groups=(canned.HEALING, canned.group("store")))
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
 @given(st.text("ab ", max_size=30), st.integers(0, 40))
-def test_a_cut_is_never_too_long_and_always_seen(text: str, size: int) -> None:
+def test_a_shortened_text_fits_and_is_marked(text: str, size: int) -> None:
     cut = layout.shorten(text, size)
     assert len(cut) <= size
     assert cut == text or size <= 3 or re.fullmatch(rf"{text[:1]}.*\.\.\.|\.\.\.", cut)
 
 
-def test_columns_give_way_in_their_order() -> None:
+def test_columns_are_shortened_and_dropped_in_their_order() -> None:
     header, rows = ("NAME", "KIND", "NOTE"), [("web", "cattle", "n" * 40)]
-    assert layout.fit(header, rows, None, gives=("NOTE",)).widths == (4, 6, 40)
-    assert layout.fit(header, rows, 54, gives=("NOTE",)).widths == (4, 6, 40)
-    assert layout.fit(header, rows, 53, gives=("NOTE",)).widths == (4, 6, 39)
-    assert layout.fit(header, rows, 22, gives=("NOTE",)).widths == (4, 6, 8)
-    assert layout.fit(header, rows, 21, gives=("NOTE",)).columns == (0, 1)
-    assert layout.fit(header, rows, 11, gives=("NOTE",)).gap == 1
-    assert layout.fit(header, rows, 11, gives=("NOTE", "KIND")).columns == (0,)
+    assert layout.fit(header, rows, None, shrink=("NOTE",)).widths == (4, 6, 40)
+    assert layout.fit(header, rows, 54, shrink=("NOTE",)).widths == (4, 6, 40)
+    assert layout.fit(header, rows, 53, shrink=("NOTE",)).widths == (4, 6, 39)
+    assert layout.fit(header, rows, 22, shrink=("NOTE",)).widths == (4, 6, 8)
+    assert layout.fit(header, rows, 21, shrink=("NOTE",)).columns == (0, 1)
+    assert layout.fit(header, rows, 11, shrink=("NOTE",)).gap == 1
+    assert layout.fit(header, rows, 11, shrink=("NOTE", "KIND")).columns == (0,)

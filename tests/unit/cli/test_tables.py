@@ -1,4 +1,4 @@
-"""Text for people: ages, alignment, nothing that drives a terminal."""
+"""Human-readable output: ages, alignment, and no control characters."""
 
 import pytest
 from hypothesis import given
@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from infrakit.cli import tables
 from infrakit.cli.tables import Cell
+from infrakit.spi.event import to_the_second
 
 
-def test_one_is_not_many() -> None:
+def test_counts_have_a_singular_and_a_plural() -> None:
     assert [tables.count(n, "instance") for n in (0, 1, 2)] == ["0 instances", "1 instance", "2 instances"]
 
 
@@ -33,14 +34,14 @@ def test_an_age_has_two_units_at_most(seconds: float | None, text: str) -> None:
 
 
 def test_times_are_shown_to_the_second_in_utc() -> None:
-    assert tables.moment("2026-11-23T11:21:54.601500Z") == "2026-11-23 11:21:54Z"
-    assert tables.moment("") == ""
+    assert to_the_second("2026-11-23T11:21:54.601500Z") == "2026-11-23 11:21:54Z"
+    assert to_the_second("") == ""
     assert tables.between("2026-11-23T11:21:54.6Z", "2026-11-23T11:25:06Z") == "3m11s"
     assert tables.between("", "2026-11-23T11:25:06Z") == "-"
 
 
 @given(st.text())
-def test_what_is_shown_never_drives_the_terminal(text: str) -> None:
+def test_cleaned_text_has_no_control_characters(text: str) -> None:
     cleaned = tables.clean(text)
     assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in cleaned)
     assert tables.clean(cleaned) == cleaned
@@ -48,7 +49,7 @@ def test_what_is_shown_never_drives_the_terminal(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.text("ab ", max_size=12), st.sampled_from(["", "x", "yyyyyyyy"]), st.text(max_size=200))))
-def test_columns_are_aligned_and_every_row_is_one_line_off_a_terminal(rows: list[tuple[str, str, str]]) -> None:
+def test_columns_are_aligned_and_every_row_is_one_line_without_a_terminal(rows: list[tuple[str, str, str]]) -> None:
     head, *body = tables.table(("FIRST", "SECOND", "LAST"), [(a, Cell(b, "red"), c) for a, b, c in rows])
     assert len(body) == len(rows)
     second, last = head.index("SECOND"), head.index("LAST")

@@ -1,4 +1,4 @@
-"""`infrakit template`: text on standard output, and what is wrong at the line that its author wrote."""
+"""`infrakit template`: text on standard output, and errors with the line of the template."""
 
 import asyncio
 import signal
@@ -45,7 +45,7 @@ async def test_a_template_comes_from_standard_input_a_path_or_an_address(cli: Co
     assert await cli("template", "-", *given, stdin=BOOT.encode()) == expected
 
 
-async def test_what_is_missing_names_template_line_and_a_way_out(cli: CommandLine, boot: str) -> None:
+async def test_a_missing_variable_is_reported_with_its_line_and_a_hint(cli: CommandLine, boot: str) -> None:
     done = await cli("template", boot)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("boot.sh.j2: line 7: there is no variable 'cluster/name'")
@@ -58,7 +58,7 @@ async def test_what_is_missing_names_template_line_and_a_way_out(cli: CommandLin
     assert "--var 'name' is not NAME=VALUE." in done.err
 
 
-async def test_text_without_templates_is_the_same_byte_for_byte(cli: CommandLine) -> None:
+async def test_text_without_templates_is_unchanged_byte_for_byte(cli: CommandLine) -> None:
     text = "no end ${#x} \t\r\n{# é \u2028"
     (cli.home / "plain").write_text(text, newline="")
     done = await cli("template", "plain", "-o", "copy")
@@ -67,12 +67,12 @@ async def test_text_without_templates_is_the_same_byte_for_byte(cli: CommandLine
     assert (await cli("template", "plain")).out == text
 
 
-async def test_output_does_not_depend_on_the_terminal(cli: CommandLine) -> None:
+async def test_output_does_not_depend_on_the_locale(cli: CommandLine) -> None:
     cli.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert (await cli("template", "-", stdin="{{ 'é' }}".encode())).out == "é"
 
 
-async def test_a_file_is_written_whole_or_not_at_all(cli: CommandLine, boot: str) -> None:
+async def test_the_output_file_is_written_atomically(cli: CommandLine, boot: str) -> None:
     target = cli.home / "boot.sh"
     assert (await cli("template", boot, "-o", "boot.sh")).code == 1
     assert not target.exists()
@@ -90,17 +90,17 @@ async def test_a_file_is_written_whole_or_not_at_all(cli: CommandLine, boot: str
     assert (done.code, done.err) == (1, "infrakit: no/such: the output directory does not exist; create it\n")
 
 
-async def test_what_a_link_leads_to_is_written_and_the_link_stays(cli: CommandLine, boot: str) -> None:
+async def test_the_target_of_a_symbolic_link_is_written_and_the_link_is_kept(cli: CommandLine, boot: str) -> None:
     (cli.home / "shared").mkdir()
     target, link = cli.home / "shared" / "boot.sh", cli.home / "boot.sh"
     link.symlink_to("shared/boot.sh")
-    for name in ("one", "two"):  # what is not there yet, and what is
+    for name in ("one", "two"):  # a target that does not exist yet, and one that exists
         assert (await cli("template", boot, "-o", "boot.sh", f"--var=cluster/name={name}")).code == 0
         assert link.is_symlink()
         assert f"{name} has 4" in target.read_text()
 
 
-async def test_what_is_open_already_is_written_to(cli: CommandLine) -> None:
+async def test_an_open_file_descriptor_can_be_the_output(cli: CommandLine) -> None:
     opened = cli.home / "opened"
     with opened.open("wb") as file:
         file.write(b"before\n")
@@ -113,7 +113,7 @@ async def test_what_is_open_already_is_written_to(cli: CommandLine) -> None:
     assert opened.read_text() == "before\n2\n"
 
 
-async def test_check_passes_what_is_well_formed(cli: CommandLine, boot: str) -> None:
+async def test_check_accepts_well_formed_output(cli: CommandLine, boot: str) -> None:
     done = await cli("template", boot, "--check", "--var=cluster/name=x")
     assert (done.code, done.err) == (0, "")
     assert done.out == "boot.sh.j2: renders to 2 lines of well-formed sh\n"
@@ -125,7 +125,7 @@ async def test_check_passes_what_is_well_formed(cli: CommandLine, boot: str) -> 
     assert "not checked, because neither the name nor the first line indicates a known format" in done.out
 
 
-async def test_what_it_should_be_is_told_by_the_name_of_the_output_if_by_nothing_else(cli: CommandLine) -> None:
+async def test_the_name_of_the_output_decides_the_format_if_nothing_else_does(cli: CommandLine) -> None:
     done = await cli("template", "-", "--check", "-o", "made.json", stdin=b'{"a": {{ 1 }}')
     assert (done.code, (cli.home / "made.json").exists()) == (1, False)
     assert done.err.startswith("stdin: line 1: not JSON: ")
@@ -134,16 +134,16 @@ async def test_what_it_should_be_is_told_by_the_name_of_the_output_if_by_nothing
     assert (cli.home / "made.json").read_text() == '{"a": 1}'
 
 
-async def test_an_address_that_cannot_be_asked_tells_what_to_mend(cli: CommandLine) -> None:
+async def test_an_unusable_address_is_reported_with_a_remedy(cli: CommandLine) -> None:
     done = await cli("template", "http://127.0.0.1:9/a b")
-    told = "cannot be fetched: the address is malformed; write a space as %20, and a port as a number"
-    assert (done.code, done.err) == (1, f"infrakit: http://127.0.0.1:9/a b: {told}\n")
+    message = "cannot be fetched: the address is malformed; write a space as %20, and a port as a number"
+    assert (done.code, done.err) == (1, f"infrakit: http://127.0.0.1:9/a b: {message}\n")
     done = await cli("template", "unix://away/boot.sh")
     assert done.code == 1
     assert f"cannot be fetched through the socket {cli.home}/plugins/away: No such file" in done.err
 
 
-async def test_check_tells_the_line_of_the_template_and_of_the_output(cli: CommandLine) -> None:
+async def test_check_reports_the_line_of_the_template_and_of_the_output(cli: CommandLine) -> None:
     (cli.home / "part.sh").write_text("{% if true %}\n\nthen {{ 1 }}\n{% endif %}\n")
     (cli.home / "boot.sh").write_text(
         "#!/bin/bash\n{% for n in range(3) %}\necho {{ n }}\n{% endfor %}\n{{ include('part.sh') }}\n"
@@ -157,17 +157,18 @@ async def test_check_tells_the_line_of_the_template_and_of_the_output(cli: Comma
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
-        ("a.json.j2", '{"a": {{ 1 }},\n"b" 2}', "a.json.j2: line 2: not JSON: "),  # no Python reports another line
+        # Every version of Python reports this line.
+        ("a.json.j2", '{"a": {{ 1 }},\n"b" 2}', "a.json.j2: line 2: not JSON: "),
         ("a.yaml", "a: {{ 1 }}\n{{/* x\n*/}}\nb: [\n", "a.yaml: line 4: not YAML: "),
     ],
 )
-async def test_check_knows_json_and_yaml(cli: CommandLine, name: str, text: str, said: str) -> None:
+async def test_check_supports_json_and_yaml(cli: CommandLine, name: str, text: str, message: str) -> None:
     (cli.home / name).write_text(text)
     done = await cli("template", name, "--check")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(said)
+    assert done.err.startswith(message)
 
 
 async def test_trace_shows_where_each_line_comes_from(cli: CommandLine, boot: str) -> None:
@@ -186,7 +187,7 @@ async def test_trace_shows_where_each_line_comes_from(cli: CommandLine, boot: st
     assert "Choose one of" in done.err
 
 
-async def test_the_environment_is_read_only_where_it_is_allowed(cli: CommandLine) -> None:
+async def test_only_allowed_environment_variables_are_read(cli: CommandLine) -> None:
     cli.environment["ZONE"] = "north"
     text = b"{{ env('ZONE') }}"
     assert (await cli("template", "-", "--env", "ZONE", stdin=text)).out == "north"
@@ -206,7 +207,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_a_hostile_template_is_refused_in_words(cli: CommandLine, name: str) -> None:
+async def test_a_hostile_template_is_refused_with_a_message(cli: CommandLine, name: str) -> None:
     (cli.home / name).write_text(BOMBS[name])
     (cli.home / "other").write_text(f"{{{{ include('{name}') }}}}")
     done = await cli("template", name)
@@ -216,7 +217,7 @@ async def test_a_hostile_template_is_refused_in_words(cli: CommandLine, name: st
     assert "defect" not in done.err
 
 
-async def test_what_no_text_can_hold_is_the_authors_mistake(cli: CommandLine) -> None:
+async def test_output_that_is_not_valid_unicode_is_refused(cli: CommandLine) -> None:
     done = await cli("template", "-", stdin=b"a\n{{ '\\ud800' }}")
     assert (done.code, done.out) == (1, "")
     assert done.err == ("stdin: line 2 of the rendered text holds half of a surrogate pair (it is not a character)\n")
@@ -234,7 +235,7 @@ EXPLAINED = """\
 async def explained(
     cli: CommandLine, *options: str, code: int = 0
 ) -> tuple[dict[tuple[str, str], list[str]], str, str]:
-    """What is found where and asked for where; what else was said; the errors."""
+    """The rows of `--explain` by kind and name; the line of unused variables; standard error."""
     (cli.home / "part.sh").write_text("{{ var('size', 3) }}\n{{ var('cluster/size') }}\n")
     (cli.home / "boot.sh").write_text(EXPLAINED)
     done = await cli("template", "boot.sh", "--explain", *options)
@@ -246,7 +247,7 @@ async def explained(
     return {(row[0], row[1]): row[2:] for row in rows if "given" not in row[0]}, more, done.err
 
 
-async def test_everything_that_is_missing_is_told_at_once(cli: CommandLine) -> None:
+async def test_explain_reports_everything_that_is_missing_at_once(cli: CommandLine) -> None:
     rows, _, err = await explained(cli, "--var=verbose=true", code=1)
     assert rows == {
         ("variable", "verbose"): ["variables", "boot.sh:1"],
@@ -262,7 +263,7 @@ async def test_everything_that_is_missing_is_told_at_once(cli: CommandLine) -> N
     assert err == ""
 
 
-async def test_what_is_there_says_where_and_shows_no_value(cli: CommandLine) -> None:
+async def test_explain_shows_where_values_are_found_but_no_values(cli: CommandLine) -> None:
     cli.environment |= {"TOKEN": "hush-hush", "ZONE": "north"}
     options = ("--env=TOKEN", "--env=ZONE", "--var=level=1", "--var=cluster/size=5", "--var=colour=red")
     rows, more, err = await explained(cli, *options, "--var=cluster/sizes=6", "--var=extra=x")
@@ -274,7 +275,7 @@ async def test_what_is_there_says_where_and_shows_no_value(cli: CommandLine) -> 
     assert "hush" not in f"{rows}{more}{err}"
 
 
-async def test_a_computed_name_might_be_that_of_any_variable(cli: CommandLine) -> None:
+async def test_explain_marks_a_computed_name_and_reports_no_unused_variable(cli: CommandLine) -> None:
     (cli.home / "a").write_text("{{ var('cluster/' ~ 'name') }}")
     done = await cli("template", "a", "--explain", "--var=cluster/name=blue")
     assert done.code == 0
@@ -282,7 +283,7 @@ async def test_a_computed_name_might_be_that_of_any_variable(cli: CommandLine) -
     assert "not asked for" not in done.out
 
 
-async def test_explaining_tells_why_an_address_cannot_be_had(cli: CommandLine) -> None:
+async def test_explain_reports_why_an_address_cannot_be_read(cli: CommandLine) -> None:
     (cli.home / "a").write_text("{{ include('nowhere.sh') }}\n{{ fetch('ftp://ann:hush@127.0.0.1/x') }}\n")
     done = await cli("template", "a", "--explain")
     assert (done.code, "hush" in done.out + done.err) == (1, False)
@@ -290,19 +291,19 @@ async def test_explaining_tells_why_an_address_cannot_be_had(cli: CommandLine) -
     assert "\nmissing: nowhere.sh: no such file\nmissing: ftp://127.0.0.1/x: unknown kind of address" in done.out
 
 
-async def test_explaining_runs_no_command(cli: CommandLine) -> None:
+async def test_explain_runs_no_command(cli: CommandLine) -> None:
     (cli.home / "a").write_text("{{ secret('cmd:touch ran') }}")
     done = await cli("template", "a", "--explain")
     assert (done.code, done.out.splitlines()[1].split()) == (0, ["secret", "cmd:touch", "cmd", "a:1"])
     assert not (cli.home / "ran").exists()
 
 
-async def test_a_template_that_needs_nothing_says_so(cli: CommandLine) -> None:
+async def test_explain_reports_a_template_without_needs(cli: CommandLine) -> None:
     (cli.home / "a").write_text("{{ 1 }}")
     assert (await cli("template", "a", "--explain")).out == "a needs nothing\n"
 
 
-async def test_secrets_stand_in_the_output_and_nowhere_else(cli: CommandLine) -> None:
+async def test_secrets_are_shown_in_the_output_only(cli: CommandLine) -> None:
     cli.environment["TOKEN"] = "hush-hush"
     (cli.home / "a.yaml").write_text("token: {{ secret('env:TOKEN') }}\nlist: {{ secret('env:TOKEN') | base64 }} [\n")
     assert "hush-hush" in (await cli("template", "a.yaml", "--env=TOKEN")).out
@@ -315,7 +316,7 @@ async def test_secrets_stand_in_the_output_and_nowhere_else(cli: CommandLine) ->
     assert stat.S_IMODE((cli.home / "made").stat().st_mode) == 0o600
 
 
-async def test_metadata_without_a_daemon_says_so_unless_there_is_a_default(cli: CommandLine) -> None:
+async def test_metadata_without_a_daemon_is_an_error_unless_it_has_a_default(cli: CommandLine) -> None:
     done = await cli("template", "-", stdin=b"a\n{{ metadata('host/zone') }}")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("infrakit: no daemon answers at ")
@@ -325,20 +326,20 @@ async def test_metadata_without_a_daemon_says_so_unless_there_is_a_default(cli: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
-async def test_who_is_told_to_end_leaves_nothing_behind(cli: CommandLine, number: int, code: int) -> None:
-    """While a template waits for what never comes."""
+async def test_a_signal_leaves_no_process_behind(cli: CommandLine, number: int, code: int) -> None:
+    """While a template is fetched from a server that never answers."""
     cli.environment["no_proxy"] = "127.0.0.1"
-    with socket.create_server(("127.0.0.1", 0)) as listener, (cli.home / "said").open("w") as said:
+    with socket.create_server(("127.0.0.1", 0)) as listener, (cli.home / "log").open("w") as log:
         listener.settimeout(60)
         port = listener.getsockname()[1]
-        # Not to a pipe: that would be waited for, whoever holds it.
-        process = await cli.start("template", f"http://127.0.0.1:{port}/never", stdout=said, stderr=said)
+        # Not to a pipe: reading it would wait for every process that holds it.
+        process = await cli.start("template", f"http://127.0.0.1:{port}/never", stdout=log, stderr=log)
         connection, _ = await asyncio.to_thread(listener.accept)
         with connection:
-            copies = psutil.Process(process.pid).children()
-            assert copies
+            children = psutil.Process(process.pid).children()
+            assert children
             process.send_signal(number)
             assert await asyncio.wait_for(process.wait(), 60) == code
-            _, alive = await asyncio.to_thread(psutil.wait_procs, copies, timeout=10)
+            _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
             assert not alive
-    assert (cli.home / "said").read_text() == ""
+    assert (cli.home / "log").read_text() == ""

@@ -1,4 +1,4 @@
-"""A FILE that is a template of a declaration: rendered here when it is asked for, and only then."""
+"""A FILE that is a template of a declaration: the command line renders it on request only."""
 
 import asyncio
 from pathlib import Path
@@ -37,8 +37,8 @@ RENDERED = """\
 """
 
 
-def told(manager: CannedManager, order: str) -> str:
-    return next(str(parameters["text"]) for name, parameters in manager.orders if name == order)
+def received_text(manager: CannedManager, method: str) -> str:
+    return next(str(parameters["text"]) for name, parameters in manager.orders if name == method)
 
 
 @pytest.mark.parametrize(
@@ -52,18 +52,18 @@ def told(manager: CannedManager, order: str) -> str:
         ("infrakit.yaml", ("--env", "HOME"), "2"),
     ],
 )
-async def test_it_is_rendered_when_it_is_asked_for(
+async def test_a_document_is_rendered_by_its_extension_or_a_template_option(
     cli: CommandLine, manager: CannedManager, name: str, options: tuple[str, ...], size: str
 ) -> None:
     (cli.home / name).write_text(TEMPLATE)
     (cli.home / "v.json").write_text('{"size": 5}')
     done = await cli("commit", name, *options)
     assert (done.code, done.err) == (0, "")
-    assert told(manager, "commit") == RENDERED.replace("SIZE", size)
+    assert received_text(manager, "commit") == RENDERED.replace("SIZE", size)
 
 
 async def test_any_other_document_keeps_its_braces(cli: CommandLine, manager: CannedManager) -> None:
-    """They are the flavor's, for each instance."""
+    """The flavor renders them, for each instance."""
     document = RENDERED.replace("SIZE", "2")
     (cli.home / "infrakit.yaml").write_text(document)
     assert (await cli("commit", "infrakit.yaml")).code == 0
@@ -71,7 +71,7 @@ async def test_any_other_document_keeps_its_braces(cli: CommandLine, manager: Ca
     assert [parameters["text"] for _, parameters in manager.orders] == [document, document]
 
 
-async def test_a_plan_shows_what_is_rendered_on_request(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_plan_shows_the_rendered_document_on_request(cli: CommandLine, manager: CannedManager) -> None:
     (cli.home / "infrakit.yaml.j2").write_text(TEMPLATE)
     plain = await cli("plan", "infrakit.yaml.j2", "--var", "size=7")
     shown = await cli("plan", "infrakit.yaml.j2", "--var", "size=7", "--rendered")
@@ -82,7 +82,7 @@ async def test_a_plan_shows_what_is_rendered_on_request(cli: CommandLine, manage
 
 
 @pytest.mark.parametrize("command", ["commit", "plan", "validate", "up", "bootstrap --store=memory:"])
-async def test_what_is_wrong_is_told_at_the_line_of_the_template(cli: CommandLine, command: str) -> None:
+async def test_a_template_error_is_reported_with_the_line_of_the_template(cli: CommandLine, command: str) -> None:
     (cli.home / "i.yaml.j2").write_text(TEMPLATE.replace("Allocation", "Alocation").replace("local", "{{ nobody }}"))
     done = await cli(*command.split(), "i.yaml.j2")
     assert (done.code, done.out) == (1, "")
@@ -105,7 +105,9 @@ async def test_a_problem_of_the_declaration_names_both_lines(cli: CommandLine, c
     assert "Traceback" not in done.err
 
 
-async def test_a_refusal_of_the_daemon_is_told_there_too(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_refusal_of_the_daemon_is_reported_with_the_line_of_the_template(
+    cli: CommandLine, manager: CannedManager
+) -> None:
     (cli.home / "i.yaml.j2").write_text(TEMPLATE)
     problem = Problem(path="groups[0].properties.Instance", message="no such plugin", line=5)
     manager.failures["commit"] = InvalidSpec([problem], where="i.yaml.j2")
@@ -116,27 +118,27 @@ async def test_a_refusal_of_the_daemon_is_told_there_too(cli: CommandLine, manag
     )
 
 
-async def test_a_document_from_standard_input_may_be_one(cli: CommandLine) -> None:
+async def test_standard_input_may_be_a_template(cli: CommandLine) -> None:
     done = await cli("validate", "-", "--template", stdin=TEMPLATE.encode())
     assert (done.code, done.out) == (0, "stdin: valid, 1 group: web\n")
 
 
-async def test_two_commands_at_once_do_not_meet(cli: CommandLine) -> None:
+async def test_concurrent_commands_do_not_interfere(cli: CommandLine) -> None:
     (cli.home / "i.yaml.j2").write_text(TEMPLATE)
     done = await asyncio.gather(*(cli("template", "i.yaml.j2", f"--var=size={size}") for size in (1, 2)))
     assert [each.out for each in done] == [RENDERED.replace("SIZE", "1"), RENDERED.replace("SIZE", "2")]
 
 
-def test_a_name_tells_by_its_path_alone(tmp_path: Path) -> None:
-    from infrakit.cli.rendering import Asked
+def test_only_the_path_of_an_address_decides_whether_it_is_a_template(tmp_path: Path) -> None:
+    from infrakit.cli.rendering import TemplateOptions
 
-    assert Asked().renders("https://host/a.yaml.j2?token=x")
-    assert not Asked().renders("https://host/a.yaml?x=.j2")
-    assert not Asked().renders("a.j2/infrakit.yaml")
-    assert not Asked().renders("-")
+    assert TemplateOptions().renders("https://host/a.yaml.j2?token=x")
+    assert not TemplateOptions().renders("https://host/a.yaml?x=.j2")
+    assert not TemplateOptions().renders("a.j2/infrakit.yaml")
+    assert not TemplateOptions().renders("-")
 
 
-async def test_facts_are_asked_of_the_daemon(cli: CommandLine, manager: CannedManager) -> None:
+async def test_metadata_is_read_from_the_daemon(cli: CommandLine, manager: CannedManager) -> None:
     done = await cli("template", "-", stdin=b"{{ metadata('host/zone') }} {{ var('host/zone') }} {{ var('a/b', 'c') }}")
     assert (done.code, done.out, done.err) == (0, "north north c", "")
     done = await cli("template", "-", stdin=b"{{ metadata('host/zones') }}")
@@ -144,7 +146,7 @@ async def test_facts_are_asked_of_the_daemon(cli: CommandLine, manager: CannedMa
     assert done.err == "stdin: line 1: there is no metadata at 'host/zones' (did you mean 'zone'?)\n"
 
 
-async def test_a_document_that_was_meant_as_a_template_is_told_how_to_be_one(cli: CommandLine) -> None:
+async def test_an_unrendered_template_is_refused_with_a_hint_how_to_render_it(cli: CommandLine) -> None:
     for first, kind in (("{% for name in ['web'] %}", "JSON"), ("# Groups\n{% for name in ['web'] %}", "YAML")):
         (cli.home / "infrakit.yaml").write_text(f"{first}\n- kind: group\n{{% endfor %}}\n")
         done = await cli("validate", "infrakit.yaml")

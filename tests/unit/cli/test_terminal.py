@@ -28,7 +28,7 @@ async def on_terminal(
     resize: tuple[asyncio.Event, int] | None = None,
     interrupt: asyncio.Event | None = None,
 ) -> tuple[int, str]:
-    """Run on a terminal of that width; answers the exit code and what the terminal received."""
+    """Run on a terminal of that width; returns the exit code and what the terminal received."""
     leader, follower = pty.openpty()
     _resize(follower, columns)
     process = await cli.start(*arguments, stdin=follower, stdout=follower, stderr=follower)
@@ -40,7 +40,7 @@ async def on_terminal(
         while True:
             try:
                 received += os.read(leader, 65536)
-            except OSError:  # the last user of the terminal has gone
+            except OSError:  # the last process has closed the terminal
                 return received
 
     try:
@@ -65,7 +65,7 @@ def _resize(terminal: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
 
-async def test_a_terminal_gets_colours_and_lines_that_fit(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_terminal_receives_colours_and_lines_that_fit(cli: CommandLine, manager: CannedManager) -> None:
     manager.groups[1] = canned.HEALING
     cli.environment["NO_COLOR"] = ""  # empty counts as not set
     cli.environment["TERM"] = "xterm"
@@ -80,7 +80,7 @@ async def test_a_terminal_gets_colours_and_lines_that_fit(cli: CommandLine, mana
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-async def test_no_colours_where_they_are_not_wanted(
+async def test_no_colours_if_no_color_or_a_dumb_terminal_is_set(
     cli: CommandLine, manager: CannedManager, name: str, value: str
 ) -> None:
     cli.environment |= {"TERM": "xterm"} | {name: value}
@@ -88,7 +88,7 @@ async def test_no_colours_where_they_are_not_wanted(
         assert "\x1b" not in (await on_terminal(cli, *command))[1]
 
 
-async def test_nothing_but_a_terminal_gets_colours(cli: CommandLine, manager: CannedManager) -> None:
+async def test_only_a_terminal_receives_colours(cli: CommandLine, manager: CannedManager) -> None:
     manager.groups[1] = canned.HEALING
     cli.environment["TERM"] = "xterm"
     assert "\x1b" not in (await cli("status")).out
@@ -102,12 +102,12 @@ async def test_tables_fit_the_terminal(cli: CommandLine, manager: CannedManager,
     _, received = await on_terminal(cli, "instance", "ls", columns=columns)
     rows = [line for line in received.splitlines() if not line.startswith(" ")]
     assert [row.split()[0] for row in rows[:4]] == ["INSTANCE", "web-1", "store-1", "-"]
-    assert max(map(len, rows)) <= max(columns, 57)  # so wide are the columns that never give way
+    assert max(map(len, rows)) <= max(columns, 57)  # the width of the columns that are never dropped
     assert ("NOTE" in received) == (columns >= 80)
     assert ("(this controller runs here) tcp 127.0.0.1:8001 answers" in received) == (columns == 200)
 
 
-async def test_the_note_of_what_is_not_healthy_is_never_lost(cli: CommandLine, manager: CannedManager) -> None:
+async def test_the_note_of_an_unhealthy_instance_is_always_shown(cli: CommandLine, manager: CannedManager) -> None:
     why = "it has not answered since it was created, and nothing listens at its port"
     manager.listed = (msgspec.structs.replace(canned.MEMBERS[1], note=why), canned.MEMBERS[0])
     cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
@@ -126,10 +126,10 @@ async def test_events_and_errors_are_wrapped_between_words(cli: CommandLine, man
         assert max(map(len, received.splitlines())) <= 60, received
         words = (whole.out + whole.err).split()
         assert max(map(len, words)) > 5
-        assert received.split() == words  # none is broken
+        assert received.split() == words  # no word is split
 
 
-async def test_a_misspelt_group_is_told_before_anything_is_asked(cli: CommandLine, manager: CannedManager) -> None:
+async def test_a_misspelt_group_is_reported_before_the_confirmation(cli: CommandLine, manager: CannedManager) -> None:
     code, received = await on_terminal(cli, "group", "destroy", "wbe", keys=b"y\n")
     assert code == 1
     assert "there is no group 'wbe'" in received
@@ -137,26 +137,26 @@ async def test_a_misspelt_group_is_told_before_anything_is_asked(cli: CommandLin
 
 
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\n", 2, 0)])
-async def test_a_terminal_is_asked_before_much_is_destroyed(
+async def test_a_destructive_command_asks_for_confirmation_on_a_terminal(
     cli: CommandLine, manager: CannedManager, answer: bytes, code: int, orders: int
 ) -> None:
-    ended, received = await on_terminal(cli, "group", "destroy", "web", keys=answer)
-    assert ended == code
+    exit_code, received = await on_terminal(cli, "group", "destroy", "web", keys=answer)
+    assert exit_code == code
     assert "Destroy every instance of web, keeping its volumes? [y/N]" in received
     assert len(manager.orders) == orders
 
 
 async def test_watch_on_a_terminal_redraws_until_ctrl_c(cli: CommandLine, manager: CannedManager) -> None:
     cli.environment["TERM"] = "xterm"
-    looks: list[int] = []
+    polls: list[int] = []
     enough = asyncio.Event()
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) > 2:
+    def count_poll() -> None:
+        polls.append(1)
+        if len(polls) > 2:
             enough.set()
 
-    manager.on_status = look
+    manager.on_status = count_poll
     code, received = await on_terminal(cli, "status", "--watch", interrupt=enough)
     assert code == 130
     assert "converged" in received
@@ -165,20 +165,20 @@ async def test_watch_on_a_terminal_redraws_until_ctrl_c(cli: CommandLine, manage
 
 async def test_watch_fits_a_window_that_has_become_narrower(cli: CommandLine, manager: CannedManager) -> None:
     cli.environment |= {"TERM": "xterm", "NO_COLOR": "1"}
-    looks: list[int] = []
+    polls: list[int] = []
     drawn, drawn_again = asyncio.Event(), asyncio.Event()
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 2:
+    def count_poll() -> None:
+        polls.append(1)
+        if len(polls) == 2:
             drawn.set()
-        if len(looks) == 4:
+        if len(polls) == 4:
             drawn_again.set()
 
-    manager.on_status = look
+    manager.on_status = count_poll
     code, received = await on_terminal(cli, "status", "--watch", columns=120, resize=(drawn, 60), interrupt=drawn_again)
     assert code == 130
-    wide, _, narrow = received.partition("\x1b[?1049l")  # the alternate screen, and what is left after it
+    wide, _, narrow = received.partition("\x1b[?1049l")  # the alternate screen, and what remains after it
     widths = [max(len(click.unstyle(line).rstrip()) for line in each.splitlines()) for each in (wide, narrow)]
     assert widths[0] > 60 >= widths[1]
     assert "web-1" in narrow
@@ -187,21 +187,21 @@ async def test_watch_fits_a_window_that_has_become_narrower(cli: CommandLine, ma
 async def test_without_rich_watch_clears_the_terminal_and_prints(
     cli: CommandLine, manager: CannedManager, home: Path
 ) -> None:
-    """A Python that sees nothing but what the base install has."""
+    """With a Python that finds only the packages of the base installation."""
     for package in (click, msgspec, infrakit):
         assert package.__file__ is not None
         (home / package.__name__).symlink_to(Path(package.__file__).parent)
     cli.environment |= {"TERM": "xterm", "PYTHONPATH": str(home), "PYTHONNOUSERSITE": "1"}
     cli.python = [sys.executable, "-S"]
     enough = asyncio.Event()
-    looks: list[int] = []
+    polls: list[int] = []
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) > 1:
+    def count_poll() -> None:
+        polls.append(1)
+        if len(polls) > 1:
             enough.set()
 
-    manager.on_status = look
+    manager.on_status = count_poll
     code, received = await on_terminal(cli, "status", "--watch", interrupt=enough)
     assert code == 130
     assert received.count("\x1b[2J") >= 1
@@ -210,17 +210,17 @@ async def test_without_rich_watch_clears_the_terminal_and_prints(
 
 
 @pytest.mark.parametrize("arguments", ["status", "status -o json", "group ls", "instance logs web-1", "events"])
-async def test_a_reader_that_has_gone_is_no_error(cli: CommandLine, manager: CannedManager, arguments: str) -> None:
+async def test_a_closed_pipe_is_no_error(cli: CommandLine, manager: CannedManager, arguments: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = await cli.start(*arguments.split(), stdout=writer)
     os.close(writer)
-    _, said = await asyncio.wait_for(process.communicate(), 150)
-    assert said == b""
+    _, stderr = await asyncio.wait_for(process.communicate(), 150)
+    assert stderr == b""
     assert process.returncode == 141
 
 
-async def test_no_output_at_all_is_no_error(cli: CommandLine, manager: CannedManager) -> None:
+async def test_closed_standard_streams_are_no_error(cli: CommandLine, manager: CannedManager) -> None:
     """Some supervisors start programs with their output closed."""
     program = 'exec 1>&- 2>&- 0<&-; exec "$0" -m infrakit status'
     process = await asyncio.create_subprocess_exec("sh", "-c", program, sys.executable, env=cli.environment)

@@ -1,4 +1,4 @@
-"""`infrakit up` with a real daemon; its instances live in the simulator, and end with it."""
+"""`infrakit up` with a real daemon; its instances exist in the simulator, and are gone when it exits."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def up(cli: CommandLine, document: str) -> AsyncIterator[asyncio.subproces
     try:
         async with asyncio.timeout(150):
             while b" converged " not in (line := await process.stdout.readline()):
-                assert line, "it ended before it had converged"
+                assert line, "the daemon exited before it converged"
         yield process
     finally:
         if process.returncode is None:
@@ -47,7 +47,7 @@ async def up(cli: CommandLine, document: str) -> AsyncIterator[asyncio.subproces
             await process.communicate()
 
 
-async def test_ctrl_c_says_what_keeps_running_and_how_to_get_back(cli: CommandLine, document: str) -> None:
+async def test_ctrl_c_prints_what_keeps_running_and_how_to_continue(cli: CommandLine, document: str) -> None:
     async with up(cli, document) as process:
         status = await cli("status")
         assert status.code == 0
@@ -63,7 +63,7 @@ async def test_ctrl_c_says_what_keeps_running_and_how_to_get_back(cli: CommandLi
     assert (await cli("status")).code == 3
 
 
-async def test_a_second_daemon_is_refused_and_down_ends_the_first(cli: CommandLine, document: str) -> None:
+async def test_a_second_daemon_is_refused_and_down_stops_the_first(cli: CommandLine, document: str) -> None:
     async with up(cli, document) as process:
         second = await cli("up", document)
         assert second.code == 2
@@ -94,7 +94,7 @@ async def test_a_directory_stands_for_the_document_in_it(cli: CommandLine, home:
     assert "web/infrakit.yaml: line 4: groups[0]" in done.err
 
 
-async def test_a_home_that_is_none_is_told_as_such(cli: CommandLine, document: str, home: Path) -> None:
+async def test_a_home_that_is_not_a_directory_is_refused(cli: CommandLine, document: str, home: Path) -> None:
     for place in (home / document, home / document / "below"):
         cli.environment["INFRAKIT_HOME"] = str(place)
         done = await cli("up", document)
@@ -106,7 +106,7 @@ async def test_a_home_that_is_none_is_told_as_such(cli: CommandLine, document: s
     assert names_in(home) == [document]
 
 
-async def test_when_nobody_reads_any_more_it_ends_silently(cli: CommandLine, document: str) -> None:
+async def test_a_closed_standard_output_stops_it_silently(cli: CommandLine, document: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = await cli.start("up", document, stdout=writer)

@@ -1,4 +1,4 @@
-"""`infrakit validate`: the real check, without a daemon."""
+"""`infrakit validate`: the full validation, without a daemon."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ WRONG = b"""\
 """
 
 
-async def test_a_good_document_is_named_with_its_groups(cli: CommandLine) -> None:
+async def test_a_valid_document_is_reported_with_its_groups(cli: CommandLine) -> None:
     done = await cli("validate", str(QUICKSTART))
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{QUICKSTART}: valid, 2 groups: ")
@@ -24,7 +24,7 @@ async def test_a_good_document_is_named_with_its_groups(cli: CommandLine) -> Non
     assert (await cli("validate", "-", stdin=QUICKSTART.read_bytes())).code == 0
 
 
-async def test_every_error_is_a_line_with_its_place_and_a_hint(cli: CommandLine) -> None:
+async def test_every_error_is_one_line_with_its_position_and_a_hint(cli: CommandLine) -> None:
     done = await cli("validate", "-", stdin=WRONG)
     assert (done.code, done.out) == (1, "")
     lines = done.err.splitlines()
@@ -32,7 +32,7 @@ async def test_every_error_is_a_line_with_its_place_and_a_hint(cli: CommandLine)
     assert all(line.startswith("stdin: line ") for line in lines)
 
 
-async def test_a_plugin_that_is_not_there_is_an_error_of_the_document(cli: CommandLine) -> None:
+async def test_an_unknown_plugin_is_an_error_of_the_document(cli: CommandLine) -> None:
     done = await cli("validate", "-", stdin=WRONG.replace(b"Alocation", b"Allocation"))
     assert (done.code, done.out) == (1, "")
     assert "Flavor.Plugin" in done.err

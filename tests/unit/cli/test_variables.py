@@ -1,4 +1,4 @@
-"""What `--var` and `--vars` mean."""
+"""The variables of `--var` and `--vars`."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from infrakit.spi.errors import InvalidSpec
         (" 7", " 7"),
     ],
 )
-def test_only_what_prints_the_same_again_is_more_than_text(text: str, value: object) -> None:
+def test_only_values_that_round_trip_are_parsed_as_numbers_or_booleans(text: str, value: object) -> None:
     found = variables.value(text)
     assert (type(found), found) == (type(value), value)
 
@@ -41,12 +41,12 @@ def test_a_value_may_contain_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["a", "=b", "/=b", " =b", ""])
-def test_what_names_nothing_is_a_mistake(given: str) -> None:
+def test_an_argument_that_is_not_name_value_is_rejected(given: str) -> None:
     with pytest.raises(click.UsageError, match="is not NAME=VALUE"):
         variables.tree([given], [])
 
 
-def test_what_stands_later_wins_and_trees_are_merged(tmp_path: Path) -> None:
+def test_later_values_win_and_trees_are_merged(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.json"
     first.write_text("cluster: {name: blue, size: 3}\nzones: [a, b]\ncluster/port: 1\nlevel: {deep: 1}\n")
     second.write_text('{"cluster": {"size": 5}, "zones": ["c"], "level": 2}')
@@ -54,7 +54,7 @@ def test_what_stands_later_wins_and_trees_are_merged(tmp_path: Path) -> None:
     assert found == {"cluster": {"name": "red", "size": 5, "port": 1}, "zones": ["c"], "level": {"other": 3}}
 
 
-def test_a_template_may_ask_for_a_value_or_for_all_beside_it() -> None:
+def test_a_template_can_read_a_value_or_its_whole_subtree() -> None:
     found = variables.flat({"cluster": {"name": "blue", "ports": {"peer": 1}}, "empty": {}})
     assert found == {
         "cluster": {"name": "blue", "ports": {"peer": 1}},
@@ -66,7 +66,7 @@ def test_a_template_may_ask_for_a_value_or_for_all_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: 1\na: 2\n", 'v.yaml: line 2: the key "a" is repeated, first on line 1'),
         ("- 1\n- 2\n", "v.yaml: found a list or a value, expected names with values"),
@@ -75,15 +75,15 @@ def test_a_template_may_ask_for_a_value_or_for_all_beside_it() -> None:
         ("/: 1\n", "v.yaml: found the name '/'"),
     ],
 )
-def test_a_file_that_is_no_tree_says_where(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_reported_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "v.yaml"
     path.write_text(text)
     with pytest.raises(InvalidSpec) as caught:
         variables.tree([], [str(path)])
-    assert str(caught.value).startswith(f"{tmp_path}/{said}")
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
 
 
-def test_an_empty_file_gives_none(tmp_path: Path) -> None:
+def test_an_empty_file_has_no_variables(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text("# nothing yet\n")
     assert variables.tree([], [str(tmp_path / "v.yaml")]) == {}
     with pytest.raises(click.ClickException, match="no such file"):

@@ -1,4 +1,4 @@
-"""Words of other tools lead to the commands that are meant, and those exist as they are told."""
+"""The commands of other tools lead to a suggestion, and every suggested command exists."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ EVERY = [(name, word) for name, table in TABLES.items() for word in table]
 
 
 def find(typed: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that these words name, and what is behind it."""
+    """The command that these words name, and the remaining words."""
     command: click.Command = main.commands
     while isinstance(command, click.Group) and typed and not typed[0].startswith("-"):
         found = command.get_command(click.Context(command), typed[0])
@@ -29,16 +29,16 @@ def find(typed: list[str]) -> tuple[click.Command, list[str]]:
 
 
 @pytest.mark.parametrize(("name", "word"), EVERY)
-def test_what_is_named_exists(name: str, word: str) -> None:
+def test_every_suggested_command_exists(name: str, word: str) -> None:
     if not name:
         assert word not in main.COMMANDS
     else:
         group, _ = find([name])
         assert isinstance(group, click.Group)
         assert word not in group.commands
-    told = re.findall(r"`infrakit ([^`]*)`", TABLES[name][word])
-    assert told
-    for line in told:
+    suggestions = re.findall(r"`infrakit ([^`]*)`", TABLES[name][word])
+    assert suggestions
+    for line in suggestions:
         if line == "COMMAND --help":
             continue
         command, rest = find(line.split())
@@ -49,7 +49,7 @@ def test_what_is_named_exists(name: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "suggestion"),
     [
         (["apply", "-f", "x.yaml"], "No such command 'apply'. In InfraKit: `infrakit commit FILE` declares the groups"),
         (["group", "list"], "No such command 'list'. In InfraKit: `infrakit group ls`."),
@@ -58,12 +58,12 @@ def test_what_is_named_exists(name: str, word: str) -> None:
         (["group", "scael", "web", "3"], "No such command 'scael'. Did you mean 'scale'?"),
     ],
 )
-def test_typing_one_is_a_mistake_that_names_the_right_one(typed: list[str], told: str) -> None:
+def test_a_command_of_another_tool_is_an_error_with_a_suggestion(typed: list[str], suggestion: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "infrakit", *typed], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert told in " ".join(done.stderr.split())
+    assert suggestion in " ".join(done.stderr.split())
 
 
 def test_the_help_names_the_documentation() -> None:

@@ -42,7 +42,7 @@ async def written(path: Path, count: int, *, start: int = 0) -> None:
 
 
 async def stored(path: Path) -> list[str]:
-    """What a journal finds after a restart."""
+    """The messages that a journal reads after a restart."""
     async with opened(path) as journal:
         return messages(await journal.since(0))
 
@@ -100,14 +100,14 @@ async def test_opening_a_second_journal_truncates_nothing_of_the_first(tmp_path:
     assert segment.read_bytes() == before
 
 
-async def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+async def test_an_unreadable_segment_is_refused_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "000000000001.jsonl").mkdir()
     with pytest.raises(errors.Refused, match="the journal cannot be read") as refused:
         await stored(tmp_path)
     assert refused.value.where == str(tmp_path / "000000000001.jsonl")
 
 
-async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
+async def test_the_journal_is_bounded_on_disk_and_old_events_are_read_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journals, "SEGMENT_BYTES_MAX", 2000)
@@ -133,13 +133,13 @@ async def test_it_is_bounded_on_disk_and_old_events_are_found_there(
         for start in range(first - 2, 301):  # at every edge of a segment, and of memory
             assert [e.seq for e in await journal.since(start)] == list(range(max(first, start + 1), 301))
     # A closed journal returns the same.
-    assert list(journals.kept(tmp_path)) == everything
-    assert list(journals.kept(tmp_path, everything[5].seq)) == some
-    assert list(journals.kept(tmp_path, group="odd")) == odd
-    assert list(journals.kept(tmp_path / "nothing")) == []
+    assert list(journals.read_events(tmp_path)) == everything
+    assert list(journals.read_events(tmp_path, everything[5].seq)) == some
+    assert list(journals.read_events(tmp_path, group="odd")) == odd
+    assert list(journals.read_events(tmp_path / "nothing")) == []
 
 
-async def test_the_story_of_an_instance_a_slot_or_a_group() -> None:
+async def test_the_history_of_an_instance_a_slot_or_a_group() -> None:
     journal, g = opened(None), GroupID("g")
     journal.emit(event("of the group", group=g))
     journal.emit(event("of the slot", group=g, slot=Slot("1")))
@@ -195,17 +195,17 @@ async def test_a_failing_disk_is_reported_once_and_the_journal_continues(tmp_pat
     for number in range(3):
         journal.emit(event(f"m{number}"))
         await journal.flush()
-    told = messages(await journal.since(0))
-    assert told[0] == "m0"
-    assert "the journal cannot be written" in told[1]
-    assert told[2:] == ["m1", "m2"]
+    reported = messages(await journal.since(0))
+    assert reported[0] == "m0"
+    assert "the journal cannot be written" in reported[1]
+    assert reported[2:] == ["m1", "m2"]
     (tmp_path / "elsewhere").unlink()
     journal.emit(event("mended"))
     await journal.flush()
     assert (await stored(tmp_path / "elsewhere"))[-1] == "mended"
 
 
-def test_a_line_torn_by_a_full_disk_costs_no_later_event(tmp_path: Path) -> None:
+def test_a_line_torn_by_a_full_disk_loses_no_later_event(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(fill_the_disk(tmp_path)))
     child.start()
     child.join(60)
@@ -225,7 +225,7 @@ async def fill_the_disk(path: Path) -> None:
         await journal.flush()
         torn = segment.stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert torn == room, "nothing was torn: the test shows nothing"
+        assert torn == room, "no line was torn: the test proves nothing"
         journal.emit(event("after"))
 
 
@@ -250,7 +250,7 @@ async def test_events_during_a_flush_are_written_by_the_same_flush(tmp_path: Pat
     assert await stored(tmp_path) == ["m0", "m1"]
 
 
-def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
+def test_flushed_events_survive_a_kill(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -272,7 +272,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
     assert asyncio.run(stored(tmp_path)) == [f"m{number}" for number in range(100)]
 
 
-async def test_the_names_of_events_in_older_journals_are_read(tmp_path: Path) -> None:
+async def test_the_event_types_of_older_journals_are_read(tmp_path: Path) -> None:
     await written(tmp_path, 2)
     segment = segments(tmp_path)[0]
     before = segment.read_bytes().splitlines(keepends=True)

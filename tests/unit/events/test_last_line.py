@@ -25,6 +25,6 @@ def test_it_is_one_short_printable_line_without_secrets(text: str, shown: str) -
     assert last_line.last_line(text) == shown
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, False), (1, True), (127, True), (137, False), (255, True)])
-def test_a_log_does_not_explain_a_signal(code: int, told: bool) -> None:
-    assert last_line.explains_exit(code) is told
+@pytest.mark.parametrize(("code", "expected"), [(0, False), (1, True), (127, True), (137, False), (255, True)])
+def test_a_log_does_not_explain_a_signal(code: int, expected: bool) -> None:
+    assert last_line.explains_exit(code) is expected

@@ -1,4 +1,4 @@
-"""The gallery of templates, rendered as its users would."""
+"""Renders the gallery of templates with the command line, as its users do."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ TEMPLATES = sorted(path.name for path in GALLERY.glob("*.j2"))
 
 
 def render(name: str, *options: str, variables: str = "vars.yaml") -> str:
-    """A template of the gallery with variables of the gallery, and more of them."""
+    """Render a template of the gallery with the variables of the gallery and further options."""
     command = [sys.executable, "-m", "infrakit", "template", str(GALLERY / name)]
     given = ["--vars", str(GALLERY / variables)] if variables else []
     done = subprocess.run([*command, *given, *options], capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""What `make clean` asks before it deletes the home of the demo."""
+"""The checks of `make clean` before it deletes the home of the demo."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ def clean(home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_what_no_declaration_names_any_more_is_named_and_keeps_the_home(tmp_path: Path) -> None:
+def test_a_running_instance_that_is_not_declared_is_reported_and_keeps_the_home(tmp_path: Path) -> None:
     instance = {**os.environ, "INFRAKIT_DIRECTORY": f"{tmp_path}/local/instances/i-1"}
     with subprocess.Popen(["sleep", "1000"], env=instance) as process:
         try:

@@ -1,4 +1,4 @@
-"""The quickstart as the plugins that it names carry it out: prepared, made, proven, killed, made again."""
+"""The quickstart with its real plugins: instances are prepared, created, healthy, killed and recreated."""
 
 import asyncio
 import os
@@ -32,7 +32,8 @@ from infrakit.spi.values import (
 
 DECLARATION = Path(__file__).parents[3] / "examples/quickstart/infrakit.yaml"
 GROUPS = {each.name: each.properties for each in document.parse(DECLARATION.read_text(), source="infrakit.yaml")}
-ADDRESS = LogicalID(f"127.{(os.getpid() >> 16) % 100 + 1}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}")  # ours alone
+# Used by this process only.
+ADDRESS = LogicalID(f"127.{(os.getpid() >> 16) % 100 + 1}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}")
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def flavor_properties(group: str) -> dict[str, Any]:
     return declared
 
 
-async def healthy(vanilla: Vanilla, properties: dict[str, Any], instance: Description) -> None:
-    """Wait until it has proven itself; the test's own timeout is the limit."""
+async def wait_until_healthy(vanilla: Vanilla, properties: dict[str, Any], instance: Description) -> None:
+    """Wait until the instance is healthy; the timeout of the test is the limit."""
     declared = raw(properties)
     while (await vanilla.healthy(properties=declared, instance=instance)).health is not Health.HEALTHY:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -96,16 +97,16 @@ async def test_a_worker_listens_at_its_own_port(local: Local, vanilla: Vanilla) 
         index=Index(group=GroupID("web"), sequence=2),
     )
     worker = await described(local, await local.provision(spec=prepared))
-    await healthy(vanilla, properties, worker)
+    await wait_until_healthy(vanilla, properties, worker)
     facts = await request("127.0.0.1", port, "GET /")
     assert (facts["worker"], facts["version"]) == (2, "1")
 
 
-async def test_a_pet_returns_with_its_address_and_data(local: Local, vanilla: Vanilla) -> None:
+async def test_a_pet_is_recreated_with_its_address_and_data(local: Local, vanilla: Vanilla) -> None:
     properties = flavor_properties("counter")
     properties["Attachments"] = {ADDRESS: properties["Attachments"]["127.0.10.2"]}
 
-    async def make() -> Description:
+    async def create() -> Description:
         spec = InstanceSpec(
             properties=GROUPS[GroupID("counter")].instance.properties, tags={TAG_GROUP: "counter"}, logical_id=ADDRESS
         )
@@ -113,17 +114,17 @@ async def test_a_pet_returns_with_its_address_and_data(local: Local, vanilla: Va
         index = Index(group=GroupID("counter"), sequence=1)
         prepared = await vanilla.prepare(properties=raw(properties), spec=spec, allocation=allocation, index=index)
         pet = await described(local, await local.provision(spec=prepared))
-        await healthy(vanilla, properties, pet)
+        await wait_until_healthy(vanilla, properties, pet)
         return pet
 
-    first = await make()
+    first = await create()
     for _ in range(3):
         await request(ADDRESS, 7070, "POST /incr")
     before = await request(ADDRESS, 7070, "GET /")
     os.kill(before["pid"], signal.SIGKILL)
     while await local.inspect(instance=first.id) is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    second = await make()
+    second = await create()
     after = await request(ADDRESS, 7070, "GET /")
     assert first.id != second.id
     assert (after["address"], after["value"], after["boots"]) == (ADDRESS, 3, 2)

@@ -1,4 +1,4 @@
-"""The servers of the quickstart, taken out of its declaration and run for real."""
+"""The servers of the quickstart, extracted from its declaration and run as real processes."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,8 @@ from infrakit.spi.values import Allocation, Description, GroupID, Health, Index,
 
 DECLARATION = Path(__file__).parents[3] / "examples/quickstart/infrakit.yaml"
 GROUPS = {each.name: each.properties for each in document.parse(DECLARATION.read_text(), source="infrakit.yaml")}
-ADDRESS = f"127.{100 + (os.getpid() >> 16) % 100}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # ours alone
+# Used by this process only.
+ADDRESS = f"127.{100 + (os.getpid() >> 16) % 100}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 
 def flavor_properties(group: str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Runs a group's Init as a provider does: a file of its own, its facts in the environment."""
+    """Runs the Init of a group as a provider does: as a file, with the facts of the instance in the environment."""
     started: list[subprocess.Popen[str]] = []
 
     def run(group: str, **environment: str) -> subprocess.Popen[str]:
@@ -105,23 +106,23 @@ def start_counter(start: Start, tmp_path: Path) -> Callable[[], subprocess.Popen
 COUNTER = f"http://{ADDRESS}:7070"
 
 
-def ask(url: str, method: str = "GET") -> tuple[int, Any]:
+def call(url: str, method: str = "GET") -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as response:
+            return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
 
 
-def test_web_tells_its_version_and_place(start_web: Callable[[], tuple[subprocess.Popen[str], str]]) -> None:
+def test_web_returns_its_worker_number_and_version(start_web: Callable[[], tuple[subprocess.Popen[str], str]]) -> None:
     process, url = start_web()
-    assert ask(url) == (200, {"worker": 2, "version": "1", "pid": process.pid})
-    assert ask(url + "/health/w")[0] == 200
-    assert ask(url + "/health/another")[0] == 404  # whose port this is not
-    assert ask(url + "/nothing") == (404, {"error": "not found"})
+    assert call(url) == (200, {"worker": 2, "version": "1", "pid": process.pid})
+    assert call(url + "/health/w")[0] == 200
+    assert call(url + "/health/another")[0] == 404  # the path of another instance
+    assert call(url + "/nothing") == (404, {"error": "not found"})
 
 
-def test_web_ends_with_exit_code_0_on_term(start_web: Callable[[], tuple[subprocess.Popen[str], str]]) -> None:
+def test_web_exits_with_code_0_on_sigterm(start_web: Callable[[], tuple[subprocess.Popen[str], str]]) -> None:
     process, _ = start_web()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
@@ -130,60 +131,60 @@ def test_web_ends_with_exit_code_0_on_term(start_web: Callable[[], tuple[subproc
 def test_counter_counts(start_counter: Callable[[], subprocess.Popen[str]]) -> None:
     process = start_counter()
     facts = {"address": ADDRESS, "value": 0, "pid": process.pid, "version": "1", "boots": 1}
-    assert ask(COUNTER) == (200, facts)
-    assert ask(COUNTER + "/incr", "POST") == (200, facts | {"value": 1})
-    assert ask(COUNTER + "/health/w") == (200, facts | {"value": 1})
-    assert ask(COUNTER + "/health/another")[0] == 404
-    assert ask(COUNTER + "/incr") == (404, {"error": "not found"})
-    assert ask(COUNTER, "POST") == (404, {"error": "not found"})
+    assert call(COUNTER) == (200, facts)
+    assert call(COUNTER + "/incr", "POST") == (200, facts | {"value": 1})
+    assert call(COUNTER + "/health/w") == (200, facts | {"value": 1})
+    assert call(COUNTER + "/health/another")[0] == 404
+    assert call(COUNTER + "/incr") == (404, {"error": "not found"})
+    assert call(COUNTER, "POST") == (404, {"error": "not found"})
 
 
-def test_counter_loses_nothing_that_it_answered(start_counter: Callable[[], subprocess.Popen[str]]) -> None:
-    """kill -9 while eight clients count, again and again: at most what was under way may have counted too."""
-    answered = 0
+def test_counter_loses_no_acknowledged_increment(start_counter: Callable[[], subprocess.Popen[str]]) -> None:
+    """Repeated kill -9 while eight clients increment: at most the requests in flight are counted in addition."""
+    acknowledged = 0
     for boot in range(1, 5):
         process = start_counter()
-        before = ask(COUNTER)[1]
+        before = call(COUNTER)[1]
         assert before["boots"] == boot
-        assert answered <= before["value"] <= answered + 8
+        assert acknowledged <= before["value"] <= acknowledged + 8
         with ThreadPoolExecutor(8) as clients:
-            counting = [clients.submit(count_until_dead, kill=process if each == 0 else None) for each in range(8)]
-        answered = before["value"] + sum(each.result() for each in counting)
+            counting = [clients.submit(count_until_killed, kill=process if each == 0 else None) for each in range(8)]
+        acknowledged = before["value"] + sum(each.result() for each in counting)
         assert process.wait(30) == -signal.SIGKILL
-    assert answered >= 4 * 20
+    assert acknowledged >= 4 * 20
 
 
-def count_until_dead(*, kill: subprocess.Popen[str] | None) -> int:
-    """How often it was answered. One client kills the server after its twentieth."""
-    answers = 0
+def count_until_killed(*, kill: subprocess.Popen[str] | None) -> int:
+    """The number of acknowledged increments. One client kills the server after its twentieth."""
+    count = 0
     while True:
         try:
-            ask(COUNTER + "/incr", "POST")
-        except (OSError, ValueError, http.client.HTTPException):  # cut off anywhere
-            return answers
-        answers += 1
-        if kill is not None and answers == 20:
+            call(COUNTER + "/incr", "POST")
+        except (OSError, ValueError, http.client.HTTPException):  # the connection was closed
+            return count
+        count += 1
+        if kill is not None and count == 20:
             kill.kill()
 
 
-def test_counter_forgets_a_word_that_a_crash_tore_off(
+def test_counter_discards_a_line_torn_by_a_crash(
     start_counter: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "volume" / "counter.log").write_bytes(b"boot\nincr\nincr\nin")
     start_counter()
-    assert (ask(COUNTER)[1]["value"], ask(COUNTER)[1]["boots"]) == (2, 2)
+    assert (call(COUNTER)[1]["value"], call(COUNTER)[1]["boots"]) == (2, 2)
     assert (tmp_path / "volume" / "counter.log").read_bytes() == b"boot\nincr\nincr\nboot\n"
 
 
-def test_counter_lets_requests_under_way_finish_on_term(start_counter: Callable[[], subprocess.Popen[str]]) -> None:
+def test_counter_finishes_requests_in_flight_on_sigterm(start_counter: Callable[[], subprocess.Popen[str]]) -> None:
     process = start_counter()
     with socket.create_connection((ADDRESS, 7070), timeout=30) as client:
         client.sendall(b"POST /incr HTTP/1.0\r\n")
-        while ask(COUNTER)[0] != 200:  # the connection before ours has been accepted
+        while call(COUNTER)[0] != 200:  # the connection before ours has been accepted
             pass
         process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(ConnectionError):  # refused, or reset at the moment of closing
-            while True:  # until it listens no more
+        with contextlib.suppress(ConnectionError):  # refused, or reset while the listener closes
+            while True:  # until it stops listening
                 socket.create_connection((ADDRESS, 7070), timeout=30).close()
         client.sendall(b"\r\n")
         assert b'"value": 1' in client.makefile("rb").read()
@@ -196,7 +197,7 @@ async def test_the_flavor_accepts_the_declaration(group: str) -> None:
     await Vanilla().validate(properties=properties, allocation=allocation(group))
 
 
-async def test_the_flavor_proves_a_worker_healthy(
+async def test_the_flavor_reports_a_worker_healthy_and_a_killed_one_unhealthy(
     start_web: Callable[[], tuple[subprocess.Popen[str], str]],
 ) -> None:
     properties = flavor_properties("web")

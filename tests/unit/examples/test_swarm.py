@@ -15,22 +15,22 @@ EXAMPLE = ROOT / "examples/swarm-docker"
 
 
 @pytest.mark.parametrize("variables", [(), ("engine=/tmp/docker.sock", "image=mine:1", "workers=50", "run=/tmp/run")])
-async def test_it_declares_what_its_variables_say(variables: tuple[str, ...], tmp_path: Path) -> None:
-    document = documents.read(str(EXAMPLE), rendering.Asked(variables=variables))
+async def test_the_declaration_follows_the_variables(variables: tuple[str, ...], tmp_path: Path) -> None:
+    document = documents.read(str(EXAMPLE), rendering.TemplateOptions(variables=variables))
     managers, workers = await registry.validate(document.text, document.source, home=tmp_path)
     given = dict(each.split("=") for each in variables)
 
     assert (managers.name, len(managers.properties.allocation.logical_ids or ())) == ("managers", 3)
     assert (workers.name, workers.properties.allocation.size) == ("workers", int(given.get("workers", 2)))
-    made = msgspec.json.decode(managers.properties.instance.properties)
-    assert made["Image"] == given.get("image", "infrakit-node")
-    assert f"{given.get('engine', '/var/run/docker.sock')}:/run/cloud/docker.sock" in made["HostConfig"]["Binds"]
+    instance = msgspec.json.decode(managers.properties.instance.properties)
+    assert instance["Image"] == given.get("image", "infrakit-node")
+    assert f"{given.get('engine', '/var/run/docker.sock')}:/run/cloud/docker.sock" in instance["HostConfig"]["Binds"]
     run = msgspec.json.decode(managers.properties.flavor.properties)["Replica"]
     assert run == f"unix://{given.get('run', '/run/infrakit-swarm')}/{{LogicalID}}/group"
 
 
 async def test_only_managers_reach_the_engine_of_the_host(tmp_path: Path) -> None:
-    document = documents.read(str(EXAMPLE), rendering.Asked())
+    document = documents.read(str(EXAMPLE), rendering.TemplateOptions())
     _, workers = await registry.validate(document.text, document.source, home=tmp_path)
     assert b"docker.sock" not in bytes(workers.properties.instance.properties)
 

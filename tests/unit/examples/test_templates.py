@@ -1,4 +1,4 @@
-"""The gallery of templates: each is well-formed, and says what it is for; its cloud-init files have the right shape."""
+"""The gallery of templates: each is well-formed and documented; its cloud-init files have the right structure."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from tests.unit.examples.gallery import GALLERY, TEMPLATES, render
 
 SCRIPTS = [name for name in TEMPLATES if name.endswith(".sh.j2")]
 CLOUD_INIT = [name for name in TEMPLATES if name.startswith("cloud-init-")]
-# The modules that the files use, and what each takes: https://docs.cloud-init.io, by name and type.
+# The modules that the files use, and the types of their values: https://docs.cloud-init.io.
 MODULES: dict[str, type | tuple[type, ...]] = {
     "hostname": str,
     "manage_etc_hosts": bool,
@@ -31,7 +31,7 @@ MODULES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def test_the_gallery_is_whole() -> None:
+def test_the_gallery_is_complete() -> None:
     assert set(TEMPLATES) == {
         "cloud-init-debian.yaml.j2",
         "cloud-init-ubuntu.yaml.j2",
@@ -44,31 +44,33 @@ def test_the_gallery_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_each_is_well_formed(name: str) -> None:
+def test_each_template_is_well_formed(name: str) -> None:
     assert re.search(r"renders to \d+ lines of well-formed (sh|yaml)$", render(name, "--check").strip())
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_each_names_every_variable_that_it_asks_for(name: str) -> None:
+def test_each_template_documents_every_variable_that_it_uses(name: str) -> None:
     text = (GALLERY / name).read_text()
-    told = text.partition("{{/*")[2].partition("*/}}")[0]
-    told = told.replace("those of cloud-init-debian.yaml.j2", (GALLERY / "cloud-init-debian.yaml.j2").read_text())
-    words = set(re.findall(r"[\w/]+", told))
-    asked = set(re.findall(r"var\('([\w/]+)'", text))
-    assert asked
-    assert not [each for each in asked if not {each, each.rpartition("/")[0]} & words]
+    documented = text.partition("{{/*")[2].partition("*/}}")[0]
+    documented = documented.replace(
+        "those of cloud-init-debian.yaml.j2", (GALLERY / "cloud-init-debian.yaml.j2").read_text()
+    )
+    words = set(re.findall(r"[\w/]+", documented))
+    used = set(re.findall(r"var\('([\w/]+)'", text))
+    assert used
+    assert not [each for each in used if not {each, each.rpartition("/")[0]} & words]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_are_what_a_linter_likes(name: str) -> None:
+def test_scripts_pass_shellcheck(name: str) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("install shellcheck: apt-get install shellcheck")
     shellcheck(render(name))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_hostile_value_stays_a_value(name: str) -> None:
-    """What a variable says must not become a command."""
+def test_a_hostile_value_is_quoted(name: str) -> None:
+    """The value of a variable must not become a command."""
     hostile = "/x y'; touch /tmp/hurt; echo '$(touch /tmp/hurt)"
     text = render(
         name, *(f"--var={each}={hostile}" for each in ("volume/device", "volume/mount", "docker/etc", "etcd/data"))
@@ -79,7 +81,7 @@ def test_a_hostile_value_stays_a_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLOUD_INIT)
-def test_cloud_init_files_have_its_shape(name: str) -> None:
+def test_cloud_init_files_have_the_structure_of_cloud_init(name: str) -> None:
     text = render(name)
     assert text.startswith("#cloud-config\n")
     document = yaml.safe_load(text)
@@ -103,10 +105,10 @@ def test_cloud_init_files_have_its_shape(name: str) -> None:
             shellcheck(script)
     assert volume["path"] < docker["path"]  # they run in this order
     script = base64.b64decode(volume["content"]).decode()
-    assert "target=/var/lib/docker\n" in script.replace("'", "")  # where the other one expects it
+    assert "target=/var/lib/docker\n" in script.replace("'", "")  # where the script for Docker expects it
 
 
-def test_the_private_address_is_told_as_each_of_them_reads_it() -> None:
+def test_the_private_address_is_in_the_format_of_each_distribution() -> None:
     files = {name: yaml.safe_load(render(name))["write_files"][0] for name in CLOUD_INIT}
     plan = yaml.safe_load(files["cloud-init-ubuntu.yaml.j2"]["content"])
     assert plan["network"]["ethernets"]["ens4"]["addresses"] == ["10.0.0.11/24"]
@@ -120,11 +122,11 @@ def shellcheck(script: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-# -- Docker Engine, with stand-ins for what needs a whole machine ----------------------------------------------------
+# -- Docker Engine, with stubs for programs that need a whole machine ------------------------------------------------
 
 
 class Machine:
-    """Directories for /etc and the engine's data, and programs that only note how they were called."""
+    """Directories for /etc and the engine's data, and programs that only log their calls."""
 
     def __init__(self, place: Path) -> None:
         self.etc, self.log, bin_ = place / "etc", place / "log", place / "bin"
@@ -145,7 +147,7 @@ class Machine:
         self.environment = {"PATH": str(bin_), "LOG": str(self.log), "MOUNTED": str(self.mounted)}
 
     def boot(self, *options: str, exits: int = 0) -> list[str]:
-        """Run the script; the calls that it made."""
+        """Run the script and return the calls that it made."""
         self.log.write_text("")
         script = render("docker-engine.sh.j2", f"--var=docker/etc={self.etc}", *options)
         done = subprocess.run(
@@ -159,7 +161,7 @@ class Machine:
         return found
 
 
-def test_docker_is_not_started_beside_its_volume(tmp_path: Path) -> None:
+def test_docker_is_not_started_before_its_volume_is_mounted(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     assert machine.boot(exits=1) == []
     assert not machine.etc.exists()
@@ -167,7 +169,7 @@ def test_docker_is_not_started_beside_its_volume(tmp_path: Path) -> None:
     assert not (machine.etc / "systemd").exists()
 
 
-def test_docker_is_restarted_only_when_something_has_changed(tmp_path: Path) -> None:
+def test_docker_is_restarted_only_when_its_configuration_has_changed(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.mounted.touch()
     started = ["systemctl daemon-reload", "systemctl enable --now docker"]
@@ -196,7 +198,7 @@ def test_docker_is_installed_where_it_is_missing(tmp_path: Path) -> None:
     ]
 
 
-def test_its_client_is_installed_where_it_is_a_package_of_its_own(tmp_path: Path) -> None:
+def test_the_docker_client_is_installed_where_it_is_a_separate_package(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.mounted.touch()
     client, installer = tmp_path / "bin/docker", tmp_path / "bin/apt-get"

@@ -1,4 +1,4 @@
-"""How the flavor vanilla drains: by a real command, with a timeout."""
+"""Draining by the flavor vanilla: a real command with a timeout."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ async def drain(declared: dict[str, Any] | None) -> None:
     await Vanilla().drain(properties=properties, instance=PET)
 
 
-async def test_without_a_command_there_is_nothing_to_do() -> None:
+async def test_without_a_command_drain_does_nothing() -> None:
     await drain(None)
 
 
@@ -27,7 +27,7 @@ async def test_the_command_receives_the_instance(tmp_path: Path) -> None:
     assert (tmp_path / "left").read_text() == "10.0.0.1\n"
 
 
-async def test_exit_code_75_means_not_now() -> None:
+async def test_exit_code_75_refuses_the_drain_for_now() -> None:
     with pytest.raises(Refused, match="drain of i-1: the drain command refused for now, with exit code 75: last voter"):
         await drain({"Command": "echo last voter; exit 75"})
 
@@ -41,6 +41,6 @@ async def test_exit_code_75_means_not_now() -> None:
         ({"Command": "exec sleep 1000", "Timeout": "50ms"}, "did not finish within 50ms and was killed"),
     ],
 )
-async def test_anything_else_is_a_failure(declared: dict[str, Any], words: str) -> None:
+async def test_any_other_failure_of_the_command_is_a_plugin_error(declared: dict[str, Any], words: str) -> None:
     with pytest.raises(PluginError, match=words):
         await drain(declared)

@@ -34,7 +34,7 @@ async def vanilla() -> AsyncIterator[Vanilla]:
 
 @asynccontextmanager
 async def answering(answer: bytes | None) -> AsyncIterator[int]:
-    """A server on a port of its own that reads a request's head and answers these bytes; None: never."""
+    """A server on its own port that reads the head of a request and returns these bytes; None: never."""
     tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,7 +89,9 @@ async def judge(vanilla: Vanilla, check: dict[str, Any], described: Description 
         (State.TERMINATED, UNHEALTHY),
     ],
 )
-async def test_without_a_check_the_providers_state_counts(vanilla: Vanilla, state: Any, expected: Health) -> None:
+async def test_without_a_check_the_state_of_the_provider_decides(
+    vanilla: Vanilla, state: Any, expected: Health
+) -> None:
     described = instance(state=state)
     report = await vanilla.healthy(properties=raw({}), instance=described)
     every = await vanilla.healthy_all(properties=raw({}), instances=[described])
@@ -104,7 +106,7 @@ async def test_many_instances_without_a_check_share_one_report(vanilla: Vanilla)
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.STOPPING, State.TERMINATED, State.FINISHED])
-async def test_what_does_not_run_is_not_probed(vanilla: Vanilla, tmp_path: Path, state: State) -> None:
+async def test_an_instance_that_does_not_run_is_not_probed(vanilla: Vanilla, tmp_path: Path, state: State) -> None:
     await judge(vanilla, {"Command": ["touch", str(tmp_path / "probed")]}, instance(state=state))
     assert not (tmp_path / "probed").exists()
 
@@ -138,13 +140,13 @@ async def test_http_notes_contain_no_password_and_no_query(vanilla: Vanilla) -> 
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b""])
-async def test_http_something_else_answers(vanilla: Vanilla, answer: bytes) -> None:
+async def test_http_response_of_another_protocol_is_unhealthy(vanilla: Vanilla, answer: bytes) -> None:
     async with answering(answer) as port:
         report = await judge(vanilla, {"HTTP": {"URL": f"http://127.0.0.1:{port}/"}})
     assert (report.health, report.note.partition(" (")[0]) == (UNHEALTHY, "no HTTP answer")
 
 
-async def test_http_no_answer(vanilla: Vanilla) -> None:
+async def test_http_timeout(vanilla: Vanilla) -> None:
     async with answering(None) as port:
         report = await judge(vanilla, {"HTTP": {"URL": f"http://127.0.0.1:{port}/"}, "Timeout": "50ms"})
     assert report == HealthReport(health=UNHEALTHY, note=f"no answer within 0.05 s (GET http://127.0.0.1:{port}/)")
@@ -173,8 +175,8 @@ async def test_tcp_refused(vanilla: Vanilla) -> None:
     assert report == HealthReport(health=UNHEALTHY, note=f"refused (TCP 127.0.0.1:{port})")
 
 
-async def test_tcp_no_answer(vanilla: Vanilla) -> None:
-    """A listener whose queue is full drops what comes."""
+async def test_tcp_timeout(vanilla: Vanilla) -> None:
+    """A listener whose backlog is full drops new connections."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -186,7 +188,7 @@ async def test_tcp_no_answer(vanilla: Vanilla) -> None:
     assert report == HealthReport(health=UNHEALTHY, note=f"no answer within 0.05 s (TCP {address})")
 
 
-# What is not the instance's fault
+# Failures that are not the fault of the instance
 
 
 @pytest.mark.parametrize(
@@ -201,22 +203,22 @@ async def test_tcp_no_answer(vanilla: Vanilla) -> None:
         {"Command": ["echo", "a\0b"]},
     ],
 )
-async def test_a_probe_that_cannot_be_made_is_unknown(vanilla: Vanilla, check: dict[str, Any]) -> None:
+async def test_a_probe_that_cannot_run_is_unknown(vanilla: Vanilla, check: dict[str, Any]) -> None:
     report = await judge(vanilla, check)
     assert report.health is UNKNOWN
     assert report.note
 
 
 @pytest.mark.parametrize("value", ["", "[", "]", "a b", "a\0b", "a..b", "x" * 300, "::1]:80", "é" * 70])
-async def test_an_address_that_a_tag_spoils_is_unknown(vanilla: Vanilla, value: str) -> None:
-    spoilt = instance(tags={"host": value})
-    tcp = await judge(vanilla, {"TCP": {"Address": "${TAG_host}:80"}}, spoilt)
-    http = await judge(vanilla, {"HTTP": {"URL": "http://${TAG_host}:80/"}}, spoilt)
+async def test_an_address_that_is_invalid_because_of_a_tag_is_unknown(vanilla: Vanilla, value: str) -> None:
+    invalid = instance(tags={"host": value})
+    tcp = await judge(vanilla, {"TCP": {"Address": "${TAG_host}:80"}}, invalid)
+    http = await judge(vanilla, {"HTTP": {"URL": "http://${TAG_host}:80/"}}, invalid)
     assert (tcp.health, http.health) == (UNKNOWN, UNKNOWN)
 
 
 @pytest.mark.parametrize("kind", ["TCP", "HTTP", "Command"])
-async def test_our_own_lack_of_file_descriptors_is_unknown(
+async def test_a_lack_of_file_descriptors_in_this_process_is_unknown(
     vanilla: Vanilla, kind: str, without_descriptors: Callable[[], AbstractAsyncContextManager[None]]
 ) -> None:
     async with answering(status("200 OK")) as port:
@@ -268,7 +270,7 @@ async def test_command_output_is_bounded_and_printable(vanilla: Vanilla) -> None
     assert report.note.isprintable()
 
 
-async def test_command_knows_the_instance(vanilla: Vanilla) -> None:
+async def test_command_receives_the_facts_of_the_instance(vanilla: Vanilla) -> None:
     described = instance(tags={"infrakit.port": "8103", "my.tag": "t"}, logical_id=LogicalID("10.0.0.1"))
     by_words = await judge(
         vanilla, {"Command": ["echo", "${ID} ${LOGICAL_ID} ${GROUP} ${PORT} ${TAG_my_tag} $$1"]}, described
@@ -279,12 +281,12 @@ async def test_command_knows_the_instance(vanilla: Vanilla) -> None:
     assert by_shell.note == "exit code 0: i-1 10.0.0.1 g 8103 t $1 (command)"
 
 
-async def test_command_is_killed_with_all_it_started_at_the_timeout(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_command_and_its_children_are_killed_at_the_timeout(vanilla: Vanilla, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     line = f"sleep 1000 & echo $! $$ > {pids}; wait"
     report = await judge(vanilla, {"Command": line, "Timeout": "1s"})
     assert report == HealthReport(health=UNHEALTHY, note="not finished within 1 s, killed (command)")
-    await ended(int(pid) for pid in pids.read_text().split())
+    await wait_for_exit(int(pid) for pid in pids.read_text().split())
 
 
 async def test_command_is_killed_when_the_probe_is_cancelled(vanilla: Vanilla, tmp_path: Path) -> None:
@@ -297,16 +299,16 @@ async def test_command_is_killed_when_the_probe_is_cancelled(vanilla: Vanilla, t
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await ended([int(pids.read_text())])
+    await wait_for_exit([int(pids.read_text())])
 
 
-async def test_a_child_left_behind_delays_nothing(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_a_background_child_does_not_delay_the_report(vanilla: Vanilla, tmp_path: Path) -> None:
     report = await judge(vanilla, {"Command": f"sleep 1000 & echo $! > {tmp_path}/pid; echo done"})
     psutil.Process(int((tmp_path / "pid").read_text())).kill()
     assert report.note == "exit code 0: done (command)"
 
 
-async def ended(pids: Any) -> None:
+async def wait_for_exit(pids: Any) -> None:
     """Wait until they have exited, zombies included; the limit is the timeout of the test."""
     for pid in pids:
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
@@ -318,38 +320,38 @@ async def ended(pids: Any) -> None:
 
 async def probes(vanilla: Vanilla, check: dict[str, Any], script: Path, codes: list[int]) -> list[Health]:
     """The verdicts after consecutive probes, each with the next exit code."""
-    seen = []
+    verdicts = []
     for code in codes:
         script.write_text(str(code))  # noqa: ASYNC240
         properties = raw({"Health": {"Command": f"exit $(cat {script})", "Timeout": "10s", "Interval": "0", **check}})
         reports = await vanilla.healthy_all(properties=properties, instances=[instance()])
-        seen.append(reports[InstanceID("i-1")].health)
-    return seen
+        verdicts.append(reports[InstanceID("i-1")].health)
+    return verdicts
 
 
-async def test_a_verdict_changes_after_so_many_outcomes_in_a_row(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_a_verdict_changes_after_consecutive_failures_or_successes(vanilla: Vanilla, tmp_path: Path) -> None:
     check = {"Failures": 3, "Successes": 2}
     codes = [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0]
     u, h, s = UNKNOWN, HEALTHY, UNHEALTHY
     assert await probes(vanilla, check, tmp_path / "code", codes) == [u, h, h, h, h, h, h, s, s, s, s, h]
 
 
-async def test_a_probe_that_cannot_be_made_neither_counts_nor_clears(vanilla: Vanilla, tmp_path: Path) -> None:
-    seen = await probes(vanilla, {"Failures": 2}, tmp_path / "code", [0, 1, 127, 1])
-    assert seen == [HEALTHY, HEALTHY, UNKNOWN, UNHEALTHY]
+async def test_a_probe_that_cannot_run_neither_counts_nor_resets_the_failures(vanilla: Vanilla, tmp_path: Path) -> None:
+    verdicts = await probes(vanilla, {"Failures": 2}, tmp_path / "code", [0, 1, 127, 1])
+    assert verdicts == [HEALTHY, HEALTHY, UNKNOWN, UNHEALTHY]
 
 
-async def test_probes_at_shorter_intervals_count_once(vanilla: Vanilla, tmp_path: Path) -> None:
+async def test_probes_within_the_interval_count_once(vanilla: Vanilla, tmp_path: Path) -> None:
     check = {"Failures": 2, "Interval": "1h"}
     assert await probes(vanilla, check, tmp_path / "code", [0, 1, 1, 1, 1, 0]) == [HEALTHY] * 6
 
 
-async def test_a_probe_short_of_a_verdict_is_counted_in_the_note(vanilla: Vanilla) -> None:
+async def test_the_note_counts_the_failures_before_a_verdict(vanilla: Vanilla) -> None:
     report = await judge(vanilla, {"Command": "exit 1", "Failures": 3})
     assert report == HealthReport(health=UNKNOWN, note="exit code 1 (command) (failure 1 of 3)")
 
 
-async def test_an_instance_that_left_is_forgotten(vanilla: Vanilla) -> None:
+async def test_the_failures_of_a_removed_instance_are_discarded(vanilla: Vanilla) -> None:
     properties = raw({"Health": {"Command": "exit 1", "Failures": 2, "Timeout": "10s", "Interval": "0"}})
     both, one = [instance("a"), instance("b")], [instance("a")]
     await vanilla.healthy_all(properties=properties, instances=both)
@@ -364,11 +366,11 @@ async def test_groups_do_not_share_verdicts(vanilla: Vanilla) -> None:
     assert (await judge(vanilla, check, instance(tags={"infrakit.group": "b"}))).health is UNKNOWN
 
 
-# Many at once
+# Concurrency
 
 
-async def test_many_are_probed_concurrently_but_never_more_than_64(vanilla: Vanilla) -> None:
-    """A server that answers only once 64 wait, and counts."""
+async def test_instances_are_probed_concurrently_but_never_more_than_64(vanilla: Vanilla) -> None:
+    """With a server that answers once 64 requests wait, and that counts them."""
     waiting, most = 0, 0
     enough = asyncio.Event()
 
@@ -378,7 +380,7 @@ async def test_many_are_probed_concurrently_but_never_more_than_64(vanilla: Vani
         waiting += 1
         most = max(most, waiting)
         if waiting == 64:
-            for _ in range(2000):  # turns of the loop in which one more would come
+            for _ in range(2000):  # iterations of the event loop in which another request would arrive
                 await asyncio.sleep(0)
             enough.set()
         await enough.wait()

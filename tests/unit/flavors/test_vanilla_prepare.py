@@ -30,7 +30,7 @@ def test_satisfies_every_protocol_of_a_flavor() -> None:
     assert isinstance(vanilla, flavor.Attaches)
 
 
-async def test_answers_the_captured_exchange_byte_for_byte() -> None:
+async def test_the_response_equals_the_captured_one_byte_for_byte() -> None:
     properties = {"Init": ["line1", "line2"], "Tags": {"t": "1"}, "Attachments": [{"ID": "vol-9", "Type": "ebs"}]}
     sent = b'{"Properties":{"x":[1,2]},"Tags":{"infrakit.group":"g"},"Init":"","LogicalID":null,"Attachments":null}'
     prepared = await prepare(properties, msgspec.json.decode(sent, type=InstanceSpec))
@@ -46,18 +46,18 @@ async def test_without_properties_nothing_changes(properties: Any) -> None:
     assert await prepare(properties, spec) == spec
 
 
-async def test_boot_lines_follow_those_that_are_there() -> None:
+async def test_boot_lines_are_appended_to_existing_ones() -> None:
     prepared = await prepare({"Init": "#!/bin/sh\necho hi"}, InstanceSpec(init="first"))
     assert prepared.init == "first\n#!/bin/sh\necho hi"
 
 
-async def test_declared_tags_win_over_the_groups_but_never_over_infrakits_own() -> None:
+async def test_declared_tags_override_those_of_the_group_but_never_reserved_ones() -> None:
     tags = {"infrakit.group": "g", "tier": "old"}
     prepared = await prepare({"Tags": {"infrakit.group": "stolen", "tier": "web"}}, InstanceSpec(tags=tags))
     assert prepared.tags == {"infrakit.group": "g", "tier": "web"}
 
 
-async def test_a_pet_gets_what_is_its_own() -> None:
+async def test_a_pet_receives_its_own_properties() -> None:
     properties = {
         "Init": ["all"],
         "Tags": {"who": "all"},
@@ -71,14 +71,14 @@ async def test_a_pet_gets_what_is_its_own() -> None:
     assert two.attachments == (Attachment(id="vol-2", type="volume"),)
 
 
-async def test_attachments_follow_those_that_are_there() -> None:
-    there = Attachment(id="a", type="volume")
-    spec = InstanceSpec(attachments=(there,))
+async def test_attachments_are_appended_to_existing_ones() -> None:
+    existing = Attachment(id="a", type="volume")
+    spec = InstanceSpec(attachments=(existing,))
     prepared = await prepare({"Attachments": [{"ID": "b", "Type": "volume"}]}, spec)
-    assert prepared.attachments == (there, Attachment(id="b", type="volume"))
+    assert prepared.attachments == (existing, Attachment(id="b", type="volume"))
 
 
-async def test_a_port_is_kept_as_a_tag() -> None:
+async def test_a_port_is_stored_as_a_tag() -> None:
     prepared = await prepare({"Port": {"Base": 8100}}, InstanceSpec())
     assert prepared.tags == {"infrakit.port": "8103"}
 

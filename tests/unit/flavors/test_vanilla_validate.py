@@ -1,4 +1,4 @@
-"""What the flavor vanilla refuses, and the path that it reports."""
+"""Validation by the flavor vanilla: what it refuses, and the path that it reports."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ async def paths(properties: Any, allocation: Allocation = CATTLE) -> dict[str, s
         ({"Drain": {"Command": ["leave", "${LOGICAL_ID}"], "Timeout": "5s"}, "Quorum": True}, PETS),
     ],
 )
-async def test_accepts(properties: Any, allocation: Allocation) -> None:
+async def test_valid_properties_are_accepted(properties: Any, allocation: Allocation) -> None:
     assert await paths(properties, allocation) == {}
 
 
@@ -102,7 +102,9 @@ async def test_accepts(properties: Any, allocation: Allocation) -> None:
         ({"Drain": {"Command": ["x", "${nope}"]}}, CATTLE, "Drain.Command[1]", "unknown placeholder"),
     ],
 )
-async def test_refuses(properties: Any, allocation: Allocation, path: str, words: str) -> None:
+async def test_invalid_properties_are_refused_with_their_path(
+    properties: Any, allocation: Allocation, path: str, words: str
+) -> None:
     found = await paths(properties, allocation)
     assert list(found) == [path]
     assert words in found[path]
@@ -121,11 +123,11 @@ async def test_refuses(properties: Any, allocation: Allocation, path: str, words
         [],
     ],
 )
-async def test_refuses_what_has_the_wrong_type_or_an_unknown_name(properties: Any) -> None:
+async def test_a_wrong_type_or_an_unknown_name_is_refused(properties: Any) -> None:
     assert await paths(properties)
 
 
-async def test_reports_every_problem_at_once() -> None:
+async def test_every_problem_is_reported_at_once() -> None:
     found = await paths({"Tags": {"infrakit.a": "", "infrakit.b": ""}, "Health": {}, "InitScriptTemplateURL": "u"})
     assert len(found) == 4
 

@@ -1,4 +1,4 @@
-"""Creations: as many as declared, each once, whatever the provider does to its answers."""
+"""Creations: as many as declared, each once, also when responses of the provider are lost, late or wrong."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
-async def test_a_declared_group_comes_into_being() -> None:
+async def test_a_committed_group_is_created() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 5, tags={"team": "blue"}), pets("db", "10.0.0.1 10.0.0.2", volumes=True))
         await stage.converged(within_s=30)
@@ -32,7 +32,7 @@ async def test_a_declared_group_comes_into_being() -> None:
 
 
 @in_virtual_time
-async def test_nothing_is_asked_for_twice_and_an_idle_group_only_lists() -> None:
+async def test_a_converged_group_causes_no_calls_but_listings() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
@@ -44,7 +44,7 @@ async def test_nothing_is_asked_for_twice_and_an_idle_group_only_lists() -> None
 
 
 @in_virtual_time
-async def test_creations_are_bounded_by_the_declared_limit() -> None:
+async def test_concurrent_calls_are_limited_by_max_in_flight() -> None:
     async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
         await stage.commit(cattle("web", 20, in_flight=4))
         await stage.converged()
@@ -52,7 +52,7 @@ async def test_creations_are_bounded_by_the_declared_limit() -> None:
 
 
 @in_virtual_time
-async def test_the_lowest_limit_of_all_groups_of_an_account_holds() -> None:
+async def test_the_lowest_max_in_flight_of_the_groups_of_an_account_applies() -> None:
     async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
         await stage.commit(cattle("a", 10, in_flight=3), cattle("b", 10, in_flight=30))
         await stage.converged()
@@ -60,7 +60,7 @@ async def test_the_lowest_limit_of_all_groups_of_an_account_holds() -> None:
 
 
 @in_virtual_time
-async def test_a_call_of_twenty_seconds_delays_no_other() -> None:
+async def test_a_slow_call_delays_no_other_call() -> None:
     async with Stage(faults=Faults(slow_rate=0.2, slow=20.0)) as stage:
         await stage.commit(cattle("web", 12, in_flight=32))
         await stage.until(lambda: len(stage.alive("web")) >= 6, within_s=5)
@@ -74,27 +74,27 @@ async def test_scaling_down_while_creating_stops_creating() -> None:
         await stage.commit(cattle("web", 50, in_flight=8))
         await stage.until(lambda: len(stage.alive("web")) >= 8, within_s=30)
         await stage.scale("web", 5)
-        asked = stage.simulator.calls["provision"]
+        requested = stage.simulator.calls["provision"]
         await stage.converged()
-        assert stage.simulator.calls["provision"] == asked  # not one more was begun
+        assert stage.simulator.calls["provision"] == requested  # no further creation was started
         assert len(stage.alive("web")) == 5
 
 
 @pytest.mark.parametrize("tokens", [True, False])
 @in_virtual_time
-async def test_a_lost_reply_makes_no_second_instance(tokens: bool) -> None:
+async def test_a_lost_reply_creates_no_second_instance(tokens: bool) -> None:
     async with Stage(faults=Faults(lost_rate=1.0, tokens=tokens, lag=Spread(low=5.0))) as stage:
         await stage.commit(pets("db", "a b c"), cattle("web", 4))
         await stage.until(lambda: stage.messages(Kind.CREATE_UNKNOWN))
         await stage.converged()
         assert sorted(stage.alive("db")) == ["a", "b", "c"]
         assert sorted(stage.alive("web")) == ["1", "2", "3", "4"]
-        made = {m.token for m in stage.simulator.machines.values()}
-        assert len(made) == len(stage.simulator.machines) == 7
+        created_tokens = {m.token for m in stage.simulator.machines.values()}
+        assert len(created_tokens) == len(stage.simulator.machines) == 7
 
 
 @in_virtual_time
-async def test_a_throttling_provider_is_asked_slowly_and_is_served_in_the_end() -> None:
+async def test_calls_to_a_throttling_provider_slow_down_and_the_group_converges() -> None:
     async with Stage(faults=Faults(per_second=2.0, burst=3), poll_s=5.0) as stage:
         await stage.commit(cattle("web", 30))
         await stage.converged(within_s=900)
@@ -104,12 +104,12 @@ async def test_a_throttling_provider_is_asked_slowly_and_is_served_in_the_end() 
 
 
 @in_virtual_time
-async def test_a_refused_creation_is_tried_again_with_growing_patience() -> None:
+async def test_a_refused_creation_is_retried_with_exponential_back_off() -> None:
     async with Stage(faults=Faults(capacity=0)) as stage:
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(300)
-        asked = stage.simulator.calls["provision"]
-        assert 3 <= asked <= 15
+        requested = stage.simulator.calls["provision"]
+        assert 3 <= requested <= 15
         status = await stage.status("web")
         assert "capacity is 0" in status.waiting[0].reason
         assert status.waiting[0].next_look
@@ -118,19 +118,19 @@ async def test_a_refused_creation_is_tried_again_with_growing_patience() -> None
 
 
 @in_virtual_time
-async def test_go_of_an_operator_ends_the_patience() -> None:
+async def test_a_resume_by_an_operator_resets_the_back_off() -> None:
     async with Stage(faults=Faults(capacity=0)) as stage:
         await stage.commit(cattle("web", 1, healing={"Backoff": "1h", "BackoffMax": "2h"}))
         await stage.until(lambda: any("next retry" in m for m in stage.messages(Kind.WAITING)), within_s=10_000)
         stage.fault(capacity=5)
-        asked = asyncio.get_running_loop().time()
+        requested = asyncio.get_running_loop().time()
         await stage.operator.resume(group=GroupID("web"), who="ann", why="a test")
         await stage.converged()
-        assert asyncio.get_running_loop().time() - asked < 30
+        assert asyncio.get_running_loop().time() - requested < 30
 
 
 @in_virtual_time
-async def test_a_seed_node_joins_as_up_to_date_and_is_relabelled() -> None:
+async def test_a_seed_instance_is_adopted_as_up_to_date_and_relabelled() -> None:
     async with Stage() as stage:
         seed = stage.simulator.adopt(tags={values.TAG_GROUP: "web", values.TAG_HASH: values.BOOTSTRAP})
         await stage.commit(cattle("web", 3))
@@ -141,7 +141,7 @@ async def test_a_seed_node_joins_as_up_to_date_and_is_relabelled() -> None:
 
 
 @in_virtual_time
-async def test_an_instance_that_others_made_counts_as_a_member() -> None:
+async def test_an_externally_created_instance_with_the_group_tag_counts_as_a_member() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -152,45 +152,45 @@ async def test_an_instance_that_others_made_counts_as_a_member() -> None:
         assert stage.simulator.calls["provision"] == 2
 
 
-class Garbled(Bare):
-    """Creates, fails in its own words, and is told about it by nobody."""
+class FailsAfterCreating(MinimalProvider):
+    """Creates the instance, and then fails with a PluginError."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
         self.provision = self._fail_afterwards
-        self._make = simulator.provision
+        self._create = simulator.provision
 
     async def _fail_afterwards(self, *, spec: InstanceSpec) -> InstanceID:
-        await self._make(spec=spec)
+        await self._create(spec=spec)
         raise errors.PluginError("the tagging service said 500")
 
 
 @in_virtual_time
-async def test_a_plugin_that_fails_after_having_created_is_not_believed() -> None:
-    async with Stage(provider=Garbled) as stage:
+async def test_a_plugin_error_after_a_creation_leaves_its_outcome_unknown() -> None:
+    async with Stage(provider=FailsAfterCreating) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
         assert len(stage.simulator.machines) == 3
         assert all("the tagging service" in m for m in stage.messages(Kind.CREATE_UNKNOWN))
 
 
-class FailsOnce(Bare):
-    """Its first creation makes nothing, and nobody can tell."""
+class FailsOnceWithoutCreating(MinimalProvider):
+    """Its first creation fails and creates nothing, but its outcome is unknown to the caller."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
         self.provision = self._fail
-        self._make = simulator.provision
+        self._create = simulator.provision
 
     async def _fail(self, *, spec: InstanceSpec) -> InstanceID:
-        self.provision = self._make
+        self.provision = self._create
         raise errors.PluginError("internal error")
 
 
 @in_virtual_time
-async def test_a_retried_creation_is_not_settled_by_what_earlier_listings_left_out() -> None:
-    """Found by the simulation: the lag has passed without it, then it is asked for again and made."""
-    async with Stage(faults=Faults(lag=Spread(low=1.0)), provider=FailsOnce, poll_s=0.2) as stage:
+async def test_absence_from_earlier_listings_does_not_resolve_a_retried_creation() -> None:
+    """Found by the simulation: the listing lag passed without the instance, then the retry created it."""
+    async with Stage(faults=Faults(lag=Spread(low=1.0)), provider=FailsOnceWithoutCreating, poll_s=0.2) as stage:
         await stage.commit(pets("db", "a", healing={"Backoff": "100ms"}))
         await stage.converged()
         assert len(stage.simulator.machines) == 1
@@ -198,7 +198,7 @@ async def test_a_retried_creation_is_not_settled_by_what_earlier_listings_left_o
 
 
 @in_virtual_time
-async def test_a_flavor_that_cannot_prepare_is_asked_again_with_patience() -> None:
+async def test_a_failing_prepare_is_retried_with_back_off() -> None:
     async with Stage(flavor=FlavorFaults(prepare_fail_rate=1.0)) as stage:
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(120)
@@ -209,7 +209,7 @@ async def test_a_flavor_that_cannot_prepare_is_asked_again_with_patience() -> No
         await stage.converged()
 
 
-class Refusing(SimulatedFlavor):
+class RefusesToPrepare(SimulatedFlavor):
     """Refuses to prepare."""
 
     async def prepare(
@@ -219,8 +219,8 @@ class Refusing(SimulatedFlavor):
 
 
 @in_virtual_time
-async def test_a_refusal_of_the_flavor_is_told_and_not_repeated_at_once() -> None:
-    async with Stage(flavor_class=Refusing) as stage:
+async def test_a_refusal_by_the_flavor_is_reported_and_retried_with_back_off() -> None:
+    async with Stage(flavor_class=RefusesToPrepare) as stage:
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(120)
         assert 1 < len(stage.messages(Kind.CREATE_FAILED)) < 10
@@ -228,7 +228,7 @@ async def test_a_refusal_of_the_flavor_is_told_and_not_repeated_at_once() -> Non
 
 
 @in_virtual_time
-async def test_a_provider_that_is_not_reached_is_asked_again_with_patience() -> None:
+async def test_calls_that_do_not_reach_the_provider_are_retried() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
@@ -239,8 +239,8 @@ async def test_a_provider_that_is_not_reached_is_asked_again_with_patience() -> 
 
 
 @in_virtual_time
-async def test_an_unreachable_provider_makes_nothing_unknown() -> None:
-    class Unreachable(Bare):
+async def test_a_creation_that_did_not_reach_the_provider_has_a_known_outcome() -> None:
+    class Unreachable(MinimalProvider):
         def __init__(self, simulator: Simulator) -> None:
             super().__init__(simulator)
             self.provision = self._fail
@@ -253,17 +253,17 @@ async def test_an_unreachable_provider_makes_nothing_unknown() -> None:
         await asyncio.sleep(60)
         assert not stage.messages(Kind.CREATE_UNKNOWN)
         assert 2 <= len(stage.messages(Kind.CREATE_FAILED)) <= 10
-        await stage.commit(pets("db", "b"))  # "a" is not wanted any more and surely was never made
+        await stage.commit(pets("db", "b"))  # "a" is no longer declared, and was certainly not created
         await stage.until(lambda: "b" in stage.controller("db").view.pending)
         assert "a" not in stage.controller("db").view.pending
 
 
 @in_virtual_time
-async def test_a_creation_that_is_not_wanted_any_more_is_cancelled_and_cleaned_up() -> None:
+async def test_an_obsolete_creation_is_cancelled_and_its_instance_destroyed() -> None:
     async with Stage(faults=Faults(provision=Spread(low=30.0))) as stage:
         await stage.commit(pets("db", "a b"))
         await stage.until(lambda: stage.simulator.calls.get("provision") == 2)
-        await asyncio.sleep(20)  # both are made, and their answers are on the way
+        await asyncio.sleep(20)  # both are created, and their responses are pending
         await stage.commit(pets("db", "a"))
         await stage.converged()
         assert sorted(stage.alive("db")) == ["a"]
@@ -271,7 +271,7 @@ async def test_a_creation_that_is_not_wanted_any_more_is_cancelled_and_cleaned_u
 
 
 @in_virtual_time
-async def test_a_creation_without_an_answer_is_looked_for() -> None:
+async def test_a_creation_without_a_response_is_found_by_listing() -> None:
     async with Stage(faults=Faults(hang_rate=1.0)) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -279,7 +279,7 @@ async def test_a_creation_without_an_answer_is_looked_for() -> None:
 
 
 @in_virtual_time
-async def test_a_creation_that_is_listed_before_it_is_answered_is_no_alarm() -> None:
+async def test_a_creation_that_is_listed_before_its_response_is_reported_as_created() -> None:
     async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()

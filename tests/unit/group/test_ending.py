@@ -1,4 +1,4 @@
-"""Destructions: drained first, stopped at once, and never believed without an answer."""
+"""Destructions: drain first, stop immediately on a halt, and assume no outcome without a response."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Description, HealthReport, InstanceID
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
-async def test_a_drain_that_hangs_is_given_up_after_its_deadline() -> None:
+async def test_a_hanging_drain_times_out_after_drain_timeout() -> None:
     async with Stage(flavor=FlavorFaults(drain_hang_rate=1.0)) as stage:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "20s"}))
         await stage.converged()
@@ -26,7 +26,7 @@ async def test_a_drain_that_hangs_is_given_up_after_its_deadline() -> None:
 
 
 @in_virtual_time
-async def test_a_drain_that_has_nothing_to_move_is_not_told() -> None:
+async def test_a_drain_with_nothing_to_move_emits_no_event() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -38,7 +38,7 @@ async def test_a_drain_that_has_nothing_to_move_is_not_told() -> None:
 
 
 @in_virtual_time
-async def test_a_change_of_mind_during_a_drain_saves_the_instance() -> None:
+async def test_scaling_up_again_during_a_drain_keeps_the_instance() -> None:
     async with Stage(flavor=FlavorFaults(drain_hang_rate=1.0)) as stage:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "60s"}))
         await stage.converged()
@@ -51,7 +51,7 @@ async def test_a_change_of_mind_during_a_drain_saves_the_instance() -> None:
 
 
 @in_virtual_time
-async def test_a_halt_between_drain_and_destruction_stops_it() -> None:
+async def test_a_halt_during_a_drain_prevents_the_destruction() -> None:
     async with Stage(flavor=FlavorFaults(drain_hang_rate=1.0)) as stage:
         await stage.commit(cattle("web", 2, updating={"DrainTimeout": "20s"}))
         await stage.converged()
@@ -66,22 +66,22 @@ async def test_a_halt_between_drain_and_destruction_stops_it() -> None:
         assert len(stage.alive("web")) == 1
 
 
-class Slow(Bare):
-    """Its destructions never answer, although they happen."""
+class HangsAfterDestroying(MinimalProvider):
+    """Its destroy calls take effect, but never return."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
-        self.destroy = self._destroy_silently
-        self._end = simulator.destroy
+        self.destroy = self._destroy_without_response
+        self._real_destroy = simulator.destroy
 
-    async def _destroy_silently(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        await self._end(instance=instance, context=context)
+    async def _destroy_without_response(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        await self._real_destroy(instance=instance, context=context)
         await asyncio.get_running_loop().create_future()
 
 
 @in_virtual_time
-async def test_a_destruction_without_an_answer_ends_at_its_deadline() -> None:
-    async with Stage(provider=Slow) as stage:
+async def test_a_destruction_without_a_response_times_out() -> None:
+    async with Stage(provider=HangsAfterDestroying) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         await stage.scale("web", 1)
@@ -90,26 +90,26 @@ async def test_a_destruction_without_an_answer_ends_at_its_deadline() -> None:
         assert len(stage.alive("web")) == 1
 
 
-class Silent(SimulatedFlavor):
-    """Does not answer any more once told so."""
+class HangingHealth(SimulatedFlavor):
+    """Its health checks hang while `hangs` is set."""
 
-    silent = False
+    hangs = False
 
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        if self.silent:
+        if self.hangs:
             await asyncio.get_running_loop().create_future()
         return await super().healthy_all(properties=properties, instances=instances)
 
 
 @in_virtual_time
-async def test_no_older_verdict_counts_after_a_destruction_without_an_answer() -> None:
-    async with Stage(faults=Faults(death_lag=Spread(low=20.0)), flavor_class=Silent) as stage:
+async def test_earlier_health_reports_do_not_count_after_a_destruction_without_a_response() -> None:
+    async with Stage(faults=Faults(termination_lag=Spread(low=20.0)), flavor_class=HangingHealth) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         stage.fault(lost_rate=1.0)
-        stage.simulator.watchers.append(lambda _what, _machine: setattr(stage.flavor, "silent", True))
+        stage.simulator.watchers.append(lambda _what, _machine: setattr(stage.flavor, "hangs", True))
         for slot in "ab":
             await stage.operator.destroy_instance(instance=stage.alive("db")[slot].id, who="ann", why="both")
             await asyncio.sleep(1)
@@ -120,18 +120,18 @@ async def test_no_older_verdict_counts_after_a_destruction_without_an_answer() -
 
 
 @in_virtual_time
-async def test_what_was_planned_is_not_begun_after_the_declaration_has_changed() -> None:
+async def test_planned_creations_are_not_started_after_the_declaration_has_changed() -> None:
     faults = Faults(provision=Spread(low=1.0), describe=Spread(low=10.0))
     async with Stage(faults=faults) as stage:
         await stage.commit(cattle("web", 20, in_flight=1))
         await stage.until(lambda: stage.simulator.calls.get("provision") == 3)
         await stage.scale("web", 1)
-        await asyncio.sleep(8)  # the listing that a new plan needs is under way
+        await asyncio.sleep(8)  # the listing that a new plan needs is in progress
         assert stage.simulator.calls["provision"] == 3
 
 
 @in_virtual_time
-async def test_nothing_is_created_by_one_who_lost_the_epoch_meanwhile() -> None:
+async def test_a_replica_that_lost_the_epoch_during_prepare_creates_nothing() -> None:
     async with Stage(flavor=FlavorFaults(prepare_s=10.0)) as stage:
         await stage.commit(cattle("web", 5))
         await stage.until(lambda: len(stage.messages(Kind.CREATING)) == 5)

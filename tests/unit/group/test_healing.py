@@ -1,4 +1,4 @@
-"""Healing: a pet returns as itself, the unknown are left alone, and too many sick are not touched."""
+"""Healing: a pet is recreated with its identity, unknown health causes no action, and MaxUnhealthy applies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,11 +7,11 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults
 from infrakit.spi.event import Kind
 from infrakit.spi.values import GroupID
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
-async def test_a_dead_pet_returns_as_itself_and_the_others_stay() -> None:
+async def test_a_terminated_pet_is_recreated_with_its_identity_and_the_others_are_kept() -> None:
     async with Stage() as stage:
         await stage.commit(pets("db", "a b c", quorum=True, volumes=True))
         await stage.converged()
@@ -28,7 +28,7 @@ async def test_a_dead_pet_returns_as_itself_and_the_others_stay() -> None:
 
 
 @in_virtual_time
-async def test_the_sick_are_replaced_after_a_while_and_the_unknown_are_not() -> None:
+async def test_unhealthy_members_are_replaced_after_unhealthy_after_and_unknown_ones_are_not() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 5))
         await stage.converged()
@@ -38,21 +38,21 @@ async def test_the_sick_are_replaced_after_a_while_and_the_unknown_are_not() -> 
         stage.flavor.faults = FlavorFaults()
         await stage.converged()
         victim = stage.alive("web")["3"]
-        stage.simulator.make_sick(victim.id)
-        sick_at = asyncio.get_running_loop().time()
+        stage.simulator.make_unhealthy(victim.id)
+        unhealthy_at = asyncio.get_running_loop().time()
         await stage.until(lambda: not victim.lives)
-        assert asyncio.get_running_loop().time() - sick_at >= 10.0
+        assert asyncio.get_running_loop().time() - unhealthy_at >= 10.0
         await stage.converged()
         assert "unhealthy for" in " ".join(stage.messages(Kind.DESTROYING))
 
 
 @in_virtual_time
-async def test_too_many_sick_at_once_are_left_alone_until_an_operator_says_go() -> None:
+async def test_more_than_max_unhealthy_members_are_not_replaced_until_an_operator_overrides_it() -> None:
     async with Stage() as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         for slot in "ab":
-            stage.simulator.make_sick(stage.alive("db")[slot].id)
+            stage.simulator.make_unhealthy(stage.alive("db")[slot].id)
         await asyncio.sleep(600)
         assert "destroy" not in stage.simulator.calls
         status = await stage.status("db")
@@ -79,8 +79,8 @@ async def test_pets_are_added_and_retired_one_at_a_time() -> None:
         assert sorted(stage.alive("db")) == ["b", "c", "d"]
 
 
-class Telling(Bare):
-    """A provider that says how its instances end, when it is told to."""
+class HintingProvider(MinimalProvider):
+    """A provider whose `watch` yields the hints that a test queues."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
@@ -92,14 +92,14 @@ class Telling(Bare):
 
 
 @in_virtual_time
-async def test_what_a_provider_says_of_a_death_is_told_with_it() -> None:
-    async with Stage(provider=Telling) as stage:
+async def test_the_termination_event_includes_the_hint_of_the_provider() -> None:
+    async with Stage(provider=HintingProvider) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         provider = stage.controller("web").account.instance
-        assert isinstance(provider, Telling)
+        assert isinstance(provider, HintingProvider)
         victim = stage.alive("web")["1"].id
-        for number in range(1100):  # as many as are remembered, and more
+        for number in range(1100):  # more hints than are remembered
             provider.hints.put_nowait(f"sim-x{number} exited")
         provider.hints.put_nowait(f"{victim} exited with code 7")
         stage.kill("web", "1")

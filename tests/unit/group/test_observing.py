@@ -1,4 +1,4 @@
-"""Observations: what a provider does not say is not concluded."""
+"""Observations: nothing is concluded from what a provider does not report."""
 
 import asyncio
 import functools
@@ -8,12 +8,12 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import Description, InstanceID
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
-async def test_a_provider_that_lists_nothing_gets_no_more_than_was_declared() -> None:
-    async with Stage(faults=Faults(blind=True), provider=Bare) as stage:
+async def test_no_more_than_the_declared_size_is_created_if_the_provider_lists_nothing() -> None:
+    async with Stage(faults=Faults(blind=True), provider=MinimalProvider) as stage:
         await stage.commit(cattle("web", 6))
         await asyncio.sleep(3600)
         assert len(stage.simulator.live()) == 6
@@ -27,7 +27,7 @@ async def test_a_provider_that_lists_nothing_gets_no_more_than_was_declared() ->
 
 
 @in_virtual_time
-async def test_a_partial_listing_kills_nobody() -> None:
+async def test_a_partial_listing_destroys_no_instance() -> None:
     async with Stage(faults=Faults()) as stage:
         await stage.commit(cattle("web", 5), pets("db", "a b c"))
         await stage.converged()
@@ -41,7 +41,7 @@ async def test_a_partial_listing_kills_nobody() -> None:
 
 
 @in_virtual_time
-async def test_a_listing_that_silently_leaves_out_instances_makes_none_twice() -> None:
+async def test_instances_that_a_listing_silently_omits_are_not_created_twice() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 8))
         await stage.converged()
@@ -52,21 +52,21 @@ async def test_a_listing_that_silently_leaves_out_instances_makes_none_twice() -
 
 
 @in_virtual_time
-async def test_a_provider_that_cannot_be_asked_proves_death_by_its_promised_lag() -> None:
-    faults = Faults(death_lag=Spread(low=20.0), lag_max=30.0)
-    async with Stage(faults=faults, provider=Bare) as stage:
+async def test_without_inspect_a_termination_is_confirmed_after_the_listing_lag() -> None:
+    faults = Faults(termination_lag=Spread(low=20.0), lag_max=30.0)
+    async with Stage(faults=faults, provider=MinimalProvider) as stage:
         await stage.commit(pets("db", "a b c"))
         await stage.converged()
         loop = asyncio.get_running_loop()
         stage.kill("db", "a")
-        died_at = loop.time()
+        terminated_at = loop.time()
         await stage.until(lambda: "a" in stage.alive("db"))
-        assert loop.time() - died_at >= 30.0
+        assert loop.time() - terminated_at >= 30.0
         await stage.converged()
 
 
 @in_virtual_time
-async def test_a_provider_that_dies_and_returns_is_used_again() -> None:
+async def test_a_provider_that_was_unreachable_is_used_again() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 4))
         await stage.converged()
@@ -81,7 +81,7 @@ async def test_a_provider_that_dies_and_returns_is_used_again() -> None:
         assert len(stage.alive("web")) == 4
 
 
-class Unlabelled(Bare):
+class RefusesLabels(MinimalProvider):
     """Refuses to label."""
 
     def __init__(self, simulator: Simulator) -> None:
@@ -94,8 +94,8 @@ class Unlabelled(Bare):
 
 
 @in_virtual_time
-async def test_a_label_that_is_refused_is_tried_again_later_and_told() -> None:
-    async with Stage(provider=Unlabelled) as stage:
+async def test_a_refused_label_is_retried_later_and_reported() -> None:
+    async with Stage(provider=RefusesLabels) as stage:
         stage.simulator.adopt(tags={values.TAG_GROUP: "web", values.TAG_HASH: values.BOOTSTRAP})
         await stage.commit(cattle("web", 1))
         await asyncio.sleep(60)
@@ -104,8 +104,8 @@ async def test_a_label_that_is_refused_is_tried_again_later_and_told() -> None:
         assert len(stage.simulator.live()) == 1
 
 
-class Watched(Bare):
-    """Hints at every change, and its watch breaks now and then."""
+class HintsAndFails(MinimalProvider):
+    """Its watch yields a hint for every change, and fails after every fourth."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
@@ -120,62 +120,62 @@ class Watched(Bare):
         raise errors.Unreachable("the watch broke")
 
 
-def _lives(stage: Stage, slot: str) -> bool:
+def _is_live(stage: Stage, slot: str) -> bool:
     return slot in stage.alive("web")
 
 
 @in_virtual_time
-async def test_a_hint_of_the_provider_wakes_the_groups_at_once() -> None:
-    async with Stage(provider=Watched, poll_s=3600.0) as stage:
+async def test_a_hint_of_the_provider_triggers_a_cycle_immediately() -> None:
+    async with Stage(provider=HintsAndFails, poll_s=3600.0) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged(within_s=60)
         loop = asyncio.get_running_loop()
         for slot in ("1", "2", "1"):
             stage.kill("web", slot)
-            died_at = loop.time()
-            await stage.until(functools.partial(_lives, stage, slot), within_s=60)
-            assert loop.time() - died_at < 5
+            terminated_at = loop.time()
+            await stage.until(functools.partial(_is_live, stage, slot), within_s=60)
+            assert loop.time() - terminated_at < 5
             await stage.converged(within_s=60)
 
 
-class Mute(Simulator):
-    """Never answers a listing while told so."""
+class HangingListing(Simulator):
+    """Its listings never return while `hangs` is set."""
 
-    mute = False
+    hangs = False
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
-        if self.mute:
+        if self.hangs:
             await asyncio.get_running_loop().create_future()
         return await super().describe_instances(tags=tags, properties=properties)
 
 
 @in_virtual_time
-async def test_a_listing_without_an_answer_ends_at_its_deadline_and_nothing_is_concluded() -> None:
-    simulator = Mute()
+async def test_a_listing_without_a_response_times_out_and_no_termination_is_concluded() -> None:
+    simulator = HangingListing()
     async with Stage(simulator=simulator) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        simulator.mute = True
+        simulator.hangs = True
         stage.kill("web", "1")
         await asyncio.sleep(130)
         assert "did not list its instances within 60 s" in stage.messages(Kind.OBSERVE_FAILED)[0]
         assert "1" not in stage.alive("web")
-        simulator.mute = False
+        simulator.hangs = False
         await stage.converged()
         assert "1" in stage.alive("web")
 
 
 @in_virtual_time
-async def test_what_is_no_listing_concludes_nothing() -> None:
+async def test_an_invalid_listing_is_reported_and_nothing_is_concluded_from_it() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        stage.simulator.describe_instances = _nonsense  # type: ignore[method-assign, assignment]
+        stage.simulator.describe_instances = _invalid_listing  # type: ignore[method-assign, assignment]
         await stage.until(lambda: stage.messages(Kind.OBSERVE_FAILED))
         assert "no sequence of descriptions, but int" in stage.messages(Kind.OBSERVE_FAILED)[0]
         assert (await stage.operator.status()).groups[0].phase == "unknown"
         assert len(stage.simulator.live()) == 2
 
 
-async def _nonsense(**_asked: object) -> object:
+async def _invalid_listing(**_arguments: object) -> object:
     return 42

@@ -1,12 +1,12 @@
-"""What is decided in the situations that operators know, and in which words."""
+"""Plans in the situations that operators know: the actions, the rules, and the reasons."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle, StopRoll
-from infrakit.group.orders import Eviction, RollOrder
+from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle, StopRollout
+from infrakit.group.orders import Eviction, RolloutStop
 from infrakit.group.plan import decide
 from infrakit.group.state.backoff import Backoff
 from infrakit.spi.group import Healing, OnFailure, Updating
@@ -14,7 +14,7 @@ from infrakit.spi.manager import Halt
 from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
 from tests.worlds import NEW, NOW, OLD, member, pending, pet, view, want, with_orders
 
-SICK = Health.UNHEALTHY
+UNHEALTHY = Health.UNHEALTHY
 
 
 def verbs(plan: Plan) -> list[tuple[str, str]]:
@@ -39,41 +39,47 @@ def test_missing_cattle_are_created_in_the_lowest_free_slots() -> None:
 
 
 def test_surplus_goes_unhealthy_first_then_out_of_date_then_newest() -> None:
-    world = [member("1", age_s=900), member("2", age_s=100), member("3", version=OLD), member("4", SICK), member("5")]
+    world = [
+        member("1", age_s=900),
+        member("2", age_s=100),
+        member("3", version=OLD),
+        member("4", UNHEALTHY),
+        member("5"),
+    ]
     order = []
     for size in (4, 3, 2, 1):
-        gone = next(a for a in decide(want(size), view(*world)).actions if a.rule == "surplus")
-        order.append(gone.subject)
-        world = [m for m in world if m.id != gone.subject]
+        removed = next(a for a in decide(want(size), view(*world)).actions if a.rule == "surplus")
+        order.append(removed.subject)
+        world = [m for m in world if m.id != removed.subject]
     assert order[:3] == ["i-4", "i-3", "i-2"]
 
 
-def test_what_shuts_down_by_itself_and_is_not_replaced_is_waited_for_with_a_reason() -> None:
-    going = member("1", state=State.STOPPING)
-    (block,) = decide(want(0), view(going)).blocked
-    assert (block.subject, block.rule) == (going.id, "shutting-down")
+def test_an_undeclared_instance_that_is_shutting_down_is_waited_for_with_a_reason() -> None:
+    stopping = member("1", state=State.STOPPING)
+    (block,) = decide(want(0), view(stopping)).blocked
+    assert (block.subject, block.rule) == (stopping.id, "shutting-down")
     assert "waiting for its termination" in block.reason
 
 
-def test_our_own_node_is_the_last_of_the_surplus() -> None:
+def test_the_own_node_is_the_last_surplus_member_to_be_destroyed() -> None:
     plan = decide(want(1), view(member("1", is_self=True, age_s=1), member("2")))
     assert verbs(plan) == [("destroy", "i-2")]
 
 
-def test_a_member_on_its_way_out_still_counts_against_the_ceiling() -> None:
+def test_a_leaving_member_still_counts_toward_the_declared_size() -> None:
     plan = decide(want(2), view(member("1", leaving="destroyed"), member("2")))
     assert plan.actions == ()
     assert rules(plan) == {"never-more-than-declared"}
 
 
-def test_a_cut_cancels_creations_before_it_destroys() -> None:
+def test_scaling_down_cancels_creations_before_it_destroys_instances() -> None:
     world = view(member("1"))
     world.pending = {Slot("2"): pending("calling"), Slot("3"): pending("recorded"), Slot("4"): pending("calling")}
     plan = decide(want(1), world)
     assert [type(a) for a in plan.actions] == [Cancel, Settle, Cancel]
 
 
-def test_a_provider_that_lists_nothing_gets_no_second_creation() -> None:
+def test_no_second_creation_is_requested_if_the_provider_lists_nothing() -> None:
     world = view(lag_s=5)
     world.pending = {Slot(str(n)): pending("created", ended_s=900, instance=InstanceID(f"i-{n}")) for n in (1, 2, 3)}
     plan = decide(want(3), world)
@@ -89,17 +95,17 @@ def test_an_intent_whose_instance_is_listed_counts_once() -> None:
     assert verbs(decide(want(3), world))[2:] == [("create", "3")]
 
 
-def test_a_lost_reply_is_asked_for_again_with_the_same_token() -> None:
+def test_a_creation_with_a_lost_reply_is_retried_with_the_same_token() -> None:
     world = view()
-    world.pending = {Slot("1"): pending("unknown", unsure=True)}
-    again = only(decide(want(1), world))
-    assert isinstance(again, Provision)
-    assert again.token == "t"
+    world.pending = {Slot("1"): pending("unknown", uncertain=True)}
+    retried = only(decide(want(1), world))
+    assert isinstance(retried, Provision)
+    assert retried.token == "t"
 
 
-def test_without_tokens_a_lost_reply_is_waited_out_and_given_up_once_only() -> None:
+def test_without_tokens_a_creation_with_a_lost_reply_is_presumed_absent_only_once() -> None:
     world = view(lag_s=10)
-    world.pending = {Slot("1"): pending("unknown", unsure=True)}
+    world.pending = {Slot("1"): pending("unknown", uncertain=True)}
     assert decide(want(1, tokens=False), world).actions == ()
     world.pending[Slot("1")].presumed_absent = True
     assert verbs(decide(want(1, tokens=False), world)) == [("settle", "1")]
@@ -109,16 +115,16 @@ def test_without_tokens_a_lost_reply_is_waited_out_and_given_up_once_only() -> N
     assert plan.blocked[0].refused
 
 
-def test_a_slot_that_keeps_failing_is_left_alone_for_a_while() -> None:
+def test_a_slot_that_keeps_failing_is_retried_after_its_back_off() -> None:
     world = view()
     world.backoffs = {"1": Backoff(count=3, retry_at=NOW + 20, why="no capacity")}
     plan = decide(want(1), world)
     assert plan.actions == ()
-    assert plan.next_look == NOW + 20
+    assert plan.next_check == NOW + 20
     assert "3 times (no capacity)" in plan.blocked[0].reason
 
 
-def test_a_size_of_zero_is_a_size() -> None:
+def test_a_group_of_size_zero_destroys_its_members_and_converges() -> None:
     assert verbs(decide(want(0), view(member("1")))) == [("destroy", "i-1")]
     assert decide(want(0), view()).converged
 
@@ -126,21 +132,21 @@ def test_a_size_of_zero_is_a_size() -> None:
 # -- pets -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_pet_that_is_gone_is_created_with_its_logical_id() -> None:
+def test_a_missing_pet_is_created_with_its_logical_id() -> None:
     created = only(decide(want(ids="a b"), view(pet("a"), pets=True)))
     assert isinstance(created, Provision)
     assert (created.slot, created.logical_id, created.sequence) == ("b", "b", 2)
 
 
 @pytest.mark.parametrize("how", [{"missing_s": 5.0}, {"leaving": "destroyed"}, {"leaving": "draining"}])
-def test_no_successor_while_the_bearer_may_live(how: dict[str, Any]) -> None:
+def test_no_replacement_is_created_while_the_instance_may_still_run(how: dict[str, Any]) -> None:
     plan = decide(want(ids="a"), view(pet("a", **how), pets=True))
     assert not [a for a in plan.actions if isinstance(a, Provision)]
 
 
 def test_an_undeclared_logical_id_is_retired() -> None:
-    gone = only(decide(want(ids="a"), view(pet("a"), pet("z"), pets=True)))
-    assert gone.subject == "i-z"
+    removed = only(decide(want(ids="a"), view(pet("a"), pet("z"), pets=True)))
+    assert removed.subject == "i-z"
 
 
 def test_members_join_a_quorum_one_at_a_time_while_it_has_a_majority() -> None:
@@ -150,19 +156,19 @@ def test_members_join_a_quorum_one_at_a_time_while_it_has_a_majority() -> None:
     assert rules(plan) == {"quorum-join"}
 
 
-def test_a_new_or_lost_quorum_comes_up_at_once() -> None:
+def test_all_members_of_a_new_or_lost_quorum_are_created_at_once() -> None:
     assert len(decide(want(ids="a b c", quorum=True), view(pets=True)).actions) == 3
     assert len(decide(want(ids="a b c d e", quorum=True), view(pet("a"), pet("b"), pets=True)).actions) == 3
 
 
-def test_members_leave_a_quorum_one_at_a_time_and_only_when_all_are_well() -> None:
-    well = view(pet("a"), pet("y"), pet("z"), pets=True)
-    assert verbs(decide(want(ids="a", quorum=True), well)) == [("destroy", "i-y")]
-    ailing = view(pet("a", Health.UNKNOWN), pet("y"), pet("z"), pets=True)
-    assert decide(want(ids="a", quorum=True), ailing).actions == ()
+def test_members_leave_a_quorum_one_at_a_time_and_only_when_all_are_healthy() -> None:
+    all_healthy = view(pet("a"), pet("y"), pet("z"), pets=True)
+    assert verbs(decide(want(ids="a", quorum=True), all_healthy)) == [("destroy", "i-y")]
+    one_unknown = view(pet("a", Health.UNKNOWN), pet("y"), pet("z"), pets=True)
+    assert decide(want(ids="a", quorum=True), one_unknown).actions == ()
 
 
-def test_two_bearers_of_one_logical_id_are_reduced_to_the_proven_elder() -> None:
+def test_of_two_instances_with_one_logical_id_the_older_healthy_one_is_kept() -> None:
     world = view(pet("a", name="i-1", age_s=900), pet("a", name="i-2", age_s=50), pets=True)
     plan = decide(want(ids="a"), world)
     assert verbs(plan) == [("destroy", "i-2")]
@@ -175,94 +181,94 @@ def test_two_bearers_of_one_logical_id_are_reduced_to_the_proven_elder() -> None
 # -- healing --------------------------------------------------------------------------------------------------------
 
 
-def test_the_sick_are_replaced_after_their_time() -> None:
-    early = decide(want(3), view(member("1", SICK, since_s=29), member("2"), member("3")))
+def test_unhealthy_members_are_replaced_after_unhealthy_after() -> None:
+    early = decide(want(3), view(member("1", UNHEALTHY, since_s=29), member("2"), member("3")))
     assert early.actions == ()
-    assert early.next_look == NOW + 1
-    late = decide(want(3), view(member("1", SICK, since_s=30), member("2"), member("3")))
+    assert early.next_check == NOW + 1
+    late = decide(want(3), view(member("1", UNHEALTHY, since_s=30), member("2"), member("3")))
     assert verbs(late) == [("destroy", "i-1")]
 
 
-def test_the_young_are_not_judged() -> None:
-    plan = decide(want(2), view(member("1", SICK, age_s=59), member("2")))
+def test_unhealthy_members_are_not_replaced_within_boot_grace() -> None:
+    plan = decide(want(2), view(member("1", UNHEALTHY, age_s=59), member("2")))
     assert plan.actions == ()
-    assert plan.next_look == NOW + 1
+    assert plan.next_check == NOW + 1
 
 
-def test_unknown_is_never_acted_on() -> None:
+def test_unknown_health_causes_no_action() -> None:
     assert decide(want(3), view(*(member(str(n), Health.UNKNOWN) for n in (1, 2, 3)))).actions == ()
 
 
-def test_nothing_is_destroyed_when_too_many_look_sick() -> None:
-    plan = decide(want(5), view(*(member(str(n), SICK) for n in (1, 2, 3)), member("4"), member("5")))
+def test_nothing_is_destroyed_when_more_than_max_unhealthy_members_are_unhealthy() -> None:
+    plan = decide(want(5), view(*(member(str(n), UNHEALTHY) for n in (1, 2, 3)), member("4"), member("5")))
     assert plan.actions == ()
     assert rules(plan) == {"max-unhealthy"}
     assert "--despite-unhealthy" in plan.blocked[0].remedy
 
 
-def test_the_limit_also_stops_rolls_and_scaling_in() -> None:
-    sick = [member(str(n), SICK) for n in (1, 2, 3)]
-    assert decide(want(4), view(*sick, member("4", version=OLD), member("5"))).actions == ()
+def test_max_unhealthy_also_blocks_rolling_updates_and_scaling_down() -> None:
+    unhealthy = [member(str(n), UNHEALTHY) for n in (1, 2, 3)]
+    assert decide(want(4), view(*unhealthy, member("4", version=OLD), member("5"))).actions == ()
 
 
-def test_an_operators_go_lifts_the_limit_for_the_named() -> None:
+def test_an_operator_can_override_max_unhealthy_for_named_instances() -> None:
     base = with_orders(want(5), despite_unhealthy=(InstanceID("i-2"),))
-    plan = decide(base, view(*(member(str(n), SICK) for n in (1, 2, 3)), member("4"), member("5")))
+    plan = decide(base, view(*(member(str(n), UNHEALTHY) for n in (1, 2, 3)), member("4"), member("5")))
     assert verbs(plan) == [("destroy", "i-2")]
 
 
 def test_a_quorum_of_three_heals_one_and_refuses_two() -> None:
     three = want(ids="a b c", quorum=True)
-    assert verbs(decide(three, view(pet("a", SICK), pet("b"), pet("c"), pets=True))) == [("destroy", "i-a")]
-    plan = decide(three, view(pet("a", SICK), pet("b", SICK), pet("c"), pets=True))
+    assert verbs(decide(three, view(pet("a", UNHEALTHY), pet("b"), pet("c"), pets=True))) == [("destroy", "i-a")]
+    plan = decide(three, view(pet("a", UNHEALTHY), pet("b", UNHEALTHY), pet("c"), pets=True))
     assert plan.actions == ()
     assert "can lose only 1" in plan.blocked[0].reason
 
 
-def test_a_missing_member_counts_against_what_a_quorum_can_lose() -> None:
-    plan = decide(want(ids="a b c", quorum=True), view(pet("a", SICK), pet("b"), pets=True))
+def test_a_missing_member_counts_as_lost_in_a_quorum() -> None:
+    plan = decide(want(ids="a b c", quorum=True), view(pet("a", UNHEALTHY), pet("b"), pets=True))
     assert verbs(plan) == [("create", "c")]
 
 
 def test_a_large_quorum_is_healed_one_at_a_time() -> None:
-    world = view(pet("a", SICK), pet("b", SICK), pet("c"), pet("d"), pet("e"), pets=True)
+    world = view(pet("a", UNHEALTHY), pet("b", UNHEALTHY), pet("c"), pet("d"), pet("e"), pets=True)
     plan = decide(want(ids="a b c d e", quorum=True), world)
     assert verbs(plan) == [("destroy", "i-a")]
     assert rules(plan) == {"quorum-heal"}
 
 
-def test_the_declared_limit_may_be_a_count_or_a_percentage() -> None:
-    world = view(member("1", SICK), member("2", SICK), member("3"), member("4"))
+def test_max_unhealthy_may_be_a_count_or_a_percentage() -> None:
+    world = view(member("1", UNHEALTHY), member("2", UNHEALTHY), member("3"), member("4"))
     assert decide(want(4, healing=Healing(max_unhealthy=1)), world).actions == ()
     assert len(decide(want(4, healing=Healing(max_unhealthy="50%")), world).actions) == 2
 
 
-# -- rolling --------------------------------------------------------------------------------------------------------
+# -- rolling updates ------------------------------------------------------------------------------------------------
 
 
-def test_one_at_a_time_by_name_each_successor_proven() -> None:
+def test_members_are_updated_one_at_a_time_by_name_and_each_must_become_healthy() -> None:
     world = [member(str(n), version=OLD) for n in (10, 9, 8)]
     first = only(decide(want(10 - 7), view(*world)))
     assert (first.subject, first.rule) == ("i-8", "out-of-date")
     assert decide(want(3), view(*world[:2], member("8", Health.UNKNOWN, age_s=1))).actions == ()
 
 
-def test_a_successor_must_settle_before_the_next() -> None:
-    seen = view(member("1", since_s=9), member("2", version=OLD), member("3", version=OLD))
-    seen.rolling_to = NEW
-    plan = decide(want(3), seen)
+def test_a_replacement_must_settle_before_the_next_member_is_updated() -> None:
+    observed = view(member("1", since_s=9), member("2", version=OLD), member("3", version=OLD))
+    observed.rolling_to = NEW
+    plan = decide(want(3), observed)
     assert plan.actions == ()
-    assert plan.next_look == NOW + 1
-    seen.members[InstanceID("i-1")].healthy_since = NOW - 10
-    assert verbs(decide(want(3), seen)) == [("destroy", "i-2")]
+    assert plan.next_check == NOW + 1
+    observed.members[InstanceID("i-1")].healthy_since = NOW - 10
+    assert verbs(decide(want(3), observed)) == [("destroy", "i-2")]
 
 
-def test_unhealthy_ones_are_rolled_first_and_within_the_limit() -> None:
-    world = view(member("1", version=OLD), member("2", SICK, version=OLD, since_s=1), member("3", version=OLD))
+def test_unhealthy_members_are_updated_first_and_within_max_unavailable() -> None:
+    world = view(member("1", version=OLD), member("2", UNHEALTHY, version=OLD, since_s=1), member("3", version=OLD))
     assert verbs(decide(want(3), world)) == [("destroy", "i-2")]
 
 
-def test_our_own_node_is_rolled_last() -> None:
+def test_the_own_node_is_updated_last() -> None:
     world = view(member("1", version=OLD, is_self=True), member("2", version=OLD), member("3"))
     assert verbs(decide(want(3), world)) == [("destroy", "i-2")]
     assert verbs(decide(want(3), view(member("1", version=OLD, is_self=True), member("2"), member("3")))) == [
@@ -270,9 +276,9 @@ def test_our_own_node_is_rolled_last() -> None:
     ]
 
 
-def test_our_own_node_waits_until_an_other_that_is_shutting_down_is_gone() -> None:
-    going = member("2", version=OLD, state=State.STOPPING)
-    world = view(member("1", version=OLD, is_self=True), going, member("3"), member("4"))
+def test_the_own_node_is_not_updated_while_another_is_shutting_down() -> None:
+    stopping = member("2", version=OLD, state=State.STOPPING)
+    world = view(member("1", version=OLD, is_self=True), stopping, member("3"), member("4"))
     plan = decide(want(3, updating=Updating(max_unavailable=2)), world)
     assert verbs(plan) == []
     assert "own-node-last" in rules(plan)
@@ -280,14 +286,14 @@ def test_our_own_node_waits_until_an_other_that_is_shutting_down_is_gone() -> No
     assert verbs(decide(want(3, updating=Updating(max_unavailable=2)), replaced))[-1] == ("destroy", "i-1")
 
 
-def test_our_own_node_waits_for_the_last_other_even_where_two_may_go_at_once() -> None:
+def test_the_own_node_is_updated_after_the_last_other_even_if_two_may_be_unavailable() -> None:
     world = view(member("1", version=OLD, is_self=True), member("2", version=OLD), member("3"), member("4"))
     plan = decide(want(4, updating=Updating(max_unavailable=2)), world)
     assert verbs(plan) == [("destroy", "i-2")]
     assert "own-node-last" in rules(plan)
 
 
-def test_a_surge_creates_first_and_destroys_when_the_new_one_is_proven() -> None:
+def test_a_surge_creates_first_and_destroys_when_the_new_instance_is_healthy() -> None:
     policy = Updating(max_unavailable=0, max_surge=1)
     old = [member(str(n), version=OLD) for n in (1, 2)]
     assert verbs(decide(want(2, updating=policy), view(*old))) == [("create", "3")]
@@ -295,69 +301,69 @@ def test_a_surge_creates_first_and_destroys_when_the_new_one_is_proven() -> None
     assert verbs(decide(want(2, updating=policy), view(*old, member("3")))) == [("destroy", "i-1")]
 
 
-def test_a_version_that_fails_pauses_its_own_roll() -> None:
-    seen = view(member("1", SICK), member("2", version=OLD), member("3", version=OLD))
-    seen.rolling_to = NEW
-    stop = [a for a in decide(want(3), seen).actions if isinstance(a, StopRoll)]
+def test_a_failing_version_pauses_its_rolling_update() -> None:
+    observed = view(member("1", UNHEALTHY), member("2", version=OLD), member("3", version=OLD))
+    observed.rolling_to = NEW
+    stop = [a for a in decide(want(3), observed).actions if isinstance(a, StopRollout)]
     assert [s.rollback for s in stop] == [False]
     assert "i-1" in stop[0].reason
 
 
-def test_a_version_that_fails_is_rolled_back_if_so_declared() -> None:
-    seen = view(member("1", version=OLD), member("2", version=OLD))
-    seen.rolling_to = NEW
-    seen.backoffs = {"3": Backoff(count=3, retry_at=0, why="it died", version=NEW)}
+def test_a_failing_version_is_rolled_back_if_on_failure_is_rollback() -> None:
+    observed = view(member("1", version=OLD), member("2", version=OLD))
+    observed.rolling_to = NEW
+    observed.backoffs = {"3": Backoff(count=3, retry_at=0, why="it died", version=NEW)}
     wanted = want(3, updating=Updating(on_failure=OnFailure.ROLLBACK))
-    stop = [a for a in decide(wanted, seen).actions if isinstance(a, StopRoll)]
+    stop = [a for a in decide(wanted, observed).actions if isinstance(a, StopRollout)]
     assert [s.rollback for s in stop] == [True]
 
 
-def test_a_paused_roll_takes_nobody_and_says_who_paused_it() -> None:
-    order = RollOrder(hash=NEW, who="ann", when="noon", why="lunch")
+def test_a_paused_rolling_update_destroys_nothing_and_reports_who_paused_it() -> None:
+    order = RolloutStop(hash=NEW, who="ann", when="noon", why="lunch")
     plan = decide(with_orders(want(2), roll=order), view(member("1", version=OLD), member("2")))
     assert plan.actions == ()
     assert plan.phase == "paused"
     assert "paused by ann at noon: lunch" in plan.blocked[0].reason
 
 
-def test_a_pause_of_another_version_does_not_hold() -> None:
-    order = RollOrder(hash="another", who="ann", when="noon", why="lunch")
+def test_a_pause_of_another_version_has_no_effect() -> None:
+    order = RolloutStop(hash="another", who="ann", when="noon", why="lunch")
     plan = decide(with_orders(want(2), roll=order), view(member("1", version=OLD), member("2")))
     assert verbs(plan) == [("destroy", "i-1")]
 
 
-def test_after_an_abort_the_dead_are_made_as_before() -> None:
-    order = RollOrder(hash=NEW, aborted=True, who="ann", when="noon", why="no")
+def test_after_an_abort_missing_members_are_created_in_the_previous_version() -> None:
+    order = RolloutStop(hash=NEW, aborted=True, who="ann", when="noon", why="no")
     created = only(decide(with_orders(want(2), roll=order), view(member("1", version=OLD))))
     assert isinstance(created, Provision)
     assert created.hash == OLD
 
 
-def test_a_quorum_is_not_rolled_while_a_member_is_missing() -> None:
+def test_a_quorum_is_not_updated_while_a_member_is_missing() -> None:
     world = view(pet("a", version=OLD), pet("b", version=OLD), pets=True)
     assert verbs(decide(want(ids="a b c", quorum=True), world)) == [("create", "c")]
 
 
-def test_a_size_change_rolls_nothing() -> None:
+def test_a_size_change_causes_no_rolling_update() -> None:
     plan = decide(want(5), view(*(member(str(n)) for n in (1, 2, 3))))
     assert {a.verb for a in plan.actions} == {"create"}
 
 
-# -- orders ---------------------------------------------------------------------------------------------------------
+# -- commands of operators ------------------------------------------------------------------------------------------
 
 
-def test_halt_stops_everything_and_says_who_and_why() -> None:
+def test_a_halt_blocks_every_action_and_reports_who_and_why() -> None:
     order = Halt(group=None, who="ann", when="noon", why="fire")
-    plan = decide(with_orders(want(3), halt=order), view(member("1", SICK)))
+    plan = decide(with_orders(want(3), halt=order), view(member("1", UNHEALTHY)))
     assert plan.actions == ()
     assert plan.phase == "halted"
     assert "halted by ann at noon: fire" in plan.blocked[0].reason
 
 
-def test_an_incomplete_observation_decides_nothing() -> None:
-    seen = view()
-    seen.problem = "the listing failed"
-    plan = decide(want(3), seen)
+def test_an_incomplete_observation_causes_no_action() -> None:
+    observed = view()
+    observed.problem = "the listing failed"
+    plan = decide(want(3), observed)
     assert plan.actions == ()
     assert plan.phase == "unknown"
 
@@ -369,7 +375,7 @@ def test_a_bootstrap_member_is_adopted_as_up_to_date() -> None:
     assert not plan.converged
 
 
-def test_an_evicted_instance_goes_unless_the_quorum_needs_it() -> None:
+def test_an_evicted_instance_is_destroyed_unless_the_quorum_needs_it() -> None:
     eviction = {InstanceID("i-b"): Eviction(who="ann", when="noon", why="disk")}
     orders = with_orders(want(ids="a b c", quorum=True), evictions=eviction)
     assert verbs(decide(orders, view(pet("a"), pet("b"), pet("c"), pets=True))) == [("destroy", "i-b")]
@@ -378,7 +384,7 @@ def test_an_evicted_instance_goes_unless_the_quorum_needs_it() -> None:
     assert "quorum-needs" in rules(plan)
 
 
-def test_a_group_that_is_destroyed_goes_member_by_member_if_it_is_a_quorum() -> None:
+def test_a_group_is_destroyed_member_by_member_if_it_is_a_quorum() -> None:
     order = Halt(group=None, who="ann", when="noon", why="done")
     cattle = decide(with_orders(want(2), destroying=order), view(member("1"), member("2")))
     assert len(cattle.actions) == 2
@@ -386,11 +392,11 @@ def test_a_group_that_is_destroyed_goes_member_by_member_if_it_is_a_quorum() -> 
     assert verbs(decide(quorum, view(pet("a"), pet("b"), pets=True))) == [("destroy", "i-a")]
 
 
-def test_only_proven_members_of_the_declared_version_are_converged() -> None:
+def test_only_healthy_members_of_the_declared_version_are_converged() -> None:
     good = [pet("a"), pet("b")]
     wanted = want(ids="a b")
     assert decide(wanted, view(*good, pets=True)).converged
-    spoilt = [
+    not_converged = [
         [good[0], pet("b", Health.UNKNOWN)],
         [good[0], pet("b", version=OLD)],
         [good[0], pet("b", missing_s=1)],
@@ -398,13 +404,13 @@ def test_only_proven_members_of_the_declared_version_are_converged() -> None:
         [*good, pet("z")],
         [good[0]],
     ]
-    for world in spoilt:
+    for world in not_converged:
         assert not decide(wanted, view(*world, pets=True)).converged
-    held = view(*good, pets=True)
-    held.pending = {Slot("z"): pending("created", instance=InstanceID("i-9"))}
-    assert not decide(wanted, held).converged
+    with_intent = view(*good, pets=True)
+    with_intent.pending = {Slot("z"): pending("created", instance=InstanceID("i-9"))}
+    assert not decide(wanted, with_intent).converged
 
 
-def test_every_hold_names_its_rule() -> None:
+def test_every_blocked_action_names_its_rule() -> None:
     struct = msgspec.structs.asdict(decide(want(1), view(member("1", leaving="draining"))).blocked[0])
     assert all(struct[name] for name in ("subject", "reason", "rule"))

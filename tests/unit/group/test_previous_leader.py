@@ -1,4 +1,4 @@
-"""What a predecessor may still have under way is not decided by what happens to its successor's own calls."""
+"""The outcome of a call of the previous leader is not inferred from the outcomes of the new leader's calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,11 +10,11 @@ from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
-class Asked(Bare):
-    """A provider that carries out what it was asked for, whoever waits for it, and notes the tokens."""
+class CompletesEveryCreation(MinimalProvider):
+    """A provider that completes every creation even if the caller is cancelled, and records the tokens."""
 
     def __init__(self, simulator: Simulator, tokens: set[str]) -> None:
         super().__init__(simulator)
@@ -27,8 +27,8 @@ class Asked(Bare):
         return await asyncio.shield(asyncio.ensure_future(self._simulator.provision(spec=spec)))
 
 
-class Stumbling(SimulatedFlavor):
-    """Cannot prepare anything at first."""
+class FailsToPrepareAtFirst(SimulatedFlavor):
+    """Its first two calls of prepare fail."""
 
     failures = 2
 
@@ -42,56 +42,56 @@ class Stumbling(SimulatedFlavor):
 
 
 @in_virtual_time
-async def test_a_flavor_that_fails_says_nothing_of_the_call_of_a_predecessor() -> None:
-    """Found by the simulation: the call was carried out after the successor had given its intent up."""
-    asked: set[str] = set()
+async def test_a_failing_prepare_does_not_resolve_a_creation_of_the_previous_leader() -> None:
+    """Found by the simulation: the call took effect after the new leader had given up its intent."""
+    tokens: set[str] = set()
     faults = Faults(provision=Spread(low=60.0))
-    async with Stage(faults=faults, provider=lambda s: Asked(s, asked)) as first:
+    async with Stage(faults=faults, provider=lambda s: CompletesEveryCreation(s, tokens)) as first:
         await first.commit(pets("db", "a"))
-        await first.until(lambda: asked)
+        await first.until(lambda: tokens)
     first.fault(provision=Spread())
-    successor = Stage(
+    new_leader = Stage(
         store=first.store,
         simulator=first.simulator,
-        provider=lambda s: Asked(s, asked),
-        flavor_class=Stumbling,
+        provider=lambda s: CompletesEveryCreation(s, tokens),
+        flavor_class=FailsToPrepareAtFirst,
     )
-    async with successor:
-        await successor.converged()
-        assert len(asked) == 1
-        assert len(successor.simulator.live()) == 1
+    async with new_leader:
+        await new_leader.converged()
+        assert len(tokens) == 1
+        assert len(new_leader.simulator.live()) == 1
 
 
-async def ended_while_destroying(size: int, order: Callable[[Stage], Awaitable[object]]) -> Stage:
-    """A replica that had `size` workers, and whose term has ended before any destroy call of the order was answered."""
+async def stopped_while_destroying(size: int, command: Callable[[Stage], Awaitable[object]]) -> Stage:
+    """A stopped replica with `size` workers; its term ended before any destroy call of the command was answered."""
     async with Stage() as stage:
         await stage.commit(cattle("web", size))
         await stage.converged()
         stage.fault(destroy=Spread(low=300.0))
-        await order(stage)
+        await command(stage)
         await stage.until(lambda: stage.messages(Kind.DESTROYING))
     stage.fault(destroy=Spread())
     return stage
 
 
 @in_virtual_time
-async def test_the_destruction_of_a_whole_group_is_retried_at_once() -> None:
-    """Nothing is decided by who asks last, and an operator who interrupted `infrakit down` continues it."""
-    first = await ended_while_destroying(
+async def test_the_destruction_of_a_whole_group_is_retried_at_once_by_a_new_leader() -> None:
+    """Repeating the calls does no harm, and an operator who interrupted `infrakit down` continues it."""
+    first = await stopped_while_destroying(
         2, lambda stage: stage.operator.destroy(group=GroupID("web"), who="ann", why="down")
     )
     assert len(first.simulator.live()) == 2
-    async with Stage(store=first.store, simulator=first.simulator) as successor:
-        await successor.until(lambda: not successor.simulator.live(), within_s=10.0)
+    async with Stage(store=first.store, simulator=first.simulator) as new_leader:
+        await new_leader.until(lambda: not new_leader.simulator.live(), within_s=10.0)
 
 
 @in_virtual_time
-async def test_one_destruction_of_a_predecessor_is_waited_for() -> None:
-    """It may still be carried out: until then, its instance counts as leaving."""
-    first = await ended_while_destroying(3, lambda stage: stage.scale("web", 2))
-    async with Stage(store=first.store, simulator=first.simulator) as successor:
-        await successor.until(successor.controllers)
+async def test_a_single_destruction_of_the_previous_leader_is_waited_for() -> None:
+    """It may still take effect: until then, its instance counts as leaving."""
+    first = await stopped_while_destroying(3, lambda stage: stage.scale("web", 2))
+    async with Stage(store=first.store, simulator=first.simulator) as new_leader:
+        await new_leader.until(new_leader.controllers)
         await asyncio.sleep(10.0)
-        assert len(successor.simulator.live()) == 3
-        await successor.converged()
-        assert len(successor.simulator.live()) == 2
+        assert len(new_leader.simulator.live()) == 3
+        await new_leader.converged()
+        assert len(new_leader.simulator.live()) == 2

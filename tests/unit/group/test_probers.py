@@ -1,4 +1,4 @@
-"""Health is asked in rounds; one that hangs, fails or takes long costs only its own verdict."""
+"""Health is checked in rounds; a check that hangs, fails or takes long affects only its own instance."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ HEALTHY = HealthReport(health=Health.HEALTHY)
 
 
 class OneByOne:
-    """Answers about an instance after as many seconds as its name says; "fails" fails."""
+    """Checks one instance per call, which takes the seconds that its ID starts with; "fails" fails."""
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None: ...
 
@@ -44,7 +44,7 @@ class OneByOne:
 
 
 class AllAtOnce(OneByOne):
-    """Answers about all, or fails about all."""
+    """Checks all instances in one call, or fails for all of them."""
 
     takes_s = 0.0
 
@@ -60,8 +60,8 @@ class AllAtOnce(OneByOne):
 NEED = MembershipChange(id="promote/1", what="a newcomer is let in")
 
 
-class Listing(AllAtOnce):
-    """Keeps a list of members."""
+class MemberListFlavor(AllAtOnce):
+    """Has a member list."""
 
     found: Any = (NEED,)
 
@@ -84,111 +84,113 @@ class Listing(AllAtOnce):
     ) -> None: ...
 
 
-async def need(registrar: MembershipProber, flavor: Listing) -> Needs | None:
-    registrar.ask(flavor, NO_PROPERTIES, [], Allocation(size=1))
-    return await registrar.answer()
+async def query(prober: MembershipProber, flavor: MemberListFlavor) -> Needs | None:
+    prober.start(flavor, NO_PROPERTIES, [], Allocation(size=1))
+    return await prober.result()
 
 
 def instances(*names: str) -> list[Description]:
     return [Description(id=InstanceID(name)) for name in names]
 
 
-async def ask(judge: HealthProber, *names: str) -> dict[str, tuple[float, str, str]]:
-    verdicts = await judge.verdicts(NO_PROPERTIES, instances(*names))
+async def verdicts_of(prober: HealthProber, *names: str) -> dict[str, tuple[float, str, str]]:
+    verdicts = await prober.verdicts(NO_PROPERTIES, instances(*names))
     return {i: (at, r.health.name, r.note) for at, reports in verdicts for i, r in reports.items()}
 
 
-def judge_of(flavor: Flavor) -> HealthProber:
+def prober_of(flavor: Flavor) -> HealthProber:
     return HealthProber(flavor)
 
 
 @in_virtual_time
-async def test_quick_verdicts_do_not_wait_for_slow_ones() -> None:
-    judge = judge_of(OneByOne())
-    assert await ask(judge, "0-a", "10-b", "0-c") == {"0-a": (0.0, "HEALTHY", ""), "0-c": (0.0, "HEALTHY", "")}
+async def test_fast_health_checks_do_not_wait_for_slow_ones() -> None:
+    prober = prober_of(OneByOne())
+    assert await verdicts_of(prober, "0-a", "10-b", "0-c") == {"0-a": (0.0, "HEALTHY", ""), "0-c": (0.0, "HEALTHY", "")}
     assert asyncio.get_running_loop().time() <= 0.5
     await asyncio.sleep(10)
-    assert await ask(judge, "0-a", "10-b") == {"10-b": (0.0, "HEALTHY", "")}  # as old as its question
-    assert (await ask(judge, "0-a"))["0-a"][0] > 10.0
-    await judge.close()
+    assert await verdicts_of(prober, "0-a", "10-b") == {
+        "10-b": (0.0, "HEALTHY", "")
+    }  # the time at which its query started
+    assert (await verdicts_of(prober, "0-a"))["0-a"][0] > 10.0
+    await prober.close()
 
 
 @in_virtual_time
-async def test_no_answer_and_any_failure_are_unknown() -> None:
-    judge = judge_of(OneByOne())
-    assert (await ask(judge, "fails"))["fails"] == (0.0, "UNKNOWN", "the flavor failed: no such check")
-    await ask(judge, "1000-a")
+async def test_health_is_unknown_after_a_timeout_or_any_failure() -> None:
+    prober = prober_of(OneByOne())
+    assert (await verdicts_of(prober, "fails"))["fails"] == (0.0, "UNKNOWN", "the flavor failed: no such check")
+    await verdicts_of(prober, "1000-a")
     await asyncio.sleep(DEADLINE_S)
-    assert (await ask(judge, "1000-a"))["1000-a"][1:] == ("UNKNOWN", "the flavor did not answer within 30 s")
-    await judge.close()
+    assert (await verdicts_of(prober, "1000-a"))["1000-a"][1:] == ("UNKNOWN", "the flavor did not answer within 30 s")
+    await prober.close()
 
 
 @in_virtual_time
-async def test_a_thousand_silent_instances_do_not_make_the_others_unknown() -> None:
-    judge = judge_of(OneByOne())
+async def test_a_thousand_hanging_checks_do_not_make_other_instances_unknown() -> None:
+    prober = prober_of(OneByOne())
     names = [*(f"1000-{n}" for n in range(1000)), "0-last"]
     found: dict[str, tuple[float, str, str]] = {}
     while "0-last" not in found:
-        found |= await ask(judge, *names)
+        found |= await verdicts_of(prober, *names)
         await asyncio.sleep(1)
-    asked_at, health, _ = found["0-last"]
+    requested_at, health, _ = found["0-last"]
     assert health == "HEALTHY"
-    assert asyncio.get_running_loop().time() - asked_at < 2 * DEADLINE_S
-    await judge.close()
+    assert asyncio.get_running_loop().time() - requested_at < 2 * DEADLINE_S
+    await prober.close()
 
 
 @in_virtual_time
-async def test_one_question_about_all() -> None:
+async def test_a_flavor_may_check_all_instances_in_one_call() -> None:
     flavor = AllAtOnce()
-    judge = judge_of(flavor)
-    assert (await ask(judge, "a", "b"))["b"] == (0.0, "HEALTHY", "")
-    assert (await ask(judge, "a", "fails"))["a"][1:] == ("UNKNOWN", "the flavor failed: no such check")
+    prober = prober_of(flavor)
+    assert (await verdicts_of(prober, "a", "b"))["b"] == (0.0, "HEALTHY", "")
+    assert (await verdicts_of(prober, "a", "fails"))["a"][1:] == ("UNKNOWN", "the flavor failed: no such check")
     flavor.takes_s = 1000.0
-    assert await ask(judge, "a") == {}
+    assert await verdicts_of(prober, "a") == {}
     await asyncio.sleep(DEADLINE_S)
-    assert (await ask(judge, "a"))["a"][1] == "UNKNOWN"
-    assert await ask(judge) == {}
-    await judge.close()
+    assert (await verdicts_of(prober, "a"))["a"][1] == "UNKNOWN"
+    assert await verdicts_of(prober) == {}
+    await prober.close()
 
 
 @in_virtual_time
-async def test_what_a_list_needs_is_waited_for_a_moment_and_taken_when_it_comes() -> None:
-    registrar, flavor = MembershipProber(), Listing()
-    assert await registrar.answer() is None
-    assert await need(registrar, flavor) == (0.0, [NEED])
+async def test_a_membership_query_is_waited_for_briefly_and_its_late_result_is_used() -> None:
+    prober, flavor = MembershipProber(), MemberListFlavor()
+    assert await prober.result() is None
+    assert await query(prober, flavor) == (0.0, [NEED])
     flavor.takes_s = 10.0
     loop = asyncio.get_running_loop()
-    assert await need(registrar, flavor) is None
+    assert await query(prober, flavor) is None
     assert loop.time() == 0.5
-    assert await need(registrar, flavor) is None
-    assert loop.time() == 0.5  # not once more for a question that was waited for already
+    assert await query(prober, flavor) is None
+    assert loop.time() == 0.5  # no second wait for the same query
     await asyncio.sleep(10)
-    assert await need(registrar, flavor) == (0.0, [NEED])  # as old as its question
+    assert await query(prober, flavor) == (0.0, [NEED])  # the time at which its query started
     flavor.takes_s = 1000.0
-    assert await need(registrar, flavor) is None
+    assert await query(prober, flavor) is None
     await asyncio.sleep(DEADLINE_S)
-    answer = await need(registrar, flavor)
+    answer = await query(prober, flavor)
     assert answer is not None
     assert answer[1] == "the flavor did not answer within 30 s"
-    await need(registrar, flavor)
-    await registrar.close()
+    await query(prober, flavor)
+    await prober.close()
     assert len(asyncio.all_tasks()) == 1
 
 
 @in_virtual_time
-async def test_what_is_no_list_of_changes_is_no_answer() -> None:
-    registrar, flavor = MembershipProber(), Listing()
+async def test_an_invalid_list_of_changes_counts_as_a_failed_query() -> None:
+    prober, flavor = MembershipProber(), MemberListFlavor()
     for wrong in (7, [NEED, "x"], errors.PluginError("no leader")):
         flavor.found = wrong
-        answer = await need(registrar, flavor)
+        answer = await query(prober, flavor)
         assert answer is not None
         assert str(answer[1]).startswith("the flavor failed: ")
-    await registrar.close()
+    await prober.close()
 
 
 @in_virtual_time
-async def test_closing_ends_the_round_under_way() -> None:
-    judge = judge_of(OneByOne())
-    await ask(judge, "1000-a")
-    await judge.close()
+async def test_closing_cancels_the_round_in_progress() -> None:
+    prober = prober_of(OneByOne())
+    await verdicts_of(prober, "1000-a")
+    await prober.close()
     assert len(asyncio.all_tasks()) == 1

@@ -1,4 +1,4 @@
-"""A flavor that keeps a list of members agrees before one of them is destroyed, and is believed when it does not."""
+"""A flavor with a member list may refuse the destruction of a member, and its refusal is respected."""
 
 import msgspec
 import pytest
@@ -10,20 +10,20 @@ from infrakit.spi.values import Allocation, Description, GroupID
 from tests.stage import Stage, in_virtual_time, pets
 
 
-class Keeper(SimulatedFlavor):
-    """Remembers whom it was asked for, and what was declared then."""
+class RecordsReleases(SimulatedFlavor):
+    """Records the members that it was asked to release, and the logical IDs declared at that time."""
 
     refusal: Exception | None = None
-    asked: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    requests: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
-        self.asked = (*self.asked, (str(instance.logical_id), tuple(allocation.logical_ids or ())))
+        self.requests = (*self.requests, (str(instance.logical_id), tuple(allocation.logical_ids or ())))
         if self.refusal is not None:
             raise self.refusal
 
 
-def keeper(stage: Stage) -> Keeper:
-    assert isinstance(stage.flavor, Keeper)
+def flavor_of(stage: Stage) -> RecordsReleases:
+    assert isinstance(stage.flavor, RecordsReleases)
     return stage.flavor
 
 
@@ -31,36 +31,36 @@ def keeper(stage: Stage) -> Keeper:
     "refusal", [errors.Refused("not now"), errors.OutcomeUnknown("no answer"), ValueError("a bug")]
 )
 @pytest.mark.parametrize("drain", [True, False])
-def test_nothing_is_destroyed_before_it_agrees(refusal: Exception, drain: bool) -> None:
+def test_no_member_is_destroyed_before_the_flavor_releases_it(refusal: Exception, drain: bool) -> None:
     @in_virtual_time
-    async def story() -> None:
-        async with Stage(flavor_class=Keeper) as stage:
+    async def scenario() -> None:
+        async with Stage(flavor_class=RecordsReleases) as stage:
             await stage.commit(pets("db", "a b c", quorum=True))
             await stage.converged()
-            keeper(stage).refusal = refusal
+            flavor_of(stage).refusal = refusal
             await stage.commit(pets("db", "a b", quorum=True, updating={"Drain": drain}))
-            await stage.until(lambda: len(keeper(stage).asked) > 1)
-            assert set(keeper(stage).asked) == {("c", ("a", "b"))}
+            await stage.until(lambda: len(flavor_of(stage).requests) > 1)
+            assert set(flavor_of(stage).requests) == {("c", ("a", "b"))}
             assert stage.alive("db").keys() == {"a", "b", "c"}
             assert any(str(refusal) in each for each in stage.messages(Kind.DESTROY_FAILED))
             assert not stage.messages(Kind.DESTROYING)
-            keeper(stage).refusal = None
+            flavor_of(stage).refusal = None
             await stage.converged()
             assert stage.alive("db").keys() == {"a", "b"}
 
-    story()
+    scenario()
 
 
 @in_virtual_time
-async def test_it_is_asked_for_those_who_come_back_too_but_not_when_all_go() -> None:
-    async with Stage(flavor_class=Keeper) as stage:
+async def test_release_is_called_for_replaced_members_but_not_when_the_group_is_destroyed() -> None:
+    async with Stage(flavor_class=RecordsReleases) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         await stage.commit(pets("db", "a b c", quorum=True, version=1))
         await stage.converged()
-        assert [name for name, _ in keeper(stage).asked] == ["a", "b", "c"]
-        assert {declared for _, declared in keeper(stage).asked} == {("a", "b", "c")}
-        keeper(stage).refusal = errors.Refused("never")
+        assert [name for name, _ in flavor_of(stage).requests] == ["a", "b", "c"]
+        assert {declared for _, declared in flavor_of(stage).requests} == {("a", "b", "c")}
+        flavor_of(stage).refusal = errors.Refused("never")
         await stage.operator.destroy(group=GroupID("db"), who="ann", why="a test")
         await stage.until(lambda: not stage.alive("db"))
-        assert len(keeper(stage).asked) == 3
+        assert len(flavor_of(stage).requests) == 3

@@ -1,4 +1,4 @@
-"""Rolls in front of a simulated provider: in order, within the policy, and stopped by what fails."""
+"""Rolling updates on a simulated provider: in order, within the policy, and stopped by failures."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from tests.stage import Stage, cattle, in_virtual_time, pets
 
 
 @in_virtual_time
-async def test_a_roll_replaces_one_after_the_other_and_waits_for_each() -> None:
+async def test_a_rolling_update_replaces_one_member_after_the_other_and_waits_for_each() -> None:
     async with Stage(faults=Faults(boot=Spread(low=8.0))) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
@@ -36,7 +36,7 @@ async def test_a_roll_replaces_one_after_the_other_and_waits_for_each() -> None:
 
 
 @in_virtual_time
-async def test_the_node_that_hosts_this_controller_is_rolled_last() -> None:
+async def test_the_node_that_hosts_this_controller_is_updated_last() -> None:
     def is_self(member: Member) -> bool:
         return member.logical_id == "a"
 
@@ -50,7 +50,7 @@ async def test_the_node_that_hosts_this_controller_is_rolled_last() -> None:
 
 
 @in_virtual_time
-async def test_surge_makes_the_new_before_it_ends_the_old() -> None:
+async def test_a_surge_creates_new_instances_before_it_destroys_old_ones() -> None:
     async with Stage() as stage:
         updating = {"MaxUnavailable": 0, "MaxSurge": 2, "Settle": "2s"}
         await stage.commit(cattle("web", 4, updating=updating))
@@ -65,7 +65,7 @@ async def test_surge_makes_the_new_before_it_ends_the_old() -> None:
 
 
 @in_virtual_time
-async def test_a_version_that_fails_pauses_its_own_roll() -> None:
+async def test_a_failing_version_pauses_its_rolling_update() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 4))
         await stage.converged()
@@ -83,7 +83,7 @@ async def test_a_version_that_fails_pauses_its_own_roll() -> None:
 
 
 @in_virtual_time
-async def test_a_version_that_fails_is_rolled_back_where_that_is_declared() -> None:
+async def test_a_failing_version_is_rolled_back_if_on_failure_is_rollback() -> None:
     async with Stage() as stage:
         rollback = {"OnFailure": "rollback"}
         await stage.commit(cattle("web", 4, updating=rollback))
@@ -95,7 +95,7 @@ async def test_a_version_that_fails_is_rolled_back_where_that_is_declared() -> N
 
 
 @in_virtual_time
-async def test_a_commit_during_a_roll_starts_from_what_exists() -> None:
+async def test_a_commit_during_a_rolling_update_starts_from_the_existing_instances() -> None:
     async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
         await stage.commit(cattle("web", 4))
         await stage.converged()
@@ -107,7 +107,7 @@ async def test_a_commit_during_a_roll_starts_from_what_exists() -> None:
 
 
 @in_virtual_time
-async def test_cattle_become_pets_and_the_unnamed_are_retired() -> None:
+async def test_cattle_become_pets_and_instances_without_a_logical_id_are_destroyed() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("g", 2))
         await stage.converged()
@@ -118,7 +118,7 @@ async def test_cattle_become_pets_and_the_unnamed_are_retired() -> None:
 
 
 @in_virtual_time
-async def test_a_second_rollback_does_not_bring_back_what_was_rolled_back() -> None:
+async def test_a_second_rollback_does_not_restore_the_version_that_was_rolled_back() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -131,7 +131,7 @@ async def test_a_second_rollback_does_not_bring_back_what_was_rolled_back() -> N
 
 
 class SlowLedger(MemoryStore):
-    """A store that takes long over the ledger, while it is `slow`: each right to act has to be proven for seconds."""
+    """A store whose ledger is slow while `slow` is set, so that each fencing check takes long."""
 
     slow = False
 
@@ -148,7 +148,7 @@ class SlowLedger(MemoryStore):
 
 
 @in_virtual_time
-async def test_a_destruction_that_still_asks_for_its_right_is_not_begun_for_an_older_declaration() -> None:
+async def test_a_destruction_in_its_fencing_check_is_not_started_for_an_older_declaration() -> None:
     store = SlowLedger()
     async with Stage(store=store) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))

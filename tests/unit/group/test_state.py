@@ -1,4 +1,4 @@
-"""The state machines of a group: what each transition allows, what it must never do, and who may change a state."""
+"""The state machines of a group: what each transition allows and must never do, and which code may change a state."""
 
 import ast
 from collections.abc import Callable
@@ -49,11 +49,11 @@ def test_a_creation_changes_only_as_allowed(phase: Phase, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["not_created", "refuse", "unanswered"])
-def test_an_earlier_call_without_an_answer_is_never_forgotten(step: str) -> None:
-    creation = pending("unknown", unsure=True)
+def test_an_earlier_call_without_a_response_keeps_the_outcome_unknown(step: str) -> None:
+    creation = pending("unknown", uncertain=True)
     creation.call()
     CREATION_STEPS[step](creation)
-    assert (creation.phase, creation.unsure) == (Phase.UNKNOWN, True)
+    assert (creation.phase, creation.uncertain) == (Phase.UNKNOWN, True)
 
 
 def test_a_refused_first_call_created_nothing() -> None:
@@ -90,45 +90,45 @@ def test_a_member_leaves_only_as_allowed(leaving: Leaving, step: str) -> None:
         assert each.leaving is leaving
 
 
-def test_health_from_before_a_destruction_without_an_answer_counts_no_more() -> None:
-    asked, unasked = member("1"), member("2", leaving="draining")
-    asked.start_destroy()
-    for each in (asked, unasked):
+def test_health_from_before_a_destruction_without_a_response_is_discarded() -> None:
+    called, not_called = member("1"), member("2", leaving="draining")
+    called.start_destroy()
+    for each in (called, not_called):
         each.destroy_unknown(2000.0)
         assert each.leaving is Leaving.NO
-    assert (asked.report, asked.left_at) == (None, 2000.0)
-    assert unasked.report is not None
+    assert (called.report, called.left_at) == (None, 2000.0)
+    assert not_called.report is not None
 
 
 def test_every_change_of_a_member_in_the_view_is_counted() -> None:
-    seen = GroupView(group=GroupID("g"), pets=False, lag_s=0.0, can_inspect=False)
+    observed = GroupView(group=GroupID("g"), pets=False, lag_s=0.0, can_inspect=False)
     listing = [member("1").description]
-    (found,) = seen.listed(listing, begun_at=1.0, now=1.0, wall=1.0)
+    (found,) = observed.listed(listing, begun_at=1.0, now=1.0, wall=1.0)
     for step in (found.start_drain, found.start_destroy, found.destroy_not_done, found.terminated):
-        before = seen.revision
+        before = observed.revision
         step()
-        assert seen.revision > before
+        assert observed.revision > before
 
 
-def test_back_off_doubles_to_its_limit_and_a_first_failure_may_be_free() -> None:
+def test_back_off_doubles_to_its_limit_and_a_first_failure_may_have_no_delay() -> None:
     policy = BackoffPolicy(first_s=5.0, longest_s=60.0)
     assert [policy.delay_s(failures) for failures in range(7)] == [0.0, 5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert policy.delay_s(10**6) == 60.0
     assert BackoffPolicy(first_s=5.0, jitter=lambda: 0.8).delay_s(2) == 8.0
-    seen = view()
+    observed = view()
     for free, expected in ((True, 0.0), (True, 5.0), (False, 20.0)):
-        seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=free)
-        assert seen.backoffs["1"].retry_at - seen.now == expected
+        observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=free)
+        assert observed.backoffs["1"].retry_at - observed.now == expected
 
 
 def test_failures_of_an_earlier_version_do_not_count_for_the_next() -> None:
-    seen = view()
-    seen.version = "one"
+    observed = view()
+    observed.version = "one"
     for _ in range(3):
-        seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=True)
-    seen.version = "two"
-    seen.record_slot_failure(Slot("1"), "it terminated", first_is_free=True)
-    assert (seen.backoffs["1"].count, seen.backoffs["1"].version) == (1, "two")
+        observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=True)
+    observed.version = "two"
+    observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=True)
+    assert (observed.backoffs["1"].count, observed.backoffs["1"].version) == (1, "two")
 
 
 STATES = {*Member.__struct_fields__, *Creation.__struct_fields__, *GroupView.__struct_fields__} - {"now"}
@@ -136,7 +136,7 @@ OWN = {"self", "cls", "world"}  # `world` is the model on which a forecast is ma
 
 
 def assigned(text: str) -> list[str]:
-    """Attributes of the state that a module outside its room assigns."""
+    """Assignments to attributes of the state by a module outside the package `state`."""
     found = []
     for node in ast.walk(source.tree(text)):
         targets: list[ast.expr] = []
@@ -160,14 +160,14 @@ def _is_own(value: ast.expr) -> bool:
     return isinstance(value, ast.Name) and value.id in OWN
 
 
-def test_only_the_state_room_changes_the_state() -> None:
-    room = Path(infrakit.group.__file__).parent
-    outside = [path for path in room.rglob("*.py") if "state" not in path.parts and path.name != "forecast.py"]
+def test_only_the_package_state_changes_the_state() -> None:
+    package = Path(infrakit.group.__file__).parent
+    outside = [path for path in package.rglob("*.py") if "state" not in path.parts and path.name != "forecast.py"]
     assert len(outside) > 20
     assert {path.name: found for path in outside if (found := assigned(path.read_text()))} == {}
 
 
-def test_an_assignment_from_outside_would_be_found() -> None:
+def test_an_assignment_from_outside_is_found() -> None:
     assert assigned("member.leaving = 'x'\nview.rolling_to, b = 'y', 1\nself.view.serial += 1\nself.state = 2\n") == [
         "line 1: member.leaving",
         "line 2: view.rolling_to",

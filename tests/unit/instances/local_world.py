@@ -15,7 +15,7 @@ from infrakit.instances.local import Local
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID
 
-STAYS = "exec sleep 1000"
+RUNS_FOREVER = "exec sleep 1000"
 DEADLINE_S = 120.0
 
 
@@ -24,7 +24,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 
 def spec(
-    init: str = STAYS,
+    init: str = RUNS_FOREVER,
     *,
     token: str = "",
     logical_id: str | None = None,
@@ -104,18 +104,18 @@ def kill_all(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def wait_for_death(pid: int) -> None:
+def wait_for_exit(pid: int) -> None:
     """Wait without running the loop, so that no provider has noticed the exit when this returns."""
     try:
-        held = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
         poll = select.poll()
-        poll.register(held, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         assert poll.poll(DEADLINE_S * 1000)
     finally:
-        os.close(held)
+        os.close(pidfd)
 
 
 def is_alive(pid: int) -> bool:

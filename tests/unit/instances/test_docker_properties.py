@@ -33,7 +33,7 @@ def raw(value: Any) -> msgspec.Raw:
 
 
 @pytest.mark.parametrize("properties", [{"Image": "x"}, GOOD])
-async def test_good(properties: Any, tmp_path: Path) -> None:
+async def test_valid_properties_are_accepted(properties: Any, tmp_path: Path) -> None:
     docker = Docker(tmp_path, host="nonsense")  # validation needs no Engine
     await docker.validate(properties=raw(properties))
     await docker.close()
@@ -67,14 +67,14 @@ def network(**create: str) -> dict[str, Any]:
         ({"Network": {"Name": "host", "Aliases": ["x"]}}, ["Network.Name"]),
     ],
 )  # fmt: skip
-def test_wrong(properties: Any, paths: list[str]) -> None:
+def test_invalid_properties_are_refused_with_every_path(properties: Any, paths: list[str]) -> None:
     given = properties if "Image" in properties or "Imgae" in properties else {"Image": "x"} | properties
-    with pytest.raises(InvalidSpec) as told:
+    with pytest.raises(InvalidSpec) as invalid:
         decode(raw(given))
-    assert sorted(problem.path for problem in told.value.problems) == sorted(paths)
+    assert sorted(problem.path for problem in invalid.value.problems) == sorted(paths)
 
 
-def test_a_whole_request() -> None:
+def test_a_complete_container_request() -> None:
     attachment = Attachment(id="data-1", type="volume")
     spec = InstanceSpec(
         init="exec true", tags={"infrakit.group": "g", "infrakit.token": "t", "infrakit.slot": "fd00::5"},
@@ -84,18 +84,18 @@ def test_a_whole_request() -> None:
     config.check(spec, declared)
     id_ = config.instance_id(spec)
     image = Image(entrypoint=("dockerd-entrypoint.sh",), cmd=("--debug",))
-    asked = config.container(id_, spec, declared, image)
-    assert asked["Entrypoint"] == ["/bin/sh", "/infrakit/init"]
-    assert asked["Cmd"] == ["dockerd-entrypoint.sh", "--debug"]
-    endpoints = asked["NetworkingConfig"]["EndpointsConfig"]
+    request = config.container(id_, spec, declared, image)
+    assert request["Entrypoint"] == ["/bin/sh", "/infrakit/init"]
+    assert request["Cmd"] == ["dockerd-entrypoint.sh", "--debug"]
+    endpoints = request["NetworkingConfig"]["EndpointsConfig"]
     assert endpoints == {"n": {"Aliases": [], "IPAMConfig": {"IPv6Address": "fd00::5"}}}
-    assert asked["HostConfig"]["Mounts"] == [
+    assert request["HostConfig"]["Mounts"] == [
         {"Type": "volume", "Source": "data-1", "Target": "/var/lib/docker",
             "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": {"type": "tmpfs"}}}}
     ]  # fmt: skip
-    assert asked["HostConfig"]["Privileged"] is True
-    assert "Memory" not in asked["HostConfig"]
-    assert {"INFRAKIT_GROUP=g", "INFRAKIT_LOGICAL_ID=fd00::5", "INFRAKIT_VOLUME=/var/lib/docker"} <= set(asked["Env"])
+    assert request["HostConfig"]["Privileged"] is True
+    assert "Memory" not in request["HostConfig"]
+    assert {"INFRAKIT_GROUP=g", "INFRAKIT_LOGICAL_ID=fd00::5", "INFRAKIT_VOLUME=/var/lib/docker"} <= set(request["Env"])
     assert config.instance_id(spec) == id_ != config.instance_id(InstanceSpec(tags={"infrakit.token": "u"}))
     body = config.network(declared)
     assert body is not None
@@ -103,15 +103,15 @@ def test_a_whole_request() -> None:
     assert body["EnableIPv6"]
 
 
-def test_a_command_of_ones_own_replaces_the_images() -> None:
+def test_a_declared_command_replaces_that_of_the_image() -> None:
     image = Image(entrypoint=("entry",), cmd=("cmd",))
-    for declared, handed_over in (
+    for declared, expected in (
         ({}, ["entry", "cmd"]),
         ({"Cmd": ["mine"]}, ["entry", "mine"]),
         ({"Entrypoint": ["my"]}, ["my"]),
         ({"Entrypoint": ["my"], "Cmd": ["own"]}, ["my", "own"]),
     ):
         spec = InstanceSpec(init="#!/bin/sh\n", properties=raw({"Image": "x", **declared}))
-        asked = config.container(config.instance_id(spec), spec, decode(spec.properties), image)
-        assert asked["Entrypoint"] == ["/infrakit/init"]
-        assert asked["Cmd"] == handed_over
+        request = config.container(config.instance_id(spec), spec, decode(spec.properties), image)
+        assert request["Entrypoint"] == ["/infrakit/init"]
+        assert request["Cmd"] == expected

@@ -35,15 +35,15 @@ async def test_an_instance_is_a_file_with_its_whole_spec(provider: File, tmp_pat
     full = msgspec.structs.replace(
         spec(role="x"), logical_id=LogicalID("10.0.0.1"), attachments=(Attachment(id="v", type="ebs"),)
     )
-    made = await provider.provision(spec=full)
+    created = await provider.provision(spec=full)
     (path,) = files(tmp_path)
-    assert path.name == made
+    assert path.name == created
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     written = json.loads(path.read_text())
-    assert (written["ID"], written["LogicalID"], written["Tags"]) == (made, "10.0.0.1", {"role": "x"})
+    assert (written["ID"], written["LogicalID"], written["Tags"]) == (created, "10.0.0.1", {"role": "x"})
     assert written["Spec"]["Init"] == "#!/bin/sh\necho hi"
     (described,) = await provider.describe_instances(tags={"role": "x"}, properties=True)
-    assert (described.id, described.logical_id, described.tags) == (made, "10.0.0.1", {"role": "x"})
+    assert (described.id, described.logical_id, described.tags) == (created, "10.0.0.1", {"role": "x"})
     assert isinstance(described.properties, msgspec.Raw)
     shown = json.loads(bytes(described.properties))
     assert shown["Properties"] == {"note": "v1"}
@@ -62,28 +62,28 @@ async def test_tags_select_by_all_of_them_and_labels_are_merged(provider: File) 
 
 
 async def test_destroy_is_final_and_reported_once(provider: File, tmp_path: Path) -> None:
-    made = await provider.provision(spec=spec())
-    assert (await provider.inspect(instance=made)) is not None
-    await provider.destroy(instance=made, context=DestroyContext())
+    created = await provider.provision(spec=spec())
+    assert (await provider.inspect(instance=created)) is not None
+    await provider.destroy(instance=created, context=DestroyContext())
     assert files(tmp_path) == []
-    assert await provider.inspect(instance=made) is None
-    with pytest.raises(errors.NotFound, match=f"there is no instance {made}"):
-        await provider.destroy(instance=made, context=DestroyContext())
+    assert await provider.inspect(instance=created) is None
+    with pytest.raises(errors.NotFound, match=f"there is no instance {created}"):
+        await provider.destroy(instance=created, context=DestroyContext())
 
 
 async def test_a_retry_with_the_same_token_creates_nothing(provider: File) -> None:
-    made = await provider.provision(spec=spec(**{TAG_TOKEN: "t"}))
+    created = await provider.provision(spec=spec(**{TAG_TOKEN: "t"}))
     again = await asyncio.gather(*(provider.provision(spec=spec(**{TAG_TOKEN: "t"})) for _ in range(5)))
-    assert set(again) == {made}
+    assert set(again) == {created}
 
 
 async def test_a_logical_id_belongs_to_one_instance(provider: File) -> None:
     pet = msgspec.structs.replace(spec(), logical_id=LogicalID("a"))
-    ends = await asyncio.gather(*(provider.provision(spec=pet) for _ in range(5)), return_exceptions=True)
-    assert sum(isinstance(end, errors.Conflict) for end in ends) == 4
+    outcomes = await asyncio.gather(*(provider.provision(spec=pet) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(outcome, errors.Conflict) for outcome in outcomes) == 4
 
 
-async def test_a_file_that_cannot_be_read_makes_no_instance_missing(provider: File, tmp_path: Path) -> None:
+async def test_an_unreadable_file_is_an_error_and_not_a_missing_instance(provider: File, tmp_path: Path) -> None:
     await provider.provision(spec=spec())
     torn = tmp_path / "files" / "instance-7"
     for content in (b"", b'{"ID": "inst', b"\xff", b"[]"):
@@ -104,8 +104,8 @@ async def test_an_unknown_instance_is_not_found(provider: File, unknown: str) ->
 async def test_two_processes_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "shared"))
     one, two = File(tmp_path / "a"), File(tmp_path / "b")
-    made = await asyncio.gather(*(each.provision(spec=spec(**{TAG_TOKEN: "t"})) for each in (one, two) * 5))
-    assert len(set(made)) == 1
+    created = await asyncio.gather(*(each.provision(spec=spec(**{TAG_TOKEN: "t"})) for each in (one, two) * 5))
+    assert len(set(created)) == 1
     assert len(await two.describe_instances(tags={})) == 1
 
 

@@ -33,15 +33,15 @@ async def test_a_token_creates_one_instance_through_two_providers(open_local: Op
     assert (await listed(one)).keys() == (await listed(two)).keys()
 
 
-@pytest.mark.parametrize("destroyed", [True, False], ids=["destroyed", "died"])
+@pytest.mark.parametrize("destroyed", [True, False], ids=["destroyed", "exited"])
 async def test_the_token_of_a_terminated_instance_creates_nothing(local: Local, destroyed: bool) -> None:
-    made = await local.provision(spec=spec("sleep 1000" if destroyed else "exit 1", token="t"))
+    created = await local.provision(spec=spec("sleep 1000" if destroyed else "exit 1", token="t"))
     if destroyed:
-        await destroy(local, made)
-    await until_gone(local, made)
-    assert await local.provision(spec=spec(token="t")) == made
+        await destroy(local, created)
+    await until_gone(local, created)
+    assert await local.provision(spec=spec(token="t")) == created
     assert await listed(local) == {}
-    assert await local.inspect(instance=made) is None
+    assert await local.inspect(instance=created) is None
 
 
 async def test_a_logical_id_belongs_to_one_instance(local: Local) -> None:
@@ -88,8 +88,8 @@ async def test_a_cancelled_creation_is_atomic(local: Local, tmp_path: Path) -> N
             await asyncio.sleep(0.002)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    made = [await local.provision(spec=spec(token=f"t{number}", logical_id=f"l{number}")) for number in range(20)]
-    assert sorted(await listed(local)) == sorted(made)
+    created = [await local.provision(spec=spec(token=f"t{number}", logical_id=f"l{number}")) for number in range(20)]
+    assert sorted(await listed(local)) == sorted(created)
 
     async def all_run() -> bool:
         return len(survivors(tmp_path)) == 40  # a wrapper and a script each
@@ -98,10 +98,10 @@ async def test_a_cancelled_creation_is_atomic(local: Local, tmp_path: Path) -> N
 
 
 async def test_a_cancelled_destruction_continues(local: Local) -> None:
-    made = await local.provision(spec=spec("trap '' TERM; while :; do sleep 0.05; done", GracePeriod="200ms"))
-    task = asyncio.create_task(destroy(local, made))
+    created = await local.provision(spec=spec("trap '' TERM; while :; do sleep 0.05; done", GracePeriod="200ms"))
+    task = asyncio.create_task(destroy(local, created))
     await asyncio.sleep(0)
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await until_gone(local, made)
+    await until_gone(local, created)

@@ -1,4 +1,4 @@
-"""What may be declared for `local`, and what is refused with everything wrong at once."""
+"""The properties of `local`: which are accepted, and which are refused, with all problems at once."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("properties", [{}, None, GOOD])
-async def test_good(local: Local, properties: Any) -> None:
+async def test_valid_properties_are_accepted(local: Local, properties: Any) -> None:
     await local.validate(properties=raw(properties))
 
 
@@ -38,7 +38,9 @@ async def test_good(local: Local, properties: Any) -> None:
         ({"Environment": {"A": "\0"}, "Files": {"..": ""}}, ["Files['..']", "Environment['A']"]),
     ],
 )
-async def test_bad(local: Local, properties: dict[str, Any], paths: list[str]) -> None:
+async def test_invalid_properties_are_refused_with_every_path(
+    local: Local, properties: dict[str, Any], paths: list[str]
+) -> None:
     with pytest.raises(InvalidSpec) as caught:
         await local.validate(properties=raw(properties))
     found = [each.path for each in caught.value.problems]

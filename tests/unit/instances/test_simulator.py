@@ -51,28 +51,28 @@ def now() -> float:
 
 
 @in_virtual_time
-async def test_without_faults_it_is_a_correct_provider() -> None:
+async def test_the_simulator_without_faults_is_a_correct_provider() -> None:
     provider = simulator()
     for protocol in (Instance, Capable, Inspects, Volumes, Keeps):
         assert isinstance(provider, protocol)
-    made = await provider.provision(spec=spec("t", logical_id="a", volume="v"))
+    created = await provider.provision(spec=spec("t", logical_id="a", volume="v"))
     (found,) = await provider.describe_instances(tags=G)
-    assert (found.id, found.logical_id, found.state) == (made, "a", State.RUNNING)
+    assert (found.id, found.logical_id, found.state) == (created, "a", State.RUNNING)
     (full,) = await provider.describe_instances(tags=G, properties=True)
     assert isinstance(full.properties, msgspec.Raw)
     assert bytes(full.properties) == b"{}"
     assert await provider.describe_instances(tags={values.TAG_GROUP: "h"}) == ()
     assert len(await provider.describe_instances(tags={})) == 1
-    assert await listed(provider) == [made]
-    await provider.label(instance=made, labels={"colour": "blue"})
+    assert await listed(provider) == [created]
+    await provider.label(instance=created, labels={"colour": "blue"})
     assert len(await provider.describe_instances(tags=G | {"colour": "blue"})) == 1
-    await provider.destroy(instance=made, context=DestroyContext())
+    await provider.destroy(instance=created, context=DestroyContext())
     assert await listed(provider) == []
-    assert await provider.inspect(instance=made) is None
+    assert await provider.inspect(instance=created) is None
     with pytest.raises(errors.NotFound):
-        await provider.destroy(instance=made, context=DestroyContext())
+        await provider.destroy(instance=created, context=DestroyContext())
     with pytest.raises(errors.NotFound):
-        await provider.label(instance=made, labels={})
+        await provider.label(instance=created, labels={})
     assert now() == 0.0
 
 
@@ -93,12 +93,12 @@ async def test_the_same_listing_is_the_same_object_while_nothing_changes() -> No
 
 @pytest.mark.parametrize("call", ["describe", "provision", "destroy", "label"])
 @in_virtual_time
-async def test_each_call_takes_its_time(call: str) -> None:
+async def test_each_call_takes_its_configured_duration(call: str) -> None:
     provider = simulator(**{call: Spread(low=2.0, high=4.0)})
-    made = await provider.provision(spec=spec())
-    await provider.label(instance=made, labels={})
+    created = await provider.provision(spec=spec())
+    await provider.label(instance=created, labels={})
     await provider.describe_instances(tags=G)
-    await provider.destroy(instance=made, context=DestroyContext())
+    await provider.destroy(instance=created, context=DestroyContext())
     assert 2.0 <= now() <= 4.0
 
 
@@ -153,7 +153,7 @@ async def test_a_provider_error_does_not_show_whether_the_change_was_made() -> N
 
 
 @in_virtual_time
-async def test_a_hanging_call_has_done_its_work() -> None:
+async def test_a_hanging_call_has_made_its_change() -> None:
     provider = simulator(hang_rate=1.0)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1000.0):
@@ -193,17 +193,17 @@ async def test_capacity_counts_running_machines() -> None:
 
 @in_virtual_time
 async def test_creations_and_terminations_are_listed_late() -> None:
-    provider = simulator(lag=Spread(low=3.0), death_lag=Spread(low=7.0))
+    provider = simulator(lag=Spread(low=3.0), termination_lag=Spread(low=7.0))
     assert (await provider.capabilities()).listing_lag_s == 7.0
-    made = await provider.provision(spec=spec())
+    created = await provider.provision(spec=spec())
     assert await listed(provider) == []
-    assert await provider.inspect(instance=made) is not None
+    assert await provider.inspect(instance=created) is not None
     await asyncio.sleep(3.0)
-    assert await listed(provider) == [made]
-    provider.kill(made)
-    assert await provider.inspect(instance=made) is None
+    assert await listed(provider) == [created]
+    provider.kill(created)
+    assert await provider.inspect(instance=created) is None
     await asyncio.sleep(6.9)
-    assert await listed(provider) == [made]
+    assert await listed(provider) == [created]
     await asyncio.sleep(0.1)
     assert await listed(provider) == []
 
@@ -234,12 +234,12 @@ async def test_a_partial_listing_fails_or_is_silent() -> None:
 @in_virtual_time
 async def test_machines_boot_become_unhealthy_and_terminate() -> None:
     provider = simulator(boot=Spread(low=5.0))
-    made = await provider.provision(spec=spec(BootTime=5.0))
-    assert not provider.is_healthy(made)
+    created = await provider.provision(spec=spec(BootTime=5.0))
+    assert not provider.is_healthy(created)
     await asyncio.sleep(10.0)
-    assert provider.is_healthy(made)
-    provider.make_sick(made)
-    assert not provider.is_healthy(made)
+    assert provider.is_healthy(created)
+    provider.make_unhealthy(created)
+    assert not provider.is_healthy(created)
     assert (await provider.describe_instances(tags=G))[0].state is State.IMPAIRED
     never = await provider.provision(spec=spec(NeverHealthy=True))
     short = await provider.provision(spec=spec(Lifetime=20.0))
@@ -248,17 +248,17 @@ async def test_machines_boot_become_unhealthy_and_terminate() -> None:
     assert short in await listed(provider)
     await asyncio.sleep(1.0)
     assert short not in await listed(provider)
-    with pytest.raises(errors.Refused, match="ask for refusal"):
+    with pytest.raises(errors.Refused, match="its properties declare Refuse"):
         await provider.provision(spec=spec(Refuse=True))
 
 
 @in_virtual_time
 async def test_random_lifetimes_and_failures() -> None:
-    provider = simulator(lifetime=100.0, sick_after=100.0, never_healthy_rate=0.2)
-    made = [await provider.provision(spec=spec()) for _ in range(300)]
+    provider = simulator(lifetime=100.0, unhealthy_after=100.0, never_healthy_rate=0.2)
+    created = [await provider.provision(spec=spec()) for _ in range(300)]
     await asyncio.sleep(100.0)
     assert 80 < len(provider.live()) < 150
-    assert 10 < sum(provider.is_healthy(i) for i in made) < 70
+    assert 10 < sum(provider.is_healthy(i) for i in created) < 70
 
 
 @in_virtual_time
@@ -296,25 +296,25 @@ async def test_identities_and_volumes_are_exclusive_by_default() -> None:
 
 
 @in_virtual_time
-async def test_watchers_are_notified_when_it_happens() -> None:
+async def test_watchers_are_notified_of_creations_and_terminations() -> None:
     provider = simulator(lag=Spread(low=50.0))
-    told: list[tuple[str, str, float]] = []
+    notified: list[tuple[str, str, float]] = []
     ends: list[float] = []
 
     def watch(what: str, machine: Machine) -> None:
-        told.append((what, machine.id, now()))
+        notified.append((what, machine.id, now()))
         if what == "ended":
-            ends.append(machine.dead_at)
+            ends.append(machine.terminated_at)
 
     provider.watchers.append(watch)
-    made = await provider.provision(spec=spec(Lifetime=10.0))
+    created = await provider.provision(spec=spec(Lifetime=10.0))
     await asyncio.sleep(30.0)
     provider.live()
-    assert told == [("created", made, 0.0), ("ended", made, 30.0)]  # nothing was observed earlier
+    assert notified == [("created", created, 0.0), ("ended", created, 30.0)]  # nothing was observed earlier
     assert ends == [10.0]
 
 
-async def test_its_properties_are_checked() -> None:
+async def test_the_properties_of_a_machine_are_validated() -> None:
     await simulator().validate(properties=msgspec.Raw(b'{"Anything": 1, "BootTime": 2}'))
     with pytest.raises(errors.InvalidSpec, match="BootTime"):
         await simulator().validate(properties=msgspec.Raw(b'{"BootTime": "soon"}'))

@@ -1,4 +1,4 @@
-"""The observer of a replica that is alone, on a virtual clock."""
+"""The leadership observer of a single replica, on a virtual clock."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from infrakit.spi.leadership import Leadership, Observation
 
 
 async def observed(count: int) -> list[tuple[float, Observation]]:
-    """The first observations, each with the time at which it came."""
+    """The first observations, each with the time at which it arrived."""
     leadership: Leadership = Static()
     found = []
     async with contextlib.aclosing(leadership.observe()) as observations:  # type: ignore[type-var]
@@ -21,7 +21,7 @@ async def observed(count: int) -> list[tuple[float, Observation]]:
     return found
 
 
-def test_it_leads_at_once_and_no_observation_expires_before_the_next() -> None:
+def test_a_single_replica_leads_at_once_and_no_observation_expires_before_the_next() -> None:
     found = virtual.run(observed(5))
     assert found[0][0] == 0.0
     for (came_at, observation), (next_at, _) in itertools.pairwise(found):

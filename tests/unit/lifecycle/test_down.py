@@ -1,4 +1,4 @@
-"""The end of a cluster from outside: nothing is ended while anybody inside may act."""
+"""The teardown of a cluster from outside: nothing is destroyed while a replica inside may act."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from infrakit.gate import authority
+from infrakit.gate.authority import Teardown
+from infrakit.gate.gate import Gate
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.lifecycle import down
 from infrakit.lifecycle.replicas import SelfHosted
@@ -27,39 +30,39 @@ from tests.unit.cli.canned import CannedManager
 HALT = Halt(who="ann", when=canned.STARTED, why="the end")
 
 
-class Scene:
-    """A provider with machines of two groups, and a replica that answers at a socket, or not."""
+class Cluster:
+    """A provider with machines of two groups, and the socket at which a replica may answer."""
 
     def __init__(self, place: str) -> None:
         self.simulator = Simulator()
         self.hosts = SelfHosted([GroupID("etcd")], [place])
-        self.told: list[str] = []
+        self.reported: list[str] = []
         declared = document.parse(json.dumps([cattle("web", 2), pets("etcd", "a b c")]), source="doc")
-        self.teardowns = [GroupTeardown(each, self.simulator, None, self.told.append) for each in declared]
+        self.teardowns = [GroupTeardown(each, self.simulator, None, self.reported.append) for each in declared]
         self.declared = document.render(declared)
-        self.agreed = 0
+        self.confirmed = 0
 
-    async def fill(self) -> None:
+    async def create_machines(self) -> None:
         for name, count in (("web", 2), ("etcd", 3)):
             for _ in range(count):
                 spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: name})
                 await self.simulator.provision(spec=spec)
 
-    def agree(self, question: str) -> None:
+    def confirm(self, question: str) -> None:
         assert "2 of web, 3 of etcd" in question
-        self.agreed += 1
+        self.confirmed += 1
 
     async def down(self, **more: bool) -> bool:
-        order = down.TeardownRequest(text="", source="doc", who="ann", why="the end", timeout_s=20.0, **more)
-        return await down.teardown(order, self.hosts, self.teardowns, self.told.append, self.agree)
+        request = down.TeardownRequest(text="", source="doc", who="ann", why="the end", timeout_s=20.0, **more)
+        return await down.teardown(request, self.hosts, self.teardowns, self.reported.append, self.confirm)
 
     @property
-    def living(self) -> int:
+    def live_count(self) -> int:
         return sum(machine.lives for machine in self.simulator.machines.values())
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
+def short_path() -> Iterator[Path]:
     """A directory with a path short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
     yield path
@@ -67,50 +70,50 @@ def short() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def scene(short: Path) -> Scene:
-    scene = Scene(f"unix://{short}/group")
-    await scene.fill()
-    return scene
+async def cluster(short_path: Path) -> Cluster:
+    cluster = Cluster(f"unix://{short_path}/group")
+    await cluster.create_machines()
+    return cluster
 
 
 @contextlib.asynccontextmanager
-async def replica(scene: Scene) -> AsyncIterator[CannedManager]:
-    """It declares what the document does, and knows of no halt."""
+async def replica(cluster: Cluster) -> AsyncIterator[CannedManager]:
+    """A replica with the same declaration as the document, and without a halt."""
     manager = CannedManager()
     manager.groups = [canned.group("etcd"), canned.group("web")]
 
     async def show(*, version: int) -> str:
         assert version == 7
-        return scene.declared
+        return cluster.declared
 
     manager.show = show  # type: ignore[method-assign]
-    path = Path(scene.hosts.places[0].removeprefix("unix://"))
+    path = Path(cluster.hosts.places[0].removeprefix("unix://"))
     async with Server(path, {".": manager}, events=manager.journal):
         yield manager
 
 
-async def test_it_begins_when_the_leader_shows_the_halt_and_nothing_under_way(scene: Scene) -> None:
-    async with replica(scene) as manager:
-        seen: list[int] = []
+async def test_the_teardown_starts_when_the_leader_confirms_the_halt_and_is_idle(cluster: Cluster) -> None:
+    async with replica(cluster) as manager:
+        live_counts: list[int] = []
 
-        def ends() -> None:
-            seen.append(scene.living)
+        def change_status() -> None:
+            live_counts.append(cluster.live_count)
             if not manager.orders:
                 return
-            if not manager.halts:  # it has read it, and a call is under way
+            if not manager.halts:  # the leader has read the halt, and a call is in progress
                 manager.halts = (HALT,)
                 manager.groups = [canned.group("web", doing=(canned.WAIT,))]
-            elif len(seen) > 4:
+            elif len(live_counts) > 4:
                 manager.groups = [canned.group("web")]
 
-        manager.on_status = ends
-        await scene.down()
-    assert scene.living == 0
-    assert len(seen) >= 5
-    assert set(seen) == {5}, "nothing was ended before"
+        manager.on_status = change_status
+        await cluster.down()
+    assert cluster.live_count == 0
+    assert len(live_counts) >= 5
+    assert set(live_counts) == {5}, "nothing was destroyed before"
     assert [name for name, _ in manager.orders] == ["halt"]
-    assert scene.told[0] == "halted: no replica of the cluster acts any more"
-    assert scene.told[1:] == [
+    assert cluster.reported[0] == "halted: no replica of the cluster acts any more"
+    assert cluster.reported[1:] == [
         "destroying web: 2 instances",
         "web is destroyed",
         "destroying etcd: 3 instances",
@@ -118,85 +121,111 @@ async def test_it_begins_when_the_leader_shows_the_halt_and_nothing_under_way(sc
     ]
 
 
-async def test_nothing_is_ended_where_the_leader_does_not_show_the_halt(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+async def test_nothing_is_destroyed_unless_the_leader_confirms_the_halt(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(down, "HALT_S", 1.0)
-    async with replica(scene) as manager:
+    async with replica(cluster) as manager:
         with pytest.raises(
             errors.Refused, match=r"the cluster is halted .* its leader has not confirmed that it is idle within 1 s"
         ):
-            await scene.down()
-        assert scene.living == 5
+            await cluster.down()
+        assert cluster.live_count == 5
         assert [name for name, _ in manager.orders] == ["halt"]
-        await scene.down(unhalted=True)
-    assert scene.living == 0
+        await cluster.down(unhalted=True)
+    assert cluster.live_count == 0
 
 
-async def test_the_word_of_one_that_has_lost_the_epoch_does_not_count(scene: Scene) -> None:
-    async with replica(scene) as manager:
+async def test_a_confirmation_by_a_replica_without_the_epoch_does_not_count(cluster: Cluster) -> None:
+    async with replica(cluster) as manager:
         manager.halts = (HALT,)
-        plain = manager.leader
+        leader_status = manager.leader
 
         async def leader() -> LeaderStatus:
-            return msgspec.structs.replace(await plain(), leader="cox")
+            return msgspec.structs.replace(await leader_status(), leader="cox")
 
         manager.leader = leader  # type: ignore[method-assign]
         with pytest.raises(errors.Refused, match="the cluster is halted"):
-            await scene.down()
-        assert scene.living == 5
+            await cluster.down()
+        assert cluster.live_count == 5
 
 
-async def test_where_nobody_answers_only_the_operator_can_know(scene: Scene) -> None:
+async def test_if_no_replica_answers_the_teardown_needs_without_halt(cluster: Cluster) -> None:
     with pytest.raises(errors.Refused, match=r"no replica answers, and machines exist.*--without-halt"):
-        await scene.down()
-    assert (scene.living, scene.agreed) == (5, 0)
-    await scene.down(unhalted=True)
-    assert (scene.living, scene.agreed) == (0, 1)
+        await cluster.down()
+    assert (cluster.live_count, cluster.confirmed) == (5, 0)
+    await cluster.down(unhalted=True)
+    assert (cluster.live_count, cluster.confirmed) == (0, 1)
 
 
-async def test_a_halt_that_the_store_does_not_take_is_none(scene: Scene) -> None:
-    async with replica(scene) as manager:
+async def test_nothing_is_destroyed_if_the_halt_cannot_be_stored(cluster: Cluster) -> None:
+    async with replica(cluster) as manager:
         manager.failures["halt"] = errors.Unreachable("no quorum", where="store")
         with pytest.raises(errors.Refused, match=r"could not be halted.*no quorum"):
-            await scene.down()
-        assert scene.living == 5
+            await cluster.down()
+        assert cluster.live_count == 5
 
 
-async def test_a_document_without_all_groups_ends_nothing(scene: Scene) -> None:
-    scene.teardowns = scene.teardowns[1:]
-    async with replica(scene) as manager:
+async def test_a_document_without_all_groups_destroys_nothing(cluster: Cluster) -> None:
+    cluster.teardowns = cluster.teardowns[1:]
+    async with replica(cluster) as manager:
         with pytest.raises(errors.Refused, match="declares group web, which FILE omits"):
-            await scene.down()
-        assert (scene.living, manager.orders) == (5, [])
+            await cluster.down()
+        assert (cluster.live_count, manager.orders) == (5, [])
 
 
-async def test_a_group_that_is_on_another_provider_ends_nothing(scene: Scene) -> None:
-    for each in scene.teardowns:
+async def test_a_document_with_another_provider_destroys_nothing(cluster: Cluster) -> None:
+    for each in cluster.teardowns:
         each.plugin = "docker"
-    async with replica(scene) as manager:
+    async with replica(cluster) as manager:
         with pytest.raises(errors.Refused, match=r"the cluster has web on simulator, not on docker"):
-            await scene.down()
-        assert (scene.living, manager.orders) == (5, [])
+            await cluster.down()
+        assert (cluster.live_count, manager.orders) == (5, [])
 
 
-async def test_a_provider_that_knows_none_of_the_machines_is_another(scene: Scene) -> None:
-    for each in scene.teardowns:
+async def test_a_provider_that_lists_no_machine_of_the_cluster_is_refused(cluster: Cluster) -> None:
+    for each in cluster.teardowns:
         each._instance = Simulator()
-    async with replica(scene) as manager:
+    async with replica(cluster) as manager:
         with pytest.raises(errors.Refused, match="answers, and the provider lists no machine of etcd"):
-            await scene.down()
+            await cluster.down()
         assert manager.orders == []
 
 
-def ended(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
-    told: list[str] = []
+async def test_a_teardown_stops_when_the_halt_is_lifted_during_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "RECENT_S", 0.1)
+    async with replica(cluster) as manager:
+        manager.groups = [canned.group("web")]
+
+        def change_status() -> None:
+            manager.halts = (HALT,) if manager.orders and cluster.live_count > 3 else ()
+
+        manager.on_status = change_status
+        with pytest.raises(errors.Halted, match="the halt of the cluster was lifted"):
+            await cluster.down()
+        assert "web is destroyed" in cluster.reported
+        assert cluster.live_count == 3, "no machine of etcd was destroyed"
+
+
+def teardown_of(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
+    reported: list[str] = []
     simulator.faults = faults
     (group,) = document.parse(json.dumps([cattle("web", 5)]), source="doc")
-    return GroupTeardown(group, simulator, None, told.append), told
+    return GroupTeardown(group, simulator, None, reported.append), reported
 
 
-async def filled(count: int) -> Simulator:
+def unhalted() -> Gate:
+    """The gate of a teardown that no replica answers."""
+
+    async def no_answer() -> None:
+        return None
+
+    return Gate(Teardown(no_answer))
+
+
+async def simulator_with(count: int) -> Simulator:
     simulator = Simulator()
     for _ in range(count):
         spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: "web"})
@@ -205,41 +234,41 @@ async def filled(count: int) -> Simulator:
 
 
 @in_virtual_time
-async def test_a_provider_with_faults_is_asked_until_nothing_lives() -> None:
-    simulator = await filled(40)
-    each, told = ended(simulator, Faults(unreachable_rate=0.3, lost_rate=0.2))
-    await each.run(asyncio.get_running_loop().time() + 600.0)
+async def test_calls_to_a_faulty_provider_are_retried_until_every_machine_is_terminated() -> None:
+    simulator = await simulator_with(40)
+    each, reported = teardown_of(simulator, Faults(unreachable_rate=0.3, lost_rate=0.2))
+    await each.run(asyncio.get_running_loop().time() + 600.0, unhalted())
     assert not any(machine.lives for machine in simulator.machines.values())
-    assert len(set(told)) == len(told), "each trouble once"
+    assert len(set(reported)) == len(reported), "each failure is reported once"
 
 
 @in_virtual_time
-async def test_what_is_left_when_the_time_is_up_is_told() -> None:
-    simulator = await filled(2)
-    each, _ = ended(simulator, Faults())
+async def test_machines_that_remain_at_the_timeout_are_reported() -> None:
+    simulator = await simulator_with(2)
+    each, _ = teardown_of(simulator, Faults())
 
     async def destroy(**_: object) -> None:
         raise errors.Refused("protected")
 
     simulator.destroy = destroy  # type: ignore[method-assign]
     with pytest.raises(errors.Refused, match=r"group web: not terminated within the timeout: .*protected"):
-        await each.run(asyncio.get_running_loop().time() + 5.0)
+        await each.run(asyncio.get_running_loop().time() + 5.0, unhalted())
 
 
 @in_virtual_time
-async def test_a_provider_that_lists_late_is_asked_once_more() -> None:
-    simulator = await filled(0)
+async def test_machines_that_the_provider_lists_late_are_destroyed_too() -> None:
+    simulator = await simulator_with(0)
     late = Faults(lag=Spread(low=10.0), lag_max=12.0)
     simulator.faults = late
     spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: "web"})
-    await simulator.provision(spec=spec)  # which listings show in a while
-    each, _ = ended(simulator, late)
+    await simulator.provision(spec=spec)  # listed only after the lag
+    each, _ = teardown_of(simulator, late)
     assert await each.machines() == []
-    await each.run(asyncio.get_running_loop().time() + 60.0)
+    await each.run(asyncio.get_running_loop().time() + 60.0, unhalted())
     assert not any(machine.lives for machine in simulator.machines.values())
 
 
-def test_those_that_host_replicas_go_last() -> None:
+def test_groups_that_host_replicas_are_destroyed_last() -> None:
     declared: Sequence[dict[str, object]] = [cattle("a", 1), pets("etcd", "a"), cattle("web", 1)]
     groups = document.parse(json.dumps(declared), source="doc")
     assert [each.name for each in down._in_order(groups, SelfHosted([GroupID("etcd")], []))] == ["web", "a", "etcd"]

@@ -1,4 +1,4 @@
-"""From nothing to a store that its own machines keep, and back to it when their quorum is gone."""
+"""Bootstrap of a cluster whose store runs on its own machines, and recovery after the loss of its quorum."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ from tests.stage import cattle, in_virtual_time, pets
 QUORUM = pets("etcd", "a b c", quorum=True, volumes=True)
 
 
-class Kept(MemoryStore):
-    """A store that answers while `needs` machines live."""
+class QuorumStore(MemoryStore):
+    """A store that answers while at least `needs` machines run."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Kept(MemoryStore):
         return await super().read(name=name)
 
 
-class Scene:
+class Cluster:
     """A provider, a store on its machines, and an operator."""
 
     def __init__(self) -> None:
@@ -47,16 +47,16 @@ class Scene:
         self.simulator = Simulator(random=self.rng)
         self.flavor = SimulatedFlavor(self.simulator, self.rng)
         self.flavor.faults = FlavorFaults()
-        self.store = Kept(self.simulator)
+        self.store = QuorumStore(self.simulator)
         self.clock = loop.VirtualClock()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.plugins: Plugins | None = None
 
     async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
-        asked = BootstrapRequest(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
+        request = BootstrapRequest(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
         plugins = self.plugins or Plugins(self.simulator, self.flavor)
         access = DirectStore(self.store, self.clock)
-        return await bootstrap(asked, plugins=plugins, access=access, clock=self.clock, report=self.told.append)
+        return await bootstrap(request, plugins=plugins, access=access, clock=self.clock, report=self.reported.append)
 
     @property
     def machines(self) -> dict[str, Machine]:
@@ -64,78 +64,94 @@ class Scene:
 
 
 @in_virtual_time
-async def test_one_machine_is_made_and_the_declaration_is_in_the_store() -> None:
-    scene = Scene()
-    assert await scene.bootstrap() == 1
-    assert list(scene.machines) == ["a"]
-    tags = scene.machines["a"].tags
+async def test_bootstrap_creates_one_machine_and_stores_the_declaration() -> None:
+    cluster = Cluster()
+    assert await cluster.bootstrap() == 1
+    assert list(cluster.machines) == ["a"]
+    tags = cluster.machines["a"].tags
     assert tags[values.TAG_GROUP] == "etcd"
     assert tags[values.TAG_LOGICAL_ID] == "a"
-    declaration = Declaration(scene.store, scene.clock)
+    declaration = Declaration(cluster.store, cluster.clock)
     record = await declaration.load()
     [group] = record.groups.values()
     assert group.properties.allocation.logical_ids == ("a", "b", "c")
     assert (record.entry.who, record.entry.what) == ("ann", "bootstrap")
-    # a second time, nothing is made and nothing is committed
-    assert await scene.bootstrap() == 1
-    assert list(scene.machines) == ["a"]
-    assert "left unchanged" in scene.told[-1]
+    # a second bootstrap creates nothing and commits nothing
+    assert await cluster.bootstrap() == 1
+    assert list(cluster.machines) == ["a"]
+    assert "left unchanged" in cluster.reported[-1]
 
 
 @in_virtual_time
-async def test_two_at_once_are_one() -> None:
-    first, second = Scene(), Scene()
+async def test_two_concurrent_bootstraps_create_one_machine() -> None:
+    first, second = Cluster(), Cluster()
     second.simulator, second.store, second.flavor = first.simulator, first.store, first.flavor
     first.simulator.faults = Faults(provision=Spread(low=2.0))
     versions = await asyncio.gather(first.bootstrap(), second.bootstrap(), return_exceptions=True)
     assert list(first.machines) == ["a"]
-    told = [*first.told, *second.told]
-    assert sum("is created" in each for each in told) == 1
-    assert sum("created it first" in each or "exists already" in each for each in told) == 1
+    reported = [*first.reported, *second.reported]
+    assert sum("is created" in each for each in reported) == 1
+    assert sum("created it first" in each or "exists already" in each for each in reported) == 1
     assert sorted(str(type(each).__name__) for each in versions) in (["Conflict", "int"], ["int", "int"])
     assert await second.bootstrap() == 1
 
 
+@pytest.mark.parametrize("recover", [False, True])
 @in_virtual_time
-async def test_a_machine_whose_store_does_not_come_up_is_waited_for_again() -> None:
-    scene = Scene()
-    scene.store.needs = 2
+async def test_nothing_is_created_once_the_store_answers(recover: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    prepare = cluster.flavor.prepare
+
+    async def quorum_returns(**arguments: Any) -> InstanceSpec:
+        cluster.store.needs = 0
+        return await prepare(**arguments)
+
+    monkeypatch.setattr(cluster.flavor, "prepare", quorum_returns)
+    assert await cluster.bootstrap(recover=recover) == 1
+    assert not cluster.machines
+    assert "the store answers now: nothing more is created from here" in cluster.reported
+
+
+@in_virtual_time
+async def test_a_repeated_bootstrap_waits_again_for_the_store_of_its_machine() -> None:
+    cluster = Cluster()
+    cluster.store.needs = 2
     for what in ("is created", "exists"):
         with pytest.raises(errors.Unreachable, match=f"a {what}, and the store does not answer after 5 s.*--recover"):
-            await scene.bootstrap(patience_s=5.0)
-        assert list(scene.machines) == ["a"]
+            await cluster.bootstrap(timeout_s=5.0)
+        assert list(cluster.machines) == ["a"]
 
 
 @in_virtual_time
-async def test_a_group_that_has_machines_is_left_alone_unless_it_is_to_be_recovered() -> None:
-    scene = Scene()
-    await scene.bootstrap()
-    properties = scene.machines["a"].properties
+async def test_bootstrap_refuses_a_group_with_machines_unless_it_is_to_recover_it() -> None:
+    cluster = Cluster()
+    await cluster.bootstrap()
+    properties = cluster.machines["a"].properties
     for each in ("b", "c"):
         tags = {values.TAG_GROUP: "etcd", values.TAG_LOGICAL_ID: each}
-        made = InstanceSpec(properties=properties, tags=tags, logical_id=values.LogicalID(each))
-        await scene.simulator.provision(spec=made)
-    scene.store.needs = 2
-    for machine in list(scene.simulator.machines.values()):
+        spec = InstanceSpec(properties=properties, tags=tags, logical_id=values.LogicalID(each))
+        await cluster.simulator.provision(spec=spec)
+    cluster.store.needs = 2
+    for machine in list(cluster.simulator.machines.values()):
         if machine.logical_id in ("a", "b"):
-            await scene.simulator.destroy(instance=machine.id, context=DestroyContext())
+            await cluster.simulator.destroy(instance=machine.id, context=DestroyContext())
     with pytest.raises(errors.Refused, match=r"machines exist already \(c\)"):
-        await scene.bootstrap()
-    assert list(scene.machines) == ["c"]
-    assert await scene.bootstrap(recover=True) == 1
-    assert sorted(scene.machines) == ["a", "c"], "the leader makes the rest"
-    assert scene.machines["a"].attachments[0].id == "vol-a"
+        await cluster.bootstrap()
+    assert list(cluster.machines) == ["c"]
+    assert await cluster.bootstrap(recover=True) == 1
+    assert sorted(cluster.machines) == ["a", "c"], "the leader creates the rest"
+    assert cluster.machines["a"].attachments[0].id == "vol-a"
 
 
-async def lost_together(*, volumes: str) -> Scene:
-    """A scene in which machines have been, and only some of the volumes are left."""
-    scene = Scene()
+async def terminated_cluster(*, volumes: str) -> Cluster:
+    """A cluster whose machines have all terminated, and of whose volumes only these exist."""
+    cluster = Cluster()
     for each in "abc":
-        made = InstanceSpec(logical_id=values.LogicalID(each), attachments=(volume(each),))
-        scene.simulator.kill(await scene.simulator.provision(spec=made))
+        spec = InstanceSpec(logical_id=values.LogicalID(each), attachments=(volume(each),))
+        cluster.simulator.kill(await cluster.simulator.provision(spec=spec))
         if each not in volumes:
-            await scene.simulator.delete_attachment(attachment=volume(each))
-    return scene
+            await cluster.simulator.delete_attachment(attachment=volume(each))
+    return cluster
 
 
 def volume(logical_id: str) -> Attachment:
@@ -144,57 +160,59 @@ def volume(logical_id: str) -> Attachment:
 
 @in_virtual_time
 @pytest.mark.parametrize(
-    ("volumes", "said"),
+    ("volumes", "message"),
     [("abc", "vol-b, vol-c exist,"), ("bc", "vol-b, vol-c exist,"), ("c", "vol-c exists,"), ("ab", "vol-b exists,")],
 )
-async def test_nothing_is_founded_beside_what_others_have_left(volumes: str, said: str) -> None:
-    scene = await lost_together(volumes=volumes)
-    with pytest.raises(errors.Refused, match=f"group etcd: no machines exist, but {said}.* infrakit bootstrap --rec"):
-        await scene.bootstrap()
-    assert not scene.machines
-    scene.store.needs = 2
-    assert await scene.bootstrap(recover=True) == 1
-    assert sorted(scene.machines) == ["a", "b"]
+async def test_bootstrap_refuses_to_start_beside_volumes_of_former_members(volumes: str, message: str) -> None:
+    cluster = await terminated_cluster(volumes=volumes)
+    with pytest.raises(
+        errors.Refused, match=f"group etcd: no machines exist, but {message}.* infrakit bootstrap --rec"
+    ):
+        await cluster.bootstrap()
+    assert not cluster.machines
+    cluster.store.needs = 2
+    assert await cluster.bootstrap(recover=True) == 1
+    assert sorted(cluster.machines) == ["a", "b"]
 
 
 @in_virtual_time
 @pytest.mark.parametrize("volumes", ["a", ""])
-async def test_a_volume_of_the_first_alone_is_its_own(volumes: str) -> None:
-    scene = await lost_together(volumes=volumes)
-    assert await scene.bootstrap() == 1
-    assert list(scene.machines) == ["a"]
+async def test_bootstrap_starts_if_at_most_the_volume_of_its_own_machine_exists(volumes: str) -> None:
+    cluster = await terminated_cluster(volumes=volumes)
+    assert await cluster.bootstrap() == 1
+    assert list(cluster.machines) == ["a"]
 
 
 @in_virtual_time
-async def test_the_first_is_the_one_that_is_meant() -> None:
-    scene = await lost_together(volumes="b")
+async def test_the_chosen_seed_may_reuse_its_own_volume() -> None:
+    cluster = await terminated_cluster(volumes="b")
     with pytest.raises(errors.Refused, match="vol-b exists"):
-        await scene.bootstrap(seed=SeedChoice(logical_id="c"))
-    assert await scene.bootstrap(seed=SeedChoice(logical_id="b")) == 1
-    assert list(scene.machines) == ["b"]
+        await cluster.bootstrap(seed=SeedChoice(logical_id="c"))
+    assert await cluster.bootstrap(seed=SeedChoice(logical_id="b")) == 1
+    assert list(cluster.machines) == ["b"]
 
 
 @in_virtual_time
-async def test_what_is_not_answered_is_not_taken_for_nothing() -> None:
-    scene = await lost_together(volumes="bc")
-    scene.simulator = silent = Silent(random=scene.rng)
+async def test_a_timeout_of_the_volume_query_does_not_count_as_no_volumes() -> None:
+    cluster = await terminated_cluster(volumes="bc")
+    cluster.simulator = simulator = HangingVolumes(random=cluster.rng)
     with pytest.raises(errors.Unreachable, match="plugin simulator: no answer within 60 s"):
-        await scene.bootstrap()
-    assert not silent.machines
+        await cluster.bootstrap()
+    assert not simulator.machines
 
 
 @in_virtual_time
-async def test_a_creation_without_an_answer_may_have_happened() -> None:
-    scene = Scene()
-    scene.simulator.faults = Faults(hang_rate=1.0)
+async def test_a_creation_without_a_response_has_an_unknown_outcome() -> None:
+    cluster = Cluster()
+    cluster.simulator.faults = Faults(hang_rate=1.0)
     with pytest.raises(
         errors.OutcomeUnknown, match=r"no answer to the creation of a within 120 s.*lists machines first"
     ):
-        await scene.bootstrap()
+        await cluster.bootstrap()
 
 
-class Silent(Simulator):
-    """It never tells which attachments exist."""
+class HangingVolumes(Simulator):
+    """Its query for existing attachments never returns."""
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
         del attachments
@@ -202,16 +220,16 @@ class Silent(Simulator):
         raise AssertionError
 
 
-def forgetful(plugin: object, ability: str) -> Any:
-    """The same plugin without one of its abilities."""
-    names = (name for name in dir(plugin) if not name.startswith("_") and name != ability)
+def without_method(plugin: object, method: str) -> Any:
+    """The same plugin without one of its methods."""
+    names = (name for name in dir(plugin) if not name.startswith("_") and name != method)
     methods = {name: staticmethod(getattr(plugin, name)) for name in names if callable(getattr(plugin, name))}
-    return type("Forgetful", (), methods)()
+    return type("Partial", (), methods)()
 
 
 @in_virtual_time
 @pytest.mark.parametrize(
-    ("ability", "group", "said"),
+    ("method", "group", "message"),
     [
         ("existing", QUORUM, "the provider simulator cannot list volumes of former members of etcd"),
         ("attachments", QUORUM, "the flavor simulated cannot list volumes of former members of etcd"),
@@ -220,77 +238,77 @@ def forgetful(plugin: object, ability: str) -> Any:
         ("", QUORUM, ""),
     ],
 )
-async def test_who_cannot_tell_of_volumes_is_named(ability: str, group: Any, said: str) -> None:
-    scene = Scene()
-    scene.plugins = Plugins(forgetful(scene.simulator, ability), forgetful(scene.flavor, ability))
-    assert await scene.bootstrap(group) == 1
-    told = [each for each in scene.told if "cannot list" in each]
-    assert [each.startswith(said) for each in told] == [True] * bool(said)
-    assert all("infrakit bootstrap --recover" in each for each in told)
+async def test_a_plugin_that_cannot_list_volumes_is_named(method: str, group: Any, message: str) -> None:
+    cluster = Cluster()
+    cluster.plugins = Plugins(without_method(cluster.simulator, method), without_method(cluster.flavor, method))
+    assert await cluster.bootstrap(group) == 1
+    reported = [each for each in cluster.reported if "cannot list" in each]
+    assert [each.startswith(message) for each in reported] == [True] * bool(message)
+    assert all("infrakit bootstrap --recover" in each for each in reported)
 
 
 @in_virtual_time
-async def test_recovery_ends_when_every_machine_exists_and_the_store_is_still_silent() -> None:
-    scene = Scene()
-    scene.store.needs = 9
+async def test_recovery_ends_when_every_machine_exists_and_the_store_does_not_answer() -> None:
+    cluster = Cluster()
+    cluster.store.needs = 9
     with pytest.raises(errors.Unreachable, match="every machine of etcd exists"):
-        await scene.bootstrap(recover=True)
-    assert sorted(scene.machines) == ["a", "b", "c"]
+        await cluster.bootstrap(recover=True)
+    assert sorted(cluster.machines) == ["a", "b", "c"]
 
 
 @in_virtual_time
 @pytest.mark.parametrize(
-    ("groups", "plan", "said"),
+    ("groups", "plan", "message"),
     [
         ((cattle("web", 2),), {}, "0 groups are a quorum; name the one with the store: --group, one of web"),
         ((QUORUM, pets("zoo", "x y z", quorum=True)), {}, "2 groups are a quorum"),
         ((QUORUM,), {"group": "nope"}, "there is no group 'nope'"),
     ],
 )
-async def test_which_group_keeps_the_store_must_be_clear(groups: Any, plan: dict[str, str], said: str) -> None:
-    scene = Scene()
+async def test_the_group_with_the_store_must_be_unambiguous(groups: Any, plan: dict[str, str], message: str) -> None:
+    cluster = Cluster()
     with pytest.raises(errors.Refused) as refused:
-        await scene.bootstrap(*groups, **plan)
-    assert said in str(refused.value)
-    assert not scene.machines
+        await cluster.bootstrap(*groups, **plan)
+    assert message in str(refused.value)
+    assert not cluster.machines
 
 
 @in_virtual_time
-async def test_a_document_with_mistakes_makes_nothing() -> None:
-    scene = Scene()
+async def test_an_invalid_document_creates_nothing() -> None:
+    cluster = Cluster()
     with pytest.raises(errors.InvalidSpec):
-        await scene.bootstrap(pets("etcd", "a a", quorum=True))
-    assert not scene.machines
+        await cluster.bootstrap(pets("etcd", "a a", quorum=True))
+    assert not cluster.machines
 
 
-class Slow(Simulator):
-    """A machine that has ended is listed as stopping for a while."""
+class SlowToStop(Simulator):
+    """Lists a destroyed machine as stopping until `stops_at`."""
 
     stopping: Description | None = None
     stops_at = 0.0
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> list[Description]:
         listed = list(await super().describe_instances(tags=tags, properties=properties))
-        is_seen = self.stopping is not None and asyncio.get_running_loop().time() < self.stops_at
-        return [*listed, *filter(None, [self.stopping] * is_seen)]
+        is_stopping = self.stopping is not None and asyncio.get_running_loop().time() < self.stops_at
+        return [*listed, *filter(None, [self.stopping] * is_stopping)]
 
 
 @in_virtual_time
 @pytest.mark.parametrize("stops_within_s", [20.0, 900.0])
-async def test_a_machine_that_is_stopping_bears_its_name_until_it_has_ended(stops_within_s: float) -> None:
-    scene = Scene()
-    scene.simulator = slow = Slow(random=scene.rng)
-    scene.store = Kept(slow)
-    await scene.bootstrap()
+async def test_a_stopping_machine_has_its_logical_id_until_it_has_terminated(stops_within_s: float) -> None:
+    cluster = Cluster()
+    cluster.simulator = slow = SlowToStop(random=cluster.rng)
+    cluster.store = QuorumStore(slow)
+    await cluster.bootstrap()
     [first] = slow.machines.values()
     await slow.destroy(instance=first.id, context=DestroyContext())
     slow.stopping = Description(id=first.id, logical_id=first.logical_id, tags=first.tags, state=State.STOPPING)
     slow.stops_at = asyncio.get_running_loop().time() + stops_within_s
     if stops_within_s > 60.0:
         with pytest.raises(errors.Refused, match=f"{first.id} is stopping, and has not terminated after 60 s"):
-            await scene.bootstrap()
-        assert not scene.machines
+            await cluster.bootstrap()
+        assert not cluster.machines
     else:
-        assert await scene.bootstrap() == 1
-        assert scene.machines["a"].id != first.id
+        assert await cluster.bootstrap() == 1
+        assert cluster.machines["a"].id != first.id
         assert asyncio.get_running_loop().time() > stops_within_s

@@ -1,4 +1,4 @@
-"""Several addresses of which any one that answers will do; behind them are canned daemons, or nobody."""
+"""A client of several replica addresses: it uses any that answers; behind each is a canned daemon or none."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ Open = Callable[[str], AbstractAsyncContextManager[CannedManager]]
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
+def short_path() -> Iterator[Path]:
     """A directory with a path short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
     yield path
@@ -35,13 +35,13 @@ def short() -> Iterator[Path]:
 
 
 @pytest.fixture
-def places(short: Path) -> list[str]:
-    return [f"unix://{short}/{name}/group" for name in "abc"]
+def places(short_path: Path) -> list[str]:
+    return [f"unix://{short_path}/{name}/group" for name in "abc"]
 
 
 @pytest.fixture
 def opened() -> Open:
-    """A daemon at a place."""
+    """Runs a canned daemon at an address."""
 
     @contextlib.asynccontextmanager
     async def daemon(place: str) -> AsyncIterator[CannedManager]:
@@ -52,29 +52,34 @@ def opened() -> Open:
     return daemon
 
 
-async def test_another_one_is_asked_when_one_dies_and_that_is_told_once(places: list[str], opened: Open) -> None:
-    told: list[tuple[str, str, str]] = []
-    async with Replicas(places, lambda *words: told.append(words)) as replicas, contextlib.AsyncExitStack() as later:
+async def test_the_client_switches_to_another_replica_when_one_stops_and_reports_it_once(
+    places: list[str], opened: Open
+) -> None:
+    switches: list[tuple[str, str, str]] = []
+    async with (
+        Replicas(places, lambda *switch: switches.append(switch)) as replicas,
+        contextlib.AsyncExitStack() as later,
+    ):
         async with opened(places[0]):
             await replicas.ask("status")
             await later.enter_async_context(opened(places[1]))
             await replicas.ask("status")
-            assert (replicas.at, told) == (places[0], [])
+            assert (replicas.at, switches) == (places[0], [])
         for _ in range(3):
             await replicas.ask("status")
         assert replicas.at == places[1]
-        assert [(after, before) for after, before, _ in told] == [(places[1], places[0])]
+        assert [(after, before) for after, before, _ in switches] == [(places[1], places[0])]
 
 
-async def test_one_that_stands_still_is_left_after_a_moment(
+async def test_a_replica_that_does_not_answer_is_skipped_after_a_timeout(
     places: list[str], opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_S", 0.3)
     path = Path(places[0].removeprefix("unix://"))
     path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as still:  # connections are accepted by the kernel, and nobody answers
-        still.bind(str(path))
-        still.listen()
+    with socket.socket(socket.AF_UNIX) as stuck:  # the kernel accepts connections, and no process answers
+        stuck.bind(str(path))
+        stuck.listen()
         async with Replicas(places) as replicas:
             with pytest.raises(errors.Unreachable) as error:
                 await replicas.ask("status")
@@ -85,25 +90,25 @@ async def test_one_that_stands_still_is_left_after_a_moment(
                 assert (await replicas.ask("status")).replica == "box"
 
 
-async def test_one_that_is_slow_is_left_and_nobody_says_that_it_is_dead(places: list[str], opened: Open) -> None:
-    told: list[tuple[str, str, str]] = []
+async def test_a_slow_replica_is_skipped_without_being_reported_as_stopped(places: list[str], opened: Open) -> None:
+    switches: list[tuple[str, str, str]] = []
     async with (
-        Replicas(places, lambda *words: told.append(words)) as replicas,
+        Replicas(places, lambda *switch: switches.append(switch)) as replicas,
         opened(places[0]) as slow,
         contextlib.AsyncExitStack() as later,
     ):
         await replicas.ask("status")
 
-        async def status() -> None:  # of a leader that stands still
+        async def status() -> None:  # the status of a leader that hangs
             await asyncio.sleep(60.0)
 
         slow.status = status  # type: ignore[method-assign, assignment]
         await later.enter_async_context(opened(places[1]))
         assert (await replicas.ask("status", within_s=0.3)).replica == "box"
-        assert (replicas.at, told) == (places[1], [])
+        assert (replicas.at, switches) == (places[1], [])
 
 
-async def test_an_order_that_is_lost_goes_to_the_next(places: list[str], opened: Open) -> None:
+async def test_a_command_without_a_response_is_sent_to_the_next_replica(places: list[str], opened: Open) -> None:
     async with opened(places[0]) as one, opened(places[1]) as other, Replicas(places) as replicas:
         one.failures["halt"] = other.failures["halt"] = errors.OutcomeUnknown("the connection broke")
         with pytest.raises(errors.Unreachable):
@@ -116,26 +121,28 @@ async def test_an_order_that_is_lost_goes_to_the_next(places: list[str], opened:
             await replicas.ask("halt", who="ann", why="a test")
 
 
-async def test_one_that_cannot_tell_is_left_for_one_that_may(places: list[str], opened: Open) -> None:
+async def test_the_client_can_turn_to_another_replica(places: list[str], opened: Open) -> None:
     async with opened(places[0]), Replicas(places) as replicas:
         await replicas.ask("status")
         async with opened(places[1]):
-            await replicas.turn()
+            await replicas.switch()
             assert replicas.at == places[1]
 
 
-async def test_a_place_where_we_may_not_ask_is_no_proof_that_nobody_lives(places: list[str], short: Path) -> None:
+async def test_an_unauthorized_response_does_not_count_as_no_replica(places: list[str], short_path: Path) -> None:
     async def deny(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
         writer.close()
 
-    (short / "a").mkdir()
-    async with await asyncio.start_unix_server(deny, short / "a" / "group"), Replicas(places) as replicas:
+    (short_path / "a").mkdir()
+    async with await asyncio.start_unix_server(deny, short_path / "a" / "group"), Replicas(places) as replicas:
         with pytest.raises(errors.Refused, match="it answers 401"):
             await ViaReplica(replicas).answers()
 
 
-async def test_a_replica_that_cannot_read_its_store_proves_nothing(places: list[str], opened: Open) -> None:
+async def test_a_replica_that_cannot_read_its_store_does_not_count_as_an_answer(
+    places: list[str], opened: Open
+) -> None:
     async with opened(places[0]) as manager, Replicas(places) as replicas:
         access = ViaReplica(replicas)
         assert await access.answers()
@@ -149,8 +156,8 @@ async def test_a_replica_that_cannot_read_its_store_proves_nothing(places: list[
         assert "no quorum" in access.where
 
 
-async def test_a_replica_whose_store_refuses_it_is_left_for_another(places: list[str], opened: Open) -> None:
-    """Its machine is no member of the cluster, or not yet: another one may know more."""
+async def test_the_client_leaves_a_replica_whose_store_refuses_it(places: list[str], opened: Open) -> None:
+    """Its machine is not, or not yet, a member of the cluster: another replica may answer."""
     async with opened(places[0]) as manager, Replicas(places) as replicas:
         access = ViaReplica(replicas)
 
@@ -186,7 +193,7 @@ def group(name: str, flavor: str, **properties: str) -> dict[str, object]:
     return declared
 
 
-async def test_where_replicas_run_is_told_by_the_flavor() -> None:
+async def test_the_flavor_reports_where_replicas_run() -> None:
     declared = [group("one", "hosts", at="http://x:1/"), group("two", "none"), group("three", "hosts")]
     found = await self_hosted(document.parse(json.dumps(declared), source="doc"), Plugins())  # type: ignore[arg-type]
     assert found is not None

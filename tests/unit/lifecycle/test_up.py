@@ -36,25 +36,25 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-class Impatient:
-    """Counts members, and stops the daemon the moment it has converged."""
+class StopsWhenConverged:
+    """Records the number of members, and stops the daemon as soon as it has converged."""
 
     def __init__(self) -> None:
-        self.told: list[int] = []
+        self.member_counts: list[int] = []
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
         del status
-        self.told.append(len(members))
+        self.member_counts.append(len(members))
 
     def event(self, event: Event) -> None:
         if event.type is Kind.CONVERGED:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_last_status_is_taken_when_it_stops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up, "STATUS_INTERVAL_S", 1000.0)  # so that the regular one is of long ago
-    view = Impatient()
+def test_the_last_status_is_read_when_the_daemon_stops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "STATUS_INTERVAL_S", 1000.0)  # so that the last regular status is old
+    view = StopsWhenConverged()
     document = DocumentRequest(text=DOCUMENT, source="web.yaml", who="ann", why="a test")
     assert up.run(document, home=home, place=Place(), view=view) == 0
-    assert len(view.told) == 2
-    assert view.told[-1] == 2
+    assert len(view.member_counts) == 2
+    assert view.member_counts[-1] == 2

@@ -1,4 +1,4 @@
-"""The original's interfaces to the manager, asked as its command line asks them, on the production replica."""
+"""The original's interfaces to the manager, called as its command line calls them, on the production replica."""
 
 import asyncio
 from typing import Any
@@ -50,12 +50,12 @@ async def refused(dispatcher: Dispatcher, method: str, **params: Any) -> str:
 
 
 @in_virtual_time
-async def test_a_group_from_its_commit_to_its_end() -> None:
+async def test_a_group_from_its_commit_to_its_destruction() -> None:
     async with Stage() as stage:
         await stage.replica.active.wait()
         wire = served(stage)
-        said = await done(wire, "Group.CommitGroup", Spec=spec(), Pretend=True)
-        assert (said["ID"], said["Details"]) == ("workers", "Managing 2 instances")
+        preview = await done(wire, "Group.CommitGroup", Spec=spec(), Pretend=True)
+        assert (preview["ID"], preview["Details"]) == ("workers", "Managing 2 instances")
         assert await stage.operator.history() == ()
         await done(wire, "Group.CommitGroup", Spec=spec())
         await stage.converged()
@@ -76,7 +76,7 @@ async def test_a_group_from_its_commit_to_its_end() -> None:
 
 
 @in_virtual_time
-async def test_a_freed_group_lives_on() -> None:
+async def test_the_instances_of_a_freed_group_keep_running() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("workers", 2))
         await stage.converged()
@@ -86,12 +86,12 @@ async def test_a_freed_group_lives_on() -> None:
 
 
 @in_virtual_time
-async def test_changes_are_told_in_the_originals_words() -> None:
+async def test_planned_changes_are_described_as_by_the_original() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("workers", 3))
         await stage.converged()
         wire = served(stage)
-        words = {
+        expected = {
             (3, 0): "Noop",
             (5, 0): "Adding 2 instances to increase the group size to 5",
             (1, 0): "Terminating 2 instances to reduce the group size to 1",
@@ -101,13 +101,13 @@ async def test_changes_are_told_in_the_originals_words() -> None:
             (4, 1): "Performing a rolling update on 3 instances, "
             "then adding 1 instances to increase the group size to 4",
         }
-        for (size, version), details in words.items():
-            said = await done(wire, "Group.CommitGroup", Spec=spec(size, version=version), Pretend=True)
-            assert said["Details"] == details
+        for (size, version), details in expected.items():
+            preview = await done(wire, "Group.CommitGroup", Spec=spec(size, version=version), Pretend=True)
+            assert preview["Details"] == details
 
 
 @in_virtual_time
-async def test_what_cannot_be_done_is_an_error_and_changes_nothing() -> None:
+async def test_an_invalid_request_is_an_error_and_changes_nothing() -> None:
     async with Stage() as stage:
         await stage.commit(pets("workers", "a b"))
         await stage.converged()
@@ -123,7 +123,7 @@ async def test_what_cannot_be_done_is_an_error_and_changes_nothing() -> None:
 
 
 @in_virtual_time
-async def test_groups_are_objects_of_the_wire_while_they_are_declared() -> None:
+async def test_groups_are_announced_as_objects_while_they_are_declared() -> None:
     async with Stage() as stage:
         await stage.replica.active.wait()
         wire = served(stage)
@@ -180,17 +180,19 @@ async def test_groups_as_objects_of_a_controller() -> None:
     ],
 )
 @in_virtual_time
-async def test_history_names_who_is_proven_not_only_who_is_claimed(who: Caller, claimed: str, recorded: str) -> None:
+async def test_history_names_the_authenticated_caller_not_only_the_claimed_one(
+    who: Caller, claimed: str, recorded: str
+) -> None:
     async with Stage() as stage:
         await stage.commit(cattle("workers", 2))
         wire = served(stage)
 
-        async def order() -> None:
+        async def scale() -> None:
             caller.enter(who)
             params = {"Group": "workers", "Size": 3, "Who": claimed, "Why": "more"}
             assert "error" not in await ask(wire, "Manager.Scale", params)
 
-        await asyncio.create_task(order())
+        await asyncio.create_task(scale())
         assert (await stage.operator.history())[0].who == recorded
 
 
@@ -204,21 +206,27 @@ async def test_events_are_published_on_topics() -> None:
         assert await topics.list(topic="groups") == ["db", "web"]
         assert "created" in await topics.list(topic="groups/web")
         assert await topics.list(topic="nope/x") == []
-        heard: dict[str, list[str]] = {"groups/web/created": [], "groups/web/": [], "groups/": [], "": [], "groups": []}
+        received: dict[str, list[str]] = {
+            "groups/web/created": [],
+            "groups/web/": [],
+            "groups/": [],
+            "": [],
+            "groups": [],
+        }
 
-        async def hear(topic: str) -> None:
+        async def receive(topic: str) -> None:
             async for message in topics.subscribe(topic=topic):
-                heard[topic].append(message.topic)
+                received[topic].append(message.topic)
 
-        hearing = [asyncio.create_task(hear(topic)) for topic in heard]
+        subscribers = [asyncio.create_task(receive(topic)) for topic in received]
         await asyncio.sleep(0.1)
         await stage.scale("web", 2)
         await stage.converged()
-        for task in hearing:
+        for task in subscribers:
             task.cancel()
-        await asyncio.wait(hearing)
-        assert heard["groups/web/created"] == ["groups/web/created"]
-        assert set(heard["groups/web/"]) == {t for t in heard["groups/"] if t.startswith("groups/web/")}
-        assert "manager/committed" in heard[""]
-        assert "manager/committed" not in heard["groups/"]
-        assert heard["groups"] == []  # an exact name, on which nothing is published
+        await asyncio.wait(subscribers)
+        assert received["groups/web/created"] == ["groups/web/created"]
+        assert set(received["groups/web/"]) == {t for t in received["groups/"] if t.startswith("groups/web/")}
+        assert "manager/committed" in received[""]
+        assert "manager/committed" not in received["groups/"]
+        assert received["groups"] == []  # an exact name, on which nothing is published

@@ -23,8 +23,8 @@ class StoppedClock:
         return 0.0
 
 
-class Forgetful(MemoryStore):
-    """Writes, and loses the answer, as often as told."""
+class LosesResponses(MemoryStore):
+    """Writes, and loses the responses of the next `lost` writes."""
 
     lost = 0
 
@@ -51,14 +51,14 @@ async def test_a_commit_is_a_version_with_who_when_and_why() -> None:
     assert (version.who, version.why, version.what, version.groups) == ("ann", "because", "commit", ("g",))
 
 
-async def test_committing_the_same_again_makes_no_version() -> None:
+async def test_an_unchanged_commit_creates_no_version() -> None:
     here = declaration()
     await declare(here, declared(3))
     again = await declare(here, declared(3))
     assert (again.version, again.changes) == (1, ())
 
 
-async def test_the_same_makes_no_version_unless_it_says_something_new() -> None:
+async def test_an_unchanged_commit_creates_a_version_only_if_it_revokes_a_destruction() -> None:
     here = declaration()
     await here.change(orders.declare((declared(3),)), what="commit", who="ann", why="")
     for _ in range(2):
@@ -68,10 +68,10 @@ async def test_the_same_makes_no_version_unless_it_says_something_new() -> None:
     halt = Halt(who="ann", when="", why="")
     await here.change(orders.destroy(group, halt, volumes=False), what="destroy", who="ann", why="")
     revoked = await here.change(orders.declare((declared(3),)), what="commit", who="ann", why="")
-    assert revoked.version == 3, "an order that is revoked is a change"
+    assert revoked.version == 3, "a revoked command is a change"
 
 
-async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_changed() -> None:
+async def test_of_two_commits_to_the_same_version_one_gets_a_conflict_with_the_changes() -> None:
     store = MemoryStore()
     ann, bob = declaration(store), declaration(store)
     await declare(ann, declared(3))
@@ -82,7 +82,7 @@ async def test_of_two_who_saw_the_same_version_one_is_told_what_the_other_change
     assert (await ann.load()).groups[GroupID("g")].properties.allocation.size == 5
 
 
-async def test_who_has_seen_nothing_or_what_never_was_is_told_so() -> None:
+async def test_a_commit_with_a_wrong_expected_version_gets_a_conflict() -> None:
     here = declaration()
     with pytest.raises(errors.Conflict, match=r"is at version 0; there is no version 7 yet"):
         await declare(here, declared(3), expected=7)
@@ -91,7 +91,7 @@ async def test_who_has_seen_nothing_or_what_never_was_is_told_so() -> None:
         await declare(here, declared(4), expected=0)
 
 
-async def test_orders_that_name_no_version_are_applied_to_what_others_wrote() -> None:
+async def test_commands_without_an_expected_version_apply_to_the_newest_one() -> None:
     store = MemoryStore()
     ann, bob = declaration(store), declaration(store)
     await declare(ann, declared(3))
@@ -105,15 +105,15 @@ async def test_orders_that_name_no_version_are_applied_to_what_others_wrote() ->
     assert now.groups[GroupID("g")].properties.allocation.size == 9
 
 
-async def test_a_lost_answer_of_the_store_is_found_out() -> None:
-    store = Forgetful()
+async def test_a_write_with_a_lost_response_is_detected() -> None:
+    store = LosesResponses()
     store.lost = 1
     here = declaration(store)
     assert (await declare(here, declared(3))).version == 1
     assert (await declare(here, declared(4))).version == 2
 
 
-async def test_a_damaged_or_future_document_is_refused_and_not_taken_for_empty() -> None:
+async def test_a_damaged_or_newer_document_is_refused_and_not_treated_as_empty() -> None:
     for body in (b"{", b'{"Format": 99}'):
         store = MemoryStore()
         await store.replace(name=record.NAME, body=body, expected=0)
@@ -138,13 +138,13 @@ def changed(*changes: record.RecordChange) -> DeclarationRecord:
     return now
 
 
-def test_a_record_survives_the_store() -> None:
+def test_a_record_is_equal_after_encoding_and_decoding() -> None:
     order = Halt(group=GroupID("g"), who="ann", when="now", why="because")
     now = changed(orders.declare((declared(ids="a b"),)), orders.halt(GroupID("g"), order))
     assert record.decode(record.encode(now)) == now
 
 
-def test_a_rollback_declares_what_was_before_and_keeps_the_size() -> None:
+def test_a_rollback_restores_the_previous_version_and_keeps_the_size() -> None:
     old, new = declared(3, version="old"), declared(5, version="new")
     now = changed(orders.declare((old,)), orders.declare((new,)), orders.rollback(GroupID("g")))
     group = now.groups[GroupID("g")]
@@ -152,15 +152,15 @@ def test_a_rollback_declares_what_was_before_and_keeps_the_size() -> None:
     assert now.orders_of(GroupID("g")).restored == "old"
 
 
-def test_there_is_nothing_before_the_first_version() -> None:
+def test_a_rollback_of_the_first_version_is_refused() -> None:
     with pytest.raises(errors.Refused, match="no earlier version"):
         changed(orders.declare((declared(3),)), orders.rollback(GroupID("g")))
 
 
-def test_an_order_that_came_too_late_changes_nothing() -> None:
+def test_an_outdated_command_changes_nothing() -> None:
     now = changed(orders.declare((declared(3, version="newer"),)))
-    late = orders.stop_roll(GroupID("g"), "older", aborted=False, who="infrakit", when="now", why="it fails")
-    assert late(now) == now
+    outdated = orders.stop_rollout(GroupID("g"), "older", aborted=False, who="infrakit", when="now", why="it fails")
+    assert outdated(now) == now
     assert orders.destroyed(GroupID("g"))(now) == now
 
 
@@ -182,7 +182,7 @@ def test_pets_have_no_size() -> None:
         changed(orders.declare((declared(ids="a"),)), orders.scale(GroupID("g"), 3))
 
 
-def test_a_group_does_not_move_to_another_provider_behind_its_instances() -> None:
+def test_a_group_cannot_be_moved_to_another_provider() -> None:
     other = declared(3)
     moved = msgspec.structs.replace(
         other,
@@ -194,7 +194,7 @@ def test_a_group_does_not_move_to_another_provider_behind_its_instances() -> Non
         changed(orders.declare((declared(3),)), orders.declare((moved,)))
 
 
-def test_committing_a_group_again_ends_its_destruction() -> None:
+def test_committing_a_group_again_revokes_its_destruction() -> None:
     order = Halt(group=GroupID("g"), who="ann", when="now", why="because")
     now = changed(
         orders.declare((declared(3),)),
@@ -205,7 +205,7 @@ def test_committing_a_group_again_ends_its_destruction() -> None:
     assert not now.orders_of(GroupID("g")).volumes
 
 
-async def test_a_store_that_has_lost_what_was_acknowledged_is_not_believed() -> None:
+async def test_a_store_that_lost_an_acknowledged_version_is_refused() -> None:
     here = declaration()
     await declare(here, declared(3))
     lost = declaration()

@@ -1,4 +1,4 @@
-"""The fence: no call of an older epoch begins once a newer one acts, and what was under way is settled first."""
+"""Fencing: no call of an older epoch starts once a newer one acts, and calls in flight are resolved first."""
 
 import asyncio
 import math
@@ -29,8 +29,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Slow(MemoryStore):
-    """Takes its time for each read."""
+class SlowStore(MemoryStore):
+    """A store whose reads take `read_s`."""
 
     read_s = 0.0
     reads = 0
@@ -58,7 +58,7 @@ async def opened(
 
 
 @in_virtual_time
-async def test_a_proof_wears_off() -> None:
+async def test_a_fencing_check_expires() -> None:
     ledger = await opened(MemoryStore())
     await ledger.prove()
     ledger.check()
@@ -70,8 +70,8 @@ async def test_a_proof_wears_off() -> None:
 
 
 @in_virtual_time
-async def test_one_proof_serves_all_who_wait_for_it() -> None:
-    store = Slow()
+async def test_concurrent_fencing_checks_share_one_read() -> None:
+    store = SlowStore()
     ledger = await opened(store)
     await asyncio.sleep(1.0)
     store.read_s, store.reads = BOUND_S / 10, 0
@@ -80,16 +80,16 @@ async def test_one_proof_serves_all_who_wait_for_it() -> None:
 
 
 @in_virtual_time
-async def test_the_successor_waits_until_no_proof_of_its_predecessor_is_worth_anything() -> None:
+async def test_a_new_leader_waits_until_the_fencing_check_of_the_previous_leader_has_expired() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
     await first.prove()
-    proven_at = now()
+    checked_at = now()
     second = await opened(store, "two")
     with pytest.raises(errors.NotLeader):
         second.check()
     await second.prove()
-    assert now() >= proven_at + BOUND_S * DRIFT
+    assert now() >= checked_at + BOUND_S * DRIFT
     second.check()
     with pytest.raises(errors.NotLeader):
         first.check()
@@ -98,7 +98,7 @@ async def test_the_successor_waits_until_no_proof_of_its_predecessor_is_worth_an
 
 
 @in_virtual_time
-async def test_nobody_waits_for_a_predecessor_that_has_closed_its_epoch() -> None:
+async def test_a_new_leader_does_not_wait_for_a_previous_leader_that_closed_its_epoch() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
     first.resign("enough")
@@ -107,13 +107,13 @@ async def test_nobody_waits_for_a_predecessor_that_has_closed_its_epoch() -> Non
     await second.prove()
     second.check()
     assert now() == 0.0
-    await first.close()  # too late: it says nothing of its successor
+    await first.close()  # too late: it does not affect the new leader
     assert not (await second.peek()).closed
 
 
 @in_virtual_time
 async def test_a_slow_store_gets_a_longer_bound_which_is_recorded_before_it_is_used() -> None:
-    store = Slow()
+    store = SlowStore()
     first = await opened(store, "one")
     await asyncio.sleep(1.0)
     store.read_s = 0.5
@@ -122,17 +122,17 @@ async def test_a_slow_store_gets_a_longer_bound_which_is_recorded_before_it_is_u
     assert (await first.peek()).bound_s == pytest.approx(2.0)
     store.read_s = 0.0
     await first.prove()
-    proven_at = now()
+    checked_at = now()
     second = await opened(store, "two")
     await second.prove()
-    assert now() - proven_at >= 2.0
+    assert now() - checked_at >= 2.0
     with pytest.raises(errors.NotLeader):
         first.check()
 
 
 @in_virtual_time
-async def test_a_store_that_is_too_slow_proves_nothing() -> None:
-    store = Slow()
+async def test_a_fencing_check_fails_if_the_store_is_too_slow() -> None:
+    store = SlowStore()
     ledger = await opened(store)
     await asyncio.sleep(1.0)
     store.read_s = 3.0
@@ -141,67 +141,67 @@ async def test_a_store_that_is_too_slow_proves_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_process_that_slept_between_its_proof_and_its_call_may_not_make_it() -> None:
+async def test_a_process_that_slept_between_fencing_check_and_call_may_not_make_the_call() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
     await first.prove()
     second = await opened(store, "two")
     await second.prove()
-    second.check()  # it begins a call now
+    second.check()  # the new leader may start a call now
     with pytest.raises(errors.NotLeader):
         first.check()
 
 
 @in_virtual_time
-async def test_nobody_may_act_whose_observation_has_expired() -> None:
+async def test_a_replica_with_an_expired_leadership_observation_may_not_act() -> None:
     ledger = await opened(MemoryStore(), leads_until=lambda: 5.0)
-    held = asyncio.get_running_loop().create_task(ledger.guard_leadership())
+    guard = asyncio.get_running_loop().create_task(ledger.guard_leadership())
     await asyncio.sleep(4.9)
     await ledger.prove()
     ledger.check()
-    assert not held.done()
+    assert not guard.done()
     await asyncio.sleep(0.1)
     with pytest.raises(errors.NotLeader, match="leadership observation has expired"):
         ledger.check()
     with pytest.raises(errors.NotLeader, match="leadership observation has expired"):
-        await held
+        await guard
 
 
 @in_virtual_time
-async def test_a_replica_that_cannot_prove_its_epoch_for_long_gives_it_up() -> None:
-    class Away(MemoryStore):
-        away = False
+async def test_a_replica_that_cannot_check_its_epoch_for_long_gives_it_up() -> None:
+    class UnreachableStore(MemoryStore):
+        unreachable = False
 
         async def read(self, *, name: str) -> Document:
-            if self.away:
+            if self.unreachable:
                 raise errors.Unreachable("connection refused")
             return await super().read(name=name)
 
-    store = Away()
+    store = UnreachableStore()
     ledger = await opened(store)
-    looking = asyncio.get_running_loop().create_task(ledger.poll_epoch())
+    polling = asyncio.get_running_loop().create_task(ledger.poll_epoch())
     await asyncio.sleep(60.0)
-    assert not looking.done()
-    store.away = True
+    assert not polling.done()
+    store.unreachable = True
     with pytest.raises(errors.NotLeader, match="could not be proven for"):
-        await looking
+        await polling
     assert now() < 60.0 + UNPROVEN_S_MAX + 10.0
 
 
 @in_virtual_time
-async def test_the_loss_of_the_epoch_is_noticed_at_once() -> None:
+async def test_the_loss_of_the_epoch_is_detected_at_once() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
-    noticing = asyncio.get_running_loop().create_task(first.watch_epoch())
+    watching = asyncio.get_running_loop().create_task(first.watch_epoch())
     await asyncio.sleep(0.5)
     await opened(store, "two")
     with pytest.raises(errors.NotLeader, match="two holds epoch 2"):
-        await noticing
+        await watching
     assert now() == 0.5
 
 
 @in_virtual_time
-async def test_a_store_that_went_back_is_not_believed() -> None:
+async def test_a_store_that_was_reset_to_an_older_revision_is_refused() -> None:
     class Restored(MemoryStore):
         def forget(self) -> None:
             del self._revisions[NAME][-1]
@@ -216,37 +216,37 @@ async def test_a_store_that_went_back_is_not_believed() -> None:
 
 
 @in_virtual_time
-async def test_destructions_under_way_are_found_by_the_successor() -> None:
+async def test_a_new_leader_finds_the_destructions_in_flight() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
-    await first.record(G, wanted={}, settled=[], ending=[InstanceID("b"), InstanceID("a")])
-    await first.record(G, wanted={Slot("1"): "v"}, settled=[])  # says nothing about them
-    assert tuple((await opened(store, "two")).ending(G)) == ("a", "b")
+    await first.record(G, wanted={}, settled=[], destroying=[InstanceID("b"), InstanceID("a")])
+    await first.record(G, wanted={Slot("1"): "v"}, settled=[])  # does not change them
+    assert tuple((await opened(store, "two")).destroying(G)) == ("a", "b")
 
 
 @in_virtual_time
-async def test_what_was_recorded_and_not_begun_is_withdrawn_at_the_end() -> None:
+async def test_recorded_calls_that_were_not_started_are_withdrawn_at_the_end_of_the_term() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
     await first.record(
-        G, wanted={Slot("1"): "v", Slot("2"): "v"}, settled=[], ending=[InstanceID("a"), InstanceID("b")]
+        G, wanted={Slot("1"): "v", Slot("2"): "v"}, settled=[], destroying=[InstanceID("a"), InstanceID("b")]
     )
-    first.withdraw(G, slots=[Slot("1")], ending=[InstanceID("b")])
+    first.withdraw(G, slots=[Slot("1")], destroying=[InstanceID("b")])
     assert set(first.intents(G)) == {"1", "2"}  # they count until then
     first.resign("enough")
     await first.close()
     second = await opened(store, "two")
     assert set(second.intents(G)) == {"2"}
-    assert tuple(second.ending(G)) == ("a",)
+    assert tuple(second.destroying(G)) == ("a",)
 
 
 @in_virtual_time
-async def test_what_a_predecessor_recorded_is_withdrawn_by_nobody_else() -> None:
+async def test_a_replica_that_lost_the_epoch_cannot_withdraw_what_it_recorded() -> None:
     store = MemoryStore()
     first = await opened(store, "one")
-    await first.record(G, wanted={Slot("1"): "v"}, settled=[], ending=[InstanceID("a")])
+    await first.record(G, wanted={Slot("1"): "v"}, settled=[], destroying=[InstanceID("a")])
     second = await opened(store, "two")
-    first.withdraw(G, slots=[Slot("1")], ending=[InstanceID("a")])
+    first.withdraw(G, slots=[Slot("1")], destroying=[InstanceID("a")])
     await first.close()
     assert set((await second.peek()).intents[G]) == {"1"}
 
@@ -254,14 +254,14 @@ async def test_what_a_predecessor_recorded_is_withdrawn_by_nobody_else() -> None
 # -- two replicas ------------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """Leads as it is told."""
+class ScriptedObserver:
+    """Reports the leadership that a test sets."""
 
     def __init__(self, *, leader: bool) -> None:
         self.leader: bool | None = leader
         self.changed = asyncio.Event()
 
-    def tell(self, *, leader: bool | None) -> None:
+    def set_leader(self, *, leader: bool | None) -> None:
         self.leader = leader
         self.changed.set()
 
@@ -276,22 +276,22 @@ class Told:
                 pass
 
 
-def two(first: Stage) -> tuple[Stage, Told]:
-    """A second replica beside that of the stage, with the same store and provider."""
-    leads = Told(leader=False)
-    return Stage(store=first.store, simulator=first.simulator, leadership=leads), leads
+def second_replica(first: Stage) -> tuple[Stage, ScriptedObserver]:
+    """A second replica with the same store and provider as the stage, and its leadership observer."""
+    observer = ScriptedObserver(leader=False)
+    return Stage(store=first.store, simulator=first.simulator, leadership=observer), observer
 
 
 @in_virtual_time
-async def test_leadership_moves_and_nothing_is_made_twice() -> None:
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
-        second, other = two(one)
+async def test_a_failover_creates_nothing_twice() -> None:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
+        second, second_observer = second_replica(one)
         async with second:
             await one.commit(pets("db", "a b c"))
             await one.converged()
-            told.tell(leader=False)
-            other.tell(leader=True)
+            observer.set_leader(leader=False)
+            second_observer.set_leader(leader=True)
             await second.replica.active.wait()
             await second.converged()
             assert not one.replica.active.is_set()
@@ -301,26 +301,26 @@ async def test_leadership_moves_and_nothing_is_made_twice() -> None:
 
 
 @in_virtual_time
-async def test_silence_of_the_observer_ends_the_term_when_the_last_answer_has_expired() -> None:
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
+async def test_the_term_ends_when_the_last_leadership_observation_has_expired() -> None:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(cattle("web", 2))
         await one.converged()
-        told.tell(leader=None)
+        observer.set_leader(leader=None)
         await asyncio.sleep(1.5)
         assert one.replica.active.is_set()
         await asyncio.sleep(1.0)
         assert not one.replica.active.is_set()
         assert any(e.type is Kind.STOPPED and "leadership observation has expired" in e.message for e in one.events)
-        told.tell(leader=True)
+        observer.set_leader(leader=True)
         await one.converged()
 
 
 @in_virtual_time
-@pytest.mark.parametrize("answer", [False, None], ids=["another leads", "silence"])
-async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_of_it(answer: bool | None) -> None:
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
+@pytest.mark.parametrize("answer", [False, None], ids=["another leader", "no observation"])
+async def test_the_end_of_leadership_cancels_every_call_and_reports_its_unknown_outcome(answer: bool | None) -> None:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(cattle("web", 3))
         await one.converged()
         one.fault(provision=Spread(low=20.0, high=20.0), destroy=Spread(low=20.0, high=20.0))
@@ -330,10 +330,10 @@ async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_o
         await one.scale("web", 5)
         await one.until(lambda: len(one.messages(Kind.CREATING)) == 5)
         one.events.clear()
-        told.tell(leader=answer)
-        believed_until = now() if answer is False else one.replica.leads_until
+        observer.set_leader(leader=answer)
+        valid_until = now() if answer is False else one.replica.leads_until
         await one.until(lambda: one.replica.term is None)
-        assert now() <= believed_until + 0.1
+        assert now() <= valid_until + 0.1
         outcomes = [(e.type, e.instance) for e in one.events if "outcome unknown (call cancelled)" in e.message]
         assert sorted(outcomes, key=str) == [
             (Kind.CREATE_UNKNOWN, None),
@@ -343,27 +343,27 @@ async def test_no_call_outlives_leadership_and_each_is_told_with_what_is_known_o
 
 
 @in_virtual_time
-async def test_a_creation_that_was_not_asked_for_when_leadership_is_lost_is_known_to_have_made_nothing() -> None:
+async def test_a_creation_cancelled_before_the_provider_was_called_is_reported_as_not_created() -> None:
     class Endless(SimulatedFlavor):
-        """Never done preparing."""
+        """Its prepare never returns."""
 
         async def prepare(self, **_: Any) -> InstanceSpec:
             await asyncio.get_running_loop().create_future()
             raise AssertionError
 
-    told = Told(leader=True)
-    async with Stage(leadership=told, flavor_class=Endless) as one:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer, flavor_class=Endless) as one:
         await one.commit(cattle("web", 1))
         await one.until(lambda: one.messages(Kind.CREATING))
-        told.tell(leader=False)
+        observer.set_leader(leader=False)
         await one.until(lambda: one.replica.term is None, within_s=1.0)
         assert one.messages(Kind.CREATE_FAILED) == ["cancelled before the provider was called: nothing was created"]
         assert (await one.replica.peek()).intents == {}
 
 
 @in_virtual_time
-async def test_an_observer_that_fails_is_asked_again() -> None:
-    class Failing(Told):
+async def test_a_failing_leadership_observer_is_retried() -> None:
+    class Failing(ScriptedObserver):
         broken = False
 
         async def observe(self) -> AsyncIterator[Observation]:
@@ -373,63 +373,63 @@ async def test_an_observer_that_fails_is_asked_again() -> None:
                     raise errors.Unreachable("connection refused")
                 yield observation
 
-    told = Failing(leader=True)
-    async with Stage(leadership=told) as one:
+    observer = Failing(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(cattle("web", 2))
         await one.converged()
-        told.broken = True
+        observer.broken = True
         await asyncio.sleep(5.0)
         assert one.replica.active.is_set()
         assert any("cannot be observed" in e.message for e in one.events)
 
 
 @in_virtual_time
-async def test_what_the_predecessor_was_ending_is_not_counted_on() -> None:
-    """A rolling update of a quorum: while the fate of one member is open, no other is taken."""
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
+async def test_a_member_that_the_previous_leader_was_destroying_counts_as_leaving() -> None:
+    """A rolling update of a quorum: while the outcome for one member is unknown, no other is destroyed."""
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(pets("db", "a b c", quorum=True))
         await one.converged()
         assert one.replica.term is not None
         victim = next(m.id for m in one.simulator.live() if m.logical_id == "b")
-        await one.replica.term.ledger.record(GroupID("db"), wanted={}, settled=[], ending=[victim])
-        second, other = two(one)
+        await one.replica.term.ledger.record(GroupID("db"), wanted={}, settled=[], destroying=[victim])
+        second, second_observer = second_replica(one)
         async with second:
-            told.tell(leader=False)
-            other.tell(leader=True)
+            observer.set_leader(leader=False)
+            second_observer.set_leader(leader=True)
             await second.replica.active.wait()
             await second.commit(pets("db", "a b c", quorum=True, version=1))
             await asyncio.sleep(60.0)
             assert {m.id for m in second.simulator.live()} == {m.id for m in one.simulator.live()}
-            assert len(second.simulator.machines) == 3  # nobody else was taken
-            second.simulator.kill(victim)  # now the call of the predecessor is carried out
+            assert len(second.simulator.machines) == 3  # no other member was destroyed
+            second.simulator.kill(victim)  # now the call of the previous leader takes effect
             await second.converged()
 
 
 @in_virtual_time
-async def test_what_outlives_its_end_by_a_predecessor_is_managed_again() -> None:
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
+async def test_a_member_that_the_previous_leader_failed_to_destroy_is_managed_again() -> None:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(pets("db", "a b c", quorum=True))
         await one.converged()
         assert one.replica.term is not None
         victim = next(m.id for m in one.simulator.live() if m.logical_id == "b")
-        await one.replica.term.ledger.record(GroupID("db"), wanted={}, settled=[], ending=[victim])
-        second, other = two(one)
+        await one.replica.term.ledger.record(GroupID("db"), wanted={}, settled=[], destroying=[victim])
+        second, second_observer = second_replica(one)
         async with second:
-            told.tell(leader=False)
-            other.tell(leader=True)
+            observer.set_leader(leader=False)
+            second_observer.set_leader(leader=True)
             await second.replica.active.wait()
             await asyncio.sleep(10.0)
             assert not (await second.status("db")).converged
             await second.converged()
             assert second.replica.term is not None
             await asyncio.sleep(10.0)
-            assert not second.replica.term.ledger.ending(GroupID("db"))
+            assert not second.replica.term.ledger.destroying(GroupID("db"))
 
 
 @in_virtual_time
-async def test_a_replica_without_a_source_that_can_be_asked_does_not_resign() -> None:
+async def test_a_replica_whose_observer_cannot_transfer_leadership_does_not_resign() -> None:
     async with Stage() as one:
         await one.replica.active.wait()
         with pytest.raises(errors.Refused, match="does not support a transfer"):
@@ -437,48 +437,48 @@ async def test_a_replica_without_a_source_that_can_be_asked_does_not_resign() ->
         assert one.replica.active.is_set()
 
 
-class Willing(Told):
-    """Lets another lead when asked."""
+class TransferringObserver(ScriptedObserver):
+    """Transfers leadership to another observer on resignation."""
 
-    other: Told | None = None
+    second_observer: ScriptedObserver | None = None
 
     async def resign(self) -> None:
-        self.tell(leader=False)
-        if self.other is not None:
-            self.other.tell(leader=True)
+        self.set_leader(leader=False)
+        if self.second_observer is not None:
+            self.second_observer.set_leader(leader=True)
 
 
 @in_virtual_time
-async def test_the_node_of_the_leader_is_rolled_by_its_successor() -> None:
-    told = Willing(leader=True)
+async def test_the_node_of_the_leader_is_updated_by_the_new_leader() -> None:
+    observer = TransferringObserver(leader=True)
     on_a = lambda member: member.logical_id == "a"  # noqa: E731
-    async with Stage(leadership=told, is_self=on_a) as one:
-        second, other = two(one)
-        told.other = other
+    async with Stage(leadership=observer, is_self=on_a) as one:
+        second, second_observer = second_replica(one)
+        observer.second_observer = second_observer
         async with second:
             await one.commit(pets("db", "a b c", quorum=True))
             await one.converged()
             await one.commit(pets("db", "a b c", quorum=True, version=1))
             await second.replica.active.wait()
-            handed_over_at = now()
+            transferred_at = now()
             await second.converged()
-            assert now() - handed_over_at < 60.0  # an end that was recorded and not begun need not be waited out
-            ended = [e for e in (*one.events, *second.events) if e.type is Kind.DESTROYING]
+            assert now() - transferred_at < 60.0  # a recorded destruction that was not started causes no wait
+            destroyed = [e for e in (*one.events, *second.events) if e.type is Kind.DESTROYING]
             assert [str(e.slot) for e in one.events if e.type is Kind.DESTROYING] == ["b", "c"]
             assert [str(e.slot) for e in second.events if e.type is Kind.DESTROYING] == ["a"]
-            assert len(ended) == 3
+            assert len(destroyed) == 3
 
 
 @in_virtual_time
-async def test_a_step_down_that_meets_the_loss_of_the_epoch_takes_no_time() -> None:
+async def test_a_step_down_during_the_loss_of_the_epoch_takes_no_time() -> None:
     """Both cancel the term; the cancellation of the second must not be lost in the exceptions of the first."""
-    told = Told(leader=True)
-    async with Stage(leadership=told) as one:
+    observer = ScriptedObserver(leader=True)
+    async with Stage(leadership=observer) as one:
         await one.commit(cattle("web", 1))
         await one.converged()
         assert one.replica.term is not None
         one.replica.term.abort(errors.NotLeader("another holds epoch 2"))
-        await asyncio.sleep(0)  # the failure is there, and the term has begun to end
+        await asyncio.sleep(0)  # the term has failed and is ending
         stepping_down = asyncio.get_running_loop().create_task(one.replica._step_down("another leads"))
         began = now()
         await stepping_down

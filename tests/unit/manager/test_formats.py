@@ -1,4 +1,4 @@
-"""What earlier releases have stored is read; what a later one has stored is refused whole, and never acted on."""
+"""Documents of earlier releases are read; those of a later release are refused completely, and never acted on."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ DOCUMENTS: dict[str, type[Any]] = {
     vars.NAME: vars.VarsDocument,
 }
 
-ADDED = {"Resumed": ""}  # fields that an older release ignores and writes no more, which harms nothing
-GIVEN_UP = {"Sources"}  # fields that were written and read by nobody: they may be there, and are written no more
+ADDED = {"Resumed": ""}  # fields that an older release ignores and drops, which is harmless
+DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -34,8 +34,8 @@ def test_format_1_is_read_and_written_again_without_loss(name: str) -> None:
     """If this fails, the format has changed: raise `FORMAT`, and capture the new one beside this one."""
     body = (CAPTURED / f"{name}.json").read_bytes()
     read = formats.decode(body, DOCUMENTS[name], name)
-    kept = {field: value for field, value in json.loads(body).items() if field not in GIVEN_UP}
-    assert json.loads(msgspec.json.encode(read), object_hook=_without_added) == kept
+    expected = {field: value for field, value in json.loads(body).items() if field not in DROPPED}
+    assert json.loads(msgspec.json.encode(read), object_hook=_without_added) == expected
 
 
 def _without_added(values: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _without_added(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_newer_format_is_refused_with_what_to_do_even_if_it_has_another_shape(name: str) -> None:
+def test_a_newer_format_is_refused_with_a_remedy_even_if_its_structure_differs(name: str) -> None:
     with pytest.raises(errors.Refused) as refused:
         formats.decode(
             b'{"Format": 2, "Epoch": {"now": "an object"}, "Groups": [], "Replicas": 7}', DOCUMENTS[name], name
@@ -55,7 +55,7 @@ def test_a_newer_format_is_refused_with_what_to_do_even_if_it_has_another_shape(
     "body", [b"{", b"[]", b"\xff", b'{"Format": "1"}', b'{"Epoch": "one", "Groups": 1, "Replicas": 1, "Tree": 1}']
 )
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_damage_is_told_apart_from_a_newer_format(name: str, body: bytes) -> None:
+def test_damage_is_distinguished_from_a_newer_format(name: str, body: bytes) -> None:
     with pytest.raises(errors.Refused, match="cannot be read"):
         formats.decode(body, DOCUMENTS[name], name)
 
@@ -89,22 +89,22 @@ async def test_a_leader_that_cannot_read_the_newest_declaration_stops_acting() -
 
 @in_virtual_time
 async def test_replicas_of_several_versions_share_one_store() -> None:
-    """The roster tells which formats each reads; a clean end takes an entry out, and a foreign one is left alone."""
+    """The roster shows which formats each replica reads; a clean stop removes the entry of its own process only."""
     store = MemoryStore()
     entry = roster.ReplicaEntry(address="/a", version="0.1.0", format=1, host="h", pid=1, started="s")
     old = roster.Roster(store, "a", entry)
     new = roster.Roster(store, "b", msgspec.structs.replace(entry, version="0.2.0", format=2))
-    keeping = [asyncio.get_running_loop().create_task(each.keep()) for each in (old, new)]
+    keep_tasks = [asyncio.get_running_loop().create_task(each.keep()) for each in (old, new)]
     await asyncio.sleep(1.0)
     assert {name: each.format for name, each in (await old.entries()).items()} == {"a": 1, "b": 2}
-    keeping[0].cancel()
-    await asyncio.wait(keeping[:1])
+    keep_tasks[0].cancel()
+    await asyncio.wait(keep_tasks[:1])
     assert set(await new.entries()) == {"b"}
-    taken = roster.Roster(store, "b", msgspec.structs.replace(entry, pid=2))  # another process of that name
-    again = asyncio.get_running_loop().create_task(taken.keep())
+    other_process = roster.Roster(store, "b", msgspec.structs.replace(entry, pid=2))  # another process of that name
+    other_task = asyncio.get_running_loop().create_task(other_process.keep())
     await asyncio.sleep(1.0)
-    keeping[1].cancel()
-    await asyncio.wait(keeping[1:])
+    keep_tasks[1].cancel()
+    await asyncio.wait(keep_tasks[1:])
     assert (await new.entries())["b"].pid == 2
-    again.cancel()
-    await asyncio.wait({again})
+    other_task.cancel()
+    await asyncio.wait({other_task})

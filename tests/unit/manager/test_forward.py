@@ -1,4 +1,4 @@
-"""Every order is one change of the record: a follower does what the leader does, and answers as it does."""
+"""Every command is one change of the record: a follower executes and answers it exactly as the leader does."""
 
 import asyncio
 import inspect
@@ -21,7 +21,7 @@ from tests.stage import Stage, cattle, in_virtual_time, pets
 WEB, DB = GroupID("web"), GroupID("db")
 WHO: Any = {"who": "ann", "why": "a test"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
-ORDERS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
+COMMANDS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
     "scale": lambda m: m.scale(group=WEB, size=3, **WHO),
     "halt": lambda m: m.halt(group=WEB, **WHO),
     "unhalt": lambda m: m.unhalt(**WHO),
@@ -35,11 +35,11 @@ ORDERS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
     "commit": lambda m: m.commit(text="[]", source="x", **WHO),
 }
 ONLY_THE_LEADER = {"plan", "why", "members", "destroy_instance", "logs", "tail", "resign"}
-OF_ITSELF = {"status", "leader", "history", "show", "shutdown"}
+ANSWERED_LOCALLY = {"status", "leader", "history", "show", "shutdown"}
 
 
-class Follows:
-    """Never leads."""
+class NeverLeads:
+    """Reports that another node leads."""
 
     async def observe(self) -> AsyncIterator[Observation]:
         while True:
@@ -47,44 +47,44 @@ class Follows:
             await asyncio.sleep(30.0)
 
 
-def test_every_method_is_tried_or_known_to_be_no_order() -> None:
+def test_every_method_is_tested_or_known_to_be_no_forwarded_command() -> None:
     methods = {name for name, _ in inspect.getmembers(Manager, inspect.isfunction) if not name.startswith("_")}
-    assert methods == ORDERS.keys() | ONLY_THE_LEADER | OF_ITSELF
+    assert methods == COMMANDS.keys() | ONLY_THE_LEADER | ANSWERED_LOCALLY
 
 
-async def outcome(order: str, *, at_a_follower: bool) -> tuple[Any, str]:
-    """The answer, or the error in words; and the record afterwards."""
+async def outcome(command: str, *, at_a_follower: bool) -> tuple[Any, str]:
+    """The response, or the error as text, and the record afterwards."""
     store, simulator = MemoryStore(), Simulator(Faults())
     async with Stage(store=store, simulator=simulator) as leader:
         await leader.commit(cattle("web", 2), pets("db", "a"))
         await leader.converged()
-        async with Stage(store=store, simulator=simulator, leadership=Follows()) as follower:
+        async with Stage(store=store, simulator=simulator, leadership=NeverLeads()) as follower:
             await follower.until(lambda: follower.replica.declaration.version == leader.replica.declaration.version)
-            asked = follower if at_a_follower else leader
+            target = follower if at_a_follower else leader
             try:
-                answer: Any = await ORDERS[order](asked.operator)
+                answer: Any = await COMMANDS[command](target.operator)
             except errors.InfraKitError as error:
                 answer = f"{type(error).__name__}: {error}"
             body = (await store.read(name=record.NAME)).body
-            kept = TIME.sub("TIME", msgspec.json.encode(record.decode(body)).decode())
+            stored = TIME.sub("TIME", msgspec.json.encode(record.decode(body)).decode())
             await leader.until(lambda: leader.replica.declaration.version == follower.replica.declaration.version)
-            return answer, kept
+            return answer, stored
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("command", COMMANDS)
 @in_virtual_time
-async def test_a_follower_does_and_answers_what_the_leader_does(order: str) -> None:
-    assert await outcome(order, at_a_follower=True) == await outcome(order, at_a_follower=False)
+async def test_a_follower_executes_and_answers_a_command_as_the_leader_does(command: str) -> None:
+    assert await outcome(command, at_a_follower=True) == await outcome(command, at_a_follower=False)
 
 
 @in_virtual_time
-async def test_a_group_that_a_follower_frees_is_forgotten_by_the_leader() -> None:
-    """Its intents too, which only the leader holds; and it may be declared again."""
+async def test_the_leader_drops_a_group_that_a_follower_frees() -> None:
+    """Also its intents, which only the leader has; the group may be declared again."""
     store, simulator = MemoryStore(), Simulator(Faults(capacity=1))
     async with Stage(store=store, simulator=simulator) as leader:
         await leader.commit(cattle("web", 2))
         await leader.until(lambda: leader.replica.term is not None and leader.replica.term.ledger.intents(WEB))
-        async with Stage(store=store, simulator=simulator, leadership=Follows()) as follower:
+        async with Stage(store=store, simulator=simulator, leadership=NeverLeads()) as follower:
             await follower.until(lambda: follower.replica.declaration.version == leader.replica.declaration.version)
             await follower.operator.free(group=WEB, **WHO)
             ledger = leader.replica.term.ledger if leader.replica.term is not None else None
@@ -93,13 +93,13 @@ async def test_a_group_that_a_follower_frees_is_forgotten_by_the_leader() -> Non
 
 
 @in_virtual_time
-async def test_what_a_follower_is_told_to_resume_is_retried_at_once_by_the_leader() -> None:
+async def test_a_resume_at_a_follower_makes_the_leader_retry_at_once() -> None:
     store, simulator = MemoryStore(), Simulator(Faults(refuse_rate=1.0))
     async with Stage(store=store, simulator=simulator) as leader:
         await leader.commit(cattle("web", 1))
         await leader.until(lambda: any(t.count > 4 for t in leader.controller("web").view.backoffs.values()))
         leader.fault(refuse_rate=0.0)
-        async with Stage(store=store, simulator=simulator, leadership=Follows()) as follower:
+        async with Stage(store=store, simulator=simulator, leadership=NeverLeads()) as follower:
             await follower.until(lambda: follower.replica.declaration.version == leader.replica.declaration.version)
             await follower.operator.resume(group=WEB, **WHO)
             await leader.converged(within_s=20.0)

@@ -1,4 +1,4 @@
-"""One actor: whoever took the epoch last may act, and its predecessor learns so at its next write."""
+"""One actor: only the holder of the newest epoch may act; the previous leader detects it at its next write."""
 
 import asyncio
 import math
@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from infrakit.manager.lead.fence import BOUND_S
 from infrakit.manager.lead.ledger import NAME, EpochLedger
 from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.spi import errors
@@ -20,8 +21,8 @@ class StoppedClock:
         return 12.0
 
 
-class Unreliable(MemoryStore):
-    """Loses the answer of the next writes: after having written, or instead of it."""
+class LosesResponses(MemoryStore):
+    """Loses the response of the next writes: after the write, or instead of it."""
 
     after = 0
     instead = 0
@@ -54,7 +55,7 @@ def wanted(*slots: str) -> dict[Slot, str]:
     return {Slot(s): "v" for s in slots}
 
 
-async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
+async def test_no_action_is_allowed_before_the_epoch_is_acquired() -> None:
     ledger = EpochLedger(
         MemoryStore(),
         owner="one",
@@ -70,16 +71,16 @@ async def test_nothing_may_be_done_before_the_epoch_is_taken() -> None:
     assert ledger.epoch == 1
 
 
-async def test_intents_are_found_by_the_successor() -> None:
+async def test_a_new_leader_finds_the_intents_of_the_previous_leader() -> None:
     store = MemoryStore()
     first = await opened(store)
-    made = await first.record(G, wanted=wanted("1", "2"), settled=[])
+    recorded = await first.record(G, wanted=wanted("1", "2"), settled=[])
     second = await opened(store, "two")
-    assert second.intents(G) == made
+    assert second.intents(G) == recorded
     assert second.epoch == 2
 
 
-async def test_the_predecessor_loses_its_next_write_and_stops_for_good() -> None:
+async def test_the_next_write_of_the_previous_leader_fails_and_it_may_not_act_again() -> None:
     store = MemoryStore()
     first = await opened(store)
     await opened(store, "two")
@@ -89,20 +90,34 @@ async def test_the_predecessor_loses_its_next_write_and_stops_for_good() -> None
         first.check()
 
 
+async def test_another_leader_at_the_same_revision_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store restored from a backup may reach the known revision again, under another replica."""
+    store, restored = MemoryStore(), MemoryStore()
+    ledger = await opened(store)
+    await opened(restored, "two")
+    assert (await store.read(name=NAME)).revision == (await restored.read(name=NAME)).revision
+    monkeypatch.setattr(store, "read", restored.read)
+    await asyncio.sleep(2 * BOUND_S)
+    with pytest.raises(errors.NotLeader, match="two holds epoch 1"):
+        await ledger.prove()
+    with pytest.raises(errors.NotLeader, match="two holds epoch 1"):
+        ledger.check()
+
+
 async def test_tokens_are_never_used_twice() -> None:
     ledger = await opened(MemoryStore())
     tokens = []
     for _ in range(3):
-        made = await ledger.record(G, wanted=wanted("1"), settled=[Slot("1")])
-        tokens.append(made[Slot("1")].token)
+        recorded = await ledger.record(G, wanted=wanted("1"), settled=[Slot("1")])
+        tokens.append(recorded[Slot("1")].token)
     assert len(set(tokens)) == 3
 
 
-async def test_two_stores_never_make_the_same_token() -> None:
+async def test_two_stores_never_create_the_same_token() -> None:
     tokens = set()
     for _ in range(2):
-        made = await (await opened(MemoryStore())).record(G, wanted=wanted("1"), settled=[])
-        tokens.add(made[Slot("1")].token)
+        recorded = await (await opened(MemoryStore())).record(G, wanted=wanted("1"), settled=[])
+        tokens.add(recorded[Slot("1")].token)
     assert len(tokens) == 2
 
 
@@ -116,7 +131,7 @@ async def test_settled_intents_are_cleared_in_the_same_write() -> None:
     assert (await store.read(name=NAME)).revision == before + 1
 
 
-async def test_groups_do_not_disturb_each_other() -> None:
+async def test_concurrent_writes_of_two_groups_are_both_recorded() -> None:
     ledger = await opened(MemoryStore())
     await asyncio.gather(
         ledger.record(G, wanted=wanted("1"), settled=[]), ledger.record(GroupID("h"), wanted=wanted("1"), settled=[])
@@ -124,8 +139,8 @@ async def test_groups_do_not_disturb_each_other() -> None:
     assert set(ledger.intents(G)) == set(ledger.intents(GroupID("h"))) == {"1"}
 
 
-async def test_a_write_whose_answer_was_lost_counts_if_it_was_done() -> None:
-    store = Unreliable()
+async def test_a_write_with_a_lost_response_counts_if_it_was_executed() -> None:
+    store = LosesResponses()
     ledger = await opened(store)
     store.after = 1
     assert set(await ledger.record(G, wanted=wanted("1"), settled=[])) == {"1"}
@@ -133,8 +148,8 @@ async def test_a_write_whose_answer_was_lost_counts_if_it_was_done() -> None:
     ledger.check()
 
 
-async def test_a_write_that_was_not_done_records_nothing_and_is_no_loss_of_the_epoch() -> None:
-    store = Unreliable()
+async def test_a_write_that_was_not_executed_records_nothing_and_keeps_the_epoch() -> None:
+    store = LosesResponses()
     ledger = await opened(store)
     store.instead = 1
     with pytest.raises(errors.Unreachable):
@@ -144,14 +159,14 @@ async def test_a_write_that_was_not_done_records_nothing_and_is_no_loss_of_the_e
     assert set(await ledger.record(G, wanted=wanted("1"), settled=[])) == {"1"}
 
 
-async def test_a_term_that_has_ended_writes_nothing_more() -> None:
+async def test_a_term_that_has_ended_writes_nothing() -> None:
     ledger = await opened(MemoryStore())
     ledger.resign("its term has ended")
     with pytest.raises(errors.NotLeader, match="its term has ended"):
         await ledger.record(G, wanted=wanted("1"), settled=[])
 
 
-async def test_a_damaged_ledger_is_refused_and_not_taken_for_empty() -> None:
+async def test_a_damaged_ledger_is_refused_and_not_treated_as_empty() -> None:
     store = MemoryStore()
     await store.replace(name=NAME, body=b"{", expected=0)
     with pytest.raises(errors.Refused, match="cannot be read"):

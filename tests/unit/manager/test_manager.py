@@ -1,4 +1,4 @@
-"""What operators can ask for and order, on the production replica in virtual time."""
+"""The queries and commands of operators, on the production replica in virtual time."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from infrakit.spi.event import Kind
 from infrakit.spi.instance import Instance, LogPart
 from infrakit.spi.manager import Verdict
 from infrakit.spi.values import GroupID, InstanceID
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 WEB, DB = GroupID("web"), GroupID("db")
 
 
 @in_virtual_time
-async def test_the_status_tells_each_group_and_the_age_of_what_it_rests_on() -> None:
+async def test_the_status_shows_each_group_and_the_age_of_its_observation() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3), pets("db", "a b"))
         await stage.converged()
@@ -32,7 +32,7 @@ async def test_the_status_tells_each_group_and_the_age_of_what_it_rests_on() -> 
 
 
 @in_virtual_time
-async def test_a_commit_that_says_the_same_makes_no_version() -> None:
+async def test_an_unchanged_commit_creates_no_version() -> None:
     async with Stage() as stage:
         first = await stage.commit(cattle("web", 3))
         assert [c.path for c in first.changes] == ["web"]
@@ -41,7 +41,7 @@ async def test_a_commit_that_says_the_same_makes_no_version() -> None:
 
 
 @in_virtual_time
-async def test_of_two_operators_who_saw_the_same_version_the_second_is_told() -> None:
+async def test_of_two_commits_to_the_same_version_the_second_gets_a_conflict() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3))
         await stage.commit(cattle("web", 4), expected=1)
@@ -51,7 +51,7 @@ async def test_of_two_operators_who_saw_the_same_version_the_second_is_told() ->
 
 
 @in_virtual_time
-async def test_a_wrong_document_changes_nothing_and_tells_everything() -> None:
+async def test_an_invalid_document_changes_nothing_and_every_problem_is_reported() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3))
         with pytest.raises(errors.InvalidSpec, match=r"groups\[1\]\.properties\.Allocation\.Size"):
@@ -66,7 +66,7 @@ async def test_a_wrong_document_changes_nothing_and_tells_everything() -> None:
 
 
 @in_virtual_time
-async def test_a_plan_tells_what_would_happen_and_does_nothing() -> None:
+async def test_a_plan_shows_the_actions_and_executes_none() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3), pets("db", "a b c", quorum=True))
         await stage.converged()
@@ -89,8 +89,8 @@ async def test_a_plan_tells_what_would_happen_and_does_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_plan_does_not_hang_on_what_is_missing() -> None:
-    async with Stage(faults=Faults(death_lag=Spread(low=0.0), lag_max=3600.0), provider=Bare) as stage:
+async def test_a_plan_does_not_hang_on_a_missing_instance() -> None:
+    async with Stage(faults=Faults(termination_lag=Spread(low=0.0), lag_max=3600.0), provider=MinimalProvider) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
         stage.kill("web", "1")
@@ -114,11 +114,11 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         missing = await why(group=DB, subject="c")
         assert missing.summary == "logical ID c is declared and has no instance"
         assert "capacity is 2" in " ".join([*missing.facts, *(w.reason for w in missing.waiting)])
-        bearer = await why(group=DB, subject="a")
-        assert bearer.summary.endswith("is a member of db")
-        assert any("created in" in line or "healthy" in line for line in bearer.story)
+        present = await why(group=DB, subject="a")
+        assert present.summary.endswith("is a member of db")
+        assert any("created in" in line or "healthy" in line for line in present.story)
         by_instance = await why(group=DB, subject=str(stage.alive("db")["a"].id))
-        assert by_instance.facts == bearer.facts or by_instance.summary == bearer.summary
+        assert by_instance.facts == present.facts or by_instance.summary == present.summary
         with pytest.raises(errors.NotFound, match="no instance, slot or logical ID 'z'"):
             await why(group=DB, subject="z")
         with pytest.raises(errors.NotFound, match="there is no group 'bd'"):
@@ -126,38 +126,38 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
 
 
 @in_virtual_time
-async def test_why_tells_of_what_is_being_created_and_ended() -> None:
+async def test_why_explains_creations_and_destructions_in_progress() -> None:
     async with Stage(faults=Faults(provision=Spread(low=10.0), destroy=Spread(low=10.0))) as stage:
         await stage.commit(cattle("web", 1))
         await stage.until(lambda: stage.messages(Kind.CREATING))
-        being = await stage.operator.why(group=WEB, subject="1")
-        assert being.summary == "1 is being created"
-        assert "a creation is recorded since" in being.facts[0]
+        creating = await stage.operator.why(group=WEB, subject="1")
+        assert creating.summary == "1 is being created"
+        assert "a creation is recorded since" in creating.facts[0]
         await stage.converged()
         await stage.scale("web", 0)
         await stage.until(lambda: stage.messages(Kind.DESTROYING))
-        ending = await stage.operator.why(group=WEB, subject="1")
-        assert ending.summary.endswith("is being destroyed (destroying)")
+        destroying = await stage.operator.why(group=WEB, subject="1")
+        assert destroying.summary.endswith("is being destroyed (destroying)")
 
 
 @in_virtual_time
-async def test_members_tell_what_is_created_and_how_healthy_the_others_are() -> None:
+async def test_members_show_creations_in_progress_and_the_health_of_instances() -> None:
     async with Stage(faults=Faults(provision=Spread(low=10.0))) as stage:
         await stage.commit(cattle("web", 2), pets("db", "a", volumes=True))
         await stage.until(lambda: len(stage.messages(Kind.CREATING)) == 3)
         assert {m.state for m in await stage.operator.members(group=WEB)} == {"creating"}
         await stage.converged()
-        every = await stage.operator.members()
-        assert [(m.group, m.slot, m.health, m.up_to_date) for m in every] == [
+        members = await stage.operator.members()
+        assert [(m.group, m.slot, m.health, m.up_to_date) for m in members] == [
             ("db", "a", Verdict.HEALTHY, True),
             ("web", "1", Verdict.HEALTHY, True),
             ("web", "2", Verdict.HEALTHY, True),
         ]
-        assert every[0].attachments[0].id == "vol-a"
+        assert members[0].attachments[0].id == "vol-a"
 
 
 @in_virtual_time
-async def test_a_halt_is_kept_shown_and_lifted() -> None:
+async def test_a_halt_is_stored_shown_and_lifted() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2), cattle("x", 1))
         await stage.converged()
@@ -180,11 +180,11 @@ async def test_a_halt_is_kept_shown_and_lifted() -> None:
 
 
 @in_virtual_time
-async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
+async def test_a_command_notes_that_a_halt_blocks_its_actions() -> None:
     async with Stage() as stage:
         assert (await stage.commit(cattle("web", 2), cattle("x", 1))).notes == ()
         halted = await stage.operator.halt(group=WEB, who="bob", why="disk swap")
-        assert halted.notes == ()  # of the halt itself
+        assert halted.notes == ()  # a halt has no note about itself
         (note,) = (await stage.scale("web", 3)).notes
         assert note.startswith("web is halted by bob (disk swap): no action is taken until")
         assert "infrakit unhalt web" in note
@@ -194,7 +194,9 @@ async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
         assert note.startswith("everything is halted by ann (the move)")
         with pytest.raises(errors.Refused, match=r"x is not halted by itself: everything is, by ann \(the move\)"):
             await stage.operator.unhalt(group=GroupID("x"), who="bob", why="go on")
-        assert (await stage.operator.free(group=GroupID("x"), who="ann", why="mine")).notes == ()  # touches nothing
+        assert (
+            await stage.operator.free(group=GroupID("x"), who="ann", why="mine")
+        ).notes == ()  # free needs no action
         (note,) = (await stage.operator.unhalt(who="ann", why="done")).notes
         assert note.startswith("web is halted by bob")
         assert (await stage.operator.unhalt(group=WEB, who="bob", why="done")).notes == ()
@@ -202,7 +204,7 @@ async def test_an_order_says_when_a_halt_keeps_it_from_happening() -> None:
 
 
 @in_virtual_time
-async def test_a_commit_that_revokes_an_end_says_so() -> None:
+async def test_a_commit_that_revokes_a_destruction_notes_it() -> None:
     async with Stage(faults=Faults(destroy=Spread(low=10.0))) as stage:
         first = await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -236,7 +238,7 @@ async def test_a_named_instance_is_destroyed_with_and_without_replacement() -> N
 
 
 @in_virtual_time
-async def test_a_quorum_is_not_destroyed_below_its_majority_even_by_order() -> None:
+async def test_a_quorum_keeps_its_majority_even_if_an_operator_destroys_members() -> None:
     async with Stage(faults=Faults(boot=Spread(low=15.0))) as stage:
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
@@ -252,7 +254,7 @@ async def test_a_quorum_is_not_destroyed_below_its_majority_even_by_order() -> N
 
 
 @in_virtual_time
-async def test_a_freed_group_is_left_alone_and_found_again() -> None:
+async def test_a_freed_group_is_not_managed_and_is_adopted_by_the_next_commit() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
@@ -268,7 +270,7 @@ async def test_a_freed_group_is_left_alone_and_found_again() -> None:
 
 @pytest.mark.parametrize("volumes", [True, False])
 @in_virtual_time
-async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
+async def test_a_destroyed_group_is_removed_after_its_instances(volumes: bool) -> None:
     async with Stage() as stage:
         await stage.commit(pets("db", "a b c", quorum=True, volumes=True), cattle("web", 1))
         await stage.converged()
@@ -283,7 +285,7 @@ async def test_a_destroyed_group_is_gone_in_the_end(volumes: bool) -> None:
 
 
 @in_virtual_time
-async def test_history_tells_who_did_what_and_an_earlier_version_comes_back() -> None:
+async def test_history_shows_who_did_what_and_an_earlier_version_can_be_restored() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 3))
         await stage.scale("web", 5)
@@ -305,7 +307,7 @@ async def test_history_tells_who_did_what_and_an_earlier_version_comes_back() ->
 
 
 @in_virtual_time
-async def test_a_paused_roll_goes_on_when_it_is_resumed() -> None:
+async def test_a_paused_rolling_update_continues_when_it_is_resumed() -> None:
     async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
         await stage.commit(cattle("web", 4))
         await stage.converged()
@@ -317,7 +319,7 @@ async def test_a_paused_roll_goes_on_when_it_is_resumed() -> None:
         status = await stage.status("web")
         assert status.phase == "paused"
         assert "paused by ann" in " ".join(w.reason for w in status.waiting)
-        stage.kill("web", "4")  # healing goes on, with the new version
+        stage.kill("web", "4")  # healing continues, with the new version
         await stage.until(lambda: "4" in stage.alive("web"))
         await stage.operator.resume(group=WEB, who="ann", why="because")
         await stage.converged()
@@ -325,7 +327,7 @@ async def test_a_paused_roll_goes_on_when_it_is_resumed() -> None:
 
 
 @in_virtual_time
-async def test_what_dies_after_an_abort_is_made_as_it_was_before() -> None:
+async def test_an_instance_that_terminates_after_an_abort_is_recreated_in_its_old_version() -> None:
     async with Stage(faults=Faults(boot=Spread(low=3.0))) as stage:
         await stage.commit(cattle("web", 4))
         await stage.converged()
@@ -344,7 +346,7 @@ def _hash(stage: Stage) -> str:
 
 
 @in_virtual_time
-async def test_there_are_no_logs_where_the_provider_keeps_none() -> None:
+async def test_logs_are_refused_if_the_provider_stores_none() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
@@ -354,7 +356,7 @@ async def test_there_are_no_logs_where_the_provider_keeps_none() -> None:
             await stage.operator.tail(instance=stage.alive("web")["1"].id)
 
 
-class Logged(Bare):
+class LoggingProvider(MinimalProvider):
     """A provider with logs."""
 
     async def logs(self, *, instance: InstanceID, lines: int) -> str:
@@ -367,7 +369,7 @@ class Logged(Bare):
 @in_virtual_time
 async def test_logs_come_from_the_provider_within_bounds() -> None:
     def provider(simulator: Simulator) -> Instance:
-        return Logged(simulator)
+        return LoggingProvider(simulator)
 
     async with Stage(provider=provider) as stage:
         await stage.commit(cattle("web", 1))
@@ -378,7 +380,7 @@ async def test_logs_come_from_the_provider_within_bounds() -> None:
 
 
 @in_virtual_time
-async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
+async def test_a_shutdown_is_reported_and_keeps_the_instances() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
@@ -393,7 +395,7 @@ async def test_a_shutdown_is_told_and_leaves_instances_alone() -> None:
 
 
 @in_virtual_time
-async def test_one_volume_is_not_given_to_two_logical_ids() -> None:
+async def test_a_volume_cannot_be_declared_for_two_logical_ids() -> None:
     async with Stage() as stage:
         await stage.commit(pets("db", "a b", volumes=True))
         with pytest.raises(errors.InvalidSpec, match="vol-b"):
@@ -401,8 +403,8 @@ async def test_one_volume_is_not_given_to_two_logical_ids() -> None:
 
 
 @in_virtual_time
-async def test_a_plugin_that_cannot_validate_leaves_nothing_unchecked() -> None:
-    class Broken(Bare):
+async def test_a_commit_is_refused_if_the_plugin_fails_to_validate_it() -> None:
+    class Broken(MinimalProvider):
         def __init__(self, simulator: Simulator) -> None:
             super().__init__(simulator)
             self.validate = self._fail
@@ -416,8 +418,8 @@ async def test_a_plugin_that_cannot_validate_leaves_nothing_unchecked() -> None:
 
 
 @in_virtual_time
-async def test_the_facts_of_a_member_tell_its_troubles() -> None:
-    async with Stage(faults=Faults(death_lag=Spread(low=0.0), lag_max=3600.0), provider=Bare) as stage:
+async def test_why_shows_the_problems_of_a_member() -> None:
+    async with Stage(faults=Faults(termination_lag=Spread(low=0.0), lag_max=3600.0), provider=MinimalProvider) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         stage.kill("web", "1")

@@ -1,4 +1,4 @@
-"""The figures tell what is, and nothing that should not be told, on the production replica in virtual time."""
+"""The metrics show the current state and no secrets, on the production replica in virtual time."""
 
 import asyncio
 import math
@@ -13,11 +13,11 @@ from infrakit.manager.monitoring.prometheus import render
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID
 from tests.stage import Stage, cattle, in_virtual_time, pets
-from tests.unit.manager.test_replica import Told
+from tests.unit.manager.test_replica import ScriptedObserver
 
 
-class Watched(Stage):
-    """A stage whose figures can be read."""
+class MeteredStage(Stage):
+    """A stage whose metrics can be read."""
 
     def __init__(self, **more: Any) -> None:
         self.counters = Counters(super()._emit)
@@ -30,7 +30,7 @@ class Watched(Stage):
         return render(await metrics.families(self.replica, self.operator, self.counters))
 
     async def figures(self, *names: str) -> dict[tuple[str, ...], float]:
-        """Of series: the name without its prefix, then the values of its labels, to their number."""
+        """The value of each series, by its name without the prefix and the values of its labels."""
         read = text_string_to_metric_families(await self.text())
         samples = {
             (sample.name.removeprefix("infrakit_"), *sample.labels.values()): sample.value
@@ -41,13 +41,13 @@ class Watched(Stage):
 
 
 @in_virtual_time
-async def test_a_converged_group() -> None:
-    async with Watched() as stage:
+async def test_the_metrics_of_a_converged_group() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 3), pets("db", "a b"))
         await stage.converged()
-        told = await stage.figures()
-        assert told["leader",] == told["epoch",] == told["declaration_version",] == 1
-        assert told["halted",] == 0
+        figures = await stage.figures()
+        assert figures["leader",] == figures["epoch",] == figures["declaration_version",] == 1
+        assert figures["halted",] == 0
         for name, figure in {
             "declared": 3,
             "live": 3,
@@ -56,92 +56,100 @@ async def test_a_converged_group() -> None:
             "converged": 1,
             "intents": 0,
         }.items():
-            assert told[f"group_{name}", "web"] == figure
-        assert 0 <= told["group_observed_age_seconds", "web"] < 2
-        assert told["leadership_known",] == 1
-        assert (told["creations_total", "web"], told["creations_total", "db"]) == (3, 2)
-        assert told["destructions_total", "web"] == told["failures_total", "web", "create_failed"] == 0
-        assert told["cycle_seconds_count", "web"] > 1
-        assert told["provider_call_seconds_count", "simulator", "provision"] == 5
-        assert told["provider_call_seconds_count", "simulator", "describe"] > 1
-        assert told["provider_call_seconds_count", "simulator", "destroy"] == 0
-        assert not [key for key in told if key[0] == "group_holds"]
+            assert figures[f"group_{name}", "web"] == figure
+        assert 0 <= figures["group_observed_age_seconds", "web"] < 2
+        assert figures["leadership_known",] == 1
+        assert (figures["creations_total", "web"], figures["creations_total", "db"]) == (3, 2)
+        assert figures["destructions_total", "web"] == figures["failures_total", "web", "create_failed"] == 0
+        assert figures["cycle_seconds_count", "web"] > 1
+        assert figures["provider_call_seconds_count", "simulator", "provision"] == 5
+        assert figures["provider_call_seconds_count", "simulator", "describe"] > 1
+        assert figures["provider_call_seconds_count", "simulator", "destroy"] == 0
+        assert not [key for key in figures if key[0] == "group_holds"]
 
 
 @in_virtual_time
-async def test_a_group_that_was_never_observed_is_infinitely_old() -> None:
-    async with Watched(faults=Faults(down=True)) as stage:
+async def test_the_age_of_a_group_that_was_never_observed_is_infinite() -> None:
+    async with MeteredStage(faults=Faults(down=True)) as stage:
         await stage.commit(cattle("web", 1))
         await stage.until(stage.controllers)
-        told = await stage.figures()
-        assert (told["group_observed_age_seconds", "web"], told["group_declared", "web"]) == (math.inf, 1)
+        figures = await stage.figures()
+        assert (figures["group_observed_age_seconds", "web"], figures["group_declared", "web"]) == (math.inf, 1)
 
 
 @in_virtual_time
-async def test_what_goes_wrong_is_counted_by_kind() -> None:
-    async with Watched() as stage:
+async def test_failures_are_counted_by_kind() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         stage.kill("web", "1")
         stage.fault(down=True)
         await asyncio.sleep(30)
-        told = await stage.figures()
-        assert told["group_observed_age_seconds", "web"] > 20
-        assert told["failures_total", "web", "observe_failed"] >= 1
-        assert told["group_holds", "web", "unknown-is-not-missing", "wait"] == 1
+        figures = await stage.figures()
+        assert figures["group_observed_age_seconds", "web"] > 20
+        assert figures["failures_total", "web", "observe_failed"] >= 1
+        assert figures["group_holds", "web", "unknown-is-not-missing", "wait"] == 1
         stage.fault(down=False)
         await stage.until(lambda: len(stage.alive("web")) == 2)
-        told = await stage.figures()
-        assert told["terminated_total", "web"] == 1
-        assert told["destructions_total", "web"] == 0
+        figures = await stage.figures()
+        assert figures["terminated_total", "web"] == 1
+        assert figures["destructions_total", "web"] == 0
 
 
 @in_virtual_time
-async def test_calls_under_way_and_how_long_they_took() -> None:
-    async with Watched(faults=Faults(provision=Spread(low=20.0), lag=Spread(low=60.0))) as stage:
+async def test_calls_in_progress_and_their_durations() -> None:
+    async with MeteredStage(faults=Faults(provision=Spread(low=20.0), lag=Spread(low=60.0))) as stage:
         await stage.commit(cattle("web", 2))
         await stage.until(lambda: stage.controller("web").view.pending)
-        told = await stage.figures()
-        assert (told["group_intents", "web"], told["group_live", "web"], told["group_converged", "web"]) == (2, 0, 0)
+        figures = await stage.figures()
+        assert (figures["group_intents", "web"], figures["group_live", "web"], figures["group_converged", "web"]) == (
+            2,
+            0,
+            0,
+        )
         await stage.converged()
-        told = await stage.figures()
-        assert 39.9 < told["provider_call_seconds_sum", "simulator", "provision"] < 50
-        assert told["provider_call_seconds_bucket", "simulator", "provision", "10"] == 0
-        assert told["provider_call_seconds_bucket", "simulator", "provision", "60"] == 2
+        figures = await stage.figures()
+        assert 39.9 < figures["provider_call_seconds_sum", "simulator", "provision"] < 50
+        assert figures["provider_call_seconds_bucket", "simulator", "provision", "10"] == 0
+        assert figures["provider_call_seconds_bucket", "simulator", "provision", "60"] == 2
 
 
 @in_virtual_time
-async def test_destructions() -> None:
-    async with Watched() as stage:
+async def test_destructions_are_counted() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
         await stage.scale("web", 1)
         await stage.until(lambda: len(stage.alive("web")) == 1)
         await stage.converged()
-        told = await stage.figures()
-        assert (told["destructions_total", "web"], told["terminated_total", "web"], told["creations_total", "web"]) == (
+        figures = await stage.figures()
+        assert (
+            figures["destructions_total", "web"],
+            figures["terminated_total", "web"],
+            figures["creations_total", "web"],
+        ) == (
             2,
             2,
             3,
         )
-        assert told["provider_call_seconds_count", "simulator", "destroy"] == 2
+        assert figures["provider_call_seconds_count", "simulator", "destroy"] == 2
 
 
 @in_virtual_time
-async def test_halts() -> None:
-    async with Watched() as stage:
+async def test_halts_of_groups_and_of_everything_are_shown() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 1), cattle("api", 1))
         await stage.converged()
         await stage.operator.halt(group=GroupID("web"), who="ann", why="a look")
-        told = await stage.figures("halted", "group_halted")
-        assert told == {("halted",): 0, ("group_halted", "api"): 0, ("group_halted", "web"): 1}
+        figures = await stage.figures("halted", "group_halted")
+        assert figures == {("halted",): 0, ("group_halted", "api"): 0, ("group_halted", "web"): 1}
         await stage.operator.halt(who="ann", why="a look")
         assert (await stage.figures("halted")) == {("halted",): 1}
 
 
 @in_virtual_time
-async def test_a_group_that_is_not_declared_any_more_leaves_no_series() -> None:
-    async with Watched() as stage:
+async def test_a_group_that_is_no_longer_declared_has_no_series() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 1), cattle("old", 1))
         await stage.converged()
         await stage.operator.free(group=GroupID("old"), who="ann", why="not ours")
@@ -151,28 +159,28 @@ async def test_a_group_that_is_not_declared_any_more_leaves_no_series() -> None:
 
 
 @in_virtual_time
-async def test_a_follower_tells_no_groups_and_keeps_what_it_has_counted() -> None:
-    leadership = Told()
-    async with Watched(leadership=leadership) as stage:
-        told = await stage.figures()
-        assert told["leadership_known",] == 0
-        leadership.say(True)
+async def test_a_follower_exposes_no_groups_and_keeps_its_counters() -> None:
+    leadership = ScriptedObserver()
+    async with MeteredStage(leadership=leadership) as stage:
+        figures = await stage.figures()
+        assert figures["leadership_known",] == 0
+        leadership.report(True)
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        leadership.say(False, valid_s=30.0)
+        leadership.report(False, valid_s=30.0)
         await asyncio.sleep(5)
-        told = await stage.figures()
-        assert told["leadership_known",] == 1
-        assert (told["leader",], told["epoch",], told["declaration_version",]) == (0, 0, 1)
-        assert ("group_live", "web") not in told
-        assert told["creations_total", "web"] == 2
+        figures = await stage.figures()
+        assert figures["leadership_known",] == 1
+        assert (figures["leader",], figures["epoch",], figures["declaration_version",]) == (0, 0, 1)
+        assert ("group_live", "web") not in figures
+        assert figures["creations_total", "web"] == 2
         await asyncio.sleep(30)
         assert (await stage.figures())["leadership_known",] == 0
 
 
 @in_virtual_time
-async def test_no_secret_and_no_text_of_an_event_is_told() -> None:
-    async with Watched() as stage:
+async def test_no_secret_and_no_text_of_an_event_is_exposed() -> None:
+    async with MeteredStage() as stage:
         await stage.commit(cattle("web", 1, tags={"password": "hunter2"}, Refuse=True))
         await stage.until(lambda: stage.counters.of(GroupID("web"), metrics.FAILURES[0]))
         assert "hunter2" not in await stage.text()

@@ -1,4 +1,4 @@
-"""What we write is what Prometheus reads: its own client library takes the text apart."""
+"""The rendered metrics are what Prometheus reads: its own client library parses them."""
 
 import math
 
@@ -8,7 +8,7 @@ from infrakit.group.durations import BOUNDS_S, Durations
 from infrakit.manager.monitoring.prometheus import Family, render
 
 
-def test_values_and_labels_arrive_as_they_are() -> None:
+def test_values_and_labels_are_parsed_unchanged() -> None:
     nasty = 'a "quoted" back\\slash\nand a line {more="x"} 1'
     series: list[tuple[dict[str, str], float]] = [
         ({"group": nasty, "kind": ""}, 2),
@@ -26,7 +26,7 @@ def test_a_family_without_series_is_left_out() -> None:
     assert render([Family("infrakit_x", "gauge", "Told.", [])]) == ""
 
 
-def test_a_histogram_counts_up_to_each_bound_and_that_is_included() -> None:
+def test_histogram_buckets_include_their_upper_bound() -> None:
     durations = Durations()
     for took_s in (0.0, BOUNDS_S[0], BOUNDS_S[0] * 1.001, BOUNDS_S[-1], BOUNDS_S[-1] + 1):
         durations.add(took_s)

@@ -1,4 +1,4 @@
-"""A replica acts only while it leads and holds the epoch, and finds everything again after any end."""
+"""A replica acts only while it leads and holds the epoch, and recovers its state after any kind of stop."""
 
 import asyncio
 import random
@@ -20,48 +20,48 @@ from infrakit.spi.leadership import Observation
 from infrakit.spi.store import Document
 from infrakit.spi.values import GroupID
 from infrakit.stores.memory import MemoryStore
-from tests.stage import Bare, Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
-class Told:
-    """An observer that says what it is told."""
+class ScriptedObserver:
+    """A leadership observer that yields what a test reports."""
 
     def __init__(self) -> None:
-        self._said: asyncio.Queue[Observation] = asyncio.Queue()
+        self._observations: asyncio.Queue[Observation] = asyncio.Queue()
 
-    def say(self, leader: bool | None, *, valid_s: float = 1e9, age_s: float = 0.0) -> None:
+    def report(self, leader: bool | None, *, valid_s: float = 1e9, age_s: float = 0.0) -> None:
         now = asyncio.get_running_loop().time()
-        self._said.put_nowait(Observation(leader=leader, begun_at=now - age_s, valid_s=valid_s, note="told so"))
+        self._observations.put_nowait(Observation(leader=leader, begun_at=now - age_s, valid_s=valid_s, note="told so"))
 
     async def observe(self) -> AsyncIterator[Observation]:
         while True:
-            yield await self._said.get()
+            yield await self._observations.get()
 
 
 @in_virtual_time
 async def test_only_a_leader_acts() -> None:
-    leadership = Told()
+    leadership = ScriptedObserver()
     async with Stage(leadership=leadership) as stage:
-        leadership.say(False)
+        leadership.report(False)
         await asyncio.sleep(10)
         assert not stage.replica.active.is_set()
-        leadership.say(True, age_s=100.0, valid_s=1.0)  # too old to be believed
+        leadership.report(True, age_s=100.0, valid_s=1.0)  # expired
         await asyncio.sleep(10)
         assert not stage.replica.active.is_set()
-        leadership.say(True)
+        leadership.report(True)
         await stage.commit(cattle("web", 2))
         await stage.converged()
-        leadership.say(None)  # unknown is not lost
+        leadership.report(None)  # unknown does not mean lost
         await asyncio.sleep(5)
         assert stage.replica.active.is_set()
-        leadership.say(False)
+        leadership.report(False)
         await asyncio.sleep(5)
         assert not stage.replica.active.is_set()
         stage.kill("web", "1")
         await asyncio.sleep(60)
         assert len(stage.simulator.live()) == 1
         assert "not active: told so" in stage.messages(Kind.STOPPED)
-        leadership.say(True)
+        leadership.report(True)
         await stage.until(lambda: len(stage.alive("web")) == 2)
         assert stage.replica.term is not None
         assert stage.replica.term.ledger.epoch == 2
@@ -69,15 +69,15 @@ async def test_only_a_leader_acts() -> None:
 
 @pytest.mark.parametrize("tokens", [True, False])
 @in_virtual_time
-async def test_a_successor_settles_what_its_predecessor_left_open(tokens: bool) -> None:
+async def test_a_new_leader_resolves_intents_of_the_previous_leader(tokens: bool) -> None:
     faults = Faults(provision=Spread(low=10.0), lag=Spread(low=5.0), tokens=tokens)
     simulator, store = Simulator(faults), MemoryStore()
     async with Stage(simulator=simulator, store=store) as first:
         await first.commit(cattle("web", 6), pets("db", "a b c"))
         await first.until(lambda: len(first.messages(Kind.CREATING)) == 9)
-        await asyncio.sleep(6)  # made by now, and not answered yet
+        await asyncio.sleep(6)  # created already, and not answered yet
     assert simulator.calls["provision"] == 9
-    simulator.faults = msgspec.structs.replace(faults, provision=Spread())  # a second call would be quicker than a look
+    simulator.faults = msgspec.structs.replace(faults, provision=Spread())  # a retry would be faster than a listing
     async with Stage(simulator=simulator, store=store) as second:
         await second.until(second.is_converged)
         assert len(second.alive("web")) == 6
@@ -86,7 +86,7 @@ async def test_a_successor_settles_what_its_predecessor_left_open(tokens: bool) 
 
 
 @in_virtual_time
-async def test_a_replica_that_lost_the_epoch_does_nothing_more_and_takes_another() -> None:
+async def test_a_replica_that_lost_the_epoch_stops_acting_until_it_acquires_another() -> None:
     simulator, store = Simulator(), MemoryStore()
     async with Stage(simulator=simulator, store=store) as first:
         await first.commit(cattle("web", 2))
@@ -96,12 +96,12 @@ async def test_a_replica_that_lost_the_epoch_does_nothing_more_and_takes_another
             simulator.kill(next(iter(simulator.live())).id)
             await asyncio.sleep(120)
             assert len(simulator.live()) == 2
-            assert simulator.calls["provision"] == 3  # two replicas, and not one instance too many
+            assert simulator.calls["provision"] == 3  # two replicas, and no surplus instance
             assert any("not active" in m for m in (*first.messages(Kind.STOPPED), *second.messages(Kind.STOPPED)))
 
 
 @in_virtual_time
-async def test_a_store_that_is_down_stops_new_creations_and_loses_nothing() -> None:
+async def test_an_unreachable_store_blocks_new_creations_and_nothing_is_lost() -> None:
     store = FaultyStore(random.Random(1))
     async with Stage(store=store) as stage:
         await stage.commit(cattle("web", 3))
@@ -117,30 +117,30 @@ async def test_a_store_that_is_down_stops_new_creations_and_loses_nothing() -> N
 
 
 @in_virtual_time
-async def test_a_store_without_an_answer_is_given_up_for_now() -> None:
-    class Mute(MemoryStore):
-        mute = True
+async def test_a_store_without_a_response_times_out_and_is_retried() -> None:
+    class HangingStore(MemoryStore):
+        hangs = True
 
         async def replace(self, *, name: str, body: bytes, expected: int) -> int:
-            if self.mute:
+            if self.hangs:
                 await asyncio.get_running_loop().create_future()
             return await super().replace(name=name, body=body, expected=expected)
 
-    store = Mute()
+    store = HangingStore()
     async with Stage(store=store) as stage:
         await asyncio.sleep(120)
         assert not stage.replica.active.is_set()
         assert "not active" in stage.messages(Kind.STOPPED)[0]
-        store.mute = False
+        store.hangs = False
         await stage.commit(cattle("web", 1))
         await stage.converged()
 
 
 @in_virtual_time
-async def test_an_intent_whose_record_lost_its_answer_is_taken_up() -> None:
-    """Found by the simulation: the store took the write, its answer and the question after it were lost."""
+async def test_an_intent_whose_write_lost_its_response_is_resolved() -> None:
+    """Found by the simulation: the store executed the write; its response and the read after it were lost."""
 
-    class Forgetful(MemoryStore):
+    class LosesResponses(MemoryStore):
         lost = 0
 
         async def read(self, *, name: str) -> Document:
@@ -156,7 +156,7 @@ async def test_an_intent_whose_record_lost_its_answer_is_taken_up() -> None:
                 raise errors.OutcomeUnknown("the connection broke", where="store")
             return revision
 
-    store = Forgetful()
+    store = LosesResponses()
     async with Stage(store=store) as stage:
         await stage.commit(pets("db", "a"))
         await stage.converged()
@@ -172,7 +172,7 @@ async def test_an_intent_whose_record_lost_its_answer_is_taken_up() -> None:
 
 
 @in_virtual_time
-async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> None:
+async def test_a_group_with_a_missing_plugin_does_not_delay_the_others() -> None:
     store = MemoryStore()
     other = cattle("x", 1)
     other["properties"]["Flavor"]["Plugin"] = "other"
@@ -200,12 +200,12 @@ async def test_a_group_whose_plugin_is_gone_does_not_hold_up_the_others() -> Non
         assert any("there is no flavor plugin" in m for m in second.messages(Kind.ERROR))
         (unmanaged,) = [g for g in (await second.operator.status()).groups if g.phase == "unmanaged"]
         assert "there is no flavor plugin" in unmanaged.waiting[0].reason
-        await second.until(lambda: len(second.controllers()) == 2)  # it is asked again
+        await second.until(lambda: len(second.controllers()) == 2)  # the plugin is resolved again
         await second.converged()
 
 
 @in_virtual_time
-async def test_a_plugin_that_hangs_holds_up_neither_other_groups_nor_a_halt() -> None:
+async def test_a_hanging_plugin_delays_neither_other_groups_nor_a_halt() -> None:
     store = MemoryStore()
     other = cattle("x", 1)
     other["properties"]["Flavor"]["Plugin"] = "other"
@@ -216,11 +216,11 @@ async def test_a_plugin_that_hangs_holds_up_neither_other_groups_nor_a_halt() ->
     second = Stage(store=store)
     plugins = second.replica.plugins
     find = plugins.flavor
-    asked = []
+    requests = []
 
     async def flavor(name: str) -> object:
-        asked.append(name)
-        if name == "other" and asked.count(name) == 1:
+        requests.append(name)
+        if name == "other" and requests.count(name) == 1:
             await asyncio.get_running_loop().create_future()
         return await find(name)
 
@@ -231,13 +231,13 @@ async def test_a_plugin_that_hangs_holds_up_neither_other_groups_nor_a_halt() ->
         halting = asyncio.create_task(second.operator.halt(group=running.name, who="ann", why="wait"))
         await second.until(lambda: running.want.orders.halt is not None, within_s=0.2)
         await halting
-        await second.until(lambda: len(second.controllers()) == 2)  # it was given up, and asked again
+        await second.until(lambda: len(second.controllers()) == 2)  # it timed out and was retried
 
 
 @in_virtual_time
-async def test_another_replica_commits_and_this_one_follows() -> None:
+async def test_the_leader_executes_a_command_that_a_follower_received() -> None:
     store = MemoryStore()
-    idle = Told()
+    idle = ScriptedObserver()
     async with Stage(store=store) as leader, Stage(store=store, leadership=idle) as follower:
         await leader.commit(cattle("web", 1))
         await leader.converged()
@@ -248,7 +248,7 @@ async def test_another_replica_commits_and_this_one_follows() -> None:
 
 
 @in_virtual_time
-async def test_what_an_order_that_came_to_nothing_has_read_is_followed_too() -> None:
+async def test_a_version_that_a_failed_command_has_read_is_applied_too() -> None:
     store = MemoryStore()
     async with Stage(store=store) as stage:
         committed = await stage.commit(cattle("web", 1))
@@ -257,7 +257,7 @@ async def test_what_an_order_that_came_to_nothing_has_read_is_followed_too() -> 
         other = Declaration(store, stage.clock)
         await other.load()
         await other.change(changes.scale(group, 3), what="scale", who="bob", why="more")
-        with pytest.raises(errors.Conflict):  # before the watch can tell of it
+        with pytest.raises(errors.Conflict):  # before the watch can report it
             await stage.operator.scale(group=group, size=2, who="ann", why="late", expected=committed.version)
         await stage.until(lambda: len(stage.alive("web")) == 3)
         await stage.converged()
@@ -284,7 +284,7 @@ async def test_a_change_that_is_stored_is_reported_as_such_and_adopted_later(mon
         assert not failures
 
 
-class Full(MemoryStore):
+class FullStore(MemoryStore):
     """A store without room, while it is `full`."""
 
     full = False
@@ -296,15 +296,15 @@ class Full(MemoryStore):
 
 
 @in_virtual_time
-async def test_a_store_that_takes_no_write_stops_everything_and_says_so_once() -> None:
-    store = Full()
+async def test_a_full_store_blocks_every_action_and_is_reported_once() -> None:
+    store = FullStore()
     async with Stage(store=store) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
         store.full = True
         stage.simulator.kill(stage.simulator.live()[0].id)
         await asyncio.sleep(60.0)
-        assert len(stage.simulator.live()) == 2  # nothing is begun that is not recorded
+        assert len(stage.simulator.live()) == 2  # no action starts without a record
         assert stage.replica.active.is_set()
         assert [e.message for e in stage.events].count("a cycle failed: store: the disk is full") == 1
         [waiting] = [w for w in (await stage.status("web")).waiting if w.rule == "cycle-failed"]
@@ -318,13 +318,13 @@ async def test_a_store_that_takes_no_write_stops_everything_and_says_so_once() -
 
 
 @in_virtual_time
-async def test_a_store_that_is_slow_slows_down_and_changes_nothing() -> None:
-    class Slow(MemoryStore):
+async def test_a_slow_store_delays_healing_and_changes_nothing_else() -> None:
+    class SlowStore(MemoryStore):
         async def read(self, *, name: str) -> Document:
             await asyncio.sleep(0.4)
             return await super().read(name=name)
 
-    async with Stage(store=Slow()) as stage:
+    async with Stage(store=SlowStore()) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
         stage.simulator.kill(stage.simulator.live()[0].id)
@@ -334,54 +334,54 @@ async def test_a_store_that_is_slow_slows_down_and_changes_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_term_takes_nothing_over_while_it_ends() -> None:
+async def test_a_term_adopts_nothing_while_it_ends() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 1))
         await stage.converged()
         term = stage.replica.term
         assert term is not None
         term.abort(errors.NotLeader("the epoch is lost"))
-        record, asked = stage.replica.declaration.record, []
-        for n in range(20):  # one in each step of its end
+        record, requests = stage.replica.declaration.record, []
+        for n in range(20):  # one in each step of its shutdown
             another = msgspec.structs.replace(record.groups[GroupID("web")], name=GroupID(f"api-{n}"))
-            asked.append(asyncio.create_task(term.adopt(with_group(record, another))))
+            requests.append(asyncio.create_task(term.adopt(with_group(record, another))))
             await asyncio.sleep(0)
-        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        outcomes = await asyncio.gather(*requests, return_exceptions=True)
         assert {type(each) for each in outcomes} == {type(None), errors.NotLeader}
         await stage.commit(cattle("api", 1))
         await stage.converged()
         assert set(stage.controllers()) == {"web", "api"}
 
 
-class Returning(Bare):
-    """A plugin elsewhere, which may return as another process."""
+class RestartingPlugin(MinimalProvider):
+    """A remote plugin that may restart as another process."""
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
         self.incarnation = 1
-        self.promised = Capabilities(listing_lag_s=0.0, tokens=True)
-        self.capabilities = self._promise
+        self.reported = Capabilities(listing_lag_s=0.0, tokens=True)
+        self.capabilities = self._report
 
-    async def _promise(self) -> Capabilities:
-        return self.promised
+    async def _report(self) -> Capabilities:
+        return self.reported
 
 
 @in_virtual_time
-async def test_a_plugin_that_returns_is_believed_what_it_promises_now() -> None:
-    async with Stage(provider=Returning) as stage:
+async def test_the_capabilities_of_a_restarted_plugin_are_read_again() -> None:
+    async with Stage(provider=RestartingPlugin) as stage:
         await stage.commit(cattle("web", 2))
         await stage.converged()
         controller = stage.controller("web")
         plugin = controller.account.instance
-        assert isinstance(plugin, Returning)
+        assert isinstance(plugin, RestartingPlugin)
         plugin.incarnation += 1
         await asyncio.sleep(10)
-        assert stage.controller("web") is controller  # the same as before, in another process
+        assert stage.controller("web") is controller  # the same capabilities, from another process
         assert (controller.view.lag_s, controller.want.tokens) == (0.0, True)
         plugin.incarnation += 1
-        plugin.promised = Capabilities(listing_lag_s=40.0, tokens=False)
+        plugin.reported = Capabilities(listing_lag_s=40.0, tokens=False)
         await stage.until(lambda: stage.controllers().get(GroupID("web"), controller) is not controller)
-        assert any("restarted with other capabilities" in said for said in stage.messages(Kind.OBSERVE_FAILED))
+        assert any("restarted with other capabilities" in message for message in stage.messages(Kind.OBSERVE_FAILED))
         now = stage.controller("web")
         assert (now.view.lag_s, now.want.tokens) == (40.0, False)
         await stage.converged()

@@ -1,4 +1,4 @@
-"""What we and the plugins find wrong in one document, told at once."""
+"""Validation reports all problems that the manager and the plugins find in a document at once."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ WRONG = """\
 """
 
 
-async def test_everything_is_told_at_once(tmp_path: Path) -> None:
+async def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec) as refused:
         await registry.validate(WRONG, "web.yaml", home=tmp_path)
     assert [(p.line, p.path) for p in refused.value.problems] == [

@@ -1,4 +1,4 @@
-"""A store that was restored from yesterday's backup is noticed, and refused until an operator accepts it."""
+"""A store that was restored from a backup is detected, and refused until an operator accepts it."""
 
 import asyncio
 from pathlib import Path
@@ -14,14 +14,14 @@ from tests.stage import Stage, cattle, in_virtual_time
 
 
 def copy(store: MemoryStore) -> MemoryStore:
-    """A backup."""
+    """A backup of the store."""
     backup = MemoryStore()
     backup._revisions = {name: list(revisions) for name, revisions in store._revisions.items()}
     return backup
 
 
-async def lived(store: MemoryStore) -> tuple[MemoryStore, Watermark]:
-    """A store that a replica worked with. A backup from before its last term, and what the replica has seen."""
+async def use_store(store: MemoryStore) -> tuple[MemoryStore, Watermark]:
+    """Use a store for two terms; return a backup from before the second, and the watermark of the replica."""
     watermark = WatermarkGuard()
     async with Stage(store=store, watermark=watermark) as stage:
         await stage.commit(cattle("web", 1))
@@ -34,15 +34,15 @@ async def lived(store: MemoryStore) -> tuple[MemoryStore, Watermark]:
 
 
 @in_virtual_time
-async def test_the_same_store_is_taken_up_again() -> None:
+async def test_the_same_store_is_accepted_after_a_restart() -> None:
     store = MemoryStore()
-    _, mark = await lived(store)
+    _, mark = await use_store(store)
     await Stage(store=store, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
 async def test_an_older_store_is_refused() -> None:
-    backup, mark = await lived(MemoryStore())
+    backup, mark = await use_store(MemoryStore())
     with pytest.raises(
         errors.Refused, match=r"epoch 1 and declaration version 1; epoch 2 and version 2 were read from it before"
     ):
@@ -52,22 +52,22 @@ async def test_an_older_store_is_refused() -> None:
 @in_virtual_time
 async def test_a_store_that_lost_only_a_version_is_refused() -> None:
     store = MemoryStore()
-    _, mark = await lived(store)
+    _, mark = await use_store(store)
     del store._revisions[record.NAME][-1]
     with pytest.raises(errors.Refused, match="epoch 2 and declaration version 1"):
         await Stage(store=store, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
-async def test_an_empty_store_is_refused_where_there_was_one() -> None:
-    _, mark = await lived(MemoryStore())
+async def test_an_empty_store_is_refused_if_there_was_data_before() -> None:
+    _, mark = await use_store(MemoryStore())
     with pytest.raises(errors.Refused, match="no ledger"):
         await Stage(store=MemoryStore(), watermark=WatermarkGuard(mark)).replica.check_store()
 
 
 @in_virtual_time
-async def test_an_older_store_is_not_led_with_either() -> None:
-    backup, mark = await lived(MemoryStore())
+async def test_a_replica_does_not_lead_with_an_older_store() -> None:
+    backup, mark = await use_store(MemoryStore())
     del backup._revisions[NAME]
     async with Stage(store=backup, watermark=WatermarkGuard(mark)) as stage:
         await stage.until(lambda: any("read from it before" in e.message for e in stage.events))
@@ -75,8 +75,8 @@ async def test_an_older_store_is_not_led_with_either() -> None:
 
 
 @in_virtual_time
-async def test_what_an_operator_accepts_goes_on_with_other_tokens_and_other_replicas_follow() -> None:
-    backup, mark = await lived(MemoryStore())
+async def test_an_accepted_older_store_continues_with_new_tokens_and_other_replicas_follow() -> None:
+    backup, mark = await use_store(MemoryStore())
     accepting = WatermarkGuard(mark, accept=True)
     later = Stage(store=backup, watermark=accepting)
     later.replica._random.seed("another day")
@@ -92,16 +92,16 @@ async def test_what_an_operator_accepts_goes_on_with_other_tokens_and_other_repl
     await Stage(store=backup, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
-def test_the_mark_is_kept_on_disk(tmp_path: Path) -> None:
+def test_the_watermark_is_stored_on_disk(tmp_path: Path) -> None:
     asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=3, version=5))
     asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=2, version=6))
     assert on_disk(tmp_path / "seen").mark == Watermark(cluster="c", epoch=3, version=6)
 
 
-def test_a_damaged_mark_counts_as_none(tmp_path: Path) -> None:
+def test_a_damaged_watermark_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "seen").write_bytes(b"{")
     assert on_disk(tmp_path / "seen").mark == Watermark()
 
 
-def test_a_disk_that_takes_nothing_is_no_failure(tmp_path: Path) -> None:
+def test_an_unwritable_watermark_file_is_no_failure(tmp_path: Path) -> None:
     asyncio.run(on_disk(tmp_path / "no" / "seen").advance(cluster="c", epoch=3, version=5))

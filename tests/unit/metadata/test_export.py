@@ -18,7 +18,7 @@ from infrakit.template.loaders import Loader
 TEMPLATE = "{{ export('cluster/size', 3) }}{{ export('cluster/names', ['a', 'b']) }}{{ export('zone', 'north') }}"
 
 
-class Known:
+class FixedFacts:
     """A fixed snapshot of facts."""
 
     def __init__(self, tree: dict[str, Any]) -> None:
@@ -59,13 +59,13 @@ async def read(plugin: Metadata, path: str = "") -> Any:
     return json.loads(bytes(await plugin.get(path=path)))
 
 
-async def test_without_a_template_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_template_the_tree_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TEMPLATE_VARIABLE, raising=False)
     assert await read(Export()) == {}
     assert await Export().keys(path="") == []
 
 
-async def test_what_a_template_exports_is_a_tree(template: Path) -> None:
+async def test_the_exports_of_a_template_form_a_tree(template: Path) -> None:
     plugin = Export()
     assert isinstance(plugin, Metadata)
     assert await read(plugin) == {"cluster": {"size": 3, "names": ["a", "b"]}, "zone": "north"}
@@ -74,7 +74,9 @@ async def test_what_a_template_exports_is_a_tree(template: Path) -> None:
     await plugin.close()
 
 
-async def test_it_is_rendered_again_when_the_interval_is_over(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_template_is_rendered_again_after_the_interval(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hasty = Export()
     monkeypatch.setenv(INTERVAL_VARIABLE, "1h")
     patient = Export()
@@ -84,13 +86,13 @@ async def test_it_is_rendered_again_when_the_interval_is_over(template: Path, mo
     assert await read(patient, "zone") == "north"
 
 
-async def test_readers_at_once_share_a_rendering(template: Path) -> None:
+async def test_concurrent_readers_share_a_rendering(template: Path) -> None:
     taken = 0
 
     async def facts() -> Facts:
         nonlocal taken
         taken += 1
-        return Known({})
+        return FixedFacts({})
 
     plugin = Export(facts)
     await asyncio.gather(*(plugin.get(path="zone") for _ in range(10)))
@@ -101,12 +103,12 @@ async def test_a_template_sees_the_facts_of_other_plugins(template: Path) -> Non
     write(template, "{{ export('upper', metadata('vars/name') | upper) }}")
 
     async def facts() -> Facts:
-        return Known({"vars": {"name": "blue"}})
+        return FixedFacts({"vars": {"name": "blue"}})
 
     assert await read(Export(facts)) == {"upper": "BLUE"}
 
 
-async def test_the_engine_that_all_plugins_share_fetches_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_shared_engine_fetches_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TEMPLATE_VARIABLE, "s3://bucket/facts.tpl")
     loader = Loader(fetchers={"s3": lambda _address, _timeout_s: b"{{ export('from', 'a bucket') }}"})
     assert await read(Export(engine=Engine(loader))) == {"from": "a bucket"}
@@ -120,7 +122,7 @@ async def test_a_reader_that_times_out_does_not_cancel_the_rendering(template: P
         nonlocal taken
         taken += 1
         await gate.wait()
-        return Known({})
+        return FixedFacts({})
 
     plugin = Export(facts)
     with pytest.raises(TimeoutError):
@@ -130,11 +132,11 @@ async def test_a_reader_that_times_out_does_not_cancel_the_rendering(template: P
     assert await read(plugin, "zone") == "north"
     assert taken == 1
     gate.clear()
-    given_up = asyncio.create_task(plugin.get(path="zone"))
+    abandoned = asyncio.create_task(plugin.get(path="zone"))
     await asyncio.sleep(0)  # it has started
     await plugin.close()
     with pytest.raises(asyncio.CancelledError):
-        await given_up
+        await abandoned
 
 
 async def test_a_failure_is_reported_with_the_templates_error_and_retried(
@@ -163,7 +165,7 @@ def test_a_path_through_a_value_is_refused(exports: dict[str, object]) -> None:
         export.tree(exports)
 
 
-def test_what_is_exported_below_a_map_joins_it() -> None:
+def test_exports_below_a_map_are_merged_into_it() -> None:
     exports: dict[str, object] = {"a/b/c": 1, "a": {"b": {"x": 2}}}
     assert export.tree(exports) == {"a": {"b": {"x": 2, "c": 1}}}
     assert exports["a"] == {"b": {"x": 2}}

@@ -17,7 +17,7 @@ from tests.unit.cli.canned import CannedManager
 SECRET = "SWMTKN-1-of-the-cluster"
 
 
-class Told(CannedManager):
+class CountingManager(CannedManager):
     """Counts its queries, and contains secrets that must not be published."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ async def read(facts: ManagerFacts, path: str = "") -> Any:
 
 
 async def test_it_publishes_the_leader_and_the_groups() -> None:
-    facts = ManagerFacts(Told())
+    facts = ManagerFacts(CountingManager())
     assert isinstance(facts, Metadata)
     assert await read(facts, "leader/name") == "box"
     assert await read(facts, "leader/address") == "https://box:24864/"
@@ -66,18 +66,18 @@ async def test_it_publishes_the_leader_and_the_groups() -> None:
     assert await facts.keys(path="groups/nope") is None
 
 
-async def test_no_token_no_tag_and_no_words_of_plugins() -> None:
+async def test_no_token_no_tag_and_no_note_of_a_plugin_is_published() -> None:
     """Published fields are listed by name, so a new field of the manager is not published by default."""
-    told = json.dumps(await read(ManagerFacts(Told())))
-    assert "store-1" in told
-    assert SECRET not in told
-    assert "token" not in told
+    published = json.dumps(await read(ManagerFacts(CountingManager())))
+    assert "store-1" in published
+    assert SECRET not in published
+    assert "token" not in published
 
 
 async def test_two_members_of_a_slot_are_both_published() -> None:
-    manager = Told()
+    manager = CountingManager()
 
-    def bearer(name: str, state: str) -> MemberStatus:
+    def member_status(name: str, state: str) -> MemberStatus:
         return MemberStatus(
             group=GroupID("store"),
             id=InstanceID(name),
@@ -88,14 +88,14 @@ async def test_two_members_of_a_slot_are_both_published() -> None:
             attachments=(Attachment(id="v", type="volume"),),
         )
 
-    manager.more = (bearer("i-1", "destroying"), bearer("i-2", "running"))
+    manager.more = (member_status("i-1", "destroying"), member_status("i-2", "running"))
     members = await read(ManagerFacts(manager), "groups/store/members")
     assert {name: m["state"] for name, m in members.items()} == {"a": "destroying", "i-2": "running"}
     assert "address" not in members["a"]  # a name is not an address
 
 
 async def test_unknown_facts_are_omitted() -> None:
-    manager = Told()
+    manager = CountingManager()
     manager.leads, manager.note, manager.groups = False, "another node leads", []
     manager.failures["leader"] = errors.Unreachable("the store does not answer")
     tree = await read(ManagerFacts(manager))
@@ -106,11 +106,11 @@ async def test_unknown_facts_are_omitted() -> None:
 
 
 async def test_the_manager_is_queried_once_a_cycle() -> None:
-    manager = Told()
-    facts = ManagerFacts(manager, cycle_s=3600.0)
+    manager = CountingManager()
+    facts = ManagerFacts(manager, max_age_s=3600.0)
     await asyncio.gather(*(facts.get(path="leader/name") for _ in range(50)))
     assert manager.statuses == 1
-    hasty = ManagerFacts(manager, cycle_s=-1.0)
+    hasty = ManagerFacts(manager, max_age_s=-1.0)
     await hasty.get(path="")
     await hasty.get(path="")
     assert manager.statuses == 3

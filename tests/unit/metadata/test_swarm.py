@@ -51,22 +51,22 @@ def test_it_publishes_the_leader_the_managers_and_the_nodes() -> None:
         node("n2", role="manager", manager=silent, state="down"),
         node("n3"),
     ]
-    told = tree(INFO, nodes, 4)
-    assert told["id"] == "c1"
-    assert told["self"] == "n1"
-    assert told["leader"] == {"id": "n1", "address": "10.0.0.1:2377"}
-    assert told["managers"] == ["10.0.0.1:2377", "10.0.0.2:2377"]
-    assert told["counts"] == {
+    published = tree(INFO, nodes, 4)
+    assert published["id"] == "c1"
+    assert published["self"] == "n1"
+    assert published["leader"] == {"id": "n1", "address": "10.0.0.1:2377"}
+    assert published["managers"] == ["10.0.0.1:2377", "10.0.0.2:2377"]
+    assert published["counts"] == {
         "nodes": 3, "ready": 2, "managers": 2, "reachable": 1, "workers": 1, "services": 4,
     }  # fmt: skip
-    assert told["nodes"]["n2"] == {
+    assert published["nodes"]["n2"] == {
         "name": "host-n2", "role": "manager", "state": "down", "availability": "active", "address": "10.0.0.2",
         "engine": "20.10.24", "group": "workers", "leads": False, "reachability": "unreachable",
     }  # fmt: skip
-    assert SECRET not in str(told)
+    assert SECRET not in str(published)
 
 
-async def test_where_there_is_no_engine_there_is_nothing(tmp_path: Path) -> None:
+async def test_without_an_engine_the_tree_is_empty(tmp_path: Path) -> None:
     facts = SwarmFacts(socket=tmp_path / "sock")
     assert isinstance(facts, Metadata)
     assert await facts.keys(path="") == []

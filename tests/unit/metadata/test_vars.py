@@ -21,7 +21,7 @@ class Clock:
         return 0.0
 
 
-class Forgetful(MemoryStore):
+class LosesResponses(MemoryStore):
     """Writes, and loses the response; or loses the write, too."""
 
     lost = 0
@@ -38,7 +38,7 @@ class Forgetful(MemoryStore):
         return revision
 
 
-class Unhurried(MemoryStore):
+class YieldsBeforeWriting(MemoryStore):
     """Lets other tasks run before it writes, as every remote store does."""
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
@@ -46,8 +46,8 @@ class Unhurried(MemoryStore):
         return await super().replace(name=name, body=body, expected=expected)
 
 
-class Beaten(MemoryStore):
-    """Once, another write takes the place of ours, and the response to ours is lost."""
+class LosesARace(MemoryStore):
+    """The first write loses a race: another write is stored instead, and the response to this one is lost."""
 
     other = b'{"Tree": {"other": 1}}'
 
@@ -59,7 +59,7 @@ class Beaten(MemoryStore):
         raise errors.OutcomeUnknown("no answer")
 
 
-class Silent(MemoryStore):
+class HangingStore(MemoryStore):
     async def read(self, *, name: str) -> Document:
         await asyncio.sleep(3600)
         raise AssertionError
@@ -84,7 +84,7 @@ def vars_() -> Vars:
     return Vars(MemoryStore(), Clock())
 
 
-async def test_it_is_every_kind_of_tree(vars_: Vars) -> None:
+async def test_vars_is_an_updatable_and_versioned_tree(vars_: Vars) -> None:
     assert isinstance(vars_, Updatable)
     assert isinstance(vars_, Versioned)
     assert await vars_.keys(path="") == []
@@ -92,7 +92,7 @@ async def test_it_is_every_kind_of_tree(vars_: Vars) -> None:
     assert await get(vars_, "a") is None
 
 
-async def test_what_is_set_is_found_and_replaces_what_was_there(vars_: Vars) -> None:
+async def test_a_value_that_is_set_is_found_and_replaces_the_previous_one(vars_: Vars) -> None:
     assert (await put(vars_, cluster__name="blue", cluster__size=3)).version == 1
     assert await vars_.keys(path="cluster") == ["name", "size"]
     assert await get(vars_, "cluster/name") == "blue"
@@ -112,7 +112,7 @@ async def test_removing_a_path_removes_everything_below(vars_: Vars) -> None:
     assert await get(vars_) == {"a": {"c": 2}}  # a change is atomic
 
 
-async def test_everything_has_a_version_and_can_be_had_again(vars_: Vars) -> None:
+async def test_every_change_has_a_version_and_can_be_restored(vars_: Vars) -> None:
     await put(vars_, a=1)
     await put(vars_, b=2, remove=("a",))
     assert (await put(vars_, b=2)).version == 2  # nothing to change
@@ -151,7 +151,7 @@ async def test_a_write_to_an_outdated_version_reports_what_has_changed(vars_: Va
 
 
 async def test_concurrent_writers_lose_nothing() -> None:
-    store = Unhurried()
+    store = YieldsBeforeWriting()
     replicas = [Vars(store, Clock()) for _ in range(3)]
     async with asyncio.TaskGroup() as tasks:
         for number in range(30):
@@ -182,7 +182,7 @@ async def test_values_that_no_path_could_address_are_refused(vars_: Vars, given:
     assert await get(vars_, "a") == 1
 
 
-async def test_what_is_nested_beyond_reason_is_refused(vars_: Vars) -> None:
+async def test_a_value_that_is_nested_too_deeply_is_refused(vars_: Vars) -> None:
     deep: Any = 1
     for _ in range(50):
         deep = {"d": deep}
@@ -193,7 +193,7 @@ async def test_what_is_nested_beyond_reason_is_refused(vars_: Vars) -> None:
 # -- the original's two steps ----------------------------------------------------------------------------------------
 
 
-async def test_changes_are_merged_and_proven_as_the_original_does(vars_: Vars) -> None:
+async def test_changes_are_merged_and_hashed_as_by_the_original(vars_: Vars) -> None:
     proposal = await vars_.changes(changes=changes(cluster__name="foo", cluster__size=3))
     assert bytes(proposal.original) == b"{}"
     assert bytes(proposal.proposed) == b'{"cluster":{"name":"foo","size":3}}'
@@ -206,7 +206,7 @@ async def test_changes_are_merged_and_proven_as_the_original_does(vars_: Vars) -
     assert (await vars_.history())[0].what == "set cluster"
 
 
-async def test_a_proposal_is_good_once_and_only_for_what_it_was_made_from(vars_: Vars) -> None:
+async def test_a_proposal_can_be_committed_once_and_only_to_the_tree_it_was_made_from(vars_: Vars) -> None:
     proposal = await vars_.changes(changes=changes(a=1))
     await put(vars_, b=1)
     with pytest.raises(errors.Conflict, match="cas mismatch"):
@@ -220,10 +220,10 @@ async def test_a_proposal_is_good_once_and_only_for_what_it_was_made_from(vars_:
     assert await get(vars_) == {"a": 1, "b": 1}
 
 
-async def test_a_proposal_that_was_written_in_another_way_is_the_same(vars_: Vars) -> None:
+async def test_a_proposal_in_another_format_has_the_same_hash(vars_: Vars) -> None:
     pretty = b'{\n\t"a": "x"\n}'
-    proof = hashlib.md5(b'{}{"a":"x"}').hexdigest()
-    await vars_.commit(proposed=msgspec.Raw(pretty), cas=proof)
+    hash_ = hashlib.md5(b'{}{"a":"x"}').hexdigest()
+    await vars_.commit(proposed=msgspec.Raw(pretty), cas=hash_)
     assert await get(vars_) == {"a": "x"}
 
 
@@ -244,7 +244,7 @@ async def test_two_proposals_from_the_same_tree_cannot_both_be_committed() -> No
 
 
 async def test_the_outcome_of_a_write_without_a_response_is_checked() -> None:
-    store = Forgetful()
+    store = LosesResponses()
     vars_ = Vars(store, Clock())
     store.lost = 1
     assert (await put(vars_, a=1)).version == 1
@@ -255,7 +255,7 @@ async def test_the_outcome_of_a_write_without_a_response_is_checked() -> None:
 
 
 async def test_another_write_is_not_mistaken_for_ours() -> None:
-    vars_ = Vars(Beaten(), Clock())
+    vars_ = Vars(LosesARace(), Clock())
     assert (await put(vars_, mine=1)).version == 2
     assert await get(vars_) == {"other": 1, "mine": 1}
 
@@ -265,11 +265,11 @@ async def test_a_store_that_does_not_answer_is_unreachable(monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "STORE_DEADLINE_S", 0.01)
     with pytest.raises(errors.Unreachable, match="does not answer"):
-        await Vars(Silent(), Clock()).get(path="")
+        await Vars(HangingStore(), Clock()).get(path="")
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"Format": 99}'])
-async def test_what_cannot_be_read_is_refused_not_overwritten(body: bytes) -> None:
+async def test_an_unreadable_document_is_refused_and_not_overwritten(body: bytes) -> None:
     store = MemoryStore()
     await store.replace(name=NAME, body=body, expected=0)
     with pytest.raises(errors.Refused, match="tree of vars"):

@@ -28,7 +28,7 @@ steps = st.lists(
 
 
 class Model:
-    """Nested dicts; None: refused, and nothing changed."""
+    """The expected behaviour, on nested dicts."""
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
@@ -53,13 +53,13 @@ class Model:
 
 
 @given(steps)
-def test_it_is_a_tree(ordered: list[tuple[str, Any, Any]]) -> None:
-    asyncio.run(_compare(ordered))
+def test_vars_behave_like_nested_dicts(commands: list[tuple[str, Any, Any]]) -> None:
+    asyncio.run(_compare(commands))
 
 
-async def _compare(ordered: list[tuple[str, Any, Any]]) -> None:
+async def _compare(commands: list[tuple[str, Any, Any]]) -> None:
     vars_, model, versions = Vars(MemoryStore(), Clock()), Model(), [b"{}"]
-    for verb, path, value in ordered:
+    for verb, path, value in commands:
         before = copy.deepcopy(model.tree)
         refused = done = False
         try:
@@ -82,7 +82,7 @@ async def _compare(ordered: list[tuple[str, Any, Any]]) -> None:
         if done and version == len(versions):
             versions.append(text)
         assert len(await vars_.history()) == len(versions) - 1
-        await _look(vars_, model.tree)
+        await _compare_paths(vars_, model.tree)
 
 
 async def _do(vars_: Vars, verb: str, path: Any, value: Any) -> int:
@@ -92,10 +92,10 @@ async def _do(vars_: Vars, verb: str, path: Any, value: Any) -> int:
     return (await vars_.write(changes=changes, remove=() if changes else (path,), who="ann", why="x")).version
 
 
-async def _look(vars_: Vars, value: Any, above: tuple[str, ...] = ()) -> None:
+async def _compare_paths(vars_: Vars, value: Any, above: tuple[str, ...] = ()) -> None:
     """Every key resolves to the value of the model."""
     assert bytes(await vars_.get(path=paths.join(above))) == msgspec.json.encode(value, order="sorted")
     assert await vars_.keys(path=paths.join(above)) == paths.keys(value)
     if isinstance(value, dict):
         for name, each in value.items():
-            await _look(vars_, each, (*above, name))
+            await _compare_paths(vars_, each, (*above, name))

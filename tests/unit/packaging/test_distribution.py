@@ -1,4 +1,4 @@
-"""What is published: the wheel and the source archive are built, and looked into."""
+"""The published files: the wheel and the source archive are built and inspected."""
 
 import email
 import email.message
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.timeout(2 * DEADLINE_S)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with both, built from a copy in which daemons have left their state."""
-    place = tmp_path_factory.mktemp("distribution")
-    copy = place / "clone"
+    """A directory with both, built from a copy that contains the state of daemons."""
+    directory = tmp_path_factory.mktemp("distribution")
+    copy = directory / "clone"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout
     for name in filter(None, files.split("\0")):
@@ -35,10 +35,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in STATE:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("secret")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), str(copy)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory / "dist"), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return place / "dist"
+    return directory / "dist"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def metadata(wheel: zipfile.ZipFile) -> email.message.Message:
     return email.message_from_bytes(wheel.read(f"pyinfrakit-{infrakit.__version__}.dist-info/METADATA"))
 
 
-def test_its_name_version_and_addresses(metadata: email.message.Message) -> None:
+def test_the_name_the_version_and_the_addresses(metadata: email.message.Message) -> None:
     assert (metadata["Name"], metadata["Version"]) == ("pyinfrakit", infrakit.__version__)
     assert {each.partition(",")[0] for each in metadata.get_all("Project-URL", [])} >= {"Documentation", "Source"}
 
@@ -72,7 +72,7 @@ def test_the_version_is_stated_in_one_place() -> None:
     assert stated == [Path("src/infrakit/__init__.py")]
 
 
-def test_what_the_index_shows_has_no_relative_link(metadata: email.message.Message) -> None:
+def test_the_description_on_the_package_index_has_no_relative_link(metadata: email.message.Message) -> None:
     text = re.sub(r"^```.*?^```$", "", str(metadata.get_payload()), flags=re.DOTALL | re.MULTILINE)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert len(targets) > 10
@@ -101,15 +101,15 @@ def test_the_source_archive_has_no_state_of_a_daemon(archive: set[str]) -> None:
     }
 
 
-def test_the_wheel_has_what_the_program_reads(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     files = (path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert not {path.relative_to(ROOT / "src").as_posix() for path in files} - names
 
 
-def test_the_wheel_has_what_shells_and_man_read(wheel: zipfile.ZipFile) -> None:
-    beside = {name.partition(".data/data/")[2] for name in wheel.namelist() if ".data/data/" in name}
-    assert beside == {
+def test_the_wheel_contains_the_completions_and_the_man_pages(wheel: zipfile.ZipFile) -> None:
+    data_files = {name.partition(".data/data/")[2] for name in wheel.namelist() if ".data/data/" in name}
+    assert data_files == {
         "share/bash-completion/completions/infrakit",
         "share/fish/vendor_completions.d/infrakit.fish",
         "share/man/man1/infrakit.1",

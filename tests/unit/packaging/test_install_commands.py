@@ -1,4 +1,4 @@
-"""Every command that installs something, wherever it is written, installs what is ours or what we know.
+"""Every install command in the repository installs this project or a known package.
 
 `infrakit` on the package index belongs to another project: a command that names it would run foreign code, as root.
 """
@@ -16,9 +16,9 @@ import pytest
 from tests.docs.pages import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Third parties' names that a command may say, and what they are to us.
+# The packages of third parties that a command may install, and their purpose.
 PYTHON = {
-    "pip": "renewed in an environment before it installs anything",
+    "pip": "upgraded in an environment before it installs anything",
     "pytest": "runs the tests of a plugin from `infrakit plugin new`",
 }
 DEBIAN = {
@@ -36,8 +36,8 @@ DEBIAN = {
     *("etcd-server", "fish", "gcc", "git", "iproute2", "iptables", "libc6-dev", "make", "mandoc", "nodejs", "openssl"),
     *("python3", "python3-pip", "python3-venv", "shellcheck", "systemd", "zsh"),
 }
-ONLY_IN_NEWER = {"docker-cli"}  # Debian 13 took the client out of docker.io
-READ = (".md", ".py", ".txt", ".j2", ".yaml", ".toml", ".sh", ".service", ".env", "")
+ONLY_IN_NEWER = {"docker-cli"}  # Debian 13 moved the client out of docker.io
+SUFFIXES = (".md", ".py", ".txt", ".j2", ".yaml", ".toml", ".sh", ".service", ".env", "")
 COMMAND = re.compile(
     r"""(?P<program>(?:\bpip3?|\buv|\bapt-get|\bapt|\bnpm|\bpipx|\bapk)\b)(?P<options>(?:\s+(?:pip|tool|-{1,2}[\w-]+))*)
         \s+(?:install|add)\b(?P<words>[^\n`;&|#"]*)""",
@@ -51,11 +51,11 @@ DEADLINE_S = 60
 
 
 def written() -> Iterator[tuple[Path, str]]:
-    """Each text of the repository that a person or a machine may take a command from."""
+    """Each text file of the repository that may contain a command."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout
     for path in (ROOT / name for name in names.split("\0") if name):
-        if path.is_file() and path.suffix in READ and path != Path(__file__):
+        if path.is_file() and path.suffix in SUFFIXES and path != Path(__file__):
             yield path, path.read_text()
 
 
@@ -68,12 +68,12 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _lines(text: str) -> str:
-    """Continued lines joined, and those parted that stand in a literal of a program."""
+    """The text with continued lines joined, and with the escaped newlines of string literals expanded."""
     return text.replace("\\\n", " ").replace("\\n", "\n")
 
 
 def _split(words: str) -> list[str]:
-    """As a shell would; up to the quote that ends a literal of a program, where there is one."""
+    """Split as a shell does, up to the quote that ends a string literal, if there is one."""
     for end in (words, words.rpartition("'")[0], words.partition("'")[0]):
         try:
             return shlex.split(end)
@@ -87,7 +87,7 @@ def _operands(words: list[str]) -> Iterator[str]:
     for word in words:
         value, skip = skip, word in VALUED
         if re.fullmatch(r"(in|to|into|and|or|with|beside|puts?)", word) and not value:
-            return  # the sentence goes on
+            return  # the sentence continues
         if word.startswith("("):
             return  # a remark follows
         if not value and not skip and not word.startswith(("-", "$", "{", "<", ">")) and re.search(r"[\w.]", word):
@@ -97,12 +97,12 @@ def _operands(words: list[str]) -> Iterator[str]:
 
 
 def unknown(program: str, operand: str) -> bool:
-    """Whether the name is neither ours by its path nor in a list."""
+    """Whether the operand is neither a path of this project nor a known package."""
     name, _, extras = operand.rstrip("]").partition("[")
     if re.fullmatch(r"\{\w+\}", extras):
         extras = ""  # a program fills it in
     if re.match(r"pyinfrakit(\[\w+\])? @ file:///", operand):
-        return False  # a wheel of ours
+        return False  # a wheel of this project
     if program in {"apt", "apt-get"}:
         return name.partition("=")[0] not in DEBIAN
     if program in {"npm", "pipx", "apk"}:
@@ -115,7 +115,7 @@ def unknown(program: str, operand: str) -> bool:
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=str(p.relative_to(ROOT))) for p, t in written() if COMMAND.search(t)]
 )
-def test_every_name_is_ours_or_known(path: Path) -> None:
+def test_every_installed_package_is_ours_or_known(path: Path) -> None:
     found = [(program, each) for program, operands in commands(path.read_text()) for each in operands]
     assert not [each for each in found if unknown(*each)]
 
@@ -136,12 +136,12 @@ def test_every_name_is_ours_or_known(path: Path) -> None:
         ("f'{x}: python -m pip install . in a clone'", []),
     ],
 )
-def test_what_is_unknown_is_noticed(text: str, wrong: list[str]) -> None:
+def test_unknown_packages_are_detected(text: str, wrong: list[str]) -> None:
     found = [(program, each) for program, operands in commands(text) for each in operands]
     assert [each for program, each in found if unknown(program, each)] == wrong
 
 
-def test_the_pages_that_tell_how_to_install_are_read() -> None:
+def test_the_pages_with_install_commands_are_searched() -> None:
     read = {path.relative_to(ROOT).as_posix() for path, text in written() if any(commands(text))}
     assert read >= {
         "docs/operations/systemd.md",
@@ -151,17 +151,17 @@ def test_the_pages_that_tell_how_to_install_are_read() -> None:
     }
 
 
-def test_every_extra_is_explained() -> None:
+def test_every_extra_is_documented() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {name for name in extras if f"| `{name}` |" in (ROOT / "docs/install.md").read_text()} == set(extras)
 
 
 def test_debian_has_the_packages() -> None:
-    """Asked of the lists of this machine, where it has any."""
+    """Checked against the package lists of this machine, if it has any."""
     if shutil.which("apt-cache") is None:
         return
     done = subprocess.run(
         ["apt-cache", "pkgnames"], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     ).stdout.split()
-    if "debootstrap" in done and "shellcheck" in done:  # otherwise only what is installed is on the lists
+    if "debootstrap" in done and "shellcheck" in done:  # otherwise the lists contain only installed packages
         assert not DEBIAN - set(done) - ONLY_IN_NEWER

@@ -1,4 +1,4 @@
-"""The files that packages install beside the program are what the code says, and their programs can read them."""
+"""The man pages and completions that packages install match the code, and their programs accept them."""
 
 import importlib
 import shutil
@@ -22,7 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("installed")
 
 
-def test_every_file_is_what_the_code_says(installed: ModuleType) -> None:
+def test_every_file_matches_the_code(installed: ModuleType) -> None:
     with source.uncollected():
         rendered: dict[Path, str] = installed.render()
     assert sorted(rendered) == sorted([*MAN, *COMPLETIONS])
@@ -30,7 +30,7 @@ def test_every_file_is_what_the_code_says(installed: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("path", MAN, ids=lambda path: path.name)
-def test_man_pages_have_no_mistakes(path: Path) -> None:
+def test_man_pages_pass_the_linter(path: Path) -> None:
     if shutil.which("mandoc") is None:
         pytest.skip("install mandoc: apt-get install mandoc")
     command = ["mandoc", "-T", "lint", str(path)]
@@ -42,8 +42,8 @@ def test_man_pages_have_no_mistakes(path: Path) -> None:
     assert not [line for line in done.stdout.splitlines() if not any(each in line for each in accepted)]
 
 
-def test_what_a_man_page_shows(installed: ModuleType) -> None:
-    """Signs that man(7) would take for its own are typed as the reader needs them."""
+def test_special_characters_are_escaped_in_man_pages(installed: ModuleType) -> None:
+    """Characters that man(7) would interpret are shown to the reader as they are."""
     table = "| field | what | default | meaning |\n| --- | --- | --- | --- |\n| `--a` | text | `-1` | .b's \\| `c` |"
     assert list(installed._roff(table)) == [
         ".TP",
@@ -54,7 +54,7 @@ def test_what_a_man_page_shows(installed: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("path", COMPLETIONS, ids=lambda path: path.name)
-def test_shells_understand_their_completions(path: Path) -> None:
+def test_shells_accept_their_completions(path: Path) -> None:
     shell = path.suffix.removeprefix(".")
     if shutil.which(shell) is None:
         pytest.skip(f"install {shell}: apt-get install {shell}")

@@ -1,4 +1,4 @@
-"""The image of a node has what its own Python needs, whichever Python builds it."""
+"""The image of a node has the requirements of its own Python, whichever Python builds it."""
 
 import re
 import subprocess
@@ -19,11 +19,11 @@ def needed(version: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("version", "has"), [("3.11", True), ("3.12", True), ("3.13", False)])
-def test_markers_are_those_of_the_version_that_is_asked_for(version: str, *, has: bool) -> None:
+def test_markers_are_evaluated_for_the_requested_version_of_python(version: str, *, has: bool) -> None:
     assert ("typing-extensions" in needed(version)) is has
     assert needed(version) >= {"aiohttp", "aiodocker", "click", "msgspec"}
 
 
-def test_every_requirement_without_a_marker_is_there() -> None:
+def test_every_requirement_without_a_marker_is_included() -> None:
     listed = {line.split("==")[0] for line in RUN.read_text().splitlines() if re.match(r"[a-z][^;]*$", line)}
     assert needed("3.11") >= listed

@@ -1,4 +1,4 @@
-"""A request to a dispatcher, and its answer."""
+"""Send a request to a dispatcher, and return its reply."""
 
 import json
 from typing import Any

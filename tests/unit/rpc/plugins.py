@@ -1,4 +1,4 @@
-"""Plugins of every kind that remember what they were asked, and answer what the test has put there."""
+"""Plugins of every kind that record their calls, and return the values that the test has set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from infrakit.spi.values import (
 
 
 class Plugin:
-    """What was asked, newest last, and the failure to come."""
+    """The recorded calls, newest last, and the exception that the next calls raise."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Provider(Plugin):
         return self.descriptions
 
 
-class Judge(Plugin):
+class FlavorPlugin(Plugin):
     """Satisfies `Flavor`."""
 
     def __init__(self, name: str = "") -> None:

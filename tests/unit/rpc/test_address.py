@@ -1,4 +1,4 @@
-"""Every form in which an address is written, also by the original."""
+"""Every form of an address, including the forms of the original."""
 
 from pathlib import Path
 
@@ -22,15 +22,15 @@ from infrakit.spi.errors import Refused
         ("https://h/prefix", "https://h/prefix"),
     ],
 )
-def test_every_form(text: str, place: Path | str) -> None:
+def test_every_form_is_parsed(text: str, place: Path | str) -> None:
     assert address.parse(text) == place
 
 
-def test_a_file_may_hold_one(tmp_path: Path) -> None:
+def test_a_file_may_contain_an_address(tmp_path: Path) -> None:
     file = tmp_path / "cloud.listen"
     file.write_text("tcp://10.0.0.1:24864\n")
     assert address.parse(str(file)) == "http://10.0.0.1:24864"
-    for content in (str(file), "", "ftp://h:1"):  # itself, which would never end
+    for content in (str(file), "", "ftp://h:1"):  # a reference to itself would never end
         file.write_text(content)
         with pytest.raises(Refused, match="is not an address"):
             address.parse(str(file))
@@ -41,14 +41,14 @@ def test_a_file_may_hold_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["ftp://h:1", "tcp://h", "http://", "tcp://h:99999", "tcp://h:x", "https://h:1?a", "unix://"]
 )
-def test_what_is_none(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(
         Refused, match=r"is not an address; write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
     ):
         address.parse(text)
 
 
-def test_a_password_in_one_is_neither_taken_nor_shown() -> None:
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(Refused, match=r"'https://\.\.\.@h:1' is not an address") as refused:
         address.parse("https://ann:secret@h:1")
     assert "secret" not in str(refused.value)
@@ -68,5 +68,5 @@ def test_a_password_in_one_is_neither_taken_nor_shown() -> None:
         ("", False),
     ],
 )
-def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+def test_loopback_hosts_are_recognized(host: str, loopback: bool) -> None:
     assert address.is_loopback(host) is loopback

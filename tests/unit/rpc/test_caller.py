@@ -1,4 +1,4 @@
-"""Who is recorded for an order: the name that was claimed, and what vouches for it where that is not the same."""
+"""Who is recorded for a request: the claimed name, and the authenticated identity if it differs."""
 
 import pytest
 
@@ -13,9 +13,11 @@ from infrakit.rpc.caller import Caller
         (Caller("bob", "token"), "ann", "ann (token bob)"),
         (Caller("bob", "token"), "", "token bob"),
         (Caller(), "ann", "ann (anonymous)"),
-        (Caller(), "ann (anonymous)", "ann (anonymous)"),  # it came by way of another replica
+        (Caller(), "ann (anonymous)", "ann (anonymous)"),  # forwarded by another replica
         (Caller("node1", "certificate"), "ann (token bob)", "ann (token bob) (certificate node1)"),
     ],
 )
-def test_a_claim_is_recorded_with_who_made_it(caller: Caller, claimed: str, recorded: str) -> None:
+def test_a_claimed_name_is_recorded_with_the_authenticated_identity(
+    caller: Caller, claimed: str, recorded: str
+) -> None:
     assert caller.signed(claimed) == recorded

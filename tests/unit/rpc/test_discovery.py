@@ -1,4 +1,4 @@
-"""Where sockets are looked for."""
+"""The directories of sockets."""
 
 from pathlib import Path
 
@@ -26,19 +26,21 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"INFRAKIT_HOME": "", "INFRAKIT_PLUGINS_DIR": ""}, "/home/ann/.infrakit/plugins"),
     ],
 )
-def test_variables_say_where(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], plugins: str) -> None:
+def test_variables_select_the_directory(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], plugins: str
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert discovery.plugins_directory() == Path(plugins)
     assert discovery.manager_socket() == Path(plugins) / "group"
 
 
-def test_a_path_too_long_for_the_kernel_is_refused_with_a_way_out() -> None:
+def test_a_path_too_long_for_the_kernel_is_refused_with_a_remedy() -> None:
     discovery.check_length(Path("/" + "a" * 106))
     with pytest.raises(Refused, match="too long for a unix socket: at most 107 bytes; set INFRAKIT_HOME"):
         discovery.check_length(Path("/" + "a" * 107))
 
 
-def test_its_bytes_count_not_its_letters() -> None:
+def test_the_limit_counts_bytes_and_not_characters() -> None:
     with pytest.raises(Refused):
         discovery.check_length(Path("/" + "ä" * 54))

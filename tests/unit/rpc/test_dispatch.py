@@ -1,4 +1,4 @@
-"""Which method of which object a request reaches, and what is said when there is none."""
+"""Which method of which object a request reaches, and the error if there is none."""
 
 import logging
 
@@ -10,10 +10,10 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Allocation, Description, Health, HealthReport, InstanceID, InstanceSpec
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.asking import ask
-from tests.unit.rpc.plugins import Controller, Judge, Plugin, Provider
+from tests.unit.rpc.plugins import Controller, FlavorPlugin, Plugin, Provider
 
 
-class Both(Judge, Controller):
+class Both(FlavorPlugin, Controller):
     """An object of two kinds."""
 
 
@@ -30,8 +30,8 @@ async def test_every_object_is_announced_under_every_interface_it_satisfies() ->
     }
 
 
-async def test_the_originals_first_releases_are_told_what_they_know() -> None:
-    dispatcher = Dispatcher({".": (Provider(), Judge()), "groups": Controller()})
+async def test_the_old_handshake_announces_what_the_first_releases_of_the_original_know() -> None:
+    dispatcher = Dispatcher({".": (Provider(), FlavorPlugin()), "groups": Controller()})
     reply = await ask(dispatcher, "Handshake.Implements")
     assert reply["result"]["APIs"] == [
         {"Name": "Instance", "Version": "0.6.1"},
@@ -55,29 +55,29 @@ async def test_the_originals_first_releases_are_told_what_they_know() -> None:
 
 
 async def test_a_call_reaches_the_object_with_its_types() -> None:
-    judge = Judge()
-    judge.report = HealthReport(health=Health.UNHEALTHY, note="tcp refused")
+    flavor = FlavorPlugin()
+    flavor.report = HealthReport(health=Health.UNHEALTHY, note="tcp refused")
     params = {"Properties": {"a": 1}, "Instance": {"ID": "i-1", "LogicalID": None, "Tags": None}}
-    reply = await ask(Dispatcher({".": judge}), "Flavor.Healthy", params)
+    reply = await ask(Dispatcher({".": flavor}), "Flavor.Healthy", params)
     assert reply == {"result": {"Type": "", "Health": 2, "Note": "tcp refused"}}
-    assert judge.asked == [
+    assert flavor.asked == [
         ("healthy", {"properties": b'{"a": 1}', "instance": Description(id=InstanceID("i-1"))}),
     ]
 
 
 async def test_nested_values_are_typed_too() -> None:
-    judge = Judge()
+    flavor = FlavorPlugin()
     params = {
         "Properties": None,
         "Spec": {"Init": "x"},
         "Allocation": {"Size": 3, "LogicalIDs": None},
         "Index": {"Group": "g", "Sequence": 3},
     }
-    assert "result" in await ask(Dispatcher({".": judge}), "Flavor.Prepare", params)
-    ((_, asked),) = judge.asked
-    assert asked["allocation"] == Allocation(size=3)
-    assert isinstance(asked["spec"], InstanceSpec)
-    assert asked["index"].sequence == 3
+    assert "result" in await ask(Dispatcher({".": flavor}), "Flavor.Prepare", params)
+    ((_, arguments),) = flavor.asked
+    assert arguments["allocation"] == Allocation(size=3)
+    assert isinstance(arguments["spec"], InstanceSpec)
+    assert arguments["index"].sequence == 3
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ async def test_a_type_selects_exactly(objects: str, type_: str, reached: str | N
     reply = await ask(Dispatcher(plugins), "Instance.Validate", {"Type": type_, "Properties": {}})
     if reached is None:
         assert reply["error"]["message"] == f"no-plugin:{type_}"
-    assert asked(plugins) == reached
+    assert called_object(plugins) == reached
 
 
 @pytest.mark.parametrize(
     ("objects", "name", "reached"),
     [
-        # One object answers to every name without a type, and to its own.
+        # A single object is found by every name without a type, and by its own name.
         ("groups", "", "groups"),
         ("groups", ".", "groups"),
         ("groups", "anything", "groups"),
@@ -142,7 +142,7 @@ async def test_a_type_selects_exactly(objects: str, type_: str, reached: str | N
         ("groups other", "group", None),
         ("groups other", ".", None),
         ("groups other", "", None),
-        ("groups other", "other/groups", "other"),  # the original looks at the first part first
+        ("groups other", "other/groups", "other"),  # the original checks the first part first
         ("groups other", "groups", None),
     ],
 )
@@ -153,10 +153,12 @@ async def test_a_name_selects_as_in_the_original(objects: str, name: str, reache
         assert reply["error"]["message"] == f"not found: {name} (key={name.partition('/')[2]})"
     else:
         assert reply["result"]["Name"] == name
-    assert asked(plugins) == reached
+    assert called_object(plugins) == reached
 
 
-async def test_a_defect_is_told_in_its_words_and_its_traceback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_exception_is_returned_and_its_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     provider = Provider()
     provider.failure = ZeroDivisionError("division by zero")
     reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {})
@@ -165,31 +167,31 @@ async def test_a_defect_is_told_in_its_words_and_its_traceback_is_logged(caplog:
     assert "Traceback" in caplog.text
 
 
-async def test_a_defect_without_words_is_named_by_its_type() -> None:
+async def test_an_exception_without_a_message_is_named_by_its_type() -> None:
     provider = Provider()
     provider.failure = KeyError()
     reply = await ask(Dispatcher({".": provider}), "Instance.Validate", {})
     assert reply["error"]["message"] == "KeyError"
 
 
-async def test_an_answer_that_no_json_can_carry_is_an_error() -> None:
+async def test_a_result_that_json_cannot_encode_is_an_error() -> None:
     provider = Provider()
     provider.made = "i-\udcff"
     reply = await ask(Dispatcher({".": provider}), "Instance.Provision", {"Spec": {}})
     assert "surrogates not allowed" in reply["error"]["message"]
 
 
-def asked(plugins: dict[str, Provider] | dict[str, Controller]) -> str | None:
+def called_object(plugins: dict[str, Provider] | dict[str, Controller]) -> str | None:
     """The one object that was called."""
     reached: list[Plugin] = [plugin for plugin in plugins.values() if plugin.asked]
     assert len(reached) <= 1
     return reached[0].name if reached else None
 
 
-async def test_what_older_peers_do_not_send_has_a_default() -> None:
-    provider, judge = Provider(), Judge()
+async def test_fields_that_older_clients_do_not_send_have_defaults() -> None:
+    provider, flavor = Provider(), FlavorPlugin()
     assert "result" in await ask(Dispatcher({".": provider}), "Instance.Destroy", {"Instance": "i-1"})
     assert provider.asked[0][1]["context"] == DestroyContext()
     params = {"Properties": {}, "Spec": {}, "Allocation": {"Size": 3}}
-    assert "result" in await ask(Dispatcher({".": judge}), "Flavor.Prepare", params)
-    assert judge.asked[0][1]["index"].sequence == 1
+    assert "result" in await ask(Dispatcher({".": flavor}), "Flavor.Prepare", params)
+    assert flavor.asked[0][1]["index"].sequence == 1

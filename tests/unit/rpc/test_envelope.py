@@ -1,4 +1,4 @@
-"""The JSON-RPC envelope: what is echoed, what is answered with nothing, and what is refused."""
+"""The JSON-RPC envelope: echoed IDs, requests without a response, and refused requests."""
 
 import json
 
@@ -29,7 +29,7 @@ async def test_the_id_is_echoed_byte_for_byte(dispatcher: Dispatcher, id_: str) 
 
 
 @pytest.mark.parametrize("id_", ["", ', "id": null', ',"id" : null '])
-async def test_a_notification_is_carried_out_and_not_answered(
+async def test_a_notification_is_executed_and_gets_no_response(
     dispatcher: Dispatcher, provider: Provider, id_: str
 ) -> None:
     body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":1}}{id_}}}'
@@ -57,7 +57,7 @@ async def test_a_notification_is_carried_out_and_not_answered(
         b'{"jsonrpc":"2.0","id":1,"params":' + b"[" * 100_000,
     ],
 )
-async def test_what_is_no_request_is_answered_with_nothing(
+async def test_a_body_that_is_not_a_request_gets_no_response(
     dispatcher: Dispatcher, provider: Provider, body: bytes
 ) -> None:
     assert await dispatcher.answer(body) == b""
@@ -65,7 +65,7 @@ async def test_what_is_no_request_is_answered_with_nothing(
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-async def test_no_bytes_make_it_raise(body: bytes) -> None:
+async def test_no_bytes_raise_an_exception(body: bytes) -> None:
     await Dispatcher({".": Provider()}).answer(body)
 
 
@@ -74,7 +74,7 @@ async def test_no_bytes_make_it_raise(body: bytes) -> None:
         st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
     )
 )
-async def test_no_params_make_it_raise_or_leave_it_silent(params: object) -> None:
+async def test_any_params_get_a_response(params: object) -> None:
     request = {"jsonrpc": "2.0", "method": "Instance.Provision", "params": params, "id": 1}
     reply = json.loads(await Dispatcher({".": Provider()}).answer(json.dumps(request).encode()))
     assert reply["id"] == 1
@@ -95,7 +95,7 @@ async def test_another_version_of_the_protocol_is_refused_with_the_request(
 
 
 @pytest.mark.parametrize("params", ['{"Properties": 5}', '[{"Properties": 5}]', '[{"Properties": 5}, "more"]'])
-async def test_params_are_taken_by_name_and_by_position(
+async def test_params_are_accepted_by_name_and_by_position(
     dispatcher: Dispatcher, provider: Provider, params: str
 ) -> None:
     body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params": {params},"id":1}}'
@@ -104,7 +104,7 @@ async def test_params_are_taken_by_name_and_by_position(
 
 
 @pytest.mark.parametrize("params", ["", ',"params":null', ',"params":{}', ',"params":[]', ',"params":[null]'])
-async def test_params_that_are_absent_are_empty(dispatcher: Dispatcher, provider: Provider, params: str) -> None:
+async def test_absent_params_are_empty(dispatcher: Dispatcher, provider: Provider, params: str) -> None:
     body = f'{{"jsonrpc":"2.0","method":"Instance.DescribeInstances"{params},"id":1}}'
     assert b'"result"' in await dispatcher.answer(body.encode())
     assert provider.asked == [("describe_instances", {"tags": {}, "properties": False})]
@@ -129,7 +129,7 @@ async def test_a_wrong_type_is_named_by_its_path(dispatcher: Dispatcher) -> None
     assert "`$.Spec.Attachments[0].ID`" in json.loads(await dispatcher.answer(body))["error"]["message"]
 
 
-async def test_nesting_has_an_end_and_says_so(dispatcher: Dispatcher, provider: Provider) -> None:
+async def test_nesting_beyond_the_limit_is_refused(dispatcher: Dispatcher, provider: Provider) -> None:
     def body(depth: int) -> bytes:
         nested = "[" * depth + "]" * depth
         return f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":{nested}}},"id":1}}'.encode()
@@ -141,15 +141,15 @@ async def test_nesting_has_an_end_and_says_so(dispatcher: Dispatcher, provider: 
     assert len(provider.asked) == 1
 
 
-async def test_brackets_inside_texts_are_no_nesting(dispatcher: Dispatcher, provider: Provider) -> None:
-    """A script prints colours with `\\e[31m`, as often as it likes."""
+async def test_brackets_in_strings_do_not_count_as_nesting(dispatcher: Dispatcher, provider: Provider) -> None:
+    """A script may print colours with `\\e[31m` any number of times."""
     text = json.dumps('printf "\\e[31m{"\\' * 1000)
     body = f'{{"jsonrpc":"2.0","method":"Instance.Validate","params":{{"Properties":{text}}},"id":1}}'
     assert b'"result"' in await dispatcher.answer(body.encode())
     assert provider.asked == [("validate", {"properties": text.encode()})]
 
 
-async def test_breadth_is_no_nesting(dispatcher: Dispatcher) -> None:
+async def test_breadth_does_not_count_as_nesting(dispatcher: Dispatcher) -> None:
     body = json.dumps(
         {"jsonrpc": "2.0", "method": "Instance.Validate", "params": {"Properties": [{}, []] * 10_000}, "id": 1}
     )
@@ -157,9 +157,9 @@ async def test_breadth_is_no_nesting(dispatcher: Dispatcher) -> None:
 
 
 @pytest.mark.parametrize("data", ["null", "5", '"text"', "{}", '{"kind":"NotFound"}', '{"Problems":5}'])
-def test_data_of_others_is_not_taken_for_ours(data: str) -> None:
+def test_error_data_of_other_servers_is_ignored(data: str) -> None:
     error = envelope.ClientError(message="boom", data=msgspec.Raw(data.encode()))
-    found = failures.error(error.message, error.data_of_ours())
+    found = failures.error(error.message, error.error_data())
     assert type(found).__name__ == "PluginError"
     assert str(found) == "boom"
 
@@ -167,6 +167,6 @@ def test_data_of_others_is_not_taken_for_ours(data: str) -> None:
 @pytest.mark.parametrize(
     "params", [b'{"\xffpROPERTIES":null}', b'{"Properties":{"a":"\xff"}}', b'{"Type":7,"":"\xff"}', b'"\xff"']
 )
-async def test_what_is_not_utf_8_is_no_request(params: bytes) -> None:
+async def test_a_request_that_is_not_utf_8_gets_no_response(params: bytes) -> None:
     body = b'{"jsonrpc":"2.0","method":"Instance.Validate","params":' + params + b',"id":1}'
     assert await Dispatcher({".": Provider()}).answer(body) == b""

@@ -1,4 +1,4 @@
-"""Every error arrives as what it was: type, words, where, remedy, and what only it has."""
+"""Every error is transferred completely: type, message, location, remedy, and the fields of its type."""
 
 import json
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ PLACE = {"where": "web.yaml", "remedy": "ask again"}
 
 def one_of_each() -> list[errors.InfraKitError]:
     """An instance of every type of spi.errors."""
-    made: list[errors.InfraKitError] = []
+    created: list[errors.InfraKitError] = []
     for kind in _kinds(errors.InfraKitError):
         if kind is errors.InvalidSpec:
-            made.append(errors.InvalidSpec(PROBLEMS, **PLACE))
+            created.append(errors.InvalidSpec(PROBLEMS, **PLACE))
         elif kind is errors.Throttled:
-            made.append(errors.Throttled("slow down", after_s=2.5, **PLACE))
+            created.append(errors.Throttled("slow down", after_s=2.5, **PLACE))
         else:
-            made.append(kind(f"it is {kind.__name__}", **PLACE))
-    return made
+            created.append(kind(f"it is {kind.__name__}", **PLACE))
+    return created
 
 
 def _kinds(kind: type[errors.InfraKitError]) -> Iterator[type[errors.InfraKitError]]:
@@ -41,7 +41,7 @@ def _kinds(kind: type[errors.InfraKitError]) -> Iterator[type[errors.InfraKitErr
             yield from _kinds(inner)
 
 
-async def carried(error: Exception) -> errors.InfraKitError:
+async def transferred(error: Exception) -> errors.InfraKitError:
     """The error as the other side of a connection sees it."""
     provider = Provider()
     provider.failure = error
@@ -49,16 +49,16 @@ async def carried(error: Exception) -> errors.InfraKitError:
     parsed = envelope.ClientError(
         message=reply["error"]["message"], data=msgspec.Raw(json.dumps(reply["error"]["data"]).encode())
     )
-    return failures.error(parsed.message, parsed.data_of_ours())
+    return failures.error(parsed.message, parsed.error_data())
 
 
-def test_there_are_ten() -> None:
+def test_there_are_ten_types_of_errors() -> None:
     assert len(one_of_each()) == 10
 
 
 @pytest.mark.parametrize("error", one_of_each(), ids=lambda error: type(error).__name__)
-async def test_an_error_arrives_whole(error: errors.InfraKitError) -> None:
-    found = await carried(error)
+async def test_an_error_is_transferred_completely(error: errors.InfraKitError) -> None:
+    found = await transferred(error)
     assert type(found) is type(error)
     assert (found.what, found.where, found.remedy, str(found)) == (error.what, error.where, error.remedy, str(error))
     assert vars(found) == vars(error)  # after_s, problems
@@ -73,8 +73,8 @@ async def test_the_message_is_what_clients_of_the_original_show() -> None:
 
 
 @pytest.mark.parametrize("error", [errors.InfraKitError("odd"), ValueError("odd"), OSError(2, "odd")])
-async def test_any_other_error_is_the_plugins_own(error: Exception) -> None:
-    found = await carried(error)
+async def test_any_other_exception_becomes_a_plugin_error(error: Exception) -> None:
+    found = await transferred(error)
     assert type(found) is errors.PluginError
     assert "odd" in found.what
 
@@ -83,20 +83,20 @@ _any = st.text(st.characters(exclude_categories=()))
 
 
 @given(_any, _any, _any)
-async def test_any_words_arrive(what: str, where: str, remedy: str) -> None:
-    """Also those with halves of surrogates, as the names of files have them: escaped."""
+async def test_any_text_is_transferred(what: str, where: str, remedy: str) -> None:
+    """Also text with lone surrogates, which file names may contain: escaped."""
     for error in (
         errors.Conflict(what, where=where, remedy=remedy),
         errors.InvalidSpec([errors.Problem(path=what, message=where, hint=remedy)]),
     ):
-        found = await carried(error)
+        found = await transferred(error)
         assert type(found) is type(error)
         assert found.what == error.what.encode(errors="backslashreplace").decode()
         assert found.where == error.where.encode(errors="backslashreplace").decode()
 
 
 @pytest.mark.parametrize("what", ["x \udcff", "\ud800"])
-async def test_what_is_no_unicode_is_escaped(what: str) -> None:
-    found = await carried(errors.Refused(what, where=what, remedy=what))
+async def test_lone_surrogates_are_escaped(what: str) -> None:
+    found = await transferred(errors.Refused(what, where=what, remedy=what))
     assert type(found) is errors.Refused
     assert found.what == what.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Reading as the original reads: any case, null for what is empty, and properties byte for byte."""
+"""Decoding like the original: names in any case, null for empty values, and properties byte for byte."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ SPEC = InstanceSpec(
 
 
 class Nested(Wire, frozen=True, kw_only=True):
-    """Every way in which a field may hold others."""
+    """Every kind of field that contains other fields."""
 
     spec: InstanceSpec
     members: Sequence[Description]
@@ -71,13 +71,13 @@ def test_keys_of_maps_keep_their_case() -> None:
     assert liberal.decode(TEXT.encode(), Nested).spec.tags == SPEC.tags
 
 
-def test_properties_pass_byte_for_byte() -> None:
-    """Key order, duplicates and large numbers are the owner's business."""
+def test_properties_are_kept_byte_for_byte() -> None:
+    """Key order, duplicates and large numbers are left to the plugin."""
     found = liberal.decode(b'{"properties":{"b":1, "a":9007199254740993, "b":2}}', InstanceSpec)
     assert bytes(found.properties) == bytes(SPEC.properties)
 
 
-def test_what_is_absent_or_null_is_empty() -> None:
+def test_absent_and_null_fields_are_empty() -> None:
     for text in (
         b'{"Spec":{}}',
         b'{"Spec":{},"Members":null,"ByName":null,"Counts":null,"Properties":null,"Note":null}',
@@ -90,7 +90,7 @@ def test_what_is_absent_or_null_is_empty() -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", '{"Spec":null}', '{"Spec":5}', '{"Spec":[]}', "null", "5", "[]"])
-def test_what_must_be_said_is_not_made_up(text: str) -> None:
+def test_a_missing_required_field_is_an_error(text: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         liberal.decode(text.encode(), Nested)
 
@@ -101,7 +101,7 @@ def test_null_is_neither_text_nor_number(type_: Any) -> None:
         liberal.decode(b"null", type_)
 
 
-def test_an_error_names_its_place() -> None:
+def test_an_error_names_the_path() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"\$\.Members\[1\]\.ID"):
         liberal.decode(b'{"spec":{},"members":[{"id":"a"},{"id":5}]}', Nested)
 
@@ -110,7 +110,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert liberal.decode(b'{"Size":3,"Colour":"red"}', Allocation) == Allocation(size=3)
 
 
-def test_of_two_spellings_the_last_counts() -> None:
+def test_the_last_of_two_spellings_wins() -> None:
     assert liberal.decode(b'{"Size":3,"size":4}', Allocation) == Allocation(size=4)
     assert liberal.decode(b'{"size":4,"Size":3}', Allocation) == Allocation(size=3)
 
@@ -125,7 +125,7 @@ _descriptions = st.builds(
 
 
 @given(_descriptions)
-def test_what_we_write_is_read_alike_by_both(description: Description) -> None:
+def test_both_decoders_decode_our_encoding_alike(description: Description) -> None:
     text = msgspec.json.encode(description)
     assert liberal.decode(text, Description) == description
     assert msgspec.json.decode(text, type=Description) == description
@@ -137,7 +137,7 @@ MEMBER = '{"ID":"i-%d","LogicalID":"10.0.0.%d","Tags":{"infrakit.group":"web","s
 
 @pytest.mark.parametrize("count", [1, 2, 1000])
 @pytest.mark.parametrize(("name", "spelt"), [("Tags", "tags"), ("Tags", "TAGS"), ("LogicalID", "logicalId")])
-def test_an_answer_loses_no_field_that_is_spelt_in_another_case(count: int, name: str, spelt: str) -> None:
+def test_a_result_loses_no_field_that_is_spelled_in_another_case(count: int, name: str, spelt: str) -> None:
     describe = wire.method(Instance.describe_instances)
     text = LISTING % ",".join(MEMBER % (number, number) for number in range(count))
     expected = describe.read(text.encode()).value
@@ -145,7 +145,7 @@ def test_an_answer_loses_no_field_that_is_spelt_in_another_case(count: int, name
     assert describe.read(text.replace(f'"{name}":', f'"{spelt}":').encode()).value == expected
 
 
-def test_a_spelling_is_looked_for_where_something_could_be_lost() -> None:
+def test_the_spelling_is_checked_where_a_field_could_be_lost() -> None:
     assert {name for name, _ in liberal.optional(Sequence[Description])} == {
         b'"Attachments"', b'"LogicalID"', b'"Properties"', b'"State"', b'"Tags"',
     }  # fmt: skip

@@ -14,7 +14,7 @@ from infrakit.spi.instance import Instance
 from infrakit.spi.manager import Manager, Planned
 from tests.unit.cli.canned import CannedManager
 from tests.unit.rpc.asking import ask
-from tests.unit.rpc.plugins import Controller, Judge, Plugin, Provider
+from tests.unit.rpc.plugins import Controller, FlavorPlugin, Plugin, Provider
 
 # Method -> fields of params, fields of the result.
 ORIGINALS = {
@@ -105,24 +105,26 @@ NAMES = ORIGINALS | OURS
 METHODS = {method.wire: method for interface in interfaces.INTERFACES for method in wire.methods(interface)}
 PLUGINS: dict[type, type[Plugin] | type[CannedManager]] = {
     Instance: Provider,
-    Flavor: Judge,
+    Flavor: FlavorPlugin,
     Groups: Controller,
     Manager: CannedManager,
 }
 
 
 def plugin_for(interface: interfaces.Interface) -> object:
-    """One that answers every method of an interface, and of the one that it extends."""
+    """A plugin that implements every method of an interface, and of the interface that it extends."""
     made = PLUGINS.get(interface.protocol)
     if made is not None:
         return made()
     needed = [interface] if interface.extends is None else [interface, interfaces.of(interface.extends)]
-    answers = {method.name: answering(method) for each in needed for method in wire.methods(each)}
-    answers["subscribe"] = answering(wire.methods(interface)[0])  # of `Topics`: a stream, which is never called here
+    answers = {method.name: method_answering(method) for each in needed for method in wire.methods(each)}
+    answers["subscribe"] = method_answering(
+        wire.methods(interface)[0]
+    )  # of `Topics`: a stream, which is never called here
     return type("Answering", (), answers)()
 
 
-def answering(method: wire.Method) -> Any:
+def method_answering(method: wire.Method) -> Any:
     async def answer(_self: object, **_parameters: Any) -> Any:
         if method.returns is type(None):
             return None
@@ -131,25 +133,25 @@ def answering(method: wire.Method) -> Any:
     return answer
 
 
-def test_these_are_all_methods() -> None:
+def test_every_method_is_listed() -> None:
     assert set(METHODS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_params_have_the_names_of_the_wire(name: str) -> None:
+def test_params_have_their_wire_names(name: str) -> None:
     fields = msgspec.structs.fields(METHODS[name].params)
     assert {field.encode_name for field in fields} == set(NAMES[name][0].split())
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_results_have_the_names_of_the_wire(name: str) -> None:
+async def test_results_have_their_wire_names(name: str) -> None:
     plugin = plugin_for(METHODS[name].interface)
     reply = await ask(Dispatcher({".": plugin}), name, smallest(METHODS[name].params))
     assert list(reply["result"]) == NAMES[name][1].split()
 
 
 @pytest.mark.parametrize("name", ["Instance.Provision", "Flavor.Healthy", "Group.Size"])
-async def test_the_address_comes_back(name: str) -> None:
+async def test_the_result_contains_the_address(name: str) -> None:
     address = NAMES[name][0].split()[0]
     plugin = plugin_for(METHODS[name].interface)
     params = smallest(METHODS[name].params) | {address: "a"}
@@ -157,7 +159,7 @@ async def test_the_address_comes_back(name: str) -> None:
     assert reply["result"][address] == "a"
 
 
-async def test_a_result_without_fields_still_has_its_address() -> None:
+async def test_a_result_without_fields_contains_the_address() -> None:
     method = wire.Method(interface=interfaces.INTERFACES[0], name="provision", params=Empty, returns=Empty)
     assert json.loads(bytes(method.result(Empty(), "a", {}))) == {"Type": "a", "ID": {}}
     unnamed = wire.Method(interface=interfaces.INTERFACES[0], name="other", params=Empty, returns=Empty)
@@ -165,7 +167,7 @@ async def test_a_result_without_fields_still_has_its_address() -> None:
     assert unnamed.value(unnamed.result(Empty(), "a", {})) == Empty()
 
 
-def test_a_result_is_read_as_it_was_written() -> None:
+def test_a_result_is_decoded_as_it_was_encoded() -> None:
     described = wire.method(Manager.plan)
     planned = Planned(base_version=7)
     assert described.value(described.result(planned, "", {})) == planned
@@ -179,28 +181,28 @@ def test_null_is_an_empty_listing(result: str) -> None:
     assert wire.method(Instance.describe_instances).value(msgspec.Raw(result.encode())) == []
 
 
-def test_a_listing_in_another_case_is_the_same() -> None:
+def test_a_listing_with_names_in_another_case_is_decoded() -> None:
     result = msgspec.Raw(b'{"descriptions":[{"id":"i-1","tags":{"a":"b"}}]}')
     (found,) = wire.method(Instance.describe_instances).value(result)
     assert (found.id, found.tags) == ("i-1", {"a": "b"})
 
 
 @pytest.mark.parametrize("result", ["{}", '{"Type":""}', '{"Instances":[]}'])
-def test_nothing_said_is_no_empty_listing(result: str) -> None:
-    """Law 4: it would be the death of all."""
+def test_a_result_without_descriptions_is_not_an_empty_listing(result: str) -> None:
+    """Law 4: an empty listing would mean that all instances have terminated."""
     with pytest.raises(msgspec.ValidationError, match="the result has no Descriptions"):
         wire.method(Instance.describe_instances).value(msgspec.Raw(result.encode()))
 
 
 @pytest.mark.parametrize("result", ['{"Type":"","ID":null}', '{"Type":""}'])
-def test_null_is_no_id(result: str) -> None:
+def test_null_is_not_an_id(result: str) -> None:
     """Law 3: a creation without an ID has not been acknowledged."""
     with pytest.raises(msgspec.ValidationError):
         wire.method(Instance.provision).value(msgspec.Raw(result.encode()))
 
 
 class Empty(msgspec.Struct):
-    """Nothing."""
+    """A struct without fields."""
 
 
 def smallest(type_: Any) -> Any:

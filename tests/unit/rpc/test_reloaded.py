@@ -1,4 +1,4 @@
-"""Files that are read again when they change."""
+"""Files that are reloaded when they change."""
 
 from pathlib import Path
 
@@ -29,37 +29,39 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "number"
 
 
-def test_only_what_has_changed_is_read(file: Path) -> None:
+def test_a_file_is_read_again_only_after_a_change(file: Path) -> None:
     number = Number(file)
-    kept = Reloaded([str(file)], number)
+    reloaded = Reloaded([str(file)], number)
     for content, value, reads in (("1", 1, 1), ("2", 2, 2), ("2", 2, 2), ("3", 3, 3)):
         file.write_text(content)
-        kept.refresh()
-        assert (kept.value, number.reads) == (value, reads)
-    file.chmod(0o600)  # others may read it no more, or do now: that is news too
-    kept.refresh()
+        reloaded.refresh()
+        assert (reloaded.value, number.reads) == (value, reads)
+    file.chmod(0o600)  # new permissions are a change, too
+    reloaded.refresh()
     assert number.reads == 4
 
 
-def test_what_is_broken_is_told_once_and_changes_nothing(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = Reloaded([str(file)], Number(file))
+def test_an_invalid_file_is_logged_once_and_the_previous_value_stays(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reloaded = Reloaded([str(file)], Number(file))
     file.write_text("broken")
     for _ in range(3):
-        kept.refresh()
-    assert kept.value == 1
+        reloaded.refresh()
+    assert reloaded.value == 1
     assert [r.message for r in caplog.records] == [
         f"{file}: the previous content stays in force: no number: invalid literal for int() with base 10: 'broken'"
     ]
     file.unlink()
     for _ in range(3):
-        kept.refresh()
-    assert (kept.value, len(caplog.records)) == (1, 2)
+        reloaded.refresh()
+    assert (reloaded.value, len(caplog.records)) == (1, 2)
     file.write_text("2")
-    kept.refresh()
-    assert kept.value == 2
+    reloaded.refresh()
+    assert reloaded.value == 2
 
 
-def test_at_first_it_must_be_right(file: Path) -> None:
+def test_the_file_must_be_valid_at_first(file: Path) -> None:
     file.write_text("broken")
     with pytest.raises(Refused):
         Reloaded([str(file)], Number(file))

@@ -1,4 +1,4 @@
-"""Daemons elsewhere, by name or by address."""
+"""Remote daemons, by name or by address."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_socket_is_asked_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unix_socket_is_addressed_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(remotes.HOST_VARIABLE, "unix:///run/x/a%20b/group")
     assert remotes.current() == Path("/run/x/a b/group")
     remotes.save(Remotes(known={"node": Remote(url=remotes.check_url("unix:///run/x/group"))}))
@@ -27,7 +27,7 @@ def test_a_socket_is_asked_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert remotes.current() is None
 
 
-def test_what_is_known_of_a_url_is_shown_there(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_the_stored_credentials_of_a_url_are_used_for_it(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     known = Remote(url="https://10.0.0.1:24864", ca=str(home / "ca.pem"))
     remotes.save(Remotes(known={"prod": known}))
     assert remotes.plugin("https://10.0.0.1:24864") == known
@@ -38,12 +38,12 @@ def test_what_is_known_of_a_url_is_shown_there(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("url", ["unix://group", "unix:", "https://10.0.0.1", "10.0.0.1", "ftp://10.0.0.1:1"])
-def test_what_is_no_address_of_a_daemon(url: str) -> None:
+def test_an_invalid_address_of_a_daemon_is_refused(url: str) -> None:
     with pytest.raises(Refused, match="is not an address"):
         remotes.check_url(url)
 
 
-def test_at_a_socket_nothing_is_shown() -> None:
+def test_credentials_for_a_unix_socket_are_refused() -> None:
     with pytest.raises(Refused, match="a unix socket needs no credentials"):
         remotes.check(Remote(url="unix:///run/x/group", token_file="/token"))
     remotes.check(Remote(url="unix:///run/x/group"))

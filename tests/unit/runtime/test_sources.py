@@ -32,7 +32,7 @@ LEADERSHIP: tuple[LeadershipFactory, ...] = (EtcdObserved, EtcdCampaign, FileObs
 
 
 @pytest.mark.parametrize(
-    ("url", "made"),
+    ("url", "expected"),
     [
         ("", FileStore),
         ("file:///var/lib/shared", FileStore),
@@ -44,16 +44,16 @@ LEADERSHIP: tuple[LeadershipFactory, ...] = (EtcdObserved, EtcdCampaign, FileObs
         ("swarm:///var/run/docker.sock", SwarmStore),
     ],
 )
-async def test_a_store_by_its_url(url: str, made: type, tmp_path: Path) -> None:
+async def test_a_url_selects_the_store(url: str, expected: type, tmp_path: Path) -> None:
     store = sources.store(url, tmp_path)
     try:
-        assert isinstance(store, made)
+        assert isinstance(store, expected)
     finally:
         await store.close()
 
 
 @pytest.mark.parametrize(
-    ("url", "made"),
+    ("url", "expected"),
     [
         ("", Static),
         ("static:", Static),
@@ -64,10 +64,10 @@ async def test_a_store_by_its_url(url: str, made: type, tmp_path: Path) -> None:
         ("swarm:///var/run/docker.sock", SwarmObserved),
     ],
 )
-async def test_leadership_by_its_url(url: str, made: type) -> None:
+async def test_a_url_selects_the_leadership_observer(url: str, expected: type) -> None:
     leadership = sources.leadership(url, "a")
     try:
-        assert isinstance(leadership, made)
+        assert isinstance(leadership, expected)
     finally:
         await sources.close(leadership)
 
@@ -85,7 +85,7 @@ async def test_leadership_by_its_url(url: str, made: type) -> None:
         "swarm://host/sock",
     ],
 )
-def test_a_store_that_is_not_understood(url: str, tmp_path: Path) -> None:
+def test_an_invalid_store_url_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"write it as .*file:///DIR, memory:, s3://BUCKET/PREFIX, or swarm:"):
         sources.store(url, tmp_path)
 
@@ -93,24 +93,26 @@ def test_a_store_that_is_not_understood(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["nonsense", "memory:", "etcd:", "file://host/path", "s3://bucket", "swarm://host/sock"]
 )
-def test_leadership_that_is_not_understood(url: str) -> None:
+def test_an_invalid_leadership_url_is_refused(url: str) -> None:
     with pytest.raises(Refused, match=r"write it as .*file:///PATH, static:, or swarm:"):
         sources.leadership(url, "a")
 
 
-def test_a_password_is_not_repeated(tmp_path: Path) -> None:
+def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
     for call in (lambda u: sources.store(u, tmp_path), lambda u: sources.leadership(u, "a")):
         with pytest.raises(Refused) as refused:
             call("etcd://root:geheim@10.0.0.1")
         assert "geheim" not in str(refused.value)
 
 
-def test_the_cluster_is_observed_at_one_member() -> None:
+def test_etcd_is_observed_at_the_local_member_only() -> None:
     with pytest.raises(Refused, match="name the local member only"):
         sources.leadership("etcd://10.0.0.1,10.0.0.2", "a")
 
 
-def test_a_swarm_without_its_client_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_of_the_swarm_is_reported_with_its_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "aiodocker", None)
     sources.check_store("swarm:")
     for call in (lambda: sources.store("swarm:", tmp_path), lambda: sources.leadership("swarm:", "a")):
@@ -118,7 +120,7 @@ def test_a_swarm_without_its_client_says_what_to_install(tmp_path: Path, monkeyp
             call()
 
 
-async def test_the_swarm_is_that_of_the_engine_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_swarm_is_that_of_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///somewhere/else.sock")
     for url, where in (("swarm:", "unix:///var/run/docker.sock"), ("swarm:///n/sock", "unix:///n/sock")):
         store = sources.store(url, tmp_path)
@@ -128,10 +130,10 @@ async def test_the_swarm_is_that_of_the_engine_beside_it(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("query", "said"), [("?cacert=x", "known parameters are ca, cert and key"), ("?ca=/none", "cannot be used")]
+    ("query", "message"), [("?cacert=x", "known parameters are ca, cert and key"), ("?ca=/none", "cannot be used")]
 )
-def test_certificates_that_cannot_be_used(query: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=said):
+def test_unusable_certificates_are_refused(query: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=message):
         sources.store(f"etcd://10.0.0.1/p{query}", tmp_path)
 
 
@@ -139,7 +141,7 @@ def test_certificates_that_cannot_be_used(query: str, said: str, tmp_path: Path)
     ("kind", "protocol", "ours"),
     [(sources.STORES, StoreFactory, STORES), (sources.LEADERSHIP, LeadershipFactory, LEADERSHIP)],
 )
-def test_every_scheme_that_is_installed_has_a_factory(kind: Any, protocol: type, ours: tuple[object, ...]) -> None:
+def test_every_installed_scheme_has_a_factory(kind: Any, protocol: type, ours: tuple[object, ...]) -> None:
     entries = importlib.metadata.entry_points(group=kind.group)
     assert {entry.load() for entry in entries} == set(ours)
     for entry in entries:
@@ -148,7 +150,7 @@ def test_every_scheme_that_is_installed_has_a_factory(kind: Any, protocol: type,
         assert re.match(rf"{re.escape(entry.name)}:", factory.form), entry
 
 
-async def test_the_default_store_is_in_the_home_whatever_that_is_called(tmp_path: Path) -> None:
+async def test_the_default_store_is_in_the_home_whatever_its_name(tmp_path: Path) -> None:
     home = tmp_path / "a?b#c%20 d"
     store = sources.store("", home)
     await store.replace(name="doc", body=b"x", expected=0)
@@ -156,7 +158,7 @@ async def test_the_default_store_is_in_the_home_whatever_that_is_called(tmp_path
     await store.close()
 
 
-async def test_the_caller_says_how_many_revisions_are_kept(tmp_path: Path) -> None:
+async def test_the_caller_sets_how_many_revisions_are_kept(tmp_path: Path) -> None:
     store = sources.store(f"file://{tmp_path}", tmp_path, keep={"doc": 2})
     for number in range(5):
         await store.replace(name="doc", body=b"", expected=number)
@@ -164,7 +166,7 @@ async def test_the_caller_says_how_many_revisions_are_kept(tmp_path: Path) -> No
     assert sources.KEEP == {"declaration": 1000, "ledger": 4, "vars": 200}
 
 
-def test_no_store_knows_a_document() -> None:
+def test_no_store_contains_the_name_of_a_document() -> None:
     root = Path(infrakit.__file__).parent
     found = {
         f"{path.name}: {match[0]}"
@@ -192,6 +194,7 @@ class Shelf:
         return cls(url.netloc, given)
 
     async def read(self, *, name): ...
+    async def newest(self, *, name): ...
     async def replace(self, *, name, body, expected): ...
     async def history(self, *, name, limit): ...
     def watch(self, *, name): ...
@@ -213,7 +216,7 @@ ENTRIES = ("shelf = made_shelf:Shelf", "formless = made_shelf:Formless", "torn =
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another package, which is installed and brings schemes of its own."""
+    """Another installed package that provides its own schemes."""
     metadata = tmp_path / "site" / "made_shelf-1.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Name: made-shelf\nVersion: 1\n")
@@ -239,7 +242,7 @@ def test_schemes_of_another_package_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("shelf")
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("shelf://cellar", "GROUP shelf: it could not be opened: it is flooded"),
         ("formless://x", "GROUP formless: it has no form"),
@@ -247,24 +250,24 @@ def test_schemes_of_another_package_are_found(tmp_path: Path) -> None:
         ("lost://x", "GROUP lost: it could not be loaded: No module named 'made_lost'"),
     ],
 )
-def test_what_is_wrong_with_another_package_is_its_error(url: str, said: str, tmp_path: Path) -> None:
+def test_a_fault_of_another_package_is_a_plugin_error(url: str, message: str, tmp_path: Path) -> None:
     for kind, call in (
         (sources.STORES, lambda: sources.store(url, tmp_path)),
         (sources.LEADERSHIP, lambda: sources.leadership(url, "a")),
     ):
         with pytest.raises(PluginError) as raised:
             call()
-        assert str(raised.value).startswith(said.replace("GROUP", kind.group))
+        assert str(raised.value).startswith(message.replace("GROUP", kind.group))
 
 
-def test_who_is_alone() -> None:
-    assert Place().is_alone
-    assert Place(store="etcd://10.0.0.1", leadership="static:").is_alone
-    assert not Place(leadership="file:///leader").is_alone
+def test_a_single_replica_is_recognized() -> None:
+    assert Place().is_single
+    assert Place(store="etcd://10.0.0.1", leadership="static:").is_single
+    assert not Place(leadership="file:///leader").is_single
     assert Place().name
 
 
-def test_where_others_reach_it_is_an_address_for_them_too() -> None:
+def test_an_advertised_address_must_be_valid_for_other_machines() -> None:
     for text in ("https://10.0.0.1:24864", "http://[fd00::1]:1", "unix:///run/x/group", "/run/x/group"):
         assert sources.advertised(text) == text
     for text in ("10.0.0.1:24864", "run/group", "ftp://10.0.0.1"):

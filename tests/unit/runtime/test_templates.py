@@ -1,4 +1,4 @@
-"""Boot scripts that plugins are given, fetched from wherever this process can reach."""
+"""Boot scripts for plugins, fetched from any address that this process can reach."""
 
 import json
 import shutil
@@ -33,14 +33,14 @@ def web(address: str) -> str:
     return json.dumps([{"kind": "group", "metadata": {"name": "web"}, "properties": properties}])
 
 
-async def test_a_plugin_that_runs_here_may_serve_a_boot_script(home: Path) -> None:
+async def test_a_boot_script_is_fetched_from_the_socket_of_a_plugin(home: Path) -> None:
     with serving_socket(home / "plugins" / "scripts") as site:
         site.page("/boot.sh", "echo {{ index.sequence }}")
         await registry.validate(web("unix://scripts/boot.sh"), "doc", home=home)
         assert [path for path, _ in site.asked] == ["/boot.sh"]
 
 
-async def test_it_is_fetched_once_for_all_groups(home: Path) -> None:
+async def test_a_boot_script_is_fetched_once_for_all_groups(home: Path) -> None:
     with serving() as (address, site):
         site.page("/boot.sh", "echo {{ index.sequence }}")
         two = json.loads(web(f"{address}/boot.sh")) + json.loads(web(f"{address}/boot.sh").replace('"web"', '"api"'))
@@ -48,7 +48,7 @@ async def test_it_is_fetched_once_for_all_groups(home: Path) -> None:
         assert len(site.asked) == 1
 
 
-async def test_what_cannot_be_fetched_is_told_by_its_address(home: Path) -> None:
+async def test_a_failed_fetch_is_reported_with_the_address(home: Path) -> None:
     with serving() as (address, _), pytest.raises(errors.InvalidSpec) as invalid:
         await registry.validate(web(f"{address}/none.sh"), "doc", home=home)
     (problem,) = invalid.value.problems

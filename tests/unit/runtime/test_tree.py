@@ -1,4 +1,4 @@
-"""The joined tree: every plugin under its name, and one that is away or slow costs its own branch alone."""
+"""The joined tree: every plugin under its name; an unreachable or slow plugin affects only its own branch."""
 
 import asyncio
 import functools
@@ -23,41 +23,41 @@ from infrakit.spi import errors, metadata, paths
 from infrakit.spi.instance import Instance
 from infrakit.spi.metadata import Change, Facts, Metadata
 from infrakit.stores.memory import MemoryStore
-from tests.integration.conformance.good import Leaves
+from tests.integration.conformance.good import ReadableTree
 from tests.integration.conformance.good import Tree as Updatable
 from tests.unit.metadata.test_vars import Clock
 from tests.unit.rpc.plugins import Provider
 
 
-class Facing:
-    """Facts that a test changes; `gate` is open unless it holds answers back."""
+class ScriptedFacts:
+    """Facts that a test sets; `gate` blocks responses while it is cleared."""
 
     def __init__(self, **facts: Any) -> None:
         self.facts: Any = facts
         self.gate = asyncio.Event()
         self.gate.set()
-        self.begun = asyncio.Event()
-        self.asked = 0
+        self.started = asyncio.Event()
+        self.calls = 0
         self.failure: Exception | None = None
 
     async def keys(self, *, path: str) -> Sequence[str] | None:
         return paths.keys(paths.find(self.facts, paths.split(path)))
 
     async def get(self, *, path: str) -> msgspec.Raw:
-        self.asked += 1
-        self.begun.set()
+        self.calls += 1
+        self.started.set()
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
         return msgspec.Raw(msgspec.json.encode(paths.find(self.facts, paths.split(path))))
 
 
-class FactualProvider(Provider, Leaves):
+class FactualProvider(Provider, ReadableTree):
     """An instance plugin that has metadata, too."""
 
     def __init__(self) -> None:
         Provider.__init__(self)
-        Leaves.__init__(self)
+        ReadableTree.__init__(self)
 
 
 @pytest.fixture
@@ -73,16 +73,16 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def own() -> dict[str, Metadata]:
-    return {"vars": Vars(MemoryStore(), Clock()), "manager": Facing(leader={"name": "a"})}
+    return {"vars": Vars(MemoryStore(), Clock()), "manager": ScriptedFacts(leader={"name": "a"})}
 
 
 @pytest.fixture
 async def tree(home: Path, own: dict[str, Metadata], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tree]:
     for limit in ("READ_S", "CYCLE_S"):
-        monkeypatch.setattr(module, limit, -1.0)  # every read is a new one, unless a test says otherwise
-    made = Tree(Registry(home, clock=Clock()), own)
-    yield made
-    await made.close()
+        monkeypatch.setattr(module, limit, -1.0)  # nothing is cached, unless a test sets the limit
+    created = Tree(Registry(home, clock=Clock()), own)
+    yield created
+    await created.close()
 
 
 def socket(name: str) -> Path:
@@ -104,7 +104,7 @@ async def states(tree: Tree) -> dict[str, str]:
 # -- joining ---------------------------------------------------------------------------------------------------------
 
 
-async def test_every_plugin_stands_under_its_name(tree: Tree) -> None:
+async def test_every_plugin_is_a_branch_under_its_name(tree: Tree) -> None:
     assert isinstance(tree, Metadata)
     assert isinstance(tree, metadata.Tree)
     assert {"host", "manager", "vars"} <= set(await tree.keys(path="") or ())
@@ -118,8 +118,8 @@ async def test_every_plugin_stands_under_its_name(tree: Tree) -> None:
     assert whole["manager"] == {"leader": {"name": "a"}}
 
 
-async def test_plugins_elsewhere_join_with_every_object_they_serve(tree: Tree) -> None:
-    objects = {".": Facing(region="north"), "zones": Facing(a=1), "shelf": Updatable()}
+async def test_remote_plugins_join_with_every_object_they_serve(tree: Tree) -> None:
+    objects = {".": ScriptedFacts(region="north"), "zones": ScriptedFacts(a=1), "shelf": Updatable()}
     async with Server(socket("cloud"), objects), Server(socket("machines"), {".": Provider()}):
         assert "cloud" in (await tree.keys(path="") or ())
         assert "machines" not in (await tree.keys(path="") or ())  # it has no metadata
@@ -133,33 +133,34 @@ async def test_plugins_elsewhere_join_with_every_object_they_serve(tree: Tree) -
         both = change("cloud/zones/a", 2) + change("cloud/shelf/b/c", 2)
         with pytest.raises(errors.Refused, match="a change applies to one object"):
             await tree.write(changes=both, remove=(), who="ann", why="")
-    assert (await states(tree)).get("cloud") is None  # it ended, and took its socket with it
+    assert (await states(tree)).get("cloud") is None  # it has stopped, and removed its socket
 
 
-async def test_instance_plugins_in_use_add_what_they_know(tree: Tree, home: Path) -> None:
+async def test_instance_plugins_in_use_add_their_metadata(tree: Tree, home: Path) -> None:
     registry = Registry(home)
-    registry._made[Instance, "cloud/compute"] = FactualProvider()
-    registry._made[Instance, "plain"] = Provider()
+    registry._plugins[Instance, "cloud/compute"] = FactualProvider()
+    registry._plugins[Instance, "plain"] = Provider()
     joined = Tree(registry, {})
     assert await get(joined, "cloud/compute/b/c") == 2
     assert await joined.keys(path="plain") is None
     await joined.close()
 
 
-async def test_no_other_stands_in_for_what_the_daemon_is_made_of(tree: Tree) -> None:
-    async with Server(socket("vars"), {".": Facing(mine=1)}):
+async def test_no_plugin_replaces_a_branch_of_the_daemon(tree: Tree) -> None:
+    async with Server(socket("vars"), {".": ScriptedFacts(mine=1)}):
         assert await get(tree, "vars") == {}
 
 
-# -- away and slow ---------------------------------------------------------------------------------------------------
+# -- unreachable and slow plugins -------------------------------------------------------------------------------------
 
 
-async def test_who_is_away_costs_its_own_branch(tree: Tree, own: dict[str, Any]) -> None:
+async def test_an_unreachable_plugin_affects_only_its_own_branch(tree: Tree, own: dict[str, Any]) -> None:
     own["manager"].failure = ValueError("a fault of the plugin")
     assert (await states(tree))["manager"] == "away"
     (branch,) = [each for each in await tree.branches() if each.name == "manager"]
     assert branch.note == "a fault of the plugin"
-    with pytest.raises(errors.Unreachable, match=r"manager: it is away: a fault of the plugin; see: infrakit metadata"):
+    message = r"manager: it is unavailable: a fault of the plugin; see: infrakit metadata"
+    with pytest.raises(errors.Unreachable, match=message):
         await get(tree, "manager/leader")
     assert await get(tree, "vars") == {}
     assert set(await get(tree)) == {"export", "host", "swarm", "vars"}
@@ -168,22 +169,23 @@ async def test_who_is_away_costs_its_own_branch(tree: Tree, own: dict[str, Any])
     assert await get(tree, "manager/leader/name") == "a"
 
 
-async def test_a_socket_that_nobody_listens_at_is_away_until_somebody_does(tree: Tree) -> None:
+async def test_a_plugin_is_away_until_its_socket_is_served(tree: Tree) -> None:
     import socket as sockets
 
-    with sockets.socket(sockets.AF_UNIX) as dead:
-        dead.bind(str(socket("cloud")))
+    with sockets.socket(sockets.AF_UNIX) as stale:
+        stale.bind(str(socket("cloud")))
     assert (await states(tree))["cloud"] == "away"
     socket("cloud").unlink()
-    async with Server(socket("cloud"), {".": Facing(region="north")}):
+    async with Server(socket("cloud"), {".": ScriptedFacts(region="north")}):
         assert await get(tree, "cloud/region") == "north"
-    async with Server(socket("cloud"), {".": Facing(region="south"), "more": Facing(x=1)}):
-        assert await get(tree, "cloud") == {"region": "south", "more": {"x": 1}}  # another process, asked anew
+    async with Server(socket("cloud"), {".": ScriptedFacts(region="south"), "more": ScriptedFacts(x=1)}):
+        assert await get(tree, "cloud") == {
+            "region": "south",
+            "more": {"x": 1},
+        }  # a new process, which is queried again
 
 
-async def test_who_is_slow_is_waited_for_no_longer_than_the_deadline(
-    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_plugin_times_out(tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEADLINE_S", 0.05)
     own["manager"].gate.clear()
     with pytest.raises(errors.Unreachable, match=r"no answer within 0\.05 s"):
@@ -191,72 +193,74 @@ async def test_who_is_slow_is_waited_for_no_longer_than_the_deadline(
     assert (await states(tree))["vars"] == "here"
 
 
-async def test_a_huge_or_broken_tree_is_away(tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_oversized_tree_is_unreachable(
+    tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(branches, "BYTES_MAX", 1000)
     own["manager"].facts = {"x": "y" * 2000}
     with pytest.raises(errors.Unreachable, match="at most 1000 are read"):
         await get(tree, "manager/x")
 
 
-# -- cheap -----------------------------------------------------------------------------------------------------------
+# -- caching ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_cycle_asks_once_however_many_read(
+async def test_a_plugin_is_queried_once_per_cycle(
     tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_S", 3600.0)
     monkeypatch.setattr(module, "CYCLE_S", 3600.0)
     await asyncio.gather(*(get(tree, "manager/leader") for _ in range(20)), *(tree.snapshot() for _ in range(20)))
-    assert own["manager"].asked == 1
+    assert own["manager"].calls == 1
     await tree.write(changes=change("vars/a", 1), remove=(), who="ann", why="")
-    assert await get(tree, "vars/a") == 1  # who writes reads what they wrote
-    assert own["manager"].asked == 1
+    assert await get(tree, "vars/a") == 1  # a write is visible to the next read
+    assert own["manager"].calls == 1
 
 
-async def test_a_snapshot_waits_for_nobody_who_was_away_or_answers_late(
+async def test_a_snapshot_does_not_wait_for_unreachable_or_slow_plugins(
     tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What decides about infrastructure takes snapshots: here a plugin answers never, and nothing waits for it."""
+    """Decisions about infrastructure use snapshots: a plugin that never answers must not delay them."""
     manager = own["manager"]
     monkeypatch.setattr(module, "DEADLINE_S", 0.05)
-    monkeypatch.setattr(module, "IMPATIENCE_S", 0.0)
+    monkeypatch.setattr(module, "SNAPSHOT_WAIT_S", 0.0)
     await tree.snapshot()
     manager.facts = {"leader": {"name": "b"}}
     manager.gate.clear()
-    assert (await tree.snapshot()).get("manager/leader/name") == "a"  # a moment old
+    assert (await tree.snapshot()).get("manager/leader/name") == "a"  # cached
     with pytest.raises(errors.Unreachable):
         await get(tree, "manager")
-    monkeypatch.setattr(module, "DEADLINE_S", 3600.0)  # who waited now would wait for ever
-    monkeypatch.setattr(module, "IMPATIENCE_S", 3600.0)
+    monkeypatch.setattr(module, "DEADLINE_S", 3600.0)  # a wait would now be endless
+    monkeypatch.setattr(module, "SNAPSHOT_WAIT_S", 3600.0)
     facts = await tree.snapshot()
-    with pytest.raises(errors.Unreachable, match="away"):
+    with pytest.raises(errors.Unreachable, match="unavailable"):
         facts.get("manager/leader/name")
     assert facts.get("vars") == {}
     manager.gate.set()
 
 
-async def test_a_write_takes_no_answer_from_those_who_read_at_that_moment(
+async def test_a_read_that_overlaps_a_write_is_not_cached(
     tree: Tree, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_S", 3600.0)
     monkeypatch.setattr(module, "STALE_S", 7200.0)
-    facing = own["vars"] = Facing(a=1)  # read, and written around: what counts is when
-    facing.gate.clear()
+    scripted = own["vars"] = ScriptedFacts(a=1)  # changed without a write: only the order of events matters
+    scripted.gate.clear()
     reading = asyncio.create_task(get(tree, "vars/a"))
-    await facing.begun.wait()
-    tree._find()["vars"].forget()
-    facing.gate.set()
+    await scripted.started.wait()
+    tree._find()["vars"].invalidate()
+    scripted.gate.set()
     assert await reading == 1
-    facing.facts = {"a": 2}
-    assert await get(tree, "vars/a") == 2  # nobody takes the old answer for a young one
+    scripted.facts = {"a": 2}
+    assert await get(tree, "vars/a") == 2  # the old answer was not cached as a new one
     assert await get(tree, "vars/a") == 2
-    assert facing.asked == 2
+    assert scripted.calls == 2
 
 
 # -- for templates ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_snapshot_is_the_tree_of_one_moment(tree: Tree, own: dict[str, Any]) -> None:
+async def test_a_snapshot_does_not_change(tree: Tree, own: dict[str, Any]) -> None:
     facts = await tree.snapshot()
     assert isinstance(facts, Facts)
     own["manager"].facts = {"leader": {"name": "b"}}
@@ -277,7 +281,7 @@ async def test_a_snapshot_is_the_tree_of_one_moment(tree: Tree, own: dict[str, A
         facts.get("manager/leader/name/x/y")
 
 
-async def test_a_thread_waits_for_what_is_set_meanwhile(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_waits_until_a_value_is_set(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CYCLE_S", 0.01)
     facts = await tree.snapshot()
     waiting = asyncio.create_task(asyncio.to_thread(facts.wait, "vars/ready", 30.0))
@@ -321,14 +325,16 @@ async def test_a_versioned_plugin_is_written_with_its_history(tree: Tree) -> Non
         ("vars/x", ("vars/no/y",), "vars/no/y: there is nothing"),
     ],
 )
-async def test_what_cannot_be_written_says_why(tree: Tree, set_: str, remove: tuple[str, ...], why: str) -> None:
+async def test_an_invalid_write_is_refused_with_the_reason(
+    tree: Tree, set_: str, remove: tuple[str, ...], why: str
+) -> None:
     with pytest.raises((errors.Refused, errors.NotFound), match=why):
         await tree.write(changes=change(set_, 1), remove=remove, who="ann", why="")
     assert await get(tree, "vars") == {}
 
 
-async def test_without_versions_nothing_is_removed_expected_or_told(tree: Tree) -> None:
-    async with Server(socket("shelf"), {".": Updatable()}), Server(socket("leaves"), {".": Leaves()}):
+async def test_plugins_without_versions_refuse_removals_expected_versions_and_history(tree: Tree) -> None:
+    async with Server(socket("shelf"), {".": Updatable()}), Server(socket("leaves"), {".": ReadableTree()}):
         write = functools.partial(tree.write, who="ann", why="")
         assert (await write(changes=change("shelf/b/c", 9), remove=())).version == 0
         assert await get(tree, "shelf/b/c") == 9

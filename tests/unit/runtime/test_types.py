@@ -1,4 +1,4 @@
-"""Names with a type, `lookup/type`: several plugins at one socket, some of them here and some elsewhere."""
+"""Names with a type, `lookup/type`: several plugins at one socket, some local and some remote."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-async def test_entry_points_are_found_by_their_whole_names(plugins: Path) -> None:
+async def test_entry_points_are_found_by_their_full_names(plugins: Path) -> None:
     registry = Registry(plugins)
     assert isinstance(await registry.flavor("swarm/manager"), SwarmManager)
     assert isinstance(await registry.flavor("swarm/worker"), SwarmWorker)
@@ -35,8 +35,8 @@ async def test_entry_points_are_found_by_their_whole_names(plugins: Path) -> Non
 
 
 async def test_one_process_serves_all_types_of_a_name(plugins: Path) -> None:
-    made, registry = Registry(plugins), Registry(plugins)
-    objects = host.objects(made, "swarm")
+    served, registry = Registry(plugins), Registry(plugins)
+    objects = host.objects(served, "swarm")
     assert {"manager", "worker"} <= set(objects)
     async with Server(plugins / "swarm", objects):
         manager, worker = await registry.flavor("swarm/manager"), await registry.flavor("swarm/worker")
@@ -54,15 +54,15 @@ async def test_one_process_serves_all_types_of_a_name(plugins: Path) -> None:
         replica = msgspec.Raw(b'{"Replica": "https://{LogicalID}:1"}')
         assert list(await manager.replicas(properties=replica, allocation=PETS)) == ["https://10.0.0.1:1"]
         await registry.close()
-    await made.close()
+    await served.close()
 
 
-async def test_a_type_that_does_not_run_elsewhere_is_made_here(plugins: Path) -> None:
-    made, registry = Registry(plugins), Registry(plugins)
-    async with Server(plugins / "swarm", host.objects(made, "swarm/manager")):
+async def test_a_type_that_no_other_process_serves_is_created_locally(plugins: Path) -> None:
+    served, registry = Registry(plugins), Registry(plugins)
+    async with Server(plugins / "swarm", host.objects(served, "swarm/manager")):
         assert isinstance(await registry.flavor("swarm/manager"), Remote)
         assert isinstance(await registry.flavor("swarm/worker"), SwarmWorker)
         with pytest.raises(errors.NotFound, match="swarm/master"):
             await registry.flavor("swarm/master")
         await registry.close()
-    await made.close()
+    await served.close()

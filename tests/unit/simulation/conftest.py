@@ -9,14 +9,14 @@ from infrakit.simulation.loops import Timeline
 
 @pytest.fixture(autouse=True)
 def _closed_timelines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    made: list[Timeline] = []
-    begin = Timeline.__init__
+    created: list[Timeline] = []
+    initialize = Timeline.__init__
 
-    def remember(self: Timeline) -> None:
-        begin(self)
-        made.append(self)
+    def record(self: Timeline) -> None:
+        initialize(self)
+        created.append(self)
 
-    monkeypatch.setattr(Timeline, "__init__", remember)
+    monkeypatch.setattr(Timeline, "__init__", record)
     yield
-    for timeline in made:
+    for timeline in created:
         timeline.close()

@@ -64,7 +64,7 @@ class LinkedClient:
         self.timeline.run(lambda: self.timeline.now >= true_s)
 
 
-def test_a_call_travels_there_and_its_answer_back() -> None:
+def test_a_call_and_its_response_travel_over_the_link() -> None:
     client = LinkedClient()
     task = client.ask(3)
     client.timeline.run(task.done)
@@ -72,14 +72,14 @@ def test_a_call_travels_there_and_its_answer_back() -> None:
     assert 0.0 < client.timeline.now < 3 * TRAVEL_S
 
 
-def test_errors_travel_too() -> None:
+def test_errors_travel_over_the_link_too() -> None:
     client = LinkedClient()
     task = client.ask(-1)
     client.timeline.run(task.done)
     assert isinstance(task.exception(), errors.Refused)
 
 
-def test_it_satisfies_the_protocols_that_the_target_does_and_no_others() -> None:
+def test_a_proxy_satisfies_the_protocols_of_its_target_and_no_others() -> None:
     client: object = LinkedClient().server_proxy
     assert isinstance(client, Adds)
     assert not isinstance(client, Multiplies)

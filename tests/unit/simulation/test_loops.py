@@ -42,7 +42,7 @@ def test_a_clock_is_converted_to_the_true_time_and_back() -> None:
     assert WallClock(timeline, skew_s=0.5).now() - WallClock(timeline).now() == pytest.approx(0.5)
 
 
-def test_what_became_due_while_it_was_stalled_runs_in_order_after_it_resumes() -> None:
+def test_timers_that_are_due_during_a_stall_run_in_order_after_the_process_resumes() -> None:
     timeline = Timeline()
     loop, happened = timeline.loop(), list[tuple[str, float]]()
 
@@ -158,7 +158,7 @@ def test_a_livelock_is_a_finding_too() -> None:
     timeline.close()
 
 
-def test_running_loops_are_put_back() -> None:
+def test_the_running_loop_is_restored() -> None:
     async def run() -> None:
         outer = asyncio.get_running_loop()
         timeline, seen = Timeline(), list[object]()

@@ -34,10 +34,10 @@ class Ensemble:
         self.timeline.run(task.done)
         return task.result()
 
-    def until(self, blocked: Callable[[], object]) -> None:
-        self.timeline.run(blocked)
+    def until(self, condition: Callable[[], object]) -> None:
+        self.timeline.run(condition)
 
-    def led(self) -> str:
+    def wait_for_leader(self) -> str:
         self.until(lambda: self.quorum.leader)
         assert self.quorum.leader is not None
         return self.quorum.leader
@@ -46,19 +46,19 @@ class Ensemble:
         self.run(asyncio.sleep(for_s))
 
 
-def test_an_election_takes_a_while() -> None:
+def test_an_election_takes_time() -> None:
     ensemble = Ensemble()
     assert ensemble.quorum.leader is None
-    assert ensemble.led() in NODES
+    assert ensemble.wait_for_leader() in NODES
     assert 0.1 < ensemble.timeline.now < 2.0
     assert ensemble.quorum.term == 1
 
 
 def test_a_leader_that_is_cut_off_is_replaced_and_claims_leadership_for_a_while() -> None:
     ensemble = Ensemble()
-    first = ensemble.led()
+    first = ensemble.wait_for_leader()
     ensemble.quorum.partition([first])
-    second = ensemble.led()
+    second = ensemble.wait_for_leader()
     assert second != first
     assert ensemble.quorum.leads(second)
     assert ensemble.quorum.claimants == sorted([first, second])
@@ -70,19 +70,19 @@ def test_a_leader_that_is_cut_off_is_replaced_and_claims_leadership_for_a_while(
 
 def test_without_a_majority_there_is_no_leader() -> None:
     ensemble = Ensemble()
-    first = ensemble.led()
+    first = ensemble.wait_for_leader()
     ensemble.quorum.lose(first)
-    second = ensemble.led()
+    second = ensemble.wait_for_leader()
     ensemble.quorum.lose(second)
     ensemble.wait(60.0)
     assert ensemble.quorum.leader is None
     ensemble.quorum.regain(first)
-    assert ensemble.led() != second
+    assert ensemble.wait_for_leader() != second
 
 
 def test_a_minority_can_neither_read_nor_be_sure_of_a_write() -> None:
     ensemble = Ensemble()
-    ensemble.led()
+    ensemble.wait_for_leader()
     ensemble.quorum.partition(["a"])
 
     async def use(member: Member) -> tuple[set[type], set[type]]:
@@ -103,10 +103,10 @@ def test_a_minority_can_neither_read_nor_be_sure_of_a_write() -> None:
     assert ensemble.run(ensemble.member("b").read(name="x")).revision == 0
 
 
-def fate(seed: int) -> tuple[bool, int]:
+def write_of_a_minority(seed: int) -> tuple[bool, int]:
     """Write from a minority that soon rejoins; return whether the write failed, and the final revision in the store."""
     ensemble = Ensemble(seed)
-    ensemble.led()
+    ensemble.wait_for_leader()
     ensemble.quorum.partition(["a"])
     ensemble.timeline.world.call_later(1.0, ensemble.quorum.heal)
 
@@ -125,13 +125,13 @@ def fate(seed: int) -> tuple[bool, int]:
 
 
 def test_a_write_may_be_decided_after_its_caller_has_given_up() -> None:
-    fates = {fate(seed) for seed in range(30)}
-    assert fates == {(True, 0), (False, 0), (False, 1)}
+    outcomes = {write_of_a_minority(seed) for seed in range(30)}
+    assert outcomes == {(True, 0), (False, 0), (False, 1)}
 
 
 def test_an_observation_reports_the_start_of_the_poll_by_the_clock_of_its_process() -> None:
     ensemble = Ensemble()
-    leader = ensemble.led()
+    leader = ensemble.wait_for_leader()
     loop = ensemble.timeline.loop(rate=0.98, offset_s=100.0)
     observer = Observer(ensemble.quorum, leader, ensemble.rng, valid_s=2.0)
     seen: list[tuple[float, Observation]] = []

@@ -34,16 +34,16 @@ def changes(*replaced: tuple[str, str]) -> list[Change]:
     return list(diff.changes(declared(), declared(*replaced)))
 
 
-def test_nothing_changed() -> None:
+def test_equal_declarations_have_no_changes() -> None:
     assert changes() == []
     assert diff.changes(declared(), declared()[::-1]) == ()
 
 
-def test_a_default_said_aloud_is_no_change() -> None:
+def test_an_explicit_default_is_no_change() -> None:
     assert changes(("    Flavor:", "    Updating: {MaxUnavailable: 1}\n    Flavor:"), ("on: 1", "on: 1.0")) == []
 
 
-def test_leaves() -> None:
+def test_changed_values() -> None:
     assert changes(("Size: 3", "Size: 5"), ("note: v1", "note: v2"), ("tier: web", "tier: db")) == [
         Change(path="workers.Allocation.Size", old="3", new="5"),
         Change(path="workers.Instance.Properties.note", old='"v1"', new='"v2"'),
@@ -51,7 +51,7 @@ def test_leaves() -> None:
     ]
 
 
-def test_members_that_come_and_go() -> None:
+def test_added_and_removed_fields() -> None:
     assert changes(
         ("tags: {tier: web}", "tags: {zone: z}"), ("Plugin: vanilla", "Plugin: vanilla, Properties: {x: ü}")
     ) == [
@@ -61,7 +61,7 @@ def test_members_that_come_and_go() -> None:
     ]
 
 
-def test_lists_are_compared_by_element_only_while_they_are_equally_long() -> None:
+def test_lists_are_compared_by_element_only_if_they_have_the_same_length() -> None:
     assert changes(("[1, 2]", "[1, 3]")) == [Change(path="workers.Instance.Properties.ports[1]", old="2", new="3")]
     assert changes(("[a, b]", "[a, b, c]")) == [
         Change(path="pets.Allocation.LogicalIDs", old='["a", "b"]', new='["a", "b", "c"]')
@@ -72,15 +72,15 @@ def test_true_is_not_one() -> None:
     assert changes(("on: 1", "on: true")) == [Change(path="workers.Instance.Properties.on", old="1", new="true")]
 
 
-def test_names_that_hold_a_dot_are_quoted() -> None:
+def test_names_that_contain_a_dot_are_quoted() -> None:
     assert [c.path for c in changes(('"a.b": x', '"a.b": y'))] == ['workers.Instance.Properties["a.b"]']
 
 
-def test_whole_groups() -> None:
+def test_added_and_removed_groups() -> None:
     workers, pets = declared()
-    (gone,) = diff.changes((workers, pets), (workers,))
-    assert (gone.path, gone.new) == ("pets", None)
-    assert json.loads(gone.old or "")["Allocation"] == {"LogicalIDs": ["a", "b"]}
+    (removed,) = diff.changes((workers, pets), (workers,))
+    assert (removed.path, removed.new) == ("pets", None)
+    assert json.loads(removed.old or "")["Allocation"] == {"LogicalIDs": ["a", "b"]}
     both = diff.changes((), (workers, pets))
     assert [(c.path, c.old) for c in both] == [("pets", None), ("workers", None)]
 

@@ -1,4 +1,4 @@
-"""Documents in both shapes become the same groups, and everything wrong with one is told at its place."""
+"""Documents of both formats yield the same groups, and every problem is reported with its path and line."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def test_groups_of_a_yaml_document() -> None:
+def test_groups_are_read_from_a_yaml_document() -> None:
     workers, pets = document.parse(GOOD, source="test")
     assert (workers.name, workers.tags, workers.is_pets) == ("workers", {"tier": "web"}, False)
     assert workers.properties.allocation.size == 3
@@ -76,11 +76,11 @@ def test_groups_of_a_yaml_document() -> None:
 
 
 @pytest.mark.parametrize("plugin", ["group", "group/groups", "group-stateless"])
-def test_the_shape_of_the_original_declares_the_same(plugin: str) -> None:
+def test_the_format_of_the_original_declares_the_same(plugin: str) -> None:
     assert one(original(BASE, plugin)) == one(GROUP)
 
 
-def test_shapes_may_be_mixed_in_one_document() -> None:
+def test_formats_may_be_mixed_in_one_document() -> None:
     mixed = GROUP + "- " + original(BASE)[1:-1].replace("workers", "others")
     assert [g.name for g in document.parse(mixed, source="test")] == ["workers", "others"]
 
@@ -89,7 +89,7 @@ def test_the_original_addresses_a_group_by_its_kind_too() -> None:
     assert one(GROUP.replace("workers", "group/workers")).name == "workers"
 
 
-def test_one_mapping_stands_for_a_list_of_one() -> None:
+def test_one_mapping_is_read_as_a_list_of_one() -> None:
     alone = "\n".join(line[2:] for line in GROUP.splitlines())
     assert one(alone) == one(GROUP)
     assert one(original(BASE)[1:-1]) == one(GROUP)
@@ -107,7 +107,7 @@ def test_version_is_accepted_and_must_be_text() -> None:
     assert problem_of(GROUP.replace("kind: group", "kind: group\n  version: 1")).path == "groups[0].version"
 
 
-def test_nulls_stand_for_absent_fields_but_plugins_keep_theirs() -> None:
+def test_nulls_are_absent_fields_except_in_the_properties_of_plugins() -> None:
     text = original(
         {
             "Allocation": {"Size": 3, "LogicalIDs": None},
@@ -122,7 +122,7 @@ def test_nulls_stand_for_absent_fields_but_plugins_keep_theirs() -> None:
     assert bytes(kept.properties.instance.properties) == b'{"a":null}'
 
 
-def test_the_originals_zero_values_stand_for_absent_fields() -> None:
+def test_the_originals_zero_values_are_absent_fields() -> None:
     pets = {"Allocation": {"Size": 0, "LogicalIDs": ["a"]}}
     assert one(original({**BASE, **pets})).properties.allocation.logical_ids == ("a",)
     cattle = {"Allocation": {"Size": 2, "LogicalIDs": []}}
@@ -131,12 +131,12 @@ def test_the_originals_zero_values_stand_for_absent_fields() -> None:
     assert one(original({**BASE, **unset})) == one(GROUP)
 
 
-def test_size_zero_is_a_group_of_none() -> None:
+def test_size_zero_declares_an_empty_group() -> None:
     assert one(GROUP.replace("Size: 3", "Size: 0")).properties.allocation.size == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "settle", "drain"),
+    ("text", "settle", "drain"),
     [
         ("{}", "10s", True),
         ("{Duration: 1m30s}", "1m30s", True),
@@ -146,8 +146,8 @@ def test_size_zero_is_a_group_of_none() -> None:
         ("{Settle: 5s, Drain: false, SkipBeforeInstanceDestroy: null}", "5s", False),
     ],
 )
-def test_the_originals_words_for_updating(words: str, settle: str, drain: bool) -> None:
-    updating = one(GROUP + f"    Updating: {words}\n").properties.updating
+def test_the_originals_fields_for_updating(text: str, settle: str, drain: bool) -> None:
+    updating = one(GROUP + f"    Updating: {text}\n").properties.updating
     assert (updating.settle, updating.drain) == (settle, drain)
 
 
@@ -180,7 +180,7 @@ WRONG = [
     ),
     (
         "{Size: 3}", "\n      LogicalIDs:\n      - a\n      - b\n      - a", "Allocation.LogicalIDs[2]", 8,
-        'the logical ID "a" is already LogicalIDs[0]', "each has one bearer",
+        'the logical ID "a" is already LogicalIDs[0]', "a logical ID has at most one instance",
     ),
     (
         "Size: 3", "LogicalIDs: [a, 7]", "Allocation.LogicalIDs[1]", 4,
@@ -208,7 +208,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_in_the_properties(case: tuple[str, str, str, int, str, str]) -> None:
+def test_problems_in_the_properties_are_reported(case: tuple[str, str, str, int, str, str]) -> None:
     old, new, path, line, message, hint = case
     assert old in GROUP
     expected = Problem(path=f"groups[0].properties.{path}", line=line, message=message, hint=hint)
@@ -229,11 +229,11 @@ UPDATING_WRONG = [
     ),
     (
         "{MaxUnavailable: 0}", "MaxUnavailable",
-        "found MaxUnavailable and MaxSurge both 0, expected one above 0", "otherwise no update could ever begin",
+        "found MaxUnavailable and MaxSurge both 0, expected one above 0", "otherwise no update could begin",
     ),
     (
         "{MaxUnavailable: 0%, MaxSurge: 0%}", "MaxUnavailable",
-        "found MaxUnavailable and MaxSurge both 0, expected one above 0", "otherwise no update could ever begin",
+        "found MaxUnavailable and MaxSurge both 0, expected one above 0", "otherwise no update could begin",
     ),
     ("{Settle: 1s, Duration: 2s}", "Duration", "Settle and Duration are the same setting", "keep Settle"),
     ("{Settle: 1s, Count: 2}", "Count", "Settle and Count are the same setting", "keep Settle"),
@@ -245,24 +245,24 @@ UPDATING_WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "path", "message", "hint"), UPDATING_WRONG)
-def test_what_is_wrong_in_updating(words: str, path: str, message: str, hint: str) -> None:
+@pytest.mark.parametrize(("text", "path", "message", "hint"), UPDATING_WRONG)
+def test_problems_in_updating_are_reported(text: str, path: str, message: str, hint: str) -> None:
     expected = Problem(path=f"groups[0].properties.Updating.{path}", line=7, message=message, hint=hint)
-    assert problem_of(f"{GROUP}    Updating: {words}\n") == expected
+    assert problem_of(f"{GROUP}    Updating: {text}\n") == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "place", "found", "hint"),
+    ("text", "path", "found", "hint"),
     [
         ("{Backoff: 2m, BackoffMax: 1m30s}", "Backoff", "Backoff 2m and BackoffMax 1m30s", ""),
-        ("{Backoff: 1h}", "Backoff", "Backoff 1h and BackoffMax 5m", "the one that is left out has its default"),
-        ("{BackoffMax: 1s}", "BackoffMax", "Backoff 5s and BackoffMax 1s", "the one that is left out has its default"),
+        ("{Backoff: 1h}", "Backoff", "Backoff 1h and BackoffMax 5m", "the omitted one has its default"),
+        ("{BackoffMax: 1s}", "BackoffMax", "Backoff 5s and BackoffMax 1s", "the omitted one has its default"),
     ],
 )
-def test_the_first_wait_is_not_longer_than_the_longest(words: str, place: str, found: str, hint: str) -> None:
+def test_backoff_must_not_exceed_backoff_max(text: str, path: str, found: str, hint: str) -> None:
     message = f"found {found}, expected Backoff to be the shorter"
-    expected = Problem(path=f"groups[0].properties.Healing.{place}", line=7, message=message, hint=hint)
-    assert problem_of(f"{GROUP}    Healing: {words}\n") == expected
+    expected = Problem(path=f"groups[0].properties.Healing.{path}", line=7, message=message, hint=hint)
+    assert problem_of(f"{GROUP}    Healing: {text}\n") == expected
     assert one(f"{GROUP}    Healing: {{Backoff: 5m}}\n").properties.healing.backoff == "5m"
     misspelt = problem_of(f"{GROUP}    Healing: {{Backoff: soon}}\n")
     assert misspelt.message.startswith('found "soon", expected a duration')
@@ -301,7 +301,7 @@ ENTRY_WRONG = [
 
 
 @pytest.mark.parametrize("case", ENTRY_WRONG)
-def test_what_is_wrong_around_the_properties(case: tuple[str, str, str, int, str, str]) -> None:
+def test_problems_outside_the_properties_are_reported(case: tuple[str, str, str, int, str, str]) -> None:
     old, new, path, line, message, hint = case
     assert old in GROUP
     found = problem_of(GROUP.replace(old, new))
@@ -310,7 +310,7 @@ def test_what_is_wrong_around_the_properties(case: tuple[str, str, str, int, str
         assert found.hint == hint
 
 
-def test_places_are_spelled_as_the_document_spells_its_shape() -> None:
+def test_paths_have_the_spelling_of_the_document() -> None:
     wrong = {**BASE, "Allocation": {"Size": -1}}
     pretty = json.dumps(json.loads(original(wrong)), indent=2)
     problem = problem_of(pretty)
@@ -322,7 +322,7 @@ def test_places_are_spelled_as_the_document_spells_its_shape() -> None:
     assert problem_of(lower).hint == 'did you mean "Plugin"?'
 
 
-def test_a_group_name_is_declared_once() -> None:
+def test_a_duplicate_group_name_is_refused() -> None:
     problem = problem_of(GROUP + GROUP)
     assert problem == Problem(
         path="groups[1].metadata.name",
@@ -332,7 +332,7 @@ def test_a_group_name_is_declared_once() -> None:
     )
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_lines() -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_their_lines() -> None:
     text = (
         GROUP.replace("workers", "w/w")
         .replace("Size: 3", "Size: -3")
@@ -352,7 +352,7 @@ def test_everything_wrong_is_told_at_once_in_the_order_of_the_lines() -> None:
     ]
 
 
-def test_the_error_reads_as_lines_for_people() -> None:
+def test_the_error_message_has_a_line_for_the_problem() -> None:
     with pytest.raises(InvalidSpec) as refused:
         document.parse(GROUP.replace("Size", "Sise"), source="deploy.yaml")
     line = 'deploy.yaml: line 4: groups[0].properties.Allocation.Sise: unknown field (did you mean "Size"?)'
@@ -369,7 +369,7 @@ def test_an_empty_document_is_refused(text: str) -> None:
     assert problem_of(text).message == "the document is empty"
 
 
-def test_problems_of_a_plugin_are_told_at_their_lines() -> None:
+def test_problems_of_a_plugin_are_reported_with_their_lines() -> None:
     text = GROUP.replace(
         "{Plugin: vanilla}",
         "\n      Plugin: vanilla\n      Properties:\n        Init:\n        - one\n        - two\n        "
@@ -394,27 +394,27 @@ def test_problems_of_a_plugin_are_told_at_their_lines() -> None:
     ]
 
 
-def test_problems_of_a_plugin_in_the_originals_shape() -> None:
+def test_problems_of_a_plugin_in_the_originals_format() -> None:
     draft = document.read(original(BASE), source="s")
     (located,) = draft.locate([Problem(path="note", message="bad")], draft.parts[0], under="Instance")
     assert located.path == "groups[0].Properties.Properties.Instance.Properties.note"
 
 
-def test_a_plugin_that_does_not_exist_is_wrong_at_its_name() -> None:
+def test_a_missing_plugin_is_reported_at_its_name() -> None:
     draft = document.read(GROUP, source="s")
     found = [Problem(path="", message="no such plugin")]
     (located,) = draft.locate(found, draft.parts[0], under="Flavor", field="Plugin")
     assert (located.path, located.line) == ("groups[0].properties.Flavor.Plugin", 6)
 
 
-def test_plugins_can_check_what_is_sound_of_a_group_that_is_not() -> None:
+def test_plugins_can_check_the_valid_parts_of_an_invalid_group() -> None:
     draft = document.read(GROUP.replace("Size", "Sise").replace("name: workers", "nam: workers"), source="s")
     assert (draft.groups, len(draft.problems)) == ([], 2)
     (part,) = draft.parts
     assert (part.instance is None, part.flavor is None, part.allocation is None) == (False, False, True)
 
 
-def test_what_is_rendered_is_read_back() -> None:
+def test_a_rendered_document_is_read_back() -> None:
     groups = document.parse(GOOD, source="test")
     text = document.render(groups)
     assert document.parse(text, source="again") == groups

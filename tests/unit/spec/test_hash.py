@@ -57,7 +57,7 @@ def test_hashes_recorded_from_the_original(
         (0.1, "0.1"), (9007199254740993.0, "9007199254740992"),
     ],
 )  # fmt: skip
-def test_numbers_are_spelled_as_go_spells_them(number: float, spelling: str) -> None:
+def test_numbers_are_formatted_as_in_go(number: float, spelling: str) -> None:
     assert hashes._go_number(number) == spelling
 
 
@@ -70,13 +70,13 @@ def test_numbers_are_floats_as_in_go() -> None:
     assert groups[0] == groups[1]
 
 
-def test_text_is_escaped_as_go_escapes_it() -> None:
+def test_text_is_escaped_as_in_go() -> None:
     text = 'a<b>&"\\ \n\r\t\b\f\x01\x7f\u2028\u2029é😀 \\b'
     expected = '"a\\u003cb\\u003e\\u0026\\"\\\\ \\n\\r\\t\\u0008\\u000c\\u0001\x7f\\u2028\\u2029é😀 \\\\b"'
     assert hashes._go_text(text) == expected
 
 
-def test_lists_and_mappings_are_laid_out_as_go_lays_them_out() -> None:
+def test_lists_and_mappings_are_indented_as_in_go() -> None:
     value = {"b": [1.0, [], {}], "a": {"c": None, "B": True}}
     lines = [
         "{",
@@ -94,7 +94,7 @@ def test_lists_and_mappings_are_laid_out_as_go_lays_them_out() -> None:
     assert hashes._go(value, "\n  ") == "\n  ".join(lines)
 
 
-def test_what_instances_are_made_from_enters_and_how_many_does_not() -> None:
+def test_the_hash_covers_what_instances_are_created_from_and_not_the_size() -> None:
     text = """{kind: group, metadata: {name: a}, properties: {
       Allocation: {Size: 1}, Instance: {Plugin: x, Properties: {a: 1}}, Flavor: {Plugin: y}}}"""
 
@@ -110,7 +110,7 @@ def test_what_instances_are_made_from_enters_and_how_many_does_not() -> None:
     assert len({version(), *others}) == 6
 
 
-# Floats that are whole are given the many spellings they can have.
+# Floats without a fraction are tested in all of their spellings.
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 values = st.recursive(
@@ -141,7 +141,7 @@ def respelled(value: Json, rng: random.Random) -> str:
 
 
 class _Quoting(yaml.SafeDumper):
-    """Quotes every text, repeats what is shared, and writes floats as Python does."""
+    """Quotes every string, writes no aliases, and writes floats like Python."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -177,7 +177,7 @@ def group_of(text: str) -> Group:
 
 
 @given(properties, properties, st.randoms(use_true_random=False))
-def test_the_spelling_of_json_does_not_enter(instance: Json, flavor: Json, rng: random.Random) -> None:
+def test_the_hash_does_not_depend_on_the_spelling_of_json(instance: Json, flavor: Json, rng: random.Random) -> None:
     declared = declaration(instance, flavor)
     plain, other = group_of(json.dumps(declared)), group_of(" \n" + _entry(declared, rng))
     assert other.hash == plain.hash
@@ -196,7 +196,7 @@ def _entry(declared: Json, rng: random.Random) -> str:
 
 
 @given(properties, properties)
-def test_yaml_and_json_say_the_same(instance: Json, flavor: Json) -> None:
+def test_yaml_and_json_declare_the_same_group_and_hash(instance: Json, flavor: Json) -> None:
     declared = declaration(instance, flavor)
     in_yaml, in_json = group_of("# said in YAML\n" + as_yaml(declared)), group_of(json.dumps(declared))
     assert in_yaml == in_json

@@ -1,4 +1,4 @@
-"""What text means, which text is refused, and that refusing is cheap."""
+"""How text is parsed, which text is refused, and that refusing it is cheap."""
 
 import json
 import tracemalloc
@@ -11,7 +11,7 @@ from infrakit.spi.errors import InvalidSpec, Problem
 
 
 def value(text: str | bytes) -> Any:
-    """What stands under `v` in a document of one mapping."""
+    """The value of the key `v` in a document of one mapping."""
     (entry,) = reading.read(text, source="test").entries
     return entry["v"]
 
@@ -35,13 +35,13 @@ def problem_of(text: str | bytes) -> Problem:
         ("=", "="), ("|\n  a\n  b\n", "a\nb\n"),
     ],
 )  # fmt: skip
-def test_plain_yaml_means_what_the_core_schema_says(text: str, expected: Any) -> None:
+def test_plain_yaml_is_parsed_by_the_core_schema(text: str, expected: Any) -> None:
     found = value(f"k: &a 1\nv: {text}")
     assert found == expected
     assert type(found) is type(expected)
 
 
-def test_names_are_kept_as_they_are_spelled() -> None:
+def test_keys_keep_their_spelling() -> None:
     assert value("v: {80: a, true: b, 1.0: c, null: d, 'x': e}") == {
         "80": "a",
         "true": "b",
@@ -65,12 +65,12 @@ JSON = [
 
 
 @pytest.mark.parametrize("text", JSON)
-def test_json_means_what_json_means(text: str) -> None:
+def test_json_is_parsed_like_the_json_module(text: str) -> None:
     expected = json.loads(text)
     assert reading.read(text, source="").entries == (expected if isinstance(expected, list) else [expected])
 
 
-def test_json_is_read_by_its_own_rules() -> None:
+def test_json_is_parsed_by_the_rules_of_json_and_not_of_yaml() -> None:
     escapes = '{"v": "\\/ \\ud83d\\ude00"}'  # both would be errors of YAML
     assert value(escapes) == "/ 😀"
     assert value('\t{"v":\t"a"}') == "a"
@@ -135,7 +135,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "message", "path"), REFUSED)
-def test_what_is_refused_with_its_line(text: str | bytes, line: int | None, message: str, path: str) -> None:
+def test_invalid_text_is_refused_with_its_line(text: str | bytes, line: int | None, message: str, path: str) -> None:
     problem = problem_of(text)
     assert (problem.line, problem.path) == (line, path)
     assert problem.message.startswith(message)
@@ -178,7 +178,7 @@ BOMBS: dict[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_before_they_unfold(name: str) -> None:
+def test_bombs_are_refused_before_they_expand(name: str) -> None:
     text, message = BOMBS[name]
     tracemalloc.start()
     try:
@@ -188,12 +188,12 @@ def test_bombs_are_refused_before_they_unfold(name: str) -> None:
         tracemalloc.stop()
     assert problem.message.startswith(message)
     assert len(str(problem)) < 1000
-    # Decoded once and encoded once, and what was made before the limit was met.
+    # One decoded and one encoded copy, and the values that were created before the limit was reached.
     assert peak_bytes < 5 * len(text) + 60_000_000
 
 
 @pytest.mark.no_cover  # which would take three times as long
-def test_limits_admit_what_is_just_below_them() -> None:
+def test_text_just_below_the_limits_is_accepted() -> None:
     deep = "[" * tree.DEPTH_MAX + "]" * tree.DEPTH_MAX
     assert reading.read(deep, source="").entries
     assert problem_of(f"[{deep}]").message.startswith("nested deeper")

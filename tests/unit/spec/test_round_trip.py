@@ -1,4 +1,4 @@
-"""Whatever is declared is rendered and read back, and whatever bytes come in, reading ends in groups or a refusal."""
+"""Every declaration is rendered and read back, and reading any bytes yields groups or a refusal."""
 
 import json
 from typing import Any
@@ -76,7 +76,7 @@ declarations = st.lists(names, min_size=1, max_size=4, unique=True).flatmap(
 
 
 @given(declarations)
-def test_what_is_rendered_is_read_back(declared: tuple[Any, ...]) -> None:
+def test_a_rendered_declaration_is_read_back(declared: tuple[Any, ...]) -> None:
     groups = document.parse(json.dumps(declared), source="test")
     assert document.parse(document.render(groups), source="again") == groups
     assert [g.name for g in groups] == [
@@ -85,7 +85,7 @@ def test_what_is_rendered_is_read_back(declared: tuple[Any, ...]) -> None:
 
 
 @given(declarations, st.data())
-def test_a_misspelt_field_is_told_whatever_stands_around_it(declared: tuple[Any, ...], data: st.DataObject) -> None:
+def test_a_misspelled_field_is_reported_in_any_declaration(declared: tuple[Any, ...], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(declared) - 1))
     entry = declared[index]
     at = ("properties",) if "kind" in entry else ("Properties", "Properties")
@@ -100,8 +100,8 @@ def test_a_misspelt_field_is_told_whatever_stands_around_it(declared: tuple[Any,
     assert written.splitlines()[(problem.line or 0) - 1].strip().startswith('"Sizze": 1')
 
 
-def ends_well(text: bytes | str) -> bool:
-    """Anything but a refusal that says why, or groups, is an exception."""
+def yields_groups_or_a_refusal(text: bytes | str) -> bool:
+    """Whether reading yields groups, or a refusal with its problems; anything else raises an exception."""
     try:
         groups = document.parse(text, source="test")
     except InvalidSpec as refused:
@@ -112,22 +112,22 @@ def ends_well(text: bytes | str) -> bool:
 @given(st.binary(max_size=200))
 @example(b"\xef\xbb\xbf")
 @example(b"- \xc2\x85")
-def test_any_bytes_end_in_groups_or_a_refusal(text: bytes) -> None:
-    assert ends_well(text)
+def test_any_bytes_yield_groups_or_a_refusal(text: bytes) -> None:
+    assert yields_groups_or_a_refusal(text)
 
 
 @given(st.text(max_size=200) | st.text("[]{}:,-?&*!|>'\"%@` \n\t#a1.~<", max_size=60))
-def test_any_text_ends_in_groups_or_a_refusal(text: str) -> None:
-    assert ends_well(text)
+def test_any_text_yields_groups_or_a_refusal(text: str) -> None:
+    assert yields_groups_or_a_refusal(text)
 
 
 @given(values | st.lists(values, max_size=3))
-def test_any_json_ends_in_groups_or_a_refusal(value: Any) -> None:
-    assert ends_well(json.dumps(value))
+def test_any_json_yields_groups_or_a_refusal(value: Any) -> None:
+    assert yields_groups_or_a_refusal(json.dumps(value))
 
 
 @given(declarations, st.data())
-def test_any_value_anywhere_ends_in_groups_or_a_refusal(declared: tuple[Any, ...], data: st.DataObject) -> None:
+def test_any_value_anywhere_yields_groups_or_a_refusal(declared: tuple[Any, ...], data: st.DataObject) -> None:
     value: Any = declared[0]
     for _ in range(data.draw(st.integers(0, 4))):
         key = data.draw(st.sampled_from(sorted(value)))
@@ -135,22 +135,24 @@ def test_any_value_anywhere_ends_in_groups_or_a_refusal(declared: tuple[Any, ...
             break
         value = value[key]
     value[data.draw(st.sampled_from(sorted(value)))] = data.draw(values)
-    assert ends_well(json.dumps(declared))
+    assert yields_groups_or_a_refusal(json.dumps(declared))
 
 
 @given(declarations, st.data())
-def test_a_document_cut_or_damaged_ends_in_groups_or_a_refusal(declared: tuple[Any, ...], data: st.DataObject) -> None:
+def test_a_truncated_or_damaged_document_yields_groups_or_a_refusal(
+    declared: tuple[Any, ...], data: st.DataObject
+) -> None:
     text = bytearray(json.dumps(declared, indent=data.draw(st.sampled_from([None, 2]))).encode())
     position = data.draw(st.integers(0, len(text) - 1))
     text[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-    assert ends_well(bytes(text))
+    assert yields_groups_or_a_refusal(bytes(text))
 
 
 @given(st.lists(text | st.integers(0, 999), max_size=5).map(tuple))
-def test_places_are_written_and_read_back(steps: path.Steps) -> None:
+def test_paths_are_joined_and_split_back(steps: path.Steps) -> None:
     assert path.split(path.join(steps)) == steps
 
 
 @given(st.text(max_size=40))
-def test_any_text_can_be_taken_for_a_place(place: str) -> None:
-    assert path.split(place) or not place
+def test_any_text_can_be_split_as_a_path(text: str) -> None:
+    assert path.split(text) or not text

@@ -1,4 +1,4 @@
-"""Plugins decode their own properties: everything wrong at once, with places relative to them."""
+"""Plugins decode their own properties: all problems at once, with paths relative to the properties."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from infrakit.spi.values import Attachment, GroupID, LogicalID
 
 
 class Check(spi_group.Strict, frozen=True, kw_only=True):
-    """What is probed."""
+    """A health check."""
 
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     timeout: spi_group.DurationText = "1s"
@@ -56,11 +56,11 @@ def test_good_properties_are_decoded() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"null", b"", b" null\n", b"{}"])
-def test_nothing_counts_as_no_properties(raw: bytes) -> None:
+def test_null_and_empty_text_are_no_properties(raw: bytes) -> None:
     assert validate.properties(msgspec.Raw(raw), Settings) == Settings()
 
 
-def test_everything_wrong_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     raw = b'{"init": [], "Init": ["a", 1], "Check": {"Port": 0, "Timeout": "x", "Path": "/"}, "Mode": "slw"}'
     assert problems_of(raw) == {
         "init": ("unknown field", 'did you mean "Init"?'),
@@ -72,17 +72,17 @@ def test_everything_wrong_is_told_at_once() -> None:
     }
 
 
-def test_problems_stand_in_the_order_of_the_document() -> None:
+def test_problems_are_reported_in_the_order_of_the_document() -> None:
     names = [f"z{i}" for i in range(20)]
     raw = '{"Env": {' + ", ".join(f'"{name}": 1' for name in names) + "}}"
     assert list(problems_of(raw.encode())) == [f"Env.{name}" for name in names]
 
 
-def test_places_are_put_under_a_prefix() -> None:
+def test_paths_get_a_prefix() -> None:
     assert list(problems_of(b'{"Check": {}}', "Flavor.Properties")) == ["Flavor.Properties.Check.Port"]
 
 
-def test_one_of_several_types_is_judged_as_what_it_says_it_is() -> None:
+def test_a_union_is_validated_by_the_type_of_its_tag() -> None:
     assert problems_of(b'{"Probe": {"Kind": "http", "Path": 1}}') == {
         "Probe.Path": ("found 1, expected text", "put it in quotes")
     }
@@ -91,23 +91,23 @@ def test_one_of_several_types_is_judged_as_what_it_says_it_is() -> None:
     assert problems_of(b'{"Probe": 7}')["Probe"][0].startswith("found 7, expected a mapping")
 
 
-def test_names_of_any_spelling_can_be_found_again() -> None:
+def test_names_that_contain_dots_are_quoted_in_paths() -> None:
     assert list(problems_of(b'{"Env": {"10.0.0.1": 5}}')) == ['Env["10.0.0.1"]']
 
 
-def test_rules_that_no_schema_knows_are_told_in_their_own_words() -> None:
+def test_rules_outside_the_schema_are_reported_with_their_own_message() -> None:
     assert problems_of(b'{"Init": ["never"]}') == {"": ("init may not be never", "")}
     assert problems_of(b'{"Check": {"Port": 13}}') == {"Check": ("port 13 is unlucky", "")}
     assert problems_of(b'{"Checks": {"a": [{"Port": 13}]}}') == {"Checks": ("port 13 is unlucky", "")}
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[1", b'{"Init": [}', b"\xff", b'{"Mode": NaN}', b"[" * 100_000])
-def test_what_is_no_json_is_refused(raw: bytes) -> None:
+def test_invalid_json_is_refused(raw: bytes) -> None:
     assert problems_of(raw)[""][0].startswith("not JSON")
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"5", b'"x"'])
-def test_what_is_no_mapping_is_refused(raw: bytes) -> None:
+def test_properties_that_are_not_a_mapping_are_refused(raw: bytes) -> None:
     assert problems_of(raw)[""][0].endswith("expected a mapping")
 
 
@@ -119,11 +119,11 @@ def test_secrets_are_not_shown() -> None:
     }
 
 
-def test_a_long_list_of_mistakes_ends() -> None:
+def test_the_number_of_reported_problems_is_limited() -> None:
     assert 1 <= len(problems_of(b'{"Init": [' + b",".join([b"1"] * 10_000) + b"]}")) <= 100
 
 
-def held(*holders: tuple[str, str, str]) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
+def attachments_by_holder(*holders: tuple[str, str, str]) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
     found: dict[Any, tuple[Attachment, ...]] = {}
     for group, logical_id, volume in holders:
         attachment = Attachment(id=volume, type="volume")
@@ -132,8 +132,8 @@ def held(*holders: tuple[str, str, str]) -> dict[tuple[GroupID, LogicalID], tupl
 
 
 def test_an_attachment_follows_one_logical_id() -> None:
-    assert validate.conflicts(held(("a", "1", "v1"), ("a", "2", "v2"), ("b", "1", "v3"))) == {}
-    assert validate.conflicts(held(("a", "1", "v1"), ("a", "2", "v1"), ("b", "1", "v1"))) == {
+    assert validate.conflicts(attachments_by_holder(("a", "1", "v1"), ("a", "2", "v2"), ("b", "1", "v3"))) == {}
+    assert validate.conflicts(attachments_by_holder(("a", "1", "v1"), ("a", "2", "v1"), ("b", "1", "v1"))) == {
         "a": [conflict("v1", "2")],
         "b": [conflict("v1", "1")],
     }

@@ -1,4 +1,4 @@
-"""Replacing a file: never half of it, and the old content after a failure."""
+"""Replacing a file is atomic: a failure leaves the old content."""
 
 import os
 import stat

@@ -30,7 +30,7 @@ TREE: dict[str, Any] = {
         ("l[at=10.0.0.0/24]", ("l", "[at=10.0.0.0/24]")),
     ],
 )
-def test_a_path_is_steps(path: str, steps: tuple[str, ...]) -> None:
+def test_a_path_is_split_into_steps(path: str, steps: tuple[str, ...]) -> None:
     assert paths.split(path) == steps
 
 
@@ -49,18 +49,18 @@ def test_a_path_is_steps(path: str, steps: tuple[str, ...]) -> None:
         ("l[up=true]/id", "y"),
     ],
 )
-def test_what_a_path_leads_to(path: str, value: object) -> None:
+def test_a_path_finds_its_value(path: str, value: object) -> None:
     assert paths.find(TREE, paths.split(path)) == value
 
 
 @pytest.mark.parametrize("path", ["no", "a/b/c", "l[3]", "l[-4]", "l[id=z]", "l[zz=1]", "l/x", "a[0]", "a[b"])
-def test_what_is_not_there_is_nothing(path: str) -> None:
+def test_a_missing_path_finds_nothing(path: str) -> None:
     """An index out of range is not the first element."""
     assert paths.find(TREE, paths.split(path)) is None
     assert paths.keys(paths.find(TREE, paths.split(path))) is None
 
 
-def test_keys_lead_on() -> None:
+def test_keys_are_the_next_steps_of_a_path() -> None:
     assert paths.keys(TREE) == ["10.0.0.1", "a", "l"]
     assert paths.keys(TREE["l"]) == ["[0]", "[1]", "[2]"]
     assert paths.keys({}) == []
@@ -69,7 +69,7 @@ def test_keys_lead_on() -> None:
     assert paths.join(("a", "b")) == "a/b"
 
 
-def test_who_is_lost_is_told_the_nearest_name() -> None:
+def test_a_missing_path_is_reported_with_the_nearest_name() -> None:
     assert str(paths.missing(("vars", "nane"), 1, ["name", "size"])).endswith("did you mean vars/name?")
     assert str(paths.missing(("vars", "q"), 1, ["name", "size"])).endswith("in vars is: name, size")
     assert str(paths.missing(("q",), 0, [])).endswith("there are: nothing")

@@ -1,4 +1,4 @@
-"""Which objects satisfy a Protocol: alike on every Python, and never by `__getattr__`."""
+"""Which objects satisfy a Protocol: the same in every version of Python, and never by `__getattr__`."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from infrakit.spi.instance import Capable, Instance, Watches
 from infrakit.spi.manager import Manager
 from infrakit.spi.metadata import Metadata, Updatable
 from tests.unit.cli.canned import CannedManager
-from tests.unit.rpc.plugins import Judge, Provider
+from tests.unit.rpc.plugins import FlavorPlugin, Provider
 
 
 @runtime_checkable
@@ -20,18 +20,18 @@ class Two(Protocol):
     async def second(self) -> None: ...
 
 
-class Whole:
+class Complete:
     async def first(self) -> None: ...
 
     async def second(self) -> None: ...
 
 
-class Half:
+class Incomplete:
     async def first(self) -> None: ...
 
 
 class Wrapper:
-    """Hands on what it does not define, as wrappers of plugins like to do."""
+    """Forwards what it does not define, like many wrappers of plugins."""
 
     def __init__(self, inner: object) -> None:
         self._inner = inner
@@ -46,27 +46,29 @@ class Bound:
     """Its methods are attributes of the object."""
 
     def __init__(self) -> None:
-        self.first = Whole().first
-        self.second = Whole().second
+        self.first = Complete().first
+        self.second = Complete().second
 
 
-class Without(Whole):
-    second = None  # type: ignore[assignment]  # how a class takes back what it inherits
+class Without(Complete):
+    second = None  # type: ignore[assignment]  # how a class removes an inherited method
 
 
 @pytest.mark.parametrize(
     ("plugin", "missing", "hidden"),
     [
-        (Whole(), (), ()),
+        (Complete(), (), ()),
         (Bound(), (), ()),
-        (Half(), ("second",), ()),
+        (Incomplete(), ("second",), ()),
         (Without(), ("second",), ()),
         (object(), ("first", "second"), ()),
-        (Wrapper(Whole()), ("second",), ("second",)),
-        (Wrapper(Half()), ("second",), ()),
+        (Wrapper(Complete()), ("second",), ("second",)),
+        (Wrapper(Incomplete()), ("second",), ()),
     ],
 )
-def test_what_an_object_lacks_and_hides(plugin: object, missing: tuple[str, ...], hidden: tuple[str, ...]) -> None:
+def test_missing_and_hidden_methods_of_an_object(
+    plugin: object, missing: tuple[str, ...], hidden: tuple[str, ...]
+) -> None:
     assert protocols.missing(plugin, Two) == missing
     assert protocols.satisfies(plugin, Two) is (missing == ())
     assert protocols.hidden(plugin, Two) == hidden
@@ -82,7 +84,7 @@ def test_every_interface_has_methods(interface: interfaces.Interface) -> None:
 
 
 class Hiding:
-    """A provider in a wrapper that defines what an instance plugin must have, and no more."""
+    """A wrapper of a provider that defines only the methods of `Instance`."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -101,12 +103,12 @@ class Hiding:
     async def describe_instances(self, **arguments: Any) -> Any: ...
 
 
-class Capably(Provider):
+class CapableProvider(Provider):
     async def capabilities(self) -> Any: ...
 
 
-def test_an_interface_that_is_hidden_is_named_and_not_served() -> None:
-    plugin = Hiding(Capably())
+def test_a_hidden_interface_is_reported_and_not_served() -> None:
+    plugin = Hiding(CapableProvider())
     assert interfaces.serves(plugin, interfaces.of(Instance))
     assert not interfaces.serves(plugin, interfaces.of(Capable))
     why = "Capable: define capabilities in class Hiding: methods behind __getattr__ are not served"
@@ -114,13 +116,13 @@ def test_an_interface_that_is_hidden_is_named_and_not_served() -> None:
     assert not interfaces.hidden(plugin, interfaces.of(Watches))
 
 
-def test_what_a_daemon_must_serve_and_does_not_is_an_error() -> None:
-    interfaces.require({".": (CannedManager(), Judge())}, {".": (Manager,)})
+def test_a_missing_interface_of_the_daemon_is_an_error() -> None:
+    interfaces.require({".": (CannedManager(), FlavorPlugin())}, {".": (Manager,)})
     with pytest.raises(errors.PluginError, match="Manager cannot be served: no method status, commit"):
-        interfaces.require({".": (Judge(), Provider())}, {".": (Manager,)})
+        interfaces.require({".": (FlavorPlugin(), Provider())}, {".": (Manager,)})
 
 
-class Relaying:
+class Forwarding:
     def __init__(self, inner: object) -> None:
         self._inner = inner
 
@@ -128,6 +130,6 @@ class Relaying:
         return getattr(self._inner, name)
 
 
-def test_a_manager_by_getattr_is_no_manager() -> None:
+def test_a_manager_behind_getattr_is_not_served() -> None:
     with pytest.raises(errors.PluginError, match="Manager cannot be served"):
-        interfaces.require({".": Relaying(CannedManager())}, {".": (Manager,)})
+        interfaces.require({".": Forwarding(CannedManager())}, {".": (Manager,)})

@@ -1,4 +1,4 @@
-"""Which calls a client may send twice: those that are marked at the Protocol, and no others."""
+"""Which calls a client may retry: those that are marked in the Protocol, and no others."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ from infrakit import spi
 from infrakit.rpc import interfaces, wire
 from infrakit.spi.repeat import is_repeatable
 
-# Protocol -> the methods that may be repeated, and those that are never sent twice; every method is in one of them.
+# Protocol -> the methods that may be retried, and those that are never sent twice; every method is in one of them.
 REMOTE = {
     "Instance": ("validate describe_instances", "provision label destroy"),
     "Capable": ("capabilities", ""),
@@ -74,7 +74,7 @@ def test_every_protocol_is_listed() -> None:
 
 
 @pytest.mark.parametrize("protocol", list(protocols()), ids=lambda each: each.__name__)
-def test_the_marks_are_those_that_are_listed(protocol: type) -> None:
+def test_the_marks_match_the_list(protocol: type) -> None:
     repeatable, once = REMOTE.get(protocol.__name__, ("", ""))
     marked = calls(protocol)
     assert {name for name, mark in marked.items() if mark} == set(repeatable.split())

@@ -27,7 +27,7 @@ class Source:
 
 async def test_concurrent_readers_share_one_build_and_later_ones_the_cache() -> None:
     source = Source()
-    tree: Metadata = CachedTree(source.build, cycle_s=60.0)
+    tree: Metadata = CachedTree(source.build, max_age_s=60.0)
     answers = await asyncio.gather(tree.get(path="built"), tree.get(path="built"), tree.keys(path="nodes"))
     assert [bytes(answers[0]), bytes(answers[1]), answers[2]] == [b"1", b"1", ["a", "b"]]
     assert bytes(await tree.get(path="built")) == b"1"
@@ -35,13 +35,13 @@ async def test_concurrent_readers_share_one_build_and_later_ones_the_cache() -> 
 
 async def test_an_expired_tree_is_built_again() -> None:
     source = Source()
-    tree = CachedTree(source.build, cycle_s=0.0)
+    tree = CachedTree(source.build, max_age_s=0.0)
     assert [bytes(await tree.get(path="built")) for _ in range(3)] == [b"1", b"2", b"3"]
 
 
 async def test_a_failure_is_raised_and_not_cached() -> None:
     source = Source()
-    tree = CachedTree(source.build, cycle_s=60.0)
+    tree = CachedTree(source.build, max_age_s=60.0)
     source.failure = errors.Unreachable("no leader")
     with pytest.raises(errors.Unreachable):
         await tree.keys(path="")

@@ -1,4 +1,4 @@
-"""The file store: what it puts on the disk, and what it says when the disk is not as it was."""
+"""The file store: its files on the disk, and its errors when they are damaged or not accessible."""
 
 import asyncio
 import errno
@@ -34,7 +34,7 @@ def newest(directory: Path) -> Path:
     return max(p for p in (directory / "doc").iterdir() if p.name.isdigit())
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_store(tmp_path: Path) -> None:
     written(tmp_path / "store")
     assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "store" / "doc").stat().st_mode) == 0o700
@@ -60,7 +60,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_damage_is_told_and_no_older_revision_is_taken_instead(tmp_path: Path, damage: str) -> None:
+async def test_a_damaged_newest_revision_is_refused_instead_of_using_an_older_one(tmp_path: Path, damage: str) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     path = newest(tmp_path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -71,7 +71,7 @@ async def test_damage_is_told_and_no_older_revision_is_taken_instead(tmp_path: P
     assert "revision 2 knowingly" in refused.value.remedy
 
 
-async def test_an_older_damaged_revision_costs_only_itself(tmp_path: Path) -> None:
+async def test_an_older_damaged_revision_is_left_out_of_the_history(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     (tmp_path / "doc" / "0000000002").write_bytes(b"damaged")
     assert [d.revision for d in await store.history(name="doc", limit=9)] == [3, 1]
@@ -80,7 +80,7 @@ async def test_an_older_damaged_revision_costs_only_itself(tmp_path: Path) -> No
         await store.history(name="doc", limit=9)
 
 
-async def test_a_writer_that_stops_in_its_turn_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_that_another_process_holds_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     monkeypatch.setattr(file, "LOCK_TIMEOUT_S", 0.02)
     with (tmp_path / "doc" / ".lock").open() as lock:
@@ -90,31 +90,31 @@ async def test_a_writer_that_stops_in_its_turn_is_named(tmp_path: Path, monkeypa
     assert await store.replace(name="doc", body=b"x", expected=3) == 4
 
 
-async def test_moving_a_damaged_revision_away_goes_back_to_the_one_before(tmp_path: Path) -> None:
+async def test_removing_a_damaged_revision_restores_the_previous_one(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     newest(tmp_path).unlink()
     assert (await store.read(name="doc")).body == b"body 2"
     assert await store.replace(name="doc", body=b"again", expected=2) == 3
 
 
-async def test_what_cannot_be_read_is_not_taken_for_empty(tmp_path: Path) -> None:
+async def test_an_unreadable_revision_is_not_treated_as_missing(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     newest(tmp_path).unlink()
     (tmp_path / "doc" / "0000000003").mkdir()
-    for question in (store.read(name="doc"), store.history(name="doc", limit=9)):
+    for call in (store.read(name="doc"), store.history(name="doc", limit=9)):
         with pytest.raises(errors.Unreachable, match="0000000003 cannot be read: Is a directory"):
-            await question
+            await call
 
 
-async def test_a_directory_that_cannot_be_read_is_not_taken_for_empty(tmp_path: Path) -> None:
+async def test_an_unreadable_directory_is_not_treated_as_empty(tmp_path: Path) -> None:
     (tmp_path / "doc").write_text("a file is in the way")
     store = FileStore(tmp_path)
-    for question in (store.read(name="doc"), store.history(name="doc", limit=9), anext(store.watch(name="doc"))):
+    for call in (store.read(name="doc"), store.history(name="doc", limit=9), anext(store.watch(name="doc"))):
         with pytest.raises(errors.Unreachable, match="doc cannot be read: Not a directory"):
-            await question
+            await call
 
 
-async def test_a_disk_that_fails_after_the_link_leaves_the_outcome_open(
+async def test_a_disk_that_fails_after_the_link_leaves_the_outcome_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await asyncio.to_thread(written, tmp_path)
@@ -131,7 +131,7 @@ async def test_a_disk_that_fails_after_the_link_leaves_the_outcome_open(
     assert (await store.read(name="doc")).body == b"x"
 
 
-async def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
+async def test_a_removed_directory_is_recreated(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path / "store")
     for path in sorted((tmp_path / "store").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -139,7 +139,7 @@ async def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> Non
     assert await store.replace(name="doc", body=b"new", expected=0) == 1
 
 
-async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+async def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file is in the way")
     store = FileStore(tmp_path / "store")
     with pytest.raises(errors.Unreachable, match="store/doc cannot be written"):
@@ -152,13 +152,13 @@ async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../doc", "a/b", ".", "", "/etc/passwd"])
-async def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+async def test_an_invalid_document_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(errors.Refused, match="is not a valid document name"):
         await FileStore(tmp_path).read(name=name)
 
 
 def _fill(directory: str) -> None:
-    """In a process that may not write large files: a disk that is full, as far as it can tell."""
+    """Run in a process that may not write large files, which simulates a full disk."""
     store = FileStore(Path(directory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
@@ -171,7 +171,7 @@ def _fill(directory: str) -> None:
     asyncio.run(attempt())
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_existing_revisions(tmp_path: Path) -> None:
     written(tmp_path)
     process = multiprocessing.get_context("fork").Process(target=_fill, args=(str(tmp_path),))
     process.start()
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def _append(directory: str, name: int) -> None:
-    """Add one's name to the document, again and again, from what is there."""
+    """Append the name to the document repeatedly, with a retry after each conflict."""
     store = FileStore(Path(directory), keep={"doc": 2})
 
     async def work() -> None:
@@ -213,7 +213,7 @@ def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
     assert sorted(document.body) == sorted(b"".join(b"%d" % n for n in range(PROCESSES)) * EACH)
 
 
-async def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
+async def test_temporary_files_of_terminated_writers_are_removed(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path)
     for left in (".new-7-4", f".new-{os.getpid()}-4", ".new-by hand"):
         (tmp_path / "doc" / left).write_bytes(b"half")
@@ -221,14 +221,16 @@ async def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
     assert not list((tmp_path / "doc").glob(".new-*"))
 
 
-async def test_a_link_that_a_dead_writer_left_is_not_written_through(tmp_path: Path) -> None:
+async def test_a_write_does_not_follow_the_link_of_a_terminated_writer(tmp_path: Path) -> None:
     store = await asyncio.to_thread(written, tmp_path)
-    os.link(newest(tmp_path), tmp_path / "doc" / f".new-{os.getpid()}-3")  # it died between the link and its removal
+    os.link(
+        newest(tmp_path), tmp_path / "doc" / f".new-{os.getpid()}-3"
+    )  # the writer terminated between the link and its removal
     await store.replace(name="doc", body=b"x", expected=3)
     assert [d.body for d in await store.history(name="doc", limit=2)] == [b"x", b"body 3"]
 
 
-async def test_a_cancelled_write_is_done_or_not_done(tmp_path: Path) -> None:
+async def test_a_cancelled_write_is_atomic(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     for number in range(20):
         before = await store.read(name="doc")

@@ -1,4 +1,4 @@
-"""What every store promises, held against each of them."""
+"""The contract of spec stores, checked for each of them."""
 
 import asyncio
 import contextlib
@@ -42,19 +42,19 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "s3":
         with Server().running() as server:
             async with new_bucket(server) as bucket:
-                made_in_s3 = S3Store(bucket, keep=keep, watch_interval_s=0.05)
-                yield made_in_s3
-                await made_in_s3.close()
+                s3_store = S3Store(bucket, keep=keep, watch_interval_s=0.05)
+                yield s3_store
+                await s3_store.close()
         return
     if request.param == "swarm":
         with engines.running(1) as nodes:
-            made_in_swarm = SwarmStore(Swarm(nodes.nodes[0].host), keep=keep)
-            yield made_in_swarm
-            await made_in_swarm.close()
+            swarm_store = SwarmStore(Swarm(nodes.nodes[0].host), keep=keep)
+            yield swarm_store
+            await swarm_store.close()
         return
-    made: Store = FileStore(tmp_path / "store", keep=keep) if request.param == "file" else MemoryStore(keep=keep)
-    yield made
-    await made.close()
+    local: Store = FileStore(tmp_path / "store", keep=keep) if request.param == "file" else MemoryStore(keep=keep)
+    yield local
+    await local.close()
 
 
 async def write(store: Store, count: int, *, name: str = "doc", start: int = 0) -> None:
@@ -62,13 +62,13 @@ async def write(store: Store, count: int, *, name: str = "doc", start: int = 0) 
         assert await store.replace(name=name, body=b"%d" % (number + 1), expected=number) == number + 1
 
 
-async def test_what_was_never_written_is_empty(store: Store) -> None:
+async def test_a_document_that_was_never_written_is_empty(store: Store) -> None:
     document = await store.read(name="doc")
     assert (document.name, document.revision, document.body) == ("doc", 0, b"")
     assert await store.history(name="doc", limit=10) == []
 
 
-async def test_what_was_written_is_read(store: Store) -> None:
+async def test_a_written_document_is_read_back(store: Store) -> None:
     body = bytes(range(256)) * 100
     assert await store.replace(name="doc", body=body, expected=0) == 1
     document = await store.read(name="doc")
@@ -77,7 +77,7 @@ async def test_what_was_written_is_read(store: Store) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, 99])
-async def test_a_stale_writer_is_told_and_changes_nothing(store: Store, expected: int) -> None:
+async def test_a_stale_write_is_a_conflict_and_changes_nothing(store: Store, expected: int) -> None:
     await write(store, 2)
     with pytest.raises(errors.Conflict, match=f"doc is at revision 2, not {expected}"):
         await store.replace(name="doc", body=b"stale", expected=expected)
@@ -89,13 +89,13 @@ async def test_history_is_newest_first_and_bounded(store: Store) -> None:
     assert [d.revision for d in await store.history(name="doc", limit=4)] == [6, 5, 4, 3]
 
 
-async def test_old_revisions_are_forgotten_and_numbers_go_on(store: Store) -> None:
+async def test_old_revisions_are_pruned_and_numbers_continue(store: Store) -> None:
     await write(store, 6, name="short")
     assert [d.revision for d in await store.history(name="short", limit=10)] == [6, 5, 4]
     await write(store, 1, name="short", start=6)
 
 
-async def test_of_many_writers_one_wins_each_revision(store: Store) -> None:
+async def test_one_of_the_concurrent_writers_wins_each_revision(store: Store) -> None:
     won: list[int] = []
 
     async def writer(name: int) -> None:
@@ -108,10 +108,10 @@ async def test_of_many_writers_one_wins_each_revision(store: Store) -> None:
         for name in range(WRITERS):
             tasks.create_task(writer(name))
     assert sorted(won) == list(range(1, len(won) + 1))
-    assert len((await store.read(name="doc")).body) == len(won)  # nothing was written over
+    assert len((await store.read(name="doc")).body) == len(won)  # nothing was overwritten
 
 
-async def test_a_watcher_sees_the_newest_now_and_each_time_it_changes(store: Store) -> None:
+async def test_a_watch_yields_the_newest_revision_now_and_after_each_change(store: Store) -> None:
     await write(store, 2)
     async with asyncio.timeout(20):
         watch = store.watch(name="doc")

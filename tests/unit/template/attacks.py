@@ -1,6 +1,6 @@
-"""Templates of somebody who means harm, and what each is refused with. Run as a program: all of them, in little memory.
+"""Malicious templates. Run as a program, it renders all of them.
 
-The program prints a line of JSON for each: what it was refused with, seconds, and how far the process's memory grew.
+The program prints a line of JSON for each: the outcome, its message, the seconds, and the growth of its memory.
 """
 
 # ruff: noqa: E501 - each template on a line
@@ -78,8 +78,8 @@ ESCAPES = {
     "yaml": "{{ from_yaml('!!python/object/apply:os.system [id]') }}",
     "environment": "{{ env('PATH') }}",
     "jinja's own call": "{{ loop.x }}{{ environment.call }}",
-    "internal function": "{{ paced([1], 1) }}",
-    "internal filter": "{{ 1 | paced }}",
+    "internal function": "{{ counted([1], 1) }}",
+    "internal filter": "{{ 1 | counted }}",
 }
 BOMBS = {
     "repetition": "{{ 'x' * 10**9 }}",
@@ -207,13 +207,13 @@ def main() -> None:
         began = time.monotonic()
         try:
             result = engine.render(engine.inline(ATTACKS[name], name="t"), Scope())
-            said, kind = repr(result), "rendered"
+            message, kind = repr(result), "rendered"
         except InfraKitError as error:
-            said, kind = str(error), type(error).__name__
+            message, kind = str(error), type(error).__name__
         except BaseException as error:
-            said, kind = repr(error), "escaped"
+            message, kind = repr(error), "escaped"
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        print(json.dumps([name, kind, said[:300], round(time.monotonic() - began, 2), grown // 1024]), flush=True)
+        print(json.dumps([name, kind, message[:300], round(time.monotonic() - began, 2), grown // 1024]), flush=True)
 
 
 if __name__ == "__main__":

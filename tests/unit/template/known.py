@@ -1,4 +1,4 @@
-"""Facts of a tree that is at hand."""
+"""Facts of a tree in memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from infrakit.spi.metadata import Facts, Snapshots
 
 
 class Tree:
-    """Satisfies `Facts`; a branch that is an error is away."""
+    """Satisfies `Facts`; a branch that is an exception raises it."""
 
     def __init__(self, **branches: Any) -> None:
         self.branches = branches
@@ -37,7 +37,7 @@ class Tree:
 
 
 def snapshots(tree: Facts) -> Snapshots:
-    """As a constructor gets them."""
+    """The function that constructors accept."""
 
     async def take() -> Facts:
         return tree

@@ -1,4 +1,4 @@
-"""Rendering in a line, for tests of templates."""
+"""Helpers that render a template in one call."""
 
 from collections.abc import Mapping
 
@@ -14,13 +14,13 @@ from infrakit.template.scope import Scope
 def rendered(
     text: str, *, limits: Limits | None = None, base: str = "", scope: Scope | None = None, **variables: object
 ) -> str:
-    """What comes of a text that is called `boot.sh`."""
+    """The output of a template that is named `boot.sh`."""
     engine = Engine(Loader(), limits)
     return engine.render(engine.inline(text, name="boot.sh", base=base), scope or Scope(variables=variables)).text
 
 
 def refused(text: str, *, limits: Limits | None = None, scope: Scope | None = None, **variables: object) -> str:
-    """The one sentence that it is refused with."""
+    """The message with which the template is refused."""
     with pytest.raises(InvalidSpec) as caught:
         rendered(text, limits=limits, scope=scope or Scope(variables=variables))
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""Boot scripts as templates: what they know, what is told when they are committed, and what they cost."""
+"""Boot scripts as templates: their variables, their validation at commit, and their cost."""
 
 import asyncio
 import threading
@@ -35,16 +35,16 @@ def instance(allocation: Allocation = PETS, **more: object) -> Instance:
     return Instance(properties=raw({"Color": "blue"}), spec=spec, allocation=allocation, index=index, more=more)
 
 
-async def rendered(text: str, it: Instance | None = None, *, facts: Tree | None = None) -> str:
+async def rendered(text: str, target: Instance | None = None, *, facts: Tree | None = None) -> str:
     scripts = BootScripts(snapshots(facts) if facts is not None else None)
-    (found,) = await scripts.render([Script(path="Init", text=text)], it or instance())
+    (found,) = await scripts.render([Script(path="Init", text=text)], target or instance())
     scripts.close()
     return found
 
 
-async def told(text: str, *, facts: Tree | None = None, it: Instance | None = None) -> list[str]:
+async def problems_of(text: str, *, facts: Tree | None = None, target: Instance | None = None) -> list[str]:
     scripts = BootScripts(snapshots(facts) if facts is not None else None)
-    found = await scripts.problems({Script(path="Init", text=text): [it or instance()]})
+    found = await scripts.problems({Script(path="Init", text=text): [target or instance()]})
     scripts.close()
     return [str(each) for each in found]
 
@@ -63,7 +63,7 @@ async def told(text: str, *, facts: Tree | None = None, it: Instance | None = No
         ("{{ logical_id == allocation.logical_ids[0] }}", "false"),
     ],
 )
-async def test_what_is_known_of_the_instance(text: str, expected: str) -> None:
+async def test_the_variables_of_an_instance(text: str, expected: str) -> None:
     assert await rendered(text) == expected
 
 
@@ -72,30 +72,30 @@ async def test_cattle_has_no_logical_id() -> None:
     assert await rendered("[{{ logical_id }}] {{ allocation.size }} {{ ALLOCATIONS.Size }}", of_three) == "[] 3 3"
 
 
-async def test_the_functions_of_a_flavor_and_metadata() -> None:
-    it = instance(peers=["a", "b"], greet=lambda name: f"hello {name}")
+async def test_functions_of_a_flavor_and_metadata_are_available() -> None:
+    target = instance(peers=["a", "b"], greet=lambda name: f"hello {name}")
     facts = Tree(vars={"cluster": {"name": "blue"}})
     text = (
         "{{ peers | join(',') }} {{ greet('you') }} {{ metadata('vars/cluster/name') }} {{ var('vars/cluster/name') }}"
     )
-    assert await rendered(text, it, facts=facts) == "a,b hello you blue blue"
+    assert await rendered(text, target, facts=facts) == "a,b hello you blue blue"
 
 
 @pytest.mark.parametrize("text", ["", "plain\n", "${#x} {#not a comment#} $$ %s\\n\n", "{ { } }"])
-async def test_text_without_delimiters_is_untouched_and_asks_for_nothing(text: str) -> None:
+async def test_text_without_delimiters_is_unchanged_and_reads_no_metadata(text: str) -> None:
     async def never() -> Any:
-        raise AssertionError("nobody needs facts")
+        raise AssertionError("no metadata is needed")
 
     scripts = BootScripts(never)
     assert await scripts.render([Script(path="Init", text=text)], instance()) == (text,)
     assert await scripts.problems({Script(path="Init", text=text): [instance()]}) == []
 
 
-async def test_it_is_rendered_beside_the_loop() -> None:
+async def test_scripts_are_rendered_in_a_separate_thread() -> None:
     assert await rendered("{{ name() }}", instance(name=lambda: threading.current_thread().name)) == "boot-scripts_0"
 
 
-async def test_a_script_that_waits_holds_up_no_other_thread_of_the_process() -> None:
+async def test_a_waiting_script_blocks_no_other_thread_of_the_process() -> None:
     gate = threading.Event()
     slow = instance(stay=lambda: str(gate.wait(30)))
     scripts = BootScripts()
@@ -113,14 +113,14 @@ async def test_a_script_that_waits_holds_up_no_other_thread_of_the_process() -> 
         scripts.close()
 
 
-async def test_many_instances_are_compiled_once() -> None:
+async def test_the_script_of_many_instances_is_compiled_once() -> None:
     class Counting(Engine):
         compiled_new = 0
 
         def compiled(self, source: Any, name: str) -> Template:
-            before = len(self._kept)
+            before = len(self._cache)
             found = super().compiled(source, name)
-            self.compiled_new += len(self._kept) - before
+            self.compiled_new += len(self._cache) - before
             return found
 
     engine = Counting(Loader())
@@ -135,16 +135,16 @@ async def test_many_instances_are_compiled_once() -> None:
             for number in range(200)
         )
     )
-    assert texts == [(str(number),) for number in range(200)], "each has its own"
+    assert texts == [(str(number),) for number in range(200)], "each instance has its own text"
     assert engine.compiled_new == 1
     scripts.close()
 
 
-# -- told when it is committed ---------------------------------------------------------------------------------------
+# -- validation at commit --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("echo\n{{ logical_it }}", "Init: line 2: 'logical_it' is not defined (did you mean 'logical_id'?)"),
         ("{{ spec.Colour }}", "there is no 'Colour' in this mapping (did you mean 'Color'?)"),
@@ -156,13 +156,13 @@ async def test_many_instances_are_compiled_once() -> None:
     ],
 )
 @pytest.mark.parametrize("facts", [None, Tree(a="there"), Tree(a=errors.Unreachable("away"))])
-async def test_a_mistake_is_told_with_its_line(text: str, says: str, facts: Tree | None) -> None:
-    found = await told(text, facts=facts)
+async def test_an_error_is_reported_with_its_line(text: str, message: str, facts: Tree | None) -> None:
+    found = await problems_of(text, facts=facts)
     assert len(found) == 1
-    assert says in found[0]
+    assert message in found[0]
 
 
-MAY_COME = [
+MISSING_METADATA = [
     "{{ metadata('vars/a') }}",
     "{% for each in metadata('vars/a') %}{{ each.address }}{% endfor %}",
     "{{ metadata('vars/a').address.host }}",
@@ -170,26 +170,26 @@ MAY_COME = [
 ]
 
 
-@pytest.mark.parametrize("text", MAY_COME)
-async def test_without_a_daemon_any_metadata_may_come(text: str) -> None:
-    assert await told(text) == []
+@pytest.mark.parametrize("text", MISSING_METADATA)
+async def test_without_a_daemon_missing_metadata_is_accepted(text: str) -> None:
+    assert await problems_of(text) == []
 
 
-@pytest.mark.parametrize("text", MAY_COME)
-async def test_what_a_plugin_that_is_away_would_tell_may_come(text: str) -> None:
-    assert await told(text, facts=Tree(vars=errors.Unreachable("away"))) == []
+@pytest.mark.parametrize("text", MISSING_METADATA)
+async def test_missing_metadata_of_an_unreachable_plugin_is_accepted(text: str) -> None:
+    assert await problems_of(text, facts=Tree(vars=errors.Unreachable("away"))) == []
 
 
-async def test_with_a_daemon_metadata_has_to_be_there_unless_it_is_waited_for() -> None:
+async def test_with_a_daemon_missing_metadata_is_an_error_unless_the_script_waits_for_it() -> None:
     facts = Tree(vars={"name": "x"})
-    assert await told("{{ metadata('vars/name') }}", facts=facts) == []
-    (found,) = await told("{{ metadata('vars/nam') }}", facts=facts)
+    assert await problems_of("{{ metadata('vars/name') }}", facts=facts) == []
+    (found,) = await problems_of("{{ metadata('vars/nam') }}", facts=facts)
     assert "there is no metadata at 'vars/nam' (did you mean 'name'?)" in found
-    assert await told("{{ metadata.wait('vars/later', '30s') }}", facts=facts) == []
-    assert facts.waited == [], "nobody waits while something is committed"
+    assert await problems_of("{{ metadata.wait('vars/later', '30s') }}", facts=facts) == []
+    assert facts.waited == [], "a commit does not wait"
 
 
-async def test_each_mistake_is_told_once_for_all_examples(tmp_path: Path) -> None:
+async def test_each_error_is_reported_once_for_all_examples(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("{{ nope }}")
     scripts = BootScripts()
     script = Script(path="InitScriptTemplateURL", address=str(tmp_path / "t"))
@@ -202,7 +202,7 @@ async def test_each_mistake_is_told_once_for_all_examples(tmp_path: Path) -> Non
     scripts.close()
 
 
-async def test_a_mistake_in_what_only_one_pet_gets_is_found() -> None:
+async def test_an_error_in_the_script_of_only_one_pet_is_found() -> None:
     scripts = BootScripts()
     script = Script(path="Init", text="{% if logical_id == '10.0.0.2' %}{{ nope }}{% endif %}")
     assert len(await scripts.problems({script: boot.examples(raw({}), PETS)})) == 1
@@ -210,8 +210,8 @@ async def test_a_mistake_in_what_only_one_pet_gets_is_found() -> None:
 
 
 async def test_properties_are_shared_and_cannot_be_changed() -> None:
-    it = instance()
+    target = instance()
     with pytest.raises(errors.InvalidSpec):
-        await rendered("{{ spec.update({'Color': 'red'}) }}", it)
-    assert await rendered("{{ spec.Color }}", it) == "blue"
-    assert Scope(functions=it.functions()).functions["spec"] == {"Color": "blue"}
+        await rendered("{{ spec.update({'Color': 'red'}) }}", target)
+    assert await rendered("{{ spec.Color }}", target) == "blue"
+    assert Scope(functions=target.functions()).functions["spec"] == {"Color": "blue"}

@@ -1,4 +1,4 @@
-"""What a template becomes, and what its author is told when it cannot become anything."""
+"""The output of a template, and the error that its author receives if it cannot be rendered."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from infrakit.template.values import Origin
 from tests.unit.template.rendered import refused, rendered, variables
 
 
-def test_text_without_delimiters_is_itself_and_costs_no_import_of_jinja2() -> None:
+def test_text_without_delimiters_is_unchanged_and_does_not_import_jinja2() -> None:
     code = (
         "import sys\n"
         "from infrakit.template.engine import Engine\n"
@@ -40,7 +40,7 @@ def test_text_without_delimiters_is_itself_and_costs_no_import_of_jinja2() -> No
         ("{% for k, v in {'b': 1}.items() %}{{ k }}={{ v }}{{ loop.last }}{% endfor %}", "b=1true"),
         ("{% macro m(x, y=2) %}{{ x }}{{ y }}{% endmacro %}{{ m(1) }}{{ m(1, y=3) }}", "1213"),
         ("{% set t %}x{{ 1 }}{% endset %}{{ t | upper }}{{ t ~ 2 }}", "X1x12"),
-        ("{{ spec.items }} {{ spec.keys }}", "3 4"),  # members go before methods
+        ("{{ spec.items }} {{ spec.keys }}", "3 4"),  # members take precedence over methods
         ("{{ nothing | default('d') }}{{ nothing is defined }}", "dfalse"),
         (
             "{{ 'a,b'.split(',') | join('+') }} {{ '-' * 3 }} {{ '%05.1f' % 2.25 }} {{ 'x%s' | format(1) }}",
@@ -58,7 +58,7 @@ def test_text_without_delimiters_is_itself_and_costs_no_import_of_jinja2() -> No
         ("{% raw %}a\n{% endraw -%}\n{% raw %}\nb{% endraw %}", "a\nb"),
     ],
 )
-def test_what_it_becomes(text: str, output: str) -> None:
+def test_the_output_of_a_template(text: str, output: str) -> None:
     assert rendered(text, spec={"items": 3, "keys": 4}) == output
 
 
@@ -70,7 +70,7 @@ def test_variables_are_addressed_like_paths() -> None:
     )
 
 
-def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
+def test_an_include_receives_a_copy_of_the_variables_and_a_source_changes_them(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "boot.sh").write_text(
         "{{ set('n', 1) }}{{ include('parts/in.sh', n=7) }}{{ source('parts/lib.sh') }}{{ var('n') }}"
@@ -90,7 +90,7 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a\nb\n{{ clustr }}", "boot.sh: line 3: 'clustr' is not defined (did you mean 'cluster'?)"),
         ("\n{{ incldue('x') }}", "boot.sh: line 2: 'incldue' is not defined (did you mean 'include'?)"),
@@ -107,10 +107,10 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ("{{ plain('x') }}", "a builtin_function_or_method cannot be called"),
         ("\n{{ none }}", "line 2: the value is null"),
         ("\n{{ 1 / 0 }}", "boot.sh: line 2: division by zero"),
-        ("{{ set('n', 1) }}{{ n }}", "'n' is not defined here (what set('n', ...) has set is var('n'); "),
-        ("{% for x in [1] %}{% set n = x %}{% endfor %}{{ n }}", "sets in a loop or a macro is known in it only)"),
+        ("{{ set('n', 1) }}{{ n }}", "'n' is not defined here (read a variable of set('n', ...) with var('n'); "),
+        ("{% for x in [1] %}{% set n = x %}{% endfor %}{{ n }}", "{% set %} in a loop or a macro is local to it)"),
         ("{% raw %}\n{{\n{% endraw %}\n{{ foo }}", "boot.sh: line 4: 'foo' is not defined"),
-        ('\n{{ "no end }}', "line 2: a text in quotes has no end"),
+        ('\n{{ "no end }}', "line 2: unterminated string"),
         ("\n{{ 1 $ 2 }}", "line 2: unexpected character '$'"),
         ("{{ 5 | join }}", "line 1: the filter join cannot be used on a number"),
         ("{{ 5 | dictsort }}", "line 1: the filter dictsort cannot be used on a number"),
@@ -123,35 +123,35 @@ def test_an_include_gets_a_copy_and_a_source_gives_back(tmp_path: Path) -> None:
         ),
         (
             "{% for x in 3 %}{% endfor %}",
-            "boot.sh: line 1: a number is nothing to loop over, expected a list or a mapping",
+            "boot.sh: line 1: a number is not iterable, expected a list or a mapping",
         ),
         ("\n{{ include('str://\n\n{{ foo }}') }}", "line 3: 'foo' is not defined (included from line 2 of boot.sh)"),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_the_nearest_known_name(text: str, said: str) -> None:
-    assert said in refused(text, cluster={"name": "blue"}, size=1, plain=len)
+def test_an_error_is_reported_with_its_line_and_the_nearest_known_name(text: str, message: str) -> None:
+    assert message in refused(text, cluster={"name": "blue"}, size=1, plain=len)
 
 
-def test_a_mistake_in_an_include_names_the_chain(tmp_path: Path) -> None:
+def test_an_error_in_an_include_names_the_chain_of_includes(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("\n{{ include('b') }}")
     (tmp_path / "b").write_text("\n\n{{ include('c') }}")
     engine = Engine(Loader())
 
-    def told(c: str) -> str:
+    def error_with(c: str) -> str:
         (tmp_path / "c").write_text(c)
         with pytest.raises(InvalidSpec) as caught:
             engine.render(engine.template(str(tmp_path / "a")), Scope())
         return str(caught.value).replace(f"{tmp_path}/", "")
 
-    assert told("{{ foo }}") == "c: line 1: 'foo' is not defined (included from line 3 of b, line 2 of a)"
-    assert told("{% if %}").startswith("c: line 1: ")
-    assert told("{% if %}").endswith("(included from line 3 of b, line 2 of a)")
+    assert error_with("{{ foo }}") == "c: line 1: 'foo' is not defined (included from line 3 of b, line 2 of a)"
+    assert error_with("{% if %}").startswith("c: line 1: ")
+    assert error_with("{% if %}").endswith("(included from line 3 of b, line 2 of a)")
     (tmp_path / "c").unlink()
     with pytest.raises(NotFound, match=r"c: no such file; named in line 3 of .*b; included from line 2 of .*a$"):
         engine.render(engine.template(str(tmp_path / "a")), Scope())
 
 
-def test_every_line_of_output_knows_where_it_came_from(tmp_path: Path) -> None:
+def test_every_line_of_output_has_its_origin(tmp_path: Path) -> None:
     (tmp_path / "a").write_text(
         "one\n{% for i in [1, 2] %}\nx\ny {{ i }}\n{% endfor %}\n  {{ include('b') | indent(2) }}\nend\n"
     )

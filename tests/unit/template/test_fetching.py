@@ -1,4 +1,4 @@
-"""Templates from elsewhere: what is asked again and what is not, and who may name what."""
+"""Remote templates: caching, retries, limits, and which template may include which address."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import trustme
 
 from infrakit.spi.errors import InfraKitError, InvalidSpec, NotFound, Refused, Unreachable
 from infrakit.template import addresses
-from infrakit.template.addresses import Reach
+from infrakit.template.addresses import Zone
 from infrakit.template.engine import Engine
 from infrakit.template.limits import Limits
 from infrakit.template.loaders import Loader, Source, resolve
@@ -69,29 +69,31 @@ def refusal(address: str, loader: Loader | None = None, scope: Scope | None = No
         ("https://h/a", "str://x", "str://x"),
     ],
 )
-def test_a_relative_address_starts_from_what_names_it(base: str, address: str, absolute: str) -> None:
+def test_a_relative_address_is_resolved_against_the_address_of_its_template(
+    base: str, address: str, absolute: str
+) -> None:
     assert resolve(address, base) == absolute
 
 
 @pytest.mark.parametrize(
-    ("host", "reach"),
+    ("host", "zone"),
     [
-        ("127.0.0.1", Reach.MACHINE), ("127.9.9.9", Reach.MACHINE), ("0.0.0.0", Reach.MACHINE), ("::1", Reach.MACHINE),
-        ("::", Reach.MACHINE), ("::ffff:127.0.0.1", Reach.MACHINE), ("64:ff9b::7f00:1", Reach.MACHINE),
-        ("localhost", Reach.MACHINE), ("LOCALHOST.", Reach.MACHINE), ("x.localhost", Reach.MACHINE),
-        ("10.1.2.3", Reach.PRIVATE), ("192.168.0.1", Reach.PRIVATE), ("172.16.0.1", Reach.PRIVATE),
-        ("100.64.0.1", Reach.PRIVATE), ("fd00::1", Reach.PRIVATE), ("::ffff:10.0.0.1", Reach.PRIVATE),
-        ("8.8.8.8", Reach.WORLD), ("2606:4700::1111", Reach.WORLD), ("example.com", Reach.WORLD),
+        ("127.0.0.1", Zone.LOCAL), ("127.9.9.9", Zone.LOCAL), ("0.0.0.0", Zone.LOCAL), ("::1", Zone.LOCAL),
+        ("::", Zone.LOCAL), ("::ffff:127.0.0.1", Zone.LOCAL), ("64:ff9b::7f00:1", Zone.LOCAL),
+        ("localhost", Zone.LOCAL), ("LOCALHOST.", Zone.LOCAL), ("x.localhost", Zone.LOCAL),
+        ("10.1.2.3", Zone.PRIVATE), ("192.168.0.1", Zone.PRIVATE), ("172.16.0.1", Zone.PRIVATE),
+        ("100.64.0.1", Zone.PRIVATE), ("fd00::1", Zone.PRIVATE), ("::ffff:10.0.0.1", Zone.PRIVATE),
+        ("8.8.8.8", Zone.PUBLIC), ("2606:4700::1111", Zone.PUBLIC), ("example.com", Zone.PUBLIC),
         ("169.254.169.254", None), ("::ffff:169.254.169.254", None), ("fe80::1", None), ("fd00:ec2::254", None),
         ("100.100.100.200", None), ("metadata.google.internal", None), ("2002:a9fe:a9fe::1", None),
         ("64:ff9b::a9fe:a9fe", None), ("fe80::1%eth0", None),
     ],
 )  # fmt: skip
-def test_how_far_inside_a_host_is(host: str, reach: Reach | None) -> None:
-    assert addresses.named_reach(host) == reach
+def test_the_zone_of_a_host(host: str, zone: Zone | None) -> None:
+    assert addresses.zone_of_host(host) == zone
 
 
-# -- asking ------------------------------------------------------------------------------------------------------------
+# -- fetching ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_directory_of_templates_can_be_served_from_anywhere(tmp_path: Path, web: tuple[str, Site]) -> None:
@@ -111,7 +113,7 @@ def test_a_directory_of_templates_can_be_served_from_anywhere(tmp_path: Path, we
             assert render(f"{place}/boot.sh", loader) == "a b c"
 
 
-def test_nothing_is_asked_for_a_while_and_then_only_whether_it_has_changed(web: tuple[str, Site]) -> None:
+def test_a_fresh_document_is_cached_and_an_older_one_is_revalidated(web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/a", "one", ETag='"1"')
     patient, eager = Loader(fresh_s=1000), Loader(fresh_s=0)
@@ -131,7 +133,7 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
         file.write_text(text)
         assert loader.fetch(str(file)).text == text
     same = file.stat().st_mtime_ns
-    file.write_text("ten")  # within the same tick of the file system's time, it seems
+    file.write_text("ten")  # with the same modification time
     os.utime(file, ns=(same, same))
     assert loader.fetch(str(file)).text == "ten"
     file.unlink()
@@ -139,7 +141,7 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
         loader.fetch(str(file))
 
 
-def test_a_busy_server_is_asked_again_and_one_that_says_no_is_not(web: tuple[str, Site]) -> None:
+def test_a_busy_server_is_retried_and_a_refusal_is_not(web: tuple[str, Site]) -> None:
     url, site = web
     site.pages["/busy"] = [Answer(code=503), Answer(code=502), Answer(b"there")]
     assert Loader().fetch(f"{url}/busy").text == "there"
@@ -153,7 +155,7 @@ def test_a_busy_server_is_asked_again_and_one_that_says_no_is_not(web: tuple[str
     assert len(site.asked) == 1
 
 
-def test_limits_and_deadlines(web: tuple[str, Site]) -> None:
+def test_size_limits_and_timeouts(web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/big", "x" * 101)
     site.pages["/binary"] = Answer(b"\xff")
@@ -168,7 +170,7 @@ def test_limits_and_deadlines(web: tuple[str, Site]) -> None:
         Loader(attempts=1).fetch("unix:///no/such.sock:/a")
 
 
-def test_credentials_are_for_the_server_they_are_written_for(web: tuple[str, Site]) -> None:
+def test_credentials_are_not_sent_to_another_server(web: tuple[str, Site]) -> None:
     url, site = web
     with serving("127.0.0.2") as (other, elsewhere):
         elsewhere.page("/a", "{{ include('b') }}")
@@ -180,7 +182,7 @@ def test_credentials_are_for_the_server_they_are_written_for(web: tuple[str, Sit
         assert elsewhere.authorized == [None]
 
 
-def test_the_certificate_of_a_server_is_verified_and_http_is_no_way_out() -> None:
+def test_certificates_are_verified_and_https_is_not_downgraded_to_http() -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -197,11 +199,11 @@ def test_the_certificate_of_a_server_is_verified_and_http_is_no_way_out() -> Non
         with pytest.raises(Refused, match="the server answered 302"):
             Loader(tls=client).fetch(f"{url}/moved")
         site.page("/names", f"{{{{ include('{plain}/b') }}}}")
-        assert "may not name one over http://" in refusal(f"{url}/names", Loader(tls=client))
+        assert "may not refer to http://" in refusal(f"{url}/names", Loader(tls=client))
         assert len(other.asked) == 0
 
 
-# -- who may name what -------------------------------------------------------------------------------------------------
+# -- access control ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,7 @@ def test_the_certificate_of_a_server_is_verified_and_http_is_no_way_out() -> Non
         "include('data:text/plain,x')",
     ],
 )  # fmt: skip
-def test_a_template_from_the_network_reaches_nothing_of_this_machine(named: str, web: tuple[str, Site]) -> None:
+def test_a_template_from_the_network_cannot_access_this_machine(named: str, web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/a", f"{{{{ {named} }}}}")
     loader = Loader(fetchers={"s3": lambda _address, _timeout_s: b"never"}, attempts=1)
@@ -227,7 +229,7 @@ def test_a_template_from_the_network_reaches_nothing_of_this_machine(named: str,
     assert "root:" not in str(caught.value)
 
 
-def test_a_macro_of_the_network_stays_one_wherever_it_is_called(tmp_path: Path, web: tuple[str, Site]) -> None:
+def test_a_macro_from_the_network_stays_restricted_wherever_it_is_called(tmp_path: Path, web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/lib", "{% macro steal(f) %}{{ f('/etc/hostname') }}{{ file('/etc/hostname') }}{% endmacro %}")
     (tmp_path / "a").write_text(f"{{{{ source('{url}/lib') }}}}{{{{ steal(file) }}}}")
@@ -235,7 +237,7 @@ def test_a_macro_of_the_network_stays_one_wherever_it_is_called(tmp_path: Path, 
     assert render(str(tmp_path / "a"), Loader(trusts_network=True)) == Path("/etc/hostname").read_text() * 2
 
 
-def test_what_is_allowed_is_allowed(tmp_path: Path, web: tuple[str, Site]) -> None:
+def test_permitted_addresses_are_included(tmp_path: Path, web: tuple[str, Site]) -> None:
     url, site = web
     (tmp_path / "x").write_text("local")
     site.page("/a", f"{{{{ include('file://{tmp_path}/x') }}}}")
@@ -253,58 +255,58 @@ def test_what_is_allowed_is_allowed(tmp_path: Path, web: tuple[str, Site]) -> No
         assert render(f"{url}/e") == "other"
 
 
-def test_a_template_of_a_plugin_asks_that_plugin_only(tmp_path: Path) -> None:
-    with serving_socket(tmp_path / "a.sock") as ours, serving_socket(tmp_path / "b.sock") as theirs:
-        theirs.page("/x", "x")
-        ours.page("/x", "x")
-        ours.page("/away", f"{{{{ include('unix://{tmp_path}/b.sock:/x') }}}}")
-        ours.page("/here", f"{{{{ include('x') }}}}{{{{ include('unix://{tmp_path}/a.sock:/x') }}}}")
-        ours.page("/file", "{{ file('/etc/hostname') }}")
+def test_a_template_of_a_plugin_can_include_from_that_plugin_only(tmp_path: Path) -> None:
+    with serving_socket(tmp_path / "a.sock") as own, serving_socket(tmp_path / "b.sock") as other:
+        other.page("/x", "x")
+        own.page("/x", "x")
+        own.page("/away", f"{{{{ include('unix://{tmp_path}/b.sock:/x') }}}}")
+        own.page("/here", f"{{{{ include('x') }}}}{{{{ include('unix://{tmp_path}/a.sock:/x') }}}}")
+        own.page("/file", "{{ file('/etc/hostname') }}")
         assert render(f"unix://{tmp_path}/a.sock:/here") == "xx"
-        assert "may not ask this socket" in refusal(f"unix://{tmp_path}/a.sock:/away")
+        assert "may not connect to this socket" in refusal(f"unix://{tmp_path}/a.sock:/away")
         assert "may not read files" in refusal(f"unix://{tmp_path}/a.sock:/file")
-        assert not theirs.asked
+        assert not other.asked
 
 
-def test_standard_input_is_no_include(tmp_path: Path) -> None:
+def test_standard_input_cannot_be_included(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("{{ include('-') }}")
     assert "standard input is for the command line only" in refusal(str(tmp_path / "a"))
 
 
-def test_a_template_of_the_world_reaches_no_private_network(web: tuple[str, Site]) -> None:
+def test_a_template_from_a_public_host_cannot_reach_a_private_network(web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/a", "inside")
     loader = Loader(attempts=1)
-    for reach in (Reach.WORLD, Reach.PRIVATE):
+    for zone in (Zone.PUBLIC, Zone.PRIVATE):
         with pytest.raises(Refused, match="is a service of this machine, which a template from outside"):
-            loader.fetch(f"{url}/a", namer=Source("http://world.example/x", "", reach))
+            loader.fetch(f"{url}/a", referrer=Source("http://world.example/x", "", zone))
         with pytest.raises(Refused, match="is a service of this machine"):
             loader.fetch(
-                url.replace("127.0.0.1", "localhost") + "/a", namer=Source("http://world.example/x", "", reach)
+                url.replace("127.0.0.1", "localhost") + "/a", referrer=Source("http://world.example/x", "", zone)
             )
     assert not site.asked
-    assert loader.fetch(f"{url}/a", namer=Source("http://10.0.0.1/x", "", Reach.MACHINE)).text == "inside"
-    with pytest.raises(Refused):  # also not from what is kept
-        loader.fetch(f"{url}/a", namer=Source("http://world.example/x", "", Reach.WORLD))
-    assert loader.fetch(f"{url}/a", namer=Source(f"{url}/inline", "")).text == "inside"
+    assert loader.fetch(f"{url}/a", referrer=Source("http://10.0.0.1/x", "", Zone.LOCAL)).text == "inside"
+    with pytest.raises(Refused):  # nor from the cache
+        loader.fetch(f"{url}/a", referrer=Source("http://world.example/x", "", Zone.PUBLIC))
+    assert loader.fetch(f"{url}/a", referrer=Source(f"{url}/inline", "")).text == "inside"
 
 
-def test_a_template_asks_no_crowd_of_servers(web: tuple[str, Site]) -> None:
+def test_the_number_of_addresses_that_a_template_fetches_is_limited(web: tuple[str, Site]) -> None:
     url, site = web
     for number in range(4):
         site.page(f"/{number}", "x")
     engine = Engine(Loader(), Limits(fetches_max=3))
 
-    def answered(count: int) -> str:
+    def fetched(count: int) -> str:
         text = f"{{% for n in range({count}) %}}{{{{ fetch('{url}/' ~ n) }}}}{{% endfor %}}"
         return engine.render(engine.inline(text * 2, name="t"), Scope()).text
 
-    assert answered(3) == "x" * 6
-    with pytest.raises(InvalidSpec, match="templates ask for more than 3 addresses"):
-        answered(4)
+    assert fetched(3) == "x" * 6
+    with pytest.raises(InvalidSpec, match="templates fetch more than 3 addresses"):
+        fetched(4)
 
 
-def test_a_redirect_does_not_reach_further(web: tuple[str, Site]) -> None:
+def test_a_redirect_cannot_reach_a_forbidden_address(web: tuple[str, Site]) -> None:
     url, site = web
     site.page("/secret", "inside")
     site.pages["/a"] = Answer(code=302, headers={"Location": "http://169.254.169.254/latest"})
@@ -324,15 +326,15 @@ def test_through_a_proxy_a_host_is_judged_by_its_name(web: tuple[str, Site], mon
     monkeypatch.setenv("http_proxy", url)
     site.page("http://world.example/a", "by proxy")
     loader = Loader(attempts=1)
-    outside = Source("http://world.example/x", "", Reach.WORLD)
-    assert loader.fetch("http://world.example/a", namer=outside).text == "by proxy"
+    outside = Source("http://world.example/x", "", Zone.PUBLIC)
+    assert loader.fetch("http://world.example/a", referrer=outside).text == "by proxy"
     for host in ("169.254.169.254", "metadata.google.internal", "127.0.0.1", "10.0.0.1", "localhost"):
         with pytest.raises(Refused):
-            loader.fetch(f"http://{host}/a", namer=outside)
+            loader.fetch(f"http://{host}/a", referrer=outside)
     assert len(site.asked) == 1
 
 
-def test_addresses_show_no_secret(web: tuple[str, Site]) -> None:
+def test_addresses_in_messages_show_no_secret(web: tuple[str, Site]) -> None:
     url, site = web
     address = url.replace("//", "//ann:hush@")
     site.page("/a", f"{{{{ include('{address}/gone?token=hush') }}}}")

@@ -1,7 +1,7 @@
-"""Templates of somebody who means harm: each is refused, in words, in bounded time and memory.
+"""Malicious templates: each is refused with a message, in bounded time and memory.
 
-The whole list runs once in a process whose memory is limited, as a program of its own (`attacks`), so that what
-escapes its limits ends that process and not the tests.
+The whole list runs once in a subprocess whose memory is limited (`attacks`), so that a template that escapes its
+limits ends that process and not the tests.
 """
 
 import json
@@ -27,20 +27,20 @@ from tests.unit.template.rendered import refused, rendered
 
 ADDRESS_SPACE_MB = 900  # a bare interpreter with Jinja2 has 60; the largest template that is compiled takes 200 more
 GROWTH_MB_MAX = 300
-SECONDS = 3  # of one render; refused is refused, also where a slow machine comes to this limit first
+SECONDS = 3  # of one render; on a slow machine this limit may come first, which is a refusal as well
 
 
 class Outcome(NamedTuple):
-    """What became of an attack."""
+    """The outcome of an attack."""
 
     kind: str
-    said: str
+    message: str
     seconds: float
     grown_mb: int
 
 
 @pytest.mark.timeout(180)
-def test_every_attack_is_refused_in_words_in_time_and_in_little_memory() -> None:
+def test_every_attack_is_refused_with_a_message_in_bounded_time_and_memory() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.template.attacks", str(SECONDS)],
         cwd=Path(__file__).parents[3],
@@ -58,25 +58,25 @@ def test_every_attack_is_refused_in_words_in_time_and_in_little_memory() -> None
 
 
 def wrong(outcome: Outcome) -> Iterator[str]:
-    """What is not as it should be."""
+    """The requirements that the outcome violates."""
     if outcome.kind != "InvalidSpec":
-        yield "was not refused as a mistake of the author"
-    if not outcome.said.startswith(("t: ", "text in t: ")):
-        yield "does not say where"
+        yield "was not refused as an invalid template"
+    if not outcome.message.startswith(("t: ", "text in t: ")):
+        yield "does not name the template"
     for banned in ("Traceback", "object at 0x", "MemoryError", "never-shown", "<class", "<function"):
-        if banned in outcome.said:
+        if banned in outcome.message:
             yield f"shows {banned!r}"
     if outcome.grown_mb > GROWTH_MB_MAX:
         yield "took too much memory"
 
 
-def test_an_outcome_can_be_wrong() -> None:
+def test_wrong_outcomes_are_detected() -> None:
     assert not list(wrong(Outcome("InvalidSpec", "t: line 1: no", 0.1, 5)))
     assert len(list(wrong(Outcome("escaped", "<class 'str'>", 0.1, GROWTH_MB_MAX + 1)))) == 4
 
 
-def test_the_limit_on_memory_is_one() -> None:
-    """Without our limits the same process would be ended by its own: the test above can fail."""
+def test_the_memory_limit_of_the_process_is_effective() -> None:
+    """Without the limits of templates, the process exceeds its memory limit, so the test above can fail."""
     code = "x = 'x' * (1 << 30)"
     limit = (ADDRESS_SPACE_MB << 20, ADDRESS_SPACE_MB << 20)
     done = subprocess.run(
@@ -91,7 +91,7 @@ def test_the_limit_on_memory_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "limits", "said"),
+    ("text", "limits", "message"),
     [
         ("{% for x in range(3) %}{% endfor %}", Limits(steps_max=4), "rendering takes more than 4 steps"),
         ("{{ 'x' * 20 }}", Limits(value_bytes_max=19), "a value would have more than 19 bytes"),
@@ -107,15 +107,15 @@ def test_the_limit_on_memory_is_one() -> None:
         ("{{ include('str://{{ include(\"str://x\") }}') }}", Limits(depth_max=1), "includes go deeper than 1"),
         ("{{ 1 }}", Limits(source_bytes_max=6), "the template has 7 bytes, expected at most 6"),
         ("{{ ('f' * 2000) | int(base=16) % 7 }}", Limits(), "a number has more than 4,096 bits"),
-        ("{{ 1 }}", Limits(tokens_max=2), "the template consists of more than 2 names"),
+        ("{{ 1 }}", Limits(tokens_max=2), "the template has more than 2 names"),
         ("{{ 1 + 1 }}", Limits(seconds_max=0), "rendering takes more than 0 s"),
     ],
 )
-def test_every_limit_is_told(text: str, limits: Limits, said: str) -> None:
-    assert said in refused(text, limits=limits)
+def test_every_limit_is_reported(text: str, limits: Limits, message: str) -> None:
+    assert message in refused(text, limits=limits)
 
 
-def test_limits_allow_what_is_just_within_them() -> None:
+def test_values_just_within_the_limits_are_allowed() -> None:
     assert rendered("{% for x in range(3) %}{{ x }}{% endfor %}", limits=Limits(steps_max=5)) == "012"
     assert rendered("{{ 'x' * 20 }}", limits=Limits(value_bytes_max=20, output_bytes_max=20)) == "x" * 20
     assert rendered("{{ include('str://{{ 1 }}') }}", limits=Limits(depth_max=1)) == "1"
@@ -153,7 +153,7 @@ def test_limits_allow_what_is_just_within_them() -> None:
         "{{ dict(a=1)[secret('file:token')] }}",
     ],
 )
-def test_no_message_shows_a_secret_or_what_is_made_of_it(text: str, tmp_path: Path) -> None:
+def test_no_message_shows_a_secret_or_a_value_derived_from_it(text: str, tmp_path: Path) -> None:
     value = "hunter2-of-mine"
     (tmp_path / "token").write_text(value + "\n")
     engine = Engine(Loader(attempts=1))
@@ -164,7 +164,7 @@ def test_no_message_shows_a_secret_or_what_is_made_of_it(text: str, tmp_path: Pa
         assert secret not in shown
 
 
-def test_a_function_of_a_flavor_that_tells_what_it_was_given_shows_no_secret(tmp_path: Path) -> None:
+def test_an_error_of_a_flavors_function_shows_no_secret(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hunter2")
 
     def fails(value: str) -> None:
@@ -176,7 +176,7 @@ def test_a_function_of_a_flavor_that_tells_what_it_was_given_shows_no_secret(tmp
         engine.render(template, Scope(functions={"fails": fails}))
 
 
-def test_what_is_shown_of_the_output_shows_no_secret(tmp_path: Path) -> None:
+def test_the_masked_output_shows_no_secret(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("-----BEGIN-----\nabcdef\n-----END-----\n")
     engine = Engine(Loader())
     text = "a\n{{ secret('file:key') }}\nb {{ secret('file:key') | hash }}\n"
@@ -189,25 +189,25 @@ def test_what_is_shown_of_the_output_shows_no_secret(tmp_path: Path) -> None:
     assert all("abcdef" not in repr(need) for need in result.needs)
 
 
-def test_a_command_for_a_secret_has_a_deadline_and_leaves_nobody_behind(tmp_path: Path) -> None:
+def test_a_command_for_a_secret_has_a_timeout_and_leaves_no_process_behind(tmp_path: Path) -> None:
     script = tmp_path / "slow.sh"
     script.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
     script.chmod(0o755)
-    assert "of a secret takes more than" in refused(f"{{{{ secret('cmd:{script}') }}}}", limits=Limits(seconds_max=2))
+    assert "secret did not exit within" in refused(f"{{{{ secret('cmd:{script}') }}}}", limits=Limits(seconds_max=2))
     child = int((tmp_path / "child").read_text())
     while is_running(child):
         pass
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is more than a corpse, which is somebody else's to collect."""
+    """Whether the process runs; a zombie, which another process has to reap, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-# -- chance ------------------------------------------------------------------------------------------------------------
+# -- random templates --------------------------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(
     [
@@ -276,7 +276,7 @@ STATEMENTS = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(WORDS, STATEMENTS), max_size=30).map("".join))
-def test_whatever_is_written_is_rendered_or_refused(text: str) -> None:
+def test_any_text_is_rendered_or_refused(text: str) -> None:
     engine = Engine(Loader(), Limits(steps_max=2000, value_bytes_max=20_000, output_bytes_max=20_000))
     try:
         result = engine.render(engine.inline("{% set ns = namespace(a=1) %}" + text, name="t"), Scope(), trace=True)

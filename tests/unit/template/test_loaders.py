@@ -1,4 +1,4 @@
-"""Fetching documents: limits, deadlines, and addresses that show no secret."""
+"""Fetching documents: limits, timeouts, and addresses that show no secret."""
 
 import base64
 import contextlib
@@ -17,7 +17,7 @@ from infrakit.template import loaders
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Answers that a real server may give, by path."""
+    """Responses that a real server may send, by path."""
 
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
@@ -82,7 +82,7 @@ def test_a_path_a_file_address_and_stdin(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("/no/such.yaml", "/no/such.yaml: no such file"),
         ("/etc", "/etc: cannot be read: Is a directory"),
@@ -93,20 +93,20 @@ def test_a_path_a_file_address_and_stdin(tmp_path: Path, monkeypatch: pytest.Mon
         ("http://ann:hush@[::1", "Refused: malformed address; expected"),
     ],
 )
-def test_what_cannot_be_had_is_refused_in_words(address: str, said: str) -> None:
+def test_an_unreadable_address_is_refused_with_a_message(address: str, message: str) -> None:
     with pytest.raises((NotFound, Refused, Unreachable)) as caught:
         loaders.load(address, timeout_s=10)
-    assert said in f"{caught.type.__name__}: {caught.value}"
+    assert message in f"{caught.type.__name__}: {caught.value}"
 
 
-def test_an_answer_and_a_redirect_are_followed(site: str) -> None:
+def test_a_document_is_fetched_and_a_redirect_is_followed(site: str) -> None:
     assert loaders.load(f"http://{site}/good") == b"- kind: group\n"
     assert loaders.load(f"http://{site}/moved") == b"- kind: group\n"
     assert len(loaders.load(f"http://{site}/full")) == loaders.BYTES_MAX
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "said"),
+    ("path", "kind", "message"),
     [
         ("/nothing", NotFound, "the server answered 404"),
         ("/gone", NotFound, "the server answered 410"),
@@ -118,13 +118,15 @@ def test_an_answer_and_a_redirect_are_followed(site: str) -> None:
         ("/short", Unreachable, "the answer lacks its last 96 bytes"),
     ],
 )
-def test_anything_but_a_complete_document_is_an_error(site: str, path: str, kind: type[Exception], said: str) -> None:
+def test_anything_but_a_complete_document_is_an_error(
+    site: str, path: str, kind: type[Exception], message: str
+) -> None:
     with pytest.raises(kind) as caught:
         loaders.load(f"http://{site}{path}")
-    assert str(caught.value).startswith(f"http://{site}{path}: {said}")
+    assert str(caught.value).startswith(f"http://{site}{path}: {message}")
 
 
-def test_user_and_password_reach_the_server_and_no_message(site: str) -> None:
+def test_user_and_password_reach_the_server_but_no_message(site: str) -> None:
     credentials = base64.b64encode(b"ann:pass word").decode()
     assert loaders.load(f"http://ann:pass%20word@{site}/secret") == f"Basic {credentials}".encode()
     with pytest.raises(NotFound) as caught:
@@ -135,7 +137,7 @@ def test_user_and_password_reach_the_server_and_no_message(site: str) -> None:
     assert "hush" not in str(malformed.value).replace("127.0.0.1:hush", "")
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_unreachable() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -143,8 +145,8 @@ def test_nobody_listens() -> None:
             loaders.load(f"http://127.0.0.1:{port}/x")
 
 
-def test_a_server_that_sends_for_ever_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes well within the deadline of a read; only the deadline of the whole ends it."""
+def test_a_server_that_sends_endlessly_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte arrives within the timeout of a read; only the timeout of the whole request ends it."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     done = threading.Event()
 

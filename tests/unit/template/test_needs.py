@@ -1,4 +1,4 @@
-"""What a template asks for, all at once, without rendering it."""
+"""All needs of a template at once, without rendering it."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Tree:
         return "north"
 
     def wait(self, path: str, timeout_s: float) -> object:
-        raise AssertionError("nothing is waited for")
+        raise AssertionError("the needs are collected without waiting")
 
 
 BOOT = """\
@@ -35,7 +35,7 @@ BOOT = """\
 """
 
 
-def test_everything_is_found_and_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_needs_are_found_and_missing_ones_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELF", "x")
     monkeypatch.chdir(tmp_path)
     for name, text in {
@@ -53,8 +53,8 @@ def test_everything_is_found_and_what_is_missing_is_told(tmp_path: Path, monkeyp
     )
     engine = Engine(Loader())
     found = engine.needs(engine.template("boot"), scope)
-    told = {(each.kind, each.name): (each.template, each.line, each.found_in) for each in found}
-    assert told == {
+    needs = {(each.kind, each.name): (each.template, each.line, each.found_in) for each in found}
+    assert needs == {
         ("variable", "cluster/name"): ("boot", 1, "variables"),
         ("variable", "zone"): ("boot", 1, "default"),
         ("variable", "size"): ("boot", 1, "lib"),
@@ -89,7 +89,7 @@ def test_everything_is_found_and_what_is_missing_is_told(tmp_path: Path, monkeyp
     assert not (tmp_path / "ran").exists()
 
 
-def test_templates_in_a_circle_are_read_once(tmp_path: Path) -> None:
+def test_templates_that_include_each_other_are_read_once(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("{{ include('b') }}{{ x }}")
     (tmp_path / "b").write_text("{{ include('a') }}{{ y }}")
     engine = Engine(Loader())

@@ -1,4 +1,4 @@
-"""A web site of templates, at an address of its own in 127.x, over HTTP, HTTPS or a unix socket."""
+"""A web server of templates, on its own address in 127.x, over HTTP, HTTPS or a unix socket."""
 
 import contextlib
 import http.server
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """What a path is answered with."""
+    """The response for a path."""
 
     body: bytes = b""
     code: int = 200
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Pages by path; `asked` is what was asked of it, with the entity tag that was named."""
+    """Pages by path; `asked` records each requested path with the entity tag of the request."""
 
     daemon_threads = True
 
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def address_string(self) -> str:
-        return "somebody"
+        return "client"
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         pass

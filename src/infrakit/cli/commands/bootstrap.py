@@ -15,7 +15,13 @@ from infrakit.rpc import discovery
 @click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="Timeout for the store.")
 @options.message()
 def bootstrap(  # noqa: PLR0917
-    file: str, asked: rendering.Asked, store: str, group: str, recover: bool, timeout: float, why: str | None
+    file: str,
+    template_options: rendering.TemplateOptions,
+    store: str,
+    group: str,
+    recover: bool,
+    timeout: float,
+    why: str | None,
 ) -> None:
     """Create FILE's first machine and commit FILE to its store.
 
@@ -30,13 +36,13 @@ def bootstrap(  # noqa: PLR0917
     Example:
       infrakit bootstrap infrakit.yaml --store etcd://127.0.0.1:2379/infrakit
     """
-    document = documents.read(file, asked)
+    document = documents.read(file, template_options)
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle
     from infrakit.lifecycle.first_machine import BootstrapRequest
 
     why = why or f"bootstrap {document.source}"
-    request = document.request(BootstrapRequest, why=why, group=group, recover=recover, patience_s=timeout)
-    with document.placed():
+    request = document.request(BootstrapRequest, why=why, group=group, recover=recover, timeout_s=timeout)
+    with document.errors_located():
         asyncio.run(lifecycle.run(request, store=store, home=discovery.home(), report=click.echo))

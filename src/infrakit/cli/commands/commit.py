@@ -14,7 +14,12 @@ from infrakit.spi.manager import Manager
 @options.wait
 @options.output
 def commit(  # noqa: PLR0917
-    file: str, asked: rendering.Asked, why: str | None, expect: int | None, wait: float | None, output_format: str
+    file: str,
+    template_options: rendering.TemplateOptions,
+    why: str | None,
+    expect: int | None,
+    wait: float | None,
+    output_format: str,
 ) -> None:
     """Commit the groups declared in FILE to the running daemon.
 
@@ -24,8 +29,8 @@ def commit(  # noqa: PLR0917
     Example:
       infrakit commit infrakit.yaml -m "two more workers" --wait=2m
     """
-    document = documents.read(file, asked)
+    document = documents.read(file, template_options)
     why = why or f"commit {document.source}"
-    with document.placed():
+    with document.errors_located():
         committed = daemon.change(Manager.commit, text=document.text, source=document.source, why=why, expected=expect)
     changes.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)

@@ -44,7 +44,7 @@ _SHUTDOWN_S = 15.0
 @options.message()
 def down(  # noqa: PLR0917
     file: str | None,
-    asked: rendering.Asked,
+    template_options: rendering.TemplateOptions,
     without_halt: bool,
     volumes: bool,
     timeout: float,
@@ -71,29 +71,30 @@ def down(  # noqa: PLR0917
     Example:
       infrakit down --yes
     """
-    order = _Down(why=why or "down", volumes=volumes, timeout_s=timeout, yes=yes)
+    request = _Down(why=why or "down", volumes=volumes, timeout_s=timeout, yes=yes)
     if file is not None:
         _refuse_group(file)
-        read = documents.read(file, asked)
+        read = documents.read(file, template_options)
         if without_halt or _hosts_replicas(read):
-            _end_cluster(_cluster_order(read, why, order, without_halt=without_halt), read, file, yes=yes)
+            teardown = _teardown_request(read, why, request, without_halt=without_halt)
+            _destroy_cluster(teardown, read, file, yes=yes)
             return
-        order = order._replace(why=why or f"down {read.source}", only=_names(read), source=read.source)
-    elif without_halt or any(asked):
+        request = request._replace(why=why or f"down {read.source}", only=_names(read), source=read.source)
+    elif without_halt or any(template_options):
         raise click.UsageError("--without-halt and the template options need FILE.")
     try:
         status = daemon.status()
-    except NotRunning as silence:
-        _without_daemon(silence, order)
+    except NotRunning as not_running:
+        _without_daemon(not_running, request)
         return
-    if _destroy(status, order):
-        daemon.change(Manager.shutdown, why=order.why)
-        _wait_until_silent()
+    if _destroy(status, request):
+        daemon.change(Manager.shutdown, why=request.why)
+        _wait_until_stopped()
         click.echo("the daemon has stopped")
 
 
 def _refuse_group(file: str) -> None:
-    """Raises `UsageError` for the name of a declared group where no file of that name exists."""
+    """Raise `UsageError` for the name of a declared group where no file of that name exists."""
     if file == "-" or "/" in file or os.path.lexists(file):
         return
     try:
@@ -121,7 +122,7 @@ def _hosts_replicas(read: documents.Document) -> bool:
 
     from infrakit.lifecycle import cluster
 
-    with read.placed():
+    with read.errors_located():
         return asyncio.run(cluster.find(read.text, read.source, home=discovery.home())) is not None
 
 
@@ -131,56 +132,56 @@ def _names(read: documents.Document) -> frozenset[str]:
     return frozenset(group.name for group in document.parse(read.text, source=read.source))
 
 
-def _destroy(status: Status, order: _Down) -> bool:
-    """Destroys the selected groups, one after the other. Returns whether no other group is declared."""
+def _destroy(status: Status, request: _Down) -> bool:
+    """Destroy the selected groups, one after the other. Returns whether no other group is declared."""
     if status.halts:
         halt = status.halts[0]
         lift = "`infrakit unhalt` first"
-        if order.is_temporary:
+        if request.is_temporary:
             lift = "`infrakit up` in another terminal, `infrakit unhalt`, then `infrakit down`"
         raise Refused(f"halted by {halt.who}: {halt.why}", remedy=lift)
     groups = daemon.groups(status)
-    others = [group.name for group in groups if order.only is not None and group.name not in order.only]
+    others = [group.name for group in groups if request.only is not None and group.name not in request.only]
     groups = tuple(group for group in groups if group.name not in others)
-    if order.only is not None and not groups:
-        click.echo(f"no group of {order.source} is declared")
+    if request.only is not None and not groups:
+        click.echo(f"no group of {request.source} is declared")
         return False
     if groups:
-        _refuse_from_inside()
+        _refuse_own_machine()
         names = ", ".join(group.name for group in groups)
-        data = "with their volumes and the data on them" if order.volumes else "keeping their volumes"
-        stop = "" if others or order.is_temporary else ", and stop the daemon"
-        changes.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=order.yes)
-    deadline = time.monotonic() + order.timeout_s
+        data = "with their volumes and the data on them" if request.volumes else "keeping their volumes"
+        stop = "" if others or request.is_temporary else ", and stop the daemon"
+        changes.confirm(f"Destroy every instance of {names}, {data}{stop}?", yes=request.yes)
+    deadline = time.monotonic() + request.timeout_s
     for group in reversed(groups):
         left = (
             f"instances of {group.name} may be left"
-            if order.is_temporary
+            if request.is_temporary
             else f"the daemon continues to destroy {group.name}"
         )
         with changes.interruption(f"interrupted: {left}; run `infrakit down` again to continue"):
             click.echo(f"destroying {group.name}: {tables.count(group.live, 'instance')}")
-            daemon.change(Manager.destroy, group=group.name, why=order.why, volumes=order.volumes)
-            _wait_until_destroyed(group, deadline, order.timeout_s)
+            daemon.change(Manager.destroy, group=group.name, why=request.why, volumes=request.volumes)
+            _wait_until_destroyed(group, deadline, request.timeout_s)
         click.echo(f"{group.name} is destroyed")
-    if others and not order.is_temporary:
+    if others and not request.is_temporary:
         click.echo(f"the daemon keeps running for {', '.join(others)}")
     return not others
 
 
-def _without_daemon(silence: NotRunning, order: _Down) -> None:
-    """Destroys with a temporary daemon in this process. Raises `silence` if INFRAKIT_HOME holds no declaration."""
+def _without_daemon(not_running: NotRunning, request: _Down) -> None:
+    """Destroy with a temporary daemon in this process. Raises `not_running` if INFRAKIT_HOME has no declaration."""
     store = os.environ.get(daemon.STORE_VARIABLE) or os.environ.get(daemon.LEADERSHIP_VARIABLE)
     if not daemon.is_here():
-        raise silence
+        raise not_running
     if store:
         raise NotRunning(
-            f"{silence.what}, and the declaration is stored in {store}, where another replica may be the leader",
+            f"{not_running.what}, and the declaration is stored in {store}, where another replica may be the leader",
             remedy="`infrakit up` in another terminal, then `infrakit down`; or INFRAKIT_HOST=ADDRESS infrakit down",
         )
     home = discovery.home()
     if not (home / "store").is_dir():
-        raise silence
+        raise not_running
     from infrakit.lifecycle import temporary
     from infrakit.runtime import lock
     from infrakit.spi.clock import SystemClock
@@ -195,45 +196,47 @@ def _without_daemon(silence: NotRunning, order: _Down) -> None:
             if not status.groups:
                 click.echo(f"nothing is declared in {home.absolute()}")
             else:
-                _destroy(status, order._replace(is_temporary=True))
-    except lock.InUse as held:
-        stop = f"kill {held.pid}" if held.pid is not None else "stop it"
+                _destroy(status, request._replace(is_temporary=True))
+    except lock.InUse as in_use:
+        stop = f"kill {in_use.pid}" if in_use.pid is not None else "stop it"
         raise Refused(
-            f"{held.what}, and it does not answer: {silence.what}",
+            f"{in_use.what}, and it does not answer: {not_running.what}",
             remedy=f"if it has just started, run `infrakit down` again; otherwise {stop}, then run `infrakit down`",
         ) from None
-    except click.exceptions.Exit as request:
-        if request.exit_code != exit_codes.INTERRUPTED:  # `changes.interruption` has already printed this hint
+    except click.exceptions.Exit as end:
+        if end.exit_code != exit_codes.INTERRUPTED:  # `changes.interruption` has already printed this hint
             click.echo("infrakit: run `infrakit down` again to continue", err=True)
         raise
 
 
-def _cluster_order(read: documents.Document, why: str | None, asked: _Down, *, without_halt: bool) -> "TeardownRequest":
+def _teardown_request(
+    read: documents.Document, why: str | None, request: _Down, *, without_halt: bool
+) -> "TeardownRequest":
     from infrakit.lifecycle.down import TeardownRequest
 
     why = why or f"down {read.source}"
     return read.request(
-        TeardownRequest, why=why, volumes=asked.volumes, unhalted=without_halt, timeout_s=asked.timeout_s
+        TeardownRequest, why=why, volumes=request.volumes, unhalted=without_halt, timeout_s=request.timeout_s
     )
 
 
-def _end_cluster(order: "TeardownRequest", read: documents.Document, file: str, *, yes: bool) -> None:
+def _destroy_cluster(request: "TeardownRequest", read: documents.Document, file: str, *, yes: bool) -> None:
     import asyncio
 
     from infrakit.lifecycle import down as lifecycle
 
-    def agree(question: str) -> None:
+    def confirm(question: str) -> None:
         changes.confirm(question, yes=yes)
 
-    with read.placed():
-        kept = asyncio.run(lifecycle.down(order, home=discovery.home(), report=click.echo, agree=agree))
+    with read.errors_located():
+        kept = asyncio.run(lifecycle.down(request, home=discovery.home(), report=click.echo, agree=confirm))
     if kept:
         click.echo("The volumes are kept, and on them the declaration and its halt. To restore the cluster:")
         click.echo(f"  infrakit bootstrap {'FILE' if file == '-' else file} --recover    then: infrakit unhalt")
 
 
-def _refuse_from_inside() -> None:
-    """Raises `Refused` if the daemon runs on a machine of its own groups: it would stop before the others do."""
+def _refuse_own_machine() -> None:
+    """Raise `Refused` if the daemon runs on a machine of its own groups: it would stop before the others do."""
     own = next((member for member in daemon.ask(Manager.members) if member.is_self), None)
     if own is not None:
         raise Refused(
@@ -252,11 +255,11 @@ def _wait_until_destroyed(group: GroupStatus, deadline: float, timeout_s: float)
             return
         progress.show(status)
         if time.monotonic() >= deadline:
-            convergence.complain(convergence.pending(status), f"not destroyed after {timeout_s:g}s")
+            convergence.fail(convergence.pending(status), f"not destroyed after {timeout_s:g}s")
         time.sleep(convergence.POLL_S)
 
 
-def _wait_until_silent() -> None:
+def _wait_until_stopped() -> None:
     deadline = time.monotonic() + _SHUTDOWN_S
     while time.monotonic() < deadline:
         try:

@@ -37,7 +37,7 @@ def events(follow: bool, since: str | None, group: str | None, output_format: st
 
 
 def _since(text: str) -> tuple[int, str]:
-    """The event number and the time after which events are shown. Times are compared as text, in UTC."""
+    """Return the event number and the time after which events are shown. Times are compared as text, in UTC."""
     if re.fullmatch("[0-9]+", text):
         return int(text), ""
     try:

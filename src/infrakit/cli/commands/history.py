@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from infrakit.cli import daemon, numbers, options, output, tables
+from infrakit.spi.event import to_the_second
 from infrakit.spi.manager import Version
 
 
@@ -27,7 +28,7 @@ def history(limit: int, version: int | None, output_format: str) -> None:
       infrakit history --show 3 > old.json
     """
     if version is None:
-        output.show(daemon.history(limit=limit), output_format, _people)
+        output.show(daemon.history(limit=limit), output_format, _print_table)
         return
     import msgspec
 
@@ -36,7 +37,7 @@ def history(limit: int, version: int | None, output_format: str) -> None:
     click.echo(output.encode(msgspec.Raw(document.encode()), fmt))
 
 
-def _people(versions: Sequence[Version]) -> None:
+def _print_table(versions: Sequence[Version]) -> None:
     header = ("VERSION", "WHEN", "WHO", "WHAT", "GROUPS", "WHY")
-    rows = [(str(v.version), tables.moment(v.when), v.who, v.what, ",".join(v.groups) or "-", v.why) for v in versions]
+    rows = [(str(v.version), to_the_second(v.when), v.who, v.what, ",".join(v.groups) or "-", v.why) for v in versions]
     output.lines(list(tables.table(header, rows)))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @options.message()
 def init(  # noqa: PLR0917
     file: str,
-    asked: rendering.Asked,
+    template_options: rendering.TemplateOptions,
     group: str,
     logical_id: str,
     sequence: int | None,
@@ -49,7 +49,7 @@ def init(  # noqa: PLR0917
     """
     if boot and not start:
         raise click.UsageError("--boot needs --start.")
-    document = documents.read(file, asked)
+    document = documents.read(file, template_options)
     import asyncio
 
     from infrakit.lifecycle import bootstrap as lifecycle
@@ -59,8 +59,8 @@ def init(  # noqa: PLR0917
     script = documents.read(boot).text if boot else ""
     seed = SeedChoice(logical_id=logical_id, sequence=sequence or 0, script=script)
     why = why or f"init {document.source}"
-    request = document.request(BootstrapRequest, why=why, group=group, seed=seed, patience_s=timeout)
-    with document.placed():
+    request = document.request(BootstrapRequest, why=why, group=group, seed=seed, timeout_s=timeout)
+    with document.errors_located():
         if start:
             asyncio.run(lifecycle.run(request, store=store, home=discovery.home(), report=click.echo))
         else:

@@ -49,22 +49,22 @@ def describe(instance: str, output_format: str) -> None:
     Example:
       infrakit instance describe 127.0.0.12
     """
-    found = _named(instance)
+    found = _find(instance)
     if not found:
         raise NotFound(f"no instance {instance!r}", remedy="`infrakit instance ls` lists them")
     # During a replacement, two instances may have the same logical ID.
     output.show(found, output_format, lambda members: output.lines([line for m in members for line in _lines(m)]))
 
 
-def _named(text: str) -> list[MemberStatus]:
-    """The instances with this ID, logical ID or GROUP/SLOT."""
+def _find(text: str) -> list[MemberStatus]:
+    """Return the instances with this ID, logical ID or GROUP/SLOT."""
     members = daemon.ask(Manager.members)
     return [m for m in members if text in (m.id, m.logical_id, f"{m.group}/{m.slot}")]
 
 
 def _id(text: str) -> InstanceID:
-    """The ID of the only instance with this name. An unknown name is passed to the daemon: it may have terminated."""
-    named = sorted({m.id for m in _named(text) if m.id is not None})
+    """Return the ID of the only instance with this name; an unknown name unchanged: it may have terminated."""
+    named = sorted({m.id for m in _find(text) if m.id is not None})
     if len(named) > 1:
         raise Refused(f"{text} is ambiguous: {', '.join(named)}", remedy="use one of these instance IDs")
     return named[0] if named else InstanceID(text)

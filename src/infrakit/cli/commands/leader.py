@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from infrakit.cli import daemon, exit_codes, options, output, tables
+from infrakit.spi.event import to_the_second
 from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus
 
 ROLE_COLOURS = {"leader": "green", "away": "red"}
@@ -22,16 +23,16 @@ def leader(context: click.Context, output_format: str) -> None:
     """
     if context.invoked_subcommand is None:
         answer = daemon.ask(Manager.leader)
-        output.show(answer, output_format, lambda value: output.lines(list(_people(value))))
+        output.show(answer, output_format, lambda value: output.lines(list(_lines(value))))
         if answer.note:
             raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
-def _people(value: LeaderStatus) -> Iterator[str]:
+def _lines(value: LeaderStatus) -> Iterator[str]:
     if value.note:
         yield from tables.paragraph(f"Leader unknown: {value.note}")
     elif value.leader:
-        lead = f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {tables.moment(value.since)}"
+        lead = f"{tables.clean(value.leader)} leads, epoch {value.epoch}, since {to_the_second(value.since)}"
         away = any(each.name == value.leader and each.role == "away" for each in value.replicas)
         yield tables.paint(f"{lead}; it does not answer", "yellow") if away else lead
     else:
@@ -53,7 +54,7 @@ def _row(each: ReplicaStatus) -> list[str | tables.Cell]:
         str(each.format),
         each.host,
         str(each.pid),
-        tables.moment(each.started),
+        to_the_second(each.started),
         each.address,
         each.note,
     ]
@@ -64,7 +65,7 @@ def _row(each: ReplicaStatus) -> list[str | tables.Cell]:
 def resign(why: str | None) -> None:
     """Transfer the leadership to another replica.
 
-    Current actions are finished or handed over first; then this replica steps down.
+    Current actions are finished or transferred first; then this replica steps down.
 
     \b
     Example:

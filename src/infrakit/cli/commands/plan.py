@@ -18,7 +18,7 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 @options.template
 @click.option("--rendered", is_flag=True, help="First show the document rendered from FILE, with secrets masked.")
 @options.output
-def plan(file: str, asked: rendering.Asked, rendered: bool, output_format: str) -> None:
+def plan(file: str, template_options: rendering.TemplateOptions, rendered: bool, output_format: str) -> None:
     """Show what committing FILE would do, and why; changes nothing.
 
     + create, ~ replace, - remove, = blocked or unchanged for now; actions run in the order of their numbers.
@@ -29,10 +29,10 @@ def plan(file: str, asked: rendering.Asked, rendered: bool, output_format: str) 
     """
     if rendered and output_format != "table":
         raise click.UsageError("--rendered needs table output; use `infrakit template FILE` in programs.")
-    document = documents.read(file, asked)
+    document = documents.read(file, template_options)
     if rendered:
         click.echo(document.shown())
-    with document.placed():
+    with document.errors_located():
         planned = daemon.ask(Manager.plan, text=document.text, source=document.source)
     output.show(planned, output_format, lambda value: output.lines(list(_lines(value, document.source))))
 
@@ -62,7 +62,7 @@ def _group(group: GroupPlan) -> Iterator[str]:
 
 
 def sign(action: Reasoned) -> str:
-    """The diff sign of an action."""
+    """Return the diff sign of an action."""
     if action.verb == "destroy" and action.rule in _REPLACING:
         return "~"
     return _SIGNS.get(action.verb, "=")

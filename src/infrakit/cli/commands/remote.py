@@ -68,9 +68,9 @@ def ls(output_format: str) -> None:
 def _table(known: remotes.Remotes) -> list[str]:
     rows: list[list[str | tables.Cell]] = [["*" if known.current == LOCAL else "", LOCAL, "", "this machine"]]
     for name, each in sorted(known.known.items()):
-        shows = "certificate" if each.cert else "token" if each.token_file else "nothing"
-        rows.append(["*" if known.current == name else "", name, shows, each.url])
-    return list(tables.table(["", "NAME", "SHOWS", "URL"], rows))
+        auth = "certificate" if each.cert else "token" if each.token_file else "none"
+        rows.append(["*" if known.current == name else "", name, auth, each.url])
+    return list(tables.table(["", "NAME", "AUTH", "URL"], rows))
 
 
 @remote.command

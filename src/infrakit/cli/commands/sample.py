@@ -12,20 +12,20 @@ _SUFFIX = ".yaml"
 
 
 def names() -> list[str]:
-    """The names of all samples."""
+    """Return the names of all samples."""
     found = (importlib.resources.files("infrakit.cli") / "samples").iterdir()
     return sorted(each.name.removesuffix(_SUFFIX) for each in found if each.name.endswith(_SUFFIX))
 
 
 def text(name: str) -> str:
-    """The text of a sample. Raises `NotFound`."""
+    """Return the text of a sample. Raises `NotFound`."""
     if name not in names():
         raise NotFound(f"there is no sample {name!r}", remedy=f"the samples are: {', '.join(names())}")
     return (importlib.resources.files("infrakit.cli") / "samples" / f"{name}{_SUFFIX}").read_text()
 
 
 def _about(document: str) -> str:
-    """The first comment of a sample."""
+    """Return the first comment of a sample."""
     lines = itertools.takewhile(lambda line: line.startswith("# "), document.splitlines())
     return " ".join(line.removeprefix("# ") for line in lines)
 

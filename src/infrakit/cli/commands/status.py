@@ -30,12 +30,12 @@ def status(watch: bool, wait: float | None, output_format: str) -> None:
     if watch:
         _watch(output_format)
     value = daemon.status() if wait is None else convergence.wait(wait)
-    output.show(value, output_format, _people)
+    output.show(value, output_format, _print_table)
     if not convergence.reached(value):
         raise click.exceptions.Exit(exit_codes.NOT_DONE)
 
 
-def _people(value: Status) -> None:
+def _print_table(value: Status) -> None:
     output.lines(list(reports.status(value)))
 
 
@@ -49,7 +49,7 @@ def _watch(output_format: str) -> None:
         value = daemon.status()
         if output_format == "table":
             click.clear()  # does nothing unless this is a terminal
-            _people(value)
+            _print_table(value)
             if tables.is_terminal():
                 click.echo("Ctrl-C closes this view; install the extra `pretty` for a live one.")
         else:
@@ -58,7 +58,7 @@ def _watch(output_format: str) -> None:
 
 
 def _status_and_members() -> tuple[Status, Sequence[MemberStatus]]:
-    """The input of the live view; without instances while the leader cannot be reached."""
+    """Return the input of the live view; without instances while the leader cannot be reached."""
     value = daemon.status()
     try:
         return value, daemon.ask(Manager.members)

@@ -26,7 +26,12 @@ STDOUT = "-"
 @click.option("--explain", is_flag=True, help="List its inputs, where each is found, and what is missing.")
 @click.option("--trace", is_flag=True, help="Prefix each line with the template line that produced it.")
 def template(  # noqa: PLR0917
-    template: str, asked: rendering.Asked, output: str | None, check: bool, explain: bool, trace: bool
+    template: str,
+    template_options: rendering.TemplateOptions,
+    output: str | None,
+    check: bool,
+    explain: bool,
+    trace: bool,
 ) -> None:
     """Render a template, check its output, or list its inputs.
 
@@ -44,9 +49,9 @@ def template(  # noqa: PLR0917
     if explain:
         from infrakit.cli import explained
 
-        explained.show(template, name, asked)
+        explained.show(template, name, template_options)
         return
-    rendered = rendering.render(template, asked, trace=check or trace)
+    rendered = rendering.render(template, template_options, trace=check or trace)
     if trace:
         for line in _traced(rendered):
             click.echo(line)
@@ -58,7 +63,7 @@ def template(  # noqa: PLR0917
 
 
 def _checked(rendered: "Rendered", name: str, output: str) -> str:
-    """The result of the check. Raises `InvalidSpec` with every problem, at its line in the templates."""
+    """Return the result of the check. Raises `InvalidSpec` with every problem, at its line in the templates."""
     from infrakit.cli import checks
 
     kind = checks.kind(rendered.text, name) or checks.kind(rendered.text, output)
@@ -70,12 +75,12 @@ def _checked(rendered: "Rendered", name: str, output: str) -> str:
         Problem(path="", message=found.message, line=found.line) for found in checks.problems(rendered.text, kind)
     ]
     if problems:
-        raise rendering.Misplaced([rendering.place(each, rendered.origins or (), name) for each in problems])
+        raise rendering.RenderedProblems([rendering.locate(each, rendered.origins or (), name) for each in problems])
     return f"{name}: renders to {lines} of well-formed {kind}"
 
 
 def _traced(rendered: "Rendered") -> Iterator[str]:
-    """Each output line, prefixed with the template line that produced it; secrets are masked."""
+    """Yield each output line, prefixed with the template line that produced it; secrets are masked."""
     origins = rendered.origins or ()
     lines = rendered.masked().splitlines()
     places = [f"{each.template}:{each.line}" if each is not None else "" for each in origins]
@@ -86,7 +91,7 @@ def _traced(rendered: "Rendered") -> Iterator[str]:
 
 
 def _write(rendered: "Rendered", output: str) -> None:
-    """Writes UTF-8 bytes: the output must not depend on the encoding of the terminal."""
+    """Write UTF-8 bytes: the output must not depend on the encoding of the terminal."""
     body = rendered.text.encode()
     if output == STDOUT:
         sys.stdout.flush()

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 @arguments.optional_file
 @options.template
 @options.message()
-@options.place
+@options.replica
 @options.listen
 def up(  # noqa: PLR0917
     file: str | None,
-    asked: rendering.Asked,
+    template_options: rendering.TemplateOptions,
     why: str | None,
     store: str,
     leadership: str,
@@ -43,13 +43,17 @@ def up(  # noqa: PLR0917
       infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
-    read = documents.read(file, asked) if file is not None else documents.Document("", "the current declaration")
-    if file is not None and not store and not leadership and (hosts := _hosting(read)) is not None:
+    read = (
+        documents.read(file, template_options)
+        if file is not None
+        else documents.Document("", "the current declaration")
+    )
+    if file is not None and not store and not leadership and (hosts := _find_self_hosted(read)) is not None:
         if listening is not None or accept_store:
             raise click.UsageError(
                 "FILE's cluster hosts its own daemons, and none is started here: omit the options of a daemon."
             )
-        _stay(read, hosts, file, why or f"up {read.source}")
+        _follow_self_hosted(read, hosts, file, why or f"up {read.source}")
     from infrakit.cli import live
     from infrakit.lifecycle import up as lifecycle
     from infrakit.lifecycle.request import DocumentRequest
@@ -58,7 +62,7 @@ def up(  # noqa: PLR0917
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
     document = read.request(DocumentRequest, why=why or f"up {read.source}")
-    with read.placed(), live.open_view(read.source) as view:
+    with read.errors_located(), live.open_view(read.source) as view:
         try:
             code = lifecycle.run(
                 document if file is not None else None,
@@ -69,12 +73,12 @@ def up(  # noqa: PLR0917
             )
         except KeyboardInterrupt:
             code = 0
-    for line in live.farewell(view.last, file):
+    for line in live.closing_lines(view.last, file):
         click.echo(line)
     raise click.exceptions.Exit(code)
 
 
-def _hosting(read: documents.Document) -> "SelfHosted | None":
+def _find_self_hosted(read: documents.Document) -> "SelfHosted | None":
     import asyncio
 
     from infrakit.lifecycle import cluster
@@ -82,8 +86,8 @@ def _hosting(read: documents.Document) -> "SelfHosted | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
-    """Commits to a cluster that hosts its own daemons, creates its first machine if necessary, and shows its state."""
+def _follow_self_hosted(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
+    """Commit to a cluster that hosts its own daemons, create its first machine if necessary, and show its state."""
     import asyncio
 
     from infrakit.cli import live, reports
@@ -93,7 +97,7 @@ def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) ->
     since = cluster.now()
     request = read.request(BootstrapRequest, why=why, group=hosts.first)
     try:
-        with read.placed():
+        with read.errors_located():
             committed = asyncio.run(cluster.start(request, hosts, home=discovery.home(), report=click.echo))
     except KeyboardInterrupt:
         click.echo("Interrupted. Nothing is rolled back; run the same command to continue.")
@@ -102,6 +106,6 @@ def _stay(read: documents.Document, hosts: "SelfHosted", file: str, why: str) ->
         click.echo(line)
     with live.open_view(read.source, live.ELSEWHERE) as view:
         cluster.watch(hosts.places, view, since=since)
-    for line in live.farewell_to_cluster(view.last, file, hosts.places[0]):
+    for line in live.cluster_closing_lines(view.last, file, hosts.places[0]):
         click.echo(line)
     raise click.exceptions.Exit(exit_codes.DONE)

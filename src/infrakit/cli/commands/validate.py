@@ -9,7 +9,7 @@ from infrakit.spi.errors import InfraKitError, Problem
 @click.command
 @arguments.file
 @options.template
-def validate(file: str, asked: rendering.Asked) -> None:
+def validate(file: str, template_options: rendering.TemplateOptions) -> None:
     """Check FILE and report all errors at once; needs no daemon.
 
     The plugins that FILE names check their own properties. Exit code 0: FILE can be committed; 1: it cannot. A plugin
@@ -20,7 +20,7 @@ def validate(file: str, asked: rendering.Asked) -> None:
     Example:
       infrakit validate infrakit.yaml
     """
-    document = documents.read(file, asked)
+    document = documents.read(file, template_options)
     import asyncio
     import tempfile
     from pathlib import Path
@@ -29,8 +29,8 @@ def validate(file: str, asked: rendering.Asked) -> None:
 
     warnings: list[Problem] = []
     warn = warnings.append if _daemon_is_elsewhere() else None
-    # Plugins may need a home directory; it is deleted afterwards.
-    with document.placed(), tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:
+    # Plugins may need a home directory; it is deleted after the validation.
+    with document.errors_located(), tempfile.TemporaryDirectory(prefix="infrakit-") as scratch:
         groups = asyncio.run(registry.validate(document.text, document.source, home=Path(scratch), warn=warn))
     for each in warnings:
         click.echo(tables.clean(f"{document.source}: warning: {each}"), err=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from infrakit.cli import arguments, daemon, options, output, reports, tables
+from infrakit.spi.event import to_the_second
 from infrakit.spi.manager import Explanation, Manager
 from infrakit.spi.values import GroupID
 
@@ -27,7 +28,7 @@ def why(group: str, output_format: str) -> None:
 
 
 def _lines(answer: Explanation) -> Iterator[str]:
-    yield from tables.paragraph(f"{answer.subject}: {answer.summary}")
+    yield from tables.paragraph(answer.summary)
     for title, items in (("Facts", answer.facts), ("History", answer.story)):
         if items:
             yield ""
@@ -38,7 +39,7 @@ def _lines(answer: Explanation) -> Iterator[str]:
             yield from _doing(answer)
     if answer.next_look:
         yield ""
-        yield f"Next check at {tables.moment(answer.next_look)}."
+        yield f"Next check at {to_the_second(answer.next_look)}."
 
 
 def _doing(answer: Explanation) -> Iterator[str]:

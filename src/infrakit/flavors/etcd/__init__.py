@@ -36,9 +36,9 @@ from infrakit.template.boot import BootScripts, Instance
 from infrakit.template.boot import examples as examples_of
 from infrakit.template.engine import Engine
 
-ANSWER_S = 3.0  # timeout of each request to one member
+REQUEST_TIMEOUT_S = 3.0  # of each request to one member
 
-_NAMELESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, and so no member address")
+_WITHOUT_ADDRESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, and so no member address")
 _BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note="etcd has exited"))
 
 
@@ -48,7 +48,7 @@ class EtcdFlavor:
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
         self._clients: dict[str, Etcd] = {}
-        # The members last observed in each group: some may be undeclared by now and still be part of the cluster.
+        # The members last observed in each group: some may no longer be declared and still be part of the cluster.
         self._observed: dict[GroupID, frozenset[LogicalID]] = {}
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
@@ -63,7 +63,7 @@ class EtcdFlavor:
     async def prepare(
         self, *, properties: msgspec.Raw, spec: InstanceSpec, allocation: Allocation, index: Index
     ) -> InstanceSpec:
-        """The boot script and the volume. Raises `Refused` without a logical ID, and what rendering raises."""
+        """Add the boot script and the volume. Raises `Refused` without a logical ID, and what rendering raises."""
         declared, logical_ids = decode(properties), allocation.logical_ids or ()
         if spec.logical_id is None or not logical_ids:
             raise errors.Refused("a member of etcd needs a logical ID", where="etcd", remedy="declare LogicalIDs")
@@ -78,7 +78,7 @@ class EtcdFlavor:
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        """Poll all members in one concurrent round, and judge each by the answers of all."""
+        """Poll all members in one concurrent round, and derive each verdict from all results."""
         for group in {_group(each) for each in instances}:
             names = (_logical_id(each) for each in instances if _group(each) == group)
             self._observed[group] = frozenset(name for name in names if name is not None)
@@ -89,33 +89,35 @@ class EtcdFlavor:
         declared, name = decode(properties), _logical_id(instance)
         if name is None:
             return
-        cluster = await membership.observe([declared.client_url(name)], self._open)
+        cluster = await membership.observe([declared.client_url(name)], self._client)
         member = cluster.member_at(declared.peer_url(name)) if cluster is not None else None
         if cluster is not None and member is not None:
-            await membership.move_leadership(cluster, member, self._open)
+            await membership.move_leadership(cluster, member, self._client)
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
         """Permit the absence of a member that is declared and will return; remove any other from the cluster.
 
-        Raises `Refused` when the others would have no quorum.
+        Raises `Refused` if the others would have no quorum.
         """
         declared, name = decode(properties), _logical_id(instance)
         if name is None:
             return
-        where, staying = f"{instance.id} ({name})", set(allocation.logical_ids or ())
+        where, declared_ids = f"{instance.id} ({name})", set(allocation.logical_ids or ())
         own, peer = declared.client_url(name), declared.peer_url(name)
-        cluster = await membership.observe([*map(declared.client_url, sorted(staying - {name})), own], self._open)
+        cluster = await membership.observe(
+            [*map(declared.client_url, sorted(declared_ids - {name})), own], self._client
+        )
         member = cluster.member_at(peer) if cluster is not None else None
-        if name in staying:
+        if name in declared_ids:
             if cluster is not None and member is not None:
                 membership.check_absence(cluster, member, where=where)
         elif cluster is None:
             what = "no member has a leader, so it cannot be removed from the member list"
             raise errors.Refused(what, where=where, remedy="restore the quorum first")
         elif member is not None:
-            await membership.remove(cluster, member, self._open, where=where)
+            await membership.remove(cluster, member, self._client, where=where)
         else:
-            poll = await health.poll(self._open(own))
+            poll = await health.poll(self._client(own))
             if poll.status is not None and poll.status.cluster != cluster.identity and poll.healthy:
                 other = f"{poll.status.cluster:x}"
                 what = f"it is a member of another cluster, {other}, which may not survive without it"
@@ -143,32 +145,32 @@ class EtcdFlavor:
 
     # -- polling ---------------------------------------------------------------------------------------------------
 
-    def _open(self, url: str) -> Etcd:
+    def _client(self, url: str) -> Etcd:
         client = self._clients.get(url)
         if client is None:
-            client = self._clients[url] = Etcd([url], deadline_s=ANSWER_S)
+            client = self._clients[url] = Etcd([url], deadline_s=REQUEST_TIMEOUT_S)
         return client
 
     async def _judge(self, declared: Properties, instances: Sequence[Description]) -> Mapping[InstanceID, HealthReport]:
         names = {each.id: name for each in instances if (name := _logical_id(each)) and each.state not in _BY_STATE}
-        round_ = await self._round(declared, set(names.values()))
+        round_ = await self._poll_round(declared, set(names.values()))
         return {
-            each.id: round_.verdict(names[each.id]) if each.id in names else _BY_STATE.get(each.state, _NAMELESS)
+            each.id: round_.verdict(names[each.id]) if each.id in names else _BY_STATE.get(each.state, _WITHOUT_ADDRESS)
             for each in instances
         }
 
-    async def _round(self, declared: Properties, names: set[LogicalID]) -> health.Round:
-        polls = await health.poll_all({name: self._open(declared.client_url(name)) for name in sorted(names)})
-        able = [each for each in polls.values() if each.healthy]
-        leader = next((each.status for each in able if each.leads), None)
+    async def _poll_round(self, declared: Properties, names: set[LogicalID]) -> health.Round:
+        polls = await health.poll_all({name: self._client(declared.client_url(name)) for name in sorted(names)})
+        healthy = [each for each in polls.values() if each.healthy]
+        leader = next((each.status for each in healthy if each.leads), None)
         members: tuple[Member, ...] = ()
-        if able:
+        if healthy:
             with contextlib.suppress(errors.InfraKitError):  # the verdicts then ignore the member list
-                members = await self._open(able[0].url).members()
+                members = await self._client(healthy[0].url).members()
         if members and leader is None:
-            leads = able[0].status.leader if able[0].status is not None else 0
+            leads = healthy[0].status.leader if healthy[0].status is not None else 0
             url = next((url for each in members if each.id == leads for url in each.client_urls), None)
-            leader = (await health.poll(self._open(url))).status if url is not None else None
+            leader = (await health.poll(self._client(url))).status if url is not None else None
         return health.Round(polls=polls, members=members, leader=leader, max_lag=declared.max_lag)
 
 

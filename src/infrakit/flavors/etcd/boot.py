@@ -12,7 +12,7 @@ DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of etcd")
 
 
 def script(declared: Properties) -> Script:
-    """The declared template, or the default."""
+    """Return the declared template, or the default."""
     return ensemble.declared_script(declared.init, declared.init_script_template_url, default=DEFAULT)
 
 
@@ -29,7 +29,7 @@ def completed(
 def _etcd(
     declared: Properties, instance: Instance, logical_id: LogicalID, observed: Iterable[str]
 ) -> dict[str, object]:
-    """The variable `etcd`. Only the `first` member may found a cluster, once all `others` report no data."""
+    """Build the variable `etcd`. Only the `first` member may found a cluster, once all `others` report no data."""
     logical_ids = instance.allocation.logical_ids or ()
     others = [each for each in (*logical_ids, *sorted(set(observed) - set(logical_ids))) if each != logical_id]
     first = logical_ids[0] if logical_ids else logical_id

@@ -40,9 +40,9 @@ async def poll(client: Etcd) -> Poll:
     """
     url = client.endpoints[0]
     async with asyncio.TaskGroup() as tasks:
-        of_health = tasks.create_task(_result_or_error(client.health()))
-        of_status = tasks.create_task(_result_or_error(client.status()))
-    health, status = of_health.result(), of_status.result()
+        health_task = tasks.create_task(_result_or_error(client.health()))
+        status_task = tasks.create_task(_result_or_error(client.status()))
+    health, status = health_task.result(), status_task.result()
     if isinstance(health, errors.Unreachable):
         return Poll(url=url, listens=False, error=health.what)
     if isinstance(status, errors.InfraKitError):
@@ -53,7 +53,7 @@ async def poll(client: Etcd) -> Poll:
 
 
 async def _result_or_error(request: Awaitable[T]) -> T | errors.InfraKitError:
-    """The result of a request, or the error that it raises."""
+    """Return the result of a request, or the error that it raises."""
     try:
         return await request
     except errors.InfraKitError as error:
@@ -76,7 +76,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     max_lag: int
 
     def verdict(self, name: str) -> HealthReport:
-        """The verdict on one of the polled members."""
+        """Return the verdict on one of the polled members."""
         own = self.polls[name]
         others = sum(each.healthy for other, each in self.polls.items() if other != name)
         if not own.listens:
@@ -87,19 +87,19 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
             if not others:
                 return _unknown(f"{own.url}: {own.error}; no other member has a leader either")
             return _unhealthy(f"{own.url}: {own.error}, while {others} of the others have a leader")
-        return self._judge(own, own.status, others)
+        return self._report(own, own.status, others)
 
-    def _judge(self, own: Poll, status: MemberStatus, others: int) -> HealthReport:
+    def _report(self, own: Poll, status: MemberStatus, others: int) -> HealthReport:
         cluster_fault = self._cluster_fault(own, status, others)
         if cluster_fault:
             return _unknown(cluster_fault)
         fault = self._member_fault(own, status, others)
         if fault:
             return _unhealthy(f"{own.url} {fault}")
-        return HealthReport(health=Health.HEALTHY, note=self._standing(own, status))
+        return HealthReport(health=Health.HEALTHY, note=self._note(own, status))
 
     def _cluster_fault(self, own: Poll, status: MemberStatus, others: int) -> str:
-        """A fault that replacing this member would not fix; empty: none."""
+        """Describe a fault that replacing this member would not fix; empty if there is none."""
         clusters = {each.status.cluster for each in self.polls.values() if each.status is not None}
         if len(clusters) > 1:
             return f"the members of this group form {len(clusters)} clusters; this one belongs to {status.cluster:x}"
@@ -112,7 +112,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
     def _member_fault(self, own: Poll, status: MemberStatus, others: int) -> str:
-        """A fault of this very member; empty: none."""
+        """Describe a fault of this member alone; empty if there is none."""
         mine = next((each for each in self.members if each.id == status.member), None)
         if self.members and mine is None:
             return "is not in the member list"
@@ -125,14 +125,14 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         behind = self.leader.raft_index - status.applied_index if self.leader is not None else 0
         return f"is {behind} entries behind the leader, and MaxLag is {self.max_lag}" if behind > self.max_lag else ""
 
-    def _standing(self, own: Poll, status: MemberStatus) -> str:
-        """The note on a healthy member. It is stored with the instance, so it has no figures that always change."""
+    def _note(self, own: Poll, status: MemberStatus) -> str:
+        """Return the note on a healthy member. It is stored, so it has no figures that change with every poll."""
         names = {each.id: each.name for each in self.members}
         what = "leads" if own.leads else f"follows {names.get(status.leader) or f'{status.leader:x}'}"
         known = {each.status.member for each in self.polls.values() if each.status is not None}
         silent = [each.name or each.peer_urls[0] for each in self.members if each.id not in known]
-        beside = f"; {', '.join(silent)} of the {len(self.members)} members listed did not answer" if silent else ""
-        return f"{what}{beside}"
+        absent = f"; {', '.join(silent)} of the {len(self.members)} members listed did not answer" if silent else ""
+        return f"{what}{absent}"
 
 
 def _unhealthy(note: str) -> HealthReport:

@@ -14,7 +14,7 @@ from infrakit.flavors.etcd.health import Poll, poll_all
 from infrakit.spi import errors
 from infrakit.spi.quorum import majority
 
-Open = Callable[[str], Etcd]  # returns a client of one URL
+ClientOf = Callable[[str], Etcd]  # returns a client of one URL
 
 _NO_MARGIN = 2  # a cluster of up to two members tolerates no loss; enforcing the quorum would block every replacement
 
@@ -23,80 +23,80 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """The member list of a cluster, and the polls of the members that answer and have a leader."""
 
     members: tuple[Member, ...]
-    able: dict[int, Poll]  # by member ID
+    healthy: dict[int, Poll]  # by member ID
     identity: int
 
     def member_at(self, peer_url: str) -> Member | None:
         return next((each for each in self.members if peer_url in each.peer_urls), None)
 
-    def able_beside(self, member: Member) -> list[Member]:
-        """The other voters that answer and have a leader, the one with the highest applied index first."""
-        able = [m for m in self.members if m.id in self.able and m.id != member.id and not m.is_learner]
-        return sorted(able, key=lambda m: -(status.applied_index if (status := self.able[m.id].status) else 0))
+    def healthy_others(self, member: Member) -> list[Member]:
+        """Return the other voters that answer and have a leader, the one with the highest applied index first."""
+        healthy = [m for m in self.members if m.id in self.healthy and m.id != member.id and not m.is_learner]
+        return sorted(healthy, key=lambda m: -(status.applied_index if (status := self.healthy[m.id].status) else 0))
 
 
-async def observe(urls: Sequence[str], open_: Open) -> Cluster | None:
-    """Poll the members at `urls`, and then all others that they list. None: no member at `urls` has a leader."""
-    polls = await poll_all({url: open_(url) for url in urls})
+async def observe(urls: Sequence[str], client_of: ClientOf) -> Cluster | None:
+    """Poll the members at `urls`, then all others that they list. Returns None if no member at `urls` has a leader."""
+    polls = await poll_all({url: client_of(url) for url in urls})
     source = next((each for each in polls.values() if each.healthy and each.status is not None), None)
     if source is None or source.status is None:
         return None
     # It has just answered a read that needs a quorum, so its member list is the current one.
-    members = await open_(source.url).members()
+    members = await client_of(source.url).members()
     more = {url for each in members for url in each.client_urls[:1]} - polls.keys()
-    polls |= await poll_all({url: open_(url) for url in sorted(more)})
+    polls |= await poll_all({url: client_of(url) for url in sorted(more)})
     identity = source.status.cluster
-    able = {
+    healthy = {
         each.status.member: each
         for each in polls.values()
         if each.healthy and each.status is not None and each.status.cluster == identity
     }
-    return Cluster(members=members, able=able, identity=identity)
+    return Cluster(members=members, healthy=healthy, identity=identity)
 
 
 def check_absence(cluster: Cluster, member: Member, *, where: str) -> None:
-    """Raises `Refused` when the others would have no quorum while this member is away."""
-    if member.id not in cluster.able or len(cluster.members) <= _NO_MARGIN:
+    """Raise `Refused` if the others would have no quorum while this member is absent."""
+    if member.id not in cluster.healthy or len(cluster.members) <= _NO_MARGIN:
         return
-    _require_quorum(cluster, cluster.able_beside(member), len(cluster.members), "while it is away", where)
+    _require_quorum(cluster, cluster.healthy_others(member), len(cluster.members), "while it is absent", where)
 
 
-async def remove(cluster: Cluster, member: Member, open_: Open, *, where: str) -> None:
-    """Move leadership away from a member and remove it. Raises `Refused` when the others would have no quorum."""
+async def remove(cluster: Cluster, member: Member, client_of: ClientOf, *, where: str) -> None:
+    """Move leadership away from a member and remove it. Raises `Refused` if the others would have no quorum."""
     rest = len(cluster.members) - 1
     if rest == 0:
         what = "it is the last member of its cluster, and holds the only copy of the data"
         raise errors.Refused(what, where=where, remedy="declare it again, or destroy the group")
-    able = cluster.able_beside(member)
-    _require_quorum(cluster, able, rest, "after its removal", where)
-    await move_leadership(cluster, member, open_)
+    healthy = cluster.healthy_others(member)
+    _require_quorum(cluster, healthy, rest, "after its removal", where)
+    await move_leadership(cluster, member, client_of)
     try:
-        await open_(cluster.able[able[0].id].url).remove_member(member.id)
+        await client_of(cluster.healthy[healthy[0].id].url).remove_member(member.id)
     except errors.Unreachable as error:
         what = f"etcd does not remove the member yet: {error.what}"
         remedy = "etcd requires the other members to have been connected for five seconds; the removal is retried"
         raise errors.Refused(what, where=where, remedy=remedy) from error
 
 
-async def move_leadership(cluster: Cluster, member: Member, open_: Open) -> None:
+async def move_leadership(cluster: Cluster, member: Member, client_of: ClientOf) -> None:
     """If this member leads, transfer leadership to the member with the highest applied index."""
-    own, able = cluster.able.get(member.id), cluster.able_beside(member)
-    if own is not None and own.leads and able:
-        await open_(own.url).move_leader(able[0].id)
+    own, healthy = cluster.healthy.get(member.id), cluster.healthy_others(member)
+    if own is not None and own.leads and healthy:
+        await client_of(own.url).move_leader(healthy[0].id)
 
 
-def _require_quorum(cluster: Cluster, able: Sequence[Member], total: int, when: str, where: str) -> None:
+def _require_quorum(cluster: Cluster, healthy: Sequence[Member], total: int, when: str, where: str) -> None:
     quorum = majority(total)
-    if len(able) < quorum:
+    if len(healthy) < quorum:
         _refuse(
             cluster,
-            f"{len(able)} of {total} members would be left healthy {when}, and the quorum needs {quorum}",
+            f"{len(healthy)} of {total} members would be left healthy {when}, and the quorum needs {quorum}",
             where,
         )
 
 
 def _refuse(cluster: Cluster, what: str, where: str) -> NoReturn:
-    unhealthy = [each.name or each.peer_urls[0] for each in cluster.members if each.id not in cluster.able]
+    unhealthy = [each.name or each.peer_urls[0] for each in cluster.members if each.id not in cluster.healthy]
     named = f" (not healthy: {', '.join(unhealthy)})" if unhealthy else ""
     remedy = "wait until the others are healthy, or remove members that are lost for good: etcdctl member remove"
     raise errors.Refused(f"{what}{named}", where=where, remedy=remedy)

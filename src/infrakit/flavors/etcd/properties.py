@@ -1,4 +1,4 @@
-"""What an operator writes under `Flavor.Properties` of a group with the flavor `etcd`, and its validation."""
+"""The schema of `Flavor.Properties` for groups with the flavor `etcd`, and its validation."""
 
 import ipaddress
 import posixpath
@@ -10,7 +10,7 @@ import msgspec
 
 from infrakit.ensemble import members
 from infrakit.ensemble.boot import script_problems
-from infrakit.ensemble.members import PLACE, host
+from infrakit.ensemble.members import PLACEHOLDER, host
 from infrakit.spec import validate
 from infrakit.spi.errors import Problem
 from infrakit.spi.group import Strict
@@ -32,11 +32,11 @@ PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 class Properties(Strict, frozen=True, kw_only=True):
     """Properties of `etcd`. All are optional: every field has a default."""
 
-    client_port: PortNumber = 2379  # of every member; members are never moved to another one
-    peer_port: PortNumber = 2380  # of every member; members are never moved to another one
-    cluster_token: str = ""  # begins the token of a new cluster; left out: the name of the group
-    volume: str = PLACE  # the ID of each member's volume, derived from its logical ID; empty: none, DataDir is needed
-    data_dir: str = ""  # a directory that exists; left out: the volume's path, as the provider reports it
+    client_port: PortNumber = 2379  # the same for all members; a change does not move existing members
+    peer_port: PortNumber = 2380  # the same for all members; a change does not move existing members
+    cluster_token: str = ""  # prefix of the token of a new cluster; default: the name of the group
+    volume: str = PLACEHOLDER  # ID of each member's volume, from its logical ID; empty: no volume, DataDir is required
+    data_dir: str = ""  # an existing directory; default: the volume's path, as the provider reports it
     binary: Text = "etcd"  # a name or a path; etcdctl is expected in the same directory
     extra_args: tuple[Text, ...] = ()  # of etcd, such as --quota-backend-bytes=8589934592
     run: str = ""  # a shell command line that runs beside etcd for as long as etcd runs
@@ -47,20 +47,20 @@ class Properties(Strict, frozen=True, kw_only=True):
     bootstrap: Literal["auto", "never"] = "auto"  # never: members only join an existing cluster, or wait for one
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:
-        """The volume of one member, if volumes are declared."""
+        """Return the volume of one member, if volumes are declared."""
         return members.attachments(self.volume, logical_id)
 
     def client_url(self, logical_id: str) -> str:
-        """The client URL of a member."""
+        """Return the client URL of a member."""
         return f"http://{host(logical_id)}:{self.client_port}"
 
     def peer_url(self, logical_id: str) -> str:
-        """The peer URL of a member, which identifies it in the member list."""
+        """Return the peer URL of a member, which identifies it in the member list."""
         return f"http://{host(logical_id)}:{self.peer_port}"
 
     def replica_of(self, logical_id: str) -> str:
-        """The address of the replica beside a member; empty: none runs there."""
-        return self.replica.replace(PLACE, host(logical_id) if self.replica.startswith("http") else logical_id)
+        """Return the address of the replica beside a member; empty if none runs there."""
+        return self.replica.replace(PLACEHOLDER, host(logical_id) if self.replica.startswith("http") else logical_id)
 
     @property
     def ctl(self) -> str:
@@ -74,7 +74,7 @@ def decode(raw: msgspec.Raw) -> Properties:
 
 
 def listening(logical_id: str) -> str:
-    """The host part of listen URLs. etcd binds to addresses only, so for a host name it binds to all interfaces."""
+    """Return the host part of listen URLs. etcd binds to addresses only: for a host name, to all interfaces."""
     try:
         ipaddress.ip_address(logical_id)
     except ValueError:
@@ -83,7 +83,7 @@ def listening(logical_id: str) -> str:
 
 
 def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """All problems that types do not catch, in the order of the properties."""
+    """Yield all problems that the types do not catch, in the order of the properties."""
     yield from members.address_problems(allocation, members="members of etcd", names=True)
     if properties.client_port == properties.peer_port:
         message = f"{properties.peer_port} is ClientPort already"
@@ -95,18 +95,18 @@ def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem
         name = argument.lstrip("-").partition("=")[0]
         if name in RESERVED:
             message = f"--{name} is set by the boot script"
-            yield Problem(path=f"ExtraArgs[{position}]", message=message, hint="leave it out")
+            yield Problem(path=f"ExtraArgs[{position}]", message=message, hint="remove it")
 
 
 def _replica(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
     if not properties.replica:
         return
     logical_ids = allocation.logical_ids or ()
-    hint = f"such as http://{PLACE}:24864, or unix:///run/infrakit/{PLACE}/group"
-    if PLACE not in properties.replica and len(logical_ids) > 1:
+    hint = f"such as http://{PLACEHOLDER}:24864, or unix:///run/infrakit/{PLACEHOLDER}/group"
+    if PLACEHOLDER not in properties.replica and len(logical_ids) > 1:
         message = f"{properties.replica!r} is the same for every member"
-    elif "{" in properties.replica.replace(PLACE, "") or (
-        logical_ids and not _answerable(properties.replica_of(logical_ids[0]))
+    elif "{" in properties.replica.replace(PLACEHOLDER, "") or (
+        logical_ids and not _is_replica_address(properties.replica_of(logical_ids[0]))
     ):
         message = f"{properties.replica!r} is no address of a replica"
     else:
@@ -114,7 +114,7 @@ def _replica(properties: Properties, allocation: Allocation) -> Iterator[Problem
     yield Problem(path="Replica", message=message, hint=hint)
 
 
-def _answerable(text: str) -> bool:
+def _is_replica_address(text: str) -> bool:
     """Whether it is `unix:///PATH` or `http(s)://HOST:PORT`."""
     if "{" in text:
         return False
@@ -130,6 +130,6 @@ def _answerable(text: str) -> bool:
 def _volume(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
     yield from members.volume_problems(properties.volume, allocation, example="etcd")
     if not properties.volume and not properties.data_dir:
-        yield Problem(path="DataDir", message="there is neither a Volume nor a DataDir", hint="a path on the machine")
+        yield Problem(path="DataDir", message="neither Volume nor DataDir is declared", hint="a path on the machine")
     if properties.data_dir and not posixpath.isabs(properties.data_dir):
         yield Problem(path="DataDir", message=f"{properties.data_dir!r} is not absolute", hint="begin it with /")

@@ -23,11 +23,11 @@ from typing import ClassVar
 import msgspec
 
 from infrakit.clients.swarm_values import Node
-from infrakit.ensemble.members import PLACE, host
+from infrakit.ensemble.members import PLACEHOLDER, host
 from infrakit.flavors.swarm import boot, health, leaving, link, membership
 from infrakit.flavors.swarm import nodes as lists
 from infrakit.flavors.swarm import properties as declared_
-from infrakit.flavors.swarm.boot import Known
+from infrakit.flavors.swarm.boot import SwarmView
 from infrakit.flavors.swarm.membership import Need, Observation
 from infrakit.flavors.swarm.nodes import NodeList
 from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
@@ -52,8 +52,8 @@ from infrakit.template.boot import examples as examples_of
 from infrakit.template.engine import Engine
 
 
-class _Nodes:
-    """What both flavors have in common. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
+class _SwarmFlavor:
+    """The common part of both flavors. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
 
     extra: ClassVar = "docker"
     _type: ClassVar[type[Properties]]
@@ -80,7 +80,7 @@ class _Nodes:
     ) -> InstanceSpec:
         """Add the boot script, the tags of the link, and the volume of a manager.
 
-        Raises what rendering raises, and what the client of the Swarm raises: without the node list it does not guess.
+        Raises what rendering raises, and what the client of the Swarm raises: it never guesses the node list.
         """
         declared = decode(properties, self._type)
         known = await self._known(declared, spec, allocation, index)
@@ -89,7 +89,7 @@ class _Nodes:
         (script,) = await self._scripts.render([boot.script(declared)], instance)
         return msgspec.structs.replace(instance.spec, init=script)
 
-    async def _known(self, declared: Properties, spec: InstanceSpec, allocation: Allocation, index: Index) -> Known:
+    async def _known(self, declared: Properties, spec: InstanceSpec, allocation: Allocation, index: Index) -> SwarmView:
         raise NotImplementedError
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
@@ -98,7 +98,7 @@ class _Nodes:
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        """Judge all instances by one node list; if it cannot be read, all are unknown."""
+        """Derive all verdicts from one node list; if it cannot be read, all are unknown."""
         nodes = self._list(decode(properties, self._type))
         try:
             listed = await nodes.recent()
@@ -108,12 +108,12 @@ class _Nodes:
         linked, manager = health.by_link(listed), self._type is Manager
         return {each.id: health.verdict(each, linked, manager=manager) for each in instances}
 
-    # -- the list of nodes -----------------------------------------------------------------------------------------
+    # -- the node list ---------------------------------------------------------------------------------------------
 
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
-        """The changes that the node list needs. None for a group without instances: their tags give its name."""
+        """Return the changes that the node list needs; none for a group without instances, whose name is unknown."""
         declared = decode(properties, self._type)
         group = _group(instances)
         if group is None:
@@ -152,7 +152,7 @@ class _Nodes:
         allocation: Allocation,
         nodes: Sequence[Node],
     ) -> Observation:
-        """The node list and the instances, with the time for which each node has been inconsistent with them."""
+        """Combine the node list and the instances, with the time for which each node has been inconsistent."""
         now = asyncio.get_running_loop().time()
         observed = Observation(
             group=group,
@@ -176,7 +176,7 @@ class _Nodes:
 
     @contextlib.contextmanager
     def _draining(self, instance: Description) -> Iterator[None]:
-        """Keeps the membership from reactivating the node of this instance while it is drained."""
+        """Keep `membership` from reactivating the node of this instance while it is drained."""
         self._leaving.add(instance.id)
         try:
             yield
@@ -188,29 +188,29 @@ class _Nodes:
         return lists.shared(declared.docker.host)
 
 
-class SwarmManager(_Nodes):
+class SwarmManager(_SwarmFlavor):
     """Managers, as pets with fixed addresses. It also satisfies `Quorum`, `Attaches`, `Releases` and `Hosts`."""
 
     _type = Manager
 
-    async def _known(self, declared: Properties, spec: InstanceSpec, allocation: Allocation, index: Index) -> Known:
+    async def _known(self, declared: Properties, spec: InstanceSpec, allocation: Allocation, index: Index) -> SwarmView:
         if spec.logical_id is None:
             raise errors.Refused("a manager needs a logical ID", where="swarm", remedy="declare LogicalIDs")
         if boot.is_first(spec, allocation):
-            return Known(found=True)
+            return SwarmView(found=True)
         nodes = self._list(declared)
         if not boot.is_from_outside(spec):  # the leader prepares it, on a node of the Swarm that it is to join
             return await self._joined(nodes)
         try:  # the Engine of the calling process may belong to no Swarm, or to another one
             is_ours = any(_is_of(each, index.group, allocation.logical_ids or ()) for each in await nodes.now())
-            return await self._joined(nodes) if is_ours else Known()
+            return await self._joined(nodes) if is_ours else SwarmView()
         except (errors.Unreachable, errors.Refused):
-            return Known()
+            return SwarmView()
 
-    async def _joined(self, nodes: NodeList) -> Known:
-        """The Swarm that this Engine belongs to."""
+    async def _joined(self, nodes: NodeList) -> SwarmView:
+        """Return the Swarm that this Engine belongs to."""
         if (await nodes.swarm.info()).state == "inactive":
-            return Known()
+            return SwarmView()
         return boot.known(await nodes.swarm.cluster(), await nodes.now())
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
@@ -219,7 +219,7 @@ class SwarmManager(_Nodes):
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:
         """Permit the absence of a manager that is declared and will return; remove any other from the Swarm.
 
-        Raises `Refused` when the others would have no quorum.
+        Raises `Refused` if the others would have no quorum.
         """
         nodes = self._list(decode(properties, self._type))
         if link.logical_id(instance) in (allocation.logical_ids or ()):
@@ -238,15 +238,15 @@ class SwarmManager(_Nodes):
         return {each: declared.attachments(each) for each in allocation.logical_ids or ()}
 
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
-        """The addresses of the InfraKit replicas that `Run` starts."""
+        """Return the addresses of the InfraKit replicas that `Run` starts."""
         address = decode(properties, Manager).replica
         if not address:
             return ()
         plain = address.startswith("unix:")
-        return [address.replace(PLACE, each if plain else host(each)) for each in allocation.logical_ids or ()]
+        return [address.replace(PLACEHOLDER, each if plain else host(each)) for each in allocation.logical_ids or ()]
 
 
-class SwarmWorker(_Nodes):
+class SwarmWorker(_SwarmFlavor):
     """Workers, as cattle or as pets. It also satisfies `Releases`."""
 
     _type = Worker
@@ -257,12 +257,12 @@ class SwarmWorker(_Nodes):
         spec: InstanceSpec,  # noqa: ARG002
         allocation: Allocation,  # noqa: ARG002
         index: Index,  # noqa: ARG002
-    ) -> Known:
+    ) -> SwarmView:
         nodes = self._list(declared)
         return boot.known(await nodes.swarm.cluster(), await nodes.recent())
 
     async def release(self, *, properties: msgspec.Raw, instance: Description, allocation: Allocation) -> None:  # noqa: ARG002
-        """Raises `Refused` for a worker that was promoted to manager outside InfraKit."""
+        """Raise `Refused` for a worker that was promoted to manager outside InfraKit."""
         await leaving.refuse_voter(self._list(decode(properties, self._type)), instance)
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:

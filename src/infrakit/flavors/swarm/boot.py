@@ -1,8 +1,8 @@
 """The boot script of a node: a template, `boot.sh.j2` unless another is declared, and its variables.
 
 The leader decides here, when it prepares an instance, what the script may do: join a Swarm, with its token for workers
-and the current addresses of its managers; found one, if this is the very first machine; or neither, if no Swarm is
-known: then it starts with the data on its volume, or waits.
+and the current addresses of its managers; found one, if this is the first machine of the cluster; or neither, if no
+Swarm is known: then it starts with the data on its volume, or waits.
 """
 
 import msgspec
@@ -20,7 +20,7 @@ from infrakit.template.boot import BootScripts, Instance, Script
 DEFAULT = boot.packaged(__package__, "boot.sh.j2", "the boot script of swarm")
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class SwarmView(msgspec.Struct, frozen=True, kw_only=True):
     """The Swarm as it is known when an instance is prepared; the defaults: no Swarm is known."""
 
     cluster: str = ""
@@ -30,18 +30,18 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     found: bool = False  # the machine may found one
 
     def __repr__(self) -> str:
-        return f"Known(cluster={self.cluster!r}, managers={self.managers!r}, found={self.found!r})"
+        return f"SwarmView(cluster={self.cluster!r}, managers={self.managers!r}, found={self.found!r})"
 
 
-EXAMPLE = Known(cluster="example", token="SWMTKN-1-example", managers=("10.0.0.1:2377",), nodes=("example",))  # noqa: S106
+EXAMPLE = SwarmView(cluster="example", token="SWMTKN-1-example", managers=("10.0.0.1:2377",), nodes=("example",))  # noqa: S106
 
 
-def known(cluster: Cluster, nodes: list[Node]) -> Known:
-    """What is known of a Swarm that answers; the address of its leader comes first."""
+def known(cluster: Cluster, nodes: list[Node]) -> SwarmView:
+    """Collect what a Swarm that answers reports; the address of its leader comes first."""
     voters = [each for each in nodes if each.manager is not None]
     voters.sort(key=lambda each: each.manager is None or not each.manager.leader)
     addresses = [each.manager.addr for each in voters if each.manager is not None and each.manager.addr]
-    return Known(
+    return SwarmView(
         cluster=cluster.id,
         token=cluster.join_tokens.worker,
         managers=tuple(addresses),
@@ -50,7 +50,7 @@ def known(cluster: Cluster, nodes: list[Node]) -> Known:
 
 
 def is_first(spec: InstanceSpec, allocation: values.Allocation) -> bool:
-    """Whether it is the very first machine: created alone, before any leader exists."""
+    """Whether it is the first machine of the cluster: created alone, before any leader exists."""
     alone = allocation.logical_ids == (spec.logical_id,)
     return alone and (spec.tags or {}).get(values.TAG_HASH) == values.BOOTSTRAP
 
@@ -61,11 +61,11 @@ def is_from_outside(spec: InstanceSpec) -> bool:
 
 
 def script(declared: Properties) -> Script:
-    """The declared template, or the default."""
+    """Return the declared template, or the default."""
     return ensemble.declared_script(declared.init, declared.init_script_template_url, default=DEFAULT)
 
 
-def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, known: Known) -> Instance:
+def completed(declared: Properties, instance: Instance, scripts: BootScripts, *, known: SwarmView) -> Instance:
     """Add the volume, the tags of the link, and the variables `swarm` and `default_script`."""
     spec = instance.spec
     role = "manager" if isinstance(declared, Manager) else "worker"
@@ -76,8 +76,8 @@ def completed(declared: Properties, instance: Instance, scripts: BootScripts, *,
     return ensemble.completed(instance, scripts, attachments=attachments, variables=variables, default=DEFAULT)
 
 
-def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, known: Known) -> dict[str, object]:
-    """The variable `swarm`."""
+def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, known: SwarmView) -> dict[str, object]:
+    """Build the variable `swarm`."""
     advertise = _advertise(declared, spec)
     listen = f"{host(advertise) if is_address(advertise) else '0.0.0.0'}:{PORT}"  # noqa: S104 - no address is declared
     request = {
@@ -109,7 +109,7 @@ def _swarm(declared: Properties, spec: InstanceSpec, group: str, role: str, know
 
 
 def _advertise(declared: Properties, spec: InstanceSpec) -> str:
-    """The address at which other nodes reach it; empty: the Engine chooses one."""
+    """Return the address at which other nodes reach it; empty if the Engine is to choose one."""
     if isinstance(declared, Worker) and declared.advertise:
         return declared.advertise
     return spec.logical_id if spec.logical_id and is_address(spec.logical_id) else ""

@@ -17,7 +17,7 @@ _BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note=
 
 
 def verdict(instance: Description, linked: Linked, *, manager: bool) -> HealthReport:
-    """The verdict on one instance."""
+    """Return the verdict on one instance."""
     if isinstance(instance.state, State) and instance.state in _BY_STATE:
         return _BY_STATE[instance.state]
     own = (instance.tags or {}).get(link.LINK)
@@ -32,7 +32,7 @@ def verdict(instance: Description, linked: Linked, *, manager: bool) -> HealthRe
 
 
 def by_link(nodes: Sequence[Node]) -> Linked:
-    """Nodes by their link. Of a machine that has rejoined, its earlier nodes, which are down, are left out."""
+    """Group nodes by their link, without the earlier nodes, which are down, of a machine that has rejoined."""
     found: dict[str, list[Node]] = {}
     for each in nodes:
         if own := each.engine_labels.get(link.LINK):
@@ -45,7 +45,7 @@ def _current(nodes: Sequence[Node]) -> Sequence[Node]:
 
 
 def unknown(note: str) -> HealthReport:
-    """A report that the health is unknown."""
+    """Report that the health is unknown."""
     return HealthReport(health=Health.UNKNOWN, note=note)
 
 
@@ -58,8 +58,8 @@ def _of_worker(node: Node) -> HealthReport:
 
 
 def _of_manager(node: Node) -> HealthReport:
-    if wrong := _state(node):
-        return wrong
+    if report := _state(node):
+        return report
     if node.manager is None:
         state = "is being promoted" if node.role == "manager" else "waits for its promotion"
         return unknown(f"the node {node.id} is ready, and {state} to manager")
@@ -73,7 +73,7 @@ def _of_manager(node: Node) -> HealthReport:
 
 
 def _state(node: Node) -> HealthReport | None:
-    """The verdict on a node that is not ready, whatever its role; None: it is ready."""
+    """Return the verdict on a node that is not ready, whatever its role; None if it is ready."""
     detail = f": {node.message}" if node.message else ""
     if node.state == "ready":
         return None
@@ -83,5 +83,5 @@ def _state(node: Node) -> HealthReport | None:
 
 
 def _healthy(what: str, node: Node) -> HealthReport:
-    beside = "" if node.availability == "active" else f", {node.availability}"
-    return HealthReport(health=Health.HEALTHY, note=f"{what}{beside}")
+    availability = "" if node.availability == "active" else f", {node.availability}"
+    return HealthReport(health=Health.HEALTHY, note=f"{what}{availability}")

@@ -1,7 +1,7 @@
 """The link between an instance and its node: one value, in a tag of the instance and in a label of its Engine.
 
 It is derived from the token of the intent, which is unique to each instance. So a node with the link of an instance
-belongs to that very instance, and not to an earlier one with the same address.
+belongs to exactly this instance, and not to an earlier one with the same address.
 """
 
 import base64
@@ -22,7 +22,7 @@ _LENGTH = 16
 
 
 def link(spec: InstanceSpec) -> str:
-    """The link of an instance, derived from its token. Raises `Refused` without a token."""
+    """Derive the link of an instance from its token. Raises `Refused` without a token."""
     token = (spec.tags or {}).get(TAG_TOKEN)
     if not token:
         raise errors.Refused(f"an instance without the tag {TAG_TOKEN} cannot be linked to its node", where="swarm")
@@ -30,7 +30,7 @@ def link(spec: InstanceSpec) -> str:
 
 
 def tags(spec: InstanceSpec, *, role: str, cluster: str) -> dict[str, str]:
-    """The tags of the spec and of the link; `cluster`: the ID of the Swarm, empty if there is none yet."""
+    """Return the tags of the spec and of the link; `cluster`: the ID of the Swarm, empty if there is none yet."""
     given = spec.tags or {}
     known = {
         LINK: link(spec),
@@ -42,7 +42,7 @@ def tags(spec: InstanceSpec, *, role: str, cluster: str) -> dict[str, str]:
 
 
 def labels(spec: InstanceSpec, group: str, more: Mapping[str, str]) -> list[str]:
-    """The labels with which the Engine is started, as NAME=VALUE."""
+    """Return the labels with which the Engine is started, as NAME=VALUE."""
     own = {LINK: link(spec), TAG_GROUP: group}
     if spec.logical_id:
         own[TAG_LOGICAL_ID] = spec.logical_id
@@ -50,7 +50,7 @@ def labels(spec: InstanceSpec, group: str, more: Mapping[str, str]) -> list[str]
 
 
 def of(instance: Description) -> str:
-    """The link of an instance, or empty. An instance that is not listed yet has its token only: that suffices."""
+    """Return the link of an instance, or empty. For an instance that is not listed yet, its token suffices."""
     known = instance.tags or {}
     return known.get(LINK) or _derived_from(known.get(TAG_TOKEN, ""))
 
@@ -60,6 +60,6 @@ def _derived_from(token: str) -> str:
 
 
 def logical_id(instance: Description) -> LogicalID | None:
-    """The logical ID that the provider reports, or that of its tag."""
+    """Return the logical ID that the provider reports, or that of its tag."""
     found = instance.logical_id or (instance.tags or {}).get(TAG_LOGICAL_ID)
     return LogicalID(found) if found else None

@@ -47,7 +47,7 @@ class Observation:
     remove_after_s: float
 
     def instance(self, node: Node) -> Description | None:
-        """The instance of this node, if there is one. For several nodes with one link see `health.by_link`."""
+        """Return the instance of this node, if there is one. For several nodes with one link see `health.by_link`."""
         return self._instances.get(node.id)
 
     @functools.cached_property
@@ -80,7 +80,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def inconsistent(observed: Observation) -> set[str]:
-    """IDs of the group's nodes that do not match the instances: without one, or drained while it is to be kept."""
+    """Return the IDs of the group's nodes that do not match the instances: without one, or drained although kept."""
     return {
         each.id
         for each in observed.ours
@@ -90,16 +90,16 @@ def inconsistent(observed: Observation) -> set[str]:
 
 
 def needs(observed: Observation) -> list[Need]:
-    """All changes of nodes, the most urgent first, blocked ones included."""
+    """Return all changes of nodes, the most urgent first, including blocked ones."""
     return [*_lost(observed), *_promotions(observed), *_stale(observed), *_reactivations(observed)]
 
 
 def reported_changes(observed: Observation) -> list[MembershipChange]:
-    """The changes and notices that the flavor reports. Only the first change that is not blocked is due."""
-    under_way = list(_under_way(observed))
-    changes, due = list(under_way), False
+    """Return the changes and notices that the flavor reports. Only the first change that is not blocked is due."""
+    in_progress = list(_in_progress(observed))
+    changes, due = list(in_progress), False
     for each in needs(observed):
-        blocked = each.blocked or (under_way[0].what if under_way else "")
+        blocked = each.blocked or (in_progress[0].what if in_progress else "")
         is_due = not blocked and not due
         due = due or is_due
         what = f"{each.what}; {blocked}" if blocked else each.what
@@ -107,8 +107,8 @@ def reported_changes(observed: Observation) -> list[MembershipChange]:
     return [*changes, *_unmanaged(observed), *_advice(observed)]
 
 
-def _under_way(observed: Observation) -> Iterator[MembershipChange]:
-    """Changes of the quorum that the Swarm has not completed: no other starts before that."""
+def _in_progress(observed: Observation) -> Iterator[MembershipChange]:
+    """Yield changes of the quorum that the Swarm has not completed; until then, no other change starts."""
     for each in observed.nodes if observed.manager else ():
         if each.role == "manager" and each.manager is None and each.state == "ready":
             what = f"the promotion of {_named(each)} is complete"
@@ -120,10 +120,10 @@ def _under_way(observed: Observation) -> Iterator[MembershipChange]:
 
 
 def _lost(observed: Observation) -> Iterator[Need]:
-    """Managers whose data is lost: their address has rejoined as another node."""
+    """Yield removals of managers whose data is lost: their address has rejoined as another node."""
     if not observed.manager:
         return
-    arrived = {
+    rejoined = {
         each.engine_labels.get(TAG_LOGICAL_ID): each
         for each in observed.ours
         if each.state == "ready" and observed.instance(each) is not None
@@ -132,17 +132,17 @@ def _lost(observed: Observation) -> Iterator[Need]:
         name = each.engine_labels.get(TAG_LOGICAL_ID)
         if (
             name not in observed.declared
-            or name not in arrived
+            or name not in rejoined
             or observed.instance(each) is not None
             or each.state != "down"
         ):
             continue
-        why = f"{name} has rejoined without its data, as the node {arrived[name].id}"
+        why = f"{name} has rejoined without its data, as the node {rejoined[name].id}"
         yield _removal(observed, each, why)
 
 
 def _promotions(observed: Observation) -> Iterator[Need]:
-    """Workers at declared addresses of managers."""
+    """Yield promotions of workers at declared addresses of managers."""
     if not observed.manager:
         return
     for each in observed.ours:
@@ -156,20 +156,20 @@ def _promotions(observed: Observation) -> Iterator[Need]:
         yield Need(act=PROMOTE, node=each, what=what, blocked=blocked, instance=instance.id or None)
 
 
-def _promotion_blocker(observed: Observation, newcomer: Node) -> str:
-    """Why a node must not be promoted now; empty: it may. It raises the quorum, so all other managers must answer."""
-    name = newcomer.engine_labels.get(TAG_LOGICAL_ID)
+def _promotion_blocker(observed: Observation, candidate: Node) -> str:
+    """Explain why a node must not be promoted now; empty if it may. It raises the quorum: all must answer."""
+    name = candidate.engine_labels.get(TAG_LOGICAL_ID)
     voters = quorum.members(observed.nodes)
     ours = (each for each in voters if each.engine_labels.get(TAG_GROUP) == observed.group)
     if any(each.engine_labels.get(TAG_LOGICAL_ID) == name for each in ours):
         return "waiting until the previous manager at this address is removed"
-    if unreachable := [_named(each) for each in voters if not quorum.is_able(each)]:
+    if unreachable := [_named(each) for each in voters if not quorum.is_available(each)]:
         return f"waiting until every manager is reachable; unreachable: {', '.join(unreachable)}"
     return ""
 
 
 def _stale(observed: Observation) -> Iterator[Need]:
-    """Nodes that are down for good: they have no instance, and no other instance will have their data."""
+    """Yield removals of nodes that will not return: they have no instance, and no other instance gets their data."""
     for each in observed.ours:
         name = each.engine_labels.get(TAG_LOGICAL_ID)
         may_return = observed.manager and name in observed.declared
@@ -179,12 +179,12 @@ def _stale(observed: Observation) -> Iterator[Need]:
 
 
 def _removal(observed: Observation, node: Node, why: str) -> Need:
-    """The next step of a removal: a manager is demoted first. The Swarm refuses to demote a manager without a vote."""
+    """Return the next step of a removal. A manager is demoted first; one without a vote cannot be demoted."""
     if node.role != "manager" or node.manager is None:
         blocked = "waiting until its demotion is complete" if node.manager is not None else ""
         return Need(act=REMOVE, node=node, what=f"removing the node {node.id}: {why}", blocked=blocked)
     blocked = ""
-    if not (rest := quorum.removed(observed.nodes, node)).is_enough:
+    if not (rest := quorum.after_removal(observed.nodes, node)).is_enough:
         blocked = f"waiting for the quorum: without it, {rest}"
     if not observed.manager:
         blocked = f"it was promoted to manager outside InfraKit: docker node demote {node.id}"
@@ -192,7 +192,7 @@ def _removal(observed: Observation, node: Node, why: str) -> Need:
 
 
 def _reactivations(observed: Observation) -> Iterator[Need]:
-    """Nodes that were drained for a destruction that was then cancelled."""
+    """Yield reactivations of nodes that were drained for a destruction that was then cancelled."""
     for each in observed.ours:
         instance = observed.instance(each)
         if instance is None or instance.state in _LEAVING or instance.id in observed.leaving:
@@ -203,7 +203,7 @@ def _reactivations(observed: Observation) -> Iterator[Need]:
 
 
 def _unmanaged(observed: Observation) -> Iterator[MembershipChange]:
-    """Nodes that the operator has to decide about: not InfraKit's, duplicates, or managers of other groups."""
+    """Yield notices of nodes for the operator: unknown nodes, duplicates, and managers of other groups."""
     for each in observed.ours:
         if observed.instance(each) is None and each.state == "ready" and observed.is_overdue(each):
             what = f"the node {each.id} at {each.addr} is ready, but its provider lists no instance for it"
@@ -220,7 +220,7 @@ def _unmanaged(observed: Observation) -> Iterator[MembershipChange]:
         if group != observed.group:
             whose = f"belongs to the group {group}" if group else "belongs to no group"
             what = f"the manager {_named(each)} {whose}, and has a vote"
-            yield _notice(f"stranger/{each.id}", f"{what}: if it should not, docker node demote {each.id}")
+            yield _notice(f"unmanaged/{each.id}", f"{what}: if it should not, docker node demote {each.id}")
 
 
 def _advice(observed: Observation) -> Iterator[MembershipChange]:

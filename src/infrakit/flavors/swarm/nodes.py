@@ -9,7 +9,7 @@ from infrakit.clients.swarm_values import Node
 from infrakit.flavors.swarm.link import LINK
 
 FRESH_S = 1.0
-ABSENCE_S = 180.0  # after so long, a node whose absence was permitted has left the list, returned, or never gone away
+ABSENCE_S = 180.0  # how long a permitted absence counts; by then the node was removed, is back, or never left
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, NodeList]]" = weakref.WeakKeyDictionary()
 
@@ -26,14 +26,14 @@ class NodeList:
         self._absent: dict[str, tuple[str, float]] = {}  # by node ID: its link at that time, and the expiry (loop time)
 
     async def recent(self) -> list[Node]:
-        """The list, at most a second old. Raises what the client raises."""
+        """Return the list, at most a second old. Raises what the client raises."""
         async with self._lock:
             if asyncio.get_running_loop().time() - self._at > FRESH_S:
                 return await self.now()
             return self._listed
 
     async def now(self) -> list[Node]:
-        """The list, requested now. Raises what the client raises."""
+        """Request the list now. Raises what the client raises."""
         requested_at, changes = asyncio.get_running_loop().time(), self._changes
         listed = await self.swarm.nodes()
         if changes == self._changes and requested_at >= self._at:
@@ -46,11 +46,11 @@ class NodeList:
         self._at = float("-inf")
 
     def expect_absence(self, node: Node) -> None:
-        """Record that the absence of this node was permitted: it may go away now, and come back."""
+        """Record that the absence of this node was permitted: it may become unreachable now, and return."""
         self._absent[node.id] = node.engine_labels.get(LINK, ""), asyncio.get_running_loop().time() + ABSENCE_S
 
     def expected_absent(self, listed: Sequence[Node]) -> set[str]:
-        """IDs of the nodes whose absence was permitted and that have not come back."""
+        """Return the IDs of the nodes whose absence was permitted and that have not returned."""
         now, links = asyncio.get_running_loop().time(), {each.id: each.engine_labels.get(LINK, "") for each in listed}
         self._absent = {
             id_: (own, until) for id_, (own, until) in self._absent.items() if now < until and links.get(id_) == own
@@ -63,7 +63,7 @@ class NodeList:
 
 
 def shared(host: str) -> NodeList:
-    """The node list of this Engine, one per event loop."""
+    """Return the node list of this Engine, one per event loop."""
     lists = _shared.setdefault(asyncio.get_running_loop(), {})
     if host not in lists:
         lists[host] = NodeList(host)

@@ -1,4 +1,4 @@
-"""What an operator writes under `Flavor.Properties` of groups with these flavors, and its validation."""
+"""The schema of `Flavor.Properties` for groups with these flavors, and its validation."""
 
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
@@ -8,7 +8,7 @@ import msgspec
 from infrakit.clients.dockerd import DEFAULT
 from infrakit.ensemble import members
 from infrakit.ensemble.boot import script_problems
-from infrakit.ensemble.members import PLACE
+from infrakit.ensemble.members import PLACEHOLDER
 from infrakit.flavors.swarm.link import OWN_LABELS
 from infrakit.spec import validate
 from infrakit.spi.errors import Problem
@@ -28,35 +28,31 @@ T = TypeVar("T", bound="Properties")
 class Docker(Strict, frozen=True, kw_only=True):
     """How the Engine of a node is reached."""
 
-    host: Annotated[str, msgspec.Meta(pattern="^unix:///.")] = (
-        DEFAULT  # the socket, on every node and where InfraKit runs
-    )
+    # the socket, on every node and where InfraKit runs
+    host: Annotated[str, msgspec.Meta(pattern="^unix:///.")] = DEFAULT
 
 
 class Properties(Strict, frozen=True, kw_only=True):
     """The properties that managers and workers have in common."""
 
     engine: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("dockerd",)  # the command, and its options
-    engine_labels: dict[Text, str] = msgspec.field(
-        default_factory=dict
-    )  # further labels of the Engine, for constraints of services
+    # further labels of the Engine, for constraints of services
+    engine_labels: dict[Text, str] = msgspec.field(default_factory=dict)
     docker: Docker = Docker()
     run: str = ""  # a shell command line that runs beside the Engine and is restarted when it exits
-    remove_after: DurationText = "30s"  # after so long, a node that is down and has no instance is removed
+    remove_after: DurationText = "30s"  # how long a node must be down without an instance before it is removed
     init: tuple[Text, ...] | Text = ()  # a boot script (a template) that replaces the built-in one
     init_script_template_url: str = ""  # the path or URL of such a boot script, instead of Init
 
     def attachments(self, logical_id: LogicalID) -> tuple[Attachment, ...]:  # noqa: ARG002
-        """The volumes that follow one member across replacements."""
+        """Return the volumes that follow one member across replacements."""
         return ()
 
 
 class Manager(Properties, frozen=True, kw_only=True):
     """Properties of `swarm/manager`. All are optional: every field has a default."""
 
-    volume: str = (
-        PLACE  # the ID of each member's volume, derived from its logical ID; empty: none, data stays on the machine
-    )
+    volume: str = PLACEHOLDER  # ID of each member's volume, from its logical ID; empty: the data stays on the machine
     replica: str = ""  # the address of the InfraKit replica that `Run` starts, such as https://{LogicalID}:24864
     swarm_init: tuple[Text, ...] = ()  # further options of docker swarm init, such as --default-addr-pool=10.20.0.0/16
 
@@ -67,7 +63,7 @@ class Manager(Properties, frozen=True, kw_only=True):
 class Worker(Properties, frozen=True, kw_only=True):
     """Properties of `swarm/worker`. All are optional: every field has a default."""
 
-    advertise: str = ""  # its address or interface; left out: its logical ID if that is one, or the Engine's choice
+    advertise: str = ""  # its address or interface; default: its logical ID if that is an address, or automatic
 
 
 def decode(raw: msgspec.Raw, type_: type[T]) -> T:
@@ -76,13 +72,13 @@ def decode(raw: msgspec.Raw, type_: type[T]) -> T:
 
 
 def problems(declared: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """All problems that types do not catch, in the order of the properties."""
+    """Yield all problems that the types do not catch, in the order of the properties."""
     if isinstance(declared, Manager):
         yield from members.address_problems(allocation, members="managers of a Swarm")
     yield from _options("Engine", declared.engine, RESERVED_OF_ENGINE)
     for label in declared.engine_labels:
         if label in OWN_LABELS:
-            yield Problem(path=f"EngineLabels.{label}", message="it is set by the boot script", hint="leave it out")
+            yield Problem(path=f"EngineLabels.{label}", message="it is set by the boot script", hint="remove it")
     yield from script_problems(declared.init, declared.init_script_template_url)
     if isinstance(declared, Manager):
         yield from members.volume_problems(declared.volume, allocation, example="swarm")
@@ -100,4 +96,4 @@ def _options(path: str, words: tuple[str, ...], reserved: set[str]) -> Iterator[
             message = f"--{name} is set by the boot script"
             if name == "autolock":
                 message = "a manager of a locked Swarm cannot return by itself"
-            yield Problem(path=f"{path}[{position}]", message=message, hint="leave it out")
+            yield Problem(path=f"{path}[{position}]", message=message, hint="remove it")

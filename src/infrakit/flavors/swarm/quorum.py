@@ -9,43 +9,43 @@ from infrakit.spi.quorum import majority
 
 
 def members(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes that have a vote."""
+    """Return the nodes that have a vote."""
     return [each for each in nodes if each.manager is not None]
 
 
-def is_able(node: Node) -> bool:
+def is_available(node: Node) -> bool:
     """Whether its vote is available: it leads, or the leader reaches it."""
     return node.manager is not None and (node.manager.leader or node.manager.reachability == "reachable")
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """The managers that are left without one of them."""
+    """The managers that remain without one of them."""
 
-    able: int
+    available: int
     total: int  # the number from which the quorum is counted
     unavailable: tuple[str, ...]  # names of managers that are unreachable, or expected to be absent
 
     @property
     def is_enough(self) -> bool:
-        return self.able >= majority(self.total)
+        return self.available >= majority(self.total)
 
     def __str__(self) -> str:
         named = f" (unreachable or leaving: {', '.join(self.unavailable)})" if self.unavailable else ""
-        count = f"{self.able} of {self.total} managers would be available"
+        count = f"{self.available} of {self.total} managers would be available"
         return f"{count}, and the quorum needs {majority(self.total)}{named}"
 
 
-def away(nodes: Sequence[Node], node: Node, *, leaving: Collection[str] = ()) -> Rest:
-    """Those left while `node` is absent but still listed. `leaving`: IDs of others whose absence may not show yet."""
+def while_absent(nodes: Sequence[Node], node: Node, *, leaving: Collection[str] = ()) -> Rest:
+    """Count the others while `node` is absent but listed. `leaving`: IDs of others whose absence may not show yet."""
     return _rest(nodes, node, len(members(nodes)), leaving)
 
 
-def removed(nodes: Sequence[Node], node: Node, *, leaving: Collection[str] = ()) -> Rest:
-    """Those left after `node` has been removed from the managers; `leaving` as above."""
+def after_removal(nodes: Sequence[Node], node: Node, *, leaving: Collection[str] = ()) -> Rest:
+    """Count the others after `node` has been removed from the managers; for `leaving` see `while_absent`."""
     return _rest(nodes, node, len(members(nodes)) - 1, leaving)
 
 
 def _rest(nodes: Sequence[Node], node: Node, total: int, leaving: Collection[str] = ()) -> Rest:
     others = [each for each in members(nodes) if each.id != node.id]
-    unavailable = tuple(each.hostname or each.id for each in others if not is_able(each) or each.id in leaving)
-    return Rest(able=len(others) - len(unavailable), total=total, unavailable=unavailable)
+    unavailable = tuple(each.hostname or each.id for each in others if not is_available(each) or each.id in leaving)
+    return Rest(available=len(others) - len(unavailable), total=total, unavailable=unavailable)

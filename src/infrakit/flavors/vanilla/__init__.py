@@ -42,7 +42,7 @@ from infrakit.template.boot import BootScripts
 from infrakit.template.engine import Engine
 
 _PROBES_MAX = 64
-_NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
+_REFUSED_FOR_NOW = 75  # EX_TEMPFAIL of sysexits.h
 
 # Verdicts from the state that the provider lists; shared reports, because there may be 10,000 instances.
 _LISTED = HealthReport(health=Health.HEALTHY, note="the provider lists it; no check is declared")
@@ -86,10 +86,10 @@ class Vanilla:
         if check is None:
             return {each.id: _by_state(each) or _LISTED for each in instances}
         reports: dict[InstanceID, HealthReport] = {}
-        waiting = iter(instances)
+        pending = iter(instances)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_PROBES_MAX, len(instances))):
-                group.create_task(self._probe_each(check, waiting, reports))
+                group.create_task(self._probe_each(check, pending, reports))
         for name in {_group(each) for each in instances}:
             self._verdicts.retain(name, reports)
         return reports
@@ -102,16 +102,16 @@ class Vanilla:
         where = f"drain of {instance.id}"
         try:
             words, environment = _filled(declared.command, instance)
-            ended = await command.run(words, environment=environment, timeout_s=seconds(declared.timeout))
+            result = await command.run(words, environment=environment, timeout_s=seconds(declared.timeout))
         except (placeholders.Missing, OSError, ValueError) as error:
             raise PluginError(f"the drain command cannot be run: {error}", where=where) from error
-        output = f": {ended.last_line}" if ended.last_line else ""
-        if ended.code == _NOT_NOW:
-            raise Refused(f"the drain command refused for now, with exit code {_NOT_NOW}{output}", where=where)
-        if ended.code is None:
+        output = f": {result.last_line}" if result.last_line else ""
+        if result.code == _REFUSED_FOR_NOW:
+            raise Refused(f"the drain command refused for now, with exit code {_REFUSED_FOR_NOW}{output}", where=where)
+        if result.code is None:
             raise PluginError(f"the drain command did not finish within {declared.timeout} and was killed", where=where)
-        if ended.code != 0:
-            raise PluginError(f"the drain command failed with exit code {ended.code}{output}", where=where)
+        if result.code != 0:
+            raise PluginError(f"the drain command failed with exit code {result.code}{output}", where=where)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return decode(properties).quorum
@@ -128,9 +128,9 @@ class Vanilla:
         await self._http.close()
 
     async def _probe_each(
-        self, check: Check, waiting: Iterator[Description], reports: dict[InstanceID, HealthReport]
+        self, check: Check, pending: Iterator[Description], reports: dict[InstanceID, HealthReport]
     ) -> None:
-        for instance in waiting:
+        for instance in pending:
             reports[instance.id] = _by_state(instance) or await self._judge(check, instance)
 
     async def _judge(self, check: Check, instance: Description) -> HealthReport:
@@ -139,7 +139,7 @@ class Vanilla:
                 outcome = await self._probe(check, instance)
             except placeholders.Missing as error:
                 outcome = probes.Outcome(None, str(error))
-        return self._verdicts.reach(_group(instance), instance.id, outcome, check)
+        return self._verdicts.record(_group(instance), instance.id, outcome, check)
 
     async def _probe(self, check: Check, instance: Description) -> probes.Outcome:
         timeout_s = seconds(check.timeout)
@@ -161,7 +161,7 @@ def _group(instance: Description) -> GroupID:
 
 
 def _by_state(instance: Description) -> HealthReport | None:
-    """The verdict if its state alone decides it; None: the provider lists it as running, or gives no state."""
+    """Return the verdict if its state alone decides it; None if it is listed as running or without a state."""
     return _BY_STATE.get(instance.state) if isinstance(instance.state, State) else None
 
 

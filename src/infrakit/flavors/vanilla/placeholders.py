@@ -1,4 +1,4 @@
-"""Placeholders, such as `${LOGICAL_ID}`, in addresses, URLs and the words of commands.
+"""Placeholders, such as `${LOGICAL_ID}`, in addresses, URLs and the arguments of commands.
 
 The placeholders are `ID`, `LOGICAL_ID`, `SEQUENCE` (cattle: the number of its slot), `GROUP`, `PORT` (see
 `properties.Port`) and `TAG_<name>`, where every character of the tag's name that is no letter, digit or underscore
@@ -9,7 +9,7 @@ Commands have the same values in their environment: under these names, and under
 A command that is one string is passed to the shell unchanged: there `${LOGICAL_ID}` is a variable, so no value is
 interpreted as shell syntax.
 
-A value that an instance does not have makes its check impossible, which is *unknown*, never *unhealthy*.
+If an instance has no value for a placeholder, its check is impossible: the health is *unknown*, never *unhealthy*.
 """
 
 import re
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from infrakit.spi.errors import Problem
 from infrakit.spi.values import TAG_GROUP, TAG_LOGICAL_ID, TAG_SLOT, Allocation, Description
 
-TAG_PORT = "infrakit.port"  # the port an instance was created with; a later change of `Port` does not change it
+TAG_PORT = "infrakit.port"  # the port that an instance was created with; a later change of `Port` does not affect it
 
 _NAMES = ("ID", "LOGICAL_ID", "SEQUENCE", "GROUP", "PORT")
 
@@ -29,7 +29,7 @@ class Missing(LookupError):
 
 
 def values(instance: Description) -> dict[str, str]:
-    """The values that this instance has, by placeholder."""
+    """Return the values that this instance has, by placeholder."""
     tags = instance.tags or {}
     logical_id = instance.logical_id or tags.get(TAG_LOGICAL_ID)
     known = {
@@ -52,20 +52,20 @@ def fill(text: str, known: Mapping[str, str]) -> str:
 
 
 def environment(known: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of a command."""
+    """Return the environment variables of a command."""
     as_in_boot_scripts = {f"INFRAKIT_{name.upper()}": value for name, value in known.items() if name != "ID"}
     return {**known, **as_in_boot_scripts, "INFRAKIT_INSTANCE_ID": known["ID"]}
 
 
 def example_of(text: str, allocation: Allocation) -> str:
-    """The text filled with example values, to check that the result is well formed."""
+    """Fill the text with example values, to check that the result is well formed."""
     names = string.Template(text).get_identifiers()
     logical_id = str(allocation.logical_ids[0]) if allocation.logical_ids else "127.0.0.1"
     return fill(text, {**dict.fromkeys(names, "1"), "LOGICAL_ID": logical_id})
 
 
 def problems(text: str, *, path: str, allocation: Allocation, has_port: bool) -> Iterator[Problem]:
-    """The placeholders that no instance of the group can fill."""
+    """Report the placeholders that no instance of the group can fill."""
     template = string.Template(text)
     if not template.is_valid():
         yield Problem(

@@ -1,8 +1,8 @@
 """Probes: each checks one instance once, by a command, over TCP or over HTTP.
 
-A failure must be attributed to the right side. A refused connection, a timeout and a bad answer are faults of the
-instance. A name that does not resolve, a lack of file descriptors, a missing route or program are faults of this side:
-they would make *every* instance unhealthy at once, so their outcome is unknown. So is that of any other failure.
+A failure must be attributed to the side that caused it. A refused connection, a timeout and a bad answer are faults of
+the instance. A name that does not resolve, a lack of file descriptors, a missing route or program are faults of the
+prober: they would make *every* instance unhealthy at once, so the outcome is unknown, as for any other failure.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from infrakit.flavors.vanilla import command
 if TYPE_CHECKING:
     import aiohttp
 
-_OF_INSTANCE = {
+_INSTANCE_FAULTS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "connection reset",
     errno.ECONNABORTED: "connection aborted",
@@ -39,18 +39,18 @@ class Outcome(NamedTuple):
 
 
 async def run(words: list[str], *, name: str, environment: dict[str, str], timeout_s: float) -> Outcome:
-    """Passes with exit code 0. `name` replaces the command in notes, because its words may contain a password."""
+    """Run a command, which passes with exit code 0. `name` replaces it in notes: its words may contain a password."""
     try:
-        ended = await command.run(words, environment=environment, timeout_s=timeout_s)
+        result = await command.run(words, environment=environment, timeout_s=timeout_s)
     except (OSError, ValueError) as error:
-        return Outcome(None, f"cannot be run: {_words(error)} ({name})")
-    if ended.code is None:
+        return Outcome(None, f"cannot be run: {_describe(error)} ({name})")
+    if result.code is None:
         return Outcome(False, f"not finished within {timeout_s:g} s, killed ({name})")
-    how = f"terminated by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-    output = f": {ended.last_line}" if ended.last_line else ""
-    if ended.code < 0 or ended.code in _NO_PROGRAM:
+    how = f"terminated by signal {-result.code}" if result.code < 0 else f"exit code {result.code}"
+    output = f": {result.last_line}" if result.last_line else ""
+    if result.code < 0 or result.code in _NO_PROGRAM:
         return Outcome(None, f"{how}{output} ({name})")
-    return Outcome(ended.code == 0, f"{how}{output} ({name})")
+    return Outcome(result.code == 0, f"{how}{output} ({name})")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -63,7 +63,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 async def tcp(address: str, *, timeout_s: float) -> Outcome:
-    """Passes when a connection is accepted. Nothing is sent."""
+    """Open a connection, which passes if it is accepted. Nothing is sent."""
     name = f"TCP {address}"
     deadline = asyncio.get_running_loop().time() + timeout_s
     try:
@@ -81,7 +81,7 @@ async def tcp(address: str, *, timeout_s: float) -> Outcome:
 
 
 async def _resolve(host: str, port: int) -> _Addresses:
-    """Numeric addresses are parsed directly; only names need a thread."""
+    """Resolve a host: numeric addresses are parsed directly, only names need a thread."""
     try:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
@@ -91,7 +91,7 @@ async def _resolve(host: str, port: int) -> _Addresses:
 
 
 async def _connect(addresses: _Addresses) -> OSError | None:
-    """Try the addresses in turn. None: connected; else the error, preferably a fault of the instance."""
+    """Try the addresses in turn. Returns None once connected, else an error, preferably a fault of the instance."""
     loop = asyncio.get_running_loop()
     failures: list[OSError] = []
     for family, kind, protocol, _, address in addresses:
@@ -105,7 +105,7 @@ async def _connect(addresses: _Addresses) -> OSError | None:
                 failures.append(ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
         except OSError as error:
             failures.append(error)
-    return next((each for each in failures if each.errno in _OF_INSTANCE), failures[-1])
+    return next((each for each in failures if each.errno in _INSTANCE_FAULTS), failures[-1])
 
 
 class HTTPProbe:
@@ -115,7 +115,7 @@ class HTTPProbe:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str, *, status: int | None, timeout_s: float) -> Outcome:
-        """Passes with `status`, or with any 2xx. The body is not read."""
+        """Request the URL, which passes with `status`, or by default with any 2xx. The body is not read."""
         import aiohttp
 
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -138,7 +138,7 @@ class HTTPProbe:
         except TimeoutError:
             return Outcome(False, f"no answer within {timeout_s:g} s ({name})")
         except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, ValueError) as error:
-            return Outcome(None, f"{_words(error)} ({name})")
+            return Outcome(None, f"{_describe(error)} ({name})")
         except aiohttp.ClientOSError as error:
             return _failed(name, error)
         except aiohttp.ClientError:
@@ -165,19 +165,19 @@ class HTTPProbe:
 
 
 def _failed(name: str, error: OSError) -> Outcome:
-    """The outcome of a failed connection. No errno: aiohttp tried several addresses, with different errors."""
-    of_instance = error.errno is None or error.errno in _OF_INSTANCE
-    return Outcome(False if of_instance else None, f"{_words(error)} ({name})")
+    """Return the outcome of a failed connection. Without errno, several addresses failed with different errors."""
+    is_instance_fault = error.errno is None or error.errno in _INSTANCE_FAULTS
+    return Outcome(False if is_instance_fault else None, f"{_describe(error)} ({name})")
 
 
 def _unresolved(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "the name was not resolved in time"
-    return _words(error)
+    return _describe(error)
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     number = getattr(error, "errno", None)
-    if number in _OF_INSTANCE:
-        return _OF_INSTANCE[number]
+    if number in _INSTANCE_FAULTS:
+        return _INSTANCE_FAULTS[number]
     return str(getattr(error, "strerror", None) or error)

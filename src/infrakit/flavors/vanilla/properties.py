@@ -1,7 +1,7 @@
-"""What an operator writes under `Flavor.Properties` of a group with the flavor `vanilla`.
+"""The schema of `Flavor.Properties` for groups with the flavor `vanilla`.
 
 `Init`, `Tags` and `Attachments` have the same meaning on the wire as in the original InfraKit.
-The others are additions: differences between pets, a health check, and a drain command.
+All other properties are additions: differences between pets, a health check, and a drain command.
 """
 
 from typing import Annotated
@@ -26,12 +26,12 @@ class Attached(Strict, frozen=True, kw_only=True, gc=False):
     type: Text  # such as volume; the provider defines the types that it supports
 
     def value(self) -> Attachment:
-        """The attachment in the form that providers use."""
+        """Convert to the form that providers use."""
         return Attachment(id=self.id, type=self.type)
 
 
 class Individual(Strict, frozen=True, kw_only=True):
-    """What one pet has in addition to the properties of all."""
+    """Properties of one pet, in addition to those of all."""
 
     init: Lines = ()  # a template, appended to the script of all
     tags: dict[str, str] = msgspec.field(default_factory=dict)
@@ -53,7 +53,7 @@ class HTTP(Strict, frozen=True, kw_only=True, gc=False):
     """Healthy when GET answers with `Status`, or with any 2xx. Redirects are not followed."""
 
     url: Text  # http or https; placeholders such as ${LOGICAL_ID} are filled in
-    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None  # left out: any 2xx
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None  # default: any 2xx
 
 
 class Check(Strict, frozen=True, kw_only=True):
@@ -64,15 +64,15 @@ class Check(Strict, frozen=True, kw_only=True):
     http: HTTP | None = None  # healthy when GET returns the expected status
     timeout: DurationText = "2s"  # of one probe
     interval: DurationText = "1s"  # probes at shorter intervals count as one
-    failures: Threshold = 3  # so many consecutive failures make an instance unhealthy
-    successes: Threshold = 1  # so many consecutive successes make it healthy
+    failures: Threshold = 3  # number of consecutive failures after which an instance is unhealthy
+    successes: Threshold = 1  # number of consecutive successes after which it is healthy
 
 
 class Drain(Strict, frozen=True, kw_only=True):
     """A command that moves work away. Exit code 0: done, 75: not now (nothing is destroyed), any other: failed."""
 
     command: Command  # a shell command line, or a list of words
-    timeout: DurationText = "60s"  # then the command is killed, which is a failure
+    timeout: DurationText = "60s"  # after this time the command is killed, which counts as a failure
 
 
 class Properties(Strict, frozen=True, kw_only=True):
@@ -80,20 +80,18 @@ class Properties(Strict, frozen=True, kw_only=True):
 
     init: Lines = ()  # the boot script, a template, as one text or a list of lines
     init_script_template_url: str | None = None  # the path or URL of the boot script, instead of Init
-    tags: dict[str, str] = msgspec.field(
-        default_factory=dict
-    )  # tags of every instance, in addition to those of the group
-    attachments: (
-        tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None
-    ) = ()  # for all instances, or by logical ID
+    # tags of every instance, in addition to those of the group
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    # for all instances, or by logical ID
+    attachments: tuple[Attached, ...] | dict[str, tuple[Attached, ...]] | None = ()
     by_logical_id: dict[str, Individual] = msgspec.field(default_factory=dict)  # differences between pets
-    quorum: bool = False  # the group fails if more than a minority of its members is lost
+    quorum: bool = False  # the group needs a majority of its members
     port: Port | None = None  # a separate port for each instance, counted from a base
-    health: Check | None = None  # without one, an instance is healthy when its provider lists it
+    health: Check | None = None  # default: an instance is healthy when its provider lists it
     drain: Drain | None = None  # runs before an instance is destroyed
 
     def attached(self, logical_id: LogicalID | None) -> tuple[Attachment, ...]:
-        """The attachments of an instance with this logical ID."""
+        """Return the attachments of an instance with this logical ID."""
         if isinstance(self.attachments, dict):
             declared = self.attachments.get(logical_id, ()) if logical_id is not None else ()
         else:
@@ -102,10 +100,10 @@ class Properties(Strict, frozen=True, kw_only=True):
 
 
 def decode(raw: msgspec.Raw) -> Properties:
-    """Decode declared properties. Raises `InvalidSpec`. All are optional: every field has a default."""
+    """Decode declared properties. Raises `InvalidSpec`."""
     return validate.properties(raw, Properties)
 
 
 def lines(text: Lines) -> tuple[str, ...]:
-    """The list of texts; a single string is one text, with any number of lines."""
+    """Return the list of texts; a single string is one text, with any number of lines."""
     return (text,) if isinstance(text, str) else text

@@ -13,7 +13,7 @@ _NOTHING = Individual()
 
 
 def of(declared: Properties, logical_id: str | None) -> list[Script]:
-    """The templates of an instance: the script of all, then that of this pet."""
+    """Return the templates of an instance: the script of all, then that of this pet."""
     own = individual(declared, logical_id)
     found = []
     if declared.init_script_template_url:
@@ -27,7 +27,7 @@ def of(declared: Properties, logical_id: str | None) -> list[Script]:
 
 
 def individual(declared: Properties, logical_id: str | None) -> Individual:
-    """What this pet has in addition to the properties of all."""
+    """Return the properties of one pet, in addition to those of all."""
     return declared.by_logical_id.get(logical_id or "", _NOTHING)
 
 
@@ -44,7 +44,7 @@ def completed(declared: Properties, spec: InstanceSpec, index: Index) -> Instanc
 def examples(
     declared: Properties, properties: msgspec.Raw, allocation: Allocation
 ) -> dict[Script, list[boot.Instance]]:
-    """Every template, and example instances to validate it with. Empty while two scripts contradict each other."""
+    """Return every template with example instances to validate it; empty if two scripts exclude each other."""
     if declared.init and declared.init_script_template_url:
         return {}
     found: dict[Script, list[boot.Instance]] = {}

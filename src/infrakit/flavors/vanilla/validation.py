@@ -14,7 +14,7 @@ _PORT_MAX = 65535
 
 
 def problems(properties: Properties, allocation: Allocation) -> Iterator[Problem]:
-    """All problems, in the order in which the properties are documented."""
+    """Yield all problems, in the order in which the properties are documented."""
     yield from _init(properties)
     yield from _tags(properties.tags, "Tags")
     yield from _attachments(properties, allocation)

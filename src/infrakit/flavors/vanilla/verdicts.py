@@ -1,10 +1,10 @@
 """Verdicts: derive the health of an instance from the outcomes of consecutive probes.
 
 A single failed probe does not make an instance unhealthy, and a single passed one may not make it healthy: a verdict
-changes only after as many equal outcomes in a row as the check declares. Until then the last verdict holds; before the
-first, the instance is unknown. How often a controller polls must not matter: probes at shorter intervals than that of
-the check count as one. A probe without an outcome changes nothing, and is reported as unknown.
-Outcomes are kept in the memory of this process: after a restart every instance is unknown until enough probes have run.
+changes only after as many equal outcomes in a row as the check declares. Until then the last verdict remains; before
+the first verdict, the health is unknown. The result does not depend on the polling interval of the controller: probes
+at shorter intervals than that of the check count as one. A probe without an outcome changes nothing, and is reported as
+unknown. Outcomes are kept in memory: after a restart, health is unknown until enough probes have run.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Streak(NamedTuple):
     counted_at: float  # loop time of the last one that counted
 
 
-_FRESH = _Streak(Health.UNKNOWN, Health.UNKNOWN, 0, 0.0)
+_INITIAL = _Streak(Health.UNKNOWN, Health.UNKNOWN, 0, 0.0)
 
 
 class Verdicts:
@@ -35,12 +35,12 @@ class Verdicts:
     def __init__(self) -> None:
         self._groups: dict[GroupID, dict[InstanceID, _Streak]] = {}
 
-    def reach(self, group: GroupID, instance: InstanceID, outcome: Outcome, check: Check) -> HealthReport:
-        """Record one outcome, and return the verdict that holds now."""
+    def record(self, group: GroupID, instance: InstanceID, outcome: Outcome, check: Check) -> HealthReport:
+        """Record one outcome, and return the current verdict."""
         if outcome.passed is None:
             return HealthReport(health=Health.UNKNOWN, note=outcome.note)
         streaks = self._groups.setdefault(group, {})
-        before = streaks.pop(instance, _FRESH)  # inserted again below: the dictionary is ordered by last use
+        before = streaks.pop(instance, _INITIAL)  # inserted again below: the dictionary is ordered by last use
         while len(streaks) >= _INSTANCES_MAX:
             del streaks[next(iter(streaks))]
         towards = Health.HEALTHY if outcome.passed else Health.UNHEALTHY

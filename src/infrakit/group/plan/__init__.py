@@ -1,7 +1,7 @@
-"""Deciding: `decide(want, view)` is pure, and everything it decides carries its reason.
+"""The planner: `decide(want, view)` is a pure function, and each of its decisions has a reason.
 
-The parts are asked in a fixed order and add to one draft: what must never be doubled comes first (intents, bearers),
-then the member list, missing and surplus instances, unhealthy ones, and only then out-of-date ones.
+The steps run in a fixed order and add to one `PlanBuilder`: first intents and duplicates of a logical ID, then the
+member list, missing and surplus instances, unhealthy instances, and out-of-date instances last.
 """
 
 from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority
@@ -16,7 +16,7 @@ __all__ = ["DesiredState", "decide"]
 
 
 def decide(want: DesiredState, view: GroupView) -> Plan:
-    """What to do now about a group, and what not, each with its reason."""
+    """Return the plan for a group: the actions to perform now, and the blocked ones, each with its reason."""
     changing = view.membership.changing if view.membership is not None else None
     settled = frozenset(view.settled())
     builder = PlanBuilder(want=want, view=view, classified=classify(want, view), settled=settled, changing=changing)
@@ -41,17 +41,17 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     kind.unwanted(builder)
     intents.resolve(builder)
     _relabel(builder)
-    membership.keep(builder)
+    membership.reconcile(builder)
     _evict(builder)
     if want.group.is_pets:
-        pets.one_bearer(builder)
+        pets.remove_duplicates(builder)
         pets.create(builder)
-        pets.retire(builder)
+        pets.remove(builder)
     else:
         cattle.create(builder)
         cattle.remove(builder)
     heal.replace(builder)
-    rollout.roll(builder)
+    rollout.update(builder)
     phase = _phase(builder)
     if phase is not GroupPhase.CONVERGED and not builder.actions and not builder.blocked:
         _wait_for_stopping(builder)
@@ -59,7 +59,7 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
 
 
 def _wait_for_stopping(builder: PlanBuilder) -> None:
-    """Nothing replaces these and nothing here is ending them, so nothing else explains the wait."""
+    """Explain the wait for instances that shut down without a request of this controller; no other step does."""
     for member in builder.classified.leaving:
         if not member.leaving:
             builder.block(member.id, f"{member.id} is shutting down: waiting for its termination", "shutting-down")
@@ -78,14 +78,14 @@ def _relabel(builder: PlanBuilder) -> None:
 
 
 def _evict(builder: PlanBuilder) -> None:
-    """Operators may name an instance to destroy; a quorum's limit holds for them too."""
+    """Destroy the instances that operators have named, unless that would cost a quorum its majority."""
     classified = builder.classified
-    may_live = {m.id for m in (*classified.ready, *classified.doubtful)}
+    may_live = {m.id for m in (*classified.ready, *classified.unknown)}
     for instance, eviction in builder.want.orders.evictions.items():
         member = builder.view.members.get(instance)
         if member is None or member.leaving:
             continue
-        why = limits.quorum_would_suffer(builder, member) if instance in may_live else ""
+        why = limits.would_break_quorum(builder, member) if instance in may_live else ""
         if why:
             builder.block(
                 instance,
@@ -99,26 +99,26 @@ def _evict(builder: PlanBuilder) -> None:
 
 
 def _finish(builder: PlanBuilder, phase: GroupPhase) -> Plan:
-    looks = [h.until for h in builder.blocked if h.until > builder.view.now]
+    checks = [block.until for block in builder.blocked if block.until > builder.view.now]
     return Plan(
         actions=tuple(builder.actions),
         blocked=tuple(builder.blocked),
         converged=phase is GroupPhase.CONVERGED,
         phase=phase,
-        next_look=min([builder.classified.next_look, *looks]),
+        next_check=min([builder.classified.next_check, *checks]),
     )
 
 
 def _phase(builder: PlanBuilder) -> GroupPhase:
-    """One word for where the group is. `converged` in the sense of law 7: proven, for these very instances."""
+    """Return the phase of the group. It is `converged` only if that is proven for the current instances (law 7)."""
     want, view, classified = builder.want, builder.view, builder.classified
-    if classified.outdated and want.roll_stopped:
+    if classified.outdated and want.rollout_stopped:
         return GroupPhase.PAUSED
-    if classified.outdated or (view.rolling_to == want.group.hash and classified.unsettled):
+    if classified.outdated or (view.rolling_to == want.group.hash and classified.settling):
         return GroupPhase.ROLLING
     if any(isinstance(a, Destroy) and a.rule == "surplus" for a in builder.actions):
         return GroupPhase.SCALING
-    proven = limits.ready_bearers(builder) == want.size == len(view.members)
+    proven = limits.ready_count(builder) == want.size == len(view.members)
     proven = proven and membership.is_settled(builder)
     if proven and not view.pending and not builder.actions and not classified.relabel:
         return GroupPhase.CONVERGED

@@ -1,4 +1,4 @@
-"""The plan while it is being made: the parts add to it, in the order in which `plan` asks them."""
+"""The plan under construction: the steps of the planner add their decisions to it, in the order of `decide`."""
 
 import math
 
@@ -15,36 +15,36 @@ from infrakit.spi.values import InstanceID, Slot
 
 
 class PlanBuilder(msgspec.Struct, kw_only=True):
-    """Inputs, and what has been decided so far."""
+    """The inputs of a plan, and the decisions so far."""
 
     want: DesiredState
     view: GroupView
     classified: Classification
-    settled: frozenset[Slot]  # intents whose instance is among the members: they count once
+    settled: frozenset[Slot]  # intents whose instance is a member: both count as one
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that are no longer needed
     actions: list[Action] = msgspec.field(default_factory=list)
     blocked: list[Blocked] = msgspec.field(default_factory=list)
-    changing: MembershipChange | None = None  # of the member list: under way, or of this plan
-    chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members this plan ends
+    changing: MembershipChange | None = None  # change of the member list, in progress or of this plan
+    chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members that this plan destroys
 
     @property
     def staying(self) -> int:
-        """Members that are not being destroyed."""
+        """The number of members that are not being destroyed."""
         return self.classified.staying - len(self.chosen)
 
     @property
     def leaving(self) -> list[Member]:
-        """Members that are being destroyed, including this plan's own choices."""
+        """Members that are being destroyed, including those that this plan destroys."""
         return [*self.classified.leaving, *self.chosen.values()]
 
     @property
     def pending(self) -> int:
-        """Unresolved intents that are wanted."""
+        """The number of unresolved intents that are still needed."""
         return self.unresolved - len(self.unwanted)
 
     @property
     def unresolved(self) -> int:
-        """Intents that may have made something which is not among the members."""
+        """The number of intents that may have created an instance that is not a member yet."""
         return len(self.view.pending) - len(self.settled)
 
     def block(
@@ -58,12 +58,12 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
         key: str = "",
         until: float = math.inf,
     ) -> None:
-        """Record something that is not done now, and why."""
+        """Add a blocked action and its reason."""
         block = Blocked(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, key=key, until=until)
         self.blocked.append(block)
 
     def backs_off(self, failures: str, what: str, *, subject: str = "", key: str = "") -> bool:
-        """Whether the failures recorded under that key are still backed off; then it is noted what waits for that."""
+        """Whether the failures recorded under that key are still backed off; if so, add a blocked action."""
         backoff = self.view.backoffs.get(failures)
         if backoff is None or not backoff.is_pending(self.view.now):
             return False
@@ -78,9 +78,9 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
         return True
 
     def destroy(self, member: Member, reason: str, rule: str, priority: Priority, *, rolling: bool = False) -> None:
-        """Decide to destroy a member, unless its destruction has failed and is backed off.
+        """Add the destruction of a member, unless earlier failures of it are backed off.
 
-        It waits, too, while the member list of a quorum changes: see `plan.membership`.
+        It is also blocked while the member list of a quorum changes: see `plan.membership`.
         """
         if self.want.quorum and self.changing is not None:
             self.block(member.id, f"{reason}; the member list changes first", "one-at-a-time")
@@ -102,7 +102,7 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
 
 
 def duration(seconds: float) -> str:
-    """83.4 -> `1m23s`; short ones keep a decimal."""
+    """Format a duration: 83.4 -> `1m23s`. Below 10 s, it has one decimal."""
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Cattle: as many as declared, no matter which; never more than the size plus the surge of a rolling update."""
+"""Cattle: as many instances as declared, whichever they are; never more than the size plus the surge of a rollout."""
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
@@ -9,14 +9,14 @@ from infrakit.spi.values import Slot
 
 
 def surge(builder: PlanBuilder) -> int:
-    """How many more than declared may live now, because a rolling update is under way."""
-    if not builder.classified.outdated or builder.want.roll_stopped or limits.breaker(builder):
+    """How many more instances than declared may exist now, because a rolling update is in progress."""
+    if not builder.classified.outdated or builder.want.rollout_stopped or limits.breaker(builder):
         return 0
     return min(builder.want.max_surge, len(builder.classified.outdated))
 
 
 def unwanted(builder: PlanBuilder) -> None:
-    """Mark the intents that are too many: those not asked for yet first, then the highest slots."""
+    """Mark surplus intents as unwanted: first those not requested yet, then the highest slots."""
     excess = builder.staying + builder.unresolved - builder.want.size - surge(builder)
     if excess <= 0:
         return
@@ -26,7 +26,7 @@ def unwanted(builder: PlanBuilder) -> None:
 
 
 def create(builder: PlanBuilder) -> None:
-    """Create what is missing, in the lowest free slots."""
+    """Create missing instances in the lowest free slots."""
     want, view = builder.want, builder.view
     extra = surge(builder)
     missing = want.size + extra - builder.staying - builder.pending
@@ -64,7 +64,7 @@ def _free_slots(builder: PlanBuilder, extra: int) -> list[Slot]:
 
 
 def remove(builder: PlanBuilder) -> None:
-    """Remove what is too much: unhealthy first, then out of date, then newest; this controller's own node last."""
+    """Remove surplus instances: unhealthy first, then out of date, then newest; this controller's own node last."""
     want, classified = builder.want, builder.classified
     excess = builder.staying + builder.pending - want.size - surge(builder)
     if excess <= 0:
@@ -73,16 +73,16 @@ def remove(builder: PlanBuilder) -> None:
     if why:
         limits.refuse(builder, want.group.name, f"removing {plural(excess, 'surplus instance')}", why)
         return
-    sick = {m.id for m in classified.ailing} | {m.id for m in classified.missing}
+    unhealthy = {m.id for m in classified.unhealthy} | {m.id for m in classified.missing}
     old = {m.id for m in classified.outdated}
 
     def rank(member: Member) -> tuple[bool, bool, bool, float]:
-        return (member.is_self, member.id not in sick, member.id not in old, -member.born_at)
+        return (member.is_self, member.id not in unhealthy, member.id not in old, -member.created_at)
 
     exist = builder.staying + builder.pending
-    staying = [*classified.missing, *classified.ailing, *classified.doubtful, *classified.ready]
+    staying = [*classified.missing, *classified.unhealthy, *classified.unknown, *classified.ready]
     for member in sorted((m for m in staying if m.id not in builder.chosen), key=rank)[:excess]:
-        choice = "unhealthy" if member.id in sick else "out of date" if member.id in old else "the newest"
+        choice = "unhealthy" if member.id in unhealthy else "out of date" if member.id in old else "the newest"
         builder.destroy(
             member,
             f"{exist} exist and {want.size} are declared; it is {choice}",

@@ -1,4 +1,4 @@
-"""What a group shall be: the declaration with the orders for it, as a plan needs them."""
+"""The desired state of a group: its declaration and the operator commands for it, as input of the planner."""
 
 import msgspec
 
@@ -9,13 +9,13 @@ from infrakit.spi.values import LogicalID, Slot
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of a plan; the other is the view."""
+    """The desired state of one group. With the view, it is the input of the planner."""
 
     group: Group
-    previous_hash: str = ""  # the version before the present one, if any
+    previous_hash: str = ""  # the version before the declared one; empty: none
     orders: Orders = Orders()
     quorum: bool = False
-    tokens: bool = False  # the provider honours tokens: asking again with one never makes a second instance
+    tokens: bool = False  # the provider honours tokens: a retry never creates a second instance
 
     @property
     def size(self) -> int:
@@ -28,28 +28,31 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        """The version that new instances are made of: the previous one, when the rolling update was aborted."""
+        """The version of new instances: the declared one, or the previous one after an aborted rolling update."""
         roll = self.orders.roll
         if roll is not None and roll.aborted and roll.hash == self.group.hash and self.previous_hash:
             return self.previous_hash
         return self.group.hash
 
     @property
-    def roll_stopped(self) -> bool:
-        """A command stops the rolling update to the declared version."""
+    def rollout_stopped(self) -> bool:
+        """Whether a command has paused or aborted the rolling update to the declared version."""
         return self.orders.roll is not None and self.orders.roll.hash == self.group.hash
 
     @property
     def can_lose(self) -> int:
-        """How many members a quorum can lose. One or two have no margin at all: nothing could ever be healed or rolled
-        if that were held against them, so they are taken one at a time."""
+        """How many members a quorum can lose; at least 1.
+
+        A quorum of one or two members cannot lose any. It would never be healed or updated if that limit applied, so
+        its members are replaced one at a time.
+        """
         return max(1, can_lose(self.size))
 
     @property
     def max_unavailable(self) -> int:
         declared = amount(self.group.properties.updating.max_unavailable, self.size)
         if not declared and not self.max_surge:
-            declared = 1  # a percentage of few: without a surge either, nothing could ever be rolled
+            declared = 1  # a percentage rounded to 0, and no surge: no update could ever start
         return min(declared, self.can_lose) if self.quorum else declared
 
     @property
@@ -63,7 +66,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         if declared is None:
             limit = self.can_lose if self.quorum else max(1, self.size * 40 // 100)
         else:
-            limit = amount(declared, self.size) or int(isinstance(declared, str))  # a percentage is at least 1
+            limit = amount(declared, self.size) or int(isinstance(declared, str))  # a percentage allows at least 1
         return min(limit, self.can_lose) if self.quorum else limit
 
     @property
@@ -79,7 +82,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         return seconds(self.group.properties.updating.settle)
 
     def sequence(self, slot: Slot) -> int:
-        """The ordinal of a slot, from 1: of cattle the slot itself, of pets the place in the declaration."""
+        """Return the ordinal of a slot, from 1: for cattle the slot, for pets its position in LogicalIDs; 0 if none."""
         if not self.group.is_pets:
             return int(slot)
         return self.logical_ids.index(LogicalID(slot)) + 1 if LogicalID(slot) in self.logical_ids else 0

@@ -1,4 +1,4 @@
-"""The orderly end of a group: everything drained and destroyed, a quorum member by member, our own node last."""
+"""Destroys a group in order: drains and destroys all members, a quorum one at a time, this controller's node last."""
 
 from infrakit.group.actions import Priority
 from infrakit.group.plan import intents
@@ -6,8 +6,8 @@ from infrakit.group.plan.builder import PlanBuilder
 
 
 def destroy_all(builder: PlanBuilder) -> None:
-    """Destroy all members; unresolved intents are settled first, so that nothing is left behind unseen."""
-    order = builder.want.orders.destroying
+    """Destroy all members, and settle unresolved intents, so that no instance is left behind unmanaged."""
+    command = builder.want.orders.destroying
     builder.unwanted.update(builder.view.pending.keys() - builder.settled)
     intents.resolve(builder)
     members = [m for m in builder.view.members.values() if not m.leaving]
@@ -17,7 +17,9 @@ def destroy_all(builder: PlanBuilder) -> None:
     others = [m for m in members if not m.is_self]
     one_by_one = builder.want.quorum or not others
     busy = any(m.leaving for m in builder.view.members.values())
-    reason = f"the group is being destroyed by {order.who}: {order.why}" if order else "the group is being destroyed"
+    reason = (
+        f"the group is being destroyed by {command.who}: {command.why}" if command else "the group is being destroyed"
+    )
     for index, member in enumerate(others or members):
         if one_by_one and (busy or index > 0):
             builder.block(member.id, f"{reason}; one at a time", "orderly-shutdown")

@@ -1,30 +1,30 @@
-"""Replace members that have been unhealthy for too long, unless so many are that they have a common cause."""
+"""Replaces members that have been unhealthy for too long, unless more than MaxUnhealthy members are unhealthy."""
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.builder import PlanBuilder, duration
-from infrakit.group.plan.classification import bearers
+from infrakit.group.plan.classification import holders
 from infrakit.group.state.member import Member
 
 
 def replace(builder: PlanBuilder) -> None:
     """Destroy members that have been unhealthy for too long; replacements are created once termination is confirmed."""
     want, classified = builder.want, builder.classified
-    sick = sorted(
-        (m for m in classified.sick if m.id not in builder.chosen), key=lambda m: (m.is_self, m.slot or "", m.id)
+    unhealthy = sorted(
+        (m for m in classified.replaceable if m.id not in builder.chosen), key=lambda m: (m.is_self, m.slot or "", m.id)
     )
-    if not sick:
+    if not unhealthy:
         return
     why = limits.breaker(builder)
-    for member in sick:
+    for member in unhealthy:
         if why and member.id not in want.orders.despite_unhealthy:
             limits.refuse(builder, member.id, f"replacing {member.id} ({_since(builder, member)})", why)
             continue
-        moving = _moving(builder) if want.quorum else ""
-        if moving:
+        disruption = _disruption(builder) if want.quorum else ""
+        if disruption:
             builder.block(
                 member.id,
-                f"{_since(builder, member)}; members of a quorum are replaced one at a time: {moving}",
+                f"{_since(builder, member)}; members of a quorum are replaced one at a time: {disruption}",
                 "quorum-heal",
             )
             continue
@@ -34,12 +34,13 @@ def replace(builder: PlanBuilder) -> None:
         builder.destroy(member, _since(builder, member), "unhealthy", Priority.QUORUM if want.quorum else Priority.HEAL)
 
 
-def _moving(builder: PlanBuilder) -> str:
+def _disruption(builder: PlanBuilder) -> str:
+    """Return why a member of the quorum is unavailable already, or an empty string."""
     if builder.leaving:
         return f"{builder.leaving[0].id} is leaving"
     if builder.pending or any(isinstance(a, Provision) for a in builder.actions):
         return "a member is being created"
-    absent = [i for i in builder.want.logical_ids if not bearers(builder.classified, i)]
+    absent = [i for i in builder.want.logical_ids if not holders(builder.classified, i)]
     return f"{absent[0]} is missing" if absent else ""
 
 

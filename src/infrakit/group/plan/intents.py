@@ -1,9 +1,10 @@
-"""Law 3, exactly one per intent: what becomes of each recorded creation that is not resolved yet.
+"""Law 3, exactly one instance per intent: resolves the recorded creations whose outcome is not known yet.
 
-An unresolved intent holds its slot, whatever listings show. A reply that was lost is asked for again *with the same
-token* where the provider honours tokens. Elsewhere listings are searched for its token until every one that could show
-it has not; that may be concluded once for a slot. So a provider that lists nothing for ever gets no more creations than
-were declared (twice as many, if it also loses every reply and honours no token), then a stop and an explanation.
+An unresolved intent holds its slot, whatever listings show. If the reply was lost, the creation is retried *with the
+same token* where the provider honours tokens. Elsewhere, listings are searched for the token. After the promised lag
+has passed without it, the creation is presumed absent, at most once in a row for a slot. So a provider whose listings
+stay empty receives no more creations than declared (twice as many if it also loses every reply and ignores tokens);
+then creation stops, and the blocked action explains why.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
@@ -15,7 +16,7 @@ ABSENCES_MAX = 1
 
 
 def resolve(builder: PlanBuilder) -> None:
-    """Settle, repeat, cancel or wait for every unresolved intent."""
+    """Settle, retry, cancel or await every unresolved intent."""
     for slot, pending in builder.view.pending.items():
         if slot in builder.settled:
             _settle(builder, slot, "its instance is listed")
@@ -29,13 +30,13 @@ def resolve(builder: PlanBuilder) -> None:
             wait = duration(pending.retry_at - builder.view.now)
             builder.block(slot, f"{pending.error}; next retry in {wait}", "back-off", until=pending.retry_at)
         elif pending.phase is Phase.RECORDED:
-            again(builder, slot, pending, "its creation is recorded and not requested yet")
+            retry(builder, slot, pending, "its creation is recorded and not requested yet")
         elif pending.phase is Phase.UNKNOWN:
-            _find_out(builder, slot, pending)
+            _resolve_unknown(builder, slot, pending)
 
 
-def again(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None:
-    """Ask with the recorded token."""
+def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None:
+    """Retry the creation with its recorded token."""
     want = builder.want
     builder.actions.append(
         Provision(
@@ -86,14 +87,14 @@ def _await_listing(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
         )
 
 
-def _find_out(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
+def _resolve_unknown(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
     view = builder.view
     what = f"the outcome of creating {slot} is unknown ({pending.error or 'the call was interrupted'})"
     if pending.refused and pending.presumed_absent:
         _settle(builder, slot, f"no listing shows it and the provider refuses it ({pending.error})")
     elif builder.want.tokens:
         if pending.retry_at <= view.now:
-            again(builder, slot, pending, f"{what}: retrying with the same token")
+            retry(builder, slot, pending, f"{what}: retrying with the same token")
         else:
             builder.block(
                 slot,

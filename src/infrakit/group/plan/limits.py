@@ -1,7 +1,8 @@
-"""Law 5, never make it worse: when too many are unhealthy at once, the common cause is rarely in the machines.
+"""Law 5, never make it worse: the circuit breaker MaxUnhealthy, and the majority of a quorum.
 
-Then nothing is destroyed, whatever the reason, until fewer are unhealthy or an operator overrides it. For a quorum the
-count is what it can still lose: every declared member that is not proven healthy counts, whatever it is doing.
+When more than MaxUnhealthy members are unhealthy at once, the cause is rarely in the machines. Then nothing is
+destroyed, for any reason, until fewer are unhealthy or an operator overrides the limit. For a quorum, every declared
+member that is not proven healthy counts, in any state.
 """
 
 from infrakit.group.plan.builder import PlanBuilder, plural
@@ -14,8 +15,8 @@ REMEDY = (
 )
 
 
-def ready_bearers(builder: PlanBuilder) -> int:
-    """How many declared members are proven healthy now, and stay."""
+def ready_count(builder: PlanBuilder) -> int:
+    """How many declared members are proven healthy now and are not chosen for destruction."""
     ready = [m for m in builder.classified.ready if m.id not in builder.chosen]
     if not builder.want.group.is_pets:
         return len(ready)
@@ -26,14 +27,14 @@ def ready_bearers(builder: PlanBuilder) -> int:
 def unhealthy_count(builder: PlanBuilder) -> int:
     """How many members count as unhealthy for the circuit breaker."""
     if builder.want.quorum:
-        return builder.want.size - ready_bearers(builder)
-    return len(builder.classified.ailing)
+        return builder.want.size - ready_count(builder)
+    return len(builder.classified.unhealthy)
 
 
 def breaker(builder: PlanBuilder) -> str:
-    """The reason why nothing may be destroyed now; empty if there is none."""
+    """The reason why the circuit breaker forbids destruction now; empty if it does not."""
     want, count = builder.want, unhealthy_count(builder)
-    if count <= want.max_unhealthy or not builder.classified.ailing:
+    if count <= want.max_unhealthy or not builder.classified.unhealthy:
         return ""
     if want.quorum:
         return (
@@ -45,7 +46,7 @@ def breaker(builder: PlanBuilder) -> str:
 
 
 def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
-    """Record that the circuit breaker refuses something."""
+    """Add an action that the circuit breaker refuses."""
     builder.block(
         subject,
         f"{what} is refused: {why}",
@@ -55,12 +56,12 @@ def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
     )
 
 
-def quorum_would_suffer(builder: PlanBuilder, member: Member) -> str:
+def would_break_quorum(builder: PlanBuilder, member: Member) -> str:
     """The reason why removing this member would cost the quorum its majority; empty if it would not."""
     want = builder.want
     if not want.quorum:
         return ""
-    left = ready_bearers(builder) - (member in builder.classified.ready)
+    left = ready_count(builder) - (member in builder.classified.ready)
     if left >= want.size - want.can_lose:
         return ""
     return (

@@ -1,12 +1,12 @@
-"""The flavor's member list: new members are added, terminated ones removed, one change at a time.
+"""The flavor's member list: adds new members and removes terminated ones, one change at a time.
 
-A change of a quorum's list and a destruction in the same group never happen at the same time: what the flavor counts
-when it agrees to the one, the other would take away (law 5). The list goes first, because a list that is right bears
-the loss of a member better; a change that fails is backed off, and so delays a destruction for one try at the most.
-Creations do not matter. When a member has died and its volume is lost, its successor joins as a newcomer, and the list
-has to be changed while the group is not whole: that is what makes it whole again.
+In a group with a quorum, a change of the list and a destruction never run at the same time: the flavor counts the
+members when it accepts the change, and a concurrent destruction would invalidate that count (law 5). The change goes
+first, because a correct list tolerates the loss of a member better. A change that fails is backed off, so it delays a
+destruction by one attempt at most. Creations do not block changes: when a member has terminated and its volume is lost,
+its replacement joins as a new member, and the list must be changed while the group is incomplete.
 
-The breaker does not count here: no live member is destroyed, and the flavor checks again before it changes anything.
+The circuit breaker does not apply: no live member is destroyed, and the flavor checks the quorum before each change.
 """
 
 from infrakit.group.actions import ChangeMembership, Priority
@@ -16,11 +16,11 @@ from infrakit.group.state.member import Leaving, Member
 from infrakit.group.state.view import REPEAT_S, GroupView
 from infrakit.spi.flavor import MembershipChange
 
-_KEY = "membership "  # before the failures of changes, among those of slots and instances
+_KEY = "membership "  # prefix of the back-off keys of changes, which share a dictionary with slots and instances
 
 
-def keep(builder: PlanBuilder) -> None:
-    """Take the first change that is due and may be made; every other is recorded with the reason why not."""
+def reconcile(builder: PlanBuilder) -> None:
+    """Add the first change that is due and allowed; add all others as blocked, with the reason."""
     view, membership = builder.view, builder.view.membership
     if membership is None:
         return
@@ -33,23 +33,23 @@ def keep(builder: PlanBuilder) -> None:
         if not change.due:
             builder.block(_subject(builder, change), change.what, "membership", key=change.id)
         elif builder.changing is not None and change.id == builder.changing.id:
-            continue  # it is under way
+            continue  # it is in progress
         elif why := _why_not(builder):
             builder.block(_subject(builder, change), f"{change.what}: {why}", "one-at-a-time", key=change.id)
         elif not builder.backs_off(key(change), change.what, subject=_subject(builder, change), key=change.id):
-            _take(builder, change)
+            _change(builder, change)
 
 
 def is_settled(builder: PlanBuilder) -> bool:
-    """Nothing is due and nothing under way, proven by a poll of the list; true where there is no list."""
+    """Whether a poll has proven that no change is due or in progress; true if the flavor has no member list."""
     membership = builder.view.membership
     if membership is None:
         return True
-    seen = membership.fresh(builder.view.now) and membership.asked_at >= membership.changed_at
-    return seen and membership.changing is None and not any(need.due for need in membership.needs)
+    polled = membership.fresh(builder.view.now) and membership.requested_at >= membership.changed_at
+    return polled and membership.changing is None and not any(need.due for need in membership.needs)
 
 
-def _take(builder: PlanBuilder, change: MembershipChange) -> None:
+def _change(builder: PlanBuilder, change: MembershipChange) -> None:
     builder.changing = change
     builder.actions.append(
         ChangeMembership(
@@ -63,42 +63,43 @@ def _take(builder: PlanBuilder, change: MembershipChange) -> None:
 
 
 def _why_not(builder: PlanBuilder) -> str:
-    """Why no change can be begun now, or nothing."""
+    """Return why no change can start now, or an empty string."""
     membership = builder.view.membership
     if membership is None or not membership.known(builder.view.now):
         return "the member list is polled first"
     if builder.changing is not None:
         return "another change comes first"
-    leaving = in_the_way(builder.want, builder.view)
+    leaving = blocking_member(builder.want, builder.view)
     if leaving is not None:
         return f"{leaving.id} is leaving; the member list of a quorum does not change meanwhile"
     return ""
 
 
-def in_the_way(want: DesiredState, view: GroupView) -> Member | None:
-    """A member of a quorum whose end must be over before the list may be changed.
+def blocking_member(want: DesiredState, view: GroupView) -> Member | None:
+    """Return a member of a quorum whose destruction must complete before the list may be changed, or None.
 
-    Where an end was ordered long ago and drags on, the flavor knows as well as we do what is left.
+    A destruction that was acknowledged longer ago than the lag and `REPEAT_S` does not block: the flavor itself counts
+    the remaining members.
     """
     if not want.quorum:
         return None
-    lately = view.now - view.lag_s - REPEAT_S
+    recent = view.now - view.lag_s - REPEAT_S
     members = view.members.values()
     return next(
-        (m for m in members if m.leaving in (Leaving.DRAINING, Leaving.DESTROYING) or m.left_at >= lately), None
+        (m for m in members if m.leaving in (Leaving.DRAINING, Leaving.DESTROYING) or m.left_at >= recent), None
     )
 
 
 def key(change: MembershipChange) -> str:
-    """Under which a view remembers failures."""
+    """Return the back-off key of a change."""
     return _KEY + change.id
 
 
 def is_key(backoff: str) -> bool:
-    """Whether a failure is that of a change."""
+    """Whether a back-off key belongs to a change."""
     return backoff.startswith(_KEY)
 
 
 def _subject(builder: PlanBuilder, change: MembershipChange) -> str:
-    """The instance that it is about while it is a member, else the group."""
+    """Return the instance concerned if it is a member, else the group."""
     return builder.view.group if change.instance not in builder.view.members else str(change.instance)

@@ -1,20 +1,20 @@
 """Pets: one instance for each declared logical ID, never two; a replacement only after confirmed termination (law 2).
 
-For a quorum, members join and leave one at a time while a majority is healthy; without one nothing is gained by
-waiting, so that a new ensemble boots, and a lost majority is restored, at once.
+In a group with a quorum, members join and leave one at a time while a majority is healthy. Without a majority, they
+join all at once, because waiting would protect nothing: so a new ensemble boots, or a lost majority is restored.
 """
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
-from infrakit.group.plan.classification import bearers
+from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
 from infrakit.spi.values import LogicalID, Slot
 
 
 def unwanted(builder: PlanBuilder) -> None:
-    """Mark the intents for logical IDs that are not declared (any more)."""
+    """Mark the intents for undeclared logical IDs as unwanted."""
     declared = {Slot(i) for i in builder.want.logical_ids}
     builder.unwanted.update(s for s in builder.view.pending if s not in declared and s not in builder.settled)
 
@@ -27,9 +27,9 @@ def create(builder: PlanBuilder) -> None:
         slot = Slot(logical_id)
         if slot in view.pending:
             continue
-        held = bearers(builder.classified, logical_id)
-        if held:
-            _explain_bearer(builder, logical_id, held)
+        held_by = holders(builder.classified, logical_id)
+        if held_by:
+            _explain_holder(builder, logical_id, held_by)
             continue
         if builder.backs_off(slot, f"logical ID {logical_id}"):
             continue
@@ -56,11 +56,11 @@ def create(builder: PlanBuilder) -> None:
 
 
 def _majority_is_ready(builder: PlanBuilder) -> bool:
-    return builder.want.quorum and limits.ready_bearers(builder) >= builder.want.size - builder.want.can_lose
+    return builder.want.quorum and limits.ready_count(builder) >= builder.want.size - builder.want.can_lose
 
 
 def _joining(builder: PlanBuilder) -> str:
-    """Who is joining a quorum now, in words; one that cannot become healthy within its grace does not block others."""
+    """Return which member is joining the quorum now, or an empty string. After BootGrace, it blocks others no more."""
     if not _majority_is_ready(builder):
         return ""
     waiting = [
@@ -70,14 +70,14 @@ def _joining(builder: PlanBuilder) -> str:
     ]
     waiting += [
         str(m.slot)
-        for m in builder.classified.doubtful
-        if builder.view.now < m.born_at + builder.want.boot_grace_s and m.slot
+        for m in builder.classified.unknown
+        if builder.view.now < m.created_at + builder.want.boot_grace_s and m.slot
     ]
     return f"{waiting[0]} is joining" if waiting else ""
 
 
-def _explain_bearer(builder: PlanBuilder, logical_id: LogicalID, held: list[Member]) -> None:
-    for member in held:
+def _explain_holder(builder: PlanBuilder, logical_id: LogicalID, held_by: list[Member]) -> None:
+    for member in held_by:
         if member.missing_since is not None:
             builder.block(
                 member.id,
@@ -90,7 +90,7 @@ def _explain_bearer(builder: PlanBuilder, logical_id: LogicalID, held: list[Memb
             )
 
 
-def retire(builder: PlanBuilder) -> None:
+def remove(builder: PlanBuilder) -> None:
     """Remove instances whose logical ID is not declared, and those without one."""
     want = builder.want
     declared = {Slot(i) for i in want.logical_ids}
@@ -102,53 +102,52 @@ def retire(builder: PlanBuilder) -> None:
         limits.refuse(builder, want.group.name, f"removing {plural(len(extra), 'undeclared instance')}", why)
         return
     for member in sorted(extra, key=lambda m: (m.is_self, m.id)):
-        who = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
+        what = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
         if want.quorum:
-            blocker = _cannot_retire(builder)
-            if blocker:
+            why_not = _why_not_remove(builder)
+            if why_not:
                 builder.block(
-                    member.id, f"{who} not declared; members leave a quorum one at a time: {blocker}", "quorum-leave"
+                    member.id, f"{what} not declared; members leave a quorum one at a time: {why_not}", "quorum-leave"
                 )
                 continue
-        builder.destroy(member, f"{who} not declared", "surplus", Priority.COLLECT)
+        builder.destroy(member, f"{what} not declared", "surplus", Priority.COLLECT)
 
 
 def _staying(builder: PlanBuilder) -> list[Member]:
     classified = builder.classified
-    staying = [*classified.missing, *classified.ailing, *classified.doubtful, *classified.ready]
+    staying = [*classified.missing, *classified.unhealthy, *classified.unknown, *classified.ready]
     return [m for m in staying if m.id not in builder.chosen]
 
 
-def _cannot_retire(builder: PlanBuilder) -> str:
-    """A member leaves only when no other is leaving and all declared members are proven healthy."""
+def _why_not_remove(builder: PlanBuilder) -> str:
+    """Return why no member may leave the quorum: another is leaving, or not all declared ones are proven healthy."""
     if builder.leaving:
         return f"{builder.leaving[0].id} is leaving"
-    ready = limits.ready_bearers(builder)
+    ready = limits.ready_count(builder)
     return f"{ready} of {builder.want.size} declared are proven healthy" if ready < builder.want.size else ""
 
 
-def one_bearer(builder: PlanBuilder) -> None:
-    """Two live instances with one logical ID, for whatever reason: keep the healthy one, destroy the youngest other."""
+def remove_duplicates(builder: PlanBuilder) -> None:
+    """Resolve several live instances with one logical ID: keep the oldest healthy one, destroy the newest other."""
     for logical_id in builder.want.logical_ids:
-        held = [m for m in bearers(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
-        if len(held) <= 1:
+        live = [m for m in holders(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
+        if len(live) <= 1:
             continue
         ready = {m.id for m in builder.classified.ready}
-        keep, *others = sorted(held, key=lambda m: (m.id not in ready, m.born_at))
-        if keep.id not in ready:
+        kept, *others = sorted(live, key=lambda m: (m.id not in ready, m.created_at))
+        if kept.id not in ready:
             builder.block(
                 str(logical_id),
                 f"logical ID {logical_id} has several live instances, none proven healthy: "
-                f"{', '.join(m.id for m in held)}",
+                f"{', '.join(m.id for m in live)}",
                 "one-per-logical-id",
                 refused=True,
                 remedy="destroy the wrong one: infrakit instance destroy ID",
             )
             continue
-        victim = others[-1]
         builder.destroy(
-            victim,
-            f"{keep.id} has logical ID {logical_id} too, and is healthy and older",
+            others[-1],
+            f"{kept.id} has logical ID {logical_id} too, and is healthy and older",
             "one-per-logical-id",
             Priority.QUORUM,
         )

@@ -1,9 +1,10 @@
-"""Replace what was made from another version, a few at a time, each successor proven before the next is taken.
+"""Rolling updates: replace out-of-date members within MaxUnavailable; replacements become healthy before the next step.
 
-Order: unhealthy first, then by name, this controller's own node last. A new version that fails stops its own roll.
+Order: unhealthy first, then by name, this controller's own node last. A failing version is paused or rolled
+back, see OnFailure.
 """
 
-from infrakit.group.actions import Priority, StopRoll
+from infrakit.group.actions import Priority, StopRollout
 from infrakit.group.plan import limits
 from infrakit.group.plan.builder import PlanBuilder, plural, times
 from infrakit.group.state.member import Member
@@ -11,46 +12,46 @@ from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
 from infrakit.spi.values import BOOTSTRAP
 
-FAILURES_MAX = 3  # of one slot, while rolling
+FAILURES_MAX = 3  # of one slot, during a rolling update
 
 
-def roll(builder: PlanBuilder) -> None:
-    """Take the next out-of-date members, as many as the update policy allows."""
+def update(builder: PlanBuilder) -> None:
+    """Replace the next out-of-date members, as many as the update policy allows."""
     want, classified = builder.want, builder.classified
-    failure = _failure(builder) if builder.view.rolling_to == want.group.hash and not want.roll_stopped else ""
+    failure = _failure(builder) if builder.view.rolling_to == want.group.hash and not want.rollout_stopped else ""
     if failure:
         rollback = want.group.properties.updating.on_failure is OnFailure.ROLLBACK and bool(want.previous_hash)
         verdict = "the previous version is declared again" if rollback else "the rolling update is paused"
         builder.actions.append(
-            StopRoll(hash=want.group.hash, rollback=rollback, reason=f"{failure}: {verdict}", rule="on-failure")
+            StopRollout(hash=want.group.hash, rollback=rollback, reason=f"{failure}: {verdict}", rule="on-failure")
         )
         return
     if not classified.outdated:
         return
-    if want.roll_stopped:
+    if want.rollout_stopped:
         _explain_stop(builder)
         return
     why = limits.breaker(builder)
     if why:
         limits.refuse(builder, want.group.name, f"updating {plural(len(classified.outdated), 'instance')}", why)
         return
-    _take(builder)
+    _replace_next(builder)
 
 
-def _take(builder: PlanBuilder) -> None:
+def _replace_next(builder: PlanBuilder) -> None:
     want, classified = builder.want, builder.classified
     outdated = [m for m in classified.outdated if m.id not in builder.chosen]
-    ready, ailing = {m.id for m in classified.ready}, {m.id for m in classified.ailing}
-    available = limits.ready_bearers(builder) - classified.unsettled
-    moving = (
+    ready, unhealthy = {m.id for m in classified.ready}, {m.id for m in classified.unhealthy}
+    available = limits.ready_count(builder) - classified.settling
+    disrupted = (
         len(builder.leaving)
         + builder.pending
         + max(0, want.size - builder.staying - builder.pending)
-        + classified.unsettled
+        + classified.settling
     )
-    going = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in classified.leaving)  # shutting down, and not gone
-    for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in ailing, _name(m))):
-        if member.is_self and (len(outdated) > 1 or going):
+    still_leaving = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in classified.leaving)
+    for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in unhealthy, _name(m))):
+        if member.is_self and (len(outdated) > 1 or still_leaving):
             builder.block(member.id, "this controller runs on it: it is updated last", "own-node-last")
             return
         if member.id in ready:
@@ -58,8 +59,8 @@ def _take(builder: PlanBuilder) -> None:
                 _explain_wait(builder, member, available)
                 return
             available -= 1
-        elif member.id in ailing:
-            if moving >= max(1, want.max_unavailable):
+        elif member.id in unhealthy:
+            if disrupted >= max(1, want.max_unavailable):
                 _explain_wait(builder, member, available)
                 return
         else:
@@ -67,10 +68,10 @@ def _take(builder: PlanBuilder) -> None:
                 member.id, f"{member.id} is out of date, and its health is unknown", "unknown-is-not-acted-on"
             )
             continue
-        moving += 1
+        disrupted += 1
         builder.destroy(
             member,
-            f"made from version {short(member.hash)}, declared is {short(want.group.hash)}",
+            f"created from version {short(member.hash)}, declared is {short(want.group.hash)}",
             "out-of-date",
             Priority.UPDATE,
             rolling=True,
@@ -78,12 +79,12 @@ def _take(builder: PlanBuilder) -> None:
 
 
 def _failure(builder: PlanBuilder) -> str:
-    """Why the new version has failed, or nothing."""
+    """Return why the new version has failed, or an empty string."""
     version = builder.want.group.hash
-    for member in builder.classified.sick:
+    for member in builder.classified.replaceable:
         if member.hash == version and not member.leaving:
             note = f" ({member.report.note})" if member.report is not None and member.report.note else ""
-            return f"{member.id}, made from the new version {short(version)}, is unhealthy{note}"
+            return f"{member.id}, created from the new version {short(version)}, is unhealthy{note}"
     for slot, backoff in builder.view.backoffs.items():
         if backoff.version == version and backoff.count >= FAILURES_MAX:
             return f"{slot} has failed {times(backoff.count)} with the new version {short(version)} ({backoff.why})"
@@ -91,15 +92,16 @@ def _failure(builder: PlanBuilder) -> str:
 
 
 def _explain_stop(builder: PlanBuilder) -> None:
-    order = builder.want.orders.roll
-    if order is None:
+    command = builder.want.orders.roll
+    if command is None:
         return
     name = builder.want.group.name
     remedy = f"infrakit group resume {name}, infrakit group rollback {name}, or commit another version"
     builder.block(
         name,
         f"{plural(len(builder.classified.outdated), 'instance')} out of date; the rolling update was "
-        f"{'aborted' if order.aborted else 'paused'} by {order.who} at {to_the_second(order.when)}: {order.why}",
+        f"{'aborted' if command.aborted else 'paused'} by {command.who} at {to_the_second(command.when)}: "
+        f"{command.why}",
         "rollout-stopped",
         refused=True,
         remedy=remedy,
@@ -108,18 +110,18 @@ def _explain_stop(builder: PlanBuilder) -> None:
 
 def _explain_wait(builder: PlanBuilder, member: Member, available: int) -> None:
     want, classified = builder.want, builder.classified
-    settling = f" ({plural(classified.unsettled, 'new one')} must stay healthy longer)" if classified.unsettled else ""
+    hint = f" ({plural(classified.settling, 'new one')} must stay healthy longer)" if classified.settling else ""
     builder.block(
         member.id,
-        f"out of date, and next: {max(0, available)} of {want.size} are available{settling}, "
+        f"out of date, and next: {max(0, available)} of {want.size} are available{hint}, "
         f"and {plural(want.max_unavailable, 'instance')} may be unavailable",
         "max-unavailable",
-        until=classified.next_look,
+        until=classified.next_check,
     )
 
 
 def _name(member: Member) -> tuple[int, str]:
-    """Slots of cattle in the order of numbers."""
+    """Sort key: slots of cattle by number, others by name."""
     name = member.slot or member.id
     return (int(name) if name.isdigit() else 0, name)
 

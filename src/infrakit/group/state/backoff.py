@@ -5,31 +5,31 @@ from collections.abc import Callable
 
 import msgspec
 
-EXPONENT_MAX = 30  # beyond it every delay is the longest one, and powers of two would overflow
+EXPONENT_MAX = 30  # avoids an overflow; every larger exponent gives the maximum delay
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """Failures in a row."""
+    """Consecutive failures, and when to retry."""
 
     count: int
-    retry_at: float
-    why: str  # the newest failure
+    retry_at: float  # loop time
+    why: str  # the reason of the newest failure
     version: str = ""  # of the slot's configuration: failures of another version do not count
 
     def is_pending(self, now: float) -> bool:
-        """Whether the retry is still to be waited for."""
+        """Whether the time of the retry is still to come."""
         return self.retry_at > now
 
 
 class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait: `first_s` after the first failure, doubled for each further one, `longest_s` at most."""
+    """Delays before a retry: `first_s` after the first failure, doubled for each further one, at most `longest_s`."""
 
     first_s: float
     longest_s: float = math.inf
-    jitter: Callable[[], float] = lambda: 1.0  # a factor around 1, so that retries of many do not coincide
+    jitter: Callable[[], float] = lambda: 1.0  # a factor around 1, so that retries do not coincide
 
     def delay_s(self, failures: int) -> float:
-        """How long to wait after so many failures; 0 failures need no wait."""
+        """Return the delay in seconds after that many failures; 0 for no failure."""
         if failures < 1:
             return 0.0
         return min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, EXPONENT_MAX)) * self.jitter()

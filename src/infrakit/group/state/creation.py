@@ -1,4 +1,4 @@
-"""A pending creation: a recorded intent that is not resolved yet, and what is known of its call."""
+"""A pending creation: a recorded intent that is not resolved yet, and the state of its call."""
 
 import enum
 
@@ -10,13 +10,13 @@ from infrakit.spi.values import InstanceID
 
 
 class Phase(enum.StrEnum):
-    """How far a creation has come."""
+    """The progress of a creation."""
 
     RECORDED = "recorded"  # in the ledger; the provider has not been called, or certainly did nothing
-    CALLING = "calling"  # the call is under way
+    CALLING = "calling"  # the call is in flight
     CREATED = "created"  # the provider has acknowledged it; no listing shows it yet
     REFUSED = "refused"  # the provider certainly created nothing, and will not
-    UNKNOWN = "unknown"  # a call ended without an answer: it may have created the instance
+    UNKNOWN = "unknown"  # a call was not answered: it may have created the instance
 
 
 class Creation(msgspec.Struct, kw_only=True):
@@ -24,55 +24,55 @@ class Creation(msgspec.Struct, kw_only=True):
 
     intent: Intent
     phase: Phase
-    unsure: bool = False  # a call for it ended without an answer, so that the instance may exist
+    uncertain: bool = False  # a call for it was not answered, so the instance may exist
     instance: InstanceID | None = None
-    ended_at: float  # when the last call ended, or when the intent was found
+    ended_at: float  # loop time at which the last call returned, or the intent was found in the ledger
     retry_at: float = 0.0
     error: str = ""
-    calls: int = 0  # made by this process
+    calls: int = 0  # calls of this process
     refused: bool = False  # the last call was refused; an earlier one may have created the instance
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
     changes: Revision = msgspec.field(default_factory=Revision)
 
     @property
     def may_be_called(self) -> bool:
-        """Whether a call may begin: none is under way, and none before it has an answer."""
+        """Whether a call may start: none is in flight, and none has been acknowledged or finally refused."""
         return self.phase in (Phase.RECORDED, Phase.UNKNOWN)
 
     def call(self) -> None:
-        """A call begins: what earlier listings left out proves nothing about this one."""
+        """Record that a call starts. Earlier listings without the instance prove nothing about this call."""
         assert self.may_be_called, self.phase
         self.phase, self.presumed_absent = Phase.CALLING, False
         self.calls += 1
         self.changes.bump()
 
     def created(self, instance: InstanceID, now: float) -> None:
-        """The provider has acknowledged it."""
+        """Record that the provider has acknowledged the creation."""
         assert self.phase is Phase.CALLING, self.phase
         self.phase, self.instance, self.ended_at = Phase.CREATED, instance, now
         self.changes.bump()
 
     def not_created(self, why: str, now: float, *, retry_at: float | None = None) -> None:
-        """This call certainly created nothing; an earlier one may have, or the previous leader's may still do so."""
+        """Record that this call certainly created nothing; an earlier one, of this or the previous leader, may have."""
         assert self.phase is Phase.CALLING, self.phase
-        self.phase = Phase.UNKNOWN if self.unsure else Phase.RECORDED
+        self.phase = Phase.UNKNOWN if self.uncertain else Phase.RECORDED
         self._ended(why, now, retry_at)
 
     def refuse(self, why: str, now: float, *, retry_at: float) -> None:
-        """The provider will not create it, which proves nothing about an earlier call without an answer."""
+        """Record that the provider refuses the creation. An earlier unanswered call may still have created it."""
         assert self.phase is Phase.CALLING, self.phase
-        self.phase = Phase.UNKNOWN if self.unsure else Phase.REFUSED
-        self.refused = self.unsure
-        self._ended(why, now, retry_at if self.unsure else None)
+        self.phase = Phase.UNKNOWN if self.uncertain else Phase.REFUSED
+        self.refused = self.uncertain
+        self._ended(why, now, retry_at if self.uncertain else None)
 
     def unanswered(self, why: str, now: float, *, retry_at: float) -> None:
-        """The call ended without an answer: the instance may exist."""
+        """Record that the call was not answered, so the instance may exist."""
         assert self.phase is Phase.CALLING, self.phase
-        self.phase, self.unsure, self.presumed_absent = Phase.UNKNOWN, True, False
+        self.phase, self.uncertain, self.presumed_absent = Phase.UNKNOWN, True, False
         self._ended(why, now, retry_at)
 
     def presume_absent(self) -> None:
-        """Everything that would show the instance has not."""
+        """Record that neither listings nor an inspection have shown the instance in the time in which they would."""
         assert self.phase in (Phase.CREATED, Phase.UNKNOWN), self.phase
         self.presumed_absent = True
         self.changes.bump()

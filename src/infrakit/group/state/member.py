@@ -1,4 +1,4 @@
-"""A member: one instance that carries the group's tag, and what has been observed of it."""
+"""A member: one instance with the group's tag, and its observed state."""
 
 import datetime
 import enum
@@ -14,11 +14,11 @@ VERDICT_AGE_S_MAX = 60.0  # an older health report counts as unknown
 
 
 class Leaving(enum.StrEnum):
-    """How far the destruction of a member has come. The empty value: it is not being destroyed."""
+    """The progress of the destruction of a member; empty if it is not being destroyed."""
 
     NO = ""
     DRAINING = "draining"  # its workload is being drained; the provider has not been called
-    DESTROYING = "destroying"  # the provider has been called, by this leader or by the previous one
+    DESTROYING = "destroying"  # the provider has been called, by this leader or the previous one
     DESTROYED = "destroyed"  # the provider has acknowledged it; the listing still shows the instance
 
 
@@ -31,22 +31,22 @@ class Member(msgspec.Struct, kw_only=True):
     logical_id: LogicalID | None
     hash: str
     token: Token | None
-    born_at: float  # when its creation was requested, or when it was first listed
+    created_at: float  # loop time at which its creation was requested, or it was first listed
     state: State = State.UNSPECIFIED
-    serial: int = 0  # of the last listing that showed it
+    serial: int = 0  # number of the last listing that showed it
     missing_since: float | None = None
-    missed: int = 0  # complete listings without it
+    missed: int = 0  # consecutive complete listings without it
     report: HealthReport | None = None
-    judged_at: float = -math.inf
+    judged_at: float = -math.inf  # loop time at which the newest report was requested
     healthy_since: float | None = None
     unhealthy_since: float | None = None
     leaving: Leaving = Leaving.NO
-    left_at: float = -math.inf  # when its destruction was acknowledged, or when the call for it ended without an answer
+    left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
     is_self: bool = False  # this controller runs on it
     changes: Revision = msgspec.field(default_factory=Revision)
 
     def health(self, now: float) -> Health:
-        """The newest report, unless it is too old or the instance is missing from the listing."""
+        """Return the newest report; UNKNOWN if it is too old, or the instance is missing from the listing."""
         if self.report is None or self.missing_since is not None or now - self.judged_at > VERDICT_AGE_S_MAX:
             return Health.UNKNOWN
         return self.report.health
@@ -54,7 +54,7 @@ class Member(msgspec.Struct, kw_only=True):
     # -- observations ----------------------------------------------------------------------------------------------
 
     def listed(self, description: Description, *, serial: int, pets: bool) -> None:
-        """A complete listing shows it."""
+        """Update the member from a complete listing that contains it."""
         self.serial = serial
         if self.description is not description and self.description != description:
             self.read(description, pets=pets)
@@ -64,24 +64,24 @@ class Member(msgspec.Struct, kw_only=True):
             self.changes.bump()
 
     def not_listed(self, begun_at: float) -> None:
-        """A complete listing, begun at that time, does not show it."""
+        """Record that a complete listing, started at loop time `begun_at`, does not contain it."""
         if self.missing_since is None:
             self.missing_since = begun_at
         self.missed += 1
         self.changes.bump()
 
     def identify(self, *, is_self: bool) -> None:
-        """Whether this controller runs on it."""
+        """Set whether this controller runs on it."""
         self.is_self = is_self
         self.changes.bump()
 
     def terminated(self) -> None:
-        """The provider has confirmed its termination."""
+        """Record that the provider has confirmed its termination."""
         self.state = State.TERMINATED
         self.changes.bump()
 
     def judged(self, report: HealthReport, at: float) -> bool:
-        """The flavor's report, requested at that time. True: its health has changed."""
+        """Record a health report that was requested at loop time `at`. True: the health has changed."""
         if at < self.judged_at:
             return False
         before, self.judged_at = self.report, at
@@ -96,13 +96,13 @@ class Member(msgspec.Struct, kw_only=True):
         return True
 
     def reset_health(self, now: float) -> None:
-        """Its state may have changed: only health that is requested from now on counts."""
+        """Discard the health: the instance may have changed, so only reports requested from now on count."""
         self.report, self.judged_at = None, now
         self.healthy_since = self.unhealthy_since = None
         self.changes.bump()
 
     def read(self, description: Description, *, pets: bool) -> None:
-        """Take identity, version and state from the provider's description."""
+        """Set identity, version and state from the provider's description."""
         tags = description.tags or {}
         logical_id = description.logical_id or tags.get(values.TAG_LOGICAL_ID) or None
         slot = logical_id if pets else tags.get(values.TAG_SLOT)
@@ -115,40 +115,40 @@ class Member(msgspec.Struct, kw_only=True):
     # -- its destruction -------------------------------------------------------------------------------------------
 
     def start_drain(self) -> None:
-        """Its workload is being drained."""
+        """Record that a drain starts."""
         assert self.leaving in (Leaving.NO, Leaving.DRAINING), self.leaving
         self._leave(Leaving.DRAINING)
 
     def start_destroy(self) -> None:
-        """The provider is about to be called."""
+        """Record that the provider is about to be called."""
         assert self.leaving in (Leaving.NO, Leaving.DRAINING), self.leaving
         self._leave(Leaving.DESTROYING)
 
     def destroy_acknowledged(self, now: float) -> None:
-        """The provider has answered that it destroys it."""
+        """Record that the provider has acknowledged the destruction."""
         assert self.leaving is Leaving.DESTROYING, self.leaving
         self.left_at = now
         self._leave(Leaving.DESTROYED)
 
     def destroy_not_done(self) -> None:
-        """The destruction certainly did not happen."""
+        """Record that the destruction certainly had no effect."""
         self._leave(Leaving.NO)
 
     def destroy_unknown(self, now: float) -> None:
-        """The outcome of the destruction is unknown. If the provider was called, earlier health no longer counts."""
+        """Record that the outcome is unknown. If the provider had been called, the health is discarded."""
         if self.leaving is Leaving.DESTROYING:
             self.left_at = now
             self.reset_health(now)
         self._leave(Leaving.NO)
 
     def inherited_destroy_expired(self, now: float) -> None:
-        """The previous leader's call can no longer take effect, and the instance still exists."""
+        """Release the member: the previous leader's call can no longer take effect, and the instance still exists."""
         if self.leaving is Leaving.DESTROYING:
             self._leave(Leaving.NO)
             self.reset_health(now)
 
     def retry_destroy(self) -> None:
-        """The acknowledged destruction has not happened: it is requested again."""
+        """Allow another destroy call: the acknowledged destruction has had no effect."""
         assert self.leaving is Leaving.DESTROYED, self.leaving
         self._leave(Leaving.NO)
 
@@ -160,7 +160,7 @@ class Member(msgspec.Struct, kw_only=True):
 def discovered(
     description: Description, *, pets: bool, now: float, wall: float, changes: Revision, leaving: Leaving
 ) -> Member:
-    """A member that is listed for the first time, at the loop's `now`, which is `wall` in seconds since 1970."""
+    """Create the member for a newly listed instance, at loop time `now`, which is `wall` in seconds since 1970."""
     tags = description.tags or {}
     created = _seconds(tags.get(values.TAG_CREATED))
     age_s = max(0.0, wall - created) if created is not None else 0.0
@@ -172,7 +172,7 @@ def discovered(
         logical_id=None,
         hash="",
         token=Token(token) if token else None,
-        born_at=now - age_s,
+        created_at=now - age_s,
         leaving=leaving,
         changes=changes,
     )

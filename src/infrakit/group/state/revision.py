@@ -1,13 +1,13 @@
-"""The counter of changes that a view and everything in it share."""
+"""The change counter of a view, shared by its members and creations."""
 
 import msgspec
 
 
 class Revision(msgspec.Struct):
-    """Grows whenever anything that a plan depends on has changed: a plan made at an earlier value is outdated."""
+    """Increases whenever something that a plan depends on changes; a plan of an earlier value is outdated."""
 
     value: int = 0
 
     def bump(self) -> None:
-        """Something has changed."""
+        """Record a change."""
         self.value += 1

@@ -1,11 +1,11 @@
-"""The view of one group: everything that its plans may know, reduced from observations and nothing else.
+"""The view of one group: the state that its plans are based on, reduced from observations.
 
-A listing is taken as it is, but a missing instance is not a terminated one (laws 2 and 4): an instance that was listed
-and is not any more stays in the view, and keeps its slot, until there is evidence. The provider reports it terminated,
-`inspect` returns None, or, for a provider that cannot inspect, at least two complete listings leave it out, one begun
-after its promised lag. In the same way an intent stays until its instance is listed, or surely was never created.
+A missing instance is not a terminated one (laws 2 and 4). An instance that was listed before and is missing now remains
+in the view, and holds its slot, until there is evidence of its termination: the provider reports it terminated,
+`inspect` returns None, or, for a provider that cannot inspect, at least two complete listings omit it, one of them
+started after the promised lag. Likewise, an intent remains until its instance is listed, or certainly does not exist.
 
-The view lives as long as its controller and is changed between two plans only; a plan reads it.
+The view exists as long as its controller. It changes between plans only; the planner reads it.
 """
 
 import math
@@ -23,9 +23,9 @@ from infrakit.spi import values
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Description, HealthReport, InstanceID, LogicalID, Slot, State
 
-REPEAT_S = 30.0  # an acknowledged destruction that is not seen this long after the lag is requested again
-BACKOFF_AGE_S = 600.0  # a failure whose retry was due so long ago no longer counts
-STABLE_S = 60.0  # healthy for so long: earlier failures of its slot no longer count
+REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
+BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
+STABLE_S = 60.0  # after being healthy for that long, earlier failures of the slot no longer count
 
 
 class GroupView(msgspec.Struct, kw_only=True):
@@ -33,19 +33,20 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     group: values.GroupID
     pets: bool
-    lag_s: float  # the provider's promise: when a listing surely shows a change
+    lag_s: float  # the lag that the provider promises: after it, every listing shows a change
     can_inspect: bool
     version: str = ""  # the hash that new instances are created with
     policy: BackoffPolicy = BackoffPolicy(first_s=5.0, longest_s=300.0)
     now: float = 0.0
-    observed_at: float | None = None  # when the last complete listing began
+    observed_at: float | None = None  # loop time at which the last complete listing started
     problem: str = "not observed yet"  # why the newest observation is not complete
     members: dict[InstanceID, Member] = msgspec.field(default_factory=dict)
     pending: dict[Slot, Creation] = msgspec.field(default_factory=dict)
     backoffs: dict[str, Backoff] = msgspec.field(default_factory=dict)  # by slot, instance or membership change
-    inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # destroyed by the previous leader: until
-    absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # creations presumed absent since one was listed
-    rolling_to: str = ""  # the version of the rolling update under way, until it has converged
+    # Being destroyed by the previous leader: loop time until which its calls may take effect.
+    inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)
+    absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
+    rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
@@ -53,13 +54,13 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     @property
     def revision(self) -> int:
-        """Grows whenever anything that a plan depends on has changed."""
+        """A counter that increases whenever something that a plan depends on changes."""
         return self.changes.value
 
     # -- the declaration -------------------------------------------------------------------------------------------
 
     def declare(self, *, pets: bool, version: str, policy: BackoffPolicy) -> None:
-        """A new declaration or new commands. If cattle turned into pets, or back, slots mean something else."""
+        """Adopt a new declaration or new commands. If cattle become pets, or vice versa, slots are read again."""
         if pets != self.pets:
             self.pets = pets
             for member in self.members.values():
@@ -70,30 +71,30 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.changes.bump()
 
     def rollout_started(self, version: str) -> None:
-        """A rolling update to that version is under way."""
+        """Record that a rolling update to that version has started."""
         self.rolling_to = version
         self.changes.bump()
 
     def rollout_done(self) -> None:
-        """The rolling update has converged."""
+        """Record that the rolling update has converged."""
         self.rolling_to = ""
         self.changes.bump()
 
     def outdate(self) -> None:
-        """What was planned may not have been started: plan again."""
+        """Invalidate the plan: its actions may not have been started."""
         self.changes.bump()
 
     # -- observations ----------------------------------------------------------------------------------------------
 
     def failed(self, problem: str, now: float) -> None:
-        """The newest observation failed or was incomplete: nothing is concluded from it."""
+        """Record that the newest observation failed or was incomplete, so that no plan is based on it."""
         self.now = now
         if problem != self.problem:
             self.problem = problem
             self.changes.bump()
 
     def listed(self, listing: Sequence[Description], *, begun_at: float, now: float, wall: float) -> list[Member]:
-        """Take a complete listing of the group's instances; return members that appear for the first time."""
+        """Update the view from a complete listing of the group's instances; return the new members."""
         self.now = now
         self.observed_at = begun_at
         if self.problem:
@@ -123,8 +124,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.members[member.id] = member
         return member
 
-    def doubtful(self) -> Iterator[InstanceID]:
-        """IDs that only an inspection can settle: missing from the listing, or acknowledged and not listed yet."""
+    def unconfirmed(self) -> Iterator[InstanceID]:
+        """Yield the IDs to inspect: missing from the listing, or acknowledged by the provider and not listed yet."""
         for member in self.members.values():
             if member.missing_since is not None:
                 yield member.id
@@ -137,9 +138,9 @@ class GroupView(msgspec.Struct, kw_only=True):
                 yield creation.instance
 
     def inspected(self, instance: InstanceID, description: Description | None) -> None:
-        """The provider answered, with authority, about one instance.
+        """Update the view from an inspection, which is authoritative; None: the instance does not exist.
 
-        One that lives and is not listed yet stays an intent: a new leader would know of it by the ledger alone.
+        A live instance that is not listed yet remains an intent: a new leader could learn of it from the ledger only.
         """
         if description is not None and description.state is not State.TERMINATED:
             return
@@ -165,16 +166,17 @@ class GroupView(msgspec.Struct, kw_only=True):
         return member.missed > 1 and self.observed_at - member.missing_since >= self.lag_s
 
     def judged(self, reports: Mapping[InstanceID, HealthReport], at: float) -> list[Member]:
-        """Take health reports that were requested at that time; return the members whose health has changed."""
+        """Record health reports requested at loop time `at`; return the members whose health has changed."""
         found = [(self.members.get(instance), report) for instance, report in reports.items()]
         return [member for member, report in found if member is not None and member.judged(report, at)]
 
     # -- the flavor's member list ----------------------------------------------------------------------------------
 
-    def not_dead(self) -> list[Description]:
-        """Every member, and whatever may have been created and is not listed yet; its ID is empty if it is not known.
+    def possibly_live(self) -> list[Description]:
+        """Return all members, and all instances that may have been created and are not listed yet.
 
-        The flavor compares its member list with it: what a provider is late to list must not look terminated there.
+        An unknown ID is empty. The flavor compares its member list with this: an instance that the provider lists late
+        must not be taken for a terminated one.
         """
         tag = values.TAG_LOGICAL_ID if self.pets else values.TAG_SLOT
         settled = set(self.settled())
@@ -189,31 +191,31 @@ class GroupView(msgspec.Struct, kw_only=True):
             if slot not in settled
         ]
 
-    def keeps_list(self, *, kept: bool) -> None:
-        """Whether the flavor has a member list."""
-        if kept != (self.membership is not None):
-            self.membership = Membership() if kept else None
+    def track_member_list(self, *, exists: bool) -> None:
+        """Start or stop tracking the member list, which exists if the flavor has one."""
+        if exists != (self.membership is not None):
+            self.membership = Membership() if exists else None
             self.changes.bump()
 
-    def needs(self, answer: Sequence[MembershipChange] | str, asked_at: float) -> None:
-        """Take the changes that the member list needs, or in words why they are not known."""
+    def needs(self, answer: Sequence[MembershipChange] | str, requested_at: float) -> None:
+        """Record the changes that the member list needs, or a text: the reason why they are unknown."""
         if self.membership is None:
             return
         if isinstance(answer, str):
             different = self.membership.unanswered(answer)
         else:
-            different = self.membership.answered(answer, asked_at)
+            different = self.membership.answered(answer, requested_at)
         if different:
             self.changes.bump()
 
-    def change_begins(self, change: MembershipChange) -> None:
-        """The member list is being changed."""
+    def change_started(self, change: MembershipChange) -> None:
+        """Record that a change of the member list starts."""
         if self.membership is not None:
             self.membership.changing = change
             self.changes.bump()
 
-    def change_ends(self, now: float, *, done: bool) -> None:
-        """The change under way is over."""
+    def change_ended(self, now: float, *, done: bool) -> None:
+        """Record that the change in progress has ended."""
         if self.membership is not None:
             self.membership.ended(now, done=done)
             self.changes.bump()
@@ -221,22 +223,22 @@ class GroupView(msgspec.Struct, kw_only=True):
     # -- pending creations -----------------------------------------------------------------------------------------
 
     def intend(self, intents: Mapping[Slot, Intent], *, fresh: bool, effect_s: float = 0.0) -> None:
-        """Take intents from the ledger: fresh ones of our own, or those found there, whose outcome is unknown.
+        """Add intents of the ledger: `fresh` ones that were just recorded, or found ones, whose outcome is unknown.
 
-        The previous leader's call may take effect for `effect_s` to come, though no process waits for its answer.
+        A call of the previous leader may take effect for another `effect_s`, although its process no longer waits.
         """
         for slot, intent in intents.items():
             self.pending[slot] = Creation(
                 intent=intent,
                 phase=Phase.RECORDED if fresh else Phase.UNKNOWN,
-                unsure=not fresh,
+                uncertain=not fresh,
                 ended_at=self.now + effect_s,
                 changes=self.changes,
             )
             self.changes.bump()
 
     def settled(self) -> list[Slot]:
-        """Slots whose intent is resolved because its instance is in the view."""
+        """Return the slots whose intent is resolved, because its instance is a member."""
         if not self.pending:
             return []
         tokens = {m.token for m in self.members.values() if m.token is not None}
@@ -244,7 +246,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         return [s for s, p in self.pending.items() if p.intent.token in tokens or p.instance in ids]
 
     def settle(self, slots: Iterable[Slot]) -> list[tuple[Slot, Creation]]:
-        """Forget intents that the ledger has cleared; return those that came to nothing."""
+        """Remove intents that the ledger has cleared; return those that created no instance."""
         failures = []
         for slot in slots:
             creation = self.pending.pop(slot, None)
@@ -262,31 +264,30 @@ class GroupView(msgspec.Struct, kw_only=True):
         return failures
 
     def presume_absent(self) -> None:
-        """Mark the creations that surely left nothing that lives, because listings that would show it have not.
+        """Mark creations whose instance certainly does not exist, because the listings that would show it do not.
 
-        One that was acknowledged needs a proof that listings work: one that shows a later creation. Where the provider
-        can be asked about the instance, nothing else counts.
+        For an acknowledged creation, a listing must also show a later creation, as proof that listings are updated. If
+        the provider can inspect instances, only an inspection counts for it.
         """
         if not self.pending or self.observed_at is None:
             return
-        proof = max((m.born_at for m in self.members.values() if m.missing_since is None), default=-math.inf)
+        proof = max((m.created_at for m in self.members.values() if m.missing_since is None), default=-math.inf)
         for creation in self.pending.values():
-            silent = creation.phase is Phase.CREATED and not self.can_inspect and proof > creation.ended_at
-            awaited = creation.phase is Phase.UNKNOWN or silent
+            unlisted = creation.phase is Phase.CREATED and not self.can_inspect and proof > creation.ended_at
+            awaited = creation.phase is Phase.UNKNOWN or unlisted
             if awaited and not creation.presumed_absent and self.observed_at >= creation.ended_at + self.lag_s:
                 creation.presume_absent()
 
     # -- destructions ----------------------------------------------------------------------------------------------
 
     def inherit_destroys(self, instances: Iterable[InstanceID], *, until: float) -> None:
-        """The previous leader has recorded that it destroys these: until then, its calls may take effect."""
+        """Add instances that the previous leader was destroying; its calls may take effect until loop time `until`."""
         self.inherited.update(dict.fromkeys(instances, until))
 
     def expire_inherited(self, *, at_once: bool) -> None:
-        """What the previous leader was destroying, and still lives when no call of it can have any effect, is ours.
+        """Release instances that the previous leader was destroying, once its calls can no longer take effect.
 
-        `at_once` where the whole group is destroyed: the call is repeated without waiting, which changes nothing if the
-        previous leader's is still carried out.
+        `at_once`: do not wait, because the whole group is being destroyed, and a second destroy call does no harm.
         """
         if not self.inherited or self.observed_at is None:
             return
@@ -297,7 +298,7 @@ class GroupView(msgspec.Struct, kw_only=True):
                 member.inherited_destroy_expired(self.now)
 
     def retry_destroys(self) -> None:
-        """An acknowledged destruction that has not happened long after is requested again."""
+        """Allow another call for acknowledged destructions that had no effect within the lag and `REPEAT_S`."""
         for member in self.members.values():
             if (
                 member.leaving is Leaving.DESTROYED
@@ -311,22 +312,22 @@ class GroupView(msgspec.Struct, kw_only=True):
     # -- back-off --------------------------------------------------------------------------------------------------
 
     def record_failure(self, key: str, why: str) -> None:
-        """A failure about an instance or a membership change: retried with exponential back-off."""
-        self._record(key, why, version="", free=0)
+        """Record a failure of an instance or a membership change, to be retried with exponential back-off."""
+        self._record(key, why, version="", without_delay=0)
 
-    def record_slot_failure(self, slot: Slot, why: str, *, first_is_free: bool) -> None:
-        """A failure of the declared version in a slot. `first_is_free`: the first replacement does not wait."""
-        self._record(slot, why, version=self.version, free=int(first_is_free))
+    def record_slot_failure(self, slot: Slot, why: str, *, first_without_delay: bool) -> None:
+        """Record a failure of the declared version in a slot. `first_without_delay`: the first retry is immediate."""
+        self._record(slot, why, version=self.version, without_delay=int(first_without_delay))
 
-    def _record(self, key: str, why: str, *, version: str, free: int) -> None:
+    def _record(self, key: str, why: str, *, version: str, without_delay: int) -> None:
         before = self.backoffs.get(key)
         count = before.count + 1 if before is not None and before.version == version else 1
-        delay_s = self.policy.delay_s((before.count if before is not None else 0) + 1 - free)
+        delay_s = self.policy.delay_s((before.count if before is not None else 0) + 1 - without_delay)
         self.backoffs[key] = Backoff(count=count, retry_at=self.now + delay_s, why=why, version=version)
         self.changes.bump()
 
     def expire_backoffs(self) -> None:
-        """Forget the failures of slots whose instance has been healthy for long, and of what is no longer there."""
+        """Remove the failures of slots whose instance has been healthy for `STABLE_S`, and those that are too old."""
         if not self.backoffs:
             return
         stable = {
@@ -344,7 +345,7 @@ class GroupView(msgspec.Struct, kw_only=True):
                 del self.backoffs[key]
 
     def reset_backoffs(self) -> None:
-        """An operator resumes the group: retry at once, and presume absent what every listing due has left out."""
+        """Retry everything now, because an operator resumes the group; presume overdue creations absent."""
         self.backoffs.clear()
         self.absences.clear()
         for creation in self.pending.values():

@@ -42,7 +42,7 @@ _SYSTEM_CLOCK = SystemClock()
 _LOG_END_S = 2.0
 _LOG_END_LINES = 10  # the last of them may be empty
 _POLLS, _POLL_S = 50, 0.01
-_EXITED_MAX = 20  # exited containers that are left for `docker logs`; InfraKit stores the logs of the others
+_EXITED_MAX = 20  # exited containers kept for `docker logs`; older ones are removed, and their logs are stored
 _RECONNECT_S_MIN, _RECONNECT_S_MAX = 0.1, 5.0
 _EVENTS = {
     "create": "was created",
@@ -72,10 +72,10 @@ class Docker:
         self._dead_logs = DeadLogs(directory / "logs")
         self._clock = clock
         self._host, self._certificates = host, certificates
-        self._made: Engine | None = None
+        self._client: Engine | None = None
         self._network = asyncio.Lock()  # the Engine does not prevent two networks of one name
-        self._making: dict[InstanceID, asyncio.Task[None]] = {}
-        self._known: dict[InstanceID, Description] = {}
+        self._creating: dict[InstanceID, asyncio.Task[None]] = {}
+        self._descriptions: dict[InstanceID, Description] = {}
 
     async def capabilities(self) -> Capabilities:
         return _CAPABILITIES
@@ -90,25 +90,25 @@ class Docker:
             raise errors.Refused(f"its properties are wrong: {error}") from error
         config.check(spec, declared)
         id_ = config.instance_id(spec)
-        task = self._making.get(id_)
+        task = self._creating.get(id_)
         if task is None:
-            task = self._making[id_] = asyncio.create_task(self._make(id_, spec, declared))
-            task.add_done_callback(functools.partial(self._settled, id_))
+            task = self._creating[id_] = asyncio.create_task(self._create(id_, spec, declared))
+            task.add_done_callback(functools.partial(self._creation_done, id_))
         await asyncio.shield(task)
         return id_
 
-    async def _make(self, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> None:
-        there = await self._list()
-        mine = there.get(id_)
-        if mine is not None and mine.state is not State.PENDING:
+    async def _create(self, id_: InstanceID, spec: InstanceSpec, declared: Properties) -> None:
+        listed = await self._list()
+        own = listed.get(id_)
+        if own is not None and own.state is not State.PENDING:
             return
-        if mine is None:
-            make.refuse_duplicate(id_, spec, there.values())
-            await self._clear(make.exited(spec, there.values()), there)
+        if own is None:
+            make.refuse_duplicate(id_, spec, listed.values())
+            await self._remove_exited(make.exited(spec, listed.values()), listed)
             async with self._network:
                 container = await make.create(self._engine, id_, spec, declared, now=self._clock.now())
         else:
-            container = mine.container.id
+            container = own.container.id
         await make.complete(self._engine, id_, container, spec, declared, now=self._clock.now())
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
@@ -116,8 +116,8 @@ class Docker:
         await changed_tags.change(self._engine, instance, labels)
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:  # noqa: ARG002
-        if making := self._making.get(instance):
-            await asyncio.wait([making])
+        if creating := self._creating.get(instance):
+            await asyncio.wait([creating])
         record = await self._record(instance)
         with contextlib.suppress(errors.NotFound):
             await self._engine.stop(record.container.id, grace_s=None)
@@ -126,18 +126,18 @@ class Docker:
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         # Read the changed tags first: a change made before the containers are listed is then never missed.
         changed = await changed_tags.changed(self._engine)
-        there = await self._list()
-        self._known = {id_: self._described(each, changed) for id_, each in there.items()}
-        found = [each for each in self._known.values() if tags.items() <= (each.tags or {}).items()]
-        return [_with_facts(each, there[each.id]) for each in found] if properties else found
+        listed = await self._list()
+        self._descriptions = {id_: self._describe(each, changed) for id_, each in listed.items()}
+        found = [each for each in self._descriptions.values() if tags.items() <= (each.tags or {}).items()]
+        return [_with_properties(each, listed[each.id]) for each in found] if properties else found
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         changed = await changed_tags.changed(self._engine)
         record = await self._find(instance)
-        return _with_facts(self._described(record, changed), record) if record is not None else None
+        return _with_properties(self._describe(record, changed), record) if record is not None else None
 
     async def watch(self) -> AsyncIterator[str]:
-        """Yield hints for ever. Reconnects with back-off when the Engine restarts, and yields a hint for that too."""
+        """Yield hints until cancelled. Reconnects with back-off when the Engine restarts, with a hint."""
         pause_s = _RECONNECT_S_MIN
         while True:
             try:
@@ -157,12 +157,12 @@ class Docker:
         """Wait until the listing shows the exit and the address is free, which is shortly after the event."""
         for _ in range(_POLLS):
             record = await self._find(instance)
-            if record is None or not record.lives:
+            if record is None or not record.is_live:
                 return
             await asyncio.sleep(_POLL_S)
 
     async def _log_end(self, event: Mapping[str, Any]) -> str:
-        """The last line of the log, if it can explain the exit and the Engine returns it within `_LOG_END_S`."""
+        """Return the last line of the log, if it can explain the exit and the Engine returns it within `_LOG_END_S`."""
         actor = event.get("Actor") or {}
         code = str((actor.get("Attributes") or {}).get("exitCode", ""))
         if not code.isdigit() or not last_line.explains_exit(int(code)):
@@ -178,48 +178,48 @@ class Docker:
         if record is not None:
             with contextlib.suppress(errors.NotFound):
                 return await self._engine.logs(record.container.id, lines=lines)
-        kept = await asyncio.to_thread(self._dead_logs.read, instance, lines=lines)
-        if kept is None:
+        stored = await asyncio.to_thread(self._dead_logs.read, instance, lines=lines)
+        if stored is None:
             raise errors.NotFound(
                 f"there is no log of {instance}", remedy="logs of terminated instances are kept for a day"
             )
-        return kept
+        return stored
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
         if attachment.type != VOLUME:
             raise errors.Refused(f"the attachment {attachment.id} is of type {attachment.type!r}, not {VOLUME!r}")
-        there = await self._list()
+        listed = await self._list()
         spec = InstanceSpec(attachments=(attachment,))
-        make.refuse_duplicate(InstanceID(attachment.id), spec, there.values())
-        await self._clear(make.exited(spec, there.values()), {})
+        make.refuse_duplicate(InstanceID(attachment.id), spec, listed.values())
+        await self._remove_exited(make.exited(spec, listed.values()), {})
         with contextlib.suppress(errors.NotFound):
             await self._engine.remove_volume(attachment.id)
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
-        there = {each.name for each in await self._engine.volumes({})}
-        return [each for each in attachments if each.type == VOLUME and each.id in there]
+        existing = {each.name for each in await self._engine.volumes({})}
+        return [each for each in attachments if each.type == VOLUME and each.id in existing]
 
     async def close(self) -> None:
         """Wait for creations in progress, then close all connections. Instances keep running."""
-        if self._making:
-            await asyncio.wait(self._making.values())
-        if self._made is not None:
-            await self._made.close()
-            self._made = None
+        if self._creating:
+            await asyncio.wait(self._creating.values())
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
-    # -- what the calls share --------------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------------------
 
     @property
     def _engine(self) -> Engine:
         """The client, created on first use: validation works without one. Raises `Refused` for an invalid address."""
-        if self._made is None:
+        if self._client is None:
             host, certificates = self._host, self._certificates
             if not host:
                 host = os.environ.get("DOCKER_HOST") or client.DEFAULT
                 if os.environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0"):
                     certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-            self._made = Engine(host, certificates=certificates)
-        return self._made
+            self._client = Engine(host, certificates=certificates)
+        return self._client
 
     async def _list(self) -> dict[InstanceID, ContainerRecord]:
         return await make.list_instances(self._engine, now=self._clock.now())
@@ -230,10 +230,10 @@ class Docker:
         )
         return found.get(instance)
 
-    def _settled(self, id_: InstanceID, task: asyncio.Task[None]) -> None:
-        self._making.pop(id_, None)
+    def _creation_done(self, id_: InstanceID, task: asyncio.Task[None]) -> None:
+        self._creating.pop(id_, None)
         if not task.cancelled():
-            task.exception()  # callers that await it receive it; otherwise the controller retries the token
+            task.exception()  # mark it as retrieved: callers receive it, and the controller retries the token
 
     async def _record(self, instance: InstanceID) -> ContainerRecord:
         record = await self._find(instance)
@@ -241,22 +241,24 @@ class Docker:
             raise errors.NotFound(f"there is no instance {instance}", where="docker")
         return record
 
-    def _described(self, record: ContainerRecord, changed: changed_tags.Changed) -> Description:
+    def _describe(self, record: ContainerRecord, changed: changed_tags.Changed) -> Description:
         """Return the description, as the same object while it is unchanged."""
         fresh = record.description({**record.tags, **changed.get(record.id, {})})
-        known = self._known.get(record.id)
+        known = self._descriptions.get(record.id)
         return known if known == fresh else fresh
 
     async def _remove(self, record: ContainerRecord) -> None:
         """Store the log and remove the container; its named volumes are kept."""
         with contextlib.suppress(errors.InfraKitError):  # an unreadable log driver, or an Engine that shuts down
             text = await self._engine.logs(record.container.id, lines=LINES)
-            await asyncio.to_thread(self._dead_logs.keep, record.id, text, now=self._clock.now())
+            await asyncio.to_thread(self._dead_logs.store, record.id, text, now=self._clock.now())
         with contextlib.suppress(errors.NotFound, errors.Conflict):  # it is being removed already
             await self._engine.remove(record.container.id)
         await changed_tags.forget(self._engine, record.id)
 
-    async def _clear(self, exited: Sequence[ContainerRecord], there: Mapping[InstanceID, ContainerRecord]) -> None:
+    async def _remove_exited(
+        self, exited: Sequence[ContainerRecord], listed: Mapping[InstanceID, ContainerRecord]
+    ) -> None:
         """Remove these containers, and all but the newest of the other exited ones.
 
         Raises `Conflict` if one of `exited` is still listed.
@@ -264,12 +266,12 @@ class Docker:
         for each in exited:
             await self._remove(each)
         if exited:
-            left = await self._list()
+            still_listed = await self._list()
             for each in exited:
-                if each.id in left:
+                if each.id in still_listed:
                     raise errors.Conflict(f"{each.id} has exited and is not removed yet", where="docker", remedy="wait")
         others = sorted(
-            (each for each in there.values() if not each.lives and each not in exited),
+            (each for each in listed.values() if not each.is_live and each not in exited),
             key=lambda each: each.container.created,
             reverse=True,
         )
@@ -278,7 +280,7 @@ class Docker:
                 await self._remove(each)
 
 
-def _with_facts(described: Description, record: ContainerRecord) -> Description:
+def _with_properties(described: Description, record: ContainerRecord) -> Description:
     container = record.container
     held = {each.id: container.mounts[each.id] for each in record.attachments if each.id in container.mounts}
     facts = {
@@ -293,7 +295,7 @@ def _with_facts(described: Description, record: ContainerRecord) -> Description:
 
 
 def _hint(event: Mapping[str, Any]) -> str | None:
-    """The hint `ID EVENT` for an event that changes the state of an instance; None for all others."""
+    """Return the hint `ID EVENT` for an event that changes the state of an instance; None for any other event."""
     action = str(event.get("Action", ""))
     attributes = (event.get("Actor") or {}).get("Attributes") or {}
     kind, _, about = action.partition(":")

@@ -21,7 +21,7 @@ Changed = Mapping[InstanceID, Mapping[str, str]]
 
 
 async def changed(engine: Engine) -> Changed:
-    """The changed tags of every instance that has any."""
+    """Return the changed tags of every instance that has any."""
     return {of: _tags(volume) for of, volume in _newest(await engine.volumes({"label": [OF]})).items()}
 
 

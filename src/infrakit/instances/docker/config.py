@@ -37,14 +37,14 @@ def instance_id(spec: InstanceSpec) -> InstanceID:
 
 def check(spec: InstanceSpec, declared: Properties) -> None:
     """Raise `Refused` with every problem of the spec, before anything is created."""
-    wrong = [*_wrong_attachments(spec.attachments or (), declared)]
+    problems = [*_wrong_attachments(spec.attachments or (), declared)]
     if spec.logical_id is not None:
-        wrong += _wrong_logical_id(spec.logical_id, declared)
+        problems += _wrong_logical_id(spec.logical_id, declared)
     if "\0" in spec.init:
-        wrong.append("Init holds a NUL byte, which no script can")
-    wrong += [f"the tag {name} has a prefix that is the provider's own" for name in spec.tags or {} if _is_own(name)]
-    if wrong:
-        raise Refused("; ".join(wrong), where="docker")
+        problems.append("Init holds a NUL byte, which no script can")
+    problems += [f"the tag {name} has a prefix that is the provider's own" for name in spec.tags or {} if _is_own(name)]
+    if problems:
+        raise Refused("; ".join(problems), where="docker")
 
 
 def _is_own(tag: str) -> bool:
@@ -52,18 +52,20 @@ def _is_own(tag: str) -> bool:
 
 
 def _wrong_attachments(attachments: tuple[Attachment, ...], declared: Properties) -> list[str]:
-    wrong = [
+    problems = [
         f"the attachment {each.id} is of type {each.type!r}; the only supported type is {records.VOLUME!r}"
         for each in attachments
         if each.type != records.VOLUME
     ]
-    wrong += [f"{each.id!r} is not a valid name of a volume" for each in attachments if not _VOLUME.fullmatch(each.id)]
+    problems += [
+        f"{each.id!r} is not a valid name of a volume" for each in attachments if not _VOLUME.fullmatch(each.id)
+    ]
     if len(attachments) > len(declared.volumes):
-        wrong.append(
+        problems.append(
             f"there are {len(attachments)} attachments and {len(declared.volumes)} mount points: declare "
             "Volumes: [{Target: /path}] in the properties, one for each"
         )
-    return wrong
+    return problems
 
 
 def _wrong_logical_id(logical_id: str, declared: Properties) -> list[str]:
@@ -91,7 +93,7 @@ def address_of(logical_id: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def container(id_: InstanceID, spec: InstanceSpec, declared: Properties, image: Image | None) -> dict[str, Any]:
-    """The body of the create call; `image` provides the command that a boot script continues with."""
+    """Build the body of the create call; `image` provides the command that a boot script continues with."""
     attachments = spec.attachments or ()
     places = list(zip(attachments, declared.volumes, strict=False))
     name = spec.logical_id if spec.logical_id is not None and address_of(spec.logical_id) is None else None
@@ -127,7 +129,7 @@ def _labels(id_: InstanceID, spec: InstanceSpec) -> dict[str, str]:
 
 
 def _environment(id_: InstanceID, spec: InstanceSpec, volumes: Mapping[str, str]) -> list[str]:
-    """The variables that identify the instance, with the same names as in other providers."""
+    """Return the variables that identify the instance, named as in the other providers."""
     tags = spec.tags or {}
     known = {
         "INFRAKIT_INSTANCE_ID": id_,
@@ -181,7 +183,7 @@ def _networking(spec: InstanceSpec, declared: Properties, name: str | None) -> d
 
 
 def network(declared: Properties) -> dict[str, Any] | None:
-    """The body of the call that creates the network; None if creating it is not declared."""
+    """Build the body of the call that creates the network; None if creating it is not declared."""
     if declared.network is None or declared.network.create is None:
         return None
     create = declared.network.create
@@ -199,7 +201,7 @@ def network(declared: Properties) -> dict[str, Any] | None:
 
 
 def script(init: str, *, readable: bool) -> bytes:
-    """A tar archive with the boot script; `readable` also for users other than root."""
+    """Pack the boot script into a tar archive; with `readable`, users other than root may read it."""
     content = init.encode()
     place = tarfile.TarInfo(SCRIPT.rpartition("/")[0].lstrip("/"))
     place.type, place.mode = tarfile.DIRTYPE, 0o755

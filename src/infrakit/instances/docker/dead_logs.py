@@ -1,4 +1,4 @@
-"""Logs of terminated instances: removing a container deletes its log, so its end is stored here for a day."""
+"""Logs of terminated instances: removing a container deletes its log, so its last lines are stored here for a day."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ class DeadLogs:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def keep(self, instance: InstanceID, text: str, *, now: float) -> None:
+    def store(self, instance: InstanceID, text: str, *, now: float) -> None:
         """Store the log of an instance, and delete expired logs."""
         if not _NAME.fullmatch(instance):
             return
@@ -30,14 +30,14 @@ class DeadLogs:
         self._expire(now)
 
     def read(self, instance: InstanceID, *, lines: int) -> str | None:
-        """The last lines of the stored log; None if there is none."""
+        """Return the last lines of the stored log; None if there is none."""
         if not _NAME.fullmatch(instance):
             return None
         try:
-            kept = (self._directory / instance).read_text().splitlines(keepends=True)
+            stored = (self._directory / instance).read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return None
-        return "".join(kept[-lines:]) if lines > 0 else ""
+        return "".join(stored[-lines:]) if lines > 0 else ""
 
     def _expire(self, now: float) -> None:
         found: list[tuple[float, Path]] = []

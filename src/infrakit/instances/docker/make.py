@@ -1,8 +1,8 @@
 """Creates an instance: creates the container under a name derived from its token, checks for conflicts, starts it.
 
 The Engine guarantees that a name is unique, but not a logical ID or the use of a volume. So a container is created with
-its claims in its labels, and is started only after a listing shows no other running instance with the same claims. When
-two are created concurrently, the one that lists later sees the other: both may be withdrawn, but never do both start.
+its claims in its labels, and is started only after a listing shows no other running instance with the same claims. If
+two are created concurrently, the one that lists later detects the other: both may be removed, but never both started.
 A retry with the same token starts a container that was created and not started; after `ABANDONED_S` it counts as
 terminated.
 """
@@ -26,23 +26,23 @@ async def create(engine: Engine, id_: InstanceID, spec: InstanceSpec, declared: 
     Returns the existing container if an earlier call with the same token has created it.
     """
     image = await _image(engine, declared.image) if spec.init.strip() else None
-    await _prepare(engine, spec, declared)
+    await _prepare_network_and_volumes(engine, spec, declared)
     try:
         return await engine.create(id_, config.container(id_, spec, declared, image))
     except errors.NotFound:
         raise _missing(declared.image) from None
-    except errors.Conflict as taken:
+    except errors.Conflict as conflict:
         first = (await list_instances(engine, now=now)).get(id_)
         if first is None:
             remedy = "the creation is retried; if InfraKit did not create that container, remove it"
-            raise errors.Conflict(f"the name {id_} is taken: {taken.what}", where="docker", remedy=remedy) from None
+            raise errors.Conflict(f"the name {id_} is taken: {conflict.what}", where="docker", remedy=remedy) from None
         return first.container.id
 
 
 async def complete(
     engine: Engine, id_: InstanceID, container: str, spec: InstanceSpec, declared: Properties, *, now: float
 ) -> None:
-    """Start the container, or remove it. Raises `Conflict` or `Refused` once nothing of it is left."""
+    """Start the container, or remove it. Raises `Conflict` or `Refused` after it has been removed."""
     try:
         if spec.init.strip():
             readable = declared.user not in ("", "root", "0")
@@ -50,14 +50,14 @@ async def complete(
         refuse_duplicate(id_, spec, (await list_instances(engine, now=now)).values())
         await engine.start(container)
     except (errors.Conflict, errors.Refused, errors.NotFound) as error:
-        await _withdraw(engine, id_, container)
+        await _remove_unstarted(engine, id_, container)
         if isinstance(error, errors.NotFound):
             remedy = "create the network, or declare Network.Create" if "network" in error.what else ""
             raise errors.Refused(error.what, where=id_, remedy=remedy) from None
         raise
 
 
-async def _withdraw(engine: Engine, id_: InstanceID, container: str) -> None:
+async def _remove_unstarted(engine: Engine, id_: InstanceID, container: str) -> None:
     try:
         await engine.remove(container)
     except errors.NotFound:
@@ -68,7 +68,7 @@ async def _withdraw(engine: Engine, id_: InstanceID, container: str) -> None:
 
 
 async def list_instances(engine: Engine, *, now: float) -> dict[InstanceID, ContainerRecord]:
-    """All instances of this Engine, by ID."""
+    """List all instances of this Engine, by ID."""
     return records.records(await engine.containers({"label": [records.ID]}), now=now)
 
 
@@ -76,7 +76,7 @@ def refuse_duplicate(id_: InstanceID, spec: InstanceSpec, there: Iterable[Contai
     """Raise `Conflict` if another instance that is not terminated has the logical ID or holds an attachment."""
     wanted = set(spec.attachments or ())
     for each in there:
-        if each.id == id_ or not each.lives:
+        if each.id == id_ or not each.is_live:
             continue
         how = "is stopping and still " if each.state is State.STOPPING else ""
         same_id = spec.logical_id and each.logical_id == spec.logical_id
@@ -92,13 +92,15 @@ def _by_id(attachment: Attachment) -> str:
 
 
 def exited(spec: InstanceSpec, there: Iterable[ContainerRecord]) -> list[ContainerRecord]:
-    """Terminated instances with the same claims. They are removed before the replacement starts: `docker start` could
-    revive them."""
+    """Return the terminated instances with the same claims.
+
+    They are removed before their replacement starts, because `docker start` could restart them.
+    """
     wanted = set(spec.attachments or ())
     return [
         each
         for each in there
-        if not each.lives
+        if not each.is_live
         and ((spec.logical_id is not None and each.logical_id == spec.logical_id) or wanted & set(each.attachments))
     ]
 
@@ -118,7 +120,7 @@ def _missing(image: str) -> errors.Refused:
     )
 
 
-async def _prepare(engine: Engine, spec: InstanceSpec, declared: Properties) -> None:
+async def _prepare_network_and_volumes(engine: Engine, spec: InstanceSpec, declared: Properties) -> None:
     """Create the network if that is declared, and check that required volumes exist. The Engine creates the others."""
     body = config.network(declared)
     if body is not None:

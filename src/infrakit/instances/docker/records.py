@@ -44,18 +44,18 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: State
 
     @property
-    def lives(self) -> bool:
+    def is_live(self) -> bool:
         """Whether the instance still has its logical ID and holds its attachments."""
         return self.state is not State.TERMINATED
 
     def description(self, tags: Mapping[str, str]) -> Description:
-        """The description of the provider contract, without properties."""
+        """Return the description of the provider contract, without properties."""
         return Description(
             id=self.id,
             logical_id=self.logical_id,
             tags=dict(tags),
             state=self.state,
-            attachments=self.attachments if self.lives else (),
+            attachments=self.attachments if self.is_live else (),
         )
 
     @property
@@ -65,7 +65,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def records(containers: Iterable[Container], *, now: float) -> dict[InstanceID, ContainerRecord]:
-    """The instances by ID. Raises `PluginError` if two containers have one ID: the state of that ID is then unknown."""
+    """Return the instances by ID. Raises `PluginError` if two containers have the same ID: its state is unknown."""
     found: dict[InstanceID, ContainerRecord] = {}
     for each in containers:
         record = _record(each, now)

@@ -19,7 +19,7 @@ def clear(home_: Home, instance_id: str, *, terminated_at: float) -> None:
     dead_log = home_.dead_logs / instance_id
     with contextlib.suppress(FileNotFoundError):
         record = records.read(dead_log)
-        with home_.changing():
+        with home_.locked():
             for claim in records.claims(home_, record.logical_id, record.attachments):
                 _release(claim, instance_id)
         for name in _OBSOLETE:
@@ -28,11 +28,11 @@ def clear(home_: Home, instance_id: str, *, terminated_at: float) -> None:
 
 
 def collect(home_: Home, *, now: float) -> None:
-    """Delete what has expired, and what a crash has left."""
+    """Delete expired logs, and the leftovers of a crash."""
     home_.empty_trash()
     for name in [each.name for each in home_.instances.iterdir()]:
         if records.phase(home_, name) is Phase.INCOMPLETE:
-            with home_.changing():
+            with home_.locked():
                 if records.phase(home_, name) is Phase.INCOMPLETE:
                     home_.discard(home_.instance(name))
     by_age = sorted(home_.dead_logs.iterdir(), key=_terminated_at, reverse=True)
@@ -52,7 +52,7 @@ def has_volume(home_: Home, name: str) -> bool:
 def delete_volume(home_: Home, name: str) -> None:
     """Delete a volume. Raises `Conflict` while an instance holds it."""
     claim = home_.claim(VOLUME, name)
-    with home_.changing():
+    with home_.locked():
         holder = records.holder(home_, claim)
         if holder is not None:
             raise Conflict(f"the volume {name} is held by {holder}", remedy="destroy the instance first")
@@ -69,5 +69,5 @@ def _release(claim: pathlib.Path, instance_id: str) -> None:
 def _terminated_at(dead_log: pathlib.Path) -> float:
     try:
         return dead_log.stat().st_mtime
-    except FileNotFoundError:  # another process collects, too
+    except FileNotFoundError:  # another process collects garbage, too
         return 0.0

@@ -11,7 +11,7 @@
     graves/<id>/          terminated instances, kept for a day: IDs, so that a token creates only one, and logs
     claims/<name>         one for each logical ID and volume: its holder's ID, locked by the holder's processes
     volumes/<name>/       the data; outlives instances
-    trash/                being deleted
+    trash/                files that are being deleted
 
 Locks are `flock`s: they belong to the open file, which the processes of an instance inherit. So the kernel itself
 withholds a logical ID or a volume from a second instance until the last process of the first has terminated, even while
@@ -31,7 +31,7 @@ from collections.abc import Iterator
 
 from infrakit.spi.errors import Unreachable
 
-_LOCK_ATTEMPTS = 5000  # to take the directory's lock, one every 2 ms
+_LOCK_ATTEMPTS = 5000  # attempts to acquire the directory's lock, one every 2 ms
 _NAME_BYTES_MAX = 200
 
 
@@ -49,8 +49,8 @@ class Home:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Exclude all other threads and processes that assign or release names. Do not wait for anything inside.
+    def locked(self) -> Iterator[None]:
+        """Lock out all other threads and processes that assign or release names. Do not wait for anything inside.
 
         Raises `Unreachable` after 10 s.
         """
@@ -71,26 +71,26 @@ class Home:
             os.close(held)
 
     def instance(self, instance_id: str) -> pathlib.Path:
-        """The directory of an instance that is not archived."""
+        """Return the directory of an instance that is not archived."""
         return self.instances / instance_id
 
     def claim(self, kind: str, name: str) -> pathlib.Path:
-        """The claim file of a logical ID or a volume."""
+        """Return the claim file of a logical ID or a volume."""
         return self.claims / f"{kind}-{file_name(name)}"
 
     def volume(self, name: str) -> pathlib.Path:
-        """The data directory of a volume."""
+        """Return the data directory of a volume."""
         return self.volumes / file_name(name)
 
     def discard(self, path: pathlib.Path) -> None:
         """Remove a file or directory atomically, by a rename, then delete its content."""
-        doomed = self.trash / uuid.uuid4().hex
+        trashed = self.trash / uuid.uuid4().hex
         with contextlib.suppress(FileNotFoundError):
-            path.rename(doomed)
-            remove(doomed)
+            path.rename(trashed)
+            remove(trashed)
 
     def empty_trash(self) -> None:
-        """Delete what a crash has left in the trash."""
+        """Delete what a crash has left behind in the trash."""
         for each in self.trash.iterdir():
             remove(each)
 
@@ -104,7 +104,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def lock(path: pathlib.Path) -> int:
-    """Take the exclusive lock of this file and return its descriptor. Raises `BlockingIOError` if it is held.
+    """Acquire the exclusive lock of this file and return its descriptor. Raises `BlockingIOError` if it is held.
 
     The lock is released once every process that has the descriptor has closed it.
     """
@@ -123,8 +123,8 @@ class Locks:
     def __init__(self) -> None:
         self.held: list[int] = []
 
-    def take(self, path: pathlib.Path) -> None:
-        """Take one more lock. Raises `BlockingIOError` if it is held."""
+    def acquire(self, path: pathlib.Path) -> None:
+        """Acquire one more lock. Raises `BlockingIOError` if it is held."""
         self.held.append(lock(path))
 
     def close(self) -> None:

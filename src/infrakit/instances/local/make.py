@@ -2,7 +2,7 @@
 
 The ID is derived from the token, and a directory of that name can be created once: a retry with the same token finds
 the first instance, running or terminated, and creates nothing.
-An instance that a crash has left incomplete never ran, and is created again from the start.
+An instance that a crash has left incomplete never ran, and is recreated from the start.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from infrakit.spi import files
 from infrakit.spi.errors import Conflict, InfraKitError, OutcomeUnknown, Refused
 from infrakit.spi.values import TAG_TOKEN, InstanceID, InstanceSpec
 
-_PENDING_POLLS = 1000  # of an instance that another process is creating, one every 20 ms
+_PENDING_POLLS = 1000  # while another process creates the instance; one every 20 ms
 
 
 def instance_id(spec: InstanceSpec) -> InstanceID:
@@ -58,9 +58,9 @@ def _check(id_: str, spec: InstanceSpec) -> None:
 
 
 def _claim(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties, locks: Locks) -> bool:
-    """Claim what the instance needs. False if the instance was created before, whatever its state is now."""
+    """Claim the logical ID and volumes. Returns False if the instance was created before, whatever its state is now."""
     for _ in range(_PENDING_POLLS):
-        with home_.changing():
+        with home_.locked():
             found = records.phase(home_, id_)
             if found in (Phase.UNKNOWN, Phase.INCOMPLETE):
                 _claim_now(home_, id_, spec, declared, locks)
@@ -72,7 +72,7 @@ def _claim(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Propertie
 
 
 def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Properties, locks: Locks) -> None:
-    """Take all claims or none, then create the directory atomically, with its record and with its lock held."""
+    """Acquire all claims or none, then create the directory atomically, with its record and with its lock held."""
     claims = records.claims(home_, spec.logical_id, spec.attachments or ())
     for claim, what in claims.items():
         holder = records.holder(home_, claim)
@@ -81,7 +81,7 @@ def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Prope
                 f"{what} is held by {holder or 'a process'}", where=id_, remedy="destroy that instance first"
             )
         try:
-            locks.take(claim)
+            locks.acquire(claim)
         except BlockingIOError:
             raise Conflict(f"another process is checking {what}", where=id_, remedy="retry") from None
     for claim in claims:
@@ -90,7 +90,7 @@ def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Prope
     for leftover in (draft, place):
         home_.discard(leftover)
     draft.mkdir(mode=0o700)
-    locks.take(draft / "lock")
+    locks.acquire(draft / "lock")
     record = InstanceRecord(
         id=id_,
         logical_id=spec.logical_id,

@@ -45,7 +45,7 @@ class _Tracked:
         self.stamp = stamp
         self.record = record
         self.pidfd: int | None = None
-        self.is_settled = False  # only a new record, or the exit of the held leader, can change it
+        self.is_unchanging = False  # only a new record, or the exit of the watched leader, can change it
         self.exit_reported = False  # whether the hint about its exit was emitted
         self.description: Description | None = None
 
@@ -62,7 +62,7 @@ class _Tracked:
 
 
 class Present:
-    """Tracks and lists the instances. The callbacks request what an observation makes necessary.
+    """Tracks and lists the instances. The callbacks request the action that follows from an observation.
 
     Not thread-safe: used from the event loop's thread only.
     """
@@ -74,26 +74,26 @@ class Present:
         emit: Callable[[str], None],
         terminated: Callable[[str], None],
         finished: Callable[[str], None],
-        must_end: Callable[[InstanceRecord], object],
+        destroy: Callable[[InstanceRecord], object],
     ) -> None:
         self._home = home
         self._emit_hint = emit
         self._terminated = terminated
         self._finished = finished
-        self._must_end = must_end
+        self._destroy = destroy
         self._entries: dict[str, _Tracked] = {}
         self._by_pidfd: dict[int, _Tracked] = {}
         self._exits = select.epoll()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when a leader has exited."""
+        """Return a descriptor that is readable when a leader has exited."""
         return self._exits.fileno()
 
     def collect_exits(self) -> None:
         """Record and reap all leaders that have exited."""
         for pidfd, _ in self._exits.poll(0):
             entry = self._by_pidfd.pop(pidfd)
-            entry.pidfd, entry.is_settled = None, False
+            entry.pidfd, entry.is_unchanging = None, False
             self._exits.unregister(pidfd)
             processes.reap(pidfd)
             self._report_exit(entry)
@@ -107,7 +107,7 @@ class Present:
         self._emit_hint(f"{entry.record.id} {event}")
 
     def all(self) -> Iterator[Description]:
-        """The descriptions of all instances, ordered by ID."""
+        """Yield the descriptions of all instances, ordered by ID."""
         names = sorted(each.name for each in self._home.instances.iterdir())
         self.collect_exits()
         for missing in self._entries.keys() - set(names):
@@ -118,7 +118,7 @@ class Present:
                 yield seen
 
     def observe(self, instance_id: str) -> Description | None:
-        """The current description of an instance; None if there is no such instance."""
+        """Return the current description of an instance; None if it does not exist."""
         try:
             return self._observe(instance_id)
         except FileNotFoundError:  # archived or discarded concurrently, by another process or thread
@@ -126,7 +126,7 @@ class Present:
             return None
 
     def facts(self, instance_id: str) -> Facts:
-        """The facts that are not part of the description."""
+        """Return the facts that are not part of the description."""
         place = self._home.instance(instance_id)
         leader, code = records.leader(place), records.exit_code(place)
         pid = leader.pid if leader is not None else None
@@ -139,25 +139,25 @@ class Present:
 
     def _observe(self, instance_id: str) -> Description | None:
         entry = self._entries.get(instance_id)
-        if entry is not None and entry.is_settled and entry.stamp == _stamp(entry.path):
+        if entry is not None and entry.is_unchanging and entry.stamp == _stamp(entry.path):
             described = entry.description
         else:
             described = self._refresh(instance_id)
         if described is not None and described.state is State.STOPPING:
-            self._must_end(self._entries[instance_id].record)
+            self._destroy(self._entries[instance_id].record)
         return described
 
     def _refresh(self, instance_id: str) -> Description | None:
         place = self._home.instance(instance_id)
         if records.is_id(instance_id) and (place / "started").exists():
             entry = self._read(place)
-            if self._hold(entry):
-                entry.is_settled = True
+            if self._watch_leader(entry):
+                entry.is_unchanging = True
                 return entry.described(State.STOPPING if entry.record.ending else State.RUNNING)
         phase = records.phase(self._home, instance_id)
         if phase not in records.PRESENT:
             known = self._entries.get(instance_id)
-            if phase is Phase.TERMINATED and known is not None and not known.exit_reported:  # exited before it was held
+            if phase is Phase.TERMINATED and known is not None and not known.exit_reported:  # it exited unwatched
                 self._report_exit(known)
             self._forget(instance_id)
             if phase is Phase.TERMINATED:
@@ -165,8 +165,8 @@ class Present:
                 self._terminated(instance_id)
             return None
         entry = self._read(place)
-        entry.is_settled = phase is Phase.FINISHED
-        if entry.is_settled:
+        entry.is_unchanging = phase is Phase.FINISHED
+        if entry.is_unchanging:
             self._finished(instance_id)
         return entry.described(_STATES[phase])
 
@@ -180,8 +180,8 @@ class Present:
             entry.record, entry.stamp, entry.description = records.read(place), stamp, None
         return entry
 
-    def _hold(self, entry: _Tracked) -> bool:
-        """Whether the leader runs; if so, the epoll watches it from now on."""
+    def _watch_leader(self, entry: _Tracked) -> bool:
+        """Return whether the leader runs; if so, the epoll watches it from now on."""
         if entry.pidfd is not None:
             return True
         identity = records.leader(entry.path.parent)

@@ -38,7 +38,7 @@ class Stat(NamedTuple):
 
 
 def identify(pid: int) -> Identity:
-    """The identity of a running process. Raises `ProcessLookupError`."""
+    """Return the identity of a running process. Raises `ProcessLookupError`."""
     found = stat(pid)
     if found is None:
         raise ProcessLookupError(pid)
@@ -51,7 +51,7 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """The status of a process; None if there is no such process."""
+    """Return the status of a process; None if there is no such process."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -61,7 +61,7 @@ def stat(pid: int) -> Stat | None:
 
 
 def open_leader(identity: Identity) -> int | None:
-    """A pidfd of this process; None if it has exited, in which case it is reaped if it was a child."""
+    """Open a pidfd of this process. If it has exited, return None, and reap it if it was a child."""
     if identity.boot_id != boot_id():
         return None
     try:
@@ -73,7 +73,7 @@ def open_leader(identity: Identity) -> int | None:
     if found is None or found.start_ticks != identity.start_ticks:
         os.close(held)
         return None
-    if has_ended(held):
+    if has_exited(held):
         reap(held)
         return None
     return held
@@ -86,7 +86,7 @@ def reap(pidfd: int) -> None:
     os.close(pidfd)
 
 
-def has_ended(pidfd: int) -> bool:
+def has_exited(pidfd: int) -> bool:
     """Whether the process has exited; true for a zombie."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -109,8 +109,8 @@ def has_begun(identity: Identity) -> bool:
     own = pathlib.Path(f"/proc/{identity.pid}")
     try:
         children = (own / "task" / str(identity.pid) / "children").read_text().split()
-        mine = (own / "cmdline").read_bytes()
-        return any(pathlib.Path(f"/proc/{each}/cmdline").read_bytes() not in (mine, b"") for each in children)
+        own_command = (own / "cmdline").read_bytes()
+        return any(pathlib.Path(f"/proc/{each}/cmdline").read_bytes() not in (own_command, b"") for each in children)
     except (FileNotFoundError, ProcessLookupError):  # one of them has exited, or this kernel does not list children
         return True
 
@@ -138,10 +138,10 @@ def group_has_members(identity: Identity, place: pathlib.Path) -> bool:
     return any(True for _ in _marked(place))
 
 
-def signal_remaining(place: pathlib.Path, number: signal.Signals, *, spare: set[int]) -> set[int]:
-    """Signal the processes of this instance that outlive its leader, except `spare`. Returns the PIDs signalled."""
+def signal_remaining(place: pathlib.Path, number: signal.Signals, *, exclude: set[int]) -> set[int]:
+    """Signal the processes of this instance that outlive its leader, except `exclude`. Returns the PIDs signalled."""
     signalled = set()
-    for pid in (set(_marked(place)) or set(_holding(place / "lock"))) - spare:
+    for pid in (set(_marked(place)) or set(_holding(place / "lock"))) - exclude:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             held = os.pidfd_open(pid)
             try:

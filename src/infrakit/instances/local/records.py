@@ -73,7 +73,7 @@ def write(place: pathlib.Path, record: InstanceRecord) -> None:
 
 
 def leader(place: pathlib.Path) -> processes.Identity | None:
-    """The leader of the instance in this directory; None before it is started."""
+    """Return the leader of the instance in this directory; None before it is started."""
     try:
         return _decoded(place / "process.json", processes.Identity)
     except FileNotFoundError:
@@ -81,15 +81,15 @@ def leader(place: pathlib.Path) -> processes.Identity | None:
 
 
 def exit_code(place: pathlib.Path) -> int | None:
-    """The exit code of the init script; None if it has not exited, or if its wrapper was killed."""
+    """Return the exit code of the init script; None if it has not exited, or if its wrapper was killed."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         text = (place / "exit").read_text()
         return int(text) if text.endswith("\n") else None
     return None
 
 
-def keep_exit(home_: Home, instance_id: str) -> None:
-    """Make the exit code of an instance survive a power failure."""
+def sync_exit_code(home_: Home, instance_id: str) -> None:
+    """Flush the exit code of an instance to disk, so that it survives a power failure."""
     place = home_.instance(instance_id)
     with contextlib.suppress(FileNotFoundError):
         for each in (place / "exit", place):
@@ -97,7 +97,7 @@ def keep_exit(home_: Home, instance_id: str) -> None:
 
 
 def phase(home_: Home, instance_id: str) -> Phase:
-    """The phase of an instance now."""
+    """Determine the current phase of an instance."""
     if not is_id(instance_id):
         return Phase.UNKNOWN
     place = home_.instance(instance_id)
@@ -124,7 +124,7 @@ def _phase_of_started(place: pathlib.Path, *, locked: bool) -> Phase:
 
 
 def holder(home_: Home, claim: pathlib.Path) -> str | None:
-    """The ID of the instance that holds this claim; None if it is free."""
+    """Return the ID of the instance that holds this claim; None if it is free."""
     try:
         instance_id = claim.read_text()
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def archive(home_: Home, instance_id: str) -> None:
 
 def label(home_: Home, instance_id: str, labels: dict[str, str]) -> None:
     """Merge tags into those of an instance. Raises `NotFound`."""
-    with home_.changing():
+    with home_.locked():
         if phase(home_, instance_id) not in PRESENT:
             raise NotFound(f"there is no instance {instance_id}")
         place = home_.instance(instance_id)
@@ -158,7 +158,7 @@ def mark_for_destroy(home_: Home, instance_id: str) -> InstanceRecord | None:
 
     Returns None if the instance has terminated already. Raises `NotFound`.
     """
-    with home_.changing():
+    with home_.locked():
         found = phase(home_, instance_id)
         if found is Phase.ARCHIVED:
             return None
@@ -176,7 +176,7 @@ def mark_for_destroy(home_: Home, instance_id: str) -> InstanceRecord | None:
 
 
 def claims(home_: Home, logical_id: LogicalID | None, attachments: tuple[Attachment, ...]) -> dict[pathlib.Path, str]:
-    """The claim files of an instance with this logical ID and these attachments, each with its name for messages."""
+    """Return the claim files for this logical ID and these attachments, each with its name for messages."""
     found = {home_.claim(VOLUME, each.id): f"the volume {each.id}" for each in attachments}
     if logical_id is not None:
         found[home_.claim(LOGICAL_ID, logical_id)] = f"the logical ID {logical_id}"

@@ -56,7 +56,7 @@ _RESOURCES = {
 
 
 def command(init: str, script: pathlib.Path) -> list[str]:
-    """The command that runs the script: the interpreter of its first line with at most one argument, as in the kernel.
+    """Return the command that runs the script: the interpreter in its first line, with at most one argument.
 
     The interpreter is called directly, because executing a script that was just written can fail (ETXTBSY): a process
     forked in the meantime may still have it open for writing.
@@ -71,7 +71,7 @@ def command(init: str, script: pathlib.Path) -> list[str]:
 def environment(
     place: pathlib.Path, spec: InstanceSpec, declared: Properties, volumes: Mapping[str, pathlib.Path]
 ) -> dict[str, str]:
-    """The environment of the init script. Precedence: inherited < declared < set by InfraKit."""
+    """Build the environment of the init script. Precedence: inherited < declared < set by InfraKit."""
     tags, attachments = spec.tags or {}, spec.attachments or ()
     found = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
     found |= declared.environment
@@ -122,11 +122,11 @@ def start(
     raise ChildProcessError(f"the shell exited before starting the init script: {_log_end(place)}")
 
 
-def keep_inherited() -> None:
+def make_non_inheritable() -> None:
     """Make the descriptors that this process has inherited non-inheritable, except standard input, output and error.
 
     A daemon may itself run in an instance of `local`, and then holds the locks of that instance. Instances that it
-    creates must not inherit them, or they would hold the other's logical ID and volume while they run.
+    creates must not inherit them, or they would hold the logical ID and the volume of that instance while they run.
     """
     for each in pathlib.Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # closed in the meantime, such as the descriptor of this listing

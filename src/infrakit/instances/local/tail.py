@@ -5,7 +5,7 @@ import pathlib
 import stat
 
 _BLOCK_BYTES = 64 * 1024
-_TAIL_BYTES_MAX = 4 * 1024 * 1024  # limits the response when a line is endless
+_TAIL_BYTES_MAX = 4 * 1024 * 1024  # limits the response when a line never ends
 _PART_BYTES_MAX = 1024 * 1024
 _END_BYTES = 4096
 
@@ -23,7 +23,7 @@ def read(path: pathlib.Path, lines: int) -> tuple[str, int]:
     return b"".join(last).decode(errors="replace"), end
 
 
-def onward(path: pathlib.Path, position: int, *, ended: bool) -> tuple[str, int]:
+def read_after(path: pathlib.Path, position: int, *, ended: bool) -> tuple[str, int]:
     """Return the lines after a position, and the position after them. Raises `FileNotFoundError`.
 
     An incomplete last line is returned only if `ended`, when no process writes to the log any more.
@@ -39,7 +39,7 @@ def onward(path: pathlib.Path, position: int, *, ended: bool) -> tuple[str, int]
 
 
 def end(path: pathlib.Path) -> str:
-    """The last few kilobytes, in one non-blocking read; empty if the log cannot be read that way.
+    """Return the last few kilobytes, in one non-blocking read; empty if the log cannot be read that way.
 
     The content was just written, so it is in the page cache. An instance may have replaced its log by something else,
     such as a pipe.

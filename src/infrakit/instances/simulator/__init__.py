@@ -1,4 +1,4 @@
-"""An in-memory provider with fault injection: to try declarations, and to test controllers.
+"""An in-memory provider with fault injection, to try declarations and to test controllers.
 
 Its faults are one value that may be replaced at any time. Time is the event loop's and randomness is injected, so that
 under a virtual clock the seed reproduces a run exactly.
@@ -26,7 +26,7 @@ __all__ = ["Faults", "Machine", "Simulator", "Spread"]
 T = TypeVar("T")
 
 CHANGING = {"provision", "destroy", "label"}
-TERMINATED_KEPT = 10_000  # tokens of terminated machines that are remembered
+TERMINATED_KEPT = 10_000  # how many tokens of terminated machines are remembered
 Watcher = Callable[[str, Machine], None]
 
 
@@ -35,8 +35,8 @@ class Simulator:
 
     def __init__(self, faults: Faults | None = None, *, random: random.Random | None = None) -> None:
         self.faults = faults or Faults()
-        self.machines: dict[InstanceID, Machine] = {}  # those that run, or are still listed
-        self.calls: dict[str, int] = {}  # how many of each have started
+        self.machines: dict[InstanceID, Machine] = {}  # machines that run or are still listed
+        self.calls: dict[str, int] = {}  # number of calls that have started, by method
         self.in_flight = 0
         self.in_flight_most = 0
         self.watchers: list[Watcher] = []  # called with "created" and "ended" when it happens, before it is listed
@@ -44,12 +44,12 @@ class Simulator:
         self._by_token: dict[str, InstanceID] = {}
         self._by_logical_id: dict[str, InstanceID] = {}
         self._holders: dict[str, InstanceID] = {}
-        self._kept: set[Attachment] = set()
+        self._attachments: set[Attachment] = set()
         self._groups: dict[str, dict[InstanceID, Machine]] = {}
         self._terminations: list[tuple[float, InstanceID]] = []
         self._created_count = 0
         self._tokens_left = float(self.faults.burst)
-        self._counted_at = 0.0
+        self._refilled_at = 0.0
         self._changed = 0
         self._listings: dict[str, tuple[int, float, tuple[Description, ...]]] = {}
 
@@ -66,7 +66,7 @@ class Simulator:
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
         del context
-        await self._call("destroy", self.faults.destroy, lambda: self._end(instance))
+        await self._call("destroy", self.faults.destroy, lambda: self._destroy(instance))
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
         await self._call("label", self.faults.label, lambda: self._label(instance, labels))
@@ -88,11 +88,11 @@ class Simulator:
         holder = self._holders.get(attachment.id)
         if holder is not None:
             raise errors.Conflict(f"{holder} holds {attachment.id}", where="simulator")
-        self._kept.discard(attachment)
+        self._attachments.discard(attachment)
 
     async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
         def find() -> Sequence[Attachment]:
-            return [each for each in attachments if each in self._kept]
+            return [each for each in attachments if each in self._attachments]
 
         return await self._call("existing", self.faults.describe, find)
 
@@ -119,15 +119,15 @@ class Simulator:
             self.in_flight -= 1
 
     def prepare_call(self) -> None:
-        """Does nothing; a hook for subclasses that adjust the faults before each call."""
+        """Do nothing; a hook for subclasses that adjust the faults before each call."""
 
     def _throttle(self) -> None:
         limit = self.faults.per_second
         if not limit:
             return
         now = asyncio.get_running_loop().time()
-        self._tokens_left = min(self.faults.burst, self._tokens_left + (now - self._counted_at) * limit)
-        self._counted_at = now
+        self._tokens_left = min(self.faults.burst, self._tokens_left + (now - self._refilled_at) * limit)
+        self._refilled_at = now
         if self._tokens_left < 1.0:
             raise errors.Throttled("too many requests", after_s=(1.0 - self._tokens_left) / limit, where="simulator")
         self._tokens_left -= 1.0
@@ -155,13 +155,13 @@ class Simulator:
     def _create(self, spec: InstanceSpec) -> InstanceID:
         self._advance()
         now, faults, rng = asyncio.get_running_loop().time(), self.faults, self._rng
-        asked = validate.properties(spec.properties, Properties)
+        declared = validate.properties(spec.properties, Properties)
         tags = dict(spec.tags or {})
         token = tags.get(values.TAG_TOKEN, "")
         if token and faults.tokens and token in self._by_token:
             return self._by_token[token]
-        if asked.refuse:
-            raise errors.Refused("its properties ask for refusal (Refuse)", where="simulator")
+        if declared.refuse:
+            raise errors.Refused("its properties declare Refuse", where="simulator")
         if faults.capacity is not None and sum(m.lives for m in self.machines.values()) >= faults.capacity:
             raise errors.Refused(f"capacity is {faults.capacity}", where="simulator")
         if faults.exclusive:
@@ -176,15 +176,15 @@ class Simulator:
             properties=spec.properties,
             created_at=now,
             listed_at=now + faults.lag.draw(rng),
-            healthy_at=now + asked.boot_time + faults.boot.draw(rng),
+            healthy_at=now + declared.boot_time + faults.boot.draw(rng),
         )
-        if asked.never_healthy or rng.random() < faults.never_healthy_rate:
+        if declared.never_healthy or rng.random() < faults.never_healthy_rate:
             machine.healthy_at = math.inf
-        if faults.sick_after:
-            machine.sick_at = machine.healthy_at + rng.expovariate(1.0 / faults.sick_after)
-        if asked.lifetime or faults.lifetime:
-            machine.dies_at = now + (asked.lifetime or rng.expovariate(1.0 / faults.lifetime))
-            heapq.heappush(self._terminations, (machine.dies_at, machine.id))
+        if faults.unhealthy_after:
+            machine.unhealthy_at = machine.healthy_at + rng.expovariate(1.0 / faults.unhealthy_after)
+        if declared.lifetime or faults.lifetime:
+            machine.terminates_at = now + (declared.lifetime or rng.expovariate(1.0 / faults.lifetime))
+            heapq.heappush(self._terminations, (machine.terminates_at, machine.id))
         self._register(machine)
         return machine.id
 
@@ -207,12 +207,12 @@ class Simulator:
             self._by_logical_id[machine.logical_id] = machine.id
         for attachment in machine.attachments:
             self._holders[attachment.id] = machine.id
-            self._kept.add(attachment)
+            self._attachments.add(attachment)
         self._groups.setdefault(machine.tags.get(values.TAG_GROUP, ""), {})[machine.id] = machine
         self._changed += 1
         self._notify("created", machine)
 
-    def _end(self, instance: InstanceID) -> None:
+    def _destroy(self, instance: InstanceID) -> None:
         self._advance()
         machine = self.machines.get(instance)
         if machine is None:
@@ -223,8 +223,8 @@ class Simulator:
     def kill(self, instance: InstanceID, *, at: float | None = None) -> None:
         """Terminate the machine now (or as of `at`), which releases its logical ID and attachments."""
         machine = self.machines[instance]
-        machine.dead_at = asyncio.get_running_loop().time() if at is None else at
-        machine.unlisted_at = machine.dead_at + self.faults.death_lag.draw(self._rng)
+        machine.terminated_at = asyncio.get_running_loop().time() if at is None else at
+        machine.unlisted_at = machine.terminated_at + self.faults.termination_lag.draw(self._rng)
         if self._by_logical_id.get(machine.logical_id or "") == instance:
             del self._by_logical_id[machine.logical_id or ""]
         for attachment in machine.attachments:
@@ -234,9 +234,9 @@ class Simulator:
         self._changed += 1
         self._notify("ended", machine)
 
-    def make_sick(self, instance: InstanceID) -> None:
+    def make_unhealthy(self, instance: InstanceID) -> None:
         """Make the machine unhealthy from now on."""
-        self.machines[instance].sick_at = asyncio.get_running_loop().time()
+        self.machines[instance].unhealthy_at = asyncio.get_running_loop().time()
         self._changed += 1
 
     def _label(self, instance: InstanceID, labels: Mapping[str, str]) -> None:
@@ -271,13 +271,13 @@ class Simulator:
             watcher(what, machine)
 
     def is_healthy(self, instance: InstanceID) -> bool:
-        """Whether the machine is really healthy: the report of a flavor with perfect knowledge."""
+        """Return the true health of the machine, as a flavor with perfect knowledge would report it."""
         self._advance()
         machine = self.machines.get(instance)
         return machine is not None and machine.is_healthy(asyncio.get_running_loop().time())
 
     def live(self) -> list[Machine]:
-        """The machines that really run, whatever listings show."""
+        """Return the machines that actually run, whatever listings show."""
         self._advance()
         return [m for m in self.machines.values() if m.lives]
 
@@ -296,7 +296,7 @@ class Simulator:
         return listing
 
     def _complete(self, tags: Mapping[str, str], properties: bool) -> tuple[Description, ...]:
-        """The complete listing, cached as one object until something changes, so that polling is free."""
+        """Return the complete listing, cached as one object until something changes, so that polling is cheap."""
         now = asyncio.get_running_loop().time()
         key = f"{sorted(tags.items())} {properties}"
         changed, until, listing = self._listings.get(key, (-1, 0.0, ()))
@@ -308,7 +308,7 @@ class Simulator:
         if len(tags) > (group is not None):
             visible = [m for m in visible if tags.items() <= m.tags.items()]
         listing = tuple(m.describe(now, properties=properties) for m in visible)
-        turns = (at for m in machines.values() for at in (m.listed_at, m.healthy_at, m.sick_at) if at > now)
-        until = min(min(turns, default=math.inf), self._terminations[0][0] if self._terminations else math.inf)
+        transitions = (at for m in machines.values() for at in (m.listed_at, m.healthy_at, m.unhealthy_at) if at > now)
+        until = min(min(transitions, default=math.inf), self._terminations[0][0] if self._terminations else math.inf)
         self._listings[key] = (self._changed, until, listing)
         return listing

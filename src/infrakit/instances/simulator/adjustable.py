@@ -23,8 +23,8 @@ LAG_PROMISED_S = 30.0  # a controller reads this promise once, and faults may be
 class FaultsDocument(Faults, frozen=True, kw_only=True):
     """The content of `faults.yaml`."""
 
-    dead: tuple[InstanceID, ...] = ()  # machines to terminate now
-    sick: tuple[InstanceID, ...] = ()  # machines to make unhealthy now
+    terminated: tuple[InstanceID, ...] = ()  # machines to terminate now
+    unhealthy: tuple[InstanceID, ...] = ()  # machines to make unhealthy now
 
 
 class Adjustable(Simulator):
@@ -67,9 +67,9 @@ class Adjustable(Simulator):
     def _apply(self, document: FaultsDocument) -> None:
         fields = {name: getattr(document, name) for name in Faults.__struct_fields__}
         self.faults = Faults(**fields)
-        for instance in document.dead:
+        for instance in document.terminated:
             if instance in self.machines and self.machines[instance].lives:
                 self.kill(instance)
-        for instance in document.sick:
+        for instance in document.unhealthy:
             if instance in self.machines:
-                self.make_sick(instance)
+                self.make_unhealthy(instance)

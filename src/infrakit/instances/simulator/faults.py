@@ -45,12 +45,12 @@ class Faults(Strict, frozen=True, kw_only=True):
     down: bool = False  # every call is unreachable
     per_second: Seconds = 0.0  # throttling: calls per second, 0 for no limit
     burst: Annotated[int, msgspec.Meta(ge=1)] = 10
-    capacity: Annotated[int, msgspec.Meta(ge=0)] | None = None  # most instances that run at once
+    capacity: Annotated[int, msgspec.Meta(ge=0)] | None = None  # maximum number of running instances
 
     # Listings
-    lag: Spread = NOTHING  # until a new instance is listed
-    death_lag: Spread = NOTHING  # until a terminated instance is no longer listed
-    lag_max: Seconds | None = None  # the promised listing lag; null: the most that the spreads can give
+    lag: Spread = NOTHING  # time until a new instance is listed
+    termination_lag: Spread = NOTHING  # time until a terminated instance is no longer listed
+    lag_max: Seconds | None = None  # the promised listing lag; null: the maximum of the spreads
     partial_rate: Rate = 0.0  # of listings that are incomplete and therefore fail
     silent_partial_rate: Rate = 0.0  # of listings that omit `silent_part` of the instances without an error
     silent_part: Rate = 0.3
@@ -58,19 +58,19 @@ class Faults(Strict, frozen=True, kw_only=True):
     blind: bool = False  # every listing is empty
 
     # Instances
-    boot: Spread = NOTHING  # until a new instance is healthy
+    boot: Spread = NOTHING  # time until a new instance is healthy
     never_healthy_rate: Rate = 0.0
     lifetime: Seconds = 0.0  # mean of an exponential lifetime, 0 for no limit
-    sick_after: Seconds = 0.0  # mean time until it becomes unhealthy, 0 for never
+    unhealthy_after: Seconds = 0.0  # mean time until it becomes unhealthy, 0 for never
 
     # Guarantees
-    tokens: bool = True  # honours tokens: a repeated creation returns the same instance
-    exclusive: bool = True  # refuses a second instance with the same logical ID or attachment
+    tokens: bool = True  # tokens are honoured: a repeated creation returns the same instance
+    exclusive: bool = True  # a second instance with the same logical ID or attachment is refused
 
     @property
     def listing_lag_s(self) -> float:
         """The promised listing lag."""
         if self.lag_max is not None:
             return self.lag_max
-        spreads = (self.lag, self.death_lag)
+        spreads = (self.lag, self.termination_lag)
         return max(max(s.low, s.high) + 5.0 * s.mean for s in spreads)

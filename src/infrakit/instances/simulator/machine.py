@@ -30,24 +30,24 @@ class Machine(msgspec.Struct, kw_only=True):
     created_at: float
     listed_at: float
     healthy_at: float
-    sick_at: float = math.inf
-    dies_at: float = math.inf
-    dead_at: float = math.inf  # when it was really terminated
+    unhealthy_at: float = math.inf
+    terminates_at: float = math.inf
+    terminated_at: float = math.inf  # when it actually terminated
     unlisted_at: float = math.inf
     description: Description | None = None
 
     @property
     def lives(self) -> bool:
-        return math.isinf(self.dead_at)
+        return math.isinf(self.terminated_at)
 
     def is_healthy(self, now: float) -> bool:
-        return self.lives and self.healthy_at <= now < self.sick_at
+        return self.lives and self.healthy_at <= now < self.unhealthy_at
 
     def state(self, now: float) -> State:
         """The state as a provider reports it: unspecified for a terminated machine that is still listed."""
         if not self.lives:
             return State.UNSPECIFIED
-        if now >= self.sick_at or math.isinf(self.healthy_at):
+        if now >= self.unhealthy_at or math.isinf(self.healthy_at):
             return State.IMPAIRED
         return State.RUNNING if now >= self.healthy_at else State.PENDING
 

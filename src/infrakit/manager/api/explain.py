@@ -1,4 +1,4 @@
-"""Explains a group or an instance: facts with their age, actions in progress, blocked ones with their rule, events."""
+"""Explains a group or an instance: facts with their age, actions in progress, blocked actions with rules, events."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from infrakit.spi.values import GroupID, InstanceID, Slot
 STORY_MAX = 50
 
 
-class Stories(Protocol):
-    """The events of one object. Implemented by `events.journal.Journal`."""
+class EventHistory(Protocol):
+    """The past events of one object. Implemented by `events.journal.Journal`."""
 
     def story(self, *, group: GroupID, subject: str, limit: int) -> Sequence[Event]:
-        """The newest `limit` events about an instance, a slot, or with an empty subject the group; oldest first."""
+        """Return the newest `limit` events about an instance, a slot, or (empty subject) the group; oldest first."""
         ...
 
 
-def explain(controller: Controller, subject: str, stories: Stories, clock: Clock) -> Explanation:
+def explain(controller: Controller, subject: str, history: EventHistory, clock: Clock) -> Explanation:
     """Explain a group, or what `subject` names in it: an instance, a slot or a logical ID. Raises `NotFound`."""
     name = controller.name
     doing = [report.reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)]
-    waiting = [report.held(h, clock) for h in controller.blocked]
+    waiting = [report.blocked_line(h, clock) for h in controller.blocked]
     if not subject:
         return Explanation(
             subject=name,
@@ -37,7 +37,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
             facts=_group_facts(controller),
             doing=tuple(doing),
             waiting=tuple(waiting),
-            story=_story(stories, name, ""),
+            story=_story(history, name, ""),
             next_look=_next_check(controller, clock),
         )
     member = _find(controller, subject)
@@ -48,7 +48,7 @@ def explain(controller: Controller, subject: str, stories: Stories, clock: Clock
         facts=report.member_facts(controller, member) if member is not None else _slot_facts(controller, subject),
         doing=_about(doing, about - {name}),
         waiting=_about(waiting, about),
-        story=_story(stories, name, subject if member is None else str(member.id)),
+        story=_story(history, name, subject if member is None else str(member.id)),
         next_look=_next_check(controller, clock),
     )
 
@@ -93,9 +93,9 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
         facts.append(f"a creation is recorded since {to_the_second(timestamp(pending.intent.at))}: {pending.phase}")
         if pending.error:
             facts.append(f"its last call returned: {pending.error}")
-    trouble = view.backoffs.get(subject)
-    if trouble is not None:
-        facts.append(f"it has failed {times(trouble.count)} since its back-off began ({trouble.why})")
+    backoff = view.backoffs.get(subject)
+    if backoff is not None:
+        facts.append(f"it has failed {times(backoff.count)} since its back-off began ({backoff.why})")
     return tuple(facts)
 
 
@@ -104,8 +104,8 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
     if want.quorum:
         facts.append(f"it is a quorum: it can lose {want.can_lose} of {want.size}")
-    most = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"
-    facts.append(f"destruction stops when more than {most} unhealthy (MaxUnhealthy)")
+    limit = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"
+    facts.append(f"destruction stops when more than {limit} unhealthy (MaxUnhealthy)")
     if view.observed_at is not None:
         age_s = now - view.observed_at
         facts.append(f"the provider {controller.account.name} was last listed completely {age_s:.1f} s ago")
@@ -113,15 +113,15 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
         facts.append(view.problem)
     if view.membership is not None and view.membership.fresh(now):
         due = sum(need.due for need in view.membership.needs)
-        age = duration(now - view.membership.asked_at)
+        age = duration(now - view.membership.requested_at)
         facts.append(f"the flavor's membership was read {age} ago; {plural(due, 'change')} needed")
     for slot, pending in list(view.pending.items())[:10]:
         facts.append(f"slot {slot}: a creation is {pending.phase}{f' ({pending.error})' if pending.error else ''}")
     return tuple(facts)
 
 
-def _story(stories: Stories, group: GroupID, subject: str) -> tuple[str, ...]:
-    events = stories.story(group=group, subject=subject, limit=STORY_MAX)
+def _story(history: EventHistory, group: GroupID, subject: str) -> tuple[str, ...]:
+    events = history.story(group=group, subject=subject, limit=STORY_MAX)
     return tuple(
         f"{to_the_second(e.timestamp)} {e.type} {e.instance or e.slot or ''} {e.message}".replace("  ", " ")
         for e in events
@@ -130,5 +130,5 @@ def _story(stories: Stories, group: GroupID, subject: str) -> tuple[str, ...]:
 
 def _next_check(controller: Controller, clock: Clock) -> str:
     now = asyncio.get_running_loop().time()
-    delay_s = min(controller.poll_s, max(0.0, controller.plan.next_look - now))
+    delay_s = min(controller.poll_s, max(0.0, controller.plan.next_check - now))
     return timestamp(clock.now() + delay_s)

@@ -1,7 +1,7 @@
 """The operator's interface of one replica among several: requests that need the leader are forwarded to it.
 
-Every change of the declaration is a compare-and-swap in the store, so any replica makes it itself. What needs the
-running controllers (what exists, why, what a plan would do, logs) comes from where they run.
+A change of the declaration is a compare-and-swap in the store, so any replica performs it itself. Requests that need
+the running controllers (members, explanations, plans, logs) are forwarded to the leader.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ FORWARD_S = 11.0  # timeout of a forwarded request; with the connection, a littl
 
 
 class Relay:
-    """Satisfies `spi.manager.Manager`; `inner` answers what this replica can answer by itself.
+    """Satisfies `spi.manager.Manager`; `inner` answers the requests that need no leader.
 
     Each method is defined by name: an interface that `__getattr__` provides is absent from Python 3.12 on.
     """
@@ -51,17 +51,17 @@ class Relay:
         if own.leader:
             return own
         try:
-            led: Status = await self._ask_leader("status", {})
+            answer: Status = await self._ask_leader("status", {})
         except (errors.InfraKitError, TimeoutError) as error:
             why = str(error) or "the leader does not answer"
             return msgspec.structs.replace(own, note=own.note if why in own.note else f"{own.note}; {why}")
         return msgspec.structs.replace(
             own,
-            epoch=led.epoch,
-            version=led.version,
-            halts=led.halts,
-            groups=led.groups,
-            leading=led.replica if led.leader else "",
+            epoch=answer.epoch,
+            version=answer.version,
+            halts=answer.halts,
+            groups=answer.groups,
+            leading=answer.replica if answer.leader else "",
             note="",
         )
 
@@ -74,19 +74,19 @@ class Relay:
         row = await asyncio.gather(*(self._ask_replica(name, entries[name]) for name in sorted(entries)))
         return msgspec.structs.replace(own, replicas=tuple(row))
 
-    # -- changes of the record, which any replica makes; and requests that need the leader ----------------------------
+    # -- changes of the record, by any replica; and requests that need the leader ------------------------------------
 
     async def commit(self, **arguments: Any) -> Committed:
         return await self._inner.commit(**arguments)
 
     async def plan(self, **arguments: Any) -> Planned:
-        return await self._led(self._inner.plan, arguments)
+        return await self._at_leader(self._inner.plan, arguments)
 
     async def why(self, **arguments: Any) -> Explanation:
-        return await self._led(self._inner.why, arguments)
+        return await self._at_leader(self._inner.why, arguments)
 
     async def members(self, **arguments: Any) -> tuple[MemberStatus, ...]:
-        return await self._led(self._inner.members, arguments)
+        return await self._at_leader(self._inner.members, arguments)
 
     async def scale(self, **arguments: Any) -> Committed:
         return await self._inner.scale(**arguments)
@@ -102,7 +102,7 @@ class Relay:
 
     async def resume(self, **arguments: Any) -> Committed:
         if arguments.get("despite_unhealthy"):  # only the leader knows which instances are unhealthy
-            return await self._led(self._inner.resume, arguments)
+            return await self._at_leader(self._inner.resume, arguments)
         return await self._inner.resume(**arguments)
 
     async def abort(self, **arguments: Any) -> Committed:
@@ -118,13 +118,13 @@ class Relay:
         return await self._inner.destroy(**arguments)
 
     async def destroy_instance(self, **arguments: Any) -> Committed:
-        return await self._led(self._inner.destroy_instance, arguments)
+        return await self._at_leader(self._inner.destroy_instance, arguments)
 
     async def logs(self, **arguments: Any) -> str:
-        return await self._led(self._inner.logs, arguments)
+        return await self._at_leader(self._inner.logs, arguments)
 
     async def tail(self, **arguments: Any) -> LogPart:
-        return await self._led(self._inner.tail, arguments)
+        return await self._at_leader(self._inner.tail, arguments)
 
     async def history(self, **arguments: Any) -> tuple[Version, ...]:
         return await self._inner.history(**arguments)
@@ -136,12 +136,12 @@ class Relay:
         return await self._inner.restore(**arguments)
 
     async def resign(self, **arguments: Any) -> None:
-        await self._led(self._inner.resign, arguments)
+        await self._at_leader(self._inner.resign, arguments)
 
     async def shutdown(self, **arguments: Any) -> None:
         await self._inner.shutdown(**arguments)
 
-    async def _led(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
+    async def _at_leader(self, method: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
         """Call a method that needs the running controllers: here if this replica is active, else at the leader."""
         try:
             return await method(**arguments)
@@ -175,7 +175,7 @@ class Relay:
             await remote.close()
 
     async def _find(self) -> tuple[str, ReplicaEntry]:
-        """The leader and its address. Never this replica itself: the request would loop."""
+        """Return the leader and its roster entry; never those of this replica, because the request would loop."""
         own = self._replica.name
         try:
             contents = await self._replica.peek()

@@ -1,4 +1,4 @@
-"""Logs of instances, from their provider; for a terminated instance, every provider is asked."""
+"""Logs of instances, from their provider; for a terminated instance, all providers are queried."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ DEADLINE_S = 30.0
 async def from_provider(
     term: Term, instance: InstanceID, ask: Callable[[Instance], Awaitable[T] | None], can: str
 ) -> T:
-    """Ask the provider of an instance; `ask` returns None for a provider that lacks the ability `can`.
+    """Query the provider of an instance; `ask` returns None for a provider that lacks the ability `can`.
 
     Raises `NotFound`, and `Refused` if the provider lacks the ability.
     """
@@ -27,10 +27,10 @@ async def from_provider(
     unknown = () if owner is not None else (errors.NotFound,)
     async with asyncio.timeout(DEADLINE_S):
         for account in [owner.account] if owner is not None else accounts.values():
-            question = ask(account.instance)
-            if question is not None:
+            request = ask(account.instance)
+            if request is not None:
                 with contextlib.suppress(*unknown):
-                    return await question
+                    return await request
     if owner is not None:
         raise errors.Refused(f"this provider cannot {can}", where=instance)
     raise errors.NotFound(

@@ -9,7 +9,7 @@ from infrakit.group.controller import Controller
 from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction
 from infrakit.manager.api import logs
-from infrakit.manager.api.explain import Stories, explain
+from infrakit.manager.api.explain import EventHistory, explain
 from infrakit.manager.declaration import changes, validate
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.lead.ledger import LedgerDocument
@@ -43,9 +43,9 @@ HISTORY_MAX = 1000
 class Operator:
     """Answers the requests of operators at one replica; `stop` stops the daemon."""
 
-    def __init__(self, replica: Replica, *, stories: Stories, stop: Callable[[], None]) -> None:
+    def __init__(self, replica: Replica, *, history: EventHistory, stop: Callable[[], None]) -> None:
         self._replica = replica
-        self._stories = stories
+        self._history = history
         self._stop = stop
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class Operator:
             if controller is not None:
                 groups.append(report.group_status(controller, replica.clock))
             elif term is not None:
-                why = term.unmanaged.get(name, "its plugins are being asked")
+                why = term.unmanaged.get(name, "its plugins have not answered yet")
                 groups.append(report.unmanaged(record.groups[name], record.orders_of(name), why))
         halts = [h for h in (record.halt, *(o.halt for o in record.orders.values())) if h is not None]
         return Status(
@@ -76,7 +76,7 @@ class Operator:
         )
 
     async def leader(self) -> LeaderStatus:
-        """The leader by the ledger. The own observation is returned even if the ledger cannot be read."""
+        """Return the leader by the ledger, and this replica's own observation even if the ledger is unreadable."""
         replica, contents, note = self._replica, LedgerDocument(), ""
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
@@ -85,19 +85,19 @@ class Operator:
             note = f"the store has not answered for {STORE_TIMEOUT_S:g} s"
         except errors.InfraKitError as error:
             note = f"the store cannot be read: {error}"
-        seen = replica.observation
+        observed = replica.observation
         return LeaderStatus(
             leader=contents.leader,
             epoch=contents.epoch,
             since=timestamp(contents.since) if contents.since else "",
             replica=replica.name,
-            observed=(seen.note or seen.who or "this node leads") if seen is not None else "nothing yet",
-            observed_age_s=asyncio.get_running_loop().time() - seen.begun_at if seen is not None else None,
+            observed=(observed.note or observed.who or "this node leads") if observed is not None else "nothing yet",
+            observed_age_s=asyncio.get_running_loop().time() - observed.begun_at if observed is not None else None,
             note=note,
         )
 
     async def why(self, *, group: GroupID, subject: str = "") -> Explanation:
-        return explain(self._controller(group), subject, self._stories, self._replica.clock)
+        return explain(self._controller(group), subject, self._history, self._replica.clock)
 
     async def members(self, *, group: GroupID | None = None) -> tuple[MemberStatus, ...]:
         if group is not None:
@@ -150,7 +150,7 @@ class Operator:
         )
 
     async def checked(self, text: str, source: str) -> tuple[Group, ...]:
-        """The groups of a document, checked as for a commit. Raises `InvalidSpec`."""
+        """Return the groups of a document, validated as for a commit. Raises `InvalidSpec`."""
         others = tuple(self._replica.declaration.record.groups.values())
         return await validate.checked(text, source, self._replica.plugins, others=others)
 
@@ -165,7 +165,7 @@ class Operator:
         verbs = ("create", "replace", "destroy", "label", "change")
         counts = {verb: sum(line.verb == verb for line in lines) for verb in verbs}
         summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
-        waiting = tuple(report.held(h, self._replica.clock) for h in last.blocked)
+        waiting = tuple(report.blocked_line(h, self._replica.clock) for h in last.blocked)
         return GroupPlan(group=group.name, summary=summary, actions=tuple(lines), waiting=waiting)
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
@@ -183,27 +183,27 @@ class Operator:
         return await self._replica.change(changes.free(group), what="free", who=who, why=why)
 
     async def destroy(self, *, group: GroupID, who: str, why: str, volumes: bool = False) -> Committed:
-        change = changes.destroy(group, self._halt_order(group, who, why), volumes=volumes)
+        change = changes.destroy(group, self._new_halt(group, who, why), volumes=volumes)
         return await self._replica.change(change, what="destroy", who=who, why=why)
 
     # -- commands --------------------------------------------------------------------------------------------------
 
     async def halt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
-        change = changes.halt(group, self._halt_order(group, who, why))
+        change = changes.halt(group, self._new_halt(group, who, why))
         return await self._replica.change(change, what="halt", who=who, why=why)
 
     async def unhalt(self, *, group: GroupID | None = None, who: str, why: str) -> Committed:
         return await self._replica.change(changes.halt(group, None), what="unhalt", who=who, why=why)
 
     async def pause(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return await self._stop_roll(group, aborted=False, who=who, why=why)
+        return await self._stop_rollout(group, aborted=False, who=who, why=why)
 
     async def abort(self, *, group: GroupID, who: str, why: str) -> Committed:
-        return await self._stop_roll(group, aborted=True, who=who, why=why)
+        return await self._stop_rollout(group, aborted=True, who=who, why=why)
 
-    async def _stop_roll(self, group: GroupID, *, aborted: bool, who: str, why: str) -> Committed:
+    async def _stop_rollout(self, group: GroupID, *, aborted: bool, who: str, why: str) -> Committed:
         when = timestamp(self._replica.clock.now())
-        change = changes.stop_roll(group, "", aborted=aborted, who=who, when=when, why=why)
+        change = changes.stop_rollout(group, "", aborted=aborted, who=who, when=when, why=why)
         return await self._replica.change(change, what="abort" if aborted else "pause", who=who, why=why)
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
@@ -218,7 +218,7 @@ class Operator:
         return await self._replica.change(changes.rollback(group), what="rollback", who=who, why=why)
 
     async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
-        controller = self._of(instance)
+        controller = self._controller_of(instance)
         slot = controller.view.members[instance].slot
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=why)
         change = changes.evict(controller.name, {instance: slot}, eviction, replace=replace)
@@ -232,9 +232,9 @@ class Operator:
         self._replica.announce_stop(who, why)
         self._stop()
 
-    # -- finding ---------------------------------------------------------------------------------------------------
+    # -- lookup ----------------------------------------------------------------------------------------------------
 
-    def _halt_order(self, group: GroupID | None, who: str, why: str) -> Halt:
+    def _new_halt(self, group: GroupID | None, who: str, why: str) -> Halt:
         return Halt(group=group, who=who, when=timestamp(self._replica.clock.now()), why=why)
 
     def _term(self) -> Term:
@@ -247,11 +247,11 @@ class Operator:
         controllers = self._term().controllers
         if group not in controllers:
             self._replica.declaration.record.group(group)
-            why = self._term().unmanaged.get(group, "its plugins are being asked")
+            why = self._term().unmanaged.get(group, "its plugins have not answered yet")
             raise errors.Unreachable(f"group {group} is not managed yet: {why}", remedy="see: infrakit plugin ls")
         return controllers[group]
 
-    def _of(self, instance: InstanceID) -> Controller:
+    def _controller_of(self, instance: InstanceID) -> Controller:
         for controller in self._term().controllers.values():
             if instance in controller.view.members:
                 return controller

@@ -1,1 +1,1 @@
-"""The original's interfaces, so that its command line and tools drive our groups."""
+"""The original's interfaces, so that its command line and tools can manage groups."""

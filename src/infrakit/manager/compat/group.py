@@ -1,4 +1,4 @@
-"""The original's Group interface, served by the manager, so that its command line and tools drive our groups."""
+"""The original's Group interface, served by the manager, so that its command line and tools can manage groups."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group, GroupDescription, GroupSpec
 from infrakit.spi.values import GroupID, InstanceID
 
-WHY = "asked for over the wire"
+WHY = "requested over the wire protocol"
 
 
 class GroupPlugin:
@@ -43,15 +43,15 @@ class GroupPlugin:
         return message
 
     def _changes(self, before: Group, after: Group) -> str:
-        """The consequences of a change, in the words of the original."""
+        """Describe the effect of a change, in the wording of the original."""
         controller = self._controllers.get(before.name)
         members = controller.view.members.values() if controller is not None else ()
         outdated, size = sum(m.hash != after.hash for m in members), _size(after)
         grown = size - _size(before)
         if grown < 0:
-            rolled = max(0, size - (len(members) - outdated))
+            updated = max(0, size - (len(members) - outdated))
             first = f"Terminating {-grown} instances to reduce the group size to {size}"
-            return first + (f", then performing a rolling update on {rolled} instances" if rolled else "")
+            return first + (f", then performing a rolling update on {updated} instances" if updated else "")
         parts = [f"Performing a rolling update on {outdated} instances"] if outdated else []
         if grown:
             verb = "then adding" if parts else "Adding"
@@ -59,11 +59,11 @@ class GroupPlugin:
         return ", ".join(parts) or "Noop"
 
     async def free_group(self, *, id: GroupID) -> None:  # noqa: A002
-        self._known(id)
+        self._declared(id)
         await self._operator.free(group=id, who=_who(), why=WHY)
 
     async def describe_group(self, *, id: GroupID) -> GroupDescription:  # noqa: A002
-        self._known(id)
+        self._declared(id)
         controller = self._controllers.get(id)
         if controller is None:
             return GroupDescription()
@@ -72,7 +72,7 @@ class GroupPlugin:
         return GroupDescription(instances=tuple(m.description for m in members), converged=converged)
 
     async def destroy_group(self, *, id: GroupID) -> None:  # noqa: A002
-        self._known(id)
+        self._declared(id)
         await self._operator.destroy(group=id, who=_who(), why=WHY)
 
     async def inspect_groups(self) -> tuple[GroupSpec, ...]:
@@ -80,7 +80,7 @@ class GroupPlugin:
         return tuple(GroupSpec(id=name, properties=properties(groups[name])) for name in sorted(groups))
 
     async def destroy_instances(self, *, id: GroupID, instances: tuple[InstanceID, ...]) -> None:  # noqa: A002
-        self._known(id)
+        self._declared(id)
         controller = self._controllers.get(id)
         members = controller.view.members if controller is not None else {}
         if missing := [each for each in instances if each not in members]:
@@ -92,21 +92,21 @@ class GroupPlugin:
         await self._replica.change(change, what="destroy instance", who=who, why=WHY)
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002
-        return _size(self._known(id))
+        return _size(self._declared(id))
 
     async def set_size(self, *, id: GroupID, size: int) -> None:  # noqa: A002
-        self._known(id)
+        self._declared(id)
         await self._operator.scale(group=id, size=size, who=_who(), why=WHY)
 
     @property
     def _controllers(self) -> dict[GroupID, Controller]:
-        """The running controllers. Raises `NotLeader` in the words of the original, which its users search for."""
+        """The running controllers. Raises `NotLeader` in the wording of the original, which its users search for."""
         term = self._replica.term
         if term is None:
             raise errors.NotLeader("not a leader", remedy="send the request to the leader")
         return term.controllers
 
-    def _known(self, name: GroupID) -> Group:
+    def _declared(self, name: GroupID) -> Group:
         group = self._replica.declaration.record.groups.get(name)
         if group is None:
             raise errors.NotFound(f"Group '{name}' is not being watched")

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from infrakit.group.orders import Eviction, Orders, RollOrder
+from infrakit.group.orders import Eviction, Orders, RolloutStop
 from infrakit.manager.declaration.record import DeclarationRecord, RecordChange, with_group, with_orders, without_group
 from infrakit.spi import errors
 from infrakit.spi.group import Group
@@ -56,30 +56,30 @@ def _with_allocation(group: Group, **allocation: object) -> Group:
     return msgspec.structs.replace(group, properties=msgspec.structs.replace(group.properties, allocation=declared))
 
 
-def halt(group: GroupID | None, order: Halt | None) -> RecordChange:
-    """Halt, or with None unhalt, everything or one group."""
+def halt(group: GroupID | None, command: Halt | None) -> RecordChange:
+    """Halt one group, or all with `group` None; unhalt with `command` None."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         if group is None:
-            return msgspec.structs.replace(record, halt=order)
-        if order is None and record.halt is not None and record.orders.get(group, Orders()).halt is None:
+            return msgspec.structs.replace(record, halt=command)
+        if command is None and record.halt is not None and record.orders.get(group, Orders()).halt is None:
             raise errors.Refused(
                 f"{group} is not halted by itself: everything is, by {record.halt.who} ({record.halt.why})",
                 remedy="lift that halt: infrakit unhalt",
             )
-        return with_orders(record, group, halt=order)
+        return with_orders(record, group, halt=command)
 
     return change
 
 
-def stop_roll(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> RecordChange:
+def stop_rollout(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> RecordChange:
     """Pause or abort the rolling update to a version (empty: the declared one)."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared = record.group(group).hash
         if version not in ("", declared):
             return record  # another version was declared meanwhile
-        return with_orders(record, group, roll=RollOrder(hash=declared, aborted=aborted, who=who, when=when, why=why))
+        return with_orders(record, group, roll=RolloutStop(hash=declared, aborted=aborted, who=who, when=when, why=why))
 
     return change
 
@@ -94,7 +94,7 @@ def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str)
 
 
 def rollback(group: GroupID, version: str = "") -> RecordChange:
-    """Declare the previous version again; with `version`, only if that is still the declared one."""
+    """Declare the previous version again; if `version` is not empty, only while that is the declared version."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared, previous = record.group(group), record.previous.get(group)
@@ -124,11 +124,11 @@ def free(group: GroupID) -> RecordChange:
     return lambda record: without_group(record, group)
 
 
-def destroy(group: GroupID, order: Halt, *, volumes: bool) -> RecordChange:
+def destroy(group: GroupID, command: Halt, *, volumes: bool) -> RecordChange:
     """Destroy all instances of a group, then remove it; with `volumes`, delete its volumes too."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
-        return with_orders(record, group, destroying=order, volumes=volumes)
+        return with_orders(record, group, destroying=command, volumes=volumes)
 
     return change
 

@@ -15,7 +15,7 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire
 
-NAME = "declaration"  # of the document in the store
+NAME = "declaration"  # name of the document in the store
 KEEP = 1000  # revisions in the store; a store may have a lower limit
 
 
@@ -36,10 +36,10 @@ class DeclarationRecord(Wire, frozen=True, kw_only=True):
     groups: dict[GroupID, Group] = msgspec.field(default_factory=dict)
     previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
     orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
-    halt: Halt | None = None  # of everything
+    halt: Halt | None = None  # of every group
 
     def orders_of(self, group: GroupID) -> Orders:
-        """The orders in effect for one group, including a halt of everything."""
+        """Return the commands in effect for one group, including a halt of everything."""
         orders = self.orders.get(group, Orders())
         return msgspec.structs.replace(orders, halt=self.halt) if self.halt is not None else orders
 
@@ -55,7 +55,7 @@ RecordChange = Callable[[DeclarationRecord], DeclarationRecord]
 
 
 def decode(body: bytes) -> DeclarationRecord:
-    """Raises `Refused`, see `formats`."""
+    """Decode a stored record. Raises `Refused`, see `formats`."""
     return formats.decode(body, DeclarationRecord, "declaration")
 
 
@@ -70,7 +70,7 @@ def digest(record: DeclarationRecord) -> str:
 
 
 def with_orders(record: DeclarationRecord, group: GroupID, **changes: object) -> DeclarationRecord:
-    """The record with some of a group's orders replaced."""
+    """Return the record with some of a group's commands replaced."""
     record.group(group)
     orders = msgspec.structs.replace(record.orders.get(group, Orders()), **changes)
     kept = {name: o for name, o in (record.orders | {group: orders}).items() if o != Orders()}
@@ -91,7 +91,7 @@ def with_group(record: DeclarationRecord, group: Group) -> DeclarationRecord:
 
 
 def without_group(record: DeclarationRecord, group: GroupID) -> DeclarationRecord:
-    """The record without a group and without its orders."""
+    """Return the record without a group and its commands."""
     record.group(group)
 
     def rest(mapping: dict[GroupID, object]) -> dict[GroupID, object]:

@@ -30,7 +30,7 @@ class Declaration:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self.record = DeclarationRecord()
         self.version = 0
 
@@ -48,11 +48,16 @@ class Declaration:
             self.record, self.version = records.decode(document.body), document.revision
         return self.record
 
+    async def newest(self) -> int:
+        """Return the newest version in the store, without reading it."""
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            return await self._store.newest(name=records.NAME)
+
     async def change(
         self, change: RecordChange, *, what: str, who: str, why: str, expected: int | None = None
     ) -> Committed:
         """Apply a change and return when it is durable. Raises `Conflict`, or what the change refuses."""
-        async with self._turn:
+        async with self._write_lock:
             for _attempt in range(ATTEMPTS_MAX):
                 before = await self.load()
                 if expected is not None and expected != self.version:
@@ -67,7 +72,7 @@ class Declaration:
                 notes = warnings(before, after)
                 if await self._write(after):
                     return Committed(version=self.version, changes=changes, notes=notes)
-            raise errors.Conflict("others keep changing the declaration", remedy="retry")
+            raise errors.Conflict("other replicas keep changing the declaration", remedy="retry")
 
     async def _write(self, after: DeclarationRecord) -> bool:
         """Write the record; False if another writer was first."""
@@ -78,11 +83,12 @@ class Declaration:
         except errors.Conflict:
             return False
         except (errors.OutcomeUnknown, TimeoutError):
-            version = await self._find_out(body)
+            version = await self._find_revision(body)
         self.record, self.version = after, version
         return True
 
-    async def _find_out(self, body: bytes) -> int:
+    async def _find_revision(self, body: bytes) -> int:
+        """Return the revision with this body. Raises `OutcomeUnknown` if none has it."""
         async with asyncio.timeout(STORE_DEADLINE_S):
             for document in await self._store.history(name=records.NAME, limit=20):
                 if document.body == body:
@@ -103,7 +109,7 @@ class Declaration:
         try:
             then = records.decode((await self._at(expected)).body) if expected else DeclarationRecord()
             changes = diff.changes(tuple(then.groups.values()), tuple(now.groups.values()))
-            what = "; ".join(_in_words(c) for c in changes[:10]) or "no declared group"
+            what = "; ".join(_change_text(c) for c in changes[:10]) or "no declared group"
         except errors.NotFound:
             what = f"unknown, because version {expected} is no longer stored"
         return errors.Conflict(f"{at}, not {expected}; changed since: {what}", remedy=remedy)
@@ -133,7 +139,7 @@ class Declaration:
             yield revision
 
 
-def _in_words(change: Change) -> str:
+def _change_text(change: Change) -> str:
     """A change as text, without the values of plugins' properties, which may be secrets."""
     if ".Properties" in change.path:
         return change.path

@@ -1,4 +1,4 @@
-"""Validation of a declaration against the plugins it names: that they exist, and that they accept their properties.
+"""Validation of a declaration against the plugins it names: they must exist, and accept their properties.
 
 All problems are reported at once, and nothing is applied. A plugin of this process whose client is not installed is
 a problem, too: otherwise it would only fail when the first instance is created.
@@ -28,11 +28,11 @@ class Plugins(Protocol):
     """Plugins by name. Implemented by `runtime.registry`."""
 
     async def instance(self, name: str) -> Instance:
-        """Raises `NotFound`, or `Unreachable` if it should be there and does not answer."""
+        """Return the instance plugin of that name. Raises `NotFound`, or `Unreachable` if it does not answer."""
         ...
 
     async def flavor(self, name: str) -> Flavor:
-        """Raises `NotFound`, or `Unreachable` if it should be there and does not answer."""
+        """Return the flavor plugin of that name. Raises `NotFound`, or `Unreachable` if it does not answer."""
         ...
 
     def names(self, section: Section) -> Sequence[str]:
@@ -47,7 +47,7 @@ async def checked(
 
     `others` are declared already and remain, unless the document redeclares them: no two logical IDs of all these
     groups may have the same attachment. With `warn`, clients that are not installed here are reported to it, and not
-    raised as problems: another process is going to run the plugins.
+    raised as problems: another process runs the plugins.
     """
     draft = document.read(text, source=source)
     problems, accepted = list(draft.problems), []
@@ -65,7 +65,7 @@ async def checked(
 
 
 async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
-    """Problems, and missing clients."""
+    """Return the problems of the instance section, and missing clients."""
     reference = part.instance
     if reference is None:
         return [], []
@@ -82,7 +82,7 @@ async def _of_instance(part: Part, draft: Draft, plugins: Plugins) -> tuple[list
 
 
 async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[Problem], list[Problem]]:
-    """Problems, and missing clients."""
+    """Return the problems of the flavor section, and missing clients."""
     reference, declared = part.flavor, part.allocation
     if reference is None or declared is None:
         return [], []
@@ -130,25 +130,25 @@ async def _answer(
 async def _shared_attachments(
     accepted: Sequence[Part], draft: Draft, plugins: Plugins, others: Sequence[Group]
 ) -> list[Problem]:
-    """Attachments that more than one logical ID would hold, located where the later one is declared."""
+    """Report attachments of more than one logical ID, located where the later one is declared."""
     parts = {part.group: part for part in accepted}
-    held: dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]] = {}
+    attached: dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]] = {}
     for group in others:
         if group.name not in parts:
             flavor, allocation = group.properties.flavor, group.properties.allocation
-            held |= await _held(group.name, flavor, allocation, plugins)
+            attached |= await _attached(group.name, flavor, allocation, plugins)
     for part in accepted:
         if part.flavor is not None and part.allocation is not None:
-            held |= await _held(part.group, part.flavor, part.allocation, plugins)
+            attached |= await _attached(part.group, part.flavor, part.allocation, plugins)
     return [
         located
-        for name, found in validate.conflicts(held).items()
+        for name, found in validate.conflicts(attached).items()
         if name in parts
         for located in draft.locate(found, parts[name], under="Flavor")
     ]
 
 
-async def _held(
+async def _attached(
     group: GroupID, reference: FlavorRef, declared: DeclaredAllocation, plugins: Plugins
 ) -> dict[tuple[GroupID, LogicalID], tuple[Attachment, ...]]:
     async with asyncio.timeout(DEADLINE_S):
@@ -156,4 +156,4 @@ async def _held(
         if not isinstance(flavor, Attaches):
             return {}
         attachments = await flavor.attachments(properties=reference.properties, allocation=declared.to_wire())
-    return {(group, logical_id): attached for logical_id, attached in attachments.items()}
+    return {(group, logical_id): each for logical_id, each in attachments.items()}

@@ -12,10 +12,10 @@ from infrakit.spi.values import GroupID
 
 
 def warnings(before: DeclarationRecord, after: DeclarationRecord) -> tuple[str, ...]:
-    """The warnings for a change that was made, one sentence each."""
+    """Return the warnings for a change, one sentence each."""
     names = sorted(after.groups)
     changed = [name for name in names if _of(before, name) != _of(after, name)]
-    return (*_revoked(before, after, names), *_held_back(before, after, changed))
+    return (*_revoked(before, after, names), *_halted_changes(before, after, changed))
 
 
 def _of(record: DeclarationRecord, name: GroupID) -> tuple[object, ...]:
@@ -29,8 +29,8 @@ def _revoked(before: DeclarationRecord, after: DeclarationRecord, names: list[Gr
             yield f"the destruction of {name}, requested by {destroy.who} at {destroy.when} ({destroy.why}), is revoked"
 
 
-def _held_back(before: DeclarationRecord, after: DeclarationRecord, changed: list[GroupID]) -> Iterator[str]:
-    """Halts that were in effect before the change; the one that the change itself sets needs no warning."""
+def _halted_changes(before: DeclarationRecord, after: DeclarationRecord, changed: list[GroupID]) -> Iterator[str]:
+    """Yield a warning for each halt that was in effect before the change; a halt that it sets needs no warning."""
     if after.halt is not None:
         if changed and after.halt == before.halt:
             yield _halted("everything is", after.halt, "infrakit unhalt")

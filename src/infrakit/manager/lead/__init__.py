@@ -1,1 +1,1 @@
-"""Leading: one replica, its term, and what proves that it may act."""
+"""Leadership: one replica, its terms, and the fencing check that permits its calls."""

@@ -2,15 +2,16 @@
 
 It is one document in the store. A replica becomes active by a compare-and-swap that increments the epoch; every batch
 of intents is another compare-and-swap. So the next write of a previous leader that still runs fails, and it stops: no
-creation and no destruction ever begins that the newest epoch has not recorded. A new leader finds the calls that the
+creation or destruction ever starts that the newest epoch has not recorded. A new leader finds the calls that the
 previous leader may have had in flight, and settles those first.
 """
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -27,10 +28,10 @@ KEEP = 4  # revisions in the store
 STORE_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
-PROOFS_MAX = 3  # attempts that return too late to be of use, before a longer bound is recorded
+PROOFS_MAX = 3  # attempts whose proof has expired on arrival, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
 POLL_S = 2.0  # between two reads of the ledger while it is idle
-UNPROVEN_S_MAX = 10.0  # without a proof for so long, the term ends and calls in flight are cancelled
+UNPROVEN_S_MAX = 10.0  # maximum time without a proof; then the term ends, and calls in flight are cancelled
 
 
 class LedgerDocument(Wire, frozen=True, kw_only=True):
@@ -44,9 +45,9 @@ class LedgerDocument(Wire, frozen=True, kw_only=True):
     term: str = ""  # random: distinguishes terms even if their owners have the same name
     since: float = 0.0  # when the epoch was acquired, seconds since 1970 by its owner's clock
     bound_s: float = BOUND_S  # the maximum age of a proof that its owner relies on
-    closed: bool = False  # its owner has stepped down, and begins no call any more
+    closed: bool = False  # its owner has stepped down, and starts no more calls
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
-    ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)
+    ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)  # being destroyed
 
     @property
     def leader(self) -> str:
@@ -57,7 +58,8 @@ class LedgerDocument(Wire, frozen=True, kw_only=True):
 class EpochLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
-    `leads_until` returns when the last observation of leadership expires, in loop time.
+    `leads_until` returns when the last observation of leadership expires, in loop time. `newest` reads the newest
+    version of the declaration; `adopted` returns once the controllers match it. Both are omitted without controllers.
     """
 
     def __init__(
@@ -69,12 +71,16 @@ class EpochLedger:
         random: random.Random,
         leads_until: Callable[[], float],
         watermark: WatermarkGuard,
+        newest: Callable[[], Awaitable[int]] | None = None,
+        adopted: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
         self._random = random
         self._watermark = watermark
+        self._newest = newest
+        self._adopted = adopted
         self._contents = LedgerDocument()
         self._revision = 0
         self._fence = Fence(leads_until)
@@ -114,16 +120,18 @@ class EpochLedger:
                 await self._write(self._contents)
             except (errors.NotLeader, errors.Unreachable):
                 continue
-            none_acts = found.closed or not found.epoch
-            self._fence.acquire(previous_bound_s=0.0 if none_acts else found.bound_s)
+            inactive = found.closed or not found.epoch
+            self._fence.acquire(previous_bound_s=0.0 if inactive else found.bound_s)
+            if self._newest is None:
+                self._fence.current(math.inf)
             return
         raise errors.Conflict("other replicas keep acquiring the epoch", where="ledger", remedy="see: infrakit status")
 
     async def check_store(self, version: int) -> None:
         """Raises `Refused` if the ledger is damaged, of a newer format, or older than the high-water mark.
 
-        If the operator accepts an older store, it gets a new cluster name: revisions, and tokens made of them, repeat
-        there. `version` is that of the declaration.
+        If the operator accepts an older store, it gets a new cluster name: revisions, and tokens derived from them,
+        repeat there. `version` is that of the declaration.
         """
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
@@ -157,7 +165,7 @@ class EpochLedger:
         await self._watermark.advance(cluster=self._contents.cluster, epoch=self._contents.epoch, version=version)
 
     async def peek(self) -> LedgerDocument:
-        """The current document, whichever replica owns it. Raises what the store raises."""
+        """Read the current document, whichever replica owns it. Raises what the store raises."""
         return (await self._load())[1]
 
     async def _load(self) -> tuple[Document, LedgerDocument]:
@@ -187,11 +195,20 @@ class EpochLedger:
             raise errors.NotLeader(f"this replica may not act: its epoch cannot be proven: {why}") from None
 
     async def _timed_read(self) -> float:
-        """Read the ledger, and return how long that took."""
+        """Read the ledger and the version of the declaration, and return how long that took in seconds.
+
+        If the declaration has changed, it is adopted first: a halt that is durable binds every call that begins later.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await self._reread()
-        return loop.time() - began
+        if self._newest is None or self._adopted is None:
+            await self._reread()
+            return loop.time() - began
+        _, version = await _both(self._reread(), self._newest())
+        took_s = loop.time() - began
+        await self._adopted(version)
+        self._fence.current(began)
+        return took_s
 
     async def _extend_bound(self, bound_s: float) -> None:
         """Rely on older proofs, once the longer bound is recorded, so that the next leader waits for it."""
@@ -240,11 +257,14 @@ class EpochLedger:
         self._fence.check()
 
     def resign(self, why: str) -> None:
-        """From now on, no call may be made in this epoch."""
+        """Give up the epoch: from now on, no call may start in it."""
         self._fence.lose(why)
 
     async def close(self) -> None:
-        """Record that this epoch begins no more calls: the next leader need not wait. After `resign`; never fails."""
+        """Record that this epoch starts no more calls, so that the next leader does not wait.
+
+        Called after `resign`. Never fails: if the store does not answer in time, the next leader waits.
+        """
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S), self._write_lock:
                 document, contents = await self._load()
@@ -252,7 +272,7 @@ class EpochLedger:
                     body = msgspec.json.encode(msgspec.structs.replace(self._without_idle(contents), closed=True))
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
         except (errors.InfraKitError, TimeoutError):
-            pass  # then the next leader waits
+            pass
 
     # -- calls in flight -------------------------------------------------------------------------------------------
 
@@ -264,7 +284,7 @@ class EpochLedger:
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
         return self._contents.intents.get(group, {})
 
-    def ending(self, group: GroupID) -> Collection[InstanceID]:
+    def destroying(self, group: GroupID) -> Collection[InstanceID]:
         return self._contents.ending.get(group, ())
 
     async def record(
@@ -273,7 +293,7 @@ class EpochLedger:
         *,
         wanted: Mapping[Slot, str],
         settled: Iterable[Slot],
-        ending: Collection[InstanceID] | None = None,
+        destroying: Collection[InstanceID] | None = None,
     ) -> Mapping[Slot, Intent]:
         async with self._write_lock:
             self._fence.check_epoch()
@@ -284,33 +304,36 @@ class EpochLedger:
                 slot: Intent(token=Token(f"{self._contents.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)
                 for slot, version in wanted.items()
             }
-            ends = self.ending(group) if ending is None else ending
+            destroys = self.destroying(group) if destroying is None else destroying
             contents = msgspec.structs.replace(
                 self._contents,
                 intents=_with(self._contents.intents, group, kept | fresh),
-                ending=_with(self._contents.ending, group, tuple(sorted(ends))),
+                ending=_with(self._contents.ending, group, tuple(sorted(destroys))),
             )
             await self._write(contents)
             return fresh
 
-    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], ending: Iterable[InstanceID]) -> None:
-        self._idle[group] = (frozenset(slots), frozenset(ending))
+    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID]) -> None:
+        self._idle[group] = (frozenset(slots), frozenset(destroying))
 
     def _without_idle(self, contents: LedgerDocument) -> LedgerDocument:
-        """The document without the calls that were recorded and never begun."""
+        """Return the document without calls that were recorded and never started."""
         for group, (slots, instances) in self._idle.items():
             kept = {slot: intent for slot, intent in contents.intents.get(group, {}).items() if slot not in slots}
-            ends = tuple(each for each in contents.ending.get(group, ()) if each not in instances)
-            intents, ending = _with(contents.intents, group, kept), _with(contents.ending, group, ends)
-            contents = msgspec.structs.replace(contents, intents=intents, ending=ending)
+            destroys = tuple(each for each in contents.ending.get(group, ()) if each not in instances)
+            contents = msgspec.structs.replace(
+                contents,
+                intents=_with(contents.intents, group, kept),
+                ending=_with(contents.ending, group, destroys),
+            )
         return contents
 
     async def forget(self, group: GroupID) -> None:
         """Clear every intent of a group that is no longer managed."""
-        await self.record(group, wanted={}, settled=list(self.intents(group)), ending=())
+        await self.record(group, wanted={}, settled=list(self.intents(group)), destroying=())
 
     async def _write(self, contents: LedgerDocument) -> None:
-        """One compare-and-swap. If its response is lost, the store is read to learn the outcome."""
+        """Write with one compare-and-swap. If the response is lost, read the store to learn the outcome."""
         body, began, expected = msgspec.json.encode(contents), asyncio.get_running_loop().time(), self._revision
         try:
             async with asyncio.timeout(STORE_DEADLINE_S):
@@ -327,7 +350,8 @@ class EpochLedger:
         """Read the ledger: adopt an own write whose response was lost; another replica's write ends this epoch."""
         began, known = asyncio.get_running_loop().time(), self._revision
         document, contents = await self._load()
-        if document.revision != known and not self._is_mine(contents):
+        # Checked at a known revision, too: a store that was restored from a backup may have reached it again.
+        if not self._is_mine(contents):
             self._lose(
                 f"{contents.owner} holds epoch {contents.epoch}"
                 if contents.owner
@@ -345,6 +369,18 @@ class EpochLedger:
 
     def _is_mine(self, contents: LedgerDocument) -> bool:
         return (contents.term, contents.epoch) == (self._term, self._contents.epoch)
+
+
+T = TypeVar("T")
+
+
+async def _both(first: Coroutine[Any, Any, None], second: Awaitable[T]) -> tuple[None, T]:
+    """Await both concurrently. If one raises, the other is awaited too, and the first error is raised."""
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return None, results[1]
 
 
 Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...])

@@ -57,17 +57,17 @@ class PluginCache:
         async with asyncio.timeout(RESOLVE_DEADLINE_S):
             if instance not in self.accounts:
                 plugin = await self._plugins.instance(instance)
-                promised = await plugin.capabilities() if isinstance(plugin, Capable) else Capabilities()
-                account = Account(instance, plugin, random=self._random, capabilities=promised)
+                capabilities = await plugin.capabilities() if isinstance(plugin, Capable) else Capabilities()
+                account = Account(instance, plugin, random=self._random, capabilities=capabilities)
                 self.accounts.setdefault(instance, account)
             if flavor not in self._flavors:
                 self._flavors[flavor] = await self._plugins.flavor(flavor)
             if _quorum_key(group) not in self._quorums:
                 plugin_of_flavor = self._flavors[flavor]
-                answer = isinstance(plugin_of_flavor, Quorum) and await plugin_of_flavor.is_quorum(
+                is_quorum = isinstance(plugin_of_flavor, Quorum) and await plugin_of_flavor.is_quorum(
                     properties=group.properties.flavor.properties
                 )
-                self._quorums[_quorum_key(group)] = answer
+                self._quorums[_quorum_key(group)] = is_quorum
         return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], self._quorums[_quorum_key(group)])
 
     async def close(self) -> None:

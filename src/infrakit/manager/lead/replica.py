@@ -1,6 +1,6 @@
 """A replica: it follows the leadership observer, and holds a leadership term exactly while its node leads.
 
-Observed leadership is necessary and not sufficient: a term begins only once the epoch is acquired in the store, and it
+Observed leadership is necessary and not sufficient: a term starts only once the epoch is acquired in the store, and it
 ends when the epoch is lost, whatever the observer still reports.
 """
 
@@ -29,6 +29,8 @@ from infrakit.spi.values import GroupID
 SELF = "infrakit"  # the author of a change that a controller requests
 RETRY_S = 1.0
 RESIGN_DEADLINE_S = 15.0
+POLL_S = 2.0  # between two reads of the declaration's version, where no watch reports a change
+ADOPT_S = 5.0  # for which a call waits for the adoption of a newer declaration
 
 
 class Replica:
@@ -67,13 +69,15 @@ class Replica:
         self.observation: Observation | None = None  # the last one with an answer
         self._leading: asyncio.Task[None] | None = None
         self._adopted = 0  # the version of the declaration that the controllers match
+        self._adoption = asyncio.Event()  # set when `_adopted` has changed, and then replaced
+        self._behind = asyncio.Event()  # set when the store may have a newer version
         self._resigned_at = -math.inf
         self._last_failure = ""  # why the last attempt to hold a term failed
         self._deferred_names: set[str] = set()
         self._deferred: asyncio.Queue[tuple[str, Callable[[], Awaitable[None]]]] = asyncio.Queue()
 
     async def check_store(self) -> None:
-        """Raises `Refused` for a store that a retry cannot fix: damaged, from a backup, or of a newer InfraKit."""
+        """Raise `Refused` for a store that a retry cannot fix: damaged, from a backup, or of a newer InfraKit."""
         await self.declaration.load()
         await self._ledger().check_store(self.declaration.version)
 
@@ -92,6 +96,8 @@ class Replica:
             random=self._random,
             leads_until=lambda: self.leads_until,
             watermark=self._watermark,
+            newest=self.declaration.newest,
+            adopted=self._until_adopted,
         )
 
     @property
@@ -119,6 +125,7 @@ class Replica:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_store())
+                tasks.create_task(self._poll_store())
                 tasks.create_task(self._run_deferred())
                 while True:
                     try:
@@ -218,17 +225,50 @@ class Replica:
         while True:
             try:
                 async for version in self.declaration.watch():
-                    if version == self._adopted:
-                        continue  # compared with the adopted version, because rejected changes have read newer ones
-                    await self.declaration.load()
-                    await self._advance_watermark()
-                    await self.adopt()
-            except errors.Refused as refused:
-                if self.term is not None:
-                    self.term.abort(refused)
+                    await self._catch_up(version)
             except (errors.InfraKitError, TimeoutError):
                 pass
             await asyncio.sleep(RETRY_S)
+
+    async def _poll_store(self) -> None:
+        """Do so without a watch, too, which may have broken silently: at an interval, and when a call needs it."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._behind.wait()
+            self._behind.clear()
+            try:
+                await self._catch_up(await self.declaration.newest())
+            except (errors.InfraKitError, TimeoutError):
+                await asyncio.sleep(RETRY_S)
+
+    async def _catch_up(self, version: int) -> None:
+        """Adopt the newest declaration unless it is adopted. A replica that can no longer read it stops acting."""
+        if version == self._adopted:
+            return  # compared with the adopted version, because rejected changes have read newer ones
+        try:
+            await self.declaration.load()
+            await self._advance_watermark()
+            await self.adopt()
+        except errors.Refused as refused:
+            if self.term is not None:
+                self.term.abort(refused)
+
+    async def _until_adopted(self, version: int) -> None:
+        """Return once the controllers match that version. Raises `NotLeader` if that takes too long.
+
+        Another task adopts it, because that may cancel the call which is waiting here.
+        """
+        try:
+            async with asyncio.timeout(ADOPT_S):
+                while self._adopted < version:
+                    changed = self._adoption
+                    self._behind.set()
+                    await changed.wait()
+        except TimeoutError:
+            raise errors.NotLeader(
+                f"this replica may not act: version {version} of the declaration is not adopted after {ADOPT_S:g} s"
+            ) from None
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
@@ -266,17 +306,19 @@ class Replica:
             await self._watermark.advance(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
 
     async def adopt(self) -> None:
-        """Update the controllers to match the declaration. If the term ends meanwhile, the next one does it."""
+        """Update the controllers to match the declaration. If the term ends during that, the next term does it."""
         version = self.declaration.version
         with contextlib.suppress(errors.NotLeader):
             if self.term is not None:
                 await self.term.adopt(self.declaration.record)
         self._adopted = version
+        changed, self._adoption = self._adoption, asyncio.Event()
+        changed.set()
 
     # -- deferred commands of the controllers ----------------------------------------------------------------------
 
-    async def stop_roll(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
-        """Pause, or roll back unless the failing version is itself the result of a rollback."""
+    async def stop_rollout(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
+        """Pause the rolling update, or roll back unless the failing version is itself the result of a rollback."""
 
         async def command() -> None:
             restored = self.declaration.record.orders_of(group).restored
@@ -284,7 +326,7 @@ class Replica:
                 await self.change(changes.rollback(group, hash), what="rollback", who=SELF, why=why)
             else:
                 now = timestamp(self.clock.now())
-                pause = changes.stop_roll(group, hash, aborted=False, who=SELF, when=now, why=why)
+                pause = changes.stop_rollout(group, hash, aborted=False, who=SELF, when=now, why=why)
                 await self.change(pause, what="pause", who=SELF, why=why)
 
         self._defer(f"stop the rollout of {group} to {hash}", command)
@@ -309,7 +351,7 @@ class Replica:
         return True
 
     def _defer(self, name: str, command: Callable[[], Awaitable[None]]) -> None:
-        """Queue a command for the replica's own task: its change may stop the very controller that requested it."""
+        """Queue a command for the replica's own task, because it may stop the controller that requested it."""
         if name not in self._deferred_names:
             self._deferred_names.add(name)
             self._deferred.put_nowait((name, command))

@@ -30,7 +30,7 @@ from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_GROUP, GroupID
 
 LIST_DEADLINE_S = 30.0
-RESOLVE_PATIENCE_S = 2.0  # for which a change waits for plugins that no group named before
+RESOLVE_WAIT_S = 2.0  # maximum time that a change waits for plugins that are used for the first time
 RESOLVE_RETRY_S = 2.0
 
 
@@ -66,17 +66,20 @@ class Term:
         self._resolving: dict[GroupID, asyncio.Task[None]] = {}
         self._watched: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def run(self, first: DeclarationRecord, begun: asyncio.Event) -> None:
-        """Run until cancelled, or until the epoch is lost: then raise `NotLeader` in an exception group."""
+    async def run(self, first: DeclarationRecord, started: asyncio.Event) -> None:
+        """Run until cancelled, or until the epoch is lost: then raise `NotLeader` in an exception group.
+
+        Sets `started` once the controllers match the `first` record.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 for guard in (self.ledger.guard_leadership, self.ledger.poll_epoch, self.ledger.watch_epoch):
                     tasks.create_task(guard())
                 await self.adopt(first)
-                begun.set()
+                started.set()
                 await self._retry_unresolved()
         finally:
             self.ledger.resign("its term has ended")
@@ -100,19 +103,19 @@ class Term:
         raise errors.NotLeader("the term has ended")
 
     async def adopt(self, record: DeclarationRecord) -> None:
-        """Start, update and stop controllers to match the record. Once it returns, no action of an older record begins.
+        """Start, update and stop controllers to match the record. Once it returns, no action of an older record starts.
 
-        A group whose plugins do not answer within `RESOLVE_PATIENCE_S` is managed once they do. Raises `NotLeader` if
-        the term ends meanwhile.
+        A group whose plugins do not answer within `RESOLVE_WAIT_S` is managed once they do. Raises `NotLeader` if
+        the term ends before that.
         """
         self._record = record
         await self._reconcile(self._plugins.is_resolved)
         if unresolved := self._resolve():
-            await asyncio.wait(unresolved, timeout=RESOLVE_PATIENCE_S)
+            await asyncio.wait(unresolved, timeout=RESOLVE_WAIT_S)
             await self._reconcile(lambda group: group.name in self.controllers or self._plugins.is_resolved(group))
 
     async def _reconcile(self, concerned: Callable[[Group], bool]) -> None:
-        async with self._turn:
+        async with self._lock:
             record = self._record
             for name in [n for n in self.controllers if n not in record.groups]:
                 await self._stop_controller(name)
@@ -125,7 +128,7 @@ class Term:
                     await self._start_or_update(name, group, record, resolved)
 
     async def _forget_undeclared(self, record: DeclarationRecord) -> None:
-        """Clear the intents of groups that any replica has freed: no controller settles those any more."""
+        """Clear the intents of groups that are no longer declared: no controller settles them."""
         for name in self.ledger.groups - record.groups.keys():
             try:
                 await self.ledger.forget(name)
@@ -138,8 +141,8 @@ class Term:
         want, previous = self._want(group, record, resolved), record.previous.get(name)
         running = self.controllers.get(name)
         if running is not None:
-            same = running.want.group.properties
-            if (same.flavor.plugin, same.instance.plugin) == (
+            before = running.want.group.properties
+            if (before.flavor.plugin, before.instance.plugin) == (
                 group.properties.flavor.plugin,
                 group.properties.instance.plugin,
             ):
@@ -206,7 +209,7 @@ class Term:
 
     async def _restart_outdated(self) -> bool:
         """Stop controllers whose plugin has changed its capabilities, to be restarted. True if there were any."""
-        async with self._turn:
+        async with self._lock:
             outdated = [account for account in self._plugins.accounts.values() if account.outdated]
             for account in outdated:
                 for name in [n for n, controller in self.controllers.items() if controller.account is account]:

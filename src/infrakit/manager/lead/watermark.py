@@ -1,6 +1,6 @@
 """The high-water mark of the store, persisted on the replica's own disk: it detects a store restored from a backup.
 
-A store that went back has lost acknowledged writes, and repeats revision numbers that tokens were made of. So an epoch
+A restored store has lost acknowledged writes, and repeats revision numbers from which tokens were derived. So an epoch
 or version below the high-water mark is refused until an operator accepts it. The ledger then gets a new name for its
 tokens, and names the ledger it replaces, so that every other replica follows the same decision.
 """

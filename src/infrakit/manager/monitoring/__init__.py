@@ -1,1 +1,1 @@
-"""What watches a replica: figures, health and readiness."""
+"""Monitoring of a replica: metrics, liveness and readiness."""

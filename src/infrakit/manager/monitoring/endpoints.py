@@ -13,20 +13,20 @@ from infrakit.manager.monitoring.prometheus import MEDIA, render
 from infrakit.rpc.page import Page, Pages
 from infrakit.spi import errors
 
-STORE_PATIENCE_S = 2.0
+STORE_TIMEOUT_S = 2.0
 UNREADY = 503
 
 
 @contextlib.asynccontextmanager
 async def pages(replica: Replica, operator: Operator, counters: Counters) -> AsyncIterator[Pages]:
-    """The endpoints by path, to be served while entered."""
+    """A context manager that yields the endpoints by path, to be served until it exits."""
     readiness = Readiness(replica)
 
     async def figures() -> Page:
         return Page(render(await metrics.families(replica, operator, counters)), media=MEDIA)
 
     async def alive() -> Page:
-        return Page("alive\n")  # a response is the proof
+        return Page("alive\n")  # a response proves that the process is alive
 
     async def ready() -> Page:
         why_not = await readiness.why_not()
@@ -57,20 +57,21 @@ class Readiness:
     async def why_not(self) -> str:
         """Why the replica is not ready, in one sentence; empty if it is ready."""
         replica, now = self._replica, asyncio.get_running_loop().time()
-        seen = replica.observation
-        if seen is None or now >= seen.begun_at + seen.valid_s or (seen.leader and not replica.active.is_set()):
+        observed = replica.observation
+        expired = observed is None or now >= observed.begun_at + observed.valid_s
+        if expired or (observed is not None and observed.leader and not replica.active.is_set()):
             return _one_line(replica.why_not_active)
-        return await self._store()
+        return await self._why_store_unreadable()
 
-    async def _store(self) -> str:
-        """Concurrent requests share one read of the store, so a hanging store costs one read, not one per request."""
+    async def _why_store_unreadable(self) -> str:
+        """Return why the store cannot be read, or an empty string. Concurrent requests share one read of the store."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._replica.peek())
             self._reading.add_done_callback(_retrieve)
         reading = self._reading
-        await asyncio.wait({reading}, timeout=STORE_PATIENCE_S)
+        await asyncio.wait({reading}, timeout=STORE_TIMEOUT_S)
         if not reading.done():
-            return f"the store has not answered for {STORE_PATIENCE_S:g} s"
+            return f"the store has not answered for {STORE_TIMEOUT_S:g} s"
         if reading.cancelled():
             return "it is stopping"
         error = reading.exception()

@@ -1,4 +1,4 @@
-"""The metrics of one replica: leadership, the declaration, each group, counts of actions and their durations.
+"""The metrics of one replica: leadership, the declaration, each group, action counts and call durations.
 
 Labels are names of declared groups, of their plugins, and of event kinds and rules: their number is bounded by the
 declaration, and they never contain text of an event, so no secret is exposed. Counters start at zero with the process,
@@ -30,7 +30,7 @@ FAILURES = (
     Kind.THROTTLED,
     Kind.ERROR,
 )
-# One series for each group, from its status.
+# Suffix, description and value of the metrics with one series for each group.
 _OF_GROUPS: tuple[tuple[str, str, Callable[[GroupStatus], float]], ...] = (
     ("declared", "Instances that are declared.", lambda group: group.want),
     ("live", "Instances that exist, or may exist.", lambda group: group.live),
@@ -79,7 +79,7 @@ async def families(replica: Replica, operator: Operator, counters: Counters) -> 
             _family(name, description, [(group, value(group)) for group in groups])
             for name, description, value in _OF_GROUPS
         ),
-        _holds(groups),
+        _blocked(groups),
         *_of_events(declared, counters),
         *(_of_term(replica.term) if replica.term is not None else ()),
     ]
@@ -95,8 +95,8 @@ def _of_replica(replica: Replica) -> Iterator[Family]:
     def gauge(name: str, description: str, value: float, **labels: str) -> Family:
         return Family(f"infrakit_{name}", "gauge", description, [(labels, value)])
 
-    seen, term = replica.observation, replica.term
-    known = seen is not None and asyncio.get_running_loop().time() < seen.begun_at + seen.valid_s
+    observed, term = replica.observation, replica.term
+    known = observed is not None and asyncio.get_running_loop().time() < observed.begun_at + observed.valid_s
     python = platform.python_version()
     yield gauge(
         "build_info", "The version of InfraKit and Python; always 1.", 1, version=infrakit.__version__, python=python
@@ -108,9 +108,9 @@ def _of_replica(replica: Replica) -> Iterator[Family]:
     yield gauge("halted", "Whether everything is halted.", replica.declaration.record.halt is not None)
 
 
-def _holds(groups: Sequence[GroupStatus]) -> Family:
+def _blocked(groups: Sequence[GroupStatus]) -> Family:
     """Series for blocked actions only: there are many rules, and most of them block nothing."""
-    found = collections.Counter((group.name, hold.rule, hold.verb) for group in groups for hold in group.waiting)
+    found = collections.Counter((group.name, block.rule, block.verb) for group in groups for block in group.waiting)
     series = [({"group": g, "rule": rule, "verb": verb}, count) for (g, rule, verb), count in sorted(found.items())]
     return Family("infrakit_group_holds", "gauge", "Actions that wait or are refused, by rule.", series)
 
@@ -141,8 +141,8 @@ def _of_term(term: Term) -> Iterator[Family]:
     yield Family("infrakit_cycle_seconds", "histogram", "Cycles, each from observing to acting.", cycles)
     accounts = {each.account.name: each.account for _, each in controllers}
     calls = [
-        ({"plugin": name, "call": call}, took)
+        ({"plugin": name, "call": call}, durations)
         for name, account in sorted(accounts.items())
-        for call, took in account.took.items()
+        for call, durations in account.call_durations.items()
     ]
     yield Family("infrakit_provider_call_seconds", "histogram", "Calls of instance plugins.", calls)

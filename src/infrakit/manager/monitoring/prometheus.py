@@ -26,7 +26,7 @@ class Family(NamedTuple):
 
 
 def render(families: Iterable[Family]) -> str:
-    """The whole text; a family without series is left out."""
+    """Render all families as one text; a family without series is omitted."""
     return "".join(f"{line}\n" for family in families for line in _lines(family))
 
 

@@ -2,10 +2,10 @@
 
 The whole tree is one document of the replicated store, so every replica reads and writes the same, leader or not. A
 change is a pure function of the tree and one compare-and-swap: after losing a race it is retried on the newer tree,
-unless the caller named the expected version. Each revision records who made it, when and why.
+unless the caller has named the expected version. Each revision records who made it, when and why.
 
 The two steps of the original, `changes` and `commit`, are linked by its proof: a digest of both trees. Any change in
-between invalidates the proof, so a commit never overwrites a change that its caller has not seen.
+between invalidates the proof, so a commit never overwrites a change that its caller has not read.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ KEEP = 200  # revisions in the store
 STORE_DEADLINE_S = 15.0
 ATTEMPTS_MAX = 50
 HISTORY_MAX = 1000
-NAMED_MAX = 10  # paths in one entry of the history
+PATHS_MAX = 10  # paths in one entry of the history
 WHY = "requested over the wire"
 
 
@@ -74,7 +74,7 @@ class Vars:
         return tuple(Revision(version=d.revision, **msgspec.structs.asdict(_decode(d).entry)) for d in documents)
 
     async def show(self, *, version: int) -> msgspec.Raw:
-        return msgspec.Raw(edits.encode((await self._at(version)).tree))
+        return msgspec.Raw(edits.encode((await self._load_version(version)).tree))
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Vars:
         self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
     ) -> Written:
         edited = {"set": [c.path for c in changes], "remove": list(remove)}
-        what = "; ".join(f"{verb} {_named(those)}" for verb, those in edited.items() if those)
+        what = "; ".join(f"{verb} {_path_list(changed)}" for verb, changed in edited.items() if changed)
 
         def change(tree: edits.Values) -> edits.Values:
             return edits.write(tree, changes, remove)
@@ -90,8 +90,10 @@ class Vars:
         return await self._change(change, HistoryEntry(what=what, who=who, why=why), expected)
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Written:
-        then = (await self._at(version)).tree
-        return await self._change(lambda _: then, HistoryEntry(what=f"restore {version}", who=who, why=why), expected)
+        earlier = (await self._load_version(version)).tree
+        return await self._change(
+            lambda _: earlier, HistoryEntry(what=f"restore {version}", who=who, why=why), expected
+        )
 
     async def changes(self, *, changes: tuple[Change, ...]) -> Proposal:
         _, record = await self._load()
@@ -124,7 +126,7 @@ class Vars:
             differences = edits.differences(before.tree, tree)
             if not differences:
                 return Written(version=version)
-            what = entry.what or f"set {_named(differences)}"
+            what = entry.what or f"set {_path_list(differences)}"
             entry = msgspec.structs.replace(entry, what=what, when=timestamp(self._clock.now()))
             written = await self._write(VarsDocument(entry=entry, tree=tree), version)
             if written:
@@ -140,10 +142,10 @@ class Vars:
         except errors.Conflict:
             return 0
         except (errors.OutcomeUnknown, TimeoutError):
-            return await self._find_out(body, expected + 1)
+            return await self._resolve_outcome(body, expected + 1)
 
-    async def _find_out(self, body: bytes, version: int) -> int:
-        """Find out whether a write of unknown outcome succeeded: its version, or 0 if another write took its place."""
+    async def _resolve_outcome(self, body: bytes, version: int) -> int:
+        """Resolve a write of unknown outcome: return its version, or 0 if another write has that version."""
         async with _reading():
             for document in await self._store.history(name=NAME, limit=HISTORY_MAX):
                 if document.revision == version:
@@ -161,7 +163,7 @@ class Vars:
             document = await self._store.read(name=NAME)
         return document.revision, _decode(document)
 
-    async def _at(self, version: int) -> VarsDocument:
+    async def _load_version(self, version: int) -> VarsDocument:
         async with _reading():
             newest = (await self._store.read(name=NAME)).revision
             for document in await self._store.history(name=NAME, limit=max(1, newest - version + 1)):
@@ -170,11 +172,13 @@ class Vars:
         raise errors.NotFound(f"no version {version} is stored", where=NAME, remedy="see: infrakit metadata history")
 
     async def _conflict(self, expected: int, version: int, now: VarsDocument) -> errors.Conflict:
-        """The error that lists what has changed since the version that the caller has seen."""
+        """Build the error that lists the changes since the version that the caller has read."""
         try:
-            changed = ", ".join(edits.differences((await self._at(expected)).tree, now.tree)[:10]) or "nothing"
+            changed = (
+                ", ".join(edits.differences((await self._load_version(expected)).tree, now.tree)[:10]) or "nothing"
+            )
         except errors.NotFound:
-            changed = "unknown (the version you have seen is no longer stored)"
+            changed = "unknown (the version that you have read is no longer stored)"
         return errors.Conflict(
             f"it is at version {version} (by {now.entry.who}: {now.entry.why}), not {expected}; "
             f"changed since: {changed}",
@@ -192,10 +196,10 @@ async def _reading() -> AsyncIterator[None]:
         raise errors.Unreachable("it does not answer", where="store") from None
 
 
-def _named(those: Sequence[str]) -> str:
-    """The first `NAMED_MAX` paths as text, and the number of the others."""
-    more = len(those) - NAMED_MAX
-    named = " ".join(paths.join(paths.split(each)) for each in those[:NAMED_MAX])
+def _path_list(changed: Sequence[str]) -> str:
+    """Format the first `PATHS_MAX` paths, and the number of the others."""
+    more = len(changed) - PATHS_MAX
+    named = " ".join(paths.join(paths.split(each)) for each in changed[:PATHS_MAX])
     return f"{named} and {more} more" if more > 0 else named
 
 
@@ -204,6 +208,6 @@ def _decode(document: Document) -> VarsDocument:
 
 
 def _proof(original: bytes, proposed: bytes) -> str:
-    """The original's proof: MD5 of both texts, without line breaks, tabs and the space after a colon."""
+    """Compute the original's proof: MD5 of both texts, without line breaks, tabs and the space after a colon."""
     normal = (text.replace(b"\n", b"").replace(b"\t", b"").replace(b'": "', b'":"') for text in (original, proposed))
     return hashlib.md5(b"".join(normal), usedforsecurity=False).hexdigest()

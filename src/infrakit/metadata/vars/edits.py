@@ -59,12 +59,12 @@ def checked(tree: object) -> Values:
 
 
 def encode(tree: object) -> bytes:
-    """Compact JSON with sorted names: equal trees have equal bytes."""
+    """Encode as compact JSON with sorted names: equal trees have equal bytes."""
     return msgspec.json.encode(tree, order="sorted")
 
 
 def differences(before: object, after: object, steps: tuple[str, ...] = ()) -> list[str]:
-    """The paths at which two trees differ, each as short as possible."""
+    """Return the paths at which two trees differ, each as short as possible."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return [] if encode(before) == encode(after) else [paths.join(steps)]  # for Python, 1 and true are equal
     names = sorted(before.keys() | after.keys())
@@ -84,7 +84,7 @@ def _value(change: Change) -> Any:
 
 
 def _null_in(value: Any, depth: int = 0) -> tuple[str, ...] | None:
-    """The path of the first null in the value, outside lists; None without one. `checked` refuses excessive depth."""
+    """Return the path of the first null outside lists; None without one. `checked` refuses excessive depth."""
     if value is None:
         return ()
     inside: Iterable[tuple[str, Any]] = ()
@@ -99,7 +99,7 @@ def _put(tree: Any, steps: tuple[str, ...], value: Any, path: str) -> Any:
     if not steps:
         return value
     if not isinstance(tree, dict):
-        raise _in_the_way(tree, path)
+        raise _path_blocked(tree, path)
     first, rest = steps[0], steps[1:]
     return {**tree, first: _put(tree.get(first, {}), rest, value, path)}
 
@@ -108,7 +108,7 @@ def _removed(tree: Any, steps: tuple[str, ...], path: str) -> Any:
     if not steps:
         raise Refused("the root cannot be removed", where=path or ".", remedy="set it to {} to remove everything in it")
     if isinstance(tree, list):
-        raise _in_the_way(tree, path)
+        raise _path_blocked(tree, path)
     first, rest = steps[0], steps[1:]
     if not isinstance(tree, dict) or first not in tree:
         known = sorted(tree) if isinstance(tree, dict) else []
@@ -119,7 +119,7 @@ def _removed(tree: Any, steps: tuple[str, ...], path: str) -> Any:
     return {name: value for name, value in tree.items() if name != first}
 
 
-def _in_the_way(found: object, path: str) -> Refused:
+def _path_blocked(found: object, path: str) -> Refused:
     if isinstance(found, list):
         return Refused("a list can only be replaced as a whole", where=path, remedy="set the list")
     return Refused("the path leads through a value", where=path, remedy="remove that value first")
@@ -144,7 +144,7 @@ def _checked(value: Any, steps: tuple[str, ...], problems: list[Problem]) -> Any
     elif isinstance(value, list):
         return [_checked(each, (*steps, f"[{number}]"), problems) for number, each in enumerate(value)]
     elif isinstance(value, dict):
-        problems += [_wrong(name, steps) for name in value if not _is_name(name)]
+        problems += [_name_problem(name, steps) for name in value if not _is_name(name)]
         return {n: _checked(v, (*steps, n), problems) for n, v in value.items() if v is not None}
     return value
 
@@ -153,6 +153,6 @@ def _is_name(name: str) -> bool:
     return paths.split(name) == (name,) and name.isprintable() and "[" not in name and "]" not in name
 
 
-def _wrong(name: str, steps: tuple[str, ...]) -> Problem:
+def _name_problem(name: str, steps: tuple[str, ...]) -> Problem:
     hint = "a name has no slash and no brackets, and is not . or .."
     return Problem(path=paths.join(steps), message=f"no path could address {name!r}", hint=hint)

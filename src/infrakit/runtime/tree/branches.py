@@ -20,7 +20,7 @@ from infrakit.spi.metadata import Metadata, Snapshots, Updatable
 
 BYTES_MAX = 16 * 1024 * 1024  # of one branch
 RECONNECT_S = 30.0  # for a URL, where a restart of the process is not visible
-MAIN = "."  # the object that has no type
+MAIN = "."  # the object without a type
 
 
 class Source(Protocol):
@@ -40,7 +40,7 @@ class InProcess(NamedTuple):
         return self.found
 
     async def close(self) -> None:
-        """Does nothing: others own these plugins."""
+        """Do nothing: these plugins belong to their users."""
 
 
 class EntryPointPlugins:
@@ -53,9 +53,9 @@ class EntryPointPlugins:
         self._found: dict[str, Metadata] = {}
 
     async def plugins(self) -> Mapping[str, Metadata]:
-        """Raises `PluginError`."""
+        """Return the plugins; create them on first use. Raises `PluginError`."""
         if not self._found:
-            self._found = {t: self._registry.make(Metadata, n, facts=self._facts) for t, n in self._names.items()}
+            self._found = {t: self._registry.create(Metadata, n, facts=self._facts) for t, n in self._names.items()}
         return self._found
 
     async def close(self) -> None:
@@ -75,7 +75,7 @@ class RemotePlugins:
         self._found: dict[str, Any] = {}
 
     async def plugins(self) -> Mapping[str, Metadata]:
-        """Raises why it is unreachable."""
+        """Return the plugins; connect first if needed. Raises `Unreachable`, and what the connection raises."""
         identity = _identity(self.address)
         if identity != self._connected_to:
             await self.close()
@@ -110,13 +110,13 @@ def _identity(address: str) -> object:
 
 
 def find() -> dict[str, RemotePlugins]:
-    """The plugin processes that seem to run on this machine, except the manager, by name."""
+    """Return the plugin processes found on this machine, except the manager, by name."""
     found = {each.name: each.address for each in discovery.found() if each.name != discovery.MANAGER_SOCKET}
     return {name: RemotePlugins(name, address) for name, address in found.items()}
 
 
 async def read(name: str, plugins: Mapping[str, Metadata]) -> Any:
-    """The whole branch as a plain value. Raises what a plugin raises, `PluginError` for what is no JSON."""
+    """Read the complete branch as a plain value. Raises what a plugin raises, and `PluginError` for invalid JSON."""
     tree: Any = None
     for type_, plugin in sorted(plugins.items()):  # the object without a type comes first
         value = _decoded(name, await plugin.get(path=""))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from infrakit.spi import errors, paths
 
-GRACE_S = 5.0  # for the loop to answer, beyond the timeout that it was given
+GRACE_S = 5.0  # additional time for the loop to answer, beyond the timeout of the request
 
 
 class Outcome(NamedTuple):
@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
     value: Any = None
     error: Exception | None = None
-    at: float = 0.0  # loop time when the read began
+    at: float = 0.0  # loop time at which the read started
 
     def read(self, name: str) -> Any:
         """The value. Raises `Unreachable`."""
@@ -34,7 +34,7 @@ def unavailable(name: str, error: Exception) -> errors.Unreachable:
     """The error for reading from a plugin that does not answer."""
     why = str(error) or "no answer in time"
     remedy = "see: infrakit metadata ls, infrakit plugin ls"
-    return errors.Unreachable(f"it is away: {why}", where=f"metadata plugin {name}", remedy=remedy)
+    return errors.Unreachable(f"it is unavailable: {why}", where=f"metadata plugin {name}", remedy=remedy)
 
 
 class Snapshot:
@@ -75,15 +75,15 @@ class Snapshot:
         try:
             if asyncio.get_running_loop() is self._loop:
                 raise errors.Refused("waiting would block the loop that it waits for", where=path)
-        except RuntimeError:  # no loop runs in this thread, as it should be
+        except RuntimeError:  # expected: no loop runs in this thread
             pass
-        asked = asyncio.run_coroutine_threadsafe(_awaited(self._until(path, timeout_s)), self._loop)
+        waiting = asyncio.run_coroutine_threadsafe(_awaited(self._until(path, timeout_s)), self._loop)
         try:
-            return asked.result(timeout_s + GRACE_S)
+            return waiting.result(timeout_s + GRACE_S)
         except TimeoutError:
-            asked.cancel()
+            waiting.cancel()
             raise errors.Unreachable(f"no answer within {timeout_s:g} s", where=f"metadata {path}") from None
 
 
-async def _awaited(asked: Awaitable[object]) -> object:
-    return await asked
+async def _awaited(result: Awaitable[object]) -> object:
+    return await result

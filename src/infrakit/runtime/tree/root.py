@@ -25,7 +25,7 @@ from infrakit.spi.metadata import Branch, Change, Facts, Metadata, Revision, Upd
 CYCLE_S = 1.0  # maximum age of a value for a snapshot
 READ_S = 0.1  # maximum age of a value for a direct read
 DEADLINE_S = 5.0
-IMPATIENCE_S = 0.25  # how long a snapshot waits for a new value, if an older one is known
+SNAPSHOT_WAIT_S = 0.25  # how long a snapshot waits for a new value, if an older one is known
 STALE_S = 10.0  # a value older than this does not count as known
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Reading:
         self.task = asyncio.get_running_loop().create_task(self._read(now))
         return self.task
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Invalidate the last result after a write, and that of a read in progress."""
         self.outcome = None
         self.task = None
@@ -85,12 +85,12 @@ class Reading:
 
     @property
     def has_metadata(self) -> bool:
-        """Whether it is a branch at all: a plugin that reports no metadata is none."""
+        """Whether it is a branch: a plugin that reports no metadata is none."""
         return bool(self.plugins) or self.outcome is None or self.has_failed
 
 
 class Tree:
-    """Satisfies `spi.metadata.Metadata` and `Tree`. `own`: plugins that no other of their name may stand in for."""
+    """Satisfies `spi.metadata.Metadata` and `Tree`. `own`: plugins of the daemon, which take precedence."""
 
     def __init__(self, registry: Registry, own: Mapping[str, Metadata]) -> None:
         self._registry = registry
@@ -100,13 +100,13 @@ class Tree:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    # -- finding ---------------------------------------------------------------------------------------------------
+    # -- discovery -------------------------------------------------------------------------------------------------
 
     def _find(self) -> dict[str, Reading]:
-        """Every possible branch; a branch that was found before keeps its object."""
+        """Find every possible branch; a branch that was found before keeps its object."""
         if not self._entries:
             self._entries = self._offered()
-        used = _by_name(self._registry.made(Metadata))
+        used = _by_name(self._registry.in_use(Metadata))
         found: dict[str, Source] = {
             **{name: InProcess(plugins) for name, plugins in used.items()},
             **self._entries,
@@ -120,11 +120,11 @@ class Tree:
             self._readings[name] = known if same and known is not None else Reading(name, source)
         for name, known in before.items():
             if self._readings.get(name) is not known:
-                _keep(asyncio.get_running_loop().create_task(known.source.close()), self._closing)
+                _hold(asyncio.get_running_loop().create_task(known.source.close()), self._closing)
         return self._readings
 
     def _offered(self) -> dict[str, Source]:
-        """The branches of entry points, which do not change at run time. Each plugin is created on its first read."""
+        """Return the branches of entry points, which are fixed at run time. A plugin is created on its first read."""
         names = {name: name for name in importlib.metadata.entry_points(group=METADATA).names}
         return {
             name: EntryPointPlugins(self._registry, typed, functools.partial(self.snapshot, without=name))
@@ -134,9 +134,9 @@ class Tree:
     def _start(self, readings: Iterable[Reading], age_s_max: float) -> None:
         for each in readings:
             if (task := each.refresh(age_s_max)) is not None:
-                _keep(task, self._tasks)
+                _hold(task, self._tasks)
 
-    async def _settled(self, readings: Iterable[Reading], timeout_s: float | None = None) -> None:
+    async def _wait_for(self, readings: Iterable[Reading], timeout_s: float | None = None) -> None:
         """Wait for reads in progress."""
         tasks = [each.task for each in readings if each.task is not None]
         if tasks:
@@ -167,13 +167,13 @@ class Tree:
     async def _all(self) -> list[Reading]:
         readings = list(self._find().values())
         self._start(readings, READ_S)
-        await self._settled(readings)
+        await self._wait_for(readings)
         return readings
 
     async def _one(self, reading: Reading) -> Any:
-        """The whole branch. Raises `Unreachable`."""
+        """Return the complete branch. Raises `Unreachable`."""
         self._start([reading], READ_S)
-        await self._settled([reading])
+        await self._wait_for([reading])
         return (reading.outcome or NOT_READ).read(reading.name)
 
     async def branches(self) -> tuple[Branch, ...]:
@@ -184,8 +184,8 @@ class Tree:
         readings = [each for each in self._find().values() if each.name != without]
         known = [each for each in readings if each.is_known]
         self._start(readings, CYCLE_S)
-        await self._settled([each for each in readings if each not in known])
-        await self._settled([each for each in known if not each.has_failed], IMPATIENCE_S)
+        await self._wait_for([each for each in readings if each not in known])
+        await self._wait_for([each for each in known if not each.has_failed], SNAPSHOT_WAIT_S)
         outcomes = {each.name: each.outcome or NOT_READ for each in readings if each.has_metadata}
         return Snapshot(outcomes, asyncio.get_running_loop(), self._until)
 
@@ -207,12 +207,12 @@ class Tree:
         self, *, changes: tuple[Change, ...], remove: tuple[str, ...], who: str, why: str, expected: int | None = None
     ) -> Written:
         name = writing.first_name([*(change.path for change in changes), *remove])
-        reading = await self._present(name)
+        reading = await self._available(name)
         request = writing.WriteRequest(changes=changes, remove=remove, who=who, why=why, expected=expected)
         try:
             return await writing.write(name, reading.plugins, request)
         finally:
-            reading.forget()
+            reading.invalidate()
 
     async def history(self, *, plugin: str, limit: int = 50) -> tuple[Revision, ...]:
         return await (await self._versioned(plugin)).history(limit=limit)
@@ -221,17 +221,17 @@ class Tree:
         return await (await self._versioned(plugin)).show(version=version)
 
     async def restore(self, *, plugin: str, version: int, who: str, why: str, expected: int | None = None) -> Written:
-        kept = await self._versioned(plugin)
+        source = await self._versioned(plugin)
         try:
-            return await kept.restore(version=version, who=who, why=why, expected=expected)
+            return await source.restore(version=version, who=who, why=why, expected=expected)
         finally:
-            (await self._present(plugin)).forget()
+            (await self._available(plugin)).invalidate()
 
     async def _versioned(self, plugin: str) -> Versioned:
-        return writing.versioned(plugin, (await self._present(plugin)).plugins)
+        return writing.versioned(plugin, (await self._available(plugin)).plugins)
 
-    async def _present(self, name: str) -> Reading:
-        """The branch, if it answers. Raises `NotFound`, `Unreachable`."""
+    async def _available(self, name: str) -> Reading:
+        """Return the branch, if its plugin answers. Raises `NotFound`, `Unreachable`."""
         reading = self._find().get(name)
         if reading is None:
             raise paths.missing([name], 0, [each.name for each in await self._all() if each.has_metadata])
@@ -242,13 +242,13 @@ class Tree:
         """Cancel reads in progress, and close connections."""
         for task in self._tasks:
             task.cancel()
-        if ending := self._tasks | self._closing:
-            await asyncio.wait(ending)
+        if remaining := self._tasks | self._closing:
+            await asyncio.wait(remaining)
         for each in self._readings.values():
             await each.source.close()
 
 
-def _keep(task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
+def _hold(task: asyncio.Task[None], among: set[asyncio.Task[None]]) -> None:
     """Hold a reference to a task until it is done, so that it is not garbage collected."""
     among.add(task)
     task.add_done_callback(among.discard)
@@ -261,7 +261,7 @@ def _is_same(known: Source, found: Source) -> bool:
 
 
 def _by_name(named: Mapping[str, T]) -> dict[str, dict[str, T]]:
-    """`lookup/type` -> what is of that type, `.` for the one without, by lookup."""
+    """Group by the lookup name, then by type: `lookup/type`; `.` is the type of a name without one."""
     found: dict[str, dict[str, T]] = {}
     for name, each in named.items():
         lookup, _, type_ = name.partition("/")

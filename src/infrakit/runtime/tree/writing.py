@@ -23,7 +23,7 @@ class WriteRequest(NamedTuple):
 
 
 def first_name(every: Sequence[str]) -> str:
-    """The plugin that all these paths are in. Raises `Refused`."""
+    """Return the name of the plugin that contains all these paths. Raises `Refused`."""
     if not every or len(every) > STEPS_MAX:
         raise errors.Refused(f"a change has at least one path, and {STEPS_MAX} at most")
     firsts = {paths.split(path)[:1] for path in every}
@@ -36,7 +36,7 @@ def first_name(every: Sequence[str]) -> str:
 
 
 def placed(plugins: Mapping[str, Metadata], path: str) -> tuple[str, str]:
-    """The type of the object that a path of the joined tree is in, and the path inside it."""
+    """Return the type of the object that contains a path of the joined tree, and the path inside it."""
     rest = paths.split(path)[1:]
     if rest and rest[0] in plugins:
         return rest[0], paths.join(rest[1:])
@@ -44,7 +44,7 @@ def placed(plugins: Mapping[str, Metadata], path: str) -> tuple[str, str]:
 
 
 async def write(name: str, plugins: Mapping[str, Metadata], request: WriteRequest) -> Written:
-    """Raises what the plugin raises, and `Refused` if it cannot be written."""
+    """Write to the plugin. Raises what it raises, and `Refused` if it is read-only."""
     every = [*(change.path for change in request.changes), *request.remove]
     types = {placed(plugins, path)[0] for path in every}
     if len(types) > 1:
@@ -79,7 +79,7 @@ async def _propose(name: str, plugin: Updatable, changes: tuple[Change, ...], re
 
 
 def versioned(name: str, plugins: Mapping[str, Metadata]) -> Versioned:
-    """The plugin, if it stores versions. Raises `Refused`."""
+    """Return the plugin, if it stores versions. Raises `Refused`."""
     plugin: object = plugins.get(MAIN)
     if not isinstance(plugin, Versioned):
         raise errors.Refused(f"{name} stores no versions", remedy="`vars` does")

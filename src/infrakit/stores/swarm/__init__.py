@@ -27,16 +27,16 @@ from infrakit.stores.swarm.proof import HEAD, Heads
 from infrakit.stores.swarm.revisions import LABEL, Damaged, Head, Revision
 from infrakit.stores.swarm.sweep import PART, Sweep
 
-KEEP = 16  # revisions of a document for which the caller names no number
-KEEP_MAX = 200  # of any document: every manager holds all of them in memory
+KEEP = 16  # revisions of a document that `keep` does not name
+KEEP_MAX = 200  # upper limit for any document: every manager holds all of them in memory
 WATCH_INTERVAL_S = 0.25
-RESUME_S = 0.5  # after a watch broke
+RESUME_S = 0.5  # pause before a failed watch is resumed
 READERS = 8  # concurrent requests
 ATTEMPTS_MAX = 8
 RETRY_S = 0.02
 NAME_MAX = 24
-WHAT_IT_IS = (
-    b"A document of InfraKit, in the labels of this config. Never remove it: infrakit reads what it does here.\n"
+CONFIG_TEXT = (
+    b"A document of InfraKit, in the labels of this config. Never remove it: it holds the state of InfraKit.\n"
 )
 
 
@@ -75,18 +75,21 @@ class SwarmStore:
                 await asyncio.sleep(RETRY_S * attempt)
         raise revisions.damaged(name, head.revisions[0], "a config that holds a part of it was removed")
 
+    async def newest(self, *, name: str) -> int:
+        return _head(name, await self._heads.linearizable()).newest
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         packed = revisions.pack(name, body)
         for attempt in range(ATTEMPTS_MAX):
             await asyncio.sleep(self._rng.uniform(0.0, RETRY_S * attempt))
             found = await self._heads.possibly_stale()
             if _head(name, found).newest != expected:
-                found = await self._heads.linearizable()  # what was remembered may be stale
+                found = await self._heads.linearizable()  # the first listing may be stale
             head = _head(name, found)
             if head.newest != expected:
                 raise errors.Conflict(f"{name} is at revision {head.newest}, not {expected}", where="store")
-            revision = revisions.revision(expected + 1, body, packed, parts=await self._parts(name, packed))
-            after = head.followed_by(revision, keep=self._kept(name))
+            revision = revisions.revision(expected + 1, body, packed, parts=await self._create_parts(name, packed))
+            after = head.with_revision(revision, keep=self._revisions_kept(name))
             try:
                 await self._swap(name, found.get(name), after)
             except (errors.Conflict, errors.NotFound):
@@ -102,7 +105,7 @@ class SwarmStore:
             await self._remove(head.parts - after.parts)
             self._sweep.begin_if_due()
             return revision.number
-        raise errors.Unreachable(f"others keep changing the config {HEAD}{name}", where=self.where)
+        raise errors.Unreachable(f"other writers keep changing the config {HEAD}{name}", where=self.where)
 
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         for _attempt in range(2):
@@ -115,11 +118,11 @@ class SwarmStore:
             if isinstance(document, Document):
                 documents.append(document)
             elif document is found[0] or not isinstance(document, Damaged | errors.NotFound):
-                raise document  # an older one that is damaged costs no more than itself
+                raise document  # a damaged older revision is only omitted
         return documents
 
     async def watch(self, *, name: str) -> AsyncIterator[int]:
-        _check(name)
+        _check_name(name)
         seen: int | None = None
         while True:
             try:
@@ -143,31 +146,31 @@ class SwarmStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _kept(self, name: str) -> int:
+    def _revisions_kept(self, name: str) -> int:
         return min(self._keep.get(name, KEEP), KEEP_MAX)
 
-    async def _parts(self, name: str, packed: bytes) -> list[str]:
-        """Creates the configs for a body and returns their IDs; none, if it is small enough for the head."""
-        if len(packed) * self._kept(name) <= revisions.INLINE_BYTES:
+    async def _create_parts(self, name: str, packed: bytes) -> list[str]:
+        """Create the configs for a body and return their IDs; none if the body is small enough for the head."""
+        if len(packed) * self._revisions_kept(name) <= revisions.INLINE_BYTES:
             return []
-        mark = f"{self._rng.getrandbits(64):016x}"
-        made = []
+        nonce = f"{self._rng.getrandbits(64):016x}"
+        created = []
         try:
-            for number, part in enumerate(revisions.cut(packed)):
-                made.append(await self._swarm.create_config(f"{PART}{name}-{mark}-{number}", labels={}, data=part))
-        except (errors.OutcomeUnknown, errors.Conflict) as error:  # of the part: the document is unchanged
+            for number, part in enumerate(revisions.split(packed)):
+                created.append(await self._swarm.create_config(f"{PART}{name}-{nonce}-{number}", labels={}, data=part))
+        except (errors.OutcomeUnknown, errors.Conflict) as error:  # creating the part: the document is unchanged
             raise errors.Unreachable(error.what, where=error.where) from None
-        return made
+        return created
 
     async def _swap(self, name: str, before: Config | None, after: Head) -> None:
         labels = {LABEL: after.encode()}
         if before is None:
-            await self._swarm.create_config(f"{HEAD}{name}", labels=labels, data=WHAT_IT_IS)
+            await self._swarm.create_config(f"{HEAD}{name}", labels=labels, data=CONFIG_TEXT)
         else:
             await self._swarm.update_config_labels(before, labels)
 
     async def _remove(self, configs: Iterable[str]) -> None:
-        """Removes configs as far as possible; the sweep removes the rest."""
+        """Remove configs as far as possible; the sweep removes the rest."""
         with contextlib.suppress(errors.InfraKitError):
             for each in configs:
                 await self._swarm.remove_config(each)
@@ -175,7 +178,7 @@ class SwarmStore:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _load(self, name: str, revision: Revision) -> Document:
-        """The document of a revision. Raises `NotFound` when a part of it does not exist, and `Damaged`."""
+        """Load the document of a revision. Raises `NotFound` if a part of it does not exist, and `Damaged`."""
         known, body = self._last.get(name, (None, b""))
         if known != revision:
             parts = [(await self._swarm.config(each)).data for each in revision.parts]
@@ -185,10 +188,10 @@ class SwarmStore:
         return Document(name=name, revision=revision.number, body=body)
 
     async def _load_all(self, name: str, kept: Sequence[Revision]) -> list[Document | errors.InfraKitError]:
-        turn = asyncio.Semaphore(READERS)
+        slots = asyncio.Semaphore(READERS)
 
         async def load(revision: Revision) -> Document | errors.InfraKitError:
-            async with turn:
+            async with slots:
                 try:
                     return await self._load(name, revision)
                 except errors.InfraKitError as error:
@@ -199,12 +202,12 @@ class SwarmStore:
         return [task.result() for task in loading]
 
 
-def _check(name: str) -> None:
+def _check_name(name: str) -> None:
     if len(name) > NAME_MAX or not name.replace("-", "").replace("_", "").isalnum():
         raise errors.Refused(f"{name!r} is not a valid document name", where="store")
 
 
 def _head(name: str, found: Mapping[str, Config]) -> Head:
-    _check(name)
+    _check_name(name)
     config = found.get(name)
     return revisions.decode(config.labels.get(LABEL, ""), name) if config is not None else Head()

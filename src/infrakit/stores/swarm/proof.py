@@ -27,7 +27,7 @@ BARRIER: Final = "infrakit-barrier-"
 COUNT: Final = "infrakit.count"
 ATTEMPTS_MAX = 5
 RETRY_S = 0.05
-WHAT_IT_IS = b"With this InfraKit proves that what it reads is not old. It may be removed at any time.\n"
+CONFIG_TEXT = b"InfraKit writes this config to prove that its reads are not stale. It may be removed at any time.\n"
 
 Found = Mapping[str, Config]  # by the name of the document
 
@@ -48,14 +48,14 @@ class Heads:
         self._barrier = f"{BARRIER}{rng.getrandbits(64):016x}"
         self._own: Config | None = None  # the barrier, as last listed
         self._count = 0
-        self._begun = 0  # proofs
+        self._begun = 0  # number of proofs that have begun
         self._proving = asyncio.Lock()
         self._last = _Proof(0, {})
         self._last_listing: tuple[float, Found] = (-math.inf, {})
         self._listing = asyncio.Lock()
 
     async def linearizable(self) -> Found:
-        """The heads as of a time after this call began. Raises `Unreachable`, `Refused`."""
+        """Read the heads as of a time after this call began. Raises `Unreachable`, `Refused`."""
         arrived = self._begun
         async with self._proving:
             if self._last.number <= arrived:  # otherwise a proof began after this call did
@@ -66,14 +66,14 @@ class Heads:
         return self._last.found
 
     async def possibly_stale(self) -> Found:
-        """The heads from the memory of the leader, or of a previous leader that has not noticed: they may be stale."""
+        """Read the heads from the memory of the leader, or of a previous leader that has not noticed: maybe stale."""
         at = asyncio.get_running_loop().time()
         found = _heads(await self._swarm.configs({"name": [HEAD]}))
         self._last_listing = at, found
         return found
 
     async def recent(self, *, age_s: float) -> Found:
-        """The heads from a listing that is at most `age_s` old and may be stale; one listing serves all callers."""
+        """Return heads from a listing that is at most `age_s` old and may be stale; one listing serves all callers."""
         async with self._listing:
             at, found = self._last_listing
             if asyncio.get_running_loop().time() - at < age_s:
@@ -81,7 +81,7 @@ class Heads:
             return await self.possibly_stale()
 
     async def close(self) -> None:
-        """Removes the barrier, with a timeout of one second."""
+        """Remove the barrier, with a timeout of one second."""
         own, self._own = self._own, None
         if own is not None:
             with contextlib.suppress(errors.InfraKitError):
@@ -107,21 +107,21 @@ class Heads:
             except (errors.Conflict, errors.NotFound):  # only a commit that was acknowledged proves anything
                 continue
             configs = await self._swarm.configs({"name": [HEAD, self._barrier]})
-            own = self._mine(configs)
+            own = self._find_barrier(configs)
             if own is not None and own.labels.get(COUNT) == str(self._count):
                 self._own = own
                 return _heads(configs)
-        raise errors.Unreachable("its answers are older than what it has acknowledged", where=self._swarm.where)
+        raise errors.Unreachable("its reads are older than writes that it has acknowledged", where=self._swarm.where)
 
     async def _commit(self, own: Config | None) -> None:
         labels = {COUNT: str(self._count)}
-        own = own or self._mine(await self._swarm.configs({"name": [self._barrier]}))
+        own = own or self._find_barrier(await self._swarm.configs({"name": [self._barrier]}))
         if own is None:
-            await self._swarm.create_config(self._barrier, labels=labels, data=WHAT_IT_IS, deadline_s=READ_S)
+            await self._swarm.create_config(self._barrier, labels=labels, data=CONFIG_TEXT, deadline_s=READ_S)
         else:
             await self._swarm.update_config_labels(own, labels, deadline_s=READ_S)
 
-    def _mine(self, configs: list[Config]) -> Config | None:
+    def _find_barrier(self, configs: list[Config]) -> Config | None:
         return next((each for each in configs if each.name == self._barrier), None)
 
 

@@ -19,7 +19,7 @@ LABEL = "infrakit.head"
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PACKED_BYTES_MAX = 2_000_000  # of one body, compressed: every manager holds all of it in memory
 KEPT_BYTES_MAX = 4_000_000  # of all revisions of a document, compressed; the oldest are pruned first
-INLINE_BYTES = 64_000  # of all bodies in one head
+INLINE_BYTES = 64_000  # in total, of the bodies in one head
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +47,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         """The IDs of all configs that hold parts of its bodies."""
         return frozenset(part for each in self.revisions for part in each.parts)
 
-    def followed_by(self, revision: Revision, *, keep: int) -> "Head":
-        """The head with one more revision, without those beyond `keep` or `KEPT_BYTES_MAX`."""
+    def with_revision(self, revision: Revision, *, keep: int) -> "Head":
+        """Return the head with one more revision, without those beyond `keep` or `KEPT_BYTES_MAX`."""
         kept, size = [revision], revision.size
         for each in self.revisions[: keep - 1]:
             size += each.size
@@ -66,7 +66,7 @@ class Damaged(errors.Refused):
 
 
 def decode(label: str, name: str) -> Head:
-    """The head in a label. Raises `Refused` if the label contains none."""
+    """Decode the head in a label. Raises `Refused` if the label contains none."""
     where = f"the config infrakit-head-{name} of the Swarm"
     try:
         head = msgspec.json.decode(label, type=Head)
@@ -85,7 +85,7 @@ def decode(label: str, name: str) -> Head:
 
 
 def pack(name: str, body: bytes) -> bytes:
-    """Compresses a body. Raises `Refused` if it is larger than a Swarm should hold."""
+    """Compress a body. Raises `Refused` if it is larger than a Swarm should hold."""
     if len(body) > BODY_BYTES_MAX:
         raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")
     packed = zlib.compress(body)
@@ -96,7 +96,7 @@ def pack(name: str, body: bytes) -> bytes:
 
 
 def revision(number: int, body: bytes, packed: bytes, *, parts: Sequence[str] = ()) -> Revision:
-    """A revision, which contains the body if there are no parts."""
+    """Build a revision, which contains the body if there are no parts."""
     return Revision(
         number=number,
         sha256=_sum(body),
@@ -106,13 +106,13 @@ def revision(number: int, body: bytes, packed: bytes, *, parts: Sequence[str] = 
     )
 
 
-def cut(packed: bytes) -> list[bytes]:
-    """Splits a compressed body into parts that fit into a config."""
+def split(packed: bytes) -> list[bytes]:
+    """Split a compressed body into parts that fit into a config."""
     return [packed[at : at + CONFIG_BYTES_MAX] for at in range(0, len(packed), CONFIG_BYTES_MAX)]
 
 
 def unpack(name: str, kept: Revision, parts: Sequence[bytes]) -> bytes:
-    """The body of a revision, decompressed and checked. Raises `Damaged`."""
+    """Decompress and check the body of a revision. Raises `Damaged`."""
     try:
         packed = b"".join(parts) if kept.parts else base64.b64decode(kept.body, validate=True)
         body = zlib.decompressobj().decompress(packed, BODY_BYTES_MAX + 1)
@@ -124,7 +124,7 @@ def unpack(name: str, kept: Revision, parts: Sequence[bytes]) -> bytes:
 
 
 def damaged(name: str, kept: Revision, why: str) -> Damaged:
-    """The error for a damaged revision, with both remedies."""
+    """Return the error for a damaged revision, with both remedies."""
     remedy = (
         f"restore the Swarm from a backup, or delete all of {name} knowingly: docker config rm infrakit-head-{name}"
     )

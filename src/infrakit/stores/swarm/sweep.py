@@ -19,12 +19,12 @@ from infrakit.stores.swarm.revisions import LABEL, decode
 
 PART: Final = "infrakit-part-"
 SWEPT: Final = "infrakit.swept"
-EVERY_S = 300.0
-LEFT_S = 600.0  # for so long a config has been unchanged before it is removed
+INTERVAL_S = 300.0
+UNCHANGED_S = 600.0  # how long a config must be unchanged before it is removed
 
 
 class Sweep:
-    """Finds configs without an owner, and removes those that remain unchanged for `LEFT_S`."""
+    """Finds configs without an owner, and removes those that remain unchanged for `UNCHANGED_S`."""
 
     def __init__(self, swarm: Swarm, heads: Heads) -> None:
         self._swarm = swarm
@@ -34,23 +34,23 @@ class Sweep:
         self._task: asyncio.Task[None] | None = None
 
     def begin_if_due(self) -> None:
-        """Starts a sweep in the background; errors are left to the next one."""
+        """Start a sweep in the background if one is due; the next one retries after an error."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._due_at and (self._task is None or self._task.done()):
-            self._due_at = loop.time() + EVERY_S
-            self._task = loop.create_task(self._quietly())
+            self._due_at = loop.time() + INTERVAL_S
+            self._task = loop.create_task(self._run_in_background())
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _quietly(self) -> None:
+    async def _run_in_background(self) -> None:
         with contextlib.suppress(errors.InfraKitError):
             await self.sweep()
 
-    async def sweep(self, *, left_s: float = LEFT_S) -> None:
-        """Runs one sweep. Raises the errors of its listings."""
+    async def sweep(self, *, unchanged_s: float = UNCHANGED_S) -> None:
+        """Run one sweep. Raises the errors of its listings."""
         listed = await self._swarm.configs({"name": [PART, BARRIER]})
         found = await self._heads.linearizable()
         named, damaged = set[str](), set[str]()
@@ -61,24 +61,24 @@ class Sweep:
                 damaged.add(name)
         now = asyncio.get_running_loop().time()
         suspects = [each for each in listed if each.id not in named and _document(each) not in damaged]
-        self._suspects = {(each.id, each.version): self._since(each, now) for each in suspects}
-        left = [each for each in suspects if now - self._since(each, now) >= left_s]
-        for name in {_document(each) for each in left}:
-            of_it = [each for each in left if _document(each) == name]
+        self._suspects = {(each.id, each.version): self._unchanged_since(each, now) for each in suspects}
+        unused = [each for each in suspects if now - self._unchanged_since(each, now) >= unchanged_s]
+        for name in {_document(each) for each in unused}:
+            of_document = [each for each in unused if _document(each) == name]
             with contextlib.suppress(errors.Conflict, errors.NotFound):
-                await self._remove(of_it, found, name)
+                await self._remove(of_document, found, name)
 
-    def _since(self, config: Config, now: float) -> float:
+    def _unchanged_since(self, config: Config, now: float) -> float:
         return self._suspects.get((config.id, config.version), now)
 
-    async def _remove(self, left: Iterable[Config], found: Found, name: str) -> None:
-        """Removes the parts of the document `name`; without a name, barriers, which their owners create again."""
+    async def _remove(self, unused: Iterable[Config], found: Found, name: str) -> None:
+        """Remove parts of the document `name`; without a name, barriers, which their owners recreate."""
         if name:
             if name not in found:  # without a head, a writer of the first revision cannot be fenced off
                 return
             head = found[name]
             await self._swarm.update_config_labels(head, head.labels | {SWEPT: "yes"})
-        for each in left:
+        for each in unused:
             await self._swarm.remove_config(each.id)
 
 

@@ -1,4 +1,4 @@
-"""The functions of templates, one module a subject; `TABLE` is what the manual's list is made from."""
+"""The functions of templates, one module per subject. The reference manual lists `TABLE`."""
 
 from infrakit.template.functions import documents, facts, formats, lists, machine, network, variables
 from infrakit.template.functions.table import Function, collected

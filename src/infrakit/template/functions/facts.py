@@ -1,10 +1,10 @@
-"""The metadata tree, as a snapshot; only `metadata.wait` waits."""
+"""Functions that read the metadata tree, from a snapshot. Only `metadata.wait` waits for a value."""
 
 import re
 
 from infrakit.spi.errors import NotFound
 from infrakit.spi.metadata import Facts
-from infrakit.template.failures import Fault, nearest, text
+from infrakit.template.failures import Fault, nearest, string_argument
 from infrakit.template.functions.table import ABSENT, Function, function
 from infrakit.template.run import Frame
 from infrakit.template.scope import normal
@@ -13,8 +13,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def looked_up(facts: Facts, path: str) -> object:
-    """The value at `path`; None if there is none."""
+def lookup(facts: Facts, path: str) -> object:
+    """Return the value at `path`; None if it does not exist."""
     try:
         return facts.get(path)
     except NotFound:
@@ -27,14 +27,14 @@ def looked_up(facts: Facts, path: str) -> object:
     result="north none",
 )
 def _metadata(frame: Frame, path: str, default: object = ABSENT) -> object:
-    """The value at a path of the metadata tree, else the default; without one it must be there."""
+    """Return the value at a path of the metadata tree, else the default. Without a default, it must exist."""
     key = _key(path)
     facts = frame.run.scope.facts
-    value = looked_up(facts, key) if facts is not None else None
+    value = lookup(facts, key) if facts is not None else None
     if value is not None:
-        frame.run.need(frame, "metadata", key, "metadata")
+        frame.run.record_need(frame, "metadata", key, "metadata")
         return value
-    frame.run.need(frame, "metadata", key, "" if default is ABSENT else "default")
+    frame.run.record_need(frame, "metadata", key, "" if default is ABSENT else "default")
     if default is not ABSENT:
         return default
     raise _missing(facts, key)
@@ -46,7 +46,7 @@ def _metadata(frame: Frame, path: str, default: object = ABSENT) -> object:
     result="north",
 )
 def _wait(frame: Frame, path: str, timeout: float | str) -> object:
-    """The value at a path, waited for: seconds, or a duration such as `30s`, within the time that a render may take."""
+    """Wait for the value at a path: seconds, or a duration such as `30s`, within the time limit of the render."""
     key = _key(path)
     facts = frame.run.scope.facts
     if facts is None:
@@ -54,9 +54,9 @@ def _wait(frame: Frame, path: str, timeout: float | str) -> object:
     try:
         value = facts.wait(key, min(_seconds(timeout), frame.run.budget.remaining_s()))
     except NotFound:
-        frame.run.need(frame, "metadata", key, "")
+        frame.run.record_need(frame, "metadata", key, "")
         raise Fault(f"there is no metadata at {key!r} after {timeout}", "see: infrakit metadata ls") from None
-    frame.run.need(frame, "metadata", key, "metadata")
+    frame.run.record_need(frame, "metadata", key, "metadata")
     return value
 
 
@@ -66,13 +66,13 @@ def _seconds(timeout: float | str) -> float:
     duration = str(timeout)
     parts = _DURATION.findall(duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise Fault(f"{duration!r} is no duration", "write seconds, or 10s, 1m30s")
+        raise Fault(f"{duration!r} is not a duration", "write seconds, or 10s, 1m30s")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def _missing(facts: Facts | None, path: str) -> Fault:
     if facts is None:
-        return Fault(f"there is no metadata at {path!r}: there is none here at all", "give a default")
+        return Fault(f"there is no metadata at {path!r}: no metadata is available here", "give a default")
     parent, _, last = path.rpartition("/")
     while parent and facts.keys(parent) is None:
         parent, _, last = parent.rpartition("/")
@@ -93,4 +93,4 @@ metadata = Function(
 
 
 def _key(name: object) -> str:
-    return normal(text(name, "metadata"))
+    return normal(string_argument(name, "metadata"))

@@ -1,4 +1,4 @@
-"""Values as text and back: JSON, YAML, base64, digests, and questions in JMESPath."""
+"""Functions that encode and decode: JSON, YAML, Base64, digests; and JMESPath queries."""
 
 import base64 as _base64
 import binascii
@@ -6,8 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from infrakit.template.failures import Fault
-from infrakit.template.failures import text as text_argument
+from infrakit.template.failures import Fault, string_argument
 from infrakit.template.functions.table import alias, function
 from infrakit.template.limits import Budget
 from infrakit.template.run import Frame, plain
@@ -20,7 +19,7 @@ _INDENT_MAX = 16
     "to_json(value, indent)", example="{{ {'a': [1, none]} | to_json }}", result='{"a": [1, null]}', is_filter=True
 )
 def to_json(frame: Frame, value: object, indent: int | None = None) -> str:
-    """JSON of a value, on one line, or indented by so many spaces."""
+    """Encode a value as JSON, on one line, or indented by `indent` spaces."""
     if indent is not None and not 0 <= indent <= _INDENT_MAX:
         raise Fault(f"to_json indents by 0 to {_INDENT_MAX} spaces")
     try:
@@ -31,7 +30,7 @@ def to_json(frame: Frame, value: object, indent: int | None = None) -> str:
 
 
 def _collected(budget: Budget, parts: Any) -> str:
-    """Indentation can make a deep value many times as long: it is noticed while it grows."""
+    """Join parts of text within the size limit, because indentation can multiply the length of a nested value."""
     texts, total = [], 0
     for part in parts:
         texts.append(part)
@@ -42,16 +41,16 @@ def _collected(budget: Budget, parts: Any) -> str:
 
 @function("from_json(text)", example="{{ from_json('{\"a\": 5}').a }}", result="5", is_filter=True)
 def from_json(_frame: Frame, text: str) -> object:
-    """The value of a JSON text."""
+    """Parse JSON."""
     try:
-        return json.loads(text_argument(text, "from_json"), parse_constant=_no_constant)
+        return json.loads(string_argument(text, "from_json"), parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise Fault(f"not JSON: {error.msg} in line {error.lineno}") from None
 
 
 @function("to_yaml(value)", example="{{ {'a': [1, 'b']} | to_yaml }}", result="a:\n- 1\n- b\n", is_filter=True)
 def to_yaml(frame: Frame, value: object) -> str:
-    """YAML of a value."""
+    """Encode a value as YAML."""
     from infrakit.template import yaml_values
 
     return yaml_values.write(json.loads(to_json.body(frame, value)))  # type: ignore[arg-type]
@@ -59,25 +58,25 @@ def to_yaml(frame: Frame, value: object) -> str:
 
 @function("from_yaml(text)", example="{{ from_yaml('a: [no, 5]').a }}", result='["no", 5]', is_filter=True)
 def from_yaml(frame: Frame, text: str) -> object:
-    """The value of a YAML 1.2 text. Anchors, aliases and tags are refused."""
+    """Parse YAML 1.2. Anchors, aliases and tags are rejected."""
     from infrakit.template import yaml_values
 
-    return yaml_values.read(text_argument(text, "from_yaml"), frame.run.budget)
+    return yaml_values.read(string_argument(text, "from_yaml"), frame.run.budget)
 
 
 @function("base64(text)", example="{{ 'user:pass' | base64 }}", result="dXNlcjpwYXNz", is_filter=True)
 def base64(_frame: Frame, text: str) -> str:
-    """Base64 of a text in UTF-8."""
-    return _base64.b64encode(text_argument(text, "base64").encode()).decode()
+    """Encode a string as Base64 of its UTF-8 bytes."""
+    return _base64.b64encode(string_argument(text, "base64").encode()).decode()
 
 
 @function("unbase64(text)", example="{{ unbase64('aGVsbG8=') }}", result="hello", is_filter=True)
 def unbase64(_frame: Frame, text: str) -> str:
-    """The text in UTF-8 that a text in base64 stands for."""
+    """Decode Base64 to a UTF-8 string."""
     try:
-        return _base64.b64decode(text_argument(text, "unbase64"), validate=True).decode()
+        return _base64.b64decode(string_argument(text, "unbase64"), validate=True).decode()
     except (binascii.Error, ValueError):
-        raise Fault("not base64 of a text in UTF-8") from None
+        raise Fault("not the Base64 encoding of UTF-8 text") from None
 
 
 @function(
@@ -87,10 +86,10 @@ def unbase64(_frame: Frame, text: str) -> str:
     is_filter=True,
 )
 def hash_(_frame: Frame, text: str, algorithm: str = "sha256") -> str:
-    """The digest of a text in hexadecimal: md5, sha1, sha224, sha256 (the default), sha384, sha512 or blake2b."""
+    """Return the hexadecimal digest of a string: md5, sha1, sha224, sha256 (the default), sha384, sha512 or blake2b."""
     if algorithm not in _ALGORITHMS:
-        raise Fault(f"hash knows no {algorithm!r}", f"use one of {', '.join(_ALGORITHMS)}")
-    return hashlib.new(algorithm, text_argument(text, "hash").encode(), usedforsecurity=False).hexdigest()
+        raise Fault(f"unknown hash algorithm {algorithm!r}", f"use one of {', '.join(_ALGORITHMS)}")
+    return hashlib.new(algorithm, string_argument(text, "hash").encode(), usedforsecurity=False).hexdigest()
 
 
 @function(
@@ -99,7 +98,7 @@ def hash_(_frame: Frame, text: str, algorithm: str = "sha256") -> str:
     result='["a"]',
 )
 def jmespath(frame: Frame, query: str, value: object) -> object:
-    """What a query in JMESPath finds in a value; null if nothing."""
+    """Return the result of a JMESPath query on a value; null if nothing matches."""
     from infrakit.template import queries
 
     return queries.search(query, value, frame.run.budget)

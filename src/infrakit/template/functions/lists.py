@@ -1,4 +1,4 @@
-"""Lists, mappings and texts."""
+"""Functions for lists, mappings and strings."""
 
 import shlex
 from typing import Any
@@ -16,12 +16,12 @@ _NUMBER_MAX = 10**12
 
 class _Variables(Namespace):
     def __repr__(self) -> str:
-        return "namespace(...)"  # it may hold itself
+        return "namespace(...)"  # it may contain itself
 
 
 @function("range(start, stop, step)", example="{% for n in range(3) %}{{ n }} {% endfor %}", result="0 1 2 ")
 def range_(_frame: Frame, *bounds: Any) -> range:
-    """Numbers from the first to before the last."""
+    """Return the integers from `start`, by default 0, up to but not including `stop`."""
     if not 1 <= len(bounds) <= 3 or any(not isinstance(each, int) or abs(each) > _NUMBER_MAX for each in bounds):
         raise Fault("range takes one to three whole numbers")
     if len(bounds) == 3 and bounds[2] == 0:
@@ -34,13 +34,13 @@ def range_(_frame: Frame, *bounds: Any) -> range:
 
 @function("loop(count)", example="{{ loop(3) | join(',') }}", result="0,1,2")
 def loop(frame: Frame, count: int) -> list[int]:
-    """The list of numbers from 0 to before the count."""
+    """Return the list of integers from 0 up to but not including `count`."""
     return list(range_.body(frame, count))  # type: ignore[call-overload, no-any-return]
 
 
 @function("dict(**members)", example="{{ dict(size=3) }}", result='{"size": 3}')
 def dict_(_frame: Frame, /, **members: object) -> dict[str, object]:
-    """A mapping."""
+    """Create a mapping from its arguments."""
     return members
 
 
@@ -50,19 +50,19 @@ def dict_(_frame: Frame, /, **members: object) -> dict[str, object]:
     result="2",
 )
 def namespace(_frame: Frame, /, **variables: object) -> Namespace:
-    """Variables that `{% set %}` inside of a loop can change for what comes after it."""
+    """Create variables that `{% set %}` in a loop can change and that keep their values after it."""
     return _Variables(**variables)
 
 
 @function("lines(text)", example="{{ lines('a\\nb') }}", result='["a", "b"]', is_filter=True)
 def lines(_frame: Frame, text: str) -> list[str]:
-    """The lines of a text, without their ends."""
+    """Split a string into lines, without line ends."""
     return text.split("\n")
 
 
 @function("quote(value)", example='{{ quote("it\'s $HOME") }}', result="'it'\"'\"'s $HOME'", is_filter=True)
 def quote(_frame: Frame, value: object) -> str:
-    """One word of a shell command, whatever is in it."""
+    """Quote a value as one word of a shell command."""
     return shlex.quote(text_of(value))
 
 
@@ -71,7 +71,7 @@ shq = alias(quote, "shq(value)", example="{{ 'a b' | shq }}", result="'a b'")
 
 @function("index_of(needle, list, strict)", example="{{ index_of(2, ['1', '2']) }}", result="1")
 def index_of(_frame: Frame, needle: object, items: Any, strict: bool = False) -> int:
-    """Where something stands in a list, counted from 0; -1 if nowhere. Compares as text unless strict."""
+    """Return the index of an element in a list, from 0; -1 if it is absent. Compares as text unless strict."""
     for index, each in enumerate(items):
         if each == needle or (not strict and text_of(each) == text_of(needle)):
             return index

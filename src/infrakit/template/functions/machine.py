@@ -1,4 +1,4 @@
-"""What a template may know of the machine it is rendered on, and of its secrets."""
+"""Functions that read the rendering machine: environment variables, files, secrets and the time."""
 
 import os
 import shlex
@@ -8,9 +8,8 @@ from pathlib import Path
 
 from infrakit.spi.errors import Refused
 from infrakit.template import addresses, loaders
-from infrakit.template.failures import Fault, nearest
-from infrakit.template.failures import text as text_argument
-from infrakit.template.functions.documents import fetched
+from infrakit.template.failures import Fault, nearest, string_argument
+from infrakit.template.functions.documents import fetch_document
 from infrakit.template.functions.table import ABSENT, function
 from infrakit.template.run import Frame
 
@@ -20,11 +19,11 @@ SECRET_BYTES_MAX = 64_000
 
 @function("env(name, default)", example="{{ env('REGION') }} {{ env('ZONE', 'a') }}", result="north a")
 def env(frame: Frame, name: str, default: object = ABSENT) -> object:
-    """An environment variable, if it is on the list of those that may be read; else the default."""
-    text_argument(name, "env")
+    """Return an environment variable that templates may read; else the default."""
+    string_argument(name, "env")
     value = os.environ.get(name) if name in frame.run.scope.env else None
     found = "environment" if value is not None else "" if default is ABSENT else "default"
-    frame.run.need(frame, "env", name, found)
+    frame.run.record_need(frame, "env", name, found)
     if value is not None:
         return value
     if default is not ABSENT:
@@ -37,12 +36,12 @@ def env(frame: Frame, name: str, default: object = ABSENT) -> object:
 
 @function("file(path)", example="{{ file('motd') }}", result="welcome")
 def file(frame: Frame, path: str) -> str:
-    """The text of a file of this machine, beside the template unless its path is absolute."""
-    if "://" in text_argument(path, "file") or path == loaders.STDIN:
+    """Return the content of a file of this machine. A relative path is relative to the template."""
+    if "://" in string_argument(path, "file") or path == loaders.STDIN:
         raise Fault("file takes a path", "use fetch for other addresses")
-    local_only(frame, "file", path)
-    document = fetched(frame, _address(frame, path), kind="file")
-    frame.run.need(frame, "file", path, document.address)
+    require_local(frame, "file", path)
+    document = fetch_document(frame, _address(frame, path), kind="file")
+    frame.run.record_need(frame, "file", path, document.address)
     return document.text
 
 
@@ -50,46 +49,47 @@ def file(frame: Frame, path: str) -> str:
     "secret(reference)", example="{{ secret('file:token') | hash('md5') }}", result="5ebe2294ecd0e0f08eab7690d2a6ee69"
 )
 def secret(frame: Frame, reference: str) -> str:
-    """A secret from `file:PATH`, `env:NAME` or `cmd:PROGRAM ARGUMENTS`, without its last newline; masked when shown.
+    """Return a secret from `file:PATH`, `env:NAME` or `cmd:PROGRAM ARGUMENTS`, without its last newline. Messages
+    and traces mask it.
 
-    It stands in the output, and there only: messages, traces and explanations show `***`.
+    It appears in the output only; elsewhere, `***` is shown.
     """
     run = frame.run
-    kind, _, rest = text_argument(reference, "secret").partition(":")
+    kind, _, rest = string_argument(reference, "secret").partition(":")
     if kind not in _SOURCES or not rest:
         raise Fault("secret takes file:PATH, env:NAME or cmd:PROGRAM ARGUMENTS")
     shown = reference if kind != "cmd" else f"cmd:{rest.split(maxsplit=1)[0]}"
-    local_only(frame, "secret", shown)
+    require_local(frame, "secret", shown)
     key = f"{frame.template.address} {reference}"
     if key not in run.secret_values:
-        run.need(frame, "secret", shown, "")
+        run.record_need(frame, "secret", shown, "")
         value = _SOURCES[kind](frame, rest).removesuffix("\n")
         if not value:
             raise Fault(f"the secret {shown!r} is empty")
         run.secret_values[key] = value
         run.secrets.add(value)
-        run.found(frame, "secret", shown, kind)
+        run.resolve_need(frame, "secret", shown, kind)
     return run.secret_values[key]
 
 
-def local_only(frame: Frame, kind: str, name: str) -> None:
-    """Only templates of this machine may reach for what is on it, and only where they may do so at all."""
+def require_local(frame: Frame, kind: str, name: str) -> None:
+    """Raise `Refused` unless the template is trusted and the scope allows access to this machine."""
     scope, loader = frame.run.scope, frame.run.engine.loader
     if not scope.local_files or not loader.is_trusted(frame.template.source):
-        frame.run.need(frame, kind, name, "")
-        where = "templates may not" if not scope.local_files else "a template from elsewhere may not"
+        frame.run.record_need(frame, kind, name, "")
+        where = "templates may not" if not scope.local_files else "an untrusted template may not"
         what = f"{where} read files, variables or secrets of this machine here"
         raise Refused(what, where=name, remedy=addresses.TRUST if scope.local_files else "")
 
 
 def _address(frame: Frame, path: str) -> str:
-    """Of a file: beside the template, if that is one; else where the process is."""
+    """Return the address of a path: relative to the template if that is a file, else to the working directory."""
     is_file = addresses.scheme(frame.template.address) == "file"
     return path if is_file else Path(path).absolute().as_uri()
 
 
 def _from_file(frame: Frame, path: str) -> str:
-    return fetched(frame, _address(frame, path), kind="secret").text
+    return fetch_document(frame, _address(frame, path), kind="secret").text
 
 
 def _from_environment(frame: Frame, name: str) -> str:
@@ -97,13 +97,13 @@ def _from_environment(frame: Frame, name: str) -> str:
 
 
 def _from_command(frame: Frame, command: str) -> str:
-    """The output of a command, run without a shell. Its output on failure is not shown: it may be the secret."""
+    """Run a command without a shell and return its output. A failure does not show it: it may contain the secret."""
     import subprocess
 
     try:
         arguments = shlex.split(command)
     except ValueError:
-        raise Fault("the command of a secret has a quote without end") from None
+        raise Fault("the command of a secret has an unterminated quote") from None
     timeout_s = min(COMMAND_S_MAX, frame.run.budget.remaining_s())
     with tempfile.TemporaryFile() as output:  # not a pipe, which a grandchild could hold open
         try:
@@ -115,13 +115,13 @@ def _from_command(frame: Frame, command: str) -> str:
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise Fault(f"the command {arguments[0]!r} of a secret takes more than {timeout_s:.3g} s") from None
+            raise Fault(f"the command {arguments[0]!r} of a secret did not exit within {timeout_s:.3g} s") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if code:
-            raise Fault(f"the command {arguments[0]!r} of a secret ended with {code}")
+            raise Fault(f"the command {arguments[0]!r} of a secret exited with status {code}")
         output.seek(0)
         body = output.read(SECRET_BYTES_MAX + 1)
     if len(body) > SECRET_BYTES_MAX:
@@ -134,5 +134,5 @@ _SOURCES = {"file": _from_file, "env": _from_environment, "cmd": _from_command}
 
 @function("unixtime()", example="{{ unixtime() }}", result="1700000000")
 def unixtime(frame: Frame) -> int:
-    """Seconds since 1970."""
+    """Return the Unix time: seconds since 1970."""
     return int(frame.run.scope.clock.now())

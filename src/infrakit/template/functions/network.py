@@ -1,4 +1,4 @@
-"""Arithmetic of IP addresses, of both versions."""
+"""Arithmetic of IPv4 and IPv6 addresses."""
 
 import ipaddress
 from typing import Any
@@ -15,7 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @function("ip_add(address, number)", example="{{ '10.0.0.250' | ip_add(10) }}", result="10.0.1.4", is_filter=True)
 def ip_add(_frame: Frame, address: str, number: Any) -> str:
-    """The address so many after this one, or before it. A prefix, as in `10.0.0.1/24`, stays."""
+    """Add a number, which may be negative, to an address. A prefix length, as in `10.0.0.1/24`, is kept."""
     bare, slash, prefix = str(address).partition("/")
     if not isinstance(number, int) or abs(number) > _BIG:
         raise Fault("ip_add takes a whole number")
@@ -27,13 +27,13 @@ def ip_add(_frame: Frame, address: str, number: Any) -> str:
 
 @function("ip_diff(address, other)", example="{{ ip_diff('10.0.1.0', '10.0.0.0') }}", result="256", is_filter=True)
 def ip_diff(_frame: Frame, address: str, other: str) -> int:
-    """How many addresses the first is after the other."""
+    """Return the distance from the second address to the first."""
     return int(_address(address)) - int(_address(other))
 
 
 @function("cidr_host(network, number)", example="{{ cidr_host('10.0.0.0/24', 5) }}", result="10.0.0.5", is_filter=True)
 def cidr_host(_frame: Frame, network: str, number: Any) -> str:
-    """The address of that number in a network; negative numbers count from its end."""
+    """Return the address with that number in a network. Negative numbers count from its end."""
     found = _network(network)
     if not isinstance(number, int) or not -found.num_addresses <= number < found.num_addresses:
         raise Fault(f"there is no address {number} in {found}, which has {found.num_addresses:,}")
@@ -44,7 +44,7 @@ def cidr_host(_frame: Frame, network: str, number: Any) -> str:
     "cidr_hosts(network)", example="{{ cidr_hosts('10.0.0.0/30') }}", result='["10.0.0.1", "10.0.0.2"]', is_filter=True
 )
 def cidr_hosts(_frame: Frame, network: str) -> list[str]:
-    """The addresses of a network that hosts may have; of 10,000 at most."""
+    """Return the host addresses of a network of at most 10,000 addresses."""
     found = _network(network)
     if found.num_addresses > HOSTS_MAX:
         raise Exceeded(f"{found} has more than {HOSTS_MAX:,} addresses")
@@ -53,25 +53,25 @@ def cidr_hosts(_frame: Frame, network: str) -> list[str]:
 
 @function("cidr_netmask(network)", example="{{ cidr_netmask('10.0.0.0/22') }}", result="255.255.252.0", is_filter=True)
 def cidr_netmask(_frame: Frame, network: str) -> str:
-    """The mask of a network."""
+    """Return the netmask of a network."""
     return str(_network(network).netmask)
 
 
 @function("cidr_prefix(network)", example="{{ cidr_prefix('10.0.0.7/22') }}", result="22", is_filter=True)
 def cidr_prefix(_frame: Frame, network: str) -> int:
-    """How many bits of an address belong to its network."""
+    """Return the prefix length of a network."""
     return int(_network(network).prefixlen)
 
 
 @function("cidr_network(address)", example="{{ cidr_network('10.0.0.7/22') }}", result="10.0.0.0/22", is_filter=True)
 def cidr_network(_frame: Frame, address: str) -> str:
-    """The network that an address with a prefix is in."""
+    """Return the network of an address with a prefix length."""
     return str(_network(address))
 
 
 @function("cidr_broadcast(network)", example="{{ cidr_broadcast('10.0.0.0/22') }}", result="10.0.3.255", is_filter=True)
 def cidr_broadcast(_frame: Frame, network: str) -> str:
-    """The last address of a network."""
+    """Return the broadcast address of a network, the last one."""
     return str(_network(network).broadcast_address)
 
 
@@ -82,11 +82,11 @@ def cidr_broadcast(_frame: Frame, network: str) -> str:
     is_filter=True,
 )
 def cidr_subnet(_frame: Frame, network: str, bits: int, number: Any) -> str:
-    """The part of that number of a network that is cut by so many more bits."""
+    """Return the subnet with that number, after the prefix of a network is extended by `bits`."""
     found = _network(network)
     length = found.prefixlen + bits
     if bits < 0 or length > found.max_prefixlen or not 0 <= number < 1 << bits:
-        raise Fault(f"there is no part {number} of {found} cut by {bits} bits")
+        raise Fault(f"there is no subnet {number} of {found} extended by {bits} bits")
     start = int(found.network_address) + (number << (found.max_prefixlen - length))
     return str(type(found)((start, length)))
 
@@ -106,7 +106,7 @@ def in_network(_frame: Frame, address: str, network: str) -> bool:
     is_filter=True,
 )
 def is_ip(_frame: Frame, text: str) -> bool:
-    """Whether a text is an address."""
+    """Whether a string is an IP address."""
     try:
         ipaddress.ip_address(text_of(text))
     except ValueError:
@@ -118,11 +118,11 @@ def _address(text: object) -> Any:
     try:
         return ipaddress.ip_address(text_of(text).partition("/")[0])
     except ValueError:
-        raise Fault(f"{text_of(text)[:100]!r} is no IP address") from None
+        raise Fault(f"{text_of(text)[:100]!r} is not an IP address") from None
 
 
 def _network(text: object) -> Any:
     try:
         return ipaddress.ip_network(text_of(text), strict=False)
     except ValueError:
-        raise Fault(f"{text_of(text)[:100]!r} is no network", "write ADDRESS/PREFIX, as in 10.0.0.0/24") from None
+        raise Fault(f"{text_of(text)[:100]!r} is not a network", "write ADDRESS/PREFIX, as in 10.0.0.0/24") from None

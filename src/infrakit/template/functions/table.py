@@ -1,14 +1,14 @@
-"""The type of template functions: the implementation, and its entry in the manual."""
+"""The type of template functions: the implementation and its entry in the reference manual."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Body = Callable[..., object]  # (frame, *arguments)
-ABSENT = object()  # a default that was not given: null may be one
+ABSENT = object()  # no default was given: null is a valid default
 
 
 class Function:
-    """A function that templates may call; nothing else of Python is callable from them."""
+    """A function that templates may call. No other Python object is callable from a template, except macros."""
 
     __slots__ = ("body", "example", "help", "is_filter", "members", "name", "result", "signature")
 
@@ -27,9 +27,9 @@ class Function:
         self.name = signature.partition("(")[0]
         self.signature = signature
         self.help = help
-        self.example = example  # a template, and what is printed by it
+        self.example = example  # a template, whose output is `result`
         self.result = result
-        self.is_filter = is_filter  # may stand after `|`, too, for its first argument
+        self.is_filter = is_filter  # also available as a filter of its first argument
         self.members = dict(members or {})
 
     def __repr__(self) -> str:
@@ -37,26 +37,26 @@ class Function:
 
 
 def function(signature: str, **documented: Any) -> Callable[[Body], Function]:
-    """Make a function of templates: its help is the docstring's first paragraph."""
+    """Return a decorator that makes a template function. Its help is the first paragraph of the docstring."""
 
-    def made(body: Body) -> Function:
+    def decorate(body: Body) -> Function:
         help_text = " ".join((body.__doc__ or "").partition("\n\n")[0].split())
         return Function(body, signature=signature, help=help_text, **documented)
 
-    return made
+    return decorate
 
 
 def collected(namespace: Mapping[str, object]) -> dict[str, Function]:
-    """The functions of a module, by name."""
+    """Return the template functions of a module, by name."""
     return {each.name: each for each in namespace.values() if isinstance(each, Function) and "." not in each.name}
 
 
 def alias(known: Function, signature: str, *, example: str, result: str) -> Function:
-    """The same function by another name."""
+    """Return the same function under another name."""
     return Function(
         known.body,
         signature=signature,
-        help=f"The same as `{known.name}`.",
+        help=f"Alias of `{known.name}`.",
         example=example,
         result=result,
         is_filter=known.is_filter,

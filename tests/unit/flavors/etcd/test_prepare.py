@@ -53,7 +53,8 @@ async def prepared(flavor: EtcdFlavor, name: str | None, *names: str, **properti
 
 def variable(script: str, name: str) -> str:
     """The value of a variable, as the shell reads it."""
-    head = script.partition("# What follows")[0]
+    head, marker, _ = script.partition("\n# This script runs on the machine")
+    assert marker, "without the marker, the whole boot script would run here"
     command = [shutil.which("sh") or "sh", "-c", f'{head}\nprintf %s "${name}"']
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
@@ -75,7 +76,7 @@ async def test_addresses_and_names_are_accepted() -> None:
         (pets("a"), {"ClientPort": 2380}, "2380 is ClientPort already"),
         (pets("a", "b"), {"Volume": "data"}, "the same volume for every member"),
         (pets("a"), {"Volume": "{Group}-{LogicalID}"}, "an unknown placeholder"),
-        (pets("a"), {"Volume": ""}, "neither a Volume nor a DataDir"),
+        (pets("a"), {"Volume": ""}, "neither Volume nor DataDir"),
         (pets("a", "b"), {"Replica": "http://10.0.0.1:24864"}, "the same for every member"),
         (pets("a"), {"Replica": "http://{Group}:24864"}, "is no address of a replica"),
         (pets("a"), {"Replica": "http://{LogicalID}"}, "is no address of a replica"),
@@ -88,7 +89,7 @@ async def test_addresses_and_names_are_accepted() -> None:
         (pets("a"), {"Ports": 1}, "Ports"),
     ],
 )
-async def test_what_cannot_work_is_refused(allocation: Allocation, properties: dict[str, Any], words: str) -> None:
+async def test_invalid_properties_are_refused(allocation: Allocation, properties: dict[str, Any], words: str) -> None:
     found = await problems(allocation, **properties)
     assert len(found) == 1, found
     assert words in found[0]
@@ -115,19 +116,19 @@ async def test_the_volume_follows_the_logical_id() -> None:
     spec = await prepared(flavor, "10.0.0.1", "10.0.0.1", Volume="db-{LogicalID}")
     assert spec.attachments == (Attachment(id="db-10.0.0.1", type="volume"),)
     assert spec.tags == {"a": "b"}
-    held = await flavor.attachments(properties=raw(), allocation=pets("a", "b"))
-    assert held == {"a": (Attachment(id="a", type="volume"),), "b": (Attachment(id="b", type="volume"),)}
+    found = await flavor.attachments(properties=raw(), allocation=pets("a", "b"))
+    assert found == {"a": (Attachment(id="a", type="volume"),), "b": (Attachment(id="b", type="volume"),)}
     spec = await prepared(flavor, "a", "a", Volume="", DataDir="/var/lib/etcd")
     assert spec.attachments is None
     assert variable(spec.init, "data") == "/var/lib/etcd"
 
 
-async def test_a_member_needs_an_identity() -> None:
+async def test_a_member_needs_a_logical_id() -> None:
     with pytest.raises(errors.Refused, match="needs a logical ID"):
         await prepared(EtcdFlavor(), None, "a")
 
 
-async def test_only_the_first_may_found_a_cluster() -> None:
+async def test_only_the_first_member_may_bootstrap_a_cluster() -> None:
     flavor = EtcdFlavor()
     first, second = [await prepared(flavor, each, "10.0.0.1", "10.0.0.2") for each in ("10.0.0.1", "10.0.0.2")]
     assert variable(first.init, "first_peer") == ""
@@ -137,8 +138,8 @@ async def test_only_the_first_may_found_a_cluster() -> None:
     assert variable((await prepared(flavor, "a", "a", ClusterToken="x")).init, "token") == "x"
 
 
-async def test_members_observed_in_the_group_count_though_not_declared() -> None:
-    """A group whose addresses are all new joins the cluster of the old ones, and founds none beside it."""
+async def test_observed_members_are_joined_though_they_are_not_declared() -> None:
+    """A group whose addresses are all new joins the cluster of the old ones, and bootstraps no second one."""
     flavor = EtcdFlavor()
     old = Description(
         id=InstanceID("i"), logical_id=LogicalID("127.0.0.1"), tags={TAG_GROUP: "db"}, state=State.PENDING
@@ -149,7 +150,7 @@ async def test_members_observed_in_the_group_count_though_not_declared() -> None
     assert variable(spec.init, "endpoints") == "http://127.0.0.1:2379,http://10.0.0.1:2379"
 
 
-async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
+async def test_declared_values_reach_the_shell_unchanged() -> None:
     nasty = """it's $HOME `id` "x" \\ ; exit"""
     spec = await prepared(EtcdFlavor(), "fd00::1", "fd00::1", Run=nasty, Binary="/srv/my etcd/etcd", ExtraArgs=["a b"])
     assert variable(spec.init, "run") == nasty
@@ -160,14 +161,14 @@ async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-async def test_the_script_is_one_for_the_shells_that_are_there(shell: str) -> None:
+async def test_the_script_has_valid_syntax_in_each_installed_shell(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"install {shell}: apt install {shell}")
     spec = await prepared(EtcdFlavor(), "a", "a", "b")
     await asyncio.to_thread(subprocess.run, [shell, "-n"], input=spec.init, text=True, check=True, timeout=20)
 
 
-async def test_what_the_provider_reports_needs_no_poll() -> None:
+async def test_instances_that_do_not_run_or_have_no_logical_id_are_not_polled() -> None:
     flavor = EtcdFlavor()
     instances = [
         Description(id=InstanceID(state.value), logical_id=LogicalID("127.0.0.1"), state=state)
@@ -180,5 +181,5 @@ async def test_what_the_provider_reports_needs_no_poll() -> None:
     assert await flavor.is_quorum(properties=raw())
 
 
-def test_nothing_at_all_is_fine() -> None:
+def test_the_properties_may_be_null() -> None:
     assert decode(msgspec.Raw(b"null")).client_port == 2379

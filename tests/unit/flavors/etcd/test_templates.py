@@ -37,7 +37,7 @@ async def test_the_default_passes_shellcheck(name: str, properties: dict[str, An
     assert process.returncode == 0, output.decode()
 
 
-async def test_no_template_syntax_is_left_in_it() -> None:
+async def test_the_default_contains_no_template_syntax() -> None:
     text = await script()
     assert text.startswith("#!/bin/sh\n# shellcheck disable")
     assert "{{" not in text
@@ -71,7 +71,7 @@ async def test_problems_of_a_template_are_reported_at_commit(tmp_path: Path) -> 
         f"InitScriptTemplateURL: {path}, line 2: there is no 'endpoint' in this mapping (did you mean 'endpoints'?)"
     )
     assert await problems(pets(*TRIO), Init="a", InitScriptTemplateURL=str(path)) == [
-        "InitScriptTemplateURL: Init is there already (choose one of the two)"
+        "InitScriptTemplateURL: Init is declared, too (choose one of the two)"
     ]
     assert (await problems(pets(*TRIO), InitScriptTemplateURL="/nowhere"))[0].startswith(
         "InitScriptTemplateURL: /nowhere: no such file"

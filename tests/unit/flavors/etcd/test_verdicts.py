@@ -39,7 +39,7 @@ def verdict(*polls: Poll, members: tuple[Member, ...] = (), of: int = 1, max_lag
     return report.health, report.note
 
 
-def test_healthy_members_report_whom_they_follow() -> None:
+def test_the_note_of_a_healthy_member_names_the_leader() -> None:
     assert verdict(poll(1), poll(2), poll(3)) == (Health.HEALTHY, "leads")
     assert verdict(poll(1), poll(2), poll(3), of=2) == (Health.HEALTHY, "follows m1")
 
@@ -60,7 +60,7 @@ def test_listed_members_that_did_not_answer_are_reported() -> None:
         (poll(2, applied_index=89), "is 11 entries behind the leader, and MaxLag is 10"),
     ],
 )
-def test_what_is_the_members_own_fault_makes_it_unhealthy(own: Poll, note: str) -> None:
+def test_a_fault_of_the_member_itself_makes_it_unhealthy(own: Poll, note: str) -> None:
     polls = {"m1": poll(1), "m2": own, "m3": poll(3)}
     report = Round(polls=polls, members=listed(1, 2, 3), leader=SOUND, max_lag=10).verdict("m2")
     assert report.health is Health.UNHEALTHY
@@ -72,7 +72,7 @@ def test_a_learner_is_unhealthy_and_a_little_lag_is_not() -> None:
     assert verdict(poll(1), poll(2, applied_index=90), poll(3), of=2)[0] is Health.HEALTHY
 
 
-def test_what_a_replacement_would_not_fix_is_unknown() -> None:
+def test_a_fault_that_a_replacement_would_not_fix_is_unknown() -> None:
     blind = [msgspec.structs.replace(poll(n, leader=0), healthy=False) for n in (1, 2)]
     health, note = verdict(*blind, silent(3, listens=False))
     assert (health, note) == (Health.UNKNOWN, "the cluster has no leader: 2 of 3 members answer")
@@ -86,6 +86,6 @@ def test_what_a_replacement_would_not_fix_is_unknown() -> None:
     assert "form 2 clusters" in note
 
 
-def test_without_a_member_list_it_is_not_used_for_verdicts() -> None:
+def test_a_missing_member_list_is_not_used_for_verdicts() -> None:
     polls = {"m1": poll(1), "m2": poll(2)}
     assert Round(polls=polls, members=(), leader=None, max_lag=10).verdict("m2").health is Health.HEALTHY

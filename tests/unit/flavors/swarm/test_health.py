@@ -11,7 +11,7 @@ WORKER = instance("a")
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
 
 
-def unsure(id_: str, link: str) -> Node:
+def manager_of_unknown_reachability(id_: str, link: str) -> Node:
     return manager(id_, link, manager=Manager(addr="", leader=False, reachability="unknown"))
 
 
@@ -29,7 +29,7 @@ def unsure(id_: str, link: str) -> Node:
         ([node("one", "a"), node("two", "a")], UNKNOWN, "2 nodes have its link: one, two"),
     ],
 )
-def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
+def test_the_verdict_on_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
     found = health.verdict(WORKER, health.by_link(nodes), manager=False)
     assert (found.health, words in found.note) == (verdict, True), found
 
@@ -41,18 +41,18 @@ def test_a_worker(nodes: list[Node], verdict: Health, words: str) -> None:
         (manager("n", "a"), HEALTHY, "reachable"),
         (manager("n", "a", able=False, state="ready"), UNHEALTHY, "the other managers do not reach the node n"),
         (manager("n", "a", able=False), UNHEALTHY, "n is down"),
-        (unsure("n", "a"), UNKNOWN, "does not know yet"),
+        (manager_of_unknown_reachability("n", "a"), UNKNOWN, "does not know yet"),
         (node("n", "a"), UNKNOWN, "waits for its promotion to manager"),
         (node("n", "a", role="manager"), UNKNOWN, "is being promoted to manager"),
         (node("n", "a", state="down"), UNHEALTHY, "n is down"),
     ],
 )
-def test_a_manager(own: Node, verdict: Health, words: str) -> None:
+def test_the_verdict_on_a_manager(own: Node, verdict: Health, words: str) -> None:
     found = health.verdict(WORKER, health.by_link([manager("other", "b"), own]), manager=True)
     assert (found.health, words in found.note) == (verdict, True), found
 
 
-def test_the_state_that_the_provider_reports_comes_first() -> None:
+def test_the_state_that_the_provider_reports_takes_precedence() -> None:
     nodes = health.by_link([node("n", "a")])
     for state, expected in ((State.PENDING, UNKNOWN), (State.STOPPING, UNKNOWN), (State.FINISHED, UNHEALTHY)):
         assert health.verdict(instance("a", state=state), nodes, manager=False).health is expected

@@ -12,13 +12,13 @@ from tests.unit.flavors.swarm.values import instance, manager, node
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 LEADER = manager("na", "a", A, leads=True)
-BOSS = manager("boss", "boss", A, leads=True, group="managers")  # of another group
+OTHER_GROUP_LEADER = manager("boss", "boss", A, leads=True, group="managers")
 TRIO = [LEADER, manager("nb", "b", B), manager("nc", "c", C)]
 HERE = [instance("a", A), instance("b", B), instance("c", C)]
 
 
 def observed(nodes: Sequence[Node], instances: Sequence[Description] = HERE, **fields: Any) -> Observation:
-    """Of the managers, all of which are declared and overdue if they are inconsistent."""
+    """An observation of the managers: all are declared, and inconsistent ones are overdue."""
     plain: dict[str, Any] = {
         "group": "g",
         "manager": True,
@@ -41,9 +41,9 @@ def workers(nodes: Sequence[Node], instances: Sequence[Description], **fields: A
     return observed(nodes, instances, manager=False, declared=frozenset(), **fields)
 
 
-def test_a_converged_group_needs_nothing() -> None:
+def test_a_converged_group_needs_no_changes() -> None:
     assert membership.reported_changes(observed(TRIO)) == []
-    assert membership.reported_changes(workers([BOSS, node("w", "w", group="g")], [instance("w")])) == []
+    assert membership.reported_changes(workers([OTHER_GROUP_LEADER, node("w", "w", group="g")], [instance("w")])) == []
 
 
 def test_new_managers_are_promoted_one_at_a_time() -> None:
@@ -74,8 +74,8 @@ def test_nodes_that_are_not_members_of_the_group_are_not_promoted() -> None:
     assert due(observed([*TRIO[:2], node("nc", "c", C)], leaving)) == []
 
 
-def test_a_manager_without_its_machine_waits_for_it() -> None:
-    """It comes back with its volume, as the same node."""
+def test_a_manager_without_its_machine_is_kept() -> None:
+    """Its machine is recreated with its volume, and returns as the same node."""
     assert membership.reported_changes(observed([*TRIO[:2], manager("nc", "old", C, able=False)], HERE[:2])) == []
     assert membership.reported_changes(observed([*TRIO[:2], manager("nc", "old", C, able=False)])) == []
 
@@ -108,7 +108,7 @@ def test_a_manager_that_the_quorum_needs_is_not_demoted() -> None:
     )
 
 
-def test_one_without_a_vote_is_removed_as_it_is() -> None:
+def test_a_manager_without_a_vote_is_removed_without_a_demotion() -> None:
     """It terminated before its promotion, or a new cluster was forced: without a vote it cannot be demoted."""
     nodes = [*TRIO[:2], node("old", "x", C, role="manager", state="down"), node("new", "c", C)]
     assert due(observed(nodes)) == ["remove/old"]
@@ -124,30 +124,30 @@ def test_a_manager_that_is_down_and_no_longer_declared_is_removed() -> None:
 def test_stale_workers_are_removed_after_a_delay() -> None:
     down, alive = node("w1", "w1", state="down"), node("w2", "w2")
     here = [instance("w2")]
-    assert due(workers([BOSS, down, alive], here)) == ["remove/w1"]
-    assert due(workers([BOSS, down, alive], here, inconsistent_for_s={"w1": 29.0})) == []
-    assert due(workers([BOSS, down, alive], [*here, instance("w1")])) == []  # its machine may come back
-    assert due(workers([BOSS, node("w1", "w1", state="unknown")], here)) == []
-    assert due(workers([BOSS, node("w1", "w1", state="down", group="other")], here)) == []
-    assert due(workers([BOSS, node("w1", "", state="down", group="")], here)) == []
-    again = workers([BOSS, node("w2", "w2", state="down"), node("again", "w2")], here)
-    assert due(again) == ["remove/w2"]  # the machine has joined once more
+    assert due(workers([OTHER_GROUP_LEADER, down, alive], here)) == ["remove/w1"]
+    assert due(workers([OTHER_GROUP_LEADER, down, alive], here, inconsistent_for_s={"w1": 29.0})) == []
+    assert due(workers([OTHER_GROUP_LEADER, down, alive], [*here, instance("w1")])) == []  # its machine may return
+    assert due(workers([OTHER_GROUP_LEADER, node("w1", "w1", state="unknown")], here)) == []
+    assert due(workers([OTHER_GROUP_LEADER, node("w1", "w1", state="down", group="other")], here)) == []
+    assert due(workers([OTHER_GROUP_LEADER, node("w1", "", state="down", group="")], here)) == []
+    again = workers([OTHER_GROUP_LEADER, node("w2", "w2", state="down"), node("again", "w2")], here)
+    assert due(again) == ["remove/w2"]  # the machine has joined again
 
 
-def test_an_instance_that_is_not_listed_yet_is_known_by_its_token() -> None:
+def test_an_instance_that_is_not_listed_yet_is_identified_by_its_token() -> None:
     pending = Description(id=InstanceID(""), tags={TAG_GROUP: "g", TAG_TOKEN: "g/7"}, state=State.PENDING)
     own = link.of(pending)
     assert own == link.link(InstanceSpec(tags={TAG_TOKEN: "g/7"}))
-    assert due(workers([BOSS, node("w1", own, state="down")], [pending])) == []
-    assert due(workers([BOSS, node("w1", own, state="down")], [instance("w2")])) == ["remove/w1"]
+    assert due(workers([OTHER_GROUP_LEADER, node("w1", own, state="down")], [pending])) == []
+    assert due(workers([OTHER_GROUP_LEADER, node("w1", own, state="down")], [instance("w2")])) == ["remove/w1"]
     assert link.of(Description(id=InstanceID("i"))) == ""
 
 
 def test_a_stale_worker_promoted_by_hand_is_left_to_the_operator() -> None:
-    current = workers([BOSS, manager("w1", "w1", able=False)], [instance("w2")])
+    current = workers([OTHER_GROUP_LEADER, manager("w1", "w1", able=False)], [instance("w2")])
     assert due(current) == []
     assert "docker node demote" in notices(current)["demote/w1"]
-    voting = workers([BOSS, manager("w1", "w1", able=False, role="worker")], [instance("w2")])
+    voting = workers([OTHER_GROUP_LEADER, manager("w1", "w1", able=False, role="worker")], [instance("w2")])
     assert due(voting) == []
     assert "waiting until its demotion is complete" in notices(voting)["remove/w1"]
 
@@ -155,8 +155,8 @@ def test_a_stale_worker_promoted_by_hand_is_left_to_the_operator() -> None:
 def test_unmanaged_nodes_are_reported() -> None:
     current = observed([*TRIO, manager("x", group="", hostname="mine"), manager("y", "y", group="other")])
     assert due(current) == []
-    assert "the manager x (mine) belongs to no group" in notices(current)["stranger/x"]
-    assert "belongs to the group other" in notices(current)["stranger/y"]
+    assert "the manager x (mine) belongs to no group" in notices(current)["unmanaged/x"]
+    assert "belongs to the group other" in notices(current)["unmanaged/y"]
     working = observed([*TRIO, node("z", "z", "10.0.0.9")])
     assert "its provider lists no instance" in notices(working)["unknown/z"]
     assert notices(observed([*TRIO, node("z", "z", "10.0.0.9")], inconsistent_for_s={})) == {}
@@ -164,7 +164,7 @@ def test_unmanaged_nodes_are_reported() -> None:
     assert "the same instance: one, two" in notices(twins)["duplicate/w"]
 
 
-def test_an_even_number_is_advised_against() -> None:
+def test_an_even_number_of_managers_is_advised_against() -> None:
     current = observed(TRIO[:2], HERE[:2], declared=frozenset((A, B)))
     assert "2 managers tolerate the loss of 0, no more than 1 do" in notices(current)["advice/even"]
 
@@ -185,21 +185,21 @@ def test_a_drain_whose_destruction_was_cancelled_is_reverted() -> None:
 def test_the_arithmetic_of_the_quorum() -> None:
     assert [majority(count) for count in (1, 2, 3, 4, 5, 6, 7)] == [1, 2, 2, 3, 3, 4, 4]
     five = [*TRIO, manager("nd", "d"), manager("ne", "e", able=False)]
-    assert quorum.away(five, LEADER).is_enough  # three of five
-    assert quorum.removed(five, LEADER).is_enough  # three of four
+    assert quorum.while_absent(five, LEADER).is_enough  # three of five
+    assert quorum.after_removal(five, LEADER).is_enough  # three of four
     four = [*TRIO, manager("nd", "d", able=False)]
-    assert not quorum.away(four, LEADER).is_enough  # two of four
-    assert quorum.removed(four, LEADER).is_enough  # two of three
-    assert not quorum.away(TRIO[:2], LEADER).is_enough
-    assert not quorum.away(TRIO[:1], LEADER).is_enough
+    assert not quorum.while_absent(four, LEADER).is_enough  # two of four
+    assert quorum.after_removal(four, LEADER).is_enough  # two of three
+    assert not quorum.while_absent(TRIO[:2], LEADER).is_enough
+    assert not quorum.while_absent(TRIO[:1], LEADER).is_enough
 
 
 def test_nodes_that_may_be_absent_do_not_count() -> None:
     four = [*TRIO, manager("nd", "d")]
-    assert quorum.removed(four, LEADER).is_enough  # three of three
-    assert quorum.removed(four, LEADER, leaving={"nd"}).is_enough  # two of three
+    assert quorum.after_removal(four, LEADER).is_enough  # three of three
+    assert quorum.after_removal(four, LEADER, leaving={"nd"}).is_enough  # two of three
     three = [*TRIO]
-    assert quorum.removed(three, LEADER).is_enough  # two of two
+    assert quorum.after_removal(three, LEADER).is_enough  # two of two
     others = [each.id for each in three if each is not LEADER]
-    assert not quorum.removed(three, LEADER, leaving=others[:1]).is_enough  # one of two
-    assert not quorum.away(three, LEADER, leaving=others[:1]).is_enough  # one of three
+    assert not quorum.after_removal(three, LEADER, leaving=others[:1]).is_enough  # one of two
+    assert not quorum.while_absent(three, LEADER, leaving=others[:1]).is_enough  # one of three

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from infrakit.flavors.swarm import SwarmManager, SwarmWorker, boot, link
-from infrakit.flavors.swarm.boot import Known
+from infrakit.flavors.swarm.boot import SwarmView
 from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
 from infrakit.spi import errors
 from infrakit.spi.values import (
@@ -30,7 +30,7 @@ from tests.unit.flavors.swarm.values import pets, raw
 
 TRIO = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 SECRET = "SWMTKN-1-very-secret"
-SWARM = Known(cluster="c1", token=SECRET, managers=("10.0.0.1:2377", "10.0.0.2:2377"), nodes=("n1", "n2"))
+SWARM = SwarmView(cluster="c1", token=SECRET, managers=("10.0.0.1:2377", "10.0.0.2:2377"), nodes=("n1", "n2"))
 
 
 async def problems(flavor: SwarmManager | SwarmWorker, allocation: Allocation, **properties: Any) -> list[str]:
@@ -47,7 +47,7 @@ def spec(name: str | None = TRIO[0], **tags: str) -> InstanceSpec:
 
 
 async def script(
-    type_: type[Properties] = Manager, known: Known = SWARM, name: str | None = TRIO[0], **properties: Any
+    type_: type[Properties] = Manager, known: SwarmView = SWARM, name: str | None = TRIO[0], **properties: Any
 ) -> str:
     scripts, declared = BootScripts(), decode(raw(**properties), type_)
     plain = Instance(
@@ -63,7 +63,8 @@ async def script(
 
 def variable(text: str, name: str) -> str:
     """The value of a variable, as the shell reads it."""
-    head = text.partition("# What follows")[0]
+    head, marker, _ = text.partition("\n# This script runs on the machine")
+    assert marker, "without the marker, the whole boot script would run here"
     command = [shutil.which("sh") or "sh", "-c", f'{head}\nprintf %s "${name}"']
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
@@ -94,12 +95,12 @@ async def test_addresses_are_accepted_and_workers_may_be_cattle() -> None:
         (pets("10.0.0.1"), {"SwarmInit": ["--listen-addr", "x"]}, "--listen-addr is set"),
         (pets("10.0.0.1"), {"RemoveAfter": "soon"}, "RemoveAfter"),
         (pets("10.0.0.1"), {"Docker": {"Host": "tcp://x:1"}}, "Docker.Host"),
-        (pets("10.0.0.1"), {"Init": "a", "InitScriptTemplateURL": "/b"}, "Init is there already"),
+        (pets("10.0.0.1"), {"Init": "a", "InitScriptTemplateURL": "/b"}, "Init is declared, too"),
         (pets("10.0.0.1"), {"Init": "{{ swarm.tokens }}"}, "did you mean 'token'?"),
         (pets("10.0.0.1"), {"Advertise": "eth0"}, "Advertise"),
     ],
 )
-async def test_what_cannot_work_is_refused(allocation: Allocation, properties: dict[str, Any], words: str) -> None:
+async def test_invalid_properties_are_refused(allocation: Allocation, properties: dict[str, Any], words: str) -> None:
     found = await problems(SwarmManager(), allocation, **properties)
     assert len(found) == 1, found
     assert words in found[0]
@@ -110,7 +111,7 @@ async def test_every_problem_is_reported_at_once() -> None:
     assert len(await problems(SwarmManager(), pets("0.0.0.0"), **wrong)) == 5
 
 
-def test_the_link_follows_the_intent() -> None:
+def test_the_link_is_derived_from_the_intent() -> None:
     first, again = link.link(spec()), link.link(spec())
     assert first == again != link.link(spec(**{TAG_TOKEN: "g/2"}))
     assert len(first) == 16
@@ -122,7 +123,7 @@ def test_the_link_follows_the_intent() -> None:
         link.link(InstanceSpec())
 
 
-async def test_who_joins_has_the_token_for_workers_and_where_the_managers_are() -> None:
+async def test_a_joining_node_receives_the_token_for_workers_and_the_managers_addresses() -> None:
     request = msgspec.json.decode(variable(await script(), "join"))
     assert request == {
         "ListenAddr": "10.0.0.1:2377",
@@ -147,7 +148,7 @@ async def test_a_worker_needs_no_volume_and_may_declare_its_address() -> None:
     assert variable(await script(Worker, name="w1"), "advertise") == ""
 
 
-async def test_only_the_very_first_founds_and_needs_no_swarm() -> None:
+async def test_only_the_first_node_bootstraps_a_swarm_and_needs_none() -> None:
     flavor = SwarmManager()
     first = await flavor.prepare(
         properties=raw(Docker={"Host": "unix:///nowhere"}),
@@ -160,7 +161,7 @@ async def test_only_the_very_first_founds_and_needs_no_swarm() -> None:
     assert (first.tags or {})[link.LINK] == link.link(spec())
 
 
-def test_the_first_is_recognised_by_its_hash_and_that_it_is_alone() -> None:
+def test_the_first_node_is_recognised_by_its_hash_and_its_allocation() -> None:
     first = spec(**{TAG_HASH: BOOTSTRAP})
     assert boot.is_first(first, pets(TRIO[0]))
     assert not boot.is_first(first, pets(*TRIO))
@@ -168,19 +169,19 @@ def test_the_first_is_recognised_by_its_hash_and_that_it_is_alone() -> None:
     assert not boot.is_first(spec(**{TAG_HASH: "h"}), pets(TRIO[0]))  # a group of one that is healed
 
 
-async def test_a_machine_prepared_from_outside_neither_joins_nor_founds() -> None:
+async def test_a_machine_prepared_from_outside_neither_joins_nor_bootstraps() -> None:
     flavor, index = SwarmManager(), Index(group=GroupID("g"), sequence=1)
     properties = raw(Docker={"Host": "unix:///nowhere"})
     outside = spec(**{TAG_TOKEN: "bootstrap/g/10.0.0.1/abcd"})
-    made = await flavor.prepare(properties=properties, spec=outside, allocation=pets(*TRIO), index=index)
-    assert (variable(made.init, "found"), variable(made.init, "join")) == ("", "")
-    with pytest.raises(errors.Unreachable):  # a leader has to know
+    prepared = await flavor.prepare(properties=properties, spec=outside, allocation=pets(*TRIO), index=index)
+    assert (variable(prepared.init, "found"), variable(prepared.init, "join")) == ("", "")
+    with pytest.raises(errors.Unreachable):  # a leader must know the Swarm
         await flavor.prepare(properties=properties, spec=spec(), allocation=pets(*TRIO), index=index)
     with pytest.raises(errors.Unreachable):
         await SwarmWorker().prepare(properties=properties, spec=spec(None), allocation=Allocation(size=1), index=index)
 
 
-async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
+async def test_declared_values_reach_the_shell_unchanged() -> None:
     nasty = """it's $HOME `id` "x" \\ ; exit"""
     text = await script(Run=nasty, EngineLabels={"zone": nasty}, Engine=["/srv/my engine/dockerd", "--debug"])
     assert variable(text, "run") == nasty
@@ -190,7 +191,7 @@ async def test_what_is_declared_reaches_the_shell_as_it_is() -> None:
     assert f"--label infrakit_link={link.link(spec())} --label infrakit.group=g" in words
 
 
-async def test_a_declared_template_has_the_same_variables_and_may_include_it(tmp_path: Path) -> None:
+async def test_a_declared_template_has_the_same_variables_and_may_include_the_default(tmp_path: Path) -> None:
     assert await script(Init="{{ swarm.role }} {{ swarm.managers | join(',') }} {{ swarm.token }}") == (
         f"manager 10.0.0.1:2377,10.0.0.2:2377 {SECRET}"
     )
@@ -199,7 +200,7 @@ async def test_a_declared_template_has_the_same_variables_and_may_include_it(tmp
     assert await script(InitScriptTemplateURL=str(path)) == f"#!/bin/sh\necho g\n{await script()}"
 
 
-async def test_replicas_answer_where_it_is_declared() -> None:
+async def test_addresses_of_replicas_are_derived_from_the_declaration() -> None:
     async def replicas(allocation: Allocation, **properties: Any) -> list[str]:
         return list(await SwarmManager().replicas(properties=raw(**properties), allocation=allocation))
 
@@ -211,7 +212,7 @@ async def test_replicas_answer_where_it_is_declared() -> None:
     assert await replicas(pets("fd00::1"), Replica="unix:///run/{LogicalID}/group") == ["unix:///run/fd00::1/group"]
 
 
-def test_no_text_of_what_is_known_shows_the_token() -> None:
+def test_no_representation_of_the_known_swarm_shows_the_token() -> None:
     assert SECRET not in f"{SWARM!r} {SWARM}"
 
 
@@ -219,13 +220,13 @@ def test_no_text_of_what_is_known_shows_the_token() -> None:
     ("type_", "known", "properties"),
     [
         (Manager, SWARM, {"Run": 'echo it\'s "$HOME"\nexec x', "SwarmInit": ["--a=b c"]}),
-        (Manager, Known(found=True), {}),
-        (Manager, Known(), {"Volume": ""}),
+        (Manager, SwarmView(found=True), {}),
+        (Manager, SwarmView(), {"Volume": ""}),
         (Worker, SWARM, {"Advertise": "$x `y`", "EngineLabels": {"a": "'b'"}}),
     ],
 )
 async def test_the_default_passes_shellcheck(
-    type_: type[Properties], known: Known, properties: dict[str, Any], tmp_path: Path
+    type_: type[Properties], known: SwarmView, properties: dict[str, Any], tmp_path: Path
 ) -> None:
     checker = shutil.which("shellcheck")
     if checker is None:
@@ -238,7 +239,7 @@ async def test_the_default_passes_shellcheck(
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "ash"]])
-async def test_the_script_is_one_for_the_shells_that_are_there(shell: list[str]) -> None:
+async def test_the_script_has_valid_syntax_in_each_installed_shell(shell: list[str]) -> None:
     if shutil.which(shell[0]) is None:
         pytest.skip(f"install {shell[0]}: apt install {shell[0]}")
     await asyncio.to_thread(subprocess.run, [*shell, "-n"], input=await script(), text=True, check=True, timeout=20)

@@ -52,7 +52,7 @@ def _plugins(found: tuple[Branch, ...]) -> list[str]:
 
 
 def _leaf(value: Any) -> Any:
-    """The value of a leaf; None for a branch, which `cat` shows."""
+    """Return the value of a leaf; None for a branch, which `cat` shows."""
     return None if isinstance(value, dict | list) else value
 
 
@@ -125,13 +125,13 @@ def _poll(path: str) -> dict[str, Any]:
     try:
         return {"Path": path, "Value": facts.value(path), "Note": ""}
     except discovery.NotRunning:
-        raise  # the daemon itself
+        raise  # not a plugin, but the daemon does not answer
     except errors.Unreachable as error:
         return {"Path": path, "Value": None, "Note": str(error)}
 
 
 def _change(now: dict[str, Any]) -> str:
-    when = tables.moment(event.timestamp(SystemClock().now()))
+    when = event.to_the_second(event.timestamp(SystemClock().now()))
     if now["Note"]:
         return f"{when} {tables.clean(now['Note'])}"
     value = now["Value"]

@@ -13,7 +13,7 @@ from infrakit.spi.metadata import Metadata
 
 
 def text(value: Any) -> str:
-    """The value as `cat` prints it: a string without quotes, everything else as JSON."""
+    """Format the value as `cat` prints it: a string without quotes, everything else as JSON."""
     if isinstance(value, str):
         return value
     body = msgspec.json.encode(value)
@@ -21,12 +21,12 @@ def text(value: Any) -> str:
 
 
 def line(value: Any) -> str:
-    """The value in one line: a string without quotes, everything else as compact JSON."""
+    """Format the value in one line: a string without quotes, everything else as compact JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def kind(value: Any) -> str:
-    """The type of a value; for a branch, the number of its entries."""
+    """Return the type of a value; for a branch, the number of its entries."""
     match value:
         case dict():
             return tables.count(len(value), "name")
@@ -42,7 +42,7 @@ def kind(value: Any) -> str:
 
 
 def branches(value: Any, indent: str = "") -> Iterator[str]:
-    """The lines of a tree, one per name."""
+    """Yield the lines of a tree, one per name."""
     below = paths.keys(value) or []
     for step in below:
         last = step == below[-1]
@@ -53,7 +53,7 @@ def branches(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def parse(text: str, *, as_text: bool) -> msgspec.Raw:
-    """The value of a command line argument: JSON if it is valid JSON, otherwise text."""
+    """Parse a command line argument: JSON if it is valid JSON, otherwise text."""
     if not as_text:
         try:
             msgspec.json.decode(text)
@@ -65,7 +65,7 @@ def parse(text: str, *, as_text: bool) -> msgspec.Raw:
 
 
 def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Completions of a path; of a single match also its children, so that the shell does not consider it complete."""
+    """Complete a path; of a single match also return the children, so that the shell does not consider it complete."""
     before, slash, _ = incomplete.rpartition("/")
     try:
         found = [f"{before}{slash}{step}" for step in facts.ask(Metadata.keys, path=before) or ()]

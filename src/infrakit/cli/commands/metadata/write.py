@@ -8,6 +8,7 @@ import msgspec
 from infrakit.cli import arguments, daemon, facts, numbers, options, output, tables
 from infrakit.cli.commands.metadata import shown
 from infrakit.spi import paths
+from infrakit.spi.event import to_the_second
 from infrakit.spi.metadata import Change, Revision, Tree, Written
 
 VARS = "vars"  # the plugin for values that operators set
@@ -18,7 +19,7 @@ expect = click.option(
     metavar="VERSION",
     help="Refuse unless the plugin's tree is still at this version.",
 )
-plugin = click.option("--plugin", default=VARS, show_default=True, help="The plugin whose versions are meant.")
+plugin = click.option("--plugin", default=VARS, show_default=True, help="Plugin whose versions are listed or restored.")
 
 
 @click.command("set")
@@ -94,15 +95,15 @@ def history(limit: int, version: int | None, plugin: str, output_format: str) ->
       infrakit metadata history -n 5
     """
     if version is None:
-        output.show(facts.ask(Tree.history, plugin=plugin, limit=limit), output_format, _people)
+        output.show(facts.ask(Tree.history, plugin=plugin, limit=limit), output_format, _print_table)
         return
     values = msgspec.json.decode(facts.ask(Tree.show, plugin=plugin, version=version))
     click.echo(output.encode(values, "yaml" if output_format == "yaml" else "json"))
 
 
-def _people(versions: Sequence[Revision]) -> None:
+def _print_table(versions: Sequence[Revision]) -> None:
     header = ("VERSION", "WHEN", "WHO", "WHAT", "WHY")
-    rows = [(str(v.version), tables.moment(v.when), v.who, v.what, v.why) for v in versions]
+    rows = [(str(v.version), to_the_second(v.when), v.who, v.what, v.why) for v in versions]
     output.lines(list(tables.table(header, rows)))
 
 

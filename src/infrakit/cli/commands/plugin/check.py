@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infrakit.conformance.check import Outcome
 
 KINDS = ("instance", "flavor", "metadata", "updatable", "group", "event")
-STORE = "store"  # which is no plugin: it is opened here, by its URL
+STORE = "store"  # not a plugin: it is opened in this process, by its URL
 
 
 @click.command
@@ -82,7 +82,7 @@ def check(  # noqa: PLR0917
             _show(report.line(outcome), *report.details(outcome, raw=raw))
 
     try:
-        asyncio.run(_each(checks, report_outcome))
+        asyncio.run(_run(checks, report_outcome))
     except asyncio.CancelledError:  # by SIGTERM; Ctrl-C raises KeyboardInterrupt by itself
         raise KeyboardInterrupt from None
     except Unreachable as error:
@@ -102,7 +102,7 @@ def check(  # noqa: PLR0917
 def _checks(
     plugin: str, kinds: tuple[str, ...], *, properties: str | None, init: str | None, settle_s: float, writes: bool
 ) -> "tuple[str, AsyncGenerator[Outcome]]":
-    """The plugin's name, and its checks."""
+    """Return the plugin's name, and its checks."""
     if STORE in kinds:
         if set(kinds) != {STORE} or properties is not None or init is not None:
             raise click.UsageError("--kind store takes no other --kind, no --properties and no --init.")
@@ -129,8 +129,8 @@ def _store_checks(url: str, *, writes: bool) -> "AsyncGenerator[Outcome]":
     return stores.run(lambda keep: sources.store(url, home, keep=keep), writes=writes)
 
 
-async def _each(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Outcome], None]") -> None:
-    """Reports each check when it finishes. On Ctrl-C and SIGTERM it stops, and still destroys the test instances."""
+async def _run(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Outcome], None]") -> None:
+    """Report each check when it finishes. On Ctrl-C and SIGTERM, stop, and still destroy the test instances."""
     import asyncio
     import contextlib
     import signal

@@ -18,7 +18,7 @@ class Listed(msgspec.Struct, frozen=True, rename=wire_name):
 
     name: str
     interfaces: tuple[str, ...]
-    state: str  # running dead available
+    state: str  # running, unreachable or available
     where: str
 
 
@@ -54,7 +54,7 @@ def _served(found: discovery.Found) -> Iterator[Listed]:
     try:
         interfaces = call.hello(remotes.plugin(found.address) if "://" in found.address else Path(found.address))
     except InfraKitError:
-        yield Listed(found.name, (), "dead", found.address)
+        yield Listed(found.name, (), "unreachable", found.address)
         return
     names = sorted({name for named in interfaces.values() for name in named})
     for name in names:
@@ -63,7 +63,7 @@ def _served(found: discovery.Found) -> Iterator[Listed]:
 
 
 def _table(listed: Sequence[Listed]) -> Sequence[str]:
-    colours = {"running": "green", "dead": "red"}
+    colours = {"running": "green", "unreachable": "red"}
     rows: list[list[str | Cell]] = [
         [p.name, Cell(p.state, colours.get(p.state, "")), " ".join(p.interfaces), p.where] for p in listed
     ]

@@ -15,7 +15,7 @@ GROUPS = {"instance": "instances", "flavor": "flavors", "metadata": "metadata"}
 
 @click.command
 @arguments.required("name")
-@click.option("--kind", type=click.Choice(list(GROUPS)), required=True, help="What kind of plugin.")
+@click.option("--kind", type=click.Choice(list(GROUPS)), required=True, help="Kind of the plugin.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Target directory; default: ./NAME.")
 def new(name: str, kind: str, directory: Path | None) -> None:
     """Write a Python package with a working plugin and its tests.

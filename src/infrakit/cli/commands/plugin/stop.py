@@ -29,7 +29,7 @@ def stop(names: tuple[str, ...]) -> None:
 
 
 def _pid(name: str) -> int:
-    """The process that serves a plugin. Checks first that it answers: a stale file may name a reused process ID."""
+    """Return the process that serves a plugin, after a check that it answers: a stale file may name a reused PID."""
     from infrakit.rpc import call
 
     path = discovery.plugins_directory() / name

@@ -1,0 +1,110 @@
+"""Every call that changes something outside: instances, their tags and attachments, workload, member lists.
+
+Each call passes the same checks at the moment it begins, whichever actor makes it: the authority of the actor is
+proven, then checked, and the actor's own `begin` confirms that the call is still wanted. Between these checks and the
+first step of the call there is no await. A test finds any such call elsewhere.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from infrakit.gate.authority import Authority
+from infrakit.spi.flavor import Flavor, Members, MembershipChange, Releases
+from infrakit.spi.instance import DestroyContext, Instance, Volumes
+from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, InstanceSpec
+
+CALL_DEADLINE_S = 120.0  # the timeout of a call that changes something
+
+Begin = Callable[[], object]
+"""Called when a call begins, after the last check. It raises `Outdated` if the call is no longer wanted; once it has
+returned, the call may have an effect, and its outcome is unknown until the other side has answered."""
+
+
+class Gate:
+    """The way of one actor to plugins. A timeout raises `TimeoutError`: the outcome is unknown.
+
+    `timed` measures calls of a provider, by the name of the method.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        timed: Callable[[str], contextlib.AbstractContextManager[object]] = lambda _call: contextlib.nullcontext(),
+    ) -> None:
+        self._authority = authority
+        self._timed = timed
+
+    async def permit(self, begin: Begin) -> None:
+        """Return if a call may begin at this moment; `begin` has been called then. Raises as the authority does."""
+        await self._authority.prove()
+        self._authority.check()
+        begin()
+
+    # -- instances -------------------------------------------------------------------------------------------------
+
+    async def provision(self, provider: Instance, *, spec: InstanceSpec, begin: Begin) -> InstanceID:
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            with self._timed("provision"):
+                return await provider.provision(spec=spec)
+
+    async def destroy(self, provider: Instance, *, instance: InstanceID, context: DestroyContext, begin: Begin) -> None:
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            with self._timed("destroy"):
+                await provider.destroy(instance=instance, context=context)
+
+    async def label(self, provider: Instance, *, instance: InstanceID, labels: Mapping[str, str], begin: Begin) -> None:
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            await provider.label(instance=instance, labels=labels)
+
+    async def delete_attachment(self, provider: Volumes, *, attachment: Attachment, begin: Begin) -> None:
+        """Delete a volume with its data."""
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            await provider.delete_attachment(attachment=attachment)
+
+    # -- members ---------------------------------------------------------------------------------------------------
+
+    async def drain(
+        self, flavor: Flavor, *, properties: msgspec.Raw, instance: Description, timeout_s: float, begin: Begin
+    ) -> None:
+        await self.permit(begin)
+        async with asyncio.timeout(timeout_s):
+            await flavor.drain(properties=properties, instance=instance)
+
+    async def release(
+        self,
+        flavor: Releases,
+        *,
+        properties: msgspec.Raw,
+        instance: Description,
+        allocation: Allocation,
+        begin: Begin,
+    ) -> None:
+        """Remove a member from its cluster before it is destroyed."""
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            await flavor.release(properties=properties, instance=instance, allocation=allocation)
+
+    async def change_membership(
+        self,
+        flavor: Members,
+        *,
+        properties: msgspec.Raw,
+        change: MembershipChange,
+        instances: Callable[[], Sequence[Description]],
+        allocation: Allocation,
+        begin: Begin,
+    ) -> None:
+        """Make one change of the member list; `instances` returns those of the moment at which it begins."""
+        await self.permit(begin)
+        async with asyncio.timeout(CALL_DEADLINE_S):
+            await flavor.change_membership(
+                properties=properties, change=change, instances=instances(), allocation=allocation
+            )

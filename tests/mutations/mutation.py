@@ -1,0 +1,24 @@
+"""One mutation, and the tests that notice mutations of each part."""
+
+from typing import NamedTuple
+
+PLAN = ("tests/unit/group/test_plan.py", "tests/laws")  # the quick ones first
+LIST = ("tests/unit/group/test_membership_plan.py", "tests/laws")
+VIEW = ("tests/unit/group/test_view.py",)
+MANAGER = ("tests/unit/manager",)
+LIFECYCLE = ("tests/unit/lifecycle",)
+STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
+WORLDS = ("tests/simulation/test_seeds.py",)
+GATE = ("tests/unit/gate",)
+STORES = ("tests/unit/stores",)
+
+
+class Mutation(NamedTuple):
+    """Replace `old`, which occurs once in `file`, by `new`; one of `tests` must fail."""
+
+    law: str
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
