@@ -27,6 +27,8 @@ DIALECT = {
     r"go(es)? on|going on|takes? up|taken up|took up": "continue, keep running, accept",
     r"made again|turned away|proven gone|proven dead": "recreated, rejected, termination confirmed",
     r"a roll|the roll|rolls": "a rolling update, a rollout",
+    r"under way|for ever|in doubt|all the same": "in progress, forever, not certain, nevertheless",
+    r"bears|borne|bearers|corpse|sick|dies": "has, unhealthy, terminates",
 }
 _WORDS = re.compile(rf"\b({'|'.join(f'(?:{pattern})' for pattern in DIALECT)})\b", re.IGNORECASE)
 

@@ -26,7 +26,7 @@ VERBATIM = rendering.TemplateOptions()
 NAMES = ("infrakit.yaml", "infrakit.yaml.j2")  # in a directory, the first of these that exists is read
 
 
-class Document(NamedTuple):
+class InputDocument(NamedTuple):
     """The text of a document, or the text rendered from its template."""
 
     text: str
@@ -67,7 +67,7 @@ def _hint_at_template(text: str) -> Iterator[None]:
         raise InvalidSpec(problems, where=error.where) from None
 
 
-def read(address: str, template_options: rendering.TemplateOptions = VERBATIM) -> Document:
+def read(address: str, template_options: rendering.TemplateOptions = VERBATIM) -> InputDocument:
     """Read a document; in a directory, one of `NAMES`. A document that cannot be read is a user error."""
     if "://" not in address and Path(address).is_dir():
         names = [name for name in NAMES if (Path(address) / name).exists()]
@@ -75,13 +75,13 @@ def read(address: str, template_options: rendering.TemplateOptions = VERBATIM) -
     source = loaders.display(address)
     if template_options.renders(address):
         rendered = rendering.render(address, template_options, trace=True)
-        return Document(rendered.text, source, rendered)
+        return InputDocument(rendered.text, source, rendered)
     try:
         body = loaders.load(address)
     except InfraKitError as error:
         raise click.ClickException(str(error)) from None
     try:
-        return Document(body.decode("utf-8-sig"), source)
+        return InputDocument(body.decode("utf-8-sig"), source)
     except UnicodeDecodeError as error:
         found = f"not UTF-8: found the byte 0x{body[error.start]:02x}"
         line = body.count(b"\n", 0, error.start) + 1

@@ -41,7 +41,7 @@ class Flavor(Protocol):
 
     @repeatable
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
-        """Return the health of one instance. When in doubt return unknown, which never triggers an action."""
+        """Return the health of one instance. If it is not certain, return unknown, which never triggers an action."""
         ...
 
     async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:

@@ -117,7 +117,7 @@ class _Down(NamedTuple):
     is_temporary: bool = False  # the daemon runs in this process and exits with it
 
 
-def _hosts_replicas(read: documents.Document) -> bool:
+def _hosts_replicas(read: documents.InputDocument) -> bool:
     import asyncio
 
     from infrakit.lifecycle import cluster
@@ -126,7 +126,7 @@ def _hosts_replicas(read: documents.Document) -> bool:
         return asyncio.run(cluster.find(read.text, read.source, home=discovery.home())) is not None
 
 
-def _names(read: documents.Document) -> frozenset[str]:
+def _names(read: documents.InputDocument) -> frozenset[str]:
     from infrakit.spec import document
 
     return frozenset(group.name for group in document.parse(read.text, source=read.source))
@@ -210,7 +210,7 @@ def _without_daemon(not_running: NotRunning, request: _Down) -> None:
 
 
 def _teardown_request(
-    read: documents.Document, why: str | None, request: _Down, *, without_halt: bool
+    read: documents.InputDocument, why: str | None, request: _Down, *, without_halt: bool
 ) -> "TeardownRequest":
     from infrakit.lifecycle.down import TeardownRequest
 
@@ -220,7 +220,7 @@ def _teardown_request(
     )
 
 
-def _destroy_cluster(request: "TeardownRequest", read: documents.Document, file: str, *, yes: bool) -> None:
+def _destroy_cluster(request: "TeardownRequest", read: documents.InputDocument, file: str, *, yes: bool) -> None:
     import asyncio
 
     from infrakit.lifecycle import down as lifecycle

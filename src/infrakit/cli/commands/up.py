@@ -46,7 +46,7 @@ def up(  # noqa: PLR0917
     read = (
         documents.read(file, template_options)
         if file is not None
-        else documents.Document("", "the current declaration")
+        else documents.InputDocument("", "the current declaration")
     )
     if file is not None and not store and not leadership and (hosts := _find_self_hosted(read)) is not None:
         if listening is not None or accept_store:
@@ -78,7 +78,7 @@ def up(  # noqa: PLR0917
     raise click.exceptions.Exit(code)
 
 
-def _find_self_hosted(read: documents.Document) -> "SelfHosted | None":
+def _find_self_hosted(read: documents.InputDocument) -> "SelfHosted | None":
     import asyncio
 
     from infrakit.lifecycle import cluster
@@ -86,7 +86,7 @@ def _find_self_hosted(read: documents.Document) -> "SelfHosted | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _follow_self_hosted(read: documents.Document, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
+def _follow_self_hosted(read: documents.InputDocument, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
     """Commit to a cluster that hosts its own daemons, create its first machine if necessary, and show its state."""
     import asyncio
 
