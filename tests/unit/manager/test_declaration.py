@@ -10,6 +10,7 @@ from infrakit.manager.declaration import changes as orders
 from infrakit.manager.declaration import record
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.store import Declaration
+from infrakit.manager.declaration.warnings import warnings
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Committed, Halt
@@ -215,3 +216,26 @@ async def test_a_store_that_lost_an_acknowledged_version_is_refused() -> None:
     with pytest.raises(errors.Refused, match="version 1 was read from it before"):
         await declare(lost, declared(5))
     assert lost.record == here.record
+
+
+def test_an_automatic_rollback_revokes_no_destruction_that_an_operator_has_requested() -> None:
+    order = Halt(group=GroupID("g"), who="ann", when="now", why="retired")
+    now = changed(
+        orders.declare((declared(3, version="old"),)),
+        orders.declare((declared(3, version="bad"),)),
+        orders.destroy(GroupID("g"), order, volumes=True),
+    )
+    assert orders.rollback(GroupID("g"), "bad")(now) == now
+    by_operator = orders.rollback(GroupID("g"))(now)
+    assert by_operator.orders_of(GroupID("g")).destroying is None
+    assert any("is revoked" in each for each in warnings(now, by_operator))
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_destroying_an_instance_does_not_revoke_the_destruction_of_its_group(replace: bool) -> None:
+    order = Halt(group=GroupID("g"), who="ann", when="now", why="retired")
+    now = changed(orders.declare((declared(3),)), orders.destroy(GroupID("g"), order, volumes=True))
+    eviction = Eviction(who="ann", when="now", why="first")
+    after = orders.evict(GroupID("g"), {InstanceID("i-1"): Slot("1")}, eviction, replace=replace)(now)
+    assert after.orders_of(GroupID("g")).destroying == order
+    assert after.orders_of(GroupID("g")).volumes

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 
 import pytest
 
@@ -10,7 +11,7 @@ from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import Instance, LogPart
 from infrakit.spi.manager import Verdict
-from infrakit.spi.values import GroupID, InstanceID
+from infrakit.spi.values import GroupID, InstanceID, InstanceSpec
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 WEB, DB = GroupID("web"), GroupID("db")
@@ -266,6 +267,31 @@ async def test_a_freed_group_is_not_managed_and_is_adopted_by_the_next_commit() 
         await stage.commit(cattle("web", 3))
         await stage.converged()
         assert stage.simulator.calls["provision"] == 4
+
+
+class SlowReply(Simulator):
+    """A provider that creates an instance at once, answers after 20 seconds, and lists it after 10 seconds."""
+
+    def __init__(self) -> None:
+        faults = Faults(lag=Spread(low=10.0, high=10.0), lag_max=15.0, tokens=False, exclusive=False)
+        super().__init__(faults, random=random.Random(3))
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        created = await super().provision(spec=spec)
+        await asyncio.sleep(20.0)
+        return created
+
+
+@in_virtual_time
+async def test_a_creation_in_flight_is_found_when_a_freed_group_is_committed_again() -> None:
+    provider = SlowReply()
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a"))
+        await stage.until(lambda: provider.machines)
+        await stage.operator.free(group=DB, who="ann", why="because")
+        await stage.commit(pets("db", "a"))
+        await stage.converged()
+        assert provider.calls["provision"] == 1
 
 
 @pytest.mark.parametrize("volumes", [True, False])

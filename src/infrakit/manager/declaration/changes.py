@@ -94,11 +94,15 @@ def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str)
 
 
 def rollback(group: GroupID, version: str = "") -> RecordChange:
-    """Declare the previous version again; if `version` is not empty, only while that is the declared version."""
+    """Declare the previous version again.
+
+    With `version`, it is an automatic rollback: it applies only while that version is declared, and never to a group
+    whose destruction an operator has requested.
+    """
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared, previous = record.group(group), record.previous.get(group)
-        if version not in ("", declared.hash):
+        if version and (version != declared.hash or record.orders_of(group).destroying is not None):
             return record
         if previous is None:
             raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
@@ -152,7 +156,7 @@ def evict(
         old, orders = record.group(group), record.orders.get(group, Orders())
         evictions = dict([*orders.evictions.items(), *((i, eviction) for i in instances)][-EVICTIONS_MAX:])
         if not replace:
-            record = with_group(record, _shrunk(old, instances))
+            record = with_group(record, _shrunk(old, instances), revoke_destroy=False)
         return with_orders(record, group, evictions=evictions)
 
     return change

@@ -77,13 +77,18 @@ def with_orders(record: DeclarationRecord, group: GroupID, **changes: object) ->
     return msgspec.structs.replace(record, orders=kept)
 
 
-def with_group(record: DeclarationRecord, group: Group) -> DeclarationRecord:
-    """The record with a group declared or redeclared; the previous version is stored beside it."""
+def with_group(record: DeclarationRecord, group: Group, *, revoke_destroy: bool = True) -> DeclarationRecord:
+    """Return the record with a group declared or redeclared; the previous version is stored beside it.
+
+    A requested destruction of the group is revoked by that, unless `revoke_destroy` is false.
+    """
     old = record.groups.get(group.name)
     previous, orders = record.previous, record.orders.get(group.name, Orders())
     if old is not None and old.hash != group.hash:
         previous = previous | {group.name: old}
-    orders = msgspec.structs.replace(orders, destroying=None, volumes=False, despite_unhealthy=())
+    orders = msgspec.structs.replace(orders, despite_unhealthy=())
+    if revoke_destroy:
+        orders = msgspec.structs.replace(orders, destroying=None, volumes=False)
     if old is not None and old.hash != group.hash:
         orders = msgspec.structs.replace(orders, roll=None, restored="")
     record = msgspec.structs.replace(record, groups=record.groups | {group.name: group}, previous=previous)

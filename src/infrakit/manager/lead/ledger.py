@@ -30,6 +30,7 @@ CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
 PROOFS_MAX = 3  # attempts whose proof has expired on arrival, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
+EXPIRY_S = 86_400.0  # of the intents of a group that is not declared any more
 POLL_S = 2.0  # between two reads of the ledger while it is idle
 UNPROVEN_S_MAX = 10.0  # maximum time without a proof; then the term ends, and calls in flight are cancelled
 
@@ -328,9 +329,14 @@ class EpochLedger:
             )
         return contents
 
-    async def forget(self, group: GroupID) -> None:
-        """Clear every intent of a group that is no longer managed."""
-        await self.record(group, wanted={}, settled=list(self.intents(group)), destroying=())
+    async def expire(self, group: GroupID) -> None:
+        """Clear what is recorded of a group that is not declared, once its creations are older than a day.
+
+        Until then they stay: a group that is committed again must find a creation that was in flight when it was freed.
+        """
+        intents = self.intents(group)
+        if all(self._clock.now() - intent.at > EXPIRY_S for intent in intents.values()):
+            await self.record(group, wanted={}, settled=list(intents), destroying=())
 
     async def _write(self, contents: LedgerDocument) -> None:
         """Write with one compare-and-swap. If the response is lost, read the store to learn the outcome."""

@@ -121,17 +121,17 @@ class Term:
                 await self._stop_controller(name)
             for name in [n for n in self.unmanaged if n not in record.groups]:
                 del self.unmanaged[name]
-            await self._forget_undeclared(record)
+            await self._expire_undeclared(record)
             for name, group in record.groups.items():
                 resolved = self._plugins.resolved(group) if concerned(group) else None
                 if resolved is not None:
                     await self._start_or_update(name, group, record, resolved)
 
-    async def _forget_undeclared(self, record: DeclarationRecord) -> None:
-        """Clear the intents of groups that are no longer declared: no controller settles them."""
+    async def _expire_undeclared(self, record: DeclarationRecord) -> None:
+        """Clear old intents of groups that were freed: no controller settles those any more."""
         for name in self.ledger.groups - record.groups.keys():
             try:
-                await self.ledger.forget(name)
+                await self.ledger.expire(name)
             except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
                 self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
 
