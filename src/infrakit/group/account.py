@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from infrakit.group import listing as listings
 from infrakit.group.durations import Durations
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.spi import errors, values
@@ -227,10 +228,16 @@ class Account:
                 f"{self.name} did not list its instances within {DESCRIBE_DEADLINE_S:.0f} s"
             ) from None
         if self._latest is None or everything is not self._latest.everything:
-            _check(everything)
+            listings.check(everything, provider=self.name)
         if only_group:
-            return Listing(begun_at=begun_at, everything=everything, by_group={group: everything})
+            return Listing(begun_at=begun_at, everything=everything, by_group={group: self._only(everything, group)})
         return Listing(begun_at=begun_at, everything=everything, by_group=self._split(everything))
+
+    def _only(self, everything: Sequence[Description], group: GroupID) -> Sequence[Description]:
+        latest = self._latest
+        if latest is not None and latest.everything is everything and latest.by_group.keys() == {group}:
+            return latest.by_group[group]
+        return listings.of_group(everything, group)
 
     def _split(self, everything: Sequence[Description]) -> Mapping[str, Sequence[Description]]:
         latest = self._latest
@@ -248,9 +255,3 @@ class Account:
         if self._describing is not None:
             self._describing.cancel()
             await asyncio.wait({self._describing})
-
-
-def _check(listing: object) -> None:
-    """Raise `PluginError` unless the listing is a sequence of descriptions."""
-    if not isinstance(listing, Sequence) or not all(isinstance(each, Description) for each in listing):
-        raise errors.PluginError(f"its listing is no sequence of descriptions, but {type(listing).__name__}")

@@ -220,7 +220,7 @@ class Controller:
             self._on_discovered(member)
         await self._inspect()
         self._remove_terminated(view.gone())
-        if self._missing or len(listing) != len(view.members):
+        if self._missing or not view.is_complete:
             self._report_missing()
         view.presume_absent()
         view.expire_inherited(at_once=self.want.orders.destroying is not None)

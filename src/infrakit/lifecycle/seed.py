@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
+from infrakit.group import listing as listings
 from infrakit.group.prepare import prepared
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.spec import hash as hashes
@@ -138,6 +139,8 @@ class Provisioner:
         while True:
             async with _answering(LIST_DEADLINE_S, properties.instance.plugin):
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.group.name})
+            listings.check(listed, provider=properties.instance.plugin)
+            listed = listings.of_group(listed, self.group.name)
             stopping = [each.id for each in listed if each.state is State.STOPPING]
             if not stopping:
                 return {_slot(each): each for each in listed if each.state not in TERMINATED}

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
+from infrakit.group import listing as listings
 from infrakit.lifecycle.seed import LIST_DEADLINE_S, TERMINATED
 from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
@@ -43,7 +44,8 @@ class GroupTeardown:
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.name})
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
-        return [each for each in listed if each.state not in TERMINATED]
+        listings.check(listed, provider=self.plugin)
+        return [each for each in listings.of_group(listed, self.name) if each.state not in TERMINATED]
 
     async def run(self, until: float, gate: Gate) -> None:
         """Return when all instances have terminated. Raises `Refused` if some have not by loop time `until`."""

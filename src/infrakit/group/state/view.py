@@ -50,6 +50,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
+    _listed_members: int = 0  # by the newest listing
     listing: Sequence[Description] | None = None
 
     @property
@@ -100,16 +101,22 @@ class GroupView(msgspec.Struct, kw_only=True):
         if self.problem:
             self.problem = ""
             self.changes.bump()
-        if listing is self.listing and len(listing) == len(self.members):
+        if listing is self.listing and self.is_complete:
             return []  # unchanged, and no member is missing from it
         self.listing = listing
         self.serial += 1
         new = [m for d in listing if (m := self._listed(d, begun_at, wall)) is not None]
-        if len(listing) != len(self.members):
+        self._listed_members = sum(member.serial == self.serial for member in self.members.values())
+        if not self.is_complete:
             for member in self.members.values():
                 if member.serial != self.serial:
                     member.not_listed(begun_at)
         return new
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the newest listing showed every member. The lengths prove nothing: it may show other instances."""
+        return self._listed_members == len(self.members)
 
     def _listed(self, description: Description, begun_at: float, wall: float) -> Member | None:
         member = self.members.get(description.id)
