@@ -56,8 +56,8 @@ class Draft:
         found: Sequence[Problem],
         part: Part,
         *,
-        under: Literal["Instance", "Flavor"],
-        field: Literal["Properties", "Plugin"] = "Properties",
+        under: Literal["Instance", "Flavor", "Allocation"],
+        field: Literal["Properties", "Plugin", "LogicalIDs"] = "Properties",
     ) -> list[Problem]:
         """Return the problems that a plugin found in its own properties, with their paths and lines in the document.
 

@@ -1,9 +1,10 @@
 """Decodes plugins' `Properties` into their own types, and reports every problem at once."""
 
 import functools
+import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,6 +79,32 @@ def conflicts(
             hint = "an attachment follows one logical ID"
             problems.setdefault(group, []).append(Problem(path="", message=message, hint=hint))
     return problems
+
+
+def shared_logical_ids(
+    declared: Mapping[GroupID, tuple[str, Sequence[LogicalID]]],
+) -> dict[GroupID, list[Problem]]:
+    """Return the problem of each logical ID that several groups of one instance plugin declare, by the later group.
+
+    `declared` has the plugin and the logical IDs of each group. The paths are relative to `Allocation.LogicalIDs`.
+    """
+    holders: dict[tuple[str, str], GroupID] = {}
+    problems: dict[GroupID, list[Problem]] = {}
+    for group, (plugin, logical_ids) in declared.items():
+        for position, logical_id in enumerate(logical_ids):
+            first = holders.setdefault((plugin, _canonical(logical_id)), group)
+            if first != group:
+                message = f'"{logical_id}" is a logical ID of the group "{first}" already'
+                hint = f"a logical ID has at most one instance on {plugin}"
+                problems.setdefault(group, []).append(Problem(path=f"[{position}]", message=message, hint=hint))
+    return problems
+
+
+def _canonical(logical_id: str) -> str:
+    try:
+        return str(ipaddress.ip_address(logical_id))
+    except ValueError:
+        return logical_id
 
 
 @functools.cache

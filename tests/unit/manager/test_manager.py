@@ -429,6 +429,34 @@ async def test_a_volume_cannot_be_declared_for_two_logical_ids() -> None:
 
 
 @in_virtual_time
+async def test_a_logical_id_cannot_be_declared_in_two_groups_of_one_provider() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "10.0.0.1 10.0.0.2 fd00::1"))
+        for ids in ("10.0.0.3 10.0.0.2", "10.0.0.3 fd00:0::1"):
+            with pytest.raises(
+                errors.InvalidSpec, match=r"LogicalIDs\[1\].*is a logical ID of the group \"db\" already"
+            ):
+                await stage.commit(pets("other", ids))
+        with pytest.raises(errors.InvalidSpec, match="is a logical ID of the group"):
+            await stage.commit(pets("one", "a b"), pets("two", "c a"))
+        renamed = pets("db", "10.0.0.9"), pets("moved", "10.0.0.1 10.0.0.2")
+        await stage.commit(*renamed)  # the same document takes them from the first group
+        assert {each.name for each in (await stage.operator.status()).groups} == {"db", "moved"}
+
+
+@in_virtual_time
+async def test_a_quorum_cannot_be_emptied_by_a_commit() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        with pytest.raises(errors.InvalidSpec, match="that would destroy every member"):
+            await stage.commit(pets("db", "", quorum=True))
+        await asyncio.sleep(60)
+        assert len(stage.alive("db")) == 3
+        await stage.commit(pets("empty", ""))
+
+
+@in_virtual_time
 async def test_a_commit_is_refused_if_the_plugin_fails_to_validate_it() -> None:
     class Broken(MinimalProvider):
         def __init__(self, simulator: Simulator) -> None:

@@ -13,12 +13,14 @@ from infrakit.spec import document, validate
 from infrakit.spec.document import Draft, Part
 from infrakit.spi import errors, extras
 from infrakit.spi.errors import InvalidSpec, Problem
-from infrakit.spi.flavor import Attaches, Flavor
+from infrakit.spi.flavor import Attaches, Flavor, Quorum
 from infrakit.spi.group import DeclaredAllocation, FlavorRef, Group
 from infrakit.spi.instance import Instance
 from infrakit.spi.values import Attachment, GroupID, LogicalID
 
 DEADLINE_S = 30.0
+EMPTY_QUORUM = "a group with a quorum has no logical IDs: that would destroy every member"
+DESTROY_INSTEAD = "to destroy the group: infrakit group destroy"
 
 Section = Literal["Instance", "Flavor"]
 Report = Callable[[Problem], object]
@@ -45,9 +47,9 @@ async def checked(
 ) -> tuple[Group, ...]:
     """The groups that a document declares. Raises `InvalidSpec` with every problem that we and the plugins find.
 
-    `others` are declared already and remain, unless the document redeclares them: no two logical IDs of all these
-    groups may have the same attachment. With `warn`, clients that are not installed here are reported to it, and not
-    raised as problems: another process runs the plugins.
+    `others` are declared already and remain, unless the document redeclares them: no two of all these groups may have
+    the same logical ID on one instance plugin, and no two logical IDs the same attachment. With `warn`, clients that
+    are not installed here are reported to it, and not raised as problems: another process runs the plugins.
     """
     draft = document.read(text, source=source)
     problems, accepted = list(draft.problems), []
@@ -59,6 +61,7 @@ async def checked(
             (warn or problems.append)(each)
         if not in_flavor:
             accepted.append(part)
+    problems += _shared_logical_ids(draft, others)
     problems += await _shared_attachments(accepted, draft, plugins, others)
     document.refuse(problems, source=source)
     return tuple(draft.groups)
@@ -87,14 +90,22 @@ async def _of_flavor(part: Part, draft: Draft, plugins: Plugins) -> tuple[list[P
     if reference is None or declared is None:
         return [], []
     missing: list[Problem] = []
+    in_allocation: list[Problem] = []
 
     async def ask() -> None:
         flavor = await plugins.flavor(reference.plugin)
         missing.extend(_missing(flavor, reference.plugin))
         await flavor.validate(properties=reference.properties, allocation=declared.to_wire())
+        if (
+            declared.logical_ids == ()
+            and isinstance(flavor, Quorum)
+            and await flavor.is_quorum(properties=reference.properties)
+        ):
+            in_allocation.append(Problem(path="", message=EMPTY_QUORUM, hint=DESTROY_INSTEAD))
 
     found, field = await _answer(ask, "Flavor", reference.plugin, plugins)
     located = draft.locate(found, part, under="Flavor", field=field)
+    located += draft.locate(in_allocation, part, under="Allocation", field="LogicalIDs")
     return located, draft.locate(missing, part, under="Flavor", field="Plugin")
 
 
@@ -125,6 +136,25 @@ async def _answer(
         why = f"no answer within {DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
         return [Problem(path="", message=f"{plugin} could not validate it: {why}")], "Properties"
     return [], "Properties"
+
+
+def _shared_logical_ids(draft: Draft, others: Sequence[Group]) -> list[Problem]:
+    """Report logical IDs of several groups on one instance plugin, located where the later one is declared."""
+    parts = {part.group: part for part in draft.parts}
+    declared = {
+        group.name: (group.properties.instance.plugin, group.properties.allocation.logical_ids or ())
+        for group in others
+        if group.name not in parts
+    }
+    for name, part in parts.items():
+        if part.instance is not None and part.allocation is not None:
+            declared[name] = (part.instance.plugin, part.allocation.logical_ids or ())
+    return [
+        located
+        for name, found in validate.shared_logical_ids(declared).items()
+        if name in parts
+        for located in draft.locate(found, parts[name], under="Allocation", field="LogicalIDs")
+    ]
 
 
 async def _shared_attachments(
