@@ -16,6 +16,7 @@ from infrakit.spi.values import (
     TAG_SLOT,
     Allocation,
     Attachment,
+    Description,
     GroupID,
     Index,
     InstanceSpec,
@@ -145,3 +146,32 @@ async def test_a_halt_stops_the_relabelling_of_adopted_instances() -> None:
         assert not [each for each in stage.messages(Kind.ERROR) if "labelling failed" in each]
         await stage.operator.unhalt(group=None, who="ann", why="go")
         await stage.converged()
+
+
+class EndlessDrain(SimulatedFlavor):
+    """A flavor whose drain never ends by itself."""
+
+    cancelled = 0
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        del properties, instance
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            type(self).cancelled += 1
+            raise
+
+
+@in_virtual_time
+async def test_a_drain_is_cancelled_when_the_declaration_no_longer_needs_it() -> None:
+    EndlessDrain.cancelled = 0
+    async with Stage(flavor_class=EndlessDrain) as stage:
+        await stage.commit(cattle("web", 3))
+        await stage.converged()
+        await stage.scale("web", 2)
+        await stage.until(lambda: stage.messages(Kind.DRAINING))
+        await stage.scale("web", 3)
+        await stage.converged(within_s=2.0)
+        assert EndlessDrain.cancelled == 1
+        assert len(stage.alive("web")) == 3
+        assert "destroy" not in stage.simulator.calls
