@@ -25,6 +25,10 @@ async def _first_group(subject: Subject) -> dict[str, Any]:
     return groups[0]
 
 
+def _has_logical_ids(group: dict[str, Any]) -> bool:
+    return bool(((group["Properties"] or {}).get("Allocation") or {}).get("LogicalIDs"))
+
+
 async def _described(subject: Subject, group: str) -> dict[str, Any]:
     reply = await subject.succeed("Group.DescribeGroup", ID=group)
     held = reply.get("Description")
@@ -71,11 +75,14 @@ async def unknown_write(subject: Subject) -> None:
 
 @SUITE.rule("pretend", "a pretended commit returns what it would do, and changes nothing")
 async def pretend(subject: Subject) -> None:
-    group = await _first_group(subject) | {"ID": PRETENDED}
-    reply = await subject.succeed("Group.CommitGroup", Spec=group, Pretend=True)
+    first = await _first_group(subject)
+    before = await _groups(subject)
+    # A copy of pets would declare their logical IDs twice: then the group itself is pretended.
+    copied = next((each | {"ID": PRETENDED} for each in before if not _has_logical_ids(each)), first)
+    reply = await subject.succeed("Group.CommitGroup", Spec=copied, Pretend=True)
     expect(isinstance(reply.get("Details"), str), "Details, a text", reply)
-    after = [each["ID"] for each in await _groups(subject)]
-    expect(PRETENDED not in after, "no new group", after)
+    before_ids, after_ids = ([each["ID"] for each in groups] for groups in (before, await _groups(subject)))
+    expect(sorted(after_ids) == sorted(before_ids), f"the groups {sorted(before_ids)}", sorted(after_ids))
 
 
 @SUITE.rule("same-again", "committing the current declaration, and setting the current size, changes nothing")
@@ -85,7 +92,7 @@ async def same_again(subject: Subject) -> None:
     had = await subject.succeed("Group.Size", ID=group["ID"])
     before = _ids(await _described(subject, group["ID"]))
     await subject.succeed("Group.CommitGroup", Spec=group, Pretend=False)
-    if not ((group["Properties"] or {}).get("Allocation") or {}).get("LogicalIDs"):
+    if not _has_logical_ids(group):
         await subject.succeed("Group.SetSize", ID=group["ID"], Size=had["Size"])
     has = await subject.succeed("Group.Size", ID=group["ID"])
     expect(has["Size"] == had["Size"], f"Size {had['Size']}", has)

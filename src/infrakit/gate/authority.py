@@ -27,7 +27,18 @@ class Authority(Protocol):
         ...
 
 
-class Outdated(errors.Refused):
+class NotBegun(errors.Refused):
+    """The gate did not admit a call: nothing was done. Plugins cannot raise it, so it is never confused with theirs."""
+
+    @classmethod
+    def because(cls, error: Exception) -> "NotBegun":
+        """Wrap the error of an authority, with its sentence."""
+        if isinstance(error, errors.InfraKitError):
+            return cls(error.what, where=error.where, remedy=error.remedy)
+        return cls(str(error) or type(error).__name__)
+
+
+class Outdated(NotBegun):
     """A call that was planned for an earlier state: it is not made, and the actor decides again."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from infrakit.gate.authority import Authority
+from infrakit.gate.authority import Authority, NotBegun
 from infrakit.spi.flavor import Flavor, Members, MembershipChange, Releases
 from infrakit.spi.instance import DestroyContext, Instance, Volumes
 from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, InstanceSpec
@@ -39,10 +39,15 @@ class Gate:
         self._timed = timed
 
     async def permit(self, begin: Begin) -> None:
-        """Return if a call may begin at this moment; `begin` has been called then. Raises as the authority does."""
-        await self._authority.prove()
-        self._authority.check()
-        begin()
+        """Return if a call may begin at this moment; `begin` has been called then. Raises `NotBegun`."""
+        try:
+            await self._authority.prove()
+            self._authority.check()
+            begin()
+        except NotBegun:
+            raise
+        except Exception as error:
+            raise NotBegun.because(error) from error
 
     # -- instances -------------------------------------------------------------------------------------------------
 

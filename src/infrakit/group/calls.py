@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from infrakit.gate.authority import Outdated
+from infrakit.gate.authority import NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
@@ -30,8 +30,7 @@ from infrakit.spi.group import Group, seconds
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
-# Errors of the gate: the call did not begin, and no failure is recorded.
-NOT_BEGUN = (errors.Halted, errors.NotLeader, Outdated)
+NOT_BEGUN_PAUSE_S = 0.5  # before the next plan, after the gate did not admit a call
 # Errors after which a call certainly had no effect.
 NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)
 DRAINED_AT_ONCE_S = 0.1  # a drain that is faster had nothing to move, and emits no event
@@ -165,7 +164,7 @@ class Calls:
 
     def _not_begun(self, action: Provision, pending: Creation, error: Exception) -> None:
         """Record a creation that the gate did not admit, or that the flavor could not prepare."""
-        if not isinstance(error, NOT_BEGUN):
+        if not isinstance(error, NotBegun):
             self._refused(action, pending, f"the flavor could not prepare it: {error_text(error)}")
             return
         now = asyncio.get_running_loop().time()
@@ -228,8 +227,9 @@ class Calls:
         except asyncio.CancelledError:
             self._cancelled(action, member)
             raise
-        except NOT_BEGUN:
+        except NotBegun as stopped:
             self._not_destroyed(member)
+            await _pause(stopped)
         except Exception as error:
             self._destroy_failed(action, member, error)
         else:
@@ -341,7 +341,8 @@ class Calls:
                 labels=labels,
                 begin=lambda: self._require(want),
             )
-        except NOT_BEGUN:
+        except NotBegun as stopped:
+            await _pause(stopped)
             return False
         except errors.Throttled as throttled:
             self._account.throttle(throttled.after_s)
@@ -387,7 +388,8 @@ class Calls:
                 message=f"{change.what}: outcome unknown (call cancelled); the member list will show it",
             )
             raise
-        except NOT_BEGUN:
+        except NotBegun as stopped:
+            await _pause(stopped)
             return False
         except Exception as error:
             why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else error_text(error)
@@ -397,6 +399,12 @@ class Calls:
             self._view.change_ended(asyncio.get_running_loop().time(), done=done)
         self._view.record_failure(member_list.key(change), why)
         return False
+
+
+async def _pause(stopped: NotBegun) -> None:
+    """Delay the next plan: one for a new declaration is made at once, other reasons last for a while."""
+    if not isinstance(stopped, Outdated):
+        await asyncio.sleep(NOT_BEGUN_PAUSE_S)
 
 
 def error_text(error: Exception) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from infrakit.gate.authority import Epoch, Outdated
+from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
@@ -315,12 +315,12 @@ class Controller:
             try:
                 if want.orders.volumes:
                     await self._delete_attachments(want)
-            except (errors.Halted, Outdated):
-                return  # the next plan reports the halt, or follows the new declaration
+            except NotBegun:
+                return  # the next plan reports a halt, follows a new declaration, or continues
             await self._callbacks.destroyed(self.name)
 
     async def _delete_attachments(self, want: DesiredState) -> None:
-        """Delete the volumes of a destroyed group, one by one. Raises `Halted` or `Outdated` if that is stopped."""
+        """Delete the volumes of a destroyed group, one by one. Raises `NotBegun` if that is stopped."""
         if self.account.volumes is None or not isinstance(self.flavor, Attaches):
             return
 

@@ -38,7 +38,7 @@ from infrakit.spi.clock import SystemClock
 from infrakit.spi.event import timestamp
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group
-from infrakit.spi.manager import LeaderStatus, Status
+from infrakit.spi.manager import Committed, LeaderStatus, Status
 from infrakit.spi.values import GroupID
 
 HALT_S = 60.0  # timeout for the leader to read the halt and to complete the calls in flight
@@ -97,9 +97,8 @@ async def teardown(
             report("no instances of this cluster exist")
             return False
         agree(_question(counts, volumes=request.volumes))
-        if answers:
-            await _halt(replicas, request, report)
-        gate = Gate(Teardown(lambda: _halt_stands(replicas, request)))
+        halted_at = await _halt(replicas, request, report) if answers else 0
+        gate = Gate(Teardown(lambda: _halt_stands(replicas, request, halted_at)))
         until = asyncio.get_running_loop().time() + request.timeout_s
         for each in teardowns:
             await each.run(until, gate)
@@ -185,14 +184,17 @@ async def _compare(
             )
 
 
-async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[str], object]) -> None:
-    """Return once no replica of the cluster acts any more. Raises `Refused` if that cannot be ensured."""
+async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[str], object]) -> int:
+    """Return once no replica of the cluster acts any more: the version of the declaration with the halt, or 0.
+
+    Raises `Refused` if that cannot be ensured.
+    """
     try:
-        await replicas.ask("halt", within_s=COMMIT_S, who=request.who, why=request.why)
+        committed: Committed = await replicas.ask("halt", within_s=COMMIT_S, who=request.who, why=request.why)
     except (errors.Unreachable, errors.OutcomeUnknown, errors.NotLeader, TimeoutError) as error:
         why = str(error) or f"no answer within {COMMIT_S:g} s"
         _refuse_unless_unhalted(f"the cluster could not be halted: {why}", {}, request, report)
-        return
+        return 0
     try:
         async with asyncio.timeout(HALT_S):
             await _until_idle(replicas)
@@ -201,17 +203,23 @@ async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[
         _refuse_unless_unhalted(
             f"the cluster is halted (to lift that: infrakit unhalt), but {why}", {}, request, report
         )
-        return
-    report("halted: no replica of the cluster acts any more")
+    else:
+        report("halted: no replica of the cluster acts any more")
+    return committed.version
 
 
-async def _halt_stands(replicas: Replicas, request: TeardownRequest) -> bool | None:
-    """Whether the cluster is still halted; None if no replica answers, or if the operator does without a halt."""
+async def _halt_stands(replicas: Replicas, request: TeardownRequest, halted_at: int) -> bool | None:
+    """Whether the cluster is still halted; None if that is unknown, or if the operator does without a halt.
+
+    A replica that has not read the version with the halt, for example after a restart without a quorum, knows nothing.
+    """
     if request.unhalted:
         return None
     try:
         status: Status = await replicas.ask("status", within_s=STATUS_S)
     except (errors.InfraKitError, TimeoutError):
+        return None
+    if status.version < halted_at:
         return None
     return any(halt.group is None for halt in status.halts)
 

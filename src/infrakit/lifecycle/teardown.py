@@ -6,6 +6,7 @@ A provider with a listing lag is listed once more after that lag: a creation may
 import asyncio
 from collections.abc import Callable
 
+from infrakit.gate.authority import NotBegun
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group import listing as listings
 from infrakit.lifecycle.seed import LIST_DEADLINE_S, TERMINATED
@@ -75,7 +76,7 @@ class GroupTeardown:
                 await asyncio.sleep(await self._lag_s())
                 left = await self.machines()
             await self._destroy([each for each in left if self._is_due(each, now)], gate)
-        except errors.Halted:
+        except NotBegun:
             raise
         except (errors.InfraKitError, TimeoutError) as error:
             failure = str(error) or "no answer in time"

@@ -52,7 +52,7 @@ def _remove_stale(path: Path) -> None:
     if _answers(path):
         raise errors.Refused(
             f"another process listens at {path.absolute()}",
-            remedy="stop it first (infrakit plugin stop, or infrakit down), or use another INFRAKIT_HOME",
+            remedy="stop it first (infrakit plugin stop; a daemon: a TERM signal), or use another INFRAKIT_HOME",
         )
     path.unlink()
 

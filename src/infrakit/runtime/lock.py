@@ -39,8 +39,8 @@ class StateLock:
             os.close(descriptor)
             refused = InUse(
                 f"{self._path.parent.absolute()} is in use by {_holder(content)}",
-                remedy="use that daemon (infrakit commit FILE, infrakit status), stop it (infrakit down), "
-                "or set INFRAKIT_HOME to another directory",
+                remedy="use that daemon (infrakit commit FILE, infrakit status), "
+                "stop it (a TERM signal; its instances keep running), or set INFRAKIT_HOME to another directory",
             )
             refused.pid = _pid(content)
             raise refused from None

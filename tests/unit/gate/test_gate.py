@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.gate.authority import RECENT_S, Epoch, Outdated, StoreSilent, Teardown
+from infrakit.gate.authority import RECENT_S, Epoch, NotBegun, Outdated, StoreSilent, Teardown
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
@@ -92,7 +92,7 @@ async def test_a_call_begins_after_the_checks_and_after_nothing_else(name: str) 
 async def test_a_call_without_authority_does_not_begin(name: str, error: errors.InfraKitError) -> None:
     log = Log()
     log.refusal = error
-    with pytest.raises(type(error)):
+    with pytest.raises(NotBegun, match=error.what):
         await CALLS[name](Gate(log), log, lambda: log.steps.append("begin"))
     assert log.steps == ["prove", "check"]
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from infrakit.gate import authority
-from infrakit.gate.authority import Teardown
+from infrakit.gate.authority import NotBegun, Teardown
 from infrakit.gate.gate import Gate
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.lifecycle import down
@@ -203,7 +203,7 @@ async def test_a_teardown_stops_when_the_halt_is_lifted_during_it(
             manager.halts = (HALT,) if manager.orders and cluster.live_count > 3 else ()
 
         manager.on_status = change_status
-        with pytest.raises(errors.Halted, match="the halt of the cluster was lifted"):
+        with pytest.raises(NotBegun, match="the halt of the cluster was lifted"):
             await cluster.down()
         assert "web is destroyed" in cluster.reported
         assert cluster.live_count == 3, "no machine of etcd was destroyed"

@@ -31,7 +31,7 @@ def test_a_second_daemon_is_refused_until_the_first_has_terminated(tmp_path: Pat
             pass
         assert f"{home} is in use by the daemon with pid {first.pid} on " in str(refused.value)
         assert "started 2026-11-23 10:00:00Z" in str(refused.value)
-        assert "infrakit down" in refused.value.remedy
+        assert "stop it (a TERM signal; its instances keep running)" in refused.value.remedy
         pidfd = os.pidfd_open(first.pid)
         first.send_signal(signal.SIGKILL)
         select.select([pidfd], [], [], 60)

@@ -65,7 +65,8 @@ def _row(each: ReplicaStatus) -> list[str | tables.Cell]:
 def resign(why: str | None) -> None:
     """Transfer the leadership to another replica.
 
-    Current actions are finished or transferred first; then this replica steps down.
+    The leader cancels its calls in flight; the next leader determines their outcome. Any replica accepts the command.
+    Only etcd, as the leadership source, can transfer the leadership.
 
     \b
     Example:

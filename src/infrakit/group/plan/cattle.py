@@ -1,5 +1,7 @@
 """Cattle: as many instances as declared, whichever they are; never more than the size plus the surge of a rollout."""
 
+import math
+
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.builder import PlanBuilder, plural
@@ -21,8 +23,13 @@ def unwanted(builder: PlanBuilder) -> None:
     if excess <= 0:
         return
     unresolved = {s: p for s, p in builder.view.pending.items() if s not in builder.settled}
-    candidates = [(p.phase is not Phase.RECORDED, -int(s), s) for s, p in unresolved.items()]
+    candidates = [(p.phase is not Phase.RECORDED, -_number(s), s) for s, p in unresolved.items()]
     builder.unwanted.update(slot for _, _, slot in sorted(candidates)[:excess])
+
+
+def _number(slot: Slot) -> float:
+    """The number of a slot; that of a pet, from before the group became cattle, is the highest."""
+    return int(slot) if slot.isdecimal() else math.inf
 
 
 def create(builder: PlanBuilder) -> None:

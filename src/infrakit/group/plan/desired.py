@@ -84,5 +84,5 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     def sequence(self, slot: Slot) -> int:
         """Return the ordinal of a slot, from 1: for cattle the slot, for pets its position in LogicalIDs; 0 if none."""
         if not self.group.is_pets:
-            return int(slot)
+            return int(slot) if slot.isdecimal() else 1  # of a pet, from before the group became cattle
         return self.logical_ids.index(LogicalID(slot)) + 1 if LogicalID(slot) in self.logical_ids else 0

@@ -106,7 +106,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.listing = listing
         self.serial += 1
         new = [m for d in listing if (m := self._listed(d, begun_at, wall)) is not None]
-        self._listed_members = sum(member.serial == self.serial for member in self.members.values())
+        listed = (member for member in self.members.values() if member.serial == self.serial)
+        self._listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
         if not self.is_complete:
             for member in self.members.values():
                 if member.serial != self.serial:

@@ -172,7 +172,7 @@ class Operator:
         record = await self._replica.declaration.at(version)
         groups = tuple(record.groups.values())
         if groups:
-            await validate.checked(document.render(groups), f"version {version}", self._replica.plugins)
+            await self.checked(document.render(groups), f"version {version}")
         change = changes.declare(groups)
         return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
 

@@ -36,15 +36,16 @@ class Declaration:
 
     async def load(self) -> DeclarationRecord:
         """Read the newest version from the store. Raises `Refused` if the store has lost an acknowledged version."""
+        known = self.version
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=records.NAME)
-        if document.revision < self.version:
+        if document.revision < known:
             raise errors.Refused(
-                f"it holds declaration version {document.revision}; version {self.version} was read from it before",
+                f"it holds declaration version {document.revision}; version {known} was read from it before",
                 where="store",
                 remedy=watermark.REMEDY,
             )
-        if document.revision != self.version:
+        if document.revision > self.version:  # else an own write completed before this read
             self.record, self.version = records.decode(document.body), document.revision
         return self.record
 

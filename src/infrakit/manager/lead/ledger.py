@@ -30,7 +30,6 @@ CLOSE_DEADLINE_S = 2.0
 ATTEMPTS_MAX = 5
 PROOFS_MAX = 3  # attempts whose proof has expired on arrival, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
-EXPIRY_S = 86_400.0  # of the intents of a group that is not declared any more
 POLL_S = 2.0  # between two reads of the ledger while it is idle
 UNPROVEN_S_MAX = 10.0  # maximum time without a proof; then the term ends, and calls in flight are cancelled
 
@@ -60,7 +59,7 @@ class EpochLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
     `leads_until` returns when the last observation of leadership expires, in loop time. `newest` reads the newest
-    version of the declaration; `adopted` returns once the controllers match it. Both are omitted without controllers.
+    version of the declaration; `bound` returns once it binds every call. Both are omitted without controllers.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class EpochLedger:
         leads_until: Callable[[], float],
         watermark: WatermarkGuard,
         newest: Callable[[], Awaitable[int]] | None = None,
-        adopted: Callable[[int], Awaitable[None]] | None = None,
+        bound: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._owner = owner
@@ -81,7 +80,7 @@ class EpochLedger:
         self._random = random
         self._watermark = watermark
         self._newest = newest
-        self._adopted = adopted
+        self._bound = bound
         self._contents = LedgerDocument()
         self._revision = 0
         self._fence = Fence(leads_until)
@@ -190,7 +189,7 @@ class EpochLedger:
                         return
                     took_s = min(took_s, await self._timed_read())
                 if not self._fence.is_fresh:
-                    await self._extend_bound(took_s * BOUND_SHARE)
+                    await self._extend_bound(max(self._fence.bound_s, took_s * BOUND_SHARE))
         except (errors.Unreachable, errors.OutcomeUnknown, errors.Throttled, errors.Conflict, TimeoutError) as error:
             why = str(error) or f"the store did not answer within {STORE_DEADLINE_S:g} s"
             raise errors.NotLeader(f"this replica may not act: its epoch cannot be proven: {why}") from None
@@ -202,12 +201,12 @@ class EpochLedger:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if self._newest is None or self._adopted is None:
+        if self._newest is None or self._bound is None:
             await self._reread()
             return loop.time() - began
         _, version = await _both(self._reread(), self._newest())
         took_s = loop.time() - began
-        await self._adopted(version)
+        await self._bound(version)
         self._fence.current(began)
         return took_s
 
@@ -329,14 +328,9 @@ class EpochLedger:
             )
         return contents
 
-    async def expire(self, group: GroupID) -> None:
-        """Clear what is recorded of a group that is not declared, once its creations are older than a day.
-
-        Until then they stay: a group that is committed again must find a creation that was in flight when it was freed.
-        """
-        intents = self.intents(group)
-        if all(self._clock.now() - intent.at > EXPIRY_S for intent in intents.values()):
-            await self.record(group, wanted={}, settled=list(intents), destroying=())
+    async def forget(self, group: GroupID) -> None:
+        """Clear what is recorded of a group that has not been declared for long."""
+        await self.record(group, wanted={}, settled=list(self.intents(group)), destroying=())
 
     async def _write(self, contents: LedgerDocument) -> None:
         """Write with one compare-and-swap. If the response is lost, read the store to learn the outcome."""

@@ -29,6 +29,7 @@ from infrakit.spi.values import GroupID
 SELF = "infrakit"  # the author of a change that a controller requests
 RETRY_S = 1.0
 RESIGN_DEADLINE_S = 15.0
+FOLLOWER_POLL_S = 30.0  # the same, where nothing depends on it but what operators see
 POLL_S = 2.0  # between two reads of the declaration's version, where no watch reports a change
 ADOPT_S = 5.0  # for which a call waits for the adoption of a newer declaration
 
@@ -69,7 +70,8 @@ class Replica:
         self.observation: Observation | None = None  # the last one with an answer
         self._leading: asyncio.Task[None] | None = None
         self._adopted = 0  # the version of the declaration that the controllers match
-        self._adoption = asyncio.Event()  # set when `_adopted` has changed, and then replaced
+        self._bound = 0  # the version that binds the calls of all controllers; adopting it completely may take longer
+        self._binding = asyncio.Event()  # set when `_bound` has changed, and then replaced
         self._behind = asyncio.Event()  # set when the store may have a newer version
         self._resigned_at = -math.inf
         self._last_failure = ""  # why the last attempt to hold a term failed
@@ -97,7 +99,7 @@ class Replica:
             leads_until=lambda: self.leads_until,
             watermark=self._watermark,
             newest=self.declaration.newest,
-            adopted=self._until_adopted,
+            bound=self._until_bound,
         )
 
     @property
@@ -207,6 +209,7 @@ class Replica:
         self._last_failure = ""
         self._emit(Kind.STARTED, f"{self.name} is active with epoch {ledger.epoch}")
         self.term = term
+        self._bound = self.declaration.version  # the term begins with this version
         try:
             await term.run(self.declaration.record, self.active)  # the newest version, which may have changed meanwhile
         finally:
@@ -231,12 +234,17 @@ class Replica:
             await asyncio.sleep(RETRY_S)
 
     async def _poll_store(self) -> None:
-        """Do so without a watch, too, which may have broken silently: at an interval, and when a call needs it."""
+        """Adopt changes without a watch too, which may have broken silently: at an interval, and when a call waits."""
+        polled_at = 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._behind.wait()
+            now = asyncio.get_running_loop().time()
+            if not self._behind.is_set() and self.term is None and now - polled_at < FOLLOWER_POLL_S:
+                continue
             self._behind.clear()
+            polled_at = now
             try:
                 await self._catch_up(await self.declaration.newest())
             except (errors.InfraKitError, TimeoutError):
@@ -254,15 +262,15 @@ class Replica:
             if self.term is not None:
                 self.term.abort(refused)
 
-    async def _until_adopted(self, version: int) -> None:
-        """Return once the controllers match that version. Raises `NotLeader` if that takes too long.
+    async def _until_bound(self, version: int) -> None:
+        """Return once that version binds every call of the controllers. Raises `NotLeader` if that takes too long.
 
         Another task adopts it, because that may cancel the call which is waiting here.
         """
         try:
             async with asyncio.timeout(ADOPT_S):
-                while self._adopted < version:
-                    changed = self._adoption
+                while self._bound < version:
+                    changed = self._binding
                     self._behind.set()
                     await changed.wait()
         except TimeoutError:
@@ -308,12 +316,15 @@ class Replica:
     async def adopt(self) -> None:
         """Update the controllers to match the declaration. If the term ends during that, the next term does it."""
         version = self.declaration.version
+        if self.term is not None:
+            self.term.bind(self.declaration.record)
+        self._bound = version
+        changed, self._binding = self._binding, asyncio.Event()
+        changed.set()
         with contextlib.suppress(errors.NotLeader):
             if self.term is not None:
                 await self.term.adopt(self.declaration.record)
         self._adopted = version
-        changed, self._adoption = self._adoption, asyncio.Event()
-        changed.set()
 
     # -- deferred commands of the controllers ----------------------------------------------------------------------
 

@@ -32,6 +32,10 @@ from infrakit.spi.values import TAG_GROUP, GroupID
 LIST_DEADLINE_S = 30.0
 RESOLVE_WAIT_S = 2.0  # maximum time that a change waits for plugins that are used for the first time
 RESOLVE_RETRY_S = 2.0
+EXPIRY_S = 3600.0  # for which the ledger keeps calls in flight of a group that is not declared any more
+
+
+_UNDECLARED = Halt(who="infrakit", when="", why="the group is no longer declared")
 
 
 class Term:
@@ -65,6 +69,7 @@ class Term:
         self._running: dict[GroupID, asyncio.Task[None]] = {}
         self._resolving: dict[GroupID, asyncio.Task[None]] = {}
         self._watched: set[str] = set()
+        self._undeclared_since: dict[GroupID, float] = {}  # loop time
         self._tasks: asyncio.TaskGroup | None = None
         self._lock = asyncio.Lock()
 
@@ -102,6 +107,28 @@ class Term:
         work.close()
         raise errors.NotLeader("the term has ended")
 
+    def bind(self, record: DeclarationRecord) -> None:
+        """Bind every running controller to the record at once: no call that it does not want begins after this.
+
+        `adopt` completes it, which may take long: plugins are resolved, and controllers are stopped. Until then, a
+        controller whose new plugins are not resolved follows the new commands only, and that of a group that is no
+        longer declared makes no call.
+        """
+        self._record = record
+        for name, controller in self.controllers.items():
+            group = record.groups.get(name)
+            resolved = self._plugins.resolved(group) if group is not None else None
+            if group is not None and resolved is not None and resolved.account is controller.account:
+                want, previous = self._want(group, record, resolved), record.previous.get(name)
+            elif group is not None:
+                want = msgspec.structs.replace(controller.want, orders=self._orders(name, record))
+                previous = controller.previous
+            else:
+                orders = msgspec.structs.replace(controller.want.orders, halt=_UNDECLARED)
+                want, previous = msgspec.structs.replace(controller.want, orders=orders), controller.previous
+            if (controller.want, controller.previous) != (want, previous):
+                controller.declare(want, previous)
+
     async def adopt(self, record: DeclarationRecord) -> None:
         """Start, update and stop controllers to match the record. Once it returns, no action of an older record starts.
 
@@ -128,12 +155,19 @@ class Term:
                     await self._start_or_update(name, group, record, resolved)
 
     async def _expire_undeclared(self, record: DeclarationRecord) -> None:
-        """Clear old intents of groups that were freed: no controller settles those any more."""
-        for name in self.ledger.groups - record.groups.keys():
-            try:
-                await self.ledger.expire(name)
-            except (errors.Unreachable, errors.OutcomeUnknown, TimeoutError) as error:
-                self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
+        """Clear what is recorded of groups that were freed, once they have been undeclared for long.
+
+        Until then it stays: a group that is committed again must find the calls that were in flight when it was freed.
+        """
+        now = asyncio.get_running_loop().time()
+        undeclared = self.ledger.groups - record.groups.keys()
+        self._undeclared_since = {name: self._undeclared_since.get(name, now) for name in undeclared}
+        for name, since in self._undeclared_since.items():
+            if now - since > EXPIRY_S:
+                try:
+                    await self.ledger.forget(name)
+                except (errors.InfraKitError, TimeoutError) as error:
+                    self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
 
     async def _start_or_update(
         self, name: GroupID, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins
