@@ -200,6 +200,7 @@ async def test_a_teardown_stops_when_the_halt_is_lifted_during_it(
         manager.groups = [canned.group("web")]
 
         def change_status() -> None:
+            manager.version = 8 if manager.orders else 7
             manager.halts = (HALT,) if manager.orders and cluster.live_count > 3 else ()
 
         manager.on_status = change_status
@@ -207,6 +208,24 @@ async def test_a_teardown_stops_when_the_halt_is_lifted_during_it(
             await cluster.down()
         assert "web is destroyed" in cluster.reported
         assert cluster.live_count == 3, "no machine of etcd was destroyed"
+
+
+async def test_a_replica_that_has_not_read_the_halt_lifts_none(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been restarted without a quorum, and answers before it has read the store."""
+    monkeypatch.setattr(authority, "RECENT_S", 0.1)
+    async with replica(cluster) as manager:
+        manager.groups = [canned.group("web")]
+
+        def change_status() -> None:
+            restarted = cluster.live_count <= 3
+            manager.version = 0 if restarted else 8 if manager.orders else 7
+            manager.halts = (HALT,) if manager.orders and not restarted else ()
+
+        manager.on_status = change_status
+        await cluster.down()
+    assert cluster.live_count == 0
 
 
 def teardown_of(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
