@@ -175,8 +175,8 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def judged(self, reports: Mapping[InstanceID, HealthReport], at: float) -> list[Member]:
         """Record health reports requested at loop time `at`; return the members whose health has changed."""
-        found = [(self.members.get(instance), report) for instance, report in reports.items()]
-        return [member for member, report in found if member is not None and member.judged(report, at)]
+        known = self.members.get
+        return [m for i, report in reports.items() if (m := known(i)) is not None and m.judged(report, at)]
 
     # -- the flavor's member list ----------------------------------------------------------------------------------
 
