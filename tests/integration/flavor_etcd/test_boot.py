@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,46 @@ async def test_a_bootstrap_interrupted_before_the_first_log_entry_starts_again(t
         await a.wait_until_healthy()
         [aside] = a.volume.glob("member.incomplete.*")
         assert (aside / "wal" / log.name).read_bytes() == bytes(4096), "nothing is deleted"
+
+
+async def test_a_member_that_was_not_added_after_all_joins_when_the_cluster_answers(tmp_path: Path) -> None:
+    """The answer to `member add` was lost, and another member was added instead: the quorum waits for that one."""
+    async with machines(3, tmp_path) as (a, b, c):
+        await bootstrap([a])
+        await a.client.add_member(f"http://{b.address}:2380")
+        for joining in (b, c):
+            (joining.volume / "member").mkdir(mode=0o700)
+            (joining.volume / "member" / "joining").write_text(
+                f"{a.address}=http://{a.address}:2380,{joining.address}=http://{joining.address}:2380\n"
+            )
+        await c.boot([a, b, c])
+        await c.wait_for_output("searching for a cluster again")
+        await b.boot([a, b, c])
+        await b.wait_until_healthy()
+        await c.wait_until_healthy()
+        assert len(await a.client.members()) == 3
+
+
+async def test_a_member_that_tries_to_start_stops_at_once(tmp_path: Path) -> None:
+    async with machines(3, tmp_path) as (a, b, c):
+        await bootstrap([a])
+        await a.client.add_member(f"http://{b.address}:2380")
+        (b.volume / "member").mkdir(mode=0o700)
+        (b.volume / "member" / "joining").write_text(
+            f"{a.address}=http://{a.address}:2380,{b.address}=http://{b.address}:2380\n"
+        )
+        await b.boot([a, b, c])
+        await b.wait_until_healthy()
+        assert b.process is not None
+        group = b.process.pid
+        b.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(b.process.wait(), TIMEOUT_S)
+        await until(lambda: not _group_exists(group), "no process is left")
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
