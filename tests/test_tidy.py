@@ -99,6 +99,19 @@ def calls(path: PurePosixPath, text: str) -> Iterator[str]:
             yield f"line {node.lineno}: {name}: randomness is passed in as a random.Random"  # type: ignore[attr-defined]
 
 
+def decoding(path: PurePosixPath, text: str) -> Iterator[str]:
+    """JSON is decoded as a type in one module, which is safe in every thread."""
+    if not path.is_relative_to("src/infrakit") or path.name == "codec.py":
+        return
+    tree = _tree(path, text)
+    imported = dict(_imported(tree))
+    for node in ast.walk(tree):
+        call = _dotted(node.func, imported) if isinstance(node, ast.Call) else ""
+        typed = call == "msgspec.json.decode" and any(k.arg == "type" for k in node.keywords)  # type: ignore[attr-defined]
+        if typed or call in ("msgspec.json.Decoder", "msgspec.convert"):
+            yield f"line {node.lineno}: {call}: use spi.codec"  # type: ignore[attr-defined]
+
+
 def interfaces(path: PurePosixPath, text: str) -> Iterator[str]:
     """Methods of interfaces are defined by name: from Python 3.12 on, those behind `__getattr__` do not count."""
     if path.is_relative_to("src/infrakit"):
@@ -120,7 +133,7 @@ def name(path: PurePosixPath, _text: str) -> Iterator[str]:
             yield f"{part!r} does not describe the content"
 
 
-RULES: tuple[Rule, ...] = (words, file_length, function_length, calls, docstring, name)
+RULES: tuple[Rule, ...] = (words, file_length, function_length, calls, decoding, interfaces, docstring, name)
 
 
 def _tree(path: PurePosixPath, text: str) -> ast.Module:
@@ -207,6 +220,10 @@ PLANTED = (
     Planted(calls, "from asyncio import sleep\nsleep(1)", "src/infrakit/spec/planted.py"),
     Planted(calls, "print(1)"),
     Planted(calls, "tell = print", "src/infrakit/runtime/planted.py"),
+    Planted(decoding, "import msgspec\nmsgspec.json.decode(b'', type=int)"),
+    Planted(decoding, "import msgspec\nmsgspec.json.Decoder(int)", "src/infrakit/runtime/planted.py"),
+    Planted(decoding, "from msgspec import convert\nconvert(1, int)"),
+    Planted(interfaces, "class Remote:\n    def __getattr__(self, name): ..."),
     Planted(docstring, "x = 1"),
     Planted(docstring, "# a comment is none\nx = 1", "tests/planted.py"),
     Planted(name, "", "src/infrakit/utils.py"),
@@ -232,6 +249,7 @@ def test_every_rule_has_a_planted_fault() -> None:
         (calls, "src/infrakit/group/planted.py", "import random\nchance = random.Random(7)\nchance.choice([1])"),
         (calls, "src/infrakit/group/planted.py", "def f(self, random):\n    self.random.choice(random.print())"),
         (calls, "src/infrakit/manager/planted.py", "import asyncio\nasyncio.sleep(1)"),
+        (decoding, "src/infrakit/group/planted.py", "import msgspec\nmsgspec.json.decode(b'')"),
         (words, "docs/guide.md", "/var/lib/infrakit, the framework/main idea, and a root / parent"),
         (docstring, "tests/__init__.py", ""),
         (function_length, "src/infrakit/f.py", "def f():\n" + "    x = 1\n" * (FUNCTION_LINES_MAX - 1)),

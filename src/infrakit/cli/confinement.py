@@ -19,7 +19,7 @@ import msgspec
 
 from infrakit.cli.failures import DEBUG_VARIABLE
 from infrakit.rpc import failures
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 from infrakit.spi.errors import InfraKitError, Refused
 
 T = TypeVar("T")
@@ -112,9 +112,9 @@ def _payload(work: Callable[[], object]) -> bytes:
 def _result(payload: bytes, type_: type[T]) -> T:
     what, body = payload[:1], payload[1:]
     if what == _VALUE:
-        return msgspec.json.decode(body, type=type_)
+        return codec.decode(body, type_)
     if what == _ERROR:
-        raise failures.error("", msgspec.json.decode(body, type=failures.ErrorData))
+        raise failures.error("", codec.decode(body, failures.ErrorData))
     raise RuntimeError(body.decode())
 
 

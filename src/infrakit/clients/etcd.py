@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 
 DEADLINE_S = 5.0
 CONNECT_S = 1.0
@@ -108,7 +108,7 @@ class Etcd:
         except (aiohttp.ClientError, OSError) as error:
             raise errors.OutcomeUnknown(f"{path} was interrupted: {error}", where=endpoint) from None
         try:
-            answer: Answer = msgspec.json.decode(content, type=dict[str, Any])
+            answer: Answer = codec.decode(content, dict[str, Any])
         except msgspec.MsgspecError:
             raise errors.PluginError(
                 f"it does not speak etcd's JSON gateway: status {response.status} for /v3/{path}", where=endpoint
@@ -134,7 +134,7 @@ class Etcd:
         except (aiohttp.ClientError, OSError) as error:
             raise errors.OutcomeUnknown(f"the answer was interrupted: {error}", where=endpoint) from None
         try:
-            return msgspec.json.decode(content, type=dict[str, Any]).get("health") == "true"
+            return codec.decode(content, dict[str, Any]).get("health") == "true"
         except msgspec.MsgspecError:
             what = f"this is not etcd: status {response.status} for /health"
             raise errors.PluginError(what, where=endpoint) from None
@@ -147,7 +147,7 @@ class Etcd:
                 f"{endpoint}/v3/{path}", data=msgspec.json.encode(body), read_bufsize=LINE_BYTES_MAX
             ) as response:
                 async for line in response.content:
-                    message = msgspec.json.decode(line, type=dict[str, Any])
+                    message = codec.decode(line, dict[str, Any])
                     if "error" in message:
                         failure = message["error"]
                         raise _failure(failure if isinstance(failure, dict) else message, endpoint)

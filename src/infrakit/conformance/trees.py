@@ -6,6 +6,7 @@ import msgspec
 
 from infrakit.conformance.check import Inapplicable, Subject, Suite, expect, expect_error
 from infrakit.conformance.probe import Failure, request
+from infrakit.spi import codec
 
 METADATA = Suite("metadata")
 UPDATABLE = Suite("updatable")
@@ -93,7 +94,7 @@ async def written(subject: Subject) -> None:
     await _proposed(subject)
     change = [{"Path": TEST_PATH, "Value": subject.run}]
     body = request("Updatable.Changes", subject.address("Updatable.Changes") | {"Changes": change}, id_=1)
-    proposal = msgspec.json.decode(await subject.probe.send(body), type=_Reply).result
+    proposal = codec.decode(await subject.probe.send(body), _Reply).result
     commit = _commit_request(subject, proposal)
     reply = await subject.probe.reply(commit)
     expect(isinstance(reply.get("result"), dict), "Updatable.Commit succeeds", reply)

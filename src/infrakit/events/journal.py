@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 
 from infrakit.events.follow import Follower
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.values import GroupID
@@ -29,7 +29,6 @@ SEGMENTS_MAX = 8
 FLUSH_INTERVAL_S = 0.1
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Event)
 
 
 class Journal:
@@ -206,4 +205,4 @@ def _segments(path: Path) -> list[Path]:
 def _lines(content: bytes) -> Iterator[Event]:
     for line in content.splitlines():
         with contextlib.suppress(msgspec.MsgspecError):  # a damaged line is skipped
-            yield _decoder.decode(line)
+            yield codec.decode(line, Event)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from infrakit.spi import errors, files
+from infrakit.spi import codec, errors, files
 from infrakit.spi.instance import Capabilities, DestroyContext
 from infrakit.spi.values import TAG_TOKEN, Description, InstanceID, InstanceSpec, LogicalID, Wire
 
@@ -125,7 +125,7 @@ class File:
 
     def _read(self, path: Path) -> Stored:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Stored)
+            return codec.decode(path.read_bytes(), Stored)
         except FileNotFoundError:
             raise _not_found(path.name) from None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

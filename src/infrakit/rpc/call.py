@@ -12,7 +12,7 @@ import msgspec
 from infrakit.rpc import dial, failures, wire
 from infrakit.rpc.dial import Target
 from infrakit.rpc.discovery import NotRunning
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 from infrakit.spi.event import Event
 from infrakit.spi.values import GroupID, wire_name
 
@@ -97,7 +97,7 @@ def events(path: Target, *, since: int | None, group: GroupID | None, follow: bo
             raise errors.Refused(_text(response.read(TEXT_BYTES_MAX)), where=_where(path))
         for line in response:
             if line.startswith(b"data:"):
-                yield msgspec.json.decode(line[5:], type=Event)
+                yield codec.decode(line[5:], Event)
     except (OSError, http.client.HTTPException) as error:
         raise NotRunning(f"lost the connection to the daemon: {_reason(error)}", where=_where(path)) from None
     finally:

@@ -18,7 +18,7 @@ import msgspec
 from infrakit.rpc import failures, interfaces, wire
 from infrakit.rpc.interfaces import Interface
 from infrakit.rpc.transport import Broken, Transport, opened
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 from infrakit.spi.event import Event
 from infrakit.spi.group import seconds
 from infrakit.spi.instance import Watches
@@ -108,7 +108,7 @@ async def events(address: str, *, quiet_s: float) -> AsyncIterator[Event]:
     async with opened(address) as transport:
         try:
             async for line in transport.lines("/events?since=0&follow=true", quiet_s=quiet_s):
-                yield msgspec.json.decode(line, type=Event)
+                yield codec.decode(line, Event)
         except msgspec.MsgspecError as error:
             raise errors.Unreachable(f"invalid event: {error}", where=address) from None
 
@@ -211,4 +211,4 @@ def _stub(method: wire.Method) -> Callable[..., Awaitable[Any]]:
 async def _watch(self: Remote) -> AsyncIterator[str]:
     query = urlencode({"type": self._name.partition("/")[2]})
     async for line in self._transport.lines(f"/watch?{query}"):
-        yield msgspec.json.decode(line, type=str)
+        yield codec.decode(line, str)

@@ -13,7 +13,7 @@ import msgspec
 
 from infrakit.rpc import caller, envelope, failures, interfaces, wire
 from infrakit.rpc.interfaces import INTERFACES, Interface
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 
 DEPTH_MAX = 200  # of nesting in a request's params
 HELLO = "Handshake.Hello"
@@ -81,7 +81,7 @@ class Dispatcher:
         """Return the reply; empty for a notification and for an invalid request."""
         try:
             body.decode()  # msgspec validates only what it decodes, and the reply repeats parts of the rest
-            request = msgspec.json.decode(body, type=envelope.Request)
+            request = codec.decode(body, envelope.Request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return b""
         reply = await self._execute(request)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from infrakit.rpc import failures
+from infrakit.spi import codec
 
 
 class Request(msgspec.Struct):
@@ -51,7 +52,7 @@ class ClientError(msgspec.Struct):
 
     def error_data(self) -> failures.ErrorData | None:
         try:
-            return msgspec.json.decode(self.data, type=failures.ErrorData)
+            return codec.decode(self.data, failures.ErrorData)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 

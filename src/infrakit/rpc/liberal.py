@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infrakit.spi import codec
+
 _NULL = b"null"
 _SAMPLE_BYTES = 2048
 
@@ -28,7 +30,7 @@ class _Shape(NamedTuple):
 
 def decode(text: bytes | msgspec.Raw, type_: Any) -> Any:
     """Decode `text` as `type_`. Raises `msgspec.MsgspecError`."""
-    return msgspec.json.decode(_named(msgspec.Raw(text), type_), type=type_)
+    return codec.decode(_named(msgspec.Raw(text), type_), type_)
 
 
 @functools.cache
@@ -70,13 +72,13 @@ def _named(raw: msgspec.Raw, type_: Any) -> msgspec.Raw:
         return raw if shape.empty is None else msgspec.Raw(shape.empty)
     match shape.kind, first:
         case "struct", b"{":
-            given = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            given = codec.decode(raw, dict[str, msgspec.Raw])
             return msgspec.Raw(msgspec.json.encode(_fields(given, shape)))
         case "list", b"[":
-            items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            items = codec.decode(raw, list[msgspec.Raw])
             return msgspec.Raw(msgspec.json.encode([_named(item, shape.inner) for item in items]))
         case "map", b"{" if _shape(shape.inner) is not None:
-            entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            entries = codec.decode(raw, dict[str, msgspec.Raw])
             return msgspec.Raw(msgspec.json.encode({k: _named(v, shape.inner) for k, v in entries.items()}))
     return raw  # unexpected: the strict decoder reports it
 

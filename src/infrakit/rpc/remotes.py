@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from infrakit.rpc import address, discovery
-from infrakit.spi import files
+from infrakit.spi import codec, files
 from infrakit.spi.errors import NotFound, Refused
 from infrakit.spi.values import wire_name
 
@@ -110,7 +110,7 @@ def check(remote: Remote) -> None:
 def load() -> Remotes:
     """Read the remotes. Raises `Refused` if the file is damaged."""
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=Remotes)
+        return codec.decode(_path().read_bytes(), Remotes)
     except (FileNotFoundError, NotADirectoryError):  # a missing home is reported where it is needed
         return Remotes()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ import msgspec
 
 from infrakit.rpc import envelope, interfaces, liberal
 from infrakit.rpc.interfaces import Interface
+from infrakit.spi import codec
 from infrakit.spi.repeat import is_repeatable
 from infrakit.spi.values import wire_name
 
@@ -51,7 +52,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     def decode(self, raw: bytes | msgspec.Raw) -> msgspec.Struct:
         """Decode parameters, by name or by position, or absent. Raises `msgspec.MsgspecError`."""
         if bytes(memoryview(raw)[:1]) == b"[":
-            listed = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            listed = codec.decode(raw, list[msgspec.Raw])
             raw = listed[0] if listed else b"{}"
         if bytes(memoryview(raw)[:5]) in (b"", b"null"):
             raw = b"{}"
@@ -81,7 +82,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
                 return Answer(fast.id, None, getattr(fast.result, "value", fast.result))
         except msgspec.ValidationError:
             pass
-        reply = msgspec.json.decode(body, type=envelope.ClientReply)
+        reply = codec.decode(body, envelope.ClientReply)
         if reply.error is not None or bytes(reply.result) == b"null":
             return Answer(reply.id, reply.error or NEITHER, None)
         return Answer(reply.id, None, self.value(reply.result))
@@ -91,7 +92,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         if self.field == OK:
             return None
         if self.field:
-            held = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
+            held = codec.decode(result, dict[str, msgspec.Raw])
             found = [value for name, value in held.items() if name.lower() == self.field.lower()]
             if not found:  # a missing field is not an empty one
                 raise msgspec.ValidationError(f"the result has no {self.field}")
@@ -120,10 +121,10 @@ class _Hello(msgspec.Struct, rename="pascal"):
 
 def read_hello(body: bytes) -> Answer:
     """Decode the reply to a handshake: the names of objects by interface, such as `Instance/0.6.1`."""
-    reply = msgspec.json.decode(body, type=envelope.ClientReply)
+    reply = codec.decode(body, envelope.ClientReply)
     if reply.error is not None or bytes(reply.result) == b"null":
         return Answer(reply.id, reply.error or NEITHER, None)
-    objects = msgspec.json.decode(reply.result, type=_Hello).objects or {}
+    objects = codec.decode(reply.result, _Hello).objects or {}
     return Answer(reply.id, None, {interface: [o.name for o in named or ()] for interface, named in objects.items()})
 
 
@@ -137,7 +138,7 @@ def _replies(protocol: type, name: str) -> msgspec.json.Decoder[Any]:
     elif described.field:
         result = msgspec.defstruct("Result", [("value", described.returns, msgspec.field(name=described.field))])
     optional: list[Any] = [("result", result | None, None), ("error", envelope.ClientError | None, None)]
-    return msgspec.json.Decoder(msgspec.defstruct("Reply", [*optional, ("id", Any, None)]))
+    return codec.decoder(msgspec.defstruct("Reply", [*optional, ("id", Any, None)]))
 
 
 def method(function: Callable[..., Any]) -> Method:

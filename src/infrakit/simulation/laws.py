@@ -12,14 +12,12 @@ import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from infrakit.instances.simulator import Machine, Simulator
 from infrakit.manager.declaration import record
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.lead import ledger
 from infrakit.simulation.loops import Timeline
-from infrakit.spi import values
+from infrakit.spi import codec, values
 from infrakit.spi.group import Group, amount
 from infrakit.spi.store import Document
 from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
@@ -79,7 +77,7 @@ class Laws:
     def written(self, document: Document) -> None:
         """Check a document revision that has become durable."""
         if document.name == ledger.NAME:
-            epoch = msgspec.json.decode(document.body, type=ledger.LedgerDocument).epoch
+            epoch = codec.decode(document.body, ledger.LedgerDocument).epoch
             self._require(epoch >= self.epoch, f"1 one actor: epoch {epoch} was acquired after {self.epoch}")
             self.terms += epoch > self.epoch
             self.epoch = epoch

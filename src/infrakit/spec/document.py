@@ -14,6 +14,7 @@ import msgspec
 from infrakit.spec import hash as hashes
 from infrakit.spec import original, path, reading, rules, schema, shapes, validate
 from infrakit.spec.tree import Tree
+from infrakit.spi import codec
 from infrakit.spi import group as spi_group
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.group import Group
@@ -131,7 +132,7 @@ def _add_entry(entry: shapes.GroupEntry, index: int, draft: Draft) -> list[schem
     inside = list(itertools.islice(rules.findings(value), PROBLEMS_MAX))
     properties = None
     try:
-        properties = validate.decode(_json(value), original.Properties)
+        properties = codec.decode(_json(value), original.Properties)
     except msgspec.ValidationError as error:
         inside += validate.findings(error, original.Properties, value)
     if properties is not None and not inside and not entry.findings:
@@ -152,7 +153,7 @@ def _add_entry(entry: shapes.GroupEntry, index: int, draft: Draft) -> list[schem
 
 def _section(properties: dict[str, Any], name: str, type_: type[T]) -> T | None:
     try:
-        return validate.decode(_json(properties.get(name)), type_)
+        return codec.decode(_json(properties.get(name)), type_)
     except msgspec.ValidationError:
         return None
 

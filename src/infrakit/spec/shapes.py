@@ -15,6 +15,7 @@ import msgspec
 
 from infrakit.spec import path, schema
 from infrakit.spec.schema import Finding
+from infrakit.spi import codec
 from infrakit.spi import group as spi_group
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -104,7 +105,7 @@ def _without_zero(allocation: dict[str, Any]) -> dict[str, Any]:
 
 def _type_findings(value: dict[str, Any], type_: Any) -> list[Finding]:
     try:
-        msgspec.convert(value, type_)
+        codec.convert(value, type_)
     except msgspec.ValidationError:
         return schema.findings(type_, value)
     return []

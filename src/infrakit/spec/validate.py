@@ -1,6 +1,5 @@
 """Decodes plugins' `Properties` into their own types, and reports every problem at once."""
 
-import functools
 import ipaddress
 import json
 import re
@@ -11,6 +10,7 @@ import msgspec
 
 from infrakit.spec import path as paths
 from infrakit.spec import schema
+from infrakit.spi import codec
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.values import Attachment, GroupID, LogicalID
 
@@ -27,7 +27,7 @@ def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
     body = bytes(raw).strip()
     prefix = paths.split(path)
     try:
-        return decode(b"{}" if body in (b"", b"null") else body, type_)
+        return codec.decode(b"{}" if body in (b"", b"null") else body, type_)
     except msgspec.ValidationError as error:
         found = _all_of(error, type_, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -35,12 +35,6 @@ def properties(raw: msgspec.Raw, type_: type[T], *, path: str = "") -> T:
     raise InvalidSpec(
         [Problem(path=paths.join((*prefix, *f.steps)), message=f.message, hint=f.hint) for f in found]
     ) from None
-
-
-def decode(body: bytes, type_: type[T]) -> T:
-    """Decode JSON text as a value of that type. Raises msgspec's first error."""
-    value: T = _decoder(type_).decode(body)  # type: ignore[arg-type]
-    return value
 
 
 def findings(error: msgspec.ValidationError, type_: Any, value: Any) -> list[schema.Finding]:
@@ -105,8 +99,3 @@ def _canonical(logical_id: str) -> str:
         return str(ipaddress.ip_address(logical_id))
     except ValueError:
         return logical_id
-
-
-@functools.cache
-def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(type_)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 from infrakit.spi.values import Wire
 
 FORMAT = 1
@@ -27,9 +27,9 @@ def decode(body: bytes, document: type[T], what: str) -> T:
     if not body:
         return document()
     try:
-        found = msgspec.json.decode(body, type=_Header).format
+        found = codec.decode(body, _Header).format
         if found <= FORMAT:
-            return msgspec.json.decode(body, type=document)
+            return codec.decode(body, document)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise errors.Refused(
             f"the {what} cannot be read: {error}", where="store", remedy="restore the store from a backup"

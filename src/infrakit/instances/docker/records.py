@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from infrakit.clients.docker import Container
+from infrakit.spi import codec
 from infrakit.spi.errors import PluginError
 from infrakit.spi.values import Attachment, Description, InstanceID, LogicalID, State
 
@@ -92,7 +93,7 @@ def _record(container: Container, now: float) -> ContainerRecord:
 
 def _attachments(text: str, name: str) -> tuple[Attachment, ...]:
     try:
-        return msgspec.json.decode(text, type=tuple[Attachment, ...])
+        return codec.decode(text, tuple[Attachment, ...])
     except msgspec.MsgspecError as error:
         raise PluginError(f"the label {ATTACHMENTS} of {name} cannot be read: {error}", where="docker") from None
 

@@ -19,7 +19,7 @@ import msgspec
 
 from infrakit.instances.local import home, processes
 from infrakit.instances.local.home import Home
-from infrakit.spi import files
+from infrakit.spi import codec, files
 from infrakit.spi.errors import NotFound, PluginError
 from infrakit.spi.values import Attachment, LogicalID
 
@@ -185,7 +185,7 @@ def claims(home_: Home, logical_id: LogicalID | None, attachments: tuple[Attachm
 
 def _decoded(path: pathlib.Path, type_: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=type_)
+        return codec.decode(path.read_bytes(), type_)
     except msgspec.MsgspecError as error:
         raise PluginError(
             f"damaged: {error}", where=str(path), remedy="terminate its processes, then move its directory away"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from infrakit.spi import errors, files
+from infrakit.spi import codec, errors, files
 
 REMEDY = "restore the newer store; to continue with the older one: infrakit up --accept-store"
 
@@ -78,7 +78,7 @@ def on_disk(path: Path, *, accept: bool = False) -> WatermarkGuard:
     """A mark persisted in a file. A damaged or unwritable file counts as no mark: it is only a safeguard."""
     mark = Watermark()
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        mark = msgspec.json.decode(path.read_bytes(), type=Watermark)
+        mark = codec.decode(path.read_bytes(), Watermark)
 
     async def keep(mark: Watermark) -> None:
         with contextlib.suppress(OSError):

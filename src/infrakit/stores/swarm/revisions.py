@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from infrakit.clients.swarm import CONFIG_BYTES_MAX
-from infrakit.spi import errors
+from infrakit.spi import codec, errors
 
 FORMAT = 1
 LABEL = "infrakit.head"
@@ -69,7 +69,7 @@ def decode(label: str, name: str) -> Head:
     """Decode the head in a label. Raises `Refused` if the label contains none."""
     where = f"the config infrakit-head-{name} of the Swarm"
     try:
-        head = msgspec.json.decode(label, type=Head)
+        head = codec.decode(label, Head)
     except msgspec.MsgspecError:
         raise Damaged("its label is damaged", where=where, remedy="restore the Swarm from a backup") from None
     if head.format > FORMAT:
