@@ -14,8 +14,9 @@ async def idle(size: int) -> None:
     async with cluster() as running_cluster:
         await running_cluster.declare(size)
         await running_cluster.converged()
-        await asyncio.sleep(3.0)
         controller = next(iter(running_cluster.replica.term.controllers.values()))  # type: ignore[union-attr]
+        controller.poll_s = 3600.0  # its own loop waits: two cycles at once would share the probes
+        await asyncio.sleep(3.0)
         cpu = time.process_time()
         for _ in range(CYCLES):
             await controller.cycle()

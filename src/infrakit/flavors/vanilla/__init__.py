@@ -35,7 +35,6 @@ from infrakit.spi.values import (
     InstanceID,
     InstanceSpec,
     LogicalID,
-    State,
 )
 from infrakit.template import boot
 from infrakit.template.boot import BootScripts
@@ -84,7 +83,7 @@ class Vanilla:
     ) -> Mapping[InstanceID, HealthReport]:
         check = decode(properties).health
         if check is None:
-            return {each.id: _by_state(each) or _LISTED for each in instances}
+            return {each.id: _BY_STATE.get(each.state, _LISTED) for each in instances}
         reports: dict[InstanceID, HealthReport] = {}
         pending = iter(instances)
         async with asyncio.TaskGroup() as group:
@@ -162,7 +161,7 @@ def _group(instance: Description) -> GroupID:
 
 def _by_state(instance: Description) -> HealthReport | None:
     """Return the verdict if its state alone decides it; None if it is listed as running or without a state."""
-    return _BY_STATE.get(instance.state) if isinstance(instance.state, State) else None
+    return _BY_STATE.get(instance.state)
 
 
 def _filled(declared: Sequence[str] | str, instance: Description) -> tuple[list[str], dict[str, str]]:

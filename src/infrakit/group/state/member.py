@@ -81,13 +81,8 @@ class Member(msgspec.Struct, kw_only=True):
         self.changes.bump()
 
     def judged(self, report: HealthReport, at: float) -> bool:
-        """Record a health report that was requested at loop time `at`. True: the health has changed."""
-        if at < self.judged_at:
-            return False
-        before, self.judged_at = self.report, at
-        if before is report:
-            return False
-        self.report = report
+        """Record a newer health report, requested at loop time `at`. True: the health has changed."""
+        before, self.report, self.judged_at = self.report, report, at
         if before is not None and before.health is report.health:
             return False
         self.healthy_since = at if report.health is Health.HEALTHY else None

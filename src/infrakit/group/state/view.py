@@ -161,7 +161,8 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def gone(self) -> list[Member]:
         """Remove and return the members whose termination is confirmed."""
-        terminated = [m for m in self.members.values() if m.state is State.TERMINATED or self._is_absent(m)]
+        ended, members = State.TERMINATED, self.members.values()
+        terminated = [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
         for member in terminated:
             del self.members[member.id]
             self.inherited.pop(member.id, None)
@@ -175,8 +176,15 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def judged(self, reports: Mapping[InstanceID, HealthReport], at: float) -> list[Member]:
         """Record health reports requested at loop time `at`; return the members whose health has changed."""
-        known = self.members.get
-        return [m for i, report in reports.items() if (m := known(i)) is not None and m.judged(report, at)]
+        changed = []
+        for instance, report in reports.items():
+            member = self.members.get(instance)
+            if member is None or at < member.judged_at:
+                continue
+            member.judged_at = at
+            if member.report is not report and member.judged(report, at):  # a shared report has not changed
+                changed.append(member)
+        return changed
 
     # -- the flavor's member list ----------------------------------------------------------------------------------
 
@@ -307,9 +315,10 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def retry_destroys(self) -> None:
         """Allow another call for acknowledged destructions that had no effect within the lag and `REPEAT_S`."""
+        acknowledged = Leaving.DESTROYED
         for member in self.members.values():
             if (
-                member.leaving is Leaving.DESTROYED
+                member.leaving is acknowledged
                 and member.missing_since is None
                 and member.state is not State.STOPPING
                 and self.observed_at is not None
