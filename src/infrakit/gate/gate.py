@@ -7,15 +7,19 @@ first step of the call there is no await. A test finds any such call elsewhere.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from infrakit.gate.authority import Authority, NotBegun
+from infrakit.gate.guard import Guard
+from infrakit.spi import errors
 from infrakit.spi.flavor import Flavor, Members, MembershipChange, Releases
 from infrakit.spi.instance import DestroyContext, Instance, Volumes
-from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, InstanceSpec
+from infrakit.spi.values import TAG_TOKEN, Allocation, Attachment, Description, InstanceID, InstanceSpec
 
+# Errors after which a call certainly had no effect.
+NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec, errors.Throttled)
 CALL_DEADLINE_S = 120.0  # the timeout of a call that changes something
 
 Begin = Callable[[], object]
@@ -23,45 +27,75 @@ Begin = Callable[[], object]
 returned, the call may have an effect, and its outcome is unknown until the other side has answered."""
 
 
+class Vetoed(NotBegun):
+    """The guard does not admit a call."""
+
+
 class Gate:
     """The way of one actor to plugins. A timeout raises `TimeoutError`: the outcome is unknown.
 
-    `timed` measures calls of a provider, by the name of the method.
+    `timed` measures calls of a provider, by the name of the method. Bootstrap, recovery and a teardown have no guard:
+    the first create what is declared once, and the last destroys everything, as requested.
     """
 
     def __init__(
         self,
         authority: Authority,
         *,
+        guard: Guard | None = None,
         timed: Callable[[str], contextlib.AbstractContextManager[object]] = lambda _call: contextlib.nullcontext(),
     ) -> None:
         self._authority = authority
+        self._guard = guard or Guard(unlimited=True)
         self._timed = timed
 
-    async def permit(self, begin: Begin) -> None:
-        """Return if a call may begin at this moment; `begin` has been called then. Raises `NotBegun`."""
+    async def permit(self, begin: Begin, veto: Callable[[], str] = str) -> None:
+        """Return if a call may begin at this moment; `begin` has been called then. Raises `NotBegun`.
+
+        `veto` returns the reason why the guard does not admit it.
+        """
         try:
             await self._authority.prove()
             self._authority.check()
-            begin()
+            why = veto()
+            if not why:
+                begin()
         except NotBegun:
             raise
         except Exception as error:
             raise NotBegun.because(error) from error
+        if why:
+            raise Vetoed(why)
 
     # -- instances -------------------------------------------------------------------------------------------------
 
     async def provision(self, provider: Instance, *, spec: InstanceSpec, begin: Begin) -> InstanceID:
-        await self.permit(begin)
+        token, now = (spec.tags or {}).get(TAG_TOKEN, ""), asyncio.get_running_loop().time
+        await self.permit(begin, lambda: self._guard.refuse_creation(token, now()))
+        self._guard.creating(token, now())
         async with asyncio.timeout(CALL_DEADLINE_S):
             with self._timed("provision"):
                 return await provider.provision(spec=spec)
 
     async def destroy(self, provider: Instance, *, instance: InstanceID, context: DestroyContext, begin: Begin) -> None:
-        await self.permit(begin)
-        async with asyncio.timeout(CALL_DEADLINE_S):
-            with self._timed("destroy"):
-                await provider.destroy(instance=instance, context=context)
+        try:
+            await self._begin_destroying(instance, begin)
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                with self._timed("destroy"):
+                    await provider.destroy(instance=instance, context=context)
+        except NOTHING_DONE:
+            self._guard.not_destroyed(instance)
+            raise
+        except errors.NotFound:
+            raise  # a listing will confirm its termination
+        except BaseException:
+            self._guard.destroy_unknown(instance)
+            raise
+
+    async def _begin_destroying(self, instance: InstanceID, begin: Begin) -> None:
+        now = asyncio.get_running_loop().time
+        await self.permit(begin, lambda: self._guard.refuse_destroy(instance, now()))
+        self._guard.destroying(instance)
 
     async def label(self, provider: Instance, *, instance: InstanceID, labels: Mapping[str, str], begin: Begin) -> None:
         await self.permit(begin)
@@ -79,9 +113,11 @@ class Gate:
     async def drain(
         self, flavor: Flavor, *, properties: msgspec.Raw, instance: Description, timeout_s: float, begin: Begin
     ) -> None:
-        await self.permit(begin)
-        async with asyncio.timeout(timeout_s):
-            await flavor.drain(properties=properties, instance=instance)
+        """Move the workload away from a member before it is destroyed: from then on it counts as lost."""
+        with self._kept_unless_done(instance.id):
+            await self._begin_destroying(instance.id, begin)
+            async with asyncio.timeout(timeout_s):
+                await flavor.drain(properties=properties, instance=instance)
 
     async def release(
         self,
@@ -93,9 +129,18 @@ class Gate:
         begin: Begin,
     ) -> None:
         """Remove a member from its cluster before it is destroyed."""
-        await self.permit(begin)
-        async with asyncio.timeout(CALL_DEADLINE_S):
-            await flavor.release(properties=properties, instance=instance, allocation=allocation)
+        with self._kept_unless_done(instance.id):
+            await self._begin_destroying(instance.id, begin)
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await flavor.release(properties=properties, instance=instance, allocation=allocation)
+
+    @contextlib.contextmanager
+    def _kept_unless_done(self, instance: InstanceID) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._guard.not_destroyed(instance)
+            raise
 
     async def change_membership(
         self,

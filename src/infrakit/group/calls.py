@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from infrakit.gate.authority import NotBegun, Outdated
-from infrakit.gate.gate import CALL_DEADLINE_S, Gate
+from infrakit.gate.gate import CALL_DEADLINE_S, NOTHING_DONE, Gate
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
 from infrakit.group.ledger import ManagerCallbacks
@@ -31,8 +31,6 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
 NOT_BEGUN_PAUSE_S = 0.5  # before the next plan, after the gate did not admit a call
-# Errors after which a call certainly had no effect.
-NOTHING_DONE = (errors.Unreachable, errors.Refused, errors.Conflict, errors.InvalidSpec)
 DRAINED_AT_ONCE_S = 0.1  # a drain that is faster had nothing to move, and emits no event
 RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation that was not answered, with the same token
 
@@ -216,6 +214,7 @@ class Calls:
             self._require_stable_membership(want)
             member.start_destroy()
             self.destroying.add(member.id)
+            self._reset_health_of_others(member)
             self._report(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
 
         try:
@@ -238,6 +237,13 @@ class Calls:
                 self._view.record_slot_failure(member.slot, action.reason, first_without_delay=True)
             return True
         return False
+
+    def _reset_health_of_others(self, member: Member) -> None:
+        """Require new health reports of other instances with its slot: the provider may list one instance twice."""
+        if member.slot is not None and self._want().group.is_pets:
+            for other in self._view.members.values():
+                if other.slot == member.slot and other is not member:
+                    other.reset_health(asyncio.get_running_loop().time())
 
     def _destroy_failed(self, action: Destroy, member: Member, error: Exception) -> None:
         if isinstance(error, errors.Throttled):

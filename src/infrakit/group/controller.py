@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
+from infrakit.gate.guard import Guard
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
 from infrakit.group.calls import Calls, error_text
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
+from infrakit.group.guarded import guarded, limits
 from infrakit.group.ledger import Ledger, ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.probers import HealthProber, MembershipProber
@@ -64,7 +66,8 @@ class Controller:
         self.planned_at: float | None = None
         self.cycles = Durations()
         self._ledger = ledger
-        self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), timed=account.timed)
+        self._guard = Guard()
+        self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), guard=self._guard, timed=account.timed)
         self._callbacks = callbacks
         self._clock = clock
         self._emit = emit
@@ -127,6 +130,8 @@ class Controller:
         """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
+            self._guard.forget_creations()
+        self._guard.declare(limits(want), asyncio.get_running_loop().time())
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
@@ -137,6 +142,7 @@ class Controller:
         """Reconcile until cancelled; then cancel every call in flight, and record its outcome as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
+        self._guard.declare(limits(self.want), loop.time())
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
         self.view.inherit_destroys(self._ledger.destroying(self.name), until=loop.time() + CALL_DEADLINE_S)
@@ -189,7 +195,7 @@ class Controller:
             return
         self.view.now = now
         want = self.want
-        plan = planning.decide(want, self.view)
+        plan = guarded(planning.decide(want, self.view), self._guard, group=self.name, now=now)
         self._track_rollout(plan)
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
@@ -259,6 +265,7 @@ class Controller:
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
+            self._guard.terminated(member.id)
             requested = bool(member.leaving) or member.id in self.want.orders.evictions
             cause, where = self.account.termination_cause(member.id)
             how = (
@@ -274,7 +281,11 @@ class Controller:
 
     def _report_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
+        for instance in self._missing - missing.keys():
+            if (returned := self.view.members.get(instance)) is not None:
+                self._guard_health(returned)
         for instance in missing.keys() - self._missing:
+            self._guard.not_healthy(instance, "is missing")
             self._report(
                 Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
             )
@@ -285,7 +296,15 @@ class Controller:
         properties = self.want.group.properties.flavor.properties
         for requested_at, reports in await self._health_prober.verdicts(properties, descriptions):
             for member in self.view.judged(reports, requested_at):
+                self._guard_health(member)
                 self._report_health(member)
+
+    def _guard_health(self, member: Member) -> None:
+        health = member.health(asyncio.get_running_loop().time())
+        if health is Health.HEALTHY:
+            self._guard.healthy(member.id, member.slot)
+        else:
+            self._guard.not_healthy(member.id, f"is {health}")
 
     def _start_membership_poll(self) -> None:
         flavor, view, group = self.flavor, self.view, self.want.group

@@ -1,0 +1,68 @@
+"""A plan without what the guard refuses; each refusal is a blocked action with its reason."""
+
+import msgspec
+
+from infrakit.gate.guard import Guard, Limits
+from infrakit.group.actions import Blocked, Destroy, Plan, Provision
+from infrakit.group.plan import DesiredState
+from infrakit.spi.values import InstanceID
+
+
+def limits(want: DesiredState) -> Limits:
+    """Return what the declaration and the commands for the group permit."""
+    orders = want.orders
+    return Limits(
+        size=want.size,
+        max_lost=max(1, want.max_unhealthy),
+        quorum=want.quorum,
+        version=want.group.hash,
+        destroying=orders.destroying is not None,
+        requested=frozenset((*orders.evictions, *orders.despite_unhealthy)),
+    )
+
+
+def guarded(plan: Plan, guard: Guard, *, group: str, now: float) -> Plan:
+    """Return the plan without the actions that the guard refuses now."""
+    if not any(isinstance(action, Destroy | Provision) for action in plan.actions):
+        return plan
+    verdict = guard.review([action.instance for action in plan.actions if isinstance(action, Destroy)], now)
+    kept, refused, left = [], 0, verdict.creations
+    for action in plan.actions:
+        if isinstance(action, Destroy) and action.instance in verdict.destroys:
+            continue
+        if isinstance(action, Provision) and action.token is None:
+            left -= 1
+            if left < 0:
+                refused += 1
+                continue
+        kept.append(action)
+    blocked = [*plan.blocked, *_destroys(verdict.destroys, group)]
+    if refused:
+        remedy = f"find out why replacing does not help; to permit as many again: infrakit group resume {group}"
+        reason = f"creating {refused} more is refused: {verdict.why_no_more}"
+        blocked.append(
+            Blocked(subject=group, reason=reason, rule="guard", refused=True, remedy=remedy, until=verdict.until)
+        )
+    checks = [plan.next_check, *([verdict.until] if refused else [])]
+    return msgspec.structs.replace(plan, actions=tuple(kept), blocked=tuple(blocked), next_check=min(checks))
+
+
+def _destroys(refused: dict[InstanceID, str], group: str) -> list[Blocked]:
+    """One blocked action for each reason, because a plan may destroy thousands."""
+    by_reason: dict[str, list[InstanceID]] = {}
+    for instance, why in refused.items():
+        by_reason.setdefault(why, []).append(instance)
+    blocked = []
+    for why, instances in by_reason.items():
+        alone = len(instances) == 1
+        what = instances[0] if alone else f"{len(instances)} instances"
+        blocked.append(
+            Blocked(
+                subject=instances[0] if alone else group,
+                reason=f"destroying {what} is refused: {why}",
+                rule="guard",
+                refused=True,
+                remedy="wait until the others are proven healthy, or request it: infrakit instance destroy ID",
+            )
+        )
+    return blocked

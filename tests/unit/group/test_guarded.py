@@ -1,0 +1,130 @@
+"""A group under its guard: one cause that makes its members unhealthy one by one, mistaken commits, second bearers."""
+
+import asyncio
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import pytest
+
+from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.spi import values
+from infrakit.spi.event import Kind
+from infrakit.spi.instance import DestroyContext
+from infrakit.spi.values import Description, GroupID, InstanceID
+from tests.stage import Stage, cattle, in_virtual_time, pets
+
+HOUR_S = 3600.0
+
+
+async def _fails_one_by_one(stage: Stage, group: str, interval_s: float) -> set[str]:
+    """From now on replacements never become healthy, and every interval another member becomes unhealthy."""
+    before = {m.id: slot for slot, m in stage.alive(group).items()}
+    stage.fault(never_healthy_rate=1.0)
+    for victim in list(before):
+        stage.simulator.make_unhealthy(victim)
+        await asyncio.sleep(interval_s)
+    await asyncio.sleep(HOUR_S)
+    return {slot for slot, m in stage.alive(group).items() if m.id in before}
+
+
+@pytest.mark.parametrize(("size", "interval_s"), [(10, 10.0), (10, 40.0), (10, 120.0), (30, 60.0)])
+@in_virtual_time
+async def test_replacing_stops_when_it_does_not_help(size: int, interval_s: float) -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", size))
+        await stage.converged()
+        kept = await _fails_one_by_one(stage, "web", interval_s)
+        assert len(kept) >= size - size * 40 // 100  # the rest is unhealthy, and was not destroyed
+        hours = (size * interval_s + HOUR_S) / HOUR_S
+        assert stage.simulator.calls["provision"] - size <= 2 * size * math.ceil(hours)
+        assert len(stage.alive("web")) >= size - 1  # none was destroyed that could not be replaced
+        refusals = [e.message for e in stage.events if e.type is Kind.REFUSED]
+        assert any("MaxUnhealthy is" in each for each in refusals)
+
+
+@in_virtual_time
+async def test_five_pets_that_fail_one_by_one_are_not_all_destroyed() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c d e", volumes=True))
+        await stage.converged()
+        kept = await _fails_one_by_one(stage, "db", 30.0)
+        assert len(kept) == 3
+        assert stage.simulator.calls["provision"] <= 5 + 10 + 1
+
+
+@in_virtual_time
+async def test_an_operator_resumes_a_group_whose_replacements_did_not_help() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 10))
+        await stage.converged()
+        await _fails_one_by_one(stage, "web", 30.0)
+        stage.fault(never_healthy_rate=0.0)
+        assert not stage.is_converged()
+        await stage.operator.resume(group=GroupID("web"), despite_unhealthy=True, who="ann", why="repaired")
+        await stage.converged(within_s=2 * HOUR_S)
+
+
+@in_virtual_time
+async def test_a_size_from_an_old_file_is_reached_slowly_enough_to_be_halted() -> None:
+    async with Stage(faults=Faults(destroy=Spread(low=5.0, high=5.0))) as stage:
+        await stage.commit(cattle("web", 300))
+        await stage.converged()
+        await stage.commit(cattle("web", 20))
+        await asyncio.sleep(60)
+        await stage.operator.halt(group=GroupID("web"), who="ann", why="an old file")
+        await asyncio.sleep(10)
+        left = len(stage.alive("web"))
+        await asyncio.sleep(HOUR_S)
+        assert len(stage.alive("web")) == left > 100
+
+
+def _adopt_second_bearers(stage: Stage, group: str, logical_ids: str) -> None:
+    """A host that had lost power is back, with older instances of these logical IDs, all healthy."""
+    for logical_id in logical_ids.split():
+        stage.simulator.adopt(
+            tags={values.TAG_GROUP: group, values.TAG_CREATED: "2020-01-01T00:00:00Z"},
+            logical_id=values.LogicalID(logical_id),
+        )
+
+
+@in_virtual_time
+async def test_second_bearers_are_destroyed_one_at_a_time_with_a_proof_between() -> None:
+    async with Stage(faults=Faults(exclusive=False)) as stage:
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        _adopt_second_bearers(stage, "db", "a b c")
+        await stage.until(lambda: len(stage.simulator.live()) == 3)
+        began = [e.seq for e in stage.events if e.type is Kind.DESTROYING]
+        proven = [e.seq for e in stage.events if e.type is Kind.HEALTHY]
+        assert len(began) == 3
+        assert all(any(before < seq < after for seq in proven) for before, after in itertools.pairwise(began))
+
+
+class Twice(Simulator):
+    """A provider that lists each machine under two IDs."""
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        listed = await super().describe_instances(tags=tags, properties=properties)
+        return [*listed, *(msgspec.structs.replace(d, id=InstanceID(f"{d.id}-again")) for d in listed)]
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        await super().destroy(instance=InstanceID(instance.removesuffix("-again")), context=context)
+
+    def is_healthy(self, instance: InstanceID) -> bool:
+        return super().is_healthy(InstanceID(instance.removesuffix("-again")))
+
+
+@in_virtual_time
+async def test_a_provider_that_lists_each_machine_twice_never_costs_a_quorum_its_majority() -> None:
+    provider = Twice(Faults(), random=random.Random(3))
+    fewest = 5
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d e", quorum=True))
+        await stage.until(lambda: len(provider.live()) == 5)
+        for _ in range(600):
+            await asyncio.sleep(1.0)
+            fewest = min(fewest, len(provider.live()))
+    assert fewest >= 3
