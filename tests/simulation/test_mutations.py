@@ -39,8 +39,8 @@ FENCING_MUTATIONS = (
         "1 one actor",
         "no fencing check before a call",
         "gate/gate.py",
-        "            await self._authority.prove()\n            self._authority.check()\n            begin()",
-        "            begin()",
+        "            await self._authority.prove()\n            self._authority.check()\n",
+        "",
         "scale,dispute,flip",
     ),
     FencingMutation(

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from infrakit.gate.authority import RECENT_S, Epoch, NotBegun, Outdated, StoreSilent, Teardown
-from infrakit.gate.gate import CALL_DEADLINE_S, Gate
+from infrakit.gate.gate import CALL_DEADLINE_S, Gate, Vetoed
+from infrakit.gate.guard import Guard, Limits
 from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import DestroyContext
@@ -119,6 +120,53 @@ async def test_a_call_has_a_timeout(name: str) -> None:
     with pytest.raises(TimeoutError):
         await CALLS[name](Gate(log), log, lambda: None)
     assert asyncio.get_running_loop().time() - began == pytest.approx(CALL_DEADLINE_S, abs=1.0)
+
+
+class Exhausted(Guard):
+    """A guard that refuses everything."""
+
+    def refuse_destroy(self, instance: InstanceID, now: float) -> str:
+        return f"{instance} is the last one at {now:.1f}"
+
+    def refuse_creation(self, token: str, now: float) -> str:
+        return f"too many{token} at {now:.1f}"
+
+
+@pytest.mark.parametrize("name", ["provision", "destroy", "drain", "release"])
+@in_virtual_time
+async def test_a_call_that_the_guard_refuses_does_not_begin(name: str) -> None:
+    log = Log()
+    with pytest.raises(Vetoed, match=r"is the last one|too many"):
+        await CALLS[name](Gate(log, guard=Exhausted()), log, lambda: log.steps.append("begin"))
+    assert log.steps == ["prove", "check"]
+
+
+def _guard_of_two() -> Guard:
+    guard = Guard()
+    guard.declare(Limits(size=2, max_lost=1), 0.0)
+    for instance in ("i", "j"):
+        guard.healthy(InstanceID(instance), None)
+    return guard
+
+
+@pytest.mark.parametrize("name", ["drain", "release", "destroy"])
+@in_virtual_time
+async def test_a_member_counts_as_lost_from_its_drain_on_and_not_if_nothing_was_done(name: str) -> None:
+    log, guard = Log(), _guard_of_two()
+    await CALLS[name](Gate(log, guard=guard), log, lambda: None)
+    assert guard.refuse_destroy(InstanceID("j"), 0.0)
+
+    class Refusing(Log):
+        def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+            async def call(**_: object) -> str:
+                raise errors.Refused("not now")
+
+            return call
+
+    guard = _guard_of_two()
+    with pytest.raises(errors.Refused, match="not now"):
+        await CALLS[name](Gate(log, guard=guard), Refusing(), lambda: None)
+    assert not guard.refuse_destroy(InstanceID("j"), 0.0)
 
 
 @in_virtual_time
