@@ -7,6 +7,8 @@ The guard knows no plan. It learns what was observed, and which calls have begun
   replacing stops when it does not help, and an update, scaling in and healing share one limit. Nor is a member
   destroyed whose replacement must not be created.
 - *Pace*: at most `max_lost` healthy members are being destroyed at once, in a quorum one.
+- *Disappearance*: when more than `max_lost` members have vanished and the provider shows no other member, nothing is
+  created: wrong credentials, a wrong region or an incomplete listing have the same effect.
 - *Creations*: within an hour at most twice the declared size, plus what the group has grown by, plus the size once
   for each new version.
 
@@ -54,6 +56,7 @@ class Guard:
         self._healthy: dict[InstanceID, Slot] = {}  # proven healthy now, and not being destroyed
         self._bearers: dict[Slot, int] = {}  # how many of the healthy have that slot
         self._lost: dict[Slot, str] = {}  # slots that were healthy, with what happened to them
+        self._vanished: dict[Slot, InstanceID] = {}  # since the last listing that showed any member
         self._ending: dict[InstanceID, Slot | None] = {}  # being destroyed; the slot of those that were healthy
         self._ending_healthy = 0  # how many of those were healthy
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
@@ -69,9 +72,10 @@ class Guard:
         if growth + replaced:
             self._allowances.append((now, growth + replaced))
 
-    def forget_creations(self) -> None:
-        """Permit as many creations as in a new window, because an operator resumes the group."""
+    def resume(self) -> None:
+        """Permit as many creations as in a new window, also for vanished members: an operator resumes the group."""
         self._created.clear()
+        self._vanished.clear()
 
     def healthy(self, instance: InstanceID, slot: Slot | None) -> None:
         """Record that a member is proven healthy."""
@@ -88,10 +92,17 @@ class Guard:
         """Record that a member is not proven healthy any more: unhealthy, unknown or missing."""
         self._lose(instance, what)
 
-    def terminated(self, instance: InstanceID) -> None:
-        """Record that the termination of a member is confirmed."""
-        self._lose(instance, "terminated")
+    def terminated(self, instance: InstanceID, slot: Slot | None = None, *, vanished: bool = False) -> None:
+        """Record that the termination of a member is confirmed. `vanished`: its absence is the only evidence."""
+        self._lose(instance, "has vanished" if vanished else "terminated")
+        if vanished and instance not in self._ending:
+            self._vanished[slot or Slot(instance)] = instance
         self._ended(instance)
+
+    def listed(self, members: int) -> None:
+        """Record how many members a complete listing shows: one proves that the others are really missing from it."""
+        if members:
+            self._vanished.clear()
 
     def _lose(self, instance: InstanceID, what: str) -> Slot | None:
         slot = self._healthy.pop(instance, None)
@@ -184,6 +195,8 @@ class Guard:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:
             del self._created[next(iter(self._created))]
         self._allowances = [(at, number) for at, number in self._allowances if now - at < WINDOW_S]
+        if len(self._vanished) > self._limits.max_lost:
+            return 0
         return self._creations_max - len(self._created)
 
     @property
@@ -191,6 +204,11 @@ class Guard:
         return max(CREATIONS_MIN, 2 * self._limits.size) + sum(number for _, number in self._allowances)
 
     def _why_no_more(self) -> str:
+        if len(self._vanished) > self._limits.max_lost:
+            return (
+                f"{len(self._vanished)} of {self._limits.size} members have vanished and the provider shows no other "
+                "one; wrong credentials, a wrong region or an incomplete listing have the same effect"
+            )
         return (
             f"{len(self._created)} instances were created within an hour, at most {self._creations_max} are permitted "
             f"for {self._limits.size} declared ones"

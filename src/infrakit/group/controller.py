@@ -130,7 +130,7 @@ class Controller:
         """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
-            self._guard.forget_creations()
+            self._guard.resume()
         self._guard.declare(limits(want), asyncio.get_running_loop().time())
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
@@ -226,6 +226,7 @@ class Controller:
             self._on_discovered(member)
         await self._inspect()
         self._remove_terminated(view.gone())
+        self._guard.listed(view.listed_members)
         if self._missing or not view.is_complete:
             self._report_missing()
         view.presume_absent()
@@ -265,7 +266,7 @@ class Controller:
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
-            self._guard.terminated(member.id)
+            self._guard.terminated(member.id, member.slot, vanished=member.vanished and not member.leaving)
             requested = bool(member.leaving) or member.id in self.want.orders.evictions
             cause, where = self.account.termination_cause(member.id)
             how = (

@@ -161,6 +161,37 @@ def test_creations_within_an_hour_are_limited() -> None:
     assert not of.refuse_creation("more", 12.0 + WINDOW_S)  # 11 are older than an hour now, and so is the growth
 
 
+def test_nothing_is_created_after_a_mass_disappearance_without_a_survivor() -> None:
+    of = guard(3, 1)
+    of.terminated(instance(1), Slot("1"), vanished=True)
+    of.listed(0)
+    assert not of.refuse_creation("t", 0.0)  # one of three
+    of.terminated(instance(2), Slot("2"), vanished=True)
+    of.terminated(instance(3), Slot("3"), vanished=True)
+    of.listed(0)
+    assert "3 of 3 members have vanished" in of.refuse_creation("t", 0.0)
+    assert of.review([], 0.0).creations == 0
+    of.listed(1)  # one is shown: the others are missing from a listing of the right account
+    assert not of.refuse_creation("t", 0.0)
+
+
+def test_an_operator_resumes_a_group_that_has_vanished() -> None:
+    of = guard(3, 1)
+    for number in (1, 2, 3):
+        of.terminated(instance(number), Slot(str(number)), vanished=True)
+    of.resume()
+    assert not of.refuse_creation("t", 0.0)
+
+
+def test_what_the_provider_reports_terminated_or_was_destroyed_has_not_vanished() -> None:
+    of = guard(3, 1)
+    of.terminated(instance(1), Slot("1"))
+    of.terminated(instance(2), Slot("2"))
+    of.destroying(instance(3))
+    of.terminated(instance(3), Slot("3"), vanished=True)
+    assert not of.refuse_creation("t", 0.0)
+
+
 def test_a_member_is_not_destroyed_if_its_replacement_must_not_be_created() -> None:
     of = guard(10, 4)
     for number in range(30):
@@ -180,7 +211,7 @@ def test_growth_and_new_versions_permit_further_creations_and_an_operator_a_new_
     assert of.review([], 2.0).creations == 1
     of.declare(Limits(size=4, version="v2"), 3.0)
     assert of.review([], 3.0).creations == 4
-    of.forget_creations()
+    of.resume()
     assert of.review([], 3.0).creations == CREATIONS_MIN + 1 + 1 + 3
 
 

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Description, GroupID, InstanceID
-from tests.stage import Stage, cattle, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 HOUR_S = 3600.0
 
@@ -128,3 +129,57 @@ async def test_a_provider_that_lists_each_machine_twice_never_costs_a_quorum_its
             await asyncio.sleep(1.0)
             fewest = min(fewest, len(provider.live()))
     assert fewest >= 3
+
+
+class WrongRegion(Simulator):
+    """A provider whose credentials lead elsewhere while it is blind: listings are empty, every ID is unknown."""
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        return None if self.faults.blind else await super().inspect(instance=instance)
+
+
+@pytest.mark.parametrize("inspects", [True, False])
+@pytest.mark.parametrize("group", [pets("db", "a b c", volumes=True), cattle("db", 6)], ids=["pets", "cattle"])
+@in_virtual_time
+async def test_a_mass_disappearance_creates_nothing_and_destroys_nothing(group: dict[str, Any], inspects: bool) -> None:
+    provider = WrongRegion(Faults(exclusive=False), random=random.Random(3))
+    async with Stage(simulator=provider, provider=None if inspects else MinimalProvider) as stage:
+        await stage.commit(group)
+        await stage.converged()
+        before = {m.id for m in provider.live()}
+        stage.fault(blind=True)
+        await asyncio.sleep(HOUR_S)
+        assert {m.id for m in provider.live()} == before
+        assert not stage.is_converged()
+        refusals = [e.message for e in stage.events if e.type is Kind.REFUSED]
+        assert any("have vanished and the provider shows no other one" in each for each in refusals)
+        stage.fault(blind=False)
+        await stage.converged()
+        assert {m.id for m in provider.live()} == before
+
+
+@in_virtual_time
+async def test_an_operator_says_that_a_vanished_group_does_not_exist() -> None:
+    provider = WrongRegion(Faults(exclusive=False), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c"))
+        await stage.converged()
+        stage.fault(blind=True)
+        for machine in provider.live():
+            provider.kill(machine.id)
+        await asyncio.sleep(HOUR_S)
+        assert provider.live() == []
+        stage.fault(blind=False)
+        await stage.operator.resume(group=GroupID("db"), despite_unhealthy=False, who="ann", why="the rack is gone")
+        await stage.converged()
+
+
+@in_virtual_time
+async def test_a_group_of_which_one_member_is_still_shown_is_healed() -> None:
+    provider = WrongRegion(Faults(), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d"))
+        await stage.converged()
+        for slot in "abc":
+            provider.kill(stage.alive("db")[slot].id)
+        await stage.converged()

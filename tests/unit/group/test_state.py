@@ -1,6 +1,7 @@
 """The state machines of a group: what each transition allows and must never do, and which code may change a state."""
 
 import ast
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,12 @@ def test_every_change_of_a_member_in_the_view_is_counted() -> None:
     observed = GroupView(group=GroupID("g"), pets=False, lag_s=0.0, can_inspect=False)
     listing = [member("1").description]
     (found,) = observed.listed(listing, begun_at=1.0, now=1.0, wall=1.0)
-    for step in (found.start_drain, found.start_destroy, found.destroy_not_done, found.terminated):
+    for step in (
+        found.start_drain,
+        found.start_destroy,
+        found.destroy_not_done,
+        functools.partial(found.terminated, vanished=True),
+    ):
         before = observed.revision
         step()
         assert observed.revision > before

@@ -104,9 +104,9 @@ def pause(group: str, why: str | None, output_format: str) -> None:
 def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: str) -> None:
     """Resume a paused or aborted rolling update.
 
-    Actions in back-off are retried at once. Creations with an unknown outcome that no listing shows are given up: check
-    at the provider first that they do not exist. --despite-unhealthy overrides MaxUnhealthy for the members that are
-    unhealthy now.
+    Actions in back-off are retried at once, and the guard permits creations again. Creations with an unknown outcome
+    that no listing shows are given up, and members that have vanished are created again: check at the provider first
+    that they do not exist. --despite-unhealthy overrides MaxUnhealthy for the members that are unhealthy now.
 
     \b
     Example:

@@ -42,6 +42,7 @@ class Member(msgspec.Struct, kw_only=True):
     unhealthy_since: float | None = None
     leaving: Leaving = Leaving.NO
     left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
+    vanished: bool = False  # its termination was concluded from its absence: the provider has not reported it
     is_self: bool = False  # this controller runs on it
     changes: Revision = msgspec.field(default_factory=Revision)
 
@@ -75,9 +76,9 @@ class Member(msgspec.Struct, kw_only=True):
         self.is_self = is_self
         self.changes.bump()
 
-    def terminated(self) -> None:
-        """Record that the provider has confirmed its termination."""
-        self.state = State.TERMINATED
+    def terminated(self, *, vanished: bool) -> None:
+        """Record that its termination is confirmed. `vanished`: the provider does not know the instance any more."""
+        self.state, self.vanished = State.TERMINATED, vanished
         self.changes.bump()
 
     def judged(self, report: HealthReport, at: float) -> bool:

@@ -115,6 +115,11 @@ class GroupView(msgspec.Struct, kw_only=True):
         return new
 
     @property
+    def listed_members(self) -> int:
+        """The number of members that the newest listing shows and does not call terminated."""
+        return self._listed_members
+
+    @property
     def is_complete(self) -> bool:
         """Whether the newest listing showed every member. The lengths prove nothing: it may show other instances."""
         return self._listed_members == len(self.members)
@@ -154,7 +159,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             return
         member = self.members.get(instance)
         if member is not None:
-            member.terminated()
+            member.terminated(vanished=description is None)
         for creation in self.pending.values():
             if creation.instance == instance:
                 creation.presume_absent()
@@ -164,6 +169,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         ended, members = State.TERMINATED, self.members.values()
         terminated = [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
         for member in terminated:
+            if member.state is not ended:
+                member.terminated(vanished=True)
             del self.members[member.id]
             self.inherited.pop(member.id, None)
             self.changes.bump()
