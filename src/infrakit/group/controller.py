@@ -329,8 +329,10 @@ class Controller:
                 await self._callbacks.stop_rollout(
                     self.name, hash=action.hash, rollback=action.rollback, why=action.reason
                 )
-        if want.orders.destroying is not None and not self.view.problem and not self.view.members:
-            if self.view.pending or not self.executor.idle:
+        if want.orders.destroying is not None:
+            if not self.view.is_proven_empty() or not self.executor.idle:
+                if self.view.empty_since is not None:
+                    self.view.outdate()  # plan again: the next listing may be the proof
                 return
             try:
                 if want.orders.volumes:

@@ -9,7 +9,7 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, HealthReport, InstanceID
+from infrakit.spi.values import Description, GroupID, HealthReport, InstanceID
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
@@ -139,3 +139,33 @@ async def test_a_replica_that_lost_the_epoch_during_prepare_creates_nothing() ->
         stage.replica.term.ledger.resign("another holds epoch 2")
         await asyncio.sleep(15)
         assert "provision" not in stage.simulator.calls
+
+
+class FirstListingIsEmpty(MinimalProvider):
+    """A provider whose first listing for a new leader shows nothing."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self._listings = 0
+        self._simulator = simulator
+        self.describe_instances = self._describe
+
+    async def _describe(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        self._listings += 1
+        if self._listings == 1:
+            return ()
+        return await self._simulator.describe_instances(tags=tags, properties=properties)
+
+
+@in_virtual_time
+async def test_one_empty_listing_after_a_failover_does_not_prove_that_a_destroyed_group_has_no_instance() -> None:
+    async with Stage(faults=Faults(destroy=Spread(low=30.0, high=30.0))) as first:
+        await first.commit(cattle("web", 3, in_flight=1))
+        await first.converged()
+        await first.operator.destroy(group=GroupID("web"), volumes=False, who="ann", why="retired")
+        await first.until(lambda: first.messages(Kind.DESTROYING))
+    second = Stage(store=first.store, simulator=first.simulator, provider=FirstListingIsEmpty)
+    async with second:
+        await second.replica.active.wait()
+        await second.until(lambda: not second.controllers())
+        assert second.simulator.live() == []

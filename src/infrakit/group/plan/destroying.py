@@ -13,6 +13,9 @@ def destroy_all(builder: PlanBuilder) -> None:
     members = [m for m in builder.view.members.values() if not m.leaving]
     members.sort(key=lambda m: (m.is_self, m.slot or "", m.id))
     if not members:
+        if not builder.view.members and not builder.view.pending:
+            name = builder.want.group.name
+            builder.block(name, "no instance is listed: waiting for a second listing that confirms it", "destroy-group")
         return
     others = [m for m in members if not m.is_self]
     one_by_one = builder.want.quorum or not others

@@ -25,6 +25,7 @@ from infrakit.spi.values import Description, HealthReport, InstanceID, LogicalID
 
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
 BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
+EMPTY_S = 2.0  # and the promised lag: between two empty listings that prove that a destroyed group has no instance
 STABLE_S = 60.0  # after being healthy for that long, earlier failures of the slot no longer count
 
 
@@ -39,6 +40,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     policy: BackoffPolicy = BackoffPolicy(first_s=5.0, longest_s=300.0)
     now: float = 0.0
     observed_at: float | None = None  # loop time at which the last complete listing started
+    empty_since: float | None = None  # loop time of the first of consecutive listings without an instance
     problem: str = "not observed yet"  # why the newest observation is not complete
     members: dict[InstanceID, Member] = msgspec.field(default_factory=dict)
     pending: dict[Slot, Creation] = msgspec.field(default_factory=dict)
@@ -113,6 +115,18 @@ class GroupView(msgspec.Struct, kw_only=True):
                 if member.serial != self.serial:
                     member.not_listed(begun_at)
         return new
+
+    def is_proven_empty(self) -> bool:
+        """Whether two complete listings, further apart than the promised lag, show that nothing is left.
+
+        One listing is no proof: a new leader may get its first one before the provider shows everything again.
+        """
+        if self.members or self.pending or self.problem or self.observed_at is None:
+            self.empty_since = None
+            return False
+        if self.empty_since is None:
+            self.empty_since = self.observed_at
+        return self.observed_at - self.empty_since >= max(self.lag_s, EMPTY_S)
 
     @property
     def listed_members(self) -> int:
