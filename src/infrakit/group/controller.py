@@ -6,6 +6,7 @@ reported and does not end the loop; the next cycle observes again.
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable
 
@@ -64,6 +65,7 @@ class Controller:
         self.poll_s = poll_s
         self.plan = Plan()
         self.planned_at: float | None = None
+        self.began_at = math.inf  # loop time at which the newest cycle began
         self.cycles = Durations()
         self._ledger = ledger
         self._guard = Guard()
@@ -149,7 +151,7 @@ class Controller:
         try:
             while True:
                 self._awake.clear()
-                began = loop.time()
+                self.began_at = began = loop.time()
                 with self.cycles.timed():
                     await self._cycle_safely()
                 await self._wait_for_next_cycle(began)

@@ -7,6 +7,7 @@ by then; one of several follows the leader, and answers requests even while ther
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import re
@@ -31,7 +32,7 @@ from infrakit.manager.monitoring.metrics import Counters
 from infrakit.rpc import discovery, interfaces
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
-from infrakit.runtime import sources
+from infrakit.runtime import sources, watchdog
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
 from infrakit.runtime.sources import Place
@@ -124,6 +125,8 @@ class Daemon:
                 await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._run())
             stack.push_async_callback(self._stop_replica)
+            watched = asyncio.get_running_loop().create_task(watchdog.feed(self._progressed_at, self._report_stalled))
+            stack.callback(watched.cancel)
             if self._place.is_single:
                 await self._until_active()
             pages = endpoints.pages(self._replica, self.operator, self._counters)
@@ -162,6 +165,14 @@ class Daemon:
             pid=os.getpid(),
             started=self._replica.started,
         )
+
+    def _progressed_at(self) -> float:
+        """Return the loop time at which the controller that is furthest behind began its newest cycle."""
+        controllers = self._replica.term.controllers.values() if self._replica.term is not None else ()
+        return min((each.began_at for each in controllers), default=math.inf)
+
+    def _report_stalled(self, why: str) -> None:
+        self.journal.emit(Event(type=Kind.ERROR, message=why))
 
     async def _run(self) -> None:
         if self._place.is_single:
