@@ -27,7 +27,7 @@ class GroupPhase(enum.StrEnum):
     """The state of a group relative to its declaration, as operators see it."""
 
     UNKNOWN = "unknown"  # the newest observation failed or is incomplete
-    UNMANAGED = "unmanaged"  # its plugins have not answered: no controller reconciles it
+    UNMANAGED = "unmanaged"  # its plugins have not answered, or its logical IDs are another group's
     PLANNING = "planning"  # a new declaration has not been planned yet
     CREATING = "creating"
     HEALING = "healing"

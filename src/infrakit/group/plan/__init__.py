@@ -37,6 +37,10 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     if want.orders.destroying is not None:
         destroying.destroy_all(builder)
         return _finish(builder, GroupPhase.DESTROYING)
+    if want.conflict:
+        remedy = "commit it with other logical IDs, or destroy one of the groups"
+        builder.block(name, want.conflict, "one-per-logical-id", refused=True, remedy=remedy)
+        return _finish(builder, GroupPhase.UNMANAGED)
     kind = pets if want.group.is_pets else cattle
     kind.unwanted(builder)
     intents.resolve(builder)

@@ -14,6 +14,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     group: Group
     previous_hash: str = ""  # the version before the declared one; empty: none
     orders: Orders = Orders()
+    conflict: str = ""  # why the declaration contradicts that of another group; empty: it does not
     quorum: bool = False
     tokens: bool = False  # the provider honours tokens: a retry never creates a second instance
 

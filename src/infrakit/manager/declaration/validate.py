@@ -6,7 +6,7 @@ a problem, too: otherwise it would only fail when the first instance is created.
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 from infrakit.spec import document, validate
@@ -136,6 +136,15 @@ async def _answer(
         why = f"no answer within {DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else str(error)
         return [Problem(path="", message=f"{plugin} could not validate it: {why}")], "Properties"
     return [], "Properties"
+
+
+def conflicts(groups: Iterable[Group]) -> dict[GroupID, str]:
+    """Return why a stored group must not be managed: another one declares its logical IDs, too.
+
+    Such a declaration is not accepted any more; an earlier release may have stored one.
+    """
+    declared = {g.name: (g.properties.instance.plugin, g.properties.allocation.logical_ids or ()) for g in groups}
+    return {name: found[0].message for name, found in validate.shared_logical_ids(declared).items()}
 
 
 def _shared_logical_ids(draft: Draft, others: Sequence[Group]) -> list[Problem]:

@@ -18,6 +18,7 @@ from infrakit.group.orders import Orders
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
+from infrakit.manager.declaration import validate
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.ledger import EpochLedger
@@ -66,6 +67,7 @@ class Term:
         self._is_self = is_self
         self._only_destroys = only_destroys  # the halt of every group that is not to be destroyed
         self._record = DeclarationRecord()
+        self._checked: tuple[DeclarationRecord, dict[GroupID, str]] = (self._record, {})  # its conflicts
         self._running: dict[GroupID, asyncio.Task[None]] = {}
         self._resolving: dict[GroupID, asyncio.Task[None]] = {}
         self._watched: set[str] = set()
@@ -261,9 +263,15 @@ class Term:
             group=group,
             previous_hash=previous.hash if previous is not None else "",
             orders=self._orders(group.name, record),
+            conflict=self._conflicts(record).get(group.name, ""),
             quorum=resolved.quorum,
             tokens=resolved.account.capabilities.tokens,
         )
+
+    def _conflicts(self, record: DeclarationRecord) -> dict[GroupID, str]:
+        if self._checked[0] is not record:
+            self._checked = (record, validate.conflicts(record.groups.values()))
+        return self._checked[1]
 
     def _orders(self, group: GroupID, record: DeclarationRecord) -> Orders:
         orders = record.orders_of(group)
