@@ -31,6 +31,7 @@ def view(size: int) -> GroupView:
             hash="v1",
             token=None,
             created_at=0.0,
+            seen_at=0.0,
             report=HEALTHY_REPORT,
             judged_at=1000.0,
             healthy_since=0.0,

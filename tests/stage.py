@@ -28,6 +28,7 @@ from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import values
+from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.instance import Instance
 from infrakit.spi.leadership import Leadership
@@ -113,13 +114,14 @@ class Stage:
         is_self: Callable[[Member], bool] = lambda _member: False,
         simulator: Simulator | None = None,
         watermark: WatermarkGuard | None = None,
+        clock: Clock | None = None,
     ) -> None:
         rng = random.Random(7)
         self.simulator = simulator or Simulator(faults, random=rng)
         self.flavor = flavor_class(self.simulator, rng)
         self.flavor.faults = flavor or FlavorFaults()
         self.store = store or MemoryStore()
-        self.clock = loop.VirtualClock()
+        self.clock = clock or loop.VirtualClock()
         self.journal = Journal(None, clock=self.clock)
         self.events: list[Event] = []
         self.stopped = asyncio.Event()

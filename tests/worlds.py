@@ -83,6 +83,7 @@ def member(
     name: str = "",
     version: str = NEW,
     age_s: float = 500.0,
+    seen_s: float | None = None,
     since_s: float | None = None,
     leaving: str = "",
     missing_s: float | None = None,
@@ -90,7 +91,7 @@ def member(
     pets: bool = False,
     state: State = State.UNSPECIFIED,
 ) -> Member:
-    """A member that has had this health for `since_s` (default: since its creation)."""
+    """A member that has had this health for `since_s`, seen for `seen_s` (default for both: since its creation)."""
     instance = InstanceID(name or f"i-{slot}")
     since = NOW - (age_s if since_s is None else since_s)
     tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
@@ -102,6 +103,7 @@ def member(
         hash=version,
         token=None,
         created_at=NOW - age_s,
+        seen_at=NOW - (age_s if seen_s is None else seen_s),
         state=state,
         report=REPORTS[health],
         judged_at=NOW,

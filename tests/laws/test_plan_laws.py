@@ -49,6 +49,7 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredSt
             name=f"i-{number}",
             version=draw(st.sampled_from([NEW, OLD] if calm else [NEW, OLD, BOOTSTRAP, ""])),
             age_s=draw(st.sampled_from([5.0, 100.0, 5000.0])),
+            seen_s=draw(st.sampled_from([5.0, 70.0, 5000.0])),
             leaving="" if calm else draw(st.sampled_from(["", "", "", "draining", "destroyed"])),
             missing_s=None if calm else draw(st.sampled_from([None, None, None, 1.0, 100.0])),
             is_self=number == 0 and draw(st.booleans()),
@@ -169,8 +170,8 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
             assert member.missing_since is None
         if action.rule == "unhealthy":
             assert health is Health.UNHEALTHY
-            assert view.now - member.created_at >= want.boot_grace_s
-            assert view.now - (member.unhealthy_since or view.now) >= want.unhealthy_after_s
+            graced_until = -math.inf if member.is_proven else member.seen_at + want.boot_grace_s
+            assert view.now - max(member.unhealthy_since or view.now, graced_until) >= want.unhealthy_after_s
         if action.rule == "surplus" and view.pets:
             assert member.logical_id not in want.logical_ids, "a declared pet was removed"
         if action.rule == "surplus" and not view.pets:
@@ -218,7 +219,7 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
         and m.state not in (State.STOPPING, State.FINISHED)
         and m.missing_since is None
         and m.health(view.now) is Health.UNHEALTHY
-        and view.now - m.created_at >= want.boot_grace_s
+        and (m.is_proven or view.now - m.seen_at >= want.boot_grace_s)
     ]
     unhealthy_count = want.size - len(slots) if want.quorum else len(unhealthy)
     if unhealthy and unhealthy_count > want.max_unhealthy:

@@ -24,8 +24,8 @@ from infrakit.group.ledger import Ledger, ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.state.backoff import BackoffPolicy
-from infrakit.group.state.member import Member
-from infrakit.group.state.view import STABLE_S, GroupView
+from infrakit.group.state.member import STABLE_S, Member
+from infrakit.group.state.view import GroupView
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind

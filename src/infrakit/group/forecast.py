@@ -85,6 +85,7 @@ def _create(world: GroupView, action: Provision, instance: InstanceID) -> None:
         hash=action.hash,
         token=action.token,
         created_at=world.now,
+        seen_at=world.now,
         report=HEALTHY,
         judged_at=world.now,
         healthy_since=world.now,

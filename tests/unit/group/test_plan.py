@@ -195,6 +195,27 @@ def test_unhealthy_members_are_not_replaced_within_boot_grace() -> None:
     assert plan.next_check == NOW + 1
 
 
+def test_unhealthy_verdicts_within_boot_grace_do_not_count() -> None:
+    """A boot of 65 s with a grace of 60 s is not destroyed: UnhealthyAfter begins when the grace ends."""
+    early = decide(want(2), view(member("1", UNHEALTHY, age_s=65), member("2")))
+    assert early.actions == ()
+    assert early.next_check == NOW + 25
+    assert verbs(decide(want(2), view(member("1", UNHEALTHY, age_s=90), member("2")))) == [("destroy", "i-1")]
+
+
+def test_boot_grace_counts_from_when_this_controller_first_saw_the_instance() -> None:
+    seen = view(member("1", UNHEALTHY, age_s=5000, seen_s=89), member("2"))
+    assert decide(want(2), seen).actions == ()
+    assert decide(want(2), seen).next_check == NOW + 1
+
+
+def test_an_instance_that_has_proven_its_start_has_no_boot_grace() -> None:
+    seen = view(member("1", UNHEALTHY, seen_s=59, since_s=30), member("2"), member("3"))
+    assert decide(want(3), seen).actions == ()
+    seen.members[InstanceID("i-1")].was_stable = True
+    assert verbs(decide(want(3), seen)) == [("destroy", "i-1")]
+
+
 def test_unknown_health_causes_no_action() -> None:
     assert decide(want(3), view(*(member(str(n), Health.UNKNOWN) for n in (1, 2, 3)))).actions == ()
 

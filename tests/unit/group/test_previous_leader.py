@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.simulation import loop
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
@@ -95,3 +96,32 @@ async def test_a_single_destruction_of_the_previous_leader_is_waited_for() -> No
         assert len(new_leader.simulator.live()) == 3
         await new_leader.converged()
         assert len(new_leader.simulator.live()) == 2
+
+
+class FastClock(loop.VirtualClock):
+    """A wall clock that is an hour ahead."""
+
+    def now(self) -> float:
+        return super().now() + 3600
+
+
+@in_virtual_time
+async def test_a_new_leader_whose_clock_is_ahead_destroys_no_booting_instance() -> None:
+    grace = {"BootGrace": "120s", "UnhealthyAfter": "10s", "MaxUnhealthy": "100%"}
+    async with Stage(faults=Faults(boot=Spread(low=100.0))) as first:
+        await first.commit(cattle("web", 2, healing=grace))
+        await first.until(lambda: len(first.alive("web")) == 2)
+        await asyncio.sleep(30)
+    before = set(first.simulator.machines)
+    async with Stage(store=first.store, simulator=first.simulator, clock=FastClock()) as new_leader:
+        await new_leader.converged()
+        assert set(new_leader.simulator.machines) == before
+
+
+@in_virtual_time
+async def test_a_boot_that_is_longer_than_its_grace_is_not_interrupted() -> None:
+    grace = {"BootGrace": "60s", "UnhealthyAfter": "10s", "MaxUnhealthy": "100%"}
+    async with Stage(faults=Faults(boot=Spread(low=65.0))) as stage:
+        await stage.commit(cattle("web", 2, healing=grace))
+        await stage.converged()
+        assert "destroy" not in stage.simulator.calls

@@ -125,6 +125,27 @@ def test_age_comes_from_the_tag_and_survives_a_restart_of_the_controller() -> No
     assert observed.members[InstanceID("i-1")].created_at == pytest.approx(5 - 60)
 
 
+def test_no_wall_clock_shortens_the_boot_grace() -> None:
+    observed = view()
+    observe(observed, described("i-1", created="1970-01-01T00:16:40Z"), at=5, wall=1000 + 3600)
+    assert observed.members[InstanceID("i-1")].grace_ends_at(60) == 65
+
+
+def test_a_start_is_proven_by_uninterrupted_health_only_and_stays_proven() -> None:
+    observed = view()
+    observe(observed, described("i-1"), at=0)
+    member = observed.members[InstanceID("i-1")]
+    verdicts = {0: Health.HEALTHY, 40: Health.UNHEALTHY, 41: Health.HEALTHY, 100: Health.HEALTHY}
+    for at, health in verdicts.items():
+        observed.judged({member.id: HealthReport(health=health)}, at=at)
+        assert not member.is_proven
+    observed.judged({member.id: HealthReport(health=Health.HEALTHY)}, at=101)
+    observed.judged({member.id: HealthReport(health=Health.UNHEALTHY)}, at=102)
+    assert member.is_proven
+    member.reset_health(103)
+    assert member.is_proven
+
+
 def test_an_invalid_creation_tag_is_not_fatal() -> None:
     observed = view()
     observe(observed, described("i-1", created="yesterday"), at=5, wall=1060)

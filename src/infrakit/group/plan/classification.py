@@ -17,7 +17,7 @@ class Classification(msgspec.Struct, kw_only=True):
     ready: list[Member] = msgspec.field(default_factory=list)  # proven healthy, or finished on purpose
     unhealthy: list[Member] = msgspec.field(default_factory=list)  # unhealthy, past its boot grace
     unknown: list[Member] = msgspec.field(default_factory=list)  # no verdict (yet)
-    replaceable: list[Member] = msgspec.field(default_factory=list)  # of the unhealthy: for longer than UnhealthyAfter
+    replaceable: list[Member] = msgspec.field(default_factory=list)  # of the unhealthy: UnhealthyAfter is over
     outdated: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: of another version
     relabel: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: bootstrap members to adopt
     settling: int = 0  # number of the ready that are new, and not healthy for Settle yet
@@ -67,15 +67,17 @@ def _classify_health(classified: Classification, member: Member, *, now: float, 
     if health is Health.UNKNOWN or member.unhealthy_since is None:
         classified.unknown.append(member)
         return
-    if now < member.created_at + grace_s and member.healthy_since is None:
+    grace_ends_at = member.grace_ends_at(grace_s)
+    if now < grace_ends_at:
         classified.unknown.append(member)
-        classified.next_check = min(classified.next_check, member.created_at + grace_s)
+        classified.next_check = min(classified.next_check, grace_ends_at)
         return
     classified.unhealthy.append(member)
-    if now >= member.unhealthy_since + after_s:
+    replaceable_at = max(member.unhealthy_since, grace_ends_at) + after_s  # a verdict within the grace does not count
+    if now >= replaceable_at:
         classified.replaceable.append(member)
     else:
-        classified.next_check = min(classified.next_check, member.unhealthy_since + after_s)
+        classified.next_check = min(classified.next_check, replaceable_at)
 
 
 def holders(classified: Classification, logical_id: LogicalID) -> list[Member]:

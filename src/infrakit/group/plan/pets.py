@@ -71,7 +71,7 @@ def _joining(builder: PlanBuilder) -> str:
     waiting += [
         str(m.slot)
         for m in builder.classified.unknown
-        if builder.view.now < m.created_at + builder.want.boot_grace_s and m.slot
+        if builder.view.now < m.grace_ends_at(builder.want.boot_grace_s) and m.slot
     ]
     return f"{waiting[0]} is joining" if waiting else ""
 

@@ -11,6 +11,7 @@ from infrakit.spi import values
 from infrakit.spi.values import Description, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
 
 VERDICT_AGE_S_MAX = 60.0  # an older health report counts as unknown
+STABLE_S = 60.0  # an instance that has been healthy for that long has proven its start
 
 
 class Leaving(enum.StrEnum):
@@ -31,7 +32,9 @@ class Member(msgspec.Struct, kw_only=True):
     logical_id: LogicalID | None
     hash: str
     token: Token | None
-    created_at: float  # loop time at which its creation was requested, or it was first listed
+    # Loop time at which its creation was requested, as far as wall clocks agree: to show its age, and to rank it.
+    created_at: float
+    seen_at: float  # loop time at which this controller first saw it: BootGrace counts from here
     state: State = State.UNSPECIFIED
     serial: int = 0  # number of the last listing that showed it
     missing_since: float | None = None
@@ -40,6 +43,7 @@ class Member(msgspec.Struct, kw_only=True):
     judged_at: float = -math.inf  # loop time at which the newest report was requested
     healthy_since: float | None = None
     unhealthy_since: float | None = None
+    was_stable: bool = False  # an earlier period of health lasted `STABLE_S`
     leaving: Leaving = Leaving.NO
     left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
     vanished: bool = False  # its termination was concluded from its absence: the provider has not reported it
@@ -51,6 +55,20 @@ class Member(msgspec.Struct, kw_only=True):
         if self.report is None or self.missing_since is not None or now - self.judged_at > VERDICT_AGE_S_MAX:
             return Health.UNKNOWN
         return self.report.health
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether this controller has seen it healthy for `STABLE_S` without interruption, now or earlier."""
+        since = self.healthy_since
+        return self.was_stable or (since is not None and self.judged_at - since >= STABLE_S)
+
+    def grace_ends_at(self, grace_s: float) -> float:
+        """Return the loop time at which its boot grace ends; in the past if its start is proven.
+
+        No wall clock counts here: the clock of the previous leader, which wrote the time of the creation, may differ
+        from this one's, and a grace that is too short destroys instances that are still booting.
+        """
+        return -math.inf if self.is_proven else self.seen_at + grace_s
 
     # -- observations ----------------------------------------------------------------------------------------------
 
@@ -83,7 +101,8 @@ class Member(msgspec.Struct, kw_only=True):
 
     def judged(self, report: HealthReport, at: float) -> bool:
         """Record a newer health report, requested at loop time `at`. True: the health has changed."""
-        before, self.report, self.judged_at = self.report, report, at
+        before, self.was_stable = self.report, self.is_proven
+        self.report, self.judged_at = report, at
         if before is not None and before.health is report.health:
             return False
         self.healthy_since = at if report.health is Health.HEALTHY else None
@@ -93,6 +112,7 @@ class Member(msgspec.Struct, kw_only=True):
 
     def reset_health(self, now: float) -> None:
         """Discard the health: the instance may have changed, so only reports requested from now on count."""
+        self.was_stable = self.is_proven
         self.report, self.judged_at = None, now
         self.healthy_since = self.unhealthy_since = None
         self.changes.bump()
@@ -169,6 +189,7 @@ def discovered(
         hash="",
         token=Token(token) if token else None,
         created_at=now - age_s,
+        seen_at=now,
         leaving=leaving,
         changes=changes,
     )

@@ -16,7 +16,7 @@ import msgspec
 from infrakit.group.ledger import Intent
 from infrakit.group.state.backoff import Backoff, BackoffPolicy
 from infrakit.group.state.creation import Creation, Phase
-from infrakit.group.state.member import Leaving, Member, discovered
+from infrakit.group.state.member import STABLE_S, Leaving, Member, discovered
 from infrakit.group.state.membership import Membership
 from infrakit.group.state.revision import Revision
 from infrakit.spi import values
@@ -26,7 +26,6 @@ from infrakit.spi.values import Description, HealthReport, InstanceID, LogicalID
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
 BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
 EMPTY_S = 2.0  # and the promised lag: between two empty listings that prove that a destroyed group has no instance
-STABLE_S = 60.0  # after being healthy for that long, earlier failures of the slot no longer count
 
 
 class GroupView(msgspec.Struct, kw_only=True):
@@ -202,8 +201,9 @@ class GroupView(msgspec.Struct, kw_only=True):
             member = self.members.get(instance)
             if member is None or at < member.judged_at:
                 continue
-            member.judged_at = at
-            if member.report is not report and member.judged(report, at):  # a shared report has not changed
+            if member.report is report:  # a shared report has not changed
+                member.judged_at = at
+            elif member.judged(report, at):
                 changed.append(member)
         return changed
 
