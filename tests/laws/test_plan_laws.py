@@ -12,7 +12,7 @@ from infrakit.group.actions import ChangeMembership, Destroy, Label, Plan, Provi
 from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction, Orders, RolloutStop
 from infrakit.group.plan import DesiredState, decide
-from infrakit.group.state.backoff import Backoff
+from infrakit.group.state.backoff import Backoff, replacement_key
 from infrakit.group.state.membership import AGE_S_MAX, Membership
 from infrakit.group.state.view import GroupView
 from infrakit.spi.flavor import MembershipChange
@@ -76,7 +76,8 @@ def worlds_of_members(draw: st.DrawFn, *, calm: bool = False) -> tuple[DesiredSt
             )
         for slot in draw(st.lists(st.sampled_from(slots), unique=True, max_size=2)):
             retry_at = NOW + draw(st.sampled_from([-5.0, 5.0]))
-            seen.backoffs[slot] = Backoff(count=draw(st.integers(1, 4)), retry_at=retry_at, why="it died", version=NEW)
+            key, version = draw(st.sampled_from([slot, replacement_key(slot)])), draw(st.sampled_from([NEW, OLD]))
+            seen.backoffs[key] = Backoff(count=draw(st.integers(1, 4)), retry_at=retry_at, why="died", version=version)
     if draw(st.booleans()):
         seen.rolling_to = NEW
     if draw(st.booleans()):
@@ -186,9 +187,17 @@ def check(want: DesiredState, view: GroupView, plan: Plan) -> None:
                 ]
                 assert not [m for m in others if m.id not in want.orders.evictions], "own node replaced before the last"
 
+    _check_backoff(view, fresh)
     _check_limits(want, view, destroyed)
     _check_list(want, view, plan, destroyed)
     _check_converged(want, view, plan)
+
+
+def _check_backoff(view: GroupView, fresh: list[Provision]) -> None:
+    for action in fresh:
+        backoff = view.backoffs.get(action.slot)
+        failed = backoff is not None and backoff.version == action.hash and backoff.retry_at > view.now
+        assert not failed, "created although that version is backed off in the slot"
 
 
 def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy]) -> None:

@@ -150,6 +150,22 @@ MUTATIONS = (
         (*PLAN, *STAGE),
     ),
     Mutation(
+        "5 never make it worse",
+        "failures of one version delay another",
+        "group/plan/builder.py",
+        "if backoff is None or backoff.version != version or not backoff.is_pending(self.view.now):",
+        "if backoff is None or not backoff.is_pending(self.view.now):",
+        PLAN,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "a requested end counts as a failed start",
+        "group/state/view.py",
+        "        if requested or member.slot is None:",
+        "        if member.slot is None:",
+        STAGE,
+    ),
+    Mutation(
         "7 converged means converged",
         "present is enough, healthy is not asked",
         "group/plan/__init__.py",

@@ -113,7 +113,7 @@ class Calls:
         pending = self._view.pending.get(action.slot)
         if pending is None or not pending.may_be_called:
             return False  # settled in the meantime
-        pending.call()
+        pending.call(action.hash)
         began = asyncio.get_running_loop().time()
         if pending.calls == 1 or pending.uncertain:  # else a retry after a call without effect: no further event
             self._report(Kind.CREATING, action, action.reason, slot=action.slot)
@@ -233,8 +233,8 @@ class Calls:
             self._destroy_failed(action, member, error)
         else:
             member.destroy_acknowledged(asyncio.get_running_loop().time())
-            if action.rule == "unhealthy" and member.slot is not None:
-                self._view.record_slot_failure(member.slot, action.reason, first_without_delay=True)
+            if action.rule == "unhealthy":
+                self._view.record_replacement(member, action.reason)
             return True
         return False
 

@@ -24,7 +24,7 @@ from infrakit.group.ledger import Ledger, ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.state.backoff import BackoffPolicy
-from infrakit.group.state.member import STABLE_S, Member
+from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
@@ -269,7 +269,9 @@ class Controller:
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
             self._guard.terminated(member.id, member.slot, vanished=member.vanished and not member.leaving)
-            requested = bool(member.leaving) or member.id in self.want.orders.evictions
+            requested = member.id in self.want.orders.evictions or member.was_requested_to_end(
+                self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
+            )
             cause, where = self.account.termination_cause(member.id)
             how = (
                 "destroyed as requested; termination confirmed"
@@ -277,10 +279,7 @@ class Controller:
                 else f"terminated (confirmed by the provider){cause}"
             )
             self._report(Kind.TERMINATED, how, member=member)
-            stable = member.healthy_since is not None and self.view.now - member.healthy_since >= STABLE_S
-            if not requested and not stable and member.slot is not None:
-                why = f"{member.id} terminated{cause}{where}"
-                self.view.record_slot_failure(member.slot, why, first_without_delay=True)
+            self.view.record_termination(member, f"{member.id} terminated{cause}{where}", requested=requested)
 
     def _report_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}

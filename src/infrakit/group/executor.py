@@ -111,7 +111,8 @@ class Executor:
             destroying=destroying,
         )
         for slot, creation in view.settle(settled):
-            view.record_slot_failure(slot, creation.error or self._never_listed(creation), first_without_delay=False)
+            why, version = creation.error or self._never_listed(creation), creation.version or creation.intent.hash
+            view.record_slot_failure(slot, why, version=version, first_without_delay=False)
         view.intend(intents, fresh=True)
 
     def _never_listed(self, creation: Creation) -> str:

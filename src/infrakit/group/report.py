@@ -183,7 +183,7 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
     same = member.hash == want.group.hash
     facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
     backoff = controller.view.backoffs.get(str(member.slot))
-    if backoff is not None:
+    if backoff is not None and backoff.version == member.hash:
         facts.append(f"its slot has failed {times(backoff.count)} ({backoff.why})")
     return tuple(facts)
 

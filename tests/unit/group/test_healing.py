@@ -109,3 +109,49 @@ async def test_the_termination_event_includes_the_hint_of_the_provider() -> None
         stage.kill("web", "2")
         await stage.until(lambda: len(stage.messages(Kind.TERMINATED)) == 2)
         assert stage.messages(Kind.TERMINATED)[1] == "terminated (confirmed by the provider)"
+
+
+@in_virtual_time
+async def test_after_a_rollback_nothing_waits_for_what_the_bad_version_earned() -> None:
+    async with Stage() as stage:
+        rollback = {"MaxUnavailable": 3}
+        await stage.commit(pets("db", "a b c", updating=rollback))
+        await stage.converged()
+        await stage.commit(pets("db", "a b c", version=1, updating=rollback, Refuse=True))
+        await stage.until(lambda: len(stage.alive("db")) < 3)
+        await asyncio.sleep(120)
+        assert stage.messages(Kind.CREATE_FAILED)
+        rolled_back_at = asyncio.get_running_loop().time()
+        await stage.operator.rollback(group=GroupID("db"), who="ann", why="a test")
+        await stage.converged(within_s=20)
+        assert asyncio.get_running_loop().time() - rolled_back_at < 10
+        assert stage.versions("db") == {0}
+
+
+@in_virtual_time
+async def test_a_kill_is_healed_at_once_after_replacements_that_did_not_help() -> None:
+    """Deaths that healing ordered say nothing about a start, and the instance was healthy when it was killed."""
+    async with Stage(faults=Faults(never_healthy_rate=1.0)) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: len(stage.messages(Kind.DESTROYING)) == 5)
+        stage.fault(never_healthy_rate=0.0)
+        await stage.converged()
+        await asyncio.sleep(30)
+        killed_at = asyncio.get_running_loop().time()
+        stage.kill("web", "1")
+        await stage.until(lambda: not stage.alive("web"))
+        await stage.until(lambda: stage.alive("web"))
+        assert asyncio.get_running_loop().time() - killed_at < 5
+
+
+@in_virtual_time
+async def test_a_terminated_instance_of_an_older_version_is_no_failure_of_the_new_one() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 4))
+        await stage.converged()
+        old = stage.controller("web").want.group.hash
+        await stage.commit(cattle("web", 4, version=1))
+        await stage.until(lambda: stage.messages(Kind.ROLLOUT))
+        stage.kill("web", "4")
+        await stage.until(lambda: "4" in stage.controller("web").view.backoffs)
+        assert stage.controller("web").view.backoffs["4"].version == old

@@ -8,7 +8,7 @@ import pytest
 from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle, StopRollout
 from infrakit.group.orders import Eviction, RolloutStop
 from infrakit.group.plan import decide
-from infrakit.group.state.backoff import Backoff
+from infrakit.group.state.backoff import Backoff, replacement_key
 from infrakit.spi.group import Healing, OnFailure, Updating
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
@@ -117,7 +117,7 @@ def test_without_tokens_a_creation_with_a_lost_reply_is_presumed_absent_only_onc
 
 def test_a_slot_that_keeps_failing_is_retried_after_its_back_off() -> None:
     world = view()
-    world.backoffs = {"1": Backoff(count=3, retry_at=NOW + 20, why="no capacity")}
+    world.backoffs = {"1": Backoff(count=3, retry_at=NOW + 20, why="no capacity", version=NEW)}
     plan = decide(want(1), world)
     assert plan.actions == ()
     assert plan.next_check == NOW + 20
@@ -262,6 +262,23 @@ def test_max_unhealthy_may_be_a_count_or_a_percentage() -> None:
     world = view(member("1", UNHEALTHY), member("2", UNHEALTHY), member("3"), member("4"))
     assert decide(want(4, healing=Healing(max_unhealthy=1)), world).actions == ()
     assert len(decide(want(4, healing=Healing(max_unhealthy="50%")), world).actions) == 2
+
+
+def test_failures_of_another_version_delay_no_creation() -> None:
+    for world, wanted in ((view(member("2")), want(2)), (view(pet("b"), pets=True), want(ids="a b"))):
+        slot = "a" if world.pets else "1"
+        world.backoffs = {slot: Backoff(count=7, retry_at=NOW + 117, why="it terminated", version=OLD)}
+        assert verbs(decide(wanted, world)) == [("create", slot)]
+
+
+def test_replacements_that_did_not_help_delay_the_next_one() -> None:
+    world = view(member("1", UNHEALTHY), member("2"), member("3"))
+    world.backoffs = {replacement_key("1"): Backoff(count=3, retry_at=NOW + 20, why="unhealthy", version=NEW)}
+    plan = decide(want(3), world)
+    assert plan.actions == ()
+    assert "replacing slot 1 has failed 3 times (unhealthy); next retry in 20s" in plan.blocked[0].reason
+    del world.members[InstanceID("i-1")]
+    assert verbs(decide(want(3), world)) == [("create", "1")]
 
 
 # -- rolling updates ------------------------------------------------------------------------------------------------

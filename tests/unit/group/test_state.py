@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import infrakit.group
-from infrakit.group.state.backoff import BackoffPolicy
+from infrakit.group.state.backoff import BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Leaving, Member
 from infrakit.group.state.view import GroupView
-from infrakit.spi.values import GroupID, InstanceID, Slot
+from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 from tests import source
 from tests.worlds import member, pending, view
 
@@ -123,18 +123,70 @@ def test_back_off_doubles_to_its_limit_and_a_first_failure_may_have_no_delay() -
     assert BackoffPolicy(first_s=5.0, jitter=lambda: 0.8).delay_s(2) == 8.0
     observed = view()
     for free, expected in ((True, 0.0), (True, 5.0), (False, 20.0)):
-        observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=free)
+        observed.record_slot_failure(Slot("1"), "it terminated", version="v", first_without_delay=free)
         assert observed.backoffs["1"].retry_at - observed.now == expected
 
 
 def test_failures_of_an_earlier_version_do_not_count_for_the_next() -> None:
     observed = view()
-    observed.version = "one"
-    for _ in range(3):
-        observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=True)
-    observed.version = "two"
-    observed.record_slot_failure(Slot("1"), "it terminated", first_without_delay=True)
+    for version in ("one", "one", "one", "two"):
+        observed.record_slot_failure(Slot("1"), "it terminated", version=version, first_without_delay=False)
     assert (observed.backoffs["1"].count, observed.backoffs["1"].version) == (1, "two")
+    assert observed.backoffs["1"].retry_at - observed.now == observed.policy.first_s
+
+
+def failed(observed: GroupView, each: Member) -> None:
+    for _ in range(3):
+        observed.record_slot_failure(Slot("1"), "it terminated", version=each.hash, first_without_delay=True)
+
+
+def test_a_termination_is_a_failed_start_unless_the_start_was_proven_or_the_end_was_requested() -> None:
+    for since_s, requested, count in ((59.0, False, 4), (59.0, True, 3), (60.0, False, 0)):
+        each = member("1", since_s=since_s)
+        observed = view(each)
+        failed(observed, each)
+        observed.record_termination(each, "it terminated", requested=requested)
+        backoff = observed.backoffs.get("1")
+        assert (backoff.count if backoff is not None else 0) == count
+
+
+def test_a_replacement_by_healing_delays_the_next_replacement_and_no_creation() -> None:
+    observed = view()
+    for _ in range(2):
+        observed.record_replacement(member("1", Health.UNHEALTHY), "unhealthy for 30s")
+    assert "1" not in observed.backoffs
+    assert observed.backoffs[replacement_key("1")].retry_at > observed.now
+    proven = member("2", Health.UNHEALTHY)
+    proven.was_stable = True
+    observed.record_replacement(proven, "unhealthy for 30s")
+    assert replacement_key("2") not in observed.backoffs
+
+
+def test_failures_end_when_their_own_version_has_been_healthy_for_long() -> None:
+    for version, left in (("other", {"1", "replacing 1"}), ("v1", set())):
+        each = member("1", version=version)
+        observed = view(each)
+        observed.record_slot_failure(Slot("1"), "it terminated", version="v1", first_without_delay=True)
+        observed.record_replacement(member("1", Health.UNHEALTHY, version="v1"), "unhealthy")
+        observed.expire_backoffs()
+        assert observed.backoffs.keys() == left
+
+
+def test_a_change_of_the_version_ends_the_delay_of_unresolved_creations() -> None:
+    observed = view()
+    observed.pending[Slot("1")] = pending("unknown", retry_at=5000.0)
+    observed.declare(pets=False, version="two", policy=observed.policy)
+    assert observed.pending[Slot("1")].retry_at == 0.0
+
+
+def test_an_unanswered_destruction_was_requested_for_as_long_as_it_may_take_effect() -> None:
+    each = member("1")
+    assert not each.was_requested_to_end(2000.0, effect_s=120.0)
+    each.start_destroy()
+    assert each.was_requested_to_end(2000.0, effect_s=120.0)
+    each.destroy_unknown(2000.0)
+    assert each.was_requested_to_end(2120.0, effect_s=120.0)
+    assert not each.was_requested_to_end(2121.0, effect_s=120.0)
 
 
 STATES = {*Member.__struct_fields__, *Creation.__struct_fields__, *GroupView.__struct_fields__} - {"now"}

@@ -62,10 +62,10 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
         block = Blocked(subject=subject, reason=reason, rule=rule, refused=refused, remedy=remedy, key=key, until=until)
         self.blocked.append(block)
 
-    def backs_off(self, failures: str, what: str, *, subject: str = "", key: str = "") -> bool:
-        """Whether the failures recorded under that key are still backed off; if so, add a blocked action."""
+    def backs_off(self, failures: str, what: str, *, version: str = "", subject: str = "", key: str = "") -> bool:
+        """Whether the failures of that key and version are still backed off; if so, add a blocked action."""
         backoff = self.view.backoffs.get(failures)
-        if backoff is None or not backoff.is_pending(self.view.now):
+        if backoff is None or backoff.version != version or not backoff.is_pending(self.view.now):
             return False
         self.block(
             subject or failures,

@@ -47,7 +47,7 @@ def create(builder: PlanBuilder) -> None:
             "never-more-than-declared",
         )
     for slot in _free_slots(builder, extra)[: max(0, room)]:
-        if builder.backs_off(slot, f"slot {slot}"):
+        if builder.backs_off(slot, f"slot {slot}", version=want.hash):
             continue
         healing = int(slot) <= want.size
         alive = f"{builder.staying + builder.pending} of {want.size} exist"

@@ -4,6 +4,7 @@ from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import limits
 from infrakit.group.plan.builder import PlanBuilder, duration
 from infrakit.group.plan.classification import holders
+from infrakit.group.state.backoff import replacement_key
 from infrakit.group.state.member import Member
 
 
@@ -28,8 +29,8 @@ def replace(builder: PlanBuilder) -> None:
                 "quorum-heal",
             )
             continue
-        what = f"{_since(builder, member)}; slot {member.slot}"
-        if member.slot is not None and builder.backs_off(member.slot, what, subject=member.id):
+        failures, what = replacement_key(member.slot or ""), f"{_since(builder, member)}; replacing slot {member.slot}"
+        if builder.backs_off(failures, what, version=member.hash, subject=member.id):
             continue
         builder.destroy(member, _since(builder, member), "unhealthy", Priority.QUORUM if want.quorum else Priority.HEAL)
 

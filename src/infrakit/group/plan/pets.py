@@ -31,7 +31,7 @@ def create(builder: PlanBuilder) -> None:
         if held_by:
             _explain_holder(builder, logical_id, held_by)
             continue
-        if builder.backs_off(slot, f"logical ID {logical_id}"):
+        if builder.backs_off(slot, f"logical ID {logical_id}", version=want.hash):
             continue
         if joining:
             builder.block(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+REPLACING = "replacing "  # prefix of the keys of replacements by healing; the key of a creation is its slot alone
 EXPONENT_MAX = 30  # avoids an overflow; every larger exponent gives the maximum delay
 
 
@@ -14,11 +15,16 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     retry_at: float  # loop time
     why: str  # the reason of the newest failure
-    version: str = ""  # of the slot's configuration: failures of another version do not count
+    version: str = ""  # of the slot's instance: failures of one version neither delay nor count for another
 
     def is_pending(self, now: float) -> bool:
         """Whether the time of the retry is still to come."""
         return self.retry_at > now
+
+
+def replacement_key(slot: str) -> str:
+    """Return the key of destructions by healing: they delay the next one, and never a creation."""
+    return REPLACING + slot
 
 
 class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):

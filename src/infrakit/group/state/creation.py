@@ -30,6 +30,7 @@ class Creation(msgspec.Struct, kw_only=True):
     retry_at: float = 0.0
     error: str = ""
     calls: int = 0  # calls of this process
+    version: str = ""  # that the last call requested; empty: none was made by this process
     refused: bool = False  # the last call was refused; an earlier one may have created the instance
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
     changes: Revision = msgspec.field(default_factory=Revision)
@@ -39,11 +40,17 @@ class Creation(msgspec.Struct, kw_only=True):
         """Whether a call may start: none is in flight, and none has been acknowledged or finally refused."""
         return self.phase in (Phase.RECORDED, Phase.UNKNOWN)
 
-    def call(self) -> None:
-        """Record that a call starts. Earlier listings without the instance prove nothing about this call."""
+    def call(self, version: str = "") -> None:
+        """Record that a call for that version starts. Earlier listings without the instance prove nothing about it."""
         assert self.may_be_called, self.phase
         self.phase, self.presumed_absent = Phase.CALLING, False
         self.calls += 1
+        self.version = version
+        self.changes.bump()
+
+    def retry_now(self) -> None:
+        """Drop the delay before the next call, which another version has caused."""
+        self.retry_at = 0.0
         self.changes.bump()
 
     def created(self, instance: InstanceID, now: float) -> None:

@@ -62,6 +62,10 @@ class Member(msgspec.Struct, kw_only=True):
         since = self.healthy_since
         return self.was_stable or (since is not None and self.judged_at - since >= STABLE_S)
 
+    def was_requested_to_end(self, now: float, *, effect_s: float) -> bool:
+        """Whether this controller may have ended it: its call is in progress, or takes effect for up to `effect_s`."""
+        return bool(self.leaving) or now - self.left_at <= effect_s
+
     def grace_ends_at(self, grace_s: float) -> float:
         """Return the loop time at which its boot grace ends; in the past if its start is proven.
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from infrakit.group.ledger import Intent
-from infrakit.group.state.backoff import Backoff, BackoffPolicy
+from infrakit.group.state.backoff import REPLACING, Backoff, BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import STABLE_S, Leaving, Member, discovered
 from infrakit.group.state.membership import Membership
@@ -68,6 +68,9 @@ class GroupView(msgspec.Struct, kw_only=True):
             for member in self.members.values():
                 member.read(member.description, pets=pets)
             self.backoffs.clear()
+        if version != self.version:
+            for creation in self.pending.values():
+                creation.retry_now()
         self.version, self.policy = version, policy
         self.absences.clear()
         self.changes.bump()
@@ -353,34 +356,65 @@ class GroupView(msgspec.Struct, kw_only=True):
         """Record a failure of an instance or a membership change, to be retried with exponential back-off."""
         self._record(key, why, version="", without_delay=0)
 
-    def record_slot_failure(self, slot: Slot, why: str, *, first_without_delay: bool) -> None:
-        """Record a failure of the declared version in a slot. `first_without_delay`: the first retry is immediate."""
-        self._record(slot, why, version=self.version, without_delay=int(first_without_delay))
+    def record_slot_failure(self, slot: Slot, why: str, *, version: str, first_without_delay: bool) -> None:
+        """Record that a start of that version failed in a slot. `first_without_delay`: the first retry is immediate."""
+        self._record(slot, why, version=version, without_delay=int(first_without_delay))
+
+    def record_termination(self, member: Member, why: str, *, requested: bool) -> None:
+        """Record that an instance has terminated.
+
+        This is a failure of its start, unless the start was proven before, or this controller has requested it.
+        """
+        if requested or member.slot is None:
+            return
+        if member.is_proven:
+            self._reset(member.slot, member.hash)
+        else:
+            self.record_slot_failure(member.slot, why, version=member.hash, first_without_delay=True)
+
+    def record_replacement(self, member: Member, why: str) -> None:
+        """Record that healing destroys a member.
+
+        If its start was never proven, the next replacement in the slot is delayed, because this one may not help
+        either. The creation that follows is not: the destruction was requested, and is no evidence about a start.
+        """
+        if member.slot is not None and not member.is_proven:
+            self._record(replacement_key(member.slot), why, version=member.hash, without_delay=1)
+
+    def _reset(self, slot: Slot, version: str) -> None:
+        for key in (slot, replacement_key(slot)):
+            backoff = self.backoffs.get(key)
+            if backoff is not None and backoff.version == version:
+                del self.backoffs[key]
+                self.changes.bump()
 
     def _record(self, key: str, why: str, *, version: str, without_delay: int) -> None:
         before = self.backoffs.get(key)
         count = before.count + 1 if before is not None and before.version == version else 1
-        delay_s = self.policy.delay_s((before.count if before is not None else 0) + 1 - without_delay)
+        delay_s = self.policy.delay_s(count - without_delay)
         self.backoffs[key] = Backoff(count=count, retry_at=self.now + delay_s, why=why, version=version)
         self.changes.bump()
 
     def expire_backoffs(self) -> None:
-        """Remove the failures of slots whose instance has been healthy for `STABLE_S`, and those that are too old."""
+        """Remove failures whose version has now been healthy in the slot for `STABLE_S`, and those that are too old."""
         if not self.backoffs:
             return
-        stable = {
-            m.slot
+        slots = {key.removeprefix(REPLACING) for key in self.backoffs}
+        stable = [
+            (m.slot, m.hash)
             for m in self.members.values()
-            if m.slot in self.backoffs and m.healthy_since is not None and self.now - m.healthy_since >= STABLE_S
-        }
-        old = {
+            if m.slot in slots and m.healthy_since is not None and m.judged_at - m.healthy_since >= STABLE_S
+        ]
+        for slot, version in stable:
+            if slot is not None:
+                self._reset(slot, version)
+        old = [
             key
             for key, each in self.backoffs.items()
             if key not in self.members and self.now - each.retry_at > BACKOFF_AGE_S
-        }
-        for key in stable | old:
-            if key is not None:
-                del self.backoffs[key]
+        ]
+        for key in old:
+            del self.backoffs[key]
 
     def reset_backoffs(self) -> None:
         """Retry everything now, because an operator resumes the group; presume overdue creations absent."""
