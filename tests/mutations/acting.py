@@ -180,6 +180,22 @@ MUTATIONS = (
         STAGE,
     ),
     Mutation(
+        "8 say why",
+        "the error of a failed start is dropped when the listing is quicker",
+        "group/executor.py",
+        "                self._release(action)  # a call",
+        "                self._cancel(action)  # a call",
+        STAGE,
+    ),
+    Mutation(
+        "8 say why",
+        "a termination is reported before the error that explains it",
+        "group/controller.py",
+        "        await self.executor.await_responses(view.terminated())\n",
+        "",
+        STAGE,
+    ),
+    Mutation(
         "1 one actor",
         "the list of members is changed without a right to act",
         "gate/gate.py",

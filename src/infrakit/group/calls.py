@@ -19,7 +19,7 @@ from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
 from infrakit.group.prepare import prepared
 from infrakit.group.state.backoff import BackoffPolicy
-from infrakit.group.state.creation import Creation
+from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Leaving, Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi import errors, values
@@ -31,6 +31,8 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
 NOT_BEGUN_PAUSE_S = 0.5  # before the next plan, after the gate did not admit a call
+NOTHING_CREATED = (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound)  # final answers of a provider
+NO_ANSWER = (TimeoutError, errors.OutcomeUnknown, errors.Unreachable, errors.Throttled)  # not about the instance
 DRAINED_AT_ONCE_S = 0.1  # a drain that is faster had nothing to move, and emits no event
 RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation that was not answered, with the same token
 
@@ -117,7 +119,13 @@ class Calls:
         began = asyncio.get_running_loop().time()
         if pending.calls == 1 or pending.uncertain:  # else a retry after a call without effect: no further event
             self._report(Kind.CREATING, action, action.reason, slot=action.slot)
-        call = _Call(lambda: self._require(want))
+
+        def still_wanted() -> None:
+            self._require(want)
+            if self._view.pending.get(action.slot) is not pending:
+                raise Outdated("its instance is listed")
+
+        call = _Call(still_wanted)
         try:
             await self._gate.permit(lambda: self._require(want))
             spec = await self._prepare(action, pending)
@@ -134,6 +142,19 @@ class Calls:
         self._created(action, pending, instance, f"created in {asyncio.get_running_loop().time() - began:.1f} s")
         return True
 
+    def listed_before_response(self, slot: values.Slot) -> bool:
+        """Report a creation in flight as created, because its instance is listed. False: it is not."""
+        pending = self._view.pending.get(slot)
+        tokens = {m.token: m for m in self._view.members.values()}
+        listed = tokens.get(pending.intent.token) if pending is not None else None
+        if pending is None or listed is None or pending.phase is not Phase.CALLING:
+            return False
+        pending.listed_before_response()
+        self._emit(
+            Event(type=Kind.CREATED, group=self._view.group, instance=listed.id, slot=slot, message="it is listed")
+        )
+        return True
+
     async def _prepare(self, action: Provision, pending: Creation) -> InstanceSpec:
         return await prepared(
             self._version(action.hash),
@@ -148,6 +169,9 @@ class Calls:
 
     def _create_cancelled(self, action: Provision, pending: Creation, *, begun: bool) -> None:
         """Record a cancelled creation: its outcome is unknown if the provider had been called."""
+        if pending.listed_first:
+            pending.not_created("cancelled", asyncio.get_running_loop().time())
+            return
         if not begun:
             pending.not_created("cancelled", asyncio.get_running_loop().time())
             if not pending.uncertain:
@@ -162,7 +186,7 @@ class Calls:
 
     def _not_begun(self, action: Provision, pending: Creation, error: Exception) -> None:
         """Record a creation that the gate did not admit, or that the flavor could not prepare."""
-        if not isinstance(error, NotBegun):
+        if not isinstance(error, NotBegun) and not pending.listed_first:
             self._refused(action, pending, f"the flavor could not prepare it: {error_text(error)}")
             return
         now = asyncio.get_running_loop().time()
@@ -172,6 +196,9 @@ class Calls:
     def _create_failed(self, action: Provision, pending: Creation, error: Exception) -> None:
         """Record the error of the provider, by what it implies about the outcome."""
         now = asyncio.get_running_loop().time()
+        if pending.listed_first:
+            self._start_failed(action, pending, error)
+            return
         if isinstance(error, errors.Throttled):
             pending.not_created(str(error), now)
             if self._account.throttle(error.after_s):
@@ -179,15 +206,29 @@ class Calls:
         elif isinstance(error, errors.Unreachable):
             pending.not_created(str(error), now, retry_at=now + RETRY_CALL.delay_s(pending.calls + 1))
             self._report(Kind.CREATE_FAILED, action, str(error), slot=action.slot)
-        elif isinstance(error, errors.Refused | errors.Conflict | errors.InvalidSpec | errors.NotFound):
+        elif isinstance(error, NOTHING_CREATED):
             self._refused(action, pending, str(error))
         elif isinstance(error, TimeoutError):
             self._unknown(action, pending, f"no answer within {CALL_DEADLINE_S:.0f} s")
         else:
-            self._unknown(action, pending, error_text(error))
+            own = "" if isinstance(error, NO_ANSWER) else error_text(error)
+            self._unknown(action, pending, error_text(error), provider_error=own)
+
+    def _start_failed(self, action: Provision, pending: Creation, error: Exception) -> None:
+        """Record the error of a call whose instance is listed already: it explains a termination that follows."""
+        now, why = asyncio.get_running_loop().time(), error_text(error)
+        if isinstance(error, NOTHING_CREATED):
+            pending.refuse(why, now, retry_at=now)
+            self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
+        else:
+            pending.unanswered(why, now, retry_at=now, provider_error="" if isinstance(error, NO_ANSWER) else why)
+        if pending.provider_error:
+            self._view.start_failed(action.slot, pending)
 
     def _created(self, action: Provision, pending: Creation, instance: values.InstanceID, how: str) -> None:
         pending.created(instance, asyncio.get_running_loop().time())
+        if pending.listed_first:
+            return
         self._report(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
     def _refused(self, action: Provision, pending: Creation, why: str) -> None:
@@ -195,9 +236,10 @@ class Calls:
         pending.refuse(why, now, retry_at=now + RETRY_CALL.delay_s(pending.calls + 1))
         self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
 
-    def _unknown(self, action: Provision, pending: Creation, why: str) -> None:
+    def _unknown(self, action: Provision, pending: Creation, why: str, *, provider_error: str = "") -> None:
         now = asyncio.get_running_loop().time()
-        pending.unanswered(why, now, retry_at=now + RETRY_CALL.delay_s(pending.calls))
+        retry_at = now + RETRY_CALL.delay_s(pending.calls)
+        pending.unanswered(why, now, retry_at=retry_at, provider_error=provider_error)
         if self._view.pending.get(action.slot) is pending:  # else it was settled in the meantime
             what = f"outcome unknown ({why}): listings are searched for its token"
             self._report(Kind.CREATE_UNKNOWN, action, what, slot=action.slot)

@@ -227,6 +227,7 @@ class Controller:
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._on_discovered(member)
         await self._inspect()
+        await self.executor.await_responses(view.terminated())
         self._remove_terminated(view.gone())
         self._guard.listed(view.listed_members)
         if self._missing or not view.is_complete:
@@ -273,6 +274,8 @@ class Controller:
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )
             cause, where = self.account.termination_cause(member.id)
+            if member.start_error and not member.is_proven:
+                cause = f": its creation failed: {member.start_error}"  # explains more than that it was removed
             how = (
                 "destroyed as requested; termination confirmed"
                 if requested

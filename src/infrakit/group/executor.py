@@ -7,20 +7,30 @@ Calls in flight run concurrently with the cycles, so a call that takes twenty se
 
 import asyncio
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, Cancel, ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.calls import Calls
 from infrakit.group.ledger import Ledger
 from infrakit.group.state.creation import Creation, Phase
-from infrakit.group.state.member import Leaving
+from infrakit.group.state.member import Leaving, Member
 from infrakit.group.state.view import GroupView
-from infrakit.spi.values import InstanceID, Slot
+from infrakit.spi.values import InstanceID, Slot, Token
 
 RECORD_MAX = 2048  # intents in one write
+LATE_COUNTS_S = 10.0  # for which a creation counts as in flight after its instance is listed
+RESPONSE_WAIT_S = 2.0  # for the response of a creation whose instance has terminated meanwhile
 
 Key = tuple[str, str]
+
+
+class _Late(NamedTuple):
+    """A creation whose instance was listed before the call returned."""
+
+    token: Token
+    counts: asyncio.TimerHandle  # ends its share of the account's limit
 
 
 class Executor:
@@ -43,6 +53,7 @@ class Executor:
         self._queue: collections.deque[tuple[Key, Action]] = collections.deque()  # by key; the most urgent first
         self._in_flight: dict[Key, asyncio.Task[bool]] = {}
         self._doing: dict[Key, Action] = {}
+        self._late: dict[asyncio.Task[bool], _Late] = {}  # creations that were released
         self._generation = 0  # incremented when the declaration or its commands change
         ledger.withdraw(view.group, slots=(), destroying=())
 
@@ -66,7 +77,7 @@ class Executor:
             key = action.key
             if isinstance(action, Settle):
                 settled.append(action.slot)
-                self._cancel(action)  # a call in flight is no longer needed
+                self._release(action)  # a call in flight is no longer waited for
             elif isinstance(action, Cancel):
                 self._cancel(action)
             elif key in self._in_flight:
@@ -134,12 +145,49 @@ class Executor:
         call.add_done_callback(lambda done: self._on_done(key, done))  # also runs if it is cancelled before it starts
 
     def _on_done(self, key: Key, call: asyncio.Task[bool]) -> None:
+        late = self._late.pop(call, None)
+        if late is not None:
+            self._late_done(late, call)
+            return
         action = self._doing.pop(key)
         del self._in_flight[key]
         self._wake(f"{action.verb} {action.subject} has ended")
         self._account.finished(ok=not call.cancelled() and call.result())
 
+    def _late_done(self, late: _Late, call: asyncio.Task[bool]) -> None:
+        self._wake("a late response")
+        if late.counts.when() > asyncio.get_running_loop().time():
+            late.counts.cancel()
+            self._account.finished(ok=not call.cancelled() and call.result())
+
     # -- stopping --------------------------------------------------------------------------------------------------
+
+    def _release(self, action: Settle) -> None:
+        """Free the slot of a creation whose instance is listed. The call continues: its response may be an error.
+
+        It counts for the limit of the account for up to `LATE_COUNTS_S`, because a provider may never respond.
+        """
+        key = ("create", action.slot)
+        call, pending = self._in_flight.get(key), self._view.pending.get(action.slot)
+        if call is None or pending is None or not self._calls.listed_before_response(action.slot):
+            self._cancel(action)
+            return
+        del self._in_flight[key], self._doing[key]
+        counts = asyncio.get_running_loop().call_later(LATE_COUNTS_S, lambda: self._account.finished(ok=False))
+        self._late[call] = _Late(pending.intent.token, counts)
+
+    async def await_responses(self, terminated: Sequence[Member]) -> None:
+        """Wait shortly for the responses of creations whose instances have terminated: an error explains that."""
+        if not terminated:
+            return
+        tokens = {member.token for member in terminated}
+        calls = [call for call, late in self._late.items() if late.token in tokens]
+        for slot, pending in self._view.pending.items():
+            call = self._in_flight.get(("create", slot)) if pending.intent.token in tokens else None
+            if call is not None:
+                calls.append(call)
+        if calls:
+            await asyncio.wait(calls, timeout=RESPONSE_WAIT_S)
 
     def _cancel(self, action: Cancel | Settle) -> None:
         call = self._in_flight.get(("create", action.slot))
@@ -162,7 +210,7 @@ class Executor:
     async def close(self) -> None:
         """Cancel all calls in flight and wait for them to return; their outcomes are recorded as unknown."""
         self.clear()
-        in_flight = list(self._in_flight.values())
+        in_flight = [*self._in_flight.values(), *self._late]
         for call in in_flight:
             call.cancel()
         if in_flight:

@@ -180,6 +180,8 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
         facts.append(f"it is {health}{lasting}{note}, as checked {duration(now - member.judged_at)} ago")
     else:
         facts.append("its health has not been checked yet")
+    if member.start_error:
+        facts.append(f"its creation returned an error: {member.start_error}")
     same = member.hash == want.group.hash
     facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
     backoff = controller.view.backoffs.get(str(member.slot))

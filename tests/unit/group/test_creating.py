@@ -1,6 +1,7 @@
 """Creations: as many as declared, each once, also when responses of the provider are lost, late or wrong."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -285,3 +286,66 @@ async def test_a_creation_that_is_listed_before_its_response_is_reported_as_crea
         await stage.converged()
         assert stage.messages(Kind.CREATE_UNKNOWN) == []
         assert stage.messages(Kind.CREATED) == ["it is listed", "it is listed"]
+
+
+class FailsToStart(MinimalProvider):
+    """Like Docker: the instance is listed before it is started; if that fails, it is removed, then the call fails."""
+
+    fails, slow_s = True, 0.0
+    error: errors.InfraKitError = errors.Refused("driver failed: Address already in use")
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.inspect = simulator.inspect
+        self._simulator = simulator
+        self._hints: asyncio.Queue[str] = asyncio.Queue()
+        self.provision = self._provision
+
+    async def _provision(self, *, spec: InstanceSpec) -> InstanceID:
+        instance = await self._simulator.provision(spec=spec)
+        await asyncio.sleep(2.5)
+        if self.fails:
+            self._simulator.kill(instance)
+            self._hints.put_nowait(f"{instance} was removed")
+            await asyncio.sleep(self.slow_s)
+            raise self.error
+        return instance
+
+    async def watch(self) -> AsyncIterator[str]:
+        while True:
+            yield await self._hints.get()
+
+
+@pytest.mark.parametrize("slow_s", [0.0, 1.5, 10.0])
+@in_virtual_time
+async def test_the_error_of_a_failed_start_is_kept_although_the_listing_was_quicker(slow_s: float) -> None:
+    async with Stage(provider=FailsToStart) as stage:
+        await stage.commit(pets("db", "a"))
+        await stage.until(stage.controllers)
+        provider = stage.controller("db").account.instance
+        assert isinstance(provider, FailsToStart)
+        provider.slow_s = slow_s
+        await stage.until(lambda: len(stage.messages(Kind.TERMINATED)) == 3)
+        if slow_s < 2.0:
+            assert all(
+                "its creation failed: driver failed: Address already" in m for m in stage.messages(Kind.TERMINATED)
+            )
+        await asyncio.sleep(slow_s)
+        assert "Address already in use" in stage.messages(Kind.CREATE_FAILED)[0]
+        assert "Address already in use" in stage.controller("db").view.backoffs["a"].why
+        explanation = await stage.operator.why(group=GroupID("db"), subject="a")
+        assert "Address already in use" in " ".join(explanation.facts)
+        assert stage.controller("db").view.backoffs["a"].count <= len(stage.messages(Kind.TERMINATED))
+        provider.fails = False
+        await stage.converged()
+
+
+@in_virtual_time
+async def test_an_unclear_error_of_a_creation_explains_a_termination_before_the_start_is_proven() -> None:
+    class FailsUnclearly(FailsToStart):
+        error = errors.PluginError("the driver has crashed")
+
+    async with Stage(provider=FailsUnclearly) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: stage.messages(Kind.TERMINATED))
+        assert "its creation failed: the driver has crashed" in stage.messages(Kind.TERMINATED)[0]

@@ -29,9 +29,11 @@ class Creation(msgspec.Struct, kw_only=True):
     ended_at: float  # loop time at which the last call returned, or the intent was found in the ledger
     retry_at: float = 0.0
     error: str = ""
+    provider_error: str = ""  # the provider's own answer, if it was an error; not that of a connection or a timeout
     calls: int = 0  # calls of this process
     version: str = ""  # that the last call requested; empty: none was made by this process
     refused: bool = False  # the last call was refused; an earlier one may have created the instance
+    listed_first: bool = False  # its instance was listed, and reported as created, before the call returned
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
     changes: Revision = msgspec.field(default_factory=Revision)
 
@@ -57,6 +59,13 @@ class Creation(msgspec.Struct, kw_only=True):
         """Record that the provider has acknowledged the creation."""
         assert self.phase is Phase.CALLING, self.phase
         self.phase, self.instance, self.ended_at = Phase.CREATED, instance, now
+        self.error = self.provider_error = ""
+        self.changes.bump()
+
+    def listed_before_response(self) -> None:
+        """Record that its instance is listed while the call is in flight. The call continues: its error may follow."""
+        assert self.phase is Phase.CALLING, self.phase
+        self.listed_first = True
         self.changes.bump()
 
     def not_created(self, why: str, now: float, *, retry_at: float | None = None) -> None:
@@ -69,12 +78,13 @@ class Creation(msgspec.Struct, kw_only=True):
         """Record that the provider refuses the creation. An earlier unanswered call may still have created it."""
         assert self.phase is Phase.CALLING, self.phase
         self.phase = Phase.UNKNOWN if self.uncertain else Phase.REFUSED
-        self.refused = self.uncertain
+        self.refused, self.provider_error = self.uncertain, why
         self._ended(why, now, retry_at if self.uncertain else None)
 
-    def unanswered(self, why: str, now: float, *, retry_at: float) -> None:
-        """Record that the call was not answered, so the instance may exist."""
+    def unanswered(self, why: str, now: float, *, retry_at: float, provider_error: str = "") -> None:
+        """Record that the call was not answered, or with an error that leaves the outcome open."""
         assert self.phase is Phase.CALLING, self.phase
+        self.provider_error = provider_error or self.provider_error
         self.phase, self.uncertain, self.presumed_absent = Phase.UNKNOWN, True, False
         self._ended(why, now, retry_at)
 

@@ -43,6 +43,7 @@ class Member(msgspec.Struct, kw_only=True):
     judged_at: float = -math.inf  # loop time at which the newest report was requested
     healthy_since: float | None = None
     unhealthy_since: float | None = None
+    start_error: str = ""  # the error that the call which created it returned
     was_stable: bool = False  # an earlier period of health lasted `STABLE_S`
     leaving: Leaving = Leaving.NO
     left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
@@ -160,6 +161,11 @@ class Member(msgspec.Struct, kw_only=True):
             self.left_at = now
             self.reset_health(now)
         self._leave(Leaving.NO)
+
+    def start_failed(self, why: str) -> None:
+        """Record the error of the call that created it, which explains its termination."""
+        self.start_error = why
+        self.changes.bump()
 
     def inherited_destroy_expired(self, now: float) -> None:
         """Release the member: the previous leader's call can no longer take effect, and the instance still exists."""

@@ -180,10 +180,14 @@ class GroupView(msgspec.Struct, kw_only=True):
             if creation.instance == instance:
                 creation.presume_absent()
 
+    def terminated(self) -> list[Member]:
+        """Return the members whose termination is confirmed."""
+        ended, members = State.TERMINATED, self.members.values()
+        return [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
+
     def gone(self) -> list[Member]:
         """Remove and return the members whose termination is confirmed."""
-        ended, members = State.TERMINATED, self.members.values()
-        terminated = [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
+        terminated = self.terminated()
         for member in terminated:
             if member.state is not ended:
                 member.terminated(vanished=True)
@@ -288,12 +292,16 @@ class GroupView(msgspec.Struct, kw_only=True):
     def settle(self, slots: Iterable[Slot]) -> list[tuple[Slot, Creation]]:
         """Remove intents that the ledger has cleared; return those that created no instance."""
         failures = []
+        members = {m.token: m for m in self.members.values() if m.token is not None}
         for slot in slots:
             creation = self.pending.pop(slot, None)
             if creation is None:
                 continue
+            member = members.get(creation.intent.token)
+            if member is not None and creation.provider_error:
+                member.start_failed(creation.provider_error)
             absent = creation.presumed_absent or creation.phase is Phase.REFUSED
-            listed = creation.instance in self.members or not absent
+            listed = member is not None or creation.instance in self.members or not absent
             if creation.presumed_absent and creation.phase is Phase.UNKNOWN:
                 self.absences[slot] = self.absences.get(slot, 0) + 1
             elif listed:
@@ -302,6 +310,18 @@ class GroupView(msgspec.Struct, kw_only=True):
                 failures.append((slot, creation))
             self.changes.bump()
         return failures
+
+    def start_failed(self, slot: Slot, creation: Creation) -> None:
+        """Record the provider's error of a call whose instance was listed before the call returned."""
+        why = creation.provider_error
+        for member in self.members.values():
+            if member.token == creation.intent.token:
+                member.start_failed(why)
+                return
+        backoff = self.backoffs.get(slot)  # it has terminated already: the reason is completed
+        if backoff is not None and backoff.version == creation.version:
+            self.backoffs[slot] = msgspec.structs.replace(backoff, why=f"{backoff.why}; its creation failed: {why}")
+            self.changes.bump()
 
     def presume_absent(self) -> None:
         """Mark creations whose instance certainly does not exist, because the listings that would show it do not.
