@@ -191,7 +191,7 @@ MUTATIONS = (
         "8 say why",
         "a termination is reported before the error that explains it",
         "group/controller.py",
-        "        await self.executor.await_responses(view.terminated())\n",
+        "            await self.executor.await_responses(terminated)\n",
         "",
         STAGE,
     ),

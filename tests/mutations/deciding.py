@@ -150,6 +150,22 @@ MUTATIONS = (
         (*PLAN, *STAGE),
     ),
     Mutation(
+        "2 one bearer",
+        "a recorded creation is requested while the old instance is leaving",
+        "group/plan/intents.py",
+        "    if held_by is not None:",
+        "    if False:",
+        STAGE,
+    ),
+    Mutation(
+        "2 one bearer",
+        "an instance that is still being removed is a new one",
+        "group/state/view.py",
+        "        if ended_at is None:\n            return False",
+        "        return False",
+        VIEW,
+    ),
+    Mutation(
         "5 never make it worse",
         "failures of one version delay another",
         "group/plan/builder.py",

@@ -227,8 +227,9 @@ class Controller:
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._on_discovered(member)
         await self._inspect()
-        await self.executor.await_responses(view.terminated())
-        self._remove_terminated(view.gone())
+        if terminated := view.terminated():
+            await self.executor.await_responses(terminated)
+            self._remove_terminated(view.gone())
         self._guard.listed(view.listed_members)
         if self._missing or not view.is_complete:
             self._report_missing()

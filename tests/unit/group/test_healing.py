@@ -1,12 +1,17 @@
 """Healing: a pet is recreated with its identity, unknown health causes no action, and MaxUnhealthy applies."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults
+from infrakit.spi import errors
 from infrakit.spi.event import Kind
-from infrakit.spi.values import GroupID
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec, State
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
@@ -155,3 +160,50 @@ async def test_a_terminated_instance_of_an_older_version_is_no_failure_of_the_ne
         stage.kill("web", "4")
         await stage.until(lambda: "4" in stage.controller("web").view.backoffs)
         assert stage.controller("web").view.backoffs["4"].version == old
+
+
+class RemovesSlowly(MinimalProvider):
+    """Like Docker: it lists a terminated instance as terminated, then as leaving for 8 s, and rejects its successor."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self._simulator = simulator
+        self.unreachable, self.rejected = True, 0
+        self.provision = self._provision
+        self.describe_instances = self._describe
+
+    def _states(self) -> dict[InstanceID, State]:
+        now = asyncio.get_running_loop().time()
+        ended = [m for m in self._simulator.machines.values() if not m.lives]
+        return {m.id: State.STOPPING if now - m.terminated_at > 1.0 else State.TERMINATED for m in ended}
+
+    async def _describe(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        states = self._states()
+        listing = await self._simulator.describe_instances(tags=tags, properties=properties)
+        return [msgspec.structs.replace(each, state=states.get(each.id, each.state)) for each in listing]
+
+    async def _provision(self, *, spec: InstanceSpec) -> InstanceID:
+        states = self._states()
+        if states and self.unreachable:
+            self.unreachable = False
+            raise errors.Unreachable("no route")
+        if State.STOPPING in states.values():
+            self.rejected += 1
+            raise errors.Conflict("the old one is leaving")
+        return await self._simulator.provision(spec=spec)
+
+
+@pytest.mark.parametrize("group", [pets("g", "1"), cattle("g", 1)], ids=["pet", "cattle"])
+@in_virtual_time
+async def test_no_creation_is_requested_while_the_old_instance_is_leaving(group: dict[str, Any]) -> None:
+    async with Stage(provider=RemovesSlowly, faults=Faults(termination_lag=Spread(low=9.0), lag_max=0.0)) as stage:
+        await stage.commit(group)
+        await stage.converged()
+        stage.kill("g", "1")
+        await stage.until(lambda: stage.messages(Kind.TERMINATED))
+        await stage.converged()
+        provider = stage.controller("g").account.instance
+        assert isinstance(provider, RemovesSlowly)
+        assert provider.rejected == 0
+        assert len(stage.messages(Kind.TERMINATED)) == 1
+        assert any("waiting for the termination of" in m for m in stage.messages(Kind.WAITING))

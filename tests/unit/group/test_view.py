@@ -102,6 +102,35 @@ def test_terminated_is_evidence_and_stopping_is_not() -> None:
     assert observe(observed, described("i-1", state=State.TERMINATED), at=3) == ["i-1"]
 
 
+def test_a_termination_is_reported_once_and_holds_its_slot_while_the_provider_still_lists_it() -> None:
+    observed = view()
+    observe(observed, described("i-1"), at=1)
+    assert observe(observed, described("i-1", state=State.TERMINATED), at=2) == ["i-1"]
+    observed.listed([described("i-1", state=State.STOPPING)], begun_at=3, now=3, wall=0)
+    assert observed.members[InstanceID("i-1")].leaving
+    assert observe(observed, described("i-1", state=State.TERMINATED), at=4) == []
+    assert not observed.members
+
+
+def test_a_lagging_listing_does_not_revive_a_terminated_instance() -> None:
+    observed = view(lag_s=10, can_inspect=True)
+    observe(observed, described("i-1", state=State.RUNNING), at=1)
+    observed.listed([], begun_at=2, now=2, wall=0)
+    observed.inspected(InstanceID("i-1"), None)
+    assert [m.id for m in observed.gone()] == ["i-1"]
+    assert observed.listed([described("i-1", state=State.RUNNING)], begun_at=3, now=3, wall=0) == []
+    assert observed.members[InstanceID("i-1")].leaving is Leaving.DESTROYED
+
+
+def test_an_instance_that_was_restarted_after_its_termination_is_a_member_again() -> None:
+    observed = view()
+    observe(observed, described("i-1"), at=1)
+    observe(observed, described("i-1", state=State.TERMINATED), at=2)
+    (again,) = observed.listed([described("i-1", state=State.RUNNING)], begun_at=3, now=3, wall=0)
+    assert not again.leaving
+    assert observe(observed, described("i-1", state=State.TERMINATED), at=4) == ["i-1"]
+
+
 def test_nothing_is_concluded_from_a_failed_observation() -> None:
     observed = view()
     observe(observed, described("i-1"), at=1)

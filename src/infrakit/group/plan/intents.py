@@ -10,7 +10,8 @@ then creation stops, and the blocked action explains why.
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
 from infrakit.group.plan.builder import PlanBuilder, duration
 from infrakit.group.state.creation import Creation, Phase
-from infrakit.spi.values import LogicalID, Slot
+from infrakit.group.state.member import Member
+from infrakit.spi.values import LogicalID, Slot, State
 
 ABSENCES_MAX = 1
 
@@ -36,8 +37,12 @@ def resolve(builder: PlanBuilder) -> None:
 
 
 def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None:
-    """Retry the creation with its recorded token."""
+    """Retry the creation with its recorded token, once no other instance that may be terminating has its slot."""
     want = builder.want
+    held_by = _leaving_holder(builder, slot, pending)
+    if held_by is not None:
+        builder.block(slot, f"{slot} is declared and {why}; waiting for the termination of {held_by.id}", "one-intent")
+        return
     builder.actions.append(
         Provision(
             slot=slot,
@@ -50,6 +55,12 @@ def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None
             priority=Priority.QUORUM if want.quorum else Priority.HEAL,
         )
     )
+
+
+def _leaving_holder(builder: PlanBuilder, slot: Slot, pending: Creation) -> Member | None:
+    members = builder.classified.by_slot.get(slot, ())
+    ends = (m for m in members if m.leaving or m.state is State.STOPPING or m.missing_since is not None)
+    return next((m for m in ends if m.token != pending.intent.token), None)
 
 
 def _settle(builder: PlanBuilder, slot: Slot, why: str) -> None:

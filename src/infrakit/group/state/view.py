@@ -24,6 +24,7 @@ from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Description, HealthReport, InstanceID, LogicalID, Slot, State
 
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
+ENDED_KEPT_S = 600.0  # for which a confirmed termination is remembered
 BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
 EMPTY_S = 2.0  # and the promised lag: between two empty listings that prove that a destroyed group has no instance
 
@@ -46,6 +47,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     backoffs: dict[str, Backoff] = msgspec.field(default_factory=dict)  # by slot, instance or membership change
     # Being destroyed by the previous leader: loop time until which its calls may take effect.
     inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)
+    ended: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # when its termination was confirmed
     absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     membership: Membership | None = None  # None: the flavor has no member list
@@ -147,11 +149,27 @@ class GroupView(msgspec.Struct, kw_only=True):
             return None
         if description.state is State.TERMINATED:
             return None
-        leaving = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
+        still_leaving = self._is_still_leaving(description, begun_at)
+        inherited = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
+        leaving = Leaving.DESTROYED if still_leaving else inherited
         member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
         member.serial = self.serial
         self.members[member.id] = member
+        if still_leaving:
+            member.left_at = begun_at
+            return None  # not a new member: its termination is reported already
+        self.ended.pop(member.id, None)  # an external process has restarted it
         return member
+
+    def _is_still_leaving(self, description: Description, begun_at: float) -> bool:
+        """Whether a terminated instance is listed again because it is still being removed, or the listing lags.
+
+        It holds its slot until it is gone, and its termination counts once. In any other case it runs again.
+        """
+        ended_at = self.ended.get(description.id)
+        if ended_at is None:
+            return False
+        return description.state is State.STOPPING or begun_at < ended_at + self.lag_s
 
     def unconfirmed(self) -> Iterator[InstanceID]:
         """Yield the IDs to inspect: missing from the listing, or acknowledged by the provider and not listed yet."""
@@ -186,15 +204,23 @@ class GroupView(msgspec.Struct, kw_only=True):
         return [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
 
     def gone(self) -> list[Member]:
-        """Remove and return the members whose termination is confirmed."""
+        """Remove the members whose termination is confirmed; return those for which it was not confirmed before."""
         terminated = self.terminated()
+        reported = {member.id for member in terminated if member.id in self.ended}
         for member in terminated:
-            if member.state is not ended:
+            self._remember_end(member.id)
+            if member.state is not State.TERMINATED:
                 member.terminated(vanished=True)
             del self.members[member.id]
             self.inherited.pop(member.id, None)
             self.changes.bump()
-        return terminated
+        return [member for member in terminated if member.id not in reported]
+
+    def _remember_end(self, instance: InstanceID) -> None:
+        old = [each for each, ended_at in self.ended.items() if self.now - ended_at > ENDED_KEPT_S]
+        for each in old:
+            del self.ended[each]
+        self.ended[instance] = self.now
 
     def _is_absent(self, member: Member) -> bool:
         if member.missing_since is None or self.observed_at is None or self.can_inspect:
@@ -308,6 +334,8 @@ class GroupView(msgspec.Struct, kw_only=True):
                 self.absences.pop(slot, None)
             if not listed:
                 failures.append((slot, creation))
+                if creation.instance is not None:
+                    self._remember_end(creation.instance)
             self.changes.bump()
         return failures
 
@@ -369,6 +397,7 @@ class GroupView(msgspec.Struct, kw_only=True):
                 and self.observed_at > member.left_at + self.lag_s + REPEAT_S
             ):
                 member.retry_destroy()
+                self.ended.pop(member.id, None)
 
     # -- back-off --------------------------------------------------------------------------------------------------
 
