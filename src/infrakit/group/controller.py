@@ -271,6 +271,8 @@ class Controller:
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
             self._guard.terminated(member.id, member.slot, vanished=member.vanished and not member.leaving)
+            if member.ended_before:
+                continue  # it has been reported
             requested = member.id in self.want.orders.evictions or member.was_requested_to_end(
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )

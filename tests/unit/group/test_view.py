@@ -26,7 +26,7 @@ def described(name: str, *, state: State | None = None, **tags: str) -> Descript
 
 def observe(observed: GroupView, *listing: Description, at: float, wall: float = 0.0) -> list[InstanceID]:
     observed.listed(listing, begun_at=at, now=at, wall=wall)
-    return [m.id for m in observed.gone()]
+    return [m.id for m in observed.gone() if not m.ended_before]
 
 
 def test_two_listings_of_a_strongly_consistent_provider_are_evidence_and_one_is_not() -> None:

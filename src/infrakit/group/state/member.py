@@ -48,6 +48,7 @@ class Member(msgspec.Struct, kw_only=True):
     leaving: Leaving = Leaving.NO
     left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
     vanished: bool = False  # its termination was concluded from its absence: the provider has not reported it
+    ended_before: bool = False  # its termination was confirmed before, and a late listing showed it again
     is_self: bool = False  # this controller runs on it
     changes: Revision = msgspec.field(default_factory=Revision)
 

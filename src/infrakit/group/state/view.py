@@ -204,23 +204,19 @@ class GroupView(msgspec.Struct, kw_only=True):
         return [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
 
     def gone(self) -> list[Member]:
-        """Remove the members whose termination is confirmed; return those for which it was not confirmed before."""
+        """Remove and return the members whose termination is confirmed."""
         terminated = self.terminated()
-        reported = {member.id for member in terminated if member.id in self.ended}
+        while self.ended and self.now - next(iter(self.ended.values())) > ENDED_KEPT_S:
+            del self.ended[next(iter(self.ended))]
         for member in terminated:
-            self._remember_end(member.id)
+            member.ended_before = self.ended.pop(member.id, None) is not None
+            self.ended[member.id] = self.now  # the newest last
             if member.state is not State.TERMINATED:
                 member.terminated(vanished=True)
             del self.members[member.id]
             self.inherited.pop(member.id, None)
             self.changes.bump()
-        return [member for member in terminated if member.id not in reported]
-
-    def _remember_end(self, instance: InstanceID) -> None:
-        old = [each for each, ended_at in self.ended.items() if self.now - ended_at > ENDED_KEPT_S]
-        for each in old:
-            del self.ended[each]
-        self.ended[instance] = self.now
+        return terminated
 
     def _is_absent(self, member: Member) -> bool:
         if member.missing_since is None or self.observed_at is None or self.can_inspect:
@@ -335,7 +331,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             if not listed:
                 failures.append((slot, creation))
                 if creation.instance is not None:
-                    self._remember_end(creation.instance)
+                    self.ended[creation.instance] = self.now
             self.changes.bump()
         return failures
 
