@@ -167,6 +167,14 @@ MUTATIONS = (
     ),
     Mutation(
         "5 never make it worse",
+        "healing creates the version that has failed",
+        "group/plan/desired.py",
+        "        return self.previous_hash if roll.aborted or failed else self.group.hash",
+        "        return self.previous_hash if roll.aborted else self.group.hash",
+        PLAN,
+    ),
+    Mutation(
+        "5 never make it worse",
         "failures of one version delay another",
         "group/plan/builder.py",
         "if backoff is None or backoff.version != version or not backoff.is_pending(self.view.now):",

@@ -19,6 +19,7 @@ class RolloutStop(Wire, frozen=True, kw_only=True, gc=False):
 
     hash: str
     aborted: bool = False
+    failed: bool = False  # InfraKit has paused it, because an instance of the version has failed
     who: str
     when: str
     why: str

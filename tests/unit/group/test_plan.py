@@ -364,6 +364,19 @@ def test_a_paused_rolling_update_destroys_nothing_and_reports_who_paused_it() ->
     assert "paused by ann at noon: lunch" in plan.blocked[0].reason
 
 
+def test_healing_after_a_failed_rolling_update_creates_with_the_previous_version() -> None:
+    order = RolloutStop(hash=NEW, failed=True, who="infrakit", when="noon", why="i-1 is unhealthy")
+    stopped, world = with_orders(want(2), roll=order), view(member("1", version=OLD))
+    assert [a.hash for a in decide(stopped, world).actions if isinstance(a, Provision)] == [OLD]
+    for other in (
+        with_orders(want(2), roll=order, restored=NEW),  # the previous version was rolled back
+        with_orders(want(2, previous=""), roll=order),
+        with_orders(want(2), roll=msgspec.structs.replace(order, failed=False)),
+        with_orders(want(2), roll=msgspec.structs.replace(order, hash="another")),
+    ):
+        assert [a.hash for a in decide(other, world).actions if isinstance(a, Provision)] == [NEW]
+
+
 def test_a_pause_of_another_version_has_no_effect() -> None:
     order = RolloutStop(hash="another", who="ann", when="noon", why="lunch")
     plan = decide(with_orders(want(2), roll=order), view(member("1", version=OLD), member("2")))

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from infrakit.group.actions import Destroy
@@ -72,14 +71,26 @@ async def test_a_failing_version_pauses_its_rolling_update() -> None:
         await stage.commit(cattle("web", 4, version=1, NeverHealthy=True))
         await stage.until(lambda: any("pause by infrakit" in m for m in stage.messages(Kind.COMMITTED)))
         await asyncio.sleep(300)
-        versions = [msgspec.json.decode(bytes(m.properties))["version"] for m in stage.alive("web").values()]
-        assert versions.count(0) == 3
+        assert len(stage.alive("web")) == 4
+        assert stage.versions("web") == {0}  # healing has replaced the instance of the failed version
         status = await stage.status("web")
         assert status.phase == "paused"
         assert "infrakit group rollback web" in " ".join(w.remedy for w in status.waiting)
         await stage.operator.rollback(group=GroupID("web"), who="ann", why="a test")
         await stage.converged()
         assert stage.versions("web") == {0}
+
+
+@in_virtual_time
+async def test_an_old_instance_that_terminates_after_a_failed_rolling_update_keeps_its_version() -> None:
+    async with Stage() as stage:
+        await stage.commit(pets("db", "a b c"))
+        await stage.converged()
+        await stage.commit(pets("db", "a b c", version=1, Refuse=True))
+        await stage.until(lambda: any("pause by infrakit" in m for m in stage.messages(Kind.COMMITTED)))
+        stage.kill("db", "c")
+        await stage.until(lambda: len(stage.alive("db")) == 3, within_s=30)
+        assert stage.versions("db") == {0}
 
 
 @in_virtual_time

@@ -29,11 +29,16 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        """The version of new instances: the declared one, or the previous one after an aborted rolling update."""
+        """The version of new instances: the declared one, or the previous one if its rollout was aborted or failed.
+
+        A declared version is not proven. After a rollback, the previous version is the one that was rolled back: it
+        has failed too, so it is not used.
+        """
         roll = self.orders.roll
-        if roll is not None and roll.aborted and roll.hash == self.group.hash and self.previous_hash:
-            return self.previous_hash
-        return self.group.hash
+        if roll is None or roll.hash != self.group.hash or not self.previous_hash:
+            return self.group.hash
+        failed = roll.failed and self.orders.restored != self.group.hash
+        return self.previous_hash if roll.aborted or failed else self.group.hash
 
     @property
     def rollout_stopped(self) -> bool:

@@ -72,14 +72,19 @@ def halt(group: GroupID | None, command: Halt | None) -> RecordChange:
     return change
 
 
-def stop_rollout(group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str) -> RecordChange:
-    """Pause or abort the rolling update to a version (empty: the declared one)."""
+def stop_rollout(
+    group: GroupID, version: str, *, aborted: bool, who: str, when: str, why: str, failed: bool = False
+) -> RecordChange:
+    """Pause or abort the rolling update to a version (empty: the declared one), which may have failed."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared = record.group(group).hash
         if version not in ("", declared):
             return record  # another version was declared meanwhile
-        return with_orders(record, group, roll=RolloutStop(hash=declared, aborted=aborted, who=who, when=when, why=why))
+        before = record.orders_of(group).roll
+        has_failed = failed or (before is not None and before.hash == declared and before.failed)
+        stop = RolloutStop(hash=declared, aborted=aborted, failed=has_failed, who=who, when=when, why=why)
+        return with_orders(record, group, roll=stop)
 
     return change
 

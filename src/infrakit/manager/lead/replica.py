@@ -337,7 +337,7 @@ class Replica:
                 await self.change(changes.rollback(group, hash), what="rollback", who=SELF, why=why)
             else:
                 now = timestamp(self.clock.now())
-                pause = changes.stop_rollout(group, hash, aborted=False, who=SELF, when=now, why=why)
+                pause = changes.stop_rollout(group, hash, aborted=False, failed=True, who=SELF, when=now, why=why)
                 await self.change(pause, what="pause", who=SELF, why=why)
 
         self._defer(f"stop the rollout of {group} to {hash}", command)
