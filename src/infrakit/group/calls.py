@@ -140,7 +140,7 @@ class Calls:
                 self._not_begun(action, pending, error)
             return False
         self._created(action, pending, instance, f"created in {asyncio.get_running_loop().time() - began:.1f} s")
-        return True
+        return pending.phase is Phase.CREATED
 
     def listed_before_response(self, slot: values.Slot) -> bool:
         """Report a creation in flight as created, because its instance is listed. False: it is not."""
@@ -226,10 +226,11 @@ class Calls:
             self._view.start_failed(action.slot, pending)
 
     def _created(self, action: Provision, pending: Creation, instance: values.InstanceID, how: str) -> None:
-        pending.created(instance, asyncio.get_running_loop().time())
-        if pending.listed_first:
-            return
-        self._report(Kind.CREATED, action, how, slot=action.slot, instance=instance)
+        broken = self._view.acknowledge(action.slot, pending, instance, asyncio.get_running_loop().time())
+        if broken:  # what the call has done, if anything, is not known
+            self._unknown(action, pending, broken)
+        elif not pending.listed_first:
+            self._report(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
     def _refused(self, action: Provision, pending: Creation, why: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -237,10 +238,10 @@ class Calls:
         self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
 
     def _unknown(self, action: Provision, pending: Creation, why: str, *, provider_error: str = "") -> None:
-        now = asyncio.get_running_loop().time()
+        now, known = asyncio.get_running_loop().time(), pending.error == why
         retry_at = now + RETRY_CALL.delay_s(pending.calls)
         pending.unanswered(why, now, retry_at=retry_at, provider_error=provider_error)
-        if self._view.pending.get(action.slot) is pending:  # else it was settled in the meantime
+        if self._view.pending.get(action.slot) is pending and not known:  # else it was settled in the meantime
             what = f"outcome unknown ({why}): listings are searched for its token"
             self._report(Kind.CREATE_UNKNOWN, action, what, slot=action.slot)
 

@@ -87,10 +87,12 @@ def _await_listing(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
     elif view.now <= pending.ended_at + view.lag_s:
         _wait_for_listing(builder, slot, pending, f"{slot} was created as {pending.instance} and is not listed yet")
     else:
+        listed = pending.instance in view.members  # as another's: see `state.matching`
+        what = "lists it as another instance" if listed else "does not list it"
         builder.block(
             slot,
             f"{slot} was created as {pending.instance} {duration(view.now - pending.ended_at)} ago and the provider "
-            f"does not list it, although it promises to within {duration(view.lag_s)}: nothing more is created for it",
+            f"{what}, although it promises to list it within {duration(view.lag_s)}: nothing more is created for it",
             "one-intent",
             refused=True,
             remedy="check the provider's listing; if you have confirmed that the instance does not exist, run: "

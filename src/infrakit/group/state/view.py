@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from infrakit.group.ledger import Intent
+from infrakit.group.state import matching
 from infrakit.group.state.backoff import REPLACING, Backoff, BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import STABLE_S, Leaving, Member, discovered
@@ -49,6 +50,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)
     ended: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # when its termination was confirmed
     absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
+    acknowledged: dict[InstanceID, Slot] = msgspec.field(default_factory=dict)  # IDs returned for pending creations
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
@@ -305,11 +307,24 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def settled(self) -> list[Slot]:
         """Return the slots whose intent is resolved, because its instance is a member."""
-        if not self.pending:
-            return []
-        tokens = {m.token for m in self.members.values() if m.token is not None}
-        ids = self.members
-        return [s for s, p in self.pending.items() if p.intent.token in tokens or p.instance in ids]
+        return matching.settled(self.pending, self.members) if self.pending else []
+
+    def acknowledge(self, slot: Slot, creation: Creation, instance: InstanceID, now: float) -> str:
+        """Record the ID that the provider has returned for a creation.
+
+        Returns the reason why it cannot be the ID of a new instance; then the creation is unchanged. Otherwise empty.
+        """
+        if not instance:
+            return "the provider returned no ID"
+        member, other = self.members.get(instance), self.acknowledged.get(instance, slot)
+        if member is not None and not matching.is_instance_of(member, slot, creation):
+            return f"the provider returned the ID {instance}, which is already that of {member.slot or 'an instance'}"
+        if other != slot:
+            return f"the provider returned the ID {instance}, which is already that of {other}"
+        creation.created(instance, now)
+        if self.pending.get(slot) is creation:
+            self.acknowledged[instance] = slot
+        return ""
 
     def settle(self, slots: Iterable[Slot]) -> list[tuple[Slot, Creation]]:
         """Remove intents that the ledger has cleared; return those that created no instance."""
@@ -319,6 +334,8 @@ class GroupView(msgspec.Struct, kw_only=True):
             creation = self.pending.pop(slot, None)
             if creation is None:
                 continue
+            if creation.instance is not None:
+                self.acknowledged.pop(creation.instance, None)
             member = members.get(creation.intent.token)
             if member is not None and creation.provider_error:
                 member.start_failed(creation.provider_error)

@@ -1,0 +1,35 @@
+"""Which instance belongs to which pending creation: decided by its token, else by the ID that the provider returned.
+
+An ID alone is not trusted: a provider may return the ID of another instance, and two creations would count as done.
+"""
+
+from collections.abc import Mapping
+
+from infrakit.group.state.creation import Creation
+from infrakit.group.state.member import Member
+from infrakit.spi.values import InstanceID, Slot
+
+
+def is_instance_of(member: Member, slot: Slot, creation: Creation) -> bool:
+    """Whether a member with the returned ID is the creation's own: it has its token or, without a token, its slot.
+
+    A provider that has dropped both tags is believed.
+    """
+    if member.token is not None:
+        return member.token == creation.intent.token
+    return member.slot in {None, slot}
+
+
+def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member]) -> list[Slot]:
+    """Return the slots whose creation is resolved, because its instance is a member."""
+    tokens = {member.token for member in members.values() if member.token is not None}
+    return [
+        slot
+        for slot, creation in pending.items()
+        if creation.intent.token in tokens
+        or (
+            creation.instance is not None
+            and (member := members.get(creation.instance)) is not None
+            and is_instance_of(member, slot, creation)
+        )
+    ]
