@@ -40,12 +40,14 @@ RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation that w
 class _Call:
     """Whether a call has begun: from then on, its outcome is unknown until the other side has answered."""
 
-    def __init__(self, require: Callable[[], object]) -> None:
+    def __init__(self, require: Callable[[], object], pending: Creation) -> None:
         self.begun = False
         self._require = require
+        self._pending = pending
 
     def begin(self) -> None:
         self._require()
+        self._pending.requested(asyncio.get_running_loop().time() + CALL_DEADLINE_S)
         self.begun = True
 
 
@@ -125,7 +127,7 @@ class Calls:
             if self._view.pending.get(action.slot) is not pending:
                 raise Outdated("its instance is listed")
 
-        call = _Call(still_wanted)
+        call = _Call(still_wanted, pending)
         try:
             await self._gate.permit(lambda: self._require(want))
             spec = await self._prepare(action, pending)

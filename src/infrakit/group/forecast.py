@@ -96,8 +96,10 @@ def _copy(view: GroupView) -> GroupView:
     world = copy.copy(view)
     world.changes = Revision()
     world.members = {i: copy.copy(m) for i, m in view.members.items() if not m.leaving}
-    world.pending = {}
+    world.pending, settled = {}, view.settled()
     for slot, pending in view.pending.items():
+        if slot in settled:
+            continue
         world.pending[slot] = copy.copy(pending)
         world.pending[slot].phase = Phase.RECORDED  # calls in flight are assumed to succeed
     if (known := view.membership) is not None:

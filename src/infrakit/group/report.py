@@ -150,7 +150,8 @@ def summary(controller: Controller) -> str:
     if view.observed_at is None:
         return f"{want.group.name} has not been observed yet: {view.problem}"
     age = duration(now - view.observed_at)
-    creating = len([p for p in view.pending.values() if p.phase is not Phase.CREATED])
+    settled = view.settled()
+    creating = len([slot for slot, p in view.pending.items() if p.phase is not Phase.CREATED and slot not in settled])
     parts = [f"{len(view.members)} of {want.size} exist", f"{_healthy(controller, now)} proven healthy"]
     if creating:
         parts.append(f"{creating} being created")

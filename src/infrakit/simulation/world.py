@@ -28,6 +28,7 @@ from infrakit.spi.values import GroupID, InstanceID
 CONVERGENCE_TIMEOUT_S = 3600.0  # simulated time within which a world without faults has to converge
 QUIET_S = 70.0  # after this time, no message of the fault phase is still in transit
 POLL_S = 30.0
+SETTLE_TIMEOUT_S = 60.0  # simulated time, after the listing lag, within which intents have to be settled
 
 PROXIES = (ProviderProxy, InspectingProxy, WatchingProxy)  # index: number of optional capabilities of the provider
 
@@ -221,7 +222,11 @@ class World:
         self.laws.check_history({document.revision: document.body for document in history})
         leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.laws.epoch)
         term = leader.replica.term
-        left = {n: i for n in self.laws.record.groups if (i := term and term.ledger.intents(n))}
+        until = self.timeline.now + self.simulator.faults.listing_lag_s + SETTLE_TIMEOUT_S
+        while left := {n: i for n in self.laws.record.groups if (i := term and term.ledger.intents(n))}:
+            if self.timeline.now > until:
+                break
+            await asyncio.sleep(POLL_S)
         if left and not self.laws.verdict:
             raise AssertionError(f"3 exactly one: leftover intents: {left}")
 

@@ -4,7 +4,7 @@ The steps run in a fixed order and add to one `PlanBuilder`: first intents and d
 member list, missing and surplus instances, unhealthy instances, and out-of-date instances last.
 """
 
-from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority
+from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority, Settle
 from infrakit.group.plan import cattle, destroying, heal, intents, limits, membership, pets, rollout
 from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.plan.classification import classify
@@ -18,8 +18,8 @@ __all__ = ["DesiredState", "decide"]
 def decide(want: DesiredState, view: GroupView) -> Plan:
     """Return the plan for a group: the actions to perform now, and the blocked ones, each with its reason."""
     changing = view.membership.changing if view.membership is not None else None
-    settled = frozenset(view.settled())
-    builder = PlanBuilder(want=want, view=view, classified=classify(want, view), settled=settled, changing=changing)
+    classified = classify(want, view)
+    builder = PlanBuilder(want=want, view=view, classified=classified, settled=view.settled(), changing=changing)
     name = want.group.name
     if view.problem:
         builder.block(name, f"no decision: {view.problem}", "unknown-is-not-missing")
@@ -124,6 +124,7 @@ def _phase(builder: PlanBuilder) -> GroupPhase:
         return GroupPhase.SCALING
     proven = limits.ready_count(builder) == want.size == len(view.members)
     proven = proven and membership.is_settled(builder)
-    if proven and not view.pending and not builder.actions and not classified.relabel:
+    changing = any(not isinstance(action, Settle) for action in builder.actions)
+    if proven and not builder.unresolved and not changing and not classified.relabel:
         return GroupPhase.CONVERGED
     return GroupPhase.HEALING if view.rolling_to == "" and len(classified.ready) else GroupPhase.CREATING

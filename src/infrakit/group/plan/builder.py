@@ -1,6 +1,7 @@
 """The plan under construction: the steps of the planner add their decisions to it, in the order of `decide`."""
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,7 +21,7 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
     want: DesiredState
     view: GroupView
     classified: Classification
-    settled: frozenset[Slot]  # intents whose instance is a member: both count as one
+    settled: Mapping[Slot, float]  # intents whose instance is a member: both count as one; see `GroupView.settled`
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that are no longer needed
     actions: list[Action] = msgspec.field(default_factory=list)
     blocked: list[Blocked] = msgspec.field(default_factory=list)

@@ -20,7 +20,7 @@ def resolve(builder: PlanBuilder) -> None:
     """Settle, retry, cancel or await every unresolved intent."""
     for slot, pending in builder.view.pending.items():
         if slot in builder.settled:
-            _settle(builder, slot, "its instance is listed")
+            _settle_listed(builder, slot, pending)
         elif slot in builder.unwanted:
             _abandon(builder, slot, pending)
         elif pending.phase is Phase.REFUSED:
@@ -65,6 +65,18 @@ def _leaving_holder(builder: PlanBuilder, slot: Slot, pending: Creation) -> Memb
 
 def _settle(builder: PlanBuilder, slot: Slot, why: str) -> None:
     builder.actions.append(Settle(slot=slot, reason=f"the intent for {slot} is settled: {why}", rule="intent"))
+
+
+def _settle_listed(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
+    """Keep the intent until listings cannot omit the instance any more: the next leader may know it from here only."""
+    if pending.phase is Phase.CALLING:
+        builder.actions.append(
+            Cancel(slot=slot, reason=f"the call that creates {slot} need not be awaited: it is listed", rule="intent")
+        )
+    elif builder.settled[slot] <= builder.view.now:
+        _settle(builder, slot, "its instance has terminated" if pending.terminated else "its instance is listed")
+    else:
+        builder.classified.next_check = min(builder.classified.next_check, builder.settled[slot])
 
 
 def _abandon(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:

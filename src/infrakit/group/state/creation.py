@@ -26,7 +26,8 @@ class Creation(msgspec.Struct, kw_only=True):
     phase: Phase
     uncertain: bool = False  # a call for it was not answered, so the instance may exist
     instance: InstanceID | None = None
-    ended_at: float  # loop time at which the last call returned, or the intent was found in the ledger
+    ended_at: float  # loop time from which on no call can take effect: the last returned, or its deadline has passed
+    effect_until: float = 0.0  # loop time until which the newest call may take effect, if it is not answered
     retry_at: float = 0.0
     error: str = ""
     provider_error: str = ""  # the provider's own answer, if it was an error; not that of a connection or a timeout
@@ -35,6 +36,7 @@ class Creation(msgspec.Struct, kw_only=True):
     refused: bool = False  # the last call was refused; an earlier one may have created the instance
     listed_first: bool = False  # its instance was listed, and reported as created, before the call returned
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
+    terminated: bool = False  # its instance was listed, and has terminated
     changes: Revision = msgspec.field(default_factory=Revision)
 
     @property
@@ -54,6 +56,11 @@ class Creation(msgspec.Struct, kw_only=True):
         """Drop the delay before the next call, which another version has caused."""
         self.retry_at = 0.0
         self.changes.bump()
+
+    def requested(self, effect_until: float) -> None:
+        """Record that the provider is about to be called."""
+        assert self.phase is Phase.CALLING, self.phase
+        self.effect_until = effect_until
 
     def created(self, instance: InstanceID, now: float) -> None:
         """Record that the provider has acknowledged the creation."""
@@ -82,11 +89,14 @@ class Creation(msgspec.Struct, kw_only=True):
         self._ended(why, now, retry_at if self.uncertain else None)
 
     def unanswered(self, why: str, now: float, *, retry_at: float, provider_error: str = "") -> None:
-        """Record that the call was not answered, or with an error that leaves the outcome open."""
+        """Record that the call was not answered, or with an error that leaves the outcome open.
+
+        The instance may exist, or be created until `effect_until`.
+        """
         assert self.phase is Phase.CALLING, self.phase
         self.provider_error = provider_error or self.provider_error
         self.phase, self.uncertain, self.presumed_absent = Phase.UNKNOWN, True, False
-        self._ended(why, now, retry_at)
+        self._ended(why, max(now, self.effect_until), retry_at)
 
     def presume_absent(self) -> None:
         """Record that neither listings nor an inspection have shown the instance in the time in which they would."""
@@ -94,9 +104,14 @@ class Creation(msgspec.Struct, kw_only=True):
         self.presumed_absent = True
         self.changes.bump()
 
-    def _ended(self, why: str, now: float, retry_at: float | None) -> None:
+    def instance_terminated(self) -> None:
+        """Record that its instance, which was listed, has terminated."""
+        self.terminated = True
+        self.changes.bump()
+
+    def _ended(self, why: str, at: float, retry_at: float | None) -> None:
         self.error = why
-        self.ended_at = max(self.ended_at, now)
+        self.ended_at = max(self.ended_at, at)
         if retry_at is not None:
             self.retry_at = retry_at
         self.changes.bump()

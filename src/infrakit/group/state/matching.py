@@ -20,16 +20,14 @@ def is_instance_of(member: Member, slot: Slot, creation: Creation) -> bool:
     return member.slot in {None, slot}
 
 
-def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member]) -> list[Slot]:
-    """Return the slots whose creation is resolved, because its instance is a member."""
-    tokens = {member.token for member in members.values() if member.token is not None}
-    return [
-        slot
-        for slot, creation in pending.items()
-        if creation.intent.token in tokens
-        or (
-            creation.instance is not None
-            and (member := members.get(creation.instance)) is not None
-            and is_instance_of(member, slot, creation)
-        )
-    ]
+def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member]) -> dict[Slot, Member]:
+    """Return the slots whose creation is resolved, because its instance is one of these members."""
+    by_token = {member.token: member for member in members.values() if member.token is not None}
+    found = {}
+    for slot, creation in pending.items():
+        member = by_token.get(creation.intent.token)
+        if member is None and creation.instance is not None:
+            member = members.get(creation.instance)
+        if member is not None and is_instance_of(member, slot, creation):
+            found[slot] = member
+    return found

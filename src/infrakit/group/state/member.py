@@ -36,6 +36,7 @@ class Member(msgspec.Struct, kw_only=True):
     created_at: float
     seen_at: float  # loop time at which this controller first saw it: BootGrace counts from here
     state: State = State.UNSPECIFIED
+    listed_at: float = -math.inf  # loop time at which the first listing that showed it was complete
     serial: int = 0  # number of the last listing that showed it
     missing_since: float | None = None
     missed: int = 0  # consecutive complete listings without it

@@ -155,7 +155,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         inherited = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
         leaving = Leaving.DESTROYED if still_leaving else inherited
         member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
-        member.serial = self.serial
+        member.serial, member.listed_at = self.serial, self.now
         self.members[member.id] = member
         if still_leaving:
             member.left_at = begun_at
@@ -218,6 +218,9 @@ class GroupView(msgspec.Struct, kw_only=True):
             del self.members[member.id]
             self.inherited.pop(member.id, None)
             self.changes.bump()
+        if terminated and self.pending:
+            for slot in matching.settled(self.pending, {m.id: m for m in terminated}):
+                self.pending[slot].instance_terminated()
         return terminated
 
     def _is_absent(self, member: Member) -> bool:
@@ -305,9 +308,17 @@ class GroupView(msgspec.Struct, kw_only=True):
             )
             self.changes.bump()
 
-    def settled(self) -> list[Slot]:
-        """Return the slots whose intent is resolved, because its instance is a member."""
-        return matching.settled(self.pending, self.members) if self.pending else []
+    def settled(self) -> Mapping[Slot, float]:
+        """Return the slots whose intent is resolved, because its instance is a member, or was one and has terminated.
+
+        With each slot, the loop time from which on every listing shows the instance: a new leader that reads listings
+        only would not see it before.
+        """
+        if not self.pending:
+            return {}
+        ended = {slot: -math.inf for slot, creation in self.pending.items() if creation.terminated}
+        listed = matching.settled(self.pending, self.members)
+        return ended | {slot: member.listed_at + self.lag_s for slot, member in listed.items()}
 
     def acknowledge(self, slot: Slot, creation: Creation, instance: InstanceID, now: float) -> str:
         """Record the ID that the provider has returned for a creation.
@@ -340,8 +351,8 @@ class GroupView(msgspec.Struct, kw_only=True):
             if member is not None and creation.provider_error:
                 member.start_failed(creation.provider_error)
             absent = creation.presumed_absent or creation.phase is Phase.REFUSED
-            listed = member is not None or creation.instance in self.members or not absent
-            if creation.presumed_absent and creation.phase is Phase.UNKNOWN:
+            listed = member is not None or creation.terminated or creation.instance in self.members or not absent
+            if creation.presumed_absent and creation.phase is Phase.UNKNOWN and not creation.terminated:
                 self.absences[slot] = self.absences.get(slot, 0) + 1
             elif listed:
                 self.absences.pop(slot, None)

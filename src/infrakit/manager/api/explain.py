@@ -115,7 +115,8 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
         due = sum(need.due for need in view.membership.needs)
         age = duration(now - view.membership.requested_at)
         facts.append(f"the flavor's membership was read {age} ago; {plural(due, 'change')} needed")
-    for slot, pending in list(view.pending.items())[:10]:
+    settled = view.settled()
+    for slot, pending in [each for each in view.pending.items() if each[0] not in settled][:10]:
         facts.append(f"slot {slot}: a creation is {pending.phase}{f' ({pending.error})' if pending.error else ''}")
     return tuple(facts)
 
