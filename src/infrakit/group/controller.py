@@ -21,6 +21,7 @@ from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded, limits
 from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.orders import Eviction
 from infrakit.group.plan import DesiredState
 from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.state.backoff import BackoffPolicy
@@ -84,6 +85,7 @@ class Controller:
         self._cycle_error = ""  # why the last cycle failed
         self._missing: set[InstanceID] = set()
         self._was_converged = False
+        self._evicted: dict[InstanceID, Eviction] = {}  # commands to forget, because their instance has terminated
         self.view = GroupView(
             group=want.group.name,
             pets=want.group.is_pets,
@@ -273,7 +275,10 @@ class Controller:
             self._guard.terminated(member.id, member.slot, vanished=member.vanished and not member.leaving)
             if member.ended_before:
                 continue  # it has been reported
-            requested = member.id in self.want.orders.evictions or member.was_requested_to_end(
+            eviction = self.want.orders.eviction(member.id, member.description.tags)
+            if eviction is not None and not eviction.incarnation:  # else later instances are not concerned anyway
+                self._evicted[member.id] = eviction
+            requested = eviction is not None or member.was_requested_to_end(
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )
             cause, where = self.account.termination_cause(member.id)
@@ -336,6 +341,9 @@ class Controller:
                 await self._callbacks.stop_rollout(
                     self.name, hash=action.hash, rollback=action.rollback, why=action.reason
                 )
+        if self._evicted and self.executor.idle:  # a change of the declaration cancels drains
+            done, self._evicted = self._evicted, {}
+            await self._callbacks.evicted(self.name, done)
         if want.orders.destroying is not None:
             if not self.view.is_proven_empty() or not self.executor.idle:
                 if self.view.empty_since is not None:

@@ -6,6 +6,7 @@ The manager implements them; the controller has no access to the store.
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
+from infrakit.group.orders import Eviction
 from infrakit.spi.values import GroupID, InstanceID, Slot, Token, Wire
 
 
@@ -71,6 +72,10 @@ class ManagerCallbacks(Protocol):
 
     async def transfer_leadership(self, why: str) -> bool:
         """Transfer leadership, because this replica's own node is to be destroyed. False: it cannot be transferred."""
+        ...
+
+    async def evicted(self, group: GroupID, done: Mapping[InstanceID, Eviction]) -> None:
+        """Remove commands to destroy instances from the declaration: the instances have terminated."""
         ...
 
     async def destroyed(self, group: GroupID) -> None:

@@ -25,7 +25,8 @@ DOCUMENTS: dict[str, type[Any]] = {
     vars.NAME: vars.VarsDocument,
 }
 
-ADDED = {"Resumed": ""}  # fields that an older release ignores and drops, which is harmless
+# Fields that an older release ignores and drops, which is harmless.
+ADDED: dict[str, Any] = {"Resumed": "", "Incarnation": "", "Incarnations": {}}
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 
 

@@ -87,7 +87,7 @@ def _evict(builder: PlanBuilder) -> None:
     may_live = {m.id for m in (*classified.ready, *classified.unknown)}
     for instance, eviction in builder.want.orders.evictions.items():
         member = builder.view.members.get(instance)
-        if member is None or member.leaving:
+        if member is None or member.leaving or not eviction.concerns(member.description.tags):
             continue
         why = limits.would_break_quorum(builder, member) if instance in may_live else ""
         if why:

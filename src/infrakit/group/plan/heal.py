@@ -18,7 +18,7 @@ def replace(builder: PlanBuilder) -> None:
         return
     why = limits.breaker(builder)
     for member in unhealthy:
-        if why and member.id not in want.orders.despite_unhealthy:
+        if why and not want.orders.is_replaced_despite_unhealthy(member.id, member.description.tags):
             limits.refuse(builder, member.id, f"replacing {member.id} ({_since(builder, member)})", why)
             continue
         disruption = _disruption(builder) if want.quorum else ""

@@ -89,6 +89,15 @@ class Member(msgspec.Struct, kw_only=True):
             self.missing_since, self.missed = None, 0
             self.changes.bump()
 
+    def is_incarnation(self, description: Description) -> bool:
+        """Whether a description with its ID is of the same instance. A tag that is missing proves nothing."""
+        before, tags = self.description.tags or {}, description.tags or {}
+        token = tags.get(values.TAG_TOKEN)
+        if self.token and token:
+            return self.token == token
+        created = (before.get(values.TAG_CREATED), tags.get(values.TAG_CREATED))
+        return None in created or created[0] == created[1]
+
     def not_listed(self, begun_at: float) -> None:
         """Record that a complete listing, started at loop time `begun_at`, does not contain it."""
         if self.missing_since is None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from infrakit.group import report
 from infrakit.group.controller import Controller
 from infrakit.group.forecast import forecast
-from infrakit.group.orders import Eviction
+from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import EventHistory, explain
 from infrakit.manager.declaration import changes, validate
@@ -207,10 +207,11 @@ class Operator:
         return await self._replica.change(change, what="abort" if aborted else "pause", who=who, why=why)
 
     async def resume(self, *, group: GroupID, who: str, why: str, despite_unhealthy: bool = False) -> Committed:
-        unhealthy: tuple[InstanceID, ...] = ()
+        unhealthy: dict[InstanceID, str] = {}
         if despite_unhealthy:
             members = report.members(self._controller(group))
-            unhealthy = tuple(sorted(m.id for m in members if m.health is Verdict.UNHEALTHY and m.id is not None))
+            sick = {m.id: m.tags for m in members if m.health is Verdict.UNHEALTHY and m.id is not None}
+            unhealthy = {instance: incarnation(sick[instance]) for instance in sorted(sick)}
         change = changes.resume(group, unhealthy, timestamp(self._replica.clock.now()))
         return await self._replica.change(change, what="resume", who=who, why=why)
 
@@ -219,9 +220,15 @@ class Operator:
 
     async def destroy_instance(self, *, instance: InstanceID, who: str, why: str, replace: bool = True) -> Committed:
         controller = self._controller_of(instance)
-        slot = controller.view.members[instance].slot
+        member = controller.view.members[instance]
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=why)
-        change = changes.evict(controller.name, {instance: slot}, eviction, replace=replace)
+        change = changes.evict(
+            controller.name,
+            {instance: member.slot},
+            eviction,
+            replace=replace,
+            incarnations={instance: incarnation(member.description.tags)},
+        )
         return await self._replica.change(change, what="destroy instance", who=who, why=why)
 
     async def resign(self, *, who: str, why: str) -> None:

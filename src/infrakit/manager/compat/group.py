@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from infrakit.group.controller import Controller
-from infrakit.group.orders import Eviction
+from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.declaration import changes
 from infrakit.manager.lead.replica import Replica
@@ -88,7 +88,8 @@ class GroupPlugin:
         who = _who()
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=WHY)
         slots = {each: members[each].slot for each in instances}
-        change = changes.evict(id, slots, eviction, replace=False)
+        incarnations = {each: incarnation(members[each].description.tags) for each in instances}
+        change = changes.evict(id, slots, eviction, replace=False, incarnations=incarnations)
         await self._replica.change(change, what="destroy instance", who=who, why=WHY)
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002

@@ -1,5 +1,7 @@
 """Operators' commands as changes of the record; each is applied by a single compare-and-swap."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from infrakit.group.orders import Eviction, Orders, RolloutStop
@@ -89,11 +91,15 @@ def stop_rollout(
     return change
 
 
-def resume(group: GroupID, despite_unhealthy: tuple[InstanceID, ...], when: str) -> RecordChange:
-    """Resume a paused or aborted rollout, retry failures, and allow `despite_unhealthy` to be replaced."""
+def resume(group: GroupID, despite_unhealthy: Mapping[InstanceID, str], when: str) -> RecordChange:
+    """Resume a paused or aborted rollout, retry failures, and allow `despite_unhealthy` to be replaced.
+
+    `despite_unhealthy` has the incarnation of each instance.
+    """
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
-        return with_orders(record, group, roll=None, despite_unhealthy=despite_unhealthy, resumed=when)
+        named, incarnations = tuple(despite_unhealthy), dict(despite_unhealthy)
+        return with_orders(record, group, roll=None, despite_unhealthy=named, incarnations=incarnations, resumed=when)
 
     return change
 
@@ -153,16 +159,34 @@ def destroyed(group: GroupID) -> RecordChange:
 
 
 def evict(
-    group: GroupID, instances: dict[InstanceID, Slot | None], eviction: Eviction, *, replace: bool
+    group: GroupID,
+    instances: dict[InstanceID, Slot | None],
+    eviction: Eviction,
+    *,
+    replace: bool,
+    incarnations: Mapping[InstanceID, str] | None = None,
 ) -> RecordChange:
     """Destroy named instances; without replacement, the declaration shrinks by them in the same change."""
+    named = {i: msgspec.structs.replace(eviction, incarnation=(incarnations or {}).get(i, "")) for i in instances}
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         old, orders = record.group(group), record.orders.get(group, Orders())
-        evictions = dict([*orders.evictions.items(), *((i, eviction) for i in instances)][-EVICTIONS_MAX:])
+        evictions = dict([*orders.evictions.items(), *named.items()][-EVICTIONS_MAX:])
         if not replace:
             record = with_group(record, _shrunk(old, instances), revoke_destroy=False)
         return with_orders(record, group, evictions=evictions)
+
+    return change
+
+
+def evicted(group: GroupID, done: Mapping[InstanceID, Eviction]) -> RecordChange:
+    """Remove commands to destroy instances that have terminated, unless they were given again meanwhile."""
+
+    def change(record: DeclarationRecord) -> DeclarationRecord:
+        if group not in record.groups:
+            return record
+        orders = record.orders_of(group)
+        return with_orders(record, group, evictions={i: e for i, e in orders.evictions.items() if done.get(i) != e})
 
     return change
 

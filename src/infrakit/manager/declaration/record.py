@@ -86,7 +86,7 @@ def with_group(record: DeclarationRecord, group: Group, *, revoke_destroy: bool 
     previous, orders = record.previous, record.orders.get(group.name, Orders())
     if old is not None and old.hash != group.hash:
         previous = previous | {group.name: old}
-    orders = msgspec.structs.replace(orders, despite_unhealthy=())
+    orders = msgspec.structs.replace(orders, despite_unhealthy=(), incarnations={})
     if revoke_destroy:
         orders = msgspec.structs.replace(orders, destroying=None, volumes=False)
     if old is not None and old.hash != group.hash:

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
+from infrakit.group.orders import Eviction
 from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.record import RecordChange
@@ -24,7 +25,7 @@ from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.leadership import Leadership, Observation, Resigns
 from infrakit.spi.manager import Committed, Halt
 from infrakit.spi.store import Store
-from infrakit.spi.values import GroupID
+from infrakit.spi.values import GroupID, InstanceID
 
 SELF = "infrakit"  # the author of a change that a controller requests
 RETRY_S = 1.0
@@ -350,6 +351,15 @@ class Replica:
             await self.change(changes.destroyed(group), what="destroyed", who=SELF, why=why)
 
         self._defer(f"forget {group}", command)
+
+    async def evicted(self, group: GroupID, done: Mapping[InstanceID, Eviction]) -> None:
+        """Remove commands to destroy instances from the declaration: the instances have terminated."""
+
+        async def command() -> None:
+            why = f"terminated: {', '.join(sorted(done))}"
+            await self.change(changes.evicted(group, done), what="destroyed", who=SELF, why=why)
+
+        self._defer(f"forget {group} {sorted(done)}", command)
 
     async def transfer_leadership(self, why: str) -> bool:
         if not isinstance(self._leadership, Resigns):
