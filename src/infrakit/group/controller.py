@@ -21,6 +21,7 @@ from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded, limits
 from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
 from infrakit.group.plan import DesiredState
 from infrakit.group.probers import HealthProber, MembershipProber
@@ -261,8 +262,8 @@ class Controller:
             async with limit:
                 try:
                     async with asyncio.timeout(INSPECT_DEADLINE_S):
-                        description = await inspects.inspect(instance=instance)
-                except Exception:  # no response: the instance still holds its slot
+                        description = inspected(await inspects.inspect(instance=instance), instance)
+                except Exception:  # whichever it is, its state is unknown: the instance still holds its slot
                     return
             self.view.inspected(instance, description)
 

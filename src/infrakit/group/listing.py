@@ -1,14 +1,17 @@
-"""The checks of a provider's listing before anything is concluded from it (law 4).
+"""The checks of a provider's answers before anything is concluded from them (law 4).
 
 A listing that contradicts itself is no complete answer: it counts as a failed observation. What the provider should
 have filtered is filtered again.
+
+An inspection confirms a termination only by None, or by a description of the instance itself. Every error leaves the
+state unknown, also *forbidden*, and *not found*, which a proxy or a wrong address may return.
 """
 
 import collections
 from collections.abc import Sequence
 
 from infrakit.spi import errors, values
-from infrakit.spi.values import Description
+from infrakit.spi.values import Description, InstanceID
 
 
 def check(listing: object, *, provider: str) -> None:
@@ -30,3 +33,14 @@ def of_group(listing: Sequence[Description], group: str) -> Sequence[Description
     if all((each.tags or {}).get(values.TAG_GROUP) == group for each in listing):
         return listing
     return [each for each in listing if (each.tags or {}).get(values.TAG_GROUP) == group]
+
+
+def inspected(answer: object, instance: InstanceID) -> Description | None:
+    """Return the answer of an inspection. Raises `PluginError` unless it is None or describes that instance."""
+    if answer is None:
+        return None
+    if not isinstance(answer, Description):
+        raise errors.PluginError(f"its inspection of {instance} returned {type(answer).__name__}")
+    if answer.id != instance:
+        raise errors.PluginError(f"its inspection of {instance} described {answer.id or 'an instance without an ID'}")
+    return answer

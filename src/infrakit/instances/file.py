@@ -81,6 +81,8 @@ class File:
         try:
             stored = await asyncio.to_thread(lambda: self._read(self._path(instance)))
         except errors.NotFound:
+            if instance.startswith(PREFIX) and not await asyncio.to_thread(self._directory.is_dir):
+                raise errors.PluginError("the directory is missing", where=str(self._directory)) from None
             return None
         return stored.describe(properties=True)
 

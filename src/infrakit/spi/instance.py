@@ -96,7 +96,8 @@ class Inspects(Protocol):
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         """Return the current state of the instance, whatever listings show. None confirms that it has terminated.
 
-        Return None for an unknown ID too. Raise when the state cannot be determined.
+        Return None for an unknown ID too. Raise when the state cannot be determined, for example because the
+        credentials do not permit to inspect the instance, or the call went to another region or account.
         """
         ...
 

@@ -96,6 +96,7 @@ async def test_an_unreadable_file_is_an_error_and_not_a_missing_instance(provide
 
 @pytest.mark.parametrize("unknown", ["../x", "instance-/../../etc/passwd", "", "x", "instance-\0"])
 async def test_an_unknown_instance_is_not_found(provider: File, unknown: str) -> None:
+    await provider.provision(spec=spec())
     assert await provider.inspect(instance=InstanceID(unknown)) is None
     with pytest.raises(errors.NotFound):
         await provider.destroy(instance=InstanceID(unknown), context=DestroyContext())
@@ -113,3 +114,15 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     (tmp_path / "files").write_text("in the way")
     with pytest.raises(errors.PluginError, match="files"):
         await File(tmp_path / "files").provision(spec=spec())
+
+
+async def test_an_instance_whose_file_cannot_be_read_has_not_terminated(provider: File, tmp_path: Path) -> None:
+    created = await provider.provision(spec=spec())
+    (tmp_path / "files").rename(tmp_path / "unmounted")
+    with pytest.raises(errors.PluginError, match="directory is missing"):
+        await provider.inspect(instance=created)
+    (tmp_path / "unmounted").rename(tmp_path / "files")
+    (tmp_path / "files" / created).unlink()
+    (tmp_path / "files" / created).mkdir()
+    with pytest.raises(errors.PluginError, match="cannot be read"):
+        await provider.inspect(instance=created)

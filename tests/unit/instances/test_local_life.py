@@ -1,6 +1,7 @@
 """The life cycle of an instance of `local`: a real process, its environment, its log and its volumes."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -337,3 +338,31 @@ async def test_a_directory_is_the_same_by_any_path(local: Local, tmp_path: Path,
         await until_gone(local, second)
     finally:
         await other.close()
+
+
+async def test_an_instance_in_a_missing_home_has_not_terminated(local: Local, home: Path) -> None:
+    created = await local.provision(spec=spec())
+    (home / "instances").rename(home / "unmounted")
+    with pytest.raises(errors.PluginError, match="is missing"):
+        await local.inspect(instance=created)
+    (home / "unmounted").rename(home / "instances")
+    assert await local.inspect(instance=created) is not None
+
+
+async def test_an_instance_in_a_directory_without_permission_has_not_terminated(
+    local: Local, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = await local.provision(spec=spec())
+    known, place = os.stat, home / "instances" / created
+
+    def forbidden(path: str | Path, **options: bool) -> os.stat_result:
+        if str(path).startswith(str(place)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return known(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", forbidden)
+        patch.setattr(Path, "exists", lambda path, **_options: os.path.exists(path))  # noqa: PTH110 - as in Python 3.14
+        with pytest.raises(PermissionError):
+            await local.inspect(instance=created)
+    assert await local.inspect(instance=created) is not None

@@ -149,7 +149,7 @@ class Present:
 
     def _refresh(self, instance_id: str) -> Description | None:
         place = self._home.instance(instance_id)
-        if records.is_id(instance_id) and (place / "started").exists():
+        if records.is_id(instance_id) and records.exists(place / "started"):
             entry = self._read(place)
             if self._watch_leader(entry):
                 entry.is_unchanging = True

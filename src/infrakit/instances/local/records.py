@@ -96,6 +96,15 @@ def sync_exit_code(home_: Home, instance_id: str) -> None:
             files.sync(each)
 
 
+def exists(path: pathlib.Path) -> bool:
+    """Whether a path exists. Raises `OSError` if that is unknown; `Path.exists` of Python 3.14 returns False then."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def phase(home_: Home, instance_id: str) -> Phase:
     """Determine the current phase of an instance."""
     if not is_id(instance_id):
@@ -103,9 +112,11 @@ def phase(home_: Home, instance_id: str) -> Phase:
     place = home_.instance(instance_id)
     # Check the lock first: what is true once the lock is free stays true.
     locked = home.is_locked(place / "lock")
-    if not place.exists():
-        return Phase.ARCHIVED if (home_.dead_logs / instance_id).exists() else Phase.UNKNOWN
-    if not (place / "started").exists():
+    if not exists(place):
+        if not exists(home_.instances):
+            raise PluginError("the directory of all instances is missing", where=str(home_.instances))
+        return Phase.ARCHIVED if exists(home_.dead_logs / instance_id) else Phase.UNKNOWN
+    if not exists(place / "started"):
         return Phase.PENDING if locked else Phase.INCOMPLETE
     try:
         return _phase_of_started(place, locked=locked)
