@@ -199,6 +199,14 @@ MUTATIONS = (
     ),
     Mutation(
         "7 converged means converged",
+        "a pet is ready without its volume",
+        "group/plan/classification.py",
+        "(classified.unknown if member.id in classified.unattached else classified.ready).append(member)",
+        "classified.ready.append(member)",
+        STAGE,
+    ),
+    Mutation(
+        "7 converged means converged",
         "an older verdict of another incarnation counts",
         "group/state/member.py",
         "        if self.report is None or self.missing_since is not None or now - self.judged_at > VERDICT_AGE_S_MAX:",

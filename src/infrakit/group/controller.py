@@ -16,6 +16,7 @@ from infrakit.gate.guard import Guard
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
+from infrakit.group.attachments import AttachmentsProber
 from infrakit.group.calls import Calls, error_text
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
@@ -79,6 +80,7 @@ class Controller:
         self._random = random
         self._health_prober = HealthProber(flavor)
         self._membership_prober = MembershipProber()
+        self._attachments_prober = AttachmentsProber()
         self._awake = asyncio.Event()
         self._planned: DesiredState | None = None
         self._planned_revision = -1
@@ -163,6 +165,7 @@ class Controller:
             await self.executor.close()
             await self._health_prober.close()
             await self._membership_prober.close()
+            await self._attachments_prober.close()
 
     async def _cycle_safely(self) -> None:
         try:
@@ -240,6 +243,9 @@ class Controller:
         view.expire_inherited(at_once=self.want.orders.destroying is not None)
         view.retry_destroys()
         self._start_membership_poll()
+        declared = await self._attachments_prober.result(self.flavor, self.want.group)
+        if declared is not None:
+            view.attach(declared)
         await self._poll_health()
         await self._poll_membership()
         view.now = loop.time()

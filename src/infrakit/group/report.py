@@ -9,13 +9,14 @@ from infrakit.group.controller import Controller
 from infrakit.group.orders import Orders
 from infrakit.group.plan.builder import duration, times
 from infrakit.group.plan.desired import DesiredState
+from infrakit.group.plan.pets import attachments as named
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Leaving, Member
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
 from infrakit.spi.manager import GroupStatus, MemberStatus, Reasoned, Verdict
-from infrakit.spi.values import Health, LogicalID, State
+from infrakit.spi.values import Attachment, Health, LogicalID, State
 
 
 def group_status(controller: Controller, clock: Clock) -> GroupStatus:
@@ -30,7 +31,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         hash=want.group.hash,
         want=0 if want.orders.destroying else want.size,
         live=len(view.members),
-        healthy=sum(m.state is State.FINISHED or m.health(now) is Health.HEALTHY for m in view.members.values()),
+        healthy=_healthy(controller, now),
         up_to_date=sum(m.hash in current for m in view.members.values()),
         converged=plan.converged and controller.is_current,
         phase=plan.phase if controller.is_current else GroupPhase.HALTED if want.orders.halt else GroupPhase.PLANNING,
@@ -89,7 +90,7 @@ def members(controller: Controller) -> list[MemberStatus]:
     """Return the status of every member and of every pending creation, in the order of their slots."""
     now = asyncio.get_running_loop().time()
     view, want = controller.view, controller.want
-    statuses = [_member(want, m, now) for m in view.members.values()]
+    statuses = [_member(want, m, now, view.unattached(m, want.group.hash)) for m in view.members.values()]
     settled = set(view.settled())
     for slot, pending in view.pending.items():
         if slot not in settled:
@@ -112,17 +113,22 @@ def _order(slot: str) -> tuple[int, str]:
     return (int(slot) if slot.isdigit() else 0, slot)
 
 
-def _member(want: DesiredState, member: Member, now: float) -> MemberStatus:
+def _member(want: DesiredState, member: Member, now: float, unattached: tuple[Attachment, ...] = ()) -> MemberStatus:
     attachments = member.description.attachments
     report = member.report
+    health = Verdict.HEALTHY if member.state is State.FINISHED else Verdict[member.health(now).name]
+    note = report.note if report is not None else ""
+    if unattached:
+        health = Verdict.UNKNOWN if health is Verdict.HEALTHY else health
+        note = f"not attached: {named(unattached)}{f'; {note}' if note else ''}"
     return MemberStatus(
         group=want.group.name,
         id=member.id,
         slot=member.slot,
         logical_id=member.logical_id,
         state=_state(member),
-        health=Verdict.HEALTHY if member.state is State.FINISHED else Verdict[member.health(now).name],
-        note=report.note if report is not None else "",
+        health=health,
+        note=note,
         health_age_s=round(now - member.judged_at, 3) if report is not None else None,
         age_s=round(now - member.created_at, 3),
         up_to_date=member.hash == want.group.hash,
@@ -160,7 +166,9 @@ def summary(controller: Controller) -> str:
 
 
 def _healthy(controller: Controller, now: float) -> int:
-    return sum(m.state is State.FINISHED or m.health(now) is Health.HEALTHY for m in controller.view.members.values())
+    view, version = controller.view, controller.want.group.hash
+    healthy = [m for m in view.members.values() if m.state is State.FINISHED or m.health(now) is Health.HEALTHY]
+    return len(healthy) - sum(bool(view.unattached(m, version)) for m in healthy)
 
 
 def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
@@ -183,6 +191,8 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
         facts.append("its health has not been checked yet")
     if member.start_error:
         facts.append(f"its creation returned an error: {member.start_error}")
+    if unattached := controller.view.unattached(member, want.group.hash):
+        facts.append(f"it does not hold {named(unattached)}, which is declared: it does not count as proven healthy")
     same = member.hash == want.group.hash
     facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
     backoff = controller.view.backoffs.get(str(member.slot))

@@ -81,7 +81,8 @@ class Attaches(Protocol):
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         """Return the attachments by logical ID.
 
-        The answer serves to refuse one volume for two pets, and to delete the volumes on an operator's command.
+        The answer serves to refuse one volume for two pets, to report a pet without its volume as not healthy, and to
+        delete the volumes on an operator's command.
         """
         ...
 

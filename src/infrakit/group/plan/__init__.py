@@ -48,6 +48,7 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     membership.reconcile(builder)
     _evict(builder)
     if want.group.is_pets:
+        pets.explain_unattached(builder)
         pets.remove_duplicates(builder)
         pets.create(builder)
         pets.remove(builder)

@@ -5,7 +5,7 @@ import msgspec
 from infrakit.group.plan.desired import DesiredState
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
-from infrakit.spi.values import BOOTSTRAP, Health, LogicalID, Slot, State
+from infrakit.spi.values import BOOTSTRAP, Attachment, Health, InstanceID, LogicalID, Slot, State
 
 
 class Classification(msgspec.Struct, kw_only=True):
@@ -20,6 +20,8 @@ class Classification(msgspec.Struct, kw_only=True):
     replaceable: list[Member] = msgspec.field(default_factory=list)  # of the unhealthy: UnhealthyAfter is over
     outdated: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: of another version
     relabel: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: bootstrap members to adopt
+    # Those of the declared version that lack declared attachments: never ready.
+    unattached: dict[InstanceID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     settling: int = 0  # number of the ready that are new, and not healthy for Settle yet
     by_slot: dict[Slot, list[Member]] = msgspec.field(default_factory=dict)
     next_check: float = float("inf")  # loop time at which the classification may change without an event
@@ -51,18 +53,25 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
         elif member.state is State.FINISHED:
             classified.ready.append(member)
         else:
+            _find_unattached(classified, view, member, version)
             _classify_health(classified, member, now=now, grace_s=grace_s, after_s=after_s)
             settled_at = (member.healthy_since or 0.0) + settle_s
-            if rolling and member.healthy_since is not None and member.hash == version and now < settled_at:
+            new = rolling and member.hash == version and member.id not in classified.unattached
+            if new and member.healthy_since is not None and now < settled_at:
                 classified.settling += 1
                 classified.next_check = min(classified.next_check, settled_at)
     return classified
 
 
+def _find_unattached(classified: Classification, view: GroupView, member: Member, version: str) -> None:
+    if view.attachments and (lacking := view.unattached(member, version)):
+        classified.unattached[member.id] = lacking
+
+
 def _classify_health(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:
     health = member.health(now)
     if health is Health.HEALTHY:
-        classified.ready.append(member)
+        (classified.unknown if member.id in classified.unattached else classified.ready).append(member)
         return
     if health is Health.UNKNOWN or member.unhealthy_since is None:
         classified.unknown.append(member)

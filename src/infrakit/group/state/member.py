@@ -3,12 +3,23 @@
 import datetime
 import enum
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from infrakit.group.state.revision import Revision
 from infrakit.spi import values
-from infrakit.spi.values import Description, Health, HealthReport, InstanceID, LogicalID, Slot, State, Token
+from infrakit.spi.values import (
+    Attachment,
+    Description,
+    Health,
+    HealthReport,
+    InstanceID,
+    LogicalID,
+    Slot,
+    State,
+    Token,
+)
 
 VERDICT_AGE_S_MAX = 60.0  # an older health report counts as unknown
 STABLE_S = 60.0  # an instance that has been healthy for that long has proven its start
@@ -76,6 +87,18 @@ class Member(msgspec.Struct, kw_only=True):
         from this one's, and a grace that is too short destroys instances that are still booting.
         """
         return -math.inf if self.is_proven else self.seen_at + grace_s
+
+    def lacks(self, declared: Iterable[Attachment]) -> tuple[Attachment, ...]:
+        """Return those of the declared attachments that the provider reports as not attached.
+
+        Empty if the provider reports no attachments, or if the instance is not running: it may hold them later, or need
+        them no more. Attachments are the same if their IDs are.
+        """
+        reported = self.description.attachments
+        if not isinstance(reported, tuple) or self.state in (State.PENDING, State.FINISHED):
+            return ()
+        held = {each.id for each in reported}
+        return tuple(each for each in declared if each.id not in held)
 
     # -- observations ----------------------------------------------------------------------------------------------
 

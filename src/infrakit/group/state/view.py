@@ -22,7 +22,7 @@ from infrakit.group.state.membership import Membership
 from infrakit.group.state.revision import Revision
 from infrakit.spi import values
 from infrakit.spi.flavor import MembershipChange
-from infrakit.spi.values import Description, HealthReport, InstanceID, LogicalID, Slot, State
+from infrakit.spi.values import Attachment, Description, HealthReport, InstanceID, LogicalID, Slot, State
 
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
 ENDED_KEPT_S = 600.0  # for which a confirmed termination is remembered
@@ -51,6 +51,8 @@ class GroupView(msgspec.Struct, kw_only=True):
     ended: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # when its termination was confirmed
     absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
     acknowledged: dict[InstanceID, Slot] = msgspec.field(default_factory=dict)  # IDs returned for pending creations
+    # What the pets of the declared version must hold; empty: not known, or nothing.
+    attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
@@ -79,6 +81,18 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.version, self.policy = version, policy
         self.absences.clear()
         self.changes.bump()
+
+    def attach(self, declared: Mapping[LogicalID, tuple[Attachment, ...]]) -> None:
+        """Set the attachments that the pets of the declared version must hold."""
+        if declared != self.attachments:
+            self.attachments = declared
+            self.changes.bump()
+
+    def unattached(self, member: Member, version: str) -> tuple[Attachment, ...]:
+        """Return the declared attachments that a member lacks, if it is of the declared version."""
+        if not self.attachments or member.logical_id is None or member.hash != version:
+            return ()
+        return member.lacks(self.attachments.get(member.logical_id, ()))
 
     def rollout_started(self, version: str) -> None:
         """Record that a rolling update to that version has started."""

@@ -239,6 +239,14 @@ class Simulator:
         self.machines[instance].unhealthy_at = asyncio.get_running_loop().time()
         self._changed += 1
 
+    def detach(self, instance: InstanceID) -> None:
+        """Take the attachments from a running machine, which otherwise does not change."""
+        machine = self.machines[instance]
+        for attachment in machine.attachments:
+            self._holders.pop(attachment.id, None)
+        machine.attachments, machine.description = (), None
+        self._changed += 1
+
     def _label(self, instance: InstanceID, labels: Mapping[str, str]) -> None:
         machine = self.machines.get(instance)
         if machine is None or not machine.lives:
