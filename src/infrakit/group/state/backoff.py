@@ -39,3 +39,16 @@ class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if failures < 1:
             return 0.0
         return min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, EXPONENT_MAX)) * self.jitter()
+
+    def failed(self, before: Backoff | None, why: str, version: str, *, now: float, without_delay: int) -> Backoff:
+        """Return the back-off after one more failure; the first `without_delay` ones are retried at once."""
+        count = before.count + 1 if before is not None and before.version == version else 1
+        return Backoff(count=count, retry_at=now + self.delay_s(count - without_delay), why=why, version=version)
+
+
+def forget(backoffs: dict[str, Backoff], slot: str, version: str) -> bool:
+    """Remove the failures of one version in a slot. False: there were none."""
+    keys = [key for key in (slot, replacement_key(slot)) if key in backoffs and backoffs[key].version == version]
+    for key in keys:
+        del backoffs[key]
+    return bool(keys)

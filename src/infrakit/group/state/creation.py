@@ -6,7 +6,8 @@ import msgspec
 
 from infrakit.group.ledger import Intent
 from infrakit.group.state.revision import Revision
-from infrakit.spi.values import InstanceID
+from infrakit.spi import values
+from infrakit.spi.values import Description, GroupID, InstanceID, LogicalID, Slot, State
 
 
 class Phase(enum.StrEnum):
@@ -43,6 +44,16 @@ class Creation(msgspec.Struct, kw_only=True):
     def may_be_called(self) -> bool:
         """Whether a call may start: none is in flight, and none has been acknowledged or finally refused."""
         return self.phase in (Phase.RECORDED, Phase.UNKNOWN)
+
+    def described(self, slot: Slot, *, group: GroupID, pets: bool) -> Description:
+        """Describe the instance that it may have created; an unknown ID is empty."""
+        tag = values.TAG_LOGICAL_ID if pets else values.TAG_SLOT
+        return Description(
+            id=self.instance or InstanceID(""),
+            logical_id=LogicalID(slot) if pets else None,
+            tags={values.TAG_GROUP: group, values.TAG_TOKEN: self.intent.token, tag: slot},
+            state=State.PENDING,
+        )
 
     def call(self, version: str = "") -> None:
         """Record that a call for that version starts. Earlier listings without the instance prove nothing about it."""

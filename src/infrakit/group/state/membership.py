@@ -31,18 +31,16 @@ class Membership(msgspec.Struct, kw_only=True):
         """Whether the needed changes are current enough to act on."""
         return self.fresh(now) and not self.problem and self.requested_at >= self.changed_at
 
-    def answered(self, needs: Sequence[MembershipChange], requested_at: float) -> bool:
-        """Record a result. True: it differs from the previous state."""
+    def observed(self, answer: Sequence[MembershipChange] | str, requested_at: float) -> bool:
+        """Record a result, or a text: why the newest poll failed. True: it differs from the previous state."""
+        if isinstance(answer, str):
+            different, self.problem = answer != self.problem, answer
+            return different
         if requested_at < self.changed_at:
             return False  # it may be from before the last change
         before = (self.needs, self.problem, self.requested_at >= self.changed_at)
-        self.needs, self.problem, self.requested_at = tuple(needs), "", requested_at
+        self.needs, self.problem, self.requested_at = tuple(answer), "", requested_at
         return before != (self.needs, "", True)
-
-    def unanswered(self, problem: str) -> bool:
-        """Record that the newest poll failed. True: the reason differs from the previous one."""
-        different, self.problem = problem != self.problem, problem
-        return different
 
     def ended(self, now: float, *, done: bool) -> None:
         """Record that the change in progress has ended. The next poll shows its effect."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from infrakit.group.ledger import Intent
-from infrakit.group.state import matching
+from infrakit.group.state import backoff, matching
 from infrakit.group.state.backoff import REPLACING, Backoff, BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import STABLE_S, Leaving, Member, discovered
@@ -58,7 +58,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
     _replaced: list[Member] = msgspec.field(default_factory=list)  # whose ID the newest listing shows as another's
-    _listed_members: int = 0  # by the newest listing
+    listed_members: int = 0  # by the newest listing
     listing: Sequence[Description] | None = None
 
     @property
@@ -130,7 +130,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.serial += 1
         new = [m for d in listing if (m := self._listed(d, begun_at, wall)) is not None]
         listed = (member for member in self.members.values() if member.serial == self.serial)
-        self._listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
+        self.listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
         if not self.is_complete:
             for member in self.members.values():
                 if member.serial != self.serial:
@@ -150,14 +150,9 @@ class GroupView(msgspec.Struct, kw_only=True):
         return self.observed_at - self.empty_since >= max(self.lag_s, EMPTY_S)
 
     @property
-    def listed_members(self) -> int:
-        """The number of members that the newest listing shows and does not call terminated."""
-        return self._listed_members
-
-    @property
     def is_complete(self) -> bool:
         """Whether the newest listing showed every member. The lengths prove nothing: it may show other instances."""
-        return self._listed_members == len(self.members)
+        return self.listed_members == len(self.members)
 
     def _listed(self, description: Description, begun_at: float, wall: float) -> Member | None:
         member = self.members.get(description.id)
@@ -269,18 +264,13 @@ class GroupView(msgspec.Struct, kw_only=True):
         An unknown ID is empty. The flavor compares its member list with this: an instance that the provider lists late
         must not be taken for a terminated one.
         """
-        tag = values.TAG_LOGICAL_ID if self.pets else values.TAG_SLOT
         settled = set(self.settled())
-        return [m.description for m in self.members.values()] + [
-            Description(
-                id=creation.instance or InstanceID(""),
-                logical_id=LogicalID(slot) if self.pets else None,
-                tags={values.TAG_GROUP: self.group, values.TAG_TOKEN: creation.intent.token, tag: slot},
-                state=State.PENDING,
-            )
+        unlisted = (
+            creation.described(slot, group=self.group, pets=self.pets)
             for slot, creation in self.pending.items()
             if slot not in settled
-        ]
+        )
+        return [*(member.description for member in self.members.values()), *unlisted]
 
     def track_member_list(self, *, exists: bool) -> None:
         """Start or stop tracking the member list, which exists if the flavor has one."""
@@ -290,13 +280,7 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def needs(self, answer: Sequence[MembershipChange] | str, requested_at: float) -> None:
         """Record the changes that the member list needs, or a text: the reason why they are unknown."""
-        if self.membership is None:
-            return
-        if isinstance(answer, str):
-            different = self.membership.unanswered(answer)
-        else:
-            different = self.membership.answered(answer, requested_at)
-        if different:
+        if self.membership is not None and self.membership.observed(answer, requested_at):
             self.changes.bump()
 
     def change_started(self, change: MembershipChange) -> None:
@@ -475,17 +459,12 @@ class GroupView(msgspec.Struct, kw_only=True):
             self._record(replacement_key(member.slot), why, version=member.hash, without_delay=1)
 
     def _reset(self, slot: Slot, version: str) -> None:
-        for key in (slot, replacement_key(slot)):
-            backoff = self.backoffs.get(key)
-            if backoff is not None and backoff.version == version:
-                del self.backoffs[key]
-                self.changes.bump()
+        if backoff.forget(self.backoffs, slot, version):
+            self.changes.bump()
 
     def _record(self, key: str, why: str, *, version: str, without_delay: int) -> None:
         before = self.backoffs.get(key)
-        count = before.count + 1 if before is not None and before.version == version else 1
-        delay_s = self.policy.delay_s(count - without_delay)
-        self.backoffs[key] = Backoff(count=count, retry_at=self.now + delay_s, why=why, version=version)
+        self.backoffs[key] = self.policy.failed(before, why, version, now=self.now, without_delay=without_delay)
         self.changes.bump()
 
     def expire_backoffs(self) -> None:
