@@ -182,23 +182,34 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
         facts.append(f"it has been missing from the listing for {duration(now - member.missing_since)}")
     elif controller.view.observed_at is not None:
         facts.append(f"it is {_state(member)}, as listed {duration(now - controller.view.observed_at)} ago")
-    if member.report is not None:
-        health, note = member.health(now).name.lower(), f" ({member.report.note})" if member.report.note else ""
-        since = member.healthy_since or member.unhealthy_since
-        lasting = f" for {duration(now - since)}" if since is not None else ""
-        facts.append(f"it is {health}{lasting}{note}, as checked {duration(now - member.judged_at)} ago")
-    else:
-        facts.append("its health has not been checked yet")
+    facts.append(_health_fact(member, now))
     if member.start_error:
         facts.append(f"its creation returned an error: {member.start_error}")
     if unattached := controller.view.unattached(member, want.group.hash):
         facts.append(f"it does not hold {named(unattached)}, which is declared: it does not count as proven healthy")
     same = member.hash == want.group.hash
-    facts.append("it is of the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
+    facts.append("it matches the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
     backoff = controller.view.backoffs.get(str(member.slot))
     if backoff is not None and backoff.version == member.hash:
         facts.append(f"its slot has failed {times(backoff.count)} ({backoff.why})")
     return tuple(facts)
+
+
+def _health_fact(member: Member, now: float) -> str:
+    """Describe the health of a member. A verdict that does not count any more has an age, but no duration."""
+    report = member.report
+    if report is None:
+        return "its health has not been checked yet"
+    age = duration(now - member.judged_at)
+    if member.health(now) is not report.health:
+        verdict = f"{report.health.name.lower()}, {report.note}" if report.note else report.health.name.lower()
+        unlisted = " while it is missing from the listing" if member.missing_since is not None else ""
+        return f"its health is unknown{unlisted}: the last verdict ({verdict}) is {age} old"
+    note = f" ({report.note})" if report.note else ""
+    since = member.healthy_since if report.health is Health.HEALTHY else member.unhealthy_since
+    if since is None:
+        return f"its health is unknown{note}; last checked {age} ago"
+    return f"it has been {report.health.name.lower()} for {duration(now - since)}{note}; last checked {age} ago"
 
 
 def forecast_lines(actions: list[Action]) -> list[Reasoned]:
