@@ -213,7 +213,7 @@ async def test_plan_is_a_diff_in_order_with_reasons(cli: CommandLine, manager: C
                 summary="one more, one replaced",
                 actions=(
                     Reasoned(verb="destroy", subject="web-1", reason="made from v1", rule="out-of-date", order=2),
-                    Reasoned(verb="create", subject="4", reason="nobody bears it", rule="missing", order=1),
+                    Reasoned(verb="create", subject="4", reason="slot 4 has no instance", rule="no-instance", order=1),
                     Reasoned(verb="destroy", subject="web-9", reason="the newest", rule="surplus", order=3),
                 ),
                 waiting=(Reasoned(verb="wait", subject="web-2", reason="it settles", remedy="8s more"),),
@@ -228,7 +228,7 @@ async def test_plan_is_a_diff_in_order_with_reasons(cli: CommandLine, manager: C
         "  ~ web.properties.Allocation.Size: 3 -> 5",
         "",
         "web: one more, one replaced",
-        "  1. + create 4: nobody bears it [missing]",
+        "  1. + create 4: slot 4 has no instance [no-instance]",
         "  2. ~ replace web-1: made from v1 [out-of-date]",
         "  3. - destroy web-9: the newest [surplus]",
         "  = wait web-2: it settles; 8s more",

@@ -59,7 +59,7 @@ def create(builder: PlanBuilder) -> None:
                 reason=f"slot {slot} has no instance: {alive}"
                 if healing
                 else f"slot {slot} is surge capacity of the rolling update",
-                rule="missing" if healing else "max-surge",
+                rule="no-instance" if healing else "max-surge",
                 priority=Priority.HEAL if healing else Priority.UPDATE,
             )
         )

@@ -51,7 +51,7 @@ def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None
             hash=want.hash,
             token=pending.intent.token,
             reason=f"{slot} is declared and {why}",
-            rule="missing",
+            rule="no-instance",
             priority=Priority.QUORUM if want.quorum else Priority.HEAL,
         )
     )

@@ -49,7 +49,7 @@ def create(builder: PlanBuilder) -> None:
                 sequence=sequence,
                 hash=want.hash,
                 reason=f"logical ID {logical_id} is declared and has no instance",
-                rule="missing",
+                rule="no-instance",
                 priority=Priority.QUORUM if want.quorum else Priority.HEAL,
             )
         )
