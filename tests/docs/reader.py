@@ -29,6 +29,7 @@ PATIENCE_S = 150.0
 HOME = "/home/ann"  # the reader's home on the pages
 DEMO = "INFRAKIT_HOME=.demo infrakit up examples/quickstart/infrakit.yaml"  # what `make demo` runs
 _ENDLESS = re.compile(r"infrakit .*(--follow|--watch|-f\b|-w\b)|infrakit metadata watch ")
+_INSTALLS = re.compile(r"python -m pip install (?:-e )?(\./\S+)")
 _SERVES = re.compile(r"^infrakit plugin start |^node .*plugin\.js ")
 _KINDS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z"), "MOMENT"),
@@ -129,8 +130,8 @@ class Reader:
         command = self.moved(re.sub(r"[\w.-]+", lambda m: self.met.get(m[0], m[0]), command.strip()))
         if command.startswith("make "):
             command = self._make(command.split()[1])
-        if command.startswith("python -m pip install ./"):
-            self._install(self.place / command.removeprefix("python -m pip install "))
+        if project := _INSTALLS.match(command):
+            self._install(self.place / project[1])
         elif re.search(r"\binfrakit up\b", command) and not expected:
             self._up(command, acts=note != "acts on nothing")
         elif _SERVES.search(command) and not expected:
