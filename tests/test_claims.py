@@ -9,10 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from infrakit.cli import confinement
+from infrakit.cli import confinement, reports
 from infrakit.events import journal
 from infrakit.gate import gate
 from infrakit.group import account
+from infrakit.group.actions import GroupPhase
 from infrakit.group.plan import rollout
 from infrakit.group.state import member
 from infrakit.manager.declaration import record
@@ -129,6 +130,14 @@ def test_the_architecture_shows_the_layers_of_the_linter() -> None:
     rows = ([name.strip(" ()") for name in row.split("|")] for row in contract[1].splitlines())
     expected = [" | ".join(name for name in row if name in packages) for row in rows]
     assert shown[1].splitlines() == [row for row in expected if row]
+
+
+def test_every_phase_and_column_of_a_group_is_explained() -> None:
+    text = section("docs/operations.md", "## The columns of `status`")
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert {name for name in listed if name.islower()} == set(GroupPhase)
+    columns = next(reports.groups([])).split()
+    assert [name for name in listed if name.isupper()] == [name for name in columns if name not in {"GROUP", "KIND"}]
 
 
 def test_every_term_of_the_glossary_links_to_its_page() -> None:
