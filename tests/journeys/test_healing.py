@@ -52,7 +52,7 @@ def test_unhealthy_members_are_replaced_unless_max_unhealthy_is_exceeded(operato
         lambda: all(operator.members("db")[slot]["Health"] == "unhealthy" for slot in "bc"), "both are unhealthy"
     )
     operator("unhalt")
-    operator.until(lambda: "is refused" in operator("why", "db"), "the circuit breaker is open")
+    operator.until(lambda: "[max-unhealthy]" in operator("why", "db"), "the circuit breaker is open")
     explanation = operator("why", "db")
     assert "the quorum can lose only 1" in explanation
     assert "infrakit group resume db --despite-unhealthy" in explanation
@@ -74,7 +74,7 @@ def test_an_operator_can_override_the_circuit_breaker(operator: Operator) -> Non
     before = {m["ID"] for m in operator.members("web").values()}
     for slot in "123":
         (operator.home / f"sick-web-{slot}").touch()
-    operator.until(lambda: "is refused" in operator("why", "web"), "the circuit breaker is open")
+    operator.until(lambda: "[max-unhealthy]" in operator("why", "web"), "the circuit breaker is open")
     for slot in "123":
         (operator.home / f"sick-web-{slot}").unlink()
     operator("group", "resume", "web", "--despite-unhealthy", "-m", "go")

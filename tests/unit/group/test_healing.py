@@ -1,6 +1,7 @@
 """Healing: a pet is recreated with its identity, unknown health causes no action, and MaxUnhealthy applies."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -62,8 +63,13 @@ async def test_more_than_max_unhealthy_members_are_not_replaced_until_an_operato
         assert "destroy" not in stage.simulator.calls
         status = await stage.status("db")
         refusal = next(w for w in status.waiting if w.verb == "refuse")
-        assert "can lose only 1" in refusal.reason
-        assert "--despite-unhealthy" in refusal.remedy
+        assert re.fullmatch(
+            r"unhealthy for \w+ \(reported unhealthy by the simulator\), but not replaced: "
+            "2 of 3 members are not proven healthy, and the quorum can lose only 1",
+            refusal.reason,
+        )
+        assert "destruction resumes when at most 1 is not proven healthy" in refusal.remedy
+        assert "infrakit group resume db --despite-unhealthy" in refusal.remedy
         await stage.operator.resume(group=GroupID("db"), despite_unhealthy=True, who="ann", why="a test")
         await stage.converged()
         assert stage.simulator.calls["destroy"] == 2

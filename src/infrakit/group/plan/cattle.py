@@ -78,7 +78,7 @@ def remove(builder: PlanBuilder) -> None:
         return
     why = limits.breaker(builder)
     if why:
-        limits.refuse(builder, want.group.name, f"removing {plural(excess, 'surplus instance')}", why)
+        limits.refuse(builder, want.group.name, f"{plural(excess, 'surplus instance')} not removed", why)
         return
     unhealthy = {m.id for m in classified.unhealthy} | {m.id for m in classified.missing}
     old = {m.id for m in classified.outdated}

@@ -19,7 +19,7 @@ def replace(builder: PlanBuilder) -> None:
     why = limits.breaker(builder)
     for member in unhealthy:
         if why and not want.orders.is_replaced_despite_unhealthy(member.id, member.description.tags):
-            limits.refuse(builder, member.id, f"replacing {member.id} ({_since(builder, member)})", why)
+            limits.refuse(builder, member.id, f"{_since(builder, member)}, but not replaced", why)
             continue
         disruption = _disruption(builder) if want.quorum else ""
         if disruption:
@@ -42,7 +42,7 @@ def _disruption(builder: PlanBuilder) -> str:
     if builder.pending or any(isinstance(a, Provision) for a in builder.actions):
         return "a member is being created"
     absent = [i for i in builder.want.logical_ids if not holders(builder.classified, i)]
-    return f"{absent[0]} is missing" if absent else ""
+    return f"{absent[0]} has no instance" if absent else ""
 
 
 def _since(builder: PlanBuilder, member: Member) -> str:

@@ -1,17 +1,17 @@
 """Law 5, never make it worse: the circuit breaker MaxUnhealthy, and the majority of a quorum.
 
-When more than MaxUnhealthy members are unhealthy at once, the cause is rarely in the machines. Then nothing is
-destroyed, for any reason, until fewer are unhealthy or an operator overrides the limit. For a quorum, every declared
-member that is not proven healthy counts, in any state.
+When more than MaxUnhealthy members are unhealthy at once, the cause is rarely in the machines. Then healing, rolling
+updates and scaling in destroy nothing until fewer are unhealthy or an operator overrides the limit. For a quorum, once
+one member is unhealthy, every declared member that is not proven healthy counts, in any state.
 """
 
-from infrakit.group.plan.builder import PlanBuilder, plural
+from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.state.member import Member
 from infrakit.spi.values import Slot
 
 REMEDY = (
-    "check for a common cause (network, health check, disk); it ends when fewer are unhealthy; "
-    "to override it: infrakit group resume {group} --despite-unhealthy"
+    "check for a common cause (network, health check, disk); destruction resumes when at most {limit} {state}; "
+    "to override the limit: infrakit group resume {group} --despite-unhealthy"
 )
 
 
@@ -38,22 +38,19 @@ def breaker(builder: PlanBuilder) -> str:
         return ""
     if want.quorum:
         return (
-            f"{count} of {want.size} members are not proven healthy and the quorum can lose only {want.can_lose}"
+            f"{count} of {want.size} members are not proven healthy, and the quorum can lose only {want.can_lose}"
             if want.max_unhealthy == want.can_lose
-            else f"{count} of {want.size} members are not proven healthy; MaxUnhealthy is {want.max_unhealthy}"
+            else f"{count} of {want.size} members are not proven healthy, and MaxUnhealthy is {want.max_unhealthy}"
         )
-    return f"{plural(count, 'member')} of {want.size} are unhealthy; MaxUnhealthy is {want.max_unhealthy}"
+    return f"{count} of {want.size} members are unhealthy, and MaxUnhealthy is {want.max_unhealthy}"
 
 
 def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
-    """Add an action that the circuit breaker refuses."""
-    builder.block(
-        subject,
-        f"{what} is refused: {why}",
-        "max-unhealthy",
-        refused=True,
-        remedy=REMEDY.format(group=builder.want.group.name),
-    )
+    """Add an action that the circuit breaker refuses; `what` is not done to the subject, which it does not name."""
+    want = builder.want
+    state = f"{'is' if want.max_unhealthy == 1 else 'are'} {'not proven healthy' if want.quorum else 'unhealthy'}"
+    remedy = REMEDY.format(group=want.group.name, limit=want.max_unhealthy, state=state)
+    builder.block(subject, f"{what}: {why}", "max-unhealthy", refused=True, remedy=remedy)
 
 
 def would_break_quorum(builder: PlanBuilder, member: Member) -> str:

@@ -119,7 +119,7 @@ def remove(builder: PlanBuilder) -> None:
         return
     why = limits.breaker(builder)
     if why:
-        limits.refuse(builder, want.group.name, f"removing {plural(len(extra), 'undeclared instance')}", why)
+        limits.refuse(builder, want.group.name, f"{plural(len(extra), 'undeclared instance')} not removed", why)
         return
     for member in sorted(extra, key=lambda m: (m.is_self, m.id)):
         what = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"

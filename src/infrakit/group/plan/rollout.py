@@ -33,7 +33,7 @@ def update(builder: PlanBuilder) -> None:
         return
     why = limits.breaker(builder)
     if why:
-        limits.refuse(builder, want.group.name, f"updating {plural(len(classified.outdated), 'instance')}", why)
+        limits.refuse(builder, want.group.name, f"{plural(len(classified.outdated), 'instance')} not updated", why)
         return
     _replace_next(builder)
 
