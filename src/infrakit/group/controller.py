@@ -173,7 +173,7 @@ class Controller:
         except errors.NotLeader:
             raise
         except Exception as error:
-            self.view.outdate()  # its actions may not have been started
+            self.view.invalidate_plan()  # its actions may not have been started
             if error_text(error) != self._cycle_error:
                 self._cycle_error = error_text(error)
                 self._report(Kind.ERROR, f"a cycle failed: {self._cycle_error}")
@@ -235,7 +235,7 @@ class Controller:
         await self._inspect()
         if terminated := view.terminated():
             await self.executor.await_responses(terminated)
-            self._remove_terminated(view.gone())
+            self._remove_terminated(view.pop_terminated())
         self._guard.listed(view.listed_members)
         if self._missing or not view.is_complete:
             self._report_missing()
@@ -354,7 +354,7 @@ class Controller:
         if want.orders.destroying is not None:
             if not self.view.is_proven_empty() or not self.executor.idle:
                 if self.view.empty_since is not None:
-                    self.view.outdate()  # plan again: the next listing may be the proof
+                    self.view.invalidate_plan()  # plan again: the next listing may be the proof
                 return
             try:
                 if want.orders.volumes:

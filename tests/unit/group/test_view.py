@@ -26,7 +26,7 @@ def described(name: str, *, state: State | None = None, **tags: str) -> Descript
 
 def observe(observed: GroupView, *listing: Description, at: float, wall: float = 0.0) -> list[InstanceID]:
     observed.listed(listing, begun_at=at, now=at, wall=wall)
-    return [m.id for m in observed.gone() if not m.ended_before]
+    return [m.id for m in observed.pop_terminated() if not m.ended_before]
 
 
 def test_two_listings_of_a_strongly_consistent_provider_are_evidence_and_one_is_not() -> None:
@@ -67,7 +67,7 @@ def test_with_inspect_absence_is_no_evidence_however_long_it_lasts() -> None:
     assert observe(observed, at=1000) == []
     assert list(observed.unconfirmed()) == ["i-1"]
     observed.inspected(InstanceID("i-1"), None)
-    assert [m.id for m in observed.gone()] == ["i-1"]
+    assert [m.id for m in observed.pop_terminated()] == ["i-1"]
 
 
 def test_a_running_instance_that_is_not_listed_yet_remains_an_intent() -> None:
@@ -117,7 +117,7 @@ def test_a_lagging_listing_does_not_revive_a_terminated_instance() -> None:
     observe(observed, described("i-1", state=State.RUNNING), at=1)
     observed.listed([], begun_at=2, now=2, wall=0)
     observed.inspected(InstanceID("i-1"), None)
-    assert [m.id for m in observed.gone()] == ["i-1"]
+    assert [m.id for m in observed.pop_terminated()] == ["i-1"]
     assert observed.listed([described("i-1", state=State.RUNNING)], begun_at=3, now=3, wall=0) == []
     assert observed.members[InstanceID("i-1")].leaving is Leaving.DESTROYED
 
@@ -135,7 +135,7 @@ def test_nothing_is_concluded_from_a_failed_observation() -> None:
     observed = view()
     observe(observed, described("i-1"), at=1)
     observed.failed("the listing failed", now=2)
-    assert observed.gone() == []
+    assert observed.pop_terminated() == []
     assert observed.problem
     observe(observed, described("i-1"), at=3)
     assert not observed.problem

@@ -104,8 +104,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.rolling_to = ""
         self.changes.bump()
 
-    def outdate(self) -> None:
-        """Invalidate the plan: its actions may not have been started."""
+    def invalidate_plan(self) -> None:
+        """Invalidate the plan, whose actions may not have been started, so that a new one is made."""
         self.changes.bump()
 
     # -- observations ----------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         ended, members = State.TERMINATED, self.members.values()
         return [m for m in members if m.state is ended or (m.missing_since is not None and self._is_absent(m))]
 
-    def gone(self) -> list[Member]:
+    def pop_terminated(self) -> list[Member]:
         """Remove and return the members whose termination is confirmed."""
         terminated = self.terminated()
         while self.ended and self.now - next(iter(self.ended.values())) > ENDED_KEPT_S:
@@ -380,10 +380,10 @@ class GroupView(msgspec.Struct, kw_only=True):
             self.changes.bump()
 
     def presume_absent(self) -> None:
-        """Mark creations whose instance certainly does not exist, because the listings that would show it do not.
+        """Mark creations that no listing has shown within the promised lag: their instances are presumed not to exist.
 
-        For an acknowledged creation, a listing must also show a later creation, as proof that listings are updated. If
-        the provider can inspect instances, only an inspection counts for it.
+        For an acknowledged creation, a listing must also show a later creation, which shows that listings are updated.
+        If the provider can inspect instances, only an inspection counts for it.
         """
         if not self.pending or self.observed_at is None:
             return
