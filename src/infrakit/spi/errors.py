@@ -3,8 +3,8 @@
     InfraKitError
     ├── InvalidSpec       the user's document or properties are wrong; all problems at once
     ├── NotFound          the thing named does not exist
-    ├── Conflict          lost a race: the revision is stale, or the address or volume is already in use
-    ├── Refused           nothing was done, and a retry does not help until something changes
+    ├── Conflict          nothing was done: the revision is stale, or the address or volume is already in use
+    ├── Refused           nothing was done; a retry succeeds only once the named cause is resolved
     │   ├── Halted        an operator has halted the group, or everything
     │   └── NotLeader     this replica may not act
     ├── Throttled         nothing was done; retry after `after_s` seconds
@@ -70,11 +70,11 @@ class NotFound(InfraKitError):
 
 
 class Conflict(InfraKitError):
-    """The caller lost a race: its revision is stale, or another instance holds the address or volume."""
+    """Nothing was done: the caller's revision is stale, or another instance holds the address or volume."""
 
 
 class Refused(InfraKitError):
-    """Nothing was done, and a retry of the same request does not help until something changes."""
+    """Nothing was done. A retry succeeds only once the named cause is resolved; controllers retry with back-off."""
 
 
 class Halted(Refused):
