@@ -32,8 +32,9 @@ class Vetoed(NotBegun):
 
 
 class Gate:
-    """The way of one actor to plugins. A timeout raises `TimeoutError`: the outcome is unknown.
+    """Makes the calls of one actor to plugins, each after the same checks.
 
+    A timeout raises `TimeoutError`: the outcome is unknown.
     `timed` measures calls of a provider, by the name of the method. Bootstrap, recovery and a teardown have no guard:
     the first create what is declared once, and the last destroys everything, as requested.
     """

@@ -91,7 +91,7 @@ class Process:
         seen = self.replica.observation
         until = 0.0
         if seen is not None and seen.leader:
-            until = self.loop.true(seen.begun_at) + seen.valid_s * DRIFT_MAX
+            until = self.loop.true_time(seen.begun_at) + seen.valid_s * DRIFT_MAX
         return Caller(name=f"{self.name}.{self.number}", epoch=self.epoch, leads_until=until)
 
     def _on_terminated(self, task: asyncio.Task[None]) -> None:

@@ -102,9 +102,9 @@ class SteppedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._offset_s + self._timeline.now * self.rate
 
-    def true(self, when: float) -> float:
-        """The true time at which this loop's clock shows `when`."""
-        return (when - self._offset_s) / self.rate
+    def true_time(self, local_time: float) -> float:
+        """The true time at which this loop's clock shows `local_time`."""
+        return (local_time - self._offset_s) / self.rate
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
             return math.inf
         if self._ready:
             return self._timeline.now
-        return self.true(self._scheduled[0].when()) if self._scheduled else math.inf
+        return self.true_time(self._scheduled[0].when()) if self._scheduled else math.inf
 
     def step(self) -> None:
         """Run everything that is due now.

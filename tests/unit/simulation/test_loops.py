@@ -38,7 +38,7 @@ def test_a_clock_is_converted_to_the_true_time_and_back() -> None:
     timeline = Timeline()
     loop = timeline.loop(rate=0.99, offset_s=5e4)
     after(timeline, 123.0)
-    assert loop.true(loop.time()) == pytest.approx(123.0)
+    assert loop.true_time(loop.time()) == pytest.approx(123.0)
     assert WallClock(timeline, skew_s=0.5).now() - WallClock(timeline).now() == pytest.approx(0.5)
 
 

@@ -145,7 +145,7 @@ def test_an_observation_reports_the_start_of_the_poll_by_the_clock_of_its_proces
     ensemble.wait(20.0)
     assert len(seen) > 20
     assert all(o.leader and 0.0 < at - o.begun_at <= 1.0 for at, o in seen)
-    assert loop.true(seen[0][1].begun_at) == pytest.approx(began)
+    assert loop.true_time(seen[0][1].begun_at) == pytest.approx(began)
     loop.stall()
     count = len(seen)
     ensemble.wait(20.0)

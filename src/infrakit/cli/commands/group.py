@@ -122,9 +122,9 @@ def resume(group: str, despite_unhealthy: bool, why: str | None, output_format: 
 @options.message()
 @options.output
 def abort(group: str, why: str | None, output_format: str) -> None:
-    """Abort the rolling update of a group where it is.
+    """Abort the rolling update of a group.
 
-    Updated instances are not rolled back. Until the next commit, an instance that fails is recreated in the
+    Updated and old instances remain as they are. Until the next commit, an instance that fails is recreated in the
     group's previous version.
 
     \b

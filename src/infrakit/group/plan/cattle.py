@@ -43,7 +43,7 @@ def create(builder: PlanBuilder) -> None:
     if room < missing:
         builder.block(
             want.group.name,
-            f"{plural(missing - max(0, room), 'instance')} to create: waiting for leaving instances to terminate",
+            f"{plural(missing - max(0, room), 'instance')} to create: waiting for instances that are shutting down",
             "never-more-than-declared",
         )
     for slot in _free_slots(builder, extra)[: max(0, room)]:
