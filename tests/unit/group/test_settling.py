@@ -139,6 +139,6 @@ async def test_a_group_that_is_destroyed_within_the_lag_leaves_no_intent() -> No
         await stage.commit(cattle("g", 3))
         await stage.converged(within_s=5.0)
         await stage.operator.destroy(group=GroupID("g"), who="ann", why="down")
-        await stage.until(lambda: not stage.controllers(), within_s=10.0)
+        await stage.until(lambda: not stage.controllers(), within_s=LAG_S + 10.0)
         assert stage.replica.term is not None
         assert not stage.replica.term.ledger.intents(GroupID("g"))

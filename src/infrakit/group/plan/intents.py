@@ -69,11 +69,7 @@ def _settle(builder: PlanBuilder, slot: Slot, why: str) -> None:
 
 def _settle_listed(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
     """Keep the intent until listings cannot omit the instance any more: the next leader may know it from here only."""
-    if pending.phase is Phase.CALLING:
-        builder.actions.append(
-            Cancel(slot=slot, reason=f"the call that creates {slot} need not be awaited: it is listed", rule="intent")
-        )
-    elif builder.settled[slot] <= builder.view.now:
+    if builder.settled[slot] <= builder.view.now:
         _settle(builder, slot, "its instance has terminated" if pending.terminated else "its instance is listed")
     else:
         builder.classified.next_check = min(builder.classified.next_check, builder.settled[slot])
