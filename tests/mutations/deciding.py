@@ -257,8 +257,8 @@ MUTATIONS = (
         "3 exactly one per intent",
         "an intent is cleared although listings may omit its instance again",
         "group/plan/intents.py",
-        "    elif builder.settled[slot] <= builder.view.now:",
-        "    elif True:",
+        "    if builder.settled[slot] <= builder.view.now:",
+        "    if True:",
         STAGE,
     ),
     Mutation(
@@ -289,8 +289,8 @@ MUTATIONS = (
         "2 one bearer",
         "what is not listed yet looks dead to the list of members",
         "group/state/view.py",
-        "            if slot not in settled\n        ]",
-        "            if False\n        ]",
+        "            if slot not in settled\n        )",
+        "            if False\n        )",
         STAGE,
     ),
     Mutation(
