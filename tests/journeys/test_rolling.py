@@ -29,7 +29,7 @@ def test_a_failing_rolling_update_is_paused_and_rolled_back_by_the_operator(oper
     explanation = operator("why", "web")
     assert "paused by infrakit" in explanation
     assert "infrakit group rollback web" in explanation
-    assert len(operator.processes()) == 2
+    operator.until(lambda: len(operator.processes()) == 3, "the slot is healed with the previous version")
     assert "pause" in operator("history")
     operator("group", "rollback", "web", "-m", "it does not start", "--wait=30s")
     operator.until(lambda: len(operator.processes()) == 3, "all instances are recreated")

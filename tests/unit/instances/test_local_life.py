@@ -341,7 +341,8 @@ async def test_a_directory_is_the_same_by_any_path(local: Local, tmp_path: Path,
 
 
 async def test_an_instance_in_a_missing_home_has_not_terminated(local: Local, home: Path) -> None:
-    created = await local.provision(spec=spec())
+    created = await local.provision(spec=spec(f"echo up >up; {RUNS_FOREVER}"))
+    await until_written(home / "instances" / created / "work" / "up")  # the shell has read its script
     (home / "instances").rename(home / "unmounted")
     with pytest.raises(errors.PluginError, match="is missing"):
         await local.inspect(instance=created)
