@@ -73,30 +73,31 @@ class Gate:
     async def provision(self, provider: Instance, *, spec: InstanceSpec, begin: Begin) -> InstanceID:
         token, now = (spec.tags or {}).get(TAG_TOKEN, ""), asyncio.get_running_loop().time
         await self.permit(begin, lambda: self._guard.refuse_creation(token, now()))
-        self._guard.creating(token, now())
-        async with asyncio.timeout(CALL_DEADLINE_S):
-            with self._timed("provision"):
-                return await provider.provision(spec=spec)
+        is_first = self._guard.creating(token, now())
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                with self._timed("provision"):
+                    return await provider.provision(spec=spec)
+        except NOTHING_DONE:
+            if is_first:
+                self._guard.not_created(token)
+            raise
 
     async def destroy(self, provider: Instance, *, instance: InstanceID, context: DestroyContext, begin: Begin) -> None:
-        try:
+        with self._kept_unless_done(instance):  # from an earlier drain
             await self._begin_destroying(instance, begin)
+        try:  # after any other error the outcome is unknown: it counts as being destroyed
             async with asyncio.timeout(CALL_DEADLINE_S):
                 with self._timed("destroy"):
                     await provider.destroy(instance=instance, context=context)
         except NOTHING_DONE:
             self._guard.not_destroyed(instance)
             raise
-        except errors.NotFound:
-            raise  # a listing will confirm its termination
-        except BaseException:
-            self._guard.destroy_unknown(instance)
-            raise
 
     async def _begin_destroying(self, instance: InstanceID, begin: Begin) -> None:
         now = asyncio.get_running_loop().time
         await self.permit(begin, lambda: self._guard.refuse_destroy(instance, now()))
-        self._guard.destroying(instance)
+        self._guard.destroying(instance, now())
 
     async def label(self, provider: Instance, *, instance: InstanceID, labels: Mapping[str, str], begin: Begin) -> None:
         await self.permit(begin)

@@ -1,14 +1,15 @@
 """An independent limit on what a group may lose and create, whatever the reason (law 5).
 
-The guard knows no plan. It learns what was observed, and which calls have begun; the gate asks it before each call.
+The guard knows no plan. It is given what is observed before each plan, and the calls that begin; the gate asks it
+before each call. Its memory is what was healthy once, what is being destroyed, and what was created within an hour.
 
 - *Losses*: a member that was proven healthy, and is now unhealthy, missing, destroyed or terminated, is lost until its
   slot, or as many members as are declared, are proven healthy. No destruction makes the losses exceed `max_lost`. So
   replacing stops when it does not help, and an update, scaling in and healing share one limit. Nor is a member
   destroyed whose replacement must not be created.
-- *Pace*: at most `max_lost` healthy members are being destroyed at once, in a quorum one.
-- *Disappearance*: when more than `max_lost` members have vanished and the provider shows no other member, nothing is
-  created: wrong credentials, a wrong region or an incomplete listing have the same effect.
+- *Pace*: at most `max_lost` members that are not known to be unhealthy are being destroyed at once, in a quorum one.
+- *Disappearance*: when more than `max_lost` members have vanished, and the provider shows none that it showed before,
+  nothing is created: wrong credentials, a wrong region or an incomplete listing have the same effect.
 - *Creations*: within an hour at most twice the declared size, plus what the group has grown by, plus the size once
   for each new version.
 
@@ -16,7 +17,9 @@ What an operator has requested for single instances is not refused, and is count
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +28,18 @@ from infrakit.spi.values import InstanceID, Slot
 WINDOW_S = 3600.0
 CREATIONS_MIN = 10  # a group of one that is terminated a few times in an hour is still healed
 FACTS_MAX = 3
+
+
+class Seen(NamedTuple):
+    """One member as observed now."""
+
+    instance: InstanceID
+    slot: Slot | None
+    healthy: bool | None  # None: its health is unknown, which changes nothing
+    is_listed: bool = True
+    may_end: bool = False  # a destruction was requested that may still take effect
+    judged_at: float = 0.0  # when the newest health report was requested
+    listed_at: float = -math.inf  # when it was listed for the first time
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,94 +68,136 @@ class Guard:
     def __init__(self, *, unlimited: bool = False) -> None:
         self._unlimited = unlimited
         self._limits = Limits()
-        self._healthy: dict[InstanceID, Slot] = {}  # proven healthy now, and not being destroyed
+        self._healthy: dict[InstanceID, Slot] = {}  # proven healthy, and not being destroyed
         self._bearers: dict[Slot, int] = {}  # how many of the healthy have that slot
+        self._unhealthy: set[InstanceID] = set()
         self._lost: dict[Slot, str] = {}  # slots that were healthy, with what happened to them
-        self._vanished: dict[Slot, InstanceID] = {}  # since the last listing that showed any member
+        self._vanished: dict[Slot, InstanceID] = {}
+        self._vanished_at = math.inf  # when the first of them did
         self._ending: dict[InstanceID, Slot | None] = {}  # being destroyed; the slot of those that were healthy
-        self._ending_healthy = 0  # how many of those were healthy
+        self._gentle: set[InstanceID] = set()  # those of them that were not known to be unhealthy
+        self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
+        self._has_observed = False
 
     # -- what is declared and observed -----------------------------------------------------------------------------
 
     def declare(self, limits: Limits, now: float) -> None:
-        """Adopt the limits of a new declaration or of new commands."""
+        """Adopt the limits of a declaration or of commands."""
         before, self._limits = self._limits, limits
+        if len(self._bearers) >= limits.size:
+            self._lost.clear()
+        if not self._has_observed:
+            return
         growth = max(0, limits.size - before.size)
+        earlier = 2 * max(0, before.size - limits.size)  # what the larger group was permitted in this window
         replaced = limits.size if before.version not in ("", limits.version) else 0
-        if growth + replaced:
-            self._allowances.append((now, growth + replaced))
+        if growth + earlier + replaced:
+            self._allowances.append((now, growth + earlier + replaced))
 
     def resume(self) -> None:
         """Permit as many creations as in a new window, also for vanished members: an operator resumes the group."""
         self._created.clear()
         self._vanished.clear()
 
-    def healthy(self, instance: InstanceID, slot: Slot | None) -> None:
-        """Record that a member is proven healthy."""
-        if instance in self._healthy or instance in self._ending:
-            return
-        own = slot or Slot(instance)
-        self._healthy[instance] = own
-        self._bearers[own] = self._bearers.get(own, 0) + 1
-        self._lost.pop(own, None)
+    def observe(self, members: Iterable[Seen], now: float) -> None:
+        """Record all members of a complete observation; who is not among them has terminated."""
+        healthy, unhealthy, present = dict[InstanceID, Slot](), set[InstanceID](), dict[InstanceID, Seen]()
+        oldest = math.inf
+        for seen in members:
+            present[seen.instance] = seen
+            if seen.is_listed:
+                oldest = min(oldest, seen.listed_at)
+            if seen.instance in self._ending:
+                if seen.may_end:
+                    continue
+                self._ended(seen.instance)
+            slot = seen.slot or Slot(seen.instance)
+            is_proven = seen.healthy and seen.judged_at > self._again.get(slot, -math.inf)
+            if seen.is_listed and (is_proven or (seen.healthy is None and seen.instance in self._healthy)):
+                healthy[seen.instance] = slot
+            elif seen.healthy is False:
+                unhealthy.add(seen.instance)
+        for instance in self._ending.keys() - present.keys():
+            self._ended(instance)
+        self._replace(healthy, unhealthy, present)
+        if oldest < self._vanished_at:
+            self._vanished.clear()
+        if not self._has_observed:
+            self._has_observed = True
+            self._allowances.append((now, max(0, self._limits.size - len(present))))
+
+    def _replace(
+        self, healthy: dict[InstanceID, Slot], unhealthy: set[InstanceID], present: dict[InstanceID, Seen]
+    ) -> None:
+        before, self._healthy, self._unhealthy = self._healthy, healthy, unhealthy
+        self._bearers = {}
+        for slot in healthy.values():
+            self._bearers[slot] = self._bearers.get(slot, 0) + 1
+        for instance, slot in before.items():
+            if instance not in healthy and slot not in self._bearers:
+                seen = present.get(instance)
+                how = "has terminated" if seen is None else "is unhealthy" if seen.is_listed else "is missing"
+                self._lost[slot] = f"{instance} {how}"
         if len(self._bearers) >= self._limits.size:
             self._lost.clear()  # the group is whole, whatever slots were lost
+        elif self._lost:
+            self._lost = {slot: what for slot, what in self._lost.items() if slot not in self._bearers}
+        if self._again:
+            self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
-    def not_healthy(self, instance: InstanceID, what: str) -> None:
-        """Record that a member is not proven healthy any more: unhealthy, unknown or missing."""
-        self._lose(instance, what)
-
-    def terminated(self, instance: InstanceID, slot: Slot | None = None, *, vanished: bool = False) -> None:
-        """Record that the termination of a member is confirmed. `vanished`: its absence is the only evidence."""
-        self._lose(instance, "has vanished" if vanished else "terminated")
-        if vanished and instance not in self._ending:
-            self._vanished[slot or Slot(instance)] = instance
-        self._ended(instance)
-
-    def listed(self, members: int) -> None:
-        """Record how many members a complete listing shows: one proves that the others are really missing from it."""
-        if members:
-            self._vanished.clear()
-
-    def _lose(self, instance: InstanceID, what: str) -> Slot | None:
-        slot = self._healthy.pop(instance, None)
-        if slot is not None:
-            self._bearers[slot] -= 1
-            if not self._bearers[slot]:
-                del self._bearers[slot]
-                self._lost[slot] = f"{instance} {what}"
-        return slot
+    def vanished(self, instance: InstanceID, slot: Slot | None, now: float) -> None:
+        """Record a member whose absence is the only evidence of its termination."""
+        if instance in self._ending:
+            return
+        if not self._vanished:
+            self._vanished_at = now
+        self._vanished[slot or Slot(instance)] = instance
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def destroying(self, instance: InstanceID) -> None:
+    def destroying(self, instance: InstanceID, now: float) -> None:
         """Record that a member is being drained, released or destroyed."""
-        if instance not in self._ending:
-            slot = self._ending[instance] = self._lose(instance, "destroyed")
-            self._ending_healthy += slot is not None
-            for other in [i for i, s in self._healthy.items() if s == slot] if slot in self._bearers else ():
-                self._lose(other, "is to be proven healthy again")  # perhaps both were one instance
+        if instance in self._ending:
+            return
+        slot = self._ending[instance] = self._healthy.pop(instance, None)
+        if instance not in self._unhealthy:
+            self._gentle.add(instance)
+        if slot is None:
+            return
+        self._bearers[slot] -= 1
+        if self._bearers[slot]:  # perhaps both were one instance: the other one must be proven healthy again
+            self._again[slot] = now
+            for other in [i for i, s in self._healthy.items() if s == slot]:
+                del self._healthy[other]
+        del self._bearers[slot]
+        if len(self._bearers) < self._limits.size:
+            self._lost[slot] = f"{instance} destroyed"
 
     def not_destroyed(self, instance: InstanceID) -> None:
         """Record that the destruction certainly had no effect."""
-        slot = self._ended(instance)
-        if slot is not None:
-            self.healthy(instance, slot)
-
-    def destroy_unknown(self, instance: InstanceID) -> None:
-        """Record that the outcome is unknown: the member is lost until a new report proves it healthy."""
+        slot = self._ending.get(instance)
         self._ended(instance)
+        if slot is not None and instance not in self._unhealthy and slot not in self._again:
+            self._healthy[instance] = slot
+            self._bearers[slot] = self._bearers.get(slot, 0) + 1
+            self._lost.pop(slot, None)
 
-    def _ended(self, instance: InstanceID) -> Slot | None:
-        slot = self._ending.pop(instance, None)
-        self._ending_healthy -= slot is not None
-        return slot
+    def _ended(self, instance: InstanceID) -> None:
+        self._ending.pop(instance, None)
+        self._gentle.discard(instance)
 
-    def creating(self, token: str, now: float) -> None:
-        """Record that a creation begins; one token counts once."""
-        self._created.setdefault(token, now)
+    def creating(self, token: str, now: float) -> bool:
+        """Record that a creation begins; one token counts once. False: it is counted already."""
+        if token in self._created:
+            return False
+        self._created[token] = now
+        return True
+
+    def not_created(self, token: str) -> None:
+        """Record that a creation certainly had no effect."""
+        self._created.pop(token, None)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -164,7 +221,7 @@ class Guard:
             why = "" if instance in self._ending else self._refuse_destroy(instance, more=more, now=now)
             if why:
                 refused[instance] = why
-            elif instance in self._healthy:
+            elif instance not in self._unhealthy and instance not in self._ending:
                 more += 1
         left = max(0, self._creations_left(now))
         oldest = next(iter(self._created.values()), now)
@@ -175,14 +232,13 @@ class Guard:
         limits = self._limits
         if limits.destroying or instance in limits.requested:
             return ""
-        is_healthy = instance in self._healthy
-        ending = self._ending_healthy + more
+        ending = len(self._gentle) + more
         at_once = 1 if limits.quorum else limits.max_lost
-        if is_healthy and ending >= at_once:
+        if instance not in self._unhealthy and ending >= at_once:
             return f"{_members(ending)} being destroyed already, at most {at_once} at once"
         # A surplus is no loss. Of what is missing, only what was lost counts: the rest has never existed.
         short = limits.size - len(self._bearers)
-        lost = max(0, min(len(self._lost), short) + more + is_healthy)
+        lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy))
         if lost <= limits.max_lost:
             return self._why_no_more() if lost and self._creations_left(now) <= 0 else ""
         shown = ", ".join(itertools.islice(self._lost.values(), FACTS_MAX))

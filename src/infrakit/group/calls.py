@@ -256,10 +256,9 @@ class Calls:
 
         def begin() -> None:
             self._require(want)
-            self._require_stable_membership(want)
+            self._require_destroyable(member, want)
             member.start_destroy()
             self.destroying.add(member.id)
-            self._reset_health_of_others(member)
             self._report(Kind.DESTROYING, action, action.reason, instance=member.id, slot=member.slot)
 
         try:
@@ -282,13 +281,6 @@ class Calls:
                 self._view.record_replacement(member, action.reason)
             return True
         return False
-
-    def _reset_health_of_others(self, member: Member) -> None:
-        """Require new health reports of other instances with its slot: the provider may list one instance twice."""
-        if member.slot is not None and self._want().group.is_pets:
-            for other in self._view.members.values():
-                if other.slot == member.slot and other is not member:
-                    other.reset_health(asyncio.get_running_loop().time())
 
     def _destroy_failed(self, action: Destroy, member: Member, error: Exception) -> None:
         if isinstance(error, errors.Throttled):
@@ -328,8 +320,10 @@ class Calls:
             await self._drain(action, member, want)
         return True
 
-    def _require_stable_membership(self, want: DesiredState) -> None:
-        """Raise `Outdated` while the member list is changing: the next plan decides again."""
+    def _require_destroyable(self, member: Member, want: DesiredState) -> None:
+        """Raise `Outdated` if it has terminated, or while the member list is changing: the next plan decides again."""
+        if self._view.members.get(member.id) is not member:
+            raise Outdated("it has terminated")
         if want.quorum and self._view.membership is not None and self._view.membership.changing is not None:
             raise Outdated("the member list is changing")
 
@@ -338,7 +332,7 @@ class Calls:
 
         def begin() -> None:
             self._require(want)
-            self._require_stable_membership(want)
+            self._require_destroyable(member, want)
             member.start_drain()
 
         await self._gate.release(
@@ -359,7 +353,7 @@ class Calls:
 
         def begin() -> None:
             self._require(want)
-            self._require_stable_membership(want)
+            self._require_destroyable(member, want)
             member.start_drain()
             timers.append(loop.call_later(DRAINED_AT_ONCE_S, report))
 

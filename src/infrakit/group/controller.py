@@ -20,7 +20,7 @@ from infrakit.group.attachments import AttachmentsProber
 from infrakit.group.calls import Calls, error_text
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
-from infrakit.group.guarded import guarded, limits
+from infrakit.group.guarded import guarded
 from infrakit.group.ledger import Ledger, ManagerCallbacks
 from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
@@ -138,7 +138,6 @@ class Controller:
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
             self._guard.resume()
-        self._guard.declare(limits(want), asyncio.get_running_loop().time())
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
@@ -149,7 +148,6 @@ class Controller:
         """Reconcile until cancelled; then cancel every call in flight, and record its outcome as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
-        self._guard.declare(limits(self.want), loop.time())
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
         self.view.inherit_destroys(self._ledger.destroying(self.name), until=loop.time() + CALL_DEADLINE_S)
@@ -203,7 +201,7 @@ class Controller:
             return
         self.view.now = now
         want = self.want
-        plan = guarded(planning.decide(want, self.view), self._guard, group=self.name, now=now)
+        plan = guarded(planning.decide(want, self.view), self._guard, want, self.view)
         self._track_rollout(plan)
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
@@ -233,10 +231,9 @@ class Controller:
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._on_discovered(member)
         await self._inspect()
-        if terminated := view.terminated():
+        if (terminated := view.terminated()) or view.replaced:
             await self.executor.await_responses(terminated)
             self._remove_terminated(view.pop_terminated())
-        self._guard.listed(view.listed_members)
         if self._missing or not view.is_complete:
             self._report_missing()
         view.presume_absent()
@@ -279,7 +276,8 @@ class Controller:
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
-            self._guard.terminated(member.id, member.slot, vanished=member.vanished and not member.leaving)
+            if member.vanished and not member.leaving:
+                self._guard.vanished(member.id, member.slot, self.view.now)
             if member.ended_before:
                 continue  # it has been reported
             eviction = self.want.orders.eviction(member.id, member.description.tags)
@@ -301,11 +299,7 @@ class Controller:
 
     def _report_missing(self) -> None:
         missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
-        for instance in self._missing - missing.keys():
-            if (returned := self.view.members.get(instance)) is not None:
-                self._guard_health(returned)
         for instance in missing.keys() - self._missing:
-            self._guard.not_healthy(instance, "is missing")
             self._report(
                 Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
             )
@@ -316,15 +310,7 @@ class Controller:
         properties = self.want.group.properties.flavor.properties
         for requested_at, reports in await self._health_prober.verdicts(properties, descriptions):
             for member in self.view.judged(reports, requested_at):
-                self._guard_health(member)
                 self._report_health(member)
-
-    def _guard_health(self, member: Member) -> None:
-        health = member.health(asyncio.get_running_loop().time())
-        if health is Health.HEALTHY:
-            self._guard.healthy(member.id, member.slot)
-        else:
-            self._guard.not_healthy(member.id, f"is {health}")
 
     def _start_membership_poll(self) -> None:
         flavor, view, group = self.flavor, self.view, self.want.group

@@ -1,28 +1,66 @@
 """A plan without what the guard refuses; each refusal is a blocked action with its reason."""
 
+from collections.abc import Iterator
+
 import msgspec
 
-from infrakit.gate.guard import Guard, Limits
+from infrakit.gate.gate import CALL_DEADLINE_S
+from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
-from infrakit.spi.values import InstanceID
+from infrakit.group.state.view import GroupView
+from infrakit.spi.values import Health, InstanceID, State
 
 
-def limits(want: DesiredState) -> Limits:
+def limits(want: DesiredState, view: GroupView) -> Limits:
     """Return what the declaration and the commands for the group permit."""
     orders = want.orders
+    requested = [
+        member.id
+        for instance in {*orders.evictions, *orders.despite_unhealthy}
+        if (member := view.members.get(instance)) is not None
+        and (
+            orders.eviction(instance, member.description.tags)
+            or orders.is_replaced_despite_unhealthy(instance, member.description.tags)
+        )
+    ]
     return Limits(
         size=want.size,
         max_lost=max(1, want.max_unhealthy),
         quorum=want.quorum,
         version=want.group.hash,
         destroying=orders.destroying is not None,
-        requested=frozenset((*orders.evictions, *orders.despite_unhealthy)),
+        requested=frozenset(requested),
     )
 
 
-def guarded(plan: Plan, guard: Guard, *, group: str, now: float) -> Plan:
-    """Return the plan without the actions that the guard refuses now."""
+def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:
+    """Yield every member as the guard sees it."""
+    now, effect_s, version = view.now, CALL_DEADLINE_S + view.lag_s, want.group.hash
+    for member in view.members.values():
+        health = member.health(now)
+        healthy = None if health is Health.UNKNOWN else health is Health.HEALTHY
+        if member.state is State.FINISHED:
+            healthy = True
+        if healthy and view.attachments and view.unattached(member, version):
+            healthy = False
+        yield Seen(
+            member.id,
+            member.slot,
+            healthy,
+            member.missing_since is None,
+            member.was_requested_to_end(now, effect_s=effect_s),
+            member.judged_at,
+            member.listed_at,
+        )
+
+
+def guarded(plan: Plan, guard: Guard, want: DesiredState, view: GroupView) -> Plan:
+    """Record what is observed, and return the plan without the actions that the guard refuses now."""
+    group, now = want.group.name, view.now
+    guard.declare(limits(want, view), now)
+    if not view.problem:
+        guard.observe(observed(want, view), now)
     if not any(isinstance(action, Destroy | Provision) for action in plan.actions):
         return plan
     verdict = guard.review([action.instance for action in plan.actions if isinstance(action, Destroy)], now)

@@ -9,7 +9,7 @@ import pytest
 
 from infrakit.gate.authority import RECENT_S, Epoch, NotBegun, Outdated, StoreSilent, Teardown
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate, Vetoed
-from infrakit.gate.guard import Guard, Limits
+from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import DestroyContext
@@ -144,8 +144,7 @@ async def test_a_call_that_the_guard_refuses_does_not_begin(name: str) -> None:
 def _guard_of_two() -> Guard:
     guard = Guard()
     guard.declare(Limits(size=2, max_lost=1), 0.0)
-    for instance in ("i", "j"):
-        guard.healthy(InstanceID(instance), None)
+    guard.observe([Seen(InstanceID(each), None, True) for each in ("i", "j")], 0.0)
     return guard
 
 

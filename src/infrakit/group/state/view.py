@@ -57,7 +57,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
-    _replaced: list[Member] = msgspec.field(default_factory=list)  # whose ID the newest listing shows as another's
+    replaced: list[Member] = msgspec.field(default_factory=list)  # whose ID the newest listing shows as another's
     listed_members: int = 0  # by the newest listing
     listing: Sequence[Description] | None = None
 
@@ -160,7 +160,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             if member.description is description or member.is_incarnation(description):
                 member.listed(description, serial=self.serial, pets=self.pets)
                 return None
-            self._replaced.append(member)  # the provider has used its ID again, so it has terminated
+            self.replaced.append(member)  # the provider has used its ID again, so it has terminated
             self.inherited.pop(member.id, None)
         if description.state is State.TERMINATED:
             return None
@@ -231,8 +231,8 @@ class GroupView(msgspec.Struct, kw_only=True):
             del self.members[member.id]
             self.inherited.pop(member.id, None)
             self.changes.bump()
-        if self._replaced:
-            terminated, self._replaced = [*self._replaced, *terminated], []
+        if self.replaced:
+            terminated, self.replaced = [*self.replaced, *terminated], []
         if terminated and self.pending:
             for slot in matching.settled(self.pending, {m.id: m for m in terminated}):
                 self.pending[slot].instance_terminated()
