@@ -57,6 +57,15 @@ def test_an_earlier_call_without_a_response_keeps_the_outcome_unknown(step: str)
     assert (creation.phase, creation.uncertain) == (Phase.UNKNOWN, True)
 
 
+@pytest.mark.parametrize("step", ["created", "not_created", "refuse", "unanswered"])
+def test_listings_before_a_call_prove_nothing_about_its_instance(step: str) -> None:
+    creation = pending("unknown", uncertain=True)
+    creation.presume_absent()
+    creation.call()
+    CREATION_STEPS[step](creation)
+    assert not creation.presumed_absent
+
+
 def test_a_refused_first_call_created_nothing() -> None:
     creation = pending("recorded")
     creation.call()
