@@ -75,6 +75,9 @@ async def test_a_size_from_an_old_file_is_reached_slowly_enough_to_be_halted() -
         await stage.converged()
         await stage.commit(cattle("web", 20))
         await asyncio.sleep(60)
+        plan = stage.controller("web").plan
+        assert len(plan.actions) <= 8  # the rest is blocked, with one reason
+        assert [block.rule for block in plan.blocked] == ["guard"]
         await stage.operator.halt(group=GroupID("web"), who="ann", why="an old file")
         await asyncio.sleep(10)
         left = len(stage.alive("web"))
