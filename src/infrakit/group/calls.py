@@ -18,6 +18,7 @@ from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
 from infrakit.group.prepare import prepared
+from infrakit.group.state import matching
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Leaving, Member
@@ -147,9 +148,10 @@ class Calls:
     def listed_before_response(self, slot: values.Slot) -> bool:
         """Report a creation in flight as created, because its instance is listed. False: it is not."""
         pending = self._view.pending.get(slot)
-        tokens = {m.token: m for m in self._view.members.values()}
-        listed = tokens.get(pending.intent.token) if pending is not None else None
-        if pending is None or listed is None or pending.phase is not Phase.CALLING:
+        if pending is None or pending.phase is not Phase.CALLING:
+            return False
+        listed = matching.listed(pending, self._view.members)
+        if listed is None:
             return False
         pending.listed_before_response()
         self._emit(
@@ -180,7 +182,7 @@ class Calls:
                 why = "cancelled before the provider was called: nothing was created"
                 self._report(Kind.CREATE_FAILED, action, why, slot=action.slot)
             return
-        listed = next((m for m in self._view.members.values() if m.token == pending.intent.token), None)
+        listed = matching.listed(pending, self._view.members)
         if listed is not None:  # cancelled because its outcome is already known
             self._created(action, pending, listed.id, "it is listed")
         else:

@@ -20,6 +20,11 @@ def is_instance_of(member: Member, slot: Slot, creation: Creation) -> bool:
     return member.slot in {None, slot}
 
 
+def listed(creation: Creation, members: Mapping[InstanceID, Member]) -> Member | None:
+    """Return the member that has the token of a creation."""
+    return next((member for member in members.values() if member.token == creation.intent.token), None)
+
+
 def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member]) -> dict[Slot, Member]:
     """Return the slots whose creation is resolved, because its instance is one of these members."""
     by_token = {member.token: member for member in members.values() if member.token is not None}

@@ -58,7 +58,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
     replaced: list[Member] = msgspec.field(default_factory=list)  # whose ID the newest listing shows as another's
-    listed_members: int = 0  # by the newest listing
+    _listed_members: int = 0  # by the newest listing
     listing: Sequence[Description] | None = None
 
     @property
@@ -130,7 +130,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.serial += 1
         new = [m for d in listing if (m := self._listed(d, begun_at, wall)) is not None]
         listed = (member for member in self.members.values() if member.serial == self.serial)
-        self.listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
+        self._listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
         if not self.is_complete:
             for member in self.members.values():
                 if member.serial != self.serial:
@@ -152,7 +152,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     @property
     def is_complete(self) -> bool:
         """Whether the newest listing showed every member. The lengths prove nothing: it may show other instances."""
-        return self.listed_members == len(self.members)
+        return self._listed_members == len(self.members)
 
     def _listed(self, description: Description, begun_at: float, wall: float) -> Member | None:
         member = self.members.get(description.id)
@@ -370,10 +370,10 @@ class GroupView(msgspec.Struct, kw_only=True):
     def start_failed(self, slot: Slot, creation: Creation) -> None:
         """Record the provider's error of a call whose instance was listed before the call returned."""
         why = creation.provider_error
-        for member in self.members.values():
-            if member.token == creation.intent.token:
-                member.start_failed(why)
-                return
+        member = matching.listed(creation, self.members)
+        if member is not None:
+            member.start_failed(why)
+            return
         backoff = self.backoffs.get(slot)  # it has terminated already: the reason is completed
         if backoff is not None and backoff.version == creation.version:
             self.backoffs[slot] = msgspec.structs.replace(backoff, why=f"{backoff.why}; its creation failed: {why}")
