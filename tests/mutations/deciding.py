@@ -1,6 +1,6 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import LIST, MANAGER, PLAN, STAGE, VIEW, WORLDS, Mutation
+from tests.mutations.mutation import CENSUS, LIST, MANAGER, PLAN, STAGE, VIEW, WORLDS, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -48,8 +48,8 @@ MUTATIONS = (
         "3 exactly one per intent",
         "unresolved creations do not count against the ceiling",
         "group/plan/cattle.py",
-        "room = want.size + extra - len(view.members) - builder.unresolved",
-        "room = want.size + extra - len(view.members)",
+        "room = want.size + extra - len(view.members) - builder.unresolved - known",
+        "room = want.size + extra - len(view.members) - known",
         PLAN,
     ),
     Mutation(
@@ -296,8 +296,8 @@ MUTATIONS = (
     Mutation(
         "3 exactly one per intent",
         "an acknowledged creation is given up though the provider can be asked about it",
-        "group/state/view.py",
-        "creation.phase is Phase.CREATED and not self.can_inspect and proof",
+        "group/state/matching.py",
+        "creation.phase is Phase.CREATED and not can_inspect and proof",
         "creation.phase is Phase.CREATED and proof",
         VIEW,
     ),
@@ -364,5 +364,45 @@ MUTATIONS = (
         '            builder.block(_subject(builder, change), change.what, "membership", key=change.id)',
         "            continue",
         LIST,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "what the previous leader knew is forgotten",
+        "group/census.py",
+        "self._view.known.recall(census.members, unpack(census.slots))",
+        "pass",
+        CENSUS,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "known cattle that are not listed are created again",
+        "group/plan/cattle.py",
+        "    missing -= known\n",
+        "",
+        CENSUS,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "an intent is cleared before the census is written",
+        "group/census.py",
+        "kept = tuple(action for action in plan.actions if not isinstance(action, Settle))",
+        "kept = plan.actions",
+        CENSUS,
+    ),
+    Mutation(
+        "5 never worse",
+        "each leader begins with a new limit of creations",
+        "gate/guard.py",
+        "for age_s, number in history.created:",
+        "for age_s, number in ():",
+        CENSUS,
+    ),
+    Mutation(
+        "1 one actor",
+        "the census is not stamped",
+        "manager/lead/census.py",
+        "        await self.write(group, found)\n        return found",
+        "        return found",
+        CENSUS,
     ),
 )

@@ -1,7 +1,8 @@
 """An independent limit on what a group may lose and create, whatever the reason (law 5).
 
 The guard knows no plan. It is given what is observed before each plan, and the calls that begin; the gate asks it
-before each call. Its memory is what was healthy once, what is being destroyed, and what was created within an hour.
+before each call. Its memory is what was healthy once, what is being destroyed, and what was created within an hour;
+the census hands it to the next leader.
 
 - *Losses*: a member that was proven healthy, and is now unhealthy, missing, destroyed or terminated, is lost until its
   slot, or as many members as are declared, are proven healthy. No destruction makes the losses exceed `max_lost`. So
@@ -18,16 +19,19 @@ What an operator has requested for single instances is not refused, and is count
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from infrakit.gate.census import History, pack, unpack
 from infrakit.spi.values import InstanceID, Slot
 
 WINDOW_S = 3600.0
 CREATIONS_MIN = 10  # a group of one that is terminated a few times in an hour is still healed
 FACTS_MAX = 3
+AGE_STEP_S = 10  # to which ages of creations are rounded down in the census
 
 
 class Seen(NamedTuple):
@@ -79,7 +83,38 @@ class Guard:
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
+        self._recalled: frozenset[Slot] = (
+            frozenset()
+        )  # healthy ones of the previous leader, before the first observation
         self._has_observed = False
+
+    # -- the census ------------------------------------------------------------------------------------------------
+
+    def history(self, now: float) -> History:
+        """Return what the next leader has to know."""
+        recent = (max(0.0, now - at) for at in self._created.values() if now - at < WINDOW_S)
+        ages = Counter(int(age_s) // AGE_STEP_S * AGE_STEP_S for age_s in recent)
+        return History(
+            size=self._limits.size,
+            version=self._limits.version,
+            healthy=pack(self._recalled or self._bearers),
+            lost=pack(self._lost),
+            vanished=pack(self._vanished),
+            created=tuple(sorted(ages.items(), reverse=True)),
+            allowances=tuple((int(max(0.0, now - at)), n) for at, n in self._allowances if now - at < WINDOW_S),
+        )
+
+    def recall(self, history: History, now: float) -> None:
+        """Adopt what the previous leader has recorded; called once, before anything is declared or observed."""
+        self._limits = Limits(size=history.size, version=history.version)
+        self._has_observed = bool(history.version)
+        self._recalled = frozenset(unpack(history.healthy))
+        self._lost = {slot: f"{slot}, lost before this leader took over" for slot in unpack(history.lost)}
+        self._vanished = {slot: InstanceID("") for slot in unpack(history.vanished)}
+        self._vanished_at = now if self._vanished else math.inf
+        for age_s, number in history.created:
+            self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
+        self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
 
     # -- what is declared and observed -----------------------------------------------------------------------------
 
@@ -105,6 +140,7 @@ class Guard:
         """Record all members of a complete observation; who is not among them has terminated."""
         healthy, unhealthy, present = dict[InstanceID, Slot](), set[InstanceID](), dict[InstanceID, Seen]()
         oldest = math.inf
+        members = self._recognised(members)
         for seen in members:
             present[seen.instance] = seen
             if seen.is_listed:
@@ -122,11 +158,22 @@ class Guard:
         for instance in self._ending.keys() - present.keys():
             self._ended(instance)
         self._replace(healthy, unhealthy, present)
-        if oldest < self._vanished_at:
-            self._vanished.clear()
+        if self._vanished:
+            self._forget_returned(present, oldest)
         if not self._has_observed:
             self._has_observed = True
             self._allowances.append((now, max(0, self._limits.size - len(present))))
+
+    def _recognised(self, members: Iterable[Seen]) -> Iterable[Seen]:
+        """Take what the previous leader knew as healthy for that, until its health is reported."""
+        if not self._recalled:
+            return members
+        members = list(members)
+        self._healthy = {seen.instance: seen.slot for seen in members if seen.slot in self._recalled}
+        found = set(self._healthy.values())
+        self._lost |= {slot: f"{slot} is missing" for slot in self._recalled if slot not in found}
+        self._recalled = frozenset()
+        return members
 
     def _replace(
         self, healthy: dict[InstanceID, Slot], unhealthy: set[InstanceID], present: dict[InstanceID, Seen]
@@ -146,6 +193,18 @@ class Guard:
             self._lost = {slot: what for slot, what in self._lost.items() if slot not in self._bearers}
         if self._again:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
+
+    def _forget_returned(self, present: dict[InstanceID, Seen], oldest: float) -> None:
+        """Drop vanished members that are listed again; all, if the provider shows a member that it showed before."""
+        if oldest < self._vanished_at:
+            self._vanished.clear()
+            return
+        slots = {seen.slot for seen in present.values()}
+        self._vanished = {
+            slot: instance
+            for slot, instance in self._vanished.items()
+            if not (instance in present if instance else slot in slots)
+        }
 
     def vanished(self, instance: InstanceID, slot: Slot | None, now: float) -> None:
         """Record a member whose absence is the only evidence of its termination."""

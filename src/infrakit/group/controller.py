@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
@@ -18,10 +18,11 @@ from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
 from infrakit.group.attachments import AttachmentsProber
 from infrakit.group.calls import Calls, error_text
+from infrakit.group.census import CensusKeeper
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded
-from infrakit.group.ledger import Ledger, ManagerCallbacks
+from infrakit.group.ledger import CensusStore, Ledger, ManagerCallbacks
 from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
 from infrakit.group.plan import DesiredState
@@ -54,6 +55,7 @@ class Controller:
         account: Account,
         flavor: Flavor,
         ledger: Ledger,
+        censuses: CensusStore,
         callbacks: ManagerCallbacks,
         clock: Clock,
         random: random.Random,
@@ -97,6 +99,8 @@ class Controller:
             lag_s=account.capabilities.listing_lag_s,
             can_inspect=account.inspects is not None,
         )
+        provider = want.group.properties.instance.plugin
+        self._census = CensusKeeper(store=censuses, provider=provider, view=self.view, guard=self._guard)
         calls = Calls(
             account=account,
             flavor=flavor,
@@ -193,11 +197,13 @@ class Controller:
     async def cycle(self) -> None:
         """Run one cycle: observe, plan, submit. Raises what the ledger raises."""
         self.view.now = asyncio.get_running_loop().time()
+        await self._census.open()
         self._adopt_intents()  # first: `observe` reports the instances that they may have created to the flavor
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_check)
         if fresh and self.is_current and self._planned_revision == self.view.revision:
+            await self._census.keep(self.plan)
             return
         self.view.now = now
         want = self.want
@@ -206,6 +212,7 @@ class Controller:
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
         self._report_plan(plan)
+        plan = self.plan = await self._census.keep(plan)
         await self.executor.submit(plan)
         if any(isinstance(a, Settle) for a in plan.actions):
             self.wake("intents are settled")
@@ -230,6 +237,7 @@ class Controller:
             return
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
             self._on_discovered(member)
+        self._report_vanished(view.known.pop_vanished())
         await self._inspect()
         if (terminated := view.terminated()) or view.replaced:
             await self.executor.await_responses(terminated)
@@ -304,6 +312,13 @@ class Controller:
                 Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
             )
         self._missing = set(missing)
+
+    def _report_vanished(self, slots: Collection[Slot]) -> None:
+        """Record members of cattle that the previous leader knew, and that have not been listed for the lag."""
+        for slot in slots:
+            self._guard.vanished(InstanceID(""), slot, self.view.now)
+        if slots:
+            self._report(Kind.MISSING, f"{len(slots)} known members not listed since this leader took over")
 
     async def _poll_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]

@@ -6,6 +6,7 @@ The manager implements them; the controller has no access to the store.
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
+from infrakit.gate.census import Census
 from infrakit.group.orders import Eviction
 from infrakit.spi.values import GroupID, InstanceID, Slot, Token, Wire
 
@@ -60,6 +61,21 @@ class Ledger(Protocol):
 
         Called after `prove`, immediately before every call that changes infrastructure.
         """
+        ...
+
+
+class CensusStore(Protocol):
+    """Keeps the census of each group for the next leader."""
+
+    async def open(self, group: GroupID) -> Census:
+        """Stamp the stored census with this epoch, so that the previous leader cannot write it any more; return it.
+
+        Raises `NotLeader` when a newer leader has stamped it, or what the store raises.
+        """
+        ...
+
+    async def write(self, group: GroupID, census: Census) -> None:
+        """Replace the census of a group, in one durable write. Raises as `open` does."""
         ...
 
 

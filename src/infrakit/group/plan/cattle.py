@@ -36,10 +36,19 @@ def create(builder: PlanBuilder) -> None:
     """Create missing instances in the lowest free slots."""
     want, view = builder.want, builder.view
     extra = surge(builder)
+    known = len(view.known.slots)
     missing = want.size + extra - builder.staying - builder.pending
+    if known and missing > 0:
+        builder.block(
+            want.group.name,
+            f"{plural(known, 'known member')} not listed since this leader took over; no replacement until the "
+            "termination is confirmed",
+            "not-listed",
+        )
+    missing -= known
     if missing <= 0:
         return
-    room = want.size + extra - len(view.members) - builder.unresolved
+    room = want.size + extra - len(view.members) - builder.unresolved - known
     if room < missing:
         builder.block(
             want.group.name,
@@ -66,7 +75,7 @@ def create(builder: PlanBuilder) -> None:
 
 
 def _free_slots(builder: PlanBuilder, extra: int) -> list[Slot]:
-    taken = builder.classified.by_slot.keys() | builder.view.pending.keys()
+    taken = builder.classified.by_slot.keys() | builder.view.pending.keys() | builder.view.known.slots.keys()
     return [s for n in range(1, builder.want.size + extra + 1) if (s := Slot(str(n))) not in taken]
 
 

@@ -1,9 +1,12 @@
 """Exponential back-off: repeated failures of one slot, instance or membership change, and when to retry."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+
+from infrakit.group.state.member import STABLE_S, Member
+from infrakit.spi.values import Slot
 
 REPLACING = "replacing "  # prefix of the keys of replacements by healing; the key of a creation is its slot alone
 EXPONENT_MAX = 30  # avoids an overflow; every larger exponent gives the maximum delay
@@ -44,6 +47,19 @@ class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """Return the back-off after one more failure; the first `without_delay` ones are retried at once."""
         count = before.count + 1 if before is not None and before.version == version else 1
         return Backoff(count=count, retry_at=now + self.delay_s(count - without_delay), why=why, version=version)
+
+
+def proven(backoffs: Mapping[str, Backoff], members: Iterable[Member]) -> list[tuple[Slot, str]]:
+    """Return the slots with failures, and the versions that have now been healthy there for `STABLE_S`."""
+    slots = {key.removeprefix(REPLACING) for key in backoffs}
+    return [
+        (m.slot, m.hash)
+        for m in members
+        if m.slot is not None
+        and m.slot in slots
+        and m.healthy_since is not None
+        and m.judged_at - m.healthy_since >= STABLE_S
+    ]
 
 
 def forget(backoffs: dict[str, Backoff], slot: str, version: str) -> bool:

@@ -3,9 +3,10 @@
 An ID alone is not trusted: a provider may return the ID of another instance, and two creations would count as done.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
-from infrakit.group.state.creation import Creation
+from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
 from infrakit.spi.values import InstanceID, Slot
 
@@ -36,3 +37,18 @@ def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Membe
         if member is not None and is_instance_of(member, slot, creation):
             found[slot] = member
     return found
+
+
+def overdue(
+    pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member], *, listed_until: float, can_inspect: bool
+) -> Iterator[Creation]:
+    """Yield creations whose instance every listing would show by now: they ended before loop time `listed_until`.
+
+    For an acknowledged creation, a listing must also show a later one, which shows that listings are updated.
+    """
+    proof = max((m.created_at for m in members.values() if m.missing_since is None), default=-math.inf)
+    for creation in pending.values():
+        unlisted = creation.phase is Phase.CREATED and not can_inspect and proof > creation.ended_at
+        awaited = creation.phase is Phase.UNKNOWN or unlisted
+        if awaited and not creation.presumed_absent and creation.ended_at <= listed_until:
+            yield creation

@@ -128,6 +128,12 @@ class Member(msgspec.Struct, kw_only=True):
         self.missed += 1
         self.changes.bump()
 
+    def known(self, *, proven: bool) -> None:
+        """Record that the previous leader knew it. `proven`: so was its start."""
+        self.listed_at = -math.inf
+        self.was_stable = self.was_stable or proven
+        self.changes.bump()
+
     def identify(self, *, is_self: bool) -> None:
         """Set whether this controller runs on it."""
         self.is_self = is_self
@@ -206,6 +212,15 @@ class Member(msgspec.Struct, kw_only=True):
         if self.leaving is Leaving.DESTROYING:
             self._leave(Leaving.NO)
             self.reset_health(now)
+
+    def has_outlived_destroy(self, listed_until: float) -> bool:
+        """Whether every listing would show the effect of its acknowledged destruction, which it does not."""
+        return (
+            self.leaving is Leaving.DESTROYED
+            and self.missing_since is None
+            and self.state is not State.STOPPING
+            and listed_until > self.left_at
+        )
 
     def retry_destroy(self) -> None:
         """Allow another destroy call: the acknowledged destruction has had no effect."""

@@ -15,9 +15,10 @@ import msgspec
 
 from infrakit.group.ledger import Intent
 from infrakit.group.state import backoff, matching
-from infrakit.group.state.backoff import REPLACING, Backoff, BackoffPolicy, replacement_key
+from infrakit.group.state.backoff import Backoff, BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
-from infrakit.group.state.member import STABLE_S, Leaving, Member, discovered
+from infrakit.group.state.known import Known
+from infrakit.group.state.member import Leaving, Member, discovered
 from infrakit.group.state.membership import Membership
 from infrakit.group.state.revision import Revision
 from infrakit.spi import values
@@ -54,6 +55,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     # What the pets of the declared version must hold; empty: not known, or nothing.
     attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
+    known: Known = msgspec.field(default_factory=Known)  # of the previous leader
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
@@ -124,11 +126,13 @@ class GroupView(msgspec.Struct, kw_only=True):
         if self.problem:
             self.problem = ""
             self.changes.bump()
-        if listing is self.listing and self.is_complete:
+        if listing is self.listing and self.is_complete and self.known.is_settled:
             return []  # unchanged, and no member is missing from it
         self.listing = listing
         self.serial += 1
         new = [m for d in listing if (m := self._listed(d, begun_at, wall)) is not None]
+        if not self.known.is_settled:
+            self._compare_with_known(begun_at, wall)
         listed = (member for member in self.members.values() if member.serial == self.serial)
         self._listed_members = sum(member.state is not State.TERMINATED for member in listed)  # those are removed soon
         if not self.is_complete:
@@ -137,12 +141,18 @@ class GroupView(msgspec.Struct, kw_only=True):
                     member.not_listed(begun_at)
         return new
 
+    def _compare_with_known(self, begun_at: float, wall: float) -> None:
+        proof_s = max(self.lag_s, EMPTY_S)
+        for omitted in self.known.compare(self.members, group=self.group, begun_at=begun_at, proof_s=proof_s):
+            self._discover(omitted, begun_at, wall)
+        self.changes.bump()
+
     def is_proven_empty(self) -> bool:
         """Whether two complete listings, further apart than the promised lag, show that nothing is left.
 
         One listing is no proof: a new leader may get its first one before the provider shows everything again.
         """
-        if self.members or self.pending or self.problem or self.observed_at is None:
+        if self.members or self.pending or self.problem or self.observed_at is None or not self.known.is_settled:
             self.empty_since = None
             return False
         if self.empty_since is None:
@@ -158,22 +168,26 @@ class GroupView(msgspec.Struct, kw_only=True):
         member = self.members.get(description.id)
         if member is not None:
             if member.description is description or member.is_incarnation(description):
+                is_new = not member.serial
                 member.listed(description, serial=self.serial, pets=self.pets)
-                return None
+                return member if is_new else None  # else the previous leader listed it, this one never did
             self.replaced.append(member)  # the provider has used its ID again, so it has terminated
             self.inherited.pop(member.id, None)
         if description.state is State.TERMINATED:
             return None
         still_leaving = self._is_still_leaving(description, begun_at)
-        inherited = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
-        leaving = Leaving.DESTROYED if still_leaving else inherited
-        member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
+        member = self._discover(description, begun_at, wall)
         member.serial, member.listed_at = self.serial, self.now
-        self.members[member.id] = member
         if still_leaving:
-            member.left_at = begun_at
+            member.leaving, member.left_at = Leaving.DESTROYED, begun_at
             return None  # not a new member: its termination is reported already
         self.ended.pop(member.id, None)  # an external process has restarted it
+        return member
+
+    def _discover(self, description: Description, begun_at: float, wall: float) -> Member:
+        leaving = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
+        member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
+        self.members[member.id] = member
         return member
 
     def _is_still_leaving(self, description: Description, begun_at: float) -> bool:
@@ -387,12 +401,10 @@ class GroupView(msgspec.Struct, kw_only=True):
         """
         if not self.pending or self.observed_at is None:
             return
-        proof = max((m.created_at for m in self.members.values() if m.missing_since is None), default=-math.inf)
-        for creation in self.pending.values():
-            unlisted = creation.phase is Phase.CREATED and not self.can_inspect and proof > creation.ended_at
-            awaited = creation.phase is Phase.UNKNOWN or unlisted
-            if awaited and not creation.presumed_absent and self.observed_at >= creation.ended_at + self.lag_s:
-                creation.presume_absent()
+        for creation in matching.overdue(
+            self.pending, self.members, listed_until=self.observed_at - self.lag_s, can_inspect=self.can_inspect
+        ):
+            creation.presume_absent()
 
     # -- destructions ----------------------------------------------------------------------------------------------
 
@@ -415,15 +427,10 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def retry_destroys(self) -> None:
         """Allow another call for acknowledged destructions that had no effect within the lag and `REPEAT_S`."""
-        acknowledged = Leaving.DESTROYED
+        if self.observed_at is None:
+            return
         for member in self.members.values():
-            if (
-                member.leaving is acknowledged
-                and member.missing_since is None
-                and member.state is not State.STOPPING
-                and self.observed_at is not None
-                and self.observed_at > member.left_at + self.lag_s + REPEAT_S
-            ):
+            if member.has_outlived_destroy(self.observed_at - self.lag_s - REPEAT_S):
                 member.retry_destroy()
                 self.ended.pop(member.id, None)
 
@@ -471,15 +478,8 @@ class GroupView(msgspec.Struct, kw_only=True):
         """Remove failures whose version has now been healthy in the slot for `STABLE_S`, and those that are too old."""
         if not self.backoffs:
             return
-        slots = {key.removeprefix(REPLACING) for key in self.backoffs}
-        stable = [
-            (m.slot, m.hash)
-            for m in self.members.values()
-            if m.slot in slots and m.healthy_since is not None and m.judged_at - m.healthy_since >= STABLE_S
-        ]
-        for slot, version in stable:
-            if slot is not None:
-                self._reset(slot, version)
+        for slot, version in backoff.proven(self.backoffs, self.members.values()):
+            self._reset(slot, version)
         old = [
             key
             for key, each in self.backoffs.items()

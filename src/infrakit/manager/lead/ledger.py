@@ -94,6 +94,11 @@ class EpochLedger:
         return Epoch(self._contents.epoch)
 
     @property
+    def cluster(self) -> str:
+        """The name of this store's ledger, which differs after a restore from a backup."""
+        return self._contents.cluster
+
+    @property
     def since(self) -> float:
         """When the epoch was acquired, seconds since 1970."""
         return self._contents.since

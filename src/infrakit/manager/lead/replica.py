@@ -16,6 +16,7 @@ from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.record import RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
+from infrakit.manager.lead.census import Censuses
 from infrakit.manager.lead.ledger import EpochLedger, LedgerDocument
 from infrakit.manager.lead.term import Term
 from infrakit.manager.lead.watermark import WatermarkGuard
@@ -198,6 +199,7 @@ class Replica:
         await ledger.advance(self.declaration.version)
         term = Term(
             ledger=ledger,
+            censuses=Censuses(self._store, ledger),
             plugins=self.plugins,
             callbacks=self,
             clock=self.clock,

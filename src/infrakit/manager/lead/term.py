@@ -21,6 +21,7 @@ from infrakit.group.state.view import GroupView
 from infrakit.manager.declaration import validate
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.validate import Plugins
+from infrakit.manager.lead.census import Censuses
 from infrakit.manager.lead.ledger import EpochLedger
 from infrakit.manager.lead.plugins import PluginCache, ResolvedPlugins
 from infrakit.spi import errors
@@ -46,6 +47,7 @@ class Term:
         self,
         *,
         ledger: EpochLedger,
+        censuses: Censuses,
         plugins: Plugins,
         callbacks: ManagerCallbacks,
         clock: Clock,
@@ -56,6 +58,7 @@ class Term:
         only_destroys: Halt | None = None,
     ) -> None:
         self.ledger = ledger
+        self._censuses = censuses
         self.controllers: dict[GroupID, Controller] = {}
         self.unmanaged: dict[GroupID, str] = {}  # declared groups that have no controller yet, and why
         self._plugins = PluginCache(plugins, random=random)
@@ -148,6 +151,7 @@ class Term:
             record = self._record
             for name in [n for n in self.controllers if n not in record.groups]:
                 await self._stop_controller(name)
+                await self._clear(name)
             for name in [n for n in self.unmanaged if n not in record.groups]:
                 del self.unmanaged[name]
             await self._expire_undeclared(record)
@@ -170,6 +174,13 @@ class Term:
                     await self.ledger.forget(name)
                 except (errors.InfraKitError, TimeoutError) as error:
                     self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its intents: {error}"))
+
+    async def _clear(self, name: GroupID) -> None:
+        """Clear the census of a group that is no longer declared: its instances may be changed by others then."""
+        try:
+            await self._censuses.clear(name)
+        except (errors.InfraKitError, TimeoutError) as error:
+            self._emit(Event(type=Kind.ERROR, group=name, message=f"could not clear its census: {error}"))
 
     async def _start_or_update(
         self, name: GroupID, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins
@@ -195,6 +206,7 @@ class Term:
             account=resolved.account,
             flavor=resolved.flavor,
             ledger=self.ledger,
+            censuses=self._censuses,
             callbacks=self._callbacks,
             clock=self._clock,
             random=self._random,
