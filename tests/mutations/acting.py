@@ -52,6 +52,22 @@ MUTATIONS = (
         MANAGER,
     ),
     Mutation(
+        "5 never worse",
+        "changes of a member list are not recorded before they begin",
+        "group/executor.py",
+        "            changing=changing,\n",
+        "            changing=None,\n",
+        ("tests/unit/group/test_membership_ledger.py",),
+    ),
+    Mutation(
+        "5 never worse",
+        "a new leader destroys members while a change of the previous one may take effect",
+        "group/plan/unsettled.py",
+        "    if view.membership is not None and view.membership.unsettled:",
+        "    if False:",
+        ("tests/unit/group/test_membership_ledger.py",),
+    ),
+    Mutation(
         "1 one actor",
         "nobody has to block the epoch",
         "manager/lead/fence.py",

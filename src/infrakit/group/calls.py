@@ -17,6 +17,7 @@ from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Pro
 from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
+from infrakit.group.plan.unsettled import blocking_call
 from infrakit.group.prepare import prepared
 from infrakit.group.state import matching
 from infrakit.group.state.backoff import BackoffPolicy
@@ -78,6 +79,7 @@ class Calls:
         self._version = version
         self._callbacks = callbacks
         self.destroying: set[values.InstanceID] = set()  # destruction requested, and possibly in effect
+        self.changing: dict[str, float] = {}  # changes of the member list not answered yet, and when the deadline is
 
     def perform(self, action: Action) -> Coroutine[Any, Any, bool]:
         """Perform one action of a plan for the current declaration. True: the provider confirmed success.
@@ -328,6 +330,8 @@ class Calls:
             raise Outdated("it has terminated")
         if want.quorum and self._view.membership is not None and self._view.membership.changing is not None:
             raise Outdated("the member list is changing")
+        if why := blocking_call(want, self._view)[0]:
+            raise Outdated(why)
 
     async def _release(self, flavor: Releases, member: Member, want: DesiredState) -> None:
         """Call `Releases` of the flavor. Unlike a drain it is required: a failure prevents the destruction."""
@@ -417,6 +421,7 @@ class Calls:
             self._require(want)
             if member_list.blocking_member(want, self._view) is not None:
                 raise Outdated("a destruction has started before it")
+            self.changing[change.id] = asyncio.get_running_loop().time() + CALL_DEADLINE_S
 
         try:
             await self._gate.change_membership(
@@ -442,6 +447,11 @@ class Calls:
             why = f"no answer within {CALL_DEADLINE_S:.0f} s" if isinstance(error, TimeoutError) else error_text(error)
             kind = Kind.REFUSED if isinstance(error, errors.Refused) else Kind.ERROR
             report(kind, message=f"{change.what}: {why}")
+            until = self.changing.pop(change.id)
+            if isinstance(error, errors.OutcomeUnknown | TimeoutError) and self._view.membership is not None:
+                self._view.membership.unknown({change.id}, until)
+        else:
+            del self.changing[change.id]
         finally:
             self._view.change_ended(asyncio.get_running_loop().time(), done=done)
         self._view.record_failure(member_list.key(change), why)

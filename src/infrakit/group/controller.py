@@ -154,7 +154,7 @@ class Controller:
         self.view.now = loop.time()
         self.account.join(self.name, self.executor, self.wake)
         self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
-        self.view.inherit_destroys(self._ledger.destroying(self.name), until=loop.time() + CALL_DEADLINE_S)
+        self._inherit(loop.time() + CALL_DEADLINE_S)
         try:
             while True:
                 self._awake.clear()
@@ -168,6 +168,13 @@ class Controller:
             await self._health_prober.close()
             await self._membership_prober.close()
             await self._attachments_prober.close()
+
+    def _inherit(self, until: float) -> None:
+        """Adopt the calls that the previous leader had begun, and that may take effect until loop time `until`."""
+        self.view.inherit_destroys(self._ledger.destroying(self.name), until=until)
+        self.view.track_member_list(exists=isinstance(self.flavor, Members))
+        if self.view.membership is not None:
+            self.view.membership.unknown(self._ledger.changing(self.name), until)
 
     async def _cycle_safely(self) -> None:
         try:

@@ -1,7 +1,8 @@
 """Performs the plans of one group: a queue that each plan replaces, and a bounded number of calls in flight.
 
-Queued actions that the newest plan no longer contains are not started, so cancelling them costs no call. Creations and
-destructions are recorded in the ledger before they start: all of one plan in one write, which is also a fencing check.
+Queued actions that the newest plan no longer contains are not started, so cancelling them costs no call. Creations,
+destructions and changes of the member list are recorded in the ledger before they start: all of one plan in one write,
+which is also a fencing check.
 Calls in flight run concurrently with the cycles, so a call that takes twenty seconds delays no other.
 """
 
@@ -88,12 +89,20 @@ class Executor:
                 destroys[action.instance] = action
             elif isinstance(action, Provision | Destroy | Label | ChangeMembership):
                 queue.append((key, action))
-        self._enqueue(queue)
+        recorded_changes = self._ledger.changing(self._view.group)
+        changes = [
+            entry
+            for entry in queue
+            if isinstance(entry[1], ChangeMembership) and entry[1].change.id not in recorded_changes
+        ]
+        self._enqueue([entry for entry in queue if entry not in changes])
         starting: list[tuple[Key, Action]] = [
             *((("create", str(slot)), action) for slot, action in list(fresh.items())[:RECORD_MAX]),
             *((("destroy", action.subject), action) for action in list(destroys.values())[:RECORD_MAX]),
+            *changes,
         ]
         completed = recorded and not destroys and not self._destroying()
+        completed = completed or not self._changing().issuperset(recorded_changes)
         if starting or settled or completed:
             generation = self._generation
             await self._record(starting, settled)
@@ -107,6 +116,12 @@ class Executor:
         own = {action.instance for action in self.doing if isinstance(action, Destroy)}
         return own | self._view.inherited.keys()
 
+    def _changing(self) -> set[str]:
+        """Return the changes of the member list that are queued, in flight, or of unknown outcome."""
+        own = {action.change.id for action in self.doing if isinstance(action, ChangeMembership)}
+        membership = self._view.membership
+        return own | membership.unsettled.keys() if membership is not None else own
+
     def _enqueue(self, queue: list[tuple[Key, Action]]) -> None:
         waiting = [entry for entry in queue if entry[0] not in self._in_flight]
         self._queue = collections.deque(sorted(waiting, key=lambda entry: entry[1].priority))
@@ -115,11 +130,13 @@ class Executor:
         """Record the actions about to start, and clear completed destructions and settled intents, in one write."""
         view = self._view
         destroying = self._destroying() | {action.instance for _, action in starting if isinstance(action, Destroy)}
+        changing = self._changing() | {a.change.id for _, a in starting if isinstance(a, ChangeMembership)}
         intents = await self._ledger.record(
             view.group,
             wanted={action.slot: action.hash for _, action in starting if isinstance(action, Provision)},
             settled=settled,
             destroying=destroying,
+            changing=changing,
         )
         for slot, creation in view.settle(settled):
             why, version = creation.error or self._never_listed(creation), creation.version or creation.intent.hash
@@ -220,4 +237,6 @@ class Executor:
             slot for slot, pending in view.pending.items() if pending.phase is Phase.RECORDED and not pending.uncertain
         ]
         not_started = set(self._ledger.destroying(view.group)) - self._calls.destroying - view.inherited.keys()
-        self._ledger.withdraw(view.group, slots=idle, destroying=not_started)
+        unsettled = view.membership.unsettled if view.membership is not None else ()
+        no_change = set(self._ledger.changing(view.group)) - self._calls.changing.keys() - set(unsettled)
+        self._ledger.withdraw(view.group, slots=idle, destroying=not_started, changing=no_change)

@@ -30,6 +30,10 @@ class Ledger(Protocol):
         """Return the instances that are recorded as being destroyed."""
         ...
 
+    def changing(self, group: GroupID) -> Collection[str]:
+        """Return the IDs of the changes of its member list that are recorded as in progress."""
+        ...
+
     async def record(
         self,
         group: GroupID,
@@ -37,15 +41,19 @@ class Ledger(Protocol):
         wanted: Mapping[Slot, str],
         settled: Iterable[Slot],
         destroying: Collection[InstanceID] | None = None,
+        changing: Collection[str] | None = None,
     ) -> Mapping[Slot, Intent]:
         """Record an intent for each wanted slot, given its version, and clear the settled ones, in one durable write.
 
-        `destroying` replaces the recorded instances that are being destroyed; None leaves them unchanged.
+        `destroying` replaces the recorded instances that are being destroyed, and `changing` the recorded changes of
+        the member list; None leaves them unchanged.
         Returns the new intents. Raises `NotLeader` when another replica holds the epoch, or `Unreachable`.
         """
         ...
 
-    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID]) -> None:
+    def withdraw(
+        self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID], changing: Iterable[str] = ()
+    ) -> None:
         """Mark records as certainly not started, so that the next leader does not wait for them."""
         ...
 

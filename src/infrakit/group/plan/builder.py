@@ -8,6 +8,7 @@ import msgspec
 from infrakit.group.actions import Action, Blocked, Destroy, Priority
 from infrakit.group.plan.classification import Classification
 from infrakit.group.plan.desired import DesiredState
+from infrakit.group.plan.unsettled import blocking_call
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.flavor import MembershipChange
@@ -85,6 +86,10 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
         """
         if self.want.quorum and self.changing is not None:
             self.block(member.id, f"{reason}; the member list changes first", "one-at-a-time")
+            return
+        why, until = blocking_call(self.want, self.view)
+        if why:
+            self.block(member.id, f"{reason}; {why}", "one-at-a-time", until=until)
             return
         if self.backs_off(member.id, f"destroying {member.id}"):
             return

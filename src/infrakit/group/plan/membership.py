@@ -34,7 +34,7 @@ def reconcile(builder: PlanBuilder) -> None:
             builder.block(_subject(builder, change), change.what, "membership", key=change.id)
         elif builder.changing is not None and change.id == builder.changing.id:
             continue  # it is in progress
-        elif why := _why_not(builder):
+        elif why := _why_not(builder, change):
             builder.block(_subject(builder, change), f"{change.what}: {why}", "one-at-a-time", key=change.id)
         elif not builder.backs_off(key(change), change.what, subject=_subject(builder, change), key=change.id):
             _change(builder, change)
@@ -62,13 +62,16 @@ def _change(builder: PlanBuilder, change: MembershipChange) -> None:
     )
 
 
-def _why_not(builder: PlanBuilder) -> str:
-    """Return why no change can start now, or an empty string."""
+def _why_not(builder: PlanBuilder, change: MembershipChange) -> str:
+    """Return why a change cannot start now, or an empty string."""
     membership = builder.view.membership
     if membership is None or not membership.known(builder.view.now):
         return "the member list is polled first"
     if builder.changing is not None:
         return "another change comes first"
+    others = membership.unsettled.keys() - {change.id}  # the flavor checks the list first, so the same one may retry
+    if others:
+        return f"the change {min(others)} may still take effect, or is not polled yet"
     leaving = blocking_member(builder.want, builder.view)
     if leaving is not None:
         return f"{leaving.id} is leaving; the member list of a quorum does not change meanwhile"

@@ -5,7 +5,7 @@ result remains valid, but expires after 60 s. Times are loop times, in seconds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -22,6 +22,8 @@ class Membership(msgspec.Struct, kw_only=True):
     problem: str = "it has not been polled yet"  # why the newest poll has failed; empty: it has not
     changing: MembershipChange | None = None  # the change in progress
     changed_at: float = -math.inf  # when the last change ended, whatever its outcome
+    # By ID: changes of unknown outcome, of this or the previous leader, and until when they may take effect.
+    unsettled: dict[str, float] = msgspec.field(default_factory=dict)
 
     def fresh(self, now: float) -> bool:
         """Whether the needed changes are known, even if from before the last change."""
@@ -38,9 +40,14 @@ class Membership(msgspec.Struct, kw_only=True):
             return different
         if requested_at < self.changed_at:
             return False  # it may be from before the last change
-        before = (self.needs, self.problem, self.requested_at >= self.changed_at)
+        before = (self.needs, self.problem, self.requested_at >= self.changed_at, len(self.unsettled))
         self.needs, self.problem, self.requested_at = tuple(answer), "", requested_at
-        return before != (self.needs, "", True)
+        self.unsettled = {change: until for change, until in self.unsettled.items() if requested_at <= until}
+        return before != (self.needs, "", True, len(self.unsettled))
+
+    def unknown(self, changes: Iterable[str], until: float) -> None:
+        """Record changes of unknown outcome: a result that is requested after `until` shows it."""
+        self.unsettled.update(dict.fromkeys(changes, until))
 
     def ended(self, now: float, *, done: bool) -> None:
         """Record that the change in progress has ended. The next poll shows its effect."""

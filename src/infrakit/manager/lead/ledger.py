@@ -48,6 +48,7 @@ class LedgerDocument(Wire, frozen=True, kw_only=True):
     closed: bool = False  # its owner has stepped down, and starts no more calls
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
     ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)  # being destroyed
+    changing: dict[GroupID, tuple[str, ...]] = msgspec.field(default_factory=dict)  # changes of the member list
 
     @property
     def leader(self) -> str:
@@ -87,7 +88,7 @@ class EpochLedger:
         self._term = f"{self._random.getrandbits(64):016x}"
         self._write_lock = asyncio.Lock()
         self._proof_lock = asyncio.Lock()
-        self._idle: dict[GroupID, tuple[frozenset[Slot], frozenset[InstanceID]]] = {}
+        self._idle: dict[GroupID, tuple[frozenset[Slot], frozenset[InstanceID], frozenset[str]]] = {}
 
     @property
     def epoch(self) -> Epoch:
@@ -284,13 +285,16 @@ class EpochLedger:
     @property
     def groups(self) -> set[GroupID]:
         """The groups that may have calls in flight."""
-        return {*self._contents.intents, *self._contents.ending}
+        return {*self._contents.intents, *self._contents.ending, *self._contents.changing}
 
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
         return self._contents.intents.get(group, {})
 
     def destroying(self, group: GroupID) -> Collection[InstanceID]:
         return self._contents.ending.get(group, ())
+
+    def changing(self, group: GroupID) -> Collection[str]:
+        return self._contents.changing.get(group, ())
 
     async def record(
         self,
@@ -299,6 +303,7 @@ class EpochLedger:
         wanted: Mapping[Slot, str],
         settled: Iterable[Slot],
         destroying: Collection[InstanceID] | None = None,
+        changing: Collection[str] | None = None,
     ) -> Mapping[Slot, Intent]:
         async with self._write_lock:
             self._fence.check_epoch()
@@ -310,32 +315,38 @@ class EpochLedger:
                 for slot, version in wanted.items()
             }
             destroys = self.destroying(group) if destroying is None else destroying
+            changes = self.changing(group) if changing is None else changing
             contents = msgspec.structs.replace(
                 self._contents,
                 intents=_with(self._contents.intents, group, kept | fresh),
                 ending=_with(self._contents.ending, group, tuple(sorted(destroys))),
+                changing=_with(self._contents.changing, group, tuple(sorted(changes))),
             )
             await self._write(contents)
             return fresh
 
-    def withdraw(self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID]) -> None:
-        self._idle[group] = (frozenset(slots), frozenset(destroying))
+    def withdraw(
+        self, group: GroupID, *, slots: Iterable[Slot], destroying: Iterable[InstanceID], changing: Iterable[str] = ()
+    ) -> None:
+        self._idle[group] = (frozenset(slots), frozenset(destroying), frozenset(changing))
 
     def _without_idle(self, contents: LedgerDocument) -> LedgerDocument:
         """Return the document without calls that were recorded and never started."""
-        for group, (slots, instances) in self._idle.items():
+        for group, (slots, instances, idle) in self._idle.items():
             kept = {slot: intent for slot, intent in contents.intents.get(group, {}).items() if slot not in slots}
             destroys = tuple(each for each in contents.ending.get(group, ()) if each not in instances)
+            changes = tuple(each for each in contents.changing.get(group, ()) if each not in idle)
             contents = msgspec.structs.replace(
                 contents,
                 intents=_with(contents.intents, group, kept),
                 ending=_with(contents.ending, group, destroys),
+                changing=_with(contents.changing, group, changes),
             )
         return contents
 
     async def forget(self, group: GroupID) -> None:
         """Clear what is recorded of a group that has not been declared for long."""
-        await self.record(group, wanted={}, settled=list(self.intents(group)), destroying=())
+        await self.record(group, wanted={}, settled=list(self.intents(group)), destroying=(), changing=())
 
     async def _write(self, contents: LedgerDocument) -> None:
         """Write with one compare-and-swap. If the response is lost, read the store to learn the outcome."""
@@ -388,7 +399,7 @@ async def _both(first: Coroutine[Any, Any, None], second: Awaitable[T]) -> tuple
     return None, results[1]
 
 
-Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...])
+Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...], tuple[str, ...])
 
 
 def _with(by_group: Mapping[GroupID, Recorded], group: GroupID, entry: Recorded) -> dict[GroupID, Recorded]:
