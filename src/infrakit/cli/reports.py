@@ -83,10 +83,12 @@ def phase_colour(group: GroupStatus) -> str:
 
 
 def group_reasons(group: GroupStatus) -> Iterator[str]:
-    """Yield the current and blocked actions of a group; no lines if there are none."""
-    if group.doing or group.waiting:
+    """Yield what a quorum can lose, and the current and blocked actions of a group; no lines if there are none."""
+    if group.doing or group.waiting or group.quorum:
         yield ""
         yield tables.paint(f"{group.name}:", bold=True)
+        if group.quorum:
+            yield from tables.paragraph(group.quorum, indent="  ", hanging="    ")
         yield from reasons(group.doing)
         yield from reasons(group.waiting, mark="=")
 

@@ -34,7 +34,7 @@ SUITES: dict[str, Suite] = {
 }
 EXTENSIONS = {
     "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
-    "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Hosts"),
+    "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Voters", "Hosts"),
 }
 GROUPS = "groups"  # the object of a manager for all groups; each group also has an object of its own
 NOTHING_LEFT = "instance/nothing-left"

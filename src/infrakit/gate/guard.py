@@ -14,7 +14,10 @@ the census hands it to the next leader.
 - *Creations*: within an hour at most twice the declared size, plus what the group has grown by, plus the size once
   for each new version.
 
-What an operator has requested for single instances is not refused, and is counted. Pure: times are seconds of the loop.
+- *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`).
+
+What an operator has requested for single instances is refused for the last reason only, and is counted. Pure: times are
+seconds of the loop.
 """
 
 import itertools
@@ -26,6 +29,8 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.gate.census import History, pack, unpack
+from infrakit.gate.voters import VoterList
+from infrakit.spi.flavor import Voter
 from infrakit.spi.values import InstanceID, Slot
 
 WINDOW_S = 3600.0
@@ -83,10 +88,9 @@ class Guard:
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
-        self._recalled: frozenset[Slot] = (
-            frozenset()
-        )  # healthy ones of the previous leader, before the first observation
+        self._recalled = frozenset[Slot]()  # healthy ones of the previous leader, until the first observation
         self._has_observed = False
+        self._voters: VoterList | None = None  # None: the flavor does not list them
 
     # -- the census ------------------------------------------------------------------------------------------------
 
@@ -214,6 +218,15 @@ class Guard:
             self._vanished_at = now
         self._vanished[slot or Slot(instance)] = instance
 
+    def list_voters(self, answer: Sequence[Voter] | str, requested_at: float) -> bool:
+        """Record the voters of the member list, or why they are unknown. True: that has changed."""
+        self._voters = self._voters or VoterList()
+        return self._voters.listed(answer, requested_at)
+
+    def can_lose(self, now: float) -> str:
+        """What the quorum can still lose by its member list, as a sentence; empty if the flavor does not list it."""
+        return self._voters.summary(self._healthy, now) if self._voters is not None else ""
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def destroying(self, instance: InstanceID, now: float) -> None:
@@ -262,8 +275,10 @@ class Guard:
 
     def refuse_destroy(self, instance: InstanceID, now: float) -> str:
         """The reason why the destruction of a member must not begin now; empty if it may."""
-        if self._unlimited or instance in self._ending:
+        if self._unlimited:
             return ""
+        if instance in self._ending:  # its loss is counted already; its vote may be needed by now
+            return self._refuse_vote(instance, now)
         return self._refuse_destroy(instance, more=0, now=now)
 
     def refuse_creation(self, token: str, now: float) -> str:
@@ -289,6 +304,8 @@ class Guard:
     def _refuse_destroy(self, instance: InstanceID, *, more: int, now: float) -> str:
         """Decide about one destruction after `more` further ones of healthy members."""
         limits = self._limits
+        if why := self._refuse_vote(instance, now):
+            return why
         if limits.destroying or instance in limits.requested:
             return ""
         ending = len(self._gentle) + more
@@ -305,6 +322,13 @@ class Guard:
             f"{lost} of {limits.size} members would be lost and not proven healthy again; MaxUnhealthy is "
             f"{limits.max_lost}{f' (lost now: {shown})' if shown else ''}"
         )
+
+    def _refuse_vote(self, instance: InstanceID, now: float) -> str:
+        if self._voters is None or not self._limits.quorum or self._limits.destroying:
+            return ""
+        ended = instance in self._ending
+        is_unhealthy = instance not in self._gentle if ended else instance in self._unhealthy
+        return self._voters.refuse(instance, is_unhealthy=is_unhealthy, healthy=self._healthy, now=now)
 
     def _creations_left(self, now: float) -> int:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:

@@ -30,10 +30,11 @@ from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
+from infrakit.group.voters import VotersProber
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.flavor import Attaches, Flavor, Members
+from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
 from infrakit.spi.group import Group, seconds
 from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 
@@ -82,6 +83,7 @@ class Controller:
         self._random = random
         self._health_prober = HealthProber(flavor)
         self._membership_prober = MembershipProber()
+        self._voters_prober = VotersProber()
         self._attachments_prober = AttachmentsProber()
         self._awake = asyncio.Event()
         self._planned: DesiredState | None = None
@@ -167,6 +169,7 @@ class Controller:
             await self.executor.close()
             await self._health_prober.close()
             await self._membership_prober.close()
+            await self._voters_prober.close()
             await self._attachments_prober.close()
 
     def _inherit(self, until: float) -> None:
@@ -260,6 +263,7 @@ class Controller:
             view.attach(declared)
         await self._poll_health()
         await self._poll_membership()
+        await self._poll_voters()
         view.now = loop.time()
         view.expire_backoffs()
 
@@ -347,6 +351,25 @@ class Controller:
         if result is not None:
             requested_at, needs = result
             self.view.needs(needs, requested_at)
+
+    async def _poll_voters(self) -> None:
+        """Give the guard the voters of a quorum, as the cluster itself lists them."""
+        if not isinstance(self.flavor, Voters) or not self.want.quorum:
+            return
+        group, instances = self.want.group, [member.description for member in self.view.members.values()]
+        result = await self._voters_prober.result(
+            self.flavor, group.properties.flavor.properties, instances, group.properties.allocation.to_wire()
+        )
+        if result is not None and self._guard.list_voters(result[1], result[0]):
+            self.view.invalidate_plan()
+
+    @property
+    def can_lose(self) -> str:
+        """What a quorum can still lose, as a sentence; empty for any other group."""
+        if not self.want.quorum:
+            return ""
+        unlisted = "its flavor does not list the voters of the quorum, so what that can lose is not known"
+        return self._guard.can_lose(asyncio.get_running_loop().time()) or unlisted
 
     # -- decisions of a plan that are not calls of the executor ----------------------------------------------------
 

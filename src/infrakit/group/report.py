@@ -39,6 +39,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         doing=tuple(reasoned(a, order) for order, a in enumerate(controller.executor.doing, 1)),
         waiting=tuple(blocked_line(h, clock) for h in controller.blocked),
         halt=want.orders.halt,
+        quorum=controller.can_lose,
     )
 
 

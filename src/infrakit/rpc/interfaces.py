@@ -13,7 +13,7 @@ import msgspec
 from infrakit.spi import errors, protocols
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
-from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Members, Quorum, Releases
+from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Members, Quorum, Releases, Voters
 from infrakit.spi.group import Groups
 from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Logs, Tails, Volumes, Watches
 from infrakit.spi.manager import Manager
@@ -187,6 +187,14 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         results={"membership": "Changes"},
+        extends=Flavor,
+    ),
+    Interface(
+        protocol=Voters,
+        service="Voters",
+        version="0.1.0",
+        address="Type",
+        results={"voters": "Voters"},
         extends=Flavor,
     ),
     Interface(

@@ -148,6 +148,32 @@ class Members(Protocol):
         ...
 
 
+class Voter(Wire, frozen=True, kw_only=True, gc=False):
+    """One voter of the member list of a cluster; it may be of no group, or never have started."""
+
+    id: str  # on the member list
+    name: str = ""
+    address: str = ""
+    instances: tuple[InstanceID, ...] = ()  # the given one that it is; several if that is not certain
+    healthy: bool | None = None  # None: unknown, which never counts as healthy
+
+
+@runtime_checkable
+class Voters(Protocol):
+    """A flavor that can list the voters of a quorum: no destruction leaves less than a majority of them healthy."""
+
+    @repeatable
+    async def voters(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[Voter]:
+        """Return all voters of the cluster's own member list, including those that are no instances of the group.
+
+        Read-only, and only as a majority of the cluster itself has the list. When the flavor is not certain it raises,
+        and no voter is destroyed that is not known to be unhealthy. `instances` are the members of the group.
+        """
+        ...
+
+
 @runtime_checkable
 class Hosts(Protocol):
     """A flavor whose members run replicas of InfraKit."""

@@ -87,6 +87,7 @@ class GroupStatus(Wire, frozen=True, kw_only=True):
     doing: tuple[Reasoned, ...] = ()  # actions in flight or next
     waiting: tuple[Reasoned, ...] = ()  # waits and refusals
     halt: Halt | None = None
+    quorum: str = ""  # how many of the listed voters it can still lose, as a sentence; empty: no quorum
 
 
 class Status(Wire, frozen=True, kw_only=True):

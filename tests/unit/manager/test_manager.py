@@ -109,7 +109,7 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         why = stage.operator.why
         group = await why(group=DB)
         assert group.summary.startswith("db")
-        assert any("it is a quorum: it can lose 1 of 3" in f for f in group.facts)
+        assert any("so what that can lose is not known" in f for f in group.facts)
         assert any("was last listed completely" in f for f in group.facts)
         assert group.next_look
         missing = await why(group=DB, subject="c")

@@ -16,7 +16,7 @@ from infrakit.flavors.etcd import boot, health, membership
 from infrakit.flavors.etcd import properties as declared_
 from infrakit.flavors.etcd.properties import Properties, decode
 from infrakit.spi import errors
-from infrakit.spi.flavor import health_by_state
+from infrakit.spi.flavor import Voter, health_by_state
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
     TAG_GROUP,
@@ -43,7 +43,7 @@ _BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note=
 
 
 class EtcdFlavor:
-    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches`, `Releases` and `Hosts` of the contract."""
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Voters`, `Attaches`, `Releases` and `Hosts` of the contract."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
@@ -122,6 +122,19 @@ class EtcdFlavor:
                 other = f"{poll.status.cluster:x}"
                 what = f"it is a member of another cluster, {other}, which may not survive without it"
                 raise errors.Refused(what, where=where, remedy="find out which of the two clusters holds the data")
+
+    async def voters(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[Voter]:
+        """Return all voters of the member list. Raises `Unreachable` unless a member that has a leader returns it."""
+        declared = decode(properties)
+        names = {each.id: name for each in instances if (name := _logical_id(each))}
+        asked = {*names.values(), *(allocation.logical_ids or ())}
+        cluster = await membership.observe([declared.client_url(each) for each in sorted(asked)], self._client)
+        if cluster is None:
+            raise errors.Unreachable("no member has a leader", where="etcd", remedy="restore the quorum first")
+        peers = {instance: declared.peer_url(name) for instance, name in names.items()}
+        return membership.voters(cluster, peers)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
         return True

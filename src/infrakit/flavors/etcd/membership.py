@@ -4,7 +4,7 @@ The quorum is counted from the cluster's own member list, not from the declarati
 counts as much as a declared one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -12,7 +12,9 @@ import msgspec
 from infrakit.clients.etcd import Etcd, Member
 from infrakit.flavors.etcd.health import Poll, poll_all
 from infrakit.spi import errors
+from infrakit.spi.flavor import Voter
 from infrakit.spi.quorum import majority
+from infrakit.spi.values import InstanceID
 
 ClientOf = Callable[[str], Etcd]  # returns a client of one URL
 
@@ -52,6 +54,21 @@ async def observe(urls: Sequence[str], client_of: ClientOf) -> Cluster | None:
         if each.healthy and each.status is not None and each.status.cluster == identity
     }
     return Cluster(members=members, healthy=healthy, identity=identity)
+
+
+def voters(cluster: Cluster, peers: Mapping[InstanceID, str]) -> list[Voter]:
+    """Return all voters of the member list; `peers` has the peer URL of each instance of the group."""
+    return [
+        Voter(
+            id=f"{each.id:x}",
+            name=each.name,
+            address=next(iter(each.peer_urls), ""),
+            instances=tuple(instance for instance, peer in peers.items() if peer in each.peer_urls),
+            healthy=each.id in cluster.healthy,
+        )
+        for each in cluster.members
+        if not each.is_learner
+    ]
 
 
 def check_absence(cluster: Cluster, member: Member, *, where: str) -> None:

@@ -24,7 +24,7 @@ import msgspec
 
 from infrakit.clients.swarm_values import Node
 from infrakit.ensemble.members import PLACEHOLDER, host
-from infrakit.flavors.swarm import boot, health, leaving, link, membership
+from infrakit.flavors.swarm import boot, health, leaving, link, membership, quorum
 from infrakit.flavors.swarm import nodes as lists
 from infrakit.flavors.swarm import properties as declared_
 from infrakit.flavors.swarm.boot import SwarmView
@@ -32,7 +32,7 @@ from infrakit.flavors.swarm.membership import Need, Observation
 from infrakit.flavors.swarm.nodes import NodeList
 from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
 from infrakit.spi import errors
-from infrakit.spi.flavor import MembershipChange
+from infrakit.spi.flavor import MembershipChange, Voter
 from infrakit.spi.group import seconds
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
@@ -189,7 +189,7 @@ class _SwarmFlavor:
 
 
 class SwarmManager(_SwarmFlavor):
-    """Managers, as pets with fixed addresses. It also satisfies `Quorum`, `Attaches`, `Releases` and `Hosts`."""
+    """Managers, as pets with fixed addresses. It also satisfies `Quorum`, `Voters`, `Attaches`, `Releases`, `Hosts`."""
 
     _type = Manager
 
@@ -227,6 +227,16 @@ class SwarmManager(_SwarmFlavor):
         else:
             with self._draining(instance):
                 await leaving.remove(nodes, instance)
+
+    async def voters(
+        self,
+        *,
+        properties: msgspec.Raw,
+        instances: Sequence[Description],
+        allocation: Allocation,  # noqa: ARG002
+    ) -> Sequence[Voter]:
+        """Return all managers of the node list, of any group. Raises what the client of the Swarm raises."""
+        return quorum.voters(await self._list(decode(properties, self._type)).recent(), instances)
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:  # noqa: ARG002
         return True

@@ -5,7 +5,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from infrakit.clients.swarm_values import Node
+from infrakit.flavors.swarm import link
+from infrakit.spi.flavor import Voter
 from infrakit.spi.quorum import majority
+from infrakit.spi.values import TAG_LOGICAL_ID, Description, InstanceID
 
 
 def members(nodes: Sequence[Node]) -> list[Node]:
@@ -16,6 +19,26 @@ def members(nodes: Sequence[Node]) -> list[Node]:
 def is_available(node: Node) -> bool:
     """Whether its vote is available: it leads, or the leader reaches it."""
     return node.manager is not None and (node.manager.leader or node.manager.reachability == "reachable")
+
+
+def voters(nodes: Sequence[Node], instances: Sequence[Description]) -> list[Voter]:
+    """Return the managers; one belongs to the instance that has its link, or else to those with its logical ID."""
+    return [
+        Voter(
+            id=node.id,
+            name=node.engine_labels.get(TAG_LOGICAL_ID) or node.hostname,
+            address=node.manager.addr if node.manager is not None else "",
+            instances=_instances_of(node, instances),
+            healthy=is_available(node),
+        )
+        for node in members(nodes)
+    ]
+
+
+def _instances_of(node: Node, instances: Sequence[Description]) -> tuple[InstanceID, ...]:
+    own, name = node.engine_labels.get(link.LINK), node.engine_labels.get(TAG_LOGICAL_ID)
+    linked = tuple(each.id for each in instances if own and link.of(each) == own)
+    return linked or tuple(each.id for each in instances if name and link.logical_id(each) == name)
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):

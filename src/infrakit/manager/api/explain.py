@@ -103,7 +103,7 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
     want, view, now = controller.want, controller.view, asyncio.get_running_loop().time()
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
     if want.quorum:
-        facts.append(f"it is a quorum: it can lose {want.can_lose} of {want.size}")
+        facts.append(controller.can_lose)
     limit = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"
     facts.append(f"destruction stops when more than {limit} unhealthy (MaxUnhealthy)")
     if view.observed_at is not None:
