@@ -60,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     destroying: bool = False  # an operator has requested the destruction of the whole group
     requested: frozenset[InstanceID] = frozenset()  # instances whose destruction an operator has requested
+    slots: frozenset[Slot] | None = None  # of the declared pets; None: cattle, of which each replaces any other
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +126,7 @@ class Guard:
     def declare(self, limits: Limits, now: float) -> None:
         """Adopt the limits of a declaration or of commands."""
         before, self._limits = self._limits, limits
-        if len(self._bearers) >= limits.size:
-            self._lost.clear()
+        self._end_losses()
         if not self._has_observed:
             return
         growth = max(0, limits.size - before.size)
@@ -191,10 +191,7 @@ class Guard:
                 seen = present.get(instance)
                 how = "has terminated" if seen is None else "is unhealthy" if seen.is_listed else "is missing"
                 self._lost[slot] = f"{instance} {how}"
-        if len(self._bearers) >= self._limits.size:
-            self._lost.clear()  # the group is whole, whatever slots were lost
-        elif self._lost:
-            self._lost = {slot: what for slot, what in self._lost.items() if slot not in self._bearers}
+        self._end_losses()
         if self._again:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
@@ -208,6 +205,17 @@ class Guard:
             slot: instance
             for slot, instance in self._vanished.items()
             if not (instance in present if instance else slot in slots)
+        }
+
+    def _end_losses(self) -> None:
+        """Forget the losses of slots that are borne again. If enough are, only declared pets still count as lost."""
+        if not self._lost:
+            return
+        is_whole, declared = len(self._bearers) >= self._limits.size, self._limits.slots or frozenset()
+        self._lost = {
+            slot: what
+            for slot, what in self._lost.items()
+            if slot not in self._bearers and (slot in declared or not is_whole)
         }
 
     def vanished(self, instance: InstanceID, slot: Slot | None, now: float) -> None:
@@ -244,7 +252,7 @@ class Guard:
             for other in [i for i, s in self._healthy.items() if s == slot]:
                 del self._healthy[other]
         del self._bearers[slot]
-        if len(self._bearers) < self._limits.size:
+        if len(self._bearers) < self._limits.size or slot in (self._limits.slots or ()):
             self._lost[slot] = f"{instance} destroyed"
 
     def not_destroyed(self, instance: InstanceID) -> None:
@@ -314,7 +322,7 @@ class Guard:
             return f"{_members(ending)} being destroyed already, at most {at_once} at once"
         # A surplus is no loss. Of what is missing, only what was lost counts: the rest has never existed.
         short = limits.size - len(self._bearers)
-        lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy))
+        lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy), self._lost_pets(instance, more))
         if lost <= limits.max_lost:
             return self._why_no_more() if lost and self._creations_left(now) <= 0 else ""
         shown = ", ".join(itertools.islice(self._lost.values(), FACTS_MAX))
@@ -322,6 +330,16 @@ class Guard:
             f"{lost} of {limits.size} members would be lost and not proven healthy again; MaxUnhealthy is "
             f"{limits.max_lost}{f' (lost now: {shown})' if shown else ''}"
         )
+
+    def _lost_pets(self, instance: InstanceID, more: int) -> int:
+        """How many declared pets would be lost: a member that is not declared any more is no substitute for one."""
+        slots = self._limits.slots
+        if slots is None:
+            return 0
+        lost = len(slots & self._lost.keys())
+        if not lost:
+            return 0
+        return lost + more + (instance in self._healthy)
 
     def _refuse_vote(self, instance: InstanceID, now: float) -> str:
         if self._voters is None or not self._limits.quorum or self._limits.destroying:

@@ -9,7 +9,7 @@ from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.view import GroupView
-from infrakit.spi.values import Health, InstanceID, State
+from infrakit.spi.values import Health, InstanceID, Slot, State
 
 
 def limits(want: DesiredState, view: GroupView) -> Limits:
@@ -31,6 +31,7 @@ def limits(want: DesiredState, view: GroupView) -> Limits:
         version=want.group.hash,
         destroying=orders.destroying is not None,
         requested=frozenset(requested),
+        slots=frozenset(Slot(each) for each in want.logical_ids) if want.group.is_pets else None,
     )
 
 
