@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from infrakit.manager.declaration import validate
+from infrakit.manager.declaration import store, validate
 from infrakit.spi.event import Kind
 from infrakit.spi.values import GroupID
 from tests.stage import Stage, in_virtual_time, pets
@@ -14,6 +14,7 @@ from tests.stage import Stage, in_virtual_time, pets
 async def test_the_later_of_two_groups_with_one_logical_id_is_not_managed_until_that_is_resolved() -> None:
     with pytest.MonkeyPatch.context() as earlier_release:
         earlier_release.setattr(validate, "_shared_logical_ids", lambda *_: [])
+        earlier_release.setattr(store, "conflicts", lambda _: {})
         async with Stage() as stage:
             await stage.commit(pets("db", "a b"))
             await stage.commit(pets("log", "b c"))

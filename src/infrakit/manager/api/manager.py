@@ -10,7 +10,7 @@ from infrakit.group.forecast import forecast
 from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import EventHistory, explain
-from infrakit.manager.declaration import changes, validate
+from infrakit.manager.declaration import changes, recheck, validate
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
@@ -133,8 +133,16 @@ class Operator:
     # -- the declaration -------------------------------------------------------------------------------------------
 
     async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
-        groups = await self.checked(text, source)
-        return await self._replica.change(changes.declare(groups), what="commit", who=who, why=why, expected=expected)
+        for attempt in range(1, recheck.ATTEMPTS_MAX + 1):
+            others = self._replica.declaration.record.groups
+            groups = await self.checked(text, source)
+            change = recheck.while_unchanged(changes.declare(groups), groups, others)
+            try:
+                return await self._replica.change(change, what="commit", who=who, why=why, expected=expected)
+            except recheck.OthersChanged:
+                if attempt == recheck.ATTEMPTS_MAX:
+                    raise
+        raise AssertionError
 
     async def plan(self, *, text: str, source: str) -> Planned:
         term, before = self._term(), self._replica.declaration.record

@@ -11,6 +11,7 @@ import msgspec
 
 from infrakit.manager.declaration import record as records
 from infrakit.manager.declaration.record import ChangeEntry, DeclarationRecord, RecordChange
+from infrakit.manager.declaration.validate import conflicts
 from infrakit.manager.declaration.warnings import warnings
 from infrakit.manager.lead import watermark
 from infrakit.spec import diff
@@ -64,6 +65,7 @@ class Declaration:
                 if expected is not None and expected != self.version:
                     raise await self._conflict(expected)
                 after = change(before)
+                self._refuse_conflicts(before, after)
                 if after == before:
                     return Committed(version=self.version, unchanged=True)
                 entry = ChangeEntry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
@@ -74,6 +76,17 @@ class Declaration:
                 if await self._write(after):
                     return Committed(version=self.version, changes=changes, notes=notes)
             raise errors.Conflict("other replicas keep changing the declaration", remedy="retry")
+
+    def _refuse_conflicts(self, before: DeclarationRecord, after: DeclarationRecord) -> None:
+        """Raise `Refused` if a change lets two groups share a logical ID: a concurrent change may have added the other.
+
+        An earlier release may have stored such groups; a change that is not the cause of it is accepted.
+        """
+        known = conflicts(before.groups.values())
+        found = {name: why for name, why in conflicts(after.groups.values()).items() if why != known.get(name)}
+        if found:
+            name, why = min(found.items())
+            raise errors.Refused(why, where=f"group {name}", remedy="declare another logical ID, or destroy one group")
 
     async def _write(self, after: DeclarationRecord) -> bool:
         """Write the record; False if another writer was first."""
