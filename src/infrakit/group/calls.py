@@ -14,6 +14,7 @@ from infrakit.gate.authority import NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, NOTHING_DONE, Gate
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, ChangeMembership, Destroy, Label, Provision
+from infrakit.group.concerns import concerns
 from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
@@ -33,7 +34,7 @@ from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
 NOT_BEGUN_PAUSE_S = 0.5  # before the next plan, after the gate did not admit a call
-NOTHING_CREATED = (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound)  # final answers of a provider
+NOTHING_CREATED = (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound)  # answers of a provider
 NO_ANSWER = (TimeoutError, errors.OutcomeUnknown, errors.Unreachable, errors.Throttled)  # not about the instance
 DRAINED_AT_ONCE_S = 0.1  # a drain that is faster had nothing to move, and emits no event
 RETRY_CALL = BackoffPolicy(first_s=2.0, longest_s=128.0)  # of a creation that was not answered, with the same token
@@ -102,6 +103,11 @@ class Calls:
         if self._want() is not want:
             raise Outdated("the declaration of the group has changed")
 
+    def _require_unchanged(self, want: DesiredState, action: Destroy) -> None:
+        """Raise `Outdated` if a change of the declaration or commands since then concerns this destruction."""
+        if concerns(want, self._want(), action):
+            raise Outdated("the declaration of the group has changed")
+
     def _report(self, kind: Kind, action: Action, message: str, **about: str | None) -> None:
         self._emit(
             Event(
@@ -132,7 +138,7 @@ class Calls:
 
         call = _Call(still_wanted, pending)
         try:
-            await self._gate.permit(lambda: self._require(want))
+            self._require(want)
             spec = await self._prepare(action, pending)
             instance = await self._gate.provision(self._account.instance, spec=spec, begin=call.begin)
         except asyncio.CancelledError:
@@ -209,7 +215,8 @@ class Calls:
             pending.not_created(str(error), now)
             if self._account.throttle(error.after_s):
                 self._report(Kind.THROTTLED, action, str(error), slot=action.slot)
-        elif isinstance(error, errors.Unreachable):
+        elif isinstance(error, errors.Unreachable) or (isinstance(error, errors.Conflict) and not pending.uncertain):
+            # No start has failed: what holds the address or the volume may release it at any moment.
             pending.not_created(str(error), now, retry_at=now + RETRY_CALL.delay_s(pending.calls + 1))
             self._report(Kind.CREATE_FAILED, action, str(error), slot=action.slot)
         elif isinstance(error, NOTHING_CREATED):
@@ -259,7 +266,7 @@ class Calls:
             return False
 
         def begin() -> None:
-            self._require(want)
+            self._require_unchanged(want, action)
             self._require_destroyable(member, want)
             member.start_destroy()
             self.destroying.add(member.id)
@@ -315,11 +322,11 @@ class Calls:
     async def _prepare_destroy(self, action: Destroy, member: Member, want: DesiredState) -> bool:
         """Transfer leadership, release and drain as needed. False: do not destroy it now, or not from this replica."""
         if member.is_self:
-            await self._gate.permit(lambda: self._require(want))
+            await self._gate.permit(lambda: self._require_unchanged(want, action))
             if await self._callbacks.transfer_leadership(action.reason):
                 return False
         if isinstance(self._flavor, Releases) and action.rule != "destroy-group":
-            await self._release(self._flavor, member, want)
+            await self._release(self._flavor, action, member, want)
         if action.drain:
             await self._drain(action, member, want)
         return True
@@ -333,11 +340,11 @@ class Calls:
         if why := blocking_call(want, self._view)[0]:
             raise Outdated(why)
 
-    async def _release(self, flavor: Releases, member: Member, want: DesiredState) -> None:
+    async def _release(self, flavor: Releases, action: Destroy, member: Member, want: DesiredState) -> None:
         """Call `Releases` of the flavor. Unlike a drain it is required: a failure prevents the destruction."""
 
         def begin() -> None:
-            self._require(want)
+            self._require_unchanged(want, action)
             self._require_destroyable(member, want)
             member.start_drain()
 
@@ -358,7 +365,7 @@ class Calls:
         timers: list[asyncio.TimerHandle] = []
 
         def begin() -> None:
-            self._require(want)
+            self._require_unchanged(want, action)
             self._require_destroyable(member, want)
             member.start_drain()
             timers.append(loop.call_later(DRAINED_AT_ONCE_S, report))

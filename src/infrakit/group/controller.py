@@ -13,12 +13,14 @@ from collections.abc import Callable, Collection
 from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.gate.guard import Guard
+from infrakit.group import consent
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
 from infrakit.group.attachments import AttachmentsProber
 from infrakit.group.calls import Calls, error_text
 from infrakit.group.census import CensusKeeper
+from infrakit.group.concerns import concerns
 from infrakit.group.durations import Durations
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded
@@ -144,10 +146,11 @@ class Controller:
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
             self._guard.resume()
+        before = self.want
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want, self.previous = want, previous
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
-        self.executor.invalidate()
+        self.executor.invalidate(lambda action: concerns(before, want, action))
         self.wake("declared")
 
     async def run(self) -> None:
@@ -382,6 +385,8 @@ class Controller:
         if self._evicted and self.executor.idle:  # a change of the declaration cancels drains
             done, self._evicted = self._evicted, {}
             await self._callbacks.evicted(self.name, done)
+        if over := consent.over(want.orders, self.view):
+            await self._callbacks.recovered(self.name, over)
         if want.orders.destroying is not None:
             if not self.view.is_proven_empty() or not self.executor.idle:
                 if self.view.empty_since is not None:

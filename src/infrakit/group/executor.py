@@ -215,12 +215,14 @@ class Executor:
         """Start no further action of the current plan."""
         self._queue.clear()
 
-    def invalidate(self) -> None:
-        """Start no further action, and cancel drains: the declaration or its commands have changed."""
+    def invalidate(self, concerns: Callable[[Destroy], bool]) -> None:
+        """Start no further action, and cancel the drains that a change of the declaration or its commands concerns."""
         self.clear()
         self._generation += 1
         for key, action in self._doing.items():
-            member = self._view.members.get(action.instance) if isinstance(action, Destroy) else None
+            if not isinstance(action, Destroy) or not concerns(action):
+                continue
+            member = self._view.members.get(action.instance)
             if member is not None and member.leaving in (Leaving.NO, Leaving.DRAINING):  # the provider was not called
                 self._in_flight[key].cancel()
 

@@ -102,6 +102,10 @@ class ManagerCallbacks(Protocol):
         """Remove commands to destroy instances from the declaration: the instances have terminated."""
         ...
 
+    async def recovered(self, group: GroupID, instances: Mapping[InstanceID, str]) -> None:
+        """Remove the consent to replace these instances, given with their incarnations, despite MaxUnhealthy."""
+        ...
+
     async def destroyed(self, group: GroupID) -> None:
         """Remove a group from the declaration: it was being destroyed, and all its instances have terminated."""
         ...

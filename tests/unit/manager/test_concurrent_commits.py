@@ -74,7 +74,7 @@ def group(name: str, ids: str) -> Group:
 
 async def test_a_change_that_lets_two_groups_share_a_logical_id_is_refused_in_the_compare_and_swap() -> None:
     declaration = Declaration(MemoryStore(), VirtualClock())
-    about = {"what": "commit", "who": "ann", "why": "a test"}
+    about: Any = {"what": "commit", "who": "ann", "why": "a test"}
     await declaration.change(changes.declare((group("db", "a b"),)), **about)
     with pytest.raises(errors.Refused, match='"b" is a logical ID of the group "db" already'):
         await declaration.change(changes.declare((group("log", "b c"),)), **about)

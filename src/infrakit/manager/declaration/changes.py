@@ -191,6 +191,20 @@ def evicted(group: GroupID, done: Mapping[InstanceID, Eviction]) -> RecordChange
     return change
 
 
+def recovered(group: GroupID, done: Mapping[InstanceID, str]) -> RecordChange:
+    """Remove the consent to replace instances despite MaxUnhealthy, unless it was given for another incarnation."""
+
+    def change(record: DeclarationRecord) -> DeclarationRecord:
+        if group not in record.groups:
+            return record
+        before = record.orders.get(group, Orders())
+        kept = [i for i in before.despite_unhealthy if i not in done or done[i] != before.incarnations.get(i, "")]
+        incarnations = {i: each for i, each in before.incarnations.items() if i in kept}
+        return with_orders(record, group, despite_unhealthy=tuple(kept), incarnations=incarnations)
+
+    return change
+
+
 def _shrunk(group: Group, instances: dict[InstanceID, Slot | None]) -> Group:
     allocation = group.properties.allocation
     if allocation.logical_ids is not None:
