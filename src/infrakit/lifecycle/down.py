@@ -211,15 +211,15 @@ async def _halt(replicas: Replicas, request: TeardownRequest, report: Callable[[
 async def _halt_stands(replicas: Replicas, request: TeardownRequest, halted_at: int) -> bool | None:
     """Whether the cluster is still halted; None if that is unknown, or if the operator does without a halt.
 
-    A replica that has not read the version with the halt, for example after a restart without a quorum, knows nothing.
+    All replicas are asked, and the newest version counts: a follower that the leader and the store do not reach shows
+    an old one, in which the halt may still be in force. If none has read the version with the halt, for example after a
+    restart without a quorum, that is unknown.
     """
     if request.unhalted:
         return None
-    try:
-        status: Status = await replicas.ask("status", within_s=STATUS_S)
-    except (errors.InfraKitError, TimeoutError):
-        return None
-    if status.version < halted_at:
+    statuses: list[Status] = await replicas.ask_all("status", within_s=STATUS_S)
+    status = max(statuses, key=lambda each: each.version, default=None)
+    if status is None or status.version < halted_at:
         return None
     return any(halt.group is None for halt in status.halts)
 

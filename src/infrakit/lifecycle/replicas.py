@@ -66,6 +66,24 @@ class Replicas:
                 if alive:  # the leader that it forwards to did not answer: this is no failure of the replica
                     self._previous = ("", "")
 
+    async def ask_all(self, method: str, *, within_s: float = ANSWER_S) -> list[Any]:
+        """Call a method of `Manager` that only reads, at every replica; return the results of those that answer."""
+
+        async def ask(place: str) -> Any:
+            found = await self._connect(place)
+            if found is None:
+                return None
+            try:
+                async with asyncio.timeout(within_s):
+                    return await getattr(found[1], method)()
+            except (errors.InfraKitError, TimeoutError):
+                return None
+            finally:
+                await found[1].close()
+
+        answers = await asyncio.gather(*(ask(place) for place in self.places))
+        return [each for each in answers if each is not None]
+
     async def _is_alive(self) -> bool:
         """Whether the replica in use answers `greet`, which needs neither the store nor a leader."""
         try:

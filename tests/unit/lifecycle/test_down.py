@@ -16,7 +16,7 @@ from infrakit.gate.authority import NotBegun, Teardown
 from infrakit.gate.gate import Gate
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.lifecycle import down
-from infrakit.lifecycle.replicas import SelfHosted
+from infrakit.lifecycle.replicas import Replicas, SelfHosted
 from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.rpc.server import Server
 from infrakit.spec import document
@@ -226,6 +226,27 @@ async def test_a_replica_that_has_not_read_the_halt_lifts_none(
         manager.on_status = change_status
         await cluster.down()
     assert cluster.live_count == 0
+
+
+@pytest.mark.parametrize("in_use_is_stale", [True, False])
+async def test_a_halt_that_another_replica_shows_as_lifted_is_not_trusted(
+    short_path: Path, in_use_is_stale: bool
+) -> None:
+    """A follower without the leader and the store shows the halt for ever."""
+    stale, newer = CannedManager(), CannedManager()
+    stale.version, stale.halts = 8, (HALT,)
+    newer.version, newer.halts = 9, ()
+    in_use, other = (stale, newer) if in_use_is_stale else (newer, stale)
+    request = down.TeardownRequest(text="", source="doc", who="ann", why="the end", timeout_s=20.0)
+    paths = [short_path / "first", short_path / "second"]
+    async with Replicas([f"unix://{path}" for path in paths]) as replicas:
+        async with Server(paths[0], {".": in_use}, events=in_use.journal):
+            assert (await replicas.ask("status")).version == in_use.version
+            async with Server(paths[1], {".": other}, events=other.journal):
+                assert await down._halt_stands(replicas, request, halted_at=8) is False
+            assert await down._halt_stands(replicas, request, halted_at=8) is in_use_is_stale
+            assert await down._halt_stands(replicas, request, halted_at=10) is None
+        assert await down._halt_stands(replicas, request, halted_at=8) is None
 
 
 def teardown_of(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
