@@ -256,6 +256,8 @@ def _bounds(info: Any) -> str:
 def _default(field: Any, struct: type[msgspec.Struct]) -> str:
     if field.required:
         return "required"
+    if field.default is field.default_factory is msgspec.NODEFAULT:
+        return ""  # unset
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if value is None and struct is original.Updating:  # there, None means an omitted value
         value = getattr(group.Updating(), field.name, None)

@@ -59,7 +59,8 @@ def want(
     healing: Healing | None = None,
 ) -> DesiredState:
     group = declared(size, ids, updating=updating, healing=healing)
-    return DesiredState(group=group, orders=orders or Orders(), quorum=quorum, tokens=tokens, previous_hash=previous)
+    before = msgspec.structs.replace(group, hash=previous) if previous else None
+    return DesiredState(group=group, orders=orders or Orders(), quorum=quorum, tokens=tokens, previous=before)
 
 
 def view(*members: Member, pets: bool = False, lag_s: float = 0.0, can_inspect: bool = True) -> GroupView:

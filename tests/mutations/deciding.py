@@ -1,6 +1,6 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import CENSUS, LIST, MANAGER, PLAN, STAGE, VIEW, WORLDS, Mutation
+from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, PLAN, PROVEN, STAGE, VIEW, WORLDS, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -169,9 +169,41 @@ MUTATIONS = (
         "5 never make it worse",
         "healing creates the version that has failed",
         "group/plan/desired.py",
-        "        return self.previous_hash if roll.aborted or failed else self.group.hash",
-        "        return self.previous_hash if roll.aborted else self.group.hash",
+        "(roll.aborted or failed) else self.group.hash",
+        "roll.aborted else self.group.hash",
         PLAN,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "an automatic rollback returns to the version before, which has failed, too",
+        "manager/declaration/changes.py",
+        "        proven = record.proven.get(group) if version else None",
+        "        proven = None",
+        PROVEN,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "healing of a stopped update creates the version before",
+        "group/plan/desired.py",
+        "        if self.proven is not None:\n            return self.proven.hash",
+        "        if False:\n            return self.proven.hash",
+        PROVEN,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "a version is proven before it has baked",
+        "group/plan/proving.py",
+        "    if view.now >= proven_at:",
+        "    if True:",
+        PROVEN,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "the others are updated before the canaries have baked",
+        "group/plan/rollout.py",
+        "        if builder.canary is not None and builder.canary.room <= _vacant(builder):",
+        "        if False:",
+        CANARY,
     ),
     Mutation(
         "5 never make it worse",

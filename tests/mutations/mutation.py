@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 PLAN = ("tests/unit/group/test_plan.py", "tests/laws")  # the quick ones first
 LIST = ("tests/unit/group/test_membership_plan.py", "tests/laws")
+PROVEN = ("tests/unit/group/test_proven.py",)
+CANARY = ("tests/unit/group/test_canary.py",)
 VIEW = ("tests/unit/group/test_view.py",)
 MANAGER = ("tests/unit/manager",)
 LIFECYCLE = ("tests/unit/lifecycle",)

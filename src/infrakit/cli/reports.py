@@ -84,11 +84,14 @@ def phase_colour(group: GroupStatus) -> str:
 
 def group_reasons(group: GroupStatus) -> Iterator[str]:
     """Yield what a quorum can lose, and the current and blocked actions of a group; no lines if there are none."""
-    if group.doing or group.waiting or group.quorum:
+    unproven = group.proven not in ("", group.hash)
+    if group.doing or group.waiting or group.quorum or unproven:
         yield ""
         yield tables.paint(f"{group.name}:", bold=True)
         if group.quorum:
             yield from tables.paragraph(group.quorum, indent="  ", hanging="    ")
+        if unproven:
+            yield tables.clean(f"  version {group.hash[:8]} is declared, the last proven one is {group.proven[:8]}")
         yield from reasons(group.doing)
         yield from reasons(group.waiting, mark="=")
 

@@ -168,4 +168,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     blocked: tuple[Blocked, ...] = ()
     converged: bool = False
     phase: GroupPhase = GroupPhase.UNKNOWN
+    proves: bool = False  # the declared version is proven by now, which is not recorded yet
     next_check: float = math.inf  # loop time at which to plan again, even if nothing happens

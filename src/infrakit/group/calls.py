@@ -67,7 +67,6 @@ class Calls:
         clock: Clock,
         emit: Callable[[Event], object],
         want: Callable[[], DesiredState],
-        version: Callable[[str], Group],
         callbacks: ManagerCallbacks,
     ) -> None:
         self._account = account
@@ -77,7 +76,6 @@ class Calls:
         self._clock = clock
         self._emit = emit
         self._want = want
-        self._version = version
         self._callbacks = callbacks
         self.destroying: set[values.InstanceID] = set()  # destruction requested, and possibly in effect
         self.changing: dict[str, float] = {}  # changes of the member list not answered yet, and when the deadline is
@@ -139,7 +137,7 @@ class Calls:
         call = _Call(still_wanted, pending)
         try:
             self._require(want)
-            spec = await self._prepare(action, pending)
+            spec = await self._prepare(action, pending, want.version(action.hash))
             instance = await self._gate.provision(self._account.instance, spec=spec, begin=call.begin)
         except asyncio.CancelledError:
             self._create_cancelled(action, pending, begun=call.begun)
@@ -167,9 +165,9 @@ class Calls:
         )
         return True
 
-    async def _prepare(self, action: Provision, pending: Creation) -> InstanceSpec:
+    async def _prepare(self, action: Provision, pending: Creation, version: Group) -> InstanceSpec:
         return await prepared(
-            self._version(action.hash),
+            version,
             self._flavor,
             slot=action.slot,
             logical_id=action.logical_id,
@@ -199,6 +197,8 @@ class Calls:
     def _not_begun(self, action: Provision, pending: Creation, error: Exception) -> None:
         """Record a creation that the gate did not admit, or that the flavor could not prepare."""
         if not isinstance(error, NotBegun) and not pending.listed_first:
+            if action.hash != self._want().group.hash and isinstance(error, NOTHING_CREATED):
+                self._view.versions.cannot_prepare(action.slot, action.hash)  # the declared version is next
             self._refused(action, pending, f"the flavor could not prepare it: {error_text(error)}")
             return
         now = asyncio.get_running_loop().time()

@@ -10,6 +10,8 @@ import math
 import random
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.gate.guard import Guard
@@ -27,7 +29,7 @@ from infrakit.group.guarded import guarded
 from infrakit.group.ledger import CensusStore, Ledger, ManagerCallbacks
 from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
-from infrakit.group.plan import DesiredState
+from infrakit.group.plan import DesiredState, progress
 from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
@@ -37,7 +39,7 @@ from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
-from infrakit.spi.group import Group, seconds
+from infrakit.spi.group import seconds
 from infrakit.spi.values import GroupID, Health, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
@@ -54,7 +56,6 @@ class Controller:
         self,
         *,
         want: DesiredState,
-        previous: Group | None,
         account: Account,
         flavor: Flavor,
         ledger: Ledger,
@@ -67,7 +68,6 @@ class Controller:
         is_self: Callable[[Member], bool] = lambda _member: False,
     ) -> None:
         self.want = want
-        self.previous = previous
         self.account = account
         self.flavor = flavor
         self.poll_s = poll_s
@@ -113,7 +113,6 @@ class Controller:
             clock=clock,
             emit=emit,
             want=lambda: self.want,
-            version=self._version,
             callbacks=callbacks,
         )
         self.executor = Executor(account=account, calls=calls, ledger=ledger, view=self.view, wake=self.wake)
@@ -141,14 +140,20 @@ class Controller:
         """Start the next cycle soon."""
         self._awake.set()
 
-    def declare(self, want: DesiredState, previous: Group | None) -> None:
+    def declare(self, want: DesiredState) -> None:
         """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
+        if msgspec.structs.replace(self.want, proven=want.proven) == want:
+            self._planned = want if self.is_current else None  # nothing that the plan does depends on it
+            self.want = want
+            self.view.invalidate_plan()
+            return
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
             self._guard.resume()
         before = self.want
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
-        self.want, self.previous = want, previous
+        self.want = want
+        self.view.versions.retry_prepare()
         self.account.limits[self.name] = want.group.properties.instance.max_in_flight
         self.executor.invalidate(lambda action: concerns(before, want, action))
         self.wake("declared")
@@ -382,22 +387,27 @@ class Controller:
                 await self._callbacks.stop_rollout(
                     self.name, hash=action.hash, rollback=action.rollback, why=action.reason
                 )
+        if plan.proves:
+            await self._callbacks.proven(self.name, hash=want.group.hash)
         if self._evicted and self.executor.idle:  # a change of the declaration cancels drains
             done, self._evicted = self._evicted, {}
             await self._callbacks.evicted(self.name, done)
         if over := consent.over(want.orders, self.view):
             await self._callbacks.recovered(self.name, over)
         if want.orders.destroying is not None:
-            if not self.view.is_proven_empty() or not self.executor.idle:
-                if self.view.empty_since is not None:
-                    self.view.invalidate_plan()  # plan again: the next listing may be the proof
-                return
-            try:
-                if want.orders.volumes:
-                    await self._delete_attachments(want)
-            except NotBegun:
-                return  # the next plan reports a halt, follows a new declaration, or continues
-            await self._callbacks.destroyed(self.name)
+            await self._end_destroying(want)
+
+    async def _end_destroying(self, want: DesiredState) -> None:
+        if not self.view.is_proven_empty() or not self.executor.idle:
+            if self.view.empty_since is not None:
+                self.view.invalidate_plan()  # plan again: the next listing may be the proof
+            return
+        try:
+            if want.orders.volumes:
+                await self._delete_attachments(want)
+        except NotBegun:
+            return  # the next plan reports a halt, follows a new declaration, or continues
+        await self._callbacks.destroyed(self.name)
 
     async def _delete_attachments(self, want: DesiredState) -> None:
         """Delete the volumes of a destroyed group, one by one. Raises `NotBegun` if that is stopped."""
@@ -422,18 +432,13 @@ class Controller:
 
     def _track_rollout(self, plan: Plan) -> None:
         view, version = self.view, self.want.group.hash
+        progress.track(self.want, view, plan)
         if plan.phase is GroupPhase.ROLLING and view.rolling_to != version:
-            view.rollout_started(version)
+            view.rolls_to(version)
             self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} started")
         elif view.rolling_to and plan.phase is GroupPhase.CONVERGED:
-            view.rollout_done()
+            view.rolls_to("")
             self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
-
-    def _version(self, version: str) -> Group:
-        """Return the declared group, or its previous declaration if a plan uses that version."""
-        if self.previous is not None and version == self.previous.hash != self.want.group.hash:
-            return self.previous
-        return self.want.group
 
     def _backoff(self, want: DesiredState) -> BackoffPolicy:
         healing = want.group.properties.healing

@@ -91,7 +91,11 @@ class ManagerCallbacks(Protocol):
     """Changes that a controller requests on its own; each becomes a version of the declaration."""
 
     async def stop_rollout(self, group: GroupID, *, hash: str, rollback: bool, why: str) -> None:  # noqa: A002
-        """Pause the rolling update to that version, or declare the previous version again."""
+        """Pause the rolling update to that version, or declare the last proven version again."""
+        ...
+
+    async def proven(self, group: GroupID, *, hash: str) -> None:  # noqa: A002
+        """Record that every member of the group is of that version and proven healthy."""
         ...
 
     async def transfer_leadership(self, why: str) -> bool:

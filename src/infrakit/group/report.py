@@ -29,6 +29,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         kind="pets" if want.group.is_pets else "cattle",
         allocation=want.group.properties.allocation.to_wire(),
         hash=want.group.hash,
+        proven=want.proven.hash if want.proven is not None else "",
         want=0 if want.orders.destroying else want.size,
         live=len(view.members),
         healthy=_healthy(controller, now),
@@ -164,6 +165,16 @@ def summary(controller: Controller) -> str:
         parts.append(f"{creating} being created")
     verdict = "converged" if plan.converged else f"not converged ({plan.phase})"
     return f"{want.group.name} is {verdict}: {', '.join(parts)}, as observed {age} ago"
+
+
+def proven_fact(want: DesiredState) -> str:
+    """Return which version is proven, and when it is used instead of the declared one."""
+    if want.proven is None:
+        return "no version is recorded as proven yet: that needs all instances healthy at the same time"
+    if not want.is_unproven:
+        return "the declared version is proven: all instances have been healthy with it"
+    use = "healing creates it" if want.hash == want.proven.hash else "a failed rolling update returns to it"
+    return f"version {want.proven.hash[:8]} is the last proven one: {use}"
 
 
 def _healthy(controller: Controller, now: float) -> int:

@@ -161,6 +161,7 @@ class Daemon:
             address=sources.advertised(self._place.advertise) if self._place.advertise else own,
             version=infrakit.__version__,
             format=formats.FORMAT,
+            policies=formats.POLICIES,
             host=os.uname().nodename,
             pid=os.getpid(),
             started=self._replica.started,

@@ -42,6 +42,9 @@ def translated(properties: Properties) -> spi_group.GroupProperties:
         max_surge=declared.max_surge,
         settle=spi_group.Updating().settle if settle is None else settle,
         on_failure=declared.on_failure,
+        canary=declared.canary,
+        bake_time=declared.bake_time,
+        progress_deadline=declared.progress_deadline,
         drain=declared.skip_before_instance_destroy is None if declared.drain is None else declared.drain,
         drain_timeout=declared.drain_timeout,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from infrakit.spec import original, path
 from infrakit.spec.schema import Finding
-from infrakit.spi.group import DURATION_PATTERN, Healing, seconds
+from infrakit.spi.group import DURATION_PATTERN, Healing, Updating, seconds
 
 
 def findings(properties: dict[str, Any]) -> Iterator[Finding]:
@@ -56,17 +56,37 @@ def _updating(updating: dict[str, Any], *, is_pets: bool) -> Iterator[Finding]:
     elif _is_zero(surge) and _is_zero(unavailable):
         message = "found MaxUnavailable and MaxSurge both 0, expected one above 0"
         yield Finding(("Updating", "MaxUnavailable"), message, "otherwise no update could begin")
+    yield from _progress_deadline(updating)
+
+
+def _progress_deadline(updating: dict[str, Any]) -> Iterator[Finding]:
+    """A deadline within the time for which a healthy instance is awaited would fail every rolling update."""
+    deadline = updating.get("ProgressDeadline")
+    waits = {name: updating.get(name) for name in ("BakeTime", "Settle", "Duration")}
+    waits["Settle"] = waits["Settle"] or (None if "Duration" in updating or "Count" in updating else Updating().settle)
+    if isinstance(updating.get("Count"), int):
+        waits["Count"] = f"{updating['Count'] * original.POLL_INTERVAL_S}s"
+    for name, wait in waits.items():
+        if _is_duration(deadline) and _is_duration(wait) and seconds(deadline) <= seconds(wait):
+            message = f"found {deadline}, expected more than {name} ({wait})"
+            hint = "it begins again with each new instance that becomes healthy, and with each that stays healthy"
+            yield Finding(("Updating", "ProgressDeadline"), message, hint)
+            return
 
 
 def _healing(healing: dict[str, Any]) -> Iterator[Finding]:
     first, longest = healing.get("Backoff", Healing().backoff), healing.get("BackoffMax", Healing().backoff_max)
-    if not all(isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text) for text in (first, longest)):
+    if not _is_duration(first) or not _is_duration(longest):
         return  # the schema reports it
     if seconds(first) > seconds(longest):
         place = "Backoff" if "Backoff" in healing else "BackoffMax"
         message = f"found Backoff {first} and BackoffMax {longest}, expected Backoff to be the shorter"
         hint = "" if healing.keys() >= {"Backoff", "BackoffMax"} else "the omitted one has its default"
         yield Finding(("Healing", place), message, hint)
+
+
+def _is_duration(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text) is not None
 
 
 def _is_zero(amount: Any) -> bool:

@@ -2,7 +2,9 @@
 
 A release that changes a stored format increments `FORMAT` and still reads every earlier format. While the roster names
 a replica that reads only an earlier format, the release keeps writing that one, so that replicas can be upgraded one by
-one. A document in a newer format than this release knows is refused whole: its unknown fields would be lost on the
+one. Policies that format 1 did not have from its beginning are optional, and not written unless they are declared. An
+older replica could not read them, so they are refused while the roster names one that does not list them in its entry.
+A document in a newer format than this release knows is refused whole: its unknown fields would be lost on the
 next write.
 """
 
@@ -14,6 +16,7 @@ from infrakit.spi import codec, errors
 from infrakit.spi.values import Wire
 
 FORMAT = 1
+POLICIES = ("Canary", "BakeTime", "ProgressDeadline")  # that this release reads, beyond those of the first
 
 T = TypeVar("T")
 

@@ -90,7 +90,14 @@ class Updating(Strict, frozen=True, kw_only=True):
     max_unavailable: Amount = 1  # declared members that may be missing or not healthy during a rolling update
     max_surge: Amount = 0  # cattle only
     settle: DurationText = "10s"  # how long a new instance must stay healthy before the next is replaced
-    on_failure: OnFailure = OnFailure.PAUSE  # rollback: return to the previous committed version
+    on_failure: OnFailure = OnFailure.PAUSE  # rollback: return to the last proven version
+    # Those below are not written unless they are declared: an older replica does not know them. See `spi.formats`.
+    canary: Amount | msgspec.UnsetType = msgspec.UNSET  # members that are updated first; default: none
+    # How long canaries must stay healthy before the others are updated, and all before the version is proven; default:
+    # as long as `Settle`.
+    bake_time: DurationText | msgspec.UnsetType = msgspec.UNSET
+    # A rolling update in which no new instance has become healthy for that long has failed; default: no limit.
+    progress_deadline: DurationText | msgspec.UnsetType = msgspec.UNSET
     drain: bool = True  # whether the flavor moves workload away before a destruction
     drain_timeout: DurationText = "60s"  # after this time the instance is destroyed anyway
 
@@ -128,6 +135,12 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     def is_pets(self) -> bool:
         """Whether members have a logical ID, which a replacement instance inherits."""
         return self.properties.allocation.logical_ids is not None
+
+    def made_from(self, version: "Group") -> "Group":
+        """Return this group with what instances are created from in another version: nothing else comes from there."""
+        instance, flavor = version.properties.instance, version.properties.flavor
+        properties = msgspec.structs.replace(self.properties, instance=instance, flavor=flavor)
+        return msgspec.structs.replace(self, hash=version.hash, properties=properties)
 
 
 class GroupSpec(Wire, frozen=True, kw_only=True):

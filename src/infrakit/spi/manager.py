@@ -77,6 +77,7 @@ class GroupStatus(Wire, frozen=True, kw_only=True):
     kind: str  # cattle pets
     allocation: Allocation
     hash: str
+    proven: str = ""  # the last version with which all instances were proven healthy; empty: none is recorded
     want: int
     live: int  # known or assumed to exist
     healthy: int
@@ -139,6 +140,7 @@ class GroupPlan(Wire, frozen=True, kw_only=True):
 
     group: GroupID
     summary: str
+    lowest: str = ""  # the lowest redundancy on the way, such as `2 of 3 healthy`; empty: nothing is destroyed
     actions: tuple[Reasoned, ...] = ()
     waiting: tuple[Reasoned, ...] = ()
 

@@ -71,7 +71,7 @@ async def test_an_error_of_the_store_is_no_failure_of_a_destruction_and_no_hot_l
     async with Stage(store=store) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
-        await asyncio.sleep(5)
+        await asyncio.sleep(8)
         store.error, before = error, store.requests
         await stage.operator.scale(group=stage.controller("web").name, size=1, who="ann", why="a test")
         await asyncio.sleep(60)

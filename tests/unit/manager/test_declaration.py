@@ -231,6 +231,54 @@ def test_an_automatic_rollback_revokes_no_destruction_that_an_operator_has_reque
     assert any("is revoked" in each for each in warnings(now, by_operator))
 
 
+def test_an_automatic_rollback_returns_to_the_proven_version_and_lifts_no_command_of_an_operator() -> None:
+    g = GroupID("g")
+    halt = Halt(group=g, who="ann", when="now", why="fire")
+    now = changed(
+        orders.declare((declared(3, version="good"),)),
+        orders.prove(g, "good"),
+        orders.declare((declared(3, version="bad"),)),
+        orders.declare((declared(5, version="worse"),)),
+        orders.halt(g, halt),
+    )
+    back = orders.rollback(g, "worse")(now)
+    assert (back.groups[g].hash, back.groups[g].properties.allocation.size) == ("good", 5)
+    assert back.orders_of(g).halt == halt
+    assert orders.rollback(g, "bad")(now) == now, "another version was declared meanwhile"
+    destroying = orders.destroy(g, halt, volumes=True)(now)
+    assert orders.rollback(g, "worse")(destroying) == destroying
+    for aborted in (False, True):
+        stopped = orders.stop_rollout(g, "", aborted=aborted, who="ann", when="now", why="lunch")(now)
+        assert orders.rollback(g, "worse")(stopped) == stopped
+        failed = orders.stop_rollout(g, "worse", aborted=False, failed=True, who="infrakit", when="now", why="sick")
+        roll = failed(stopped).orders_of(g).roll
+        assert roll is not None
+        assert (roll.who, roll.aborted, roll.failed) == ("ann", aborted, True)
+    assert orders.rollback(g)(now).groups[g].hash == "bad", "an operator names what is restored: the previous version"
+    assert orders.rollback(g, "good")(back) == back, "the proven version itself has no other to return to"
+
+
+def test_only_the_declared_version_is_recorded_as_proven_and_a_freed_group_has_none() -> None:
+    g = GroupID("g")
+    now = changed(orders.declare((declared(3, version="good"),)), orders.prove(g, "other"))
+    assert now.proven == {}
+    now = orders.prove(g, "good")(now)
+    assert now.proven == now.groups
+    assert orders.prove(g, "good")(now) is now
+    assert orders.free(g)(now).proven == {}
+    assert orders.prove(g, "good")(orders.free(g)(now)).proven == {}
+
+
+async def test_recording_a_proven_version_is_no_conflict_with_a_commit_that_expects_the_version_before() -> None:
+    here, g = declaration(), GroupID("g")
+    await declare(here, declared(3))
+    group = here.record.groups[g]
+    await here.change(orders.prove(g, group.hash), what="proven", who="infrakit", why="healthy")
+    assert (await declare(here, declared(4), expected=1)).version == 3
+    with pytest.raises(errors.Conflict):
+        await declare(here, declared(5), expected=1)
+
+
 @pytest.mark.parametrize("replace", [True, False])
 def test_destroying_an_instance_does_not_revoke_the_destruction_of_its_group(replace: bool) -> None:
     order = Halt(group=GroupID("g"), who="ann", when="now", why="retired")

@@ -14,6 +14,7 @@ from infrakit.manager.lead import ledger
 from infrakit.metadata import vars  # noqa: A004 - the document's own name
 from infrakit.spi import errors, formats
 from infrakit.spi.event import Kind
+from infrakit.spi.group import Updating
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time
 
@@ -26,7 +27,7 @@ DOCUMENTS: dict[str, type[Any]] = {
 }
 
 # Fields that an older release ignores and drops, which is harmless.
-ADDED: dict[str, Any] = {"Resumed": "", "Incarnation": "", "Incarnations": {}}
+ADDED: dict[str, Any] = {"Resumed": "", "Incarnation": "", "Incarnations": {}, "Proven": {}, "Policies": []}
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 
 
@@ -109,3 +110,36 @@ async def test_replicas_of_several_versions_share_one_store() -> None:
     assert (await new.entries())["b"].pid == 2
     other_task.cancel()
     await asyncio.wait({other_task})
+
+
+def _entry(policies: tuple[str, ...]) -> roster.ReplicaEntry:
+    return roster.ReplicaEntry(
+        address="/run/b", version="0.0.9", format=1, policies=policies, host="b", pid=2, started="now"
+    )
+
+
+def test_a_policy_is_written_only_if_it_is_declared_so_that_an_older_replica_reads_the_declaration() -> None:
+    written = json.loads(msgspec.json.encode(Updating()))
+    assert not written.keys() & set(formats.POLICIES)
+    declared = Updating(canary=1, bake_time="1m", progress_deadline="9m")
+    assert json.loads(msgspec.json.encode(declared)).keys() - written.keys() == set(formats.POLICIES)
+
+
+@in_virtual_time
+async def test_a_new_policy_is_refused_while_the_roster_names_a_replica_that_cannot_read_it() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 2))
+        new, old = _entry(formats.POLICIES), _entry(())
+        for policy in ({"Canary": 1}, {"BakeTime": "1m"}, {"ProgressDeadline": "1h"}):
+            document = roster.RosterDocument(replicas={"a": new, "b": old})
+            head = await stage.store.read(name=roster.NAME)
+            await stage.store.replace(name=roster.NAME, body=msgspec.json.encode(document), expected=head.revision)
+            with pytest.raises(errors.Refused) as refused:
+                await stage.commit(cattle("web", 2, updating=policy))
+            assert f"the replica b runs InfraKit 0.0.9, which cannot read {next(iter(policy))}" in str(refused.value)
+            await stage.commit(cattle("web", 3))
+            document = roster.RosterDocument(replicas={"a": new, "b": new})
+            head = await stage.store.read(name=roster.NAME)
+            await stage.store.replace(name=roster.NAME, body=msgspec.json.encode(document), expected=head.revision)
+            await stage.commit(cattle("web", 2, updating=policy))
+            await stage.commit(cattle("web", 2))

@@ -7,7 +7,7 @@ import pytest
 
 from infrakit.spec import document
 from infrakit.spi.errors import InvalidSpec, Problem
-from infrakit.spi.group import Group, OnFailure
+from infrakit.spi.group import Group, OnFailure, Updating
 
 GOOD = """\
 # two groups
@@ -152,6 +152,10 @@ def test_the_originals_fields_for_updating(text: str, settle: str, drain: bool) 
 
 
 def test_policies_are_read() -> None:
+    baking = one(GROUP + "    Updating: {Canary: 10%, BakeTime: 5m, ProgressDeadline: 10m, Settle: 1s}\n")
+    updating = baking.properties.updating
+    assert (updating.canary, updating.bake_time, updating.progress_deadline) == ("10%", "5m", "10m")
+    assert one(GROUP + "    Updating: {Canary: null, BakeTime: null}\n").properties.updating == Updating()
     group = one(
         GROUP + "    Updating: {MaxUnavailable: 40%, MaxSurge: 2, OnFailure: rollback}\n"
         "    Healing: {MaxUnhealthy: 1, BootGrace: 2m}\n"
@@ -215,6 +219,7 @@ def test_problems_in_the_properties_are_reported(case: tuple[str, str, str, int,
     assert problem_of(GROUP.replace(old, new)) == expected
 
 
+PROGRESS = "it begins again with each new instance that becomes healthy, and with each that stays healthy"
 UPDATING_WRONG = [
     ("{Settle: 10}", "Settle", 'found 10, expected a duration such as "1m30s"', ""),
     ("{Settle: soon}", "Settle", 'found "soon", expected a duration such as "1m30s"', ""),
@@ -223,6 +228,22 @@ UPDATING_WRONG = [
     ("{SkipBeforeInstanceDestroy: all}", "SkipBeforeInstanceDestroy", 'found "all", expected "drain"', ""),
     ("{duration: 1s}", "duration", "unknown field", 'did you mean "Duration"?'),
     ("{OnFailure: stop}", "OnFailure", 'found "stop", expected one of "pause", "rollback"', ""),
+    (
+        "{Canary: -1}", "Canary",
+        'found -1, expected an integer of at least 0 or a percentage such as "40%"', "",
+    ),
+    ("{BakeTime: long}", "BakeTime", 'found "long", expected a duration such as "1m30s"', ""),
+    ("{Bake: 1m}", "Bake", "unknown field", 'did you mean "BakeTime"?'),
+    ("{ProgressDeadline: 10}", "ProgressDeadline", 'found 10, expected a duration such as "1m30s"', ""),
+    ("{ProgressDeadline: 0s}", "ProgressDeadline", "found 0s, expected more than Settle (10s)", PROGRESS),
+    ("{Settle: 1m, ProgressDeadline: 1m}", "ProgressDeadline", "found 1m, expected more than Settle (1m)", PROGRESS),
+    ("{Count: 6, ProgressDeadline: 1m}", "ProgressDeadline", "found 1m, expected more than Count (60s)", PROGRESS),
+    ("{Duration: 2m, ProgressDeadline: 1m}", "ProgressDeadline",
+     "found 1m, expected more than Duration (2m)", PROGRESS),
+    (
+        "{BakeTime: 10m, ProgressDeadline: 5m}", "ProgressDeadline",
+        "found 5m, expected more than BakeTime (10m)", PROGRESS,
+    ),
     (
         "{MaxSurge: 140%}", "MaxSurge",
         'found "140%", expected an integer of at least 0 or a percentage such as "40%"', "",

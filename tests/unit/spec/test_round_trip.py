@@ -33,6 +33,8 @@ updating = some(
     MaxUnavailable=amounts,
     Settle=durations,
     OnFailure=st.sampled_from(["pause", "rollback"]),
+    Canary=amounts,
+    BakeTime=durations,
     Drain=st.booleans(),
     DrainTimeout=durations,
 )

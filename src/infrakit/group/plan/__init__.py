@@ -5,7 +5,7 @@ member list, missing and surplus instances, unhealthy instances, and out-of-date
 """
 
 from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority, Settle
-from infrakit.group.plan import cattle, destroying, heal, intents, limits, membership, pets, rollout
+from infrakit.group.plan import canary, cattle, destroying, heal, intents, limits, membership, pets, proving, rollout
 from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.plan.classification import classify
 from infrakit.group.plan.desired import DesiredState
@@ -20,6 +20,7 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     changing = view.membership.changing if view.membership is not None else None
     classified = classify(want, view)
     builder = PlanBuilder(want=want, view=view, classified=classified, settled=view.settled(), changing=changing)
+    builder.canary = canary.baking(want, view, classified)
     name = want.group.name
     if view.problem:
         builder.block(name, f"no decision: {view.problem}", "unknown-is-not-missing")
@@ -60,7 +61,7 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     phase = _phase(builder)
     if phase is not GroupPhase.CONVERGED and not builder.actions and not builder.blocked:
         _wait_for_stopping(builder)
-    return _finish(builder, phase)
+    return proving.checked(builder, _finish(builder, phase))
 
 
 def _wait_for_stopping(builder: PlanBuilder) -> None:

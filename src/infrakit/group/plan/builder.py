@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from infrakit.group.actions import Action, Blocked, Destroy, Priority
+from infrakit.group.plan.canary import Canary
 from infrakit.group.plan.classification import Classification
 from infrakit.group.plan.desired import DesiredState
 from infrakit.group.plan.unsettled import blocking_call
@@ -26,6 +27,7 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
     unwanted: set[Slot] = msgspec.field(default_factory=set)  # unresolved intents that are no longer needed
     actions: list[Action] = msgspec.field(default_factory=list)
     blocked: list[Blocked] = msgspec.field(default_factory=list)
+    canary: Canary | None = None  # those that must bake first
     changing: MembershipChange | None = None  # change of the member list, in progress or of this plan
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members that this plan destroys
 

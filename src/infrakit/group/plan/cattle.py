@@ -3,7 +3,7 @@
 import math
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import limits
+from infrakit.group.plan import limits, versions
 from infrakit.group.plan.builder import PlanBuilder, plural
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
@@ -14,7 +14,8 @@ def surge(builder: PlanBuilder) -> int:
     """How many more instances than declared may exist now, because a rolling update is in progress."""
     if not builder.classified.outdated or builder.want.rollout_stopped or limits.breaker(builder):
         return 0
-    return min(builder.want.max_surge, len(builder.classified.outdated))
+    most = min(builder.want.max_surge, len(builder.classified.outdated))
+    return most if builder.canary is None else min(most, builder.canary.declared)
 
 
 def unwanted(builder: PlanBuilder) -> None:
@@ -56,7 +57,8 @@ def create(builder: PlanBuilder) -> None:
             "never-more-than-declared",
         )
     for slot in _free_slots(builder, extra)[: max(0, room)]:
-        if builder.backs_off(slot, f"slot {slot}", version=want.hash):
+        version = versions.of_new(builder, slot)
+        if builder.backs_off(slot, f"slot {slot}", version=version):
             continue
         healing = int(slot) <= want.size
         alive = f"{builder.staying + builder.pending} of {want.size} exist"
@@ -64,7 +66,7 @@ def create(builder: PlanBuilder) -> None:
             Provision(
                 slot=slot,
                 sequence=int(slot),
-                hash=want.hash,
+                hash=version,
                 reason=f"slot {slot} has no instance: {alive}"
                 if healing
                 else f"slot {slot} is surge capacity of the rolling update",

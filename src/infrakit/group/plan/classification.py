@@ -36,7 +36,7 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
     classified = Classification()
     now, grace_s, after_s, settle_s = view.now, want.boot_grace_s, want.unhealthy_after_s, want.settle_s
     version = want.group.hash
-    rolling = view.rolling_to == version
+    rolling = view.rolling_to == version or want.is_unproven  # the latter is known after a failover, too
     for member in view.members.values():
         if member.slot is not None:
             classified.by_slot.setdefault(member.slot, []).append(member)

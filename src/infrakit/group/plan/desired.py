@@ -1,5 +1,7 @@
 """The desired state of a group: its declaration and the operator commands for it, as input of the planner."""
 
+import math
+
 import msgspec
 
 from infrakit.group.orders import Orders
@@ -12,7 +14,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     """The desired state of one group. With the view, it is the input of the planner."""
 
     group: Group
-    previous_hash: str = ""  # the version before the declared one; empty: none
+    previous: Group | None = None  # the version before the declared one
+    proven: Group | None = None  # the last version with which every member was proven healthy; None: none is recorded
     orders: Orders = Orders()
     conflict: str = ""  # why the declaration contradicts that of another group; empty: it does not
     quorum: bool = False
@@ -29,16 +32,37 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        """The version of new instances: the declared one, or the previous one if its rollout was aborted or failed.
+        """The version of new instances: the declared one, or the proven one while its rolling update is stopped.
 
-        A declared version is not proven. After a rollback, the previous version is the one that was rolled back: it
-        has failed too, so it is not used.
+        An earlier release has recorded no proven version. Then it is the previous one, if the update was aborted or
+        failed. After a rollback that is the version which was rolled back: it has failed too, so it is not used.
         """
         roll = self.orders.roll
-        if roll is None or roll.hash != self.group.hash or not self.previous_hash:
+        if roll is None or roll.hash != self.group.hash:
             return self.group.hash
+        if self.proven is not None:
+            return self.proven.hash
         failed = roll.failed and self.orders.restored != self.group.hash
-        return self.previous_hash if roll.aborted or failed else self.group.hash
+        return self.previous.hash if self.previous is not None and (roll.aborted or failed) else self.group.hash
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether another version than the declared one is proven. This is stored: a new leader knows it at once."""
+        return self.proven is not None and self.proven.hash != self.group.hash
+
+    @property
+    def rolls_back_to(self) -> Group | None:
+        """The version that an automatic rollback declares; None: there is none, or it is the declared one."""
+        if self.proven is not None:
+            return self.proven if self.is_unproven else None
+        return self.previous if self.orders.restored != self.group.hash else None
+
+    def version(self, version: str) -> Group:
+        """Return what instances of that version are created from: the declared one, or one that it falls back to."""
+        for other in (self.proven, self.previous):
+            if other is not None and version == other.hash != self.group.hash:
+                return self.group.made_from(other)
+        return self.group
 
     @property
     def rollout_stopped(self) -> bool:
@@ -86,6 +110,27 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settle_s(self) -> float:
         return seconds(self.group.properties.updating.settle)
+
+    @property
+    def bake_s(self) -> float:
+        """How long new members must stay healthy until they prove their version."""
+        declared = self.group.properties.updating.bake_time
+        return self.settle_s if isinstance(declared, msgspec.UnsetType) else max(self.settle_s, seconds(declared))
+
+    @property
+    def canary(self) -> int:
+        """How many members are updated first, and bake before the others; 0: none."""
+        declared = self.group.properties.updating.canary
+        if isinstance(declared, msgspec.UnsetType):
+            return 0
+        canary = amount(declared, self.size) or int(isinstance(declared, str) and amount(declared, 100) > 0)
+        return min(canary, self.size)
+
+    @property
+    def progress_deadline_s(self) -> float:
+        """How long a rolling update may make no progress until it has failed."""
+        declared = self.group.properties.updating.progress_deadline
+        return math.inf if isinstance(declared, msgspec.UnsetType) else seconds(declared)
 
     def sequence(self, slot: Slot) -> int:
         """Return the ordinal of a slot, from 1: for cattle the slot, for pets its position in LogicalIDs; 0 if none."""

@@ -8,6 +8,7 @@ then creation stops, and the blocked action explains why.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
+from infrakit.group.plan import versions
 from infrakit.group.plan.builder import PlanBuilder, duration
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
@@ -48,7 +49,7 @@ def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None
             slot=slot,
             logical_id=LogicalID(slot) if want.group.is_pets else None,
             sequence=want.sequence(slot),
-            hash=want.hash,
+            hash=versions.of_pending(builder, slot, pending),
             token=pending.intent.token,
             reason=f"{slot} is declared and {why}",
             rule="no-instance",

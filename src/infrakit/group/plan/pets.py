@@ -7,7 +7,7 @@ join all at once, because waiting would protect nothing: so a new ensemble boots
 from collections.abc import Iterable
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import limits
+from infrakit.group.plan import limits, versions
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
@@ -33,7 +33,8 @@ def create(builder: PlanBuilder) -> None:
         if held_by:
             _explain_holder(builder, logical_id, held_by)
             continue
-        if builder.backs_off(slot, f"logical ID {logical_id}", version=want.hash):
+        version = versions.of_new(builder, slot)
+        if builder.backs_off(slot, f"logical ID {logical_id}", version=version):
             continue
         if joining:
             builder.block(
@@ -47,7 +48,7 @@ def create(builder: PlanBuilder) -> None:
                 slot=slot,
                 logical_id=logical_id,
                 sequence=sequence,
-                hash=want.hash,
+                hash=version,
                 reason=f"logical ID {logical_id} is declared and has no instance",
                 rule="no-instance",
                 priority=Priority.QUORUM if want.quorum else Priority.HEAL,

@@ -5,8 +5,9 @@ back, see OnFailure.
 """
 
 from infrakit.group.actions import Priority, StopRollout
-from infrakit.group.plan import limits
-from infrakit.group.plan.builder import PlanBuilder, plural, times
+from infrakit.group.plan import limits, progress
+from infrakit.group.plan.builder import PlanBuilder, duration, plural, times
+from infrakit.group.plan.canary import Canary
 from infrakit.group.state.member import Member
 from infrakit.spi.event import to_the_second
 from infrakit.spi.group import OnFailure
@@ -18,12 +19,15 @@ FAILURES_MAX = 3  # of one slot, during a rolling update
 def update(builder: PlanBuilder) -> None:
     """Replace the next out-of-date members, as many as the update policy allows."""
     want, classified = builder.want, builder.classified
-    failure = _failure(builder) if builder.view.rolling_to == want.group.hash and not want.rollout_stopped else ""
+    rolling = want.is_unproven or builder.view.rolling_to == want.group.hash
+    failure = _failure(builder) if rolling and not want.rollout_stopped else ""
     if failure:
-        rollback = want.group.properties.updating.on_failure is OnFailure.ROLLBACK and bool(want.previous_hash)
-        verdict = "the previous version is declared again" if rollback else "the rolling update is paused"
+        back = want.rolls_back_to if want.group.properties.updating.on_failure is OnFailure.ROLLBACK else None
+        verdict = f"version {short(back.hash)} is declared again" if back else "the rolling update is paused"
         builder.actions.append(
-            StopRollout(hash=want.group.hash, rollback=rollback, reason=f"{failure}: {verdict}", rule="on-failure")
+            StopRollout(
+                hash=want.group.hash, rollback=back is not None, reason=f"{failure}: {verdict}", rule="on-failure"
+            )
         )
         return
     if not classified.outdated:
@@ -43,14 +47,12 @@ def _replace_next(builder: PlanBuilder) -> None:
     outdated = [m for m in classified.outdated if m.id not in builder.chosen]
     ready, unhealthy = {m.id for m in classified.ready}, {m.id for m in classified.unhealthy}
     available = limits.ready_count(builder) - classified.settling
-    disrupted = (
-        len(builder.leaving)
-        + builder.pending
-        + max(0, want.size - builder.staying - builder.pending)
-        + classified.settling
-    )
+    disrupted = len(builder.leaving) + builder.pending + _vacant(builder) + classified.settling
     still_leaving = any(m.hash not in {want.group.hash, BOOTSTRAP} for m in classified.leaving)
     for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in unhealthy, _name(m))):
+        if builder.canary is not None and builder.canary.room <= _vacant(builder):
+            _explain_canary(builder, builder.canary)
+            return
         if member.is_self and (len(outdated) > 1 or still_leaving):
             builder.block(member.id, "this controller runs on it: it is updated last", "own-node-last")
             return
@@ -78,6 +80,11 @@ def _replace_next(builder: PlanBuilder) -> None:
         )
 
 
+def _vacant(builder: PlanBuilder) -> int:
+    """Return how many declared members have no instance that stays: new ones will take the places of canaries."""
+    return max(0, builder.want.size - builder.staying - builder.pending)
+
+
 def _failure(builder: PlanBuilder) -> str:
     """Return why the new version has failed, or an empty string."""
     version = builder.want.group.hash
@@ -88,7 +95,7 @@ def _failure(builder: PlanBuilder) -> str:
     for slot, backoff in builder.view.backoffs.items():
         if backoff.version == version and backoff.count >= FAILURES_MAX:
             return f"{slot} has failed {times(backoff.count)} with the new version {short(version)} ({backoff.why})"
-    return ""
+    return progress.stalled(builder)
 
 
 def _explain_stop(builder: PlanBuilder) -> None:
@@ -105,6 +112,16 @@ def _explain_stop(builder: PlanBuilder) -> None:
         "rollout-stopped",
         refused=True,
         remedy=remedy,
+    )
+
+
+def _explain_canary(builder: PlanBuilder, canary: Canary) -> None:
+    builder.block(
+        builder.want.group.name,
+        f"{plural(len(builder.classified.outdated), 'instance')} not updated yet: canaries healthy for "
+        f"{duration(builder.want.bake_s)}: {canary.baked} of {canary.declared}",
+        "canary",
+        until=canary.baked_at,
     )
 
 

@@ -21,6 +21,7 @@ from infrakit.group.state.known import Known
 from infrakit.group.state.member import Leaving, Member, discovered
 from infrakit.group.state.membership import Membership
 from infrakit.group.state.revision import Revision
+from infrakit.group.state.versions import Versions
 from infrakit.spi import values
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Attachment, Description, HealthReport, InstanceID, LogicalID, Slot, State
@@ -56,6 +57,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     known: Known = msgspec.field(default_factory=Known)  # of the previous leader
+    versions: Versions = msgspec.field(default_factory=Versions)
     membership: Membership | None = None  # None: the flavor has no member list
     changes: Revision = msgspec.field(default_factory=Revision)
     serial: int = 0
@@ -96,14 +98,9 @@ class GroupView(msgspec.Struct, kw_only=True):
             return ()
         return member.lacks(self.attachments.get(member.logical_id, ()))
 
-    def rollout_started(self, version: str) -> None:
-        """Record that a rolling update to that version has started."""
+    def rolls_to(self, version: str) -> None:
+        """Record that a rolling update to that version has started; empty: that it has converged."""
         self.rolling_to = version
-        self.changes.bump()
-
-    def rollout_done(self) -> None:
-        """Record that the rolling update has converged."""
-        self.rolling_to = ""
         self.changes.bump()
 
     def invalidate_plan(self) -> None:

@@ -102,6 +102,7 @@ def _slot_facts(controller: Controller, subject: str) -> tuple[str, ...]:
 def _group_facts(controller: Controller) -> tuple[str, ...]:
     want, view, now = controller.want, controller.view, asyncio.get_running_loop().time()
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
+    facts.append(report.proven_fact(want))
     if want.quorum:
         facts.append(controller.can_lose)
     limit = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"

@@ -27,6 +27,7 @@ class ReplicaEntry(Wire, frozen=True, kw_only=True):
     address: str  # a path of a unix socket, or a URL
     version: str  # of InfraKit
     format: int  # the newest format of store documents that it reads
+    policies: tuple[str, ...] = ()  # that it reads, beyond those of the first release
     host: str
     pid: int
     started: str  # ISO 8601

@@ -86,6 +86,8 @@ def stop_rollout(
         before = record.orders_of(group).roll
         has_failed = failed or (before is not None and before.hash == declared and before.failed)
         stop = RolloutStop(hash=declared, aborted=aborted, failed=has_failed, who=who, when=when, why=why)
+        if failed and before is not None and before.hash == declared:  # an operator's command stays in effect
+            stop = msgspec.structs.replace(before, failed=True)
         return with_orders(record, group, roll=stop)
 
     return change
@@ -108,13 +110,17 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
     """Declare the previous version again.
 
     With `version`, it is an automatic rollback: it applies only while that version is declared, and never to a group
-    whose destruction an operator has requested.
+    whose destruction an operator has requested, or whose rolling update an operator has stopped. It returns to the last
+    proven version: the previous one may have failed, too.
     """
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         declared, previous = record.group(group), record.previous.get(group)
-        if version and (version != declared.hash or record.orders_of(group).destroying is not None):
+        if version and (version != declared.hash or _is_stopped(record.orders_of(group), version)):
             return record
+        proven = record.proven.get(group) if version else None
+        if proven is not None:
+            return record if proven.hash == declared.hash else _restored(record, declared, proven)
         if previous is None:
             raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
         if record.orders.get(group, Orders()).restored == declared.hash:
@@ -122,14 +128,29 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
                 f"group {group} was rolled back already: a second rollback would restore what was rolled back",
                 remedy="commit the wanted version, or infrakit restore VERSION",
             )
-        back = msgspec.structs.replace(
-            declared,
-            hash=previous.hash,
-            properties=msgspec.structs.replace(
-                declared.properties, instance=previous.properties.instance, flavor=previous.properties.flavor
-            ),
-        )
-        return with_orders(with_group(record, back), group, restored=previous.hash)
+        return _restored(record, declared, previous)
+
+    return change
+
+
+def _restored(record: DeclarationRecord, declared: Group, version: Group) -> DeclarationRecord:
+    """Declare what instances of an earlier version are created from; everything else stays as it is declared."""
+    return with_orders(with_group(record, declared.made_from(version)), declared.name, restored=version.hash)
+
+
+def _is_stopped(orders: Orders, version: str) -> bool:
+    """Whether an operator has requested the destruction, or stopped the rolling update to that version."""
+    return orders.destroying is not None or (orders.roll is not None and orders.roll.hash == version)
+
+
+def prove(group: GroupID, version: str) -> RecordChange:
+    """Record that every member of a group is of that version and proven healthy, if it is still the declared one."""
+
+    def change(record: DeclarationRecord) -> DeclarationRecord:
+        declared, proven = record.groups.get(group), record.proven.get(group)
+        if declared is None or declared.hash != version or (proven is not None and proven.hash == version):
+            return record
+        return msgspec.structs.replace(record, proven=record.proven | {group: declared})
 
     return change
 

@@ -35,6 +35,7 @@ class DeclarationRecord(Wire, frozen=True, kw_only=True):
     entry: ChangeEntry = ChangeEntry(what="", who="", when="", why="")
     groups: dict[GroupID, Group] = msgspec.field(default_factory=dict)
     previous: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the version before, of each group
+    proven: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the last version with all members healthy
     orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
     halt: Halt | None = None  # of every group
 
@@ -82,7 +83,9 @@ def with_group(record: DeclarationRecord, group: Group, *, revoke_destroy: bool 
 
     A requested destruction of the group is revoked by that, unless `revoke_destroy` is false.
     """
-    old = record.groups.get(group.name)
+    old, proven = record.groups.get(group.name), record.proven.get(group.name)
+    if proven is not None and proven.hash == group.hash:  # the proven version, with another allocation
+        record = msgspec.structs.replace(record, proven=record.proven | {group.name: group})
     previous, orders = record.previous, record.orders.get(group.name, Orders())
     if old is not None and old.hash != group.hash:
         previous = previous | {group.name: old}
@@ -106,5 +109,6 @@ def without_group(record: DeclarationRecord, group: GroupID) -> DeclarationRecor
         record,
         groups=rest(dict(record.groups)),
         previous=rest(dict(record.previous)),
+        proven=rest(dict(record.proven)),
         orders=rest(dict(record.orders)),
     )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from infrakit.manager.declaration import record as records
+from infrakit.manager.declaration.readers import require_readable
 from infrakit.manager.declaration.record import ChangeEntry, DeclarationRecord, RecordChange
 from infrakit.manager.declaration.validate import conflicts
 from infrakit.manager.declaration.warnings import warnings
@@ -62,12 +63,13 @@ class Declaration:
         async with self._write_lock:
             for _attempt in range(ATTEMPTS_MAX):
                 before = await self.load()
-                if expected is not None and expected != self.version:
-                    raise await self._conflict(expected)
+                if expected not in (None, self.version) and not await self._only_proven_since(expected or 0, before):
+                    raise await self._conflict(expected or 0)
                 after = change(before)
                 self._refuse_conflicts(before, after)
                 if after == before:
                     return Committed(version=self.version, unchanged=True)
+                await require_readable(self._store, before, after)
                 entry = ChangeEntry(what=what, who=who, when=timestamp(self._clock.now()), why=why)
                 after = msgspec.structs.replace(after, entry=entry)
                 # Computed before the write: nothing may fail once the change is durable.
@@ -87,6 +89,16 @@ class Declaration:
         if found:
             name, why = min(found.items())
             raise errors.Refused(why, where=f"group {name}", remedy="declare another logical ID, or destroy one group")
+
+    async def _only_proven_since(self, expected: int, now: DeclarationRecord) -> bool:
+        """Whether nothing has changed since that version, except that InfraKit has recorded proven versions."""
+        if not 0 < expected < self.version:
+            return False
+        try:
+            then = records.decode((await self._at(expected)).body)
+        except errors.NotFound:
+            return False
+        return msgspec.structs.replace(then, proven=now.proven, entry=now.entry) == now
 
     async def _write(self, after: DeclarationRecord) -> bool:
         """Write the record; False if another writer was first."""

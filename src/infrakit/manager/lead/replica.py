@@ -335,8 +335,8 @@ class Replica:
         """Pause the rolling update, or roll back unless the failing version is itself the result of a rollback."""
 
         async def command() -> None:
-            restored = self.declaration.record.orders_of(group).restored
-            if rollback and restored != hash:
+            record = self.declaration.record
+            if rollback and (group in record.proven or record.orders_of(group).restored != hash):
                 await self.change(changes.rollback(group, hash), what="rollback", who=SELF, why=why)
             else:
                 now = timestamp(self.clock.now())
@@ -344,6 +344,15 @@ class Replica:
                 await self.change(pause, what="pause", who=SELF, why=why)
 
         self._defer(f"stop the rollout of {group} to {hash}", command)
+
+    async def proven(self, group: GroupID, *, hash: str) -> None:  # noqa: A002
+        """Record that every member of the group is of that version and proven healthy."""
+
+        async def command() -> None:
+            why = f"all instances of {group} are healthy with version {hash[:8]}"
+            await self.change(changes.prove(group, hash), what="proven", who=SELF, why=why)
+
+        self._defer(f"record {hash} of {group} as proven", command)
 
     async def destroyed(self, group: GroupID) -> None:
         """Remove a group from the declaration: all its instances have terminated."""

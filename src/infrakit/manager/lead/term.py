@@ -124,15 +124,14 @@ class Term:
             group = record.groups.get(name)
             resolved = self._plugins.resolved(group) if group is not None else None
             if group is not None and resolved is not None and resolved.account is controller.account:
-                want, previous = self._want(group, record, resolved), record.previous.get(name)
+                want = self._want(group, record, resolved)
             elif group is not None:
                 want = msgspec.structs.replace(controller.want, orders=self._orders(name, record))
-                previous = controller.previous
             else:
                 orders = msgspec.structs.replace(controller.want.orders, halt=_UNDECLARED)
-                want, previous = msgspec.structs.replace(controller.want, orders=orders), controller.previous
-            if (controller.want, controller.previous) != (want, previous):
-                controller.declare(want, previous)
+                want = msgspec.structs.replace(controller.want, orders=orders)
+            if controller.want != want:
+                controller.declare(want)
 
     async def adopt(self, record: DeclarationRecord) -> None:
         """Start, update and stop controllers to match the record. Once it returns, no action of an older record starts.
@@ -185,7 +184,7 @@ class Term:
     async def _start_or_update(
         self, name: GroupID, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins
     ) -> None:
-        want, previous = self._want(group, record, resolved), record.previous.get(name)
+        want = self._want(group, record, resolved)
         running = self.controllers.get(name)
         if running is not None:
             before = running.want.group.properties
@@ -193,8 +192,8 @@ class Term:
                 group.properties.flavor.plugin,
                 group.properties.instance.plugin,
             ):
-                if (running.want, running.previous) != (want, previous):
-                    running.declare(want, previous)
+                if running.want != want:
+                    running.declare(want)
                 return
             await self._stop_controller(name)
         if resolved.account.name not in self._watched:
@@ -202,7 +201,6 @@ class Term:
             self._watched.add(resolved.account.name)
         controller = Controller(
             want=want,
-            previous=previous,
             account=resolved.account,
             flavor=resolved.flavor,
             ledger=self.ledger,
@@ -270,10 +268,10 @@ class Term:
         return self._want(group, record, await self._plugins.resolve(group))
 
     def _want(self, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins) -> DesiredState:
-        previous = record.previous.get(group.name)
         return DesiredState(
             group=group,
-            previous_hash=previous.hash if previous is not None else "",
+            previous=record.previous.get(group.name),
+            proven=record.proven.get(group.name),
             orders=self._orders(group.name, record),
             conflict=self._conflicts(record).get(group.name, ""),
             quorum=resolved.quorum,
