@@ -6,6 +6,8 @@ infrastructure changes.
 
 import copy
 
+import msgspec
+
 from infrakit.group import plan as planning
 from infrakit.group.actions import (
     Action,
@@ -23,24 +25,40 @@ from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
 from infrakit.group.state.membership import Membership
 from infrakit.group.state.revision import Revision
+from infrakit.group.state.versions import Versions
 from infrakit.group.state.view import GroupView
 from infrakit.spi import values
-from infrakit.spi.values import Description, Health, HealthReport, InstanceID
+from infrakit.spi.values import Description, Health, HealthReport, InstanceID, Slot, State
 
 STEPS_MAX = 500
 IDLE_STEPS_MAX = 10  # consecutive steps without an action, in which only time passes
 HEALTHY = HealthReport(health=Health.HEALTHY)
 
 
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """The actions that a declaration leads to, and the lowest redundancy on the way."""
+
+    actions: list[Action]
+    last: Plan  # converged, or blocked by something that no action resolves
+    lowest: int  # how many declared members are healthy at the worst moment, if each action takes its time
+
+
 def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
-    """Return the actions in order, and the last plan: converged, or blocked by something that no action resolves."""
+    """Return the actions in order, and the last plan."""
+    foreseen = foresee(want, view)
+    return foreseen.actions, foreseen.last
+
+
+def foresee(want: DesiredState, view: GroupView) -> Forecast:
+    """Return what the declaration leads to, if every call succeeds and every new instance becomes healthy."""
     world = _copy(view)
     actions: list[Action] = []
-    plan, idle = Plan(), 0
+    plan, idle, lowest = Plan(), 0, healthy(want, world)
     for step in range(STEPS_MAX):
         plan = planning.decide(want, world)
         if plan.phase is GroupPhase.ROLLING:
             world.rolling_to = want.group.hash
+        lowest = min(lowest, healthy(want, world, without=plan))
         for action in plan.actions:
             apply(world, action, number=step)
             if not isinstance(action, Settle):
@@ -56,7 +74,23 @@ def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
                 member.judged_at = world.now
             if world.membership is not None:
                 world.membership.requested_at = world.now
-    return actions, plan
+    return Forecast(actions=actions, last=plan, lowest=lowest)
+
+
+def healthy(want: DesiredState, world: GroupView, *, without: Plan | None = None) -> int:
+    """Return how many declared members are healthy, while what that plan destroys is gone and not replaced yet."""
+    gone = {a.instance for a in without.actions if isinstance(a, Destroy)} if without is not None else set()
+    if without is not None and not gone:
+        return want.size  # not lower than before
+    left = [m for m in world.members.values() if m.id not in gone and _is_healthy(m, world.now)]
+    if not want.group.is_pets:
+        return min(len(left), want.size)
+    declared = {Slot(i) for i in want.logical_ids}
+    return len({m.slot for m in left if m.slot in declared})
+
+
+def _is_healthy(member: Member, now: float) -> bool:
+    return member.state is State.FINISHED or member.health(now) is Health.HEALTHY
 
 
 def apply(world: GroupView, action: Action, *, number: int) -> None:
@@ -106,5 +140,6 @@ def _copy(view: GroupView) -> GroupView:
         needs = tuple(need for need in known.needs if need != known.changing)  # assumed to succeed
         world.membership = Membership(needs=needs, requested_at=known.requested_at, problem=known.problem)
     world.backoffs = {}
+    world.versions = Versions()
     world.absences = {}
     return world

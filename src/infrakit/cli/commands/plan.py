@@ -58,6 +58,8 @@ def _group(group: GroupPlan) -> Iterator[str]:
         first, *rest = tables.paragraph(sentence, indent=f"{order}{mark} ", hanging=" " * 7)
         yield tables.paint(first, _COLOURS.get(mark, ""))
         yield from rest
+    if group.lowest:
+        yield f"     lowest on the way: {tables.clean(group.lowest)}"
     yield from reports.reasons(group.waiting, mark="=")
 
 

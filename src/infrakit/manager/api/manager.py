@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
-from infrakit.group.forecast import forecast
+from infrakit.group.forecast import foresee
 from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import EventHistory, explain
@@ -168,13 +168,15 @@ class Operator:
         view = controller.view if controller is not None else await term.list_unmanaged(group)
         if controller is not None and view.problem:
             await controller.observe()
-        actions, last = forecast(want, view)
-        lines = report.forecast_lines(actions)
+        foreseen = foresee(want, view)
+        lines = report.forecast_lines(foreseen.actions)
         verbs = ("create", "replace", "destroy", "label", "change")
         counts = {verb: sum(line.verb == verb for line in lines) for verb in verbs}
         summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
-        waiting = tuple(report.blocked_line(h, self._replica.clock) for h in last.blocked)
-        return GroupPlan(group=group.name, summary=summary, actions=tuple(lines), waiting=waiting)
+        waiting = tuple(report.blocked_line(h, self._replica.clock) for h in foreseen.last.blocked)
+        destroys = any(line.verb in ("replace", "destroy") for line in lines)
+        lowest = f"{foreseen.lowest} of {want.size} healthy" if destroys and want.size else ""
+        return GroupPlan(group=group.name, summary=summary, lowest=lowest, actions=tuple(lines), waiting=waiting)
 
     async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
         record = await self._replica.declaration.at(version)
