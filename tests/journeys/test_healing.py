@@ -54,7 +54,7 @@ def test_unhealthy_members_are_replaced_unless_max_unhealthy_is_exceeded(operato
     operator("unhalt")
     operator.until(lambda: "[max-unhealthy]" in operator("why", "db"), "the circuit breaker is open")
     explanation = operator("why", "db")
-    assert "the quorum can lose only 1" in explanation
+    assert "members are not proven healthy, and MaxUnhealthy is 1" in explanation
     assert "infrakit group resume db --despite-unhealthy" in explanation
     operator("status", "--wait", "1s", exits=2)
     assert {s: m["ID"] for s, m in operator.members("db").items()} == {s: m["ID"] for s, m in second.items()}

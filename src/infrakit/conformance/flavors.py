@@ -80,8 +80,12 @@ async def drain(subject: Subject) -> None:
     await subject.succeed("Flavor.Drain", Properties=subject.properties, Instance=INSTANCE)
 
 
+async def _announces(subject: Subject, service: str) -> bool:
+    return any(each.partition("/")[0] == service for each in await envelope.announced(subject.probe))
+
+
 async def _has_member_list(subject: Subject) -> bool:
-    return any(each.partition("/")[0] == "Members" for each in await envelope.announced(subject.probe))
+    return await _announces(subject, "Members")
 
 
 @SUITE.rule("membership", "capability: it returns the changes that its member list needs, or an error with the reason")
@@ -116,6 +120,28 @@ async def membership_change(subject: Subject) -> bool:
     if isinstance(reply, Failure):
         expect_error(reply, "Members.ChangeMembership")
     await subject.fail("Members.ChangeMembership", **params, Change=7)
+    return True
+
+
+@SUITE.rule("voters", "capability: it returns the voters of its quorum, or an error with the reason")
+async def voters(subject: Subject) -> bool:
+    if not await _announces(subject, "Voters"):
+        return False
+    params = {"Type": subject.type, "Properties": subject.properties, "Allocation": ALLOCATION}
+    reply = await subject.ask("Voters.Voters", **params, Instances=[INSTANCE])
+    if isinstance(reply, Failure):  # it may have no cluster whose member list it could read
+        expect_error(reply, "Voters.Voters")
+    else:
+        found = reply.get("Voters")
+        expect(isinstance(found, list), "Voters, a list", reply)
+        for voter in found or ():
+            has_id = isinstance(voter, dict) and isinstance(voter.get("ID"), str) and voter["ID"]
+            expect(has_id, "each voter with its ID, a text", found)
+            expect(voter.get("Healthy") in (True, False, None), "Healthy, true, false or null", voter)
+            instances = voter.get("Instances") or []
+            known = isinstance(instances, list) and all(each == INSTANCE["ID"] for each in instances)
+            expect(known, "Instances, a list of IDs of the request", voter)
+    await subject.fail("Voters.Voters", **params, Instances=7)
     return True
 
 

@@ -12,7 +12,7 @@ from infrakit.conformance.made import CASE
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Simulator
 from infrakit.spi import errors
-from infrakit.spi.flavor import MembershipChange
+from infrakit.spi.flavor import MembershipChange, Voter
 from infrakit.spi.group import GroupDescription, GroupSpec
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.metadata import Change, Proposal
@@ -337,6 +337,44 @@ async def test_membership_is_a_capability(path: Path, plugin: Vanilla) -> None:
 @pytest.mark.parametrize("changes", [[PROMOTION, PROMOTION], [WITHOUT_ID]], ids=["duplicate", "empty"])
 async def test_membership_changes_require_unique_ids(path: Path, changes: list[MembershipChange]) -> None:
     assert failed(await checked(path, ManagesMembership(*changes))) == {"flavor/membership"}
+
+
+class ListsVoters(Vanilla):
+    """Returns these voters."""
+
+    def __init__(self, *listed: Voter) -> None:
+        super().__init__()
+        self._listed: Any = listed
+
+    async def voters(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[Voter]:
+        found: Sequence[Voter] = self._listed
+        return found
+
+
+class VotersUnreachable(ListsVoters):
+    async def voters(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> Sequence[Voter]:
+        raise errors.Unreachable("no member has a leader")
+
+
+OWN = Voter(id="1", instances=(InstanceID("check-1"),), healthy=True)
+
+
+@pytest.mark.parametrize(
+    "plugin", [ListsVoters(), ListsVoters(OWN, Voter(id="2")), VotersUnreachable()], ids=["none", "two", "unreachable"]
+)
+async def test_voters_are_a_capability(path: Path, plugin: Vanilla) -> None:
+    found = await checked(path, plugin)
+    assert failed(found) == set()
+    assert "voters" in capabilities(found)
+
+
+@pytest.mark.parametrize("voter", [Voter(id=""), Voter(id="1", instances=(InstanceID("other"),))])
+async def test_voters_require_an_id_and_instances_of_the_request(path: Path, voter: Voter) -> None:
+    assert failed(await checked(path, ListsVoters(voter))) == {"flavor/voters"}
 
 
 # -- trees and groups ----------------------------------------------------------------------------------------------

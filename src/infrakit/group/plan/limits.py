@@ -37,11 +37,7 @@ def breaker(builder: PlanBuilder) -> str:
     if count <= want.max_unhealthy or not builder.classified.unhealthy:
         return ""
     if want.quorum:
-        return (
-            f"{count} of {want.size} members are not proven healthy, and the quorum can lose only {want.can_lose}"
-            if want.max_unhealthy == want.can_lose
-            else f"{count} of {want.size} members are not proven healthy, and MaxUnhealthy is {want.max_unhealthy}"
-        )
+        return f"{count} of {want.size} members are not proven healthy, and MaxUnhealthy is {want.max_unhealthy}"
     return f"{count} of {want.size} members are unhealthy, and MaxUnhealthy is {want.max_unhealthy}"
 
 
