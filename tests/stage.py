@@ -161,10 +161,11 @@ class Stage:
 
     # -- commands --------------------------------------------------------------------------------------------------
 
-    async def commit(self, *groups: dict[str, Any], expected: int | None = None) -> Committed:
+    async def commit(self, *groups: dict[str, Any], expected: int | None = None, destroys: int = 100_000) -> Committed:
+        """Commit these groups; by default, with consent to whatever that destroys."""
         await self.replica.active.wait()
         return await self.operator.commit(
-            text=json.dumps(groups), source="doc", expected=expected, who="ann", why="a test"
+            text=json.dumps(groups), source="doc", expected=expected, who="ann", why="a test", destroys=destroys
         )
 
     async def scale(self, group: str, size: int) -> Committed:

@@ -94,6 +94,26 @@ def test_history_is_stored_and_an_earlier_version_can_be_restored(operator: Oper
     assert "no version 77" in operator("restore", "77", "-m", "x", exits=1)
 
 
+def test_a_commit_from_an_old_file_needs_consent(operator: Operator) -> None:
+    operator.up(cattle("web", 5))
+    operator.converged()
+    old = operator.write(cattle("web", 1), name="old.json")
+    assert "! needs consent: it would destroy" in operator("plan", old)
+    refusal = " ".join(operator("commit", old, exits=2).split())
+    assert "4 of 5 members of the group web (without consent at most 2)" in refusal
+    assert "infrakit commit old.json --destroys 4" in refusal
+    operator("commit", old, "--destroys", "3", exits=2)
+    assert operator.group("web")["Want"] == 5
+    assert operator.end_daemon() == 0
+    refusal = " ".join(operator("up", old, exits=2).split())
+    assert "infrakit up old.json --destroys 4" in refusal
+    operator.up(cattle("web", 1), options=("--destroys", "4"))
+    operator.converged()
+    assert len(operator.members("web")) == 1
+    victim = operator.members("web")["1"]["ID"]
+    operator("instance", "destroy", victim, "--no-replace", "-m", "no quorum")
+
+
 def test_every_query_has_json_and_yaml_output(operator: Operator) -> None:
     operator.up(cattle("web", 1), pets("db", "a"))
     operator.converged()

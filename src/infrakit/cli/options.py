@@ -28,6 +28,13 @@ expect = click.option(
     metavar="VERSION",
     help="Refuse unless the declaration is still at this version.",
 )
+destroys = click.option(
+    "--destroys",
+    type=numbers.whole(0),
+    default=0,
+    metavar="N",
+    help="Consent to destroy N members without replacing them; needed above 2 and 30% of a group.",
+)
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 wait = click.option(
     "--wait",

@@ -17,6 +17,7 @@ from pathlib import Path
 from infrakit.lifecycle.access import COMMIT_S, ViaReplica
 from infrakit.lifecycle.first_machine import BootstrapRequest, ensure_store
 from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
+from infrakit.lifecycle.request import consent_named
 from infrakit.lifecycle.view import View
 from infrakit.manager.declaration import validate
 from infrakit.rpc import client, discovery, streams
@@ -109,9 +110,11 @@ async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: Bootst
             "who": request.who,
             "why": request.why,
             "expected": version,
+            "destroys": request.destroys,
         }
         try:
-            committed: Committed = await access.replicas.ask("commit", within_s=COMMIT_S, **arguments)
+            with consent_named("infrakit up"):
+                committed: Committed = await access.replicas.ask("commit", within_s=COMMIT_S, **arguments)
         except errors.Conflict as error:  # the other commit may declare the same, or be an earlier attempt of this one
             newest = await access.version()
             if newest == version or not await _declared(access, newest, groups):

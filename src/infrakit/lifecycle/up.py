@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from infrakit.lifecycle.request import DocumentRequest
+from infrakit.lifecycle.request import DocumentRequest, consent_named
 from infrakit.lifecycle.view import View
 from infrakit.rpc.discovery import HOME_VARIABLE
 from infrakit.rpc.listen import Listen
@@ -36,7 +36,8 @@ async def _run(document: DocumentRequest | None, *, home: Path, place: Place, vi
         async with asyncio.TaskGroup() as tasks:
             shown = [tasks.create_task(_events(daemon, view, since)), tasks.create_task(_statuses(daemon, view))]
             if document is not None:
-                await daemon.operator.commit(**msgspec.structs.asdict(document))
+                with consent_named("infrakit up"):
+                    await daemon.operator.commit(**msgspec.structs.asdict(document))
             await daemon.run()
             for task in shown:
                 task.cancel()

@@ -12,6 +12,7 @@ from infrakit.spi import errors
 from infrakit.spi.manager import Committed, Manager, Status
 from infrakit.spi.values import GroupID, InstanceID
 
+CONSENT = 100_000  # every commit is intended, whatever it destroys
 WHO = "operator"
 ATTEMPT_TIMEOUT_S = 20.0  # timeout of one attempt at one replica
 COMMAND_S_MAX = 1200.0  # a command must be acknowledged within this time
@@ -105,7 +106,7 @@ class OperatorWorkload:
 
     async def commit(self, group: GroupPlan) -> None:
         text = group.document()
-        await self.submit(lambda o, why: o.commit(text=text, source="doc", who=WHO, why=why))
+        await self.submit(lambda o, why: o.commit(text=text, source="doc", who=WHO, why=why, destroys=CONSENT))
 
     async def halt(self, target: GroupID | None, for_s: float) -> None:
         """Halt all groups or one group for a while. A leader that acknowledges the halt must obey it at once."""

@@ -168,6 +168,8 @@ class Planned(Wire, frozen=True, kw_only=True):
     base_version: int
     changes: tuple[Change, ...] = ()
     groups: tuple[GroupPlan, ...] = ()
+    destroys: int = 0  # the consent that the commit needs, see `Manager.commit`
+    consent: str = ""  # what it would destroy, and the command that consents to it; empty: none is needed
 
 
 class Version(Wire, frozen=True, kw_only=True):
@@ -207,10 +209,14 @@ class Manager(Protocol):
     @repeatable
     async def status(self) -> Status: ...
 
-    async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
+    async def commit(
+        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
         """Declare the groups of a document (YAML or JSON); groups that it does not name are unchanged.
 
-        `source` is the document's name for error messages. Raises `InvalidSpec`, `Conflict`.
+        `source` is the document's name for error messages. `destroys` is the consent to destroy that many members
+        without replacing them: a commit that destroys more than 2 and 30 % of a group, or the majority of a quorum,
+        needs it. Raises `InvalidSpec`, `Conflict`, and `Refused` without consent.
         """
         ...
 
@@ -285,8 +291,10 @@ class Manager(Protocol):
         """Return the groups declared at that version, as a JSON document."""
         ...
 
-    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
-        """Declare the groups of an earlier version again, as a new version."""
+    async def restore(
+        self, *, version: int, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
+        """Declare the groups of an earlier version again, as a new version. `destroys`: see `commit`."""
         ...
 
     @repeatable

@@ -166,8 +166,11 @@ class CannedManager:
             groups=tuple(self.groups),
         )
 
-    async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
-        return self._record("commit", text=text, source=source, who=who, why=why, expected=expected)
+    async def commit(
+        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
+        asked = {"destroys": destroys} if destroys else {}
+        return self._record("commit", text=text, source=source, who=who, why=why, expected=expected, **asked)
 
     async def plan(self, *, text: str, source: str) -> Planned:
         self._record("plan", text=text, source=source)
@@ -237,8 +240,11 @@ class CannedManager:
         self._record("show", version=version)
         return '[{"kind": "group", "metadata": {"name": "web"}}]'
 
-    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
-        return self._record("restore", version=version, who=who, why=why, expected=expected)
+    async def restore(
+        self, *, version: int, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
+        asked = {"destroys": destroys} if destroys else {}
+        return self._record("restore", version=version, who=who, why=why, expected=expected, **asked)
 
     async def leader(self) -> LeaderStatus:
         name = "box" if self.leads else ""

@@ -134,6 +134,25 @@ async def test_commit_sends_the_text_and_not_the_path(cli: CommandLine, manager:
     ]
 
 
+async def test_consent_is_sent_with_its_number(cli: CommandLine, manager: CannedManager, home: Path) -> None:
+    (home / "f.yaml").write_text("[]")
+    assert (await cli("commit", "f.yaml", "--destroys", "7")).code == 0
+    assert (await cli("restore", "3", "-m", "older", "--destroys", "8")).code == 0
+    assert [(method, parameters["destroys"]) for method, parameters in manager.orders] == [
+        ("commit", 7),
+        ("restore", 8),
+    ]
+    assert (await cli("commit", "f.yaml", "--destroys", "-1")).code == 1
+
+
+async def test_plan_shows_the_consent_that_a_commit_needs(cli: CommandLine, manager: CannedManager, home: Path) -> None:
+    (home / "f.yaml").write_text("[]")
+    manager.planned = Planned(base_version=7, destroys=4, consent="it destroys 4: infrakit commit f.yaml --destroys 4")
+    shown = (await cli("plan", "f.yaml")).out.splitlines()
+    assert shown[1] == "! needs consent: it destroys 4: infrakit commit f.yaml --destroys 4"
+    assert json.loads((await cli("plan", "f.yaml", "-o", "json")).out)["Destroys"] == 4
+
+
 @pytest.mark.parametrize("command", ["commit", "plan", "validate", "up"])
 async def test_an_unreadable_document_exits_1(cli: CommandLine, home: Path, command: str) -> None:
     done = await cli(command, "nothing.yaml")

@@ -11,6 +11,7 @@ from infrakit.spi.manager import Manager
 @options.template
 @options.message()
 @options.expect
+@options.destroys
 @options.wait
 @options.output
 def commit(  # noqa: PLR0917
@@ -18,12 +19,14 @@ def commit(  # noqa: PLR0917
     template_options: rendering.TemplateOptions,
     why: str | None,
     expect: int | None,
+    destroys: int,
     wait: float | None,
     output_format: str,
 ) -> None:
     """Commit the groups declared in FILE to the running daemon.
 
-    Returns once the declaration is durable; groups that FILE does not name are not changed.
+    Returns once the declaration is durable; groups that FILE does not name are not changed. What destroys more than 2
+    and 30% of a group's members without replacing them, or a quorum's majority, needs --destroys.
 
     \b
     Example:
@@ -32,5 +35,7 @@ def commit(  # noqa: PLR0917
     document = documents.read(file, template_options)
     why = why or f"commit {document.source}"
     with document.errors_located():
-        committed = daemon.change(Manager.commit, text=document.text, source=document.source, why=why, expected=expect)
+        committed = daemon.change(
+            Manager.commit, text=document.text, source=document.source, why=why, expected=expect, destroys=destroys
+        )
     changes.declared(committed, output_format, f"Committed {document.source}", wait_s=wait)

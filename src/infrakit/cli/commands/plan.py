@@ -43,6 +43,10 @@ def _lines(planned: Planned, source: str) -> Iterator[str]:
         yield from differences.lines(planned.changes)
     else:
         yield f"{source} changes nothing in declaration {planned.base_version}."
+    if planned.consent:
+        first, *rest = tables.paragraph(f"! needs consent: {planned.consent}", indent="", hanging="  ")
+        yield tables.paint(first, "red")
+        yield from rest
     for group in planned.groups:
         yield ""
         yield from _group(group)

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 @arguments.optional_file
 @options.template
 @options.message()
+@options.destroys
 @options.replica
 @options.listen
 def up(  # noqa: PLR0917
     file: str | None,
     template_options: rendering.TemplateOptions,
     why: str | None,
+    destroys: int,
     store: str,
     leadership: str,
     name: str | None,
@@ -53,7 +55,7 @@ def up(  # noqa: PLR0917
             raise click.UsageError(
                 "FILE's cluster hosts its own daemons, and none is started here: omit the options of a daemon."
             )
-        _follow_self_hosted(read, hosts, file, why or f"up {read.source}")
+        _follow_self_hosted(read, hosts, file, why or f"up {read.source}", destroys)
     from infrakit.cli import live
     from infrakit.lifecycle import up as lifecycle
     from infrakit.lifecycle.request import DocumentRequest
@@ -61,7 +63,7 @@ def up(  # noqa: PLR0917
 
     named = {"name": name} if name else {}
     place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
-    document = read.request(DocumentRequest, why=why or f"up {read.source}")
+    document = read.request(DocumentRequest, why=why or f"up {read.source}", destroys=destroys)
     with read.errors_located(), live.open_view(read.source) as view:
         try:
             code = lifecycle.run(
@@ -86,7 +88,9 @@ def _find_self_hosted(read: documents.InputDocument) -> "SelfHosted | None":
     return asyncio.run(cluster.find(read.text, read.source, home=discovery.home()))
 
 
-def _follow_self_hosted(read: documents.InputDocument, hosts: "SelfHosted", file: str, why: str) -> NoReturn:
+def _follow_self_hosted(
+    read: documents.InputDocument, hosts: "SelfHosted", file: str, why: str, destroys: int
+) -> NoReturn:
     """Commit to a cluster that hosts its own daemons, create its first machine if necessary, and show its state."""
     import asyncio
 
@@ -95,7 +99,7 @@ def _follow_self_hosted(read: documents.InputDocument, hosts: "SelfHosted", file
     from infrakit.lifecycle.first_machine import BootstrapRequest
 
     since = cluster.now()
-    request = read.request(BootstrapRequest, why=why, group=hosts.first)
+    request = read.request(BootstrapRequest, why=why, group=hosts.first, destroys=destroys)
     try:
         with read.errors_located():
             committed = asyncio.run(cluster.start(request, hosts, home=discovery.home(), report=click.echo))

@@ -10,8 +10,8 @@ from infrakit.group.forecast import foresee
 from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import EventHistory, explain
-from infrakit.manager.declaration import changes, recheck, validate
-from infrakit.manager.declaration.record import DeclarationRecord
+from infrakit.manager.declaration import changes, consent, quorums, recheck, validate
+from infrakit.manager.declaration.record import DeclarationRecord, RecordChange
 from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.lead.term import Term
@@ -132,11 +132,14 @@ class Operator:
 
     # -- the declaration -------------------------------------------------------------------------------------------
 
-    async def commit(self, *, text: str, source: str, who: str, why: str, expected: int | None = None) -> Committed:
+    async def commit(
+        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
+        command = consent.command("commit", source, "" if why in (f"commit {source}", f"up {source}") else why)
         for attempt in range(1, recheck.ATTEMPTS_MAX + 1):
             others = self._replica.declaration.record.groups
             groups = await self.checked(text, source)
-            change = recheck.while_unchanged(changes.declare(groups), groups, others)
+            change = recheck.while_unchanged(await self.consented(groups, destroys, command), groups, others)
             try:
                 return await self._replica.change(change, what="commit", who=who, why=why, expected=expected)
             except recheck.OthersChanged:
@@ -144,17 +147,36 @@ class Operator:
                     raise
         raise AssertionError
 
+    async def consented(self, groups: tuple[Group, ...], destroys: int, command: str) -> RecordChange:
+        """Return the change that declares these groups, and refuses to destroy many members without consent.
+
+        `command` is the command line that the error completes.
+        """
+        is_quorum = await self._quorums(groups)
+        return consent.with_consent(changes.declare(groups), destroys, is_quorum=is_quorum, command=command)
+
+    async def _quorums(self, groups: tuple[Group, ...]) -> consent.IsQuorum:
+        declared = self._replica.declaration.record.groups
+        before = [declared[group.name] for group in groups if group.name in declared]
+        return await quorums.classify((*groups, *before), self._replica.plugins)
+
     async def plan(self, *, text: str, source: str) -> Planned:
         term, before = self._term(), self._replica.declaration.record
-        after = before
+        after, losses = before, tuple[consent.Loss, ...]()
         if text.strip():
-            after = changes.declare(await self.checked(text, source))(before)
+            declared = await self.checked(text, source)
+            after = changes.declare(declared)(before)
+            losses = consent.losses(before.groups, after.groups, await self._quorums(declared))
+        number = consent.needed(losses)
+        command = consent.command("commit", source)
         names = [n for n in after.groups if not text.strip() or after.groups[n] != before.groups.get(n)]
         plans = [await self._forecast(term, after.groups[name], after) for name in sorted(names)]
         return Planned(
             base_version=self._replica.declaration.version,
             changes=diff.changes(tuple(before.groups.values()), tuple(after.groups.values())),
             groups=tuple(plans),
+            destroys=number,
+            consent=f"{consent.sentence(losses)}; {consent.remedy(command, number)}" if number else "",
         )
 
     async def checked(self, text: str, source: str) -> tuple[Group, ...]:
@@ -178,12 +200,14 @@ class Operator:
         lowest = f"{foreseen.lowest} of {want.size} healthy" if destroys and want.size else ""
         return GroupPlan(group=group.name, summary=summary, lowest=lowest, actions=tuple(lines), waiting=waiting)
 
-    async def restore(self, *, version: int, who: str, why: str, expected: int | None = None) -> Committed:
+    async def restore(
+        self, *, version: int, who: str, why: str, expected: int | None = None, destroys: int = 0
+    ) -> Committed:
         record = await self._replica.declaration.at(version)
         groups = tuple(record.groups.values())
         if groups:
             await self.checked(document.render(groups), f"version {version}")
-        change = changes.declare(groups)
+        change = await self.consented(groups, destroys, consent.command("restore", str(version), why))
         return await self._replica.change(change, what="restore", who=who, why=why, expected=expected)
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
@@ -238,6 +262,7 @@ class Operator:
             eviction,
             replace=replace,
             incarnations={instance: incarnation(member.description.tags)},
+            is_quorum=controller.want.quorum,
         )
         return await self._replica.change(change, what="destroy instance", who=who, why=why)
 

@@ -9,6 +9,7 @@ from infrakit.group.controller import Controller
 from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.record import DeclarationRecord, RecordChange
 from infrakit.manager.lead.replica import Replica
 from infrakit.rpc import caller
 from infrakit.spec import document
@@ -38,8 +39,11 @@ class GroupPlugin:
         before = self._replica.declaration.record.groups.get(spec.id)
         (after,) = await self._operator.checked(text, spec.id)
         message = f"Managing {_size(after)} instances" if before is None else self._changes(before, after)
-        if not pretend:
-            await self._operator.commit(text=text, source=f"group {spec.id}", who=_who(), why=WHY)
+        command = f"declare {spec.id} in a FILE, and infrakit commit FILE"
+        change = await self._operator.consented((after,), 0, command)
+        if pretend:
+            return f"{message}{_consent(change, self._replica.declaration.record)}"
+        await self._replica.change(change, what="commit", who=_who(), why=WHY)
         return message
 
     def _changes(self, before: Group, after: Group) -> str:
@@ -89,7 +93,8 @@ class GroupPlugin:
         eviction = Eviction(who=who, when=timestamp(self._replica.clock.now()), why=WHY)
         slots = {each: members[each].slot for each in instances}
         incarnations = {each: incarnation(members[each].description.tags) for each in instances}
-        change = changes.evict(id, slots, eviction, replace=False, incarnations=incarnations)
+        is_quorum = controller is not None and controller.want.quorum
+        change = changes.evict(id, slots, eviction, replace=False, incarnations=incarnations, is_quorum=is_quorum)
         await self._replica.change(change, what="destroy instance", who=who, why=WHY)
 
     async def size(self, *, id: GroupID) -> int:  # noqa: A002
@@ -122,6 +127,15 @@ def properties(group: Group) -> msgspec.Raw:
 def _size(group: Group) -> int:
     allocation = group.properties.allocation
     return len(allocation.logical_ids) if allocation.logical_ids is not None else allocation.size or 0
+
+
+def _consent(change: RecordChange, record: DeclarationRecord) -> str:
+    """Describe why a change would be refused; empty if it would not."""
+    try:
+        change(record)
+    except errors.Refused as refused:
+        return f"; refused: {refused}"
+    return ""
 
 
 def _who() -> str:

@@ -186,15 +186,26 @@ def evict(
     *,
     replace: bool,
     incarnations: Mapping[InstanceID, str] | None = None,
+    is_quorum: bool = False,
 ) -> RecordChange:
-    """Destroy named instances; without replacement, the declaration shrinks by them in the same change."""
+    """Destroy named instances; without replacement, the declaration shrinks by them in the same change.
+
+    A quorum is never emptied by that: its last members leave with the destruction of the whole group.
+    """
     named = {i: msgspec.structs.replace(eviction, incarnation=(incarnations or {}).get(i, "")) for i in instances}
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         old, orders = record.group(group), record.orders.get(group, Orders())
         evictions = dict([*orders.evictions.items(), *named.items()][-EVICTIONS_MAX:])
         if not replace:
-            record = with_group(record, _shrunk(old, instances), revoke_destroy=False)
+            shrunk = _shrunk(old, instances)
+            if is_quorum and shrunk != old and not any(msgspec.structs.astuple(shrunk.properties.allocation)):
+                field = "Allocation.LogicalIDs" if old.is_pets else "Allocation.Size"
+                raise errors.Refused(
+                    f"without {', '.join(instances)}, {group}.{field} would be empty, and the group is a quorum",
+                    remedy=f"to destroy the group: infrakit group destroy {group}",
+                )
+            record = with_group(record, shrunk, revoke_destroy=False)
         return with_orders(record, group, evictions=evictions)
 
     return change
