@@ -145,7 +145,7 @@ class Faults:
         for number in (6, 3):
             before, _ = self._start_fault()
             self._workers = number
-            self._commit(f"{number} workers", workers=number)
+            self._commit(f"{number} workers", destroys=max(0, len(self._cluster.workers()) - number), workers=number)
             self._log(f"(h) {number} workers are declared")
             self._await_complete()
             kept = set(before.containers.values()) & set(self._cluster.containers().values())
@@ -276,8 +276,9 @@ class Faults:
     def _has_image(self, worker: str) -> bool:
         return bool((self._cluster.inside(worker, "docker image ls --quiet busybox") or "").strip())
 
-    def _commit(self, why: str, **variables: object) -> None:
-        self._cluster.infrakit("commit", *self._cluster.given(**variables), "--message", why, at=self._leader())
+    def _commit(self, why: str, *, destroys: int = 0, **variables: object) -> None:
+        given = [*self._cluster.given(**variables), "--message", why, "--destroys", str(destroys)]
+        self._cluster.infrakit("commit", *given, at=self._leader())
 
     def _log_phases(self, since: float, slot: str | None) -> None:
         """Log the duration of each phase. The election is the Swarm's; InfraKit's own share ends at the create call."""

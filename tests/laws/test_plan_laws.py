@@ -217,6 +217,16 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
     rolled = [a for a in free if a.rule == "out-of-date" and a.instance in ready]
     if rolled:
         assert len(slots) - len(rolled) >= want.size - want.max_unavailable, "more unavailable than the policy allows"
+    leaving = [m for m in view.members.values() if m.leaving or m.state is State.STOPPING]
+    surplus = [a for a in destroyed if a.rule == "surplus"]
+    if surplus and not want.quorum:
+        at_once = max(1, min(want.max_unhealthy, max(want.max_unavailable, len(view.members) // 100)))
+        assert len(surplus) + len(leaving) <= at_once, "more are removed at once than the budget"
+    if surplus and want.quorum:
+        assert len(surplus) == 1
+        assert not leaving, "two members leave a quorum at once"
+        left = standing.keys() - {a.instance for a in destroyed}
+        assert len({standing[i].slot for i in left}) >= min(want.size, len(slots) + 1), "removed without a replacement"
     if want.quorum and want.orders.destroying is None:
         lost = [a for a in free if a.instance in ready]
         if lost:
@@ -230,7 +240,8 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
         and m.health(view.now) is Health.UNHEALTHY
         and (m.is_proven or view.now - m.seen_at >= want.boot_grace_s)
     ]
-    unhealthy_count = want.size - len(slots) if want.quorum else len(unhealthy)
+    others = len(standing) - len(ready)  # not declared any more: they serve until the declared ones do
+    unhealthy_count = max(0, want.size - len(slots) - others) if want.quorum else len(unhealthy)
     if unhealthy and unhealthy_count > want.max_unhealthy:
         excused = set(want.orders.despite_unhealthy)
         assert not [a for a in free if a.instance not in excused], (

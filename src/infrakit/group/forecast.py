@@ -51,7 +51,7 @@ def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
 
 def foresee(want: DesiredState, view: GroupView) -> Forecast:
     """Return what the declaration leads to, if every call succeeds and every new instance becomes healthy."""
-    world = _copy(view)
+    want, world = msgspec.structs.replace(want, paced=False), _copy(view)
     actions: list[Action] = []
     plan, idle, lowest = Plan(), 0, healthy(want, world)
     for step in range(STEPS_MAX):

@@ -87,7 +87,8 @@ class Updating(Strict, frozen=True, kw_only=True):
     `Duration`, `Count` and `SkipBeforeInstanceDestroy` are the original's fields; `spec.document` converts them.
     """
 
-    max_unavailable: Amount = 1  # declared members that may be missing or not healthy during a rolling update
+    # Declared members that may be missing or not healthy in a rolling update; also how many surplus ones leave at once.
+    max_unavailable: Amount = 1
     max_surge: Amount = 0  # cattle only
     settle: DurationText = "10s"  # how long a new instance must stay healthy before the next is replaced
     on_failure: OnFailure = OnFailure.PAUSE  # rollback: return to the last proven version

@@ -10,11 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from infrakit.gate.guard import Guard
+from infrakit.group.actions import Destroy, Plan, Priority
+from infrakit.group.guarded import guarded
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.spi import values
 from infrakit.spi.event import Kind
-from infrakit.spi.instance import DestroyContext
+from infrakit.spi.instance import DestroyContext, Reason
 from infrakit.spi.values import Description, GroupID, InstanceID
+from tests import worlds
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 HOUR_S = 3600.0
@@ -77,12 +81,33 @@ async def test_a_size_from_an_old_file_is_reached_slowly_enough_to_be_halted() -
         await asyncio.sleep(60)
         plan = stage.controller("web").plan
         assert len(plan.actions) <= 8  # the rest is blocked, with one reason
-        assert [block.rule for block in plan.blocked] == ["guard"]
+        assert [block.rule for block in plan.blocked] == ["scale-in"]
         await stage.operator.halt(group=GroupID("web"), who="ann", why="an old file")
         await asyncio.sleep(10)
         left = len(stage.alive("web"))
         await asyncio.sleep(HOUR_S)
         assert len(stage.alive("web")) == left > 100
+
+
+def test_a_plan_is_left_with_what_the_guard_permits() -> None:
+    view, want = worlds.view(*(worlds.member(str(n)) for n in range(10))), worlds.want(10)
+    actions = tuple(
+        Destroy(
+            instance=member.id,
+            slot=member.slot,
+            reason="it is the newest",
+            rule="surplus",
+            priority=Priority.COLLECT,
+            drain=False,
+            context=Reason.TERMINATE,
+        )
+        for member in view.members.values()
+    )
+    plan = guarded(Plan(actions=actions), Guard(), want, view)
+    assert plan.actions == actions[:4]  # MaxUnhealthy
+    (block,) = plan.blocked
+    assert (block.rule, block.subject, block.refused) == ("guard", "g", True)
+    assert "destroying 6 instances is refused" in block.reason
 
 
 def _adopt_second_bearers(stage: Stage, group: str, logical_ids: str) -> None:

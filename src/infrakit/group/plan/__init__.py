@@ -122,7 +122,8 @@ def _phase(builder: PlanBuilder) -> GroupPhase:
         return GroupPhase.PAUSED
     if classified.outdated or (view.rolling_to == want.group.hash and classified.settling):
         return GroupPhase.ROLLING
-    if any(isinstance(a, Destroy) and a.rule == "surplus" for a in builder.actions):
+    shrinking = any(isinstance(a, Destroy) and a.rule == "surplus" for a in builder.actions)
+    if shrinking or any(block.rule == "scale-in" for block in builder.blocked):
         return GroupPhase.SCALING
     proven = limits.ready_count(builder) == want.size == len(view.members)
     proven = proven and membership.is_settled(builder)

@@ -99,7 +99,8 @@ def remove(builder: PlanBuilder) -> None:
 
     exist = builder.staying + builder.pending
     staying = [*classified.missing, *classified.unhealthy, *classified.unknown, *classified.ready]
-    for member in sorted((m for m in staying if m.id not in builder.chosen), key=rank)[:excess]:
+    candidates = sorted((m for m in staying if m.id not in builder.chosen), key=rank)
+    for member in candidates[: limits.scale_in(builder, min(excess, len(candidates)))]:
         choice = "unhealthy" if member.id in unhealthy else "out of date" if member.id in old else "the newest"
         builder.destroy(
             member,

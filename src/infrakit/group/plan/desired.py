@@ -19,6 +19,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders = Orders()
     conflict: str = ""  # why the declaration contradicts that of another group; empty: it does not
     quorum: bool = False
+    paced: bool = True  # False: a forecast, which removes all surplus members in one step
     tokens: bool = False  # the provider honours tokens: a retry never creates a second instance
 
     @property

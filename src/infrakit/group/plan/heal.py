@@ -42,7 +42,7 @@ def _disruption(builder: PlanBuilder) -> str:
     if builder.pending or any(isinstance(a, Provision) for a in builder.actions):
         return "a member is being created"
     absent = [i for i in builder.want.logical_ids if not holders(builder.classified, i)]
-    return f"{absent[0]} has no instance" if absent else ""
+    return f"{absent[0]} has no instance" if len(absent) > limits.standing_in(builder) else ""
 
 
 def _since(builder: PlanBuilder, member: Member) -> str:

@@ -2,11 +2,13 @@
 
 When more than MaxUnhealthy members are unhealthy at once, the cause is rarely in the machines. Then healing, rolling
 updates and scaling in destroy nothing until fewer are unhealthy or an operator overrides the limit. For a quorum, once
-one member is unhealthy, every declared member that is not proven healthy counts, in any state.
+one member is unhealthy, every declared member that is not proven healthy counts, in any state, unless a healthy one
+that is not declared any more stands in for it.
 """
 
-from infrakit.group.plan.builder import PlanBuilder
+from infrakit.group.plan.builder import PlanBuilder, plural
 from infrakit.group.state.member import Member
+from infrakit.spi.quorum import majority
 from infrakit.spi.values import Slot
 
 REMEDY = (
@@ -24,10 +26,26 @@ def ready_count(builder: PlanBuilder) -> int:
     return len({m.slot for m in ready if m.slot in declared})
 
 
+def standing_in(builder: PlanBuilder) -> int:
+    """How many proven healthy members of a quorum are not declared any more, and serve until others are."""
+    if not builder.want.quorum or not builder.want.group.is_pets:
+        return 0
+    declared = {Slot(i) for i in builder.want.logical_ids}
+    return sum(m.slot not in declared and m.id not in builder.chosen for m in builder.classified.ready)
+
+
+def has_majority(builder: PlanBuilder) -> bool:
+    """Whether the members that are proven healthy now form the quorum."""
+    ready, others = ready_count(builder), standing_in(builder)
+    if ready + others >= builder.want.size - builder.want.can_lose:
+        return True
+    return others > 0 and ready + others >= majority(builder.staying)
+
+
 def unhealthy_count(builder: PlanBuilder) -> int:
     """How many members count as unhealthy for the circuit breaker."""
     if builder.want.quorum:
-        return builder.want.size - ready_count(builder)
+        return max(0, builder.want.size - ready_count(builder) - standing_in(builder))
     return len(builder.classified.unhealthy)
 
 
@@ -54,9 +72,30 @@ def would_break_quorum(builder: PlanBuilder, member: Member) -> str:
     want = builder.want
     if not want.quorum:
         return ""
-    left = ready_count(builder) - (member in builder.classified.ready)
-    if left >= want.size - want.can_lose:
+    others, needed = standing_in(builder), want.size - want.can_lose
+    if others:  # while members are exchanged, there are more than declared
+        needed = max(needed, majority(builder.staying))
+    left = ready_count(builder) + others - (member in builder.classified.ready)
+    if left >= needed:
         return ""
-    return (
-        f"{left} of {want.size} members would be left proven healthy and the quorum needs {want.size - want.can_lose}"
-    )
+    return f"{left} of {want.size} members would be left proven healthy and the quorum needs {needed}"
+
+
+def scale_in(builder: PlanBuilder, surplus: int) -> int:
+    """Return how many surplus members may be destroyed now; what must wait is blocked, with the reason.
+
+    Those that are leaving count until their termination is confirmed, so that each step is observed before the next
+    and a halt prevents the rest. A step is `MaxUnavailable`, or 1 % of a large group, and never exceeds `MaxUnhealthy`.
+    """
+    want = builder.want
+    if not want.paced:
+        return surplus
+    at_once = max(1, min(want.max_unhealthy, max(want.max_unavailable, builder.staying // 100)))
+    number = max(0, min(surplus, at_once - len(builder.leaving)))
+    if number < surplus:
+        builder.block(
+            want.group.name,
+            f"{plural(surplus - number, 'surplus instance')} not removed yet: at most {at_once} at once",
+            "scale-in",
+        )
+    return number

@@ -7,7 +7,7 @@ join all at once, because waiting would protect nothing: so a new ensemble boots
 from collections.abc import Iterable
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import limits, versions
+from infrakit.group.plan import exchange, limits, versions
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
@@ -25,6 +25,8 @@ def create(builder: PlanBuilder) -> None:
     """Create an instance for every declared logical ID that has none."""
     want, view = builder.want, builder.view
     joining = _joining(builder)
+    if not joining and _majority_is_ready(builder):
+        joining = exchange.blocks_creation(builder)
     for sequence, logical_id in enumerate(want.logical_ids, 1):
         slot = Slot(logical_id)
         if slot in view.pending:
@@ -59,7 +61,7 @@ def create(builder: PlanBuilder) -> None:
 
 
 def _majority_is_ready(builder: PlanBuilder) -> bool:
-    return builder.want.quorum and limits.ready_count(builder) >= builder.want.size - builder.want.can_lose
+    return builder.want.quorum and limits.has_majority(builder)
 
 
 def _joining(builder: PlanBuilder) -> str:
@@ -122,15 +124,16 @@ def remove(builder: PlanBuilder) -> None:
     if why:
         limits.refuse(builder, want.group.name, f"{plural(len(extra), 'undeclared instance')} not removed", why)
         return
-    for member in sorted(extra, key=lambda m: (m.is_self, m.id)):
+    ready = {m.id for m in builder.classified.ready}
+    extra.sort(key=lambda m: (m.is_self, m.id in ready, m.id))
+    for member in extra if want.quorum else extra[: limits.scale_in(builder, len(extra))]:
         what = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
-        if want.quorum:
-            why_not = _why_not_remove(builder)
-            if why_not:
-                builder.block(
-                    member.id, f"{what} not declared; members leave a quorum one at a time: {why_not}", "quorum-leave"
-                )
-                continue
+        why_not = exchange.blocks_removal(builder, member) if want.quorum else ""
+        if why_not:
+            builder.block(
+                member.id, f"{what} not declared; members leave a quorum one at a time: {why_not}", "quorum-leave"
+            )
+            continue
         builder.destroy(member, f"{what} not declared", "surplus", Priority.COLLECT)
 
 
@@ -138,14 +141,6 @@ def _staying(builder: PlanBuilder) -> list[Member]:
     classified = builder.classified
     staying = [*classified.missing, *classified.unhealthy, *classified.unknown, *classified.ready]
     return [m for m in staying if m.id not in builder.chosen]
-
-
-def _why_not_remove(builder: PlanBuilder) -> str:
-    """Return why no member may leave the quorum: another is leaving, or not all declared ones are proven healthy."""
-    if builder.leaving:
-        return f"{builder.leaving[0].id} is leaving"
-    ready = limits.ready_count(builder)
-    return f"{ready} of {builder.want.size} declared are proven healthy" if ready < builder.want.size else ""
 
 
 def remove_duplicates(builder: PlanBuilder) -> None:
