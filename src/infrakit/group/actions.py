@@ -21,6 +21,7 @@ class Priority(enum.IntEnum):
     HEAL = 1
     UPDATE = 2
     COLLECT = 3  # remove surplus instances
+    LABEL = 4  # label what was adopted in place
 
 
 class GroupPhase(enum.StrEnum):
@@ -88,11 +89,12 @@ class Destroy(Action, frozen=True, kw_only=True, gc=False):
 
 
 class Label(Action, frozen=True, kw_only=True, gc=False):
-    """Label an adopted instance with the group's configuration hash."""
+    """Label an adopted instance with the group's configuration hash, and with its member version if that is known."""
 
     verb: ClassVar[str] = "label"
     instance: InstanceID
     hash: str
+    made_from: str = ""
 
     @property
     def subject(self) -> str:

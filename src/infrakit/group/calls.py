@@ -18,9 +18,10 @@ from infrakit.group.concerns import concerns
 from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan import membership as member_list
+from infrakit.group.plan.adopting import FAILURES
 from infrakit.group.plan.unsettled import blocking_call
 from infrakit.group.prepare import prepared
-from infrakit.group.state import matching
+from infrakit.group.state import matching, tags
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Leaving, Member
@@ -29,7 +30,7 @@ from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.flavor import Flavor, Members, Releases
-from infrakit.spi.group import Group, seconds
+from infrakit.spi.group import seconds
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec
 
@@ -137,7 +138,7 @@ class Calls:
         call = _Call(still_wanted, pending)
         try:
             self._require(want)
-            spec = await self._prepare(action, pending, want.version(action.hash))
+            spec = await self._prepare(action, pending, want)
             instance = await self._gate.provision(self._account.instance, spec=spec, begin=call.begin)
         except asyncio.CancelledError:
             self._create_cancelled(action, pending, begun=call.begun)
@@ -165,9 +166,9 @@ class Calls:
         )
         return True
 
-    async def _prepare(self, action: Provision, pending: Creation, version: Group) -> InstanceSpec:
+    async def _prepare(self, action: Provision, pending: Creation, want: DesiredState) -> InstanceSpec:
         return await prepared(
-            version,
+            want.version(action.hash),
             self._flavor,
             slot=action.slot,
             logical_id=action.logical_id,
@@ -175,6 +176,7 @@ class Calls:
             version=action.hash,
             token=pending.intent.token,
             created=timestamp(pending.intent.at),
+            made_from=want.member_version(action.hash, action.logical_id),
         )
 
     def _create_cancelled(self, action: Provision, pending: Creation, *, begun: bool) -> None:
@@ -242,7 +244,10 @@ class Calls:
         broken = self._view.acknowledge(action.slot, pending, instance, asyncio.get_running_loop().time())
         if broken:  # what the call has done, if anything, is not known
             self._unknown(action, pending, broken)
-        elif not pending.listed_first:
+            return
+        if (member := self._view.members.get(instance)) is not None:  # listed before the answer
+            tags.created(self._view, action.slot, pending, member)
+        if not pending.listed_first:
             self._report(Kind.CREATED, action, how, slot=action.slot, instance=instance)
 
     def _refused(self, action: Provision, pending: Creation, why: str) -> None:
@@ -392,6 +397,8 @@ class Calls:
 
     async def _label(self, action: Label, want: DesiredState) -> bool:
         labels = {values.TAG_HASH: action.hash}
+        if action.made_from:
+            labels[values.TAG_MADE_FROM] = action.made_from
         try:
             await self._gate.label(
                 self._account.instance,
@@ -405,9 +412,13 @@ class Calls:
         except errors.Throttled as throttled:
             self._account.throttle(throttled.after_s)
         except Exception as error:
-            self._view.record_failure(action.instance, error_text(error))
-            self._report(Kind.ERROR, action, f"labelling failed: {error_text(error)}", instance=action.instance)
+            key = f"{FAILURES}{action.instance}"
+            if key not in self._view.backoffs:  # else it is reported as blocked
+                self._report(Kind.ERROR, action, f"labelling failed: {error_text(error)}", instance=action.instance)
+            self._view.record_failure(key, error_text(error))
         else:
+            if (member := self._view.members.get(action.instance)) is not None:
+                member.was_labelled(action.hash, action.made_from, asyncio.get_running_loop().time())
             self._report(Kind.LABELLED, action, action.reason, instance=action.instance)
             return True
         return False

@@ -31,6 +31,8 @@ from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
 from infrakit.group.plan import DesiredState, progress
 from infrakit.group.probers import HealthProber, MembershipProber
+from infrakit.group.reporter import Reporter
+from infrakit.group.state import tags
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
@@ -40,7 +42,7 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
 from infrakit.spi.group import seconds
-from infrakit.spi.values import GroupID, Health, InstanceID, Slot
+from infrakit.spi.values import GroupID, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
 CYCLE_SHARE_MAX = 0.5  # maximum share of time that cycles of one group may use
@@ -80,7 +82,6 @@ class Controller:
         self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), guard=self._guard, timed=account.timed)
         self._callbacks = callbacks
         self._clock = clock
-        self._emit = emit
         self._is_self = is_self
         self._random = random
         self._health_prober = HealthProber(flavor)
@@ -90,10 +91,7 @@ class Controller:
         self._awake = asyncio.Event()
         self._planned: DesiredState | None = None
         self._planned_revision = -1
-        self._reported_blocks: set[tuple[str, str, str]] = set()  # subject, rule and key
         self._cycle_error = ""  # why the last cycle failed
-        self._missing: set[InstanceID] = set()
-        self._was_converged = False
         self._evicted: dict[InstanceID, Eviction] = {}  # commands to forget, because their instance has terminated
         self.view = GroupView(
             group=want.group.name,
@@ -103,6 +101,7 @@ class Controller:
             lag_s=account.capabilities.listing_lag_s,
             can_inspect=account.inspects is not None,
         )
+        self._reporter = Reporter(self.view, emit)
         provider = want.group.properties.instance.plugin
         self._census = CensusKeeper(store=censuses, provider=provider, view=self.view, guard=self._guard)
         calls = Calls(
@@ -196,7 +195,7 @@ class Controller:
             self.view.invalidate_plan()  # its actions may not have been started
             if error_text(error) != self._cycle_error:
                 self._cycle_error = error_text(error)
-                self._report(Kind.ERROR, f"a cycle failed: {self._cycle_error}")
+                self._reporter.event(Kind.ERROR, f"a cycle failed: {self._cycle_error}")
         else:
             self._cycle_error = ""
 
@@ -229,7 +228,7 @@ class Controller:
         self._track_rollout(plan)
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
-        self._report_plan(plan)
+        self._reporter.plan(plan, size=want.size)
         plan = self.plan = await self._census.keep(plan)
         await self.executor.submit(plan)
         if any(isinstance(a, Settle) for a in plan.actions):
@@ -254,14 +253,14 @@ class Controller:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
         for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
+            tags.recognise(view, member)
             self._on_discovered(member)
         self._report_vanished(view.known.pop_vanished())
         await self._inspect()
         if (terminated := view.terminated()) or view.replaced:
             await self.executor.await_responses(terminated)
             self._remove_terminated(view.pop_terminated())
-        if self._missing or not view.is_complete:
-            self._report_missing()
+        self._reporter.missing()
         view.presume_absent()
         view.expire_inherited(at_once=self.want.orders.destroying is not None)
         view.retry_destroys()
@@ -277,7 +276,7 @@ class Controller:
 
     def _observation_failed(self, problem: str, kind: Kind) -> None:
         if self.view.problem != problem:
-            self._report(kind, problem)
+            self._reporter.event(kind, problem)
         self.view.failed(problem, asyncio.get_running_loop().time())
 
     async def _inspect(self) -> None:
@@ -321,30 +320,22 @@ class Controller:
                 if requested
                 else f"terminated (confirmed by the provider){cause}"
             )
-            self._report(Kind.TERMINATED, how, member=member)
+            self._reporter.event(Kind.TERMINATED, how, member=member)
             self.view.record_termination(member, f"{member.id} terminated{cause}{where}", requested=requested)
-
-    def _report_missing(self) -> None:
-        missing = {m.id: m for m in self.view.members.values() if m.missing_since is not None and not m.leaving}
-        for instance in missing.keys() - self._missing:
-            self._report(
-                Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
-            )
-        self._missing = set(missing)
 
     def _report_vanished(self, slots: Collection[Slot]) -> None:
         """Record members of cattle that the previous leader knew, and that have not been listed for the lag."""
         for slot in slots:
             self._guard.vanished(InstanceID(""), slot, self.view.now)
         if slots:
-            self._report(Kind.MISSING, f"{len(slots)} known members not listed since this leader took over")
+            self._reporter.event(Kind.MISSING, f"{len(slots)} known members not listed since this leader took over")
 
     async def _poll_health(self) -> None:
         descriptions = [m.description for m in self.view.members.values() if m.missing_since is None]
         properties = self.want.group.properties.flavor.properties
         for requested_at, reports in await self._health_prober.verdicts(properties, descriptions):
             for member in self.view.judged(reports, requested_at):
-                self._report_health(member)
+                self._reporter.health(member)
 
     def _start_membership_poll(self) -> None:
         flavor, view, group = self.flavor, self.view, self.want.group
@@ -426,7 +417,7 @@ class Controller:
         for logical_id, attached in attachments.items():
             for attachment in attached:
                 await self._gate.delete_attachment(self.account.volumes, attachment=attachment, begin=begin)
-                self._report(
+                self._reporter.event(
                     Kind.DELETED, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested"
                 )
 
@@ -435,10 +426,10 @@ class Controller:
         progress.track(self.want, view, plan)
         if plan.phase is GroupPhase.ROLLING and view.rolling_to != version:
             view.rolls_to(version)
-            self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} started")
+            self._reporter.event(Kind.ROLLOUT, f"rolling update to version {version[:8]} started")
         elif view.rolling_to and plan.phase is GroupPhase.CONVERGED:
             view.rolls_to("")
-            self._report(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
+            self._reporter.event(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
 
     def _backoff(self, want: DesiredState) -> BackoffPolicy:
         healing = want.group.properties.healing
@@ -453,47 +444,4 @@ class Controller:
     def _on_discovered(self, member: Member) -> None:
         member.identify(is_self=self._is_self(member))
         if member.token is None or member.hash == values.BOOTSTRAP:
-            self._report(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
-
-    def _report_plan(self, plan: Plan) -> None:
-        blocks = set()
-        for block in plan.blocked:
-            key = (block.subject, block.rule, block.key)
-            blocks.add(key)
-            if key not in self._reported_blocks:
-                self._report_blocked(block)
-        self._reported_blocks = blocks
-        if plan.converged != self._was_converged:
-            kind = Kind.CONVERGED if plan.converged else Kind.DIVERGED
-            size = self.want.size
-            what = (
-                f"all {size} instances match the declaration and are proven healthy"
-                if plan.converged
-                else f"not converged: {plan.phase}"
-            )
-            self._report(kind, what)
-        self._was_converged = plan.converged
-
-    def _report_health(self, member: Member) -> None:
-        if member.report is not None and member.report.health is not Health.UNKNOWN:
-            healthy = member.report.health is Health.HEALTHY
-            note = member.report.note or ("healthy" if healthy else "unhealthy")
-            self._report(Kind.HEALTHY if healthy else Kind.UNHEALTHY, note, member=member)
-
-    def _report_blocked(self, block: Blocked) -> None:
-        member = self.view.members.get(InstanceID(block.subject))
-        slot = member.slot if member is not None else None if block.subject == self.name else Slot(block.subject)
-        self._emit(
-            Event(
-                type=Kind.REFUSED if block.refused else Kind.WAITING,
-                group=self.name,
-                instance=member.id if member is not None else None,
-                slot=slot,
-                message=block.reason,
-                cause=block.rule,
-            )
-        )
-
-    def _report(self, kind: Kind, message: str, *, member: Member | None = None) -> None:
-        instance, slot = (member.id, member.slot) if member is not None else (None, None)
-        self._emit(Event(type=kind, group=self.name, instance=instance, slot=slot, message=message))
+            self._reporter.event(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)

@@ -101,7 +101,8 @@ def apply(world: GroupView, action: Action, *, number: int) -> None:
     elif isinstance(action, Destroy):
         world.members.pop(action.instance, None)
     elif isinstance(action, Label):
-        world.members[action.instance].hash = action.hash
+        member = world.members[action.instance]
+        member.hash = member.listed_hash = action.hash
     elif isinstance(action, Settle):
         world.pending.pop(action.slot, None)
     elif isinstance(action, ChangeMembership) and world.membership is not None:

@@ -8,6 +8,7 @@ from infrakit.gate.gate import CALL_DEADLINE_S
 from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
+from infrakit.group.plan.classification import unattached
 from infrakit.group.state.view import GroupView
 from infrakit.spi.values import Health, InstanceID, Slot, State
 
@@ -37,13 +38,13 @@ def limits(want: DesiredState, view: GroupView) -> Limits:
 
 def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:
     """Yield every member as the guard sees it."""
-    now, effect_s, version = view.now, CALL_DEADLINE_S + view.lag_s, want.group.hash
+    now, effect_s = view.now, CALL_DEADLINE_S + view.lag_s
     for member in view.members.values():
         health = member.health(now)
         healthy = None if health is Health.UNKNOWN else health is Health.HEALTHY
         if member.state is State.FINISHED:
             healthy = True
-        if healthy and view.attachments and view.unattached(member, version):
+        if healthy and view.attachments and unattached(want, view, member):
             healthy = False
         yield Seen(
             member.id,

@@ -20,8 +20,11 @@ async def prepared(
     version: str,
     token: str,
     created: str,
+    made_from: str = "",
 ) -> InstanceSpec:
     """Return the spec of one instance; `version` is the configuration hash, `created` a time in ISO 8601.
+
+    `made_from` is its member version; empty: it is not known.
 
     Raises what the flavor raises, and `TimeoutError` after `PREPARE_DEADLINE_S`.
     """
@@ -32,6 +35,8 @@ async def prepared(
         values.TAG_CREATED: created,
         (values.TAG_LOGICAL_ID if logical_id else values.TAG_SLOT): slot,
     }
+    if made_from:
+        tags[values.TAG_MADE_FROM] = made_from
     spec = InstanceSpec(properties=group.properties.instance.properties, tags=tags, logical_id=logical_id)
     async with asyncio.timeout(PREPARE_DEADLINE_S):
         return await flavor.prepare(

@@ -7,7 +7,9 @@ import msgspec
 from infrakit.group.actions import Action, Blocked, GroupPhase, Provision
 from infrakit.group.controller import Controller
 from infrakit.group.orders import Orders
+from infrakit.group.plan.adopting import IN_PLACE
 from infrakit.group.plan.builder import duration, times
+from infrakit.group.plan.classification import unattached
 from infrakit.group.plan.desired import DesiredState
 from infrakit.group.plan.pets import attachments as named
 from infrakit.group.state.creation import Phase
@@ -23,7 +25,6 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
     """Return the status of a group, with its actions in progress and its blocked actions."""
     want, view, plan = controller.want, controller.view, controller.plan
     now = asyncio.get_running_loop().time()
-    current = {want.group.hash}
     return GroupStatus(
         name=want.group.name,
         kind="pets" if want.group.is_pets else "cattle",
@@ -33,7 +34,7 @@ def group_status(controller: Controller, clock: Clock) -> GroupStatus:
         want=0 if want.orders.destroying else want.size,
         live=len(view.members),
         healthy=_healthy(controller, now),
-        up_to_date=sum(m.hash in current for m in view.members.values()),
+        up_to_date=sum(want.is_current(m) for m in view.members.values()),
         converged=plan.converged and controller.is_current,
         phase=plan.phase if controller.is_current else GroupPhase.HALTED if want.orders.halt else GroupPhase.PLANNING,
         observed_age_s=None if view.observed_at is None else round(now - view.observed_at, 3),
@@ -92,7 +93,7 @@ def members(controller: Controller) -> list[MemberStatus]:
     """Return the status of every member and of every pending creation, in the order of their slots."""
     now = asyncio.get_running_loop().time()
     view, want = controller.view, controller.want
-    statuses = [_member(want, m, now, view.unattached(m, want.group.hash)) for m in view.members.values()]
+    statuses = [_member(want, m, now, unattached(want, view, m)) for m in view.members.values()]
     settled = set(view.settled())
     for slot, pending in view.pending.items():
         if slot not in settled:
@@ -115,14 +116,14 @@ def _order(slot: str) -> tuple[int, str]:
     return (int(slot) if slot.isdigit() else 0, slot)
 
 
-def _member(want: DesiredState, member: Member, now: float, unattached: tuple[Attachment, ...] = ()) -> MemberStatus:
+def _member(want: DesiredState, member: Member, now: float, lacking: tuple[Attachment, ...] = ()) -> MemberStatus:
     attachments = member.description.attachments
     report = member.report
     health = Verdict.HEALTHY if member.state is State.FINISHED else Verdict[member.health(now).name]
     note = report.note if report is not None else ""
-    if unattached:
+    if lacking:
         health = Verdict.UNKNOWN if health is Verdict.HEALTHY else health
-        note = f"not attached: {named(unattached)}{f'; {note}' if note else ''}"
+        note = f"not attached: {named(lacking)}{f'; {note}' if note else ''}"
     return MemberStatus(
         group=want.group.name,
         id=member.id,
@@ -133,7 +134,7 @@ def _member(want: DesiredState, member: Member, now: float, unattached: tuple[At
         note=note,
         health_age_s=round(now - member.judged_at, 3) if report is not None else None,
         age_s=round(now - member.created_at, 3),
-        up_to_date=member.hash == want.group.hash,
+        up_to_date=want.is_current(member),
         hash=member.hash,
         is_self=member.is_self,
         tags=dict(member.description.tags or {}),
@@ -178,9 +179,9 @@ def proven_fact(want: DesiredState) -> str:
 
 
 def _healthy(controller: Controller, now: float) -> int:
-    view, version = controller.view, controller.want.group.hash
+    view, want = controller.view, controller.want
     healthy = [m for m in view.members.values() if m.state is State.FINISHED or m.health(now) is Health.HEALTHY]
-    return len(healthy) - sum(bool(view.unattached(m, version)) for m in healthy)
+    return len(healthy) - sum(bool(unattached(want, view, m)) for m in healthy)
 
 
 def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
@@ -197,14 +198,21 @@ def member_facts(controller: Controller, member: Member) -> tuple[str, ...]:
     facts.append(_health_fact(member, now))
     if member.start_error:
         facts.append(f"its creation returned an error: {member.start_error}")
-    if unattached := controller.view.unattached(member, want.group.hash):
-        facts.append(f"it does not hold {named(unattached)}, which is declared: it does not count as proven healthy")
-    same = member.hash == want.group.hash
-    facts.append("it matches the declared version" if same else f"it is of version {member.hash[:8]}, out of date")
+    if lacking := unattached(want, controller.view, member):
+        facts.append(f"it does not hold {named(lacking)}, which is declared: it does not count as proven healthy")
+    facts.append(_version_fact(want, member))
     backoff = controller.view.backoffs.get(str(member.slot))
     if backoff is not None and backoff.version == member.hash:
         facts.append(f"its slot has failed {times(backoff.count)} ({backoff.why})")
     return tuple(facts)
+
+
+def _version_fact(want: DesiredState, member: Member) -> str:
+    if member.hash == want.group.hash:
+        return "it matches the declared version"
+    if want.is_current(member):
+        return f"it is of version {member.hash[:8]}, and nothing that it is made from has changed: up to date"
+    return f"it is of version {member.hash[:8]}, out of date"
 
 
 def _health_fact(member: Member, now: float) -> str:
@@ -236,7 +244,7 @@ def forecast_lines(actions: list[Action]) -> list[Reasoned]:
             replaced[str(getattr(action, "slot", ""))] = len(lines)
             lines.append(reasoned(action, len(lines) + 1, verb="replace"))
             continue
-        lines.append(reasoned(action, len(lines) + 1))
+        lines.append(reasoned(action, len(lines) + 1, verb="update" if action.rule == IN_PLACE else ""))
     for index in replaced.values():
         lines[index] = msgspec.structs.replace(lines[index], verb="destroy")
     return lines

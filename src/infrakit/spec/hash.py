@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
+from infrakit.spi.flavor import MemberParts
 from infrakit.spi.group import FlavorRef, Group, InstanceRef
+from infrakit.spi.values import LogicalID
 
 _INDENT = "  "
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(32), *map(ord, "<>&\u2028\u2029"))}
@@ -32,6 +34,23 @@ def of(instance: InstanceRef, flavor: FlavorRef) -> str:
     return base64.b32encode(digest.digest()).decode().rstrip("=").lower()
 
 
+def of_members(instance: InstanceRef, flavor: str, parts: MemberParts) -> tuple[str, dict[LogicalID, str]]:
+    """Return the hash of what a member is made from: of one without an own part, and of each pet that has one."""
+    digest = hashlib.sha256(usedforsecurity=False)
+    for part in (instance.plugin, _generic(instance.properties), flavor, _floats(parts.common)):
+        digest.update((_go(part, "") + "\0").encode())
+    own = {}
+    for logical_id, part in parts.own.items():
+        each = digest.copy()
+        each.update(_go(_floats(part), "").encode())
+        own[logical_id] = _text(each.digest())
+    return _text(digest.digest()), own
+
+
+def _text(digest: bytes) -> str:
+    return base64.b32encode(digest[:20]).decode().lower()
+
+
 def of_groups(groups: Sequence[Group]) -> str:
     """Return the SHA-256 of the whole declaration, in hexadecimal, independent of group order and spelling."""
     declared = [
@@ -44,6 +63,10 @@ def of_groups(groups: Sequence[Group]) -> str:
 
 def _generic(raw: msgspec.Raw) -> Any:
     return json.loads(bytes(raw) or b"null", parse_int=float)
+
+
+def _floats(value: Any) -> Any:
+    return json.loads(json.dumps(value), parse_int=float)
 
 
 def _go(value: Any, newline: str) -> str:

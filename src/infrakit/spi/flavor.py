@@ -1,7 +1,7 @@
 """The flavor plugin: it defines what runs on an instance, and it alone decides whether the instance is healthy."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -181,6 +181,30 @@ class Hosts(Protocol):
     @repeatable
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
         """Return the addresses of the replicas: `unix:///PATH` or `http(s)://HOST:PORT`. Empty if none run."""
+        ...
+
+
+class MemberParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The declared properties that members are made from, as plain JSON values."""
+
+    common: Mapping[str, Any]  # of every member
+    own: Mapping[LogicalID, Mapping[str, Any]] = {}  # in addition, of single pets
+
+
+@runtime_checkable
+class MadeFrom(Protocol):
+    """A flavor that knows which of its properties a member is made from.
+
+    A change of anything else is adopted in place: no member is replaced because of it. It is a pure function, and no
+    call of the wire protocol. Without it, every change of the properties replaces every member.
+    """
+
+    def made_from(self, *, properties: msgspec.Raw) -> MemberParts:
+        """Return what the boot script, the tags and the attachments of members depend on.
+
+        Leave out health checks, drains and other policies, and the parts of other pets. Return values as they are
+        declared, without defaults: a later release with another default must not replace members.
+        """
         ...
 
 

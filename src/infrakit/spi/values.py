@@ -18,6 +18,7 @@ Epoch = NewType("Epoch", int)  # the fencing token; increases with each change o
 
 TAG_GROUP = "infrakit.group"  # the group of the instance: the only criterion of membership
 TAG_HASH = "infrakit.config.hash"  # the configuration hash that it was created from, or BOOTSTRAP
+TAG_MADE_FROM = "infrakit.member.version"  # the hash of what this member is made from, see `spi.flavor.MadeFrom`
 TAG_LOGICAL_ID = "infrakit.logical_id"  # pets, for providers that cannot store a logical ID
 TAG_SLOT = "infrakit.slot"  # cattle: the ordinal that it was created for
 TAG_TOKEN = "infrakit.token"  # the intent that it was created for  # noqa: S105

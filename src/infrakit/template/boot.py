@@ -16,6 +16,7 @@ import asyncio
 import functools
 import importlib.resources
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -52,6 +53,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     def is_plain(self) -> bool:
         """Whether the text contains nothing to render."""
         return not self.address and "{{" not in self.text and "{%" not in self.text
+
+    @property
+    def reads_properties(self) -> bool:
+        """Whether its text may read any declared property, through the function `spec`."""
+        return not self.is_plain and re.search(r"\bspec\b", self.text, re.IGNORECASE) is not None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):

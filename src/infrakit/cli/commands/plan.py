@@ -8,7 +8,9 @@ from infrakit.cli import arguments, daemon, differences, documents, options, out
 from infrakit.spi.manager import GroupPlan, Manager, Planned, Reasoned
 
 # The verb determines the sign, except that a destroy by one of the rules in `_REPLACING` is shown as a replacement.
-_SIGNS = {"create": "+", "destroy": "-", "cancel": "-"} | dict.fromkeys(("replace", "label", "change", "rollback"), "~")
+_SIGNS = {"create": "+", "destroy": "-", "cancel": "-"} | dict.fromkeys(
+    ("replace", "update", "label", "change", "rollback"), "~"
+)
 _REPLACING = {"out-of-date", "unhealthy"}
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from infrakit.clients.etcd import Etcd, Member
+from infrakit.ensemble import parts
 from infrakit.flavors.etcd import boot, health, membership
 from infrakit.flavors.etcd import properties as declared_
 from infrakit.flavors.etcd.properties import Properties, decode
 from infrakit.spi import errors
-from infrakit.spi.flavor import Voter, health_by_state
+from infrakit.spi.flavor import MemberParts, Voter, health_by_state
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
     TAG_GROUP,
@@ -37,13 +38,14 @@ from infrakit.template.boot import examples as examples_of
 from infrakit.template.engine import Engine
 
 REQUEST_TIMEOUT_S = 3.0  # of each request to one member
+POLICIES = ("MaxLag", "Replica")  # properties that only the leader uses
 
 _WITHOUT_ADDRESS = HealthReport(health=Health.UNKNOWN, note="it has no logical ID, and so no member address")
 _BY_STATE = health_by_state(finished=HealthReport(health=Health.UNHEALTHY, note="etcd has exited"))
 
 
 class EtcdFlavor:
-    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Voters`, `Attaches`, `Releases` and `Hosts` of the contract."""
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Voters`, `Attaches`, `Releases`, `Hosts` and `MadeFrom`."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
@@ -144,6 +146,9 @@ class EtcdFlavor:
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         declared = decode(properties)
         return {each: declared.attachments(each) for each in allocation.logical_ids or ()}
+
+    def made_from(self, *, properties: msgspec.Raw) -> MemberParts:
+        return parts.without(properties, POLICIES, script=boot.script(decode(properties)))
 
     async def replicas(self, *, properties: msgspec.Raw, allocation: Allocation) -> Sequence[str]:
         declared = decode(properties)

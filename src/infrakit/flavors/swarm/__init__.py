@@ -23,6 +23,7 @@ from typing import ClassVar
 import msgspec
 
 from infrakit.clients.swarm_values import Node
+from infrakit.ensemble import parts
 from infrakit.ensemble.members import PLACEHOLDER, host
 from infrakit.flavors.swarm import boot, health, leaving, link, membership, quorum
 from infrakit.flavors.swarm import nodes as lists
@@ -32,7 +33,7 @@ from infrakit.flavors.swarm.membership import Need, Observation
 from infrakit.flavors.swarm.nodes import NodeList
 from infrakit.flavors.swarm.properties import Manager, Properties, Worker, decode
 from infrakit.spi import errors
-from infrakit.spi.flavor import MembershipChange, Voter
+from infrakit.spi.flavor import MemberParts, MembershipChange, Voter
 from infrakit.spi.group import seconds
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
@@ -51,9 +52,11 @@ from infrakit.template.boot import BootScripts, Instance
 from infrakit.template.boot import examples as examples_of
 from infrakit.template.engine import Engine
 
+POLICIES = ("RemoveAfter", "Replica")  # properties that only the leader uses
+
 
 class _SwarmFlavor:
-    """The common part of both flavors. Satisfies `Flavor`, `JudgesMany` and `Members` of the contract."""
+    """The common part of both flavors. Satisfies `Flavor`, `JudgesMany`, `Members` and `MadeFrom` of the contract."""
 
     extra: ClassVar = "docker"
     _type: ClassVar[type[Properties]]
@@ -107,6 +110,9 @@ class _SwarmFlavor:
             return dict.fromkeys((each.id for each in instances), report)
         linked, manager = health.by_link(listed), self._type is Manager
         return {each.id: health.verdict(each, linked, manager=manager) for each in instances}
+
+    def made_from(self, *, properties: msgspec.Raw) -> MemberParts:
+        return parts.without(properties, POLICIES, script=boot.script(decode(properties, self._type)))
 
     # -- the node list ---------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ instances. With a check, at most 64 probes run at once, for all groups together.
     probes        one probe: command, TCP, HTTP
     verdicts      derives health from consecutive probes
     command       runs processes with a timeout
+    parts         what a member is made from
 """
 
 import asyncio
@@ -17,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from infrakit.flavors.vanilla import command, placeholders, probes, scripts, validation, verdicts
+from infrakit.flavors.vanilla import command, parts, placeholders, probes, scripts, validation, verdicts
 from infrakit.flavors.vanilla.properties import Check, decode
 from infrakit.spi.errors import InvalidSpec, PluginError, Refused
-from infrakit.spi.flavor import health_by_state
+from infrakit.spi.flavor import MemberParts, health_by_state
 from infrakit.spi.group import seconds
 from infrakit.spi.metadata import Snapshots
 from infrakit.spi.values import (
@@ -49,7 +50,7 @@ _BY_STATE = health_by_state(finished=HealthReport(health=Health.HEALTHY, note="f
 
 
 class Vanilla:
-    """Satisfies `Flavor`, `JudgesMany`, `Quorum` and `Attaches` of the contract."""
+    """Satisfies `Flavor`, `JudgesMany`, `Quorum`, `Attaches` and `MadeFrom` of the contract."""
 
     def __init__(self, facts: Snapshots | None = None, engine: Engine | None = None) -> None:
         self._scripts = BootScripts(facts, engine)
@@ -114,6 +115,9 @@ class Vanilla:
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return decode(properties).quorum
+
+    def made_from(self, *, properties: msgspec.Raw) -> MemberParts:
+        return parts.of(properties)
 
     async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation

@@ -4,8 +4,21 @@ The steps run in a fixed order and add to one `PlanBuilder`: first intents and d
 member list, missing and surplus instances, unhealthy instances, and out-of-date instances last.
 """
 
-from infrakit.group.actions import Destroy, GroupPhase, Label, Plan, Priority, Settle
-from infrakit.group.plan import canary, cattle, destroying, heal, intents, limits, membership, pets, proving, rollout
+from infrakit.group.actions import Destroy, GroupPhase, Plan, Priority, Settle
+from infrakit.group.plan import (
+    adopting,
+    canary,
+    cattle,
+    destroying,
+    heal,
+    intents,
+    limits,
+    membership,
+    pets,
+    proving,
+    rollout,
+    tags,
+)
 from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.plan.classification import classify
 from infrakit.group.plan.desired import DesiredState
@@ -45,7 +58,8 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     kind = pets if want.group.is_pets else cattle
     kind.unwanted(builder)
     intents.resolve(builder)
-    _relabel(builder)
+    adopting.bootstrapped(builder)
+    tags.explain(builder)
     membership.reconcile(builder)
     _evict(builder)
     if want.group.is_pets:
@@ -59,6 +73,7 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     heal.replace(builder)
     rollout.update(builder)
     phase = _phase(builder)
+    adopting.in_place(builder)  # after the phase: a label never delays convergence
     if phase is not GroupPhase.CONVERGED and not builder.actions and not builder.blocked:
         _wait_for_stopping(builder)
     return proving.checked(builder, _finish(builder, phase))
@@ -69,18 +84,6 @@ def _wait_for_stopping(builder: PlanBuilder) -> None:
     for member in builder.classified.leaving:
         if not member.leaving:
             builder.block(member.id, f"{member.id} is shutting down: waiting for its termination", "shutting-down")
-
-
-def _relabel(builder: PlanBuilder) -> None:
-    for member in builder.classified.relabel:
-        builder.actions.append(
-            Label(
-                instance=member.id,
-                hash=builder.want.group.hash,
-                reason="it joins as a bootstrap member: adopted as up to date",
-                rule="adopt",
-            )
-        )
 
 
 def _evict(builder: PlanBuilder) -> None:
@@ -128,6 +131,6 @@ def _phase(builder: PlanBuilder) -> GroupPhase:
     proven = limits.ready_count(builder) == want.size == len(view.members)
     proven = proven and membership.is_settled(builder)
     changing = any(not isinstance(action, Settle) for action in builder.actions)
-    if proven and not builder.unresolved and not changing and not classified.relabel:
+    if proven and not builder.unresolved and not changing and not classified.relabel and not classified.unversioned:
         return GroupPhase.CONVERGED
     return GroupPhase.HEALING if view.rolling_to == "" and len(classified.ready) else GroupPhase.CREATING

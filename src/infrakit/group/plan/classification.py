@@ -4,6 +4,7 @@ import msgspec
 
 from infrakit.group.plan.desired import DesiredState
 from infrakit.group.state.member import Member
+from infrakit.group.state.tags import TagEvidence, evidence
 from infrakit.group.state.view import GroupView
 from infrakit.spi.values import BOOTSTRAP, Attachment, Health, InstanceID, LogicalID, Slot, State
 
@@ -20,6 +21,11 @@ class Classification(msgspec.Struct, kw_only=True):
     replaceable: list[Member] = msgspec.field(default_factory=list)  # of the unhealthy: UnhealthyAfter is over
     outdated: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: of another version
     relabel: list[Member] = msgspec.field(default_factory=list)  # of all but the leaving: bootstrap members to adopt
+    # Of all but the leaving: of another version, made from what is declared. They count as of the declared version.
+    adopted: list[Member] = msgspec.field(default_factory=list)
+    # Of all but the leaving: of a version that is not known, because the provider does not keep tags.
+    unversioned: list[Member] = msgspec.field(default_factory=list)
+    tags: TagEvidence = msgspec.field(default_factory=TagEvidence)
     # Those of the declared version that lack declared attachments: never ready.
     unattached: dict[InstanceID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     settling: int = 0  # number of the ready that are new, and not healthy for Settle yet
@@ -43,29 +49,44 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
         if member.leaving or member.state is State.STOPPING:
             classified.leaving.append(member)
             continue
-        if member.hash == BOOTSTRAP:
-            classified.relabel.append(member)
-        elif member.hash != version:
-            classified.outdated.append(member)
+        _classify_version(classified, want, member)
         if member.missing_since is not None:
             classified.missing.append(member)
             classified.next_check = min(classified.next_check, max(now, member.missing_since + view.lag_s) + 1.0)
         elif member.state is State.FINISHED:
             classified.ready.append(member)
         else:
-            _find_unattached(classified, view, member, version)
+            if view.attachments and (lacking := unattached(want, view, member)):
+                classified.unattached[member.id] = lacking
             _classify_health(classified, member, now=now, grace_s=grace_s, after_s=after_s)
             settled_at = (member.healthy_since or 0.0) + settle_s
             new = rolling and member.hash == version and member.id not in classified.unattached
             if new and member.healthy_since is not None and now < settled_at:
                 classified.settling += 1
                 classified.next_check = min(classified.next_check, settled_at)
+    classified.tags = evidence(view)
+    if classified.tags.broken:
+        classified.unversioned += classified.outdated
+        classified.outdated = []
     return classified
 
 
-def _find_unattached(classified: Classification, view: GroupView, member: Member, version: str) -> None:
-    if view.attachments and (lacking := view.unattached(member, version)):
-        classified.unattached[member.id] = lacking
+def _classify_version(classified: Classification, want: DesiredState, member: Member) -> None:
+    if member.hash == BOOTSTRAP:
+        classified.relabel.append(member)
+    elif member.hash == want.group.hash:
+        return
+    elif want.is_current(member):
+        classified.adopted.append(member)
+    elif not member.hash and member.token is not None:  # both are set in one step, so a tag was dropped
+        classified.unversioned.append(member)
+    else:
+        classified.outdated.append(member)
+
+
+def unattached(want: DesiredState, view: GroupView, member: Member) -> tuple[Attachment, ...]:
+    """Return the declared attachments that a member lacks; none if it is out of date, and may need others."""
+    return view.unattached(member, member.hash) if want.is_current(member) else ()
 
 
 def _classify_health(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:

@@ -1,13 +1,16 @@
 """The desired state of a group: its declaration and the operator commands for it, as input of the planner."""
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
 from infrakit.group.orders import Orders
+from infrakit.group.state.member import Member
+from infrakit.group.versions import MemberVersions
 from infrakit.spi.group import Group, amount, seconds
 from infrakit.spi.quorum import can_lose
-from infrakit.spi.values import LogicalID, Slot
+from infrakit.spi.values import BOOTSTRAP, LogicalID, Slot
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +19,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     group: Group
     previous: Group | None = None  # the version before the declared one
     proven: Group | None = None  # the last version with which every member was proven healthy; None: none is recorded
+    versions: MemberVersions = MemberVersions()  # of the declared version
+    earlier: Mapping[str, MemberVersions] = {}  # of the previous and of the proven version, by their hash
     orders: Orders = Orders()
     conflict: str = ""  # why the declaration contradicts that of another group; empty: it does not
     quorum: bool = False
@@ -64,6 +69,26 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
             if other is not None and version == other.hash != self.group.hash:
                 return self.group.made_from(other)
         return self.group
+
+    def is_current(self, member: Member) -> bool:
+        """Whether it is of the declared version, or nothing has changed that it is made from."""
+        return self.group.hash in (member.hash, member.listed_hash) or self.is_unchanged(member)
+
+    def is_unchanged(self, member: Member) -> bool:
+        """Whether nothing has changed that a member of another version is made from.
+
+        What it was made from is known from its tag, or, without that, if it is of the previous or the proven version.
+        """
+        wanted = self.versions.of(member.logical_id)
+        if not wanted or member.hash == BOOTSTRAP:
+            return False
+        before = self.earlier.get(member.hash, MemberVersions()).of(member.logical_id)
+        return wanted in (member.made_from, before)
+
+    def member_version(self, version: str, logical_id: LogicalID | None) -> str:
+        """Return the member version of an instance that is created from a version of the group; empty: not known."""
+        versions = self.versions if version == self.group.hash else self.earlier.get(version, self.versions)
+        return versions.of(logical_id)
 
     @property
     def rollout_stopped(self) -> bool:

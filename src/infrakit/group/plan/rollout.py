@@ -5,7 +5,7 @@ back, see OnFailure.
 """
 
 from infrakit.group.actions import Priority, StopRollout
-from infrakit.group.plan import limits, progress
+from infrakit.group.plan import limits, progress, tags
 from infrakit.group.plan.builder import PlanBuilder, duration, plural, times
 from infrakit.group.plan.canary import Canary
 from infrakit.group.state.member import Member
@@ -52,6 +52,8 @@ def _replace_next(builder: PlanBuilder) -> None:
     for member in sorted(outdated, key=lambda m: (m.is_self, m.id not in unhealthy, _name(m))):
         if builder.canary is not None and builder.canary.room <= _vacant(builder):
             _explain_canary(builder, builder.canary)
+            return
+        if tags.blocks_replacement(builder, member):
             return
         if member.is_self and (len(outdated) > 1 or still_leaving):
             builder.block(member.id, "this controller runs on it: it is updated last", "own-node-last")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from infrakit.group.state import identity
 from infrakit.group.state.revision import Revision
 from infrakit.spi import values
 from infrakit.spi.values import (
@@ -41,11 +42,16 @@ class Member(msgspec.Struct, kw_only=True):
     id: InstanceID
     slot: Slot | None
     logical_id: LogicalID | None
-    hash: str
+    hash: str  # its version: as this controller has set it, else as it was listed first
     token: Token | None
     # Loop time at which its creation was requested, as far as wall clocks agree: to show its age, and to rank it.
     created_at: float
     seen_at: float  # loop time at which this controller first saw it: BootGrace counts from here
+    listed_hash: str | None = None  # the version that the newest listing shows; None: not listed yet
+    hash_set_at: float = math.inf  # loop time at which this controller set its version; infinite: it did not
+    labelled_from: str | None = None  # the version that this controller has replaced by a label; None: by none
+    made_from: str = ""  # its member version; empty: not known
+    identified_by: str = ""  # what shows the logical ID of a pet that is listed without it
     state: State = State.UNSPECIFIED
     listed_at: float = -math.inf  # loop time at which the first listing that showed it was complete
     serial: int = 0  # number of the last listing that showed it
@@ -166,12 +172,31 @@ class Member(msgspec.Struct, kw_only=True):
         """Set identity, version and state from the provider's description."""
         tags = description.tags or {}
         logical_id = description.logical_id or tags.get(values.TAG_LOGICAL_ID) or None
+        self.identified_by = ""
+        if pets and logical_id is None:
+            logical_id, self.identified_by = identity.recovered(self.logical_id, self.token, tags)
         slot = logical_id if pets else tags.get(values.TAG_SLOT)
         self.description = description
         self.logical_id = LogicalID(logical_id) if logical_id else None
         self.slot = Slot(slot) if slot else None
-        self.hash = tags.get(values.TAG_HASH, "")
+        shown = tags.get(values.TAG_HASH, "")
+        if not self.hash or self.hash == values.BOOTSTRAP:
+            self.hash = shown
+        self.listed_hash = shown
+        self.made_from = tags.get(values.TAG_MADE_FROM, self.made_from)
         self.state = description.state or State.UNSPECIFIED
+
+    def was_created(self, version: str, at: float) -> None:
+        """Record that this controller has created it from that version, whatever listings show."""
+        self.hash, self.hash_set_at = version, at
+        self.changes.bump()
+
+    def was_labelled(self, version: str, made_from: str, at: float) -> None:
+        """Record that the provider has acknowledged a label with that version."""
+        self.labelled_from = self.listed_hash
+        self.hash, self.hash_set_at = version, at
+        self.made_from = made_from or self.made_from
+        self.changes.bump()
 
     # -- its destruction -------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from infrakit.spi.values import GroupID, InstanceID
 
 STORE_TIMEOUT_S = 6.0  # for reading the leader: longer than a slow store takes, shorter than the command line's timeout
 LOG_LINES_MAX = 10_000
+IN_PLACE = "update in place"  # in the summary of a forecast
 HISTORY_MAX = 1000
 
 
@@ -192,9 +193,9 @@ class Operator:
             await controller.observe()
         foreseen = foresee(want, view)
         lines = report.forecast_lines(foreseen.actions)
-        verbs = ("create", "replace", "destroy", "label", "change")
-        counts = {verb: sum(line.verb == verb for line in lines) for verb in verbs}
-        summary = ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count) or "nothing to do"
+        verbs = {verb: verb for verb in ("create", "replace", "destroy", "label", "change")} | {"update": IN_PLACE}
+        counts = {what: sum(line.verb == verb for line in lines) for verb, what in verbs.items()}
+        summary = ", ".join(f"{count} to {what}" for what, count in counts.items() if count) or "nothing to do"
         waiting = tuple(report.blocked_line(h, self._replica.clock) for h in foreseen.last.blocked)
         destroys = any(line.verb in ("replace", "destroy") for line in lines)
         lowest = f"{foreseen.lowest} of {want.size} healthy" if destroys and want.size else ""

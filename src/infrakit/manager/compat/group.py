@@ -7,6 +7,7 @@ import msgspec
 
 from infrakit.group.controller import Controller
 from infrakit.group.orders import Eviction, incarnation
+from infrakit.group.plan import DesiredState
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.record import DeclarationRecord, RecordChange
@@ -38,7 +39,7 @@ class GroupPlugin:
         text = json.dumps([entry])
         before = self._replica.declaration.record.groups.get(spec.id)
         (after,) = await self._operator.checked(text, spec.id)
-        message = f"Managing {_size(after)} instances" if before is None else self._changes(before, after)
+        message = f"Managing {_size(after)} instances" if before is None else await self._changes(before, after)
         command = f"declare {spec.id} in a FILE, and infrakit commit FILE"
         change = await self._operator.consented((after,), 0, command)
         if pretend:
@@ -46,11 +47,12 @@ class GroupPlugin:
         await self._replica.change(change, what="commit", who=_who(), why=WHY)
         return message
 
-    def _changes(self, before: Group, after: Group) -> str:
+    async def _changes(self, before: Group, after: Group) -> str:
         """Describe the effect of a change, in the wording of the original."""
         controller = self._controllers.get(before.name)
         members = controller.view.members.values() if controller is not None else ()
-        outdated, size = sum(m.hash != after.hash for m in members), _size(after)
+        want = await self._want(after)
+        outdated, size = sum(not want.is_current(m) for m in members), _size(after)
         grown = size - _size(before)
         if grown < 0:
             updated = max(0, size - (len(members) - outdated))
@@ -111,6 +113,13 @@ class GroupPlugin:
         if term is None:
             raise errors.NotLeader("not a leader", remedy="send the request to the leader")
         return term.controllers
+
+    async def _want(self, after: Group) -> DesiredState:
+        """The desired state of a group once it is committed."""
+        term, record = self._replica.term, self._replica.declaration.record
+        if term is None:
+            raise errors.NotLeader("not a leader", remedy="send the request to the leader")
+        return await term.want(after, changes.declare((after,))(record))
 
     def _declared(self, name: GroupID) -> Group:
         group = self._replica.declaration.record.groups.get(name)

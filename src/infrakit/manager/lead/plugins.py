@@ -6,15 +6,18 @@ command waits for its change to be adopted.
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from infrakit.group.account import Account
+from infrakit.group.versions import MemberVersions, member_versions
 from infrakit.manager.declaration.validate import Plugins
-from infrakit.spi.flavor import Flavor, Quorum
+from infrakit.spi.flavor import Flavor, MadeFrom, Quorum
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable
 
 RESOLVE_DEADLINE_S = 15.0
+VERSIONS_MAX = 1000  # versions of groups whose member versions are cached
 
 
 class ResolvedPlugins(NamedTuple):
@@ -23,6 +26,7 @@ class ResolvedPlugins(NamedTuple):
     account: Account
     flavor: Flavor
     quorum: bool
+    versions: Callable[[Group], MemberVersions] = lambda _group: MemberVersions()  # of a version with this flavor
 
 
 class PluginCache:
@@ -32,6 +36,8 @@ class PluginCache:
         self.accounts: dict[str, Account] = {}
         self._flavors: dict[str, Flavor] = {}
         self._quorums: dict[tuple[str, bytes], bool] = {}
+        self._made_from: dict[str, MadeFrom] = {}  # the flavors that know what their members are made from
+        self._versions: dict[str, MemberVersions] = {}  # by the hash of the group's version, the newest last
         self._plugins = plugins
         self._random = random
 
@@ -49,7 +55,7 @@ class PluginCache:
         flavor = self._flavors.get(group.properties.flavor.plugin)
         if account is None or flavor is None:
             return None
-        return ResolvedPlugins(account, flavor, self._quorums.get(_quorum_key(group), True))
+        return ResolvedPlugins(account, flavor, self._quorums.get(_quorum_key(group), True), self._versions_of)
 
     async def resolve(self, group: Group) -> ResolvedPlugins:
         """Resolve what is not cached yet. Raises what the plugins raise, and `TimeoutError`."""
@@ -61,14 +67,28 @@ class PluginCache:
                 account = Account(instance, plugin, random=self._random, capabilities=capabilities)
                 self.accounts.setdefault(instance, account)
             if flavor not in self._flavors:
-                self._flavors[flavor] = await self._plugins.flavor(flavor)
+                found = self._flavors[flavor] = await self._plugins.flavor(flavor)
+                if isinstance(found, MadeFrom):
+                    self._made_from[flavor] = found
             if _quorum_key(group) not in self._quorums:
                 plugin_of_flavor = self._flavors[flavor]
                 is_quorum = isinstance(plugin_of_flavor, Quorum) and await plugin_of_flavor.is_quorum(
                     properties=group.properties.flavor.properties
                 )
                 self._quorums[_quorum_key(group)] = is_quorum
-        return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], self._quorums[_quorum_key(group)])
+        is_quorum = self._quorums[_quorum_key(group)]
+        return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], is_quorum, self._versions_of)
+
+    def _versions_of(self, group: Group) -> MemberVersions:
+        """Return the member versions of a declared group; unknown if its flavor does not know them."""
+        flavor = self._made_from.get(group.properties.flavor.plugin)
+        if flavor is None:
+            return MemberVersions()
+        found = self._versions.pop(group.hash, None) or member_versions(group, flavor)
+        self._versions[group.hash] = found
+        if len(self._versions) > VERSIONS_MAX:
+            del self._versions[next(iter(self._versions))]
+        return found
 
     async def close(self) -> None:
         """Close every account, and cancel its calls in flight."""

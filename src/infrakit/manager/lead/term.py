@@ -18,6 +18,7 @@ from infrakit.group.orders import Orders
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
+from infrakit.group.versions import MemberVersions
 from infrakit.manager.declaration import validate
 from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.validate import Plugins
@@ -272,11 +273,21 @@ class Term:
             group=group,
             previous=record.previous.get(group.name),
             proven=record.proven.get(group.name),
+            versions=resolved.versions(group),
+            earlier=self._earlier(group, record, resolved),
             orders=self._orders(group.name, record),
             conflict=self._conflicts(record).get(group.name, ""),
             quorum=resolved.quorum,
             tokens=resolved.account.capabilities.tokens,
         )
+
+    def _earlier(self, group: Group, record: DeclarationRecord, resolved: ResolvedPlugins) -> dict[str, MemberVersions]:
+        earlier = (record.previous.get(group.name), record.proven.get(group.name))
+        return {
+            each.hash: resolved.versions(group.made_from(each))
+            for each in earlier
+            if each is not None and each.hash != group.hash
+        }
 
     def _conflicts(self, record: DeclarationRecord) -> dict[GroupID, str]:
         if self._checked[0] is not record:

@@ -1,0 +1,68 @@
+"""Tags that the provider does not keep as they were set. That is reported, and nothing is destroyed because of it.
+
+A member is replaced by its version only if its version is known. The version is a tag, `infrakit.config.hash`. If this
+controller has set it and listings show another, or none, then no tag of the group proves a version. A new leader has
+set none yet. It learns from its first replacement whether the provider keeps tags, and until then replaces only one
+member of a version that the record does not contain. It needs no replacement if members have a token and no version,
+because both are set in one step.
+"""
+
+from infrakit.group.plan.builder import PlanBuilder, plural
+from infrakit.group.state.member import Member
+from infrakit.spi.values import TAG_HASH, TAG_LOGICAL_ID
+
+RULE = "tags"
+
+
+def explain(builder: PlanBuilder) -> None:
+    """Report the tags that are not as they were set."""
+    tags, unversioned = builder.classified.tags, builder.classified.unversioned
+    if tags.broken or unversioned:
+        builder.block(
+            builder.want.group.name,
+            f"the provider does not keep the tag {TAG_HASH}: {_examples(tags.broken or unversioned)}; no version is "
+            "certain, so no instance is replaced because of its version",
+            RULE,
+            refused=True,
+            remedy="find out what drops or changes tags; to replace an instance: infrakit instance destroy ID",
+        )
+    if tags.changed and not tags.broken:
+        reason = f"the tag {TAG_HASH} was changed by another program, which is ignored: {_examples(tags.changed)}"
+        builder.block(builder.want.group.name, reason, RULE, key="changed", remedy="restore the tag")
+    if tags.unlabelled:
+        reason = f"the provider ignores labels, so no more are set: {_examples(tags.unlabelled)}; it counts as labelled"
+        builder.block(builder.want.group.name, reason, RULE, key="labels")
+    for member in builder.view.members.values():
+        if member.identified_by and not member.leaving:
+            builder.block(
+                member.id,
+                f"{member.id} is listed without its logical ID; {member.identified_by} shows that it is "
+                f"{member.logical_id}",
+                RULE,
+                remedy=f"set its tag {TAG_LOGICAL_ID} to {member.logical_id}",
+            )
+
+
+def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
+    """Whether its version is not certain yet, and another replacement will show whether the provider keeps tags."""
+    want, tags = builder.want, builder.classified.tags
+    if tags.kept or member.hash in want.earlier:
+        return False
+    if not (tags.awaited or builder.leaving or builder.pending):
+        return False
+    builder.block(
+        want.group.name,
+        f"{member.id} is of version {member.hash[:8] or 'none'}, which was never declared here: waiting for a "
+        "replacement whose listing shows that the provider keeps tags",
+        RULE,
+        key="first",
+    )
+    return True
+
+
+def _examples(members: list[Member]) -> str:
+    first, more = members[0], len(members) - 1
+    set_ = f"{first.hash[:8]} was set" if first.hash else "the tag was set with its token"
+    listed = (first.listed_hash or "")[:8] or "none"
+    rest = f", and {plural(more, 'other instance')}" if more else ""
+    return f"{set_} on {first.id}, and {listed} is listed{rest}"
