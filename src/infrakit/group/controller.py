@@ -149,6 +149,7 @@ class Controller:
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
             self._guard.resume()
+            tags.forget(self.view)
         before = self.want
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want = want
@@ -226,6 +227,7 @@ class Controller:
         want = self.want
         plan = guarded(planning.decide(want, self.view), self._guard, want, self.view)
         self._track_rollout(plan)
+        tags.remember(self.view, plan.blocked)
         self._planned, self._planned_revision = want, self.view.revision
         self.plan, self.planned_at = plan, now
         self._reporter.plan(plan, size=want.size)
@@ -252,8 +254,9 @@ class Controller:
         except Exception as error:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
-        for member in view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now()):
-            tags.recognise(view, member)
+        new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
+        tags.recognise(view, new)
+        for member in new:
             self._on_discovered(member)
         self._report_vanished(view.known.pop_vanished())
         await self._inspect()
@@ -268,6 +271,7 @@ class Controller:
         declared = await self._attachments_prober.result(self.flavor, self.want.group)
         if declared is not None:
             view.attach(declared)
+        tags.identify(view)
         await self._poll_health()
         await self._poll_membership()
         await self._poll_voters()

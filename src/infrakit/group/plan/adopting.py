@@ -24,7 +24,7 @@ def in_place(builder: PlanBuilder) -> None:
     rolling = classified.outdated or (builder.view.rolling_to == want.group.hash and classified.settling)
     if rolling or any(not isinstance(action, Settle) for action in builder.actions):
         return
-    if classified.tags.broken or classified.tags.unlabelled or classified.unversioned:
+    if builder.view.tags_broken or classified.tags.broken or classified.tags.unlabelled or classified.unversioned:
         return
     for member in classified.adopted:
         why = f"nothing that it is made from has changed since version {member.hash[:8] or 'none'}"

@@ -65,7 +65,7 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
                 classified.settling += 1
                 classified.next_check = min(classified.next_check, settled_at)
     classified.tags = evidence(view)
-    if classified.tags.broken:
+    if classified.tags.broken or view.tags_broken:
         classified.unversioned += classified.outdated
         classified.outdated = []
     return classified

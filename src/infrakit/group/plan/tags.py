@@ -7,40 +7,37 @@ member of a version that the record does not contain. It needs no replacement if
 because both are set in one step.
 """
 
+from infrakit.group.actions import Provision
 from infrakit.group.plan.builder import PlanBuilder, plural
 from infrakit.group.state.member import Member
+from infrakit.group.state.tags import BROKEN, RULE
 from infrakit.spi.values import TAG_HASH, TAG_LOGICAL_ID
-
-RULE = "tags"
 
 
 def explain(builder: PlanBuilder) -> None:
     """Report the tags that are not as they were set."""
     tags, unversioned = builder.classified.tags, builder.classified.unversioned
-    if tags.broken or unversioned:
-        builder.block(
-            builder.want.group.name,
+    name, broken = builder.want.group.name, builder.view.tags_broken
+    if tags.broken or (unversioned and not broken):
+        broken = (
             f"the provider does not keep the tag {TAG_HASH}: {_examples(tags.broken or unversioned)}; no version is "
-            "certain, so no instance is replaced because of its version",
-            RULE,
-            refused=True,
-            remedy="find out what drops or changes tags; to replace an instance: infrakit instance destroy ID",
+            "certain, so no instance is replaced because of its version"
         )
-    if tags.changed and not tags.broken:
+    if broken:
+        remedy = f"find out what drops or changes tags, then run: infrakit group resume {name}"
+        key = BROKEN if tags.broken or builder.view.tags_broken else ""
+        builder.block(name, broken, RULE, refused=True, remedy=remedy, key=key)
+    if tags.changed and not broken:
         reason = f"the tag {TAG_HASH} was changed by another program, which is ignored: {_examples(tags.changed)}"
         builder.block(builder.want.group.name, reason, RULE, key="changed", remedy="restore the tag")
     if tags.unlabelled:
         reason = f"the provider ignores labels, so no more are set: {_examples(tags.unlabelled)}; it counts as labelled"
         builder.block(builder.want.group.name, reason, RULE, key="labels")
-    for member in builder.view.members.values():
-        if member.identified_by and not member.leaving:
-            builder.block(
-                member.id,
-                f"{member.id} is listed without its logical ID; {member.identified_by} shows that it is "
-                f"{member.logical_id}",
-                RULE,
-                remedy=f"set its tag {TAG_LOGICAL_ID} to {member.logical_id}",
-            )
+    for member in tags.unnamed:
+        shown = f"{member.identified_by} shows that it is {member.logical_id}"
+        what = f"{member.id} is listed without its logical ID; {shown}"
+        remedy = f"set its tag {TAG_LOGICAL_ID} to {member.logical_id}"
+        builder.block(member.id, what, RULE, remedy=remedy, key="logical-id")
 
 
 def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
@@ -48,7 +45,8 @@ def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
     want, tags = builder.want, builder.classified.tags
     if tags.kept or member.hash in want.earlier:
         return False
-    if not (tags.awaited or builder.leaving or builder.pending):
+    creates = builder.staying < want.size or any(isinstance(action, Provision) for action in builder.actions)
+    if not (tags.awaited or builder.leaving or builder.pending or creates):
         return False
     builder.block(
         want.group.name,

@@ -15,7 +15,7 @@ def recovered(known: LogicalID | None, token: Token | None, tags: Mapping[str, s
     if values.TAG_SLOT in tags:  # a member of cattle, from before the group became pets
         return None, ""
     if known is not None:
-        return known, "earlier listings"
+        return known, "an earlier listing"
     slot = slot_of(token or "", tags.get(values.TAG_GROUP, ""))
     return (LogicalID(slot), "its token") if slot else (None, "")
 

@@ -180,11 +180,17 @@ class Member(msgspec.Struct, kw_only=True):
         self.logical_id = LogicalID(logical_id) if logical_id else None
         self.slot = Slot(slot) if slot else None
         shown = tags.get(values.TAG_HASH, "")
-        if not self.hash or self.hash == values.BOOTSTRAP:
+        adopts = shown == values.BOOTSTRAP != self.listed_hash  # set by an operator
+        if adopts or not self.hash or self.hash == values.BOOTSTRAP:
             self.hash = shown
         self.listed_hash = shown
         self.made_from = tags.get(values.TAG_MADE_FROM, self.made_from)
         self.state = description.state or State.UNSPECIFIED
+
+    def recognised_as(self, logical_id: LogicalID, by: str) -> None:
+        """Record which pet it is, although it is listed without a logical ID."""
+        self.logical_id, self.slot, self.identified_by = logical_id, Slot(logical_id), by
+        self.changes.bump()
 
     def was_created(self, version: str, at: float) -> None:
         """Record that this controller has created it from that version, whatever listings show."""

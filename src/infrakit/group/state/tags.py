@@ -1,13 +1,18 @@
 """What listings show of the versions of members, compared with those that this controller has set or knew before."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from infrakit.group.actions import Blocked
 from infrakit.group.state.creation import Creation
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.values import Slot
+
+RULE = "tags"
+BROKEN = "broken"  # key of the blocked action
 
 
 class TagEvidence(msgspec.Struct, kw_only=True):
@@ -18,6 +23,7 @@ class TagEvidence(msgspec.Struct, kw_only=True):
     broken: list[Member] = msgspec.field(default_factory=list)  # one is not listed, although the lag is over
     unlabelled: list[Member] = msgspec.field(default_factory=list)  # of these, a label had no effect
     changed: list[Member] = msgspec.field(default_factory=list)  # set by another leader, and changed since
+    unnamed: list[Member] = msgspec.field(default_factory=list)  # pets that are listed without their logical ID
 
 
 def evidence(view: GroupView) -> TagEvidence:
@@ -25,10 +31,14 @@ def evidence(view: GroupView) -> TagEvidence:
     found = TagEvidence()
     observed_at = view.observed_at if view.observed_at is not None else -math.inf
     for member in view.members.values():
+        if member.identified_by and not member.leaving:
+            found.unnamed.append(member)
+        own = member.hash_set_at < math.inf
         if member.listed_hash in (None, member.hash):
-            found.kept = found.kept or member.hash_set_at < math.inf
-        elif member.hash_set_at == math.inf:
-            found.changed.append(member)
+            found.kept = found.kept or own
+        elif not own:
+            if member.listed_hash != view.version:  # else by a label of another leader
+                found.changed.append(member)
         elif observed_at < member.hash_set_at + view.lag_s:
             found.awaited = True
         elif member.labelled_from == member.listed_hash:
@@ -38,12 +48,47 @@ def evidence(view: GroupView) -> TagEvidence:
     return found
 
 
-def recognise(view: GroupView, member: Member) -> None:
-    """Record the version of a newly listed member, if this controller has requested its creation."""
-    for slot, creation in view.pending.items():
-        own = member.token == creation.intent.token if member.token else creation.instance == member.id
-        if own:
-            created(view, slot, creation, member)
+def remember(view: GroupView, blocked: Iterable[Blocked]) -> None:
+    """Remember that the provider does not keep tags: the instances that show it may terminate."""
+    for block in blocked:
+        if (block.rule, block.key) == (RULE, BROKEN):
+            view.tags_broken = block.reason
+
+
+def forget(view: GroupView) -> None:
+    """Trust tags again, because an operator resumes the group."""
+    view.tags_broken = ""
+
+
+def identify(view: GroupView) -> None:
+    """Identify pets that are listed without a logical ID and a token by their volumes, if no other has the logical ID.
+
+    A replacement beside such an instance would be a second holder of the same volume.
+    """
+    if not view.pets or not view.attachments:
+        return
+    unknown = [m for m in view.members.values() if m.slot is None and isinstance(m.description.attachments, tuple)]
+    if not unknown:
+        return
+    taken = {member.slot for member in view.members.values()} | view.pending.keys()
+    owner = {each.id: logical_id for logical_id, held in view.attachments.items() for each in held}
+    for member in unknown:
+        owners = {owner[each.id] for each in member.description.attachments or () if each.id in owner}
+        if len(owners) == 1 and Slot(min(owners)) not in taken:
+            taken.add(Slot(min(owners)))
+            member.recognised_as(min(owners), "its volume")
+
+
+def recognise(view: GroupView, new: Sequence[Member]) -> None:
+    """Record the versions of newly listed members, if this controller has requested their creation."""
+    if not new or not view.pending:
+        return
+    by_token = {creation.intent.token: slot for slot, creation in view.pending.items()}
+    by_id = {creation.instance: slot for slot, creation in view.pending.items()}
+    for member in new:
+        slot = by_token.get(member.token) if member.token is not None else by_id.get(member.id)
+        if slot is not None:
+            created(view, slot, view.pending[slot], member)
 
 
 def created(view: GroupView, slot: Slot, creation: Creation, member: Member) -> None:

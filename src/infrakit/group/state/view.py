@@ -48,13 +48,13 @@ class GroupView(msgspec.Struct, kw_only=True):
     members: dict[InstanceID, Member] = msgspec.field(default_factory=dict)
     pending: dict[Slot, Creation] = msgspec.field(default_factory=dict)
     backoffs: dict[str, Backoff] = msgspec.field(default_factory=dict)  # by slot, instance or membership change
-    # Being destroyed by the previous leader: loop time until which its calls may take effect.
-    inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)
+    inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # until when earlier calls may destroy it
     ended: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # when its termination was confirmed
     absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
     acknowledged: dict[InstanceID, Slot] = msgspec.field(default_factory=dict)  # IDs returned for pending creations
     # What the pets of the declared version must hold; empty: not known, or nothing.
     attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
+    tags_broken: str = ""  # why no tag proves a version, until an operator resumes the group; empty: tags are kept
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     known: Known = msgspec.field(default_factory=Known)  # of the previous leader
     versions: Versions = msgspec.field(default_factory=Versions)
