@@ -115,8 +115,9 @@ class Stage:
         simulator: Simulator | None = None,
         watermark: WatermarkGuard | None = None,
         clock: Clock | None = None,
+        seed: int = 7,
     ) -> None:
-        rng = random.Random(7)
+        rng = random.Random(seed)
         self.simulator = simulator or Simulator(faults, random=rng)
         self.flavor = flavor_class(self.simulator, rng)
         self.flavor.faults = flavor or FlavorFaults()

@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "instance": ("instance", "List, describe or destroy instances, and read their logs."),
         "halt": ("halt", "Stop all changes to the infrastructure, or to one group."),
         "unhalt": ("halt", "Lift a halt."),
+        "adopt": ("adopt", "Make the instances of another cluster members of this one."),
     },
     "Set up": {
         "remote": ("remote", "Choose the daemon, local or remote, that commands are sent to."),

@@ -9,7 +9,7 @@ ever succeed.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,6 +45,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     begun_at: float  # loop time at which the listing started
     everything: Sequence[Description]
     by_group: Mapping[str, Sequence[Description]]  # only groups that this listing covers
+    foreign: Mapping[str, Sequence[Description]]  # of the same groups: live instances of other clusters
+    clusters: Collection[str] | None  # whose instances were counted as this cluster's
 
 
 class Account:
@@ -56,6 +58,7 @@ class Account:
         self.name = name
         self.instance = instance
         self.capabilities = capabilities or Capabilities()
+        self.clusters: Collection[str] | None = None  # whose instances belong to this cluster; None: all
         self.outdated = False  # it has restarted with other capabilities than its groups use
         self._known_plugin = self._plugin_state()
         self.in_flight = 0
@@ -207,6 +210,17 @@ class Account:
             self._latest = task.result()
         return self._latest.by_group[group], self._latest.begun_at
 
+    def foreign(self, group: GroupID) -> Sequence[Description]:
+        """Return the instances of other clusters with the group's tag, as the newest listing shows them."""
+        return self._latest.foreign.get(group, ()) if self._latest is not None else ()
+
+    def own(self, clusters: Collection[str]) -> None:
+        """Set whose instances belong to this cluster, from the next listing on."""
+        if clusters != self.clusters:
+            self.clusters = clusters
+            for wake in list(self._wakers):
+                wake("the ownership of instances has changed")
+
     async def _describe(self, group: GroupID) -> Listing:
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
@@ -229,20 +243,24 @@ class Account:
             ) from None
         if self._latest is None or everything is not self._latest.everything:
             listings.check(everything, provider=self.name)
-        if only_group:
-            return Listing(begun_at=begun_at, everything=everything, by_group={group: self._only(everything, group)})
-        return Listing(begun_at=begun_at, everything=everything, by_group=self._split(everything))
-
-    def _only(self, everything: Sequence[Description], group: GroupID) -> Sequence[Description]:
         latest = self._latest
-        if latest is not None and latest.everything is everything and latest.by_group.keys() == {group}:
-            return latest.by_group[group]
-        return listings.of_group(everything, group)
+        covered = {group} if only_group else self.limits.keys()
+        unchanged = latest is not None and latest.everything is everything and latest.clusters is self.clusters
+        if latest is not None and unchanged and latest.by_group.keys() == covered:
+            return msgspec.structs.replace(latest, begun_at=begun_at)
+        by_group = {group: listings.of_group(everything, group)} if only_group else self._split(everything)
+        foreign = {
+            name: others for name, listed in by_group.items() if (others := listings.foreign(listed, self.clusters))
+        }
+        return Listing(
+            begun_at=begun_at,
+            everything=everything,
+            by_group={name: listings.without(listed, foreign.get(name, ())) for name, listed in by_group.items()},
+            foreign=foreign,
+            clusters=self.clusters,
+        )
 
     def _split(self, everything: Sequence[Description]) -> Mapping[str, Sequence[Description]]:
-        latest = self._latest
-        if latest is not None and latest.everything is everything and latest.by_group.keys() == self.limits.keys():
-            return latest.by_group
         groups: dict[str, list[Description]] = {group: [] for group in self.limits}
         for description in everything:
             members = groups.get((description.tags or {}).get(values.TAG_GROUP, ""))

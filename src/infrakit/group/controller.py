@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -29,7 +29,7 @@ from infrakit.group.guarded import guarded
 from infrakit.group.ledger import CensusStore, Ledger, ManagerCallbacks
 from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
-from infrakit.group.plan import DesiredState, progress
+from infrakit.group.plan import DesiredState, foreign, progress
 from infrakit.group.probers import HealthProber, MembershipProber
 from infrakit.group.reporter import Reporter
 from infrakit.group.state import tags
@@ -42,7 +42,8 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
 from infrakit.spi.group import seconds
-from infrakit.spi.values import GroupID, InstanceID, Slot
+from infrakit.spi.token import cluster_of
+from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
 CYCLE_SHARE_MAX = 0.5  # maximum share of time that cycles of one group may use
@@ -75,6 +76,7 @@ class Controller:
         self.poll_s = poll_s
         self.plan = Plan()
         self.planned_at: float | None = None
+        self.others: Sequence[Description] = ()  # live instances of other clusters with the group's tag
         self.began_at = math.inf  # loop time at which the newest cycle began
         self.cycles = Durations()
         self._ledger = ledger
@@ -225,7 +227,7 @@ class Controller:
             return
         self.view.now = now
         want = self.want
-        plan = guarded(planning.decide(want, self.view), self._guard, want, self.view)
+        plan = guarded(planning.decide(want, self.view, self.others), self._guard, want, self.view)
         self._track_rollout(plan)
         tags.remember(self.view, plan.blocked)
         self._planned, self._planned_revision = want, self.view.revision
@@ -254,6 +256,7 @@ class Controller:
         except Exception as error:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
+        self._note_foreign(self.account.foreign(self.name))
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
         tags.recognise(view, new)
         for member in new:
@@ -418,7 +421,14 @@ class Controller:
                 properties=want.group.properties.flavor.properties,
                 allocation=want.group.properties.allocation.to_wire(),
             )
+        held = foreign.holders(self.others)
         for logical_id, attached in attachments.items():
+            if (holder := held.get(Slot(logical_id))) is not None:
+                why = f"it belongs to the cluster {cluster_of(holder.tags)} and may hold them"
+                self._reporter.event(
+                    Kind.REFUSED, f"volumes of {logical_id} are not deleted: {holder.id} has it; {why}"
+                )
+                continue
             for attachment in attached:
                 await self._gate.delete_attachment(self.account.volumes, attachment=attachment, begin=begin)
                 self._reporter.event(
@@ -449,3 +459,12 @@ class Controller:
         member.identify(is_self=self._is_self(member))
         if member.token is None or member.hash == values.BOOTSTRAP:
             self._reporter.event(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
+
+    def _note_foreign(self, others: Sequence[Description]) -> None:
+        """Adopt which instances belong to other clusters; report each one once, and replan if they have changed."""
+        if others is self.others:
+            return
+        self._reporter.foreign(others, before=self.others)
+        if others != self.others:
+            self.view.invalidate_plan()
+        self.others = others

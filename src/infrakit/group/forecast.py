@@ -5,6 +5,7 @@ infrastructure changes.
 """
 
 import copy
+from collections.abc import Sequence
 
 import msgspec
 
@@ -43,19 +44,19 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     lowest: int  # how many declared members are healthy at the worst moment, if each action takes its time
 
 
-def forecast(want: DesiredState, view: GroupView) -> tuple[list[Action], Plan]:
+def forecast(want: DesiredState, view: GroupView, others: Sequence[Description] = ()) -> tuple[list[Action], Plan]:
     """Return the actions in order, and the last plan."""
-    foreseen = foresee(want, view)
+    foreseen = foresee(want, view, others)
     return foreseen.actions, foreseen.last
 
 
-def foresee(want: DesiredState, view: GroupView) -> Forecast:
+def foresee(want: DesiredState, view: GroupView, others: Sequence[Description] = ()) -> Forecast:
     """Return what the declaration leads to, if every call succeeds and every new instance becomes healthy."""
     want, world = msgspec.structs.replace(want, paced=False), _copy(view)
     actions: list[Action] = []
     plan, idle, lowest = Plan(), 0, healthy(want, world)
     for step in range(STEPS_MAX):
-        plan = planning.decide(want, world)
+        plan = planning.decide(want, world, others)
         if plan.phase is GroupPhase.ROLLING:
             world.rolling_to = want.group.hash
         lowest = min(lowest, healthy(want, world, without=plan))

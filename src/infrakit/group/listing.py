@@ -1,17 +1,18 @@
 """The checks of a provider's answers before anything is concluded from them (law 4).
 
 A listing that contradicts itself is no complete answer: it counts as a failed observation. What the provider should
-have filtered is filtered again.
+have filtered is filtered again. So are the instances of other clusters that have a group of the same name.
 
 An inspection confirms a termination only by None, or by a description of the instance itself. Every error leaves the
 state unknown, also *forbidden*, and *not found*, which a proxy or a wrong address may return.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from infrakit.spi import errors, values
-from infrakit.spi.values import Description, InstanceID
+from infrakit.spi.token import cluster_of
+from infrakit.spi.values import Description, InstanceID, State
 
 
 def check(listing: object, *, provider: str) -> None:
@@ -33,6 +34,23 @@ def of_group(listing: Sequence[Description], group: str) -> Sequence[Description
     if all((each.tags or {}).get(values.TAG_GROUP) == group for each in listing):
         return listing
     return [each for each in listing if (each.tags or {}).get(values.TAG_GROUP) == group]
+
+
+def foreign(listing: Sequence[Description], clusters: Collection[str] | None) -> Sequence[Description]:
+    """Return the live instances whose token names another cluster than these; with None, every cluster is ours."""
+    if clusters is None:
+        return ()
+    known = {"", *clusters}
+    ended = State.TERMINATED
+    return [each for each in listing if cluster_of(each.tags) not in known and each.state is not ended]
+
+
+def without(listing: Sequence[Description], others: Sequence[Description]) -> Sequence[Description]:
+    """Return the listing without these instances: the listing itself, if there are none."""
+    if not others:
+        return listing
+    ids = {each.id for each in others}
+    return [each for each in listing if each.id not in ids]
 
 
 def inspected(answer: object, instance: InstanceID) -> Description | None:

@@ -1,12 +1,14 @@
 """The events of one group: each fact, refusal and wait is reported once, when it begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from infrakit.group.actions import Blocked, Plan
+from infrakit.group.plan import foreign
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.values import Health, InstanceID, Slot
+from infrakit.spi.token import cluster_of
+from infrakit.spi.values import Description, Health, InstanceID, Slot
 
 
 class Reporter:
@@ -30,7 +32,7 @@ class Reporter:
         for block in plan.blocked:
             key = (block.subject, block.rule, block.key)
             blocks.add(key)
-            if key not in self._blocks:
+            if key not in self._blocks and block.rule != foreign.RULE:  # reported for each instance
                 self._blocked(block)
         self._blocks = blocks
         if plan.converged and not self._was_converged:
@@ -56,6 +58,16 @@ class Reporter:
                 Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
             )
         self._missing = set(missing)
+
+    def foreign(self, others: Sequence[Description], *, before: Sequence[Description]) -> None:
+        """Report the instances of other clusters that were not among those before."""
+        known = {(each.id, cluster_of(each.tags)) for each in before}
+        for each in others:
+            cluster = cluster_of(each.tags)
+            if (each.id, cluster) not in known:
+                what = f"not a member: it carries the group's tag, and its token names the cluster {cluster}"
+                message, group = f"{what}; {foreign.remedy(cluster)}", self._view.group
+                self._emit(Event(type=Kind.REFUSED, group=group, instance=each.id, message=message, cause=foreign.RULE))
 
     def _blocked(self, block: Blocked) -> None:
         view = self._view

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infrakit.lifecycle.replicas import ANSWER_S, NO_ANSWER, Replicas
-from infrakit.manager.declaration import changes
+from infrakit.manager.declaration import ownership
 from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
@@ -38,8 +38,17 @@ class DeclarationAccess(Protocol):
         """The current version of the declaration; 0 if there is none."""
         ...
 
-    async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
-        """Write the first declaration and return its version. Raises `Conflict` if there is one already."""
+    async def declare(
+        self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str, adopts: str = ""
+    ) -> int:
+        """Write the first declaration and return its version. Raises `Conflict` if there is one already.
+
+        `adopts`: a cluster whose instances belong to this one, unless it is empty.
+        """
+        ...
+
+    async def adopt(self, cluster: str, *, who: str, why: str) -> int:
+        """Declare that the instances of that cluster belong to this one; return the version of the declaration."""
         ...
 
 
@@ -66,10 +75,15 @@ class DirectStore:
         await self._declaration.load()
         return self._declaration.version
 
-    async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
+    async def declare(
+        self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str, adopts: str = ""
+    ) -> int:
         del text, source
-        change = changes.declare(tuple(groups))
+        change = ownership.declare(tuple(groups), adopts)
         return (await self._declaration.change(change, what="bootstrap", who=who, why=why, expected=0)).version
+
+    async def adopt(self, cluster: str, *, who: str, why: str) -> int:
+        return (await self._declaration.change(ownership.adopt(cluster), what="adopt", who=who, why=why)).version
 
 
 class ViaReplica:
@@ -103,9 +117,16 @@ class ViaReplica:
         newest = await self.replicas.ask("history", limit=1)
         return newest[0].version if newest else 0
 
-    async def declare(self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str) -> int:
+    async def declare(
+        self, groups: Sequence[Group], *, text: str, source: str, who: str, why: str, adopts: str = ""
+    ) -> int:
         del groups
-        arguments = {"text": text, "source": source, "who": who, "why": why, "expected": 0}
+        arguments = {"text": text, "source": source, "who": who, "why": why, "expected": 0, "adopts": adopts}
         committed = await self.replicas.ask("commit", within_s=COMMIT_S, **arguments)
+        version: int = committed.version
+        return version
+
+    async def adopt(self, cluster: str, *, who: str, why: str) -> int:
+        committed = await self.replicas.ask("adopt", within_s=COMMIT_S, cluster=cluster, who=who, why=why)
         version: int = committed.version
         return version

@@ -67,13 +67,15 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
     try:
         groups = await validate.checked(request.text, request.source, registry)
         async with Replicas(hosts.places) as replicas:
-            access = ViaReplica(replicas)
+            access, adopts = ViaReplica(replicas), ""
             if not await access.answers():
                 report(f"no replica answers at {', '.join(replicas.places)}")
                 async with _locked(home, request.timeout_s, report):
-                    await ensure_store(request, groups, plugins=registry, access=access, clock=clock, report=report)
+                    adopts = await ensure_store(
+                        request, groups, plugins=registry, access=access, clock=clock, report=report
+                    )
             report(f"a replica answers at {replicas.at}")
-            return await _commit(access, groups, request)
+            return await _commit(access, groups, request, adopts)
     finally:
         await registry.close()
 
@@ -98,11 +100,16 @@ async def _locked(home: Path, timeout_s: float, report: Report) -> AsyncIterator
         yield
 
 
-async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: BootstrapRequest) -> Committed:
-    """Commit, unless the cluster already declares the same groups, however they are written."""
+async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: BootstrapRequest, adopts: str) -> Committed:
+    """Commit, unless the cluster already declares the same groups, however they are written.
+
+    `adopts`: the cluster that the tokens of its first machines name; empty if there is none to adopt.
+    """
     for _attempt in range(VERSIONS_MAX):
         version = await access.version()
         if version and await _declared(access, version, groups):
+            if adopts:
+                version = await access.adopt(adopts, who=request.who, why=request.why)
             return Committed(version=version, unchanged=True)
         arguments = {
             "text": request.text,
@@ -111,6 +118,7 @@ async def _commit(access: ViaReplica, groups: tuple[Group, ...], request: Bootst
             "why": request.why,
             "expected": version,
             "destroys": request.destroys,
+            "adopts": adopts,
         }
         try:
             with consent_named("infrakit up"):

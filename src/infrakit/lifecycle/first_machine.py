@@ -57,13 +57,17 @@ async def bootstrap(
     Raises what `ensure_store` raises, and `Conflict` if another user commits a declaration at the same time.
     """
     groups = await validate.checked(request.text, request.source, plugins)
-    await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report)
+    adopts = await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report)
     report(access.answered)
     version = await access.version()
+    if version and adopts:
+        version = await access.adopt(adopts, who=request.who, why=request.why)
     if version:
         report(f"it holds version {version} of the declaration, which is left unchanged")
         return version
-    version = await access.declare(groups, text=request.text, source=request.source, who=request.who, why=request.why)
+    version = await access.declare(
+        groups, text=request.text, source=request.source, who=request.who, why=request.why, adopts=adopts
+    )
     report(f"committed: version {version} of the declaration")
     return version
 
@@ -76,14 +80,15 @@ async def ensure_store(
     access: DeclarationAccess,
     clock: Clock,
     report: Callable[[str], object],
-) -> None:
+) -> str:
     """Create the machines that the store needs to answer; none, if it answers already.
 
-    Raises `Refused` if machines exist, or volumes of any but the first, and `recover` is not set; what a plugin raises;
-    and `Unreachable` if the store does not answer after every possible machine was created.
+    Returns the cluster that their tokens name and the store has to adopt; empty if there is none. Raises `Refused` if
+    machines exist, or volumes of any but the first, and `recover` is not set; what a plugin raises; and `Unreachable`
+    if the store does not answer after every possible machine was created.
     """
     if await access.answers():
-        return
+        return ""
     group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
     instance = await plugins.instance(group.properties.instance.plugin)
     gate = Gate(StoreSilent(access.answers))
@@ -95,6 +100,7 @@ async def ensure_store(
             await _create_first_machine(provisioner, access, request.timeout_s, request.seed or SeedChoice())
     except Outdated as outdated:  # another process was faster, or the quorum is back
         report(str(outdated))
+    return provisioner.adopts
 
 
 async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) -> PreparedMachine:
@@ -122,10 +128,13 @@ async def _create_first_machine(
         try:
             await provisioner.create_first(first, script=choice.script)
         except errors.Conflict as error:
-            if first.slot not in await provisioner.machines():
+            found = (await provisioner.machines()).get(first.slot)
+            if found is None:
                 raise
+            provisioner.exists(found)
             provisioner.report(f"{first}: another process created it first ({error})")
     else:
+        provisioner.exists(machines[first.slot])
         provisioner.report(f"{first}: {machines[first.slot].id} exists already")
     if not await _until_answers(access, timeout_s):
         raise errors.Unreachable(
@@ -151,7 +160,7 @@ async def _recover(provisioner: Provisioner, access: DeclarationAccess, timeout_
                 where=access.where,
                 remedy="read the logs of its members",
             )
-        await provisioner.create(missing[0])
+        await provisioner.create(missing[0], existing.values())
 
 
 async def _until_answers(access: DeclarationAccess, timeout_s: float) -> bool:

@@ -3,12 +3,15 @@
 The same flavor prepares it from the same declaration as every later machine of its group, with two differences. A seed
 is prepared as the only member of its group, because there is no other member to join. And its hash is the word
 `bootstrap`, so that the first leader adopts it unchanged, and replaces the tag by the current hash.
+
+There is no ledger yet whose name could be in its token. A name is drawn instead, which the command that creates the
+machine adopts for the cluster with its first commit.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -23,6 +26,7 @@ from infrakit.spi.event import timestamp
 from infrakit.spi.flavor import Attaches, Flavor, Quorum
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Instance, Keeps
+from infrakit.spi.token import cluster_of, is_seed_cluster, seed_cluster
 from infrakit.spi.values import Allocation, Attachment, Description, InstanceSpec, LogicalID, State
 
 LIST_DEADLINE_S = 60.0
@@ -99,12 +103,20 @@ async def store_group(
     raise errors.Refused(what, where="the declaration", remedy=f"name the one with the store: --group, one of {names}")
 
 
-async def seed_of(group: Group, flavor: Flavor, node: Node, clock: Clock, *, script: str = "") -> InstanceSpec:
+def drawn_cluster() -> str:
+    """Draw a name that distinguishes the machines created before there is a ledger from those of other clusters."""
+    return seed_cluster(os.urandom(4).hex())
+
+
+async def seed_of(
+    group: Group, flavor: Flavor, node: Node, clock: Clock, *, script: str = "", cluster: str = ""
+) -> InstanceSpec:
     """The spec of the first machine for its provider; `script`: its boot script, if it was prepared before.
 
-    Raises what the flavor raises.
+    `cluster`: whose it is; empty: a new one's. Raises what the flavor raises.
     """
-    spec = await _prepared(_as_only_member(group, node), flavor, node, clock, version=values.BOOTSTRAP)
+    cluster = cluster or drawn_cluster()
+    spec = await _prepared(_as_only_member(group, node), flavor, node, clock, cluster, version=values.BOOTSTRAP)
     return msgspec.structs.replace(spec, init=script) if script else spec
 
 
@@ -128,6 +140,8 @@ class Provisioner:
         self._gate = gate
         self._clock = clock
         self.report = report
+        self.adopts = ""  # the cluster of machines that exist and that no ledger names; empty: none
+        self._cluster = ""  # whose the next machines are
 
     async def machines(self) -> dict[str, Description]:
         """The existing machines, by a complete listing: by slot, or by ID if they have none.
@@ -197,15 +211,24 @@ class Provisioner:
             " interrupt this and run: infrakit bootstrap --recover"
         )
 
-    async def create(self, node: Node) -> None:
-        """Create one machine of a group that has others. The provider reports conflicts."""
+    def exists(self, machine: Description) -> None:
+        """Record that the first machine exists: an earlier command, interrupted before its end, may have created it."""
+        cluster = cluster_of(machine.tags)
+        self.adopts = cluster if is_seed_cluster(cluster) else ""
+
+    async def create(self, node: Node, others: Iterable[Description] = ()) -> None:
+        """Create one machine of a group that has others, as one of their cluster. The provider reports conflicts."""
+        clusters = {cluster_of(each.tags) for each in others} - {""}
+        self._cluster = clusters.pop() if len(clusters) == 1 else self._cluster or drawn_cluster()
         properties = self.group.properties
         version = hashes.of(properties.instance, properties.flavor)
-        await self._create(node, await _prepared(self.group, self._flavor, node, self._clock, version=version), "")
+        spec = await _prepared(self.group, self._flavor, node, self._clock, self._cluster, version=version)
+        await self._create(node, spec, "")
 
     async def create_first(self, node: Node, *, script: str = "") -> None:
         """Create one machine as the only member of its group; the first leader adopts it."""
-        spec = await seed_of(self.group, self._flavor, node, self._clock, script=script)
+        self._cluster = drawn_cluster()
+        spec = await seed_of(self.group, self._flavor, node, self._clock, script=script, cluster=self._cluster)
         await self._create(node, spec, ", the first of its group")
 
     async def _create(self, node: Node, spec: InstanceSpec, how: str) -> None:
@@ -217,6 +240,7 @@ class Provisioner:
                 where=f"plugin {self.group.properties.instance.plugin}",
                 remedy="it may exist: repeat the command, which lists machines first",
             ) from None
+        self.adopts = self._cluster if is_seed_cluster(self._cluster) else ""
         self.report(f"{node}: {created} is created{how}")
 
 
@@ -230,7 +254,9 @@ async def _answering(limit_s: float, plugin: str) -> AsyncIterator[None]:
         raise errors.Unreachable(f"no answer within {limit_s:g} s", where=f"plugin {plugin}") from None
 
 
-async def _prepared(group: Group, flavor: Flavor, node: Node, clock: Clock, *, version: str) -> InstanceSpec:
+async def _prepared(
+    group: Group, flavor: Flavor, node: Node, clock: Clock, cluster: str, *, version: str
+) -> InstanceSpec:
     return await prepared(
         group,
         flavor,
@@ -238,7 +264,7 @@ async def _prepared(group: Group, flavor: Flavor, node: Node, clock: Clock, *, v
         logical_id=node.logical_id,
         sequence=node.sequence,
         version=version,
-        token=f"bootstrap/{group.name}/{node.slot}/{os.urandom(4).hex()}",
+        token=f"{cluster}/{group.name}/{node.slot}/{os.urandom(4).hex()}",
         created=timestamp(clock.now()),
     )
 

@@ -105,6 +105,7 @@ class Status(Wire, frozen=True, kw_only=True):
     groups: tuple[GroupStatus, ...] = ()
     leading: str = ""  # the leader, if it is another replica
     note: str = ""  # why the groups are not listed
+    clusters: tuple[str, ...] = ()  # the clusters, as tokens name them, whose instances belong to this one
 
 
 class ReplicaStatus(Wire, frozen=True, kw_only=True):
@@ -179,7 +180,7 @@ class Version(Wire, frozen=True, kw_only=True):
     when: str
     who: str
     why: str
-    what: str  # commit scale halt unhalt pause resume abort rollback restore free destroy ...
+    what: str  # commit scale halt unhalt pause resume abort rollback restore adopt free destroy ...
     hash: str  # SHA-256 of the declared groups
     groups: tuple[GroupID, ...] = ()
 
@@ -210,13 +211,22 @@ class Manager(Protocol):
     async def status(self) -> Status: ...
 
     async def commit(
-        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+        self,
+        *,
+        text: str,
+        source: str,
+        who: str,
+        why: str,
+        expected: int | None = None,
+        destroys: int = 0,
+        adopts: str = "",
     ) -> Committed:
         """Declare the groups of a document (YAML or JSON); groups that it does not name are unchanged.
 
         `source` is the document's name for error messages. `destroys` is the consent to destroy that many members
         without replacing them: a commit that destroys more than 2 and 30 % of a group, or the majority of a quorum,
-        needs it. Raises `InvalidSpec`, `Conflict`, and `Refused` without consent.
+        needs it. `adopts` is a cluster to adopt with the same change: see `adopt`. Raises `InvalidSpec`, `Conflict`,
+        and `Refused` without consent.
         """
         ...
 
@@ -261,6 +271,10 @@ class Manager(Protocol):
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
         """Declare the group's previous version again."""
+        ...
+
+    async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
+        """Declare that the instances whose tokens name that cluster belong to this one. Raises `Refused`."""
         ...
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:

@@ -167,10 +167,19 @@ class CannedManager:
         )
 
     async def commit(
-        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+        self,
+        *,
+        text: str,
+        source: str,
+        who: str,
+        why: str,
+        expected: int | None = None,
+        destroys: int = 0,
+        adopts: str = "",
     ) -> Committed:
         asked = {"destroys": destroys} if destroys else {}
-        return self._record("commit", text=text, source=source, who=who, why=why, expected=expected, **asked)
+        more = {"adopts": adopts} if adopts else {}
+        return self._record("commit", text=text, source=source, who=who, why=why, expected=expected, **asked, **more)
 
     async def plan(self, *, text: str, source: str) -> Planned:
         self._record("plan", text=text, source=source)
@@ -212,6 +221,9 @@ class CannedManager:
 
     async def rollback(self, *, group: GroupID, who: str, why: str) -> Committed:
         return self._record("rollback", group=group, who=who, why=why)
+
+    async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
+        return self._record("adopt", cluster=cluster, who=who, why=why)
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         return self._record("free", group=group, who=who, why=why)

@@ -18,9 +18,10 @@ from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.store import Document
+from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Attachment, Description, InstanceSpec, State
 from infrakit.stores.memory import MemoryStore
-from tests.stage import cattle, in_virtual_time, pets
+from tests.stage import Stage, cattle, in_virtual_time, pets
 
 QUORUM = pets("etcd", "a b c", quorum=True, volumes=True)
 
@@ -83,6 +84,68 @@ async def test_bootstrap_creates_one_machine_and_stores_the_declaration() -> Non
 
 
 @in_virtual_time
+async def test_the_cluster_that_bootstrap_has_drawn_is_adopted_by_its_store_and_by_no_other() -> None:
+    cluster = Cluster()
+    await cluster.bootstrap()
+    seed = cluster.machines["a"]
+    cluster.store.needs = 0
+    drawn = cluster_of(seed.tags)
+    assert drawn.startswith("bootstrap-")
+    async with Stage(simulator=cluster.simulator, seed=5) as other:
+        await other.commit(QUORUM)
+        await other.until(lambda: other.controller("etcd").plan.blocked)
+        await asyncio.sleep(10.0)
+        assert seed.id not in other.controller("etcd").view.members
+        assert cluster.machines["a"].id == seed.id
+        await other.operator.halt(who="ann", why="the first one goes on")
+    for each in ("b", "c"):
+        cluster.simulator.kill(cluster.machines[each].id)
+    for number in (1, 2):  # the second is after a failover
+        async with Stage(simulator=cluster.simulator, store=cluster.store, seed=number) as stage:
+            await stage.replica.active.wait()
+            await stage.converged()
+            assert seed.id in stage.controller("etcd").view.members
+            assert drawn in (await stage.operator.status()).clusters
+
+
+@in_virtual_time
+async def test_a_repeated_bootstrap_adopts_the_machine_of_an_interrupted_one() -> None:
+    cluster = Cluster()
+    cluster.store.needs = 2
+    with pytest.raises(errors.Unreachable):
+        await cluster.bootstrap(timeout_s=1.0)
+    drawn = cluster_of(cluster.machines["a"].tags)
+    asyncio.get_running_loop().call_later(5.0, setattr, cluster.store, "needs", 1)
+    assert await cluster.bootstrap() == 1
+    assert (await Declaration(cluster.store, cluster.clock).load()).adopted == (drawn,)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "name"),
+    [(("c1/etcd/b/2", "c1/etcd/c/3"), "c1"), (("c1/etcd/b/2", "c2/etcd/c/3"), ""), ((None, "bootstrap/etcd/c/9"), "")],
+)
+@in_virtual_time
+async def test_recovery_creates_a_machine_of_the_cluster_that_the_others_belong_to(
+    tokens: tuple[str | None, ...], name: str
+) -> None:
+    cluster = Cluster()
+    cluster.store.needs = 0
+    await cluster.bootstrap()
+    for each, token in zip(("b", "c"), tokens, strict=True):
+        tags = {values.TAG_GROUP: "etcd"} | ({values.TAG_TOKEN: token} if token else {})
+        await cluster.simulator.provision(spec=InstanceSpec(tags=tags, logical_id=values.LogicalID(each)))
+    cluster.store.needs = 3
+    await cluster.bootstrap(recover=True)
+    created = cluster_of(cluster.machines["a"].tags)
+    adopted = (await Declaration(cluster.store, cluster.clock).load()).adopted
+    if name:
+        assert (created, adopted) == (name, ())
+    else:
+        assert created.startswith("bootstrap-")
+        assert adopted == (created,)
+
+
+@in_virtual_time
 async def test_two_concurrent_bootstraps_create_one_machine() -> None:
     first, second = Cluster(), Cluster()
     second.simulator, second.store, second.flavor = first.simulator, first.store, first.flavor
@@ -138,7 +201,7 @@ async def test_bootstrap_refuses_a_group_with_machines_unless_it_is_to_recover_i
     with pytest.raises(errors.Refused, match=r"machines exist already \(c\)"):
         await cluster.bootstrap()
     assert list(cluster.machines) == ["c"]
-    assert await cluster.bootstrap(recover=True) == 1
+    assert await cluster.bootstrap(recover=True) == 2  # version 2 adopts the cluster that the new machine's token names
     assert sorted(cluster.machines) == ["a", "c"], "the leader creates the rest"
     assert cluster.machines["a"].attachments[0].id == "vol-a"
 
@@ -309,6 +372,6 @@ async def test_a_stopping_machine_has_its_logical_id_until_it_has_terminated(sto
             await cluster.bootstrap()
         assert not cluster.machines
     else:
-        assert await cluster.bootstrap() == 1
+        assert await cluster.bootstrap() == 2  # version 2 adopts the cluster that the new machine's token names
         assert cluster.machines["a"].id != first.id
         assert asyncio.get_running_loop().time() > stops_within_s

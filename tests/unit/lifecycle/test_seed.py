@@ -13,6 +13,7 @@ from infrakit.lifecycle.seed import SeedChoice
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
 from infrakit.spi import errors, values
+from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Allocation, Index, InstanceSpec
 from tests.stage import Stage, cattle, in_virtual_time, pets
 
@@ -93,6 +94,8 @@ async def test_the_first_leader_adopts_the_seed_unchanged() -> None:
     result = await prepared(QUORUM)
     async with Stage() as stage:
         seed = await stage.simulator.provision(spec=result.spec)
+        await stage.replica.active.wait()
+        await stage.operator.adopt(cluster=cluster_of(result.spec.tags), who="ann", why="a test")  # as `bootstrap` does
         await stage.commit(QUORUM)
         await stage.converged()
         machines = {str(each.logical_id): each for each in stage.simulator.machines.values() if each.lives}

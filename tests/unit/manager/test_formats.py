@@ -27,7 +27,14 @@ DOCUMENTS: dict[str, type[Any]] = {
 }
 
 # Fields that an older release ignores and drops, which is harmless.
-ADDED: dict[str, Any] = {"Resumed": "", "Incarnation": "", "Incarnations": {}, "Proven": {}, "Policies": []}
+ADDED: dict[str, Any] = {
+    "Resumed": "",
+    "Incarnation": "",
+    "Incarnations": {},
+    "Proven": {},
+    "Policies": [],
+    "Adopted": [],
+}
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 
 

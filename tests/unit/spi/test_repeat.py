@@ -41,7 +41,10 @@ REMOTE = {
     "Stack": ("is_leader leader_location specs inspect", "enforce terminate"),
     "Manager": (
         "status plan why members logs tail history show leader",
-        "commit scale halt unhalt pause resume abort rollback free destroy destroy_instance restore resign shutdown",
+        (
+            "commit adopt scale halt unhalt pause resume abort rollback free destroy destroy_instance restore resign "
+            "shutdown"
+        ),
     ),
 }
 LOCAL = {

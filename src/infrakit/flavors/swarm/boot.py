@@ -13,6 +13,7 @@ from infrakit.ensemble.members import host, is_address
 from infrakit.flavors.swarm import link
 from infrakit.flavors.swarm.properties import PORT, Manager, Properties, Worker
 from infrakit.spi import values
+from infrakit.spi.token import is_from_bootstrap
 from infrakit.spi.values import InstanceSpec, LogicalID
 from infrakit.template import boot
 from infrakit.template.boot import BootScripts, Instance, Script
@@ -57,7 +58,7 @@ def is_first(spec: InstanceSpec, allocation: values.Allocation) -> bool:
 
 def is_from_outside(spec: InstanceSpec) -> bool:
     """Whether it is created before any leader exists, by a process that may run outside the Swarm."""
-    return (spec.tags or {}).get(values.TAG_TOKEN, "").startswith(f"{values.BOOTSTRAP}/")
+    return is_from_bootstrap(spec.tags)
 
 
 def script(declared: Properties) -> Script:

@@ -4,12 +4,15 @@ The steps run in a fixed order and add to one `PlanBuilder`: first intents and d
 member list, missing and surplus instances, unhealthy instances, and out-of-date instances last.
 """
 
+from collections.abc import Sequence
+
 from infrakit.group.actions import Destroy, GroupPhase, Plan, Priority, Settle
 from infrakit.group.plan import (
     adopting,
     canary,
     cattle,
     destroying,
+    foreign,
     heal,
     intents,
     limits,
@@ -24,12 +27,16 @@ from infrakit.group.plan.classification import classify
 from infrakit.group.plan.desired import DesiredState
 from infrakit.group.state.view import GroupView
 from infrakit.spi.event import to_the_second
+from infrakit.spi.values import Description
 
 __all__ = ["DesiredState", "decide"]
 
 
-def decide(want: DesiredState, view: GroupView) -> Plan:
-    """Return the plan for a group: the actions to perform now, and the blocked ones, each with its reason."""
+def decide(want: DesiredState, view: GroupView, others: Sequence[Description] = ()) -> Plan:
+    """Return the plan for a group: the actions to perform now, and the blocked ones, each with its reason.
+
+    `others`: live instances of other clusters that carry the group's tag.
+    """
     changing = view.membership.changing if view.membership is not None else None
     classified = classify(want, view)
     builder = PlanBuilder(want=want, view=view, classified=classified, settled=view.settled(), changing=changing)
@@ -38,6 +45,9 @@ def decide(want: DesiredState, view: GroupView) -> Plan:
     if view.problem:
         builder.block(name, f"no decision: {view.problem}", "unknown-is-not-missing")
         return _finish(builder, GroupPhase.UNKNOWN)
+    if others:
+        builder.foreign = foreign.holders(others) if want.group.is_pets else {}
+        foreign.explain(builder, others)
     if want.orders.halt is not None:
         halt = want.orders.halt
         builder.block(

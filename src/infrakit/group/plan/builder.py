@@ -14,7 +14,7 @@ from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import Reason
-from infrakit.spi.values import InstanceID, Slot
+from infrakit.spi.values import Description, InstanceID, Slot
 
 
 class PlanBuilder(msgspec.Struct, kw_only=True):
@@ -29,6 +29,7 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
     blocked: list[Blocked] = msgspec.field(default_factory=list)
     canary: Canary | None = None  # those that must bake first
     changing: MembershipChange | None = None  # change of the member list, in progress or of this plan
+    foreign: Mapping[Slot, Description] = msgspec.field(default_factory=dict)  # of other clusters, by logical ID
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members that this plan destroys
 
     @property

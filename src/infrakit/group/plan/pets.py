@@ -7,7 +7,7 @@ join all at once, because waiting would protect nothing: so a new ensemble boots
 from collections.abc import Iterable
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import exchange, limits, versions
+from infrakit.group.plan import exchange, foreign, limits, versions
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
@@ -34,6 +34,8 @@ def create(builder: PlanBuilder) -> None:
         held_by = holders(builder.classified, logical_id)
         if held_by:
             _explain_holder(builder, logical_id, held_by)
+            continue
+        if foreign.blocks(builder, slot):
             continue
         version = versions.of_new(builder, slot)
         if builder.backs_off(slot, f"logical ID {logical_id}", version=version):

@@ -6,13 +6,15 @@ from typing import Protocol
 
 from infrakit.group import report
 from infrakit.group.controller import Controller
+from infrakit.group.plan import foreign
 from infrakit.group.plan.builder import duration, plural, times
 from infrakit.group.state.member import Member
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, timestamp, to_the_second
 from infrakit.spi.manager import Explanation, Reasoned
-from infrakit.spi.values import GroupID, InstanceID, Slot
+from infrakit.spi.token import cluster_of
+from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 
 STORY_MAX = 50
 
@@ -40,6 +42,9 @@ def explain(controller: Controller, subject: str, history: EventHistory, clock: 
             story=_story(history, name, ""),
             next_look=_next_check(controller, clock),
         )
+    for other in controller.others:
+        if other.id == subject:
+            return _foreign(controller, other, waiting, history, clock)
     member = _find(controller, subject)
     about = {subject, name} | ({member.id, str(member.slot)} if member is not None else set())
     return Explanation(
@@ -49,6 +54,26 @@ def explain(controller: Controller, subject: str, history: EventHistory, clock: 
         doing=_about(doing, about - {name}),
         waiting=_about(waiting, about),
         story=_story(history, name, subject if member is None else str(member.id)),
+        next_look=_next_check(controller, clock),
+    )
+
+
+def _foreign(
+    controller: Controller, other: Description, waiting: Sequence[Reasoned], history: EventHistory, clock: Clock
+) -> Explanation:
+    """Explain an instance of another cluster."""
+    cluster = cluster_of(other.tags)
+    facts = [f"it carries the tag of group {controller.name}, and its token names the cluster {cluster}"]
+    if other.logical_id:
+        facts.append(f"it has logical ID {other.logical_id}: no second instance is created for that")
+    return Explanation(
+        subject=other.id,
+        summary=f"{other.id} belongs to the cluster {cluster}, and is not a member of {controller.name}",
+        facts=tuple(facts),
+        waiting=tuple(
+            line for line in waiting if line.rule == foreign.RULE and f"infrakit adopt {cluster} " in line.remedy
+        ),
+        story=_story(history, controller.name, other.id),
         next_look=_next_check(controller, clock),
     )
 

@@ -61,6 +61,7 @@ class Relay:
             version=answer.version,
             halts=answer.halts,
             groups=answer.groups,
+            clusters=answer.clusters,
             leading=answer.replica if answer.leader else "",
             note="",
         )
@@ -110,6 +111,9 @@ class Relay:
 
     async def rollback(self, **arguments: Any) -> Committed:
         return await self._inner.rollback(**arguments)
+
+    async def adopt(self, **arguments: Any) -> Committed:
+        return await self._inner.adopt(**arguments)
 
     async def free(self, **arguments: Any) -> Committed:
         return await self._inner.free(**arguments)

@@ -10,7 +10,7 @@ from infrakit.group.forecast import foresee
 from infrakit.group.orders import Eviction, incarnation
 from infrakit.manager.api import logs
 from infrakit.manager.api.explain import EventHistory, explain
-from infrakit.manager.declaration import changes, consent, quorums, recheck, validate
+from infrakit.manager.declaration import changes, consent, ownership, quorums, recheck, validate
 from infrakit.manager.declaration.record import DeclarationRecord, RecordChange
 from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
@@ -74,6 +74,7 @@ class Operator:
             halts=tuple(halts),
             groups=tuple(groups),
             note="" if replica.active.is_set() else replica.why_not_active,
+            clusters=tuple(sorted(term.clusters)) if term is not None else (),
         )
 
     async def leader(self) -> LeaderStatus:
@@ -134,13 +135,21 @@ class Operator:
     # -- the declaration -------------------------------------------------------------------------------------------
 
     async def commit(
-        self, *, text: str, source: str, who: str, why: str, expected: int | None = None, destroys: int = 0
+        self,
+        *,
+        text: str,
+        source: str,
+        who: str,
+        why: str,
+        expected: int | None = None,
+        destroys: int = 0,
+        adopts: str = "",
     ) -> Committed:
         command = consent.command("commit", source, "" if why in (f"commit {source}", f"up {source}") else why)
         for attempt in range(1, recheck.ATTEMPTS_MAX + 1):
             others = self._replica.declaration.record.groups
             groups = await self.checked(text, source)
-            change = recheck.while_unchanged(await self.consented(groups, destroys, command), groups, others)
+            change = recheck.while_unchanged(await self.consented(groups, destroys, command, adopts), groups, others)
             try:
                 return await self._replica.change(change, what="commit", who=who, why=why, expected=expected)
             except recheck.OthersChanged:
@@ -148,13 +157,13 @@ class Operator:
                     raise
         raise AssertionError
 
-    async def consented(self, groups: tuple[Group, ...], destroys: int, command: str) -> RecordChange:
+    async def consented(self, groups: tuple[Group, ...], destroys: int, command: str, adopts: str = "") -> RecordChange:
         """Return the change that declares these groups, and refuses to destroy many members without consent.
 
         `command` is the command line that the error completes.
         """
         is_quorum = await self._quorums(groups)
-        return consent.with_consent(changes.declare(groups), destroys, is_quorum=is_quorum, command=command)
+        return consent.with_consent(ownership.declare(groups, adopts), destroys, is_quorum=is_quorum, command=command)
 
     async def _quorums(self, groups: tuple[Group, ...]) -> consent.IsQuorum:
         declared = self._replica.declaration.record.groups
@@ -188,10 +197,13 @@ class Operator:
     async def _forecast(self, term: Term, group: Group, record: DeclarationRecord) -> GroupPlan:
         want = await term.want(group, record)
         controller = term.controllers.get(group.name)
-        view = controller.view if controller is not None else await term.list_unmanaged(group)
-        if controller is not None and view.problem:
-            await controller.observe()
-        foreseen = foresee(want, view)
+        if controller is None:
+            view, others = await term.list_unmanaged(group)
+        else:
+            if controller.view.problem:
+                await controller.observe()
+            view, others = controller.view, controller.others
+        foreseen = foresee(want, view, others)
         lines = report.forecast_lines(foreseen.actions)
         verbs = {verb: verb for verb in ("create", "replace", "destroy", "label", "change")} | {"update": IN_PLACE}
         counts = {what: sum(line.verb == verb for line in lines) for verb, what in verbs.items()}
@@ -213,6 +225,9 @@ class Operator:
 
     async def scale(self, *, group: GroupID, size: int, who: str, why: str, expected: int | None = None) -> Committed:
         return await self._replica.change(changes.scale(group, size), what="scale", who=who, why=why, expected=expected)
+
+    async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
+        return await self._replica.change(ownership.adopt(cluster), what="adopt", who=who, why=why)
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._replica.change(changes.free(group), what="free", who=who, why=why)

@@ -104,6 +104,11 @@ class EpochLedger:
         """When the epoch was acquired, seconds since 1970."""
         return self._contents.since
 
+    @property
+    def clusters(self) -> frozenset[str]:
+        """The names of this cluster in tokens: that of the ledger, and those of ledgers that it replaces."""
+        return frozenset({self._contents.cluster, *self._contents.replaces} - {""})
+
     # -- the epoch -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:

@@ -7,11 +7,12 @@ acts. When the term ends, for whatever reason, all calls in flight are cancelled
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
+from infrakit.group import listing as listings
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.orders import Orders
@@ -30,7 +31,7 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
-from infrakit.spi.values import TAG_GROUP, GroupID
+from infrakit.spi.values import TAG_GROUP, Description, GroupID
 
 LIST_DEADLINE_S = 30.0
 RESOLVE_WAIT_S = 2.0  # maximum time that a change waits for plugins that are used for the first time
@@ -121,6 +122,7 @@ class Term:
         longer declared makes no call.
         """
         self._record = record
+        self._own_instances()
         for name, controller in self.controllers.items():
             group = record.groups.get(name)
             resolved = self._plugins.resolved(group) if group is not None else None
@@ -149,6 +151,7 @@ class Term:
     async def _reconcile(self, concerned: Callable[[Group], bool]) -> None:
         async with self._lock:
             record = self._record
+            self._own_instances()
             for name in [n for n in self.controllers if n not in record.groups]:
                 await self._stop_controller(name)
                 await self._clear(name)
@@ -159,6 +162,17 @@ class Term:
                 resolved = self._plugins.resolved(group) if concerned(group) else None
                 if resolved is not None:
                     await self._start_or_update(name, group, record, resolved)
+
+    @property
+    def clusters(self) -> frozenset[str]:
+        """The clusters, as tokens name them, whose instances belong to this one."""
+        return self.ledger.clusters.union(self._record.adopted)
+
+    def _own_instances(self) -> None:
+        """Set whose instances belong to this cluster, in every account; an adoption changes that."""
+        clusters = self.clusters
+        for account in self._plugins.accounts.values():
+            account.own(clusters)
 
     async def _expire_undeclared(self, record: DeclarationRecord) -> None:
         """Clear what is recorded of groups that were freed, once they have been undeclared for long.
@@ -300,15 +314,17 @@ class Term:
             return orders
         return msgspec.structs.replace(orders, halt=self._only_destroys)
 
-    async def list_unmanaged(self, group: Group) -> GroupView:
-        """A view of the existing instances of an unmanaged group, for a forecast."""
+    async def list_unmanaged(self, group: Group) -> tuple[GroupView, Sequence[Description]]:
+        """A view of the existing instances of an unmanaged group, for a forecast, and those of other clusters."""
         resolved = await self._plugins.resolve(group)
         now = asyncio.get_running_loop().time()
         view = GroupView(group=group.name, pets=group.is_pets, lag_s=0.0, can_inspect=False, now=now)
         async with asyncio.timeout(LIST_DEADLINE_S):
             listing = await resolved.account.instance.describe_instances(tags={TAG_GROUP: group.name})
-        view.listed(listing, begun_at=now, now=now, wall=self._clock.now())
-        return view
+        listing = listings.of_group(listing, group.name)
+        others = listings.foreign(listing, self.clusters)
+        view.listed(listings.without(listing, others), begun_at=now, now=now, wall=self._clock.now())
+        return view, others
 
 
 async def _fail(why: errors.InfraKitError) -> None:

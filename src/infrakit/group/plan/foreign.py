@@ -1,0 +1,67 @@
+"""Instances of other clusters that carry the group's tag: they are no members, and nothing is done to them.
+
+They are not counted, so a group converges beside them. But they have their logical IDs: no second instance is created
+for one of these (law 2), until the instance has terminated or an operator adopts its cluster.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from infrakit.group.plan.builder import PlanBuilder
+from infrakit.spi import values
+from infrakit.spi.token import cluster_of
+from infrakit.spi.values import Description, Slot
+
+RULE = "another-cluster"  # of what `explain` adds
+_SHOWN_MAX = 5
+
+
+def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
+    """Return the instances that have a logical ID, by that."""
+    found = {}
+    for each in instances:
+        if logical_id := each.logical_id or (each.tags or {}).get(values.TAG_LOGICAL_ID):
+            found[Slot(logical_id)] = each
+    return found
+
+
+def explain(builder: PlanBuilder, instances: Sequence[Description]) -> None:
+    """Explain for each other cluster why its instances are not members."""
+    clusters: dict[str, list[Description]] = {}
+    for each in instances:
+        clusters.setdefault(cluster_of(each.tags), []).append(each)
+    for cluster, found in sorted(clusters.items()):
+        ids = ", ".join([each.id for each in found[:_SHOWN_MAX]] + ["..."] * (len(found) > _SHOWN_MAX))
+        verb = "is not a member" if len(found) == 1 else "are not members"
+        builder.block(
+            builder.want.group.name,
+            f"{ids} {verb}: the token names the cluster {cluster}, not this one",
+            "another-cluster",
+            refused=True,
+            remedy=remedy(cluster),
+            key=cluster,
+        )
+
+
+def blocks(builder: PlanBuilder, slot: Slot) -> bool:
+    """Whether an instance of another cluster has that logical ID; if so, add a blocked action."""
+    holder = builder.foreign.get(slot)
+    if holder is None:
+        return False
+    cluster = cluster_of(holder.tags)
+    builder.block(
+        slot,
+        f"logical ID {slot} is that of {holder.id}, which belongs to the cluster {cluster}: no second instance",
+        "one-per-logical-id",
+        refused=True,
+        remedy=remedy(cluster),
+        key=cluster,
+    )
+    return True
+
+
+def remedy(cluster: str) -> str:
+    """Return what an operator can do about instances of that cluster."""
+    return (
+        f"declare other names or logical IDs in one of the two; if no InfraKit manages {cluster} any more: "
+        f"infrakit adopt {cluster} -m WHY"
+    )

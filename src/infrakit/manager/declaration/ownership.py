@@ -1,0 +1,39 @@
+"""The adoption of other clusters' instances, as changes of the record.
+
+The ledger names the cluster that tokens carry. An adopted cluster is another such name: of an installation whose store
+was lost, or that bootstrap has drawn for the machines that it creates before there is a ledger.
+"""
+
+import msgspec
+
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.record import DeclarationRecord, RecordChange
+from infrakit.spi import errors
+from infrakit.spi.group import Group
+
+NAME_MAX = 100  # characters
+
+
+def adopt(cluster: str) -> RecordChange:
+    """Declare that the instances whose tokens name that cluster belong to this one. Raises `Refused` for no name."""
+    if not cluster.isprintable() or not 0 < len(cluster) <= NAME_MAX or "/" in cluster or cluster.strip() != cluster:
+        raise errors.Refused(
+            f"{cluster!r} is no name of a cluster",
+            remedy="name the first part of the instance's token: infrakit why GROUP shows it",
+        )
+
+    def change(record: DeclarationRecord) -> DeclarationRecord:
+        if cluster in record.adopted:
+            return record
+        return msgspec.structs.replace(record, adopted=(*record.adopted, cluster))
+
+    return change
+
+
+def declare(groups: tuple[Group, ...], adopts: str = "") -> RecordChange:
+    """Declare these groups and, unless it is empty, adopt a cluster in the same change."""
+    declared = changes.declare(groups)
+    if not adopts:
+        return declared
+    adopted = adopt(adopts)
+    return lambda record: adopted(declared(record))
