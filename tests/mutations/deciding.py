@@ -1,6 +1,18 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, PLAN, PROVEN, STAGE, VIEW, WORLDS, Mutation
+from tests.mutations.mutation import (
+    CANARY,
+    CENSUS,
+    LIST,
+    MANAGER,
+    OTHERS,
+    PLAN,
+    PROVEN,
+    STAGE,
+    VIEW,
+    WORLDS,
+    Mutation,
+)
 
 MUTATIONS = (
     Mutation(
@@ -19,6 +31,30 @@ MUTATIONS = (
         "        held_by = [m for m in holders(builder.classified, logical_id) if m.missing_since is None]\n"
         "        if held_by:",
         PLAN,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a bearer of another cluster does not count",
+        "group/plan/pets.py",
+        "        if foreign.blocks(builder, slot):\n            continue\n",
+        "",
+        OTHERS,
+    ),
+    Mutation(
+        "3 exactly one",
+        "a creation is repeated although another cluster has the logical ID",
+        "group/plan/intents.py",
+        "    if foreign.blocks(builder, slot):\n        return\n",
+        "",
+        OTHERS,
+    ),
+    Mutation(
+        "5 never make it worse",
+        "instances of other clusters are members",
+        "group/listing.py",
+        "    if clusters is None:\n",
+        "    if True:\n",
+        OTHERS,
     ),
     Mutation(
         "2 one bearer",

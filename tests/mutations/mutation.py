@@ -12,6 +12,7 @@ LIFECYCLE = ("tests/unit/lifecycle",)
 STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
 CENSUS = ("tests/unit/manager/test_censuses.py", "tests/unit/group/test_census.py")
 WORLDS = ("tests/simulation/test_seeds.py",)
+OTHERS = ("tests/unit/group/test_foreign.py", "tests/unit/manager/test_ownership.py")  # other clusters
 GATE = ("tests/unit/gate",)
 STORES = ("tests/unit/stores",)
 

@@ -446,7 +446,7 @@ class Calls:
                 flavor,
                 properties=want.group.properties.flavor.properties,
                 change=change,
-                instances=self._view.possibly_live,
+                instances=lambda: [*self._view.possibly_live(), *self._account.foreign(want.group.name)],
                 allocation=want.group.properties.allocation.to_wire(),
                 begin=begin,
             )

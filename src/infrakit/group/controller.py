@@ -348,8 +348,9 @@ class Controller:
         flavor, view, group = self.flavor, self.view, self.want.group
         view.track_member_list(exists=isinstance(flavor, Members))
         if isinstance(flavor, Members):
+            live = [*view.possibly_live(), *self.others]  # one whose cluster is not adopted yet may be on its list
             self._membership_prober.start(
-                flavor, group.properties.flavor.properties, view.possibly_live(), group.properties.allocation.to_wire()
+                flavor, group.properties.flavor.properties, live, group.properties.allocation.to_wire()
             )
 
     async def _poll_membership(self) -> None:

@@ -11,7 +11,7 @@ that no replica of the cluster acts any more, and only then changes anything:
     epoch, because a stale leader would report only its own state. A replica that lost the epoch cannot act, halted or
     not, because of the fencing check before each call; one that holds the epoch and has read the halt refuses there.
 3.  Every group is destroyed through its provider, one after the other, and those that host replicas last: for as long
-    as there is a quorum, it stores the halt.
+    as there is a quorum, it stores the halt. Instances of other clusters are left, if a replica reports which are ours.
 
 If no replica could be halted, one may still run, cut off only from this machine. Then nothing is destroyed unless the
 operator confirms that no replica acts. Machines of groups that the document omits would be left without a controller,
@@ -86,9 +86,12 @@ async def teardown(
     agree: Callable[[str], object],
 ) -> bool:
     """Halt the cluster, then destroy the groups in the order of `teardowns`. Returns and raises as `down` does."""
-    counts = {each.name: len(await each.machines()) for each in teardowns}
     async with Replicas(hosts.places) as replicas:
-        answers = await _answers(replicas)
+        status = await _status(replicas)
+        answers = status is not None
+        for each in teardowns:
+            each.clusters = (status.clusters or None) if status is not None else None
+        counts = {each.name: len(await each.machines()) for each in teardowns}
         if answers:
             await _compare(replicas, teardowns, hosts, counts)
         elif any(counts.values()):
@@ -129,12 +132,12 @@ def _question(counts: Mapping[GroupID, int], *, volumes: bool) -> str:
 # -- halting the cluster -----------------------------------------------------------------------------------------------
 
 
-async def _answers(replicas: Replicas) -> bool:
+async def _status(replicas: Replicas) -> Status | None:
     try:
-        await replicas.ask("status", within_s=STATUS_S)
+        status: Status = await replicas.ask("status", within_s=STATUS_S)
     except errors.Unreachable:
-        return False
-    return True
+        return None
+    return status
 
 
 def _refuse_unless_unhalted(

@@ -4,7 +4,7 @@ A provider with a listing lag is listed once more after that lag: a creation may
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from infrakit.gate.authority import NotBegun
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
@@ -14,6 +14,7 @@ from infrakit.spi import errors, values
 from infrakit.spi.flavor import Attaches
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Instance, Reason, Volumes
+from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Description, State
 
 CALLS_MAX = 16  # concurrent calls
@@ -30,6 +31,7 @@ class GroupTeardown:
         self.name = group.name
         self.plugin = group.properties.instance.plugin
         self.has_volumes = attaches is not None
+        self.clusters: Collection[str] | None = None  # whose instances are destroyed; None: not known, so all
         self._group = group
         self._instance = instance
         self._attaches = attaches
@@ -37,16 +39,19 @@ class GroupTeardown:
         self._requested_at: dict[values.InstanceID, float] = {}  # loop time of the last destroy request
         self._failures: dict[str, None] = {}  # each is reported once
         self._announced = False
+        self._others: Sequence[Description] = ()  # instances of other clusters, as last listed
 
     async def machines(self) -> list[Description]:
-        """All live and stopping instances. Raises `Unreachable`, and what the provider raises."""
+        """All live and stopping instances of the clusters. Raises `Unreachable`, and what the provider raises."""
         try:
             async with asyncio.timeout(LIST_DEADLINE_S):
                 listed = await self._instance.describe_instances(tags={values.TAG_GROUP: self.name})
         except TimeoutError:
             raise errors.Unreachable(f"no answer within {LIST_DEADLINE_S:g} s", where=f"plugin {self.plugin}") from None
         listings.check(listed, provider=self.plugin)
-        return [each for each in listings.of_group(listed, self.name) if each.state not in TERMINATED]
+        listed = listings.of_group(listed, self.name)
+        self._others = listings.foreign(listed, self.clusters)
+        return [each for each in listings.without(listed, self._others) if each.state not in TERMINATED]
 
     async def run(self, until: float, gate: Gate) -> None:
         """Return when all instances have terminated. Raises `Refused` if some have not by loop time `until`."""
@@ -71,6 +76,8 @@ class GroupTeardown:
             left = await self.machines()
             if not self._announced:
                 self._report(f"destroying {self.name}: {len(left)} instance{'s' * (len(left) != 1)}")
+                for each in self._others:
+                    self._report(f"{each.id} is left: its token names the cluster {cluster_of(each.tags)}")
             self._announced = True
             if not left:
                 await asyncio.sleep(await self._lag_s())
@@ -128,7 +135,11 @@ class GroupTeardown:
             properties=properties.flavor.properties,
             allocation=properties.allocation.to_wire(),
         )
+        held = {each.logical_id for each in self._others}
         for logical_id, attachments in attached.items():
+            if logical_id in held:
+                self._report(f"volumes of {logical_id} are not deleted: an instance of another cluster may hold them")
+                continue
             for each in attachments:
                 await gate.delete_attachment(self._instance, attachment=each, begin=lambda: None)
                 self._report(f"{each.type} {each.id} of {logical_id} is deleted")

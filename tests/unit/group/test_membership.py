@@ -96,6 +96,23 @@ def membership_is_exact(stage: Stage) -> bool:
 
 
 @in_virtual_time
+async def test_a_member_whose_instance_is_not_adopted_yet_stays_on_the_list() -> None:
+    async with Stage(flavor_class=ScriptedFlavor) as lost:
+        await lost.commit(pets("db", "a b c", quorum=True))
+        await lost.converged()
+    assert isinstance(lost.flavor, ScriptedFlavor)
+    lost.flavor.changes = ()
+    shared = lambda *_: lost.flavor  # noqa: E731
+    async with Stage(flavor_class=shared, simulator=lost.simulator, seed=11) as new:  # type: ignore[arg-type]
+        await new.commit(pets("db", "a b c d", quorum=True))
+        await new.until(lambda: new.controller("db").view.members)
+        await asyncio.sleep(600.0)
+        assert len(new.controller("db").others) == 3
+        assert lost.flavor.removed == []
+        assert not [each for each in lost.flavor.changes if each.startswith("remove/")]
+
+
+@in_virtual_time
 async def test_new_members_are_added_and_terminated_ones_removed_one_at_a_time() -> None:
     async with Stage(flavor_class=ScriptedFlavor) as stage:
         flavor_of(stage).takes_s = 1.0

@@ -21,7 +21,7 @@ from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.rpc.server import Server
 from infrakit.spec import document
 from infrakit.spi import errors, values
-from infrakit.spi.manager import Halt, LeaderStatus
+from infrakit.spi.manager import Halt, LeaderStatus, Status
 from infrakit.spi.values import GroupID, InstanceSpec
 from tests.stage import cattle, in_virtual_time, pets
 from tests.unit.cli import canned
@@ -41,6 +41,7 @@ class Cluster:
         self.teardowns = [GroupTeardown(each, self.simulator, None, self.reported.append) for each in declared]
         self.declared = document.render(declared)
         self.confirmed = 0
+        self.counts = "2 of web, 3 of etcd"
 
     async def create_machines(self) -> None:
         for name, count in (("web", 2), ("etcd", 3)):
@@ -49,7 +50,7 @@ class Cluster:
                 await self.simulator.provision(spec=spec)
 
     def confirm(self, question: str) -> None:
-        assert "2 of web, 3 of etcd" in question
+        assert self.counts in question
         self.confirmed += 1
 
     async def down(self, **more: bool) -> bool:
@@ -119,6 +120,25 @@ async def test_the_teardown_starts_when_the_leader_confirms_the_halt_and_is_idle
         "destroying etcd: 3 instances",
         "etcd is destroyed",
     ]
+
+
+async def test_instances_of_other_clusters_are_left(cluster: Cluster) -> None:
+    for token in ("c1/web/7/1", "c2/web/8/1"):
+        tags = {values.TAG_GROUP: "web", values.TAG_TOKEN: token}
+        await cluster.simulator.provision(spec=InstanceSpec(properties=msgspec.Raw(b"{}"), tags=tags))
+    cluster.counts = "3 of web, 3 of etcd"
+    async with replica(cluster) as manager:
+        status = manager.status
+
+        async def with_clusters() -> Status:
+            manager.halts = (HALT,) if manager.orders else ()
+            return msgspec.structs.replace(await status(), clusters=("c1",))
+
+        manager.status = with_clusters  # type: ignore[method-assign]
+        await cluster.down()
+    [left] = [machine for machine in cluster.simulator.machines.values() if machine.lives]
+    assert left.tags[values.TAG_TOKEN] == "c2/web/8/1"
+    assert f"{left.id} is left: its token names the cluster c2" in cluster.reported
 
 
 async def test_nothing_is_destroyed_unless_the_leader_confirms_the_halt(

@@ -191,17 +191,6 @@ async def test_volumes_of_an_instance_of_another_cluster_are_not_deleted() -> No
         assert any("volumes of a are not deleted" in m for m in two.messages(Kind.REFUSED))
 
 
-@in_virtual_time
-async def test_a_recorded_creation_is_not_repeated_while_another_cluster_has_the_logical_id() -> None:
-    async with Stage() as one, second(one) as two:
-        two.fault(lost_rate=1.0, tokens=False)
-        await two.commit(pets("db", "a"))
-        await two.until(lambda: two.controller("db").view.pending)
-        await one.commit(pets("db", "b"))
-        await asyncio.sleep(HOUR_S)
-        assert len([m for m in one.simulator.live() if m.logical_id == "a"]) <= 1
-
-
 @pytest.mark.parametrize("name", ["", " ", "a/b", "a\n", "x" * 101])
 @in_virtual_time
 async def test_what_is_no_name_of_a_cluster_is_refused(name: str) -> None:
