@@ -101,7 +101,7 @@ async def test_a_member_whose_instance_is_not_adopted_yet_stays_on_the_list() ->
         await lost.commit(pets("db", "a b c", quorum=True))
         await lost.converged()
     assert isinstance(lost.flavor, ScriptedFlavor)
-    lost.flavor.changes = ()
+    before = len(lost.flavor.changes)
     shared = lambda *_: lost.flavor  # noqa: E731
     async with Stage(flavor_class=shared, simulator=lost.simulator, seed=11) as new:  # type: ignore[arg-type]
         await new.commit(pets("db", "a b c d", quorum=True))
@@ -109,7 +109,7 @@ async def test_a_member_whose_instance_is_not_adopted_yet_stays_on_the_list() ->
         await asyncio.sleep(600.0)
         assert len(new.controller("db").others) == 3
         assert lost.flavor.removed == []
-        assert not [each for each in lost.flavor.changes if each.startswith("remove/")]
+        assert not [each for each in lost.flavor.changes[before:] if each.startswith("remove/")]
 
 
 @in_virtual_time

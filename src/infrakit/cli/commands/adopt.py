@@ -11,7 +11,7 @@ from infrakit.spi.manager import Manager
 @options.message(required=True)
 @options.output
 def adopt(cluster: str, why: str, output_format: str) -> None:
-    """Adopt the instances of another CLUSTER.
+    """Make the instances of another cluster members of this one.
 
     An instance belongs to the cluster that its token names; `infrakit why GROUP` shows the name. From now on, those of
     CLUSTER belong to this one: with the tag of a declared group they are its members, and are healed, updated and
