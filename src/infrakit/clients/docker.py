@@ -96,6 +96,10 @@ class Engine(EngineClient):
 
         return await self._read(read)
 
+    async def identity(self) -> str:
+        """Return the ID that the Engine has generated for itself."""
+        return str((await self._read(lambda d: d.system.info())).get("ID") or "")
+
     # -- images, networks, volumes ---------------------------------------------------------------------------------
 
     async def image(self, name: str) -> Image:

@@ -33,7 +33,7 @@ SUITES: dict[str, Suite] = {
     "Event": trees.EVENT,
 }
 EXTENSIONS = {
-    "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps"),
+    "Instance": ("Capable", "Inspects", "Watches", "Logs", "Tails", "Volumes", "Keeps", "Identified"),
     "Flavor": ("JudgesMany", "Quorum", "Attaches", "Releases", "Members", "Voters", "Hosts"),
 }
 GROUPS = "groups"  # the object of a manager for all groups; each group also has an object of its own

@@ -9,7 +9,7 @@ ever succeed.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -59,6 +59,7 @@ class Account:
         self.instance = instance
         self.capabilities = capabilities or Capabilities()
         self.clusters: Collection[str] | None = None  # whose instances belong to this cluster; None: all
+        self.verify: Callable[[], Awaitable[None]] | None = None  # raises if this is another account than before
         self.outdated = False  # it has restarted with other capabilities than its groups use
         self._known_plugin = self._plugin_state()
         self.in_flight = 0
@@ -230,6 +231,8 @@ class Account:
         only_group = len(self._callers) == 1
         try:
             async with asyncio.timeout(DESCRIBE_DEADLINE_S):
+                if self.verify is not None:
+                    await self.verify()
                 with self.call_durations["describe"].timed():
                     tags = {values.TAG_GROUP: group} if only_group else {}
                     everything = await self.instance.describe_instances(tags=tags)

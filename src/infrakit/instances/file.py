@@ -50,6 +50,11 @@ class File:
     async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=0.0, tokens=True)
 
+    async def identity(self) -> str:
+        if not await asyncio.to_thread(self._directory.is_dir):
+            return ""  # it is created with the first instance
+        return await self._run_locked(lambda: files.identity(self._directory / "identity"))
+
     async def validate(self, *, properties: msgspec.Raw) -> None:
         """Accept any properties."""
 

@@ -15,7 +15,18 @@ from infrakit.spi.controller import Controller
 from infrakit.spi.event import Topics
 from infrakit.spi.flavor import Attaches, Flavor, Hosts, JudgesMany, Members, Quorum, Releases, Voters
 from infrakit.spi.group import Groups
-from infrakit.spi.instance import Capable, DestroyContext, Inspects, Instance, Keeps, Logs, Tails, Volumes, Watches
+from infrakit.spi.instance import (
+    Capable,
+    DestroyContext,
+    Identified,
+    Inspects,
+    Instance,
+    Keeps,
+    Logs,
+    Tails,
+    Volumes,
+    Watches,
+)
 from infrakit.spi.manager import Manager
 from infrakit.spi.metadata import Metadata, Tree, Updatable, Versioned
 from infrakit.spi.stack import Stack
@@ -140,6 +151,14 @@ INTERFACES = (
         version="0.1.0",
         address="Type",
         results={"existing": "Attachments"},
+        extends=Instance,
+    ),
+    Interface(
+        protocol=Identified,
+        service="Identified",
+        version="0.1.0",
+        address="Type",
+        results={"identity": "Identity"},
         extends=Instance,
     ),
     Interface(

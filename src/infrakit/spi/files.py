@@ -24,6 +24,16 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     sync(path.parent)
 
 
+def identity(path: Path) -> str:
+    """Return the random text in a file; draw it if there is no such file. The caller excludes other processes."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        drawn = secrets.token_hex(16)
+        replace(path, drawn.encode())
+        return drawn
+
+
 def sync(path: Path) -> None:
     """Flush the content of a file, or the entries of a directory, to disk."""
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

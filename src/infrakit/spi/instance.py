@@ -159,3 +159,16 @@ class Keeps(Protocol):
         An attachment of an unknown type does not exist. Raise when the answer is not certain for all of them.
         """
         ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A provider that can tell one account from another, so that wrong credentials or a wrong address are noticed."""
+
+    @repeatable
+    async def identity(self) -> str:
+        """Return a short text that is the same for as long as the account is; empty if there is none yet.
+
+        Called before each listing. Raise when it cannot be determined.
+        """
+        ...

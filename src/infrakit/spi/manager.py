@@ -277,6 +277,10 @@ class Manager(Protocol):
         """Declare that the instances whose tokens name that cluster belong to this one. Raises `Refused`."""
         ...
 
+    async def adopt_account(self, *, plugin: str, identity: str, who: str, why: str) -> Committed:
+        """Declare that the account of an instance plugin has that identity now. Raises `Refused`."""
+        ...
+
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         """Stop managing the group and leave its instances running."""
         ...

@@ -225,6 +225,9 @@ class CannedManager:
     async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
         return self._record("adopt", cluster=cluster, who=who, why=why)
 
+    async def adopt_account(self, *, plugin: str, identity: str, who: str, why: str) -> Committed:
+        return self._record("adopt_account", plugin=plugin, identity=identity, who=who, why=why)
+
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         return self._record("free", group=group, who=who, why=why)
 

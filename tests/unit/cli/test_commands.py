@@ -32,6 +32,11 @@ REQUESTS: list[tuple[list[str], tuple[str, dict[str, Any]], str]] = [
     (["halt", "-m", "x"], ("halt", {"group": None, "why": "x"}), "Halted everything"),
     (["halt", "web", "-m", "x"], ("halt", {"group": "web", "why": "x"}), "Halted web"),
     (["adopt", "5f0c2a91", "-m", "x"], ("adopt", {"cluster": "5f0c2a91", "why": "x"}), "Adopted the cluster 5f0c2a91"),
+    (
+        ["adopt", "AB:CD", "--account", "docker", "-m", "x"],
+        ("adopt_account", {"plugin": "docker", "identity": "AB:CD", "why": "x"}),
+        "Adopted the account AB:CD of docker",
+    ),
     (["unhalt"], ("unhalt", {"group": None, "why": "unhalt"}), "Lifted the halt of everything"),
     (
         ["group", "scale", "web", "5", "--expect", "7"],

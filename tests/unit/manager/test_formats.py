@@ -34,6 +34,8 @@ ADDED: dict[str, Any] = {
     "Proven": {},
     "Policies": [],
     "Adopted": [],
+    "Accounts": {},
+    "Identities": {},
 }
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 

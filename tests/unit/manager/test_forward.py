@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
     "abort": lambda m: m.abort(group=WEB, **WHO),
     "rollback": lambda m: m.rollback(group=WEB, **WHO),
     "adopt": lambda m: m.adopt(cluster="c1", **WHO),
+    "adopt_account": lambda m: m.adopt_account(plugin="simulator", identity="i", **WHO),
     "free": lambda m: m.free(group=WEB, **WHO),
     "destroy": lambda m: m.destroy(group=WEB, **WHO),
     "restore": lambda m: m.restore(version=1, **WHO),

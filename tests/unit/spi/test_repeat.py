@@ -21,6 +21,7 @@ REMOTE = {
     "Tails": ("tail", ""),
     "Volumes": ("", "delete_attachment"),
     "Keeps": ("existing", ""),
+    "Identified": ("identity", ""),
     "Flavor": ("validate healthy", "prepare drain"),
     "JudgesMany": ("healthy_all", ""),
     "Quorum": ("is_quorum", ""),
@@ -42,8 +43,8 @@ REMOTE = {
     "Manager": (
         "status plan why members logs tail history show leader",
         (
-            "commit adopt scale halt unhalt pause resume abort rollback free destroy destroy_instance restore resign "
-            "shutdown"
+            "commit adopt adopt_account scale halt unhalt pause resume abort rollback free destroy destroy_instance "
+            "restore resign shutdown"
         ),
     ),
 }

@@ -80,6 +80,9 @@ class Docker:
     async def capabilities(self) -> Capabilities:
         return _CAPABILITIES
 
+    async def identity(self) -> str:
+        return await self._engine.identity()
+
     async def validate(self, *, properties: msgspec.Raw) -> None:
         decode(properties)
 

@@ -73,6 +73,9 @@ class Local:
     async def capabilities(self) -> Capabilities:
         return _CAPABILITIES
 
+    async def identity(self) -> str:
+        return await asyncio.to_thread(self._home.identity)
+
     async def validate(self, *, properties: msgspec.Raw) -> None:
         decode(properties)
 

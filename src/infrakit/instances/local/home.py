@@ -1,5 +1,6 @@
 """The provider's directory, and the locks that exclude concurrent changes.
 
+    identity              a random text, drawn once, that names this directory
     lock                  held briefly while names are assigned or released
     instances/<id>/       one instance
         instance.json     its record: tags, logical ID, attachments (replaced atomically, never edited in place)
@@ -29,6 +30,7 @@ import urllib.parse
 import uuid
 from collections.abc import Iterator
 
+from infrakit.spi import files
 from infrakit.spi.errors import Unreachable
 
 _LOCK_ATTEMPTS = 5000  # attempts to acquire the directory's lock, one every 2 ms
@@ -47,6 +49,13 @@ class Home:
         self.trash = self.root / "trash"
         for each in (self.instances, self.dead_logs, self.claims, self.volumes, self.trash):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def identity(self) -> str:
+        """Return the text that distinguishes this directory from any other; empty if it is missing."""
+        if not self.root.is_dir():
+            return ""
+        with self.locked():
+            return files.identity(self.root / "identity")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -115,6 +115,9 @@ class Relay:
     async def adopt(self, **arguments: Any) -> Committed:
         return await self._inner.adopt(**arguments)
 
+    async def adopt_account(self, **arguments: Any) -> Committed:
+        return await self._inner.adopt_account(**arguments)
+
     async def free(self, **arguments: Any) -> Committed:
         return await self._inner.free(**arguments)
 

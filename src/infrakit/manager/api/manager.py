@@ -229,6 +229,9 @@ class Operator:
     async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
         return await self._replica.change(ownership.adopt(cluster), what="adopt", who=who, why=why)
 
+    async def adopt_account(self, *, plugin: str, identity: str, who: str, why: str) -> Committed:
+        return await self._replica.change(ownership.adopt_account(plugin, identity), what="adopt", who=who, why=why)
+
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._replica.change(changes.free(group), what="free", who=who, why=why)
 

@@ -30,6 +30,13 @@ def adopt(cluster: str) -> RecordChange:
     return change
 
 
+def adopt_account(plugin: str, identity: str) -> RecordChange:
+    """Declare that the account of an instance plugin has that identity now. Raises `Refused` without an identity."""
+    if not identity or not plugin:
+        raise errors.Refused("no identity of an account", remedy="copy the command that infrakit status shows")
+    return lambda record: msgspec.structs.replace(record, accounts=record.accounts | {plugin: identity})
+
+
 def declare(groups: tuple[Group, ...], adopts: str = "") -> RecordChange:
     """Declare these groups and, unless it is empty, adopt a cluster in the same change."""
     declared = changes.declare(groups)

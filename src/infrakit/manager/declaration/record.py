@@ -38,6 +38,7 @@ class DeclarationRecord(Wire, frozen=True, kw_only=True):
     proven: dict[GroupID, Group] = msgspec.field(default_factory=dict)  # the last version with all members healthy
     orders: dict[GroupID, Orders] = msgspec.field(default_factory=dict)
     halt: Halt | None = None  # of every group
+    accounts: dict[str, str] = msgspec.field(default_factory=dict)  # accepted identities, by instance plugin
     adopted: tuple[str, ...] = ()  # other clusters, as tokens name them, whose instances belong to this one
 
     def orders_of(self, group: GroupID) -> Orders:

@@ -49,6 +49,7 @@ class LedgerDocument(Wire, frozen=True, kw_only=True):
     intents: dict[GroupID, dict[Slot, Intent]] = msgspec.field(default_factory=dict)
     ending: dict[GroupID, tuple[InstanceID, ...]] = msgspec.field(default_factory=dict)  # being destroyed
     changing: dict[GroupID, tuple[str, ...]] = msgspec.field(default_factory=dict)  # changes of the member list
+    identities: dict[str, str] = msgspec.field(default_factory=dict)  # of accounts, by instance plugin, as first seen
 
     @property
     def leader(self) -> str:
@@ -284,6 +285,19 @@ class EpochLedger:
                     await self._store.replace(name=NAME, body=body, expected=document.revision)
         except (errors.InfraKitError, TimeoutError):
             pass
+
+    # -- accounts --------------------------------------------------------------------------------------------------
+
+    def identity(self, plugin: str) -> str:
+        """Return the recorded identity of an instance plugin's account; empty if none is recorded."""
+        return self._contents.identities.get(plugin, "")
+
+    async def identify(self, plugin: str, identity: str) -> None:
+        """Record the identity of an account. Raises as `record` does."""
+        async with self._write_lock:
+            self._fence.check_epoch()
+            identities = self._contents.identities | {plugin: identity}
+            await self._write(msgspec.structs.replace(self._contents, identities=identities))
 
     # -- calls in flight -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ acts. When the term ends, for whatever reason, all calls in flight are cancelled
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from infrakit.group import listing as listings
+from infrakit.group.account import Account
 from infrakit.group.controller import Controller
 from infrakit.group.ledger import ManagerCallbacks
 from infrakit.group.orders import Orders
@@ -30,6 +32,7 @@ from infrakit.spi import errors
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.group import Group
+from infrakit.spi.instance import Identified
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import TAG_GROUP, Description, GroupID
 
@@ -173,6 +176,24 @@ class Term:
         clusters = self.clusters
         for account in self._plugins.accounts.values():
             account.own(clusters)
+            account.verify = functools.partial(self._verify, account)
+
+    async def _verify(self, account: Account) -> None:
+        """Raise `Refused` if the plugin shows another account than before. The first one is recorded."""
+        if not isinstance(account.instance, Identified):
+            return
+        found = await account.instance.identity()
+        known = self._record.accounts.get(account.name) or self.ledger.identity(account.name)
+        if found == known:
+            return
+        if not known:
+            await self.ledger.identify(account.name, found)
+            return
+        command = f"infrakit adopt {found or 'IDENTITY'} --account {account.name} -m WHY"
+        raise errors.Refused(
+            f"{account.name} shows another account than before: its identity is {found or 'empty'}, not {known}",
+            remedy=f"restore its credentials or address; if the change is intended: {command}",
+        )
 
     async def _expire_undeclared(self, record: DeclarationRecord) -> None:
         """Clear what is recorded of groups that were freed, once they have been undeclared for long.
