@@ -41,7 +41,10 @@ class Stored(Wire, frozen=True, kw_only=True):
 
 
 class File:
-    """Satisfies `Instance`, `Capable` and `Inspects`; files are below `$INFRAKIT_INSTANCE_FILE_DIR`, or `directory`."""
+    """Satisfies `Instance`, `Capable`, `Inspects` and `Identified`.
+
+    Files are below `$INFRAKIT_INSTANCE_FILE_DIR`, or `directory`.
+    """
 
     def __init__(self, directory: Path, *, random: Random | None = None) -> None:
         self._directory = Path(os.environ.get(DIRECTORY_VARIABLE) or directory)

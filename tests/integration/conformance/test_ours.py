@@ -64,7 +64,14 @@ async def test_the_local_provider_passes(path: Path, tmp_path: Path) -> None:
         found = await checked(path, local, settle_s=10.0)
         assert failed(found) == set()
         assert skipped(found) == {"instance/attachments"}
-        assert capabilities(found) == OUR_SERVER | INSTANCE | {"watches", "logs", "tails", "volumes", "keeps"}
+        assert capabilities(found) == OUR_SERVER | INSTANCE | {
+            "watches",
+            "logs",
+            "tails",
+            "volumes",
+            "keeps",
+            "identified",
+        }
         assert await local.describe_instances(tags={}) == []
     finally:
         await local.close()

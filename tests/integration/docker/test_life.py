@@ -28,6 +28,12 @@ async def test_the_conformance_kit_passes(docker: Docker, engine: Engine) -> Non
     assert engine.docker("volume", "ls", "-q") == ""
 
 
+async def test_the_identity_is_that_of_the_engine(docker: Docker, engine: Engine) -> None:
+    identity = await docker.identity()
+    assert identity
+    assert identity == engine.docker("info", "--format", "{{.ID}}")
+
+
 async def test_tags_and_claims_are_labels_of_the_create_call(docker: Docker, engine: Engine) -> None:
     instance = await docker.provision(spec=spec(token="t", logical_id="m1", volumes=("v1",), tags={"a": "b"},
         Volumes=[{"Target": "/data"}]))  # fmt: skip

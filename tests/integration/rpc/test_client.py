@@ -49,6 +49,29 @@ async def test_the_client_satisfies_the_protocols_of_an_instance_plugin(path: Pa
         await remote.close()
 
 
+class Forbidding(Simulator):
+    """A provider whose credentials may list, but not inspect; it names its account."""
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        raise errors.Refused(f"403 Forbidden: not authorised to describe {instance}")
+
+    async def identity(self) -> str:
+        return "account 7"
+
+
+async def test_a_forbidden_inspection_is_an_error_and_not_an_unknown_id(path: Path) -> None:
+    async with Server(path, {".": Forbidding()}):
+        remote = await client.connect(Instance, "simulator", str(path))
+        created = await remote.provision(spec=InstanceSpec())
+        assert [each.id for each in await remote.describe_instances(tags={})] == [created]
+        for each in (created, InstanceID("nobody")):
+            with pytest.raises(errors.Refused, match="403 Forbidden"):
+                await remote.inspect(instance=each)
+        assert isinstance(remote, instance.Identified)
+        assert await remote.identity() == "account 7"
+        await remote.close()
+
+
 async def test_the_client_satisfies_the_protocols_of_a_flavor(path: Path) -> None:
     async with Server(path, {"web": Vanilla()}):
         remote = await client.connect(Flavor, "vanilla/web", str(path))

@@ -57,7 +57,9 @@ _EVENTS = {
 
 
 class Docker:
-    """Runs instances as containers. Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes`, `Keeps`.
+    """Runs instances as containers.
+
+    Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Volumes`, `Keeps` and `Identified`.
 
     A creation completes even if its call is cancelled, which callers do once the listing shows the container: no
     container is left created and not started.

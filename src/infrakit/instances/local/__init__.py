@@ -47,7 +47,7 @@ _TERMINATIONS_PER_COLLECTION = 100
 
 class Local:
     """Runs instances as processes. Satisfies `Instance`, `Capable`, `Inspects`, `Watches`, `Logs`, `Tails`, `Volumes`,
-    `Keeps`.
+    `Keeps` and `Identified`.
 
     An operation completes even if its call is cancelled: no instance is left half-created.
     """
