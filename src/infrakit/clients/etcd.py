@@ -139,24 +139,42 @@ class Etcd:
             what = f"this is not etcd: status {response.status} for /health"
             raise errors.PluginError(what, where=endpoint) from None
 
-    async def stream(self, path: str, body: Mapping[str, object]) -> AsyncIterator[Answer]:
-        """Yield the messages of a streaming call. Raises `Unreachable` when it breaks. The caller sets the timeout."""
+    async def stream(
+        self, path: str, body: Mapping[str, object], *, silent_s: float | None = None
+    ) -> AsyncIterator[Answer]:
+        """Yield the messages of a streaming call. Raises `Unreachable` when it breaks, or is silent for `silent_s`.
+
+        A member that stops without closing its connections sends nothing, as one without news does. So the caller
+        reads what it follows after each break. That read finds a member that answers, and the next stream begins there.
+        """
         endpoint = self.endpoints[self._first]
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silent_s)
+        has_answered = False
         try:
             async with self._open().post(
-                f"{endpoint}/v3/{path}", data=msgspec.json.encode(body), read_bufsize=LINE_BYTES_MAX
+                f"{endpoint}/v3/{path}", data=msgspec.json.encode(body), read_bufsize=LINE_BYTES_MAX, timeout=timeout
             ) as response:
                 async for line in response.content:
+                    has_answered = True
                     message = codec.decode(line, dict[str, Any])
                     if "error" in message:
                         failure = message["error"]
                         raise _failure(failure if isinstance(failure, dict) else message, endpoint)
                     yield message.get("result", {})
+        except aiohttp.SocketTimeoutError:
+            if not has_answered:
+                self._leave(endpoint)
+            raise errors.Unreachable(f"the stream of {path} is silent", where=endpoint) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            self._first = (self._first + 1) % len(self.endpoints)
+            self._leave(endpoint)
             raise errors.Unreachable(f"the stream of {path} broke: {error}", where=endpoint) from None
-        self._first = (self._first + 1) % len(self.endpoints)
+        self._leave(endpoint)
         raise errors.Unreachable(f"the stream of {path} has ended", where=endpoint)
+
+    def _leave(self, endpoint: str) -> None:
+        """Try another endpoint first, unless another request has already chosen one."""
+        if self.endpoints[self._first] == endpoint:
+            self._first = (self._first + 1) % len(self.endpoints)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -188,14 +188,24 @@ class EtcdCampaign:
         return decode(held[0].get("value", "")).decode() if held else "", int(answer["header"]["revision"])
 
     async def _holds(self, lease: str) -> bool:
-        """Renew the lease, and return whether the key is still attached to it."""
-        async with asyncio.timeout(self._ttl_s / 3):
-            async for message in self._client.stream("lease/keepalive", {"ID": lease}):
-                if int(message.get("TTL", 0)) <= 0:
-                    return False
-                break
+        """Renew the lease, and return whether the key is still attached to it.
+
+        The last observation is valid for another two thirds of the TTL: time to find a member that answers.
+        """
+        async with asyncio.timeout(self._ttl_s / 3 * 2):
+            if not await self._renew(lease):
+                return False
             answer = await self._client.read("kv/range", {"key": encode(self._key)})
         return any(str(kv.get("lease", "")) == lease for kv in answer.get("kvs", ()))
+
+    async def _renew(self, lease: str) -> bool:
+        """Renew the lease at the first member that answers. False if the lease has expired."""
+        while True:
+            try:
+                async for message in self._client.stream("lease/keepalive", {"ID": lease}, silent_s=self._ttl_s / 6):
+                    return int(message.get("TTL", 0)) > 0
+            except errors.Unreachable:
+                await asyncio.sleep(INTERVAL_S)
 
     async def _until_changed(self, since: int) -> None:
         """Wait for a change of the key, for a third of the TTL at most, in case the watch misses one."""

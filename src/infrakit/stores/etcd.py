@@ -17,6 +17,7 @@ BODY_BYTES_MAX = 1_000_000  # before base64; etcd rejects requests of over 1.5 M
 KEEP = 16  # revisions of a document that `keep` does not name
 KEEP_MAX = 200  # upper limit for any document: a database of etcd is small, 2 GiB unless configured otherwise
 RESUME_S = 0.5  # pause before a failed watch is resumed
+SILENT_S = 5.0  # after which a watch without a message is opened again, because its member may have stopped
 
 
 class EtcdStore:
@@ -120,7 +121,7 @@ class EtcdStore:
                 errors.Unreachable,
                 errors.OutcomeUnknown,
                 errors.Refused,
-            ):  # the stream broke, or its revision was compacted
+            ):  # the stream broke or was silent, or its revision was compacted
                 await asyncio.sleep(RESUME_S)
 
     async def _changes(self, name: str, *, since: int) -> AsyncIterator[int]:
@@ -128,8 +129,9 @@ class EtcdStore:
             "key": encode(self._folder(name)),
             "range_end": after(self._folder(name)),
             "start_revision": str(since),
+            "progress_notify": True,  # keeps an idle watch open, if etcd is configured to send these more often
         }
-        async for message in self._client.stream("watch", {"create_request": request}):
+        async for message in self._client.stream("watch", {"create_request": request}, silent_s=SILENT_S):
             if message.get("canceled"):
                 raise errors.Unreachable(str(message.get("cancel_reason", "the watch was cancelled")), where="store")
             for event in message.get("events", ()):

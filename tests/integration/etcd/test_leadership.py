@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infrakit.clients.etcd import encode
+from infrakit.clients.etcd import Etcd, encode
 from infrakit.leadership.etcd import EtcdCampaign, EtcdObserved
 from infrakit.spi import errors
 from infrakit.spi.leadership import Observation
@@ -148,6 +148,20 @@ async def test_failover_when_the_lease_of_the_leading_candidate_expires(
     one, two = candidates
     await one.stop()  # like kill -9: the lease expires
     await two.until(lambda o: o.leader is True)
+
+
+async def test_a_candidate_keeps_leading_when_the_member_that_it_uses_stops_silently(cluster: Cluster) -> None:
+    leader, hanging = await leader_and_follower(cluster)
+    client = Etcd([hanging.client_url, leader.client_url], deadline_s=3.0)
+    stream = EtcdCampaign(client, KEY, "one").observe()
+    await until(stream, lambda o: o.leader is True)
+    hanging.pause()
+    try:
+        for _renewal in range(4):
+            assert (await anext(stream)).leader is True
+    finally:
+        hanging.resume()
+        await client.close()
 
 
 async def test_the_other_candidate_leads_after_a_resignation(candidates: tuple[Candidate, Candidate]) -> None:

@@ -76,6 +76,44 @@ async def test_a_watch_continues_after_its_member_is_killed(cluster: Cluster) ->
         assert await pending == 2
 
 
+async def test_a_watch_continues_after_its_member_stops_silently(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    hanging = next(m for m in cluster.members if m is not leader)
+    others = [m.client_url for m in cluster.members if m is not hanging]
+    client, elsewhere = Etcd([hanging.client_url, *others], deadline_s=3.0), Etcd(others, deadline_s=3.0)
+    seen, writing = EtcdStore(client).watch(name="doc"), EtcdStore(elsewhere)
+    try:
+        async with asyncio.timeout(30):
+            assert await anext(seen) == 0
+            await writing.replace(name="doc", body=b"1", expected=0)
+            assert await anext(seen) == 1
+            hanging.pause()  # the connection stays open, and carries nothing
+            await writing.replace(name="doc", body=b"2", expected=1)
+            assert await anext(seen) == 2
+            await writing.replace(name="doc", body=b"3", expected=2)
+            assert await anext(seen) == 3
+    finally:
+        hanging.resume()
+        await client.close()
+        await elsewhere.close()
+
+
+async def test_a_stream_that_a_stopped_member_never_answers_is_opened_at_another(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    hanging = next(m for m in cluster.members if m is not leader)
+    client = Etcd([hanging.client_url, leader.client_url], deadline_s=1.0)
+    request = {"create_request": {"key": "AA=="}}
+    hanging.pause()
+    try:
+        with pytest.raises(errors.Unreachable, match="the stream of watch is silent"):
+            await anext(client.stream("watch", request, silent_s=0.5))
+        async with asyncio.timeout(30):
+            assert "created" in await anext(client.stream("watch", request, silent_s=10.0))
+    finally:
+        hanging.resume()
+        await client.close()
+
+
 async def test_a_write_to_a_full_database_is_refused_with_a_remedy(cluster: Cluster) -> None:
     store = EtcdStore(cluster.client, keep={"doc": 100})
 
