@@ -100,6 +100,22 @@ class Operator:
         names = {g["metadata"]["name"] for g in groups}
         self.until(lambda: names <= {g["Name"] for g in self._groups()}, "the daemon has committed the declaration")
 
+    def up_supervised(self, timeout: str) -> None:
+        """Start a supervised daemon without a declaration, and return when it answers."""
+        self._outputs += 1
+        with (self.home / f"up{self._outputs}.log").open("w") as log:
+            self.daemon = self.start(
+                "up", "--supervise", timeout, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.until(self.answers, "the daemon answers")
+
+    def answers(self) -> bool:
+        """Whether the daemon answers."""
+        assert self.daemon is not None
+        assert self.daemon.poll() is None, f"the daemon exited:\n{self.daemon_output()}"
+        with self.start("status", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            return process.wait(60) != 3
+
     def _groups(self) -> list[dict[str, Any]]:
         assert self.daemon is not None
         assert self.daemon.poll() is None, f"the daemon exited:\n{self.daemon_output()}"

@@ -1,8 +1,8 @@
-"""systemd's watchdog: a daemon that makes no progress is terminated and started again.
+"""The watchdog, of systemd or of `runtime/restarts.py`: a daemon without progress is terminated and started again.
 
 Progress means that the event loop runs, and that every controller keeps starting cycles, each of which begins with an
 attempt to observe the provider. Whether that succeeds, and whether this replica leads, does not matter: replicas must
-not be restarted because the quorum is lost. A process that is stopped or blocked sends nothing, so systemd restarts it.
+not be restarted because the quorum is lost. A process that is stopped or blocked sends nothing, so it is restarted.
 
 The protocol: `sd_notify(3)`, and `sd_watchdog_enabled(3)` for the variables.
 """
@@ -43,7 +43,7 @@ async def feed(
             without_s = asyncio.get_running_loop().time() - progressed_at()
             is_stalled = without_s > STALLED_S
             if is_stalled and not was_stalled:
-                stalled(f"no cycle has started for {without_s:.0f} s: systemd will restart this daemon")
+                stalled(f"no cycle has started for {without_s:.0f} s: the watchdog will restart this daemon")
             elif not is_stalled:
                 _send(notify, address)
             was_stalled = is_stalled

@@ -52,7 +52,7 @@ async def test_systemd_is_notified_twice_in_its_timeout_until_there_is_no_progre
     received(systemd)
     await asyncio.sleep(10 * TIMEOUT_S)
     assert received(systemd) == []
-    assert reasons == ["no cycle has started for 329 s: systemd will restart this daemon"]
+    assert reasons == ["no cycle has started for 329 s: the watchdog will restart this daemon"]
     progressed_at = loop.time()
     await asyncio.sleep(TIMEOUT_S)
     assert received(systemd) == [b"WATCHDOG=1"] * 2

@@ -1,10 +1,13 @@
 """`infrakit up`: runs a daemon and its view in one process, or shows a cluster that hosts its own daemons."""
 
+import os
+import random
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from infrakit.cli import arguments, documents, exit_codes, options, rendering
+from infrakit.cli import arguments, documents, exit_codes, numbers, options, rendering
 from infrakit.rpc import discovery
 
 if TYPE_CHECKING:
@@ -16,6 +19,14 @@ if TYPE_CHECKING:
 @options.template
 @options.message()
 @options.destroys
+@click.option(
+    "--supervise",
+    type=numbers.duration,
+    is_flag=False,
+    flag_value="60s",
+    metavar="[TIMEOUT]",
+    help="Restart the daemon when it exits, or makes no progress for TIMEOUT (default 60s). Not with FILE.",
+)
 @options.replica
 @options.listen
 def up(  # noqa: PLR0917
@@ -23,6 +34,7 @@ def up(  # noqa: PLR0917
     template_options: rendering.TemplateOptions,
     why: str | None,
     destroys: int,
+    supervise: float | None,
     store: str,
     leadership: str,
     name: str | None,
@@ -45,6 +57,8 @@ def up(  # noqa: PLR0917
       infrakit up examples/quickstart/infrakit.yaml
     """
     listening = options.listening(listen)
+    if supervise is not None:
+        _supervise(supervise, file)
     read = (
         documents.read(file, template_options)
         if file is not None
@@ -77,6 +91,25 @@ def up(  # noqa: PLR0917
             code = 0
     for line in live.closing_lines(view.last, file):
         click.echo(line)
+    raise click.exceptions.Exit(code)
+
+
+def _supervise(timeout_s: float, file: str | None) -> None:
+    """Run the same command as a process that is supervised. Returns in that process, and under systemd's watchdog."""
+    if file is not None:
+        raise click.UsageError("--supervise takes no FILE, because each restart would commit it again.")
+    if timeout_s < 1:
+        raise click.UsageError("--supervise needs a TIMEOUT of at least one second.")
+    from infrakit.runtime import watchdog
+
+    if watchdog.interval_s(os.environ, os.getpid()) is not None:
+        return
+    import logging
+
+    from infrakit.runtime import restarts
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    code = restarts.supervise(sys.argv[1:], os.environ, timeout_s=timeout_s, rng=random.SystemRandom())
     raise click.exceptions.Exit(code)
 
 
