@@ -21,6 +21,12 @@ DEADLINE_S = 5.0
 CONNECT_S = 1.0
 LINE_BYTES_MAX = 16 * 1024 * 1024
 
+FULL = "its database is full"
+ROOM = (
+    "delete keys of other programs or raise --quota-backend-bytes, compact and defragment it, then: "
+    "etcdctl alarm disarm; until then, stop the daemons to stop every call"
+)
+
 # gRPC status codes, which the gateway returns (https://grpc.io/docs/guides/status-codes/).
 _DEADLINE_EXCEEDED, _NOT_FOUND, _UNAVAILABLE = 4, 5, 14
 _NOT_PROPOSED = ("no leader", "not capable", "unhealthy cluster")  # rejected before the change was proposed
@@ -62,6 +68,10 @@ class Etcd:
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
         self._first = 0  # index of the endpoint that answered last
+
+    def at(self, endpoints: Sequence[str], *, deadline_s: float) -> "Etcd":
+        """Return a client of the same cluster with other endpoints and another deadline."""
+        return Etcd(endpoints, tls=self._tls, deadline_s=deadline_s)
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -251,9 +261,7 @@ def _failure(answer: Answer, endpoint: str) -> errors.InfraKitError:
     code, what = answer.get("code", answer.get("grpc_code")), str(answer.get("message") or answer.get("error"))
     what = what.removeprefix("etcdserver: ")
     if "space exceeded" in what:
-        return errors.Refused(
-            "its database is full", where=endpoint, remedy="compact and defragment it, then: etcdctl alarm disarm"
-        )
+        return errors.Refused(FULL, where=endpoint, remedy=ROOM)
     if "too many requests" in what:
         return errors.Throttled(what, after_s=1.0, where=endpoint)
     if code == _NOT_FOUND:

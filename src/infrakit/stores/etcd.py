@@ -1,21 +1,29 @@
 """A store in etcd: each revision is a key, created by a transaction on condition that the one before is the newest.
 
 Reads are linearizable: they go through the quorum, so that a member without it cannot answer from memory.
+
+A full database must still take a halt. So a write that is refused for that reason makes room first, and a reserve is
+stored beside the documents, whose deletion makes room even if all else in the database is in use.
 """
 
 import asyncio
+import contextlib
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 from urllib.parse import SplitResult
 
 from infrakit.clients import urls
-from infrakit.clients.etcd import Answer, Etcd, after, decode, encode
+from infrakit.clients.etcd import FULL, Answer, Etcd, after, decode, encode
+from infrakit.clients.etcd_space import make_room
 from infrakit.spi import errors
 from infrakit.spi.store import Document
 
 BODY_BYTES_MAX = 1_000_000  # before base64; etcd rejects requests of over 1.5 MiB unless configured otherwise
 KEEP = 16  # revisions of a document that `keep` does not name
 KEEP_MAX = 200  # upper limit for any document: a database of etcd is small, 2 GiB unless configured otherwise
+RESERVE_BYTES = 256 * 1024
+ROOM_AGAIN_S = 60.0  # between two attempts to make room
 RESUME_S = 0.5  # pause before a failed watch is resumed
 SILENT_S = 5.0  # after which a watch without a message is opened again, because its member may have stopped
 
@@ -29,6 +37,10 @@ class EtcdStore:
         self._client = client
         self._prefix = prefix.rstrip("/")
         self._keep = dict(keep or {})
+        self._reserve = encode(f"{self._prefix}/reserve")
+        self._has_reserve = False
+        self._room: asyncio.Task[None] | None = None  # the last attempt to make room
+        self._room_at = -math.inf
 
     @staticmethod
     def accepts(url: SplitResult) -> bool:
@@ -65,14 +77,47 @@ class EtcdStore:
         pruned = revision - min(self._keep.get(name, KEEP), KEEP_MAX)
         if pruned > 0:
             change.append({"requestDeleteRange": {"key": self._key(name, pruned)}})
-        answer = await self._client.change(
-            "kv/txn", {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
+        answer = await self._write(
+            {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
         )
         if not answer.get("succeeded", False):
             found = [self._document(name, kv) for kv in answer["responses"][0]["response_range"].get("kvs", ())]
             newest = found[0].revision if found else 0
             raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
         return revision
+
+    async def _write(self, transaction: Mapping[str, object]) -> Answer:
+        """Write, and make room first if the database is full. Raises `Refused` if there is no room."""
+        try:
+            answer = await self._client.change("kv/txn", transaction)
+        except errors.Refused as refused:
+            if refused.what != FULL or not await self._make_room():
+                raise
+            return await self._client.change("kv/txn", transaction)
+        if not self._has_reserve:
+            self._has_reserve = True
+            with contextlib.suppress(errors.InfraKitError):
+                await self._store_reserve()
+        return answer
+
+    async def _store_reserve(self) -> None:
+        is_missing = {"key": self._reserve, "target": "VERSION", "result": "EQUAL", "version": "0"}
+        reserve = {"requestPut": {"key": self._reserve, "value": encode(bytes(RESERVE_BYTES))}}
+        await self._client.change("kv/txn", {"compare": [is_missing], "success": [reserve]})
+
+    async def _make_room(self) -> bool:
+        """Return true once there may be room, false if it was made a short time ago. Raises what etcd raises.
+
+        It may take longer than the caller waits, so it continues without the caller.
+        """
+        loop = asyncio.get_running_loop()
+        if self._room is None or self._room.done():
+            if loop.time() - self._room_at < ROOM_AGAIN_S:
+                return False
+            self._room_at = loop.time()
+            self._room = loop.create_task(make_room(self._client, self._reserve))
+        await asyncio.shield(self._room)
+        return True
 
     def _is_newest(self, name: str, revision: int) -> list[object]:
         """Require that this revision exists and no later one does. An empty range has version 0."""
@@ -139,4 +184,7 @@ class EtcdStore:
                     yield self._document(name, event["kv"]).revision
 
     async def close(self) -> None:
+        if self._room is not None:
+            self._room.cancel()
+            await asyncio.wait({self._room})
         await self._client.close()
