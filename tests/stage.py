@@ -23,6 +23,7 @@ from infrakit.group.state.member import Member
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
+from infrakit.manager.lead.last_read import LastReadFile
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation import loop
@@ -116,6 +117,7 @@ class Stage:
         watermark: WatermarkGuard | None = None,
         clock: Clock | None = None,
         seed: int = 7,
+        last_read: LastReadFile | None = None,
     ) -> None:
         rng = random.Random(seed)
         self.simulator = simulator or Simulator(faults, random=rng)
@@ -138,6 +140,7 @@ class Stage:
             poll_s=poll_s,
             is_self=is_self,
             watermark=watermark,
+            last_read=last_read,
         )
         self.operator = Operator(self.replica, history=self.journal, stop=self.stopped.set)
         self._running: asyncio.Task[None] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.etcd.members import needs_etcd, running
-from tests.journeys.operator import cattle
+from tests.journeys.operator import Operator, cattle
 from tests.journeys.replicas import InEtcd, acting
 
 pytestmark = [needs_etcd, pytest.mark.slow]
@@ -69,3 +69,27 @@ def _campaign(replicas: InEtcd) -> None:
     other = next(one for name, one in replicas.operators.items() if name != leader)
     assert acting(other, lambda name: bool(name) and name != leader)
     other.converged()
+
+
+async def test_a_replica_that_starts_without_its_store_shows_the_last_halt(operator: Operator, tmp_path: Path) -> None:
+    async with running(1, tmp_path) as cluster:
+        (member,) = cluster.members
+        leader = operator.home / "leader"
+        await asyncio.to_thread(leader.write_text, "ann")
+        operator.environment |= {
+            "INFRAKIT_NAME": "ann",
+            "INFRAKIT_STORE": f"etcd://{member.address}:2379/infrakit",
+            "INFRAKIT_LEADERSHIP": f"file://{leader}",
+        }
+        await asyncio.to_thread(operator.up_supervised, "60s")
+        await asyncio.to_thread(operator.commit, cattle("web", 1))
+        await asyncio.to_thread(operator, "halt", "-m", "the wrong rack")
+        kept = operator.home / "home" / "last-read.json"
+        await asyncio.to_thread(operator.until, lambda: kept.exists() and b"wrong rack" in kept.read_bytes(), "kept")
+        await asyncio.to_thread(operator.end_daemon, signal.SIGTERM)
+        await member.kill()
+        await asyncio.to_thread(operator.up_supervised, "60s")
+        shown = await asyncio.to_thread(operator, "status", exits=2)
+        assert "HALTED: everything, by ann at" in shown
+        assert "the store was last read at" in shown
+        assert len(operator.processes()) == 1

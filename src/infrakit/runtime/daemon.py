@@ -26,6 +26,7 @@ from infrakit.manager.compat.group import GroupPlugin
 from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.manager.compat.status import StatusTree
 from infrakit.manager.lead import watermark
+from infrakit.manager.lead.last_read import LastReadFile
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.monitoring import endpoints
 from infrakit.manager.monitoring.metrics import Counters
@@ -100,6 +101,7 @@ class Daemon:
             poll_s=_poll_s(),
             is_self=_is_self,
             watermark=watermark.on_disk(home / "seen.json", accept=place.accept_store),
+            last_read=LastReadFile(home / "last-read.json", clock),
             only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())

@@ -101,9 +101,8 @@ class EtcdStore:
         return answer
 
     async def _store_reserve(self) -> None:
-        is_missing = {"key": self._reserve, "target": "VERSION", "result": "EQUAL", "version": "0"}
-        reserve = {"requestPut": {"key": self._reserve, "value": encode(bytes(RESERVE_BYTES))}}
-        await self._client.change("kv/txn", {"compare": [is_missing], "success": [reserve]})
+        if not (await self._client.read("kv/range", {"key": self._reserve, "keys_only": True})).get("kvs"):
+            await self._client.change("kv/put", {"key": self._reserve, "value": encode(bytes(RESERVE_BYTES))})
 
     async def _make_room(self) -> bool:
         """Return true once there may be room, false if it was made a short time ago. Raises what etcd raises.

@@ -62,6 +62,9 @@ class Operator:
             elif term is not None:
                 why = term.unmanaged.get(name, "its plugins have not answered yet")
                 groups.append(report.unmanaged(record.groups[name], record.orders_of(name), why))
+        last, note = replica.last_read, "" if replica.active.is_set() else replica.why_not_active
+        if last is not None and note:  # shown, and never acted on
+            record, note = last.declaration, f"{note}; {last.sentence}"
         halts = [h for h in (record.halt, *(o.halt for o in record.orders.values())) if h is not None]
         return Status(
             leader=replica.active.is_set(),
@@ -73,7 +76,7 @@ class Operator:
             now=timestamp(replica.clock.now()),
             halts=tuple(halts),
             groups=tuple(groups),
-            note="" if replica.active.is_set() else replica.why_not_active,
+            note=note,
             clusters=tuple(sorted(term.clusters)) if term is not None else (),
         )
 

@@ -101,6 +101,11 @@ class EpochLedger:
         return self._contents.cluster
 
     @property
+    def contents(self) -> LedgerDocument:
+        """The document as it was last read or written."""
+        return self._contents
+
+    @property
     def since(self) -> float:
         """When the epoch was acquired, seconds since 1970."""
         return self._contents.since

@@ -17,6 +17,7 @@ from infrakit.manager.declaration.record import RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.census import Censuses
+from infrakit.manager.lead.last_read import LastRead, LastReadFile
 from infrakit.manager.lead.ledger import EpochLedger, LedgerDocument
 from infrakit.manager.lead.term import Term
 from infrakit.manager.lead.watermark import WatermarkGuard
@@ -52,6 +53,7 @@ class Replica:
         poll_s: float = 1.0,
         is_self: Callable[[Member], bool] = lambda _member: False,
         watermark: WatermarkGuard | None = None,
+        last_read: LastReadFile | None = None,
         only_destroys: Halt | None = None,
     ) -> None:
         self.name = name
@@ -63,6 +65,7 @@ class Replica:
         self.active = asyncio.Event()
         self._store = store
         self._watermark = watermark or WatermarkGuard()
+        self._last_read = last_read or LastReadFile(None, clock)
         self._leadership = leadership
         self._random = random
         self._emit_event = emit
@@ -91,6 +94,11 @@ class Replica:
             return await self._ledger().peek()
         except TimeoutError:
             raise errors.Unreachable("it does not answer", where="store") from None
+
+    @property
+    def last_read(self) -> LastRead | None:
+        """What an earlier process read from the store, until this one has read it."""
+        return self._last_read.before if not self.declaration.version else None
 
     def _ledger(self) -> EpochLedger:
         return EpochLedger(
@@ -250,6 +258,9 @@ class Replica:
             polled_at = now
             try:
                 await self._catch_up(await self.declaration.newest())
+                if self._last_read.is_stored:
+                    term = self.term
+                    await self._keep_last_read(term.ledger.contents if term is not None else await self.peek())
             except (errors.InfraKitError, TimeoutError):
                 await asyncio.sleep(RETRY_S)
 
@@ -261,9 +272,13 @@ class Replica:
             await self.declaration.load()
             await self._advance_watermark()
             await self.adopt()
+            await self._keep_last_read()
         except errors.Refused as refused:
             if self.term is not None:
                 self.term.abort(refused)
+
+    async def _keep_last_read(self, ledger: LedgerDocument | None = None) -> None:
+        await self._last_read.keep(self.declaration.version, self.declaration.record, ledger)
 
     async def _until_bound(self, version: int) -> None:
         """Return once that version binds every call of the controllers. Raises `NotLeader` if that takes too long.
