@@ -23,6 +23,7 @@ BODY_BYTES_MAX = 1_000_000  # before base64; etcd rejects requests of over 1.5 M
 KEEP = 16  # revisions of a document that `keep` does not name
 KEEP_MAX = 200  # upper limit for any document: a database of etcd is small, 2 GiB unless configured otherwise
 RESERVE_BYTES = 256 * 1024
+RESERVE_AGAIN_S = 3600.0  # after the reserve was deleted, until it is stored again
 ROOM_AGAIN_S = 60.0  # between two attempts to make room
 RESUME_S = 0.5  # pause before a failed watch is resumed
 SILENT_S = 5.0  # after which a watch without a message is opened again, because its member may have stopped
@@ -38,7 +39,7 @@ class EtcdStore:
         self._prefix = prefix.rstrip("/")
         self._keep = dict(keep or {})
         self._reserve = encode(f"{self._prefix}/reserve")
-        self._has_reserve = False
+        self._reserve_due = -math.inf  # the loop time from which the reserve is to be stored
         self._room: asyncio.Task[None] | None = None  # the last attempt to make room
         self._room_at = -math.inf
 
@@ -94,8 +95,8 @@ class EtcdStore:
             if refused.what != FULL or not await self._make_room():
                 raise
             return await self._client.change("kv/txn", transaction)
-        if not self._has_reserve:
-            self._has_reserve = True
+        if asyncio.get_running_loop().time() >= self._reserve_due:
+            self._reserve_due = math.inf
             with contextlib.suppress(errors.InfraKitError):
                 await self._store_reserve()
         return answer
@@ -114,6 +115,7 @@ class EtcdStore:
             if loop.time() - self._room_at < ROOM_AGAIN_S:
                 return False
             self._room_at = loop.time()
+            self._reserve_due = loop.time() + RESERVE_AGAIN_S
             self._room = loop.create_task(make_room(self._client, self._reserve))
         await asyncio.shield(self._room)
         return True

@@ -12,6 +12,7 @@ from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
 from infrakit.spi.clock import SystemClock
 from infrakit.spi.manager import Halt
+from infrakit.stores import etcd as stores
 from infrakit.stores.etcd import EtcdStore
 from tests.integration.etcd.members import Cluster, needs_etcd, running
 from tests.stage import Stage, cattle
@@ -73,6 +74,19 @@ async def test_a_leader_obeys_a_halt_that_its_full_database_takes(cluster: Clust
         await stage.operator.unhalt(group=None, who="bob", why="a test")
         await stage.until(lambda: len(stage.alive("web")) == 2, within_s=60.0)
     await store.close()
+
+
+async def test_the_reserve_is_stored_again_later(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "RESERVE_AGAIN_S", 0.0)
+    store = EtcdStore(cluster.client)
+    reserve = {"key": encode("/infrakit/reserve"), "keys_only": True}
+    await store.replace(name="doc", body=b"1", expected=0)
+    assert (await cluster.client.read("kv/range", reserve))["kvs"]
+    await fill(cluster, lambda _: "same")
+    await store.replace(name="doc", body=b"2", expected=1)
+    assert "kvs" not in await cluster.client.read("kv/range", reserve)
+    await store.replace(name="doc", body=b"3", expected=2)
+    assert (await cluster.client.read("kv/range", reserve))["kvs"]
 
 
 async def test_room_is_made_while_a_member_is_stopped(cluster: Cluster) -> None:
