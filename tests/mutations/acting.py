@@ -111,8 +111,8 @@ MUTATIONS = (
         "6 the declaration is never lost",
         "the version that the operator saw is not compared",
         "manager/declaration/store.py",
-        "                if expected is not None and expected != self.version:",
-        "                if False:",
+        "                if expected not in (None, self.version) and not",
+        "                if False and not",
         MANAGER,
     ),
     Mutation(

@@ -3,6 +3,6 @@
 A mutation that no test notices is a law that nothing blocked: then the tests are wrong, not the list.
 """
 
-from tests.mutations import acting, deciding
+from tests.mutations import acting, deciding, guarding
 
-MUTATIONS = (*deciding.MUTATIONS, *acting.MUTATIONS)
+MUTATIONS = (*deciding.MUTATIONS, *acting.MUTATIONS, *guarding.MUTATIONS)

@@ -1,18 +1,6 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import (
-    CANARY,
-    CENSUS,
-    LIST,
-    MANAGER,
-    OTHERS,
-    PLAN,
-    PROVEN,
-    STAGE,
-    VIEW,
-    WORLDS,
-    Mutation,
-)
+from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, OTHERS, PLAN, PROVEN, STAGE, VIEW, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -475,42 +463,10 @@ MUTATIONS = (
     ),
     Mutation(
         "4 unknown is not missing",
-        "what the previous leader knew is forgotten",
-        "group/census.py",
-        "self._view.known.recall(census.members, unpack(census.slots))",
-        "pass",
-        CENSUS,
-    ),
-    Mutation(
-        "4 unknown is not missing",
         "known cattle that are not listed are created again",
         "group/plan/cattle.py",
         "    missing -= known\n",
         "",
-        CENSUS,
-    ),
-    Mutation(
-        "3 exactly one per intent",
-        "an intent is cleared before the census is written",
-        "group/census.py",
-        "kept = tuple(action for action in plan.actions if not isinstance(action, Settle))",
-        "kept = plan.actions",
-        CENSUS,
-    ),
-    Mutation(
-        "5 never worse",
-        "each leader begins with a new limit of creations",
-        "gate/guard.py",
-        "for age_s, number in history.created:",
-        "for age_s, number in ():",
-        CENSUS,
-    ),
-    Mutation(
-        "1 one actor",
-        "the census is not stamped",
-        "manager/lead/census.py",
-        "        await self.write(group, found)\n        return found",
-        "        return found",
         CENSUS,
     ),
 )

@@ -1,4 +1,4 @@
-"""Whether a change of the declaration or of the commands for a group concerns a destruction that is under way.
+"""Whether a change of the declaration or of the commands for a group concerns a destruction in progress.
 
 A drain may take minutes, so a command that is about something else does not cancel it. Pure.
 """

@@ -163,7 +163,7 @@ class Keeps(Protocol):
 
 @runtime_checkable
 class Identified(Protocol):
-    """A provider that can tell one account from another, so that wrong credentials or a wrong address are noticed."""
+    """A provider that names its account, so that wrong credentials or a wrong address are noticed."""
 
     @repeatable
     async def identity(self) -> str:

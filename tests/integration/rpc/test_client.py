@@ -67,8 +67,9 @@ async def test_a_forbidden_inspection_is_an_error_and_not_an_unknown_id(path: Pa
         for each in (created, InstanceID("nobody")):
             with pytest.raises(errors.Refused, match="403 Forbidden"):
                 await remote.inspect(instance=each)
-        assert isinstance(remote, instance.Identified)
-        assert await remote.identity() == "account 7"
+        identified: object = remote
+        assert isinstance(identified, instance.Identified)
+        assert await identified.identity() == "account 7"
         await remote.close()
 
 

@@ -1,0 +1,38 @@
+"""Mutations of what holds whatever is planned: the guard, the voters of a quorum, and the census."""
+
+from tests.mutations.mutation import CENSUS, Mutation
+
+MUTATIONS = (
+    Mutation(
+        "4 unknown is not missing",
+        "what the previous leader knew is forgotten",
+        "group/census.py",
+        "self._view.known.recall(census.members, unpack(census.slots))",
+        "pass",
+        CENSUS,
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "an intent is cleared before the census is written",
+        "group/census.py",
+        "kept = tuple(action for action in plan.actions if not isinstance(action, Settle))",
+        "kept = plan.actions",
+        CENSUS,
+    ),
+    Mutation(
+        "5 never worse",
+        "each leader begins with a new limit of creations",
+        "gate/guard.py",
+        "for age_s, number in history.created:",
+        "for age_s, number in ():",
+        CENSUS,
+    ),
+    Mutation(
+        "1 one actor",
+        "the census is not stamped",
+        "manager/lead/census.py",
+        "        await self.write(group, found)\n        return found",
+        "        return found",
+        CENSUS,
+    ),
+)
