@@ -217,7 +217,7 @@ MUTATIONS = (
         "group/controller.py",
         '({error_text(error)})", Kind.OBSERVE_FAILED)\n            return',
         '({error_text(error)})", Kind.OBSERVE_FAILED)\n            listing, begun_at = (), loop.time()',
-        STAGE,
+        ("tests/unit/group/test_observing.py",),
     ),
     Mutation(
         "8 say why",

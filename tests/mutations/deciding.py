@@ -1,6 +1,6 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, OTHERS, PLAN, PROVEN, STAGE, VIEW, Mutation
+from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, OTHERS, PLAN, PROVEN, STAGE, VIEW, WORLDS, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -465,8 +465,8 @@ MUTATIONS = (
         "4 unknown is not missing",
         "known cattle that are not listed are created again",
         "group/plan/cattle.py",
-        "    missing -= known\n",
-        "",
+        "    known = len(view.known.slots)",
+        "    known = 0",
         CENSUS,
     ),
 )

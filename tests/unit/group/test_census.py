@@ -17,8 +17,7 @@ from infrakit.spi.values import Description, GroupID, InstanceID
 from infrakit.stores.memory import MemoryStore
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
-HOUR_S = 3600.0
-LONG_S = 900.0
+LONG_S = 300.0
 DB = GroupID("db")
 
 
@@ -148,10 +147,10 @@ async def test_a_leader_that_restarts_often_creates_no_more_than_one_that_stays(
     for victim in sorted(originals):
         async with successor(first) as stage:
             simulator.make_unhealthy(victim)
-            await asyncio.sleep(120.0)
-    for _restart in range(20):
+            await asyncio.sleep(60.0)
+    for _restart in range(10):
         async with successor(first) as stage:
-            await asyncio.sleep(120.0)
+            await asyncio.sleep(60.0)
     assert len({each.id for each in simulator.live()} & originals) >= 6
     assert simulator.calls["provision"] <= 10 + 2 * 10
 
@@ -196,8 +195,8 @@ async def test_an_idle_group_does_not_write() -> None:
         before = await stage.store.newest(name=name(DB))
         await asyncio.sleep(500)
         assert await stage.store.newest(name=name(DB)) == before
-        await asyncio.sleep(HOUR_S + 1200.0)
-        assert await stage.store.newest(name=name(DB)) - before <= 8  # while creations of the last hour count
+        await asyncio.sleep(1300.0)
+        assert 1 <= await stage.store.newest(name=name(DB)) - before <= 3  # while creations of the last hour count
 
 
 @in_virtual_time
