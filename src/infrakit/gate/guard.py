@@ -208,7 +208,7 @@ class Guard:
         }
 
     def _end_losses(self) -> None:
-        """Forget the losses of slots that are healthy again. If enough are, only declared pets still count as lost."""
+        """Forget the losses of slots with a healthy member; if enough have one, all but those of declared pets."""
         if not self._lost:
             return
         is_whole, declared = len(self._bearers) >= self._limits.size, self._limits.slots or frozenset()

@@ -36,6 +36,7 @@ ADDED: dict[str, Any] = {
     "Adopted": [],
     "Accounts": {},
     "Identities": {},
+    "Changing": {},
 }
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 
