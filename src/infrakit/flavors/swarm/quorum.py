@@ -27,11 +27,12 @@ def voters(nodes: Sequence[Node], instances: Sequence[Description]) -> list[Vote
         Voter(
             id=node.id,
             name=node.engine_labels.get(TAG_LOGICAL_ID) or node.hostname,
-            address=node.manager.addr if node.manager is not None else "",
+            address=node.manager.addr,
             instances=_instances_of(node, instances),
-            healthy=is_available(node),
+            healthy=is_available(node) or (False if node.manager.reachability == "unreachable" else None),
         )
-        for node in members(nodes)
+        for node in nodes
+        if node.manager is not None
     ]
 
 
