@@ -65,7 +65,7 @@ async def test_more_than_max_unhealthy_members_are_not_replaced_until_an_operato
         refusal = next(w for w in status.waiting if w.verb == "refuse")
         assert re.fullmatch(
             r"unhealthy for \w+ \(reported unhealthy by the simulator\), but not replaced: "
-            "2 of 3 members are not proven healthy, and the quorum can lose only 1",
+            "2 of 3 members are not proven healthy, and MaxUnhealthy is 1",
             refusal.reason,
         )
         assert "destruction resumes when at most 1 is not proven healthy" in refusal.remedy

@@ -243,7 +243,7 @@ def test_a_quorum_of_three_heals_one_and_refuses_two() -> None:
     assert verbs(decide(three, view(pet("a", UNHEALTHY), pet("b"), pet("c"), pets=True))) == [("destroy", "i-a")]
     plan = decide(three, view(pet("a", UNHEALTHY), pet("b", UNHEALTHY), pet("c"), pets=True))
     assert plan.actions == ()
-    assert "can lose only 1" in plan.blocked[0].reason
+    assert "MaxUnhealthy is 1" in plan.blocked[0].reason
 
 
 def test_a_missing_member_counts_as_lost_in_a_quorum() -> None:
