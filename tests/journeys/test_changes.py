@@ -109,9 +109,33 @@ def test_a_commit_from_an_old_file_needs_consent(operator: Operator) -> None:
     assert "infrakit up old.json --destroys 4" in refusal
     operator.up(cattle("web", 1), options=("--destroys", "4"))
     operator.converged()
-    assert len(operator.members("web")) == 1
-    victim = operator.members("web")["1"]["ID"]
-    operator("instance", "destroy", victim, "--no-replace", "-m", "no quorum")
+    (left,) = operator.members("web").values()
+    operator("instance", "destroy", left["ID"], "--no-replace", "-m", "no quorum")
+
+
+def test_other_logical_ids_of_a_quorum_replace_one_member_at_a_time(operator: Operator) -> None:
+    operator.up(pets("db", "a b c", Quorum=True))
+    operator.converged()
+    renamed = operator.write(pets("db", "d e f", Quorum=True), name="renamed.json")
+    assert "3 of 3 members of the quorum db" in " ".join(operator("commit", renamed, exits=2).split())
+    operator("commit", renamed, "--destroys", "3", "--wait=40s")
+    assert set(operator.members("db")) == {"d", "e", "f"}
+    healthy = dict[str, str]()
+    for line in operator("events", "-o", "json").splitlines():
+        event = json.loads(line)
+        if event["Type"] == "healthy":
+            healthy[event["Instance"]] = line
+        elif event["Type"] == "destroying":
+            assert len(healthy) == 4, f"{line} in {healthy}"
+            del healthy[event["Instance"]]
+    assert len(healthy) == 3
+    for logical_id in "de":
+        operator("instance", "destroy", logical_id, "--no-replace", "-m", "one too many")
+        operator.converged()
+    refusal = " ".join(operator("instance", "destroy", "f", "--no-replace", exits=2).split())
+    assert "db.Allocation.LogicalIDs would be empty" in refusal
+    assert "infrakit group destroy db" in refusal
+    assert set(operator.members("db")) == {"f"}
 
 
 def test_every_query_has_json_and_yaml_output(operator: Operator) -> None:

@@ -7,10 +7,11 @@ import pytest
 from infrakit.group.actions import Destroy, Plan, Provision
 from infrakit.group.forecast import forecast
 from infrakit.group.plan import decide
+from infrakit.group.state.member import Leaving
 from infrakit.instances.simulator import Faults, Spread
 from infrakit.spi.group import Updating
 from infrakit.spi.quorum import majority
-from infrakit.spi.values import GroupID, Health
+from infrakit.spi.values import GroupID, Health, InstanceID
 from tests.stage import Stage, cattle, in_virtual_time, pets
 from tests.worlds import member, pet, view, want
 
@@ -48,7 +49,7 @@ def test_surplus_members_leave_by_steps(before: int, after: int, max_unavailable
     assert f"{before - after - step} surplus instance" in block.reason
     assert plan.phase == "scaling"
     for each in destroyed(plan)[: step // 2 + 1]:  # the step is not over until all of it has terminated
-        world.members[next(i for i in world.members if i == each)].leaving = type(member("1").leaving)("destroying")
+        world.members[InstanceID(each)].leaving = Leaving.DESTROYING
     plan = decide(declared, world)
     assert len(destroyed(plan)) == step - (step // 2 + 1)
     assert plan.phase == "scaling"
@@ -59,6 +60,10 @@ def test_pets_that_are_not_declared_any_more_leave_by_steps_and_unhealthy_ones_f
     plan = decide(want(ids="a b c"), world)
     assert destroyed(plan) == ["i-e"]
     assert [block.rule for block in plan.blocked] == ["scale-in"]
+    world.members[InstanceID("i-e")].leaving = Leaving.DESTROYING
+    plan = decide(want(ids="a b c"), world)
+    assert plan.actions == ()
+    assert plan.blocked[0].reason == "1 surplus instance not removed yet: at most 1 at once, and i-e is leaving"
 
 
 def test_a_forecast_shows_all_that_will_be_destroyed() -> None:

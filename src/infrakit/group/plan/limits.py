@@ -92,10 +92,11 @@ def scale_in(builder: PlanBuilder, surplus: int) -> int:
         return surplus
     at_once = max(1, min(want.max_unhealthy, max(want.max_unavailable, builder.staying // 100)))
     number = max(0, min(surplus, at_once - len(builder.leaving)))
+    leaving = f", and {builder.leaving[0].id} is leaving" if builder.leaving else ""
     if number < surplus:
         builder.block(
             want.group.name,
-            f"{plural(surplus - number, 'surplus instance')} not removed yet: at most {at_once} at once",
+            f"{plural(surplus - number, 'surplus instance')} not removed yet: at most {at_once} at once{leaving}",
             "scale-in",
         )
     return number
