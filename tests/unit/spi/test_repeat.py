@@ -54,6 +54,7 @@ LOCAL = {
     "Facts",
     "Leadership",
     "LeadershipFactory",
+    "MadeFrom",
     "Resigns",
     "Store",
     "StoreFactory",
