@@ -47,6 +47,26 @@ def test_a_failing_rolling_update_is_rolled_back_automatically_if_declared(opera
     assert "rollback" in operator("history").splitlines()[1]
 
 
+def test_after_two_bad_versions_the_proven_one_is_declared_again(operator: Operator) -> None:
+    operator.up(pets("db", "a b c", Quorum=True))
+    operator.converged()
+    operator.until(lambda: "proven" in operator("history"), "the first version is recorded as proven")
+    good = operator.group("db")["Hash"]
+    assert operator.group("db")["Proven"] == good
+    operator.commit(pets("db", "a b c", version="2", Quorum=True, init=BAD), wait=False)
+    operator.until(lambda: operator.group("db")["Phase"] == "paused", "the first bad version is paused")
+    assert f"version {good[:8]} is the last proven one: healing creates it" in operator("why", "db")
+    operator.until(lambda: len(operator.processes()) == 3, "the canary of the quorum returns by itself")
+    operator.kill(operator.members("db")["c"]["ID"])
+    operator.until(lambda: len(operator.processes()) == 3, "an old member is healed with the proven version")
+    assert {member["Hash"] for member in operator.members("db").values()} == {good}
+    worse = pets("db", "a b c", version="3", Quorum=True, init=BAD, updating={"OnFailure": "rollback"})
+    operator.commit(worse, wait=False)
+    operator.until(lambda: "rollback" in operator("history"), "the second bad version is rolled back")
+    operator.until(lambda: operator.group("db")["Hash"] == good, "the proven version is declared again")
+    operator.converged()
+
+
 def test_a_rolling_update_is_paused_resumed_and_aborted(operator: Operator) -> None:
     slowly = {"Settle": "8s"}  # longer than a command takes, so that no command comes after the end
     operator.up(cattle("web", 4, updating=slowly))
