@@ -275,7 +275,8 @@ async def test_recording_a_proven_version_is_no_conflict_with_a_commit_that_expe
     group = here.record.groups[g]
     await here.change(orders.prove(g, group.hash), what="proven", who="infrakit", why="healthy")
     assert (await declare(here, declared(4), expected=1)).version == 3
-    with pytest.raises(errors.Conflict):
+    await here.change(lambda r: msgspec.structs.replace(r, proven={}), what="proven", who="infrakit", why="a test")
+    with pytest.raises(errors.Conflict, match=r"version 4 \(by ann: because\), not 1; changed since: .*Size: 3 -> 4"):
         await declare(here, declared(5), expected=1)
 
 

@@ -16,6 +16,7 @@ from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire
 
 NAME = "declaration"  # name of the document in the store
+PROVEN = "proven"  # what InfraKit itself has changed, when it recorded a proven version
 KEEP = 1000  # revisions in the store; a store may have a lower limit
 
 

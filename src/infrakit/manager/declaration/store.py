@@ -126,9 +126,13 @@ class Declaration:
     async def _conflict(self, expected: int) -> errors.Conflict:
         """The error that lists what has changed since the version that the caller expected."""
         now = self.record
+        last: ChangeEntry | Version = now.entry
+        if last.what == records.PROVEN:  # not what the other operator has changed
+            changed = (each for each in await self.history(records.KEEP) if each.what != records.PROVEN)
+            last = next(changed, last)
         at = f"the declaration is at version {self.version}"
         if self.version:
-            at += f" (by {now.entry.who}: {now.entry.why})"
+            at += f" (by {last.who}: {last.why})"
         remedy = "review it (infrakit history) and commit again"
         if expected > self.version:
             return errors.Conflict(f"{at}; there is no version {expected} yet", remedy=remedy)

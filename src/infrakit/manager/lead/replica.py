@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from infrakit.group.orders import Eviction
 from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import RecordChange
+from infrakit.manager.declaration.record import PROVEN, RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.census import Censuses
@@ -365,7 +365,7 @@ class Replica:
 
         async def command() -> None:
             why = f"all instances of {group} are healthy with version {hash[:8]}"
-            await self.change(changes.prove(group, hash), what="proven", who=SELF, why=why)
+            await self.change(changes.prove(group, hash), what=PROVEN, who=SELF, why=why)
 
         self._defer(f"record {hash} of {group} as proven", command)
 
