@@ -108,13 +108,29 @@ async def test_instances_are_not_replaced_because_the_provider_keeps_no_version(
 
 
 @in_virtual_time
-async def test_without_a_surge_a_new_leader_replaces_at_most_one() -> None:
+async def test_the_census_knows_the_version_whose_tag_was_lost() -> None:
+    async with Stage(provider=lambda s: ChangesTags(s, REWRITTEN)) as first:
+        await first.commit(cattle("web", 12))
+        await first.converged()
+    for _ in range(3):
+        async with Stage(
+            store=first.store, simulator=first.simulator, provider=lambda s: ChangesTags(s, REWRITTEN)
+        ) as leader:
+            await asyncio.sleep(600)
+            assert not leader.messages(Kind.DESTROYING)
+            assert "changed by another program" in " ".join(leader.messages(Kind.WAITING))
+
+
+@in_virtual_time
+async def test_without_a_surge_and_a_census_a_new_leader_replaces_at_most_one() -> None:
     def provider(simulator: Simulator) -> ChangesTags:
         return ChangesTags(simulator, REWRITTEN)
 
     async with Stage(provider=provider) as first:
         await first.commit(cattle("web", 12, updating={"MaxUnavailable": 4}))
         await first.converged()
+    census = await first.store.read(name="census-web")
+    await first.store.replace(name="census-web", body=b"", expected=census.revision)
     async with Stage(store=first.store, simulator=first.simulator, provider=provider) as leader:
         await asyncio.sleep(600)
         assert len(leader.messages(Kind.DESTROYING)) == 1

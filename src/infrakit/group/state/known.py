@@ -27,10 +27,11 @@ class Known(msgspec.Struct, kw_only=True):
         return not self.members and not self.slots
 
     def compare(
-        self, members: Mapping[InstanceID, Member], *, group: GroupID, begun_at: float, proof_s: float
+        self, members: Mapping[InstanceID, Member], *, group: GroupID, version: str, begun_at: float, proof_s: float
     ) -> Iterator[Description]:
         """Compare a complete listing, started at loop time `begun_at`, with what was known.
 
+        A lost tag does not make a member out of date that was of this `version`.
         Yields what is known of the members that the first listing omits. `proof_s`: a slot that two listings, that far
         apart, omit is vanished.
         """
@@ -39,13 +40,13 @@ class Known(msgspec.Struct, kw_only=True):
             if member is None:
                 yield _description(known, group)
             elif None in (member.token, known.token) or member.token == known.token:
-                member.known(proven=known.proven)
+                member.known(proven=known.proven, version=version if known.hash == version else "")
         self.members = ()
         by_slot = {member.slot: member for member in members.values()} if self.slots else {}
         for slot, omitted_at in list(self.slots.items()):
             member = by_slot.get(slot)
             if member is not None:
-                member.known(proven=False)
+                member.known()
                 del self.slots[slot]
             elif omitted_at == math.inf:
                 self.slots[slot] = begun_at

@@ -134,9 +134,11 @@ class Member(msgspec.Struct, kw_only=True):
         self.missed += 1
         self.changes.bump()
 
-    def known(self, *, proven: bool) -> None:
-        """Record that the previous leader knew it. `proven`: so was its start."""
+    def known(self, *, proven: bool = False, version: str = "") -> None:
+        """Record that the previous leader knew it; whether its start was proven; its version, if the tag was lost."""
         self.listed_at = -math.inf
+        if version and self.hash != values.BOOTSTRAP:
+            self.hash = version
         self.was_stable = self.was_stable or proven
         self.changes.bump()
 
