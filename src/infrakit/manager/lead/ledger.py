@@ -84,6 +84,7 @@ class EpochLedger:
         self._newest = newest
         self._bound = bound
         self._contents = LedgerDocument()
+        self._decoded = b"", LedgerDocument()  # the newest body that was read, and its contents
         self._revision = 0
         self._fence = Fence(leads_until)
         self._term = f"{self._random.getrandbits(64):016x}"
@@ -188,7 +189,11 @@ class EpochLedger:
     async def _load(self) -> tuple[Document, LedgerDocument]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
-        return document, formats.decode(document.body, LedgerDocument, "ledger")
+        body, contents = self._decoded
+        if document.body != body:  # thousands of intents make it large, and most proofs read what was read before
+            contents = formats.decode(document.body, LedgerDocument, "ledger")
+            self._decoded = document.body, contents
+        return document, contents
 
     async def prove(self) -> None:
         """Obtain a proof that is recent enough for `check`; returns only once the previous leader is fenced off.
@@ -383,7 +388,7 @@ class EpochLedger:
             if self._revision == expected or msgspec.json.encode(self._contents) != body:
                 raise errors.Unreachable("the store rejected the write", where="ledger") from None
         else:
-            self._revision, self._contents = revision, contents
+            self._revision, self._contents, self._decoded = revision, contents, (body, contents)
             self._fence.proven(began)
 
     async def _reread(self) -> None:
