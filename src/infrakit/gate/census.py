@@ -43,6 +43,7 @@ class Census(Wire, frozen=True, kw_only=True):
     cluster: str = ""  # as in the ledger: evidence of a store restored from a backup does not count
     epoch: int = 0
     provider: str = ""  # the instance plugin: its IDs and tags mean nothing to another one
+    account: str = ""  # its identity, as far as the plugin names it: another account does not have these members
     members: tuple[KnownMember, ...] = ()
     slots: tuple[str, ...] = ()  # of cattle, packed
     history: History = History()

@@ -6,6 +6,7 @@ are collected. Of many cattle, the slots are kept and not the IDs, and the censu
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -27,11 +28,14 @@ MEMBERS_PER_S = 5000.0  # that many cattle are written at most once a second
 
 
 class CensusKeeper:
-    """The census of one group during one term."""
+    """The census of one group during one term. `identity` returns that of the provider's account, if it is known."""
 
-    def __init__(self, *, store: CensusStore, provider: str, view: GroupView, guard: Guard) -> None:
+    def __init__(
+        self, *, store: CensusStore, provider: str, identity: Callable[[], str], view: GroupView, guard: Guard
+    ) -> None:
         self._store = store
         self._provider = provider
+        self._identity = identity
         self._view = view
         self._guard = guard
         self._is_open = False
@@ -46,7 +50,7 @@ class CensusKeeper:
         if self._is_open:
             return
         census = await self._store.open(self._view.group)
-        if census.provider == self._provider:
+        if census.provider == self._provider and census.account in ("", self._identity()):
             try:
                 self._view.known.recall(census.members, unpack(census.slots))
                 self._guard.recall(census.history, asyncio.get_running_loop().time())
@@ -95,6 +99,7 @@ class CensusKeeper:
             members = [m for m in members if not m.leaving and (m.slot is None or m.missing_since is not None)]
         return Census(
             provider=self._provider,
+            account=self._identity(),
             members=tuple(remembered(member) for member in members),
             slots=pack({*slots, *view.known.slots}),
             history=self._guard.history(now),

@@ -63,6 +63,7 @@ class Controller:
         flavor: Flavor,
         ledger: Ledger,
         censuses: CensusStore,
+        identity: Callable[[], str],
         callbacks: ManagerCallbacks,
         clock: Clock,
         random: random.Random,
@@ -104,8 +105,9 @@ class Controller:
             can_inspect=account.inspects is not None,
         )
         self._reporter = Reporter(self.view, emit)
-        provider = want.group.properties.instance.plugin
-        self._census = CensusKeeper(store=censuses, provider=provider, view=self.view, guard=self._guard)
+        self._census = CensusKeeper(
+            store=censuses, provider=account.name, identity=identity, view=self.view, guard=self._guard
+        )
         calls = Calls(
             account=account,
             flavor=flavor,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -79,6 +79,7 @@ class Term:
         self._running: dict[GroupID, asyncio.Task[None]] = {}
         self._resolving: dict[GroupID, asyncio.Task[None]] = {}
         self._watched: set[str] = set()
+        self._accepted: Mapping[str, str] = {}  # identities of accounts, by plugin
         self._undeclared_since: dict[GroupID, float] = {}  # loop time
         self._tasks: asyncio.TaskGroup | None = None
         self._lock = asyncio.Lock()
@@ -155,6 +156,7 @@ class Term:
         async with self._lock:
             record = self._record
             self._own_instances()
+            await self._stop_moved(record)
             for name in [n for n in self.controllers if n not in record.groups]:
                 await self._stop_controller(name)
                 await self._clear(name)
@@ -183,7 +185,7 @@ class Term:
         if not isinstance(account.instance, Identified):
             return
         found = await account.instance.identity()
-        known = self._record.accounts.get(account.name) or self.ledger.identity(account.name)
+        known = self._identity(account.name, self._record.accounts)
         if found == known:
             return
         if not known:
@@ -194,6 +196,18 @@ class Term:
             f"{account.name} shows another account than before: its identity is {found or 'empty'}, not {known}",
             remedy=f"restore its credentials or address; if the change is intended: {command}",
         )
+
+    def _identity(self, plugin: str, accepted: Mapping[str, str]) -> str:
+        """Return the identity of the account that a plugin has to show; empty if it has shown none yet."""
+        return accepted.get(plugin) or self.ledger.identity(plugin)
+
+    async def _stop_moved(self, record: DeclarationRecord) -> None:
+        """Stop the controllers whose plugin has to show another account now: what they know is of the old one."""
+        before, self._accepted = self._accepted, record.accounts
+        for name, controller in list(self.controllers.items()):
+            plugin = controller.account.name
+            if self._identity(plugin, before) not in ("", self._identity(plugin, record.accounts)):
+                await self._stop_controller(name)
 
     async def _expire_undeclared(self, record: DeclarationRecord) -> None:
         """Clear what is recorded of groups that were freed, once they have been undeclared for long.
@@ -241,6 +255,7 @@ class Term:
             flavor=resolved.flavor,
             ledger=self.ledger,
             censuses=self._censuses,
+            identity=lambda: self._identity(resolved.account.name, self._record.accounts),
             callbacks=self._callbacks,
             clock=self._clock,
             random=self._random,
