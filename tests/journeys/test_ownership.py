@@ -27,9 +27,7 @@ def test_the_instances_of_a_lost_store_are_adopted_by_name(operator: Operator) -
     assert f"Adopted the cluster {name}: declaration 2." in operator("adopt", name, "-m", "its store was lost")
     operator.converged()
     assert {process.pid for process in operator.processes()} == before
-    what, why = "adopt", "its store was lost"
-    assert what in operator("history").splitlines()[1]
-    assert why in operator("history").splitlines()[1]
+    assert any("adopt" in line and "its store was lost" in line for line in operator("history").splitlines())
 
     operator.commit(cattle("web", 1), pets("db", "a b"))
     operator.kill(operator.members("db")["a"]["ID"])

@@ -80,7 +80,7 @@ async def test_a_halt_stops_an_old_size_with_most_members_left() -> None:
         await stage.converged()
         await stage.commit(cattle("web", 20))
         await asyncio.sleep(3)
-        assert 700 < len(stage.alive("web")) < 1000
+        assert 500 < len(stage.alive("web")) < 1000
         await stage.operator.halt(group=GroupID("web"), who="ann", why="an old file")
         left = len(stage.alive("web"))
         await asyncio.sleep(600)

@@ -68,6 +68,7 @@ OURS = {
     "Releases.Release": ("Type Properties Instance Allocation", "Type OK"),
     "Members.Membership": ("Type Properties Instances Allocation", "Type Changes"),
     "Members.ChangeMembership": ("Type Properties Change Instances Allocation", "Type OK"),
+    "Voters.Voters": ("Type Properties Instances Allocation", "Type Voters"),
     "Hosts.Replicas": ("Type Properties Allocation", "Type Replicas"),
     "Versioned.Write": ("Name Changes Remove Who Why Expected", "Name Version"),
     "Versioned.History": ("Name Limit", "Name Revisions"),

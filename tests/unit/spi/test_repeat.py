@@ -28,6 +28,7 @@ REMOTE = {
     "Attaches": ("attachments", ""),
     "Releases": ("", "release"),
     "Members": ("membership", "change_membership"),
+    "Voters": ("voters", ""),
     "Hosts": ("replicas", ""),
     "Groups": (
         "describe_group inspect_groups size",

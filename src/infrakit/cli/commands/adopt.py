@@ -2,12 +2,12 @@
 
 import click
 
-from infrakit.cli import changes, daemon, options
+from infrakit.cli import arguments, changes, daemon, options
 from infrakit.spi.manager import Manager
 
 
 @click.command
-@click.argument("cluster")
+@arguments.cluster
 @click.option("--account", metavar="PLUGIN", help="CLUSTER is the identity of this instance plugin's account instead.")
 @options.message(required=True)
 @options.output

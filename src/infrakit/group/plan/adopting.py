@@ -22,7 +22,9 @@ def in_place(builder: PlanBuilder) -> None:
     """Label members that a new version does not concern, if nothing else is to be done."""
     classified, want = builder.classified, builder.want
     rolling = classified.outdated or (builder.view.rolling_to == want.group.hash and classified.settling)
-    if rolling or any(not isinstance(action, Settle) for action in builder.actions):
+    if rolling or builder.leaving or builder.unresolved:
+        return
+    if any(not isinstance(action, Settle) for action in builder.actions):
         return
     if builder.view.tags_broken or classified.tags.broken or classified.tags.unlabelled or classified.unversioned:
         return

@@ -70,6 +70,10 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
                 return self.group.made_from(other)
         return self.group
 
+    def knows(self, version: str) -> bool:
+        """Whether it is a version that was declared before, as far as that is recorded."""
+        return any(each is not None and version == each.hash for each in (self.previous, self.proven))
+
     def is_current(self, member: Member) -> bool:
         """Whether it is of the declared version, or nothing has changed that it is made from."""
         return self.group.hash in (member.hash, member.listed_hash) or self.is_unchanged(member)

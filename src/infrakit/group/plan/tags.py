@@ -43,7 +43,7 @@ def explain(builder: PlanBuilder) -> None:
 def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
     """Whether its version is not certain yet, and another replacement will show whether the provider keeps tags."""
     want, tags = builder.want, builder.classified.tags
-    if tags.kept or member.hash in want.earlier:
+    if tags.kept or want.knows(member.hash):
         return False
     creates = builder.staying < want.size or any(isinstance(action, Provision) for action in builder.actions)
     if not (tags.awaited or builder.leaving or builder.pending or creates):
