@@ -91,6 +91,7 @@ def member(
     is_self: bool = False,
     pets: bool = False,
     state: State = State.UNSPECIFIED,
+    has_returned: bool = False,
 ) -> Member:
     """A member that has had this health for `since_s`, seen for `seen_s` (default for both: since its creation)."""
     instance = InstanceID(name or f"i-{slot}")
@@ -105,6 +106,7 @@ def member(
         token=None,
         created_at=NOW - age_s,
         seen_at=NOW - (age_s if seen_s is None else seen_s),
+        has_returned=has_returned,
         state=state,
         report=REPORTS[health],
         judged_at=NOW,

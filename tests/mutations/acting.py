@@ -1,6 +1,6 @@
 """Mutations of the modules that act: the gate, calls, the manager, stores."""
 
-from tests.mutations.mutation import GATE, LIFECYCLE, MANAGER, STAGE, STORES, WORLDS, Mutation
+from tests.mutations.mutation import BEARERS, GATE, LIFECYCLE, MANAGER, STAGE, STORES, WORLDS, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -114,6 +114,22 @@ MUTATIONS = (
         "                if expected not in (None, self.version) and not",
         "                if False and not",
         MANAGER,
+    ),
+    Mutation(
+        "6 the declaration is never lost",
+        "the commit of another replica is taken for one whose response was lost",
+        "manager/declaration/store.py",
+        "                if document.body == body:",
+        "                if True:",
+        ("tests/unit/manager/test_declaration.py",),
+    ),
+    Mutation(
+        "2 one bearer",
+        "instances of other groups have no logical ID",
+        "group/account.py",
+        "        named = listings.named(everything) if self.pets else ()",
+        "        named = ()",
+        BEARERS,
     ),
     Mutation(
         "6 the declaration is never lost",

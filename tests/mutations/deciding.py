@@ -1,8 +1,29 @@
 """Mutations of the modules that decide: the plan and the state of a group."""
 
-from tests.mutations.mutation import CANARY, CENSUS, LIST, MANAGER, OTHERS, PLAN, PROVEN, STAGE, VIEW, WORLDS, Mutation
+from tests.mutations.mutation import (
+    BEARERS,
+    CANARY,
+    CENSUS,
+    LIST,
+    MANAGER,
+    OTHERS,
+    PLAN,
+    PROVEN,
+    STAGE,
+    VIEW,
+    WORLDS,
+    Mutation,
+)
 
 MUTATIONS = (
+    Mutation(
+        "2 one bearer",
+        "an instance that was called terminated is taken for the bearer",
+        "group/plan/pets.py",
+        "staying = [m for m in live if not m.has_returned]",
+        "staying = live[:1]",
+        (*BEARERS, *PLAN),
+    ),
     Mutation(
         "5 never worse",
         "what a predecessor was ending is counted on",

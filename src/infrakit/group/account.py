@@ -66,6 +66,7 @@ class Account:
         self.throttled_until = 0.0
         self.call_durations = {call: Durations() for call in ("describe", "provision", "destroy")}
         self.limits: dict[GroupID, int] = {}  # MaxInFlight of each group; the lowest applies
+        self.pets: set[GroupID] = set()  # groups whose logical IDs no instance of another group may have
         self._window: float = 1e9  # concurrent calls, reduced by throttling
         self._consecutive_throttles = 0  # decremented by each success
         self._random = random
@@ -119,6 +120,7 @@ class Account:
     def leave(self, group: GroupID, caller: Caller, wake: Callable[[str], None]) -> None:
         """Unregister a group."""
         self.limits.pop(group, None)
+        self.pets.discard(group)
         self._callers.remove(caller)
         self._wakers.remove(wake)
 
@@ -212,7 +214,10 @@ class Account:
         return self._latest.by_group[group], self._latest.begun_at
 
     def foreign(self, group: GroupID) -> Sequence[Description]:
-        """Return the instances of other clusters with the group's tag, as the newest listing shows them."""
+        """Return the instances of other clusters with the group's tag, as the newest listing shows them.
+
+        For pets also those of other groups that have a logical ID: a group that was freed, renamed, or divided.
+        """
         return self._latest.foreign.get(group, ()) if self._latest is not None else ()
 
     def own(self, clusters: Collection[str]) -> None:
@@ -228,7 +233,7 @@ class Account:
         if begun_at < self.throttled_until:
             await asyncio.sleep(self.throttled_until - begun_at)
             begun_at = loop.time()
-        only_group = len(self._callers) == 1
+        only_group = len(self._callers) == 1 and group not in self.pets
         try:
             async with asyncio.timeout(DESCRIBE_DEADLINE_S):
                 if self.verify is not None:
@@ -255,6 +260,10 @@ class Account:
         foreign = {
             name: others for name, listed in by_group.items() if (others := listings.foreign(listed, self.clusters))
         }
+        named = listings.named(everything) if self.pets else ()
+        for name in self.pets & by_group.keys() if named else ():
+            elsewhere = [each for each in named if (each.tags or {}).get(values.TAG_GROUP) != name]
+            foreign[name] = (*foreign.get(name, ()), *elsewhere)
         return Listing(
             begun_at=begun_at,
             everything=everything,

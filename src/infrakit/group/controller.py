@@ -42,7 +42,6 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
 from infrakit.spi.group import seconds
-from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
@@ -77,7 +76,7 @@ class Controller:
         self.poll_s = poll_s
         self.plan = Plan()
         self.planned_at: float | None = None
-        self.others: Sequence[Description] = ()  # live instances of other clusters with the group's tag
+        self.others: Sequence[Description] = ()  # live instances that are no members: see `Account.foreign`
         self.began_at = math.inf  # loop time at which the newest cycle began
         self.cycles = Durations()
         self._ledger = ledger
@@ -158,16 +157,21 @@ class Controller:
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
         self.want = want
         self.view.versions.retry_prepare()
-        self.account.limits[self.name] = want.group.properties.instance.max_in_flight
+        self._limit()
         self.executor.invalidate(lambda action: concerns(before, want, action))
         self.wake("declared")
+
+    def _limit(self) -> None:
+        """Set what the account has to know of the declaration."""
+        self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
+        (self.account.pets.add if self.want.group.is_pets else self.account.pets.discard)(self.name)
 
     async def run(self) -> None:
         """Reconcile until cancelled; then cancel every call in flight, and record its outcome as unknown."""
         loop = asyncio.get_running_loop()
         self.view.now = loop.time()
         self.account.join(self.name, self.executor, self.wake)
-        self.account.limits[self.name] = self.want.group.properties.instance.max_in_flight
+        self._limit()
         self._inherit(loop.time() + CALL_DEADLINE_S)
         try:
             while True:
@@ -350,7 +354,8 @@ class Controller:
         flavor, view, group = self.flavor, self.view, self.want.group
         view.track_member_list(exists=isinstance(flavor, Members))
         if isinstance(flavor, Members):
-            live = [*view.possibly_live(), *self.others]  # one whose cluster is not adopted yet may be on its list
+            others = foreign.of_group(self.others, self.name)
+            live = [*view.possibly_live(), *others]  # one whose cluster is not adopted yet may be on its list
             self._membership_prober.start(
                 flavor, group.properties.flavor.properties, live, group.properties.allocation.to_wire()
             )
@@ -427,10 +432,8 @@ class Controller:
         held = foreign.holders(self.others)
         for logical_id, attached in attachments.items():
             if (holder := held.get(Slot(logical_id))) is not None:
-                why = f"it belongs to the cluster {cluster_of(holder.tags)} and may hold them"
-                self._reporter.event(
-                    Kind.REFUSED, f"volumes of {logical_id} are not deleted: {holder.id} has it; {why}"
-                )
+                whose = f"{holder.id} of the {foreign.owner(holder, self.name)} may hold them"
+                self._reporter.event(Kind.REFUSED, f"volumes of {logical_id} are not deleted: {whose}")
                 continue
             for attachment in attached:
                 await self._gate.delete_attachment(self.account.volumes, attachment=attachment, begin=begin)

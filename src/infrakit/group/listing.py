@@ -45,6 +45,17 @@ def foreign(listing: Sequence[Description], clusters: Collection[str] | None) ->
     return [each for each in others if cluster_of(each.tags) and each.state is not State.TERMINATED]
 
 
+def named(listing: Sequence[Description]) -> Sequence[Description]:
+    """Return the live instances of any group that have a logical ID."""
+    return [
+        each
+        for each in listing
+        if (each.logical_id or values.TAG_LOGICAL_ID in (each.tags or {}))
+        and values.TAG_GROUP in (each.tags or {})
+        and each.state is not State.TERMINATED
+    ]
+
+
 def without(listing: Sequence[Description], others: Sequence[Description]) -> Sequence[Description]:
     """Return the listing without these instances: the listing itself, if there are none."""
     if not others:

@@ -62,7 +62,7 @@ class Reporter:
     def foreign(self, others: Sequence[Description], *, before: Sequence[Description]) -> None:
         """Report the instances of other clusters that were not among those before."""
         known = {(each.id, cluster_of(each.tags)) for each in before}
-        for each in others:
+        for each in foreign.of_group(others, self._view.group):
             cluster = cluster_of(each.tags)
             if (each.id, cluster) not in known:
                 what = f"not a member: it carries the group's tag, and its token names the cluster {cluster}"

@@ -11,7 +11,7 @@ from infrakit.group.plan import decide
 from infrakit.group.state.backoff import Backoff, replacement_key
 from infrakit.spi.group import Healing, OnFailure, Updating
 from infrakit.spi.manager import Halt
-from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
+from infrakit.spi.values import BOOTSTRAP, Attachment, Health, InstanceID, LogicalID, Slot, State
 from tests.worlds import NEW, NOW, OLD, member, pending, pet, view, want, with_orders
 
 UNHEALTHY = Health.UNHEALTHY
@@ -168,14 +168,43 @@ def test_members_leave_a_quorum_one_at_a_time_and_only_when_all_are_healthy() ->
     assert decide(want(ids="a", quorum=True), one_unknown).actions == ()
 
 
-def test_of_two_instances_with_one_logical_id_the_older_healthy_one_is_kept() -> None:
-    world = view(pet("a", name="i-1", age_s=900), pet("a", name="i-2", age_s=50), pets=True)
-    plan = decide(want(ids="a"), world)
-    assert verbs(plan) == [("destroy", "i-2")]
-    unproven = view(pet("a", Health.UNKNOWN, name="i-1"), pet("a", Health.UNKNOWN, name="i-2"), pets=True)
-    plan = decide(want(ids="a"), unproven)
+def test_of_two_instances_with_one_logical_id_the_one_that_was_never_terminated_is_kept() -> None:
+    back = pet("a", name="i-1", age_s=900, has_returned=True)
+    plan = decide(want(ids="a"), view(back, pet("a", name="i-2", age_s=50), pets=True))
+    assert verbs(plan) == [("destroy", "i-1")]
+
+
+@pytest.mark.parametrize("returned", [False, True])
+@pytest.mark.parametrize("health", [Health.HEALTHY, Health.UNKNOWN])
+def test_without_a_fact_about_two_instances_with_one_logical_id_none_is_destroyed(
+    health: Health, *, returned: bool
+) -> None:
+    both = [pet("a", health, name=name, has_returned=returned) for name in ("i-1", "i-2")]
+    plan = decide(want(ids="a"), view(*both, pets=True))
     assert plan.actions == ()
     assert "one-per-logical-id" in rules(plan)
+
+
+def test_of_two_instances_with_one_logical_id_the_one_that_holds_the_volume_is_kept() -> None:
+    volume = Attachment(id="vol-a", type="volume")
+    world = view(pet("a", name="i-1", age_s=900), pet("a", name="i-2", age_s=50, has_returned=True), pets=True)
+    world.attach({LogicalID("a"): (volume,)})
+    for each, held in zip(world.members.values(), ((), (volume,)), strict=True):
+        each.read(msgspec.structs.replace(each.description, attachments=held), pets=True)
+    assert verbs(decide(want(ids="a"), world)) == [("destroy", "i-1")]
+    for each in world.members.values():
+        each.read(msgspec.structs.replace(each.description, attachments=(volume,)), pets=True)
+    assert decide(want(ids="a"), world).actions == ()
+
+
+def test_a_missing_member_is_not_surplus() -> None:
+    """It is unknown, not unhealthy: perhaps it has terminated, and the others are just enough."""
+    world = view(member("1"), member("2"), member("3", missing_s=5), member("4"))
+    plan = decide(want(3), world)
+    assert plan.actions == ()
+    assert "unknown-is-not-acted-on" in rules(plan)
+    assert [verb for verb, _ in verbs(decide(want(2), world))] == ["destroy"]
+    assert ("destroy", "i-3") not in verbs(decide(want(2), world))
 
 
 # -- healing --------------------------------------------------------------------------------------------------------

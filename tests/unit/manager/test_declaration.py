@@ -37,6 +37,18 @@ class LosesResponses(MemoryStore):
         return revision
 
 
+class IsOvertaken(MemoryStore):
+    """Loses a write and its response, while another replica makes a change of its own."""
+
+    other = b""
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if not self.other:
+            return await super().replace(name=name, body=body, expected=expected)
+        await super().replace(name=name, body=self.other, expected=expected)
+        raise errors.OutcomeUnknown("no answer")
+
+
 def declaration(store: MemoryStore | None = None) -> Declaration:
     return Declaration(store or MemoryStore(), StoppedClock())
 
@@ -50,6 +62,19 @@ async def test_a_commit_is_a_version_with_who_when_and_why() -> None:
     assert (await declare(here, declared(3))).version == 1
     version = (await here.history(10))[0]
     assert (version.who, version.why, version.what, version.groups) == ("ann", "because", "commit", ("g",))
+
+
+async def test_a_change_of_another_replica_is_not_taken_for_one_whose_response_was_lost() -> None:
+    store, elsewhere = IsOvertaken(), declaration()
+    await declare(elsewhere, declared(7))
+    here = declaration(store)
+    await declare(here, declared(3))
+    store.other = record.encode(elsewhere.record)
+    with pytest.raises(errors.OutcomeUnknown):
+        await declare(here, declared(5))
+    store.other = b""
+    await here.load()
+    assert here.record.groups[GroupID("g")].properties.allocation.size == 7
 
 
 async def test_an_unchanged_commit_creates_no_version() -> None:

@@ -35,7 +35,7 @@ __all__ = ["DesiredState", "decide"]
 def decide(want: DesiredState, view: GroupView, others: Sequence[Description] = ()) -> Plan:
     """Return the plan for a group: the actions to perform now, and the blocked ones, each with its reason.
 
-    `others`: live instances of other clusters that carry the group's tag.
+    `others`: live instances of other clusters with the group's tag, and of other groups with a logical ID.
     """
     changing = view.membership.changing if view.membership is not None else None
     classified = classify(want, view)

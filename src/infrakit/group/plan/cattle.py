@@ -84,21 +84,25 @@ def _free_slots(builder: PlanBuilder, extra: int) -> list[Slot]:
 def remove(builder: PlanBuilder) -> None:
     """Remove surplus instances: unhealthy first, then out of date, then newest; this controller's own node last."""
     want, classified = builder.want, builder.classified
-    excess = builder.staying + builder.pending - want.size - surge(builder)
+    missing = [m for m in classified.missing if m.id not in builder.chosen]
+    excess = builder.staying + builder.pending - len(missing) - want.size - surge(builder)
     if excess <= 0:
+        if missing and excess + len(missing) > 0:
+            first = missing[0].id
+            builder.block(first, f"{first} is missing, so whether it is surplus is unknown", "unknown-is-not-acted-on")
         return
     why = limits.breaker(builder)
     if why:
         limits.refuse(builder, want.group.name, f"{plural(excess, 'surplus instance')} not removed", why)
         return
-    unhealthy = {m.id for m in classified.unhealthy} | {m.id for m in classified.missing}
+    unhealthy = {m.id for m in classified.unhealthy}
     old = {m.id for m in classified.outdated}
 
     def rank(member: Member) -> tuple[bool, bool, bool, float]:
         return (member.is_self, member.id not in unhealthy, member.id not in old, -member.created_at)
 
-    exist = builder.staying + builder.pending
-    staying = [*classified.missing, *classified.unhealthy, *classified.unknown, *classified.ready]
+    exist = builder.staying + builder.pending - len(missing)
+    staying = [*classified.unhealthy, *classified.unknown, *classified.ready]
     candidates = sorted((m for m in staying if m.id not in builder.chosen), key=rank)
     for member in candidates[: limits.scale_in(builder, min(excess, len(candidates)))]:
         choice = "unhealthy" if member.id in unhealthy else "out of date" if member.id in old else "the newest"

@@ -1,4 +1,4 @@
-"""Instances of other clusters that carry the group's tag: they are no members, and nothing is done to them.
+"""Instances that are no members: of other clusters with the group's tag, and of other groups. Nothing is done to them.
 
 They are not counted, so a group converges beside them. But they have their logical IDs: no second instance is created
 for one of these (law 2), until the instance has terminated or an operator adopts its cluster.
@@ -24,10 +24,21 @@ def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
     return found
 
 
+def of_group(instances: Sequence[Description], group: str) -> list[Description]:
+    """Return those with the tag of the group: they belong to other clusters."""
+    return [each for each in instances if (each.tags or {}).get(values.TAG_GROUP) == group]
+
+
+def owner(instance: Description, group: str) -> str:
+    """Name whose instance it is: that of another group, or of another cluster."""
+    other = (instance.tags or {}).get(values.TAG_GROUP, "")
+    return f"group {other}" if other != group else f"cluster {cluster_of(instance.tags)}"
+
+
 def explain(builder: PlanBuilder, instances: Sequence[Description]) -> None:
     """Explain for each other cluster why its instances are not members."""
     clusters: dict[str, list[Description]] = {}
-    for each in instances:
+    for each in of_group(instances, builder.want.group.name):
         clusters.setdefault(cluster_of(each.tags), []).append(each)
     for cluster, found in sorted(clusters.items()):
         ids = ", ".join([each.id for each in found[:_SHOWN_MAX]] + ["..."] * (len(found) > _SHOWN_MAX))
@@ -43,18 +54,20 @@ def explain(builder: PlanBuilder, instances: Sequence[Description]) -> None:
 
 
 def blocks(builder: PlanBuilder, slot: Slot) -> bool:
-    """Whether an instance of another cluster has that logical ID; if so, add a blocked action."""
-    holder = builder.foreign.get(slot)
+    """Whether an instance of another cluster or group has that logical ID; if so, add a blocked action."""
+    holder, group = builder.foreign.get(slot), builder.want.group.name
     if holder is None:
         return False
-    cluster = cluster_of(holder.tags)
+    whose, other = owner(holder, group), (holder.tags or {}).get(values.TAG_GROUP, "")
     builder.block(
         slot,
-        f"logical ID {slot} is that of {holder.id}, which belongs to the cluster {cluster}: no second instance",
+        f"logical ID {slot} is that of {holder.id}, which belongs to the {whose}: no second instance",
         "one-per-logical-id",
         refused=True,
-        remedy=remedy(cluster),
-        key=cluster,
+        remedy=remedy(cluster_of(holder.tags))
+        if other == group
+        else f"declare {other} again and destroy it, or terminate {holder.id} at the provider",
+        key=whose,
     )
     return True
 

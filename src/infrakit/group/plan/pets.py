@@ -146,26 +146,42 @@ def _staying(builder: PlanBuilder) -> list[Member]:
 
 
 def remove_duplicates(builder: PlanBuilder) -> None:
-    """Resolve several live instances with one logical ID: keep the oldest healthy one, destroy the newest other."""
+    """Resolve several live instances with one logical ID: destroy the newest one that is certainly not its bearer."""
     for logical_id in builder.want.logical_ids:
         live = [m for m in holders(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
         if len(live) <= 1:
             continue
+        kept, why = _bearer(builder, logical_id, live)
         ready = {m.id for m in builder.classified.ready}
-        kept, *others = sorted(live, key=lambda m: (m.id not in ready, m.created_at))
-        if kept.id not in ready:
+        if kept is None or kept.id not in ready:
+            what = (
+                "none proven healthy" if not any(m.id in ready for m in live) else "and none is certainly the right one"
+            )
             builder.block(
                 str(logical_id),
-                f"logical ID {logical_id} has several live instances, none proven healthy: "
-                f"{', '.join(m.id for m in live)}",
+                f"logical ID {logical_id} has several live instances, {what}: {', '.join(m.id for m in live)}",
                 "one-per-logical-id",
                 refused=True,
                 remedy="destroy the wrong one: infrakit instance destroy ID",
             )
             continue
         builder.destroy(
-            others[-1],
-            f"{kept.id} has logical ID {logical_id} too, and is healthy and older",
+            max((m for m in live if m is not kept), key=lambda m: m.created_at),
+            f"{kept.id} has logical ID {logical_id} too, is healthy, and {why}",
             "one-per-logical-id",
             Priority.QUORUM,
         )
+
+
+def _bearer(builder: PlanBuilder, logical_id: LogicalID, live: list[Member]) -> tuple[Member | None, str]:
+    """Return which of several instances has the identity, and why; None: no fact shows it.
+
+    Identity is address and volume: it is the one that holds the volume, as the provider reports it. Without such a
+    report, it is the one whose termination was never confirmed.
+    """
+    declared = builder.view.attachments.get(logical_id, ())
+    if declared and all(isinstance(m.description.attachments, tuple) for m in live):
+        holding = [m for m in live if not m.lacks(declared)]
+        return (holding[0], "holds its volume") if len(holding) == 1 else (None, "")
+    staying = [m for m in live if not m.has_returned]
+    return (staying[0], "was never terminated") if len(staying) == 1 else (None, "")

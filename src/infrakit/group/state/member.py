@@ -65,6 +65,7 @@ class Member(msgspec.Struct, kw_only=True):
     was_stable: bool = False  # an earlier period of health lasted `STABLE_S`
     leaving: Leaving = Leaving.NO
     left_at: float = -math.inf  # when its destroy call returned, acknowledged or unknown
+    has_returned: bool = False  # its termination was confirmed before, and it is listed again
     vanished: bool = False  # its termination was concluded from its absence: the provider has not reported it
     ended_before: bool = False  # its termination was confirmed before, and a late listing showed it again
     is_self: bool = False  # this controller runs on it

@@ -180,7 +180,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         if still_leaving:
             member.leaving, member.left_at = Leaving.DESTROYED, begun_at
             return None  # not a new member: its termination is reported already
-        self.ended.pop(member.id, None)  # an external process has restarted it
+        member.has_returned = self.ended.pop(member.id, None) is not None  # an external process has restarted it
         return member
 
     def _discover(self, description: Description, begun_at: float, wall: float) -> Member:
