@@ -149,10 +149,8 @@ class Guard:
             present[seen.instance] = seen
             if seen.is_listed:
                 oldest = min(oldest, seen.listed_at)
-            if seen.instance in self._ending:
-                if seen.may_end:
-                    continue
-                self._ended(seen.instance)
+            if self._is_ending(seen, now):
+                continue
             slot = seen.slot or Slot(seen.instance)
             is_proven = seen.healthy and seen.judged_at > self._again.get(slot, -math.inf)
             if seen.is_listed and (is_proven or (seen.healthy is None and seen.instance in self._healthy)):
@@ -168,14 +166,24 @@ class Guard:
             self._has_observed = True
             self._allowances.append((now, max(0, self._limits.size - len(present))))
 
+    def _is_ending(self, seen: Seen, now: float) -> bool:
+        """Whether its destruction may still take effect; if the previous leader has requested it, it is counted now."""
+        if not seen.may_end:
+            self._ended(seen.instance)
+        elif seen.instance not in self._ending:
+            if seen.healthy is False:
+                self._unhealthy.add(seen.instance)
+            self.destroying(seen.instance, now)
+        return seen.may_end
+
     def _recognised(self, members: Iterable[Seen]) -> Iterable[Seen]:
         """Take what the previous leader knew as healthy for that, until its health is reported."""
         if not self._recalled:
             return members
         members = list(members)
         self._healthy = {seen.instance: seen.slot for seen in members if seen.slot in self._recalled}
-        found = set(self._healthy.values())
-        self._lost |= {slot: f"{slot} is missing" for slot in self._recalled if slot not in found}
+        self._bearers = dict(Counter(self._healthy.values()))
+        self._lost |= {slot: f"{slot} is missing" for slot in self._recalled if slot not in self._bearers}
         self._recalled = frozenset()
         return members
 

@@ -1,0 +1,38 @@
+"""The guard and the census together, at the worst moments of a failover."""
+
+import asyncio
+
+from infrakit.spi.instance import DestroyContext
+from infrakit.spi.values import InstanceID
+from tests.stage import Stage, cattle, in_virtual_time
+from tests.unit.group.test_census import successor
+from tests.unit.group.test_guard_history import END_S, EndsLate
+
+
+class AnswersLate(EndsLate):
+    """A destruction takes effect after two minutes, and is not answered before."""
+
+    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        await super().destroy(instance=instance, context=context)
+        await asyncio.sleep(END_S)
+
+
+@in_virtual_time
+async def test_what_the_previous_leader_was_destroying_counts_as_lost() -> None:
+    """Else a new leader would replace as many unhealthy members again, while the first ones still end."""
+    simulator = AnswersLate()
+    group = cattle("db", 10, updating={"MaxUnavailable": 4})
+    async with Stage(simulator=simulator) as first:
+        await first.commit(group)
+        await first.converged()
+        await asyncio.sleep(120)
+        await first.commit(cattle("db", 10, version=1, updating={"MaxUnavailable": 4}))
+        await first.until(lambda: len(simulator.requested) == 4)
+        await asyncio.sleep(6.0)
+    async with successor(first) as second:
+        await second.until(lambda: "db" in second.controllers() and second.controller("db").view.observed_at)
+        others = [each.id for each in simulator.live() if each.id not in simulator.requested]
+        for victim in others[:4]:
+            simulator.make_unhealthy(victim)
+        await asyncio.sleep(60.0)
+    assert simulator.most == 4
