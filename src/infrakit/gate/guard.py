@@ -23,7 +23,7 @@ seconds of the loop.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -95,9 +95,10 @@ class Guard:
 
     # -- the census ------------------------------------------------------------------------------------------------
 
-    def history(self, now: float) -> History:
-        """Return what the next leader has to know."""
-        recent = (max(0.0, now - at) for at in self._created.values() if now - at < WINDOW_S)
+    def history(self, now: float, recorded: Container[str] = ()) -> History:
+        """Return what the next leader has to know. It counts the creations of `recorded` tokens from the ledger."""
+        known = (at for token, at in self._created.items() if token not in recorded)
+        recent = (max(0.0, now - at) for at in known if now - at < WINDOW_S)
         ages = Counter(int(age_s) // AGE_STEP_S * AGE_STEP_S for age_s in recent)
         return History(
             size=self._limits.size,

@@ -6,7 +6,7 @@ are collected. Of many cattle, the slots are kept and not the IDs, and the censu
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -67,14 +67,14 @@ class CensusKeeper:
         view, now = self._view, asyncio.get_running_loop().time()
         if view.problem or view.known.members:
             return plan
-        settles = any(isinstance(action, Settle) for action in plan.actions)
-        if self._is_due(now, settles=settles):
-            census, is_quiet = self._taken(now), view.revision == self._revision
+        settled = {action.slot for action in plan.actions if isinstance(action, Settle)}
+        if self._is_due(now, settles=bool(settled)):
+            census, is_quiet = self._taken(now, settled), view.revision == self._revision
             if census != self._census:
                 await self._store.write(view.group, census)
             self._census, self._revision, self._written_at, self._is_quiet = census, view.revision, now, is_quiet
             self._members = frozenset(view.members)
-        elif settles and self._revision != view.revision:
+        elif settled:
             kept = tuple(action for action in plan.actions if not isinstance(action, Settle))
             next_check = min(plan.next_check, self._written_at + self._gap_s)
             return msgspec.structs.replace(plan, actions=kept, next_check=next_check)
@@ -86,13 +86,15 @@ class CensusKeeper:
 
     def _is_due(self, now: float, *, settles: bool) -> bool:
         age_s = now - self._written_at
+        if settles:
+            return age_s >= self._gap_s
         if self._view.revision != self._revision:
-            changed = settles or self._members != self._view.members.keys()
-            return age_s >= (self._gap_s if changed else INTERVAL_S)
+            return age_s >= (INTERVAL_S if self._members == self._view.members.keys() else self._gap_s)
         return age_s >= (REFRESH_S if self._is_quiet else QUIET_S)
 
-    def _taken(self, now: float) -> Census:
+    def _taken(self, now: float, settled: Collection[Slot]) -> Census:
         view = self._view
+        recorded = {each.intent.token for slot, each in view.pending.items() if slot not in settled}
         members, slots = list(view.members.values()), set[Slot]()
         if not view.pets and len(members) > NAMED_MAX:
             slots = {m.slot for m in members if m.slot and not m.leaving and m.missing_since is None}
@@ -102,5 +104,5 @@ class CensusKeeper:
             account=self._identity(),
             members=tuple(remembered(member) for member in members),
             slots=pack({*slots, *view.known.slots}),
-            history=self._guard.history(now),
+            history=self._guard.history(now, recorded),
         )

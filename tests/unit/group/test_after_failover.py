@@ -1,9 +1,12 @@
 """The guard and the census together, at the worst moments of a failover."""
 
 import asyncio
+import random
 
+from infrakit.instances.simulator import Faults, Simulator
+from infrakit.spi import errors
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import InstanceID
+from infrakit.spi.values import InstanceID, InstanceSpec
 from tests.stage import Stage, cattle, in_virtual_time
 from tests.unit.group.test_census import successor
 from tests.unit.group.test_guard_history import END_S, EndsLate
@@ -36,3 +39,30 @@ async def test_what_the_previous_leader_was_destroying_counts_as_lost() -> None:
             simulator.make_unhealthy(victim)
         await asyncio.sleep(60.0)
     assert simulator.most == 4
+
+
+class NoAnswer(Simulator):
+    """A provider that creates nothing and answers no creation, for as long as it is silent."""
+
+    silent = False
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        if self.silent:
+            raise errors.OutcomeUnknown("connection reset")
+        return await super().provision(spec=spec)
+
+
+@in_virtual_time
+async def test_one_creation_counts_once_however_often_the_leader_restarts() -> None:
+    simulator = NoAnswer(Faults(), random=random.Random(3))
+    async with Stage(simulator=simulator) as first:
+        await first.commit(cattle("db", 3))
+        await first.converged()
+    simulator.silent = True
+    simulator.kill(first.alive("db")["2"].id)
+    for _restart in range(20):
+        async with successor(first):
+            await asyncio.sleep(10.0)
+    simulator.silent = False
+    async with successor(first) as last:
+        await last.converged(within_s=300.0)
