@@ -265,8 +265,11 @@ class Controller:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
         self._note_foreign(self.account.foreign(self.name))
+        recalls = bool(view.known.members)
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
         tags.recognise(view, new)
+        if recalls:
+            self._identify_unlisted()
         for member in new:
             self._on_discovered(member)
         self._report_vanished(view.known.pop_vanished())
@@ -467,6 +470,12 @@ class Controller:
         member.identify(is_self=self._is_self(member))
         if member.token is None or member.hash == values.BOOTSTRAP:
             self._reporter.event(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
+
+    def _identify_unlisted(self) -> None:
+        """Find this controller's own node among the members that only the previous leader has listed."""
+        for member in self.view.members.values():
+            if not member.serial:
+                member.identify(is_self=self._is_self(member))
 
     def _note_foreign(self, others: Sequence[Description]) -> None:
         """Adopt which instances belong to other clusters; report each one once, and replan if they have changed."""

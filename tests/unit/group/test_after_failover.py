@@ -5,10 +5,11 @@ import random
 
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.spi import errors
+from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceID, InstanceSpec
-from tests.stage import Stage, cattle, in_virtual_time
-from tests.unit.group.test_census import successor
+from tests.stage import Stage, cattle, in_virtual_time, pets
+from tests.unit.group.test_census import DB, provider, successor
 from tests.unit.group.test_guard_history import END_S, EndsLate
 
 
@@ -66,3 +67,18 @@ async def test_one_creation_counts_once_however_often_the_leader_restarts() -> N
     simulator.silent = False
     async with successor(first) as last:
         await last.converged(within_s=300.0)
+
+
+@in_virtual_time
+async def test_own_node_is_destroyed_last_although_it_is_not_listed_since_the_restart() -> None:
+    simulator = provider()
+    async with Stage(simulator=simulator) as first:
+        await first.commit(pets("db", "a b c"))
+        await first.converged()
+    own = first.alive("db")["a"].id
+    simulator.omitted = own
+    async with successor(first, is_self=lambda member: member.logical_id == "a") as second:
+        await second.until(lambda: own in second.controller("db").view.members if second.controllers() else False)
+        await second.operator.destroy(group=DB, volumes=False, who="ann", why="a test")
+        await second.until(lambda: len(second.messages(Kind.DESTROYING)) == 3)
+        assert [each.instance for each in second.events if each.type is Kind.DESTROYING][-1] == own
