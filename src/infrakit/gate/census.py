@@ -29,6 +29,7 @@ class History(Wire, frozen=True, kw_only=True):
 
     size: int = 0
     version: str = ""
+    resumed: str = ""  # the last command to resume the group that has taken effect
     healthy: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_lost: int = 1
     quorum: bool = False
     version: str = ""
+    resumed: str = ""  # when an operator last resumed the group
     destroying: bool = False  # an operator has requested the destruction of the whole group
     requested: frozenset[InstanceID] = frozenset()  # instances whose destruction an operator has requested
     slots: frozenset[Slot] | None = None  # of the declared pets; None: cattle, of which each replaces any other
@@ -103,6 +104,7 @@ class Guard:
         return History(
             size=self._limits.size,
             version=self._limits.version,
+            resumed=self._limits.resumed,
             healthy=pack(self._recalled or self._bearers),
             lost=pack(self._lost),
             vanished=pack(self._vanished),
@@ -112,7 +114,7 @@ class Guard:
 
     def recall(self, history: History, now: float) -> None:
         """Adopt what the previous leader has recorded; called once, before anything is declared or observed."""
-        self._limits = Limits(size=history.size, version=history.version)
+        self._limits = Limits(size=history.size, version=history.version, resumed=history.resumed)
         self._has_observed = bool(history.version)
         self._recalled = frozenset(unpack(history.healthy))
         self._lost = {slot: f"{slot}, lost before this leader took over" for slot in unpack(history.lost)}
@@ -130,6 +132,8 @@ class Guard:
         self._end_losses()
         if not self._has_observed:
             return
+        if limits.resumed not in ("", before.resumed):
+            self.resume()
         growth = max(0, limits.size - before.size)
         earlier = 2 * max(0, before.size - limits.size)  # what the larger group was permitted in this window
         replaced = limits.size if before.version not in ("", limits.version) else 0

@@ -151,7 +151,6 @@ class Controller:
             return
         if want.orders.resumed != self.want.orders.resumed:
             self.view.reset_backoffs()
-            self._guard.resume()
             tags.forget(self.view)
         before = self.want
         self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))

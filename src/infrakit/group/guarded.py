@@ -30,6 +30,7 @@ def limits(want: DesiredState, view: GroupView) -> Limits:
         max_lost=max(1, want.max_unhealthy),
         quorum=want.quorum,
         version=want.group.hash,
+        resumed=orders.resumed,
         destroying=orders.destroying is not None,
         requested=frozenset(requested),
         slots=frozenset(Slot(each) for each in want.logical_ids) if want.group.is_pets else None,

@@ -82,3 +82,20 @@ async def test_own_node_is_destroyed_last_although_it_is_not_listed_since_the_re
         await second.operator.destroy(group=DB, volumes=False, who="ann", why="a test")
         await second.until(lambda: len(second.messages(Kind.DESTROYING)) == 3)
         assert [each.instance for each in second.events if each.type is Kind.DESTROYING][-1] == own
+
+
+@in_virtual_time
+async def test_a_resumed_group_stays_resumed_when_the_leader_fails_over() -> None:
+    simulator = provider()
+    async with Stage(simulator=simulator) as first:
+        await first.commit(pets("db", "a b c"))
+        await first.converged()
+        for machine in simulator.live():
+            simulator.kill(machine.id)
+        simulator.lost = True
+        await first.until(lambda: any(block.rule == "guard" for block in first.controller("db").plan.blocked))
+        await asyncio.sleep(60.0)
+        simulator.lost = False
+        await first.operator.resume(group=DB, despite_unhealthy=False, who="ann", why="the rack is gone")
+    async with successor(first) as second:
+        await second.converged()
