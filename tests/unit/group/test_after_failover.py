@@ -3,11 +3,14 @@
 import asyncio
 import random
 
+from infrakit.gate.census import Census, KnownMember
 from infrakit.instances.simulator import Faults, Simulator
+from infrakit.manager.lead.census import Censuses
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import InstanceID, InstanceSpec
+from infrakit.spi.values import Epoch, InstanceID, InstanceSpec
+from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
 from tests.unit.group.test_census import DB, provider, successor
 from tests.unit.group.test_guard_history import END_S, EndsLate
@@ -82,6 +85,36 @@ async def test_own_node_is_destroyed_last_although_it_is_not_listed_since_the_re
         await second.operator.destroy(group=DB, volumes=False, who="ann", why="a test")
         await second.until(lambda: len(second.messages(Kind.DESTROYING)) == 3)
         assert [each.instance for each in second.events if each.type is Kind.DESTROYING][-1] == own
+
+
+class SlowStore(MemoryStore):
+    """Each write is durable long before it is answered."""
+
+    delay_s = 0.0
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        revision = await super().replace(name=name, body=body, expected=expected)
+        await asyncio.sleep(self.delay_s)
+        return revision
+
+
+class Stamp:
+    cluster = "c"
+    epoch = Epoch(1)
+
+
+@in_virtual_time
+async def test_a_census_is_cleared_although_its_last_write_was_cancelled() -> None:
+    store = SlowStore()
+    censuses = Censuses(store, Stamp())
+    await censuses.open(DB)
+    store.delay_s = 1.0
+    writing = asyncio.ensure_future(censuses.write(DB, Census(members=(KnownMember(id=InstanceID("i-1")),))))
+    await asyncio.sleep(0.5)
+    writing.cancel()
+    await asyncio.wait({writing})
+    await censuses.clear(DB)
+    assert not (await Censuses(store, Stamp()).open(DB)).members
 
 
 @in_virtual_time

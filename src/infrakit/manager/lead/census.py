@@ -58,6 +58,7 @@ class Censuses:
     async def clear(self, group: GroupID) -> None:
         """Forget a group that is no longer declared. Raises what the store raises."""
         if group in self._revisions:
+            self._revisions[group], _ = await self._read(group)  # its last write may have been cancelled
             await self.write(group, Census())
 
     async def _read(self, group: GroupID) -> tuple[int, Census]:
