@@ -97,8 +97,9 @@ class CensusKeeper:
         recorded = {each.intent.token for slot, each in view.pending.items() if slot not in settled}
         members, slots = list(view.members.values()), set[Slot]()
         if not view.pets and len(members) > NAMED_MAX:
-            slots = {m.slot for m in members if m.slot and not m.leaving and m.missing_since is None}
-            members = [m for m in members if not m.leaving and (m.slot is None or m.missing_since is not None)]
+            is_named = {m.id for m in members if m.slot is None or (m.missing_since is not None and not m.leaving)}
+            slots = {m.slot for m in members if m.slot and m.id not in is_named}
+            members = [m for m in members if m.id in is_named]
         return Census(
             provider=self._provider,
             account=self._identity(),

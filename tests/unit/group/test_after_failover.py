@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Mapping, Sequence
 
 from infrakit.gate.census import Census, KnownMember
 from infrakit.instances.simulator import Faults, Simulator
@@ -9,7 +10,7 @@ from infrakit.manager.lead.census import Censuses
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Epoch, InstanceID, InstanceSpec
+from infrakit.spi.values import Description, Epoch, InstanceID, InstanceSpec
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
 from tests.unit.group.test_census import DB, provider, successor
@@ -132,3 +133,32 @@ async def test_a_resumed_group_stays_resumed_when_the_leader_fails_over() -> Non
         await first.operator.resume(group=DB, despite_unhealthy=False, who="ann", why="the rack is gone")
     async with successor(first) as second:
         await second.converged()
+
+
+class OmitsLeaving(EndsLate):
+    """A provider whose listings omit what is being destroyed, although it still runs."""
+
+    omits = False
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        listed = await super().describe_instances(tags=tags, properties=properties)
+        return [each for each in listed if not (self.omits and each.id in self.requested)]
+
+
+@in_virtual_time
+async def test_many_cattle_that_are_being_destroyed_hold_their_slots_after_a_failover() -> None:
+    simulator = OmitsLeaving()
+    async with Stage(simulator=simulator) as first:
+        await first.commit(cattle("db", 510, in_flight=64))
+        await first.converged()
+        await asyncio.sleep(30)
+        victim = first.alive("db")["7"].id
+        simulator.make_unhealthy(victim)
+        await first.until(lambda: victim in simulator.requested)
+        await asyncio.sleep(10)
+    created = simulator.calls["provision"]
+    simulator.omits = True
+    async with successor(first):
+        await asyncio.sleep(1.5)
+        assert victim in simulator.requested
+        assert simulator.calls["provision"] == created
