@@ -209,8 +209,8 @@ class Guard:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
     def _forget_returned(self, present: dict[InstanceID, Seen], oldest: float) -> None:
-        """Drop vanished members that are listed again; all, if the provider shows a member that it showed before."""
-        if oldest < self._vanished_at:
+        """Drop vanished members that are listed again; all, if the provider shows one that was listed no later."""
+        if oldest <= self._vanished_at:
             self._vanished.clear()
             return
         slots = {seen.slot for seen in present.values()}

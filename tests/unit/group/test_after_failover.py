@@ -3,6 +3,9 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
 
 from infrakit.gate.census import Census, KnownMember
 from infrakit.instances.simulator import Faults, Simulator
@@ -162,3 +165,28 @@ async def test_many_cattle_that_are_being_destroyed_hold_their_slots_after_a_fai
         await asyncio.sleep(1.5)
         assert victim in simulator.requested
         assert simulator.calls["provision"] == created
+
+
+@pytest.mark.parametrize("inspects", [True, False])
+@pytest.mark.parametrize("group", [pets("db", "a b c"), cattle("db", 6)], ids=["pets", "cattle"])
+@in_virtual_time
+async def test_a_census_from_before_an_older_release_led_does_not_block_the_group(
+    group: dict[str, Any], inspects: bool
+) -> None:
+    """An older release replaces every member and writes no census."""
+    async with Stage() as first:
+        await first.commit(group)
+        await first.converged()
+    before = await first.store.read(name="census-db")
+    async with successor(first) as older:
+        group["properties"]["Instance"]["Properties"]["version"] = 1
+        await older.commit(group)
+        await older.converged()
+    now = await first.store.read(name="census-db")
+    await first.store.replace(name="census-db", body=before.body, expected=now.revision)
+    async with successor(first, inspects=inspects) as last:
+        await last.converged()
+        await asyncio.sleep(60.0)
+        first.simulator.kill(next(iter(last.alive("db").values())).id)
+        await last.until(lambda: not last.is_converged())
+        await last.converged()
