@@ -6,7 +6,7 @@ are collected. Of many cattle, the slots are kept and not the IDs, and the censu
 
 import asyncio
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -54,6 +54,7 @@ class CensusKeeper:
             try:
                 self._view.known.recall(census.members, unpack(census.slots))
                 self._guard.recall(census.history, asyncio.get_running_loop().time())
+                self._recall_ending(dict(census.ending), asyncio.get_running_loop().time())
             except ValueError as error:
                 raise errors.Refused(
                     f"the census of {self._view.group} cannot be read: {error}",
@@ -61,6 +62,12 @@ class CensusKeeper:
                     remedy="restore the store from a backup",
                 ) from None
         self._is_open = True
+
+    def _recall_ending(self, ending: Mapping[InstanceID, int], now: float) -> None:
+        """Wait no longer for the call of an earlier leader than the last one would have waited."""
+        for instance, until in list(self._view.inherited.items()):
+            if instance in ending:
+                self._view.inherit_destroys([instance], until=min(until, now + ending[instance]))
 
     async def keep(self, plan: Plan) -> Plan:
         """Write the census if that is due, and return the plan, without intents to clear that must wait for it."""
@@ -86,8 +93,12 @@ class CensusKeeper:
 
     def _is_due(self, now: float, *, settles: bool) -> bool:
         age_s = now - self._written_at
+        if any(instance not in self._view.inherited for instance, _ in self._census.ending):
+            return True  # before it is destroyed again: what remains of the earlier call says nothing about that one
         if settles:
             return age_s >= self._gap_s
+        if self._view.inherited and age_s >= INTERVAL_S:
+            return True  # else leaders that end early, one after the other, would never get to destroy it again
         if self._view.revision != self._revision:
             return age_s >= (INTERVAL_S if self._members == self._view.members.keys() else self._gap_s)
         return age_s >= (REFRESH_S if self._is_quiet else QUIET_S)
@@ -105,5 +116,6 @@ class CensusKeeper:
             account=self._identity(),
             members=tuple(remembered(member) for member in members),
             slots=pack({*slots, *view.known.slots}),
+            ending=tuple((each, max(0, math.ceil(until - now))) for each, until in view.inherited.items()),
             history=self._guard.history(now, recorded),
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infrakit.gate.census import Census, KnownMember
-from infrakit.instances.simulator import Faults, Simulator
+from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.manager.lead.census import Censuses
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
@@ -104,7 +104,9 @@ class SlowStore(MemoryStore):
 
 class Stamp:
     cluster = "c"
-    epoch = Epoch(1)
+
+    def __init__(self, epoch: int = 1) -> None:
+        self.epoch = Epoch(epoch)
 
 
 @in_virtual_time
@@ -190,3 +192,42 @@ async def test_a_census_from_before_an_older_release_led_does_not_block_the_grou
         first.simulator.kill(next(iter(last.alive("db").values())).id)
         await last.until(lambda: not last.is_converged())
         await last.converged()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (pets("db", "a b c", quorum=True), pets("db", "d e f", quorum=True)),
+        (pets("db", "a b c d e"), pets("db", "f g h")),
+        (cattle("db", 10), cattle("db", 5, version=1)),
+    ],
+    ids=["quorum", "pets", "cattle"],
+)
+@in_virtual_time
+async def test_leaders_that_restart_often_still_destroy_what_the_first_one_had_begun(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    simulator = Simulator(Faults(destroy=Spread(low=1.0, high=4.0)), random=random.Random(3))
+    async with Stage(simulator=simulator) as first:
+        await first.commit(before)
+        await first.converged()
+        await first.commit(after)
+        await first.until(lambda: first.messages(Kind.DESTROYING))
+    for _restart in range(40):
+        async with successor(first) as stage:
+            await asyncio.sleep(45.0)
+            if stage.is_converged():
+                return
+    pytest.fail(stage.recent_events())
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(2, True), (3, True), (4, False)])
+@in_virtual_time
+async def test_the_rest_of_a_call_counts_only_if_the_leader_before_has_written_it(epoch: int, kept: bool) -> None:
+    """A leader of an older release in between may have requested the same destruction again."""
+
+    store = MemoryStore()
+    first = Censuses(store, Stamp(2))
+    await first.open(DB)
+    await first.write(DB, Census(ending=((InstanceID("i-1"), 7),)))
+    assert bool((await Censuses(store, Stamp(epoch)).open(DB)).ending) is kept

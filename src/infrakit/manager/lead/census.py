@@ -39,6 +39,8 @@ class Censuses:
         self._revisions[group] = revision
         if found.cluster != self._ledger.cluster:
             found = Census()
+        elif found.epoch < self._ledger.epoch - 1:  # a leader between did not write it, and may have called again
+            found = msgspec.structs.replace(found, ending=())
         await self.write(group, found)
         return found
 
