@@ -336,3 +336,16 @@ def test_whatever_happens_no_permitted_destruction_exceeds_max_lost(seed: int) -
             serial += 1
             up[serial] = free[0]
             members.add(serial, str(free[0]))
+
+
+def test_what_the_previous_leader_was_destroying_counts_for_the_pace() -> None:
+    before = Members(5, 2, quorum=True)
+    after = Guard()
+    after.recall(before.guard.history(1.0), 1.0)
+    after.declare(before.limits, 1.0)
+    before.seen[instance(1)] = before.seen[instance(1)]._replace(may_end=True)
+    after.observe(before.seen.values(), 1.0)
+    assert "1 member is being destroyed already" in after.refuse_destroy(instance(2), 1.0)
+    before.seen[instance(1)] = before.seen[instance(1)]._replace(may_end=False)
+    after.observe(before.seen.values(), 2.0)
+    assert not after.refuse_destroy(instance(2), 2.0)

@@ -1,6 +1,7 @@
 """The guard and the census together, at the worst moments of a failover."""
 
 import asyncio
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,17 @@ from typing import Any
 import pytest
 
 from infrakit.gate.census import Census, KnownMember
+from infrakit.gate.guard import Guard
+from infrakit.group.actions import Plan
+from infrakit.group.census import CensusKeeper
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.manager.lead.census import Censuses
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, Epoch, InstanceID, InstanceSpec
+from infrakit.spi.values import Description, Epoch, GroupID, InstanceID, InstanceSpec
 from infrakit.stores.memory import MemoryStore
+from tests import worlds
 from tests.stage import Stage, cattle, in_virtual_time, pets
 from tests.unit.group.test_census import DB, provider, successor
 from tests.unit.group.test_guard_history import END_S, EndsLate
@@ -231,3 +236,32 @@ async def test_the_rest_of_a_call_counts_only_if_the_leader_before_has_written_i
     await first.open(DB)
     await first.write(DB, Census(ending=((InstanceID("i-1"), 7),)))
     assert bool((await Censuses(store, Stamp(epoch)).open(DB)).ending) is kept
+
+
+class Written:
+    """A store of censuses that remembers the newest one."""
+
+    newest = Census()
+
+    async def open(self, group: GroupID) -> Census:
+        del group
+        return self.newest
+
+    async def write(self, group: GroupID, census: Census) -> None:
+        del group
+        self.newest = census
+
+
+@in_virtual_time
+async def test_what_remains_of_a_call_is_forgotten_before_the_member_is_destroyed_again() -> None:
+    """Else the next leader would wait too short for the later call."""
+    store, view = Written(), worlds.view(worlds.member("1"))
+    keeper = CensusKeeper(store=store, provider="simulator", view=view, guard=Guard())
+    await keeper.open()
+    view.inherit_destroys([InstanceID("i-1")], until=asyncio.get_running_loop().time() + 50.0)
+    await keeper.keep(Plan())
+    assert store.newest.ending == ((InstanceID("i-1"), 50),)
+    view.observed_at = math.inf
+    view.expire_inherited(at_once=False)
+    await keeper.keep(Plan())
+    assert not store.newest.ending
