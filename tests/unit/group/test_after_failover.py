@@ -256,7 +256,7 @@ class Written:
 async def test_what_remains_of_a_call_is_forgotten_before_the_member_is_destroyed_again() -> None:
     """Else the next leader would wait too short for the later call."""
     store, view = Written(), worlds.view(worlds.member("1"))
-    keeper = CensusKeeper(store=store, provider="simulator", view=view, guard=Guard())
+    keeper = CensusKeeper(store=store, provider="simulator", identity=str, view=view, guard=Guard())
     await keeper.open()
     view.inherit_destroys([InstanceID("i-1")], until=asyncio.get_running_loop().time() + 50.0)
     await keeper.keep(Plan())
