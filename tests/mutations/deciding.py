@@ -93,8 +93,8 @@ MUTATIONS = (
         "3 exactly one per intent",
         "unresolved creations do not count against the ceiling",
         "group/plan/cattle.py",
-        "room = want.size + extra - len(view.members) - builder.unresolved - known",
-        "room = want.size + extra - len(view.members) - known",
+        "room = want.size + extra - len(view.members) - builder.unresolved",
+        "room = want.size + extra - len(view.members)",
         PLAN,
     ),
     Mutation(
@@ -486,8 +486,8 @@ MUTATIONS = (
         "4 unknown is not missing",
         "known cattle that are not listed are created again",
         "group/plan/cattle.py",
-        "    known = len(view.known.slots)",
-        "    known = 0",
+        " | builder.view.known.slots.keys()",
+        "",
         CENSUS,
     ),
 )

@@ -1,6 +1,6 @@
 """Mutations of what holds whatever is planned: the guard, the voters of a quorum, and the census."""
 
-from tests.mutations.mutation import CENSUS, Mutation
+from tests.mutations.mutation import CENSUS, GATE, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -25,7 +25,7 @@ MUTATIONS = (
         "gate/guard.py",
         "for age_s, number in history.created:",
         "for age_s, number in ():",
-        CENSUS,
+        GATE,
     ),
     Mutation(
         "1 one actor",

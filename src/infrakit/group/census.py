@@ -94,7 +94,7 @@ class CensusKeeper:
     def _is_due(self, now: float, *, settles: bool) -> bool:
         age_s = now - self._written_at
         if any(instance not in self._view.inherited for instance, _ in self._census.ending):
-            return True  # before it is destroyed again: what remains of the earlier call says nothing about that one
+            return True  # before it is destroyed again: what remains of the earlier call is no evidence about that one
         if settles:
             return age_s >= self._gap_s
         if self._view.inherited and age_s >= INTERVAL_S:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from infrakit.gate.census import History
 from infrakit.gate.guard import CREATIONS_MIN, WINDOW_S, Guard, Limits, Seen
 from infrakit.spi.values import InstanceID, Slot
 
@@ -349,3 +350,21 @@ def test_what_the_previous_leader_was_destroying_counts_for_the_pace() -> None:
     before.seen[instance(1)] = before.seen[instance(1)]._replace(may_end=False)
     after.observe(before.seen.values(), 2.0)
     assert not after.refuse_destroy(instance(2), 2.0)
+
+
+def test_creations_of_the_previous_leader_count_until_they_are_an_hour_old() -> None:
+    guard = Guard()
+    guard.recall(History(size=5, version="v1", created=((600, CREATIONS_MIN),)), 0.0)
+    guard.declare(Limits(size=5, max_lost=2, version="v1"), 0.0)
+    assert f"{CREATIONS_MIN} instances were created within an hour" in guard.refuse_creation("t", 1.0)
+    assert guard.refuse_creation("t", WINDOW_S - 599.0) == ""
+
+
+def test_what_a_guard_hands_over_comes_back() -> None:
+    members = Members(4, 1)
+    members.change(1, healthy=False)
+    members.guard.creating("t", 1.0)
+    history = members.guard.history(2.0)
+    later = Guard()
+    later.recall(history, 100.0)
+    assert later.history(100.0) == history

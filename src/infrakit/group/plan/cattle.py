@@ -46,10 +46,9 @@ def create(builder: PlanBuilder) -> None:
             "termination is confirmed",
             "not-listed",
         )
-    missing -= known
     if missing <= 0:
         return
-    room = want.size + extra - len(view.members) - builder.unresolved - known
+    room = want.size + extra - len(view.members) - builder.unresolved
     if room < missing:
         builder.block(
             want.group.name,
