@@ -22,7 +22,7 @@ from infrakit.spi.store import Document
 BODY_BYTES_MAX = 1_000_000  # before base64; etcd rejects requests of over 1.5 MiB unless configured otherwise
 KEEP = 16  # revisions of a document that `keep` does not name
 KEEP_MAX = 200  # upper limit for any document: a database of etcd is small, 2 GiB unless configured otherwise
-RESERVE_BYTES = 256 * 1024
+RESERVE_BYTES = 1024 * 1024  # more than most writes: the one that reaches the quota may be applied beyond it
 RESERVE_AGAIN_S = 3600.0  # after the reserve was deleted, until it is stored again
 ROOM_AGAIN_S = 60.0  # between two attempts to make room
 RESUME_S = 0.5  # pause before a failed watch is resumed
@@ -78,28 +78,39 @@ class EtcdStore:
         pruned = revision - min(self._keep.get(name, KEEP), KEEP_MAX)
         if pruned > 0:
             change.append({"requestDeleteRange": {"key": self._key(name, pruned)}})
-        answer = await self._write(
-            {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
-        )
+        transaction = {"compare": self._is_newest(name, expected), "success": change, "failure": [self._newest(name)]}
+        document = Document(name=name, revision=revision, body=body)
+        try:
+            answer, was_full = await self._write(transaction)
+        except errors.Refused as refused:
+            if refused.what == FULL and await self.read(name=name) == document:
+                return revision
+            raise
         if not answer.get("succeeded", False):
             found = [self._document(name, kv) for kv in answer["responses"][0]["response_range"].get("kvs", ())]
+            if was_full and await self.read(name=name) == document:
+                return revision
             newest = found[0].revision if found else 0
             raise errors.Conflict(f"{name} is at revision {newest}, not {expected}", where="store")
         return revision
 
-    async def _write(self, transaction: Mapping[str, object]) -> Answer:
-        """Write, and make room first if the database is full. Raises `Refused` if there is no room."""
+    async def _write(self, transaction: Mapping[str, object]) -> tuple[Answer, bool]:
+        """Write, and make room first if the database is full; return the answer, and whether it was full.
+
+        Raises `Refused` if there is no room. etcd may apply the very write with which the database reaches its quota,
+        and refuse it all the same: its quota is checked again when a write is applied.
+        """
         try:
             answer = await self._client.change("kv/txn", transaction)
         except errors.Refused as refused:
             if refused.what != FULL or not await self._make_room():
                 raise
-            return await self._client.change("kv/txn", transaction)
+            return await self._client.change("kv/txn", transaction), True
         if asyncio.get_running_loop().time() >= self._reserve_due:
             self._reserve_due = math.inf
             with contextlib.suppress(errors.InfraKitError):
                 await self._store_reserve()
-        return answer
+        return answer, False
 
     async def _store_reserve(self) -> None:
         if not (await self._client.read("kv/range", {"key": self._reserve, "keys_only": True})).get("kvs"):

@@ -1,12 +1,12 @@
 """A database that has reached its quota: it takes a halt, and reports what to do where it cannot."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from infrakit.clients.etcd import Etcd, encode
+from infrakit.clients.etcd import FULL, Answer, Etcd, encode
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.store import Declaration
 from infrakit.spi import errors
@@ -129,3 +129,26 @@ async def test_without_room_a_write_is_refused_with_a_remedy(cluster: Cluster) -
         with pytest.raises(errors.Refused, match=r"its database is full.*quota-backend-bytes"):
             await write()
     assert 10 < (await store.read(name="doc")).revision < 100
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["with room", "without room"])
+async def test_a_write_that_was_applied_and_refused_counts_as_done(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, room: bool
+) -> None:
+    """etcd checks its quota again when it applies a write, and returns the error of a write that it has applied."""
+    store, change, refusals = EtcdStore(cluster.client), cluster.client.change, [FULL]
+
+    async def applies_and_refuses(method: str, request: Mapping[str, object]) -> Answer:
+        answer = await change(method, request)
+        if method == "kv/txn" and refusals:
+            raise errors.Refused(refusals.pop())
+        return answer
+
+    monkeypatch.setattr(cluster.client, "change", applies_and_refuses)
+    if not room:
+        refusals += [FULL]
+    assert await store.replace(name="doc", body=b"1", expected=0) == 1
+    refusals.clear()
+    with pytest.raises(errors.Conflict):
+        await store.replace(name="doc", body=b"1", expected=0)
+    assert (await store.read(name="doc")).body == b"1"
