@@ -98,7 +98,7 @@ class EtcdStore:
         """Write, and make room first if the database is full; return the answer, and whether it was full.
 
         Raises `Refused` if there is no room. etcd may apply the very write with which the database reaches its quota,
-        and refuse it all the same: its quota is checked again when a write is applied.
+        and return an error although it has: its quota is checked again when a write is applied.
         """
         try:
             answer = await self._client.change("kv/txn", transaction)

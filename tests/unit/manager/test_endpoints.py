@@ -114,6 +114,19 @@ async def test_a_reason_is_reported_once() -> None:
 
 
 @in_virtual_time
+async def test_the_leader_is_shown_with_every_replica_of_the_roster() -> None:
+    entry = ReplicaEntry(address="/n", version="0", format=1, policies=("Canary",), host="here", pid=7, started="now")
+    async with Stage() as stage:
+        await stage.replica.active.wait()
+        roster = Roster(stage.store, "stage", entry)
+        keeping = asyncio.create_task(roster.keep())
+        await asyncio.sleep(1)
+        (row,) = (await Relay(stage.operator, stage.replica, roster).leader()).replicas
+        assert (row.name, row.role, row.address, row.host, row.pid) == ("stage", "leader", "/n", "here", 7)
+        keeping.cancel()
+
+
+@in_virtual_time
 async def test_all_probes_share_one_read_of_a_hanging_store() -> None:
     leadership, store = ScriptedObserver(), UnreliableStore()
     async with Stage(leadership=leadership, store=store) as stage:

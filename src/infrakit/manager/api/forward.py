@@ -198,7 +198,16 @@ class Relay:
 
     async def _ask_replica(self, name: str, entry: ReplicaEntry) -> ReplicaStatus:
         loop = asyncio.get_running_loop()
-        row = ReplicaStatus(name=name, role="away", **msgspec.structs.asdict(entry))
+        row = ReplicaStatus(
+            name=name,
+            role="away",
+            address=entry.address,
+            version=entry.version,
+            format=entry.format,
+            host=entry.host,
+            pid=entry.pid,
+            started=entry.started,
+        )
         began = loop.time()
         if name == self._replica.name:
             status = await self._inner.status()
