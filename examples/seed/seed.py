@@ -173,7 +173,7 @@ def check(machine: Machine) -> None:
     machine.check(set(machine.etcd()) == set(MACHINES), f"three members of etcd at {', '.join(MACHINES)}")
     tags = {name: each["Tags"] for name, each in members.items()}
     machine.check(
-        tags[SEED]["infrakit.token"].startswith("bootstrap/")
+        tags[SEED]["infrakit.token"].startswith("bootstrap-")
         and len({each["infrakit.config.hash"] for each in tags.values()}) == 1
         and all(each["UpToDate"] for each in members.values()),
         f"the seed is still {first_ids[SEED]}, adopted and relabelled like every other member",
