@@ -75,7 +75,7 @@ def test_commands_from_another_machine_are_recorded_with_their_identity(operator
     history = operator("history")
     assert "ann (certificate ops-1)" in history
     assert "ann (token bob)" in history
-    assert "version 2, scale by ann (certificate ops-1): more" in operator("events")
+    assert ", scale by ann (certificate ops-1): more" in operator("events")
     assert token.strip() not in operator("events") + history + operator.daemon_output()
 
 
