@@ -375,9 +375,10 @@ class Controller:
         if not isinstance(self.flavor, Voters) or not self.want.quorum:
             return
         group, instances = self.want.group, [member.description for member in self.view.members.values()]
-        result = await self._voters_prober.result(
+        self._voters_prober.start(
             self.flavor, group.properties.flavor.properties, instances, group.properties.allocation.to_wire()
         )
+        result = await self._voters_prober.result()
         if result is not None and self._guard.list_voters(result[1], result[0]):
             self.view.invalidate_plan()
 

@@ -5,7 +5,8 @@ with the time at which it was requested; the others arrive in later cycles. A ti
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -20,6 +21,9 @@ AT_ONCE_MAX = 64
 # Results with the loop time in seconds at which they were requested; a text is the reason why they are unknown.
 Verdicts = tuple[float, Mapping[InstanceID, HealthReport]]
 Needs = tuple[float, Sequence[MembershipChange] | str]
+
+
+T = TypeVar("T")
 
 
 class HealthProber:
@@ -82,23 +86,21 @@ class HealthProber:
             await asyncio.wait({self._round})
 
 
-class MembershipProber:
-    """Polls one flavor for the changes that the member list of one group needs."""
+class Poll(Generic[T]):
+    """One request at a time, beside the reconcile cycle, which waits for it at most `WAIT_S` after it started."""
 
     def __init__(self) -> None:
-        self._poll: asyncio.Task[Needs] | None = None
+        self._poll: asyncio.Task[T] | None = None
         self._wait_until = 0.0
 
-    def start(
-        self, flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
-    ) -> None:
+    def begin(self, request: Callable[[], Coroutine[Any, Any, T]]) -> None:
         """Start a poll unless one is in progress."""
         if self._poll is None:
             loop = asyncio.get_running_loop()
-            self._poll = loop.create_task(_needs(flavor, properties, instances, allocation))
+            self._poll = loop.create_task(request())
             self._wait_until = loop.time() + WAIT_S
 
-    async def result(self) -> Needs | None:
+    async def result(self) -> T | None:
         """Return the result, or None while the poll is in progress; waits until `WAIT_S` after the poll started."""
         if self._poll is None:
             return None
@@ -116,6 +118,16 @@ class MembershipProber:
             await asyncio.wait({self._poll})
 
 
+class MembershipProber(Poll[Needs]):
+    """Polls one flavor for the changes that the member list of one group needs."""
+
+    def start(
+        self, flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
+    ) -> None:
+        """Start a poll unless one is in progress."""
+        self.begin(lambda: _needs(flavor, properties, instances, allocation))
+
+
 async def _needs(
     flavor: Members, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
 ) -> Needs:
@@ -125,7 +137,7 @@ async def _needs(
             needs = await flavor.membership(properties=properties, instances=instances, allocation=allocation)
         _check(needs)
     except Exception as error:
-        return requested_at, _why(error)
+        return requested_at, why(error)
     return requested_at, needs
 
 
@@ -136,10 +148,11 @@ def _check(needs: object) -> None:
 
 
 def _unknown(error: Exception) -> HealthReport:
-    return HealthReport(health=Health.UNKNOWN, note=_why(error))
+    return HealthReport(health=Health.UNKNOWN, note=why(error))
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Return why a poll of the flavor has failed."""
     if isinstance(error, TimeoutError):
         return f"the flavor did not answer within {DEADLINE_S:.0f} s"
     return f"the flavor failed: {error}"

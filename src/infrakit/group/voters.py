@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from infrakit.group.probers import DEADLINE_S, WAIT_S
+from infrakit.group.probers import DEADLINE_S, Poll, why
+from infrakit.spi import errors
 from infrakit.spi.flavor import Voter, Voters
 from infrakit.spi.values import Allocation, Description
 
@@ -13,30 +14,14 @@ from infrakit.spi.values import Allocation, Description
 Listed = tuple[float, Sequence[Voter] | str]
 
 
-class VotersProber:
+class VotersProber(Poll[Listed]):
     """Polls one flavor for the voters of one group."""
 
-    def __init__(self) -> None:
-        self._poll: asyncio.Task[Listed] | None = None
-
-    async def result(
+    def start(
         self, flavor: Voters, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
-    ) -> Listed | None:
-        """Return the list, or None while the poll is in progress; waits at most `WAIT_S`. Starts a poll if none is."""
-        if self._poll is None:
-            poll = _listed(flavor, properties, instances, allocation)
-            self._poll = asyncio.get_running_loop().create_task(poll)
-            await asyncio.wait({self._poll}, timeout=WAIT_S)
-        if not self._poll.done():
-            return None
-        result, self._poll = self._poll.result(), None
-        return result
-
-    async def close(self) -> None:
-        """Cancel the poll in progress."""
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.wait({self._poll})
+    ) -> None:
+        """Start a poll unless one is in progress."""
+        self.begin(lambda: _listed(flavor, properties, instances, allocation))
 
 
 async def _listed(
@@ -46,14 +31,13 @@ async def _listed(
     try:
         async with asyncio.timeout(DEADLINE_S):
             voters = await flavor.voters(properties=properties, instances=instances, allocation=allocation)
-    except TimeoutError:
-        return requested_at, f"the flavor did not answer within {DEADLINE_S:.0f} s"
+        _check(voters)
     except Exception as error:
-        return requested_at, f"the flavor failed: {error}"
-    if not _is_valid(voters):
-        return requested_at, f"the flavor failed: its voters are not a sequence of voters, but {voters!r}"
+        return requested_at, why(error)
     return requested_at, voters
 
 
-def _is_valid(voters: object) -> bool:
-    return isinstance(voters, Sequence) and all(isinstance(each, Voter) for each in voters)
+def _check(voters: object) -> None:
+    """Raise `PluginError` unless this is a sequence of voters."""
+    if not isinstance(voters, Sequence) or not all(isinstance(each, Voter) for each in voters):
+        raise errors.PluginError(f"its voters are not a sequence of voters, but {voters!r}")
