@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from infrakit.group.orders import Eviction, Orders
+from infrakit.group.state.member import Leaving
 from infrakit.instances.simulator import Simulator
 from infrakit.manager.declaration import changes
 from infrakit.manager.declaration.record import DeclarationRecord
@@ -127,3 +128,19 @@ def test_an_id_that_is_used_again_ends_an_inherited_destruction() -> None:
     observe(observed, described("i-1", token="t-2"), at=2)
     assert not observed.members[ID].leaving
     assert observed.members[ID].token == Token("t-2")
+
+
+@pytest.mark.parametrize(
+    ("token", "leaving"), [("t-2", Leaving.NO), ("t-1", Leaving.DESTROYED), (None, Leaving.DESTROYED)]
+)
+def test_an_id_that_is_used_again_within_the_lag_is_no_late_listing(token: str | None, leaving: Leaving) -> None:
+    observed = view(lag_s=10.0, can_inspect=True)
+    observe(observed, described("i-1", token="t-1"), at=1)
+    observed.inspected(ID, None)
+    assert observe(observed, at=2) == ["i-1"]
+    observe(observed, described("i-1", token=token) if token else described("i-1"), at=3)
+    assert observed.members[ID].leaving is leaving
+    assert not observed.members[ID].has_returned
+    assert observe(observed, at=4) == []
+    observed.inspected(ID, None)
+    assert observe(observed, at=5) == (["i-1"] if leaving is Leaving.NO else [])

@@ -17,6 +17,7 @@ from infrakit.group.ledger import Intent
 from infrakit.group.state import backoff, matching
 from infrakit.group.state.backoff import Backoff, BackoffPolicy, replacement_key
 from infrakit.group.state.creation import Creation, Phase
+from infrakit.group.state.ended import Ended
 from infrakit.group.state.known import Known
 from infrakit.group.state.member import Leaving, Member, discovered
 from infrakit.group.state.membership import Membership
@@ -27,7 +28,6 @@ from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Attachment, Description, HealthReport, InstanceID, LogicalID, Slot, State
 
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
-ENDED_KEPT_S = 600.0  # for which a confirmed termination is remembered
 BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
 EMPTY_S = 2.0  # and the promised lag: between two empty listings that prove that a destroyed group has no instance
 
@@ -49,7 +49,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     pending: dict[Slot, Creation] = msgspec.field(default_factory=dict)
     backoffs: dict[str, Backoff] = msgspec.field(default_factory=dict)  # by slot, instance or membership change
     inherited: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # until when earlier calls may destroy it
-    ended: dict[InstanceID, float] = msgspec.field(default_factory=dict)  # when its termination was confirmed
+    ended: Ended = msgspec.field(default_factory=Ended)
     absences: dict[Slot, int] = msgspec.field(default_factory=dict)  # consecutive creations presumed absent
     acknowledged: dict[InstanceID, Slot] = msgspec.field(default_factory=dict)  # IDs returned for pending creations
     # What the pets of the declared version must hold; empty: not known, or nothing.
@@ -174,13 +174,14 @@ class GroupView(msgspec.Struct, kw_only=True):
             self.inherited.pop(member.id, None)
         if description.state is State.TERMINATED:
             return None
-        still_leaving = self._is_still_leaving(description, begun_at)
+        self.ended.forget_reused(description)
+        still_leaving = self.ended.is_still_leaving(description, begun_at=begun_at, lag_s=self.lag_s)
         member = self._discover(description, begun_at, wall)
         member.serial, member.listed_at = self.serial, self.now
         if still_leaving:
             member.leaving, member.left_at = Leaving.DESTROYED, begun_at
             return None  # not a new member: its termination is reported already
-        member.has_returned = self.ended.pop(member.id, None) is not None  # an external process has restarted it
+        member.has_returned = self.ended.forget(member.id)  # an external process has restarted it
         return member
 
     def _discover(self, description: Description, begun_at: float, wall: float) -> Member:
@@ -188,16 +189,6 @@ class GroupView(msgspec.Struct, kw_only=True):
         member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
         self.members[member.id] = member
         return member
-
-    def _is_still_leaving(self, description: Description, begun_at: float) -> bool:
-        """Whether a terminated instance is listed again because it is still being removed, or the listing lags.
-
-        It holds its slot until it is gone, and its termination counts once. In any other case it runs again.
-        """
-        ended_at = self.ended.get(description.id)
-        if ended_at is None:
-            return False
-        return description.state is State.STOPPING or begun_at < ended_at + self.lag_s
 
     def unconfirmed(self) -> Iterator[InstanceID]:
         """Yield the IDs to inspect: missing from the listing, or acknowledged by the provider and not listed yet."""
@@ -234,11 +225,9 @@ class GroupView(msgspec.Struct, kw_only=True):
     def pop_terminated(self) -> list[Member]:
         """Remove and return the members whose termination is confirmed."""
         terminated = self.terminated()
-        while self.ended and self.now - next(iter(self.ended.values())) > ENDED_KEPT_S:
-            del self.ended[next(iter(self.ended))]
+        self.ended.expire(self.now)
         for member in terminated:
-            member.ended_before = self.ended.pop(member.id, None) is not None
-            self.ended[member.id] = self.now  # the newest last
+            member.ended_before = self.ended.add(member.id, member.token, self.now)
             if member.state is not State.TERMINATED:
                 member.terminated(vanished=True)
             del self.members[member.id]
@@ -376,7 +365,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             if not listed:
                 failures.append((slot, creation))
                 if creation.instance is not None:
-                    self.ended[creation.instance] = self.now
+                    self.ended.add(creation.instance, creation.intent.token, self.now)
             self.changes.bump()
         return failures
 
@@ -431,7 +420,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         for member in self.members.values():
             if member.has_outlived_destroy(self.observed_at - self.lag_s - REPEAT_S):
                 member.retry_destroy()
-                self.ended.pop(member.id, None)
+                self.ended.forget(member.id)
 
     # -- back-off --------------------------------------------------------------------------------------------------
 
