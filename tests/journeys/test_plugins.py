@@ -67,6 +67,9 @@ def test_a_declared_group_waits_for_its_plugin(operator: Operator) -> None:
         cattle("far", 2, plugin="cloud"), exits=1
     )
     operator.run_in_background("plugin", "start", "simulator:cloud")
+    # The simulated provider has forgotten its instances: as with wrong credentials, all members have vanished at once.
+    operator.until(lambda: "infrakit group resume far" in operator("status", exits=2), "the operator is asked")
+    operator("group", "resume", "far")
     operator.converged()
 
 
@@ -104,7 +107,10 @@ def test_a_plugin_is_checked_from_the_command_line(operator: Operator) -> None:
     output = operator("plugin", "check", "file")
     assert "passed   instance/describe-after-provision" in output
     assert " 0 failed, 0 skipped; capabilities: " in output
-    assert "large-id, tokens, any-text, capable, inspects; without: watches, logs, tails, volumes, keeps" in output
+    assert (
+        "large-id, tokens, any-text, capable, inspects, identified; without: watches, logs, tails, volumes, keeps"
+        in output
+    )
     socket = str(operator.home / "home" / "plugins" / "vanilla")
     (operator.home / "wrong.yaml").write_text("{Inti: x}")
     refused = operator("plugin", "check", socket, "--kind", "flavor", "--properties", "wrong.yaml", exits=2)

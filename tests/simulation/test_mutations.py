@@ -12,7 +12,7 @@ import pytest
 from tests.mutations.mutation import Mutation
 from tests.mutations.test_mutations import ROOT, mutate
 
-SEEDS_MAX = 400  # the rarest mutation shows in one of forty worlds
+SEEDS_MAX = 400  # the rarest mutation shows in one of eighty worlds
 
 
 class FencingMutation(NamedTuple):
@@ -57,7 +57,7 @@ FENCING_MUTATIONS = (
         "manager/lead/fence.py",
         "self._free_at = _now() + min(previous_bound_s, BOUND_S_MAX) * DRIFT",
         "self._free_at = _now()",
-        "dispute",
+        "scale,dispute",
     ),
     FencingMutation(
         "1 one actor",

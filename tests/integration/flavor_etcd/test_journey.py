@@ -130,14 +130,17 @@ def test_a_cluster_is_scaled_and_updated_one_member_at_a_time(operator: Operator
     assert "members of a quorum join one at a time" in events
     assert "members leave a quorum one at a time" in events
     before = operator.members("etcd")
-    operator.commit(etcd(others, MaxLag=5000), wait=False)
+    operator.commit(etcd(others, MaxLag=5000))  # only the leader uses it: no member is replaced for it
+    operator.converged()
+    assert not any(replaced(operator, each, before) for each in others)
+    changed = {"MaxLag": 5000, "ExtraArgs": [*ARGS, "--max-txn-ops=256"]}
+    operator.commit(etcd(others, **changed), wait=False)
     operator.until(lambda: all(replaced(operator, each, before) for each in others), "all are replaced")
     operator.converged()
     assert remaining.members() == {name: grown[name] for name in others}
     assert remaining.get("k") == "kept"
-    operator.commit(
-        etcd([*others, addresses[0]], MaxLag=5000), wait=False
-    )  # its volume still holds the data of the removed member
+    # Its volume still holds the data of the removed member.
+    operator.commit(etcd([*others, addresses[0]], **changed), wait=False)
     operator.converged()
     assert Client(addresses[:1]).get("k") == "kept"
     assert remaining.members()[addresses[0]] != grown[addresses[0]]

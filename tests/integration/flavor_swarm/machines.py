@@ -225,10 +225,17 @@ class Group:
         machine.description = None
 
     async def release(self, machine: Machine) -> None:
-        """Call `release` of the flavor, like a controller before a destruction."""
-        assert machine.description is not None
-        assert isinstance(self.flavor, SwarmManager)
-        await self.flavor.release(properties=self.properties, instance=machine.description, allocation=self.allocation)
+        """Call `release` of the flavor, like a controller before a destruction, until the Engine answers."""
+        description, flavor = machine.description, self.flavor
+        assert description is not None
+        assert isinstance(flavor, SwarmManager)
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                with contextlib.suppress(errors.Unreachable):
+                    return await flavor.release(
+                        properties=self.properties, instance=description, allocation=self.allocation
+                    )
+                await asyncio.sleep(0.1)
 
     async def drain(self, machine: Machine) -> None:
         """Call `drain` of the flavor, like a controller before a destruction."""
