@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure the coverage of the unit tests only: tracing would triple the duration of the long tests."""
+    """Measure the coverage of the unit tests only: the long ones run through all the code, and claim less of it."""
     for item in items:
         if not item.path.is_relative_to(UNIT):
             item.add_marker(pytest.mark.no_cover)
