@@ -1,5 +1,6 @@
 """A plan without what the guard refuses; each refusal is a blocked action with its reason."""
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -10,7 +11,7 @@ from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan.classification import unattached
 from infrakit.group.state.view import GroupView
-from infrakit.spi.values import Health, InstanceID, Slot, State
+from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
 
 
 def limits(want: DesiredState, view: GroupView) -> Limits:
@@ -54,7 +55,8 @@ def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:
             member.missing_since is None,
             member.was_requested_to_end(now, effect_s=effect_s),
             member.judged_at,
-            member.listed_at,
+            # An operator has created it, with access to the provider: it proves that this is the right one.
+            -math.inf if member.hash == BOOTSTRAP else member.listed_at,
         )
 
 

@@ -11,9 +11,9 @@ from infrakit.gate.census import Census, unpack
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.manager.lead.census import NAME_MAX, PREFIX, name
 from infrakit.simulation.parts import FlavorFaults
-from infrakit.spi import codec, errors
+from infrakit.spi import codec, errors, values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Description, GroupID, InstanceID
+from infrakit.spi.values import Description, GroupID, InstanceID, LogicalID
 from infrakit.stores.memory import MemoryStore
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
@@ -79,6 +79,28 @@ async def test_a_new_leader_creates_nothing_while_all_that_is_known_is_not_liste
         simulator.kill(victim.id)  # what came back no longer counts as vanished
         await second.until(lambda: not second.is_converged())
         await second.converged()
+
+
+@in_virtual_time
+async def test_a_machine_that_an_operator_has_bootstrapped_proves_the_provider() -> None:
+    """A cluster is recovered from its volumes: the first machine is not of the leader that saw the others vanish."""
+    simulator = provider(exclusive=False, describe=Spread(low=0.1, high=0.1))
+    async with Stage(simulator=simulator) as first:
+        await first.commit(pets("db", "a b c", quorum=True))
+        await first.converged()
+    simulator.lost = True
+    async with successor(first) as second:
+        await second.until(lambda: "db" in second.controllers() and second.controller("db").plan.blocked)
+        await asyncio.sleep(LONG_S)
+        assert (await census(second)).history.vanished
+    for machine in list(simulator.live()):
+        simulator.kill(machine.id)
+    await asyncio.sleep(LONG_S)  # until the provider has forgotten them
+    simulator.lost = False
+    simulator.adopt(tags={values.TAG_GROUP: "db", values.TAG_HASH: values.BOOTSTRAP}, logical_id=LogicalID("a"))
+    async with successor(first) as third:
+        await third.converged()
+        assert not third.messages(Kind.REFUSED)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=["pets", "quorum", "cattle", "many cattle"])
