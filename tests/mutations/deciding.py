@@ -245,8 +245,8 @@ MUTATIONS = (
     Mutation(
         "2 one bearer",
         "an instance that is still being removed is a new one",
-        "group/state/view.py",
-        "        if ended_at is None:\n            return False",
+        "group/state/ended.py",
+        "        if before is None:\n            return False",
         "        return False",
         VIEW,
     ),
