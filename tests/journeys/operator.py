@@ -181,7 +181,9 @@ class Operator:
 
     def kill(self, instance: str) -> None:
         """Kill all processes of an instance."""
-        for process in self.processes(instance):
+        processes = self.processes(instance)
+        assert processes, f"no process of {instance} has this home"
+        for process in processes:
             process.kill()
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def test_one_of_three_replicas_is_active_and_each_accepts_commands(replicas: Rep
     b.converged()
     assert {m["ID"] for m in c.ask("instance", "ls")} == first
     assert roles(b) == {"a": "away", "b": "leader", "c": "follower"}
-    b.kill(next(iter(first)))
+    replicas.provider.kill(next(iter(first)))
     b.converged()
 
     # restarted, it is a follower; a clean shutdown removes a replica from the roster
