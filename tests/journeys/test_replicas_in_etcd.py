@@ -51,6 +51,35 @@ def _upgrade(replicas: InEtcd) -> None:
     assert len(one.ask("instance", "ls")) == 5
 
 
+async def test_the_leadership_moves_away_from_a_replica_that_hangs(tmp_path: Path) -> None:
+    async with running(3, tmp_path) as cluster:
+        replicas = InEtcd(cluster)
+        try:
+            leader = (await cluster.leader()).name
+            await asyncio.to_thread(_hang, replicas, leader)
+            assert (await cluster.leader()).name != leader, "the member beside it was healthy, and led until then"
+        finally:
+            await asyncio.to_thread(replicas.close)
+
+
+def _hang(replicas: InEtcd, leader: str) -> None:
+    replicas.start("m0", "m1", "m2")
+    other = next(one for name, one in replicas.operators.items() if name != leader)
+    assert acting(other) == leader
+    other.commit(cattle("web", 2))
+    first = {m["ID"] for m in other.ask("instance", "ls")}
+    hung = replicas.operators[leader].daemon
+    assert hung is not None
+    hung.send_signal(signal.SIGSTOP)
+    try:
+        replicas.provider.kill(next(iter(first)))
+        assert acting(other, lambda name: bool(name) and name != leader)
+        other.until(lambda: len({m["ID"] for m in other.ask("instance", "ls")} - first) == 1, "it is replaced")
+    finally:
+        hung.send_signal(signal.SIGCONT)
+    replicas.operators[leader].until(lambda: acting(replicas.operators[leader]) != leader, "it follows")
+
+
 async def test_replicas_campaign_for_a_key(tmp_path: Path) -> None:
     async with running(3, tmp_path) as cluster:
         replicas = InEtcd(cluster, campaign=True)

@@ -90,7 +90,7 @@ class EtcdObserved:
         for member in await self._client.members():
             if member.id == status.member or not member.client_urls or member.is_learner:
                 continue
-            other = Etcd(member.client_urls, deadline_s=VALID_S / 2)
+            other = self._client.at(member.client_urls, deadline_s=VALID_S / 2)
             try:
                 await other.status()
                 await self._client.move_leader(member.id)
@@ -100,6 +100,17 @@ class EtcdObserved:
                 await other.close()
             return
         raise errors.Refused("no other member of etcd answers and could take the leadership", where="etcd")
+
+    async def take_over(self, *, leader: str) -> None:
+        """Ask the member that leads to transfer the leadership to the local member."""
+        status = await self._client.status()
+        for member in await self._client.members():
+            if member.id == status.leader != status.member and member.name == leader:
+                other = self._client.at(member.client_urls, deadline_s=VALID_S)
+                try:
+                    await other.move_leader(status.member)
+                finally:
+                    await other.close()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import re
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,7 @@ from infrakit.manager.compat.group import GroupPlugin
 from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.manager.compat.status import StatusTree
 from infrakit.manager.lead import watermark
+from infrakit.manager.lead.heartbeat import Heartbeat
 from infrakit.manager.lead.last_read import LastReadFile
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.monitoring import endpoints
@@ -43,6 +45,7 @@ from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.controller import Controller
 from infrakit.spi.event import Event, Kind, Topics, timestamp
 from infrakit.spi.group import DURATION_PATTERN, Groups, seconds
+from infrakit.spi.leadership import TakesOver
 from infrakit.spi.manager import Halt, Manager
 from infrakit.spi.metadata import Metadata, Updatable, Versioned
 from infrakit.spi.metadata import Tree as Facts
@@ -164,6 +167,7 @@ class Daemon:
             version=infrakit.__version__,
             format=formats.FORMAT,
             policies=formats.POLICIES,
+            has_heartbeat=True,
             host=os.uname().nodename,
             pid=os.getpid(),
             started=self._replica.started,
@@ -185,6 +189,30 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._roster.keep())
             tasks.create_task(self._replica.run())
+            if isinstance(self._leadership, TakesOver):
+                tasks.create_task(self._heartbeat(self._leadership).run())
+
+    def _heartbeat(self, leadership: TakesOver) -> Heartbeat:
+        async def replicas() -> Collection[str]:
+            entries = await self._roster.entries()
+            return entries.keys() if all(each.has_heartbeat for each in entries.values()) else ()
+
+        async def take_over(leader: str) -> None:
+            why = f"most replicas miss the heartbeat of the one on {leader}: moving the leadership to this node"
+            self.journal.emit(Event(type=Kind.ERROR, message=why))
+            await leadership.take_over(leader=leader)
+
+        def progresses() -> bool:
+            return asyncio.get_running_loop().time() - self._progressed_at() <= watchdog.STALLED_S
+
+        return Heartbeat(
+            self._store,
+            self._place.name,
+            observed=lambda: self._replica.valid_observation,
+            progresses=progresses,
+            replicas=replicas,
+            take_over=take_over,
+        )
 
     async def _until_checked(self) -> None:
         """Wait for a store that other processes host, which may start after this replica. Raises `Refused`."""

@@ -41,6 +41,19 @@ class Resigns(Protocol):
 
 
 @runtime_checkable
+class TakesOver(Protocol):
+    """An observer whose source lets a node take the leadership from another one, which cannot give it up itself."""
+
+    async def take_over(self, *, leader: str) -> None:
+        """Move the leadership from the node `leader`, as observations name it, to this node.
+
+        Does nothing if that node does not lead any more. Raises `Refused` if this node cannot lead, or the error of the
+        source.
+        """
+        ...
+
+
+@runtime_checkable
 class LeadershipFactory(Protocol):
     """Opens the leadership sources of one URL scheme.
 

@@ -54,6 +54,17 @@ async def test_failover_when_the_leader_is_killed(cluster: Cluster) -> None:
     assert {first.leader, second.leader} == {True, False}
 
 
+async def test_a_follower_takes_the_leadership_from_a_named_leader_only(cluster: Cluster) -> None:
+    leader, follower = await leader_and_follower(cluster)
+    third = next(m for m in cluster.members if m not in (leader, follower))
+    await EtcdObserved(leader.client).take_over(leader=leader.name)  # it leads already
+    await EtcdObserved(follower.client).take_over(leader=third.name)  # that one does not lead
+    assert await cluster.leader() is leader
+    await EtcdObserved(follower.client).take_over(leader=leader.name)
+    own = await until(EtcdObserved(follower.client).observe(), lambda o: o.leader is True)
+    assert own.who == follower.name
+
+
 async def test_leadership_is_unknown_while_the_member_does_not_respond(cluster: Cluster) -> None:
     leader, _ = await leader_and_follower(cluster)
     stream = EtcdObserved(leader.client).observe()

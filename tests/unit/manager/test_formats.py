@@ -37,6 +37,7 @@ ADDED: dict[str, Any] = {
     "Accounts": {},
     "Identities": {},
     "Changing": {},
+    "HasHeartbeat": False,
 }
 DROPPED = {"Sources"}  # fields that were written and never read: they may exist, and are no longer written
 

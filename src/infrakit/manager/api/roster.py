@@ -1,7 +1,7 @@
 """The roster: all replicas and their addresses, a document in the store beside the declaration.
 
-A replica adds itself when it starts, and removes itself when it stops cleanly. The roster has no heartbeat: whether a
-replica is alive is learned by a request to the replica itself.
+A replica adds itself when it starts, and removes itself when it stops cleanly. Whether a replica is alive is learned by
+a request to the replica itself; only the one on the leader's node has a heartbeat (`manager/lead/heartbeat.py`).
 """
 
 import asyncio
@@ -28,6 +28,7 @@ class ReplicaEntry(Wire, frozen=True, kw_only=True):
     version: str  # of InfraKit
     format: int  # the newest format of store documents that it reads
     policies: tuple[str, ...] = ()  # that it reads, beyond those of the first release
+    has_heartbeat: bool = False  # while its node leads
     host: str
     pid: int
     started: str  # ISO 8601

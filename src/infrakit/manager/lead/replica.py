@@ -119,6 +119,13 @@ class Replica:
         return observed.begun_at + observed.valid_s if observed is not None and observed.leader else -math.inf
 
     @property
+    def valid_observation(self) -> Observation | None:
+        """The last observation of who leads; None if there is none, or it has expired."""
+        observed = self.observation
+        expired = observed is None or asyncio.get_running_loop().time() >= observed.begun_at + observed.valid_s
+        return None if expired else observed
+
+    @property
     def why_not_active(self) -> str:
         """Why this replica is not active, as a sentence for users."""
         observed = self.observation
