@@ -15,7 +15,7 @@ import msgspec
 from infrakit.gate.authority import Epoch, NotBegun, Outdated
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.gate.guard import Guard
-from infrakit.group import consent
+from infrakit.group import override
 from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
@@ -403,8 +403,8 @@ class Controller:
         if self._evicted and self.executor.idle:  # a change of the declaration cancels drains
             done, self._evicted = self._evicted, {}
             await self._callbacks.evicted(self.name, done)
-        if over := consent.over(want.orders, self.view):
-            await self._callbacks.recovered(self.name, over)
+        if ended := override.ended(want.orders, self.view):
+            await self._callbacks.recovered(self.name, ended)
         if want.orders.destroying is not None:
             await self._end_destroying(want)
 

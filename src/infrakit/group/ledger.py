@@ -107,7 +107,7 @@ class ManagerCallbacks(Protocol):
         ...
 
     async def recovered(self, group: GroupID, instances: Mapping[InstanceID, str]) -> None:
-        """Remove the consent to replace these instances, given with their incarnations, despite MaxUnhealthy."""
+        """Remove the override of MaxUnhealthy for these instances, given with their incarnations."""
         ...
 
     async def destroyed(self, group: GroupID) -> None:

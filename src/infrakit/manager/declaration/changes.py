@@ -224,7 +224,7 @@ def evicted(group: GroupID, done: Mapping[InstanceID, Eviction]) -> RecordChange
 
 
 def recovered(group: GroupID, done: Mapping[InstanceID, str]) -> RecordChange:
-    """Remove the consent to replace instances despite MaxUnhealthy, unless it was given for another incarnation."""
+    """Remove the override of MaxUnhealthy for instances, unless it was given for another incarnation."""
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         if group not in record.groups:

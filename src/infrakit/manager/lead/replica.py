@@ -395,13 +395,13 @@ class Replica:
         self._defer(f"forget {group} {sorted(done)}", command)
 
     async def recovered(self, group: GroupID, instances: Mapping[InstanceID, str]) -> None:
-        """Remove the consent to replace instances despite MaxUnhealthy: they are healthy again, or have terminated."""
+        """Remove the override of MaxUnhealthy for instances: they are healthy again, or have terminated."""
 
         async def command() -> None:
             why = f"healthy again, or terminated: {', '.join(sorted(instances))}"
             await self.change(changes.recovered(group, instances), what="recovered", who=SELF, why=why)
 
-        self._defer(f"forget the consent for {group} {sorted(instances)}", command)
+        self._defer(f"forget the override for {group} {sorted(instances)}", command)
 
     async def transfer_leadership(self, why: str) -> bool:
         if not isinstance(self._leadership, Resigns):

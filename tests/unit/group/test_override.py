@@ -24,7 +24,7 @@ async def _unhealthy(stage: Stage) -> None:
 
 
 @in_virtual_time
-async def test_the_consent_ends_when_the_members_are_healthy_again() -> None:
+async def test_the_override_ends_when_the_members_are_healthy_again() -> None:
     async with Stage() as stage:
         await _unhealthy(stage)
         before = {machine.id for machine in stage.alive("web").values()}
@@ -42,7 +42,7 @@ async def test_the_consent_ends_when_the_members_are_healthy_again() -> None:
 
 
 @in_virtual_time
-async def test_the_consent_ends_with_the_instances() -> None:
+async def test_the_override_ends_with_the_instances() -> None:
     async with Stage() as stage:
         await _unhealthy(stage)
         await stage.operator.resume(group=WEB, despite_unhealthy=True, who="ann", why="replace them")

@@ -1,4 +1,4 @@
-"""The consent of an operator to replace unhealthy instances although more than MaxUnhealthy are: when it is over. Pure.
+"""When an operator's override of MaxUnhealthy ends, which lets named unhealthy instances be replaced. Pure.
 
 It is for the failure that the operator has seen. An instance that is healthy again, and fails later, fails for another
 reason.
@@ -11,18 +11,18 @@ from infrakit.group.state.view import GroupView
 from infrakit.spi.values import Health, InstanceID
 
 
-def over(orders: Orders, view: GroupView) -> Mapping[InstanceID, str]:
-    """Return the instances, with their incarnations, whose consent is over: healthy again, or no longer there."""
+def ended(orders: Orders, view: GroupView) -> Mapping[InstanceID, str]:
+    """Return the instances, with their incarnations, whose override has ended: healthy again, or terminated."""
     if not orders.despite_unhealthy or view.problem:
         return {}
     return {
         instance: orders.incarnations.get(instance, "")
         for instance in orders.despite_unhealthy
-        if _is_over(orders, view, instance)
+        if _has_ended(orders, view, instance)
     }
 
 
-def _is_over(orders: Orders, view: GroupView, instance: InstanceID) -> bool:
+def _has_ended(orders: Orders, view: GroupView, instance: InstanceID) -> bool:
     member = view.members.get(instance)
     if member is None or not orders.is_replaced_despite_unhealthy(instance, member.description.tags):
         return True
