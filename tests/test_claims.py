@@ -20,7 +20,7 @@ from infrakit.manager.declaration import record
 from infrakit.manager.lead import fence, ledger
 from infrakit.metadata import vars as variables
 from infrakit.metadata.vars import edits
-from infrakit.rpc import acceptor, discovery, guard, server
+from infrakit.rpc import acceptor, authentication, discovery, server
 from infrakit.runtime.tree import branches, root
 from infrakit.spi import flavor, instance, metadata
 from infrakit.stores import etcd, s3, swarm
@@ -69,7 +69,7 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/remote.md", f"A handshake times out after {acceptor.HANDSHAKE_S:g} seconds"
     yield "docs/remote.md", f"the first request of a connection after {server.READ_S:g}"
     yield "docs/remote.md", f"at most {acceptor.CONNECTIONS_MAX:,} connections"
-    yield "docs/remote.md", f"all these files every {IN_WORDS[guard.RELOAD_S]} seconds"
+    yield "docs/remote.md", f"all these files every {IN_WORDS[authentication.RELOAD_S]} seconds"
 
 
 @pytest.mark.parametrize(("page", "statement"), list(figures()), ids=lambda text: text[:60])

@@ -149,7 +149,7 @@ def listening(given: dict[str, Any]) -> "Listen | None":
         if any(given.values()):
             raise click.UsageError("The options for TLS, tokens and plain TCP need --listen HOST:PORT.")
         return None
-    from infrakit.rpc import guard, listen, tls
+    from infrakit.rpc import authentication, listen, tls
 
     host, port = listen.parse(given["listen"])
     if bool(given["tls_cert"]) != bool(given["tls_key"]):
@@ -161,7 +161,7 @@ def listening(given: dict[str, Any]) -> "Listen | None":
         host=host, port=port, tls=files, token_file=given["token_file"] or "", force=given["force_plain"]
     )
     where.check()
-    guard.Guard(where)  # reports errors in the files before anything is started
+    authentication.Authenticator(where)  # reports errors in the files before anything is started
     return where
 
 

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from infrakit.rpc import acceptor, caller, info, interfaces, streams, unix
 from infrakit.rpc.acceptor import Acceptor
+from infrakit.rpc.authentication import Authenticator
 from infrakit.rpc.dispatch import Dispatcher
-from infrakit.rpc.guard import Guard
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.page import Page, Pages
 from infrakit.rpc.streams import Follows, Streams
@@ -90,14 +90,14 @@ class Server:
         return self
 
     async def _start_tcp(self, listen: Listen, stack: contextlib.AsyncExitStack) -> None:
-        guard = await asyncio.to_thread(Guard, listen)
+        authenticator = await asyncio.to_thread(Authenticator, listen)
         sockets = await listen.bind()
         for each in sockets:
             stack.enter_context(each)
         self.urls = [listen.at(each).url for each in sockets]
-        tcp = self._acceptor(functools.partial(self._authenticated, guard))
-        await stack.enter_async_context(acceptor.accepting(tcp, sockets, guard.context))
-        following = asyncio.get_running_loop().create_task(guard.follow())
+        tcp = self._acceptor(functools.partial(self._authenticated, authenticator))
+        await stack.enter_async_context(acceptor.accepting(tcp, sockets, authenticator.context))
+        following = asyncio.get_running_loop().create_task(authenticator.follow())
         stack.callback(following.cancel)
 
     def _acceptor(self, handler: acceptor.Handler) -> Acceptor:
@@ -133,12 +133,12 @@ class Server:
             return web.Response(status=400, text="rpc: the client has disconnected")
         return await self._handle(request, caller.of_unix(connection))
 
-    async def _authenticated(self, guard: Guard, request: web.BaseRequest) -> web.StreamResponse:
+    async def _authenticated(self, authenticator: Authenticator, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request on TCP, after authentication."""
-        refusal = guard.refusal(request)
+        refusal = authenticator.refusal(request)
         if refusal is not None:
             return refusal
-        peer = guard.caller(request)
+        peer = authenticator.caller(request)
         if peer is None:
             message = "present a valid client certificate or token\n"
             return web.Response(status=401, text=message, headers={"WWW-Authenticate": "Bearer"})

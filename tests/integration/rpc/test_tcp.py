@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infrakit.rpc import acceptor, call, client, guard, remotes, tls, tokens, transport, unix
+from infrakit.rpc import acceptor, authentication, call, client, remotes, tls, tokens, transport, unix
 from infrakit.rpc.acceptor import Acceptor
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
@@ -112,7 +112,7 @@ async def test_without_a_token_no_path_is_served(guarded: tuple[str, Path], targ
 async def test_a_token_is_revoked_during_an_open_connection(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(guard, "RELOAD_S", 0.02)
+    monkeypatch.setattr(authentication, "RELOAD_S", 0.02)
     file = tmp_path / "tokens"
     secret = tokens.issue(file, "ann")
     request = post(HELLO, f"Authorization: Bearer {secret}")

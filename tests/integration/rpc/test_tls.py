@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from infrakit.rpc import client, guard, listen, remotes, tls, validity
+from infrakit.rpc import authentication, client, listen, remotes, tls, validity
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.remotes import Remote
 from infrakit.rpc.server import Server
@@ -166,7 +166,7 @@ async def test_a_server_without_tls_is_reported(path: Path, authority: Authority
 
 @pytest.fixture
 def _short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "RELOAD_S", 0.02)
+    monkeypatch.setattr(authentication, "RELOAD_S", 0.02)
 
 
 @pytest.mark.usefixtures("_short_interval")

@@ -21,7 +21,7 @@ RELOAD_S = 5.0  # interval between two checks of the files
 BROWSER = ("Origin", "Sec-Fetch-Site")
 
 
-class Guard:
+class Authenticator:
     """Authenticates the callers at one address. Raises `Refused` if a file is missing or invalid."""
 
     def __init__(self, listen: Listen) -> None:
