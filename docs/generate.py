@@ -7,6 +7,7 @@ Descriptions are the help texts, docstrings and comments in the code; a test fai
 import ast
 import contextlib
 import enum
+import importlib
 import inspect
 import io
 import json
@@ -340,18 +341,20 @@ def every_rule() -> Mapping[str, str]:
             rules = [keyword.value for keyword in node.keywords if keyword.arg == "rule"]
             if isinstance(node.func, ast.Attribute) and node.func.attr in {"block", "destroy"}:
                 rules += node.args[2:3]
-            for value in (each for expression in rules for each in _texts(expression)):
+            constants = vars(importlib.import_module(f"infrakit.{module.removesuffix('.py').replace('/', '.')}"))
+            for value in (each for expression in rules for each in _texts(expression, constants)):
                 found.setdefault(value, set()).add(f"`{module}`")
     return {name: ", ".join(sorted(found[name])) for name in sorted(found)}
 
 
-def _texts(node: ast.expr) -> Iterator[str]:
-    """Yield the possible values of a text expression: a constant, or either side of a conditional."""
+def _texts(node: ast.expr, constants: Mapping[str, object]) -> Iterator[str]:
+    """Yield the possible values of a text expression: a constant, by name or not, or either side of a conditional."""
     if isinstance(node, ast.IfExp):
-        yield from _texts(node.body)
-        yield from _texts(node.orelse)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
+        yield from _texts(node.body, constants)
+        yield from _texts(node.orelse, constants)
+    value = constants.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+    if isinstance(value, str):
+        yield value
 
 
 def _rules() -> Iterator[str]:

@@ -15,7 +15,7 @@ FAILURES = "label/"  # prefix of back-off keys
 def bootstrapped(builder: PlanBuilder) -> None:
     """Label the members that were created before the first leader."""
     for member in builder.classified.relabel:
-        _label(builder, member, "it joins as a bootstrap member: adopted as up to date", "adopt")
+        _label(builder, member, "it joins as a bootstrap member: adopted as up to date", rule="adopt")
 
 
 def in_place(builder: PlanBuilder) -> None:
@@ -30,10 +30,12 @@ def in_place(builder: PlanBuilder) -> None:
         return
     for member in classified.adopted:
         why = f"nothing that it is made from has changed since version {member.hash[:8] or 'none'}"
-        _label(builder, member, f"{why}: updated in place", IN_PLACE, Priority.LABEL)
+        _label(builder, member, f"{why}: updated in place", rule=IN_PLACE, priority=Priority.LABEL)
 
 
-def _label(builder: PlanBuilder, member: Member, reason: str, rule: str, priority: Priority = Priority.UPDATE) -> None:
+def _label(
+    builder: PlanBuilder, member: Member, reason: str, *, rule: str, priority: Priority = Priority.UPDATE
+) -> None:
     if builder.backs_off(f"{FAILURES}{member.id}", f"labelling {member.id}", subject=member.id, key="label"):
         return
     version = builder.want.group.hash

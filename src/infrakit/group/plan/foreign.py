@@ -11,7 +11,7 @@ from infrakit.spi import values
 from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Description, Slot
 
-RULE = "another-cluster"  # of what `explain` adds
+RULE = "another-cluster"
 _SHOWN_MAX = 5
 
 
@@ -46,7 +46,7 @@ def explain(builder: PlanBuilder, instances: Sequence[Description]) -> None:
         builder.block(
             builder.want.group.name,
             f"{ids} {verb}: the token names the cluster {cluster}, not this one",
-            "another-cluster",
+            RULE,
             refused=True,
             remedy=remedy(cluster),
             key=cluster,
