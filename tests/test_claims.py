@@ -7,20 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
-from infrakit.cli import confinement, reports
+from infrakit.cli import confinement, main, reports
 from infrakit.events import journal
-from infrakit.gate import gate
-from infrakit.group import account
+from infrakit.gate import gate, guard, voters
+from infrakit.group import account, census
 from infrakit.group.actions import GroupPhase
 from infrakit.group.plan import rollout
 from infrakit.group.state import member
-from infrakit.manager.declaration import record
-from infrakit.manager.lead import fence, ledger
+from infrakit.leadership import etcd as etcd_leadership
+from infrakit.leadership import file as file_leadership
+from infrakit.manager.declaration import consent, record
+from infrakit.manager.lead import fence, ledger, replica
+from infrakit.manager.monitoring import endpoints
 from infrakit.metadata import vars as variables
 from infrakit.metadata.vars import edits
-from infrakit.rpc import acceptor, authentication, discovery, server
+from infrakit.rpc import acceptor, authentication, client, discovery, server
+from infrakit.runtime import restarts, watchdog
 from infrakit.runtime.tree import branches, root
 from infrakit.spi import flavor, instance, metadata
 from infrakit.stores import etcd, s3, swarm
@@ -31,7 +36,7 @@ from tests.docs.pages import PAGES, ROOT, prose
 
 SOURCE = ROOT / "src/infrakit"
 MIB = 1024 * 1024
-IN_WORDS: dict[float, str] = {2: "two", 3: "three", 4: "four", 5: "five", 8: "eight"}
+IN_WORDS: dict[float, str] = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 8: "eight"}
 
 
 def figures() -> Iterator[tuple[str, str]]:
@@ -63,6 +68,28 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/guarantee.md", f"`bound_s` ({fence.BOUND_S:g} s)"
     yield "docs/guarantee.md", f"at most {fence.BOUND_S_MAX:g} s"
     yield "docs/guarantee.md", f"carries out a call within {gate.CALL_DEADLINE_S:g} s"
+    yield "docs/guarantee.md", f"version of the declaration every {replica.POLL_S:g} s"
+    yield "docs/guarantee.md", f"a follower every {replica.FOLLOWER_POLL_S:g} s"
+    yield "docs/guarantee.md", f"A watch of etcd that is silent for {etcd.SILENT_S:g} s"
+    yield "docs/guarantee.md", f"a poll every {ledger.POLL_S:g} s"
+    yield "docs/guarantee.md", f"or older than {voters.AGE_S_MAX:g} s, no voter is destroyed"
+    yield "docs/guarantee.md", f"more than {consent.ALLOWED} and {consent.ALLOWED_PERCENT} % of a group's members"
+    yield guide, f"more than {consent.ALLOWED} and more than {consent.ALLOWED_PERCENT} % of a group's members"
+    yield guide, f"at most twice the declared size and at least {guard.CREATIONS_MIN}"
+    yield guide, f"groups of more than {census.NAMED_MAX} cattle"
+    yield guide, f"| `{client.ANSWER_S:g}s` |"
+    yield guide, f"calls that change something have the controller's own, {gate.CALL_DEADLINE_S:g} s"
+    yield "docs/architecture.md", f"Above {census.NAMED_MAX} cattle the census has ranges of slots"
+    yield operations, f"that time starts {gate.CALL_DEADLINE_S:g} s after its call began"
+    yield "docs/operations/systemd.md", f"has not begun a cycle for {watchdog.STALLED_S:g} s"
+    yield "docs/operations/monitoring.md", f"reads the store within {endpoints.STORE_TIMEOUT_S:g} s"
+    yield "docs/operations/replicas.md", f"a reserve of {etcd.RESERVE_BYTES // MIB} MiB"
+    yield "docs/operations/replicas.md", f"reports no progress for {restarts.WATCHDOG_S:g} s"
+    yield "docs/operations/replicas.md", f"with a lease of {etcd_leadership.TTL_S} s"
+    yield "docs/operations/replicas.md", f"{etcd_leadership.INTERVAL_S:g} s after etcd"
+    yield "docs/operations/replicas.md", f"by renaming a new one over it | {file_leadership.INTERVAL_S:g} s |"
+    valid = sorted({file_leadership.VALID_S, etcd_leadership.VALID_S})
+    yield "docs/operations/replicas.md", f"valid for {' or '.join(IN_WORDS[each] for each in valid)} seconds"
     yield templates, f"a maximum depth of {Limits().depth_max}"
     yield templates, f"limits it to {confinement.CPU_S_MAX} seconds of CPU"
     yield templates, f"and {confinement.MEMORY_BYTES_MAX // MIB} MB of memory"
@@ -130,6 +157,23 @@ def test_the_architecture_shows_the_layers_of_the_linter() -> None:
     rows = ([name.strip(" ()") for name in row.split("|")] for row in contract[1].splitlines())
     expected = [" | ".join(name for name in row if name in packages) for row in rows]
     assert shown[1].splitlines() == [row for row in expected if row]
+
+
+def commands(command: click.Command, *words: str) -> Iterator[str]:
+    if not isinstance(command, click.Group):
+        yield " ".join(words)
+        return
+    for name in command.list_commands(click.Context(command)):
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        yield from commands(found, *words, name)
+
+
+def test_every_command_is_on_a_page_beside_the_reference() -> None:
+    text = " ".join(page.read_text() for page in PAGES if page.name != "reference.md")
+    every = list(commands(main.commands, main.PROGRAM))
+    assert len(every) > 40
+    assert [each for each in every if not re.search(rf"\b{each}\b", text)] == []
 
 
 def test_every_phase_and_column_of_a_group_is_explained() -> None:
