@@ -11,9 +11,8 @@ the census hands it to the next leader.
 - *Pace*: at most `max_lost` members that are not known to be unhealthy are being destroyed at once, in a quorum one.
 - *Disappearance*: when more than `max_lost` members have vanished, and the provider shows none that it showed before,
   nothing is created: wrong credentials, a wrong region or an incomplete listing have the same effect.
-- *Creations*: within an hour at most twice the declared size, plus what the group has grown by, plus the size once
-  for each new version.
-
+- *Creations*: within an hour at most twice the declared size, but at least `CREATIONS_MIN`; plus what the group has
+  grown by, plus the size once for each new version.
 - *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`).
 
 What an operator has requested for single instances is refused for the last reason only, and is counted. Pure: times are
@@ -146,7 +145,7 @@ class Guard:
         self._vanished.clear()
 
     def observe(self, members: Iterable[Seen], now: float) -> None:
-        """Record all members of a complete observation; who is not among them has terminated."""
+        """Record all members of a complete observation; one that is not among them has terminated."""
         healthy, unhealthy, present = dict[InstanceID, Slot](), set[InstanceID](), dict[InstanceID, Seen]()
         oldest = math.inf
         members = self._recognised(members)
@@ -182,7 +181,7 @@ class Guard:
         return seen.may_end
 
     def _recognised(self, members: Iterable[Seen]) -> Iterable[Seen]:
-        """Take what the previous leader knew as healthy for that, until its health is reported."""
+        """Count members that were healthy under the previous leader as healthy, until their health is reported."""
         if not self._recalled:
             return members
         members = list(members)

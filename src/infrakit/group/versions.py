@@ -1,8 +1,8 @@
 """Member versions: a member is out of date only if something has changed that this member is made from.
 
-The configuration hash covers all properties of a group: a health check, and the volumes of every pet. A flavor that
-knows what a single member is made from (`MadeFrom`) allows to compare that instead. Its hash is the member version. It
-is written into a tag of our own when the member is created; the configuration hash stays that of the original.
+The configuration hash covers all properties of a group: a health check, and the volumes of every pet. If the
+flavor knows what a single member is made from (`MadeFrom`), that is compared instead. Its hash is the member version.
+It is written into a tag of our own when the member is created; the configuration hash stays that of the original.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ The same flavor prepares it from the same declaration as every later machine of 
 is prepared as the only member of its group, because there is no other member to join. And its hash is the word
 `bootstrap`, so that the first leader adopts it unchanged, and replaces the tag by the current hash.
 
-There is no ledger yet whose name could be in its token. A name is drawn instead, which the command that creates the
+There is no ledger yet whose name could be in its token. A name is generated instead, which the command that creates the
 machine adopts for the cluster with its first commit.
 """
 
@@ -104,7 +104,7 @@ async def store_group(
 
 
 def drawn_cluster() -> str:
-    """Draw a name that distinguishes the machines created before there is a ledger from those of other clusters."""
+    """Generate a name that distinguishes the machines created before there is a ledger from those of other clusters."""
     return seed_cluster(os.urandom(4).hex())
 
 

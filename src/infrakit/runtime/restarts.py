@@ -1,7 +1,7 @@
 """Runs the daemon in a process of its own, and restarts it when it exits, or makes no progress.
 
 To the daemon this is systemd: it reports its progress by the protocol of `runtime/watchdog.py`. The supervisor has no
-event loop, opens no file and asks nothing, so whatever stops or blocks the daemon does not affect it.
+event loop, opens no file and sends no request, so what stops or blocks the daemon does not affect it.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ STOP_S = 30.0  # like `TimeoutStopSec=` of the unit
 BACKOFF_S = 0.5  # before the second start; doubles
 BACKOFF_MAX_S = 30.0
 STABLE_S = 60.0  # a daemon that ran for that long resets the back-off
-PAUSED_S = 1.0  # a wait that ends later than this was not the daemon's fault: the supervisor did not run either
+PAUSED_S = 1.0  # a wait that is that much too long is not the daemon's fault: the supervisor did not run either
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 _log = logging.getLogger("infrakit.supervisor")

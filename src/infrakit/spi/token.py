@@ -24,7 +24,7 @@ def seed_cluster(unique: str) -> str:
 
 
 def is_seed_cluster(cluster: str) -> bool:
-    """Whether bootstrap or recovery has drawn the name."""
+    """Whether bootstrap or recovery has generated the name."""
     return cluster.startswith(_SEED)
 
 

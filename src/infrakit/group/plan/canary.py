@@ -1,6 +1,6 @@
 """Canaries: the members that a rolling update replaces first. The others wait until these are healthy for BakeTime.
 
-How many have baked is counted anew in each plan, from the members: a new leader counts it from what it observes.
+Each plan counts from the members how many have baked, so a new leader counts it from what it observes.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Instances that are no members: of other clusters with the group's tag, and of other groups. Nothing is done to them.
 
-They are not counted, so a group converges beside them. But they have their logical IDs: no second instance is created
+They are not counted, so a group converges beside them. But they hold their logical IDs: no second instance is created
 for one of these (law 2), until the instance has terminated or an operator adopts its cluster.
 """
 

@@ -45,7 +45,7 @@ class Ended(msgspec.Struct):
     def is_still_leaving(self, description: Description, *, begun_at: float, lag_s: float) -> bool:
         """Whether a terminated instance is listed again because it is still being removed, or the listing lags.
 
-        It holds its slot until it is gone, and its termination counts once. In any other case it runs again.
+        It holds its slot until it is not listed any more, and its termination counts once. Otherwise it runs again.
         """
         before = self._terminations.get(description.id)
         if before is None:

@@ -1,4 +1,4 @@
-"""Members that the previous leader knew, until this leader has listed them, or has proof that they are gone."""
+"""Members that the previous leader knew, until this leader has listed them, or their termination is confirmed."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping

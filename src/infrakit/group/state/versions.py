@@ -19,7 +19,7 @@ class Versions(msgspec.Struct, kw_only=True):
             self.rolling_to, self.progress, self.progress_at = version, progress, now
 
     def stop(self) -> None:
-        """Stop to track the progress: the rolling update is complete, or an operator decides about it."""
+        """Stop tracking the progress: the rolling update is complete, or an operator decides about it."""
         self.rolling_to, self.progress = "", 0
 
     def cannot_prepare(self, slot: Slot, version: str) -> None:

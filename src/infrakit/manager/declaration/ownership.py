@@ -1,7 +1,7 @@
 """The adoption of other clusters' instances, as changes of the record.
 
 The ledger names the cluster that tokens carry. An adopted cluster is another such name: of an installation whose store
-was lost, or that bootstrap has drawn for the machines that it creates before there is a ledger.
+was lost, or that bootstrap has generated for the machines that it creates before there is a ledger.
 """
 
 import msgspec
