@@ -1,6 +1,7 @@
 """Operations of the daemon: halts, shutdowns, restarts, freeing and destroying."""
 
 import signal
+import time
 
 from tests.journeys.operator import Operator, cattle, pets
 
@@ -94,6 +95,23 @@ def test_a_destroyed_group_keeps_its_volumes_unless_requested(operator: Operator
     operator("group", "destroy", "db", "--yes", "--volumes", "-m", "for good")
     operator.until(lambda: "db" not in operator("group", "ls"), "the group is destroyed")
     assert not volume.exists()
+
+
+def test_a_halt_stops_the_destruction_of_a_group_and_of_its_volumes(operator: Operator) -> None:
+    operator.up(pets("db", "a b"))
+    operator.converged()
+    volumes = sorted((operator.home / "home").glob("**/db-[ab]"))
+    assert len(volumes) == 2
+    operator("halt", "-m", "the wrong disk")
+    assert "until the halt is lifted" in operator("group", "destroy", "db", "--yes", "--volumes")
+    ordered_at = time.monotonic()
+    operator.until(lambda: operator.group("db")["ObservedAgeS"] < time.monotonic() - ordered_at, "it is observed again")
+    assert len(operator.processes()) == 2
+    assert all(each.exists() for each in volumes)
+    operator("unhalt")
+    operator.until(lambda: "db" not in operator("group", "ls"), "the group is destroyed")
+    assert not operator.processes()
+    assert not any(each.exists() for each in volumes)
 
 
 def test_down_destroys_everything_and_stops_the_daemon(operator: Operator) -> None:

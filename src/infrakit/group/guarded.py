@@ -81,7 +81,7 @@ def guarded(plan: Plan, guard: Guard, want: DesiredState, view: GroupView) -> Pl
         kept.append(action)
     blocked = [*plan.blocked, *_destroys(verdict.destroys, group)]
     if refused:
-        remedy = f"find out why replacing does not help; to permit as many again: infrakit group resume {group}"
+        remedy = f"find the cause first; to permit as many again: infrakit group resume {group}"
         reason = f"creating {refused} more is refused: {verdict.why_no_more}"
         blocked.append(
             Blocked(subject=group, reason=reason, rule="guard", refused=True, remedy=remedy, until=verdict.until)
@@ -105,7 +105,8 @@ def _destroys(refused: dict[InstanceID, str], group: str) -> list[Blocked]:
                 reason=f"destroying {what} is refused: {why}",
                 rule="guard",
                 refused=True,
-                remedy="wait until the others are proven healthy, or request it: infrakit instance destroy ID",
+                remedy="wait until the others are proven healthy; infrakit instance destroy ID overrides MaxUnhealthy, "
+                "but not the majority of a quorum",
             )
         )
     return blocked

@@ -35,7 +35,7 @@ async def _fails_one_by_one(stage: Stage, group: str, interval_s: float) -> set[
     return {slot for slot, m in stage.alive(group).items() if m.id in before}
 
 
-@pytest.mark.parametrize(("size", "interval_s"), [(10, 10.0), (10, 40.0), (10, 120.0), (30, 60.0)])
+@pytest.mark.parametrize(("size", "interval_s"), [(10, 10.0), (10, 40.0), (10, 120.0), (30, 60.0), (100, 20.0)])
 @in_virtual_time
 async def test_replacing_stops_when_it_does_not_help(size: int, interval_s: float) -> None:
     async with Stage() as stage:
