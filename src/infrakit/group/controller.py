@@ -384,11 +384,8 @@ class Controller:
 
     @property
     def can_lose(self) -> str:
-        """What a quorum can still lose, as a sentence; empty for any other group."""
-        if not self.want.quorum:
-            return ""
-        unlisted = "its flavor does not list the voters of the quorum, so what that can lose is not known"
-        return self._guard.can_lose(asyncio.get_running_loop().time()) or unlisted
+        """What a quorum can still lose, as a sentence; empty for any other group, and if its flavor lists no voters."""
+        return self._guard.can_lose(asyncio.get_running_loop().time()) if self.want.quorum else ""
 
     # -- decisions of a plan that are not calls of the executor ----------------------------------------------------
 

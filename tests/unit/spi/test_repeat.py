@@ -59,6 +59,7 @@ LOCAL = {
     "Resigns",
     "Store",
     "StoreFactory",
+    "TakesOver",
 }  # never called through a client
 
 
