@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pytest
 
+from infrakit.group.census import NAMED_MAX
 from infrakit.group.plan import decide
 from infrakit.group.state.identity import slot_of
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
@@ -119,6 +120,24 @@ async def test_the_census_knows_the_version_whose_tag_was_lost() -> None:
             await asyncio.sleep(600)
             assert not leader.messages(Kind.DESTROYING)
             assert "changed by another program" in " ".join(leader.messages(Kind.WAITING))
+
+
+@pytest.mark.parametrize("version", [DROPPED, REWRITTEN])
+@in_virtual_time
+async def test_more_members_than_a_census_names_are_not_replaced_either(version: str) -> None:
+    size = NAMED_MAX + 20
+
+    def provider(simulator: Simulator) -> ChangesTags:
+        return ChangesTags(simulator, version)
+
+    async with Stage(provider=provider, poll_s=10.0) as first:
+        await first.commit(cattle("web", size, in_flight=size))
+        await first.converged()
+    async with Stage(store=first.store, simulator=first.simulator, provider=provider, poll_s=10.0) as leader:
+        await asyncio.sleep(300)
+        assert len(leader.messages(Kind.DESTROYING)) <= 1  # which shows that no tag proves a version
+        assert provisions(leader) <= size + 1
+        assert len(leader.alive("web")) == size
 
 
 @in_virtual_time

@@ -129,7 +129,8 @@ def _group_facts(controller: Controller) -> tuple[str, ...]:
     facts = [f"version {want.group.hash[:8]} is declared, for {want.size}"]
     facts.append(report.proven_fact(want))
     if want.quorum:
-        facts.append(controller.can_lose)
+        unlisted = "its flavor does not list the voters of the quorum, so what that can lose is not known"
+        facts.append(controller.can_lose or unlisted)
     limit = f"{plural(want.max_unhealthy, 'member')} {'is' if want.max_unhealthy == 1 else 'are'}"
     facts.append(f"destruction stops when more than {limit} unhealthy (MaxUnhealthy)")
     if view.observed_at is not None:
