@@ -105,6 +105,6 @@ def test_scaling_down_while_creating_stops_creating(operator: Operator) -> None:
     operator.up(cattle("web", 0, init=slow, in_flight=1, instance=properties, Health=health))
     operator.commit(big, wait=False)
     operator.until(lambda: len(operator.members("web")) >= 5, "some instances exist")
-    operator("group", "scale", "web", "5", "--wait=30s")
+    operator("group", "scale", "web", "5", "--wait=55s")
     assert len(operator.members("web")) == 5
     assert len(operator.processes()) >= 5
