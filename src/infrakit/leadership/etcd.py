@@ -104,8 +104,10 @@ class EtcdObserved:
     async def take_over(self, *, leader: str) -> None:
         """Ask the member that leads to transfer the leadership to the local member."""
         status = await self._client.status()
+        if status.leader == status.member:
+            return
         for member in await self._client.members():
-            if member.id == status.leader != status.member and member.name == leader:
+            if member.id == status.leader and member.name == leader:
                 other = self._client.at(member.client_urls, deadline_s=VALID_S)
                 try:
                     await other.move_leader(status.member)

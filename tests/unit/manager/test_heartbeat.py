@@ -130,7 +130,7 @@ async def test_a_follower_that_was_stopped_has_missed_nothing() -> None:
     assert (await world.document()).silent == {}
 
 
-async def test_what_a_follower_has_said_ends_with_the_next_beat() -> None:
+async def test_the_record_of_a_missed_beat_ends_with_the_next_beat() -> None:
     world = World("abc")
     await world.rounds(3)
     world.hung = {"a", "c"}
@@ -144,7 +144,7 @@ async def test_what_a_follower_has_said_ends_with_the_next_beat() -> None:
     assert world.moves == []
 
 
-async def test_what_was_said_of_another_leader_does_not_count() -> None:
+async def test_a_missed_beat_of_another_leader_does_not_count() -> None:
     world = World("abcde", without="a")
     await world.rounds(1)
     world.hung = {"c", "d", "e"}

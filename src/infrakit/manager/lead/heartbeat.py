@@ -49,7 +49,6 @@ class Heartbeat:
         progresses: Callable[[], bool],
         replicas: Callable[[], Awaitable[Collection[str]]],
         take_over: Callable[[str], Awaitable[None]],
-        beat_s: float = BEAT_S,
     ) -> None:
         """`observed` returns an observation that is still valid; `replicas` the names of all of them.
 
@@ -62,17 +61,16 @@ class Heartbeat:
         self._progresses = progresses
         self._replicas = replicas
         self._take_over = take_over
-        self._beat_s = beat_s
         self._seen = ("", 0)  # the leader and the beat of the last read
         self._missed = 0
 
     async def run(self) -> None:
-        """Beat, or listen, until cancelled. A store that does not answer is read again after `beat_s`."""
+        """Beat, or listen, until cancelled. A store that does not answer is read again after `BEAT_S`."""
         while True:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
                 async with asyncio.timeout(STORE_DEADLINE_S):
                     await self.step()
-            await asyncio.sleep(self._beat_s)
+            await asyncio.sleep(BEAT_S)
 
     async def step(self) -> None:
         """Beat once if this node leads, else read the beat once. Raises what the store or the source raises."""

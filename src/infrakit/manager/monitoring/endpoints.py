@@ -56,10 +56,9 @@ class Readiness:
 
     async def why_not(self) -> str:
         """Why the replica is not ready, in one sentence; empty if it is ready."""
-        replica, now = self._replica, asyncio.get_running_loop().time()
-        observed = replica.observation
-        expired = observed is None or now >= observed.begun_at + observed.valid_s
-        if expired or (observed is not None and observed.leader and not replica.active.is_set()):
+        replica = self._replica
+        observed = replica.valid_observation
+        if observed is None or (observed.leader and not replica.active.is_set()):
             return _one_line(replica.why_not_active)
         return await self._why_store_unreadable()
 

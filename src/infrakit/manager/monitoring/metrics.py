@@ -5,7 +5,6 @@ declaration, and they never contain text of an event, so no secret is exposed. C
 histograms with the term; Prometheus handles such resets.
 """
 
-import asyncio
 import collections
 import math
 import platform
@@ -95,8 +94,7 @@ def _of_replica(replica: Replica) -> Iterator[Family]:
     def gauge(name: str, description: str, value: float, **labels: str) -> Family:
         return Family(f"infrakit_{name}", "gauge", description, [(labels, value)])
 
-    observed, term = replica.observation, replica.term
-    known = observed is not None and asyncio.get_running_loop().time() < observed.begun_at + observed.valid_s
+    term, known = replica.term, replica.valid_observation is not None
     python = platform.python_version()
     yield gauge(
         "build_info", "The version of InfraKit and Python; always 1.", 1, version=infrakit.__version__, python=python
