@@ -44,8 +44,8 @@ class GroupPlugin:
         change = await self._operator.consented((after,), 0, command)
         if pretend:
             return f"{message}{_consent(change, self._replica.declaration.record)}"
-        await self._replica.change(change, what="commit", who=_who(), why=WHY)
-        return message
+        committed = await self._replica.change(change, what="commit", who=_who(), why=WHY)
+        return "; ".join((message, *committed.notes))
 
     async def _changes(self, before: Group, after: Group) -> str:
         """Describe the effect of a change, in the wording of the original."""

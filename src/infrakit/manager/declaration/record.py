@@ -17,6 +17,7 @@ from infrakit.spi.values import GroupID, Wire
 
 NAME = "declaration"  # name of the document in the store
 PROVEN = "proven"  # what InfraKit itself has changed, when it recorded a proven version
+DESTROYED = "destroyed"  # the same, when it removed a group, or commands to destroy instances, that are completed
 KEEP = 1000  # revisions in the store; a store may have a lower limit
 
 

@@ -6,7 +6,7 @@ Both are found by comparing the records before and after the change, so that eve
 from collections.abc import Iterator
 
 from infrakit.group.orders import Orders
-from infrakit.manager.declaration.record import DeclarationRecord
+from infrakit.manager.declaration.record import DESTROYED, DeclarationRecord
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID
 
@@ -15,16 +15,19 @@ def warnings(before: DeclarationRecord, after: DeclarationRecord) -> tuple[str, 
     """Return the warnings for a change, one sentence each."""
     names = sorted(after.groups)
     changed = [name for name in names if _of(before, name) != _of(after, name)]
-    return (*_revoked(before, after, names), *_halted_changes(before, after, changed))
+    return (*_revoked(before, after), *_halted_changes(before, after, changed))
 
 
 def _of(record: DeclarationRecord, name: GroupID) -> tuple[object, ...]:
     return record.groups.get(name), record.orders.get(name), record.halt
 
 
-def _revoked(before: DeclarationRecord, after: DeclarationRecord, names: list[GroupID]) -> Iterator[str]:
-    for name in names:
-        destroy = before.orders.get(name, Orders()).destroying
+def _revoked(before: DeclarationRecord, after: DeclarationRecord) -> Iterator[str]:
+    """Yield a warning for each revoked destruction; also if the group is freed before all its instances terminated."""
+    if after.entry.what == DESTROYED:
+        return
+    for name in sorted(before.orders):
+        destroy = before.orders[name].destroying
         if destroy is not None and after.orders.get(name, Orders()).destroying is None:
             yield f"the destruction of {name}, requested by {destroy.who} at {destroy.when} ({destroy.why}), is revoked"
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from infrakit.group.orders import Eviction
 from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import PROVEN, RecordChange
+from infrakit.manager.declaration.record import DESTROYED, PROVEN, RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.census import Censuses
@@ -315,7 +315,8 @@ class Replica:
         before = self.declaration.version
         committed = await self.declaration.change(change, what=what, who=who, why=why, expected=expected)
         if committed.version != before:
-            self._emit(Kind.COMMITTED, f"version {committed.version}, {what} by {who}: {why}")
+            summary = f"version {committed.version}, {what} by {who}: {why}"
+            self._emit(Kind.COMMITTED, "; ".join((summary, *committed.notes)))  # not every interface returns the notes
         await self._advance_watermark()
         try:
             await self.adopt()
@@ -381,7 +382,7 @@ class Replica:
 
         async def command() -> None:
             why = "all its instances are destroyed"
-            await self.change(changes.destroyed(group), what="destroyed", who=SELF, why=why)
+            await self.change(changes.destroyed(group), what=DESTROYED, who=SELF, why=why)
 
         self._defer(f"forget {group}", command)
 
@@ -390,7 +391,7 @@ class Replica:
 
         async def command() -> None:
             why = f"terminated: {', '.join(sorted(done))}"
-            await self.change(changes.evicted(group, done), what="destroyed", who=SELF, why=why)
+            await self.change(changes.evicted(group, done), what=DESTROYED, who=SELF, why=why)
 
         self._defer(f"forget {group} {sorted(done)}", command)
 
