@@ -35,19 +35,25 @@ async def _fails_one_by_one(stage: Stage, group: str, interval_s: float) -> set[
     return {slot for slot, m in stage.alive(group).items() if m.id in before}
 
 
-@pytest.mark.parametrize(("size", "interval_s"), [(10, 10.0), (10, 40.0), (10, 120.0), (30, 60.0), (100, 20.0)])
+@pytest.mark.parametrize(
+    ("size", "interval_s"), [(10, 10.0), (10, 40.0), (10, 120.0), (30, 60.0), (100, 10.0), (100, 120.0)]
+)
 @in_virtual_time
 async def test_replacing_stops_when_it_does_not_help(size: int, interval_s: float) -> None:
-    async with Stage() as stage:
+    async with Stage(poll_s=max(1.0, size / 3)) as stage:
         await stage.commit(cattle("web", size))
         await stage.converged()
         kept = await _fails_one_by_one(stage, "web", interval_s)
         assert len(kept) >= size - size * 40 // 100  # the rest is unhealthy, and was not destroyed
-        hours = (size * interval_s + HOUR_S) / HOUR_S
-        assert stage.simulator.calls["provision"] - size <= 2 * size * math.ceil(hours)
+        until_halted_s = (size * 40 // 100 + 1) * interval_s
+        destroyed = stage.simulator.calls["destroy"]
+        assert destroyed <= 2 * size * math.ceil(until_halted_s / HOUR_S)  # as many as could be created again
+        assert stage.simulator.calls["provision"] <= size + destroyed
         assert len(stage.alive("web")) >= size - 1  # none was destroyed that could not be replaced
         refusals = [e.message for e in stage.events if e.type is Kind.REFUSED]
         assert any("MaxUnhealthy is" in each for each in refusals)
+        await asyncio.sleep(HOUR_S)
+        assert stage.simulator.calls["destroy"] == destroyed  # although as many creations are permitted again
 
 
 @in_virtual_time
