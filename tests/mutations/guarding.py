@@ -7,7 +7,7 @@ MUTATIONS = (
         "4 unknown is not missing",
         "what the previous leader knew is forgotten",
         "group/census.py",
-        "self._view.known.recall(census.members, unpack(census.slots))",
+        "self._view.known.recall(census)",
         "pass",
         CENSUS,
     ),

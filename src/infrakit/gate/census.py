@@ -47,6 +47,8 @@ class Census(Wire, frozen=True, kw_only=True):
     account: str = ""  # its identity, as far as the plugin names it: another account does not have these members
     members: tuple[KnownMember, ...] = ()
     slots: tuple[str, ...] = ()  # of cattle, packed
+    version: str = ""  # the declared one
+    current: tuple[str, ...] = ()  # those of the slots whose members are of that version
     # Being destroyed by an earlier leader, and for how many more seconds its call may take effect.
     ending: tuple[tuple[InstanceID, int], ...] = ()
     history: History = History()

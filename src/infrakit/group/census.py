@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
-from infrakit.gate.census import Census, pack, unpack
+from infrakit.gate.census import Census, pack
 from infrakit.gate.guard import Guard
 from infrakit.group.actions import Plan, Settle
 from infrakit.group.ledger import CensusStore
@@ -52,7 +52,7 @@ class CensusKeeper:
         census = await self._store.open(self._view.group)
         if census.provider == self._provider and census.account in ("", self._identity()):
             try:
-                self._view.known.recall(census.members, unpack(census.slots))
+                self._view.known.recall(census)
                 self._guard.recall(census.history, asyncio.get_running_loop().time())
                 self._recall_ending(dict(census.ending), asyncio.get_running_loop().time())
             except ValueError as error:
@@ -106,16 +106,23 @@ class CensusKeeper:
     def _taken(self, now: float, settled: Collection[Slot]) -> Census:
         view = self._view
         recorded = {each.intent.token for slot, each in view.pending.items() if slot not in settled}
-        members, slots = list(view.members.values()), set[Slot]()
+        members, slots = list(view.members.values()), set(view.known.slots)
+        current = slots & view.known.current_now(view.version)
         if not view.pets and len(members) > NAMED_MAX:
             is_named = {m.id for m in members if m.slot is None or (m.missing_since is not None and not m.leaving)}
-            slots = {m.slot for m in members if m.slot and m.id not in is_named}
+            by_slot = [m for m in members if m.id not in is_named]
+            outdated = {m.slot for m in by_slot if m.hash != view.version}
+            listed = {m.slot for m in by_slot if m.slot}
+            slots, current = slots | listed, current | (listed - outdated)
             members = [m for m in members if m.id in is_named]
+        packed = pack(slots)
         return Census(
             provider=self._provider,
             account=self._identity(),
             members=tuple(remembered(member) for member in members),
-            slots=pack({*slots, *view.known.slots}),
+            slots=packed,
+            version=view.version,
+            current=packed if len(current) == len(slots) else pack(current),
             ending=tuple((each, max(0, math.ceil(until - now))) for each, until in view.inherited.items()),
             history=self._guard.history(now, recorded),
         )

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pytest
 
+from infrakit.gate.census import Census
 from infrakit.group.census import NAMED_MAX
 from infrakit.group.plan import decide
 from infrakit.group.state.identity import slot_of
+from infrakit.group.state.known import Known
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.group import Updating
-from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec, LogicalID
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec, LogicalID, Slot
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
@@ -122,22 +124,57 @@ async def test_the_census_knows_the_version_whose_tag_was_lost() -> None:
             assert "changed by another program" in " ".join(leader.messages(Kind.WAITING))
 
 
+@pytest.mark.parametrize("token", [True, False])
 @pytest.mark.parametrize("version", [DROPPED, REWRITTEN])
 @in_virtual_time
-async def test_more_members_than_a_census_names_are_not_replaced_either(version: str) -> None:
+async def test_more_members_than_a_census_names_are_not_replaced_either(version: str, token: bool) -> None:
     size = NAMED_MAX + 20
 
     def provider(simulator: Simulator) -> ChangesTags:
-        return ChangesTags(simulator, version)
+        return ChangesTags(simulator, version, token=token)
 
     async with Stage(provider=provider, poll_s=10.0) as first:
         await first.commit(cattle("web", size, in_flight=size))
         await first.converged()
-    async with Stage(store=first.store, simulator=first.simulator, provider=provider, poll_s=10.0) as leader:
-        await asyncio.sleep(300)
-        assert len(leader.messages(Kind.DESTROYING)) <= 1  # which shows that no tag proves a version
-        assert provisions(leader) <= size + 1
-        assert len(leader.alive("web")) == size
+        await asyncio.sleep(60)  # so that the census shows all of them
+    for _ in range(3):
+        async with Stage(store=first.store, simulator=first.simulator, provider=provider, poll_s=10.0) as leader:
+            await asyncio.sleep(120)
+            assert not leader.messages(Kind.DESTROYING)
+            assert provisions(leader) == len(leader.alive("web")) == size
+            reported = refused(leader) + leader.messages(Kind.WAITING)
+            assert any(f"the tag {values.TAG_HASH}" in each for each in reported)
+
+
+@in_virtual_time
+async def test_a_rolling_update_of_more_members_than_a_census_names_is_continued_by_the_next_leader() -> None:
+    size, updating = NAMED_MAX + 20, {"MaxUnavailable": 150}
+    async with Stage(poll_s=5.0) as first:
+        await first.commit(cattle("web", size, in_flight=size))
+        await first.converged()
+        await first.commit(cattle("web", size, version=1, in_flight=size, updating=updating))
+        await first.until(lambda: provisions(first) > size + 200)
+        await asyncio.sleep(10)  # so that the census has the version that is declared now
+    assert first.versions("web") == {0, 1}
+    async with Stage(store=first.store, simulator=first.simulator, poll_s=5.0) as leader:
+        await leader.converged(within_s=1200.0)
+        assert leader.versions("web") == {1}
+
+
+@pytest.mark.parametrize(
+    ("declared", "creating", "is_current"),
+    [("v1", [], True), ("v2", [], False), ("v1", [Slot("7")], False)],
+    ids=["declared", "another version is declared", "it may be newer than the census"],
+)
+def test_a_census_of_slots_shows_the_version_of_their_members(
+    declared: str, creating: list[Slot], is_current: bool
+) -> None:
+    known = Known()
+    known.recall(Census(slots=("1-9",), version="v1", current=("1-7",)))
+    members = {member.id: member for member in (worlds.member("7", version="x"), worlds.member("8", version="x"))}
+    compare = known.compare(members, group=GroupID("g"), version=declared, creating=creating, begun_at=0.0, proof_s=1.0)
+    assert list(compare) == []
+    assert [m.hash for m in members.values()] == [declared if is_current else "x", "x"]
 
 
 @in_virtual_time

@@ -1,11 +1,11 @@
 """Members that the previous leader knew, until this leader has listed them, or their termination is confirmed."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import msgspec
 
-from infrakit.gate.census import KnownMember
+from infrakit.gate.census import Census, KnownMember, unpack
 from infrakit.group.state.member import Member
 from infrakit.spi import values
 from infrakit.spi.values import Description, GroupID, InstanceID, Slot, State
@@ -15,23 +15,38 @@ class Known(msgspec.Struct, kw_only=True):
     """The contents of a census. Attributes are read freely; they change through the methods only."""
 
     members: tuple[KnownMember, ...] = ()  # until the first listing: then those that it omits are missing members
+    version: str = ""  # that was declared
+    current: frozenset[Slot] = frozenset()  # those of the slots whose members were of that version
     slots: dict[Slot, float] = msgspec.field(default_factory=dict)  # of cattle: when the first listing omitted it
     vanished: list[Slot] = msgspec.field(default_factory=list)  # omitted for longer than the lag, and not reported yet
 
-    def recall(self, members: Iterable[KnownMember], slots: Iterable[Slot]) -> None:
-        """Adopt the census."""
-        self.members, self.slots = tuple(members), dict.fromkeys(slots, math.inf)
+    def recall(self, census: Census) -> None:
+        """Adopt the census. Raises `ValueError` if its slots cannot be unpacked."""
+        self.members, self.slots = census.members, dict.fromkeys(unpack(census.slots), math.inf)
+        self.version, self.current = census.version, frozenset(unpack(census.current))
 
     @property
     def is_settled(self) -> bool:
         return not self.members and not self.slots
 
+    def current_now(self, version: str) -> frozenset[Slot]:
+        """Return the slots whose members were of this version."""
+        return self.current if version == self.version else frozenset()
+
     def compare(
-        self, members: Mapping[InstanceID, Member], *, group: GroupID, version: str, begun_at: float, proof_s: float
+        self,
+        members: Mapping[InstanceID, Member],
+        *,
+        group: GroupID,
+        version: str,
+        creating: Container[Slot],
+        begun_at: float,
+        proof_s: float,
     ) -> Iterator[Description]:
         """Compare a complete listing, started at loop time `begun_at`, with what was known.
 
-        A lost tag does not make a member out of date that was of this `version`.
+        A lost tag does not make a member out of date that was of this `version`. A member of a slot that the ledger
+        shows as `creating` may be newer than the census.
         Yields what is known of the members that the first listing omits. `proof_s`: a slot that two listings, that far
         apart, omit is vanished.
         """
@@ -42,11 +57,13 @@ class Known(msgspec.Struct, kw_only=True):
             elif None in (member.token, known.token) or member.token == known.token:
                 member.known(proven=known.proven, version=version if known.hash == version else "")
         self.members = ()
+        current = self.current_now(version)
         by_slot = {member.slot: member for member in members.values()} if self.slots else {}
         for slot, omitted_at in list(self.slots.items()):
             member = by_slot.get(slot)
             if member is not None:
-                member.known()
+                is_current = slot in current and slot not in creating
+                member.known(version=version if is_current else "")
                 del self.slots[slot]
             elif omitted_at == math.inf:
                 self.slots[slot] = begun_at

@@ -141,7 +141,12 @@ class GroupView(msgspec.Struct, kw_only=True):
     def _compare_with_known(self, begun_at: float, wall: float) -> None:
         proof_s = max(self.lag_s, EMPTY_S)
         for omitted in self.known.compare(
-            self.members, group=self.group, version=self.version, begun_at=begun_at, proof_s=proof_s
+            self.members,
+            group=self.group,
+            version=self.version,
+            creating=self.pending,
+            begun_at=begun_at,
+            proof_s=proof_s,
         ):
             self._discover(omitted, begun_at, wall)
         self.changes.bump()
