@@ -1,5 +1,6 @@
 """An operator at a terminal: a separate daemon in a separate home, and commands that run one after another."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ class Operator:
             "INFRAKIT_USER": "ann",
             "INFRAKIT_GROUP_POLL_INTERVAL": "100ms",
             "MARK": str(self.home),
+            # The code that the tests themselves run, also where it is not the installed one.
+            **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
         }
         self.daemon: subprocess.Popen[str] | None = None
         self._outputs = 0
@@ -184,7 +187,14 @@ class Operator:
         processes = self.processes(instance)
         assert processes, f"no process of {instance} has this home"
         for process in processes:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def kill_running(self) -> None:
+        """Kill the processes of whatever instances run at this moment: perhaps none, between two."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def close(self) -> None:
         """Stop the daemon and every instance, and remove the home."""

@@ -46,7 +46,7 @@ def test_a_boot_script_at_a_url_is_fetched_when_an_instance_is_created(operator:
         def rendered_again() -> bool:
             """The script is fetched again after some seconds: until then, instances are recreated with the old one."""
             if (found := written(operator, "1")) and found != "two blue web 1":
-                operator.kill(operator.members("web")["1"]["ID"] or "none")
+                operator.kill_running()
             return found == "two blue web 1"
 
         operator.until(rendered_again, "the next boot script is rendered from the new template")
@@ -69,8 +69,7 @@ def test_an_instance_whose_boot_script_cannot_be_fetched_waits_and_reports_why(o
             output = operator("events", "--group", "web")
             if f"the flavor could not prepare it: {address}/boot.sh: the server answered 404" in output:
                 return True
-            for each in operator.members("web").values():
-                operator.kill(each["ID"] or "none")
+            operator.kill_running()
             return False
 
         operator.until(failed, "the failure is reported")
