@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit coverage slow simulate fuzz bench docs docs-nodes clean constraints
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit coverage slow simulate fuzz bench docs docs-nodes clean constraints same-python
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -126,9 +126,18 @@ define prove
 	@touch $@
 endef
 
-$(VENV)/.stamp: pyproject.toml requirements/run.txt
-	@test -n '$(PYTHON)' || { echo 'InfraKit needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/it' >&2; exit 1; }
+# A PYTHON of the command line is used, or refused with the reason: never ignored.
+same-python:
+	@if [ '$(origin PYTHON)' != file ] && [ -e $(VENV)/.stamp ]; then \
+		there=$$($(BIN)/python -V); wanted=$$($(PYTHON) -V) && [ "$$there" = "$$wanted" ] || { \
+		echo "$(VENV) has $$there: make clean first, then PYTHON=$(PYTHON) is used" >&2; exit 1; }; fi
+
+$(VENV)/.stamp: pyproject.toml requirements/run.txt | same-python
+	@test -n '$(PYTHON)' && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'InfraKit needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is none): install it, or type make PYTHON=/path/to/it' >&2; \
+		exit 1; }
 	@echo 'setting up $(VENV) with $(PYTHON)'
+	@[ -e $@ ] || rm -rf $(VENV) # what an interrupted set-up has left
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --seed --allow-existing --python $(PYTHON) $(VENV); \
 	else \

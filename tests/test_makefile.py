@@ -57,6 +57,46 @@ def test_a_stamp_is_created_only_if_its_modules_can_be_imported(tmp_path: Path) 
     assert (tmp_path / "v/.stamp-try").exists()
 
 
+def _interpreter(directory: Path, version: str) -> Path:
+    """A program that answers as the interpreter of that version does, and can do nothing else."""
+    path = directory / f"python{version}"
+    newer = 1 if version == "3.10" else 0
+    path.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo "Python {version}.1" && exit\nexit {newer}\n')
+    path.chmod(0o755)
+    return path
+
+
+def _set_up(venv: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    command = ["make", f"VENV={venv}", f"PYTHON={python}", f"{venv}/.stamp"]
+    return subprocess.run(command, cwd=MAKEFILE.parent, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_an_interpreter_that_is_too_old_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    for python in (_interpreter(tmp_path, "3.10"), tmp_path / "missing"):
+        done = _set_up(tmp_path / "v", python)
+        assert done.returncode != 0
+        assert f"InfraKit needs Python 3.11 or newer; {python} is none" in done.stderr
+        assert not (tmp_path / "v").exists()
+
+
+def test_an_interrupted_set_up_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "v" / "bin").mkdir(parents=True)
+    (tmp_path / "v" / "leftover").write_text("")
+    done = _set_up(tmp_path / "v", _interpreter(tmp_path, "3.12"))
+    assert done.returncode != 0, "this interpreter makes no environment"
+    assert not (tmp_path / "v" / "leftover").exists()
+
+
+def test_another_interpreter_than_that_of_the_environment_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "v" / "bin").mkdir(parents=True)
+    _interpreter(tmp_path / "v" / "bin", "3.12").rename(tmp_path / "v" / "bin" / "python")
+    (tmp_path / "v" / ".stamp").write_text("")
+    done = _set_up(tmp_path / "v", _interpreter(tmp_path, "3.13"))
+    assert done.returncode != 0
+    assert f"{tmp_path}/v has Python 3.12.1: make clean first" in done.stderr
+    assert _set_up(tmp_path / "v", _interpreter(tmp_path, "3.12")).returncode == 0
+
+
 def _pinned(file: str) -> dict[str, str]:
     """The version of each package in a file of requirements."""
     text = (MAKEFILE.parent / file).read_text()

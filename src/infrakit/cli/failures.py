@@ -31,8 +31,7 @@ def report(error: Exception) -> int:
     """Print an error and return the exit code."""
     match error:
         case click.UsageError():
-            lines = tables.paragraph(f"{_ERROR}{_usage(error)}", hanging="  ", err=True)
-            click.UsageError("\n".join(lines).removeprefix(_ERROR), error.ctx).show()
+            _show(error)
             return exit_codes.USER_ERROR
         case click.ClickException():
             _print(error.format_message())
@@ -46,10 +45,19 @@ def report(error: Exception) -> int:
             _print(str(error))
             return next((code for kind, code in _CODES.items() if isinstance(error, kind)), exit_codes.NOT_DONE)
         case OSError():
-            _print(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            _print(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
             return exit_codes.USER_ERROR
         case _:
             return _defect(error)
+
+
+def _show(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the whole help
+        error.show()
+        print(f"\n{_ERROR}Missing command: choose one of these.", file=sys.stderr)
+        return
+    lines = tables.paragraph(f"{_ERROR}{_usage(error)}", hanging="  ", err=True)
+    click.UsageError("\n".join(lines).removeprefix(_ERROR), error.ctx).show()
 
 
 def _usage(error: click.UsageError) -> str:

@@ -239,13 +239,13 @@ def _load(*, is_amazon: bool) -> tuple[Any, Any]:
 def load(address: str, timeout_s: float, *, bytes_max: int = 1_000_000) -> bytes:
     """Fetch the object at `s3://BUCKET/KEY[?endpoint=http://HOST:PORT&region=REGION]`, outside an event loop.
 
-    Raises `NotFound`, and the errors of `Bucket`.
+    Raises `InvalidSpec`, `NotFound`, and the errors of `Bucket`.
     """
     parts = urlsplit(address)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     key = unquote(parts.path.lstrip("/"))
     if not parts.netloc or not key:
-        raise errors.Refused("this is not an object", where=f"s3://{parts.netloc}", remedy="write s3://BUCKET/KEY")
+        raise errors.invalid(f"s3://{parts.netloc}", "this is not an object", hint="write s3://BUCKET/KEY")
 
     async def fetch() -> bytes:
         bucket = Bucket(

@@ -1,8 +1,9 @@
 """`infrakit up`: run a daemon in this process, commit a declaration to it, and show what it does."""
 
 import asyncio
-import os
+import errno
 import signal
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,10 @@ from infrakit.rpc.listen import Listen
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.sources import Place
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import invalid
 
 STATUS_INTERVAL_S = 0.25
+PROBE_BYTES = 4096  # the lock; with a store elsewhere, a daemon can heal without space for anything more
 
 
 def run(document: DocumentRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None = None) -> int:
@@ -25,7 +27,6 @@ def run(document: DocumentRequest | None, *, home: Path, place: Place, view: Vie
 
 
 async def _run(document: DocumentRequest | None, *, home: Path, place: Place, view: View, listen: Listen | None) -> int:
-    _check_home(home)
     if document is not None:
         await validate(document.text, document.source, home=home)  # before anything is started
     async with Daemon(home, place, listen=listen) as daemon:
@@ -45,16 +46,23 @@ async def _run(document: DocumentRequest | None, *, home: Path, place: Place, vi
     return 0
 
 
-def _check_home(home: Path) -> None:
-    """Raise `Refused` if `home` could not store state; create nothing yet, because the document may be invalid."""
+def check_home(home: Path) -> None:
+    """Raise `InvalidSpec` if `home` could not store state; leave nothing behind, because the document may be invalid.
+
+    Only creating something proves that it can be: the permissions of a file system without room, or of one that the
+    kernel provides, promise it too.
+    """
     there = next(each for each in (home, *home.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no directory" if not there.is_dir() else "may not be written to"
-        raise Refused(
-            f"{there.absolute()} {what}",
-            where=str(home.absolute()),
-            remedy=f"set {HOME_VARIABLE} to a directory of your own",
-        )
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        free = "free space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise invalid(
+            HOME_VARIABLE,
+            f"{home.absolute()} cannot store the state of a daemon: {there.absolute()}: {error.strerror}",
+            hint=f"{free}set {HOME_VARIABLE} to a directory of your own",
+        ) from None
 
 
 async def _events(daemon: Daemon, view: View, since: int) -> None:

@@ -120,5 +120,5 @@ def _texts(value: object) -> Iterator[str]:
 def _interval_s() -> float:
     text = os.environ.get(INTERVAL_VARIABLE, INTERVAL)
     if not re.fullmatch(DURATION_PATTERN, text):
-        raise errors.Refused(f"{text!r} is not a duration", where=INTERVAL_VARIABLE, remedy='write it as "30s" or "5m"')
+        raise errors.invalid(INTERVAL_VARIABLE, f"{text!r} is not a duration", hint='write it as "30s" or "5m"')
     return seconds(text)

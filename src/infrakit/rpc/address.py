@@ -3,13 +3,13 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import InvalidSpec, Refused, invalid
 
 LISTEN = ".listen"  # suffix of a file that contains the URL of a plugin on TCP
 
 
 def parse(text: str) -> Path | str:
-    """Return the path of a unix socket, or an http or https URL with host and port. Raises `Refused`.
+    """Return the path of a unix socket, or an http or https URL with host and port. Raises `InvalidSpec`.
 
     A bare path, `unix://` and `file://` name a socket; `tcp://` is plain HTTP; a path that ends in `.listen` names a
     file that contains one of these.
@@ -52,11 +52,8 @@ def _file(name: str) -> Path | str:
     return parse(text)
 
 
-def _wrong(text: str, *, where: str = "") -> Refused:
+def _wrong(text: str, *, where: str = "") -> InvalidSpec:
     before, at, after = text.rpartition("@")  # a password may precede it
     shown = f"{before.partition('://')[0]}://...@{after}" if at else text
-    return Refused(
-        f"{shown!r} is not an address",
-        where=where,
-        remedy="write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT",
-    )
+    hint = "write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
+    return invalid(where, f"{shown!r} is not an address", hint=hint)

@@ -10,7 +10,7 @@ import msgspec
 from infrakit.rpc import address
 from infrakit.rpc.tls import Files
 from infrakit.rpc.unix import BACKLOG
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import Refused, invalid
 
 RESOLVE_S = 10.0
 
@@ -100,10 +100,10 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT` or `tcp://HOST:PORT`. Raises `Refused`."""
+    """Parse `HOST:PORT` or `tcp://HOST:PORT`. Raises `InvalidSpec`."""
     host, _, port = text.removeprefix("tcp://").rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise Refused(f"{text!r} is not an address to listen at", remedy="write it as HOST:PORT")
+        raise invalid("--listen", f"{text!r} is not an address to listen at", hint="write it as HOST:PORT")
     return host.strip("[]"), int(port)
 
 

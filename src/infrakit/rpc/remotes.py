@@ -15,7 +15,7 @@ import msgspec
 
 from infrakit.rpc import address, discovery
 from infrakit.spi import codec, files
-from infrakit.spi.errors import NotFound, Refused
+from infrakit.spi.errors import NotFound, Refused, invalid
 from infrakit.spi.values import wire_name
 
 HOST_VARIABLE = "INFRAKIT_HOST"  # the remote of a command, or its URL; overrides the current one
@@ -81,14 +81,14 @@ def plugin(url: str) -> Remote:
 
 
 def check_url(url: str) -> str:
-    """Return the complete URL: `https://host:port` or `unix:///path`. Raises `Refused`."""
+    """Return the complete URL: `https://host:port` or `unix:///path`. Raises `InvalidSpec`."""
     place = address.parse(url if "://" in url else f"https://{url}")
     if isinstance(place, Path):
         if place.is_absolute():
             return f"{SOCKET}{place}"
     elif urlsplit(place).port is not None:
         return place
-    raise Refused(f"{url!r} is not an address of a daemon", remedy="write it as https://HOST:PORT, or unix:///PATH")
+    raise invalid("", f"{url!r} is not an address of a daemon", hint="write it as https://HOST:PORT, or unix:///PATH")
 
 
 def check(remote: Remote) -> None:

@@ -7,13 +7,13 @@ import re
 import secrets
 from pathlib import Path
 
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import Refused, invalid
 
 _LINE = re.compile(r"(?P<name>[^:]+):(?P<hashed>[0-9a-fA-F]{64})")
 
 
 class Tokens:
-    """The tokens of one file. Raises `Refused` if the file is invalid, or if other users may read it."""
+    """The tokens of one file. Raises `InvalidSpec` if the file is invalid, `Refused` if other users may read it."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -29,7 +29,7 @@ class Tokens:
                 continue
             found = _LINE.fullmatch(line)
             if found is None or not found["name"].isprintable():
-                raise Refused(f"line {number} is not NAME:SHA256", where=str(path))
+                raise invalid(str(path), f"line {number} is not NAME:SHA256")
             self._hashes.append((found["hashed"].lower(), found["name"]))
 
     def name(self, header: str) -> str:
@@ -45,7 +45,7 @@ class Tokens:
 def issue(path: Path, name: str) -> str:
     """Create a token, add its hash to the file, and return it. It cannot be recovered later."""
     if not name or ":" in name or not name.isprintable() or name != name.strip() or name.startswith("#"):
-        raise Refused(f"{name!r} cannot be the name of a token")
+        raise invalid("", f"{name!r} cannot be the name of a token")
     token = secrets.token_urlsafe(32)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

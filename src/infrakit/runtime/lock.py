@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infrakit.spi import errors
+from infrakit.spi import errors, files
 from infrakit.spi.event import to_the_second
 
 
@@ -45,8 +45,9 @@ class StateLock:
             refused.pid = _pid(content)
             raise refused from None
         own = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "started": self._started})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, own.encode(), 0)
+        with files.named(self._path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, own.encode(), 0)
         self._descriptor = descriptor
         return self
 

@@ -19,7 +19,7 @@ from infrakit.manager.lead import ledger
 from infrakit.metadata import vars as variables
 from infrakit.rpc import address as addresses
 from infrakit.spi import protocols
-from infrakit.spi.errors import InfraKitError, PluginError, Refused
+from infrakit.spi.errors import InfraKitError, InvalidSpec, PluginError, invalid
 from infrakit.spi.leadership import Leadership, LeadershipFactory
 from infrakit.spi.store import Store, StoreFactory
 
@@ -56,33 +56,42 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def store(url: str, home: Path, *, keep: Mapping[str, int] = KEEP) -> Store:
-    """The store at a URL; without a URL, the directory `store` in the home. Raises `Refused`, `PluginError`."""
+    """The store at a URL; without a URL, the directory `store` in the home. Raises `InvalidSpec`, `PluginError`."""
     parts = _split(url, STORES) if url else SplitResult("file", "", str(home.absolute() / "store"), "", "")
     opened: Store = _open(parts, url, STORES, keep=keep)
     return opened
 
 
 def check_store(url: str) -> None:
-    """Raise `Refused` if a URL names no store. The store is not opened: its files may be on another machine."""
+    """Raise `InvalidSpec` if a URL names no store. The store is not opened: its files may be on another machine."""
     if url:
         _factory(_split(url, STORES), url, STORES)
+
+
+def check(place: Place) -> None:
+    """Raise `InvalidSpec` if a setting has no possible meaning, before anything is opened or printed."""
+    check_store(place.store)
+    if place.leadership:
+        _factory(_split(place.leadership, LEADERSHIP), place.leadership, LEADERSHIP)
+    if place.advertise:
+        advertised(place.advertise)
 
 
 def leadership(url: str, name: str) -> Leadership:
     """The leadership source at a URL, for the replica of that name; without a URL, the replica always leads.
 
-    Raises `Refused`, `PluginError`.
+    Raises `InvalidSpec`, `PluginError`.
     """
     opened: Leadership = _open(_split(url or SINGLE, LEADERSHIP), url, LEADERSHIP, name=name)
     return opened
 
 
 def advertised(text: str) -> str:
-    """Validate the address at which other replicas reach this one; it may be a unix socket. Raises `Refused`."""
+    """Validate the address at which other replicas reach this one; it may be a unix socket. Raises `InvalidSpec`."""
     place = addresses.parse(text)
     if isinstance(place, Path) and not place.is_absolute():
         what = f"{text!r} is not an address at which other replicas can reach it"
-        raise Refused(what, where="--advertise", remedy="write it as https://HOST:PORT, or unix:///PATH")
+        raise invalid("--advertise", what, hint="write it as https://HOST:PORT, or unix:///PATH")
     return text
 
 
@@ -99,8 +108,7 @@ def _split(url: str, kind: _Kind) -> SplitResult:
     except ValueError:
         raise _not_understood(url, kind) from None
     if parts.username or parts.password:
-        remedy = f"write it as {_forms(kind)}"
-        raise Refused("a URL must not contain a password", where=kind.option, remedy=remedy)
+        raise invalid(kind.option, "a URL must not contain a password", hint=f"write it as {_forms(kind)}")
     return parts
 
 
@@ -119,7 +127,7 @@ def _open(parts: SplitResult, url: str, kind: _Kind, **arguments: Any) -> Any:
 
 
 def _factory(parts: SplitResult, url: str, kind: _Kind) -> Any:
-    """The factory of the scheme, which accepts the URL. Raises `Refused`, `PluginError`."""
+    """The factory of the scheme, which accepts the URL. Raises `InvalidSpec`, `PluginError`."""
     for entry in importlib.metadata.entry_points(group=kind.group, name=parts.scheme):
         factory = _load(entry, kind)
         if factory.accepts(parts):
@@ -139,8 +147,8 @@ def _load(entry: importlib.metadata.EntryPoint, kind: _Kind) -> Any:
     return factory
 
 
-def _not_understood(url: str, kind: _Kind) -> Refused:
-    return Refused(f"{url!r} is not understood", where=kind.option, remedy=f"write it as {_forms(kind)}")
+def _not_understood(url: str, kind: _Kind) -> InvalidSpec:
+    return invalid(kind.option, f"{url!r} is not understood", hint=f"write it as {_forms(kind)}")
 
 
 def _forms(kind: _Kind) -> str:

@@ -1,7 +1,7 @@
 """The errors that cross a process or plugin boundary, and what the caller may conclude from each.
 
     InfraKitError
-    ├── InvalidSpec       the user's document or properties are wrong; all problems at once
+    ├── InvalidSpec       the user's document, properties or another value is wrong; all problems at once
     ├── NotFound          the thing named does not exist
     ├── Conflict          nothing was done: the revision is stale, or the address or volume is already in use
     ├── Refused           nothing was done; a retry succeeds only once the named cause is resolved
@@ -63,6 +63,11 @@ class InvalidSpec(InfraKitError):
 
     def __str__(self) -> str:
         return "\n".join(f"{self.where}: {p}" if self.where else str(p) for p in self.problems)
+
+
+def invalid(path: str, message: str, *, hint: str = "") -> InvalidSpec:
+    """One value that the caller gave is invalid: `path` is its option, argument or variable."""
+    return InvalidSpec([Problem(path=path, message=message, hint=hint)])
 
 
 class NotFound(InfraKitError):

@@ -85,7 +85,7 @@ class S3Store:
         endpoint = options.pop("endpoint", "")
         region = options.pop("region", "")
         if options or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", url.netloc):
-            raise errors.Refused("the URL names no bucket", where="store", remedy=f"write it as {FORM}")
+            raise errors.invalid("store", "the URL names no bucket", hint=f"write it as {FORM}")
         if url.netloc.endswith("--x-s3"):
             raise errors.Refused(
                 "a directory bucket does not list its objects in order",
@@ -93,7 +93,7 @@ class S3Store:
                 remedy="use a general purpose bucket",
             )
         if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
-            raise errors.Refused("the endpoint is not an HTTP address", where="store", remedy=f"write it as {FORM}")
+            raise errors.invalid("store", "the endpoint is not an HTTP address", hint=f"write it as {FORM}")
         bucket = Bucket(url.netloc, endpoint=endpoint.rstrip("/"), region=region)
         return cls(bucket, url.path.strip("/") or PREFIX, keep=keep)
 

@@ -180,6 +180,18 @@ def test_without_arguments(run: Run, path: tuple[str, ...]) -> None:
         assert "None" not in done.err
 
 
+@pytest.mark.parametrize("path", GROUPS, ids=named)
+def test_a_group_of_commands_without_one_of_them_shows_its_help(run: Run, path: tuple[str, ...]) -> None:
+    found = command_at(path)
+    if isinstance(found, click.Group) and found.invoke_without_command:
+        return
+    done = run(*path)
+    rejected(done, "Missing command")
+    help_lines = run(*path, "--help").out.splitlines()
+    assert len(help_lines) > 10
+    assert done.err.splitlines()[: len(help_lines)] == help_lines
+
+
 @pytest.mark.parametrize(("path", "argument"), ARGUMENTS, ids=named)
 def test_a_missing_required_argument_is_reported_by_name(
     run: Run, path: tuple[str, ...], argument: click.Argument

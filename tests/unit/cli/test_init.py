@@ -174,7 +174,7 @@ async def test_the_template_of_the_example_passes_shellcheck_and_contains_the_de
 async def test_an_invalid_store_url_is_refused_before_a_script_is_printed(cli: CommandLine) -> None:
     for url in ("ftp://127.0.0.1/infrakit", "127.0.0.1:2379", "etcd://", "file:relative"):
         done = await cli("init", str(EXAMPLE), "--store", url)
-        assert (done.code, done.out) == (2, ""), url
-        assert "is not understood; write it as etcd://HOST:PORT[,HOST:PORT]/PREFIX, file:///DIR, memory:" in done.err
+        assert (done.code, done.out) == (1, ""), url
+        assert "is not understood (write it as etcd://HOST:PORT[,HOST:PORT]/PREFIX, file:///DIR, memory:" in done.err
     done = await cli("init", str(EXAMPLE), "--store", "etcd://127.0.0.1:2379/infrakit?ca=/only/on/that/machine")
     assert done.code == 0, done.err

@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
+import io
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from infrakit.lifecycle import up as lifecycle
+from infrakit.spi.errors import InvalidSpec
 from tests.unit.cli.command_line import CommandLine
 
 DOCUMENT = """\
@@ -98,11 +103,42 @@ async def test_a_home_that_is_not_a_directory_is_refused(cli: CommandLine, docum
     for place in (home / document, home / document / "below"):
         cli.environment["INFRAKIT_HOME"] = str(place)
         done = await cli("up", document)
-        assert (done.code, len(done.err.splitlines())) == (2, 1)
-        assert f"{home / document} is no directory; set INFRAKIT_HOME to a directory of your own" in done.err
+        assert (done.code, len(done.err.splitlines())) == (1, 1)
+        assert f"INFRAKIT_HOME: {place} cannot store" in done.err
+        assert f"{home / document}: Not a directory" in done.err
+        assert not done.out
         done = await cli("status")
         assert done.code == 3
         assert "Not a directory" in done.err
+    assert names_in(home) == [document]
+
+
+async def test_a_home_without_space_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def full(**_: object) -> io.BytesIO:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(InvalidSpec, match=rf"{home}: No space left on device \(free space there, or set"):
+        lifecycle.check_home(home / "below")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--listen", "nonsense"],
+        ["--store", "nonsense:x"],
+        ["--store", "etcd://"],
+        ["--leadership", "nonsense"],
+        ["--advertise", "10.0.0.1:24864", "--listen", "127.0.0.1:1"],
+    ],
+    ids=" ".join,
+)
+async def test_an_invalid_option_is_a_user_error_before_anything_is_shown(
+    cli: CommandLine, document: str, home: Path, options: list[str]
+) -> None:
+    done = await cli("up", document, *options)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(options[0])
     assert names_in(home) == [document]
 
 

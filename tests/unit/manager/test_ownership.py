@@ -196,5 +196,5 @@ async def test_volumes_of_an_instance_of_another_cluster_are_not_deleted() -> No
 async def test_what_is_no_name_of_a_cluster_is_refused(name: str) -> None:
     async with Stage() as stage:
         await stage.replica.active.wait()
-        with pytest.raises(errors.Refused, match="no name of a cluster"):
+        with pytest.raises(errors.InvalidSpec, match="not a name of a cluster"):
             await stage.operator.adopt(cluster=name, who="ann", why="a test")

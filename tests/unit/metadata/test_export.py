@@ -188,5 +188,5 @@ def test_a_secret_is_not_published(value: object) -> None:
 
 def test_an_invalid_interval_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL_VARIABLE, "often")
-    with pytest.raises(errors.Refused, match="INFRAKIT_EXPORT_INTERVAL: 'often' is not a duration"):
+    with pytest.raises(errors.InvalidSpec, match="INFRAKIT_EXPORT_INTERVAL: 'often' is not a duration"):
         Export()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infrakit.rpc import address
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import InvalidSpec, Refused
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_file_may_contain_an_address(tmp_path: Path) -> None:
     assert address.parse(str(file)) == "http://10.0.0.1:24864"
     for content in (str(file), "", "ftp://h:1"):  # a reference to itself would never end
         file.write_text(content)
-        with pytest.raises(Refused, match="is not an address"):
+        with pytest.raises(InvalidSpec, match="is not an address"):
             address.parse(str(file))
     with pytest.raises(Refused, match=r"none\.listen: the address in it cannot be read"):
         address.parse(str(tmp_path / "none.listen"))
@@ -43,13 +43,13 @@ def test_a_file_may_contain_an_address(tmp_path: Path) -> None:
 )
 def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(
-        Refused, match=r"is not an address; write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
+        InvalidSpec, match=r"is not an address \(write a path, unix:///PATH, tcp://HOST:PORT, or https://HOST:PORT"
     ):
         address.parse(text)
 
 
 def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
-    with pytest.raises(Refused, match=r"'https://\.\.\.@h:1' is not an address") as refused:
+    with pytest.raises(InvalidSpec, match=r"'https://\.\.\.@h:1' is not an address") as refused:
         address.parse("https://ann:secret@h:1")
     assert "secret" not in str(refused.value)
 

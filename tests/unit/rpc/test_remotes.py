@@ -6,7 +6,7 @@ import pytest
 
 from infrakit.rpc import discovery, remotes
 from infrakit.rpc.remotes import Remote, Remotes
-from infrakit.spi.errors import Refused
+from infrakit.spi.errors import InvalidSpec, Refused
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_the_stored_credentials_of_a_url_are_used_for_it(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("url", ["unix://group", "unix:", "https://10.0.0.1", "10.0.0.1", "ftp://10.0.0.1:1"])
 def test_an_invalid_address_of_a_daemon_is_refused(url: str) -> None:
-    with pytest.raises(Refused, match="is not an address"):
+    with pytest.raises(InvalidSpec, match="is not an address"):
         remotes.check_url(url)
 
 

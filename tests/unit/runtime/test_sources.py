@@ -17,7 +17,7 @@ from infrakit.leadership.swarm import SwarmObserved
 from infrakit.runtime import sources
 from infrakit.runtime.sources import Place
 from infrakit.spi import protocols
-from infrakit.spi.errors import PluginError, Refused
+from infrakit.spi.errors import InvalidSpec, PluginError, Refused
 from infrakit.spi.leadership import LeadershipFactory
 from infrakit.spi.store import StoreFactory
 from infrakit.stores.etcd import EtcdStore
@@ -86,7 +86,7 @@ async def test_a_url_selects_the_leadership_observer(url: str, expected: type) -
     ],
 )
 def test_an_invalid_store_url_is_refused(url: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"write it as .*file:///DIR, memory:, s3://BUCKET/PREFIX, or swarm:"):
+    with pytest.raises(InvalidSpec, match=r"write it as .*file:///DIR, memory:, s3://BUCKET/PREFIX, or swarm:"):
         sources.store(url, tmp_path)
 
 
@@ -94,13 +94,13 @@ def test_an_invalid_store_url_is_refused(url: str, tmp_path: Path) -> None:
     "url", ["nonsense", "memory:", "etcd:", "file://host/path", "s3://bucket", "swarm://host/sock"]
 )
 def test_an_invalid_leadership_url_is_refused(url: str) -> None:
-    with pytest.raises(Refused, match=r"write it as .*file:///PATH, static:, or swarm:"):
+    with pytest.raises(InvalidSpec, match=r"write it as .*file:///PATH, static:, or swarm:"):
         sources.leadership(url, "a")
 
 
 def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
     for call in (lambda u: sources.store(u, tmp_path), lambda u: sources.leadership(u, "a")):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(InvalidSpec) as refused:
             call("etcd://root:geheim@10.0.0.1")
         assert "geheim" not in str(refused.value)
 
@@ -236,7 +236,7 @@ def test_schemes_of_another_package_are_found(tmp_path: Path) -> None:
     asyncio.run(sources.close(leadership))
     sources.check_store("shelf://cellar")
     for url in ("shelf:", "ftp://x"):
-        with pytest.raises(Refused, match=r"lost:\.\.\. \(which cannot be loaded\), .*, shelf://ROOM, or swarm"):
+        with pytest.raises(InvalidSpec, match=r"lost:\.\.\. \(which cannot be loaded\), .*, shelf://ROOM, or swarm"):
             sources.check_store(url)
 
 
@@ -271,5 +271,5 @@ def test_an_advertised_address_must_be_valid_for_other_machines() -> None:
     for text in ("https://10.0.0.1:24864", "http://[fd00::1]:1", "unix:///run/x/group", "/run/x/group"):
         assert sources.advertised(text) == text
     for text in ("10.0.0.1:24864", "run/group", "ftp://10.0.0.1"):
-        with pytest.raises(Refused, match=r"is not an address.* write"):
+        with pytest.raises(InvalidSpec, match=r"is not an address.*write"):
             sources.advertised(text)

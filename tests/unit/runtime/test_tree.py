@@ -328,7 +328,7 @@ async def test_a_versioned_plugin_is_written_with_its_history(tree: Tree) -> Non
 async def test_an_invalid_write_is_refused_with_the_reason(
     tree: Tree, set_: str, remove: tuple[str, ...], why: str
 ) -> None:
-    with pytest.raises((errors.Refused, errors.NotFound), match=why):
+    with pytest.raises((errors.Refused, errors.InvalidSpec, errors.NotFound), match=why):
         await tree.write(changes=change(set_, 1), remove=remove, who="ann", why="")
     assert await get(tree, "vars") == {}
 

@@ -33,8 +33,10 @@ def test_a_failure_leaves_the_old_content_and_no_other_file(
     elif step == "rename":
         monkeypatch.setattr(Path, "replace", fail)
     content = b"new" if step != "write" else "not bytes"
-    with pytest.raises((OSError, TypeError)):
+    with pytest.raises((OSError, TypeError)) as failed:
         files.replace(path, content)  # type: ignore[arg-type]
+    if step != "write":
+        assert str(failed.value) == f"[Errno 28] No space left on device: '{path}'"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -73,10 +73,12 @@ def up(  # noqa: PLR0917
     from infrakit.cli import live
     from infrakit.lifecycle import up as lifecycle
     from infrakit.lifecycle.request import DocumentRequest
-    from infrakit.runtime.sources import Place
+    from infrakit.runtime import sources
 
     named = {"name": name} if name else {}
-    place = Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
+    place = sources.Place(store=store, leadership=leadership, advertise=advertise, accept_store=accept_store, **named)
+    sources.check(place)
+    lifecycle.check_home(discovery.home())
     document = read.request(DocumentRequest, why=why or f"up {read.source}", destroys=destroys)
     with read.errors_located(), live.open_view(read.source) as view:
         try:

@@ -85,7 +85,7 @@ def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Prope
         except BlockingIOError:
             raise Conflict(f"another process is checking {what}", where=id_, remedy="retry") from None
     for claim in claims:
-        claim.write_text(id_)
+        _write(claim, id_)
     place, draft = home_.instance(id_), home_.root / "draft"
     for leftover in (draft, place):
         home_.discard(leftover)
@@ -99,7 +99,7 @@ def _claim_now(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Prope
         success_codes=declared.success_codes,
         grace_s=declared.grace_s,
     )
-    (draft / "instance.json").write_bytes(msgspec.json.encode(record))
+    _write(draft / "instance.json", msgspec.json.encode(record).decode())
     draft.rename(place)
 
 
@@ -110,7 +110,7 @@ def _start(home_: Home, id_: InstanceID, spec: InstanceSpec, declared: Propertie
             files.sync(each)
         # The files below need no sync: after a power failure no process is left to read them.
         script = place / "init"
-        script.write_text(spec.init)
+        _write(script, spec.init)
         _write_files(place / "work", declared)
         volumes = {each.id: _volume(home_, each.id) for each in spec.attachments or ()}
         variables = spawn.environment(place, spec, declared, volumes)
@@ -127,9 +127,14 @@ def _write_files(work: pathlib.Path, declared: Properties) -> None:
     for name, content in declared.files.items():
         path = work / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+        _write(path, content)
         if content.startswith("#!"):
             path.chmod(0o700)
+
+
+def _write(path: pathlib.Path, content: str) -> None:
+    with files.named(path):
+        path.write_text(content)
 
 
 def _volume(home_: Home, name: str) -> pathlib.Path:

@@ -47,7 +47,7 @@ def scale(group: GroupID, size: int) -> RecordChange:
                 f"group {group} has logical IDs and no size", remedy="add or remove logical IDs in its declaration"
             )
         if not 0 <= size <= 100_000:
-            raise errors.Refused(f"{size} is no size", remedy="a size is 0 to 100000")
+            raise errors.invalid("SIZE", f"{size} is not a size: 0 to 100000")
         return with_group(record, _with_allocation(old, size=size))
 
     return change

@@ -15,11 +15,12 @@ NAME_MAX = 100  # characters
 
 
 def adopt(cluster: str) -> RecordChange:
-    """Declare that the instances whose tokens name that cluster belong to this one. Raises `Refused` for no name."""
+    """Declare that the instances whose tokens name that cluster belong to this one. Raises `InvalidSpec`."""
     if not cluster.isprintable() or not 0 < len(cluster) <= NAME_MAX or "/" in cluster or cluster.strip() != cluster:
-        raise errors.Refused(
-            f"{cluster!r} is no name of a cluster",
-            remedy="name the first part of the instance's token: infrakit why GROUP shows it",
+        raise errors.invalid(
+            "CLUSTER",
+            f"{cluster!r} is not a name of a cluster",
+            hint="name the first part of the instance's token: infrakit why GROUP shows it",
         )
 
     def change(record: DeclarationRecord) -> DeclarationRecord:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from infrakit.spi import paths
-from infrakit.spi.errors import InvalidSpec, Problem, Refused
+from infrakit.spi.errors import InvalidSpec, Problem, Refused, invalid
 from infrakit.spi.metadata import Change
 
 BYTES_MAX = 512 * 1024  # of the whole tree as JSON: every store accepts a document of this size
@@ -37,15 +37,15 @@ def merge(tree: Values, changes: Sequence[Change]) -> Values:
         for step in reversed(paths.split(change.path)):
             patch = {step: patch}
         if not isinstance(patch, dict):
-            raise Refused("the root holds names, so only a map can be merged into it", where=change.path or ".")
+            raise invalid(change.path or ".", "the root holds names, so only a map can be merged into it")
         tree = _merged(tree, patch)
     return checked(tree)
 
 
 def checked(tree: object) -> Values:
-    """Return the tree without nulls. Raises `InvalidSpec` with all invalid names, `Refused` if the tree is too big."""
+    """Return the tree without nulls. Raises `InvalidSpec` with all invalid names, `Refused` if it is too big."""
     if not isinstance(tree, dict):
-        raise Refused("the root holds names, so its value must be a map", remedy='write {"name": value}')
+        raise invalid(".", "the root holds names, so its value must be a map", hint='write {"name": value}')
     size = len(encode(tree))
     if size > BYTES_MAX:
         raise Refused(

@@ -23,15 +23,15 @@ class WriteRequest(NamedTuple):
 
 
 def first_name(every: Sequence[str]) -> str:
-    """Return the name of the plugin that contains all these paths. Raises `Refused`."""
+    """Return the name of the plugin that contains all these paths. Raises `InvalidSpec`."""
     if not every or len(every) > STEPS_MAX:
-        raise errors.Refused(f"a change has at least one path, and {STEPS_MAX} at most")
+        raise errors.invalid("", f"a change has at least one path, and {STEPS_MAX} at most")
     firsts = {paths.split(path)[:1] for path in every}
     if () in firsts:
-        raise errors.Refused("the root holds the plugins, and nothing else", remedy="name one: vars/...")
+        raise errors.invalid("", "the root holds the plugins, and nothing else", hint="name one: vars/...")
     if len(firsts) > 1:
         named = ", ".join(sorted(name for (name,) in firsts))
-        raise errors.Refused(f"a change applies to one plugin, found {named}", remedy="write to each separately")
+        raise errors.invalid("", f"a change applies to one plugin, found {named}", hint="write to each separately")
     return firsts.pop()[0]
 
 
