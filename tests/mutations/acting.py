@@ -1,6 +1,6 @@
 """Mutations of the modules that act: the gate, calls, the manager, stores."""
 
-from tests.mutations.mutation import BEARERS, GATE, LIFECYCLE, MANAGER, STAGE, STORES, WORLDS, Mutation
+from tests.mutations.mutation import BEARERS, GATE, LIFECYCLE, MANAGER, MOVED, STAGE, STORES, WORLDS, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -348,5 +348,29 @@ MUTATIONS = (
         "            if member is not None and member.leaving in (Leaving.NO, Leaving.DRAINING):",
         "            if member is not None and False:",
         STAGE,
+    ),
+    Mutation(
+        "2 one bearer",
+        "what another group is creating bears no logical ID",
+        "group/controller.py",
+        "if self.want.group.is_pets and (creations := self._elsewhere(listed_from)):",
+        "if False and (creations := self._elsewhere(listed_from)):",
+        MOVED,
+    ),
+    Mutation(
+        "2 one bearer",
+        "what a freed group is creating bears no logical ID",
+        "group/elsewhere.py",
+        "if not other.versions or _has",
+        "if other.versions and _has",
+        MOVED,
+    ),
+    Mutation(
+        "2 one bearer",
+        "what a freed group has requested cannot take effect later",
+        "group/elsewhere.py",
+        "other.undeclared_since + CALL_DEADLINE_S + lag_s",
+        "other.undeclared_since + lag_s",
+        MOVED,
     ),
 )

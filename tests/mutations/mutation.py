@@ -10,6 +10,7 @@ VIEW = ("tests/unit/group/test_view.py",)
 MANAGER = ("tests/unit/manager",)
 LIFECYCLE = ("tests/unit/lifecycle",)
 STAGE = ("tests/unit/group", "tests/unit/manager")  # the whole controller in front of a simulated provider
+MOVED = ("tests/unit/group/test_moved.py",)
 BEARERS = ("tests/unit/group/test_bearers.py",)
 CENSUS = ("tests/unit/manager/test_censuses.py", "tests/unit/group/test_census.py")
 WORLDS = ("tests/simulation/test_seeds.py",)

@@ -24,6 +24,7 @@ from infrakit.group.calls import Calls, error_text
 from infrakit.group.census import CensusKeeper
 from infrakit.group.concerns import concerns
 from infrakit.group.durations import Durations
+from infrakit.group.elsewhere import Elsewhere
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded
 from infrakit.group.ledger import CensusStore, Ledger, ManagerCallbacks
@@ -63,6 +64,7 @@ class Controller:
         ledger: Ledger,
         censuses: CensusStore,
         identity: Callable[[], str],
+        elsewhere: Elsewhere,
         callbacks: ManagerCallbacks,
         clock: Clock,
         random: random.Random,
@@ -76,12 +78,13 @@ class Controller:
         self.poll_s = poll_s
         self.plan = Plan()
         self.planned_at: float | None = None
-        self.others: Sequence[Description] = ()  # live instances that are no members: see `Account.foreign`
+        self.others: Sequence[Description] = ()  # instances that are no members: `Account.foreign`, `group.elsewhere`
         self.began_at = math.inf  # loop time at which the newest cycle began
         self.cycles = Durations()
         self._ledger = ledger
         self._guard = Guard()
         self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), guard=self._guard, timed=account.timed)
+        self._elsewhere = elsewhere
         self._callbacks = callbacks
         self._clock = clock
         self._is_self = is_self
@@ -263,7 +266,7 @@ class Controller:
         except Exception as error:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
-        self._note_foreign(self.account.foreign(self.name))
+        self._note_foreign(begun_at)
         recalls = bool(view.known.members)
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
         tags.recognise(view, new)
@@ -434,7 +437,7 @@ class Controller:
         held = foreign.holders(self.others)
         for logical_id, attached in attachments.items():
             if (holder := held.get(Slot(logical_id))) is not None:
-                whose = f"{holder.id} of the {foreign.owner(holder, self.name)} may hold them"
+                whose = f"{holder.id or 'an instance'} of the {foreign.owner(holder, self.name)} may hold them"
                 self._reporter.event(Kind.REFUSED, f"volumes of {logical_id} are not deleted: {whose}")
                 continue
             for attachment in attached:
@@ -474,8 +477,11 @@ class Controller:
             if not member.serial:
                 member.identify(is_self=self._is_self(member))
 
-    def _note_foreign(self, others: Sequence[Description]) -> None:
-        """Adopt which instances belong to other clusters; report each one once, and replan if they have changed."""
+    def _note_foreign(self, listed_from: float) -> None:
+        """Adopt which instances belong to others; report those of other clusters once; replan if they have changed."""
+        others = self.account.foreign(self.name)
+        if self.want.group.is_pets and (creations := self._elsewhere(listed_from)):
+            others = [*creations, *others]  # in this order: what is listed is known better
         if others is self.others:
             return
         self._reporter.foreign(others, before=self.others)

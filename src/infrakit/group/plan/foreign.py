@@ -1,5 +1,7 @@
 """Instances that are no members: of other clusters with the group's tag, and of other groups. Nothing is done to them.
 
+Those that other groups may still be creating are among them, without an ID (see `group.elsewhere`).
+
 They are not counted, so a group converges beside them. But they hold their logical IDs: no second instance is created
 for one of these (law 2), until the instance has terminated or an operator adopts its cluster.
 """
@@ -59,6 +61,15 @@ def blocks(builder: PlanBuilder, slot: Slot) -> bool:
     if holder is None:
         return False
     whose, other = owner(holder, group), (holder.tags or {}).get(values.TAG_GROUP, "")
+    if not holder.id:
+        builder.block(
+            slot,
+            f"the {whose} has requested an instance with logical ID {slot}, which may still be created: waiting until "
+            "that is settled",
+            "one-per-logical-id",
+            key=f"{whose} creates",
+        )
+        return True
     builder.block(
         slot,
         f"logical ID {slot} is that of {holder.id}, which belongs to the {whose}: no second instance",

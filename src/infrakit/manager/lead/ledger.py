@@ -319,6 +319,11 @@ class EpochLedger:
     def intents(self, group: GroupID) -> Mapping[Slot, Intent]:
         return self._contents.intents.get(group, {})
 
+    def creating(self, group: GroupID) -> Mapping[Slot, Intent]:
+        """Return the recorded creations, without those that certainly were not started."""
+        idle = self._idle[group][0] if group in self._idle else ()
+        return {slot: intent for slot, intent in self.intents(group).items() if slot not in idle}
+
     def destroying(self, group: GroupID) -> Collection[InstanceID]:
         return self._contents.ending.get(group, ())
 

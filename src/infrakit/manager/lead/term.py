@@ -7,12 +7,14 @@ acts. When the term ends, for whatever reason, all calls in flight are cancelled
 import asyncio
 import contextlib
 import functools
+import math
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from infrakit.group import elsewhere
 from infrakit.group import listing as listings
 from infrakit.group.account import Account
 from infrakit.group.controller import Controller
@@ -256,6 +258,7 @@ class Term:
             ledger=self.ledger,
             censuses=self._censuses,
             identity=lambda: self._identity(resolved.account.name, self._record.accounts),
+            elsewhere=functools.partial(self._creations_elsewhere, name, resolved.account),
             callbacks=self._callbacks,
             clock=self._clock,
             random=self._random,
@@ -266,6 +269,25 @@ class Term:
         self._running[name] = self._start(controller.run())
         self.controllers[name] = controller
         self._emit(Event(type=Kind.STARTED, group=name, message=f"managing {name}: {want.size} declared"))
+
+    def _creations_elsewhere(self, group: GroupID, account: Account, listed_from: float) -> Sequence[Description]:
+        """Describe the instances that groups other than this one may be creating; see `group.elsewhere`.
+
+        Those of a group that is not declared any more are settled by no controller, so they expire. As long as its
+        controller is being stopped, that time has not begun.
+        """
+        now, record, others = asyncio.get_running_loop().time(), self._record, []
+        for name in sorted(self.ledger.groups - {group}):
+            declared, before = record.groups.get(name), record.previous.get(name)
+            other = elsewhere.Other(
+                name=name,
+                creating=self.ledger.creating(name),
+                versions=() if declared is None else (declared,) if before is None else (declared, before),
+                undeclared_since=self._undeclared_since.get(name, now) if declared is None else math.inf,
+            )
+            others.append(other)
+        lag_s = account.capabilities.listing_lag_s
+        return elsewhere.creations(others, plugin=account.name, listed_from=listed_from, lag_s=lag_s)
 
     async def _stop_controller(self, name: GroupID) -> None:
         """Stop a controller and wait for it, so that a group never has two."""
