@@ -3,6 +3,6 @@
 A mutation that no test notices is a law that nothing blocked: then the tests are wrong, not the list.
 """
 
-from tests.mutations import acting, deciding, guarding
+from tests.mutations import acting, deciding, guarding, identifying
 
-MUTATIONS = (*deciding.MUTATIONS, *acting.MUTATIONS, *guarding.MUTATIONS)
+MUTATIONS = (*deciding.MUTATIONS, *acting.MUTATIONS, *guarding.MUTATIONS, *identifying.MUTATIONS)

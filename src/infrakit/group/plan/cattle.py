@@ -84,7 +84,8 @@ def remove(builder: PlanBuilder) -> None:
     """Remove surplus instances: unhealthy first, then out of date, then newest; this controller's own node last."""
     want, classified = builder.want, builder.classified
     missing = [m for m in classified.missing if m.id not in builder.chosen]
-    excess = builder.staying + builder.pending - len(missing) - want.size - surge(builder)
+    exist = builder.staying - len(missing)  # without intents, whose instances may be listed without their tokens
+    excess = exist - want.size - surge(builder)
     if excess <= 0:
         if missing and excess + len(missing) > 0:
             first = missing[0].id
@@ -100,7 +101,6 @@ def remove(builder: PlanBuilder) -> None:
     def rank(member: Member) -> tuple[bool, bool, bool, float]:
         return (member.is_self, member.id not in unhealthy, member.id not in old, -member.created_at)
 
-    exist = builder.staying + builder.pending - len(missing)
     staying = [*classified.unhealthy, *classified.unknown, *classified.ready]
     candidates = sorted((m for m in staying if m.id not in builder.chosen), key=rank)
     for member in candidates[: limits.scale_in(builder, min(excess, len(candidates)))]:

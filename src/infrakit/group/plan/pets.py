@@ -119,7 +119,7 @@ def remove(builder: PlanBuilder) -> None:
     """Remove instances whose logical ID is not declared, and those without one."""
     want = builder.want
     declared = {Slot(i) for i in want.logical_ids}
-    extra = [m for m in _staying(builder) if m.slot not in declared]
+    extra = [m for m in _staying(builder) if m.slot not in declared and not _may_be_created(builder, m)]
     if not extra:
         return
     why = limits.breaker(builder)
@@ -137,6 +137,15 @@ def remove(builder: PlanBuilder) -> None:
             )
             continue
         builder.destroy(member, f"{what} not declared", "surplus", Priority.COLLECT)
+
+
+def _may_be_created(builder: PlanBuilder, member: Member) -> bool:
+    """Whether a creation that is not settled may have created it, as far as tags show; if so, add a blocked action."""
+    if member.slot is not None or member.token is not None or not builder.unresolved:
+        return False
+    what = "it has neither a logical ID nor a token, so a creation that is not settled may have created it"
+    builder.block(member.id, f"{what}: not removed before that is settled", "one-intent")
+    return True
 
 
 def _staying(builder: PlanBuilder) -> list[Member]:

@@ -46,7 +46,7 @@ def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
     if tags.kept or want.knows(member.hash):
         return False
     creates = builder.staying < want.size or any(isinstance(action, Provision) for action in builder.actions)
-    if not (tags.awaited or builder.leaving or builder.pending or creates):
+    if not (tags.awaited or builder.leaving or builder.unresolved or creates):
         return False
     builder.block(
         want.group.name,

@@ -1,10 +1,11 @@
 """Which instance belongs to which pending creation: decided by its token, else by the ID that the provider returned.
 
 An ID alone is not trusted: a provider may return the ID of another instance, and two creations would count as done.
+Without a token and an ID, its slot only suggests it.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
@@ -37,6 +38,21 @@ def settled(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Membe
         if member is not None and is_instance_of(member, slot, creation):
             found[slot] = member
     return found
+
+
+def presumed(
+    pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member], known: Container[Slot]
+) -> dict[Slot, float]:
+    """Return the slots, except the known ones, that have a member without a token: the provider may have dropped it.
+
+    With each slot, the loop time at which the creation can certainly not create another instance any more.
+    """
+    by_slot = {member.slot: member for member in members.values() if member.token is None}
+    return {
+        slot: math.inf if creation.phase is Phase.CALLING else max(by_slot[slot].listed_at, creation.ended_at)
+        for slot, creation in pending.items()
+        if slot in by_slot and slot not in known and creation.instance is None
+    }
 
 
 def overdue(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from infrakit.group.actions import Blocked
-from infrakit.group.state.creation import Creation
+from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.values import Slot
@@ -70,28 +70,43 @@ def identify(view: GroupView) -> None:
     unknown = [m for m in view.members.values() if m.slot is None and isinstance(m.description.attachments, tuple)]
     if not unknown:
         return
-    taken = {member.slot for member in view.members.values()} | view.pending.keys()
+    taken = {member.slot for member in view.members.values()}
+    created_as = {slot: creation.instance for slot, creation in view.pending.items()}
     owner = {each.id: logical_id for logical_id, held in view.attachments.items() for each in held}
     for member in unknown:
         owners = {owner[each.id] for each in member.description.attachments or () if each.id in owner}
-        if len(owners) == 1 and Slot(min(owners)) not in taken:
-            taken.add(Slot(min(owners)))
+        if len(owners) != 1 or (slot := Slot(min(owners))) in taken:
+            continue
+        if created_as.get(slot) in (None, member.id):  # a creation without an ID may have created this one
+            taken.add(slot)
             member.recognised_as(min(owners), "its volume")
 
 
 def recognise(view: GroupView, new: Sequence[Member]) -> None:
-    """Record the versions of newly listed members, if this controller has requested their creation."""
+    """Record the versions of newly listed members, if their creation is pending: it was requested with a version."""
     if not new or not view.pending:
         return
     by_token = {creation.intent.token: slot for slot, creation in view.pending.items()}
     by_id = {creation.instance: slot for slot, creation in view.pending.items()}
+    by_slot = {slot for slot, c in view.pending.items() if c.instance is None and c.phase is not Phase.RECORDED}
     for member in new:
-        slot = by_token.get(member.token) if member.token is not None else by_id.get(member.id)
+        if member.token is not None:
+            slot = by_token.get(member.token)
+        else:
+            slot = by_id.get(member.id, member.slot if member.slot in by_slot else None)
         if slot is not None:
             created(view, slot, view.pending[slot], member)
 
 
 def created(view: GroupView, slot: Slot, creation: Creation, member: Member) -> None:
-    """Record the version of the member of a creation. Not if an earlier call, for another version, may have made it."""
-    if creation.version and not creation.uncertain and member.slot in (None, slot):
+    """Record the version of the member of a creation. Not if an earlier call, for another version, may have made it.
+
+    But without the token that was set with the version, a version that was not requested is no evidence.
+    """
+    if member.slot not in (None, slot):
+        return
+    requested = {creation.intent.hash, creation.version, view.version} - {""}
+    if creation.version and not creation.uncertain:
         member.was_created(creation.version, view.now)
+    elif member.token is None and member.listed_hash not in requested:
+        member.was_created(creation.intent.hash, view.now)

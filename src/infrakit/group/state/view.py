@@ -323,13 +323,14 @@ class GroupView(msgspec.Struct, kw_only=True):
         """Return the slots whose intent is resolved, because its instance is a member, or was one and has terminated.
 
         With each slot, the loop time from which on every listing shows the instance: a new leader that reads listings
-        only would not see it before.
+        only would not see it before. An intent with a member that may be its instance does not count as a second one.
         """
         if not self.pending:
             return {}
         ended = {slot: -math.inf for slot, creation in self.pending.items() if creation.terminated}
-        listed = matching.settled(self.pending, self.members)
-        return ended | {slot: member.listed_at + self.lag_s for slot, member in listed.items()}
+        listed = {slot: m.listed_at for slot, m in matching.settled(self.pending, self.members).items()}
+        listed |= matching.presumed(self.pending, self.members, {*ended, *listed})
+        return ended | {slot: at + self.lag_s for slot, at in listed.items()}
 
     def acknowledge(self, slot: Slot, creation: Creation, instance: InstanceID, now: float) -> str:
         """Record the ID that the provider has returned for a creation.
@@ -394,8 +395,10 @@ class GroupView(msgspec.Struct, kw_only=True):
         """
         if not self.pending or self.observed_at is None:
             return
+        settled = self.settled()
+        unlisted = {slot: creation for slot, creation in self.pending.items() if slot not in settled}
         for creation in matching.overdue(
-            self.pending, self.members, listed_until=self.observed_at - self.lag_s, can_inspect=self.can_inspect
+            unlisted, self.members, listed_until=self.observed_at - self.lag_s, can_inspect=self.can_inspect
         ):
             creation.presume_absent()
 
