@@ -25,7 +25,8 @@ class CommandLine:
             "PATH": os.environ["PATH"],
             "INFRAKIT_HOME": str(home),
             "INFRAKIT_USER": "ann",
-            "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", ""),
+            # of the code that is tested, also where another checkout is installed
+            **{name: os.environ[name] for name in ("PYTHONPATH", "PYTHONPYCACHEPREFIX") if name in os.environ},
         }
 
     async def start(self, *arguments: str, **streams: Any) -> asyncio.subprocess.Process:
