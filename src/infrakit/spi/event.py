@@ -16,7 +16,7 @@ class Kind(enum.StrEnum):
 
     COMMITTED = "committed"  # a declaration or an operator's command is durable
     STARTED = "started"  # a replica has become the leader, or management of a group has begun
-    STOPPED = "stopped"  # a replica is no longer the leader, or a group is no longer managed
+    STOPPED = "stopped"  # a replica is no longer the leader, or the controller of a group has stopped
     CREATING = "creating"  # a creation has been requested
     CREATED = "created"  # the provider has confirmed the creation
     CREATE_FAILED = "create_failed"  # certain: no instance was created

@@ -30,13 +30,12 @@ COMMANDS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
     "abort": lambda m: m.abort(group=WEB, **WHO),
     "rollback": lambda m: m.rollback(group=WEB, **WHO),
     "adopt": lambda m: m.adopt(cluster="c1", **WHO),
-    "adopt_account": lambda m: m.adopt_account(plugin="simulator", identity="i", **WHO),
     "free": lambda m: m.free(group=WEB, **WHO),
     "destroy": lambda m: m.destroy(group=WEB, **WHO),
     "restore": lambda m: m.restore(version=1, **WHO),
     "commit": lambda m: m.commit(text="[]", source="x", **WHO),
 }
-ONLY_THE_LEADER = {"plan", "why", "members", "destroy_instance", "logs", "tail", "resign"}
+ONLY_THE_LEADER = {"adopt_account", "plan", "why", "members", "destroy_instance", "logs", "tail", "resign"}
 ANSWERED_LOCALLY = {"status", "leader", "history", "show", "shutdown"}
 
 
@@ -67,6 +66,8 @@ async def outcome(command: str, *, at_a_follower: bool) -> tuple[Any, str]:
                 answer: Any = await COMMANDS[command](target.operator)
             except errors.InfraKitError as error:
                 answer = f"{type(error).__name__}: {error}"
+            if command == "adopt":  # only the leader lists instances, so only its note is certain
+                answer = msgspec.structs.replace(answer, notes=())
             body = (await store.read(name=record.NAME)).body
             stored = TIME.sub("TIME", msgspec.json.encode(record.decode(body)).decode())
             await leader.until(lambda: leader.replica.declaration.version == follower.replica.declaration.version)

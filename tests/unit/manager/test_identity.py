@@ -65,6 +65,55 @@ async def test_a_change_of_identity_freezes_acting_until_it_is_accepted(name: st
         assert (await later.operator.history())[0].why == "moved"
 
 
+@pytest.mark.parametrize("wanted", ["third", "first"])
+@in_virtual_time
+async def test_an_adoption_that_contradicts_the_account_is_refused(wanted: str) -> None:
+    provider = Identifying(Simulator(), "first")
+    async with Stage(simulator=Simulator(), provider=lambda _: provider) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: stage.replica.term is not None and stage.replica.term.ledger.identity("simulator"))
+        version = stage.replica.declaration.version
+        provider.name = "second"
+        with pytest.raises(errors.Refused, match=f"is second, not {wanted}; .*infrakit adopt second --account"):
+            await stage.operator.adopt_account(plugin="simulator", identity=wanted, who="ann", why="a slip")
+        provider.name = "first"
+        with pytest.raises(errors.Refused, match="is first, not third; first change the credentials"):
+            await stage.operator.adopt_account(plugin="simulator", identity="third", who="ann", why="a slip")
+        assert stage.replica.declaration.version == version
+
+
+@in_virtual_time
+async def test_an_adoption_without_an_account_to_compare_is_refused_or_noted() -> None:
+    class Silent(Identifying):
+        async def identity(self) -> str:
+            raise errors.Unreachable("the Engine does not answer")
+
+    for provider, said in ((MinimalProvider(Simulator()), ""), (Silent(Simulator()), "the Engine does not answer")):
+        async with Stage(provider=lambda _, it=provider: it) as stage:  # type: ignore[misc]
+            await stage.replica.active.wait()
+            if not said:
+                with pytest.raises(errors.Refused, match="distinguishes no accounts"):
+                    await stage.operator.adopt_account(plugin="simulator", identity="x", who="ann", why="a slip")
+                continue
+            done = await stage.operator.adopt_account(plugin="simulator", identity="x", who="ann", why="a test")
+            assert f"the identity was not checked: {said}; " in done.notes[0]
+
+
+@in_virtual_time
+async def test_an_adopted_account_restarts_the_controllers_and_reports_them_managed_throughout() -> None:
+    provider = Identifying(Simulator())
+    async with Stage(simulator=Simulator(), provider=lambda _: provider) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: stage.replica.term is not None and stage.replica.term.ledger.identity("simulator"))
+        await stage.operator.adopt_account(plugin="simulator", identity="first", who="ann", why="the same")
+        assert stage.messages(Kind.STOPPED) == []
+        provider.name = "second"
+        await stage.operator.adopt_account(plugin="simulator", identity="second", who="ann", why="moved")
+        assert stage.messages(Kind.STOPPED) == [
+            "the controller of web restarts: another account of simulator is adopted"
+        ]
+
+
 @in_virtual_time
 async def test_the_account_that_returns_is_acted_on_again() -> None:
     simulator = Simulator()

@@ -191,6 +191,18 @@ async def test_volumes_of_an_instance_of_another_cluster_are_not_deleted() -> No
         assert any("volumes of a are not deleted" in m for m in two.messages(Kind.REFUSED))
 
 
+@in_virtual_time
+async def test_the_adoption_of_a_cluster_without_instances_is_noted() -> None:
+    async with Stage() as one, second(one) as two:
+        await one.commit(cattle("web", 1))
+        await one.converged()
+        await two.commit(cattle("web", 1))
+        await two.converged()
+        mistyped = await two.operator.adopt(cluster="nonsense", who="ann", why="a slip")
+        assert "no instance of a declared group belongs to the cluster nonsense" in mistyped.notes[0]
+        assert (await two.operator.adopt(cluster=await name_of(one), who="ann", why="a test")).notes == ()
+
+
 @pytest.mark.parametrize("name", ["", " ", "a/b", "a\n", "x" * 101])
 @in_virtual_time
 async def test_what_is_no_name_of_a_cluster_is_refused(name: str) -> None:

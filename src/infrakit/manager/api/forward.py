@@ -116,7 +116,7 @@ class Relay:
         return await self._inner.adopt(**arguments)
 
     async def adopt_account(self, **arguments: Any) -> Committed:
-        return await self._inner.adopt_account(**arguments)
+        return await self._at_leader(self._inner.adopt_account, arguments)  # only the leader observes accounts
 
     async def free(self, **arguments: Any) -> Committed:
         return await self._inner.free(**arguments)

@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from infrakit.group import report
 from infrakit.group.controller import Controller
 from infrakit.group.forecast import foresee
@@ -33,6 +35,7 @@ from infrakit.spi.manager import (
     Verdict,
     Version,
 )
+from infrakit.spi.token import cluster_of
 from infrakit.spi.values import GroupID, InstanceID
 
 STORE_TIMEOUT_S = 6.0  # for reading the leader: longer than a slow store takes, shorter than the command line's timeout
@@ -230,10 +233,23 @@ class Operator:
         return await self._replica.change(changes.scale(group, size), what="scale", who=who, why=why, expected=expected)
 
     async def adopt(self, *, cluster: str, who: str, why: str) -> Committed:
-        return await self._replica.change(ownership.adopt(cluster), what="adopt", who=who, why=why)
+        note = self._adoption_note(cluster)
+        return _noted(await self._replica.change(ownership.adopt(cluster), what="adopt", who=who, why=why), note)
+
+    def _adoption_note(self, cluster: str) -> str:
+        """Return a warning that the name may be wrong: it is that of no instance; empty otherwise."""
+        term = self._replica.term
+        if term is None:
+            return f"whether {cluster} names any instance was not checked: this replica does not lead"
+        if cluster in {cluster_of(each.tags) for group in term.controllers.values() for each in group.others}:
+            return ""
+        return f"no instance of a declared group belongs to the cluster {cluster} now; infrakit why GROUP shows names"
 
     async def adopt_account(self, *, plugin: str, identity: str, who: str, why: str) -> Committed:
-        return await self._replica.change(ownership.adopt_account(plugin, identity), what="adopt", who=who, why=why)
+        change = ownership.adopt_account(plugin, identity)
+        unknown = await self._term().refuse_other_account(plugin, identity)
+        note = f"the identity was not checked: {unknown}; if it differs, the groups wait until it is adopted"
+        return _noted(await self._replica.change(change, what="adopt", who=who, why=why), note if unknown else "")
 
     async def free(self, *, group: GroupID, who: str, why: str) -> Committed:
         return await self._replica.change(changes.free(group), what="free", who=who, why=why)
@@ -320,3 +336,10 @@ class Operator:
             if instance in controller.view.members:
                 return controller
         raise errors.NotFound(f"no group has an instance {instance!r}", remedy="see: infrakit instance ls")
+
+
+def _noted(committed: Committed, note: str) -> Committed:
+    """Return the answer with a note about a change that was made; an empty note is none."""
+    if not note or committed.unchanged:
+        return committed
+    return msgspec.structs.replace(committed, notes=(*committed.notes, note))

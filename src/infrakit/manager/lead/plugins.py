@@ -14,7 +14,7 @@ from infrakit.group.versions import MemberVersions, member_versions
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.spi.flavor import Flavor, MadeFrom, Quorum
 from infrakit.spi.group import Group
-from infrakit.spi.instance import Capabilities, Capable
+from infrakit.spi.instance import Capabilities, Capable, Identified
 
 RESOLVE_DEADLINE_S = 15.0
 VERSIONS_MAX = 1000  # versions of groups whose member versions are cached
@@ -78,6 +78,15 @@ class PluginCache:
                 self._quorums[_quorum_key(group)] = is_quorum
         is_quorum = self._quorums[_quorum_key(group)]
         return ResolvedPlugins(self.accounts[instance], self._flavors[flavor], is_quorum, self._versions_of)
+
+    async def identity(self, plugin: str) -> str | None:
+        """Return the identity that the account of an instance plugin shows now; None if it has no accounts.
+
+        Raises what the plugin raises, and `TimeoutError`.
+        """
+        async with asyncio.timeout(RESOLVE_DEADLINE_S):
+            instance = await self._plugins.instance(plugin)
+            return await instance.identity() if isinstance(instance, Identified) else None
 
     def _versions_of(self, group: Group) -> MemberVersions:
         """Return the member versions of a declared group; unknown if its flavor does not know them."""

@@ -199,6 +199,31 @@ class Term:
             remedy=f"restore its credentials or address; if the change is intended: {command}",
         )
 
+    async def refuse_other_account(self, plugin: str, identity: str) -> str:
+        """Raise `Refused` if an instance plugin shows another account than `identity`, or `NotFound` without a plugin.
+
+        Returns why that could not be determined; empty if the plugin shows this account.
+        """
+        try:
+            found = await self._plugins.identity(plugin)
+        except errors.NotFound:
+            if any(group.properties.instance.plugin == plugin for group in self._record.groups.values()):
+                return f"{plugin} is not running"
+            raise
+        except (errors.InfraKitError, TimeoutError) as error:
+            return f"{plugin} does not answer" if isinstance(error, TimeoutError) else str(error)
+        if found == identity:
+            return ""
+        if found is None:
+            what, remedy = f"{plugin} distinguishes no accounts", "its groups never wait for an adoption"
+        elif found in ("", self._identity(plugin, self._record.accounts)):
+            what = f"the identity of the account of {plugin} is {found or 'empty'}, not {identity}"
+            remedy = f"first change the credentials or the address of {plugin}"
+        else:
+            what = f"the identity of the account of {plugin} is {found}, not {identity}"
+            remedy = f"if that account is intended: infrakit adopt {found} --account {plugin} -m WHY"
+        raise errors.Refused(what, remedy=remedy)
+
     def _identity(self, plugin: str, accepted: Mapping[str, str]) -> str:
         """Return the identity of the account that a plugin has to show; empty if it has shown none yet."""
         return accepted.get(plugin) or self.ledger.identity(plugin)
@@ -209,7 +234,7 @@ class Term:
         for name, controller in list(self.controllers.items()):
             plugin = controller.account.name
             if self._identity(plugin, before) not in ("", self._identity(plugin, record.accounts)):
-                await self._stop_controller(name)
+                await self._stop_controller(name, f"another account of {plugin} is adopted")
 
     async def _expire_undeclared(self, record: DeclarationRecord) -> None:
         """Clear what is recorded of groups that were freed, once they have been undeclared for long.
@@ -247,7 +272,7 @@ class Term:
                 if running.want != want:
                     running.declare(want)
                 return
-            await self._stop_controller(name)
+            await self._stop_controller(name, "it has another plugin")
         if resolved.account.name not in self._watched:
             self._start(resolved.account.watch())
             self._watched.add(resolved.account.name)
@@ -289,13 +314,14 @@ class Term:
         lag_s = account.capabilities.listing_lag_s
         return elsewhere.creations(others, plugin=account.name, listed_from=listed_from, lag_s=lag_s)
 
-    async def _stop_controller(self, name: GroupID) -> None:
-        """Stop a controller and wait for it, so that a group never has two."""
+    async def _stop_controller(self, name: GroupID, restarts: str = "") -> None:
+        """Stop a controller and wait for it, so that a group never has two. `restarts`: why another one follows."""
         del self.controllers[name]
         running = self._running.pop(name)
         running.cancel()
         await asyncio.wait({running})
-        self._emit(Event(type=Kind.STOPPED, group=name, message=f"{name} is no longer managed"))
+        what = f"the controller of {name} restarts: {restarts}" if restarts else f"{name} is no longer managed"
+        self._emit(Event(type=Kind.STOPPED, group=name, message=what))
 
     # -- plugins ---------------------------------------------------------------------------------------------------
 
@@ -332,7 +358,7 @@ class Term:
             outdated = [account for account in self._plugins.accounts.values() if account.outdated]
             for account in outdated:
                 for name in [n for n, controller in self.controllers.items() if controller.account is account]:
-                    await self._stop_controller(name)
+                    await self._stop_controller(name, f"{account.name} has other capabilities")
                 account.outdated = False
         return bool(outdated)
 
