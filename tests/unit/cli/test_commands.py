@@ -317,7 +317,7 @@ async def test_logs_are_printed_unchanged(cli: CommandLine, manager: CannedManag
 async def test_the_leader_and_every_replica_are_shown(cli: CommandLine, manager: CannedManager) -> None:
     first, second, _, head, *rows = (await cli("leader")).out.splitlines()
     assert first == "box leads, epoch 3, since 2026-11-23 11:21:54Z"
-    assert second == "box: last observation 0s ago: the local member of etcd leads"
+    assert second == "box last observed the leadership 0s ago: the local member of etcd leads"
     assert head.split()[:3] == ["REPLICA", "ROLE", "ANSWERED"]
     assert [row.split()[:2] for row in rows] == [["box", "leader"], ["cox", "follower"], ["dox", "away"]]
     assert rows[2].endswith("nobody answers there")

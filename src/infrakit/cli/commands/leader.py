@@ -37,7 +37,7 @@ def _lines(value: LeaderStatus) -> Iterator[str]:
         yield tables.paint(f"{lead}; it does not answer", "yellow") if away else lead
     else:
         yield tables.paint(f"No replica is active; the last epoch was {value.epoch}.", "yellow")
-    observed = f"{value.replica}: last observation {tables.age(value.observed_age_s)} ago: {value.observed}"
+    observed = f"{value.replica} last observed the leadership {tables.age(value.observed_age_s)} ago: {value.observed}"
     yield from tables.paragraph(observed)
     if value.replicas:
         yield ""
