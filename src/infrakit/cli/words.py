@@ -136,7 +136,21 @@ OF_PLUGIN = {
     "validate": "`infrakit plugin check NAME`",
     "verify": "`infrakit plugin check NAME`",
 }
-_OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "plugin": OF_PLUGIN}
+OF_METADATA = {
+    "delete": "`infrakit metadata rm PATH`",
+    "describe": "`infrakit metadata tree PATH`",
+    "get": "`infrakit metadata cat PATH`",
+    "list": "`infrakit metadata ls PATH`",
+    "log": "`infrakit metadata history`",
+    "put": "`infrakit metadata set PATH VALUE`",
+    "read": "`infrakit metadata cat PATH`",
+    "remove": "`infrakit metadata rm PATH`",
+    "rollback": "`infrakit metadata restore VERSION`",
+    "show": "`infrakit metadata cat PATH` prints one value, `infrakit metadata tree PATH` all below PATH",
+    "unset": "`infrakit metadata rm PATH`",
+    "write": "`infrakit metadata set PATH VALUE`",
+}
+_OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "metadata": OF_METADATA, "plugin": OF_PLUGIN}
 
 
 def unknown_command(name: str, known: Iterable[str], words: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ TABLES = {
     "": words.OF_INFRAKIT,
     "group": words.OF_GROUP,
     "instance": words.OF_INSTANCE,
+    "metadata": words.OF_METADATA,
     "plugin": words.OF_PLUGIN,
 }
 EVERY = [(name, word) for name, table in TABLES.items() for word in table]
@@ -54,6 +55,7 @@ def test_every_suggested_command_exists(name: str, word: str) -> None:
         (["apply", "-f", "x.yaml"], "No such command 'apply'. In InfraKit: `infrakit commit FILE` declares the groups"),
         (["group", "list"], "No such command 'list'. In InfraKit: `infrakit group ls`."),
         (["instance", "restart", "i-1"], "`infrakit instance destroy ID` replaces it."),
+        (["metadata", "get", "x"], "No such command 'get'. In InfraKit: `infrakit metadata cat PATH`."),
         (["plugin", "run"], "`infrakit plugin start NAME`."),
         (["group", "scael", "web", "3"], "No such command 'scael'. Did you mean 'scale'?"),
     ],

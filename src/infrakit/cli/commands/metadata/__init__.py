@@ -2,11 +2,12 @@
 
 import click
 
+from infrakit.cli import words
 from infrakit.cli.commands.metadata.read import cat, ls, tree, watch
 from infrakit.cli.commands.metadata.write import history, restore, rm, set_
 
 
-@click.group
+@click.group(cls=words.Commands)
 def metadata() -> None:
     """Read cluster facts and set values, addressed like files.
 
