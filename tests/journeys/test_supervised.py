@@ -77,3 +77,10 @@ def test_a_supervisor_ends_when_its_daemon_is_stopped(operator: Operator, superv
 def test_a_file_is_refused_because_a_restart_would_commit_it_again(operator: Operator) -> None:
     document = operator.write(cattle("web", 1))
     assert "each restart would commit it again" in operator("up", document, "--supervise=5s", exits=1)
+
+
+def test_a_daemon_that_is_refused_is_not_restarted(operator: Operator, supervisor: subprocess.Popen[str]) -> None:
+    refused = operator("up", "--supervise=5s", exits=2)
+    assert "is in use by the daemon with pid" in refused
+    assert "it is not restarted" in refused
+    assert supervisor.poll() is None

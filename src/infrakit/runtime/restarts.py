@@ -23,15 +23,18 @@ BACKOFF_S = 0.5  # before the second start; doubles
 BACKOFF_MAX_S = 30.0
 STABLE_S = 60.0  # a daemon that ran for that long resets the back-off
 PAUSED_S = 1.0  # a wait that is that much too long is not the daemon's fault: the supervisor did not run either
+REFUSALS = (1, 2)  # exit codes of `infrakit up` for what a restart does not change, unless the daemon was running
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 _log = logging.getLogger("infrakit.supervisor")
 
 
 def supervise(arguments: Sequence[str], environ: Mapping[str, str], *, timeout_s: float, rng: random.Random) -> int:
-    """Keep `python -m infrakit ARGUMENTS` running until SIGTERM or SIGINT, or until it exits with code 0.
+    """Keep `python -m infrakit ARGUMENTS` running until SIGTERM or SIGINT, until it exits with code 0, or is refused.
 
-    `timeout_s`: without a notification for that long, it is killed and restarted. Returns its last exit code.
+    It is refused if it exits with a code of `REFUSALS` before it has notified once: it has printed why, such as another
+    daemon that uses its home. `timeout_s`: without a notification for that long, it is killed and restarted. Returns
+    its last exit code.
     """
     backoff_s = BACKOFF_S
     with _Supervisor() as supervisor:
@@ -40,6 +43,9 @@ def supervise(arguments: Sequence[str], environ: Mapping[str, str], *, timeout_s
             code = supervisor.run(arguments, environ, timeout_s)
             if supervisor.is_stopping or code == 0:
                 return max(0, code)
+            if code in REFUSALS and not supervisor.has_notified:
+                _log.warning("the daemon %s; it is not restarted", _exit_text(code))
+                return code
             backoff_s = BACKOFF_S if time.monotonic() - began > STABLE_S else min(BACKOFF_MAX_S, backoff_s * 2)
             wait_s = backoff_s * (0.5 + rng.random() / 2)
             _log.warning("the daemon %s; restarting in %.1f s", _exit_text(code), wait_s)
@@ -52,6 +58,7 @@ class _Supervisor:
 
     def __init__(self) -> None:
         self.is_stopping = False
+        self.has_notified = False  # the daemon that was started last
         self._woken, self._wake = socket.socketpair()
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind("")  # the kernel chooses an abstract address, which disappears with the socket
@@ -103,6 +110,7 @@ class _Supervisor:
             is_alive = self._wait(None if was_killed else deadline - now)
             if is_alive and not was_stopped:
                 deadline = time.monotonic() + timeout_s
+        self._drain_notified()  # one that it has sent right before its end
         return code
 
     def _wait(self, timeout_s: float | None) -> bool:
@@ -111,11 +119,17 @@ class _Supervisor:
         select.select([self._woken, self._notified], [], [], timeout_s)
         is_alive = timeout_s is not None and time.monotonic() - began > timeout_s + PAUSED_S
         _drain(self._woken)
-        return _drain(self._notified) or is_alive
+        return self._drain_notified() or is_alive
+
+    def _drain_notified(self) -> bool:
+        found = _drain(self._notified)
+        self.has_notified = self.has_notified or found
+        return found
 
     def _start(self, arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> int:
         """Start the daemon. It ends with the supervisor, also if that is killed."""
         _drain(self._notified)
+        self.has_notified = False
         supervisor = os.getpid()
         watched = {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": f"{timeout_s * 1e6:.0f}"}
         pid = os.fork()

@@ -14,6 +14,7 @@ import pytest
 
 import infrakit.cli
 from infrakit.cli import arguments, exit_codes, numbers
+from infrakit.cli.commands import up
 from infrakit.cli.main import commands, main
 
 
@@ -79,7 +80,7 @@ def metavar(parameter: click.Parameter) -> str:
 
 
 def is_duration(parameter: click.Parameter) -> bool:
-    return getattr(parameter.type, "func", None) is numbers.duration
+    return getattr(parameter.type, "func", None) in (numbers.duration, up.supervise_timeout)
 
 
 def valid(parameter: click.Parameter) -> str:

@@ -149,3 +149,23 @@ async def test_a_closed_standard_output_stops_it_silently(cli: CommandLine, docu
     os.close(writer)
     _, err = await asyncio.wait_for(process.communicate(), 150)
     assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("words", [("--supervise", "sim.yaml"), ("sim.yaml", "--supervise=30s")])
+async def test_a_file_that_is_to_be_supervised_is_refused_with_the_commands_to_use(
+    cli: CommandLine, document: str, words: tuple[str, ...]
+) -> None:
+    done = await cli("up", *words)
+    assert done.code == 1
+    assert "`infrakit up --supervise" in done.err
+    assert f"`infrakit commit {document}`" in done.err
+
+
+async def test_a_supervised_daemon_that_is_refused_is_not_restarted(cli: CommandLine, document: str) -> None:
+    async with up(cli, document) as process:
+        second = await asyncio.wait_for(cli("up", "--supervise=30s"), 60)
+    assert second.code == 2
+    assert f"in use by the daemon with pid {process.pid}" in second.err
+    wrong = await asyncio.wait_for(cli("up", "--supervise=30s", "--store", "nonsense://x"), 60)
+    assert wrong.code in (1, 2)
+    assert "it is not restarted" in wrong.err

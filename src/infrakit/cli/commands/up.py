@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from infrakit.lifecycle.replicas import SelfHosted
 
 
+def supervise_timeout(text: str) -> float:
+    """Parse the TIMEOUT of --supervise; a FILE in its place is rejected with the commands to use instead."""
+    try:
+        return numbers.duration(text)
+    except click.BadParameter:
+        if not text or text[0].isdigit():
+            raise
+        raise click.BadParameter(
+            f"{text!r} is not a duration such as 90s: --supervise takes a TIMEOUT and no FILE. "
+            f"Run `infrakit up --supervise=60s`, and in a second terminal `infrakit commit {text}`."
+        ) from None
+
+
 @click.command
 @arguments.optional_file
 @options.template
@@ -21,11 +34,11 @@ if TYPE_CHECKING:
 @options.destroys
 @click.option(
     "--supervise",
-    type=numbers.duration,
+    type=supervise_timeout,
     is_flag=False,
     flag_value="60s",
     metavar="[TIMEOUT]",
-    help="Restart the daemon when it exits, or makes no progress for TIMEOUT (default 60s). Not with FILE.",
+    help="Restart the daemon when it crashes, or makes no progress for TIMEOUT (default 60s). Not with FILE.",
 )
 @options.replica
 @options.listen
@@ -99,7 +112,10 @@ def up(  # noqa: PLR0917
 def _supervise(timeout_s: float, file: str | None) -> None:
     """Run the same command as a process that is supervised. Returns in that process, and under systemd's watchdog."""
     if file is not None:
-        raise click.UsageError("--supervise takes no FILE, because each restart would commit it again.")
+        raise click.UsageError(
+            "--supervise takes no FILE, because each restart would commit it again. "
+            f"Run `infrakit up --supervise`, and in a second terminal `infrakit commit {file}`."
+        )
     if timeout_s < 1:
         raise click.UsageError("--supervise needs a TIMEOUT of at least one second.")
     from infrakit.runtime import watchdog
