@@ -74,7 +74,7 @@ class Reader:
             "INFRAKIT_USER": "ann",
             "NO_COLOR": "1",
             "COLUMNS": "200",
-            "PYTHONPATH": str(place / "site"),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(place / "site"), os.environ.get("PYTHONPATH", "")))),
             "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", ""),
             **environment,
         }
