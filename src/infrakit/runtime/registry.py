@@ -20,7 +20,7 @@ from typing import Any, Literal
 from infrakit.manager.declaration import validate as validation
 from infrakit.rpc import discovery
 from infrakit.runtime import templates
-from infrakit.spi import errors, protocols
+from infrakit.spi import errors, names, protocols
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Group
@@ -109,7 +109,11 @@ class Registry:
     def _create(self, protocol: type[Any], name: str, more: dict[str, object]) -> Any:
         group, found = GROUPS[protocol], entries(protocol, name)
         if not found:
-            raise errors.NotFound(f"there is no plugin {name!r}", where=group, remedy="see: pip list")
+            raise errors.NotFound(
+                f"there is no plugin {name!r}",
+                where=group,
+                remedy=names.remedy(name, _known(group), listed="installed"),
+            )
         try:
             factory = found[0].load()
             accepted = inspect.signature(factory).parameters
@@ -136,6 +140,11 @@ def _check(accepted: Mapping[str, inspect.Parameter], offered: Mapping[str, Any]
     for name, parameter in accepted.items():
         if name in ONLY_IN_A_DAEMON - offered.keys() and parameter.default is parameter.empty:
             raise errors.Refused(f"it needs the {name} of a daemon, so only a daemon can serve it")
+
+
+def _known(group: str) -> set[str]:
+    """The plugins that are installed or running; a running one may be of another kind."""
+    return {*importlib.metadata.entry_points(group=group).names, *(each.name for each in discovery.found())}
 
 
 def entries(protocol: type[Any], name: str) -> list[importlib.metadata.EntryPoint]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from infrakit.spi import names
 from infrakit.spi.errors import NotFound
 
 _STEP = re.compile(r"\[[^\]]*\]|[^/\[]+|\[")
@@ -52,15 +53,13 @@ def keys(value: object) -> list[str] | None:
     return None if value is None else []
 
 
-def missing(steps: Sequence[str], known: int, names: Sequence[str]) -> NotFound:
-    """Return the error for a missing path: its first `known` steps exist, with `names` below; suggest the nearest."""
-    import difflib  # imported late: needed only for a mistyped path
-
-    near = difflib.get_close_matches(steps[known], names, n=1) if known < len(steps) else []
+def missing(steps: Sequence[str], known: int, existing: Sequence[str]) -> NotFound:
+    """Return the error for a missing path: its first `known` steps exist, `existing` below; suggest the nearest."""
+    near = names.nearest(steps[known], existing) if known < len(steps) else ""
     there = f"in {join(steps[:known])} is" if known else "there are"
-    remedy = f"{there}: {', '.join(names[:10]) or 'nothing'}"
+    remedy = f"{there}: {', '.join(existing[:10]) or 'nothing'}"
     if near:
-        remedy = f"did you mean {join((*steps[:known], near[0]))}?"
+        remedy = f"did you mean {join((*steps[:known], near))}?"
     return NotFound("there is nothing at this path", where=join(steps), remedy=remedy)
 
 

@@ -122,7 +122,7 @@ async def test_why_explains_groups_instances_slots_and_absences() -> None:
         assert by_instance.facts == present.facts or by_instance.summary == present.summary
         with pytest.raises(errors.NotFound, match="no instance, slot or logical ID 'z'"):
             await why(group=DB, subject="z")
-        with pytest.raises(errors.NotFound, match="there is no group 'bd'"):
+        with pytest.raises(errors.NotFound, match="there is no group 'bd'; declared groups: db"):
             await why(group=GroupID("bd"))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from infrakit.cli import arguments, changes, daemon, numbers, options, output, reports, tables, words
+from infrakit.spi import names
 from infrakit.spi.errors import NotFound
 from infrakit.spi.manager import GroupStatus, Manager, MemberStatus
 from infrakit.spi.values import GroupID
@@ -43,9 +44,10 @@ def describe(group: str, output_format: str) -> None:
     Example:
       infrakit group describe workers
     """
-    found = next((each for each in daemon.groups(daemon.status()) if each.name == group), None)
+    groups = {each.name: each for each in daemon.groups(daemon.status())}
+    found = groups.get(GroupID(group))
     if found is None:
-        raise NotFound(f"no group {group!r} is declared", remedy="`infrakit group ls` lists the declared groups")
+        raise NotFound(f"there is no group {group!r}", remedy=names.remedy(group, groups, listed="declared groups"))
     members = daemon.ask(Manager.members, group=found.name)
     answer = {"Group": found, "Members": members}
     output.show(answer, output_format, lambda _: output.lines(list(_description(found, members))))

@@ -9,7 +9,7 @@ from infrakit.group.controller import Controller
 from infrakit.group.plan import foreign
 from infrakit.group.plan.builder import duration, plural, times
 from infrakit.group.state.member import Member
-from infrakit.spi import errors
+from infrakit.spi import errors, names
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, timestamp, to_the_second
 from infrakit.spi.manager import Explanation, Reasoned
@@ -96,7 +96,12 @@ def _find(controller: Controller, subject: str) -> Member | None:
         return None
     raise errors.NotFound(
         f"group {controller.name} has no instance, slot or logical ID {subject!r}",
-        remedy=f"see: infrakit group describe {controller.name}",
+        remedy=names.remedy(
+            subject,
+            {*view.members, *declared},
+            listed="it has",
+            otherwise=f"see: infrakit group describe {controller.name}",
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from infrakit.manager.lead.ledger import LedgerDocument
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.lead.term import Term
 from infrakit.spec import diff, document
-from infrakit.spi import errors
+from infrakit.spi import errors, names
 from infrakit.spi.event import timestamp
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Instance, LogPart, Logs, Tails
@@ -332,10 +332,13 @@ class Operator:
         return controllers[group]
 
     def _controller_of(self, instance: InstanceID) -> Controller:
-        for controller in self._term().controllers.values():
+        controllers = self._term().controllers.values()
+        for controller in controllers:
             if instance in controller.view.members:
                 return controller
-        raise errors.NotFound(f"no group has an instance {instance!r}", remedy="see: infrakit instance ls")
+        known = [each for controller in controllers for each in controller.view.members]
+        remedy = names.remedy(instance, known, listed="instances", otherwise="see: infrakit instance ls")
+        raise errors.NotFound(f"no group has an instance {instance!r}", remedy=remedy)
 
 
 def _noted(committed: Committed, note: str) -> Committed:

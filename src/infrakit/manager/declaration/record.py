@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from infrakit.group.orders import Orders
-from infrakit.spi import errors, formats
+from infrakit.spi import errors, formats, names
 from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, Wire
@@ -51,8 +51,9 @@ class DeclarationRecord(Wire, frozen=True, kw_only=True):
     def group(self, name: GroupID) -> Group:
         """The declared group of that name. Raises `NotFound`, which lists the declared groups."""
         if name not in self.groups:
-            known = ", ".join(sorted(self.groups)) or "none"
-            raise errors.NotFound(f"there is no group {name!r}", remedy=f"declared groups: {known}")
+            raise errors.NotFound(
+                f"there is no group {name!r}", remedy=names.remedy(name, self.groups, listed="declared groups")
+            )
         return self.groups[name]
 
 

@@ -1,0 +1,12 @@
+"""The remedy for a name that does not exist."""
+
+from infrakit.spi import names
+
+
+def test_the_nearest_name_is_suggested_and_else_the_few_that_exist_are_listed() -> None:
+    assert names.remedy("wbe", ["web", "db"], listed="declared groups") == "did you mean web?"
+    assert names.remedy("x", ["web", "db"], listed="declared groups") == "declared groups: db, web"
+    assert names.remedy("x", [], listed="declared groups") == "declared groups: none"
+    many = [f"node-{number:02}" for number in range(20)]
+    assert names.remedy("x", many, listed="it has", otherwise="see: there") == "see: there"
+    assert names.remedy("x", many, listed="it has").endswith("node-09, ...")
