@@ -8,6 +8,7 @@ line of the rendered text is added in brackets.
 """
 
 import contextlib
+import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from infrakit.template.values import Origin, Rendered, Template
 
 SUFFIXES = (".j2", ".tmpl")
+_OF_FLAVORS = {  # names of boot scripts, and the options that supply an example of each
+    "spec": "--var spec/Tags/NAME=VALUE, or --vars FILE",
+    "logical_id": "--var logical_id=NAME",
+    "index": "--var index/group=NAME --var index/sequence=1",
+    "allocation": "--var allocation/size=3",
+    "tags": "--var tags/NAME=VALUE",
+    "attachments": "--vars FILE, with a list attachments of id and type",
+}
 
 
 class TemplateOptions(NamedTuple):
@@ -75,10 +84,19 @@ def render(address: str, template_options: TemplateOptions, *, trace: bool = Fal
 
     try:
         return confinement.run(work, Rendered)
-    except InvalidSpec:
-        raise
+    except InvalidSpec as error:
+        raise InvalidSpec([_with_boot_hint(each) for each in error.problems], where=error.where) from None
     except InfraKitError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _with_boot_hint(problem: Problem) -> Problem:
+    """Add the options that supply a name which only a flavor defines, when it renders a boot script."""
+    named = re.fullmatch(r"'(\w+)' is not defined", problem.message)
+    if named is None or named[1] not in _OF_FLAVORS:
+        return problem
+    hint = f"a boot script gets it from its flavor; here: {_OF_FLAVORS[named[1]]}"
+    return msgspec.structs.replace(problem, hint=hint)
 
 
 def _refuse_surrogates(text: str, name: str) -> None:

@@ -343,3 +343,11 @@ async def test_a_signal_leaves_no_process_behind(cli: CommandLine, number: int, 
             _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
             assert not alive
     assert (cli.home / "log").read_text() == ""
+
+
+async def test_a_name_of_boot_scripts_leads_to_the_option_that_supplies_it(cli: CommandLine, home: Path) -> None:
+    (home / "boot.sh.j2").write_text("echo {{ index.group }}\n")
+    done = await cli("template", "boot.sh.j2")
+    assert done.code == 1
+    assert "'index' is not defined (a boot script gets it from its flavor; here: --var index/group=NAME" in done.err
+    assert (await cli("template", "boot.sh.j2", "--var", "index/group=web")).out == "echo web\n"
