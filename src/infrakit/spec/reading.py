@@ -2,11 +2,15 @@
 
 import codecs
 
+import msgspec
+
 from infrakit.spec import json_text
 from infrakit.spec.tree import Builder, Tree
 from infrakit.spi.errors import InvalidSpec, Problem
 
 BYTES_MAX = 10_000_000
+_NO_DOCUMENT = "did not find expected <document start>"  # the parser's words for a text that is something else
+_EXPECTED = "a document is a list of groups, as `infrakit sample` prints some"
 
 
 def read(text: bytes | str, *, source: str) -> Tree:
@@ -34,6 +38,9 @@ def _tree(text: str) -> Tree:
         # YAML's flow style resembles JSON. The parser that got further reports the more useful error.
         if not_json is not None and (not_json.line or 0) >= (not_yaml.line or 0):
             raise InvalidSpec([not_json]) from None
+        if _NO_DOCUMENT in not_yaml.message:
+            message = f"neither JSON nor YAML: {not_yaml.message.partition(': ')[2]}"
+            raise InvalidSpec([msgspec.structs.replace(not_yaml, message=message, hint=_EXPECTED)]) from None
         raise
     return builder.tree
 

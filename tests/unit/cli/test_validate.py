@@ -38,3 +38,11 @@ async def test_an_unknown_plugin_is_an_error_of_the_document(cli: CommandLine) -
     assert "Flavor.Plugin" in done.err
     assert "vanila" in done.err
     assert "Traceback" not in done.err
+
+
+async def test_a_text_that_is_no_document_is_reported_as_such(cli: CommandLine, home: Path) -> None:
+    (home / "README.md").write_text("# Title\n\nWords.\n\n## Part\n\nMore words.\n")
+    done = await cli("validate", "README.md")
+    assert done.code == 1
+    assert "README.md: line 7: neither JSON nor YAML: " in done.err
+    assert "a document is a list of groups" in done.err
