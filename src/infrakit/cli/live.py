@@ -60,7 +60,7 @@ class PlainView:
         click.echo(reports.event_now(event))
 
 
-def closing_lines(last: Status | None, file: str | None) -> Iterator[str]:
+def closing_lines(last: Status | None) -> Iterator[str]:
     """Yield the closing lines of `up`: the instances that still run, and the commands that resume or destroy them."""
     if last is None:
         yield "Stopped before the first observation; existing instances keep running."
@@ -74,8 +74,8 @@ def closing_lines(last: Status | None, file: str | None) -> Iterator[str]:
         return
     kept = ", ".join(f"{group.live} of {group.name}" for group in alive)
     yield from tables.paragraph(f"Stopped. The instances keep running without supervision: {kept}.")
-    again = "up" if file is None else f"up {'FILE' if file == '-' else file}"
-    yield f"  {_infrakit()} {again}    adopts them and continues"
+    # without FILE: committing it again would undo what was committed meanwhile, such as another size
+    yield f"  {_infrakit()} up    adopts them and continues"
     yield f"  {_infrakit()} down    destroys them"
 
 

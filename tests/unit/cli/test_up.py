@@ -62,7 +62,7 @@ async def test_ctrl_c_prints_what_keeps_running_and_how_to_continue(cli: Command
     assert (process.returncode, err) == (0, b"")
     last = out.decode().splitlines()[-3:]
     assert last[0] == "Stopped. The instances keep running without supervision: 2 of web."
-    assert "infrakit up sim.yaml " in last[1]
+    assert "infrakit up  " in last[1]
     assert "infrakit down " in last[2]
     assert all(line.strip().startswith("INFRAKIT_HOME=/") for line in last[1:])
     assert (await cli("status")).code == 3

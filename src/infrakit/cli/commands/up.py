@@ -58,8 +58,8 @@ def up(  # noqa: PLR0917
     """Run a daemon in the foreground and commit FILE.
 
     Shows the actual state, the current actions and their reasons. FILE is a path, - or a URL; without it, the daemon
-    continues with the current declaration. Ctrl-C stops the daemon and leaves the instances running; the same command
-    adopts them again, and `infrakit down` destroys them.
+    continues with the current declaration. Ctrl-C stops the daemon and leaves the instances running; `infrakit up`
+    without FILE adopts them again, and `infrakit down` destroys them.
 
     If FILE's flavor hosts replicas of InfraKit on its own machines, and neither --store nor --leadership is given, no
     daemon is started here: FILE is committed to those replicas. If none answers, the first machine is created, as
@@ -104,7 +104,7 @@ def up(  # noqa: PLR0917
             )
         except KeyboardInterrupt:
             code = 0
-    for line in live.closing_lines(view.last, file):
+    for line in live.closing_lines(view.last):
         click.echo(line)
     raise click.exceptions.Exit(code)
 
