@@ -275,3 +275,8 @@ async def test_an_unreadable_document_is_refused_and_not_overwritten(body: bytes
     with pytest.raises(errors.Refused, match="tree of vars"):
         await put(Vars(store, Clock()), a=1)
     assert (await store.read(name=NAME)).body == body
+
+
+async def test_removing_from_no_variables_at_all_explains_how_to_set_one(vars_: Vars) -> None:
+    with pytest.raises(errors.NotFound, match="there are no variables yet; to set one: infrakit metadata set vars/"):
+        await put(vars_, remove=("nope",))

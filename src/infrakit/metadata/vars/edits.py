@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from infrakit.spi import paths
-from infrakit.spi.errors import InvalidSpec, Problem, Refused, invalid
+from infrakit.spi.errors import InvalidSpec, NotFound, Problem, Refused, invalid
 from infrakit.spi.metadata import Change
 
 BYTES_MAX = 512 * 1024  # of the whole tree as JSON: every store accepts a document of this size
@@ -113,6 +113,9 @@ def _removed(tree: Any, steps: tuple[str, ...], path: str) -> Any:
     if not isinstance(tree, dict) or first not in tree:
         known = sorted(tree) if isinstance(tree, dict) else []
         whole = paths.split(path)
+        if not known and len(whole) == len(steps):
+            remedy = "there are no variables yet; to set one: infrakit metadata set vars/NAME VALUE"
+            raise NotFound("there is nothing at this path", where=path, remedy=remedy)
         raise paths.missing(whole, len(whole) - len(steps), known)
     if rest:
         return {**tree, first: _removed(tree[first], rest, path)}
