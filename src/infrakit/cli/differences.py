@@ -12,6 +12,7 @@ from infrakit.cli import tables
 from infrakit.spi.manager import Change
 
 _SHORT = 100  # characters of JSON that are printed on the line of their path
+_NAMED = 5  # logical IDs on the line of a new group
 _CONTEXT = 1  # unchanged lines around those that differ
 _COLOURS = {"+": "green", "-": "red"}
 
@@ -28,6 +29,21 @@ def lines(changes: Iterable[Change]) -> Iterator[str]:
         else:
             yield tables.paint(f"  ~ {change.path}:", "yellow")
             yield from _differing(change.old, change.new)
+
+
+def brief(changes: Iterable[Change]) -> Iterator[str]:
+    """Yield the lines of changes that are committed; a new group is one line, because `plan` and -o json show it."""
+    for change in changes:
+        group = json.loads(change.new) if change.old is None and change.new else None
+        if isinstance(group, dict) and {"Allocation", "Instance", "Flavor"} <= group.keys():
+            allocation = group["Allocation"]
+            ids = allocation.get("LogicalIDs")
+            size = tables.count(allocation.get("Size") or 0 if ids is None else len(ids), "instance")
+            named = f" ({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''})" if ids else ""
+            plugins = f"of {group['Instance']['Plugin']}, flavor {group['Flavor']['Plugin']}"
+            yield tables.paint(tables.clean(f"  + {change.path}: new group, {size}{named} {plugins}"), "green")
+        else:
+            yield from lines([change])
 
 
 def _is_short(text: str) -> bool:

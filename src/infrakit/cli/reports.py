@@ -147,7 +147,7 @@ def committed(value: Committed, done: str) -> Iterator[str]:
         yield f"No changes: declaration {value.version} already matches."
         return
     yield f"{done}: declaration {value.version}."
-    yield from differences.lines(value.changes)
+    yield from differences.brief(value.changes)
     for note in value.notes:
         yield from (tables.paint(line, "yellow", bold=True) for line in tables.paragraph(note))
 

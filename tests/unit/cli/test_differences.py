@@ -52,3 +52,17 @@ def test_values_are_shown_without_control_characters(monkeypatch: pytest.MonkeyP
     text = "\n".join(shown(new={"Init": "a\nb\x1b[31m\x9b\n" * 40, "Ä": "ö"}))
     assert "Ä: ö" in text
     assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_a_committed_group_is_one_line() -> None:
+    parts = {"Instance": {"Plugin": "local"}, "Flavor": {"Plugin": "vanilla"}, "Updating": {"Settle": "10s"}}
+    new = [
+        Change(path="web", old=None, new=json.dumps({"Allocation": {"Size": 3}, **parts})),
+        Change(path="db", old=None, new=json.dumps({"Allocation": {"LogicalIDs": ["a", "b"]}, **parts})),
+        Change(path="store.Allocation.Size", old="1", new="2"),
+    ]
+    assert list(differences.brief(new)) == [
+        "  + web: new group, 3 instances of local, flavor vanilla",
+        "  + db: new group, 2 instances (a, b) of local, flavor vanilla",
+        "  ~ store.Allocation.Size: 1 -> 2",
+    ]
