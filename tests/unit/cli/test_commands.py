@@ -101,8 +101,10 @@ async def test_a_change_prints_the_new_version_as_json_or_yaml(cli: CommandLine,
 
 async def test_a_command_that_changes_nothing_reports_no_changes(cli: CommandLine, manager: CannedManager) -> None:
     manager.committed = Committed(version=7, unchanged=True)
-    for words in (["group", "scale", "web", "3"], ["unhalt"], ["group", "abort", "web"]):
+    for words in (["group", "scale", "web", "3"], ["group", "abort", "web"]):
         assert await cli(*words) == (0, "No changes: declaration 7 already matches.\n", "")
+    assert (await cli("unhalt")).out.startswith("Nothing to lift: everything is not halted; `infrakit status`")
+    assert await cli("unhalt", "web") == (0, "Nothing to lift: web is not halted.\n", "")
     # A halt changes no declared group, and yet it is a change.
     manager.committed = Committed(version=8)
     assert await cli("halt", "-m", "x") == (0, "Halted everything: declaration 8.\n", "")
@@ -279,7 +281,7 @@ async def test_why_takes_a_group_or_one_of_its_instances(cli: CommandLine, manag
 
 async def test_history_lists_and_shows_versions(cli: CommandLine, manager: CannedManager) -> None:
     head, row = (await cli("history")).out.splitlines()
-    assert head.split() == ["VERSION", "WHEN", "WHO", "WHAT", "GROUPS", "WHY"]
+    assert head.split() == ["VERSION", "WHEN", "WHO", "WHAT", "DECLARED", "WHY"]
     assert row.split() == ["7", "2026-11-23", "11:21:54Z", "ann@box", "commit", "web", "launch"]
     shown = await cli("history", "--show", "3")
     assert json.loads(shown.out) == [{"kind": "group", "metadata": {"name": "web"}}]

@@ -2,7 +2,7 @@
 
 import click
 
-from infrakit.cli import arguments, changes, daemon, options
+from infrakit.cli import arguments, changes, daemon, options, output, tables
 from infrakit.spi.manager import Manager
 from infrakit.spi.values import GroupID
 
@@ -38,6 +38,10 @@ def unhalt(group: str | None, why: str | None, output_format: str) -> None:
       infrakit unhalt store -m "rack moved"
     """
     committed = daemon.change(Manager.unhalt, group=_group(group), why=why or "unhalt")
+    if committed.unchanged and output_format == "table":
+        others = "" if group else "; `infrakit status` shows the halts of single groups"
+        output.lines(list(tables.paragraph(f"Nothing to lift: {group or 'everything'} is not halted{others}.")))
+        return
     changes.done(committed, output_format, f"Lifted the halt of {group or 'everything'}")
 
 

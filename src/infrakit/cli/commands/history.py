@@ -38,6 +38,6 @@ def history(limit: int, version: int | None, output_format: str) -> None:
 
 
 def _print_table(versions: Sequence[Version]) -> None:
-    header = ("VERSION", "WHEN", "WHO", "WHAT", "GROUPS", "WHY")
+    header = ("VERSION", "WHEN", "WHO", "WHAT", "DECLARED", "WHY")
     rows = [(str(v.version), to_the_second(v.when), v.who, v.what, ",".join(v.groups) or "-", v.why) for v in versions]
     output.lines(list(tables.table(header, rows)))
