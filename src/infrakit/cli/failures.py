@@ -6,7 +6,7 @@ import traceback
 
 import click
 
-from infrakit.cli import exit_codes, tables
+from infrakit.cli import exit_codes, tables, words
 from infrakit.rpc import discovery
 from infrakit.spi import errors
 
@@ -64,6 +64,10 @@ def _usage(error: click.UsageError) -> str:
     match error:
         case click.NoSuchOption(option_name=name) if name[1:].isdigit():  # click reads -1 as an option
             return f"{name!r} is negative: no command accepts a negative number."
+        case click.NoSuchOption(option_name=name, ctx=click.Context(command=command)) if hint := words.unknown_option(
+            name, command
+        ):
+            return f"No such option {name!r}. In InfraKit: {hint}."
         case _:
             return error.format_message()
 

@@ -1,4 +1,4 @@
-"""Command names of other tools, and the InfraKit command for each.
+"""Command names and options of other tools, and the InfraKit command or option for each.
 
 An unknown command is answered with the equivalent command and its syntax. None of the words is an alias: the arguments
 would differ, and a command that changes infrastructure must be typed on purpose.
@@ -151,6 +151,40 @@ OF_METADATA = {
     "write": "`infrakit metadata set PATH VALUE`",
 }
 _OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "metadata": OF_METADATA, "plugin": OF_PLUGIN}
+
+_CONSENT = "`--destroys N` permits the destruction of N instances; nothing else is asked here"
+_JSON = "`-o json` prints JSON"
+_PLAN = "`infrakit plan FILE` shows what committing FILE would do"
+# Option of other tools -> the option that this command has instead, and what it does; "" for a sentence that always
+# holds. The first that applies is printed.
+OPTIONS = {
+    "--auto-approve": (("--yes", "`--yes` asks for no confirmation"), ("--destroys", _CONSENT)),
+    "--check": (("--destroys", _PLAN),),
+    "--diff": (("--destroys", _PLAN),),
+    "--dry-run": (("--destroys", _PLAN),),
+    "--file": (("FILE", "FILE is written without an option"),),
+    "--filename": (("FILE", "FILE is written without an option"),),
+    "--follow": (("--watch", "`--watch` refreshes every second"),),
+    "--force": (("--yes", "`--yes` asks for no confirmation"), ("--destroys", _CONSENT)),
+    "--format": (("--output", _JSON),),
+    "--json": (("--output", _JSON),),
+    "--reason": (("--message", "`-m WHY` gives the reason"),),
+    "--timeout": (("--wait", "`--wait 5m` waits until all groups have converged, for five minutes at most"),),
+    "--verbose": (("", "`infrakit why GROUP` and `infrakit events` explain every action"),),
+    "--watch": (("--follow", "`--follow` prints what is new"),),
+    "--yes": (("--destroys", _CONSENT), ("", "this command asks for no confirmation")),
+    "-f": (("FILE", "FILE is written without an option"), ("--watch", "`--watch` refreshes every second")),
+    "-v": (("--version", "`-V` prints the version"), ("", "`infrakit why GROUP` explains every action")),
+    "-w": (("--wait", "`--wait 5m` waits until all groups have converged"), ("--follow", "`-f` prints what is new")),
+    "-y": (("--destroys", _CONSENT), ("", "this command asks for no confirmation")),
+}
+
+
+def unknown_option(name: str, command: click.Command) -> str:
+    """Return what to type instead of an option that a command does not have; empty if that is not known."""
+    has = {"", *(name for each in command.params for name in each.opts)}
+    has |= {each.name.upper() for each in command.params if isinstance(each, click.Argument) and each.name}
+    return next((hint for needed, hint in OPTIONS.get(name, ()) if needed in has), "")
 
 
 def unknown_command(name: str, known: Iterable[str], words: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -75,3 +76,46 @@ def test_the_help_names_the_documentation() -> None:
         [sys.executable, "-m", "infrakit", "--help"], capture_output=True, text=True, check=False, timeout=60
     )
     assert infrakit.HOMEPAGE in done.stdout
+
+
+def every_command(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below, _ = find([*path, name])
+            yield from every_command(below, (*path, name))
+
+
+@pytest.mark.parametrize("option", words.OPTIONS)
+def test_an_option_of_other_tools_leads_to_one_that_the_command_has(option: str) -> None:
+    led = 0
+    for path, command in every_command(main.commands):
+        if any(option in each.opts for each in command.params):
+            continue
+        hint = words.unknown_option(option, command)
+        led += bool(hint)
+        for needed, text in words.OPTIONS[option]:
+            if text == hint and needed.startswith("--"):
+                assert any(needed in each.opts for each in command.params), path
+        for typed in re.findall(r"`infrakit ([^`]*)`", hint):
+            find(typed.split())
+    assert led, f"no command leads on from {option}: remove it"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["commit", "--yes", "f.yaml"], "No such option '--yes'. In InfraKit: `--destroys N` permits"),
+        (["status", "--json"], "No such option '--json'. In InfraKit: `-o json`"),
+        (["adopt", "--yes", "x"], "this command asks for no confirmation"),
+        (["commit", "-f", "f.yaml"], "FILE is written without an option"),
+        (["status", "-v"], "`infrakit why GROUP`"),
+        (["-v"], "`-V` prints the version"),
+        (["status", "--nonsense"], "No such option '--nonsense'."),
+    ],
+)
+def test_an_unknown_option_is_explained(capsys: pytest.CaptureFixture[str], typed: list[str], expected: str) -> None:
+    assert main.main(typed) == 1
+    assert expected in " ".join(capsys.readouterr().err.split())
