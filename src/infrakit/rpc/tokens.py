@@ -13,7 +13,7 @@ _LINE = re.compile(r"(?P<name>[^:]+):(?P<hashed>[0-9a-fA-F]{64})")
 
 
 class Tokens:
-    """The tokens of one file. Raises `InvalidSpec` if the file is invalid, `Refused` if other users may read it."""
+    """The tokens of one file. Raises `Refused` if the file is invalid, or if other users may read it."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -29,7 +29,7 @@ class Tokens:
                 continue
             found = _LINE.fullmatch(line)
             if found is None or not found["name"].isprintable():
-                raise invalid(str(path), f"line {number} is not NAME:SHA256")
+                raise Refused(f"line {number} is not NAME:SHA256", where=str(path))
             self._hashes.append((found["hashed"].lower(), found["name"]))
 
     def name(self, header: str) -> str:

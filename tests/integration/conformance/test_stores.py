@@ -218,7 +218,7 @@ async def test_an_unreadable_store_raises_an_error_instead_of_a_report() -> None
     [
         (["--kind", "store", "--write", "memory:"], 0, "passed   store/conflict: a write that expects"),
         (["--kind", "store", "memory:"], 0, "skipped  store/conflict: "),
-        (["--kind", "store", "nonsense"], 2, "'nonsense' is not understood; write it as"),
+        (["--kind", "store", "nonsense"], 1, "'nonsense' is not understood (write it as"),
         (["--kind", "store", "--kind", "flavor", "memory:"], 1, "--kind store takes no other --kind"),
         (["--kind", "store", "etcd://127.0.0.1:1"], 3, "127.0.0.1:1: cannot connect"),
     ],

@@ -155,7 +155,7 @@ def test_a_token_is_added_to_a_manually_edited_file(tmp_path: Path) -> None:
     secret = tokens.issue(file, "bob")
     assert tokens.Tokens(file).name(f"Bearer {secret}") == "bob"
     for name in ("", "a:b", "a\nb", " a", "#a"):
-        with pytest.raises(errors.Refused, match="cannot be the name of a token"):
+        with pytest.raises(errors.InvalidSpec, match="cannot be the name of a token"):
             tokens.issue(file, name)
 
 

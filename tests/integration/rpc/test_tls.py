@@ -313,5 +313,5 @@ def test_listen_addresses_are_parsed(text: str, expected: tuple[str, int]) -> No
 
 @pytest.mark.parametrize("text", ["", "80", "a:", "a:x", "a:99999"])
 def test_an_invalid_listen_address_is_refused(text: str) -> None:
-    with pytest.raises(errors.Refused, match="is not an address to listen at"):
+    with pytest.raises(errors.InvalidSpec, match="is not an address to listen at"):
         listen.parse(text)

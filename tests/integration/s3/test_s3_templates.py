@@ -6,7 +6,7 @@ import pytest
 
 from infrakit.clients import s3
 from infrakit.clients.s3 import Bucket
-from infrakit.spi.errors import NotFound, Refused
+from infrakit.spi.errors import InvalidSpec, NotFound, Refused
 from infrakit.template.engine import Engine
 from infrakit.template.loaders import Loader
 from infrakit.template.scope import Scope
@@ -35,5 +35,5 @@ async def test_templates_of_a_bucket_include_only_templates_of_this_bucket(bucke
         await asyncio.to_thread(rendered, "deep/astray.sh")
     with pytest.raises(Refused, match="has more than 1,000,000 bytes"):
         await asyncio.to_thread(rendered, "big")
-    with pytest.raises(Refused, match="this is not an object"):
+    with pytest.raises(InvalidSpec, match="this is not an object"):
         s3.load("s3://bucket", 1.0)
