@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import convergence, exit_codes, output, reports
+from infrakit.cli import convergence, exit_codes, output, reports, tables
 from infrakit.spi.errors import Refused
 from infrakit.spi.manager import Committed
 
@@ -44,5 +44,6 @@ def confirm(question: str, *, yes: bool) -> None:
             "not confirmed: standard input is not a terminal",
             remedy=f"pass --yes to proceed without asking: {question}",
         )
-    if not click.confirm(question):
+    prompt = "\n".join(tables.paragraph(f"{question} [y/N]:"))  # a terminal would break it inside a word
+    if not click.confirm(prompt, show_default=False, prompt_suffix=" "):
         raise Refused("not confirmed: nothing was changed")

@@ -136,6 +136,14 @@ async def test_a_misspelt_group_is_reported_before_the_confirmation(cli: Command
     assert "[y/N]" not in received
 
 
+async def test_a_question_is_not_broken_inside_a_word(cli: CommandLine, manager: CannedManager) -> None:
+    _, received = await on_terminal(cli, "group", "destroy", "web", columns=40, keys=b"n\n")
+    prompt = received[: received.index("[y/N]:") + len("[y/N]:")].splitlines()
+    assert len(prompt) > 1
+    assert max(map(len, prompt)) <= 40
+    assert " ".join(prompt).endswith("Destroy every instance of web, keeping its volumes? [y/N]:")
+
+
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\n", 2, 0)])
 async def test_a_destructive_command_asks_for_confirmation_on_a_terminal(
     cli: CommandLine, manager: CannedManager, answer: bytes, code: int, orders: int
