@@ -126,16 +126,21 @@ define prove
 	@touch $@
 endef
 
+define usable
+	test -n '$(PYTHON)' && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$($(or $(PYTHON),python3) -V 2>/dev/null) || found='not found, or broken'; \
+		echo "InfraKit needs Python 3.11 or newer; $(or $(PYTHON),python3) is $$found:" \
+			'install it, or type make PYTHON=/path/to/it' >&2; exit 1; }
+endef
+
 # A PYTHON of the command line is used, or refused with the reason: never ignored.
 same-python:
-	@if [ '$(origin PYTHON)' != file ] && [ -e $(VENV)/.stamp ]; then \
-		there=$$($(BIN)/python -V); wanted=$$($(PYTHON) -V) && [ "$$there" = "$$wanted" ] || { \
+	@if [ '$(origin PYTHON)' != file ] && [ -e $(VENV)/.stamp ]; then $(usable); \
+		there=$$($(BIN)/python -V); [ "$$there" = "$$($(PYTHON) -V)" ] || { \
 		echo "$(VENV) has $$there: make clean first, then PYTHON=$(PYTHON) is used" >&2; exit 1; }; fi
 
 $(VENV)/.stamp: pyproject.toml requirements/run.txt | same-python
-	@test -n '$(PYTHON)' && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo 'InfraKit needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is none): install it, or type make PYTHON=/path/to/it' >&2; \
-		exit 1; }
+	@$(usable)
 	@echo 'setting up $(VENV) with $(PYTHON)'
 	@[ -e $@ ] || rm -rf $(VENV) # what an interrupted set-up has left
 	@if command -v uv >/dev/null; then \

@@ -72,11 +72,16 @@ def _set_up(venv: Path, python: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_interpreter_that_is_too_old_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    for python in (_interpreter(tmp_path, "3.10"), tmp_path / "missing"):
-        done = _set_up(tmp_path / "v", python)
-        assert done.returncode != 0
-        assert f"InfraKit needs Python 3.11 or newer; {python} is none" in done.stderr
-        assert not (tmp_path / "v").exists()
+    old, missing = _interpreter(tmp_path, "3.10"), tmp_path / "missing"
+    for finished in (False, True):
+        for python, is_ in ((old, "Python 3.10.1"), (missing, "not found, or broken")):
+            done = _set_up(tmp_path / "v", python)
+            assert done.returncode != 0
+            assert f"InfraKit needs Python 3.11 or newer; {python} is {is_}: install it" in done.stderr
+            assert "make clean" not in done.stderr
+            assert (tmp_path / "v").exists() == finished
+        (tmp_path / "v").mkdir(exist_ok=True)
+        (tmp_path / "v" / ".stamp").write_text("")
 
 
 def test_an_interrupted_set_up_is_begun_anew(tmp_path: Path) -> None:

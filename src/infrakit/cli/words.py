@@ -150,7 +150,15 @@ OF_METADATA = {
     "unset": "`infrakit metadata rm PATH`",
     "write": "`infrakit metadata set PATH VALUE`",
 }
-_OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "metadata": OF_METADATA, "plugin": OF_PLUGIN}
+OF_REMOTE = {
+    "delete": "`infrakit remote remove NAME`",
+    "list": "`infrakit remote ls`",
+    "rm": "`infrakit remote remove NAME`",
+    "select": "`infrakit remote use NAME`",
+    "set": "`infrakit remote use NAME`",
+    "switch": "`infrakit remote use NAME`",
+}
+_OF = {"group": OF_GROUP, "instance": OF_INSTANCE, "metadata": OF_METADATA, "plugin": OF_PLUGIN, "remote": OF_REMOTE}
 
 _CONSENT = "`--destroys N` permits the destruction of N instances; nothing else is asked here"
 _JSON = "`-o json` prints JSON"

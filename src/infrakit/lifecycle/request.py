@@ -26,5 +26,5 @@ def consent_named(command: str) -> Iterator[None]:
     except errors.Refused as refused:
         if "--destroys" not in refused.remedy:
             raise
-        remedy = refused.remedy.replace("infrakit commit", command)
+        remedy = f"{refused.remedy.replace('infrakit commit', command)}; without FILE, the last declaration continues"
         raise errors.Refused(refused.what, where=refused.where, remedy=remedy) from None

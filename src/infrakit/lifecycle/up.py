@@ -58,9 +58,10 @@ def check_home(home: Path) -> None:
             probe.write(bytes(PROBE_BYTES))
     except OSError as error:
         free = "free space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        why = f"no file can be created in {there.absolute()}: {error.strerror}"
         raise invalid(
             HOME_VARIABLE,
-            f"{home.absolute()} cannot store the state of a daemon: {there.absolute()}: {error.strerror}",
+            f"{home.absolute()} cannot store the state of a daemon: {why}",
             hint=f"{free}set {HOME_VARIABLE} to a directory of your own",
         ) from None
 

@@ -16,7 +16,10 @@ from infrakit.rpc import discovery
 from infrakit.rpc.discovery import NotRunning
 from infrakit.rpc.remotes import Remote
 
-REMEDY = "start it with: infrakit up FILE, or set INFRAKIT_HOME to the home of a running one"
+REMEDY = (
+    "infrakit up starts it with the last declaration, infrakit up FILE with another; "
+    "or set INFRAKIT_HOME to the home of a running one"
+)
 NOT_ALLOWED = "the socket belongs to another user: run the command as that user, or with sudo"
 EXPLAIN_S = 2.0  # for a second connection, to explain what is wrong with the server's certificate
 

@@ -103,7 +103,7 @@ async def test_a_command_that_changes_nothing_reports_no_changes(cli: CommandLin
     manager.committed = Committed(version=7, unchanged=True)
     for words in (["group", "scale", "web", "3"], ["group", "abort", "web"]):
         assert await cli(*words) == (0, "No changes: declaration 7 already matches.\n", "")
-    assert (await cli("unhalt")).out.startswith("Nothing to lift: everything is not halted; `infrakit status`")
+    assert (await cli("unhalt")).out.startswith("Nothing to lift: no halt of everything; `infrakit status`")
     assert await cli("unhalt", "web") == (0, "Nothing to lift: web is not halted.\n", "")
     # A halt changes no declared group, and yet it is a change.
     manager.committed = Committed(version=8)
@@ -225,7 +225,7 @@ async def test_without_a_daemon_the_exit_code_is_3_and_the_remedy_is_printed(
     assert done.code == 3
     assert done.out == ""
     assert str(home / "plugins" / "group") in done.err
-    assert "start it with: infrakit up FILE" in done.err
+    assert "infrakit up starts it with the last declaration" in done.err
     assert len(done.err.splitlines()) == 1
 
 

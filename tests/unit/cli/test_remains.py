@@ -49,7 +49,7 @@ async def test_following_events_needs_a_daemon(cli: CommandLine, home: Path) -> 
     await store_events(home)
     done = await cli("events", "--follow")
     assert (done.code, done.out) == (3, "")
-    assert "start it with: infrakit up FILE" in done.err
+    assert "infrakit up starts it with the last declaration" in done.err
 
 
 async def test_versions_are_read_from_the_store(cli: CommandLine, home: Path) -> None:

@@ -320,7 +320,7 @@ async def test_metadata_without_a_daemon_is_an_error_unless_it_has_a_default(cli
     done = await cli("template", "-", stdin=b"a\n{{ metadata('host/zone') }}")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("infrakit: no daemon answers at ")
-    assert "named in line 2 of stdin; start it with: infrakit up FILE" in done.err
+    assert "named in line 2 of stdin; infrakit up starts it with the last declaration" in done.err
     assert (await cli("template", "-", stdin=b"{{ metadata('host/zone', 'none') }}")).out == "none"
     assert (await cli("template", "-", stdin=b"{{ var('host/zone', 'none') }}")).out == "none"
 

@@ -105,7 +105,7 @@ async def test_a_home_that_is_not_a_directory_is_refused(cli: CommandLine, docum
         done = await cli("up", document)
         assert (done.code, len(done.err.splitlines())) == (1, 1)
         assert f"INFRAKIT_HOME: {place} cannot store" in done.err
-        assert f"{home / document}: Not a directory" in done.err
+        assert f"no file can be created in {home / document}: Not a directory" in done.err
         assert not done.out
         done = await cli("status")
         assert done.code == 3

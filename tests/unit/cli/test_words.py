@@ -16,6 +16,7 @@ TABLES = {
     "instance": words.OF_INSTANCE,
     "metadata": words.OF_METADATA,
     "plugin": words.OF_PLUGIN,
+    "remote": words.OF_REMOTE,
 }
 EVERY = [(name, word) for name, table in TABLES.items() for word in table]
 

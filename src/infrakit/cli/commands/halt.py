@@ -39,8 +39,8 @@ def unhalt(group: str | None, why: str | None, output_format: str) -> None:
     """
     committed = daemon.change(Manager.unhalt, group=_group(group), why=why or "unhalt")
     if committed.unchanged and output_format == "table":
-        others = "" if group else "; `infrakit status` shows the halts of single groups"
-        output.lines(list(tables.paragraph(f"Nothing to lift: {group or 'everything'} is not halted{others}.")))
+        everything = "no halt of everything; `infrakit status` shows those of single groups"
+        output.lines(list(tables.paragraph(f"Nothing to lift: {f'{group} is not halted' if group else everything}.")))
         return
     changes.done(committed, output_format, f"Lifted the halt of {group or 'everything'}")
 
