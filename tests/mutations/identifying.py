@@ -61,4 +61,12 @@ MUTATIONS = (
         "if slot not in created_as:",
         DROPPED,
     ),
+    Mutation(
+        "2 one bearer",
+        "a creation is retried beside an instance that has returned",
+        "group/plan/pets.py",
+        "if s not in declared or _has_returned(builder, s))",
+        "if s not in declared)",
+        ("tests/unit/group/test_bearers.py",),
+    ),
 )

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
-from infrakit.spi.values import Description, GroupID, InstanceID
+from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
 from tests.stage import Stage, in_virtual_time, pets
 
 
@@ -83,3 +84,41 @@ async def test_a_logical_id_that_moves_to_another_group_waits_for_its_bearer() -
             found = bearers(provider)
             assert len(found) == len(set(found))
         assert set(stage.alive("moved")) == {"a", "b"}
+
+
+class RefusesCreations(LosesSight):
+    """It also answers creations with an error, without effect, as long as it has one."""
+
+    error: InfraKitError | None = None
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        if self.error is not None:
+            self.calls["failed"] = self.calls.get("failed", 0) + 1
+            raise self.error
+        return await super().provision(spec=spec)
+
+
+@pytest.mark.parametrize("error", [Unreachable("down"), Refused("no"), OutcomeUnknown("reset")], ids=type)
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("quorum", [True, False])
+@in_virtual_time
+async def test_a_creation_is_not_retried_beside_an_instance_that_has_returned(
+    error: InfraKitError, *, tokens: bool, quorum: bool
+) -> None:
+    """It was reported as terminated, and returns while the creation of its replacement waits for a retry."""
+    provider = RefusesCreations(tokens=tokens)
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c", quorum=quorum))
+        await stage.converged()
+        old = next(each for each in provider.live() if each.logical_id == "a")
+        provider.error = error
+        provider.hidden.add(old.id)
+        await stage.until(lambda: provider.calls.get("failed"))
+        provider.hidden.clear()
+        await asyncio.sleep(10)
+        provider.error = None
+        await stage.converged()
+        await asyncio.sleep(300)
+        assert bearers(provider) == ["a", "b", "c"]
+        assert old.lives, stage.recent_events()
+        assert provider.calls["provision"] == 3

@@ -12,13 +12,25 @@ from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
-from infrakit.spi.values import Attachment, LogicalID, Slot
+from infrakit.spi.values import Attachment, LogicalID, Slot, State
 
 
 def unwanted(builder: PlanBuilder) -> None:
-    """Mark the intents for undeclared logical IDs as unwanted."""
+    """Mark the intents as unwanted whose logical ID is not declared, or is that of an instance that has returned."""
     declared = {Slot(i) for i in builder.want.logical_ids}
-    builder.unwanted.update(s for s in builder.view.pending if s not in declared and s not in builder.settled)
+    unsettled = (s for s in builder.view.pending if s not in builder.settled)
+    builder.unwanted.update(s for s in unsettled if s not in declared or _has_returned(builder, s))
+
+
+def _has_returned(builder: PlanBuilder, slot: Slot) -> bool:
+    """Whether another instance than the intent's has the logical ID after all; it was reported as terminated before."""
+    token = builder.view.pending[slot].intent.token
+    members = builder.classified.by_slot.get(slot, ())
+    return any(m.token not in (None, token) and _stays(m) for m in members)
+
+
+def _stays(member: Member) -> bool:
+    return not member.leaving and member.state is not State.STOPPING and member.missing_since is None
 
 
 def create(builder: PlanBuilder) -> None:
