@@ -69,6 +69,12 @@ def test_one_of_three_replicas_is_active_and_each_accepts_commands(replicas: Rep
     replicas.provider.kill(next(iter(first)))
     b.converged()
 
+    # as if its machine were lost; a replica that answers is refused
+    assert "c answers at" in b("leader", "forget", "c", "-m", "a slip", exits=2)
+    assert "Removed a" in c("leader", "forget", "a", "-m", "its machine was replaced")
+    assert roles(b) == {"b": "leader", "c": "follower"}
+    assert "a is no replica any more" in c("events")
+
     # restarted, it is a follower; a clean shutdown removes a replica from the roster
     replicas.up("a")
     assert roles(a) == {"a": "follower", "b": "leader", "c": "follower"}

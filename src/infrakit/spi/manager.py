@@ -324,6 +324,10 @@ class Manager(Protocol):
         """Transfer the leadership to another replica. Raises `NotLeader`, and `Refused` if its source cannot."""
         ...
 
+    async def forget(self, *, replica: str, who: str, why: str) -> None:
+        """Remove a replica from the roster whose machine is lost. Raises `NotFound`, and `Refused` if it answers."""
+        ...
+
     async def shutdown(self, *, who: str, why: str) -> None:
         """Stop the daemon. Instances keep running."""
         ...

@@ -277,6 +277,9 @@ class CannedManager:
     async def resign(self, *, who: str, why: str) -> None:
         self._record("resign", who=who, why=why)
 
+    async def forget(self, *, replica: str, who: str, why: str) -> None:
+        self._record("forget", replica=replica, who=who, why=why)
+
     async def shutdown(self, *, who: str, why: str) -> None:
         self._record("shutdown", who=who, why=why)
         if self.on_shutdown is not None:

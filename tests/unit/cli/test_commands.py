@@ -341,6 +341,12 @@ async def test_resign_is_sent_with_who_and_why(cli: CommandLine, manager: Canned
     assert parameters["who"]
 
 
+async def test_forget_is_sent_with_the_replica_and_why(cli: CommandLine, manager: CannedManager) -> None:
+    assert (await cli("leader", "forget", "node3", "-m", "lost")).out.startswith("Removed node3")
+    [(method, parameters)] = manager.orders
+    assert (method, parameters["replica"], parameters["why"]) == ("forget", "node3", "lost")
+
+
 async def test_a_follower_reports_why_it_is_not_active(cli: CommandLine, manager: CannedManager) -> None:
     manager.leads, manager.groups, manager.note = False, [], "etcd has no leader"
     done = await cli("status")

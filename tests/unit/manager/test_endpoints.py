@@ -127,6 +127,35 @@ async def test_the_leader_is_shown_with_every_replica_of_the_roster() -> None:
 
 
 @in_virtual_time
+async def test_a_replica_whose_machine_is_lost_is_removed_from_the_roster() -> None:
+    entry = ReplicaEntry(address="/n", version="0", format=1, host="here", pid=7, started="now")
+    async with Stage() as stage:
+        await stage.replica.active.wait()
+        roster, lost = (Roster(stage.store, name, entry) for name in ("stage", "node3"))
+        keeping = asyncio.create_task(roster.keep())
+        await lost.add()
+        await asyncio.sleep(1)
+        relay = Relay(stage.operator, stage.replica, roster)
+        with pytest.raises(errors.Refused, match="stage answers at /n; stop it"):
+            await relay.forget(replica="stage", who="ann", why="a slip")
+        with pytest.raises(errors.NotFound, match=r"no replica 'node4'; did you mean node3\?"):
+            await relay.forget(replica="node4", who="ann", why="a slip")
+        await relay.forget(replica="node3", who="ann", why="replaced")
+        assert set(await roster.entries()) == {"stage"}
+        assert any("node3 is no replica any more, forgotten by ann: replaced" in e.message for e in stage.events)
+        await lost.add()
+        assert set(await roster.entries()) == {"stage", "node3"}, "it runs again"
+        keeping.cancel()
+
+
+@in_virtual_time
+async def test_the_only_replica_has_no_other_to_forget() -> None:
+    async with Stage() as stage:
+        with pytest.raises(errors.NotFound, match="stage is the only one"):
+            await stage.operator.forget(replica="node3", who="ann", why="a slip")
+
+
+@in_virtual_time
 async def test_all_probes_share_one_read_of_a_hanging_store() -> None:
     leadership, store = ScriptedObserver(), UnreliableStore()
     async with Stage(leadership=leadership, store=store) as stage:

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Callable[[Manager], Awaitable[Committed]]] = {
     "commit": lambda m: m.commit(text="[]", source="x", **WHO),
 }
 ONLY_THE_LEADER = {"adopt_account", "plan", "why", "members", "destroy_instance", "logs", "tail", "resign"}
-ANSWERED_LOCALLY = {"status", "leader", "history", "show", "shutdown"}
+ANSWERED_LOCALLY = {"status", "leader", "history", "show", "forget", "shutdown"}
 
 
 class NeverLeads:

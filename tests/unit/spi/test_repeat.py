@@ -45,7 +45,7 @@ REMOTE = {
         "status plan why members logs tail history show leader",
         (
             "commit adopt adopt_account scale halt unhalt pause resume abort rollback free destroy destroy_instance "
-            "restore resign shutdown"
+            "restore resign forget shutdown"
         ),
     ),
 }

@@ -1,10 +1,10 @@
-"""`infrakit leader`: shows the active replica and the status of the others, and transfers the leadership."""
+"""`infrakit leader`: shows the replicas, transfers the leadership, and removes a replica that is lost."""
 
 from collections.abc import Iterator
 
 import click
 
-from infrakit.cli import daemon, exit_codes, options, output, tables
+from infrakit.cli import arguments, daemon, exit_codes, options, output, tables
 from infrakit.spi.event import to_the_second
 from infrakit.spi.manager import LeaderStatus, Manager, ReplicaStatus
 
@@ -74,3 +74,20 @@ def resign(why: str | None) -> None:
     """
     daemon.change(Manager.resign, why=why or "resign")
     click.echo("Resigned; `infrakit leader` shows the new leader.")
+
+
+@leader.command
+@arguments.replica
+@options.message()
+def forget(replica: str, why: str | None) -> None:
+    """Remove a replica from the list whose machine is lost.
+
+    A replica that stops removes itself. One that was lost stays in the list: it counts when the others agree that the
+    leader hangs, and its release decides which policies may be declared. It is refused while the replica answers.
+
+    \b
+    Example:
+      infrakit leader forget node3 -m "its machine was replaced"
+    """
+    daemon.change(Manager.forget, replica=replica, why=why or f"forget {replica}")
+    click.echo(f"Removed {replica}; if it runs again, it adds itself.")

@@ -14,7 +14,7 @@ from infrakit.manager.api.manager import Operator
 from infrakit.manager.api.roster import ReplicaEntry, Roster
 from infrakit.manager.lead.replica import Replica
 from infrakit.rpc import client
-from infrakit.spi import errors
+from infrakit.spi import errors, names
 from infrakit.spi.instance import LogPart
 from infrakit.spi.manager import (
     Committed,
@@ -31,6 +31,7 @@ from infrakit.spi.manager import (
 T = TypeVar("T")
 
 ANSWER_S = 3.0  # timeout of a status request to another replica
+AWAY = "away"  # the role of a replica that does not answer
 FORWARD_S = 11.0  # timeout of a forwarded request; with the connection, a little less than the command line's
 
 
@@ -145,6 +146,21 @@ class Relay:
     async def resign(self, **arguments: Any) -> None:
         await self._at_leader(self._inner.resign, arguments)
 
+    async def forget(self, *, replica: str, who: str, why: str) -> None:
+        """Remove the entry of a replica that does not answer. If it runs again, it adds itself."""
+        entries = await self._roster.entries()
+        if replica not in entries:
+            raise errors.NotFound(
+                f"there is no replica {replica!r}", remedy=names.remedy(replica, entries, listed="replicas")
+            )
+        found = await self._ask_replica(replica, entries[replica])
+        if found.role != AWAY:
+            raise errors.Refused(
+                f"{replica} answers at {found.address}", remedy="stop it: a replica that stops removes itself"
+            )
+        await self._roster.remove(replica, entries[replica])
+        self._replica.announce_forgotten(replica, who, why)
+
     async def shutdown(self, **arguments: Any) -> None:
         await self._inner.shutdown(**arguments)
 
@@ -200,7 +216,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         row = ReplicaStatus(
             name=name,
-            role="away",
+            role=AWAY,
             address=entry.address,
             version=entry.version,
             format=entry.format,

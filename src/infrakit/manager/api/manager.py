@@ -308,6 +308,9 @@ class Operator:
         self._term()
         await self._replica.resign(who, why)
 
+    async def forget(self, *, replica: str, who: str, why: str) -> None:  # noqa: ARG002
+        raise errors.NotFound(f"there is no replica {replica!r}", remedy=f"{self._replica.name} is the only one")
+
     async def shutdown(self, *, who: str, why: str) -> None:
         self._replica.announce_stop(who, why)
         self._stop()

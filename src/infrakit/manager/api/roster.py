@@ -58,27 +58,35 @@ class Roster:
         entry = (await self.entries()).get(name)
         return entry.address if entry is not None else ""
 
+    async def add(self) -> None:
+        """Add the own entry. Raises what the store raises."""
+        await self._write(self.name, self.entry)
+
+    async def remove(self, name: str, entry: ReplicaEntry) -> None:
+        """Remove the entry of a lost replica, unless it has changed. Raises what the store raises."""
+        await self._write(name, None, before=entry)
+
     async def keep(self) -> None:
         """Maintain the own entry until cancelled; then remove it, if the store answers within a timeout."""
         try:
             while True:
                 with contextlib.suppress(errors.InfraKitError, TimeoutError):
-                    await self._write(self.entry)
+                    await self.add()
                 await asyncio.sleep(CHECK_S)
         finally:
             with contextlib.suppress(errors.InfraKitError, TimeoutError):
                 async with asyncio.timeout(LEAVE_DEADLINE_S):
-                    await self._write(None)
+                    await self._write(self.name, None, before=self.entry)
 
-    async def _write(self, entry: ReplicaEntry | None) -> None:
-        """Set or remove the own entry. An entry of that name from another process is not removed."""
+    async def _write(self, name: str, entry: ReplicaEntry | None, *, before: ReplicaEntry | None = None) -> None:
+        """Set an entry, or remove it if it is still as `before`: another process may have that name meanwhile."""
         for _attempt in range(ATTEMPTS_MAX):
             document, found = await self._load()
-            mine = found.replicas.get(self.name)
-            if mine == entry or (entry is None and mine != self.entry):
+            stored = found.replicas.get(name)
+            if stored == entry or (entry is None and stored != before):
                 return
-            others = {name: each for name, each in found.replicas.items() if name != self.name}
-            replicas = others | ({self.name: entry} if entry is not None else {})
+            others = {other: each for other, each in found.replicas.items() if other != name}
+            replicas = others | ({name: entry} if entry is not None else {})
             body = msgspec.json.encode(msgspec.structs.replace(found, replicas=replicas))
             with contextlib.suppress(errors.Conflict):
                 async with asyncio.timeout(STORE_DEADLINE_S):

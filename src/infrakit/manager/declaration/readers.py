@@ -26,7 +26,7 @@ async def require_readable(store: Store, before: DeclarationRecord, after: Decla
             f"the replica {older[0]} runs InfraKit {replicas[older[0]].version}, which cannot read "
             f"{', '.join(sorted(policies))}",
             where="roster",
-            remedy=f"upgrade it first; if its machine is lost, start a new replica with the name {older[0]}",
+            remedy=f"upgrade it first; if its machine is lost: infrakit leader forget {older[0]} -m WHY",
         )
 
 

@@ -330,6 +330,10 @@ class Replica:
         """Emit the event for a requested stop."""
         self._emit(Kind.STOPPED, f"{self.name} is stopping, requested by {who}: {why}")
 
+    def announce_forgotten(self, replica: str, who: str, why: str) -> None:
+        """Emit the event for a replica that was removed from the roster."""
+        self._emit(Kind.COMMITTED, f"{replica} is no replica any more, forgotten by {who}: {why}")
+
     async def _advance_watermark(self) -> None:
         """Raise the high-water mark to the current version. A follower keeps its epoch until it acquires one."""
         mark = self._watermark.mark
