@@ -127,7 +127,7 @@ def call_label(path: Path) -> object:
 
 
 def test_a_missing_socket_is_unreachable(path: Path) -> None:
-    with pytest.raises(errors.Unreachable, match=r"no daemon answers at .* \(No such file or directory\); start it"):
+    with pytest.raises(errors.Unreachable, match=r"no daemon answers at .* \(No such file .*\); infrakit up starts"):
         call_label(path)
 
 

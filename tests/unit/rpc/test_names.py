@@ -94,6 +94,7 @@ OURS = {
     "Manager.Rollback": ("Group Who Why", CHANGED),
     "Manager.Adopt": ("Cluster Who Why", CHANGED),
     "Manager.AdoptAccount": ("Plugin Identity Who Why", CHANGED),
+    "Manager.Forget": ("Replica Who Why", "OK"),
     "Manager.Free": ("Group Who Why", CHANGED),
     "Manager.Destroy": ("Group Who Why Volumes", CHANGED),
     "Manager.DestroyInstance": ("Instance Who Why Replace", CHANGED),
