@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 
 LISTED_MAX = 10
+COMPARED_MAX = 1000  # names; comparing with more would block the event loop for more than 20 ms
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is most similar; empty if none is."""
+    """Return the known name that is most similar; empty if none is, or if there are more than `COMPARED_MAX`."""
     import difflib  # imported late: needed only for a mistyped name
 
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+    names = list(known)
+    return next(iter(difflib.get_close_matches(name, names, n=1)), "") if len(names) <= COMPARED_MAX else ""
 
 
 def remedy(name: str, known: Iterable[str], *, listed: str, otherwise: str = "") -> str:

@@ -17,6 +17,7 @@ from infrakit.spi.group import Group
 from infrakit.spi.instance import Capabilities, Capable, Identified
 
 RESOLVE_DEADLINE_S = 15.0
+IDENTITY_DEADLINE_S = 5.0  # shorter than the deadline of a forwarded command, which reports that it was not checked
 VERSIONS_MAX = 1000  # versions of groups whose member versions are cached
 
 
@@ -84,7 +85,7 @@ class PluginCache:
 
         Raises what the plugin raises, and `TimeoutError`.
         """
-        async with asyncio.timeout(RESOLVE_DEADLINE_S):
+        async with asyncio.timeout(IDENTITY_DEADLINE_S):
             instance = await self._plugins.instance(plugin)
             return await instance.identity() if isinstance(instance, Identified) else None
 
