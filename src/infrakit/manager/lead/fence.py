@@ -56,7 +56,6 @@ class Fence:
     def _age_of_both_s(self) -> float:
         return _now() - min(self._proven_at, self._current_at)
 
-    @property
     def is_fresh(self) -> bool:
         """Whether at least half of the proof's lifetime is left, so that no new proof is needed."""
         return self._age_of_both_s <= self.bound_s / 2
