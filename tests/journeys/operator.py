@@ -133,7 +133,7 @@ class Operator:
 
     def daemon_output(self) -> str:
         """The output of the newest daemon so far."""
-        return (self.home / f"up{self._outputs}.log").read_text()
+        return (self.home / f"up{self._outputs}.log").read_text() if self._outputs else ""
 
     def end_daemon(self, how: signal.Signals = signal.SIGINT) -> int:
         """Send the daemon a signal and wait for its exit."""
