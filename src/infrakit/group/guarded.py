@@ -10,7 +10,9 @@ from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan.classification import unattached
+from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
+from infrakit.spi.token import is_from_bootstrap
 from infrakit.spi.values import BOOTSTRAP, Health, InstanceID, Slot, State
 
 
@@ -55,9 +57,16 @@ def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:
             member.missing_since is None,
             member.was_requested_to_end(now, effect_s=effect_s),
             member.judged_at,
-            # An operator has created it, with access to the provider: it proves that this is the right one.
-            -math.inf if member.hash == BOOTSTRAP else member.listed_at,
+            -math.inf if _is_from_operator(member) else member.listed_at,
         )
+
+
+def _is_from_operator(member: Member) -> bool:
+    """Whether an operator has created it by bootstrap or recovery: that proves that this is the right provider.
+
+    It may be listed later than others vanished, and become a member only when its cluster is adopted.
+    """
+    return member.hash == BOOTSTRAP or is_from_bootstrap(member.description.tags)
 
 
 def guarded(plan: Plan, guard: Guard, want: DesiredState, view: GroupView) -> Plan:

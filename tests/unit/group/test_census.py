@@ -103,6 +103,27 @@ async def test_a_machine_that_an_operator_has_bootstrapped_proves_the_provider()
         assert not third.messages(Kind.REFUSED)
 
 
+@in_virtual_time
+async def test_recovered_machines_that_are_adopted_late_prove_the_provider() -> None:
+    """They have the declared version, and belong to another cluster until the recovery is adopted."""
+    simulator = provider(exclusive=False)
+    async with Stage(simulator=simulator) as first:
+        await first.commit(pets("db", "a b c", quorum=True))
+        await first.converged()
+        version = first.alive("db")["a"].tags[values.TAG_HASH]
+    for machine in list(simulator.live()):
+        simulator.kill(machine.id)
+    await asyncio.sleep(LONG_S)  # until the provider has forgotten them
+    for each in "ab":
+        tags = {values.TAG_GROUP: "db", values.TAG_HASH: version, values.TAG_TOKEN: f"bootstrap-1/db/{each}/1"}
+        simulator.adopt(tags=tags, logical_id=LogicalID(each))
+    async with successor(first) as second:
+        await second.until(lambda: len(second.messages(Kind.TERMINATED)) == 3)
+        await second.operator.adopt(cluster="bootstrap-1", who="ann", why="recovered")
+        await second.converged()
+        assert len(simulator.live()) == 3
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=["pets", "quorum", "cattle", "many cattle"])
 @in_virtual_time
 async def test_one_empty_answer_after_a_restart_creates_nothing(group: dict[str, Any]) -> None:
