@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 
 TIMEOUT_S = 150.0
+CONVERGED = "120s"  # a busy machine founds a quorum of etcd in half a minute
+COMMAND_S = 150.0
 POLL_INTERVAL_S = 0.05
 
 
@@ -48,7 +50,7 @@ class Operator:
         pipe = subprocess.PIPE
         with self.start(*words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
             try:
-                output, _ = process.communicate(stdin, timeout=60)
+                output, _ = process.communicate(stdin, timeout=COMMAND_S)
             finally:
                 process.kill()
         assert process.returncode == exits, f"infrakit {' '.join(words)} -> {process.returncode}\n{output}"
@@ -65,7 +67,9 @@ class Operator:
         return name
 
     def commit(self, *groups: dict[str, Any], wait: bool = True, exits: int = 0) -> str:
-        return self("commit", self.write(*groups), "-m", "because", *(["--wait=40s"] if wait else []), exits=exits)
+        return self(
+            "commit", self.write(*groups), "-m", "because", *([f"--wait={CONVERGED}"] if wait else []), exits=exits
+        )
 
     def run_in_background(self, *words: str) -> "subprocess.Popen[str]":
         """Run an `infrakit` command in the background; `close` stops it at the latest."""
@@ -153,7 +157,10 @@ class Operator:
             time.sleep(POLL_INTERVAL_S)
 
     def converged(self) -> None:
-        self("status", "--wait", "40s")
+        try:
+            self("status", "--wait", CONVERGED)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self('events')[-5000:]}") from None
 
     def group(self, name: str) -> dict[str, Any]:
         return next(g for g in self.ask_status()["Groups"] if g["Name"] == name)

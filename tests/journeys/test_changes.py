@@ -122,7 +122,7 @@ def test_other_logical_ids_of_a_quorum_replace_one_member_at_a_time(operator: Op
     operator.converged()
     renamed = operator.write(pets("db", "d e f", Quorum=True), name="renamed.json")
     assert "3 of 3 members of the quorum db" in " ".join(operator("commit", renamed, exits=2).split())
-    operator("commit", renamed, "--destroys", "3", "--wait=40s")
+    operator("commit", renamed, "--destroys", "3", "--wait=120s")
     assert set(operator.members("db")) == {"d", "e", "f"}
     healthy = dict[str, str]()
     for line in operator("events", "-o", "json").splitlines():

@@ -133,7 +133,7 @@ def test_a_group_runs_on_a_plugin_in_another_language(operator: Operator) -> Non
     operator.up(cattle("web", 3, plugin="shelf"), pets("db", "a", plugin="shelf"))
     operator.converged()
     assert len(list(data.iterdir())) == 4
-    operator("group", "scale", "web", "2", "-m", "less", "--wait", "40s")
+    operator("group", "scale", "web", "2", "-m", "less", "--wait", "120s")
     assert len(list(data.iterdir())) == 3
     operator("down", "--yes")
     assert list(data.iterdir()) == []

@@ -46,9 +46,9 @@ def test_commands_from_another_machine_are_recorded_with_their_identity(operator
     operator("remote", "add", "nobodys", url, "--ca=ca.pem")
     assert operator("remote", "use", "prod").startswith("commands are sent to prod")
     assert "web" in operator("status")
-    operator("group", "scale", "web", "2", "-m", "more", "--wait=40s")
+    operator("group", "scale", "web", "2", "-m", "more", "--wait=120s")
     operator.environment["INFRAKIT_HOST"] = "bobs"
-    operator("group", "scale", "web", "1", "-m", "less", "--wait=40s")
+    operator("group", "scale", "web", "1", "-m", "less", "--wait=120s")
     assert "web/" in operator("events", "--group", "web")
     operator.environment["INFRAKIT_HOST"] = "nobodys"
     assert "present a valid client certificate or token" in operator("status", exits=2)

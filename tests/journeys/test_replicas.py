@@ -46,7 +46,7 @@ def test_one_of_three_replicas_is_active_and_each_accepts_commands(replicas: Rep
     assert "4" in c("why", "web")
 
     # two operators at two replicas: the later one receives a conflict
-    c("group", "scale", "web", "4", "--expect", "1", "--wait=40s")
+    c("group", "scale", "web", "4", "--expect", "1", "--wait=120s")
     output = b("group", "scale", "web", "2", "--expect", "1", exits=2)
     assert "not 1" in output
     assert "Size: 3 -> 4" in output
@@ -110,7 +110,7 @@ def test_a_store_restored_from_a_backup_is_refused_until_an_operator_accepts_it(
     subprocess.run(["cp", "-a", store, backup], check=True)
     replicas.up("a")
     replicas.lead("a")
-    a("group", "scale", "web", "2", "--wait=40s")
+    a("group", "scale", "web", "2", "--wait=120s")
     a.end_daemon(signal.SIGTERM)
     subprocess.run(["rm", "-r", store], check=True)
     backup.rename(store)

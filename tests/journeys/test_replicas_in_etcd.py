@@ -44,7 +44,7 @@ def _upgrade(replicas: InEtcd) -> None:
     for size, (name, one) in enumerate(replicas.operators.items(), 3):
         other = next(o for n, o in replicas.operators.items() if n != name)
         assert one.end_daemon(signal.SIGTERM) == 0
-        other("group", "scale", "web", str(size), "--wait=40s")
+        other("group", "scale", "web", str(size), "--wait=120s")
         assert name not in {r["Name"] for r in other.ask("leader")["Replicas"]}
         replicas.up(name)
     assert {m["ID"] for m in one.ask("instance", "ls")} > instances

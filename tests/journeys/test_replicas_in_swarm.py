@@ -39,7 +39,7 @@ def test_failover_to_another_replica_after_the_leaders_node_is_killed(engines: E
     leader = acting(some, lambda name: name in ("n2", "n3"))
     replicas.operators[leader].converged()
     assert {m["ID"] for m in other.ask("instance", "ls")} == instances
-    other("group", "scale", "web", "4", "--wait=40s")
+    other("group", "scale", "web", "4", "--wait=120s")
 
     engines.nodes[0].start()
     replicas.up("n1")
@@ -57,7 +57,7 @@ def test_a_leader_that_was_suspended_with_its_engine_does_not_act_when_it_resume
     suspended.daemon.send_signal(signal.SIGSTOP)
     engines.nodes[0].pause()
     leader = acting(some, lambda name: name in ("n2", "n3"))
-    some("group", "scale", "web", "3", "--wait=40s")
+    some("group", "scale", "web", "3", "--wait=120s")
     instances = {m["ID"] for m in some.ask("instance", "ls")}
 
     suspended.daemon.send_signal(signal.SIGCONT)  # it knows one healthy instance less, and believes that it leads

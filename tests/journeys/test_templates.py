@@ -102,7 +102,7 @@ def test_a_declaration_may_be_a_template_on_a_web_server(operator: Operator, sit
     shown = operator("plan", address, *given, "--rendered")
     assert shown.startswith("- kind: group\n  metadata: {name: db}\n")
     assert "echo in south {{ index.sequence }}" in shown  # the flavor renders this for each instance
-    operator("commit", address, *given, "-m", "from the site", "--wait=40s")
+    operator("commit", address, *given, "-m", "from the site", "--wait=120s")
     assert operator.group("web")["Want"] == 2
     assert operator.group("db")["Live"] == 1
     stored = operator("history", "--show", "2")
