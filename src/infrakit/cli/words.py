@@ -4,10 +4,11 @@ An unknown command is answered with the equivalent command and its syntax. None 
 would differ, and a command that changes infrastructure must be typed on purpose.
 """
 
-import difflib
 from collections.abc import Iterable
 
 import click
+
+from infrakit.spi import names
 
 _BACK = (
     "`infrakit group rollback GROUP` restores the previous version of one group, "
@@ -199,8 +200,8 @@ def unknown_command(name: str, known: Iterable[str], words: dict[str, str]) -> s
     """Return the error message for a command that does not exist."""
     if name in words:
         return f"No such command '{name}'. In InfraKit: {words[name]}."
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else "")
+    near = names.nearest(name, known)
+    return f"No such command '{name}'." + (f" Did you mean '{near}'?" if near else "")
 
 
 class Commands(click.Group):
