@@ -43,6 +43,8 @@ from tests.integration.swarm import engines
 from tests.integration.swarm.engines import Engines, Node, _child
 
 TIMEOUT_S = 300.0
+REPORT_TIMEOUT_S = 30.0
+OUTPUT_MAX = 4000  # characters of one machine in a report
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
 SOCKET = Path("/run/docker.sock")
 BUSYBOX_PROGRAMS = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
@@ -142,6 +144,14 @@ class Machine(Node):
             await until(printed, text)
         except AssertionError as late:
             raise AssertionError(f"{late}; output of {self.address}:\n{self.output[-3000:]}") from None
+
+    async def has_the_log(self) -> bool:
+        """Whether its own Engine answers for the Swarm."""
+        swarm = Swarm(self.host)
+        try:
+            return bool(await swarm.nodes())
+        finally:
+            await swarm.close()
 
     def lose_volume(self) -> Path:
         """Move the volume away, so that the next boot gets an empty one; return its new path."""
@@ -249,6 +259,14 @@ class Group:
     async def is_healthy(self, machine: Machine) -> bool:
         return (await self.health(machine)).health == 1
 
+    async def is_settled(self, machine: Machine) -> bool:
+        """Whether it is healthy, and a manager has received the log.
+
+        The leader calls a manager reachable up to a second earlier. One that is killed within that second never returns
+        with its data, because it does not know the other managers.
+        """
+        return await self.is_healthy(machine) and (not self._manager or await machine.has_the_log())
+
     async def membership(self) -> Sequence[MembershipChange]:
         return await self.flavor.membership(
             properties=self.properties, instances=self.instances, allocation=self.allocation
@@ -276,16 +294,11 @@ class Group:
 
         async def converged() -> bool:
             created.extend(await self.make_due_changes())
-            healthy = [await self.is_healthy(each) for each in self.machines]
+            settled = [await self.is_settled(each) for each in self.machines]
             pending = [each for each in await self.membership() if not each.id.startswith("advice/")]
-            return all(healthy) and len(self.machines) == len(self.declared) and not pending
+            return all(settled) and len(self.machines) == len(self.declared) and not pending
 
-        try:
-            await until(converged, what)
-        except AssertionError as late:
-            outputs = "\n".join(f"-- {each.address}:\n{each.output[-1500:]}" for each in self.machines)
-            health = [str(await self.health(each)) for each in self.machines]
-            raise AssertionError(f"{late}; {health}; {outputs}") from None
+        await until(converged, what)
         return created
 
 
@@ -299,12 +312,24 @@ class Cluster:
         self.managers = Group(self, "managers", manager=True)
         self.workers = Group(self, "workers", manager=False)
         self._clients: list[Swarm] = []
+        self._machines: list[Machine] = []
 
     def machine(self) -> Machine:
         """A new address, at which nothing runs."""
         machine = Machine(self._engines.pid, len(self._engines.nodes) + 1, ())
         self._engines.nodes.append(machine)
+        self._machines.append(machine)
         return machine
+
+    async def report(self) -> str:
+        """The node list, and the last output of each machine, for a test that has failed."""
+        try:
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
+                nodes = "\n".join(str(each) for each in (await self.nodes()).values())
+        except (TimeoutError, errors.InfraKitError) as error:
+            nodes = f"it cannot be read: {error!r}"
+        outputs = [f"-- {each.address}:\n{each.output[-OUTPUT_MAX:]}" for each in self._machines]
+        return "\n".join([f"-- node list of {self.host}:", nodes, *outputs])
 
     def lead(self, machine: Machine) -> None:
         self.host = machine.host

@@ -128,7 +128,7 @@ async def test_two_groups_of_managers_share_one_quorum(swarm: Cluster) -> None:
 
         async def are_managers() -> bool:
             await east.make_due_changes()
-            return all([await east.is_healthy(each) for each in (b, c)])
+            return all([await east.is_settled(each) for each in (b, c)])
 
         await until(are_managers, "both are managers")
         assert list((await voters(swarm)).values()) == [True] * 3

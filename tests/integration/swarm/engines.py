@@ -208,13 +208,16 @@ class Node:
         self.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
 
     def join(self, manager: "Node", *, role: str = "manager") -> None:
-        """Join the Swarm of that manager, as a manager or worker."""
+        """Join the Swarm of that manager, as a manager or worker; a manager has received the log when this returns."""
         token = manager.docker("swarm", "join-token", "-q", role)
         own = ("--advertise-addr", self.address, "--listen-addr", f"{self.address}:{PORT}")
         output = self.docker("swarm", "join", *own, "--token", token, f"{manager.address}:{PORT}", ok=False)
         end = time.monotonic() + DEADLINE_S  # Docker's client times out after 20 s, and the attempt continues
         while self.docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "active":
             assert time.monotonic() < end, output
+            time.sleep(INTERVAL_S)
+        while role == "manager" and self._ask("node", "ls").returncode:
+            assert time.monotonic() < end, self._log_tail()
             time.sleep(INTERVAL_S)
 
     @property
