@@ -1,4 +1,4 @@
-"""A cluster without machines, for a Swarm that does not exist yet; a test that fails prints what its machines printed."""
+"""A cluster without machines, for a Swarm that does not exist yet; if a test fails, it prints their output."""
 
 from collections.abc import AsyncIterator, Generator
 
@@ -10,9 +10,7 @@ _failed = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Record the failure before the fixtures are torn down."""
     report = yield
     item.stash[_failed] = report.failed

@@ -47,7 +47,7 @@ REPORT_TIMEOUT_S = 30.0
 OUTPUT_MAX = 4000  # characters of one machine in a report
 ENGINE = ["dockerd", "--bridge=none", "--iptables=false", "--userland-proxy=false", "--log-level=error"]
 SOCKET = Path("/run/docker.sock")
-BUSYBOX_PROGRAMS = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "rm", "sed", "sleep", "sync", "timeout")
+BUSYBOX_PROGRAMS = ("sh", "awk", "cat", "date", "grep", "mkdir", "mv", "od", "rm", "sed", "sleep", "sync", "timeout")
 OTHER_PROGRAMS = (
     "dockerd",
     "docker",

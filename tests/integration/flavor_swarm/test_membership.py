@@ -147,6 +147,38 @@ async def test_two_groups_of_managers_share_one_quorum(swarm: Cluster) -> None:
         await east.flavor.close()
 
 
+async def _killed_when_it_has_a_vote(swarm: Cluster) -> Machine:
+    """A declared manager that was killed as soon as it had a vote, and has been created again with its volume."""
+    group, machine = swarm.managers, swarm.machine()
+    await group.create(machine)
+    await machine.wait_for_message("the Swarm lists this machine")
+    group.declared.append(machine)
+    raft = machine.place / "data" / "swarm" / "raft" / "wal-v3-encrypted"
+
+    async def has_a_vote() -> bool:
+        await group.make_due_changes()
+        return any(raft.glob("*.wal"))
+
+    await until(has_a_vote, "it has a vote")
+    group.destroy(machine)
+    machine.clear_log()
+    await group.create(machine)
+    await machine.wait_for_message("the Swarm lists this machine")
+    return machine
+
+
+async def test_a_manager_that_failed_before_it_received_the_log_joins_as_a_new_node(swarm: Cluster) -> None:
+    await swarm.bootstrap(2)
+    machine = await _killed_when_it_has_a_vote(swarm)
+    while "failed before it received the log" not in machine.messages:  # the log was faster
+        assert await swarm.managers.converge() == []
+        machine = await _killed_when_it_has_a_vote(swarm)
+    (old,) = [each for each in await voters(swarm) if each in machine.messages]
+    assert await swarm.managers.converge() == [f"demote/{old}", f"remove/{old}", f"promote/{machine.id}"]
+    assert machine.id != old
+    assert list((await voters(swarm)).values()) == [True] * len(swarm.managers.declared)
+
+
 async def test_release_is_refused_for_the_last_manager(swarm: Cluster) -> None:
     (a,) = await swarm.bootstrap(1)
     with pytest.raises(errors.Refused, match="while it is absent, 0 of 1"):
