@@ -102,7 +102,13 @@ async def _write(store: Store, name: str, count: int, *, start: int = 0) -> None
 async def _expect_read(store: Store, name: str, revision: int, body: bytes) -> None:
     newest = await store.newest(name=name)
     expect(newest == revision, f"newest returns revision {revision}", newest)
-    found = await store.read(name=name)
+    _expect_document(await store.read(name=name), name, revision, body)
+    document, head = await store.read_with(name=name, head=name)
+    _expect_document(document, name, revision, body)
+    expect(head == revision, f"read_with returns the head {revision}", head)
+
+
+def _expect_document(found: Document, name: str, revision: int, body: bytes) -> None:
     expect(found.name == name, f"a document named {name}", found.name)
     expect(found.revision == revision, f"revision {revision}", found.revision)
     expect(found.body == body, f"its body, {_shown(body)}", _shown(found.body))
@@ -147,6 +153,13 @@ async def _revisions(subject: Subject) -> None:
     await _write(subject.store, one, 1, start=3)
     await _expect_read(subject.store, one, 4, b"4")
     await _expect_read(subject.store, two, 1, b"1")
+    for name, head in (one, two), (two, one), (subject.name("none"), one):
+        document, newest = await subject.store.read_with(name=name, head=head)
+        wanted = {one: 4, two: 1}
+        expect(
+            document.revision == wanted.get(name, 0), f"read_with: revision {wanted.get(name, 0)}", document.revision
+        )
+        expect(newest == wanted[head], f"read_with: the head {wanted[head]} of the other document", newest)
 
 
 @_rule("conflict", "a write that expects any but the newest revision raises Conflict and writes nothing")

@@ -189,6 +189,10 @@ class Member:
         await self._reach()
         return await self._store.newest(name=name)
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        await self._reach()
+        return await self._store.read_with(name=name, head=head)
+
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         await self._reach()
         return await self._store.history(name=name, limit=limit)

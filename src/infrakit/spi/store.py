@@ -35,6 +35,13 @@ class Store(Protocol):
         """Return the newest revision number, without the body; 0 if there is none. As fresh as `read`."""
         ...
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        """Return the newest revision of `name`, and the newest revision number of `head`, as `newest` does.
+
+        It is one request where the backend allows it, for what every call to a provider waits for.
+        """
+        ...
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         """Write `body` as revision `expected + 1` and return that number once it is durable.
 

@@ -60,12 +60,21 @@ class EtcdStore:
         return encode(f"{self._folder(name)}{revision:010}")
 
     async def read(self, *, name: str) -> Document:
-        newest = await self.history(name=name, limit=1)
-        return newest[0] if newest else Document(name=name, revision=0, body=b"")
+        return self._document_of(name, await self._client.read("kv/range", self._range(name, 1)))
 
     async def newest(self, *, name: str) -> int:
         answer = await self._client.read("kv/range", self._range(name, 1) | {"keys_only": True})
         return self._newest_of(name, answer)
+
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        reads = [{"requestRange": self._range(name, limit=1)}, self._newest(head)]
+        answer = await self._client.read("kv/txn", {"success": reads})
+        first, second = (each["response_range"] for each in answer["responses"])
+        return self._document_of(name, first), self._newest_of(head, second)
+
+    def _document_of(self, name: str, answer: Answer) -> Document:
+        newest = [self._document(name, kv) for kv in answer.get("kvs", ())]
+        return newest[0] if newest else Document(name=name, revision=0, body=b"")
 
     def _newest_of(self, name: str, answer: Answer) -> int:
         return max((self._document(name, kv).revision for kv in answer.get("kvs", ())), default=0)

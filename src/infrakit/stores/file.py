@@ -51,6 +51,9 @@ class FileStore:
     async def newest(self, *, name: str) -> int:
         return await asyncio.to_thread(self._newest, name)
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        return await asyncio.to_thread(lambda: (self._read(name), self._newest(head)))
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
             raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")

@@ -34,6 +34,10 @@ class MemoryStore:
     async def newest(self, *, name: str) -> int:
         return (await self.read(name=name)).revision
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        document = await self.read(name=name)
+        return document, (await MemoryStore.read(self, name=head)).revision
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         newest = (await self.read(name=name)).revision
         if newest != expected:

@@ -114,6 +114,14 @@ class S3Store:
     async def newest(self, *, name: str) -> int:
         return max((_revision(entry) for entry in (await self._list(name, limit=1)).entries), default=0)
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        document, newest = await asyncio.gather(self.read(name=name), self.newest(name=head), return_exceptions=True)
+        if isinstance(document, BaseException):
+            raise document
+        if isinstance(newest, BaseException):
+            raise newest
+        return document, newest
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         if len(body) > BODY_BYTES_MAX:
             raise errors.Refused(f"{name} has {len(body)} bytes, the limit is {BODY_BYTES_MAX}", where="store")

@@ -173,6 +173,13 @@ class Stale(Shared):
         return stale if "fresh" in name else found
 
 
+class OwnHead(Shared):
+    """Returns the head of the document that it reads, instead of the other one's."""
+
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        return await super().read_with(name=name, head=name)
+
+
 class Broken(Shared):
     async def history(self, *, name: str, limit: int) -> Sequence[Document]:
         if "keep" in name:
@@ -193,6 +200,7 @@ class Broken(Shared):
         (Small, {"large"}),
         (StopsWatching, {"watch"}),
         (Stale, {"fresh"}),
+        (OwnHead, {"revisions"}),
         (Broken, {"keep"}),
     ],
     ids=lambda each: each.__name__ if isinstance(each, type) else "",

@@ -9,6 +9,7 @@ from infrakit.instances.simulator import Faults, Simulator
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
+from infrakit.spi.store import Document
 from infrakit.spi.values import InstanceID
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time, pets
@@ -33,11 +34,11 @@ class FailingStore(MemoryStore):
     error: errors.InfraKitError | None = None
     requests = 0
 
-    async def newest(self, *, name: str) -> int:
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
         self.requests += 1
         if self.error is not None:
             raise self.error
-        return await super().newest(name=name)
+        return await super().read_with(name=name, head=head)
 
 
 STORE_ERRORS = [

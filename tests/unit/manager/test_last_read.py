@@ -25,6 +25,9 @@ class Silent:
     async def newest(self, *, name: str) -> int:
         raise errors.Unreachable(f"no answer for {name}")
 
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        raise errors.Unreachable(f"no answer for {name} and {head}")
+
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         raise errors.Unreachable(f"no answer for {name}: {len(body)} bytes after {expected}")
 

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -60,8 +60,8 @@ class LedgerDocument(Wire, frozen=True, kw_only=True):
 class EpochLedger:
     """The ledger of one epoch; satisfies `group.ledger.Ledger`.
 
-    `leads_until` returns when the last observation of leadership expires, in loop time. `newest` reads the newest
-    version of the declaration; `bound` returns once it binds every call. Both are omitted without controllers.
+    `leads_until` returns when the last observation of leadership expires, in loop time. `declaration` is the name of
+    its document; `bound` returns once a version of it binds every call. Both are omitted without controllers.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EpochLedger:
         random: random.Random,
         leads_until: Callable[[], float],
         watermark: WatermarkGuard,
-        newest: Callable[[], Awaitable[int]] | None = None,
+        declaration: str = "",
         bound: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
@@ -81,7 +81,7 @@ class EpochLedger:
         self._clock = clock
         self._random = random
         self._watermark = watermark
-        self._newest = newest
+        self._declaration = declaration
         self._bound = bound
         self._contents = LedgerDocument()
         self._decoded = b"", LedgerDocument()  # the newest body that was read, and its contents
@@ -140,7 +140,7 @@ class EpochLedger:
                 continue
             inactive = found.closed or not found.epoch
             self._fence.acquire(previous_bound_s=0.0 if inactive else found.bound_s)
-            if self._newest is None:
+            if self._bound is None:
                 self._fence.current(math.inf)
             return
         raise errors.Conflict("other replicas keep acquiring the epoch", where="ledger", remedy="see: infrakit status")
@@ -189,11 +189,14 @@ class EpochLedger:
     async def _load(self) -> tuple[Document, LedgerDocument]:
         async with asyncio.timeout(STORE_DEADLINE_S):
             document = await self._store.read(name=NAME)
+        return document, self._decode(document)
+
+    def _decode(self, document: Document) -> LedgerDocument:
         body, contents = self._decoded
         if document.body != body:  # thousands of intents make it large, and most proofs read what was read before
             contents = formats.decode(document.body, LedgerDocument, "ledger")
             self._decoded = document.body, contents
-        return document, contents
+        return contents
 
     async def prove(self) -> None:
         """Obtain a proof that is recent enough for `check`; returns only once the previous leader is fenced off.
@@ -224,11 +227,13 @@ class EpochLedger:
         If the declaration has changed, it is adopted first: a halt that is durable binds every call that begins later.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        if self._newest is None or self._bound is None:
+        began, known = loop.time(), self._revision
+        if self._bound is None:
             await self._reread()
             return loop.time() - began
-        _, version = await _both(self._reread(), self._newest())
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            document, version = await self._store.read_with(name=NAME, head=self._declaration)
+        self._adopt(document, known, began)
         took_s = loop.time() - began
         await self._bound(version)
         self._fence.current(began)
@@ -399,9 +404,17 @@ class EpochLedger:
             self._fence.proven(began)
 
     async def _reread(self) -> None:
-        """Read the ledger: adopt an own write whose response was lost; another replica's write ends this epoch."""
+        """Read the ledger, and adopt it."""
         began, known = asyncio.get_running_loop().time(), self._revision
-        document, contents = await self._load()
+        document, _ = await self._load()
+        self._adopt(document, known, began)
+
+    def _adopt(self, document: Document, known: int, began: float) -> None:
+        """Adopt what a read returned that began at `began`, when the revision `known` was the newest known.
+
+        It may be an own write whose response was lost; another replica's write ends this epoch.
+        """
+        contents = self._decode(document)
         # Checked at a known revision, too: a store that was restored from a backup may have reached it again.
         if not self._is_mine(contents):
             self._lose(
@@ -421,18 +434,6 @@ class EpochLedger:
 
     def _is_mine(self, contents: LedgerDocument) -> bool:
         return (contents.term, contents.epoch) == (self._term, self._contents.epoch)
-
-
-T = TypeVar("T")
-
-
-async def _both(first: Coroutine[Any, Any, None], second: Awaitable[T]) -> tuple[None, T]:
-    """Await both concurrently. If one raises, the other is awaited too, and the first error is raised."""
-    results = await asyncio.gather(first, second, return_exceptions=True)
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
-    return None, results[1]
 
 
 Recorded = TypeVar("Recorded", Mapping[Slot, Intent], tuple[InstanceID, ...], tuple[str, ...])

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from infrakit.group.orders import Eviction
 from infrakit.group.state.member import Member
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import DESTROYED, PROVEN, RecordChange
+from infrakit.manager.declaration.record import DESTROYED, NAME, PROVEN, RecordChange
 from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.declaration.validate import Plugins
 from infrakit.manager.lead.census import Censuses
@@ -108,7 +108,7 @@ class Replica:
             random=self._random,
             leads_until=lambda: self.leads_until,
             watermark=self._watermark,
-            newest=self.declaration.newest,
+            declaration=NAME,
             bound=self._until_bound,
         )
 

@@ -65,18 +65,22 @@ class SwarmStore:
         return cls(urls.swarm(url), keep=keep)
 
     async def read(self, *, name: str) -> Document:
-        for attempt in range(ATTEMPTS_MAX):
-            head = _head(name, await self._heads.linearizable())
-            if not head.revisions:
-                return Document(name=name, revision=0, body=b"")
-            try:
-                return await self._load(name, head.revisions[0])
-            except errors.NotFound:  # pruned in the meantime, or the leader has not caught up
-                await asyncio.sleep(RETRY_S * attempt)
-        raise revisions.damaged(name, head.revisions[0], "a config that holds a part of it was removed")
+        return (await self.read_with(name=name, head=name))[0]
 
     async def newest(self, *, name: str) -> int:
         return _head(name, await self._heads.linearizable()).newest
+
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        for attempt in range(ATTEMPTS_MAX):
+            found = await self._heads.linearizable()
+            kept, newest = _head(name, found).revisions, _head(head, found).newest
+            if not kept:
+                return Document(name=name, revision=0, body=b""), newest
+            try:
+                return await self._load(name, kept[0]), newest
+            except errors.NotFound:  # pruned in the meantime, or the leader has not caught up
+                await asyncio.sleep(RETRY_S * attempt)
+        raise revisions.damaged(name, kept[0], "a config that holds a part of it was removed")
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         packed = revisions.pack(name, body)
