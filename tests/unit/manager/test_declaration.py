@@ -283,6 +283,42 @@ def test_an_automatic_rollback_returns_to_the_proven_version_and_lifts_no_comman
     assert orders.rollback(g, "good")(back) == back, "the proven version itself has no other to return to"
 
 
+def test_an_automatic_rollback_keeps_the_permission_to_replace_and_an_operator_s_own_change_reports_what_it_lifts() -> (
+    None
+):
+    g = GroupID("g")
+    halt = Halt(group=g, who="ann", when="now", why="fire")
+    good = changed(orders.declare((declared(3, version="good"),)), orders.prove(g, "good"))
+    permitted = orders.resume(g, {InstanceID("i-1"): "t1"}, "now")(orders.declare((declared(3, version="bad"),))(good))
+    assert orders.rollback(g, "bad")(permitted).orders_of(g).despite_unhealthy == ("i-1",)
+    assert warnings(permitted, orders.rollback(g, "bad")(permitted)) == ()
+    changes = (orders.rollback(g), orders.declare((declared(3, version="new"),)), orders.free(g))
+    for change in (*changes, orders.scale(g, 4)):
+        assert warnings(permitted, change(permitted)) == ("the permission to replace i-1 of g is revoked",)
+    for aborted, what in ((False, "pause"), (True, "abort")):
+        stopped = orders.stop_rollout(g, "", aborted=aborted, who="ann", when="now", why="lunch")(good)
+        (warning,) = warnings(stopped, orders.declare((declared(3, version="new"),))(stopped))
+        assert warning == f"the {what} of the rolling update of g, by ann at now (lunch), is lifted"
+        assert warnings(stopped, orders.resume(g, {}, "now")(stopped)) == ()
+        assert warnings(stopped, orders.scale(g, 4)(stopped)) == ()
+    halted = orders.halt(g, halt)(good)
+    assert warnings(halted, orders.free(g)(halted)) == ("the halt of g, by ann at now (fire), is lifted",)
+    assert warnings(halted, orders.halt(g, None)(halted)) == ()
+
+
+def test_more_instances_are_not_named_at_once_than_are_stored() -> None:
+    g, order = GroupID("g"), Eviction(who="ann", when="now", why="old")
+    now = changed(orders.declare((declared(500),)))
+    named: dict[InstanceID, Slot | None] = {InstanceID(f"i-{n}"): Slot(f"{n}") for n in range(200)}
+    full = orders.evict(g, named, order, replace=False)(now)
+    assert full.groups[g].properties.allocation.size == 300
+    one: dict[InstanceID, Slot | None] = {InstanceID("i-200"): Slot("200")}
+    for before, more in ((now, named | one), (full, one)):
+        with pytest.raises(errors.Refused, match="at most 200 at a time"):
+            orders.evict(g, more, order, replace=False)(before)
+    assert orders.evict(g, named, order, replace=True)(full).orders_of(g).evictions.keys() == named.keys()
+
+
 def test_only_the_declared_version_is_recorded_as_proven_and_a_freed_group_has_none() -> None:
     g = GroupID("g")
     now = changed(orders.declare((declared(3, version="good"),)), orders.prove(g, "other"))

@@ -11,7 +11,7 @@ from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID, InstanceID, LogicalID, Slot
 
-EVICTIONS_MAX = 200  # stored; older ones were completed long ago
+EVICTIONS_MAX = 200  # of a group at a time
 
 
 def declare(groups: tuple[Group, ...]) -> RecordChange:
@@ -120,7 +120,7 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
             return record
         proven = record.proven.get(group) if version else None
         if proven is not None:
-            return record if proven.hash == declared.hash else _restored(record, declared, proven)
+            return record if proven.hash == declared.hash else _restored(record, declared, proven, revoke=False)
         if previous is None:
             raise errors.Refused(f"group {group} has no earlier version", remedy="see: infrakit history")
         if record.orders.get(group, Orders()).restored == declared.hash:
@@ -128,14 +128,15 @@ def rollback(group: GroupID, version: str = "") -> RecordChange:
                 f"group {group} was rolled back already: a second rollback would restore what was rolled back",
                 remedy="commit the wanted version, or infrakit restore VERSION",
             )
-        return _restored(record, declared, previous)
+        return _restored(record, declared, previous, revoke=not version)
 
     return change
 
 
-def _restored(record: DeclarationRecord, declared: Group, version: Group) -> DeclarationRecord:
+def _restored(record: DeclarationRecord, declared: Group, version: Group, *, revoke: bool) -> DeclarationRecord:
     """Declare what instances of an earlier version are created from; everything else stays as it is declared."""
-    return with_orders(with_group(record, declared.made_from(version)), declared.name, restored=version.hash)
+    restored = with_group(record, declared.made_from(version), revoke=revoke)
+    return with_orders(restored, declared.name, restored=version.hash)
 
 
 def _is_stopped(orders: Orders, version: str) -> bool:
@@ -196,7 +197,14 @@ def evict(
 
     def change(record: DeclarationRecord) -> DeclarationRecord:
         old, orders = record.group(group), record.orders.get(group, Orders())
-        evictions = dict([*orders.evictions.items(), *named.items()][-EVICTIONS_MAX:])
+        evictions = {**orders.evictions, **named}
+        if len(evictions) > EVICTIONS_MAX:
+            unfinished = len(evictions) - len(named)
+            raise errors.Refused(
+                f"{len(named)} instances of {group} are named, and {unfinished} others are being destroyed: "
+                f"at most {EVICTIONS_MAX} at a time",
+                remedy="name fewer, or wait until the others have terminated",
+            )
         if not replace:
             shrunk = _shrunk(old, instances)
             if is_quorum and shrunk != old and not any(msgspec.structs.astuple(shrunk.properties.allocation)):
@@ -205,7 +213,7 @@ def evict(
                     f"without {', '.join(instances)}, {group}.{field} would be empty, and the group is a quorum",
                     remedy=f"to destroy the group: infrakit group destroy {group}",
                 )
-            record = with_group(record, shrunk, revoke_destroy=False)
+            record = with_group(record, shrunk, revoke=False)
         return with_orders(record, group, evictions=evictions)
 
     return change

@@ -83,10 +83,11 @@ def with_orders(record: DeclarationRecord, group: GroupID, **changes: object) ->
     return msgspec.structs.replace(record, orders=kept)
 
 
-def with_group(record: DeclarationRecord, group: Group, *, revoke_destroy: bool = True) -> DeclarationRecord:
+def with_group(record: DeclarationRecord, group: Group, *, revoke: bool = True) -> DeclarationRecord:
     """Return the record with a group declared or redeclared; the previous version is stored beside it.
 
-    A requested destruction of the group is revoked by that, unless `revoke_destroy` is false.
+    It revokes what operators requested for the group before: its destruction, and to replace instances although more
+    than MaxUnhealthy are unhealthy. `revoke` is false if no operator declares it.
     """
     old, proven = record.groups.get(group.name), record.proven.get(group.name)
     if proven is not None and proven.hash == group.hash:  # the proven version, with another allocation
@@ -94,9 +95,8 @@ def with_group(record: DeclarationRecord, group: Group, *, revoke_destroy: bool 
     previous, orders = record.previous, record.orders.get(group.name, Orders())
     if old is not None and old.hash != group.hash:
         previous = previous | {group.name: old}
-    orders = msgspec.structs.replace(orders, despite_unhealthy=(), incarnations={})
-    if revoke_destroy:
-        orders = msgspec.structs.replace(orders, destroying=None, volumes=False)
+    if revoke:
+        orders = msgspec.structs.replace(orders, destroying=None, volumes=False, despite_unhealthy=(), incarnations={})
     if old is not None and old.hash != group.hash:
         orders = msgspec.structs.replace(orders, roll=None, restored="")
     record = msgspec.structs.replace(record, groups=record.groups | {group.name: group}, previous=previous)

@@ -1,4 +1,4 @@
-"""Warnings after a change of the declaration: it revoked a pending destruction, or a halt blocks its effect.
+"""Warnings after a change of the declaration: it revoked what an operator requested, or a halt blocks its effect.
 
 Both are found by comparing the records before and after the change, so that every command reports them.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from infrakit.group.orders import Orders
 from infrakit.manager.declaration.record import DESTROYED, DeclarationRecord
+from infrakit.spi.group import Group
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import GroupID
 
@@ -23,13 +24,27 @@ def _of(record: DeclarationRecord, name: GroupID) -> tuple[object, ...]:
 
 
 def _revoked(before: DeclarationRecord, after: DeclarationRecord) -> Iterator[str]:
-    """Yield a warning for each revoked destruction; also if the group is freed before all its instances terminated."""
+    """Yield a warning for each revoked command; also if the group is freed before all its instances terminated."""
     if after.entry.what == DESTROYED:
         return
     for name in sorted(before.orders):
-        destroy = before.orders[name].destroying
-        if destroy is not None and after.orders.get(name, Orders()).destroying is None:
+        old, new = before.orders[name], after.orders.get(name, Orders())
+        destroy = old.destroying
+        if destroy is not None and new.destroying is None:
             yield f"the destruction of {name}, requested by {destroy.who} at {destroy.when} ({destroy.why}), is revoked"
+        if before.groups.get(name) != after.groups.get(name):  # otherwise the command to lift it was given
+            yield from _lifted(before.groups[name], old, new)
+
+
+def _lifted(group: Group, old: Orders, new: Orders) -> Iterator[str]:
+    name, stop = group.name, old.roll
+    if old.halt is not None and new.halt is None:
+        yield f"the halt of {name}, by {old.halt.who} at {old.halt.when} ({old.halt.why}), is lifted"
+    if stop is not None and stop.hash == group.hash and not stop.failed and new.roll is None:
+        what = "abort" if stop.aborted else "pause"
+        yield f"the {what} of the rolling update of {name}, by {stop.who} at {stop.when} ({stop.why}), is lifted"
+    if old.despite_unhealthy and not new.despite_unhealthy:
+        yield f"the permission to replace {', '.join(old.despite_unhealthy)} of {name} is revoked"
 
 
 def _halted_changes(before: DeclarationRecord, after: DeclarationRecord, changed: list[GroupID]) -> Iterator[str]:
