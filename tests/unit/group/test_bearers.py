@@ -8,6 +8,7 @@ import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.spi.errors import InfraKitError, OutcomeUnknown, Refused, Unreachable
+from infrakit.spi.event import Kind
 from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
 from tests.stage import Stage, in_virtual_time, pets
 
@@ -32,12 +33,14 @@ def bearers(provider: Simulator) -> list[str]:
     return sorted(str(each.logical_id) for each in provider.live())
 
 
-@pytest.mark.parametrize("quorum", [False, True])
+@pytest.mark.parametrize(("ids", "quorum"), [("a b c d e f g h i j", False), ("a b c", True)])
 @in_virtual_time
-async def test_replacements_survive_the_return_of_instances_that_were_called_terminated(*, quorum: bool) -> None:
-    provider = LosesSight()
+async def test_replacements_survive_the_return_of_instances_that_were_called_terminated(
+    ids: str, *, quorum: bool
+) -> None:
+    provider, size = LosesSight(), len(ids.split())
     async with Stage(simulator=provider) as stage:
-        await stage.commit(pets("db", "a b c", quorum=quorum))
+        await stage.commit(pets("db", ids, quorum=quorum))
         await stage.converged()
         old = {each.id for each in provider.live()}
         for instance in sorted(old):
@@ -47,10 +50,13 @@ async def test_replacements_survive_the_return_of_instances_that_were_called_ter
             await stage.converged()
             await asyncio.sleep(61)
         replacements = {each.id for each in provider.live()} - old
-        assert len(replacements) == 3
+        assert len(replacements) == size
         provider.hidden.clear()
-        await stage.until(lambda: len(provider.live()) == 3)
+        await stage.until(lambda: len(provider.live()) == size)
         assert {each.id for each in provider.live()} == replacements
+        await stage.converged()
+        order = [e.type for e in stage.events if e.instance in old and e.type in (Kind.DESTROYING, Kind.TERMINATED)]
+        assert order[-2 * size :] == [Kind.DESTROYING, Kind.TERMINATED] * size, "one after the other"
 
 
 @in_virtual_time

@@ -4,7 +4,7 @@ In a group with a quorum, members join and leave one at a time while a majority 
 join all at once, because waiting would protect nothing: so a new ensemble boots, or a lost majority is restored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import exchange, foreign, limits, versions
@@ -167,7 +167,11 @@ def _staying(builder: PlanBuilder) -> list[Member]:
 
 
 def remove_duplicates(builder: PlanBuilder) -> None:
-    """Resolve several live instances with one logical ID: destroy the newest one that is certainly not its bearer."""
+    """Resolve several live instances with one logical ID: destroy the newest one that is certainly not its bearer.
+
+    One in a group at a time: if the facts about one are wrong, its termination shows that before the next.
+    """
+    leaving = next(_second_bearers_leaving(builder), None)
     for logical_id in builder.want.logical_ids:
         live = [m for m in holders(builder.classified, logical_id) if not m.leaving and m.id not in builder.chosen]
         if len(live) <= 1:
@@ -186,12 +190,20 @@ def remove_duplicates(builder: PlanBuilder) -> None:
                 remedy="destroy the wrong one: infrakit instance destroy ID",
             )
             continue
-        builder.destroy(
-            max((m for m in live if m is not kept), key=lambda m: m.created_at),
-            f"{kept.id} has logical ID {logical_id} too, is healthy, and {why}",
-            "one-per-logical-id",
-            Priority.QUORUM,
-        )
+        second = max((m for m in live if m is not kept), key=lambda m: m.created_at)
+        what = f"{kept.id} has logical ID {logical_id} too, is healthy, and {why}"
+        if leaving is None:
+            builder.destroy(second, what, "one-per-logical-id", Priority.QUORUM)
+            leaving = second
+        else:
+            builder.block(second.id, f"{what}: {leaving.id} must terminate first", "one-per-logical-id")
+
+
+def _second_bearers_leaving(builder: PlanBuilder) -> Iterator[Member]:
+    for logical_id in builder.want.logical_ids:
+        bearers = holders(builder.classified, logical_id)
+        if len(bearers) > 1:
+            yield from (m for m in bearers if m.leaving or m.id in builder.chosen)
 
 
 def _bearer(builder: PlanBuilder, logical_id: LogicalID, live: list[Member]) -> tuple[Member | None, str]:
