@@ -364,7 +364,7 @@ class Guard:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:
             del self._created[next(iter(self._created))]
         self._allowances = [(at, number) for at, number in self._allowances if now - at < WINDOW_S]
-        if len(self._vanished) > self._limits.max_lost:
+        if self.why_unproven:
             return 0
         return self._creations_max - len(self._created)
 
@@ -372,13 +372,18 @@ class Guard:
     def _creations_max(self) -> int:
         return max(CREATIONS_MIN, 2 * self._limits.size) + sum(number for _, number in self._allowances)
 
-    def _why_no_more(self) -> str:
-        if len(self._vanished) > self._limits.max_lost:
-            return (
-                f"{len(self._vanished)} of {self._limits.size} members have vanished and the provider shows no other "
-                "one; wrong credentials, a wrong region or an incomplete listing have the same effect"
-            )
+    @property
+    def why_unproven(self) -> str:
+        """Why the absence of members proves nothing: too many have vanished; empty if it does."""
+        if len(self._vanished) <= self._limits.max_lost:
+            return ""
         return (
+            f"{len(self._vanished)} of {self._limits.size} members have vanished and the provider shows no other "
+            "one; wrong credentials, a wrong region or an incomplete listing have the same effect"
+        )
+
+    def _why_no_more(self) -> str:
+        return self.why_unproven or (
             f"{len(self._created)} instances were created within an hour, at most {self._creations_max} are permitted "
             f"for {self._limits.size} declared ones"
         )

@@ -84,6 +84,7 @@ class Controller:
         self._ledger = ledger
         self._guard = Guard()
         self._gate = Gate(Epoch(ledger, lambda: self.want.orders.halt), guard=self._guard, timed=account.timed)
+        self._identity = identity
         self._elsewhere = elsewhere
         self._callbacks = callbacks
         self._clock = clock
@@ -322,16 +323,16 @@ class Controller:
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
-            if member.vanished and not member.leaving:
-                self._guard.vanished(member.id, member.slot, self.view.now)
-            if member.ended_before:
-                continue  # it has been reported
             eviction = self.want.orders.eviction(member.id, member.description.tags)
             if eviction is not None and not eviction.incarnation:  # else later instances are not concerned anyway
                 self._evicted[member.id] = eviction
             requested = eviction is not None or member.was_requested_to_end(
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )
+            if member.vanished and not requested:
+                self._vanished(member.id, member.slot)
+            if member.ended_before:
+                continue  # it has been reported
             cause, where = self.account.termination_cause(member.id)
             if member.start_error and not member.is_proven:
                 cause = f": its creation failed: {member.start_error}"  # explains more than that it was removed
@@ -343,10 +344,15 @@ class Controller:
             self._reporter.event(Kind.TERMINATED, how, member=member)
             self.view.record_termination(member, f"{member.id} terminated{cause}{where}", requested=requested)
 
+    def _vanished(self, instance: InstanceID, slot: Slot | None) -> None:
+        """Record a member whose absence alone shows its termination, unless the account is known to be the same."""
+        if not self._identity():
+            self._guard.vanished(instance, slot, self.view.now)
+
     def _report_vanished(self, slots: Collection[Slot]) -> None:
         """Record members of cattle that the previous leader knew, and that have not been listed for the lag."""
-        for slot in slots:
-            self._guard.vanished(InstanceID(""), slot, self.view.now)
+        for slot in slots if self.want.orders.destroying is None else ():  # the previous leader has destroyed some
+            self._vanished(InstanceID(""), slot)
         if slots:
             self._reporter.event(Kind.MISSING, f"{len(slots)} known members not listed since this leader took over")
 
@@ -409,6 +415,8 @@ class Controller:
             await self._end_destroying(want)
 
     async def _end_destroying(self, want: DesiredState) -> None:
+        if self._guard.why_unproven:
+            return  # the plan reports it
         if not self.view.is_proven_empty() or not self.executor.idle:
             if self.view.empty_since is not None:
                 self.view.invalidate_plan()  # plan again: the next listing may be the proof

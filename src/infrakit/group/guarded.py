@@ -75,6 +75,8 @@ def guarded(plan: Plan, guard: Guard, want: DesiredState, view: GroupView) -> Pl
     guard.declare(limits(want, view), now)
     if not view.problem:
         guard.observe(observed(want, view), now)
+    if want.orders.destroying is not None and guard.why_unproven and not view.members:
+        return _not_ended(plan, guard, group)
     if not any(isinstance(action, Destroy | Provision) for action in plan.actions):
         return plan
     verdict = guard.review([action.instance for action in plan.actions if isinstance(action, Destroy)], now)
@@ -97,6 +99,14 @@ def guarded(plan: Plan, guard: Guard, want: DesiredState, view: GroupView) -> Pl
         )
     checks = [plan.next_check, *([verdict.until] if refused else [])]
     return msgspec.structs.replace(plan, actions=tuple(kept), blocked=tuple(blocked), next_check=min(checks))
+
+
+def _not_ended(plan: Plan, guard: Guard, group: str) -> Plan:
+    """Add why a group that is being destroyed is not forgotten, nor its volumes deleted."""
+    remedy = f"check at the provider that they do not exist: infrakit group resume {group}"
+    reason = f"the end of its destruction is refused: {guard.why_unproven}"
+    block = Blocked(subject=group, reason=reason, rule="guard", refused=True, remedy=remedy)
+    return msgspec.structs.replace(plan, blocked=(*plan.blocked, block))
 
 
 def _destroys(refused: dict[InstanceID, str], group: str) -> list[Blocked]:

@@ -169,6 +169,7 @@ class Identified(Protocol):
     async def identity(self) -> str:
         """Return a short text that is the same for as long as the account is; empty if there is none yet.
 
-        Called before each listing. Raise when it cannot be determined.
+        It differs for each region or endpoint that shows other instances: while it is the same, a group whose members
+        have all vanished is created again. Called before each listing. Raise when it cannot be determined.
         """
         ...

@@ -18,6 +18,7 @@ from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext, Reason
 from infrakit.spi.values import Description, GroupID, InstanceID
+from infrakit.stores.memory import MemoryStore
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
@@ -190,6 +191,82 @@ async def test_a_mass_disappearance_creates_nothing_and_destroys_nothing(group: 
         stage.fault(blind=False)
         await stage.converged()
         assert {m.id for m in provider.live()} == before
+
+
+class Named(WrongRegion):
+    """The same provider, which also names its account."""
+
+    name = "account 7"
+
+    async def identity(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize("group", [pets("db", "a b c", volumes=True), cattle("db", 6)], ids=["pets", "cattle"])
+@in_virtual_time
+async def test_a_group_that_is_lost_whole_is_healed_if_the_account_is_known_to_be_the_same(
+    group: dict[str, Any],
+) -> None:
+    provider = Named(Faults(), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(group)
+        await stage.converged()
+        before = {m.id for m in provider.live()}
+        for machine in provider.live():
+            provider.kill(machine.id)
+        await stage.until(lambda: len(provider.live()) == len(before))
+        await stage.converged()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("fails_over", [False, True])
+@in_virtual_time
+async def test_a_mass_disappearance_does_not_end_the_destruction_of_a_group(fails_over: bool, resumed: bool) -> None:
+    provider = WrongRegion(Faults(exclusive=False, destroy=Spread(low=20.0, high=20.0)), random=random.Random(3))
+    store = MemoryStore()
+
+    async def lasts(stage: Stage) -> None:
+        await asyncio.sleep(HOUR_S)
+        assert GroupID("db") in stage.controllers()
+        assert len(provider.live()) >= 5
+        refusals = [e.message for e in stage.events if e.type is Kind.REFUSED]
+        assert any("the end of its destruction is refused: 5 of 6 members have vanished" in each for each in refusals)
+        if resumed:
+            await stage.operator.resume(group=GroupID("db"), despite_unhealthy=False, who="ann", why="it is gone")
+            await stage.until(lambda: not stage.controllers())
+            assert len(provider.live()) >= 5, "the operator said so"
+            return
+        stage.fault(blind=False)
+        await stage.until(lambda: not stage.controllers())
+        assert provider.live() == []
+
+    async with Stage(simulator=provider, store=store) as stage:
+        await stage.commit(pets("db", "a b c d e f", in_flight=1, volumes=True))
+        await stage.converged()
+        await stage.operator.destroy(group=GroupID("db"), who="ann", why="retired", volumes=not resumed)
+        await stage.until(lambda: stage.messages(Kind.DESTROYING))
+        stage.fault(blind=True)
+        if not fails_over:
+            await lasts(stage)
+    if fails_over:
+        async with Stage(simulator=provider, store=store, seed=11) as later:
+            await later.replica.active.wait()
+            await lasts(later)
+
+
+@in_virtual_time
+async def test_a_new_leader_ends_a_destruction_whose_calls_the_previous_one_has_made() -> None:
+    provider, store = WrongRegion(Faults(destroy=Spread(low=20.0, high=20.0)), random=random.Random(3)), MemoryStore()
+    async with Stage(simulator=provider, store=store) as stage:
+        await stage.commit(pets("db", "a b c d e f"))
+        await stage.converged()
+        await stage.operator.destroy(group=GroupID("db"), who="ann", why="retired")
+        await stage.until(lambda: len(stage.messages(Kind.DESTROYING)) == 6)
+    for machine in provider.live():  # the calls take effect while nobody leads
+        provider.kill(machine.id)
+    async with Stage(simulator=provider, store=store, seed=11) as later:
+        await later.replica.active.wait()
+        await later.until(lambda: not later.controllers())
 
 
 @in_virtual_time
