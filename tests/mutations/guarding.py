@@ -1,6 +1,6 @@
 """Mutations of what holds whatever is planned: the guard, the voters of a quorum, and the census."""
 
-from tests.mutations.mutation import CENSUS, GATE, Mutation
+from tests.mutations.mutation import BEARERS, CENSUS, GATE, GUARDED, Mutation
 
 MUTATIONS = (
     Mutation(
@@ -26,6 +26,30 @@ MUTATIONS = (
         "for age_s, number in history.created:",
         "for age_s, number in ():",
         GATE,
+    ),
+    Mutation(
+        "5 never worse",
+        "calls do not pass the guard of their group",
+        "group/controller.py",
+        "self.want.orders.halt), guard=self._guard, timed",
+        "self.want.orders.halt), timed",
+        GUARDED,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "a group of which most vanished while it was destroyed is forgotten",
+        "group/controller.py",
+        "if self._guard.why_unproven:",
+        "if False:",
+        GUARDED,
+    ),
+    Mutation(
+        "5 never worse",
+        "second bearers are destroyed at once",
+        "group/plan/pets.py",
+        "        if leaving is None:\n            builder.destroy(second",
+        "        if True:\n            builder.destroy(second",
+        BEARERS,
     ),
     Mutation(
         "1 one actor",

@@ -16,6 +16,7 @@ CENSUS = ("tests/unit/manager/test_censuses.py", "tests/unit/group/test_census.p
 WORLDS = ("tests/simulation/test_seeds.py",)
 OTHERS = ("tests/unit/group/test_foreign.py", "tests/unit/manager/test_ownership.py")  # other clusters
 GATE = ("tests/unit/gate",)
+GUARDED = ("tests/unit/group/test_guarded.py", "tests/unit/group/test_gate.py", "tests/unit/group/test_scale_in.py")
 STORES = ("tests/unit/stores",)
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
+import pytest
 
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
@@ -157,14 +159,24 @@ class FirstListingIsEmpty(MinimalProvider):
         return await self._simulator.describe_instances(tags=tags, properties=properties)
 
 
+class FirstListingIsEmptyButInspects(FirstListingIsEmpty):
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.inspect = simulator.inspect
+
+
+@pytest.mark.parametrize("provider", [FirstListingIsEmpty, FirstListingIsEmptyButInspects])
+@pytest.mark.parametrize("group", [cattle("web", 3, in_flight=1), pets("web", "a b c", in_flight=1)])
 @in_virtual_time
-async def test_one_empty_listing_after_a_failover_does_not_prove_that_a_destroyed_group_has_no_instance() -> None:
+async def test_one_empty_listing_after_a_failover_does_not_prove_that_a_destroyed_group_has_no_instance(
+    group: dict[str, Any], provider: type[FirstListingIsEmpty]
+) -> None:
     async with Stage(faults=Faults(destroy=Spread(low=30.0, high=30.0))) as first:
-        await first.commit(cattle("web", 3, in_flight=1))
+        await first.commit(group)
         await first.converged()
         await first.operator.destroy(group=GroupID("web"), volumes=False, who="ann", why="retired")
         await first.until(lambda: first.messages(Kind.DESTROYING))
-    second = Stage(store=first.store, simulator=first.simulator, provider=FirstListingIsEmpty)
+    second = Stage(store=first.store, simulator=first.simulator, provider=provider)
     async with second:
         await second.replica.active.wait()
         await second.until(lambda: not second.controllers())

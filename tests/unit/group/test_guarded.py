@@ -68,6 +68,38 @@ async def test_five_pets_that_fail_one_by_one_are_not_all_destroyed() -> None:
 
 
 @in_virtual_time
+async def test_replacing_stops_with_the_default_of_healing_too() -> None:
+    async with Stage() as stage:
+        group = cattle("web", 10)
+        del group["properties"]["Healing"]
+        await stage.commit(group)
+        await stage.converged()
+        kept = await _fails_one_by_one(stage, "web", 40.0)
+        assert len(kept) >= 6
+
+
+class Elsewhere(Simulator):
+    """A provider that creates in one region and lists, and inspects, another."""
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        return ()
+
+    async def inspect(self, *, instance: InstanceID) -> Description | None:
+        return None
+
+
+@in_virtual_time
+async def test_a_new_group_whose_instances_are_never_shown_is_not_created_without_bound() -> None:
+    provider = Elsewhere(Faults(exclusive=False), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(cattle("web", 5))
+        await asyncio.sleep(HOUR_S)
+        assert provider.calls["provision"] <= 5 + 10
+        assert not stage.is_converged()
+        assert [e for e in stage.events if e.type is Kind.REFUSED]
+
+
+@in_virtual_time
 async def test_an_operator_resumes_a_group_whose_replacements_did_not_help() -> None:
     async with Stage() as stage:
         await stage.commit(cattle("web", 10))

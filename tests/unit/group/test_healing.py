@@ -122,13 +122,14 @@ async def test_the_termination_event_includes_the_hint_of_the_provider() -> None
         assert stage.messages(Kind.TERMINATED)[1] == "terminated (confirmed by the provider)"
 
 
+@pytest.mark.parametrize("quorum", [False, True])
 @in_virtual_time
-async def test_after_a_rollback_nothing_waits_for_what_the_bad_version_earned() -> None:
+async def test_after_a_rollback_nothing_waits_for_what_the_bad_version_earned(*, quorum: bool) -> None:
     async with Stage() as stage:
-        rollback = {"MaxUnavailable": 3}
-        await stage.commit(pets("db", "a b c", updating=rollback))
+        rollback = {"MaxUnavailable": 1 if quorum else 3}
+        await stage.commit(pets("db", "a b c", updating=rollback, quorum=quorum))
         await stage.converged()
-        await stage.commit(pets("db", "a b c", version=1, updating=rollback, Refuse=True))
+        await stage.commit(pets("db", "a b c", version=1, updating=rollback, quorum=quorum, Refuse=True))
         await stage.until(lambda: len(stage.alive("db")) < 3)
         await asyncio.sleep(120)
         assert stage.messages(Kind.CREATE_FAILED)

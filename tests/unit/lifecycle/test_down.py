@@ -5,7 +5,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from infrakit.rpc.server import Server
 from infrakit.spec import document
 from infrakit.spi import errors, values
 from infrakit.spi.manager import Halt, LeaderStatus, Status
-from infrakit.spi.values import GroupID, InstanceSpec
+from infrakit.spi.values import Description, GroupID, InstanceSpec
 from tests.stage import cattle, in_virtual_time, pets
 from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager
@@ -120,6 +120,23 @@ async def test_the_teardown_starts_when_the_leader_confirms_the_halt_and_is_idle
         "destroying etcd: 3 instances",
         "etcd is destroyed",
     ]
+
+
+async def test_a_provider_that_ignores_the_tag_filter_loses_only_the_groups(cluster: Cluster) -> None:
+    for tags in ({}, {values.TAG_GROUP: "other"}):
+        await cluster.simulator.provision(spec=InstanceSpec(properties=msgspec.Raw(b"{}"), tags=tags))
+    describe = cluster.simulator.describe_instances
+
+    async def unfiltered(*, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        del tags
+        return await describe(tags={}, properties=properties)
+
+    cluster.simulator.describe_instances = unfiltered  # type: ignore[method-assign]
+    async with replica(cluster) as manager:
+        manager.on_status = lambda: setattr(manager, "halts", (HALT,) if manager.orders else ())
+        await cluster.down()
+    left = [machine for machine in cluster.simulator.machines.values() if machine.lives]
+    assert [machine.tags.get(values.TAG_GROUP) for machine in left] == [None, "other"]
 
 
 async def test_instances_of_other_clusters_are_left(cluster: Cluster) -> None:

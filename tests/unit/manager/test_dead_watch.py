@@ -65,6 +65,22 @@ async def test_a_halt_binds_calls_that_were_planned_before_it() -> None:
 
 
 @in_virtual_time
+async def test_a_halt_binds_destructions_that_were_planned_before_it() -> None:
+    async with Stage(store=SilentStore()) as stage:
+        group = cattle("web", 20, in_flight=1)
+        await stage.commit(group)
+        await stage.converged()
+        stage.fault(destroy=Spread(low=5.0, high=5.0))
+        await stage.operator.destroy(group=WEB, who="ann", why="retired")
+        await stage.until(lambda: stage.simulator.calls.get("destroy", 0) >= 3)
+        await elsewhere(stage, changes.halt(None, HALT))
+        await asyncio.sleep(BOUND_S * 1.1)
+        begun = stage.simulator.calls["destroy"]
+        await asyncio.sleep(120)
+        assert stage.simulator.calls["destroy"] == begun < 20
+
+
+@in_virtual_time
 async def test_a_change_of_another_replica_is_adopted_without_a_watch() -> None:
     async with Stage(store=SilentStore()) as stage:
         await stage.commit(cattle("web", 1))

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,10 @@ from infrakit.manager.lead.fence import BOUND_S
 from infrakit.manager.lead.ledger import NAME, EpochLedger
 from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.spi import errors
+from infrakit.spi.store import Document
 from infrakit.spi.values import GroupID, Slot
 from infrakit.stores.memory import MemoryStore
+from tests.stage import in_virtual_time
 
 G = GroupID("g")
 
@@ -38,7 +41,7 @@ class LosesResponses(MemoryStore):
         return revision
 
 
-async def opened(store: MemoryStore, owner: str = "one") -> EpochLedger:
+async def opened(store: MemoryStore, owner: str = "one", **more: Any) -> EpochLedger:
     ledger = EpochLedger(
         store,
         owner=owner,
@@ -46,6 +49,7 @@ async def opened(store: MemoryStore, owner: str = "one") -> EpochLedger:
         random=random.SystemRandom(),
         leads_until=lambda: math.inf,
         watermark=WatermarkGuard(),
+        **more,
     )
     await ledger.open()
     return ledger
@@ -171,3 +175,33 @@ async def test_a_damaged_ledger_is_refused_and_not_treated_as_empty() -> None:
     await store.replace(name=NAME, body=b"{", expected=0)
     with pytest.raises(errors.Refused, match="cannot be read"):
         await opened(store)
+
+
+class HangsInProofs(MemoryStore):
+    """A store whose reads for a proof hang while `hangs` is set."""
+
+    hangs = False
+
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        return await super().read_with(name=name, head=head)
+
+
+@in_virtual_time
+async def test_writes_of_the_ledger_prove_nothing_about_a_halt() -> None:
+    store, bound = HangsInProofs(), list[int]()
+
+    async def binds(version: int) -> None:
+        bound.append(version)
+
+    ledger = await opened(store, declaration="declaration", bound=binds)
+    await ledger.prove()
+    ledger.check()
+    assert bound == [0]
+    store.hangs = True
+    for number in range(4):
+        await ledger.record(G, wanted={Slot(f"{number}"): "v"}, settled=[])
+        await asyncio.sleep(BOUND_S / 3)
+    with pytest.raises(errors.NotLeader, match="not proven for"):
+        ledger.check()
