@@ -8,6 +8,7 @@ from infrakit.lifecycle.access import DeclarationAccess, DirectStore, ViaReplica
 from infrakit.lifecycle.first_machine import BootstrapRequest, PreparedMachine, bootstrap, prepare
 from infrakit.lifecycle.replicas import Replicas, self_hosted
 from infrakit.manager.declaration import validate
+from infrakit.manager.lead.last_read import LAST_READ, LastReadFile
 from infrakit.runtime import sources
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -26,7 +27,8 @@ async def run(request: BootstrapRequest, *, store: str, home: Path, report: Call
     try:
         async with _access(request, store, home, registry) as access:
             with StateLock(home, started=timestamp(clock.now())):
-                return await bootstrap(request, plugins=registry, access=access, clock=clock, report=report)
+                last = LastReadFile(home / LAST_READ, clock).before
+                return await bootstrap(request, plugins=registry, access=access, clock=clock, report=report, last=last)
     finally:
         await registry.close()
 

@@ -20,6 +20,7 @@ from infrakit.lifecycle.replicas import Replicas, SelfHosted, self_hosted
 from infrakit.lifecycle.request import consent_named
 from infrakit.lifecycle.view import View
 from infrakit.manager.declaration import validate
+from infrakit.manager.lead.last_read import LAST_READ, LastReadFile
 from infrakit.rpc import client, discovery, streams
 from infrakit.runtime.lock import StateLock
 from infrakit.runtime.registry import Registry
@@ -71,8 +72,9 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
             if not await access.answers():
                 report(f"no replica answers at {', '.join(replicas.places)}")
                 async with _locked(home, request.timeout_s, report):
+                    last = LastReadFile(home / LAST_READ, clock).before
                     adopts = await ensure_store(
-                        request, groups, plugins=registry, access=access, clock=clock, report=report
+                        request, groups, plugins=registry, access=access, clock=clock, report=report, last=last
                     )
             report(f"a replica answers at {replicas.at}")
             return await _commit(access, groups, request, adopts)

@@ -18,10 +18,12 @@ from infrakit.lifecycle.request import DocumentRequest
 from infrakit.lifecycle.seed import Node, Provisioner, SeedChoice
 from infrakit.manager.declaration import validate
 from infrakit.manager.declaration.validate import Plugins
+from infrakit.manager.lead.last_read import LastRead
 from infrakit.spi import errors
 from infrakit.spi.clock import Clock
+from infrakit.spi.event import to_the_second
 from infrakit.spi.group import Group
-from infrakit.spi.values import InstanceSpec
+from infrakit.spi.values import GroupID, InstanceSpec
 
 POLL_S = 0.3
 BOOT_S = 10.0  # time for one machine to boot, before the next one is created
@@ -33,6 +35,7 @@ class BootstrapRequest(DocumentRequest, frozen=True, kw_only=True):
     group: str = ""  # the group that hosts the store; empty: the only declared quorum
     seed: SeedChoice | None = None  # which machine is the first; None: the first declared one
     recover: bool = False
+    despite_halt: bool = False  # the operator knows that the last declaration that was read here is halted
     timeout_s: float = 120.0  # for the store to answer after each machine
 
 
@@ -51,13 +54,16 @@ async def bootstrap(
     access: DeclarationAccess,
     clock: Clock,
     report: Callable[[str], object],
+    last: LastRead | None = None,
 ) -> int:
     """Make the store available and declare; return the version of the declaration, also of one that existed before.
+
+    `last` is what a replica on this machine has read from the store before.
 
     Raises what `ensure_store` raises, and `Conflict` if another user commits a declaration at the same time.
     """
     groups = await validate.checked(request.text, request.source, plugins)
-    adopts = await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report)
+    adopts = await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report, last=last)
     report(access.answered)
     version = await access.version()
     if version and adopts:
@@ -80,6 +86,7 @@ async def ensure_store(
     access: DeclarationAccess,
     clock: Clock,
     report: Callable[[str], object],
+    last: LastRead | None = None,
 ) -> str:
     """Create the machines that the store needs to answer; none, if it answers already.
 
@@ -90,6 +97,8 @@ async def ensure_store(
     if await access.answers():
         return ""
     group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
+    if not request.despite_halt and last is not None:
+        _obey_halt(group.name, last)
     instance = await plugins.instance(group.properties.instance.plugin)
     gate = Gate(StoreSilent(access.answers))
     provisioner = Provisioner(group, flavor, instance, gate=gate, clock=clock, report=report)
@@ -101,6 +110,21 @@ async def ensure_store(
     except Outdated as outdated:  # another process was faster, or the quorum is back
         report(str(outdated))
     return provisioner.adopts
+
+
+def _obey_halt(group: GroupID, last: LastRead) -> None:
+    """Raise `Halted` if the group was halted when the store was last read here: nothing shows that it was lifted."""
+    declared = last.declaration
+    if group not in declared.groups:
+        return  # of another cluster
+    halt = declared.halt or declared.orders_of(group).halt
+    if halt is not None:
+        raise errors.Halted(
+            f"{'everything' if declared.halt else group} is halted by {halt.who} ({halt.why}), as the store was last "
+            f"read here at {to_the_second(last.at)}; it does not answer now",
+            where=f"group {group}",
+            remedy="if machines may be created nevertheless: --despite-halt; the halt stays in the store",
+        )
 
 
 async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) -> PreparedMachine:

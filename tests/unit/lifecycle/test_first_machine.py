@@ -6,17 +6,23 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.lifecycle.access import DirectStore
 from infrakit.lifecycle.first_machine import BootstrapRequest, bootstrap
 from infrakit.lifecycle.seed import SeedChoice
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.record import DeclarationRecord
 from infrakit.manager.declaration.store import Declaration
+from infrakit.manager.lead.last_read import LastRead
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
+from infrakit.spec import document
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
+from infrakit.spi.manager import Halt
 from infrakit.spi.store import Document
 from infrakit.spi.token import cluster_of
 from infrakit.spi.values import Attachment, Description, InstanceSpec, State
@@ -53,11 +59,13 @@ class Cluster:
         self.reported: list[str] = []
         self.plugins: Plugins | None = None
 
-    async def bootstrap(self, *groups: dict[str, Any], **plan: Any) -> int:
+    async def bootstrap(self, *groups: dict[str, Any], last: LastRead | None = None, **plan: Any) -> int:
         request = BootstrapRequest(text=json.dumps(groups or (QUORUM,)), source="doc", who="ann", why="a test", **plan)
         plugins = self.plugins or Plugins(self.simulator, self.flavor)
         access = DirectStore(self.store, self.clock)
-        return await bootstrap(request, plugins=plugins, access=access, clock=self.clock, report=self.reported.append)
+        return await bootstrap(
+            request, plugins=plugins, access=access, clock=self.clock, report=self.reported.append, last=last
+        )
 
     @property
     def machines(self) -> dict[str, Machine]:
@@ -143,6 +151,30 @@ async def test_recovery_creates_a_machine_of_the_cluster_that_the_others_belong_
     else:
         assert created.startswith("bootstrap-")
         assert adopted == (created,)
+
+
+@pytest.mark.parametrize("recover", [False, True])
+@pytest.mark.parametrize("group", [None, values.GroupID("etcd")])
+@in_virtual_time
+async def test_the_halt_that_was_last_read_here_is_obeyed(group: values.GroupID | None, *, recover: bool) -> None:
+    cluster = Cluster()
+    declared = document.parse(json.dumps([QUORUM]), source="doc")
+    halt = Halt(group=group, who="ann", when="now", why="fire")
+    record = changes.halt(group, halt)(changes.declare(tuple(declared))(DeclarationRecord()))
+    last = LastRead(at="2026-11-30T12:00:00.5Z", version=7, declaration=record)
+    what = f"{group or 'everything'} is halted by ann .fire., as the store was last read here at 2026-11-30"
+    with pytest.raises(errors.Halted, match=f"{what}.*--despite-halt"):
+        await cluster.bootstrap(recover=recover, last=last)
+    assert cluster.machines == {}
+    await cluster.bootstrap(despite_halt=True, last=last)
+    assert cluster.machines.keys() == {"a"}
+    other = Cluster()
+    await other.bootstrap(pets("zk", "a b c", quorum=True, volumes=True), last=last)
+    assert other.machines.keys() == {"a"}, "it was the declaration of another cluster"
+    unhalted = msgspec.structs.replace(last, declaration=changes.halt(group, None)(record))
+    another = Cluster()
+    await another.bootstrap(last=unhalted)
+    assert another.machines.keys() == {"a"}
 
 
 @in_virtual_time
@@ -328,7 +360,7 @@ async def test_recovery_ends_when_every_machine_exists_and_the_store_does_not_an
         ((QUORUM,), {"group": "nope"}, "there is no group 'nope'"),
     ],
 )
-async def test_the_group_with_the_store_must_be_unambiguous(groups: Any, plan: dict[str, str], message: str) -> None:
+async def test_the_group_with_the_store_must_be_unambiguous(groups: Any, plan: dict[str, Any], message: str) -> None:
     cluster = Cluster()
     with pytest.raises(errors.Refused) as refused:
         await cluster.bootstrap(*groups, **plan)

@@ -12,6 +12,7 @@ from infrakit.rpc import discovery
 @click.option("--store", envvar="INFRAKIT_STORE", default="", metavar="URL", help="Store of the cluster's replicas.")
 @click.option("--group", default="", metavar="NAME", help="Group that hosts the store; default: the only quorum.")
 @click.option("--recover", is_flag=True, help="Recreate missing machines of a group that has lost its quorum.")
+@click.option("--despite-halt", is_flag=True, help="Create machines although the declaration was last read halted.")
 @click.option("--timeout", type=numbers.duration, default="2m", show_default=True, help="Timeout for the store.")
 @options.message()
 def bootstrap(  # noqa: PLR0917
@@ -20,6 +21,7 @@ def bootstrap(  # noqa: PLR0917
     store: str,
     group: str,
     recover: bool,
+    despite_halt: bool,
     timeout: float,
     why: str | None,
 ) -> None:
@@ -32,6 +34,9 @@ def bootstrap(  # noqa: PLR0917
     with their volumes, until there is a quorum. Without it, the command refuses if the provider reports volumes of
     other members: a first machine without its volume would found a second cluster beside them.
 
+    If a replica ran in this home, and the declaration that it read last was halted, the command is refused without
+    --despite-halt.
+
     \b
     Example:
       infrakit bootstrap infrakit.yaml --store etcd://127.0.0.1:2379/infrakit
@@ -43,6 +48,8 @@ def bootstrap(  # noqa: PLR0917
     from infrakit.lifecycle.first_machine import BootstrapRequest
 
     why = why or f"bootstrap {document.source}"
-    request = document.request(BootstrapRequest, why=why, group=group, recover=recover, timeout_s=timeout)
+    request = document.request(
+        BootstrapRequest, why=why, group=group, recover=recover, despite_halt=despite_halt, timeout_s=timeout
+    )
     with document.errors_located():
         asyncio.run(lifecycle.run(request, store=store, home=discovery.home(), report=click.echo))

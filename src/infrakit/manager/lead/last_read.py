@@ -17,6 +17,7 @@ from infrakit.spi.clock import Clock
 from infrakit.spi.event import timestamp, to_the_second
 from infrakit.spi.values import Wire
 
+LAST_READ = "last-read.json"  # in the home of a replica
 REFRESH_S = 60.0  # after which an unchanged document is written again with its new time
 
 
