@@ -27,8 +27,8 @@ from infrakit.group.durations import Durations
 from infrakit.group.elsewhere import Elsewhere
 from infrakit.group.executor import Executor
 from infrakit.group.guarded import guarded
+from infrakit.group.inspecting import inspect_each
 from infrakit.group.ledger import CensusStore, Ledger, ManagerCallbacks
-from infrakit.group.listing import inspected
 from infrakit.group.orders import Eviction
 from infrakit.group.plan import DesiredState, foreign, progress
 from infrakit.group.probers import HealthProber, MembershipProber
@@ -48,8 +48,7 @@ from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
 CYCLE_SHARE_MAX = 0.5  # maximum share of time that cycles of one group may use
 REPLAN_S = 30.0  # maximum age of a plan, even if nothing has changed
-INSPECT_DEADLINE_S = 20.0
-INSPECT_AT_ONCE_MAX = 32
+ATTACHMENTS_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -304,22 +303,9 @@ class Controller:
         """Inspect, one by one, the instances whose absence from the listing does not prove their termination."""
         unconfirmed = list(self.view.unconfirmed()) if self.view.pending or self.view.members else []
         inspects = self.account.inspects
-        if not unconfirmed or inspects is None:
-            return
-        limit = asyncio.Semaphore(INSPECT_AT_ONCE_MAX)
-
-        async def inspect(instance: InstanceID) -> None:
-            async with limit:
-                try:
-                    async with asyncio.timeout(INSPECT_DEADLINE_S):
-                        description = inspected(await inspects.inspect(instance=instance), instance)
-                except Exception:  # whichever it is, its state is unknown: the instance still holds its slot
-                    return
-            self.view.inspected(instance, description)
-
-        async with asyncio.TaskGroup() as tasks:
-            for instance in unconfirmed:
-                tasks.create_task(inspect(instance))
+        if unconfirmed and inspects is not None:
+            self._random.shuffle(unconfirmed)  # if the time is up, the rest has its turn in another cycle
+            await inspect_each(inspects, unconfirmed, self.view.inspected)
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
@@ -437,7 +423,7 @@ class Controller:
             if self.want is not want:
                 raise Outdated("the declaration of the group has changed")
 
-        async with asyncio.timeout(INSPECT_DEADLINE_S):
+        async with asyncio.timeout(ATTACHMENTS_DEADLINE_S):
             attachments = await self.flavor.attachments(
                 properties=want.group.properties.flavor.properties,
                 allocation=want.group.properties.allocation.to_wire(),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from infrakit.spi import errors, values
 from infrakit.spi.token import cluster_of
-from infrakit.spi.values import Description, InstanceID, State
+from infrakit.spi.values import Description, State
 
 
 def check(listing: object, *, provider: str) -> None:
@@ -62,14 +62,3 @@ def without(listing: Sequence[Description], others: Sequence[Description]) -> Se
         return listing
     ids = {each.id for each in others}
     return [each for each in listing if each.id not in ids]
-
-
-def inspected(answer: object, instance: InstanceID) -> Description | None:
-    """Return the answer of an inspection. Raises `PluginError` unless it is None or describes that instance."""
-    if answer is None:
-        return None
-    if not isinstance(answer, Description):
-        raise errors.PluginError(f"its inspection of {instance} returned {type(answer).__name__}")
-    if answer.id != instance:
-        raise errors.PluginError(f"its inspection of {instance} described {answer.id or 'an instance without an ID'}")
-    return answer

@@ -7,7 +7,6 @@ by then; one of several follows the leader, and answers requests even while ther
 
 import asyncio
 import contextlib
-import math
 import os
 import random
 import re
@@ -28,7 +27,7 @@ from infrakit.manager.compat.stack import GroupController, ManagerStack
 from infrakit.manager.compat.status import StatusTree
 from infrakit.manager.lead import watermark
 from infrakit.manager.lead.heartbeat import Heartbeat
-from infrakit.manager.lead.last_read import LastReadFile
+from infrakit.manager.lead.last_read import LAST_READ, LastReadFile
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.monitoring import endpoints
 from infrakit.manager.monitoring.metrics import Counters
@@ -104,7 +103,7 @@ class Daemon:
             poll_s=_poll_s(),
             is_self=_is_self,
             watermark=watermark.on_disk(home / "seen.json", accept=place.accept_store),
-            last_read=LastReadFile(home / "last-read.json", clock),
+            last_read=LastReadFile(home / LAST_READ, clock),
             only_destroys=only_destroys,
         )
         self._roster = Roster(self._store, place.name, self._entry())
@@ -130,7 +129,9 @@ class Daemon:
                 await self._replica.check_store()
             self._running = asyncio.get_running_loop().create_task(self._run())
             stack.push_async_callback(self._stop_replica)
-            watched = asyncio.get_running_loop().create_task(watchdog.feed(self._progressed_at, self._report_stalled))
+            watched = asyncio.get_running_loop().create_task(
+                watchdog.feed(lambda: self._replica.progressed_at, self._report_stalled)
+            )
             stack.callback(watched.cancel)
             if self._place.is_single:
                 await self._until_active()
@@ -173,11 +174,6 @@ class Daemon:
             started=self._replica.started,
         )
 
-    def _progressed_at(self) -> float:
-        """Return the loop time at which the controller that is furthest behind began its newest cycle."""
-        controllers = self._replica.term.controllers.values() if self._replica.term is not None else ()
-        return min((each.began_at for each in controllers), default=math.inf)
-
     def _report_stalled(self, why: str) -> None:
         self.journal.emit(Event(type=Kind.ERROR, message=why))
 
@@ -203,7 +199,7 @@ class Daemon:
             await leadership.take_over(leader=leader)
 
         def progresses() -> bool:
-            return asyncio.get_running_loop().time() - self._progressed_at() <= watchdog.STALLED_S
+            return asyncio.get_running_loop().time() - self._replica.progressed_at <= watchdog.STALLED_S
 
         return Heartbeat(
             self._store,

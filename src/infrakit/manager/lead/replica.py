@@ -126,6 +126,15 @@ class Replica:
         return None if expired else observed
 
     @property
+    def progressed_at(self) -> float:
+        """The loop time at which the controller that is furthest behind began its newest cycle; infinite without one.
+
+        Leading is not progress: a watchdog would restart replicas while the quorum is lost.
+        """
+        controllers = self.term.controllers.values() if self.term is not None else ()
+        return min((each.began_at for each in controllers), default=math.inf)
+
+    @property
     def why_not_active(self) -> str:
         """Why this replica is not active, as a sentence for users."""
         observed = self.observation
