@@ -2,6 +2,7 @@
 
 import msgspec
 
+from infrakit.group.actions import Plan
 from infrakit.group.ledger import Intent
 from infrakit.group.orders import Orders
 from infrakit.group.plan import DesiredState
@@ -133,3 +134,11 @@ def pending(phase: str = "recorded", *, ended_s: float = 0.0, **more: object) ->
 
 def with_orders(base: DesiredState, **orders: object) -> DesiredState:
     return msgspec.structs.replace(base, orders=msgspec.structs.replace(base.orders, **orders))
+
+
+def verbs(plan: Plan) -> list[tuple[str, str]]:
+    return [(a.verb, a.subject) for a in plan.actions]
+
+
+def rules(plan: Plan) -> set[str]:
+    return {h.rule for h in plan.blocked}

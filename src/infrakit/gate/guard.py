@@ -326,12 +326,12 @@ class Guard:
         limits = self._limits
         if why := self._refuse_vote(instance, now):
             return why
-        if limits.destroying or instance in limits.requested:
-            return ""
         ending = len(self._gentle) + more
         at_once = 1 if limits.quorum else limits.max_lost
         if instance not in self._unhealthy and ending >= at_once:
             return f"{_members(ending)} being destroyed already, at most {at_once} at once"
+        if limits.destroying or instance in limits.requested:
+            return ""
         # A surplus is no loss. Of what is missing, only what was lost counts: the rest has never existed.
         short = limits.size - len(self._bearers)
         lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy), self._lost_pets(instance, more))

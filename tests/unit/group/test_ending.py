@@ -143,6 +143,25 @@ async def test_a_replica_that_lost_the_epoch_during_prepare_creates_nothing() ->
         assert "provision" not in stage.simulator.calls
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@in_virtual_time
+async def test_what_an_operator_destroys_is_destroyed_in_steps_that_a_halt_prevents(*, whole: bool) -> None:
+    async with Stage(faults=Faults(destroy=Spread(low=5.0, high=5.0))) as stage:
+        await stage.commit(cattle("web", 100, in_flight=100))
+        await stage.converged()
+        if whole:
+            await stage.operator.destroy(group=GroupID("web"), who="ann", why="retired")
+        else:
+            for machine in stage.simulator.live()[:50]:
+                await stage.operator.destroy_instance(instance=machine.id, who="ann", why="old", replace=False)
+        await asyncio.sleep(3.0)
+        await stage.operator.halt(who="ann", why="a slip")
+        await asyncio.sleep(600)
+        assert len(stage.simulator.live()) == (60 if whole else 80), "MaxUnhealthy is 40 of 100, 20 of 50"
+        await stage.operator.unhalt(who="ann", why="no slip")
+        await stage.until(lambda: len(stage.simulator.live()) == (0 if whole else 50))
+
+
 class FirstListingIsEmpty(MinimalProvider):
     """A provider whose first listing for a new leader shows nothing."""
 

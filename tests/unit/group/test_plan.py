@@ -5,24 +5,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.group.actions import Action, Cancel, Destroy, Label, Plan, Provision, Settle, StopRollout
-from infrakit.group.orders import Eviction, RolloutStop
+from infrakit.group.actions import Action, Cancel, Label, Plan, Provision, Settle, StopRollout
+from infrakit.group.orders import RolloutStop
 from infrakit.group.plan import decide
 from infrakit.group.state.backoff import Backoff, replacement_key
 from infrakit.spi.group import Healing, OnFailure, Updating
 from infrakit.spi.manager import Halt
 from infrakit.spi.values import BOOTSTRAP, Attachment, Health, InstanceID, LogicalID, Slot, State
-from tests.worlds import NEW, NOW, OLD, member, pending, pet, view, want, with_orders
+from tests.worlds import NEW, NOW, OLD, member, pending, pet, rules, verbs, view, want, with_orders
 
 UNHEALTHY = Health.UNHEALTHY
-
-
-def verbs(plan: Plan) -> list[tuple[str, str]]:
-    return [(a.verb, a.subject) for a in plan.actions]
-
-
-def rules(plan: Plan) -> set[str]:
-    return {h.rule for h in plan.blocked}
 
 
 def only(plan: Plan) -> Action:
@@ -453,23 +445,6 @@ def test_a_bootstrap_member_is_adopted_as_up_to_date() -> None:
     labels = [a for a in plan.actions if isinstance(a, Label)]
     assert [(a.instance, a.hash) for a in labels] == [("i-a", NEW)]
     assert not plan.converged
-
-
-def test_an_evicted_instance_is_destroyed_unless_the_quorum_needs_it() -> None:
-    eviction = {InstanceID("i-b"): Eviction(who="ann", when="noon", why="disk")}
-    orders = with_orders(want(ids="a b c", quorum=True), evictions=eviction)
-    assert verbs(decide(orders, view(pet("a"), pet("b"), pet("c"), pets=True))) == [("destroy", "i-b")]
-    plan = decide(orders, view(pet("a", Health.UNKNOWN), pet("b"), pet("c"), pets=True))
-    assert not [a for a in plan.actions if isinstance(a, Destroy)]
-    assert "quorum-needs" in rules(plan)
-
-
-def test_a_group_is_destroyed_member_by_member_if_it_is_a_quorum() -> None:
-    order = Halt(group=None, who="ann", when="noon", why="done")
-    cattle = decide(with_orders(want(2), destroying=order), view(member("1"), member("2")))
-    assert len(cattle.actions) == 2
-    quorum = with_orders(want(ids="a b", quorum=True), destroying=order)
-    assert verbs(decide(quorum, view(pet("a"), pet("b"), pets=True))) == [("destroy", "i-a")]
 
 
 def test_only_healthy_members_of_the_declared_version_are_converged() -> None:

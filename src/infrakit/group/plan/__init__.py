@@ -100,6 +100,8 @@ def _evict(builder: PlanBuilder) -> None:
     """Destroy the instances that operators have named, unless that would cost a quorum its majority."""
     classified = builder.classified
     may_live = {m.id for m in (*classified.ready, *classified.unknown)}
+    unhealthy = {m.id for m in classified.unhealthy}
+    left = limits.at_once(builder) - sum(1 for m in builder.view.members.values() if m.leaving)
     for instance, eviction in builder.want.orders.evictions.items():
         member = builder.view.members.get(instance)
         if member is None or member.leaving or not eviction.concerns(member.description.tags):
@@ -114,7 +116,13 @@ def _evict(builder: PlanBuilder) -> None:
                 remedy="wait until the others are healthy",
             )
             continue
-        builder.destroy(member, f"{eviction.who} requested its destruction: {eviction.why}", "operator", Priority.HEAL)
+        what = f"{eviction.who} requested its destruction: {eviction.why}"
+        if instance not in unhealthy:
+            left -= 1
+            if left < 0:
+                builder.block(instance, f"{what}; at most {limits.at_once(builder)} at once", "operator")
+                continue
+        builder.destroy(member, what, "operator", Priority.HEAL)
 
 
 def _finish(builder: PlanBuilder, phase: GroupPhase) -> Plan:

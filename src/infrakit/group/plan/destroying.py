@@ -1,8 +1,11 @@
-"""Destroys a group in order: drains and destroys all members, a quorum one at a time, this controller's node last."""
+"""Destroys a group in order: drains and destroys all members, a quorum one at a time, this controller's node last.
+
+Of any other group, at most `MaxUnhealthy` are being destroyed at once: a halt prevents the rest.
+"""
 
 from infrakit.group.actions import Priority
-from infrakit.group.plan import intents
-from infrakit.group.plan.builder import PlanBuilder
+from infrakit.group.plan import intents, limits
+from infrakit.group.plan.builder import PlanBuilder, plural
 
 
 def destroy_all(builder: PlanBuilder) -> None:
@@ -18,13 +21,17 @@ def destroy_all(builder: PlanBuilder) -> None:
             builder.block(name, "no instance is listed: waiting for a second listing that confirms it", "destroy-group")
         return
     others = [m for m in members if not m.is_self]
-    one_by_one = builder.want.quorum or not others
-    busy = any(m.leaving for m in builder.view.members.values())
+    left = limits.at_once(builder) - sum(1 for m in builder.view.members.values() if m.leaving)
     reason = (
         f"the group is being destroyed by {command.who}: {command.why}" if command else "the group is being destroyed"
     )
-    for index, member in enumerate(others or members):
-        if one_by_one and (busy or index > 0):
-            builder.block(member.id, f"{reason}; one at a time", "orderly-shutdown")
-        else:
-            builder.destroy(member, reason, "destroy-group", Priority.COLLECT)
+    due = others or members
+    for member in due[: max(0, left)]:
+        builder.destroy(member, reason, "destroy-group", Priority.COLLECT)
+    if rest := due[max(0, left) :]:
+        what = rest[0].id if len(rest) == 1 else plural(len(rest), "further instance")
+        builder.block(
+            rest[0].id if len(rest) == 1 else builder.want.group.name,
+            f"{reason}; {what} later: at most {limits.at_once(builder)} at once",
+            "orderly-shutdown",
+        )

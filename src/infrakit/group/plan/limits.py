@@ -81,6 +81,11 @@ def would_break_quorum(builder: PlanBuilder, member: Member) -> str:
     return f"{left} of {want.size} members would be left proven healthy and the quorum needs {needed}"
 
 
+def at_once(builder: PlanBuilder) -> int:
+    """Return how many members that are not known to be unhealthy may be leaving at once, for any reason."""
+    return 1 if builder.want.quorum else max(1, builder.want.max_unhealthy)
+
+
 def scale_in(builder: PlanBuilder, surplus: int) -> int:
     """Return how many surplus members may be destroyed now; what must wait is blocked, with the reason.
 
