@@ -34,6 +34,7 @@ from infrakit.spi.values import InstanceID, Slot
 
 WINDOW_S = 3600.0
 CREATIONS_MIN = 10  # a group of one that is terminated a few times in an hour is still healed
+SAME_ACCOUNT_S = 10.0  # at least: for which members must have vanished until the same account proves it
 FACTS_MAX = 3
 AGE_STEP_S = 10  # to which ages of creations are rounded down in the census
 
@@ -84,6 +85,7 @@ class Guard:
         self._lost: dict[Slot, str] = {}  # slots that were healthy, with what happened to them
         self._vanished: dict[Slot, InstanceID] = {}
         self._vanished_at = math.inf  # when the first of them did
+        self._vanished_last = math.inf
         self._ending: dict[InstanceID, Slot | None] = {}  # being destroyed; the slot of those that were healthy
         self._gentle: set[InstanceID] = set()  # those of them that were not known to be unhealthy
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
@@ -118,7 +120,7 @@ class Guard:
         self._recalled = frozenset(unpack(history.healthy))
         self._lost = {slot: f"{slot}, lost before this leader took over" for slot in unpack(history.lost)}
         self._vanished = {slot: InstanceID("") for slot in unpack(history.vanished)}
-        self._vanished_at = now if self._vanished else math.inf
+        self._vanished_at = self._vanished_last = now if self._vanished else math.inf
         for age_s, number in history.created:
             self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
         self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
@@ -236,7 +238,18 @@ class Guard:
             return
         if not self._vanished:
             self._vanished_at = now
+        self._vanished_last = now
         self._vanished[slot or Slot(instance)] = instance
+
+    def same_account(self, now: float, *, lag_s: float) -> bool:
+        """Record that the account is the same as ever: what it has not shown for longer than its lag has terminated.
+
+        At once it proves nothing: the first answer after a restart may be incomplete. True: that has changed.
+        """
+        if not self._vanished or now - self._vanished_last < max(lag_s, SAME_ACCOUNT_S):
+            return False
+        self._vanished.clear()
+        return True
 
     def list_voters(self, answer: Sequence[Voter] | str, requested_at: float) -> bool:
         """Record the voters of the member list, or why they are unknown. True: that has changed."""

@@ -283,6 +283,8 @@ class Controller:
         view.presume_absent()
         view.expire_inherited(at_once=self.want.orders.destroying is not None)
         view.retry_destroys()
+        if self._identity() and self._guard.same_account(view.now, lag_s=view.lag_s):  # verified before this listing
+            view.invalidate_plan()
         self._start_membership_poll()
         declared = await self._attachments_prober.result(self.flavor, self.want.group)
         if declared is not None:
@@ -316,7 +318,7 @@ class Controller:
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )
             if member.vanished and not requested:
-                self._vanished(member.id, member.slot)
+                self._guard.vanished(member.id, member.slot, self.view.now)
             if member.ended_before:
                 continue  # it has been reported
             cause, where = self.account.termination_cause(member.id)
@@ -330,15 +332,10 @@ class Controller:
             self._reporter.event(Kind.TERMINATED, how, member=member)
             self.view.record_termination(member, f"{member.id} terminated{cause}{where}", requested=requested)
 
-    def _vanished(self, instance: InstanceID, slot: Slot | None) -> None:
-        """Record a member whose absence alone shows its termination, unless the account is known to be the same."""
-        if not self._identity():
-            self._guard.vanished(instance, slot, self.view.now)
-
     def _report_vanished(self, slots: Collection[Slot]) -> None:
         """Record members of cattle that the previous leader knew, and that have not been listed for the lag."""
         for slot in slots if self.want.orders.destroying is None else ():  # the previous leader has destroyed some
-            self._vanished(InstanceID(""), slot)
+            self._guard.vanished(InstanceID(""), slot, self.view.now)
         if slots:
             self._reporter.event(Kind.MISSING, f"{len(slots)} known members not listed since this leader took over")
 

@@ -250,6 +250,28 @@ async def test_a_group_that_is_lost_whole_is_healed_if_the_account_is_known_to_b
         await stage.converged()
 
 
+@pytest.mark.parametrize("group", [pets("db", "a b c", volumes=True), cattle("db", 6)], ids=["pets", "cattle"])
+@in_virtual_time
+async def test_the_same_account_does_not_prove_a_short_disappearance(group: dict[str, Any]) -> None:
+    provider, store = Named(Faults(exclusive=False), random=random.Random(3)), MemoryStore()
+    async with Stage(simulator=provider, store=store) as stage:
+        await stage.commit(group)
+        await stage.converged()
+        created = provider.calls["provision"]
+        stage.fault(blind=True)
+        await asyncio.sleep(5.0)
+        stage.fault(blind=False)
+        await stage.converged()
+        assert provider.calls["provision"] == created
+    provider.faults = msgspec.structs.replace(provider.faults, blind=True)
+    async with Stage(simulator=provider, store=store, seed=11) as later:  # its first answer is empty
+        await later.replica.active.wait()
+        await asyncio.sleep(5.0)
+        later.fault(blind=False)
+        await later.converged()
+        assert provider.calls["provision"] == created
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize("fails_over", [False, True])
 @in_virtual_time
@@ -284,6 +306,20 @@ async def test_a_mass_disappearance_does_not_end_the_destruction_of_a_group(fail
         async with Stage(simulator=provider, store=store, seed=11) as later:
             await later.replica.active.wait()
             await lasts(later)
+
+
+@in_virtual_time
+async def test_the_destruction_of_a_group_that_is_lost_whole_ends_in_the_same_account() -> None:
+    provider = Named(Faults(), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d", volumes=True))
+        await stage.converged()
+        stage.fault(destroy=Spread(low=30.0, high=30.0))
+        await stage.operator.destroy(group=GroupID("db"), who="ann", why="retired", volumes=True)
+        await stage.until(lambda: stage.messages(Kind.DESTROYING))
+        for machine in provider.live():
+            provider.kill(machine.id)
+        await stage.until(lambda: not stage.controllers())
 
 
 @in_virtual_time
