@@ -58,9 +58,8 @@ async def bootstrap(
 ) -> int:
     """Make the store available and declare; return the version of the declaration, also of one that existed before.
 
-    `last` is what a replica on this machine has read from the store before.
-
-    Raises what `ensure_store` raises, and `Conflict` if another user commits a declaration at the same time.
+    `last` is what a replica on this machine has read from the store before. Raises what `ensure_store` raises, and
+    `Conflict` if another user commits a declaration at the same time.
     """
     groups = await validate.checked(request.text, request.source, plugins)
     adopts = await ensure_store(request, groups, plugins=plugins, access=access, clock=clock, report=report, last=last)
@@ -123,7 +122,7 @@ def _obey_halt(group: GroupID, last: LastRead) -> None:
             f"{'everything' if declared.halt else group} is halted by {halt.who} ({halt.why}), as the store was last "
             f"read here at {to_the_second(last.at)}; it does not answer now",
             where=f"group {group}",
-            remedy="if machines may be created nevertheless: --despite-halt; the halt stays in the store",
+            remedy="to create machines nevertheless: infrakit bootstrap FILE --despite-halt; the halt stays stored",
         )
 
 

@@ -39,5 +39,8 @@ def test_a_group_is_destroyed_in_steps_and_member_by_member_if_it_is_a_quorum() 
     assert block.reason == "the group is being destroyed by ann: done; 3 further instances later: at most 2 at once"
     next_step = view(member("1", leaving="destroying"), *five[1:])
     assert verbs(decide(with_orders(want(5), destroying=order), next_step)) == [("destroy", "i-2")]
+    with_own = [member("1", leaving="destroying"), member("2", is_self=True)]
+    assert decide(with_orders(want(5), destroying=order), view(*with_own)).actions == (), "our own node last"
+    assert verbs(decide(with_orders(want(5), destroying=order), view(with_own[1]))) == [("destroy", "i-2")]
     quorum = with_orders(want(ids="a b", quorum=True), destroying=order)
     assert verbs(decide(quorum, view(pet("a"), pet("b"), pets=True))) == [("destroy", "i-a")]

@@ -21,17 +21,18 @@ def destroy_all(builder: PlanBuilder) -> None:
             builder.block(name, "no instance is listed: waiting for a second listing that confirms it", "destroy-group")
         return
     others = [m for m in members if not m.is_self]
-    left = limits.at_once(builder) - sum(1 for m in builder.view.members.values() if m.leaving)
+    at_once = limits.at_once(builder) if others else 1  # our own node last, and alone
+    left = max(0, at_once - sum(1 for m in builder.view.members.values() if m.leaving))
     reason = (
         f"the group is being destroyed by {command.who}: {command.why}" if command else "the group is being destroyed"
     )
     due = others or members
-    for member in due[: max(0, left)]:
+    for member in due[:left]:
         builder.destroy(member, reason, "destroy-group", Priority.COLLECT)
-    if rest := due[max(0, left) :]:
+    if rest := due[left:]:
         what = rest[0].id if len(rest) == 1 else plural(len(rest), "further instance")
         builder.block(
             rest[0].id if len(rest) == 1 else builder.want.group.name,
-            f"{reason}; {what} later: at most {limits.at_once(builder)} at once",
+            f"{reason}; {what} later: at most {at_once} at once",
             "orderly-shutdown",
         )
