@@ -91,6 +91,7 @@ class Guard:
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
+        self._versions: dict[str, float] = {}  # when each was first declared in this window
         self._recalled = frozenset[Slot]()  # healthy ones of the previous leader, until the first observation
         self._has_observed = False
         self._voters: VoterList | None = None  # None: the flavor does not list them
@@ -111,6 +112,7 @@ class Guard:
             vanished=pack(self._vanished),
             created=tuple(sorted(ages.items(), reverse=True)),
             allowances=tuple((int(max(0.0, now - at)), n) for at, n in self._allowances if now - at < WINDOW_S),
+            versions=tuple((each, int(max(0.0, now - at))) for each, at in self._versions.items()),
         )
 
     def recall(self, history: History, now: float) -> None:
@@ -124,6 +126,7 @@ class Guard:
         for age_s, number in history.created:
             self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
         self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
+        self._versions = {version: now - age_s for version, age_s in history.versions}
 
     # -- what is declared and observed -----------------------------------------------------------------------------
 
@@ -137,9 +140,19 @@ class Guard:
             self.resume()
         growth = max(0, limits.size - before.size)
         earlier = 2 * max(0, before.size - limits.size)  # what the larger group was permitted in this window
-        replaced = limits.size if before.version not in ("", limits.version) else 0
+        replaced = limits.size if self._replaces(before.version, limits.version, now) else 0
         if growth + earlier + replaced:
             self._allowances.append((now, growth + earlier + replaced))
+
+    def _replaces(self, old: str, new: str, now: float) -> bool:
+        """Whether all may be created again for this version: once in a window, also if two take turns."""
+        if old in ("", new):
+            return False
+        self._versions = {each: at for each, at in self._versions.items() if now - at < WINDOW_S}
+        is_first = new not in self._versions
+        for each in (old, new):
+            self._versions.setdefault(each, now)
+        return is_first
 
     def resume(self) -> None:
         """Permit as many creations as in a new window, also for vanished members: an operator resumes the group."""

@@ -246,6 +246,20 @@ def test_a_new_leader_of_an_existing_group_permits_no_growth() -> None:
     assert of.review([], 0.0).creations == 40
 
 
+@pytest.mark.parametrize("fails_over", [False, True])
+def test_two_versions_that_take_turns_permit_to_create_all_again_once_each(*, fails_over: bool) -> None:
+    guard = Members(10, 4).guard
+    for number, version in enumerate(("v2", "v1", "v2", "v1", "v2", "v3")):
+        guard.declare(Limits(size=10, max_lost=4, version=version), 10.0 + number)
+        if fails_over:
+            history, guard = guard.history(10.0 + number), Guard()
+            guard.recall(history, 10.0 + number)
+    created = sum(not guard.refuse_creation(f"t/{n}", 20.0) and guard.creating(f"t/{n}", 20.0) for n in range(100))
+    assert created == 2 * 10 + 10 + 2 * 10  # twice the size, the first ten, and v2 and v3
+    guard.declare(Limits(size=10, max_lost=4, version="v1"), 20.0 + WINDOW_S)
+    assert not guard.refuse_creation("t/another", 20.0 + WINDOW_S)
+
+
 def test_growth_and_new_versions_permit_further_creations_and_an_operator_a_new_window() -> None:
     of = Members(1, 1).guard
     for number in range(CREATIONS_MIN + 1):

@@ -44,3 +44,9 @@ def test_a_group_is_destroyed_in_steps_and_member_by_member_if_it_is_a_quorum() 
     assert verbs(decide(with_orders(want(5), destroying=order), view(with_own[1]))) == [("destroy", "i-2")]
     quorum = with_orders(want(ids="a b", quorum=True), destroying=order)
     assert verbs(decide(quorum, view(pet("a"), pet("b"), pets=True))) == [("destroy", "i-a")]
+
+
+def test_of_undeclared_pets_an_unhealthy_one_leaves_before_one_that_is_not_listed() -> None:
+    gone, sick = pet("x", missing_s=60), pet("y", Health.UNHEALTHY)
+    plan = decide(want(ids="a b c d e"), view(*(pet(each) for each in "abcde"), gone, sick, pets=True))
+    assert verbs(plan)[0] == ("destroy", "i-y")

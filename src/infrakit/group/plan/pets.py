@@ -138,8 +138,9 @@ def remove(builder: PlanBuilder) -> None:
     if why:
         limits.refuse(builder, want.group.name, f"{plural(len(extra), 'undeclared instance')} not removed", why)
         return
-    ready = {m.id for m in builder.classified.ready}
-    extra.sort(key=lambda m: (m.is_self, m.id in ready, m.id))
+    ready, unhealthy = ({m.id for m in each} for each in (builder.classified.ready, builder.classified.unhealthy))
+    # Unhealthy ones first. A missing one may be healthy, so it is not preferred to others of unknown health.
+    extra.sort(key=lambda m: (m.is_self, m.id in ready, m.id not in unhealthy, m.id))
     for member in extra if want.quorum else extra[: limits.scale_in(builder, len(extra))]:
         what = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
         why_not = exchange.blocks_removal(builder, member) if want.quorum else ""
