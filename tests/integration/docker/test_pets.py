@@ -135,6 +135,7 @@ async def test_volumes_are_deleted_only_on_request(docker: Docker, engine: Engin
     with pytest.raises(Conflict, match="holds the volume v1"):
         await docker.delete_attachment(attachment=VOLUME)
     engine.docker("kill", instance)  # the Engine also reserves volumes of exited containers
+    engine.docker("wait", instance)  # Engine 26 may list it as running for a moment
     await docker.delete_attachment(attachment=VOLUME)
     await docker.delete_attachment(attachment=VOLUME)
     assert list(await docker.existing(attachments=(VOLUME,))) == []
