@@ -35,6 +35,7 @@ class History(Wire, frozen=True, kw_only=True):
     vanished: tuple[str, ...] = ()
     created: tuple[tuple[int, int], ...] = ()  # age in seconds and number, the oldest first
     allowances: tuple[tuple[int, int], ...] = ()  # the same, of further creations that are permitted
+    sizes: tuple[tuple[int, int], ...] = ()  # declared ones, with the seconds since they were declared last
     versions: tuple[tuple[str, int], ...] = ()  # those with an allowance, and its age in seconds
 
 

@@ -91,6 +91,7 @@ class Guard:
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
+        self._sizes: dict[int, float] = {}  # when each earlier size was declared last in this window
         self._versions: dict[str, float] = {}  # when each was first declared in this window
         self._recalled = frozenset[Slot]()  # healthy ones of the previous leader, until the first observation
         self._has_observed = False
@@ -112,6 +113,7 @@ class Guard:
             vanished=pack(self._vanished),
             created=tuple(sorted(ages.items(), reverse=True)),
             allowances=tuple((int(max(0.0, now - at)), n) for at, n in self._allowances if now - at < WINDOW_S),
+            sizes=tuple((each, int(max(0.0, now - at))) for each, at in self._sizes.items()),
             versions=tuple((each, int(max(0.0, now - at))) for each, at in self._versions.items()),
         )
 
@@ -126,23 +128,31 @@ class Guard:
         for age_s, number in history.created:
             self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
         self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
+        self._sizes = {size: now - age_s for size, age_s in history.sizes}
         self._versions = {version: now - age_s for version, age_s in history.versions}
 
     # -- what is declared and observed -----------------------------------------------------------------------------
 
     def declare(self, limits: Limits, now: float) -> None:
         """Adopt the limits of a declaration or of commands."""
-        before, self._limits = self._limits, limits
+        before, largest = self._limits, self._largest(now)
+        self._limits = limits
         self._end_losses()
         if not self._has_observed:
             return
         if limits.resumed not in ("", before.resumed):
             self.resume()
-        growth = max(0, limits.size - before.size)
-        earlier = 2 * max(0, before.size - limits.size)  # what the larger group was permitted in this window
+        growth = max(0, limits.size - largest)
+        if limits.size != before.size:
+            self._sizes[before.size] = now
         replaced = limits.size if self._replaces(before.version, limits.version, now) else 0
-        if growth + earlier + replaced:
-            self._allowances.append((now, growth + earlier + replaced))
+        if growth + replaced:
+            self._allowances.append((now, growth + replaced))
+
+    def _largest(self, now: float) -> int:
+        """The largest size that was declared in this window: sizes that take turns permit no more than it does."""
+        self._sizes = {size: at for size, at in self._sizes.items() if now - at < WINDOW_S}
+        return max(self._limits.size, *self._sizes) if self._sizes else self._limits.size
 
     def _replaces(self, old: str, new: str, now: float) -> bool:
         """Whether all may be created again for this version: once in a window, also if two take turns."""
@@ -331,7 +341,7 @@ class Guard:
         """The reason why a creation must not begin now; empty if it may."""
         if self._unlimited or token in self._created or self._creations_left(now) > 0:
             return ""
-        return self._why_no_more()
+        return self._why_no_more(now)
 
     def review(self, destroys: Sequence[InstanceID], now: float) -> Verdict:
         """Decide about all actions of a plan, as if they began one after the other."""
@@ -345,7 +355,7 @@ class Guard:
                 more += 1
         left = max(0, self._creations_left(now))
         oldest = next(iter(self._created.values()), now)
-        return Verdict(destroys=refused, creations=left, why_no_more=self._why_no_more(), until=oldest + WINDOW_S)
+        return Verdict(destroys=refused, creations=left, why_no_more=self._why_no_more(now), until=oldest + WINDOW_S)
 
     def _refuse_destroy(self, instance: InstanceID, *, more: int, now: float) -> str:
         """Decide about one destruction after `more` further ones of healthy members."""
@@ -362,7 +372,7 @@ class Guard:
         short = limits.size - len(self._bearers)
         lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy), self._lost_pets(instance, more))
         if lost <= limits.max_lost:
-            return self._why_no_more() if lost and self._creations_left(now) <= 0 else ""
+            return self._why_no_more(now) if lost and self._creations_left(now) <= 0 else ""
         shown = ", ".join(itertools.islice(self._lost.values(), FACTS_MAX))
         return (
             f"{lost} of {limits.size} members would be lost and not proven healthy again; MaxUnhealthy is "
@@ -392,11 +402,10 @@ class Guard:
         self._allowances = [(at, number) for at, number in self._allowances if now - at < WINDOW_S]
         if self.why_unproven:
             return 0
-        return self._creations_max - len(self._created)
+        return self._creations_max(now) - len(self._created)
 
-    @property
-    def _creations_max(self) -> int:
-        return max(CREATIONS_MIN, 2 * self._limits.size) + sum(number for _, number in self._allowances)
+    def _creations_max(self, now: float) -> int:
+        return max(CREATIONS_MIN, 2 * self._largest(now)) + sum(number for _, number in self._allowances)
 
     @property
     def why_unproven(self) -> str:
@@ -408,9 +417,10 @@ class Guard:
             "one; wrong credentials, a wrong region or an incomplete listing have the same effect"
         )
 
-    def _why_no_more(self) -> str:
+    def _why_no_more(self, now: float) -> str:
+        created, most = len(self._created), self._creations_max(now)
         return self.why_unproven or (
-            f"{len(self._created)} instances were created within an hour, at most {self._creations_max} are permitted "
+            f"{created} instances were created within an hour, at most {most} are permitted "
             f"for {self._limits.size} declared ones"
         )
 

@@ -260,6 +260,21 @@ def test_two_versions_that_take_turns_permit_to_create_all_again_once_each(*, fa
     assert not guard.refuse_creation("t/another", 20.0 + WINDOW_S)
 
 
+@pytest.mark.parametrize("fails_over", [False, True])
+def test_sizes_that_take_turns_permit_no_more_than_the_largest(*, fails_over: bool) -> None:
+    guard = Members(10, 4).guard
+    for number, size in enumerate((100, 10, 100, 10, 100, 10)):
+        guard.declare(Limits(size=size, max_lost=4, version="v1"), 10.0 + number)
+        if fails_over:
+            history, guard = guard.history(10.0 + number), Guard()
+            guard.recall(history, 10.0 + number)
+    created = sum(not guard.refuse_creation(f"t/{n}", 20.0) and guard.creating(f"t/{n}", 20.0) for n in range(500))
+    assert created == 2 * 100 + 10 + 90  # the first ten, and the growth by ninety
+    later = 20.0 + WINDOW_S
+    created = sum(not guard.refuse_creation(f"u/{n}", later) and guard.creating(f"u/{n}", later) for n in range(500))
+    assert created == 2 * 10
+
+
 def test_growth_and_new_versions_permit_further_creations_and_an_operator_a_new_window() -> None:
     of = Members(1, 1).guard
     for number in range(CREATIONS_MIN + 1):
