@@ -215,6 +215,19 @@ def test_what_operators_request_is_permitted_and_counted() -> None:
     assert members.permitted(range(4, 11)) == list(range(4, 11))
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_operators_request_is_paced(*, whole: bool) -> None:
+    members = Members(10, 3)
+    requested = frozenset() if whole else frozenset(members.seen)
+    members.guard.declare(Limits(size=10, max_lost=3, version="v1", requested=requested, destroying=whole), 1.0)
+    for number in (1, 2, 3):
+        assert not members.refusal(number)
+        members.destroy(number)
+    assert members.refusal(4) == "3 members are being destroyed already, at most 3 at once"
+    members.terminate(1)
+    assert not members.refusal(4)
+
+
 def test_a_plan_is_reviewed_as_if_its_actions_began_one_after_the_other() -> None:
     members = Members(10, 4)
     verdict = members.guard.review([instance(n) for n in range(1, 11)], 0.0)

@@ -98,10 +98,13 @@ def _wait_for_stopping(builder: PlanBuilder) -> None:
 
 def _evict(builder: PlanBuilder) -> None:
     """Destroy the instances that operators have named, unless that would cost a quorum its majority."""
+    if not builder.want.orders.evictions:
+        return
     classified = builder.classified
     may_live = {m.id for m in (*classified.ready, *classified.unknown)}
     unhealthy = {m.id for m in classified.unhealthy}
-    left = limits.at_once(builder) - sum(1 for m in builder.view.members.values() if m.leaving)
+    at_once = limits.at_once(builder)
+    left = limits.may_leave(builder, at_once)
     for instance, eviction in builder.want.orders.evictions.items():
         member = builder.view.members.get(instance)
         if member is None or member.leaving or not eviction.concerns(member.description.tags):
@@ -120,7 +123,7 @@ def _evict(builder: PlanBuilder) -> None:
         if instance not in unhealthy:
             left -= 1
             if left < 0:
-                builder.block(instance, f"{what}; at most {limits.at_once(builder)} at once", "operator")
+                builder.block(instance, f"{what}; at most {at_once} at once", "operator")
                 continue
         builder.destroy(member, what, "operator", Priority.HEAL)
 

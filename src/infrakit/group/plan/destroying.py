@@ -22,7 +22,7 @@ def destroy_all(builder: PlanBuilder) -> None:
         return
     others = [m for m in members if not m.is_self]
     at_once = limits.at_once(builder) if others else 1  # our own node last, and alone
-    left = max(0, at_once - sum(1 for m in builder.view.members.values() if m.leaving))
+    left = limits.may_leave(builder, at_once)
     reason = (
         f"the group is being destroyed by {command.who}: {command.why}" if command else "the group is being destroyed"
     )

@@ -86,6 +86,11 @@ def at_once(builder: PlanBuilder) -> int:
     return 1 if builder.want.quorum else max(1, builder.want.max_unhealthy)
 
 
+def may_leave(builder: PlanBuilder, at_once: int) -> int:
+    """Return how many more may be destroyed: those that are leaving count until their termination is confirmed."""
+    return max(0, at_once - len(builder.leaving))
+
+
 def scale_in(builder: PlanBuilder, surplus: int) -> int:
     """Return how many surplus members may be destroyed now; what must wait is blocked, with the reason.
 
@@ -96,7 +101,7 @@ def scale_in(builder: PlanBuilder, surplus: int) -> int:
     if not want.paced:
         return surplus
     at_once = max(1, min(want.max_unhealthy, max(want.max_unavailable, builder.staying // 100)))
-    number = max(0, min(surplus, at_once - len(builder.leaving)))
+    number = min(surplus, may_leave(builder, at_once))
     leaving = f", and {builder.leaving[0].id} is leaving" if builder.leaving else ""
     if number < surplus:
         builder.block(
