@@ -103,11 +103,20 @@ class Teardown(_Recent):
 
 
 class StoreSilent(_Recent):
-    """Bootstrap and recovery: the store must still be silent. Once it answers, its replicas act instead."""
+    """Bootstrap and recovery: the store must still be silent. Once it answers, its replicas act instead.
 
-    def __init__(self, answers: Callable[[], Awaitable[bool]]) -> None:
+    `halted` is the error for a halt that was in force when the store was last read: nothing shows that it was lifted.
+    """
+
+    def __init__(self, answers: Callable[[], Awaitable[bool]], halted: errors.Halted | None = None) -> None:
         super().__init__()
         self._answers = answers
+        self._halted = halted
+
+    def check(self) -> None:
+        if self._halted is not None:
+            raise self._halted
+        super().check()
 
     async def _request(self) -> None:
         if await self._answers():

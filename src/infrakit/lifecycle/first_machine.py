@@ -96,10 +96,9 @@ async def ensure_store(
     if await access.answers():
         return ""
     group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
-    if not request.despite_halt and last is not None:
-        _obey_halt(group.name, last)
     instance = await plugins.instance(group.properties.instance.plugin)
-    gate = Gate(StoreSilent(access.answers))
+    halted = _halted(group.name, last) if last is not None and not request.despite_halt else None
+    gate = Gate(StoreSilent(access.answers, halted))
     provisioner = Provisioner(group, flavor, instance, gate=gate, clock=clock, report=report)
     try:
         if request.recover:
@@ -111,19 +110,20 @@ async def ensure_store(
     return provisioner.adopts
 
 
-def _obey_halt(group: GroupID, last: LastRead) -> None:
-    """Raise `Halted` if the group was halted when the store was last read here: nothing shows that it was lifted."""
+def _halted(group: GroupID, last: LastRead) -> errors.Halted | None:
+    """The error for a halt of the group that was in force when the store was last read here; None if there was none."""
     declared = last.declaration
     if group not in declared.groups:
-        return  # of another cluster
+        return None  # of another cluster
     halt = declared.halt or declared.orders_of(group).halt
-    if halt is not None:
-        raise errors.Halted(
-            f"{'everything' if declared.halt else group} is halted by {halt.who} ({halt.why}), as the store was last "
-            f"read here at {to_the_second(last.at)}; it does not answer now",
-            where=f"group {group}",
-            remedy="to create machines nevertheless: infrakit bootstrap FILE --despite-halt; the halt stays stored",
-        )
+    if halt is None:
+        return None
+    return errors.Halted(
+        f"{'everything' if declared.halt else group} is halted by {halt.who} ({halt.why}), as the store was last "
+        f"read here at {to_the_second(last.at)}; it does not answer now",
+        where=f"group {group}",
+        remedy="to create machines nevertheless: infrakit bootstrap FILE --despite-halt; the halt stays stored",
+    )
 
 
 async def prepare(request: BootstrapRequest, *, plugins: Plugins, clock: Clock) -> PreparedMachine:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from infrakit.gate.authority import NotBegun
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.lifecycle.access import DirectStore
 from infrakit.lifecycle.first_machine import BootstrapRequest, bootstrap
@@ -163,7 +164,7 @@ async def test_the_halt_that_was_last_read_here_is_obeyed(group: values.GroupID 
     record = changes.halt(group, halt)(changes.declare(tuple(declared))(DeclarationRecord()))
     last = LastRead(at="2026-11-30T12:00:00.5Z", version=7, declaration=record)
     what = f"{group or 'everything'} is halted by ann .fire., as the store was last read here at 2026-11-30"
-    with pytest.raises(errors.Halted, match=f"{what}.*--despite-halt"):
+    with pytest.raises(NotBegun, match=f"{what}.*--despite-halt"):
         await cluster.bootstrap(recover=recover, last=last)
     assert cluster.machines == {}
     await cluster.bootstrap(despite_halt=True, last=last)

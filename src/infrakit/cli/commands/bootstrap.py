@@ -34,7 +34,7 @@ def bootstrap(  # noqa: PLR0917
     with their volumes, until there is a quorum. Without it, the command refuses if the provider reports volumes of
     other members: a first machine without its volume would found a second cluster beside them.
 
-    If a replica ran in this home, and the declaration that it read last was halted, the command is refused without
+    If a replica ran in this home, and the declaration that it read last was halted, nothing is created without
     --despite-halt.
 
     \b
