@@ -399,12 +399,18 @@ class Calls:
         labels = {values.TAG_HASH: action.hash}
         if action.made_from:
             labels[values.TAG_MADE_FROM] = action.made_from
+
+        def begin() -> None:
+            self._require(want)
+            if (member := self._view.members.get(action.instance)) is not None:
+                member.label_requested(action.hash)
+
         try:
             await self._gate.label(
                 self._account.instance,
                 instance=action.instance,
                 labels=labels,
-                begin=lambda: self._require(want),
+                begin=begin,
             )
         except NotBegun as stopped:
             await _pause(stopped)

@@ -1,12 +1,15 @@
 """A halt or a new declaration binds every call that has not begun, also the later ones of a series (laws 6 and 9)."""
 
 import asyncio
+import math
 import random
 
 import msgspec
 
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.instances.simulator.faults import Spread
+from infrakit.manager.lead.ledger import EpochLedger
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi.event import Kind
 from infrakit.spi.values import (
@@ -32,9 +35,11 @@ class SlowVolumes(Simulator):
 
     def __init__(self) -> None:
         super().__init__(Faults(), random=random.Random(3))
+        self.begun: list[str] = []
         self.deleted: list[str] = []
 
     async def delete_attachment(self, *, attachment: Attachment) -> None:
+        self.begun.append(attachment.id)
         await asyncio.sleep(DELETION_S)
         await super().delete_attachment(attachment=attachment)
         self.deleted.append(attachment.id)
@@ -90,6 +95,27 @@ async def test_a_halt_before_the_destruction_deletes_no_volume() -> None:
         await asyncio.sleep(300)
         assert provider.deleted == []
         assert DB in stage.controllers()
+
+
+@in_virtual_time
+async def test_the_loss_of_the_epoch_stops_the_deletion_of_volumes_after_the_current_one() -> None:
+    provider = SlowVolumes()
+    async with Stage(simulator=provider) as stage:
+        await _destroy_until_first_volume(stage, provider)
+        first = stage.replica.term
+        assert first is not None
+        other = EpochLedger(
+            stage.store,
+            owner="two",
+            clock=stage.clock,
+            random=random.Random(4),
+            leads_until=lambda: math.inf,
+            watermark=WatermarkGuard(),
+        )
+        await other.open()  # it may act at once: the epoch is lost although this replica still observes that it leads
+        await stage.until(lambda: stage.replica.term not in {first, None})
+        assert provider.begun == ["vol-a", "vol-b"]
+        await stage.until(lambda: len(provider.deleted) == 4)  # in its next epoch, the replica continues
 
 
 @in_virtual_time

@@ -15,7 +15,7 @@ from infrakit.simulation.parts import FlavorFaults
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.manager import GroupPlan
-from infrakit.spi.values import Description, InstanceID
+from infrakit.spi.values import Description, GroupID, InstanceID
 from tests.stage import MinimalProvider, Stage, in_virtual_time
 
 
@@ -46,6 +46,20 @@ class WithoutLabels(MinimalProvider):
         self.labels += 1
         if self._rejects:
             raise errors.PluginError("labels are not supported")
+
+
+class LosesResponses(MinimalProvider):
+    """A provider whose labels take effect, and whose responses to them are lost while `lost` is set."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.lost, self._simulator = True, simulator
+        self.label = self._label
+
+    async def _label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
+        await self._simulator.label(instance=instance, labels=labels)
+        if self.lost:
+            raise errors.OutcomeUnknown("the connection broke")
 
 
 def stage(**more: Any) -> Stage:
@@ -118,6 +132,51 @@ async def test_shrinking_a_quorum_replaces_none() -> None:
         await on.converged()
         assert {slot: instances(on)[slot] for slot in "abc"} == {slot: before[slot] for slot in "abc"}
         assert on.simulator.calls["provision"] == 7
+
+
+@in_virtual_time
+async def test_a_halt_stops_an_update_in_place() -> None:
+    async with stage(faults=Faults(label=Spread(low=5.0, high=5.0))) as on:
+        few, more = group("a b c"), group("a b c d")
+        for each in (few, more):
+            each["properties"]["Instance"]["MaxInFlight"] = 1
+        await on.commit(few)
+        await on.converged()
+        assert "label" not in on.simulator.calls
+        before = on.controller("db").want.group.hash
+        await on.commit(more)
+        await on.until(lambda: on.simulator.calls.get("label"))
+        await on.operator.halt(group=GroupID("db"), who="ann", why="wait")
+        begun = on.simulator.calls["label"]
+        await asyncio.sleep(120)
+        assert on.simulator.calls["label"] == begun < 3
+        assert before in hashes(on)
+        await on.operator.unhalt(group=GroupID("db"), who="ann", why="go")
+        await on.converged()
+        await labelled(on)
+
+
+@in_virtual_time
+async def test_a_label_that_is_listed_and_was_never_acknowledged_accuses_no_provider() -> None:
+    made: list[LosesResponses] = []
+
+    def provider(simulator: Simulator) -> LosesResponses:
+        made.append(LosesResponses(simulator))
+        return made[0]
+
+    async with stage(provider=provider) as on:
+        await on.commit(group("a b c"))
+        await on.converged()
+        before = instances(on)
+        for ids in ("a b c d", "a b c d e"):  # the labels of the first are still being retried
+            await on.commit(group(ids))
+            await on.until(lambda: hashes(on) == {on.controller("db").want.group.hash})
+        made[0].lost = False
+        await on.commit(group("a b c d"))
+        await on.converged()
+        await labelled(on)
+        assert {slot: instances(on)[slot] for slot in "abc"} == before
+        assert not [each for each in on.messages(Kind.REFUSED) if "does not keep" in each or "was changed" in each]
 
 
 @pytest.mark.parametrize("size", [None, 3])

@@ -50,6 +50,7 @@ class Member(msgspec.Struct, kw_only=True):
     listed_hash: str | None = None  # the version that the newest listing shows; None: not listed yet
     hash_set_at: float = math.inf  # loop time at which this controller set its version; infinite: it did not
     labelled_from: str | None = None  # the version that this controller has replaced by a label; None: by none
+    labels_requested: frozenset[str] = frozenset()  # versions of this controller's labels without an outcome yet
     made_from: str = ""  # its member version; empty: not known
     identified_by: str = ""  # what shows the logical ID of a pet that is listed without it
     state: State = State.UNSPECIFIED
@@ -186,6 +187,9 @@ class Member(msgspec.Struct, kw_only=True):
         adopts = shown == values.BOOTSTRAP != self.listed_hash  # set by an operator
         if adopts or not self.hash or self.hash == values.BOOTSTRAP:
             self.hash = shown
+        if shown in self.labels_requested:  # a label has taken effect, whether the provider has answered or not
+            self.hash = shown
+            self.labels_requested -= {shown}
         self.listed_hash = shown
         self.made_from = tags.get(values.TAG_MADE_FROM, self.made_from)
         self.state = description.state or State.UNSPECIFIED
@@ -200,9 +204,15 @@ class Member(msgspec.Struct, kw_only=True):
         self.hash, self.hash_set_at = version, at
         self.changes.bump()
 
+    def label_requested(self, version: str) -> None:
+        """Record that a label with that version begins. The response may come later than its effect, or never."""
+        self.labels_requested |= {version}
+        self.changes.bump()
+
     def was_labelled(self, version: str, made_from: str, at: float) -> None:
         """Record that the provider has acknowledged a label with that version."""
         self.labelled_from = self.listed_hash
+        self.labels_requested -= {version}
         self.hash, self.hash_set_at = version, at
         self.made_from = made_from or self.made_from
         self.changes.bump()
