@@ -35,7 +35,7 @@ from infrakit.spi.instance import Instance
 from infrakit.spi.leadership import Leadership
 from infrakit.spi.manager import Committed, GroupStatus
 from infrakit.spi.store import Store
-from infrakit.spi.values import GroupID, InstanceID
+from infrakit.spi.values import Allocation, GroupID, InstanceID
 from infrakit.stores.memory import MemoryStore
 
 P = ParamSpec("P")
@@ -97,6 +97,14 @@ class MinimalProvider:
         self.destroy = simulator.destroy
         self.label = simulator.label
         self.describe_instances = simulator.describe_instances
+
+
+class SlowValidation(SimulatedFlavor):
+    """Validation takes a second."""
+
+    async def validate(self, *, properties: Any, allocation: Allocation) -> None:
+        await asyncio.sleep(1.0)
+        await super().validate(properties=properties, allocation=allocation)
 
 
 class Stage:

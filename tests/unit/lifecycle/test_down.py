@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from infrakit.lifecycle import down
 from infrakit.lifecycle.replicas import Replicas, SelfHosted
 from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.rpc.server import Server
+from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spec import document
 from infrakit.spi import errors, values
 from infrakit.spi.manager import Halt, LeaderStatus, Status
-from infrakit.spi.values import Description, GroupID, InstanceSpec
+from infrakit.spi.values import Attachment, Description, GroupID, InstanceSpec
 from tests.stage import cattle, in_virtual_time, pets
 from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager
@@ -173,7 +175,10 @@ async def test_nothing_is_destroyed_unless_the_leader_confirms_the_halt(
     assert cluster.live_count == 0
 
 
-async def test_a_confirmation_by_a_replica_without_the_epoch_does_not_count(cluster: Cluster) -> None:
+async def test_a_confirmation_by_a_replica_without_the_epoch_does_not_count(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(down, "HALT_S", 1.0)
     async with replica(cluster) as manager:
         manager.halts = (HALT,)
         leader_status = manager.leader
@@ -343,6 +348,33 @@ async def test_machines_that_the_provider_lists_late_are_destroyed_too() -> None
     assert await each.machines() == []
     await each.run(asyncio.get_running_loop().time() + 60.0, unhalted())
     assert not any(machine.lives for machine in simulator.machines.values())
+
+
+class SlowVolumes(Simulator):
+    """A provider that takes five seconds to delete a volume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: list[str] = []
+
+    async def delete_attachment(self, *, attachment: Attachment) -> None:
+        await asyncio.sleep(5.0)
+        self.deleted.append(attachment.id)
+
+
+@in_virtual_time
+async def test_no_volume_is_deleted_after_the_halt_was_lifted() -> None:
+    provider, reported = SlowVolumes(), list[str]()
+
+    async def halted() -> bool:
+        return not provider.deleted
+
+    (group,) = document.parse(json.dumps([pets("db", "a b c", volumes=True)]), source="doc")
+    flavor = SimulatedFlavor(provider, random.Random(3))
+    with pytest.raises(NotBegun, match="the halt of the cluster was lifted"):
+        await GroupTeardown(group, provider, flavor, reported.append).delete_volumes(Gate(Teardown(halted)))
+    assert provider.deleted == ["vol-a"]
+    assert reported == ["volume vol-a of a is deleted"]
 
 
 def test_groups_that_host_replicas_are_destroyed_last() -> None:

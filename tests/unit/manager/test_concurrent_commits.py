@@ -16,7 +16,7 @@ from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.values import Allocation, Attachment, LogicalID
 from infrakit.stores.memory import MemoryStore
-from tests.stage import Stage, in_virtual_time, pets
+from tests.stage import SlowValidation, Stage, in_virtual_time, pets
 
 
 class OneVolume(SimulatedFlavor):
@@ -29,14 +29,6 @@ class OneVolume(SimulatedFlavor):
     async def attachments(self, *, properties: Any, allocation: Allocation) -> dict[LogicalID, tuple[Attachment, ...]]:
         del properties
         return {each: (Attachment(id="vol", type="volume"),) for each in allocation.logical_ids or ()}
-
-
-class SlowValidation(SimulatedFlavor):
-    """Validation takes a second."""
-
-    async def validate(self, *, properties: Any, allocation: Allocation) -> None:
-        await asyncio.sleep(1.0)
-        await super().validate(properties=properties, allocation=allocation)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import pytest
 
 from infrakit.manager.declaration import changes, consent
 from infrakit.manager.declaration.record import DeclarationRecord
+from infrakit.manager.declaration.store import Declaration
+from infrakit.spec import document
 from infrakit.spi import errors
 from infrakit.spi.group import Group
 from infrakit.spi.values import GroupID, InstanceID
 from tests import worlds
-from tests.stage import Stage, cattle, in_virtual_time, pets
+from tests.stage import SlowValidation, Stage, cattle, in_virtual_time, pets
 from tests.unit.manager.test_compat_group import done, refused, served, spec
 
 SUBNET = "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5"
@@ -124,6 +126,23 @@ async def test_a_commit_a_plan_and_a_restore_ask_for_consent() -> None:
         await stage.until(lambda: len(stage.alive("web")) == 3)
         nothing = await stage.operator.plan(text=json.dumps([cattle("web", 2)]), source="doc")
         assert (nothing.destroys, nothing.consent) == (0, "")
+
+
+@in_virtual_time
+async def test_consent_counts_from_what_another_commit_has_declared_meanwhile() -> None:
+    """Ten become eight, which needs none; while that is validated, another replica declares a hundred."""
+    async with Stage(flavor_class=SlowValidation) as stage:
+        await stage.commit(cattle("web", 10))
+        other = Declaration(stage.store, stage.clock)
+        await other.load()
+        commit = asyncio.create_task(stage.commit(cattle("web", 8), destroys=0))
+        await asyncio.sleep(0.5)
+        (larger,) = document.parse(json.dumps([cattle("web", 100)]), source="doc")
+        await other.change(changes.declare((larger,)), what="commit", who="bob", why="a test")
+        with pytest.raises(errors.Refused, match=r"92 of 100 members of the group web .*--destroys 92"):
+            await commit
+        await stage.until(lambda: stage.replica.declaration.record.groups[GroupID("web")] == larger)
+        assert (await stage.commit(cattle("web", 8), destroys=92)).version == 3
 
 
 @in_virtual_time
