@@ -403,7 +403,8 @@ class Calls:
         def begin() -> None:
             self._require(want)
             if (member := self._view.members.get(action.instance)) is not None:
-                member.label_requested(action.hash)
+                until = asyncio.get_running_loop().time() + CALL_DEADLINE_S + self._view.lag_s
+                member.label_requested(action.hash, until=until)
 
         try:
             await self._gate.label(

@@ -459,6 +459,10 @@ class Controller:
 
     def _on_discovered(self, member: Member) -> None:
         member.identify(is_self=self._is_self(member))
+        if math.isinf(member.hash_set_at):  # the previous leader may have requested one of these labels
+            declared = (self.want.group, self.want.previous, self.want.proven)
+            until = self.view.now + CALL_DEADLINE_S + self.view.lag_s
+            member.label_requested(*(each.hash for each in declared if each is not None), until=until)
         if member.token is None or member.hash == values.BOOTSTRAP:
             self._reporter.event(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
 

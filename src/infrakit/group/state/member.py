@@ -50,7 +50,8 @@ class Member(msgspec.Struct, kw_only=True):
     listed_hash: str | None = None  # the version that the newest listing shows; None: not listed yet
     hash_set_at: float = math.inf  # loop time at which this controller set its version; infinite: it did not
     labelled_from: str | None = None  # the version that this controller has replaced by a label; None: by none
-    labels_requested: frozenset[str] = frozenset()  # versions of this controller's labels without an outcome yet
+    # Labels of this or the previous leader, without an outcome yet: until when a listing may first show each version.
+    labels_requested: dict[str, float] = msgspec.field(default_factory=dict)
     made_from: str = ""  # its member version; empty: not known
     identified_by: str = ""  # what shows the logical ID of a pet that is listed without it
     state: State = State.UNSPECIFIED
@@ -110,11 +111,12 @@ class Member(msgspec.Struct, kw_only=True):
 
     # -- observations ----------------------------------------------------------------------------------------------
 
-    def listed(self, description: Description, *, serial: int, pets: bool) -> None:
-        """Update the member from a complete listing that contains it."""
+    def listed(self, description: Description, *, serial: int, pets: bool, at: float) -> None:
+        """Update the member from a listing that contains it, complete at loop time `at`."""
         self.serial = serial
         if self.description is not description and self.description != description:
             self.read(description, pets=pets)
+            self._label_listed(at)
             self.changes.bump()
         if self.missing_since is not None:
             self.missing_since, self.missed = None, 0
@@ -187,9 +189,6 @@ class Member(msgspec.Struct, kw_only=True):
         adopts = shown == values.BOOTSTRAP != self.listed_hash  # set by an operator
         if adopts or not self.hash or self.hash == values.BOOTSTRAP:
             self.hash = shown
-        if shown in self.labels_requested:  # a label has taken effect, whether the provider has answered or not
-            self.hash = shown
-            self.labels_requested -= {shown}
         self.listed_hash = shown
         self.made_from = tags.get(values.TAG_MADE_FROM, self.made_from)
         self.state = description.state or State.UNSPECIFIED
@@ -204,15 +203,21 @@ class Member(msgspec.Struct, kw_only=True):
         self.hash, self.hash_set_at = version, at
         self.changes.bump()
 
-    def label_requested(self, version: str) -> None:
-        """Record that a label with that version begins. The response may come later than its effect, or never."""
-        self.labels_requested |= {version}
+    def label_requested(self, *versions: str, until: float) -> None:
+        """Record labels that begin: a listing may first show them until loop time `until`, even without a response."""
+        self.labels_requested.update(dict.fromkeys(versions, until))
         self.changes.bump()
+
+    def _label_listed(self, at: float) -> None:
+        """Count a requested label that is listed as acknowledged. Until the lag is over, listings may omit it again."""
+        version = self.listed_hash
+        if version is not None and version != self.hash and at <= self.labels_requested.get(version, -math.inf):
+            self.hash, self.hash_set_at = version, at
 
     def was_labelled(self, version: str, made_from: str, at: float) -> None:
         """Record that the provider has acknowledged a label with that version."""
         self.labelled_from = self.listed_hash
-        self.labels_requested -= {version}
+        self.labels_requested.pop(version, None)
         self.hash, self.hash_set_at = version, at
         self.made_from = made_from or self.made_from
         self.changes.bump()

@@ -37,7 +37,8 @@ def evidence(view: GroupView) -> TagEvidence:
         if member.listed_hash in (None, member.hash):
             found.kept = found.kept or own
         elif not own:
-            if member.listed_hash != view.version:  # else by a label of another leader
+            is_label = member.listed_hash == view.version  # of another leader
+            if not is_label and observed_at >= member.seen_at + view.lag_s:
                 found.changed.append(member)
         elif observed_at < member.hash_set_at + view.lag_s:
             found.awaited = True

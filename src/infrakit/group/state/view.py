@@ -173,7 +173,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         if member is not None:
             if member.description is description or member.is_incarnation(description):
                 is_new = not member.serial
-                member.listed(description, serial=self.serial, pets=self.pets)
+                member.listed(description, serial=self.serial, pets=self.pets, at=self.now)
                 return member if is_new else None  # else the previous leader listed it, this one never did
             self.replaced.append(member)  # the provider has used its ID again, so it has terminated
             self.inherited.pop(member.id, None)
