@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from infrakit.group.state.tags import evidence
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import Description, GroupID, InstanceID
+from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time
 from tests.unit.group.test_member_version import Probed, group, hashes, labelled
+from tests.worlds import NOW
 
 LAG_S = 10.0
 ANSWER_S = 30.0
@@ -172,3 +175,27 @@ async def test_a_new_leader_may_list_a_label_and_then_not_within_the_lag(made: l
         made[-1].earlier = {}
         await labelled(second)
         assert not accusations(second)
+
+
+def test_what_a_late_label_replaces_is_expected_again() -> None:
+    member = worlds.member("1", version="first")
+    view = worlds.view(member, lag_s=LAG_S)
+    member.label_requested("first", "second", until=NOW + 100.0)  # the first may be a label of the previous leader
+    member.was_labelled("second", "", NOW - 1.0)
+    for serial, version in enumerate(("first", "second"), start=2):
+        tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
+        member.listed(Description(id=member.id, tags=tags), serial=serial, pets=False, at=NOW)
+        assert member.hash == version
+    view.observed_at = NOW + 10 * LAG_S
+    found = evidence(view)
+    assert not found.broken
+    assert not found.unlabelled
+
+
+def test_a_version_that_no_label_sets_is_not_accepted() -> None:
+    member = worlds.member("1", version="first")
+    member.label_requested("second", until=NOW)
+    for serial, (version, at) in enumerate([("other", NOW), ("second", NOW + 1.0)], start=2):
+        tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
+        member.listed(Description(id=member.id, tags=tags), serial=serial, pets=False, at=at)
+        assert member.hash == "first"

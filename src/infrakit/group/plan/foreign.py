@@ -9,9 +9,10 @@ for one of these (law 2), until the instance has terminated or an operator adopt
 from collections.abc import Mapping, Sequence
 
 from infrakit.group.plan.builder import PlanBuilder
+from infrakit.group.state import identity
 from infrakit.spi import values
 from infrakit.spi.token import cluster_of
-from infrakit.spi.values import Description, Slot
+from infrakit.spi.values import Description, Slot, Token
 
 RULE = "another-cluster"
 _SHOWN_MAX = 5
@@ -21,7 +22,9 @@ def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
     """Return the instances that have a logical ID, by that."""
     found = {}
     for each in instances:
-        if logical_id := each.logical_id or (each.tags or {}).get(values.TAG_LOGICAL_ID):
+        tags, token = each.tags or {}, Token((each.tags or {}).get(values.TAG_TOKEN, ""))
+        logical_id, _ = identity.of_pet(each.logical_id or tags.get(values.TAG_LOGICAL_ID), None, token, tags)
+        if logical_id is not None:
             found[Slot(logical_id)] = each
     return found
 

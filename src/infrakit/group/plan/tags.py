@@ -35,7 +35,8 @@ def explain(builder: PlanBuilder) -> None:
         builder.block(builder.want.group.name, reason, RULE, key="labels")
     for member in tags.unnamed:
         shown = f"{member.identified_by} shows that it is {member.logical_id}"
-        what = f"{member.id} is listed without its logical ID; {shown}"
+        listed = member.listed_logical_id
+        what = f"{member.id} is listed {f'as {listed}' if listed else 'without its logical ID'}; {shown}"
         remedy = f"set its tag {TAG_LOGICAL_ID} to {member.logical_id}"
         builder.block(member.id, what, RULE, remedy=remedy, key="logical-id")
 

@@ -1,7 +1,8 @@
-"""Which pet an instance is, if it is listed without its logical ID, because a tag was removed or dropped.
+"""Which pet an instance is, if the logical ID that is listed is missing or another one: a tag was removed or rewritten.
 
 The tags are written in one step with the creation. What is left of them still identifies the instance: an earlier
-listing, or its token, which names the slot. So a healthy pet is not destroyed because a tag is missing.
+listing, or its token, which names the slot. So a healthy pet is neither destroyed nor created a second time because a
+tag is missing, or a provider has changed its case. The flavor gets the description with this logical ID, too.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ from infrakit.spi import values
 from infrakit.spi.values import LogicalID, Token
 
 
-def recovered(known: LogicalID | None, token: Token | None, tags: Mapping[str, str]) -> tuple[LogicalID | None, str]:
-    """Return the logical ID, and what shows it; None if nothing does. `known`: by an earlier listing."""
-    if values.TAG_SLOT in tags:  # a member of cattle, from before the group became pets
-        return None, ""
-    if known is not None:
+def of_pet(
+    listed: str | None, known: LogicalID | None, token: Token | None, tags: Mapping[str, str]
+) -> tuple[LogicalID | None, str]:
+    """Return the logical ID, and what shows it if that is not the listing. `known`: by an earlier listing."""
+    slot = "" if values.TAG_SLOT in tags else slot_of(token or "", tags.get(values.TAG_GROUP, ""))
+    if listed and slot in ("", listed):
+        return LogicalID(listed), ""
+    if known is not None and not listed and values.TAG_SLOT not in tags:
         return known, "an earlier listing"
-    slot = slot_of(token or "", tags.get(values.TAG_GROUP, ""))
     return (LogicalID(slot), "its token") if slot else (None, "")
 
 

@@ -38,7 +38,7 @@ class Leaving(enum.StrEnum):
 class Member(msgspec.Struct, kw_only=True):
     """One instance of the group. Attributes are read freely; they change through the methods only."""
 
-    description: Description
+    description: Description  # as it is listed, with the logical ID that the instance has
     id: InstanceID
     slot: Slot | None
     logical_id: LogicalID | None
@@ -50,10 +50,11 @@ class Member(msgspec.Struct, kw_only=True):
     listed_hash: str | None = None  # the version that the newest listing shows; None: not listed yet
     hash_set_at: float = math.inf  # loop time at which this controller set its version; infinite: it did not
     labelled_from: str | None = None  # the version that this controller has replaced by a label; None: by none
-    # Labels of this or the previous leader, without an outcome yet: until when a listing may first show each version.
+    # Versions that labels, of this or the previous leader, may still set: until when a listing may first show each.
     labels_requested: dict[str, float] = msgspec.field(default_factory=dict)
     made_from: str = ""  # its member version; empty: not known
-    identified_by: str = ""  # what shows the logical ID of a pet that is listed without it
+    listed_as: Description | None = None  # exactly as the newest listing shows it
+    identified_by: str = ""  # what shows the logical ID of a pet that is listed without it, or with another
     state: State = State.UNSPECIFIED
     listed_at: float = -math.inf  # loop time at which the first listing that showed it was complete
     serial: int = 0  # number of the last listing that showed it
@@ -78,6 +79,12 @@ class Member(msgspec.Struct, kw_only=True):
         if self.report is None or self.missing_since is not None or now - self.judged_at > VERDICT_AGE_S_MAX:
             return Health.UNKNOWN
         return self.report.health
+
+    @property
+    def listed_logical_id(self) -> str:
+        """The logical ID that the newest listing shows, which may not be its own; empty: none."""
+        listed = self.listed_as or self.description
+        return listed.logical_id or (listed.tags or {}).get(values.TAG_LOGICAL_ID, "")
 
     @property
     def is_proven(self) -> bool:
@@ -114,7 +121,7 @@ class Member(msgspec.Struct, kw_only=True):
     def listed(self, description: Description, *, serial: int, pets: bool, at: float) -> None:
         """Update the member from a listing that contains it, complete at loop time `at`."""
         self.serial = serial
-        if self.description is not description and self.description != description:
+        if self.listed_as is not description and self.listed_as != description:
             self.read(description, pets=pets)
             self._label_listed(at)
             self.changes.bump()
@@ -177,13 +184,14 @@ class Member(msgspec.Struct, kw_only=True):
     def read(self, description: Description, *, pets: bool) -> None:
         """Set identity, version and state from the provider's description."""
         tags = description.tags or {}
-        logical_id = description.logical_id or tags.get(values.TAG_LOGICAL_ID) or None
-        self.identified_by = ""
-        if pets and logical_id is None:
-            logical_id, self.identified_by = identity.recovered(self.logical_id, self.token, tags)
+        self.description, self.listed_as, self.identified_by = description, description, ""
+        logical_id: str | None = self.listed_logical_id or None
+        if pets:
+            logical_id, self.identified_by = identity.of_pet(logical_id, self.logical_id, self.token, tags)
         slot = logical_id if pets else tags.get(values.TAG_SLOT)
-        self.description = description
         self.logical_id = LogicalID(logical_id) if logical_id else None
+        if self.identified_by:
+            self.description = msgspec.structs.replace(description, logical_id=self.logical_id)
         self.slot = Slot(slot) if slot else None
         shown = tags.get(values.TAG_HASH, "")
         adopts = shown == values.BOOTSTRAP != self.listed_hash  # set by an operator
@@ -196,6 +204,7 @@ class Member(msgspec.Struct, kw_only=True):
     def recognised_as(self, logical_id: LogicalID, by: str) -> None:
         """Record which pet it is, although it is listed without a logical ID."""
         self.logical_id, self.slot, self.identified_by = logical_id, Slot(logical_id), by
+        self.description = msgspec.structs.replace(self.description, logical_id=logical_id)
         self.changes.bump()
 
     def was_created(self, version: str, at: float) -> None:
@@ -209,15 +218,15 @@ class Member(msgspec.Struct, kw_only=True):
         self.changes.bump()
 
     def _label_listed(self, at: float) -> None:
-        """Count a requested label that is listed as acknowledged. Until the lag is over, listings may omit it again."""
+        """Count a requested label that is listed as acknowledged. What it replaces may be listed again at any time."""
         version = self.listed_hash
         if version is not None and version != self.hash and at <= self.labels_requested.get(version, -math.inf):
+            self.labels_requested[self.hash] = math.inf
             self.hash, self.hash_set_at = version, at
 
     def was_labelled(self, version: str, made_from: str, at: float) -> None:
         """Record that the provider has acknowledged a label with that version."""
         self.labelled_from = self.listed_hash
-        self.labels_requested.pop(version, None)
         self.hash, self.hash_set_at = version, at
         self.made_from = made_from or self.made_from
         self.changes.bump()

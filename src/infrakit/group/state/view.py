@@ -77,7 +77,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         if pets != self.pets:
             self.pets = pets
             for member in self.members.values():
-                member.read(member.description, pets=pets)
+                member.read(member.listed_as or member.description, pets=pets)
             self.backoffs.clear()
         if version != self.version:
             for creation in self.pending.values():
@@ -171,7 +171,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     def _listed(self, description: Description, begun_at: float, wall: float) -> Member | None:
         member = self.members.get(description.id)
         if member is not None:
-            if member.description is description or member.is_incarnation(description):
+            if member.listed_as is description or member.is_incarnation(description):
                 is_new = not member.serial
                 member.listed(description, serial=self.serial, pets=self.pets, at=self.now)
                 return member if is_new else None  # else the previous leader listed it, this one never did
