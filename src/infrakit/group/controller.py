@@ -290,6 +290,7 @@ class Controller:
         if declared is not None:
             view.attach(declared)
         tags.identify(view)
+        tags.correct(view)
         await self._poll_health()
         await self._poll_membership()
         await self._poll_voters()

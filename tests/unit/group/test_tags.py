@@ -335,3 +335,34 @@ async def test_an_operator_may_set_the_tag_of_a_version_to_bootstrap_to_adopt_an
         await on.converged()
         assert {machine.tags[values.TAG_HASH] for machine in on.alive("web").values()} == {declared}
         assert provisions(on) == 2
+
+
+class ListsTagsLate(MinimalProvider):
+    """A provider that lists the version of an instance later than it promises."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self._simulator = simulator
+        self.describe_instances = self._describe
+
+    async def _describe(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        listing = await self._simulator.describe_instances(tags=tags, properties=properties)
+        return [self._shown(each) for each in listing]
+
+    def _shown(self, each: Description) -> Description:
+        if asyncio.get_running_loop().time() >= self._simulator.machines[each.id].created_at + 20.0:
+            return each
+        kept = {name: value for name, value in (each.tags or {}).items() if name != values.TAG_HASH}
+        return msgspec.structs.replace(each, tags=kept)
+
+
+@in_virtual_time
+async def test_tags_that_are_listed_later_than_promised_are_trusted_again_without_an_operator() -> None:
+    async with Stage(provider=ListsTagsLate, faults=Faults(lag_max=5.0)) as on:
+        await on.commit(pets("db", "a b c"))
+        await on.until(lambda: refused(on))  # nothing is listed within the lag, which may have been forever
+        await on.until(lambda: not on.controller("db").view.tags_broken)
+        await on.commit(pets("db", "a b c", version=1))
+        await on.converged()
+        assert on.versions("db") == {1}
+        assert provisions(on) == 6

@@ -51,7 +51,7 @@ def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:
         return False
     builder.block(
         want.group.name,
-        f"{member.id} is of version {member.hash[:8] or 'none'}, which was never declared here: waiting for a "
+        f"{member.id} is of version {member.hash[:8] or 'none'}, which is not recorded here: waiting for a "
         "replacement whose listing shows that the provider keeps tags",
         RULE,
         key="first",

@@ -54,11 +54,20 @@ def remember(view: GroupView, blocked: Iterable[Blocked]) -> None:
     for block in blocked:
         if (block.rule, block.key) == (RULE, BROKEN):
             view.tags_broken = block.reason
+            view.tags_broken_by |= {member.id for member in evidence(view).broken}
 
 
 def forget(view: GroupView) -> None:
-    """Trust tags again, because an operator resumes the group."""
-    view.tags_broken = ""
+    """Trust tags again, because an operator resumes the group, or because they were listed after all."""
+    view.tags_broken, view.tags_broken_by = "", frozenset()
+
+
+def correct(view: GroupView) -> None:
+    """Trust tags again if those that were not listed within the lag are listed now: the provider is slow, no more."""
+    shown = (member for each in view.tags_broken_by if (member := view.members.get(each)) is not None)
+    if any(member.listed_hash == member.hash for member in shown) and not evidence(view).broken:
+        forget(view)
+        view.invalidate_plan()
 
 
 def identify(view: GroupView) -> None:

@@ -55,6 +55,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     # What the pets of the declared version must hold; empty: not known, or nothing.
     attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     tags_broken: str = ""  # why no tag proves a version, until an operator resumes the group; empty: tags are kept
+    tags_broken_by: frozenset[InstanceID] = frozenset()  # the instances that showed it
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
     known: Known = msgspec.field(default_factory=Known)  # of the previous leader
     versions: Versions = msgspec.field(default_factory=Versions)
