@@ -292,3 +292,21 @@ def _fail_version(simulator: Simulator, version: int) -> None:
         if msgspec.json.decode(bytes(machine.properties))["version"] == version:
             simulator.make_unhealthy(machine.id)
             return
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@in_virtual_time
+async def test_an_unhealthy_old_member_does_not_stop_the_return_to_the_proven_version(kind: str) -> None:
+    async with Stage() as stage:
+        await stage.commit(group(kind))
+        await stage.converged()
+        await proven(stage)
+        await stage.commit(group(kind, 1))
+        await stage.until(lambda: stage.versions("g") == {0, 1})
+        old = next(m.id for m in stage.alive("g").values() if b'"version":0' in bytes(m.properties))
+        stage.simulator.make_unhealthy(old)
+        await stage.commit(group(kind))
+        await stage.converged(180)
+        assert stage.versions("g") == {0}
+        assert old not in {each.id for each in stage.simulator.live()}
+        assert not is_paused(stage)

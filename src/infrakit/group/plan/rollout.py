@@ -89,8 +89,9 @@ def _vacant(builder: PlanBuilder) -> int:
 
 def _failure(builder: PlanBuilder) -> str:
     """Return why the new version has failed, or an empty string."""
-    version = builder.want.group.hash
-    for member in builder.classified.replaceable:
+    want, version = builder.want, builder.want.group.hash
+    is_proven = want.proven is not None and not want.is_unproven  # then an unhealthy member is no evidence against it
+    for member in () if is_proven else builder.classified.replaceable:
         if member.hash == version and not member.leaving:
             note = f" ({member.report.note})" if member.report is not None and member.report.note else ""
             return f"{member.id}, created from the new version {short(version)}, is unhealthy{note}"
