@@ -34,8 +34,9 @@ class AttachmentsProber:
         if not self._poll.done():
             return None
         found, self._poll = self._poll.result(), None
-        if found is not None:
-            self._answered = self._asked
+        if found is None or self._asked is not group:
+            return None  # the next cycle asks again
+        self._answered = group
         return found
 
     async def close(self) -> None:

@@ -286,9 +286,10 @@ class Controller:
         if self._identity() and self._guard.same_account(view.now, lag_s=view.lag_s):  # verified before this listing
             view.invalidate_plan()
         self._start_membership_poll()
-        declared = await self._attachments_prober.result(self.flavor, self.want.group)
+        group = self.want.group
+        declared = await self._attachments_prober.result(self.flavor, group)
         if declared is not None:
-            view.attach(declared)
+            view.attach(declared, group.hash)
         tags.identify(view)
         tags.correct(view)
         await self._poll_health()

@@ -11,7 +11,7 @@ from infrakit.group.plan.adopting import IN_PLACE
 from infrakit.group.plan.builder import duration, times
 from infrakit.group.plan.classification import unattached
 from infrakit.group.plan.desired import DesiredState
-from infrakit.group.plan.pets import attachments as named
+from infrakit.group.plan.volumes import attachments as named
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Leaving, Member
 from infrakit.spi.clock import Clock

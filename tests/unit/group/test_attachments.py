@@ -134,7 +134,7 @@ def test_what_a_member_lacks(held: tuple[str, ...] | None, state: State, lacking
         found = tuple(Attachment(id=each, type="volume") for each in held)
         pet.description = msgspec.structs.replace(pet.description, attachments=found)
     observed = worlds.view(pet, pets=True)
-    observed.attach(DECLARED)
+    observed.attach(DECLARED, worlds.NEW)
     assert [each.id for each in observed.unattached(pet, worlds.NEW)] == lacking
     assert not observed.unattached(pet, worlds.OLD)
     assert InstanceID("i-a") in observed.members

@@ -180,7 +180,7 @@ def test_without_a_fact_about_two_instances_with_one_logical_id_none_is_destroye
 def test_of_two_instances_with_one_logical_id_the_one_that_holds_the_volume_is_kept() -> None:
     volume = Attachment(id="vol-a", type="volume")
     world = view(pet("a", name="i-1", age_s=900), pet("a", name="i-2", age_s=50, has_returned=True), pets=True)
-    world.attach({LogicalID("a"): (volume,)})
+    world.attach({LogicalID("a"): (volume,)}, NEW)
     for each, held in zip(world.members.values(), ((), (volume,)), strict=True):
         each.read(msgspec.structs.replace(each.description, attachments=held), pets=True)
     assert verbs(decide(want(ids="a"), world)) == [("destroy", "i-1")]

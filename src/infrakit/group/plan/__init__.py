@@ -21,6 +21,7 @@ from infrakit.group.plan import (
     proving,
     rollout,
     tags,
+    volumes,
 )
 from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.plan.classification import classify
@@ -73,7 +74,7 @@ def decide(want: DesiredState, view: GroupView, others: Sequence[Description] = 
     membership.reconcile(builder)
     _evict(builder)
     if want.group.is_pets:
-        pets.explain_unattached(builder)
+        volumes.explain_unattached(builder)
         pets.remove_duplicates(builder)
         pets.create(builder)
         pets.remove(builder)

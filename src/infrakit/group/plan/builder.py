@@ -30,6 +30,8 @@ class PlanBuilder(msgspec.Struct, kw_only=True):
     canary: Canary | None = None  # those that must bake first
     changing: MembershipChange | None = None  # change of the member list, in progress or of this plan
     foreign: Mapping[Slot, Description] = msgspec.field(default_factory=dict)  # of other clusters, by logical ID
+    # Who holds each attachment, with its logical ID; None: not computed (see `plan.volumes`).
+    volumes: dict[str, list[tuple[Slot | None, Member | Description | Slot]]] | None = None
     chosen: dict[InstanceID, Member] = msgspec.field(default_factory=dict)  # members that this plan destroys
 
     @property

@@ -6,7 +6,7 @@ that the new ones work, and the old ones keep their majority.
 """
 
 from infrakit.group.actions import Provision
-from infrakit.group.plan import limits
+from infrakit.group.plan import limits, volumes
 from infrakit.group.plan.builder import PlanBuilder
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.member import Member
@@ -34,7 +34,9 @@ def blocks_removal(builder: PlanBuilder, member: Member) -> str:
         return ""
     left = ready + limits.standing_in(builder) - (member in builder.classified.ready)
     joining = ready + len(missing) < size or any(isinstance(action, Provision) for action in builder.actions)
-    if ready and not joining and left >= size:
+    # The member that needs its volume cannot join before it: it leaves first, as if it were replaced.
+    needed = size - 1 if volumes.holds_any_of(builder, member, missing) else size
+    if ready and not joining and left >= needed:
         return ""
     return f"{ready} of {size} declared are proven healthy"
 

@@ -8,7 +8,7 @@ then creation stops, and the blocked action explains why.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
-from infrakit.group.plan import foreign, versions
+from infrakit.group.plan import foreign, versions, volumes
 from infrakit.group.plan.builder import PlanBuilder, duration
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
@@ -44,7 +44,7 @@ def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None
     if held_by is not None:
         builder.block(slot, f"{slot} is declared and {why}; waiting for the termination of {held_by.id}", "one-intent")
         return
-    if foreign.blocks(builder, slot):
+    if foreign.blocks(builder, slot) or (want.group.is_pets and volumes.blocks(builder, slot)):
         return
     builder.actions.append(
         Provision(

@@ -4,15 +4,15 @@ In a group with a quorum, members join and leave one at a time while a majority 
 join all at once, because waiting would protect nothing: so a new ensemble boots, or a lost majority is restored.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import exchange, foreign, limits, versions
+from infrakit.group.plan import exchange, foreign, limits, versions, volumes
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
-from infrakit.spi.values import Attachment, LogicalID, Slot, State
+from infrakit.spi.values import LogicalID, Slot, State
 
 
 def unwanted(builder: PlanBuilder) -> None:
@@ -47,7 +47,7 @@ def create(builder: PlanBuilder) -> None:
         if held_by:
             _explain_holder(builder, logical_id, held_by)
             continue
-        if foreign.blocks(builder, slot):
+        if foreign.blocks(builder, slot) or volumes.blocks(builder, slot):
             continue
         version = versions.of_new(builder, slot)
         if builder.backs_off(slot, f"logical ID {logical_id}", version=version):
@@ -107,24 +107,6 @@ def _explain_holder(builder: PlanBuilder, logical_id: LogicalID, held_by: list[M
                 remedy="the provider must list it, report it terminated, or leave it out for the lag that it promises",
                 until=member.missing_since + max(builder.view.lag_s, 1.0),
             )
-
-
-def explain_unattached(builder: PlanBuilder) -> None:
-    """Explain which members lack declared attachments: they are not ready, and nothing is destroyed because of it."""
-    for instance, lacking in builder.classified.unattached.items():
-        member = builder.view.members[instance]
-        builder.block(
-            instance,
-            f"{instance} does not hold {attachments(lacking)}, which is declared for {member.logical_id}: it does not "
-            "count as proven healthy",
-            "attached",
-            remedy=f"attach what is missing at the provider, or replace it: infrakit instance destroy {instance}",
-        )
-
-
-def attachments(named: Iterable[Attachment]) -> str:
-    """Name attachments: `volume vol-1 and volume vol-2`."""
-    return " and ".join(f"{each.type} {each.id}" for each in named)
 
 
 def remove(builder: PlanBuilder) -> None:

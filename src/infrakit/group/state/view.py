@@ -54,6 +54,8 @@ class GroupView(msgspec.Struct, kw_only=True):
     acknowledged: dict[InstanceID, Slot] = msgspec.field(default_factory=dict)  # IDs returned for pending creations
     # What the pets of the declared version must hold; empty: not known, or nothing.
     attachments: Mapping[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
+    attachments_of: str = ""  # the version that they are declared in; empty: not known
+    attachments_before: dict[LogicalID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)  # in earlier ones
     tags_broken: str = ""  # why no tag proves a version, until an operator resumes the group; empty: tags are kept
     tags_broken_by: frozenset[InstanceID] = frozenset()  # the instances that showed it
     rolling_to: str = ""  # the version of the rolling update in progress; empty: none
@@ -87,10 +89,11 @@ class GroupView(msgspec.Struct, kw_only=True):
         self.absences.clear()
         self.changes.bump()
 
-    def attach(self, declared: Mapping[LogicalID, tuple[Attachment, ...]]) -> None:
+    def attach(self, declared: Mapping[LogicalID, tuple[Attachment, ...]], version: str) -> None:
         """Set the attachments that the pets of the declared version must hold."""
-        if declared != self.attachments:
-            self.attachments = declared
+        if (declared, version) != (self.attachments, self.attachments_of):
+            self.attachments_before |= self.attachments
+            self.attachments, self.attachments_of = declared, version
             self.changes.bump()
 
     def unattached(self, member: Member, version: str) -> tuple[Attachment, ...]:
