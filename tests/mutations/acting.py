@@ -71,8 +71,8 @@ MUTATIONS = (
         "5 never worse",
         "a vote that is needed by now is destroyed after its drain",
         "gate/guard.py",
-        "            return self._refuse_vote(instance, now)\n        return self._refuse_destroy(",
-        '            return ""\n        return self._refuse_destroy(',
+        '"" if self._unlimited else self._refuse_destroy',
+        '"" if self._unlimited or instance in self._ending else self._refuse_destroy',
         GATE,
     ),
     Mutation(

@@ -33,6 +33,8 @@ class History(Wire, frozen=True, kw_only=True):
     healthy: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    vanished_max: int = 0  # how many of them were permitted; 0: an earlier release has written it, or none has vanished
+    vanished_ids: tuple[InstanceID, ...] = ()  # some of them
     created: tuple[tuple[int, int], ...] = ()  # age in seconds and number, the oldest first
     allowances: tuple[tuple[int, int], ...] = ()  # the same, of further creations that are permitted
     sizes: tuple[tuple[int, int], ...] = ()  # declared ones, with the seconds since they were declared last

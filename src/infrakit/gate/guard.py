@@ -10,10 +10,14 @@ the census hands it to the next leader.
   destroyed whose replacement must not be created.
 - *Pace*: at most `max_lost` members that are not known to be unhealthy are being destroyed at once, in a quorum one.
 - *Disappearance*: when more than `max_lost` members have vanished, and the provider shows none that it showed before,
-  nothing is created: wrong credentials, a wrong region or an incomplete listing have the same effect.
+  nothing is created: wrong credentials, a wrong region or an incomplete listing have the same effect. A larger size
+  proves nothing: the lowest `max_lost` since the first of them vanished counts.
 - *Creations*: within an hour at most twice the declared size, but at least `CREATIONS_MIN`; plus what the group has
   grown by, plus the size once for each new version.
-- *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`).
+- *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`); of
+  the declared ones, if its flavor does not list them.
+
+A drain may take long, so the member is judged again when the destruction that follows begins.
 
 What an operator has requested for single instances is refused for the last reason only, and is counted. Pure: times are
 seconds of the loop.
@@ -28,13 +32,15 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.gate.census import History, pack, unpack
-from infrakit.gate.voters import VoterList
+from infrakit.gate.voters import NO_MARGIN, VoterList
 from infrakit.spi.flavor import Voter
+from infrakit.spi.quorum import majority
 from infrakit.spi.values import InstanceID, Slot
 
 WINDOW_S = 3600.0
 CREATIONS_MIN = 10  # a group of one that is terminated a few times in an hour is still healed
 SAME_ACCOUNT_S = 10.0  # at least: for which members must have vanished until the same account proves it
+VANISHED_MAX = 100  # members that are named in the census: any that is listed again shows the right provider
 FACTS_MAX = 3
 AGE_STEP_S = 10  # to which ages of creations are rounded down in the census
 
@@ -86,6 +92,9 @@ class Guard:
         self._vanished: dict[Slot, InstanceID] = {}
         self._vanished_at = math.inf  # when the first of them did
         self._vanished_last = math.inf
+        self._vanished_max = 1  # the lowest limit that was declared since the first of them did
+        self._vanished_ids = frozenset[InstanceID]()  # some of those that the previous leader has recorded
+        self._has_returned = False  # some of them are listed again
         self._ending: dict[InstanceID, Slot | None] = {}  # being destroyed; the slot of those that were healthy
         self._gentle: set[InstanceID] = set()  # those of them that were not known to be unhealthy
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
@@ -111,6 +120,8 @@ class Guard:
             healthy=pack(self._recalled or self._bearers),
             lost=pack(self._lost),
             vanished=pack(self._vanished),
+            vanished_max=self._vanished_max if self._vanished else 0,
+            vanished_ids=tuple(sorted(self._known_vanished()))[:VANISHED_MAX],
             created=tuple(sorted(ages.items(), reverse=True)),
             allowances=tuple((int(max(0.0, now - at)), n) for at, n in self._allowances if now - at < WINDOW_S),
             sizes=tuple((each, int(max(0.0, now - at))) for each, at in self._sizes.items()),
@@ -125,6 +136,8 @@ class Guard:
         self._lost = {slot: f"{slot}, lost before this leader took over" for slot in unpack(history.lost)}
         self._vanished = {slot: InstanceID("") for slot in unpack(history.vanished)}
         self._vanished_at = self._vanished_last = now if self._vanished else math.inf
+        self._vanished_max = history.vanished_max or len(self._vanished)  # an earlier release has not recorded it
+        self._vanished_ids = frozenset(history.vanished_ids)
         for age_s, number in history.created:
             self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
         self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
@@ -137,6 +150,7 @@ class Guard:
         """Adopt the limits of a declaration or of commands."""
         before, largest = self._limits, self._largest(now)
         self._limits = limits
+        self._vanished_max = min(self._vanished_max, limits.max_lost)  # a larger size proves nothing about them
         self._end_losses()
         if not self._has_observed:
             return
@@ -167,7 +181,7 @@ class Guard:
     def resume(self) -> None:
         """Permit as many creations as in a new window, also for vanished members: an operator resumes the group."""
         self._created.clear()
-        self._vanished.clear()
+        self._end_vanished()
 
     def observe(self, members: Iterable[Seen], now: float) -> None:
         """Record all members of a complete observation; one that is not among them has terminated."""
@@ -190,7 +204,7 @@ class Guard:
             self._ended(instance)
         self._replace(healthy, unhealthy, present)
         if self._vanished:
-            self._forget_returned(present, oldest)
+            self._forget_returned(present, oldest, now)
         if not self._has_observed:
             self._has_observed = True
             self._allowances.append((now, max(0, self._limits.size - len(present))))
@@ -232,17 +246,27 @@ class Guard:
         if self._again:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
-    def _forget_returned(self, present: dict[InstanceID, Seen], oldest: float) -> None:
+    def _forget_returned(self, present: dict[InstanceID, Seen], oldest: float, now: float) -> None:
         """Drop vanished members that are listed again; all, if the provider shows one that was listed no later."""
         if oldest <= self._vanished_at:
-            self._vanished.clear()
+            self._end_vanished()
             return
+        if not self._known_vanished().isdisjoint(present):
+            self._has_returned, self._vanished_last = True, now
         slots = {seen.slot for seen in present.values()}
         self._vanished = {
             slot: instance
             for slot, instance in self._vanished.items()
             if not (instance in present if instance else slot in slots)
         }
+        self._vanished_ids -= present.keys()
+
+    def _known_vanished(self) -> set[InstanceID]:
+        return {*self._vanished.values(), *self._vanished_ids} - {""} if self._vanished else set()
+
+    def _end_vanished(self) -> None:
+        self._vanished.clear()
+        self._vanished_ids, self._has_returned = frozenset(), False
 
     def _end_losses(self) -> None:
         """Forget the losses of slots with a healthy member; if enough have one, all but those of declared pets."""
@@ -260,18 +284,22 @@ class Guard:
         if instance in self._ending:
             return
         if not self._vanished:
+            smallest = min(self._limits.size, *self._sizes) if self._sizes else self._limits.size
             self._vanished_at = now
+            self._vanished_max = max(1, self._limits.max_lost * smallest // max(1, self._limits.size))
         self._vanished_last = now
         self._vanished[slot or Slot(instance)] = instance
 
-    def same_account(self, now: float, *, lag_s: float) -> bool:
-        """Record that the account is the same as ever: what it has not shown for longer than its lag has terminated.
+    def same_account(self, now: float, *, lag_s: float, identified: bool) -> bool:
+        """Believe the provider if it is the right one: what it has not shown for longer than its lag has terminated.
 
-        At once it proves nothing: the first answer after a restart may be incomplete. True: that has changed.
+        It is `identified` by its account, or by vanished members that it lists again. At once that proves nothing: the
+        first answer after a restart or an outage may be incomplete. True: that has changed.
         """
-        if not self._vanished or now - self._vanished_last < max(lag_s, SAME_ACCOUNT_S):
+        proven = identified or self._has_returned
+        if not self._vanished or not proven or now - self._vanished_last < max(lag_s, SAME_ACCOUNT_S):
             return False
-        self._vanished.clear()
+        self._end_vanished()
         return True
 
     def list_voters(self, answer: Sequence[Voter] | str, requested_at: float) -> bool:
@@ -331,11 +359,7 @@ class Guard:
 
     def refuse_destroy(self, instance: InstanceID, now: float) -> str:
         """The reason why the destruction of a member must not begin now; empty if it may."""
-        if self._unlimited:
-            return ""
-        if instance in self._ending:  # its loss is counted already; its vote may be needed by now
-            return self._refuse_vote(instance, now)
-        return self._refuse_destroy(instance, more=0, now=now)
+        return "" if self._unlimited else self._refuse_destroy(instance, more=0, now=now)
 
     def refuse_creation(self, token: str, now: float) -> str:
         """The reason why a creation must not begin now; empty if it may."""
@@ -348,7 +372,7 @@ class Guard:
         refused: dict[InstanceID, str] = {}
         more = 0
         for instance in destroys:
-            why = "" if instance in self._ending else self._refuse_destroy(instance, more=more, now=now)
+            why = self._refuse_destroy(instance, more=more, now=now)
             if why:
                 refused[instance] = why
             elif instance not in self._unhealthy and instance not in self._ending:
@@ -358,13 +382,16 @@ class Guard:
         return Verdict(destroys=refused, creations=left, why_no_more=self._why_no_more(now), until=oldest + WINDOW_S)
 
     def _refuse_destroy(self, instance: InstanceID, *, more: int, now: float) -> str:
-        """Decide about one destruction after `more` further ones of healthy members."""
+        """Decide about one destruction after `more` further ones of healthy members.
+
+        One that is being drained counts already, but others may have been lost since its drain began.
+        """
         limits = self._limits
         if why := self._refuse_vote(instance, now):
             return why
         ending = len(self._gentle) + more
         at_once = 1 if limits.quorum else limits.max_lost
-        if instance not in self._unhealthy and ending >= at_once:
+        if instance not in self._unhealthy and instance not in self._ending and ending >= at_once:
             return f"{_members(ending)} being destroyed already, at most {at_once} at once"
         if limits.destroying or instance in limits.requested:
             return ""
@@ -380,21 +407,30 @@ class Guard:
         )
 
     def _lost_pets(self, instance: InstanceID, more: int) -> int:
-        """How many declared pets would be lost: a member that is not declared any more is no substitute for one."""
+        """How many declared pets would be lost: a member that is not declared any more is no substitute for one.
+
+        Nor is it one of them: it may have to leave before the lost one can be created again.
+        """
         slots = self._limits.slots
         if slots is None:
             return 0
         lost = len(slots & self._lost.keys())
         if not lost:
             return 0
-        return lost + more + (instance in self._healthy)
+        return lost + more + (self._healthy.get(instance) in slots)
 
     def _refuse_vote(self, instance: InstanceID, now: float) -> str:
-        if self._voters is None or not self._limits.quorum or self._limits.destroying:
+        if not self._limits.quorum or self._limits.destroying:
             return ""
         ended = instance in self._ending
         is_unhealthy = instance not in self._gentle if ended else instance in self._unhealthy
-        return self._voters.refuse(instance, is_unhealthy=is_unhealthy, healthy=self._healthy, now=now)
+        if self._voters is not None:
+            return self._voters.refuse(instance, is_unhealthy=is_unhealthy, healthy=self._healthy, now=now)
+        size, slot = self._limits.size, self._healthy.get(instance)
+        left = len(self._bearers) - (slot is not None and self._bearers[slot] == 1)
+        if is_unhealthy or size <= NO_MARGIN or left >= majority(size):
+            return ""
+        return f"{left} of {size} members would be left proven healthy, and the quorum needs {majority(size)}"
 
     def _creations_left(self, now: float) -> int:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:
@@ -410,7 +446,7 @@ class Guard:
     @property
     def why_unproven(self) -> str:
         """Why the absence of members proves nothing: too many have vanished; empty if it does."""
-        if len(self._vanished) <= self._limits.max_lost:
+        if len(self._vanished) <= self._vanished_max:
             return ""
         return (
             f"{len(self._vanished)} of {self._limits.size} members have vanished and the provider shows no other "

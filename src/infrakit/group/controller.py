@@ -283,7 +283,8 @@ class Controller:
         view.presume_absent()
         view.expire_inherited(at_once=self.want.orders.destroying is not None)
         view.retry_destroys()
-        if self._identity() and self._guard.same_account(view.now, lag_s=view.lag_s):  # verified before this listing
+        identified = bool(self._identity())  # verified before this listing
+        if self._guard.same_account(view.now, lag_s=view.lag_s, identified=identified):
             view.invalidate_plan()
         self._start_membership_poll()
         group = self.want.group

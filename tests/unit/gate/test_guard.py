@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from infrakit.gate.census import History
@@ -353,6 +354,64 @@ def test_what_the_provider_reports_terminated_or_was_destroyed_has_not_vanished(
     members.destroy(3)
     _vanish(members, 3)
     assert not members.guard.refuse_creation("t", 5.0)
+
+
+@pytest.mark.parametrize("fails_over", [True, False])
+def test_vanished_members_that_are_listed_again_show_that_the_others_are_gone(*, fails_over: bool) -> None:
+    members = Members(5, 2)
+    _vanish(members, 1, 2, 3, 4, 5)
+    if fails_over:
+        history, members.guard = members.guard.history(6.0), Guard()
+        members.guard.recall(history, 6.0)
+        members.guard.declare(members.limits, 6.0)
+    for number in (1, 2):
+        members.seen[instance(number)] = Seen(instance(number), Slot(str(number)), True, listed_at=7.0)
+        members.observe(6.0 + number)
+    assert not members.guard.same_account(17.0, lag_s=0.0, identified=False)  # the listing may still be incomplete
+    assert "3 of 5 members have vanished" in members.guard.refuse_creation("t", 17.0)
+    assert not members.guard.same_account(20.0, lag_s=20.0, identified=False)
+    assert members.guard.same_account(18.0, lag_s=0.0, identified=False)
+    assert not members.guard.refuse_creation("t", 18.0)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["grows before", "grows after"])
+def test_a_larger_size_does_not_prove_that_the_smaller_group_is_gone(*, before: bool) -> None:
+    members, larger = Members(5, 2), Limits(size=13, max_lost=5, version="v1")
+    if before:
+        members.guard.declare(larger, 4.0)
+    _vanish(members, 1, 2, 3, 4, 5)
+    members.guard.declare(larger, 6.0)
+    assert "5 of 13 members have vanished" in members.guard.refuse_creation("t", 6.0)
+    later = Guard()
+    later.recall(members.guard.history(7.0), 7.0)
+    later.declare(larger, 7.0)
+    assert later.refuse_creation("t", 2 * WINDOW_S)
+
+
+def test_what_was_lost_during_its_drain_keeps_a_member() -> None:
+    members = Members(10, 4)
+    for number in (1, 2):
+        members.destroy(number)
+    for number in (3, 4):
+        members.change(number, healthy=False)
+    assert not members.refusal(1)  # four are lost, with those that are drained
+    members.change(5, healthy=False)
+    assert "5 of 10 members would be lost" in members.refusal(1)
+    assert members.guard.review([instance(1)], 1.0).destroys
+
+
+@pytest.mark.parametrize("requested", [True, False])
+def test_a_quorum_without_a_list_of_its_voters_keeps_its_majority(*, requested: bool) -> None:
+    members = Members(5, 2, quorum=True)
+    named = frozenset({instance(1)} if requested else ())
+    members.guard.declare(msgspec.structs.replace(members.limits, requested=named), 1.0)
+    members.destroy(1)
+    for number in (4, 5):
+        assert not members.refusal(1)
+        members.change(number, healthy=False)
+    assert members.refusal(1) == "2 of 5 members would be left proven healthy, and the quorum needs 3"
+    assert members.refusal(2)
+    assert "MaxUnhealthy" in members.refusal(4)  # it has no vote to lose
 
 
 @pytest.mark.parametrize("seed", range(30))

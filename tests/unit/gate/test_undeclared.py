@@ -28,13 +28,20 @@ def test_undeclared_pets_are_destroyed_while_every_declared_one_is_healthy() -> 
     assert members.permitted(range(1, 4)) == [1]
 
 
-def test_an_undeclared_pet_is_kept_while_declared_ones_are_lost() -> None:
+def test_surplus_pets_leave_while_a_declared_one_is_lost() -> None:
+    """In a quorum, the lost one may have to wait for that."""
     members = shrunk(5, 3)
     members.destroy(1)
     members.terminate(1)
-    assert members.refusal(4)
-    members.add(11, "1", healthy=True, judged_at=2.0)
-    assert not members.refusal(4)
+    assert members.permitted(range(4, 6)) == [4, 5]
+    assert "2 of 3 members would be lost" in members.refusal(2)
+
+
+def test_pets_that_are_not_declared_any_more_stay_while_too_few_are_healthy() -> None:
+    members = shrunk(5, 3)
+    for number in (1, 2):
+        members.change(number, healthy=False)
+    assert "2 of 3 members would be lost" in members.refusal(4)
 
 
 @pytest.mark.parametrize("healthy_first", [True, False])

@@ -13,7 +13,8 @@ import pytest
 from infrakit.gate.guard import Guard
 from infrakit.group.actions import Destroy, Plan, Priority
 from infrakit.group.guarded import guarded
-from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
+from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext, Reason
@@ -223,6 +224,79 @@ async def test_a_mass_disappearance_creates_nothing_and_destroys_nothing(group: 
         stage.fault(blind=False)
         await stage.converged()
         assert {m.id for m in provider.live()} == before
+
+
+@in_virtual_time
+async def test_a_larger_size_does_not_end_the_refusal_after_a_mass_disappearance() -> None:
+    provider = WrongRegion(Faults(exclusive=False), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d e", volumes=True))
+        await stage.converged()
+        stage.fault(blind=True)
+        await asyncio.sleep(60)
+        await stage.commit(pets("db", "a b c d e f g h i j k l m", volumes=True))
+        await asyncio.sleep(HOUR_S)
+        assert len(provider.live()) == 5
+        stage.fault(blind=False)
+        await stage.converged()
+        assert len(provider.live()) == 13
+
+
+@pytest.mark.parametrize("fails_over", [True, False])
+@pytest.mark.parametrize("group", [pets("db", "a b c d e", volumes=True), cattle("db", 6)], ids=["pets", "cattle"])
+@in_virtual_time
+async def test_members_that_are_lost_while_all_have_vanished_are_replaced(
+    group: dict[str, Any], *, fails_over: bool
+) -> None:
+    provider, store = WrongRegion(Faults(), random=random.Random(3)), MemoryStore()
+    async with Stage(simulator=provider, store=store) as stage:
+        await stage.commit(group)
+        await stage.converged()
+        stage.fault(blind=True)
+        await stage.until(lambda: any(block.rule == "guard" for block in stage.controller("db").plan.blocked))
+        size = len(provider.live())
+        for machine in provider.live()[:3]:
+            provider.kill(machine.id)
+        await asyncio.sleep(60.0)
+        if not fails_over:
+            stage.fault(blind=False)
+            await stage.converged()
+    async with Stage(simulator=provider, store=store, seed=11) as later:
+        await later.replica.active.wait()
+        later.fault(blind=False)
+        await later.converged()
+        assert len(provider.live()) == size
+
+
+class SlowDrain(SimulatedFlavor):
+    """A drain takes 40 seconds."""
+
+    async def drain(self, *, properties: msgspec.Raw, instance: Description) -> None:
+        del properties, instance
+        await asyncio.sleep(40.0)
+
+
+@pytest.mark.parametrize("evicted", [True, False])
+@in_virtual_time
+async def test_a_quorum_that_loses_members_during_a_drain_keeps_its_majority(*, evicted: bool) -> None:
+    async with Stage(faults=Faults(boot=Spread(low=5.0)), flavor_class=SlowDrain) as stage:
+        await stage.commit(pets("db", "a b c d e", quorum=True))
+        await stage.converged()
+        if evicted:
+            await stage.operator.destroy_instance(instance=stage.alive("db")["a"].id, who="ann", why="a test")
+        else:
+            await stage.commit(pets("db", "a b c d e", quorum=True, version=1))
+        await stage.until(lambda: stage.messages(Kind.DRAINING))
+        fewest = []
+
+        def count(_what: str, _machine: Machine) -> None:
+            fewest.append(sum(stage.simulator.is_healthy(each.id) for each in stage.simulator.live()))
+
+        stage.simulator.watchers.append(count)
+        for slot in "de":
+            stage.simulator.make_unhealthy(stage.alive("db")[slot].id)
+        await stage.converged()
+        assert min(fewest) == 3
 
 
 class Named(WrongRegion):

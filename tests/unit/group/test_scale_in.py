@@ -212,3 +212,15 @@ async def test_a_mistyped_subnet_that_does_not_work_costs_no_old_member() -> Non
         await stage.commit(pets("db", SUBNET, quorum=True))
         await stage.converged()
         assert set(stage.alive("db")) == set(SUBNET.split())
+
+
+@in_virtual_time
+async def test_a_quorum_that_loses_a_declared_member_while_it_shrinks_is_completed() -> None:
+    """The guard keeps as many healthy members as declared; the surplus one leaves, and then the lost one joins."""
+    async with Stage(faults=Faults(destroy=Spread(low=20.0))) as stage:
+        await stage.commit(pets("db", "a b c d e", quorum=True))
+        await stage.converged()
+        stage.kill("db", "c")
+        await stage.commit(pets("db", "a b c", quorum=True))
+        await stage.converged()
+        assert sorted(stage.alive("db")) == ["a", "b", "c"]
