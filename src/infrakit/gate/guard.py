@@ -287,7 +287,7 @@ class Guard:
             smallest = min(self._limits.size, *self._sizes) if self._sizes else self._limits.size
             self._vanished_at = now
             self._vanished_max = max(1, self._limits.max_lost * smallest // max(1, self._limits.size))
-        self._vanished_last = now
+        self._vanished_last, self._has_returned = now, False
         self._vanished[slot or Slot(instance)] = instance
 
     def same_account(self, now: float, *, lag_s: float, identified: bool) -> bool:

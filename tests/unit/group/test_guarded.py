@@ -268,6 +268,20 @@ async def test_members_that_are_lost_while_all_have_vanished_are_replaced(
         assert len(provider.live()) == size
 
 
+@in_virtual_time
+async def test_members_that_have_returned_prove_nothing_about_the_next_disappearance() -> None:
+    provider = WrongRegion(Faults(exclusive=False), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d e", volumes=True))
+        await stage.converged()
+        for away_s, back_s in ((60.0, 60.0), (60.0, 3.0), (600.0, 60.0)):
+            stage.fault(blind=True)
+            await asyncio.sleep(away_s)
+            stage.fault(blind=False)
+            await asyncio.sleep(back_s)
+        assert provider.calls["provision"] == 5
+
+
 class SlowDrain(SimulatedFlavor):
     """A drain takes 40 seconds."""
 
