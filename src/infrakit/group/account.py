@@ -230,6 +230,8 @@ class Account:
     async def _describe(self, group: GroupID) -> Listing:
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
+        if self.throttled_until - begun_at > DESCRIBE_DEADLINE_S:  # a cycle that waits so long seems to hang
+            raise errors.Throttled("it has requested a long delay", after_s=0.0, where=self.name)
         if begun_at < self.throttled_until:
             await asyncio.sleep(self.throttled_until - begun_at)
             begun_at = loop.time()

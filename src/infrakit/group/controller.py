@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from infrakit.gate.authority import Epoch, NotBegun, Outdated
+from infrakit.gate.authority import Epoch, NotBegun
 from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.gate.guard import Guard
 from infrakit.group import override
@@ -37,18 +37,18 @@ from infrakit.group.state import tags
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
+from infrakit.group.volumes import VolumesDeletion
 from infrakit.group.voters import VotersProber
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock
 from infrakit.spi.event import Event, Kind
-from infrakit.spi.flavor import Attaches, Flavor, Members, Voters
+from infrakit.spi.flavor import Flavor, Members, Voters
 from infrakit.spi.group import seconds
 from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 
 CYCLE_GAP_S = 0.05  # minimum delay between two cycles, whatever the rate of events
 CYCLE_SHARE_MAX = 0.5  # maximum share of time that cycles of one group may use
 REPLAN_S = 30.0  # maximum age of a plan, even if nothing has changed
-ATTACHMENTS_DEADLINE_S = 20.0
 
 
 class Controller:
@@ -110,6 +110,9 @@ class Controller:
         self._census = CensusKeeper(
             store=censuses, provider=account.name, identity=identity, view=self.view, guard=self._guard
         )
+        self._volumes = VolumesDeletion(
+            account=account, flavor=flavor, gate=self._gate, want=lambda: self.want, report=self._reporter.event
+        )
         calls = Calls(
             account=account,
             flavor=flavor,
@@ -147,6 +150,7 @@ class Controller:
 
     def declare(self, want: DesiredState) -> None:
         """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
+        self._volumes.forget()
         if msgspec.structs.replace(self.want, proven=want.proven) == want:
             self._planned = want if self.is_current else None  # nothing that the plan does depends on it
             self.want = want
@@ -408,37 +412,13 @@ class Controller:
                 self.view.invalidate_plan()  # plan again: the next listing may be the proof
             return
         try:
-            if want.orders.volumes:
-                await self._delete_attachments(want)
+            if want.orders.volumes and await self._volumes.delete_next(want, self.others):
+                self.view.invalidate_plan()
+                self.wake("a volume is deleted")
+                return
         except NotBegun:
             return  # the next plan reports a halt, follows a new declaration, or continues
         await self._callbacks.destroyed(self.name)
-
-    async def _delete_attachments(self, want: DesiredState) -> None:
-        """Delete the volumes of a destroyed group, one by one. Raises `NotBegun` if that is stopped."""
-        if self.account.volumes is None or not isinstance(self.flavor, Attaches):
-            return
-
-        def begin() -> None:
-            if self.want is not want:
-                raise Outdated("the declaration of the group has changed")
-
-        async with asyncio.timeout(ATTACHMENTS_DEADLINE_S):
-            attachments = await self.flavor.attachments(
-                properties=want.group.properties.flavor.properties,
-                allocation=want.group.properties.allocation.to_wire(),
-            )
-        held = foreign.holders(self.others)
-        for logical_id, attached in attachments.items():
-            if (holder := held.get(Slot(logical_id))) is not None:
-                whose = f"{holder.id or 'an instance'} of the {foreign.owner(holder, self.name)} may hold them"
-                self._reporter.event(Kind.REFUSED, f"volumes of {logical_id} are not deleted: {whose}")
-                continue
-            for attachment in attached:
-                await self._gate.delete_attachment(self.account.volumes, attachment=attachment, begin=begin)
-                self._reporter.event(
-                    Kind.DELETED, f"{attachment.type} {attachment.id} of {logical_id} was deleted, as requested"
-                )
 
     def _track_rollout(self, plan: Plan) -> None:
         view, version = self.view, self.want.group.hash

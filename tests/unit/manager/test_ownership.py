@@ -188,7 +188,7 @@ async def test_volumes_of_an_instance_of_another_cluster_are_not_deleted() -> No
         held = one.alive("db")["a"].attachments
         assert held
         assert await one.simulator.existing(attachments=held) == list(held)
-        assert any("volumes of a are not deleted" in m for m in two.messages(Kind.REFUSED))
+        assert any("vol-a of a is not deleted" in m for m in two.messages(Kind.REFUSED))
 
 
 @in_virtual_time

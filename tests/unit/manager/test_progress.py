@@ -9,10 +9,11 @@ import pytest
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.runtime.watchdog import STALLED_S
 from infrakit.spi import errors
+from infrakit.spi.event import Kind
 from infrakit.spi.store import Document
-from infrakit.spi.values import Description, InstanceID
+from infrakit.spi.values import Attachment, Description, GroupID, InstanceID
 from infrakit.stores.memory import MemoryStore
-from tests.stage import Stage, cattle, in_virtual_time
+from tests.stage import Stage, cattle, in_virtual_time, pets
 
 
 async def longest_stall_s(stage: Stage, within_s: float) -> float:
@@ -94,3 +95,37 @@ async def test_a_controller_that_begins_no_cycle_is_noticed() -> None:
         loop = asyncio.get_running_loop()
         stage.controller("web").began_at = loop.time() - 1000.0
         assert loop.time() - stage.replica.progressed_at >= 1000.0, "the one that is furthest behind counts"
+
+
+class DeletesSlowly(Simulator):
+    """Each deletion of a volume takes a minute and a half."""
+
+    async def delete_attachment(self, *, attachment: Attachment) -> None:
+        await asyncio.sleep(90.0)
+        await super().delete_attachment(attachment=attachment)
+
+
+@in_virtual_time
+async def test_the_slow_deletion_of_many_volumes_is_no_stalled_controller() -> None:
+    provider = DeletesSlowly(Faults(), random=random.Random(3))
+    async with Stage(simulator=provider) as stage:
+        await stage.commit(pets("db", "a b c d e f", volumes=True))
+        await stage.converged()
+        await stage.operator.destroy(group=GroupID("db"), who="ann", why="retired", volumes=True)
+        assert await longest_stall_s(stage, 900.0) < STALLED_S / 2
+        assert len(stage.messages(Kind.DELETED)) == 6
+        assert not stage.controllers()
+
+
+@in_virtual_time
+async def test_a_provider_that_wants_to_be_left_alone_for_long_is_no_stalled_controller() -> None:
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        stage.controller("web").account.throttle(900.0)
+        listed = stage.simulator.calls["describe"]
+        assert await longest_stall_s(stage, 800.0) < STALLED_S / 2
+        assert stage.simulator.calls["describe"] == listed
+        assert len(stage.messages(Kind.THROTTLED)) == 1
+        assert (await stage.status("web")).waiting
+        await stage.until(stage.is_converged, within_s=900.0)
