@@ -97,7 +97,7 @@ class Controller:
         self._planned: DesiredState | None = None
         self._planned_revision = -1
         self._cycle_error = ""  # why the last cycle failed
-        self._evicted: dict[InstanceID, Eviction] = {}  # commands to forget, because their instance has terminated
+        self._evicted: dict[InstanceID, Eviction] = {}  # still stored, although their instance has terminated
         self.view = GroupView(
             group=want.group.name,
             pets=want.group.is_pets,
@@ -150,6 +150,9 @@ class Controller:
 
     def declare(self, want: DesiredState) -> None:
         """Adopt a new declaration or new commands. From now on, no action of the previous plan is started."""
+        stored = want.orders.evictions
+        self._evicted = {each: command for each, command in self._evicted.items() if stored.get(each) == command}
+        want = _without(want, self._evicted)
         self._volumes.forget()
         if msgspec.structs.replace(self.want, proven=want.proven) == want:
             self._planned = want if self.is_current else None  # nothing that the plan does depends on it
@@ -321,6 +324,7 @@ class Controller:
             eviction = self.want.orders.eviction(member.id, member.description.tags)
             if eviction is not None and not eviction.incarnation:  # else later instances are not concerned anyway
                 self._evicted[member.id] = eviction
+                self.want = _without(self.want, self._evicted)
             requested = eviction is not None or member.was_requested_to_end(
                 self.view.now, effect_s=CALL_DEADLINE_S + self.view.lag_s
             )
@@ -397,8 +401,7 @@ class Controller:
         if plan.proves:
             await self._callbacks.proven(self.name, hash=want.group.hash)
         if self._evicted and self.executor.idle:  # a change of the declaration cancels drains
-            done, self._evicted = self._evicted, {}
-            await self._callbacks.evicted(self.name, done)
+            await self._callbacks.evicted(self.name, dict(self._evicted))  # until that is stored
         if ended := override.ended(want.orders, self.view):
             await self._callbacks.recovered(self.name, ended)
         if want.orders.destroying is not None:
@@ -466,3 +469,11 @@ class Controller:
         if others != self.others:
             self.view.invalidate_plan()
         self.others = others
+
+
+def _without(want: DesiredState, evicted: Collection[InstanceID]) -> DesiredState:
+    """Omit the commands to destroy instances that have terminated: a later one with the same ID is another one."""
+    if not evicted:
+        return want
+    evictions = {each: command for each, command in want.orders.evictions.items() if each not in evicted}
+    return msgspec.structs.replace(want, orders=msgspec.structs.replace(want.orders, evictions=evictions))

@@ -10,11 +10,12 @@ from infrakit.group.orders import Eviction, Orders
 from infrakit.group.state.member import Leaving
 from infrakit.instances.simulator import Simulator
 from infrakit.manager.declaration import changes
-from infrakit.manager.declaration.record import DeclarationRecord
+from infrakit.manager.declaration.record import NAME, DeclarationRecord
 from infrakit.spi import codec, errors, values
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, GroupID, Health, InstanceID, InstanceSpec, Slot, Token
+from infrakit.spi.values import Description, GroupID, Health, InstanceID, InstanceSpec, LogicalID, Slot, Token
+from infrakit.stores.memory import MemoryStore
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 from tests.unit.group.test_view import described, observe, view
@@ -71,6 +72,37 @@ async def test_a_command_for_an_instance_without_a_token_is_forgotten_when_it_ha
         await stage.until(lambda: not record.record.orders_of(GroupID("web")).evictions, within_s=30.0)
         await stage.converged()
         assert len(stage.messages(Kind.DESTROYING)) == 1
+
+
+class FailsToForget(MemoryStore):
+    """A store that does not take new versions of the declaration while it fails."""
+
+    fails = False
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if self.fails and name == NAME:
+            raise errors.Unreachable("no quorum")
+        return await super().replace(name=name, body=body, expected=expected)
+
+
+@in_virtual_time
+async def test_a_command_that_cannot_be_forgotten_does_not_destroy_the_next_instance_with_its_id() -> None:
+    store = FailsToForget()
+    async with Stage(provider=UsesIDsAgain, store=store) as stage:
+        seed = {values.TAG_GROUP: "db", values.TAG_HASH: values.BOOTSTRAP}
+        stage.simulator.adopt(tags=seed, logical_id=LogicalID("a"))
+        await stage.commit(pets("db", "a", healing={"UnhealthyAfter": "1h"}))
+        await stage.until(lambda: InstanceID("node-a") in stage.controller("db").view.members)
+        await stage.operator.destroy_instance(instance=InstanceID("node-a"), who="ann", why="a test")
+        store.fails = True
+        await stage.until(lambda: any("could not forget" in each for each in stage.messages(Kind.ERROR)))
+        await asyncio.sleep(120)
+        store.fails = False
+        orders = stage.replica.declaration
+        await stage.until(lambda: not orders.record.orders_of(GroupID("db")).evictions, within_s=60.0)
+        assert len(stage.messages(Kind.DESTROYING)) == 1
+        await stage.operator.destroy_instance(instance=InstanceID("node-a"), who="ann", why="once more")
+        await stage.until(lambda: len(stage.messages(Kind.DESTROYING)) == 2)
 
 
 def test_a_command_that_was_given_again_is_not_forgotten() -> None:
