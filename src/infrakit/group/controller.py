@@ -23,6 +23,7 @@ from infrakit.group.attachments import AttachmentsProber
 from infrakit.group.calls import Calls, error_text
 from infrakit.group.census import CensusKeeper
 from infrakit.group.concerns import concerns
+from infrakit.group.deletion import VolumesDeletion
 from infrakit.group.durations import Durations
 from infrakit.group.elsewhere import Elsewhere
 from infrakit.group.executor import Executor
@@ -37,7 +38,6 @@ from infrakit.group.state import tags
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
-from infrakit.group.volumes import VolumesDeletion
 from infrakit.group.voters import VotersProber
 from infrakit.spi import errors, values
 from infrakit.spi.clock import Clock

@@ -46,7 +46,7 @@ class Asked(SimulatedFlavor):
     async def healthy_all(
         self, *, properties: msgspec.Raw, instances: Sequence[Description]
     ) -> Mapping[InstanceID, HealthReport]:
-        self.asked |= {each.logical_id for each in instances}
+        type(self).asked |= {each.logical_id for each in instances}
         return await super().healthy_all(properties=properties, instances=instances)
 
 
