@@ -12,31 +12,20 @@ import functools
 import json
 import random
 from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, ParamSpec, Self
+from typing import Any, ParamSpec
 
 import msgspec
 
-from infrakit.events.journal import Journal
 from infrakit.group.controller import Controller
-from infrakit.group.state.member import Member
 from infrakit.instances.simulator import Faults, Machine, Simulator
-from infrakit.leadership.static import Static
-from infrakit.manager.api.manager import Operator
-from infrakit.manager.lead.last_read import LastReadFile
-from infrakit.manager.lead.replica import Replica
-from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation import loop
 from infrakit.simulation.parts import FlavorFaults, Plugins, SimulatedFlavor
+from infrakit.simulation.single import SingleReplica
 from infrakit.spi import values
-from infrakit.spi.clock import Clock
-from infrakit.spi.event import Event, Kind
+from infrakit.spi.event import Kind
 from infrakit.spi.instance import Instance
-from infrakit.spi.leadership import Leadership
 from infrakit.spi.manager import Committed, GroupStatus
-from infrakit.spi.store import Store
 from infrakit.spi.values import Allocation, GroupID, InstanceID
-from infrakit.stores.memory import MemoryStore
 
 P = ParamSpec("P")
 
@@ -107,7 +96,7 @@ class SlowValidation(SimulatedFlavor):
         await super().validate(properties=properties, allocation=allocation)
 
 
-class Stage:
+class Stage(SingleReplica):
     """A replica with its simulated provider, as an async context manager; on exit, the replica is stopped."""
 
     def __init__(
@@ -116,60 +105,17 @@ class Stage:
         faults: Faults | None = None,
         flavor: FlavorFaults | None = None,
         flavor_class: type[SimulatedFlavor] = SimulatedFlavor,
-        store: Store | None = None,
-        leadership: Leadership | None = None,
         provider: Callable[[Simulator], Instance] | None = None,
-        poll_s: float = 1.0,
-        is_self: Callable[[Member], bool] = lambda _member: False,
         simulator: Simulator | None = None,
-        watermark: WatermarkGuard | None = None,
-        clock: Clock | None = None,
         seed: int = 7,
-        last_read: LastReadFile | None = None,
+        **more: Any,
     ) -> None:
         rng = random.Random(seed)
         self.simulator = simulator or Simulator(faults, random=rng)
         self.flavor = flavor_class(self.simulator, rng)
         self.flavor.faults = flavor or FlavorFaults()
-        self.store = store or MemoryStore()
-        self.clock = clock or loop.VirtualClock()
-        self.journal = Journal(None, clock=self.clock)
-        self.events: list[Event] = []
-        self.stopped = asyncio.Event()
         instance = provider(self.simulator) if provider is not None else self.simulator
-        self.replica = Replica(
-            name="stage",
-            store=self.store,
-            leadership=leadership or Static(),
-            plugins=Plugins(instance, self.flavor),
-            clock=self.clock,
-            random=rng,
-            emit=self._emit,
-            poll_s=poll_s,
-            is_self=is_self,
-            watermark=watermark,
-            last_read=last_read,
-        )
-        self.operator = Operator(self.replica, history=self.journal, stop=self.stopped.set)
-        self._running: asyncio.Task[None] | None = None
-
-    def _emit(self, event: Event) -> None:
-        self.events.append(self.journal.emit(event))
-
-    async def __aenter__(self) -> Self:
-        self._running = asyncio.get_running_loop().create_task(self.replica.run())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def stop(self) -> None:
-        """Stop the replica, as a signal would."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
+        super().__init__(name="stage", plugins=Plugins(instance, self.flavor), random=rng, **more)
 
     # -- commands --------------------------------------------------------------------------------------------------
 

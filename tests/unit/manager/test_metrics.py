@@ -20,10 +20,10 @@ class MeteredStage(Stage):
     """A stage whose metrics can be read."""
 
     def __init__(self, **more: Any) -> None:
-        self.counters = Counters(super()._emit)
+        self.counters = Counters(super().on_event)
         super().__init__(**more)
 
-    def _emit(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self.counters.emit(event)
 
     async def text(self) -> str:
