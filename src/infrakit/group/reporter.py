@@ -53,10 +53,10 @@ class Reporter:
         if not self._missing and self._view.is_complete:
             return
         missing = {m.id: m for m in self._view.members.values() if m.missing_since is not None and not m.leaving}
-        for instance in missing.keys() - self._missing:
-            self.event(
-                Kind.MISSING, "missing from the provider's listing; termination not confirmed", member=missing[instance]
-            )
+        for instance, member in missing.items():  # in the order of the members, so that a seed repeats it
+            if instance not in self._missing:
+                what = "missing from the provider's listing; termination not confirmed"
+                self.event(Kind.MISSING, what, member=member)
         self._missing = set(missing)
 
     def foreign(self, others: Sequence[Description], *, before: Sequence[Description]) -> None:
