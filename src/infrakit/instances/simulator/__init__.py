@@ -33,7 +33,9 @@ Watcher = Callable[[str, Machine], None]
 class Simulator:
     """Simulates a provider. Satisfies `Instance`, `Capable`, `Inspects`, `Volumes` and `Keeps`."""
 
-    def __init__(self, faults: Faults | None = None, *, random: random.Random | None = None) -> None:
+    def __init__(
+        self, faults: Faults | None = None, *, random: random.Random | None = None, prefix: str = "sim"
+    ) -> None:
         self.faults = faults or Faults()
         self.machines: dict[InstanceID, Machine] = {}  # machines that run or are still listed
         self.calls: dict[str, int] = {}  # number of calls that have started, by method
@@ -41,6 +43,7 @@ class Simulator:
         self.in_flight_most = 0
         self.watchers: list[Watcher] = []  # called with "created" and "ended" when it happens, before it is listed
         self._rng = random or SystemRandom()
+        self._prefix = prefix  # of the IDs; different if one process has several simulators
         self._by_token: dict[str, InstanceID] = {}
         self._by_logical_id: dict[str, InstanceID] = {}
         self._holders: dict[str, InstanceID] = {}
@@ -168,7 +171,7 @@ class Simulator:
             self._check_exclusive(spec)
         self._created_count += 1
         machine = Machine(
-            id=InstanceID(f"sim-{self._created_count}"),
+            id=InstanceID(f"{self._prefix}-{self._created_count}"),
             logical_id=spec.logical_id,
             tags=tags,
             token=token,
