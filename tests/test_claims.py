@@ -27,6 +27,7 @@ from infrakit.metadata.vars import edits
 from infrakit.rpc import acceptor, authentication, client, discovery, server
 from infrakit.runtime import restarts, watchdog
 from infrakit.runtime.tree import branches, root
+from infrakit.simulation.rehearsal import exercises, promises, providers
 from infrakit.spi import flavor, instance, metadata
 from infrakit.stores import etcd, s3, swarm
 from infrakit.stores.swarm import revisions
@@ -56,6 +57,9 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/flavor-swarm.md", f"fewer if they exceed {revisions.KEPT_BYTES_MAX // 10**6} MB together"
     yield "docs/flavor-swarm.md", f"at most {revisions.BODY_BYTES_MAX // MIB} MB"
     yield "docs/flavor-swarm.md", f"at most {revisions.PACKED_BYTES_MAX // 10**6} MB compressed"
+    yield "docs/rehearsal.md", f"for {exercises.ZONE_CLOSED_S / 60:g} minutes, they cannot be created again"
+    yield "docs/rehearsal.md", f"for {exercises.SLOW_FOR_S / 60:g} minutes, every call to the provider takes"
+    yield "docs/rehearsal.md", f"A call takes at most {providers.ORDINARY.provision.high:g} s"
     yield "docs/metadata.md", f"The newest {variables.KEEP} versions are kept"
     yield "docs/metadata.md", f"a limit of {edits.BYTES_MAX // 1024} KiB"
     yield "docs/metadata.md", f"does not answer within {root.DEADLINE_S:g} s"
@@ -174,6 +178,17 @@ def test_every_command_is_on_a_page_beside_the_reference() -> None:
     every = list(commands(main.commands, main.PROGRAM))
     assert len(every) > 40
     assert [each for each in every if not re.search(rf"\b{each}\b", text)] == []
+
+
+def test_every_exercise_and_every_promise_of_a_rehearsal_is_explained() -> None:
+    page, command = "docs/rehearsal.md", main.commands.get_command(click.Context(main.commands), "rehearse")
+    assert command is not None
+    options = {each.opts[0]: each for each in command.params if isinstance(each, click.Option)}
+    listed = re.findall(r"^\| `(--[\w-]+)` \|", section(page, "## Exercises"), re.MULTILINE)
+    shared = {"--var", "--vars", "--env", "--trust", "--template", "--output", "--within", "--boot", "--seed", "-o"}
+    assert set(listed) == options.keys() - shared
+    promised = re.findall(r"^\| `([\w-]+)` \|", section(page, "## Promises"), re.MULTILINE)
+    assert promised == list(promises.PROMISES)
 
 
 def test_every_phase_and_column_of_a_group_is_explained() -> None:

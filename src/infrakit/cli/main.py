@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("init", "Print a script that turns a bare machine into FILE's first node."),
         "validate": ("validate", "Check FILE and report all errors at once; needs no daemon."),
         "plan": ("plan", "Show what committing FILE would do, and why; changes nothing."),
+        "rehearse": ("rehearse", "Try FILE against simulated faults; changes nothing."),
         "commit": ("commit", "Commit the groups declared in FILE to the running daemon."),
         "template": ("template", "Render a template, check its output, or list its inputs."),
         "history": ("history", "List the versions of the declaration."),

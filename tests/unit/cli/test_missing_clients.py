@@ -95,6 +95,14 @@ def test_other_problems_are_reported_at_the_same_time(directory: Path, capsys: p
     assert "Instance.Properties" in captured
 
 
+def test_a_rehearsal_needs_no_client(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(directory, instance="docker", properties=CONTAINER, flavor="swarm/manager", allocation=MANAGERS)
+    code = main(["rehearse", file, "--kill", "1"])
+    captured = capsys.readouterr()
+    assert captured.err.count("f.yaml: warning: line ") == 2
+    assert (code, captured.out.splitlines()[-1]) == (0, "1 exercise: every promise was kept")
+
+
 def test_a_missing_client_is_a_warning_if_the_daemon_is_remote(
     directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
