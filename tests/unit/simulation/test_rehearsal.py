@@ -228,6 +228,11 @@ def test_a_failed_version_takes_no_more_than_max_unavailable(tmp_path: Path) -> 
     assert "pause by infrakit" in messages
 
 
+def test_a_long_back_off_does_not_make_a_stopped_update_count_as_running(tmp_path: Path) -> None:
+    declared = read(tmp_path, cattle("web", 2, Healing={"BackoffMax": "2h"}))
+    assert run(declared, exercises.bad_version(), within_s=600.0).broken == ()
+
+
 def test_a_declaration_that_cannot_be_healed_breaks_a_promise(tmp_path: Path) -> None:
     slow = read(tmp_path, cattle("web", 2, Healing={"BootGrace": "10s", "UnhealthyAfter": "10s"}), boot_s=1200.0)
     (broken,) = run(slow, exercises.kill("1", slow), within_s=900.0).broken

@@ -135,6 +135,12 @@ class RehearsedFlavor(SimulatedFlavor):
         del properties
         return HEALTHY if self.is_healthy(instance.id) else UNHEALTHY
 
+    async def healthy_all(
+        self, *, properties: msgspec.Raw, instances: Sequence[Description]
+    ) -> Mapping[InstanceID, HealthReport]:
+        del properties
+        return {each.id: HEALTHY if self.is_healthy(each.id) else UNHEALTHY for each in instances}
+
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, FlavorProperties).quorum
 

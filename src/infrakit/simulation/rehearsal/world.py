@@ -47,6 +47,7 @@ class _World:
         self._lines: list[Line] = []
         self._calm_s = max((group.calm_s for group in groups), default=0.0)
         self._came_to_rest = False
+        self._whole_since: float | None = None  # the last change, since which all groups have been whole
 
     @property
     def now(self) -> float:
@@ -75,7 +76,7 @@ class _World:
     # -- faults ------------------------------------------------------------------------------------------------------
 
     async def _inject(self, replica: SingleReplica) -> None:
-        exercise = self._exercise
+        exercise, self._whole_since = self._exercise, None
         if exercise.bad_version:
             await self._commit(replica, bad=True)
             return
@@ -106,7 +107,10 @@ class _World:
     async def _rest(self, fault_at: float) -> None:
         """Wait until the faults are over and nothing changes any more, at most until the time is over."""
         over_at, lasts = fault_at + self._exercise.lasts_s, bool(self._exercise.lasts_s)
-        while self.now < fault_at + self._within_s:
+        end = fault_at + self._within_s
+        if self._exercise.bad_version:
+            end += self._calm_s + CHECK_S  # what has stopped in time comes to rest by then
+        while self.now < end:
             if lasts and self.now >= over_at:
                 lasts = False
                 self._plugins.inject({}, ())
@@ -124,13 +128,16 @@ class _World:
         return [_life(provider, each) for provider, each in self._plugins.machines() if group_of(each) == group]
 
     def _is_whole(self) -> bool:
-        for provider in self._plugins.providers.values():
-            provider.live()  # terminates the machines whose lifetime is over
+        number = sum(len(provider.live()) for provider in self._plugins.providers.values())
+        if self._whole_since == self._plugins.changed_at:
+            return True
         now = self.now
-        return all(
+        whole = number == sum(group.size for group in self._groups) and all(
             whole_from([each for each in course(group, self._lives(group.name)) if each.at <= now], now) is not None
             for group in self._groups
         )
+        self._whole_since = self._plugins.changed_at if whole else None
+        return whole
 
     async def _judged(self, replica: SingleReplica, fault_at: float) -> ExerciseOutcome:
         lives = {group.name: self._lives(group.name) for group in self._groups}
