@@ -125,6 +125,8 @@ class Calls:
         pending = self._view.pending.get(action.slot)
         if pending is None or not pending.may_be_called:
             return False  # settled in the meantime
+        if pending.phase is Phase.UNKNOWN and not want.tokens:
+            return False  # an earlier plan's call has ended since: another one could create a second instance
         pending.call(action.hash)
         began = asyncio.get_running_loop().time()
         if pending.calls == 1 or pending.uncertain:  # else a retry after a call without effect: no further event

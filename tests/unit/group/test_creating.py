@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from infrakit.group.actions import Priority, Provision
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
+from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec, Slot
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
 
@@ -173,6 +174,27 @@ async def test_a_plugin_error_after_a_creation_leaves_its_outcome_unknown() -> N
         await stage.converged()
         assert len(stage.simulator.machines) == 3
         assert all("the tagging service" in m for m in stage.messages(Kind.CREATE_UNKNOWN))
+
+
+@in_virtual_time
+async def test_a_plan_from_before_an_unknown_outcome_requests_no_second_instance() -> None:
+    """Found by the simulation: the call ended while the plan waited for the store, and the provider ignores tokens."""
+    faults = Faults(tokens=False, exclusive=False, lag=Spread(low=60.0))
+    async with Stage(faults=faults, provider=FailsAfterCreating) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.until(lambda: stage.messages(Kind.CREATE_UNKNOWN))
+        group = stage.controller("web")
+        retry = Provision(
+            slot=Slot("1"),
+            sequence=1,
+            hash=group.want.group.hash,
+            token=group.view.pending[Slot("1")].intent.token,
+            reason="1 is declared and its creation is recorded and not requested yet",
+            rule="no-instance",
+            priority=Priority.HEAL,
+        )
+        await group.executor._calls.perform(retry)
+        assert stage.simulator.calls["provision"] == 1
 
 
 class FailsOnceWithoutCreating(MinimalProvider):
