@@ -92,6 +92,17 @@ async def test_an_accepted_older_store_continues_with_new_tokens_and_other_repli
     await Stage(store=backup, watermark=WatermarkGuard(mark)).replica.check_store()
 
 
+@in_virtual_time
+async def test_the_consent_to_an_older_store_is_not_for_the_next_one() -> None:
+    """Found by the simulation: restored a second time, the store kept its tokens, and the members became foreign."""
+    backup, mark = await use_store(MemoryStore())
+    again = copy(backup)
+    accepting = WatermarkGuard(mark, accept=True)
+    await Stage(store=backup, watermark=accepting).replica.check_store()
+    with pytest.raises(errors.Refused, match="read from it before"):
+        await Stage(store=again, watermark=accepting).replica.check_store()
+
+
 def test_the_watermark_is_stored_on_disk(tmp_path: Path) -> None:
     asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=3, version=5))
     asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=2, version=6))

@@ -26,7 +26,10 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WatermarkGuard:
-    """Checks the store against the mark. `keep` persists a new mark; `accept`: the operator accepts an older store."""
+    """Checks the store against the mark. `keep` persists a new mark.
+
+    `accept`: the operator accepts the store as it is found first, even if it is older.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,8 @@ class WatermarkGuard:
         )
 
     async def advance(self, *, cluster: str, epoch: int, version: int) -> None:
-        """Raise the mark, if this is newer. Never fails."""
+        """Raise the mark, if this is newer. Never fails. From then on, an older store has to be accepted again."""
+        self._accept = False
         mark = Watermark(cluster=cluster, epoch=epoch, version=version)
         if cluster == self.mark.cluster:
             mark = Watermark(
