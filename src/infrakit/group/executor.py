@@ -11,6 +11,7 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from infrakit.gate.gate import CALL_DEADLINE_S
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, Cancel, ChangeMembership, Destroy, Label, Plan, Provision, Settle
 from infrakit.group.calls import Calls
@@ -112,9 +113,14 @@ class Executor:
         self._account.dispatch()
 
     def _destroying(self) -> set[InstanceID]:
-        """Return the instances with a queued destruction, one in flight, or one inherited from the previous leader."""
+        """Return the instances whose destruction is queued, in flight, of unknown outcome, or inherited.
+
+        Until it has terminated, or no call can take effect any more, the next leader must know each of them.
+        """
+        view, effect_s = self._view, CALL_DEADLINE_S + self._view.lag_s
         own = {action.instance for action in self.doing if isinstance(action, Destroy)}
-        return own | self._view.inherited.keys()
+        ends = {m.id for m in view.members.values() if m.was_requested_to_end(view.now, effect_s=effect_s)}
+        return own | ends | view.inherited.keys()
 
     def _changing(self) -> set[str]:
         """Return the changes of the member list that are queued, in flight, or of unknown outcome."""

@@ -1,6 +1,7 @@
 """The outcome of a call of the previous leader is not inferred from the outcomes of the new leader's calls."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -10,6 +11,7 @@ from infrakit.simulation import loop
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
+from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import Allocation, GroupID, Index, InstanceID, InstanceSpec
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 
@@ -125,3 +127,31 @@ async def test_a_boot_that_is_longer_than_its_grace_is_not_interrupted() -> None
         await stage.commit(cattle("web", 2, healing=grace))
         await stage.converged()
         assert "destroy" not in stage.simulator.calls
+
+
+class DestroysWithoutAnAnswer(MinimalProvider):
+    """The outcome of every destruction is unknown, and nothing shows an effect."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.destroy = self._no_answer
+
+    async def _no_answer(self, *, instance: InstanceID, context: DestroyContext) -> None:
+        raise errors.OutcomeUnknown("gateway timeout")
+
+
+@in_virtual_time
+async def test_a_destruction_of_unknown_outcome_is_known_to_the_next_leader_while_its_retry_waits() -> None:
+    """Found by the simulation: the next leader counted the instance as a voter, and destroyed a second one."""
+    async with Stage(provider=DestroysWithoutAnAnswer) as first:
+        await first.commit(pets("db", "a b c", quorum=True))
+        await first.converged()
+        sick = first.alive("db")["a"].id
+        first.simulator.make_unhealthy(sick)
+        await first.until(lambda: first.messages(Kind.DESTROY_FAILED))
+        first.simulator.machines[sick].unhealthy_at = math.inf  # it recovers, so nothing requests its end again
+        await asyncio.sleep(20.0)
+    new_leader = Stage(store=first.store, simulator=first.simulator, provider=DestroysWithoutAnAnswer)
+    async with new_leader:
+        await new_leader.until(lambda: new_leader.controllers() and new_leader.controller("db").view.members)
+        assert new_leader.controller("db").view.members[sick].leaving
