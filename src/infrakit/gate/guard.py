@@ -55,6 +55,7 @@ class Seen(NamedTuple):
     may_end: bool = False  # a destruction was requested that may still take effect
     judged_at: float = 0.0  # when the newest health report was requested
     listed_at: float = -math.inf  # when it was listed for the first time
+    token: str = ""  # of its creation: one machine that is listed under two IDs has one
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,7 @@ class Guard:
         self._limits = Limits()
         self._healthy: dict[InstanceID, Slot] = {}  # proven healthy, and not being destroyed
         self._bearers: dict[Slot, int] = {}  # how many of the healthy have that slot
+        self._more_bearers = 0  # healthy cattle beyond the first of a slot, each machine once
         self._unhealthy: set[InstanceID] = set()
         self._lost: dict[Slot, str] = {}  # slots that were healthy, with what happened to them
         self._vanished: dict[Slot, InstanceID] = {}
@@ -203,6 +205,7 @@ class Guard:
         for instance in self._ending.keys() - present.keys():
             self._ended(instance)
         self._replace(healthy, unhealthy, present)
+        self._end_losses()
         if self._vanished:
             self._forget_returned(present, oldest, now)
         if not self._has_observed:
@@ -242,7 +245,10 @@ class Guard:
                 seen = present.get(instance)
                 how = "has terminated" if seen is None else "is unhealthy" if seen.is_listed else "is missing"
                 self._lost[slot] = f"{instance} {how}"
-        self._end_losses()
+        self._more_bearers = 0
+        if self._limits.slots is None and len(healthy) > len(self._bearers):
+            machines = {present[instance].token or instance for instance in healthy}
+            self._more_bearers = max(0, len(machines) - len(self._bearers))
         if self._again:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
@@ -268,11 +274,16 @@ class Guard:
         self._vanished.clear()
         self._vanished_ids, self._has_returned = frozenset(), False
 
+    @property
+    def _bearers_count(self) -> int:
+        """How many members are proven healthy: pets by their slots, cattle by the machines, which may share one."""
+        return len(self._bearers) + self._more_bearers
+
     def _end_losses(self) -> None:
         """Forget the losses of slots with a healthy member; if enough have one, all but those of declared pets."""
         if not self._lost:
             return
-        is_whole, declared = len(self._bearers) >= self._limits.size, self._limits.slots or frozenset()
+        is_whole, declared = self._bearers_count >= self._limits.size, self._limits.slots or frozenset()
         self._lost = {
             slot: what
             for slot, what in self._lost.items()
@@ -327,8 +338,9 @@ class Guard:
             self._again[slot] = now
             for other in [i for i, s in self._healthy.items() if s == slot]:
                 del self._healthy[other]
+                self._more_bearers = max(0, self._more_bearers - 1)
         del self._bearers[slot]
-        if len(self._bearers) < self._limits.size or slot in (self._limits.slots or ()):
+        if self._bearers_count < self._limits.size or slot in (self._limits.slots or ()):
             self._lost[slot] = f"{instance} destroyed"
 
     def not_destroyed(self, instance: InstanceID) -> None:
@@ -396,7 +408,7 @@ class Guard:
         if limits.destroying or instance in limits.requested:
             return ""
         # A surplus is no loss. Of what is missing, only what was lost counts: the rest has never existed.
-        short = limits.size - len(self._bearers)
+        short = limits.size - self._bearers_count
         lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy), self._lost_pets(instance, more))
         if lost <= limits.max_lost:
             return self._why_no_more(now) if lost and self._creations_left(now) <= 0 else ""

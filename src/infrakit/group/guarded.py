@@ -58,6 +58,7 @@ def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:
             member.was_requested_to_end(now, effect_s=effect_s),
             member.judged_at,
             -math.inf if _is_from_operator(member) else member.listed_at,
+            member.token or "",
         )
 
 

@@ -469,3 +469,15 @@ def test_what_a_guard_hands_over_comes_back() -> None:
     later = Guard()
     later.recall(history, 100.0)
     assert later.history(100.0) == history
+
+
+@pytest.mark.parametrize("tokens", [("c/g/1/1", "c/g/1/2"), ("c/g/1/1", "c/g/1/1")])
+def test_cattle_that_share_a_slot_end_the_losses_unless_they_are_one_machine(tokens: tuple[str, str]) -> None:
+    """Found by the simulation: a member without a slot was lost for ever, although as many as declared were healthy."""
+    members = Members(3, 1, healthy=2)
+    members.change(1, token=tokens[0])
+    members.add(9, "i-9")  # listed without its slot
+    members.destroy(9)
+    members.terminate(9)
+    members.add(10, "1", token=tokens[1], judged_at=2.0)
+    assert bool(members.refusal(2)) == (tokens[0] == tokens[1])
