@@ -1,8 +1,8 @@
 """The cluster that an instance belongs to, by its token.
 
-A token is `CLUSTER/GROUP/SLOT/REVISION`. Two installations may declare a group of the same name on one account, so the
-group's tag alone does not show whose an instance is. Instances without a token, created by hand or by the original
-InfraKit, name no cluster; nor do the tokens `bootstrap/...` of earlier releases.
+A token is `CLUSTER/GROUP/SLOT/REVISION-TERM`. Two installations may declare a group of the same name on one account,
+so the group's tag alone does not show whose an instance is. Instances without a token, created by hand or by the
+original InfraKit, name no cluster; nor do the tokens `bootstrap/...` of earlier releases.
 """
 
 from collections.abc import Mapping

@@ -117,6 +117,18 @@ async def test_tokens_are_never_used_twice() -> None:
     assert len(set(tokens)) == 3
 
 
+async def test_a_store_restored_within_a_term_repeats_no_token() -> None:
+    """Found by the simulation: the backup had the current epoch and version, so nothing noticed that it was older."""
+    store = MemoryStore()
+    first = await opened(store)
+    await first.record(G, wanted=wanted("2"), settled=[])
+    lost = await first.record(G, wanted=wanted("1"), settled=[])
+    del store._revisions[NAME][-2:]
+    second = await opened(store, "two")  # its epoch takes one of the two lost revisions
+    repeated = await second.record(G, wanted=wanted("1"), settled=[])
+    assert repeated[Slot("1")].token != lost[Slot("1")].token
+
+
 async def test_two_stores_never_create_the_same_token() -> None:
     tokens = set()
     for _ in range(2):

@@ -24,7 +24,7 @@ def of_pet(
 
 
 def slot_of(token: str, group: str) -> str:
-    """Return the slot that a token names, CLUSTER/GROUP/SLOT/REVISION; empty if it is no token of the group."""
+    """Return the slot that a token names, CLUSTER/GROUP/SLOT/REVISION-TERM; empty if it is no token of the group."""
     cluster, _, rest = token.partition("/")
     named, _, revision = rest.rpartition("/")
     return named.removeprefix(f"{group}/") if cluster and revision and named.startswith(f"{group}/") else ""

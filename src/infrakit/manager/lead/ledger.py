@@ -27,6 +27,7 @@ NAME = "ledger"
 KEEP = 4  # revisions in the store
 STORE_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 2.0
+TERM_DIGITS = 8  # of the name of a term, in tokens
 ATTEMPTS_MAX = 5
 PROOFS_MAX = 3  # attempts whose proof has expired on arrival, before a longer bound is recorded
 BOUND_SHARE = 4.0  # a proof may take a quarter of the bound
@@ -350,7 +351,8 @@ class EpochLedger:
             self._fence.check_epoch()
             cleared = set(settled)
             kept = {slot: i for slot, i in self.intents(group).items() if slot not in cleared}
-            at, revision = self._clock.now(), self._revision + 1
+            # A store that is restored from a backup repeats its revisions: the term does not occur a second time.
+            at, revision = self._clock.now(), f"{self._revision + 1}-{self._term[:TERM_DIGITS]}"
             fresh = {
                 slot: Intent(token=Token(f"{self._contents.cluster}/{group}/{slot}/{revision}"), hash=version, at=at)
                 for slot, version in wanted.items()
