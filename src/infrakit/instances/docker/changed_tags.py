@@ -22,7 +22,12 @@ Changed = Mapping[InstanceID, Mapping[str, str]]
 
 async def changed(engine: Engine) -> Changed:
     """Return the changed tags of every instance that has any."""
-    return {of: _tags(volume) for of, volume in _newest(await engine.volumes({"label": [OF]})).items()}
+    return tags_of(await engine.volumes({"label": [OF]}))
+
+
+def tags_of(volumes: Iterable[Volume]) -> Changed:
+    """Return the changed tags that these volumes hold: those of the newest revision of each instance."""
+    return {of: _tags(volume) for of, volume in _newest(volumes).items()}
 
 
 async def change(engine: Engine, instance: InstanceID, labels: Mapping[str, str]) -> None:
