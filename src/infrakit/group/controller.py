@@ -237,7 +237,7 @@ class Controller:
         await self.observe()
         now = asyncio.get_running_loop().time()
         fresh = self.planned_at is not None and now < min(self.planned_at + REPLAN_S, self.plan.next_check)
-        if fresh and self.is_current and self._planned_revision == self.view.revision:
+        if fresh and self._planned_revision == self.view.revision:
             await self._census.keep(self.plan)
             return
         self.view.now = now
