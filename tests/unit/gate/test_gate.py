@@ -48,6 +48,20 @@ class Log:
         return call
 
 
+class Fails(Log):
+    """Plugins whose calls fail with an error."""
+
+    def __init__(self, error: errors.InfraKitError) -> None:
+        super().__init__()
+        self._error = error
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(**_: object) -> str:
+            raise self._error
+
+        return call
+
+
 CALLS: dict[str, Callable[[Gate, Any, Callable[[], object]], Awaitable[Any]]] = {
     "provision": lambda gate, plugin, begin: gate.provision(plugin, spec=InstanceSpec(), begin=begin),
     "destroy": lambda gate, plugin, begin: gate.destroy(
@@ -155,17 +169,23 @@ async def test_a_member_counts_as_lost_from_its_drain_on_and_not_if_nothing_was_
     await CALLS[name](Gate(log, guard=guard), log, lambda: None)
     assert guard.refuse_destroy(InstanceID("j"), 0.0)
 
-    class Refusing(Log):
-        def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-            async def call(**_: object) -> str:
-                raise errors.Refused("not now")
-
-            return call
-
     guard = _guard_of_two()
     with pytest.raises(errors.Refused, match="not now"):
-        await CALLS[name](Gate(log, guard=guard), Refusing(), lambda: None)
+        await CALLS[name](Gate(log, guard=guard), Fails(errors.Refused("not now")), lambda: None)
     assert not guard.refuse_destroy(InstanceID("j"), 0.0)
+
+
+@pytest.mark.parametrize("name", ["provision", "destroy"])
+@in_virtual_time
+async def test_a_call_without_an_answer_counts(name: str) -> None:
+    guard, now = _guard_of_two(), asyncio.get_running_loop().time
+    for error in (errors.OutcomeUnknown("connection reset"), errors.PluginError("internal error")):
+        with pytest.raises(type(error)):
+            await CALLS[name](Gate(Log(), guard=guard), Fails(error), lambda: None)
+        if name == "destroy":
+            assert "1 member is being destroyed already" in guard.refuse_destroy(InstanceID("j"), now())
+        else:
+            assert guard.history(now()).created == ((0, 1),)
 
 
 @in_virtual_time

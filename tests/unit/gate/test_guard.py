@@ -453,6 +453,16 @@ def test_what_the_previous_leader_was_destroying_counts_for_the_pace() -> None:
     assert not after.refuse_destroy(instance(2), 2.0)
 
 
+def test_what_was_healthy_under_the_previous_leader_and_is_missing_is_lost() -> None:
+    before, after = Members(5, 1), Guard()
+    after.recall(before.guard.history(1.0), 1.0)
+    after.declare(before.limits, 1.0)
+    del before.seen[instance(1)]
+    after.observe(before.seen.values(), 1.0)
+    assert "2 of 5 members would be lost" in after.refuse_destroy(instance(2), 1.0)
+    assert "lost now: 1 is missing" in after.refuse_destroy(instance(2), 1.0)
+
+
 def test_creations_of_the_previous_leader_count_until_they_are_an_hour_old() -> None:
     guard = Guard()
     guard.recall(History(size=5, version="v1", created=((600, CREATIONS_MIN),)), 0.0)

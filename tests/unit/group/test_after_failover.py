@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrakit.gate.census import Census, KnownMember
+from infrakit.gate.census import Census, History, KnownMember
 from infrakit.gate.guard import Guard
 from infrakit.group.actions import Plan
 from infrakit.group.census import CensusKeeper
@@ -17,7 +17,7 @@ from infrakit.manager.lead.census import Censuses
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, Epoch, GroupID, InstanceID, InstanceSpec
+from infrakit.spi.values import Description, Epoch, GroupID, InstanceID, InstanceSpec, Slot
 from infrakit.stores.memory import MemoryStore
 from tests import worlds
 from tests.stage import Stage, cattle, in_virtual_time, pets
@@ -54,6 +54,38 @@ async def test_what_the_previous_leader_was_destroying_counts_as_lost() -> None:
     assert simulator.most == 4
 
 
+@in_virtual_time
+async def test_a_destruction_of_the_previous_leader_stays_in_the_ledger_while_it_may_take_effect() -> None:
+    """Else the leader after the next would not wait for it."""
+    simulator = AnswersLate()
+    async with Stage(simulator=simulator) as first:
+        await first.commit(cattle("db", 3))
+        await first.converged()
+        await first.scale("db", 2)
+        await first.until(lambda: simulator.requested)
+    async with successor(first) as second:
+        await second.scale("db", 4)
+        await second.until(lambda: simulator.calls["provision"] == 4)
+        assert second.replica.term is not None
+        assert simulator.requested
+        assert second.replica.term.ledger.destroying(DB) == tuple(simulator.requested)
+        await second.converged()
+        await second.until(lambda: second.replica.term and not second.replica.term.ledger.destroying(DB))
+
+
+@in_virtual_time
+async def test_a_leader_that_ends_leaves_its_calls_in_flight_in_the_ledger() -> None:
+    simulator = AnswersLate()
+    async with Stage(simulator=simulator) as first:
+        await first.commit(cattle("db", 3))
+        await first.converged()
+        await first.scale("db", 2)
+        await first.until(lambda: simulator.requested)
+    left = await first.replica.peek()
+    assert left.closed
+    assert left.ending == {DB: tuple(simulator.requested)}
+
+
 class NoAnswer(Simulator):
     """A provider that creates nothing and answers no creation, for as long as it is silent."""
 
@@ -79,6 +111,22 @@ async def test_one_creation_counts_once_however_often_the_leader_restarts() -> N
     simulator.silent = False
     async with successor(first) as last:
         await last.converged(within_s=300.0)
+
+
+@in_virtual_time
+async def test_a_creation_of_the_previous_leader_counts_although_it_is_not_requested_again() -> None:
+    simulator = NoAnswer(Faults(tokens=False), random=random.Random(3))
+    async with Stage(simulator=simulator) as first:
+        await first.commit(cattle("db", 3))
+        await first.converged()
+        simulator.silent = True
+        simulator.kill(first.alive("db")["2"].id)
+        await first.until(lambda: first.messages(Kind.CREATE_UNKNOWN))
+    assert list((await first.replica.peek()).intents[DB]) == ["2"]
+    async with successor(first) as second:
+        await second.until(lambda: "db" in second.controllers() and second.controller("db").view.observed_at)
+        history = second.controller("db")._guard.history(asyncio.get_running_loop().time())
+        assert sum(number for _age_s, number in history.created) == 4
 
 
 @in_virtual_time
@@ -265,3 +313,21 @@ async def test_what_remains_of_a_call_is_forgotten_before_the_member_is_destroye
     view.expire_inherited(at_once=False)
     await keeper.keep(Plan())
     assert not store.newest.ending
+
+
+@pytest.mark.parametrize(
+    ("provider", "account", "adopted"),
+    [("simulator", "acc-1", True), ("simulator", "", True), ("simulator", "acc-2", False), ("other", "acc-1", False)],
+)
+@in_virtual_time
+async def test_the_census_of_another_provider_or_account_is_not_adopted(
+    provider: str, account: str, *, adopted: bool
+) -> None:
+    """Its members mean nothing there: they would be missing for ever, or be those of other instances."""
+    store, view, guard = Written(), worlds.view(), Guard()
+    known = KnownMember(id=InstanceID("i-1"), slot=Slot("1"))
+    store.newest = Census(provider=provider, account=account, members=(known,), history=History(size=3, version="v"))
+    keeper = CensusKeeper(store=store, provider="simulator", identity=lambda: "acc-1", view=view, guard=guard)
+    await keeper.open()
+    assert view.known.members == ((known,) if adopted else ())
+    assert guard.history(0.0).size == (3 if adopted else 0)

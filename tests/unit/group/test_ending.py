@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from infrakit.gate.gate import CALL_DEADLINE_S
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
 from infrakit.spi.event import Kind
@@ -90,6 +91,18 @@ async def test_a_destruction_without_a_response_times_out() -> None:
         await stage.converged()
         await asyncio.sleep(130)
         assert len(stage.alive("web")) == 1
+
+
+@in_virtual_time
+async def test_a_destroyed_group_is_not_forgotten_while_a_call_has_not_returned() -> None:
+    async with Stage(provider=HangsAfterDestroying) as stage:
+        await stage.commit(cattle("web", 1))
+        await stage.converged()
+        await stage.operator.destroy(group=GroupID("web"), who="ann", why="retired")
+        await asyncio.sleep(CALL_DEADLINE_S - 10)
+        assert not stage.alive("web")
+        assert stage.controllers()
+        await stage.until(lambda: not stage.controllers(), within_s=30)
 
 
 class HangingHealth(SimulatedFlavor):

@@ -31,6 +31,15 @@ def quorum(*absent: str, **health: Health) -> GroupView:
 FIVE = want(ids="a b c d e", quorum=True)
 
 
+# -- pets --------------------------------------------------------------------------------------------------------------
+
+
+def test_no_second_bearer_is_destroyed_before_the_first_one_is_proven_healthy() -> None:
+    second = pet("a", name="i-again", has_returned=True)
+    for health, expected in ((UNKNOWN, []), (UNHEALTHY, []), (Health.HEALTHY, ["i-again"])):
+        assert destroyed(decide(want(ids="a"), view(pet("a", health, since_s=1), second, pets=True))) == expected
+
+
 # -- quorums -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,14 @@
 
 # ruff: noqa: ASYNC240 - files in memory or on a local disk
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from infrakit.leadership.file import FileObserver, write_leader
+from infrakit.leadership.file import READ_DEADLINE_S, FileObserver, write_leader
 from infrakit.spi.leadership import Observation
 
 
@@ -66,8 +67,11 @@ async def test_a_hanging_file_system_means_unknown_leadership_and_is_read_once(
     path: Path, observations: AsyncIterator[Observation]
 ) -> None:
     os.mkfifo(path)  # opening it waits for a writer
-    assert (await anext(observations)).leader is None
-    assert "does not answer" in (await anext(observations)).note
+    first = await anext(observations)
+    assert first.leader is None
+    assert first.begun_at <= asyncio.get_running_loop().time() - READ_DEADLINE_S, "as old as its request"
+    again = await anext(observations)
+    assert (again.leader, "does not answer" in again.note) == (None, True)
     with path.open("wb") as writer:  # now there is one
         write_leader(path, "one")
         writer.write(b"two")

@@ -1,9 +1,7 @@
 """The teardown of a cluster from outside: nothing is destroyed while a replica inside may act."""
 
-import asyncio
 import contextlib
 import json
-import random
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -13,19 +11,17 @@ import msgspec
 import pytest
 
 from infrakit.gate import authority
-from infrakit.gate.authority import NotBegun, Teardown
-from infrakit.gate.gate import Gate
-from infrakit.instances.simulator import Faults, Simulator, Spread
+from infrakit.gate.authority import NotBegun
+from infrakit.instances.simulator import Simulator
 from infrakit.lifecycle import down
 from infrakit.lifecycle.replicas import Replicas, SelfHosted
 from infrakit.lifecycle.teardown import GroupTeardown
 from infrakit.rpc.server import Server
-from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spec import document
 from infrakit.spi import errors, values
 from infrakit.spi.manager import Halt, LeaderStatus, Status
-from infrakit.spi.values import Attachment, Description, GroupID, InstanceSpec
-from tests.stage import cattle, in_virtual_time, pets
+from infrakit.spi.values import Description, GroupID, InstanceSpec
+from tests.stage import cattle, pets
 from tests.unit.cli import canned
 from tests.unit.cli.canned import CannedManager
 
@@ -289,92 +285,6 @@ async def test_a_halt_that_another_replica_shows_as_lifted_is_not_trusted(
             assert await down._halt_stands(replicas, request, halted_at=8) is in_use_is_stale
             assert await down._halt_stands(replicas, request, halted_at=10) is None
         assert await down._halt_stands(replicas, request, halted_at=8) is None
-
-
-def teardown_of(simulator: Simulator, faults: Faults) -> tuple[GroupTeardown, list[str]]:
-    reported: list[str] = []
-    simulator.faults = faults
-    (group,) = document.parse(json.dumps([cattle("web", 5)]), source="doc")
-    return GroupTeardown(group, simulator, None, reported.append), reported
-
-
-def unhalted() -> Gate:
-    """The gate of a teardown that no replica answers."""
-
-    async def no_answer() -> None:
-        return None
-
-    return Gate(Teardown(no_answer))
-
-
-async def simulator_with(count: int) -> Simulator:
-    simulator = Simulator()
-    for _ in range(count):
-        spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: "web"})
-        await simulator.provision(spec=spec)
-    return simulator
-
-
-@in_virtual_time
-async def test_calls_to_a_faulty_provider_are_retried_until_every_machine_is_terminated() -> None:
-    simulator = await simulator_with(40)
-    each, reported = teardown_of(simulator, Faults(unreachable_rate=0.3, lost_rate=0.2))
-    await each.run(asyncio.get_running_loop().time() + 600.0, unhalted())
-    assert not any(machine.lives for machine in simulator.machines.values())
-    assert len(set(reported)) == len(reported), "each failure is reported once"
-
-
-@in_virtual_time
-async def test_machines_that_remain_at_the_timeout_are_reported() -> None:
-    simulator = await simulator_with(2)
-    each, _ = teardown_of(simulator, Faults())
-
-    async def destroy(**_: object) -> None:
-        raise errors.Refused("protected")
-
-    simulator.destroy = destroy  # type: ignore[method-assign]
-    with pytest.raises(errors.Refused, match=r"group web: not terminated within the timeout: .*protected"):
-        await each.run(asyncio.get_running_loop().time() + 5.0, unhalted())
-
-
-@in_virtual_time
-async def test_machines_that_the_provider_lists_late_are_destroyed_too() -> None:
-    simulator = await simulator_with(0)
-    late = Faults(lag=Spread(low=10.0), lag_max=12.0)
-    simulator.faults = late
-    spec = InstanceSpec(properties=msgspec.Raw(b"{}"), tags={values.TAG_GROUP: "web"})
-    await simulator.provision(spec=spec)  # listed only after the lag
-    each, _ = teardown_of(simulator, late)
-    assert await each.machines() == []
-    await each.run(asyncio.get_running_loop().time() + 60.0, unhalted())
-    assert not any(machine.lives for machine in simulator.machines.values())
-
-
-class SlowVolumes(Simulator):
-    """A provider that takes five seconds to delete a volume."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.deleted: list[str] = []
-
-    async def delete_attachment(self, *, attachment: Attachment) -> None:
-        await asyncio.sleep(5.0)
-        self.deleted.append(attachment.id)
-
-
-@in_virtual_time
-async def test_no_volume_is_deleted_after_the_halt_was_lifted() -> None:
-    provider, reported = SlowVolumes(), list[str]()
-
-    async def halted() -> bool:
-        return not provider.deleted
-
-    (group,) = document.parse(json.dumps([pets("db", "a b c", volumes=True)]), source="doc")
-    flavor = SimulatedFlavor(provider, random.Random(3))
-    with pytest.raises(NotBegun, match="the halt of the cluster was lifted"):
-        await GroupTeardown(group, provider, flavor, reported.append).delete_volumes(Gate(Teardown(halted)))
-    assert provider.deleted == ["vol-a"]
-    assert reported == ["volume vol-a of a is deleted"]
 
 
 def test_groups_that_host_replicas_are_destroyed_last() -> None:

@@ -77,6 +77,28 @@ async def test_a_change_of_another_replica_is_not_taken_for_one_whose_response_w
     assert here.record.groups[GroupID("g")].properties.allocation.size == 7
 
 
+class IsPreceded(MemoryStore):
+    """Another replica writes `other` before the next write arrives."""
+
+    other = b""
+
+    async def replace(self, *, name: str, body: bytes, expected: int) -> int:
+        if self.other:
+            other, self.other = self.other, b""
+            await super().replace(name=name, body=other, expected=expected)
+        return await super().replace(name=name, body=body, expected=expected)
+
+
+async def test_a_change_that_loses_its_race_is_made_to_the_version_that_has_won() -> None:
+    store, elsewhere = IsPreceded(), declaration()
+    other = msgspec.structs.replace(declared(7), name=GroupID("other"))
+    await declare(elsewhere, other)
+    here = declaration(store)
+    store.other = record.encode(elsewhere.record)
+    assert (await declare(here, declared(3))).version == 2
+    assert (await declaration(store).load()).groups.keys() == {"g", "other"}
+
+
 async def test_an_unchanged_commit_creates_no_version() -> None:
     here = declaration()
     await declare(here, declared(3))

@@ -80,6 +80,17 @@ async def test_the_leadership_moves_away_from_a_replica_that_hangs(names: str) -
     assert (await world.document()).silent == {}
 
 
+async def test_missed_beats_do_not_add_up_over_one_that_was_read() -> None:
+    world = World("abc")
+    await world.rounds(3)
+    for _gap in range(3):
+        world.hung = {"a"}
+        await world.rounds(MISSED_MAX - 1)
+        world.hung = set()
+        await world.rounds(1)
+    assert world.moves == []
+
+
 async def test_the_leadership_moves_from_a_node_without_a_replica() -> None:
     world = World("abcd", without="a")
     await world.rounds(SOON + 1)

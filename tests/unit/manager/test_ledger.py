@@ -217,3 +217,34 @@ async def test_writes_of_the_ledger_prove_nothing_about_a_halt() -> None:
         await asyncio.sleep(BOUND_S / 3)
     with pytest.raises(errors.NotLeader, match="not proven for"):
         ledger.check()
+
+
+class SlowProofs(MemoryStore):
+    """A read of the ledger with the version of the declaration takes `read_s`; its answer is from its beginning."""
+
+    read_s = 0.0
+
+    async def read_with(self, *, name: str, head: str) -> tuple[Document, int]:
+        found = await super().read_with(name=name, head=head)
+        await asyncio.sleep(self.read_s)
+        return found
+
+
+@in_virtual_time
+async def test_what_a_read_shows_of_the_declaration_is_as_old_as_its_request() -> None:
+    store = SlowProofs()
+
+    async def binds(_version: int) -> None:
+        """Nothing to adopt."""
+
+    ledger = await opened(store, declaration="declaration", bound=binds)
+    await asyncio.sleep(1.0)
+    store.read_s = 0.4 * BOUND_S
+    proving = asyncio.ensure_future(ledger.prove())
+    await asyncio.sleep(0.3 * BOUND_S)
+    await ledger.record(G, wanted={Slot("1"): "v"}, settled=[])  # proves the epoch, and nothing about the declaration
+    await proving
+    ledger.check()
+    await asyncio.sleep(0.65 * BOUND_S)
+    with pytest.raises(errors.NotLeader, match="not proven for"):
+        ledger.check()

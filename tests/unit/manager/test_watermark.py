@@ -116,3 +116,29 @@ def test_a_damaged_watermark_counts_as_none(tmp_path: Path) -> None:
 
 def test_an_unwritable_watermark_file_is_no_failure(tmp_path: Path) -> None:
     asyncio.run(on_disk(tmp_path / "no" / "seen").advance(cluster="c", epoch=3, version=5))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "replaces", "epoch", "version", "accepted"),
+    [
+        ("a", (), 5, 7, True),
+        ("a", (), 6, 8, True),
+        ("a", (), 5, None, True),
+        ("a", (), 4, 9, False),
+        ("a", (), 9, 6, False),
+        ("b", (), 9, 9, False),  # another store, however new it is
+        ("", (), 9, 9, False),
+        ("b", ("a",), 1, 1, True),  # another replica has accepted it
+    ],
+)
+def test_only_the_known_store_is_accepted_and_one_that_replaces_it(
+    cluster: str, replaces: tuple[str, ...], epoch: int, version: int | None, *, accepted: bool
+) -> None:
+    guard = WatermarkGuard(Watermark(cluster="a", epoch=5, version=7))
+    if accepted:
+        assert guard.accepts(cluster=cluster, replaces=replaces, epoch=epoch, version=version)
+    else:
+        with pytest.raises(errors.Refused):
+            guard.accepts(cluster=cluster, replaces=replaces, epoch=epoch, version=version)
+    by_operator = WatermarkGuard(guard.mark, accept=True)
+    assert by_operator.accepts(cluster=cluster, replaces=replaces, epoch=epoch, version=version) is accepted

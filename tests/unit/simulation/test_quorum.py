@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -18,12 +18,12 @@ NODES = ("a", "b", "c")
 
 
 class Ensemble:
-    """A quorum of three nodes, with its store and timeline."""
+    """A quorum, of three nodes by default, with its store and timeline."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, nodes: Sequence[str] = NODES) -> None:
         self.rng = random.Random(seed)
         self.timeline = Timeline()
-        self.quorum = Quorum(self.timeline, NODES, self.rng, election_s=2.0)
+        self.quorum = Quorum(self.timeline, nodes, self.rng, election_s=2.0)
         self.store = FaultyStore(self.rng)
 
     def member(self, node: str) -> Member:
@@ -66,6 +66,17 @@ def test_a_leader_that_is_cut_off_is_replaced_and_claims_leadership_for_a_while(
     assert ensemble.quorum.claimants == [second]
     ensemble.quorum.heal()
     assert ensemble.quorum.claimants == [second]
+
+
+def test_half_of_the_nodes_are_no_majority() -> None:
+    ensemble = Ensemble(nodes=("a", "b", "c", "d"))
+    ensemble.wait_for_leader()
+    ensemble.quorum.partition(["a", "b"])
+    assert not any(ensemble.quorum.serves(node) for node in "abcd")
+    ensemble.wait(60.0)
+    assert ensemble.quorum.leader is None
+    ensemble.quorum.partition(["a"])
+    assert ensemble.wait_for_leader() in "bcd"
 
 
 def test_without_a_majority_there_is_no_leader() -> None:
