@@ -5,6 +5,7 @@ SEEDS ?= 2000
 FIRST ?= 1
 MINUTES ?= 10
 TEST_ARGS ?=
+WORDS ?=
 # Twice as many as there are cores: many tests wait for real clusters to elect, boot and heal.
 WORKERS ?= $(shell echo $$(( 2 * $$(nproc) )))
 
@@ -20,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit coverage slow simulate fuzz bench docs docs-nodes clean constraints same-python
+.PHONY: help demo demo-check demo-ha demo-ha-check demo-seed demo-seed-check demo-swarm demo-swarm-check test lint unit coverage slow mutations simulate fuzz bench docs docs-nodes clean constraints same-python
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -71,6 +72,9 @@ coverage: $(VENV)/.stamp-dev ## what the unit tests cover; needs Python 3.12
 
 slow: $(VENV)/.stamp-dev ## the tests that take long: quorums, mutations, crashes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow --junitxml=build/slow.xml $(TEST_ARGS)
+
+mutations: $(VENV)/.stamp-dev ## break each law in the code on purpose; WORDS=gate/ for some
+	$(BIN)/python -m tests.mutations $(WORDS)
 
 simulate: $(VENV)/.stamp ## SEEDS=2000 simulated worlds full of faults, from FIRST=1
 	$(BIN)/python -m infrakit.simulation --first $(FIRST) --count $(SEEDS)

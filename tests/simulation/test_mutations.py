@@ -1,16 +1,12 @@
 """Mutations of the fencing code: each changes one place, and a few simulated worlds must detect it."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.mutations.mutated import mutated, run_worlds
 from tests.mutations.mutation import Mutation
-from tests.mutations.test_mutations import ROOT, mutate
 
 SEEDS_MAX = 400  # the rarest mutation shows in one of eighty worlds
 
@@ -82,18 +78,9 @@ FENCING_MUTATIONS = (
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", FENCING_MUTATIONS, ids=lambda case: case.name)
 def test_a_few_worlds_detect_the_mutation(case: FencingMutation, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     mutation = Mutation(case.law, case.name, case.file, case.old, case.new, ())
-    mutate(tmp_path / "src" / "infrakit" / case.file, mutation)
     options = ["--count", str(SEEDS_MAX), "--minutes", "5", "--replicas", "3", "--deeds", case.deeds]
-    run = subprocess.run(
-        [sys.executable, "-m", "infrakit.simulation", *options, "--jobs", "1", "--until-broken"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    run = run_worlds(mutated(mutation, tmp_path), options, timeout_s=280)
     assert run.returncode == 1, f"no world detected it:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
     # A second actor is found by its calls, or by what they create.
     assert any(f": {law}" in run.stdout for law in {case.law, "3 exactly one"}), run.stdout[-2000:]
