@@ -60,7 +60,7 @@ def judge(mutation: Mutation, original: Path, stages: Sequence[Stage] = STAGES) 
             if done.returncode == NOTICED:
                 return Verdict(mutation, by=name)
             if done.returncode != SURVIVED:
-                end = (done.stdout + done.stderr).strip().splitlines()[-1:]
+                end = done.stdout.strip().splitlines()[-1:]
                 return Verdict(mutation, error=f"{name}: exit code {done.returncode}: {''.join(end)}")
     return Verdict(mutation)
 

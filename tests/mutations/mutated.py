@@ -35,12 +35,17 @@ def run_worlds(source: Path, options: Sequence[str], *, timeout_s: float) -> sub
 
 
 def _run(source: Path, module: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *module],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(source), "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent)},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    output = source.parent / "output"  # not a pipe: processes that a mutation leaves behind would hold it open
+    with output.open("w") as file:
+        run = subprocess.run(
+            [sys.executable, "-m", *module],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(source), "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    return subprocess.CompletedProcess(run.args, run.returncode, output.read_text(errors="replace"), "")

@@ -13,14 +13,6 @@ MUTATIONS = (
     ),
     Mutation(
         "2 one bearer",
-        "an instance is terminated while processes of it outlive its leader",
-        "instances/local/records.py",
-        "    if locked or (identity is not None and processes.group_has_members(identity, place)):",
-        "    if False:",
-        ("tests/unit/instances/test_local_life.py",),
-    ),
-    Mutation(
-        "2 one bearer",
         "a process with a PID that was used again is the instance",
         "instances/local/processes.py",
         "if found is None or found.start_ticks != identity.start_ticks:",
@@ -74,16 +66,6 @@ MUTATIONS = (
         "if claim.read_text() == instance_id and not",
         "if not",
         ("tests/unit/instances/test_local_claims.py",),
-    ),
-    Mutation(
-        "2 one bearer",
-        "a destruction ends while processes are left",
-        "instances/local/end.py",
-        "    while loop.time() < begun + grace_s + _KILL_S:\n"
-        "        if not await asyncio.to_thread(_is_live, home, instance_id):\n"
-        "            return True\n",
-        "    while loop.time() < begun + grace_s + _KILL_S:\n        if signalled:\n            return True\n",
-        ("tests/unit/instances/test_local_life.py",),
     ),
     Mutation(
         "5 never make it worse",
