@@ -22,9 +22,9 @@ MUTATIONS = (
     Mutation(
         "9 stop means stop",
         "bootstrap does not obey the halt that was last read",
-        "lifecycle/first_machine.py",
-        "    if not request.despite_halt and last is not None:",
-        "    if False:",
+        "gate/authority.py",
+        "        if self._halted is not None:\n",
+        "        if False:\n",
         ("tests/unit/lifecycle/test_first_machine.py",),
     ),
     Mutation(

@@ -134,10 +134,9 @@ MUTATIONS = (
     Mutation(
         "2 one bearer",
         "volumes of a logical ID that another cluster has are deleted",
-        "group/controller.py",
-        '                self._reporter.event(Kind.REFUSED, f"volumes of {logical_id} are not deleted: {whose}")\n'
-        "                continue\n",
-        '                self._reporter.event(Kind.REFUSED, f"volumes of {logical_id} are not deleted: {whose}")\n',
+        "group/deletion.py",
+        "                if (holder := held.get(Slot(logical_id))) is not None:",
+        '                if (holder := held.get(Slot(""))) is not None:',
         ("tests/unit/manager/test_ownership.py",),
     ),
     Mutation(
@@ -160,8 +159,8 @@ MUTATIONS = (
         "5 never make it worse",
         "destructions that the previous leader began leave the ledger at once",
         "group/executor.py",
-        "return own | self._view.inherited.keys()",
-        "return own",
+        "return own | ends | view.inherited.keys()",
+        "return own | ends",
         ("tests/unit/group/test_after_failover.py",),
     ),
     Mutation(

@@ -3,6 +3,7 @@
 from tests.mutations.mutation import Mutation
 
 DROPPED = ("tests/unit/group/test_dropped_tokens.py",)
+VOLUMES = ("tests/unit/group/test_volumes.py",)
 
 MUTATIONS = (
     Mutation(
@@ -68,5 +69,37 @@ MUTATIONS = (
         "if s not in declared or _has_returned(builder, s))",
         "if s not in declared)",
         ("tests/unit/group/test_bearers.py",),
+    ),
+    Mutation(
+        "2 one per identity",
+        "the volume of an instance that is not declared any more is free",
+        "group/plan/volumes.py",
+        "            if other != slot:\n",
+        "            if False:\n",
+        VOLUMES,
+    ),
+    Mutation(
+        "2 one per identity",
+        "a creation in flight holds no volume",
+        "group/plan/volumes.py",
+        "    for slot in view.pending.keys() & builder.unwanted:\n",
+        "    for slot in ():\n",
+        VOLUMES,
+    ),
+    Mutation(
+        "2 one per identity",
+        "an instance of another group holds no volume",
+        "group/plan/volumes.py",
+        "        if isinstance(instance.attachments, tuple):\n",
+        "        if False:\n",
+        VOLUMES,
+    ),
+    Mutation(
+        "2 one per identity",
+        "a member whose attachments are not reported holds none",
+        "group/plan/volumes.py",
+        "    return {each.id for each in view.attachments_before.get(member.logical_id, ())}",
+        "    return set()",
+        VOLUMES,
     ),
 )
