@@ -111,4 +111,4 @@ def test_what_shows_which_pet_an_instance_is(
 def test_the_pet_of_another_group_holds_its_logical_id_however_that_is_listed() -> None:
     tags = {values.TAG_GROUP: "other", values.TAG_TOKEN: "c1/other/a/1", values.TAG_LOGICAL_ID: "A"}
     pet = Description(id=InstanceID("i-1"), logical_id=LogicalID("A"), tags=tags)
-    assert foreign.holders([pet]) == {Slot("a"): pet}
+    assert foreign.holders([pet]) == {Slot("a"): pet, Slot("A"): pet}

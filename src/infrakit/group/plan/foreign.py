@@ -19,13 +19,13 @@ _SHOWN_MAX = 5
 
 
 def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
-    """Return the instances that have a logical ID, by that."""
+    """Return the instances that have a logical ID, by that, and by the one that the token names if it is another."""
     found = {}
     for each in instances:
-        tags, token = each.tags or {}, Token((each.tags or {}).get(values.TAG_TOKEN, ""))
-        logical_id, _ = identity.of_pet(each.logical_id or tags.get(values.TAG_LOGICAL_ID), None, token, tags)
-        if logical_id is not None:
-            found[Slot(logical_id)] = each
+        tags = each.tags or {}
+        listed = each.logical_id or tags.get(values.TAG_LOGICAL_ID)
+        named, _ = identity.of_pet(listed, None, Token(tags.get(values.TAG_TOKEN, "")), tags)
+        found |= {Slot(logical_id): each for logical_id in (listed, named) if logical_id}
     return found
 
 
