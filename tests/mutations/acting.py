@@ -199,8 +199,8 @@ MUTATIONS = (
         "5 never worse",
         "any number of creations in an hour",
         "gate/guard.py",
-        "self._creations_left(now) > 0:",
-        "True:",
+        'return "" if is_repeated or left > 0 else self._why_no_more(now)',
+        'return ""',
         GATE,
     ),
     Mutation(

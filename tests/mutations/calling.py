@@ -119,7 +119,7 @@ MUTATIONS = (
         "3 exactly one per intent",
         "a creation that the previous leader recorded does not count",
         "group/controller.py",
-        "            self._guard.creating(intent.token, self.view.now)\n",
+        "            self._guard.inherit(intent.token, self.view.now)\n",
         "            pass\n",
         ("tests/unit/group/test_after_failover.py",),
     ),

@@ -16,11 +16,16 @@ def mutated(mutation: Mutation, directory: Path, *, original: Path = ROOT / "src
     """Copy the source below a directory, mutate the copy, and return its path."""
     source = directory / "src"
     shutil.copytree(original, source)
+    mutate(source, mutation)
+    return source
+
+
+def mutate(source: Path, mutation: Mutation) -> None:
+    """Mutate a copy of the source in place."""
     file = source / "infrakit" / mutation.file
     text = file.read_text()
     assert text.count(mutation.old) == 1, f"the catalogue is out of date: {mutation.old!r} in {mutation.file}"
     file.write_text(text.replace(mutation.old, mutation.new))
-    return source
 
 
 def run_tests(source: Path, tests: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ MUTATIONS = (
         "gate/guard.py",
         "is_proven = seen.healthy and seen.judged_at > self._again.get(slot, -math.inf)",
         "is_proven = seen.healthy",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -35,7 +35,7 @@ MUTATIONS = (
         "gate/guard.py",
         "if seen.is_listed and (is_proven or",
         "if (is_proven or",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -43,7 +43,7 @@ MUTATIONS = (
         "gate/guard.py",
         '        self._lost |= {slot: f"{slot} is missing" for slot in self._recalled if slot not in self._bearers}\n',
         "",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -51,7 +51,7 @@ MUTATIONS = (
         "gate/guard.py",
         "growth = max(0, limits.size - largest)",
         "growth = max(0, limits.size - before.size)",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -59,7 +59,7 @@ MUTATIONS = (
         "gate/guard.py",
         "is_first = new not in self._versions",
         "is_first = True",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -75,7 +75,7 @@ MUTATIONS = (
         "gate/guard.py",
         "at_once = 1 if limits.quorum else limits.max_lost",
         "at_once = limits.max_lost",
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "5 never make it worse",
@@ -83,7 +83,7 @@ MUTATIONS = (
         "gate/guard.py",
         'return self._why_no_more(now) if lost and self._creations_left(now) <= 0 else ""',
         'return ""',
-        ("tests/unit/gate/test_guard.py",),
+        ("tests/unit/gate",),
     ),
     Mutation(
         "4 unknown is not missing",

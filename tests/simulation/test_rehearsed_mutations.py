@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from infrakit.simulation.rehearsal.promises import PROMISES
+from tests.mutations.mutated import ROOT, mutate
 from tests.mutations.mutation import Mutation
-from tests.mutations.test_mutations import ROOT, mutate
 
 UPDATE = ("group/plan/rollout.py", "if available - 1 < want.size - want.max_unavailable:", "if False:")
 COPY = "__import__('msgspec').structs.replace"
@@ -123,7 +123,7 @@ def test_the_rehearsal_reports_the_promise_that_a_mutation_breaks(broken: Broken
     assert broken.promise not in promises_of(unchanged)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for file, old, new in broken.changes:
-        mutate(tmp_path / "src" / "infrakit" / file, Mutation("", broken.name, file, old, new, ()))
+        mutate(tmp_path / "src", Mutation("", broken.name, file, old, new, ()))
     mutated = rehearse(tmp_path / "src", tmp_path, *broken.exercise)
     assert mutated.returncode == 4, mutated.stdout[-3000:] + mutated.stderr
     assert broken.promise in promises_of(mutated), mutated.stdout[-3000:]

@@ -101,6 +101,7 @@ class Guard:
         self._gentle: set[InstanceID] = set()  # those of them that were not known to be unhealthy
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
         self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
+        self._inherited: set[str] = set()  # those of them that the previous leader recorded, and may not have requested
         self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
         self._sizes: dict[int, float] = {}  # when each earlier size was declared last in this window
         self._versions: dict[str, float] = {}  # when each was first declared in this window
@@ -356,8 +357,14 @@ class Guard:
         self._ending.pop(instance, None)
         self._gentle.discard(instance)
 
+    def inherit(self, token: str, now: float) -> None:
+        """Count a creation that the previous leader has recorded, and perhaps not requested, because it was refused."""
+        if self.creating(token, now):
+            self._inherited.add(token)
+
     def creating(self, token: str, now: float) -> bool:
         """Record that a creation begins; one token counts once. False: it is counted already."""
+        self._inherited.discard(token)
         if token in self._created:
             return False
         self._created[token] = now
@@ -375,9 +382,11 @@ class Guard:
 
     def refuse_creation(self, token: str, now: float) -> str:
         """The reason why a creation must not begin now; empty if it may."""
-        if self._unlimited or token in self._created or self._creations_left(now) > 0:
+        if self._unlimited:
             return ""
-        return self._why_no_more(now)
+        left = self._creations_left(now)
+        is_repeated = token in self._created and (left >= 0 or token not in self._inherited)
+        return "" if is_repeated or left > 0 else self._why_no_more(now)
 
     def review(self, destroys: Sequence[InstanceID], now: float) -> Verdict:
         """Decide about all actions of a plan, as if they began one after the other."""

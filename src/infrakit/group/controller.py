@@ -260,7 +260,7 @@ class Controller:
         adopted = {slot: intent for slot, intent in recorded.items() if slot not in pending}
         self.view.intend(adopted, fresh=False, effect_s=CALL_DEADLINE_S)
         for intent in adopted.values():  # once, however often leaders change: the census does not count them
-            self._guard.creating(intent.token, self.view.now)
+            self._guard.inherit(intent.token, self.view.now)
 
     async def observe(self) -> None:
         """Update the view from the provider and the flavor. A failure is reported, and leaves the view unchanged."""

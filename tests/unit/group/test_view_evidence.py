@@ -168,7 +168,7 @@ def test_an_instance_without_its_token_is_known_by_the_id_that_its_creation_retu
 def test_a_pet_is_identified_by_volumes_of_one_logical_id_only(held: str, slot: Slot | None) -> None:
     observed = GroupView(group=GroupID("g"), pets=True, lag_s=0.0, can_inspect=False)
     volumes = {each: Attachment(id=f"vol-{each}", type="volume") for each in "abx"}
-    observed.attach({LogicalID(each): (volumes[each],) for each in "ab"})
+    observed.attach({LogicalID(each): (volumes[each],) for each in "ab"}, "v1")
     attached = tuple(volumes[each] for each in held)
     listed = Description(id=InstanceID("i-1"), tags={values.TAG_GROUP: "g"}, attachments=attached)
     observed.listed([listed], begun_at=1, now=1, wall=0.0)

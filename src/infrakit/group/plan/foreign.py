@@ -20,7 +20,7 @@ _SHOWN_MAX = 5
 
 def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
     """Return the instances that have a logical ID, by that, and by the one that the token names if it is another."""
-    found = {}
+    found: dict[Slot, Description] = {}
     for each in instances:
         tags = each.tags or {}
         listed = each.logical_id or tags.get(values.TAG_LOGICAL_ID)
