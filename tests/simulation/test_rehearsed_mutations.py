@@ -63,7 +63,12 @@ BROKEN = (
     Broken(
         "majority",
         "the members of a quorum are updated at once",
-        (UPDATE, LOSSES, ("gate/guard.py", "at_once = 1 if limits.quorum else", "at_once = 9 if limits.quorum else")),
+        (
+            UPDATE,
+            LOSSES,
+            ("gate/guard.py", "at_once = 1 if limits.quorum else", "at_once = 9 if limits.quorum else"),
+            ("gate/guard.py", "or left >= majority(size):", "or True:"),
+        ),
         ("--bad-version",),
     ),
     Broken(
