@@ -1,16 +1,22 @@
 """A halt or a new declaration binds every call that has not begun, also the later ones of a series (laws 6 and 9)."""
 
 import asyncio
+import json
 import math
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.instances.simulator.faults import Spread
+from infrakit.manager.declaration import changes
+from infrakit.manager.declaration.store import Declaration
 from infrakit.manager.lead.ledger import EpochLedger
 from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation.parts import FlavorFaults, SimulatedFlavor
+from infrakit.spec import document
 from infrakit.spi.event import Kind
 from infrakit.spi.values import (
     BOOTSTRAP,
@@ -23,6 +29,7 @@ from infrakit.spi.values import (
     GroupID,
     Index,
     InstanceSpec,
+    LogicalID,
 )
 from tests.stage import Stage, cattle, in_virtual_time, pets
 
@@ -128,6 +135,36 @@ async def test_committing_the_group_again_stops_the_deletion_of_its_volumes() ->
         await asyncio.sleep(10 * DELETION_S)
         assert provider.deleted == ["vol-a", "vol-b"]
         assert set(stage.alive("db")) == {"a", "b", "c", "d"}
+
+
+class SlowAttachments(SimulatedFlavor):
+    """A flavor that names the volumes of its pets after two seconds, from when `asked` is set."""
+
+    asked: asyncio.Event | None = None
+
+    async def attachments(self, **more: Any) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        if self.asked is not None:
+            self.asked.set()
+            await asyncio.sleep(2.0)
+        return await super().attachments(**more)
+
+
+@in_virtual_time
+async def test_committing_the_group_again_stops_the_next_deletion_before_it_begins() -> None:
+    provider, SlowAttachments.asked = SlowVolumes(), None
+    async with Stage(simulator=provider, flavor_class=SlowAttachments) as stage:
+        await stage.commit(pets("db", "a b", volumes=True))
+        await stage.converged()
+        await stage.operator.destroy(group=DB, volumes=True, who="ann", why="retired")
+        await stage.until(lambda: not stage.alive("db"))
+        SlowAttachments.asked = asyncio.Event()
+        await SlowAttachments.asked.wait()
+        other = Declaration(stage.store, stage.clock)
+        await other.load()
+        again = document.parse(json.dumps([pets("db", "a b", volumes=True)]), source="doc")
+        await other.change(changes.declare(tuple(again)), what="commit", who="bob", why="not that one")
+        await asyncio.sleep(10 * DELETION_S)
+        assert provider.begun == []
 
 
 @in_virtual_time

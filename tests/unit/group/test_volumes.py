@@ -11,7 +11,7 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Allocation, Attachment, Description, LogicalID
+from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, LogicalID
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
 
@@ -90,13 +90,28 @@ async def test_a_volume_that_moves_to_another_group_waits_too() -> None:
         ]
 
 
+class LateAnswers(MinimalProvider):
+    """A provider that creates at once, and answers five seconds later."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self._simulator = simulator
+        self.provision = self._provision
+
+    async def _provision(self, *, spec: values.InstanceSpec) -> InstanceID:
+        created = await self._simulator.provision(spec=spec)
+        await asyncio.sleep(5.0)
+        return created
+
+
 @in_virtual_time
 async def test_a_creation_in_flight_may_hold_the_volume() -> None:
-    async with Stage(faults=SHARING, flavor_class=Named) as on:
+    listed_late = msgspec.structs.replace(SHARING, lag=Spread(low=10.0, high=10.0), lag_max=12.0)
+    async with Stage(faults=listed_late, flavor_class=Named, provider=LateAnswers) as on:
         await on.commit(pets("db", "a.1"))
         await on.converged()
         await on.commit(pets("db", "a.1 c.3"))
-        await on.until(lambda: on.simulator.calls["provision"] == 2)
+        await on.until(lambda: "c.3" in on.alive("db"))
         await on.commit(pets("db", "a.1 d.3"))
         assert await second_holders(on) == set()
         assert set(on.alive("db")) == {"a.1", "d.3"}
