@@ -43,12 +43,32 @@ def test_no_second_bearer_is_destroyed_before_the_first_one_is_proven_healthy() 
 # -- quorums -----------------------------------------------------------------------------------------------------------
 
 
-def test_no_member_joins_a_quorum_while_the_call_that_creates_another_is_in_flight() -> None:
+@pytest.mark.parametrize(
+    ("phase", "ended_s", "joins"),
+    [
+        ("calling", 500.0, True),
+        ("created", 59.0, True),
+        ("created", 61.0, False),  # BootGrace is over
+        ("unknown", 59.0, True),
+        ("unknown", 61.0, False),
+        ("refused", 1.0, False),
+    ],
+)
+def test_no_member_joins_a_quorum_while_the_instance_of_another_may_boot_without_being_listed(
+    phase: str, ended_s: float, *, joins: bool
+) -> None:
     world = quorum("d", "e")
-    world.pending = {Slot("d"): pending("calling")}
+    world.pending = {Slot("d"): pending(phase, ended_s=ended_s, instance=InstanceID("i-d"), retry_at=NOW + 100)}
     plan = decide(FIVE, world)
-    assert created(plan) == []
-    assert "e has no instance; members of a quorum join one at a time: d is joining" in plan.blocked[0].reason
+    assert created(plan) == ([] if joins else ["e"])
+    reason = "e has no instance; members of a quorum join one at a time: d is joining"
+    assert any(reason in each.reason for each in plan.blocked) == joins
+
+
+def test_no_member_joins_a_quorum_together_with_one_whose_creation_is_recorded() -> None:
+    world = quorum("d", "e")
+    world.pending = {Slot("d"): pending("recorded")}
+    assert created(decide(FIVE, world)) == ["d"]
     world.pending = {}
     assert created(decide(FIVE, world)) == ["d"]
 

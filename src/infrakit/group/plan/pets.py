@@ -10,7 +10,7 @@ from infrakit.group.actions import Priority, Provision
 from infrakit.group.plan import exchange, foreign, limits, versions, volumes
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
-from infrakit.group.state.creation import Phase
+from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
 from infrakit.spi.values import LogicalID, Slot, State
 
@@ -82,17 +82,23 @@ def _joining(builder: PlanBuilder) -> str:
     """Return which member is joining the quorum now, or an empty string. After BootGrace, it blocks others no more."""
     if not _majority_is_ready(builder):
         return ""
-    waiting = [
-        str(slot)
-        for slot, p in builder.view.pending.items()
-        if p.phase is Phase.CALLING and slot not in builder.unwanted
-    ]
+    waiting = [str(action.slot) for action in builder.actions if isinstance(action, Provision)]
+    waiting += [str(slot) for slot, creation in builder.view.pending.items() if _is_created(builder, slot, creation)]
     waiting += [
         str(m.slot)
         for m in builder.classified.unknown
         if builder.view.now < m.grace_ends_at(builder.want.boot_grace_s) and m.slot
     ]
     return f"{waiting[0]} is joining" if waiting else ""
+
+
+def _is_created(builder: PlanBuilder, slot: Slot, creation: Creation) -> bool:
+    """Whether its instance may exist and boot, although no listing shows it yet."""
+    if slot in builder.unwanted or slot in builder.settled:
+        return False
+    if creation.phase in (Phase.CREATED, Phase.UNKNOWN):
+        return builder.view.now < creation.ended_at + builder.want.boot_grace_s
+    return creation.phase is Phase.CALLING
 
 
 def _explain_holder(builder: PlanBuilder, logical_id: LogicalID, held_by: list[Member]) -> None:
