@@ -42,6 +42,8 @@ def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
 class PlainView:
     """Prints one line per event, for logs, pipes and simple terminals."""
 
+    is_live = False
+
     def __init__(self, source: str, ctrl_c: str) -> None:
         self._title = f"Bringing up {source}; {ctrl_c}"
         self.last: Status | None = None

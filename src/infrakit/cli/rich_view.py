@@ -21,7 +21,12 @@ _REFRESHES_PER_S = 8
 
 
 class RichView:
-    """Displays the latest state; rich redraws it a few times per second, in a separate thread."""
+    """Displays the latest state; rich prints it a few times per second, in a separate thread.
+
+    A frame is drawn only when the state or the size of the terminal has changed.
+    """
+
+    is_live = True
 
     def __init__(self, title: str, ctrl_c: str, console: Console | None = None) -> None:
         self._title = title
@@ -29,6 +34,8 @@ class RichView:
         self._events: deque[Event] = deque(maxlen=screen.EVENTS_MAX)
         self._members: Sequence[MemberStatus] = ()
         self.last: Status | None = None
+        self._changes = 0
+        self._drawn: tuple[object, Text] = (None, Text())  # what the newest frame shows, and the frame
         self._console = console or Console(highlight=False)
         self._live = Live(
             get_renderable=self._render, console=self._console, refresh_per_second=_REFRESHES_PER_S, screen=True
@@ -45,12 +52,17 @@ class RichView:
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
         self.last, self._members = status, members
+        self._changes += 1
 
     def event(self, event: Event) -> None:
         self._events.append(event)
+        self._changes += 1
 
     def _render(self) -> Text:
-        return styled(self._frame())
+        key = self._changes, self._console.size
+        if self._drawn[0] != key:
+            self._drawn = key, styled(self._frame())
+        return self._drawn[1]
 
     def _frame(self) -> list[screen.Line]:
         scene = screen.Scene(self._title, self._ctrl_c, self.last, self._members, tuple(self._events))

@@ -220,7 +220,7 @@ async def _statuses(places: tuple[str, ...], view: View) -> None:
             else:
                 without_leader = 0
                 replica_events.recovered(replicas.at, status)
-                view.status(status, await _members(replicas))
+                view.status(status, await _members(replicas) if view.is_live else ())
             await asyncio.sleep(POLL_S)
 
 

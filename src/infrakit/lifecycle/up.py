@@ -17,7 +17,10 @@ from infrakit.runtime.registry import validate
 from infrakit.runtime.sources import Place
 from infrakit.spi.errors import invalid
 
-STATUS_INTERVAL_S = 0.25
+STATUS_INTERVAL_S = 0.25  # between two checks whether the status has changed
+AGES_S = 1.0  # between two reports of an unchanged status, whose ages grow
+CHANGED_SHARE_MAX = 0.1  # maximum share of time that reports use, of a status that changes
+UNCHANGED_SHARE_MAX = 0.01  # the same, of an unchanged one
 PROBE_BYTES = 4096  # the lock; with a store elsewhere, a daemon can heal without space for anything more
 
 
@@ -35,7 +38,9 @@ async def _run(document: DocumentRequest | None, *, home: Path, place: Place, vi
             loop.add_signal_handler(number, daemon.stop.set)
         since = daemon.journal.newest
         async with asyncio.TaskGroup() as tasks:
-            shown = [tasks.create_task(_events(daemon, view, since)), tasks.create_task(_statuses(daemon, view))]
+            shown = [tasks.create_task(_events(daemon, view, since))]
+            if view.is_live:
+                shown.append(tasks.create_task(_statuses(daemon, view)))
             if document is not None:
                 with consent_named("infrakit up"):
                     await daemon.operator.commit(**msgspec.structs.asdict(document))
@@ -72,11 +77,19 @@ async def _events(daemon: Daemon, view: View, since: int) -> None:
 
 
 async def _statuses(daemon: Daemon, view: View) -> None:
+    """Show the status after each change. An unchanged one is shown again for its ages: a report is not free."""
+    loop, shown, changes_at, ages_at = asyncio.get_running_loop(), None, 0.0, 0.0
     while True:
-        await _show(daemon, view)
+        revision = daemon.operator.revision, daemon.journal.newest
+        began = loop.time()
+        if began >= (ages_at if revision == shown else changes_at):
+            await _show(daemon, view)
+            shown, took_s = revision, loop.time() - began
+            changes_at = began + took_s / CHANGED_SHARE_MAX
+            ages_at = began + max(AGES_S, took_s / UNCHANGED_SHARE_MAX)
         await asyncio.sleep(STATUS_INTERVAL_S)
 
 
 async def _show(daemon: Daemon, view: View) -> None:
     status = await daemon.operator.status()
-    view.status(status, await daemon.operator.members() if status.leader else ())
+    view.status(status, await daemon.operator.members() if view.is_live and status.leader else ())

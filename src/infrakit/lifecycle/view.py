@@ -10,8 +10,10 @@ from infrakit.spi.manager import MemberStatus, Status
 class View(Protocol):
     """Called from the event loop, so it must not block; printing is fine."""
 
+    is_live: bool  # whether it shows the status all the time; else only the last one, and no members
+
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:
-        """Show the current status. Called a few times per second."""
+        """Show the current status. Called after changes, and now and then for the ages in it."""
         ...
 
     def event(self, event: Event) -> None:

@@ -120,6 +120,21 @@ async def test_after_a_resize_the_next_frame_fits_the_new_size(console: Console)
     assert "NOTE" not in "".join(frames[40, 12])
 
 
+async def test_a_frame_is_drawn_only_when_something_has_changed(console: Console) -> None:
+    view = rich_view.RichView("cluster.yaml", live.HERE, console)
+    view.status(await status(), canned.MEMBERS)
+    first = view._render()
+    assert view._render() is first
+    view.event(EVENT)
+    second = view._render()
+    assert second is not first
+    assert "web-3" in second.plain
+    view.status(await status(), canned.MEMBERS)
+    assert view._render() is not second
+    console.size = (60, 20)
+    assert len(view._render().plain.splitlines()) <= 20
+
+
 async def test_the_last_frame_remains_on_the_normal_screen(console: Console) -> None:
     view = rich_view.RichView("cluster.yaml", live.HERE, console)
     view.status(await status(), canned.MEMBERS)

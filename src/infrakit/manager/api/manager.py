@@ -54,6 +54,15 @@ class Operator:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    @property
+    def revision(self) -> object:
+        """A value that changes with what `status` and `members` report, except with time. Much cheaper than both."""
+        replica, term = self._replica, self._replica.term
+        controllers = term.controllers.items() if term is not None else ()
+        groups = tuple((name, each.want, each.view.revision, each.planned_at) for name, each in controllers)
+        unmanaged = tuple(term.unmanaged.items()) if term is not None else ()
+        return replica.active.is_set(), replica.why_not_active, replica.declaration.version, groups, unmanaged
+
     async def status(self) -> Status:
         replica, record = self._replica, self._replica.declaration.record
         term = replica.term
