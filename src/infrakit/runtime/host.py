@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from infrakit.rpc import discovery
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
-from infrakit.runtime.registry import GROUPS, Registry
+from infrakit.runtime.installed import GROUPS, available
+from infrakit.runtime.registry import Registry
 from infrakit.spi import errors
 
 _log = logging.getLogger("infrakit.host")
@@ -40,15 +41,6 @@ def parse(text: str) -> Hosted:
             f"{text!r} names no plugin that can be served", remedy="write KIND or KIND:NAME, such as vanilla:web"
         )
     return Hosted(kind, name)
-
-
-def available() -> dict[str, list[str]]:
-    """Return the plugins that can be hosted: names of entry points, each with its kinds of plugin."""
-    found: dict[str, list[str]] = {}
-    for protocol, group in GROUPS.items():
-        for name in importlib.metadata.entry_points(group=group).names:
-            found.setdefault(name, []).append(protocol.__name__)
-    return dict(sorted(found.items()))
 
 
 def objects(registry: Registry, kind: str) -> dict[str, tuple[object, ...]]:

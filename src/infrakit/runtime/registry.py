@@ -20,17 +20,13 @@ from typing import Any, Literal
 from infrakit.manager.declaration import validate as validation
 from infrakit.rpc import discovery
 from infrakit.runtime import templates
+from infrakit.runtime.installed import FLAVORS, GROUPS, INSTANCES
 from infrakit.spi import errors, names, protocols
 from infrakit.spi.clock import Clock, SystemClock
 from infrakit.spi.flavor import Flavor
 from infrakit.spi.group import Group
 from infrakit.spi.instance import Instance
-from infrakit.spi.metadata import Metadata
 
-INSTANCES = "infrakit.instances"
-FLAVORS = "infrakit.flavors"
-METADATA = "infrakit.metadata"
-GROUPS: dict[type[Any], str] = {Instance: INSTANCES, Flavor: FLAVORS, Metadata: METADATA}
 ONLY_IN_A_DAEMON = {"store", "manager", "facts"}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ HEAVY = {
     "subprocess",
     "yaml",
 }
+SPEC = "infrakit.spec"  # reads the files of variables
 OURS = ("infrakit.cli", "infrakit.rpc", "infrakit.spi", "infrakit.template")
 
 MODULES_AFTER = """
@@ -33,11 +35,17 @@ print(json.dumps([code, sorted(set(sys.modules) - before)]), file=sys.stderr)
 """
 
 
-async def modules_after(cli: CommandLine, *arguments: str) -> set[str]:
+IN_THIS_PROCESS = """
+from infrakit.cli import confinement
+confinement.run = lambda work, type_: work()
+"""
+
+
+async def modules_after(cli: CommandLine, *arguments: str, before: str = "") -> set[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        MODULES_AFTER,
+        before + MODULES_AFTER,
         *arguments,
         env=cli.environment,
         stdin=asyncio.subprocess.DEVNULL,
@@ -82,3 +90,23 @@ async def test_a_client_command_imports_nothing_heavy(cli: CommandLine, manager:
     assert {name for name in modules if name.startswith("infrakit.") and not name.startswith(OURS)} == set()
     outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
     assert outside <= {"click", "infrakit", "msgspec", "typing_extensions"}
+
+
+@pytest.mark.parametrize("arguments", ["plugin ls", "plugin ls --help", "plugin ls -o json"])
+async def test_listing_plugins_imports_nothing_heavy(cli: CommandLine, manager: CannedManager, arguments: str) -> None:
+    modules = await modules_after(cli, *arguments.split())
+    assert modules & HEAVY <= {"importlib.metadata"}  # which finds the installed plugins
+    ours = {name for name in modules if name.startswith("infrakit.") and not name.startswith(OURS)}
+    assert ours <= {"infrakit.runtime", "infrakit.runtime.installed"}
+
+
+async def test_rendering_a_template_imports_nothing_heavy_but_jinja(cli: CommandLine, home: Path) -> None:
+    (home / "greeting.j2").write_text("hello {{ var('name') }}")
+    (home / "values.json").write_text('{"name": "world"}')
+    arguments = ("template", str(home / "greeting.j2"), "--vars", str(home / "values.json"))
+    modules = await modules_after(cli, *arguments)
+    assert modules & HEAVY == set()
+    assert {name for name in modules if name.startswith("infrakit.") and not name.startswith((*OURS, SPEC))} == set()
+    assert "jinja2.compiler" not in modules  # only the child process, which renders, imports it
+    modules = await modules_after(cli, *arguments, before=IN_THIS_PROCESS)
+    assert modules & HEAVY == {"jinja2"}

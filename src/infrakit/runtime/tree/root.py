@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from infrakit.runtime.registry import METADATA, Registry
+from infrakit.runtime.installed import METADATA
+from infrakit.runtime.registry import Registry
 from infrakit.runtime.tree import branches, writing
 from infrakit.runtime.tree.branches import EntryPointPlugins, InProcess, RemotePlugins, Source
 from infrakit.runtime.tree.facts import NOT_READ, Outcome, Snapshot

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infrakit.cli import arguments, documents, exit_codes, failures, numbers, tables
+from infrakit.cli import arguments, exit_codes, failures, numbers, tables
 from infrakit.spi.errors import InvalidSpec, Problem, Unreachable
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _checks(
             raise click.UsageError("--kind store takes no other --kind, no --properties and no --init.")
         return plugin, _store_checks(plugin, writes=writes)
     from infrakit import conformance
+    from infrakit.cli import documents
     from infrakit.conformance import place
 
     found = place.find(plugin)
@@ -150,6 +151,8 @@ async def _run(checks: "AsyncGenerator[Outcome]", report_outcome: "Callable[[Out
 def _properties(file: str | None) -> Any:
     if file is None:
         return {}
+    from infrakit.cli import documents
+
     document = documents.read(file)
     from infrakit.spec import reading
 

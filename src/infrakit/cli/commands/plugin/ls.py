@@ -1,5 +1,6 @@
 """`infrakit plugin ls`: lists every plugin that a declaration can name here."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,16 +37,46 @@ def ls(output_format: str) -> None:
 
 def _listed() -> Iterator[Listed]:
     running = set()
-    for found in discovery.found():
-        for each in _served(found):
-            running.add(each.name)
-            where = each.where if "://" in each.where else str(Path(each.where).absolute())
-            yield msgspec.structs.replace(each, where=where)
-    from infrakit.runtime import host
+    for each in _running(discovery.found()):
+        running.add(each.name)
+        where = each.where if "://" in each.where else str(Path(each.where).absolute())
+        yield msgspec.structs.replace(each, where=where)
+    from infrakit.runtime import installed
 
-    for name, kinds in host.available().items():
+    for name, kinds in installed.available().items():
         if name not in running:
             yield Listed(name, tuple(kinds), "available", "")
+
+
+def _running(found: Sequence[discovery.Found]) -> Iterator[Listed]:
+    """Ask all plugins at once, so that those that do not answer cost one timeout together."""
+    requests = [_Request(each) for each in found]
+    for request in requests:
+        request.start()
+    for request in requests:
+        yield from request.answer()
+
+
+class _Request(threading.Thread):
+    """Asks one plugin what it serves."""
+
+    def __init__(self, found: discovery.Found) -> None:
+        super().__init__(daemon=True)
+        self._found = found
+        self._answer: list[Listed] = []
+        self._defect: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._answer = list(_served(self._found))
+        except Exception as defect:  # noqa: BLE001 - raised in the main thread
+            self._defect = defect
+
+    def answer(self) -> list[Listed]:
+        self.join()
+        if self._defect is not None:
+            raise self._defect
+        return self._answer
 
 
 def _served(found: discovery.Found) -> Iterator[Listed]:

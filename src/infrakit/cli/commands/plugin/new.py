@@ -1,6 +1,5 @@
 """`infrakit plugin new`: writes the skeleton of a plugin, which works and has tests."""
 
-import importlib.resources
 import re
 from pathlib import Path
 from string import Template
@@ -47,6 +46,8 @@ def new(name: str, kind: str, directory: Path | None) -> None:
         f"{module}.py": f"{kind}.py",
         f"test_{module}.py": f"test_{kind}.py",
     }
+    import importlib.resources
+
     skeletons = importlib.resources.files("infrakit.cli") / "skeletons"
     for file, skeleton in files.items():
         text = (skeletons / f"{skeleton}.txt").read_text()
