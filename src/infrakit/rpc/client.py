@@ -18,6 +18,7 @@ import msgspec
 from infrakit.rpc import failures, interfaces, wire
 from infrakit.rpc.interfaces import Interface
 from infrakit.rpc.transport import Broken, Transport, opened
+from infrakit.rpc.unchanged import KnownAnswers
 from infrakit.spi import codec, errors
 from infrakit.spi.event import Event
 from infrakit.spi.group import seconds
@@ -40,6 +41,7 @@ class Remote:
         self._interface = interface
         self._handshake_at = -1  # the incarnation of the last handshake
         self._handshake_lock = asyncio.Lock()
+        self._known_answers = KnownAnswers()
 
     def __repr__(self) -> str:
         return f"<{self._interface.service} {self._name} at {self._transport.address}>"
@@ -80,7 +82,9 @@ class Remote:
         elif method.interface.address:
             params[method.interface.address] = self._name
         if method.repeatable:
-            return await _send_repeatable(self._transport, self._name, method.wire, params, method.read)
+            known = self._known_answers.of(method, params)
+            read = method.read if known is None else known.read
+            return await _send_repeatable(self._transport, self._name, method.wire, params, read)
         return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
 
 
