@@ -1,5 +1,6 @@
 """A user changes the faults of a running simulator by editing its document."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from infrakit.instances.simulator.adjustable import Adjustable
 from infrakit.runtime.registry import Registry
 from infrakit.spi import errors, values
+from infrakit.spi.instance import DestroyContext
 from infrakit.spi.values import InstanceSpec, State
 
 TAGS = {values.TAG_GROUP: "g"}
@@ -59,6 +61,23 @@ async def test_single_machines_become_unhealthy_and_terminate(edited: EditedSimu
     assert await edited.states() == [State.IMPAIRED, State.RUNNING]
     edited.write("Terminated: [sim-3, sim-2]\n")
     assert await edited.states() == [State.IMPAIRED]  # an unhealthy machine does not recover
+
+
+async def test_terminations_are_reported_once_to_a_watcher_that_is_late(edited: EditedSimulator) -> None:
+    created = [await edited.simulator.provision(spec=SPEC) for _ in range(3)]
+    hints = edited.simulator.watch()
+    hint = asyncio.ensure_future(anext(hints))
+    await asyncio.sleep(0)
+    await edited.simulator.provision(spec=SPEC)
+    await asyncio.sleep(0)
+    assert not hint.done()
+    for instance in created[:2]:
+        await edited.simulator.destroy(instance=instance, context=DestroyContext())
+    assert await hint == "machines have terminated"
+    await edited.simulator.destroy(instance=created[2], context=DestroyContext())
+    assert await anext(hints) == "machines have terminated"
+    await hints.aclose()  # type: ignore[attr-defined]
+    assert edited.simulator.watchers == []
 
 
 async def test_an_invalid_document_fails_calls_with_every_problem_until_fixed(edited: EditedSimulator) -> None:

@@ -5,13 +5,16 @@ events of single machines. Without it there are no faults. While it is invalid, 
 in it, so that `infrakit status` shows them.
 """
 
+import asyncio
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
 from infrakit.instances.simulator import Simulator
 from infrakit.instances.simulator.faults import Faults
+from infrakit.instances.simulator.machine import Machine
 from infrakit.spec import reading, validate
 from infrakit.spi.errors import InvalidSpec, Problem
 from infrakit.spi.instance import Capabilities
@@ -28,7 +31,7 @@ class FaultsDocument(Faults, frozen=True, kw_only=True):
 
 
 class Adjustable(Simulator):
-    """A simulator that reads its faults from `faults.yaml` in `directory`."""
+    """A simulator that reads its faults from `faults.yaml` in `directory`. Satisfies `Watches`, too."""
 
     def __init__(self, directory: Path, *, random: random.Random | None = None) -> None:
         super().__init__(random=random)
@@ -38,6 +41,23 @@ class Adjustable(Simulator):
 
     async def capabilities(self) -> Capabilities:
         return Capabilities(listing_lag_s=LAG_PROMISED_S, tokens=True)
+
+    async def watch(self) -> AsyncIterator[str]:
+        """Notify of terminations; of several that happen before the watcher continues only once."""
+        ended = asyncio.Event()
+
+        def notify(what: str, _machine: Machine) -> None:
+            if what == "ended":
+                ended.set()
+
+        self.watchers.append(notify)
+        try:
+            while True:
+                await ended.wait()
+                ended.clear()
+                yield "machines have terminated"
+        finally:
+            self.watchers.remove(notify)
 
     def prepare_call(self) -> None:
         """Reload the document if it has changed since the last call. Raises `InvalidSpec` while it is invalid."""
