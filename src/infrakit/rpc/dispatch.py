@@ -7,7 +7,7 @@ import itertools
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from infrakit.rpc.interfaces import INTERFACES, Interface
 from infrakit.spi import codec, errors
 
 DEPTH_MAX = 200  # of nesting in a request's params
+LARGE_BYTES = 16 * 1024  # of params that are compared with the previous ones
 HELLO = "Handshake.Hello"
 IMPLEMENTS = "Handshake.Implements"  # the handshake of the original's v0.4.1 and v0.5
 
@@ -24,6 +25,18 @@ _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 _log = logging.getLogger(__name__)
+
+
+class _TooDeep(Exception):
+    """Parameters are nested deeper than `DEPTH_MAX`."""
+
+
+class _Decoded(NamedTuple):
+    """Parameters, and what they mean. The values are immutable."""
+
+    params: bytes
+    arguments: Mapping[str, Any]
+    address: str
 
 
 class Dispatcher:
@@ -36,6 +49,7 @@ class Dispatcher:
     def __init__(self, objects: Mapping[str, object | tuple[object, ...]]) -> None:
         self._methods: dict[str, tuple[wire.Method, _Serving]] = {}
         self._announced: dict[str, _Serving] = {}
+        self._newest: dict[str, _Decoded] = {}  # the newest large parameters, by method
         named = [(name, o) for name, held in objects.items() for o in (held if isinstance(held, tuple) else (held,))]
         self._hidden: dict[str, str] = {}  # service -> why it is not served
         for interface in INTERFACES:
@@ -98,14 +112,25 @@ class Dispatcher:
         if found is None:
             return envelope.failure(request, failures.APPLICATION_ERROR, self._missing(request.method))
         method, serving = found
-        if _too_deep(bytes(request.params)):
+        try:
+            arguments, address = self._decode(method, bytes(request.params))
+        except _TooDeep:
             message = f"params are nested deeper than {DEPTH_MAX} levels"
             return envelope.failure(request, failures.INVALID_REQUEST, message)
-        try:
-            arguments, address = wire.arguments(method, method.decode(request.params))
         except msgspec.MsgspecError as error:
             return envelope.failure(request, failures.INVALID_REQUEST, str(error), request.params)
         return await self._call(request, method, serving, arguments, address)
+
+    def _decode(self, method: wire.Method, params: bytes) -> tuple[dict[str, Any], str]:
+        """Decode parameters. Many instances are passed each second, nearly always the same: these are compared only."""
+        newest = self._newest.get(method.wire)
+        if newest is None or newest.params != params:
+            if _too_deep(params):
+                raise _TooDeep
+            newest = _Decoded(params, *wire.arguments(method, method.decode(params)))
+            if len(params) >= LARGE_BYTES and method.repeatable:
+                self._newest[method.wire] = newest
+        return dict(newest.arguments), newest.address
 
     async def _call(
         self,

@@ -1,15 +1,15 @@
-"""Decodes only what has changed of an answer that is a list of values, such as a listing of instances.
+"""Decodes only what has changed of an answer with many values: a listing of instances, or reports of their health.
 
-A listing is requested every second, and is nearly always the same. An answer with the same bytes is the same value, and
-in any other answer, each element with the same bytes as before is the same object. So an unchanged listing costs one
-comparison of bytes, and those who receive it need not compare its elements. The values are immutable.
+It is requested every second, and is nearly always the same. An answer with the same bytes is the same value, and in any
+other list, each element with the same bytes as before is the same object. So an unchanged listing costs one comparison
+of bytes, and those who receive it need not compare its elements. The values are immutable.
 """
 
 import collections.abc
 import functools
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,32 +20,40 @@ KEPT = 8  # answers of one plugin that are kept: the newest of each request, suc
 
 
 class KnownAnswers:
-    """The newest answers of one plugin to requests for lists."""
+    """The newest answers of one plugin to requests for many values."""
 
     def __init__(self) -> None:
         self._by_request: dict[tuple[str, bytes], _KnownAnswer] = {}
 
     def of(self, method: wire.Method, params: Mapping[str, Any]) -> "_KnownAnswer | None":
-        """Return what is known of the answer to this request; None if it is no list that may be requested again."""
-        element = _element(method.returns)
-        if element is None or not method.repeatable or not method.field:
+        """Return what is known of the answer to this request; None if it has few values, or must not be repeated."""
+        elements = _elements(method.returns)
+        if elements is None or not method.repeatable or not method.field:
             return None
-        key = method.wire, msgspec.json.encode(params)
-        known = self._by_request.pop(key, None) or _KnownAnswer(method, element)
+        # lists depend on short filters; reports on the instances, of which nearly always the same are passed
+        key = method.wire, msgspec.json.encode(params) if elements.are_listed else b""
+        known = self._by_request.pop(key, None) or _KnownAnswer(method, elements)
         self._by_request[key] = known
         if len(self._by_request) > KEPT:
             del self._by_request[next(iter(self._by_request))]
         return known
 
 
+class _Elements(NamedTuple):
+    """The type of the values in an answer, and whether they are a list; else they are a mapping."""
+
+    type: Any
+    are_listed: bool
+
+
 class _KnownAnswer:
     """The newest answer to one request."""
 
-    def __init__(self, method: wire.Method, element: Any) -> None:
+    def __init__(self, method: wire.Method, elements: _Elements) -> None:
         self._method = method
-        self._element = element
+        self._elements = elements
         self._result = b""
-        self._values: Sequence[Any] = ()
+        self._values: Any = ()
 
     def read(self, body: bytes) -> wire.Answer:
         """Decode a whole reply, like `wire.Method.read`."""
@@ -59,15 +67,21 @@ class _KnownAnswer:
         if reply.error is not None or liberal.is_misspelt(body, self._method.returns):
             return self._method.read(body)
         try:
-            values = self._values_of(result)
+            answer = self._read_changed(body, result, reply.id)
         except msgspec.ValidationError:  # what the strict decoder rejects takes the slow path
             return self._method.read(body)
-        self._result, self._values = result, values
-        return wire.Answer(reply.id, None, values)
+        if answer.error is None:
+            self._result, self._values = result, answer.value
+        return answer
+
+    def _read_changed(self, body: bytes, result: bytes, id_: Any) -> wire.Answer:
+        if self._elements.are_listed:
+            return wire.Answer(id_, None, self._values_of(result))
+        return self._method.read(body)
 
     def _values_of(self, result: bytes) -> Sequence[Any]:
         """Decode a result object; elements with the same bytes as before are the same objects."""
-        split, decoder = _list_decoder(self._method.field), codec.decoder(self._element)
+        split, decoder = _list_decoder(self._method.field), codec.decoder(self._elements.type)
         before = zip(split.decode(self._result).value, self._values, strict=True) if self._result else ()
         known = {bytes(text): value for text, value in before}
         texts = map(bytes, split.decode(result).value)
@@ -85,9 +99,11 @@ def _list_decoder(field: str) -> "msgspec.json.Decoder[_List]":
 
 
 @functools.cache
-def _element(returns: Any) -> Any:
-    """Return the type of the elements if `returns` is a sequence of structs, else None."""
-    if typing.get_origin(returns) is not collections.abc.Sequence:
+def _elements(returns: Any) -> _Elements | None:
+    """Return what an answer of that type has many of, if these are structs."""
+    origin, arguments = typing.get_origin(returns), typing.get_args(returns)
+    if origin not in (collections.abc.Sequence, collections.abc.Mapping):
         return None
-    (element,) = typing.get_args(returns)
-    return element if isinstance(element, type) and issubclass(element, msgspec.Struct) else None
+    type_ = arguments[-1]
+    is_struct = isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+    return _Elements(type_, origin is collections.abc.Sequence) if is_struct else None

@@ -195,3 +195,29 @@ async def test_fields_that_older_clients_do_not_send_have_defaults() -> None:
     params = {"Properties": {}, "Spec": {}, "Allocation": {"Size": 3}}
     assert "result" in await ask(Dispatcher({".": flavor}), "Flavor.Prepare", params)
     assert flavor.asked[0][1]["index"].sequence == 1
+
+
+@pytest.mark.parametrize(
+    ("repeats", "method", "is_kept"), [(1, "Flavor.Healthy", False), (800, "Flavor.Healthy", True)]
+)
+async def test_large_parameters_that_are_the_same_are_decoded_once(repeats: int, method: str, is_kept: bool) -> None:
+    plugin = FlavorPlugin()
+    dispatcher = Dispatcher({".": plugin})
+    tags = {f"tag-{number}": "a value" for number in range(repeats)}
+    for instance in ("i-1", "i-1", "i-2"):
+        await ask(dispatcher, "Flavor.Healthy", {"Properties": {}, "Instance": {"ID": instance, "Tags": tags}})
+    first, second, third = (call["instance"] for _, call in plugin.asked)
+    assert (second is first) is is_kept
+    assert (first.id, second.id, third.id) == ("i-1", "i-1", "i-2")
+    assert third.tags == tags
+
+
+async def test_parameters_of_a_change_are_never_kept() -> None:
+    plugin = FlavorPlugin()
+    dispatcher = Dispatcher({".": plugin})
+    tags = {f"tag-{number}": "a value" for number in range(800)}
+    for _ in range(2):
+        await ask(dispatcher, "Flavor.Drain", {"Properties": {}, "Instance": {"ID": "i-1", "Tags": tags}})
+    first, second = (call["instance"] for _, call in plugin.asked)
+    assert first == second
+    assert first is not second

@@ -7,9 +7,9 @@ import pytest
 
 from infrakit.rpc import wire
 from infrakit.rpc.unchanged import KEPT, KnownAnswers
-from infrakit.spi.flavor import JudgesMany
-from infrakit.spi.instance import Instance
-from infrakit.spi.values import InstanceID
+from infrakit.spi.flavor import JudgesMany, Quorum
+from infrakit.spi.instance import Inspects, Instance
+from infrakit.spi.values import Health, InstanceID
 
 DESCRIBE = wire.method(Instance.describe_instances)
 ONE, TWO = '{"ID":"i-1","Tags":{"a":"b"}}', '{"ID":"i-2","LogicalID":null}'
@@ -84,8 +84,22 @@ def test_requests_do_not_share_their_answers_and_few_are_kept() -> None:
     assert read(known, reply(ONE), Tags={"a": "0"}).value is not first
 
 
-@pytest.mark.parametrize("method", [Instance.provision, Instance.validate, JudgesMany.healthy_all])
-def test_only_lists_that_may_be_requested_again_are_kept(method: Any) -> None:
+def test_the_same_reports_are_the_same_object_whichever_instances_were_passed() -> None:
+    known, healthy = KnownAnswers(), wire.method(JudgesMany.healthy_all)
+
+    def reports(of: str, health: int) -> Any:
+        answer = known.of(healthy, {"Instances": [of]})
+        assert answer is not None
+        return answer.read(b'{"result":{"Type":"","Reports":{"i-1":{"Health":%d}}},"id":1}' % health).value
+
+    first = reports("i-1", 1)
+    assert first[InstanceID("i-1")].health is Health.HEALTHY
+    assert reports("i-2", 1) is first
+    assert reports("i-1", 2)[InstanceID("i-1")].health is Health.UNHEALTHY
+
+
+@pytest.mark.parametrize("method", [Instance.provision, Instance.validate, Quorum.is_quorum, Inspects.inspect])
+def test_only_many_values_that_may_be_requested_again_are_kept(method: Any) -> None:
     assert KnownAnswers().of(wire.method(method), {}) is None
 
 
