@@ -51,6 +51,7 @@ def console() -> Console:
 async def test_without_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with live.open_view("cluster.yaml") as view:
         assert isinstance(view, live.PlainView)
+        assert not view.is_live  # it needs no report of every member
         view.status(await status())
         view.event(EVENT)
     first, second = capsys.readouterr().out.splitlines()
