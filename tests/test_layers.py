@@ -39,6 +39,7 @@ VIOLATIONS = (
     Violation("pure", "gate/voters.py", "import time"),
     Violation("pure", "group/override.py", "import logging"),
     Violation("decide", "group/plan/cattle.py", "import infrakit.group.executor"),
+    Violation("oracle", "simulation/oracle/declared.py", "import infrakit.group.orders"),
     Violation("by-name", "manager/lead/replica.py", "import infrakit.stores.file"),
     Violation("by-name", "group/controller.py", "import infrakit.flavors.vanilla"),
     Violation("by-name", "manager/lead/replica.py", "import infrakit.metadata.vars"),

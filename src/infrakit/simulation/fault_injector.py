@@ -3,10 +3,13 @@
 import asyncio
 import collections
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from infrakit.simulation.hosts import Host, Process
+from infrakit.simulation.oracle import Oracle
+from infrakit.simulation.parts import FaultyStore
 from infrakit.simulation.quorum import STALE_S_MAX, Observer, Quorum
+from infrakit.simulation.scenario import SKEW_S_MAX
 from infrakit.simulation.workload import ATTEMPT_TIMEOUT_S, RETRYABLE, WHO
 from infrakit.spi import errors
 
@@ -16,10 +19,21 @@ LEADER_SHARE = 0.7  # the share of faults that hit the leader
 class FaultInjector:
     """Injects faults and undoes each after some time; several may overlap. `heal` undoes all of them."""
 
-    def __init__(self, hosts: Sequence[Host], quorum: Quorum, kill_some: Callable[[random.Random], None]) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        quorum: Quorum,
+        store: FaultyStore,
+        oracle: Oracle,
+        kill_some: Callable[[random.Random], None],
+    ) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._hosts = hosts
         self._quorum = quorum
+        self._store = store
+        self._oracle = oracle
+        self._marks: list[Mapping[str, int]] = [{}]  # earlier states of the store
+        self._is_restored = False  # and no operator has accepted it yet
         self._kill_some = kill_some  # kills instances, so that controllers have work to do
 
     async def inject(self, what: str, rng: random.Random) -> None:
@@ -44,8 +58,54 @@ class FaultInjector:
                 for _time in range(rng.randint(1, 6)):
                     self._quorum.flip(stale_s=rng.choice([0.0, rng.uniform(0.0, STALE_S_MAX)]))
                     await asyncio.sleep(rng.uniform(0.3, 8.0))
+            case "deaf" | "jump":
+                await self._node_fault(what, host, rng)
+            case "old reads" | "restore":
+                await self._store_fault(what, rng)
             case _ if process is not None:
                 await self._process_fault(what, host, process, rng)
+
+    def remember(self) -> None:
+        """Take a backup of the store."""
+        if mark := self._store.mark():
+            self._marks.append(mark)
+
+    async def _node_fault(self, what: str, host: Host, rng: random.Random) -> None:
+        if what == "jump":
+            host.clock.skew_s = rng.uniform(-SKEW_S_MAX, SKEW_S_MAX)
+            return
+        host.member.deaf = True
+        await asyncio.sleep(rng.uniform(10.0, 120.0))
+        host.member.deaf = False
+
+    async def _store_fault(self, what: str, rng: random.Random) -> None:
+        """Show an earlier state for a while; or restore it, which replicas refuse until an operator accepts it."""
+        if not self._marks:
+            return
+        state = rng.choice(self._marks)
+        self._oracle.facts.permit(what)
+        if what == "old reads":
+            self._store.show(state)
+            await asyncio.sleep(rng.uniform(1.0, 30.0))
+            self._store.shows_old = False
+            return
+        self._store.restore(state)
+        # A second loss of everything would need `infrakit adopt`: only the last ledger is remembered elsewhere.
+        older = [mark for mark in self._marks if all(r <= state.get(name, 0) for name, r in mark.items())]
+        self._marks = [mark for mark in older if mark]
+        self._oracle.restored(state)
+        self._is_restored = True
+        await asyncio.sleep(rng.uniform(0.0, 20.0))
+        self._accept()
+
+    def _accept(self) -> None:
+        """Restart every replica such that it accepts the older store."""
+        self._is_restored = False
+        for host in self._hosts:
+            host.accepts_store = True
+            if host.process is not None:
+                host.kill()
+                host.start()
 
     def _pick_host(self, rng: random.Random) -> Host:
         leading = [h for h in self._hosts if h.name == self._quorum.leader]
@@ -123,7 +183,10 @@ class FaultInjector:
 
     def heal(self) -> None:
         """Undo every fault, and make sure that every replica runs."""
+        self._store.shows_old = False
         for host in self._hosts:
             self._quorum.regain(host.name)
             host.heal()
+        if self._is_restored:
+            self._accept()
         self._quorum.heal()

@@ -9,15 +9,19 @@ from infrakit.events.journal import Journal
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
 from infrakit.manager.lead.replica import Replica
+from infrakit.manager.lead.watermark import Watermark, WatermarkGuard
 from infrakit.simulation.bridge import Link, remote
-from infrakit.simulation.laws import Caller, Laws
+from infrakit.simulation.cloud import Cloud
 from infrakit.simulation.loops import Timeline, WallClock
+from infrakit.simulation.oracle import Caller, Oracle
 from infrakit.simulation.parts import Plugins, SimulatedFlavor
-from infrakit.simulation.proxy import Provider, ProviderProxy, checked
+from infrakit.simulation.proxy import ProviderProxy, checked
 from infrakit.simulation.quorum import Member, Observer
 from infrakit.simulation.scenario import NodeClock
+from infrakit.spi import errors
 from infrakit.spi.event import Event
 from infrakit.spi.leadership import Leadership
+from infrakit.spi.values import LogicalID
 
 DRIFT_MAX = 1.05  # the documented bound on how much two clocks may differ in measuring one duration
 
@@ -26,8 +30,8 @@ class Environment(NamedTuple):
     """The shared dependencies of every simulated replica."""
 
     timeline: Timeline
-    laws: Laws
-    provider: Provider
+    oracle: Oracle
+    cloud: Cloud
     proxy: type[ProviderProxy]
     flavor: SimulatedFlavor
     poll_s: float
@@ -56,10 +60,11 @@ class Process:
         self.store_link = Link(timeline, self.loop, timeline.world, rng)
         self.provider_link = Link(timeline, self.loop, timeline.world, rng)
         self.operator_link = Link(timeline, timeline.world, self.loop, rng)
-        clock = WallClock(timeline, skew_s=node_clock.skew_s)
+        clock = host.clock
         journal = Journal(None, clock=clock)
-        proxy = environment.proxy(remote(environment.provider, self.provider_link), environment.laws, self.caller)
-        flavor = checked(remote(environment.flavor, self.provider_link), environment.laws, self.caller)
+        oracle, cloud = environment.oracle, environment.cloud
+        proxy = environment.proxy(remote(cloud, self.provider_link), cloud, oracle, self.caller)
+        flavor = checked(remote(environment.flavor, self.provider_link), oracle, self.caller)
         self.replica = Replica(
             name=host.name,
             store=remote(member, self.store_link),
@@ -69,12 +74,24 @@ class Process:
             random=rng,
             emit=lambda event: None if timeline.over else environment.report(self, journal.emit(event)),
             poll_s=environment.poll_s,
+            is_self=lambda member: member.logical_id is not None and member.logical_id == host.logical_id,
+            watermark=WatermarkGuard(host.mark, keep=host.keep_mark, accept=host.accepts_store),
         )
         operator = Operator(self.replica, history=journal, stop=lambda: None)
         self.operator = remote(operator, self.operator_link)
         self._timeline = timeline
-        self.task = self.loop.create_task(self.replica.run())
+        self.task = self.loop.create_task(self._run(accepts=host.accepts_store))
         self.task.add_done_callback(self._on_terminated)
+
+    async def _run(self, *, accepts: bool) -> None:
+        """Run the replica; one that is to accept an older store checks the store first, as the daemon does."""
+        while accepts:
+            try:
+                await self.replica.check_store()
+                break
+            except (errors.InfraKitError, TimeoutError):
+                await asyncio.sleep(1.0)
+        await self.replica.run()
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -112,16 +129,25 @@ class Host:
         member: Member,
         observer: Observer | Static,
         node_clock: NodeClock,
+        logical_id: LogicalID | None = None,
     ) -> None:
         self.name = name
         self.seed = seed
+        self.logical_id = logical_id  # of the member that is this node, if it is one
+        self.clock = WallClock(environment.timeline, skew_s=node_clock.skew_s)
+        self.mark = Watermark()  # what is on its disk
+        self.accepts_store = False  # an operator has accepted an older store
         self.observer = observer
         self._environment = environment
-        self._member = member
+        self.member = member
         self._node_clock = node_clock
         self._starts = 0
         self.process: Process | None = None
         self.start()
+
+    async def keep_mark(self, mark: Watermark) -> None:
+        """Write the high-water mark of the store to the disk of the node."""
+        self.mark = mark
 
     def start(self) -> None:
         """Start the replica unless it is running."""
@@ -131,7 +157,7 @@ class Host:
                 self,
                 self._starts,
                 self._environment,
-                member=self._member,
+                member=self.member,
                 leadership=self.observer,
                 node_clock=self._node_clock,
             )
@@ -158,6 +184,7 @@ class Host:
         """Undo every fault of this node and make sure that its replica runs."""
         if isinstance(self.observer, Observer):
             self.observer.blind = False
+        self.member.deaf = False
         if self.process is not None and self.process.stopping:
             self.kill()
         self.start()

@@ -205,7 +205,7 @@ class WallClock:
 
     def __init__(self, timeline: Timeline, *, skew_s: float = 0.0) -> None:
         self._timeline = timeline
-        self._skew_s = skew_s
+        self.skew_s = skew_s
 
     def now(self) -> float:
-        return EPOCH_S + self._timeline.now + self._skew_s
+        return EPOCH_S + self._timeline.now + self.skew_s

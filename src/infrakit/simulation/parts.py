@@ -45,14 +45,21 @@ class FaultyStore(MemoryStore):
         super().__init__()
         self.faults = StoreFaults()
         self.watchers: list[Callable[[Document], None]] = []  # called with every revision as soon as it is durable
+        self.shows_old = False  # reads show an earlier state, and writes fail
+        self._old: dict[str, int] = {}  # the revisions of that state
         self._rng = rng
 
     async def read(self, *, name: str) -> Document:
         await self._travel()
+        if self.shows_old:
+            revisions = self._revisions.get(name, [])[: self._old.get(name, 0)]
+            return revisions[-1] if revisions else Document(name=name, revision=0, body=b"")
         return await super().read(name=name)
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
         await self._travel()
+        if self.shows_old:
+            raise errors.Unreachable("the store is read-only", where="store")
         revision = await super().replace(name=name, body=body, expected=expected)
         for watcher in self.watchers:
             watcher(Document(name=name, revision=revision, body=body))
@@ -65,6 +72,23 @@ class FaultyStore(MemoryStore):
             await asyncio.sleep(self.faults.latency_s * self._rng.random())
         if self._rng.random() < self.faults.unreachable_rate:
             raise errors.Unreachable("connection refused", where="store")
+
+    # -- faults ----------------------------------------------------------------------------------------------------
+
+    def mark(self) -> dict[str, int]:
+        """Return the present state, as the newest revision of each document."""
+        return {name: revisions[-1].revision for name, revisions in self._revisions.items() if revisions}
+
+    def show(self, state: Mapping[str, int]) -> None:
+        """Show an earlier state until `shows_old` is reset."""
+        self._old, self.shows_old = dict(state), True
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Lose everything that was written after an earlier state."""
+        for name, revisions in self._revisions.items():
+            del revisions[state.get(name, 0) :]
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class FlavorProperties(Strict, frozen=True, kw_only=True):
@@ -83,6 +107,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
     prepare_s: float = 0.0
     drain_s: float = 0.0
     drain_hang_rate: float = 0.0
+    release_fail_rate: float = 0.0
 
 
 class SimulatedFlavor:

@@ -1,29 +1,30 @@
-"""Wrappers that report provider calls to the laws, on the side of the replica and on the side of the world."""
+"""Wrappers on the side of a replica, which report each of its calls to the oracle when the call begins."""
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
-from infrakit.instances.simulator import Faults, Machine, Simulator
-from infrakit.simulation.laws import Caller, Laws
+from infrakit.simulation.cloud import Cloud
+from infrakit.simulation.oracle import Caller, Oracle
 from infrakit.simulation.parts import SimulatedFlavor
-from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance, Watches
-from infrakit.spi.values import Description, InstanceID, InstanceSpec
+from infrakit.spi import values
+from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance, Keeps, Volumes, Watches
+from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec
 
 
-class Provider(Instance, Capable, Inspects, Watches, Protocol):
-    """The protocols that the simulator and its proxies implement."""
+class Provider(Instance, Capable, Inspects, Watches, Volumes, Keeps, Protocol):
+    """The protocols that the cloud and its proxies implement."""
 
 
 class ProviderProxy:
-    """The provider on the side of the replica: reports every call and its caller to the laws when the call starts."""
+    """The provider on the side of the replica."""
 
-    def __init__(self, provider: Provider, laws: Laws, caller: Callable[[], Caller]) -> None:
+    def __init__(self, provider: Provider, cloud: Cloud, oracle: Oracle, caller: Callable[[], Caller]) -> None:
         self._provider = provider
-        self._laws = laws
+        self._cloud = cloud
+        self._oracle = oracle
         self._caller = caller
 
     async def capabilities(self) -> Capabilities:
@@ -33,23 +34,32 @@ class ProviderProxy:
         await self._provider.validate(properties=properties)
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
-        self._laws.creating(self._caller(), spec)
+        self._oracle.creating(self._caller(), spec)
+        self._cloud.sent_at[(spec.tags or {}).get(values.TAG_TOKEN, "")] = self._oracle.now
         return await self._provider.provision(spec=spec)
 
     async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        caller = self._caller()
-        self._laws.destroying(caller, instance)
+        caller, machine = self._caller(), self._cloud.real(instance)
+        self._oracle.destroying(caller, instance, machine)
+        self._cloud.sent_at[machine] = self._oracle.now
         try:
             await self._provider.destroy(instance=instance, context=context)
         finally:
-            self._laws.answered(caller, instance)
+            self._oracle.losses.answered(caller.name, machine, pending=machine in self._cloud.pending)
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
-        self._laws.acting(self._caller(), "label", self._laws.group_of(instance))
+        self._oracle.acting(self._caller(), "label", self._cloud.real(instance))
         await self._provider.label(instance=instance, labels=labels)
 
     async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
         return await self._provider.describe_instances(tags=tags, properties=properties)
+
+    async def delete_attachment(self, *, attachment: Attachment) -> None:
+        self._oracle.deleting(self._caller(), attachment)
+        await self._provider.delete_attachment(attachment=attachment)
+
+    async def existing(self, *, attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+        return await self._provider.existing(attachments=attachments)
 
 
 class InspectingProxy(ProviderProxy):
@@ -67,43 +77,31 @@ class WatchingProxy(InspectingProxy):
             yield hint
 
 
-def checked(flavor: SimulatedFlavor, laws: Laws, caller: Callable[[], Caller]) -> SimulatedFlavor:
-    """Patch the flavor of a replica to report every membership change to the laws when it starts, and return it."""
+def checked(flavor: SimulatedFlavor, oracle: Oracle, caller: Callable[[], Caller]) -> SimulatedFlavor:
+    """Patch the flavor of a replica to report every call that changes something when it begins, and return it."""
+    for name, verb in (("drain", "drain"), ("release", "release")):
+        method = getattr(flavor, name, None)
+        if method is not None:
+            vars(flavor)[name] = functools.partial(_reported, method, verb, oracle, caller)
     change = getattr(flavor, "change_membership", None)
     if change is not None:
 
         async def change_membership(*, instances: Sequence[Description], **arguments: object) -> None:
-            laws.changing(caller(), instances)
+            oracle.changing(caller(), instances)
             await change(instances=instances, **arguments)
 
         vars(flavor)["change_membership"] = change_membership
     return flavor
 
 
-class ReportingSimulator(Simulator):
-    """The provider on the side of the world: reports to the laws when a destruction is over.
-
-    It reports even if the response to the caller is lost. It also implements `Watches`.
-    """
-
-    def __init__(self, faults: Faults, *, random: random.Random) -> None:
-        super().__init__(faults, random=random)
-        self.laws: Laws | None = None
-        self._on_change = asyncio.Event()
-        self.watchers.append(self._hint)
-
-    def _hint(self, _what: str, _machine: Machine) -> None:
-        happened, self._on_change = self._on_change, asyncio.Event()
-        happened.set()
-
-    async def watch(self) -> AsyncIterator[str]:
-        while True:
-            await self._on_change.wait()
-            yield "something has changed"
-
-    async def destroy(self, *, instance: InstanceID, context: DestroyContext) -> None:
-        try:
-            await super().destroy(instance=instance, context=context)
-        finally:
-            if self.laws is not None:
-                self.laws.destroyed(instance)
+async def _reported(
+    method: Callable[..., Coroutine[Any, Any, None]],
+    verb: str,
+    oracle: Oracle,
+    caller: Callable[[], Caller],
+    *,
+    instance: Description,
+    **arguments: object,
+) -> None:
+    oracle.acting(caller(), verb, instance.id)
+    await method(instance=instance, **arguments)

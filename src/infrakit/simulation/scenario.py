@@ -8,9 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.instances.simulator import Faults, Spread
+from infrakit.simulation.cloud import CloudFaults
 from infrakit.simulation.parts import FlavorFaults, StoreFaults, logical_ids
 
-REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on
+REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on, and of the store
     "crash",
     "crash",
     "kill replica",
@@ -27,37 +28,61 @@ REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on
     "cut",
     "slow store",
     "resign",
+    "deaf",  # a watch of the store stops without an error
+    "jump",  # the wall clock of a node changes by hours
+    "old reads",  # the store answers from an earlier state for a while
+    "restore",  # the store is restored from a backup, and an operator accepts it
 )
-DEEDS = (
+OPERATOR = (
     "scale",
     "scale",
     "version",
     "version",
     "bad version",
     "members",
+    "resize",
     "halt",
     "pause",
     "abort",
     "rollback",
+    "resume",
     "evict",
     "shrink",
+    "destroy",
+    "destroy volumes",
+    "free",
+)
+INSTANCE_FAULTS = (
     "kill",
     "kill",
     "kill many",
     "sicken",
     "sicken many",
-    "outage",
-    "seed",
-    *REPLICA_FAULTS,
+    "sicken in turn",  # a common cause: one after the other, and their replacements too
+    "stop",  # another party shuts one down, which takes a while
+    "detach",
+    "revive",
+    "alias",
+    "lose tags",
+    "edit tags",
 )
+PROVIDER_FAULTS = (
+    "outage",
+    "empty",  # listings are empty without an error
+    "watch stops",
+    "seed",
+    "foreign",  # an instance of a second installation
+)
+DEEDS = (*OPERATOR, *INSTANCE_FAULTS, *PROVIDER_FAULTS, *REPLICA_FAULTS)
 
 
 Deed = tuple[float, str, int]  # an operator command or a fault: time, kind, seed for its details
 DRIFT = 0.02  # of each clock; any two clocks stay within the documented bound
-SKEW_S = 1.0  # the maximum error of wall clocks
-
-
-LISTING_SHARE = 0.3  # the share of worlds whose flavor has a member list
+SKEW_S = 1.0  # the error of most wall clocks
+LAG_RATE = 1.05  # a promise holds by any clock
+SKEW_S_MAX = 6 * 3600.0
+LISTING_SHARE = 0.35  # the share of worlds whose flavor has a member list
+HARDEST_SHARE = 0.4  # of worlds whose provider promises and supports as little as possible
 
 
 class GroupPlan(msgspec.Struct, kw_only=True):
@@ -116,10 +141,15 @@ class Scenario(msgspec.Struct, kw_only=True):
     groups: list[GroupPlan]
     faults: Faults
     store: StoreFaults
+    cloud: CloudFaults = CloudFaults()
     flavor: FlavorFaults
+    hardest: bool = False  # no tokens, no lock on identities, no inspect, a long lag
     inspects: bool
     watches: bool  # only if `inspects`
     listing: bool  # the flavor has a member list
+    voters: bool = False  # the flavor lists the voters; only if `listing`
+    releases: bool = False  # the flavor must agree before a member is destroyed; only if `listing`
+    own_node: bool = False  # the replicas run on the members of the first group
     operations: list[Deed]  # operator commands and faults of instances, in sequence
     replica_faults: list[Deed]  # each at its own time, independent of all others
 
@@ -129,13 +159,26 @@ class Scenario(msgspec.Struct, kw_only=True):
         silent = bool(self.faults.silent_partial_rate or self.faults.empty_rate)
         return silent and (len(self.node_clocks) > 1 or bool(self.replica_faults) or not self.inspects)
 
+    @property
+    def loses_evidence(self) -> bool:
+        """Whether a group may be managed anew while its instances live: nothing stored names them."""
+        deeds = {what for _, what, _ in (*self.operations, *self.replica_faults)}
+        return not deeds.isdisjoint({"free", "restore"})
+
+    @property
+    def excuses(self) -> list[str]:
+        """The standing faults that the table of exceptions names."""
+        return ["silent listings"] if self.incomplete else []
+
 
 def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int | None = None) -> Scenario:
     """Draw a scenario from one seed; `deeds` limits what may happen, `replicas` fixes the number of replicas."""
     rng = random.Random(seed)
-    faults = _faults(rng)
+    hardest = rng.random() < HARDEST_SHARE
+    faults = _hardest(rng, _faults(rng)) if hardest else _faults(rng)
     node_clocks = _node_clocks(rng, replicas)
     operations = _operations(rng, minutes, [d for d in deeds if d not in REPLICA_FAULTS])
+    listing = rng.random() < LISTING_SHARE
     scenario = Scenario(
         seed=seed,
         minutes=minutes,
@@ -148,33 +191,77 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         store=StoreFaults(
             unreachable_rate=_rate(rng, 0.1), lost_rate=_rate(rng, 0.1), latency_s=rng.choice([0.0, 0.0, 0.5])
         ),
+        cloud=_cloud(rng),
         flavor=FlavorFaults(
             unknown_rate=_rate(rng, 0.2),
             prepare_fail_rate=_rate(rng, 0.1),
             prepare_s=rng.choice([0.0, 0.0, 10.0]),
             drain_s=rng.choice([0.0, 0.0, 5.0]),
             drain_hang_rate=_rate(rng, 0.1),
+            release_fail_rate=_rate(rng, 0.3),
         ),
-        inspects=(inspects := rng.random() < 0.5),
+        hardest=hardest,
+        inspects=(inspects := not hardest and rng.random() < 0.6),
         watches=inspects and rng.random() < 0.5,
-        listing=random.Random(f"{seed} listing").random() < LISTING_SHARE,
+        listing=listing,
+        voters=listing and rng.random() < 0.7,
+        releases=listing and rng.random() < 0.5,
+        own_node=len(node_clocks) > 1 and rng.random() < 0.3,
         operations=operations,
         replica_faults=_replica_faults(
             rng, minutes, [d for d in deeds if d in REPLICA_FAULTS], operations, alone=len(node_clocks) == 1
         ),
     )
+    promised_s = scenario.faults.listing_lag_s * LAG_RATE
+    scenario.faults = msgspec.structs.replace(scenario.faults, lag_max=promised_s)
+    if scenario.own_node:
+        _host_replicas(scenario)
     if scenario.incomplete:  # then only the provider can prevent two instances with one logical ID
-        scenario.faults = msgspec.structs.replace(faults, exclusive=True)
+        scenario.faults = msgspec.structs.replace(scenario.faults, exclusive=True)
     return scenario
 
 
+def _host_replicas(scenario: Scenario) -> None:
+    """Let the members of the first group be the nodes of the replicas."""
+    first, count = scenario.groups[0], len(scenario.node_clocks)
+    first.pets = first.quorum = True
+    first.ids = [str(i) for i in logical_ids(count)]
+    first.updating["MaxSurge"] = 0
+
+
+def _hardest(rng: random.Random, faults: Faults) -> Faults:
+    lag = Spread(high=rng.choice([20.0, 60.0]))
+    return msgspec.structs.replace(
+        faults,
+        tokens=False,
+        exclusive=False,
+        lag=lag,
+        termination_lag=lag,
+        silent_partial_rate=0.0,
+        empty_rate=0.0,
+    )
+
+
+def _cloud(rng: random.Random) -> CloudFaults:
+    return CloudFaults(
+        late_rate=_rate(rng, 0.2),
+        back_rate=_rate(rng, 0.4),
+        repeat_rate=_rate(rng, 0.1),
+        empty_id_rate=_rate(rng, 0.05),
+        stops_s=rng.choice([0.0, 0.0, 10.0, 60.0]),
+        ended_shown_s=rng.choice([0.0, 0.0, 30.0, 300.0]),
+        reuses_ids=rng.random() < 0.2,
+        inspect_error_rate=_rate(rng, 0.3),
+    )
+
+
 def _node_clocks(rng: random.Random, replicas: int | None) -> list[NodeClock]:
-    drawn = rng.choice([1, 3, 3, 3, 4, 5])
+    drawn, skew_s = rng.choice([1, 3, 3, 3, 4, 5]), rng.choice([SKEW_S, SKEW_S, SKEW_S_MAX])
     return [
         NodeClock(
             rate=1.0 + rng.uniform(-DRIFT, DRIFT),
             offset_s=rng.uniform(0.0, 1e5),
-            skew_s=rng.uniform(-SKEW_S, SKEW_S),
+            skew_s=rng.uniform(-1.0, 1.0) * skew_s,
         )
         for _ in range(replicas or drawn)
     ]
@@ -218,7 +305,7 @@ def _group(rng: random.Random, number: int) -> GroupPlan:
         pets=pets,
         quorum=pets and rng.random() < 0.6,
         size=rng.choice([0, 1, 3, 5, 12]),
-        ids=[str(i) for i in logical_ids(rng.choice([1, 3, 3, 5]), 1 + 20 * number)],
+        ids=[str(i) for i in logical_ids(rng.choice([1, 2, 3, 3, 4, 5]), 1 + 20 * number)],
         net=f"10.0.{1 + number}",
         updating={
             "MaxUnavailable": rng.choice([1, 1, 2, "30%"]),
@@ -232,7 +319,8 @@ def _group(rng: random.Random, number: int) -> GroupPlan:
             "UnhealthyAfter": rng.choice(["5s", "30s"]),
             "Backoff": "2s",
             "BackoffMax": "60s",
-        },
+        }
+        | rng.choice([{}, {}, {"MaxUnhealthy": 1}, {"MaxUnhealthy": 2}, {"MaxUnhealthy": "50%"}]),
         volumes=pets and rng.random() < 0.5,
         in_flight=rng.choice([1, 4, 32]),
     )

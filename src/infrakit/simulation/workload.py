@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from infrakit.simulation.hosts import Host, Process
-from infrakit.simulation.laws import PROPAGATION_S, Laws
+from infrakit.simulation.oracle import Oracle
 from infrakit.simulation.scenario import GroupPlan
 from infrakit.spi import errors
 from infrakit.spi.manager import Committed, Manager, Status
@@ -33,15 +33,15 @@ class Acknowledged(NamedTuple):
     """The process that acknowledged a command as durable."""
 
     by: Process
-    led: bool  # it held the newest epoch at that time
+    version: int
 
 
 class OperatorWorkload:
     """Sends operator commands, each with a unique reason by which it is found in the history."""
 
-    def __init__(self, hosts: Sequence[Host], laws: Laws, rng: random.Random) -> None:
+    def __init__(self, hosts: Sequence[Host], oracle: Oracle, rng: random.Random) -> None:
         self._hosts = hosts
-        self._laws = laws
+        self._oracle = oracle
         self._rng = rng
         self._submitted = 0
 
@@ -51,9 +51,9 @@ class OperatorWorkload:
         Raises `AssertionError` if no replica acknowledges it within `COMMAND_S_MAX`.
         """
         self._submitted += 1
-        why, until = f"command {self._submitted}", self._laws.now + COMMAND_S_MAX
+        why, until = f"command {self._submitted}", self._oracle.now + COMMAND_S_MAX
         leader_wanted = False
-        while self._laws.now < until:
+        while self._oracle.now < until:
             process = self._pick_process(leader_wanted=leader_wanted)
             if process is None:
                 await asyncio.sleep(RETRY_S)
@@ -67,8 +67,8 @@ class OperatorWorkload:
             except (errors.Refused, errors.NotFound):
                 return None
             else:
-                self._laws.acknowledged(committed.version, why, changed=bool(committed.changes))
-                return Acknowledged(process, led=process.epoch == self._laws.epoch)
+                self._oracle.durable.acknowledged(committed.version, why, changed=bool(committed.changes))
+                return Acknowledged(process, committed.version)
         raise AssertionError(f"{why} was never acknowledged")
 
     def _pick_process(self, *, leader_wanted: bool) -> Process | None:
@@ -84,7 +84,7 @@ class OperatorWorkload:
                     status = await process.operator.status()
             except RETRYABLE:
                 continue
-            if status.leader and process.epoch == self._laws.epoch:
+            if status.leader and process.epoch == self._oracle.actors.epoch:
                 return status
         return None
 
@@ -99,6 +99,9 @@ class OperatorWorkload:
                 group.ids = group.ids[1:]
             else:
                 group.ids = list(dict.fromkeys([*group.ids, f"{group.net}.{rng.randrange(250)}"]))
+        elif what == "resize" and group.pets:
+            known = [*group.ids, *(f"{group.net}.{rng.randrange(250)}" for _ in range(4))]
+            group.ids = list(dict.fromkeys(rng.sample(known, rng.randint(1, min(6, len(known))))))
         else:
             group.version += 1
             group.bad = what == "bad version"
@@ -106,23 +109,39 @@ class OperatorWorkload:
 
     async def commit(self, group: GroupPlan) -> None:
         text = group.document()
-        await self.submit(lambda o, why: o.commit(text=text, source="doc", who=WHO, why=why, destroys=CONSENT))
+
+        def command(manager: Manager, why: str) -> Awaitable[Committed]:
+            self._oracle.durable.submitting(why, text)
+            return manager.commit(text=text, source="doc", who=WHO, why=why, destroys=CONSENT)
+
+        await self.submit(command)
 
     async def halt(self, target: GroupID | None, for_s: float) -> None:
-        """Halt all groups or one group for a while. A leader that acknowledges the halt must obey it at once."""
+        """Halt all groups or one group for a while; once it is acknowledged, it must be obeyed."""
         done = await self.submit(lambda o, why: o.halt(group=target, who=WHO, why=why))
         if done is not None:
-            self._laws.halted[target] = self._laws.now + (0.0 if done.led else PROPAGATION_S)
+            self._oracle.actors.halted(target)
             await asyncio.sleep(for_s)
             await self.unhalt(target)
 
     async def unhalt(self, target: GroupID | None) -> None:
-        self._laws.halted.pop(target, None)
+        self._oracle.actors.unhalting(target)
         await self.submit(lambda o, why: o.unhalt(group=target, who=WHO, why=why))
+
+    async def destroy(self, group: GroupID, *, volumes: bool) -> None:
+        await self.submit(lambda o, why: o.destroy(group=group, who=WHO, why=why, volumes=volumes))
+
+    async def free(self, group: GroupID) -> None:
+        """Stop managing a group: its instances run without a controller until it is committed again."""
+        await self.submit(lambda o, why: o.free(group=group, who=WHO, why=why))
 
     async def pause(self, group: GroupID, for_s: float) -> None:
         await self.submit(lambda o, why: o.pause(group=group, who=WHO, why=why))
         await asyncio.sleep(for_s)
+        await self.resume(group)
+
+    async def resume(self, group: GroupID) -> None:
+        self._oracle.resuming(group)
         await self.submit(lambda o, why: o.resume(group=group, who=WHO, why=why))
 
     async def end_rollout(self, group: GroupID, *, rollback: bool) -> None:
@@ -140,4 +159,5 @@ class OperatorWorkload:
 
     async def resume_despite_unhealthy(self, group: GroupID) -> None:
         """Resume a group even if more than MaxUnhealthy members are unhealthy."""
+        self._oracle.resuming(group)
         await self.submit(lambda o, why: o.resume(group=group, despite_unhealthy=True, who=WHO, why=why))

@@ -5,30 +5,32 @@ import collections
 import random
 from collections.abc import Callable
 
-import msgspec
-
-from infrakit.instances.simulator import Faults
+from infrakit.instances.simulator import Machine
 from infrakit.leadership.static import Static
 from infrakit.manager.declaration import record
+from infrakit.simulation.cloud import Cloud
+from infrakit.simulation.disturbances import Disturbances
 from infrakit.simulation.fault_injector import FaultInjector
 from infrakit.simulation.hosts import Environment, Host, Process
-from infrakit.simulation.laws import Laws
-from infrakit.simulation.listing import ListingFlavor
+from infrakit.simulation.listing import ListingFlavor, ReleasingFlavor, VotingFlavor
 from infrakit.simulation.loops import Timeline
+from infrakit.simulation.oracle import Oracle, whole
 from infrakit.simulation.parts import FaultyStore, FlavorFaults, SimulatedFlavor, StoreFaults
-from infrakit.simulation.proxy import InspectingProxy, ProviderProxy, ReportingSimulator, WatchingProxy
+from infrakit.simulation.proxy import InspectingProxy, ProviderProxy, WatchingProxy
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
 from infrakit.simulation.workload import OperatorWorkload
-from infrakit.spi import values
-from infrakit.spi.event import Event, Kind
+from infrakit.spi.event import Event
 from infrakit.spi.manager import Status
-from infrakit.spi.values import GroupID, InstanceID
+from infrakit.spi.values import GroupID, LogicalID
 
 CONVERGENCE_TIMEOUT_S = 3600.0  # simulated time within which a world without faults has to converge
 QUIET_S = 70.0  # after this time, no message of the fault phase is still in transit
 POLL_S = 30.0
 SETTLE_TIMEOUT_S = 60.0  # simulated time, after the listing lag, within which intents have to be settled
+
+OWN_NODE_S = 120.0  # after that, the node of a member runs on another machine
+BOOT_S = 10.0
 
 PROXIES = (ProviderProxy, InspectingProxy, WatchingProxy)  # index: number of optional capabilities of the provider
 
@@ -40,43 +42,69 @@ class World:
         self.scenario = scenario
         self.timeline = timeline
         self.rng = random.Random(scenario.seed + 1)
-        self.simulator = ReportingSimulator(scenario.faults, random=self.rng)
-        self.laws = Laws(self.simulator, timeline, incomplete=scenario.incomplete)
-        self.simulator.laws = self.laws
+        self.cloud = Cloud(scenario.faults, scenario.cloud, random=self.rng)
+        sure = not scenario.flavor.unknown_rate
+        self.oracle = Oracle(timeline, faults=scenario.excuses, sure_health=sure)
+        self.cloud.watchers.append(self.oracle.on_change)
+        self.cloud.settled.append(self.oracle.losses.not_pending)
         self.store = FaultyStore(self.rng)
-        self.store.watchers.append(self.laws.written)
-        self.flavor = SimulatedFlavor(self.simulator, self.rng)
-        if scenario.listing:
-            self.flavor = listing = ListingFlavor(self.simulator, self.rng)
-            listing.removals.append(self.laws.member_removed)
+        self.store.watchers.append(self.oracle.written)
+        self.flavor = _flavor(scenario, self.cloud, self.rng)
+        if isinstance(self.flavor, ListingFlavor):
+            self.flavor.removals.append(self.oracle.member_removed)
+            self.oracle.voters_of = self.flavor.voting
         self._report = report
         names = [f"n{number}" for number in range(1, len(scenario.node_clocks) + 1)]
         self.quorum = Quorum(timeline, names, self.rng, election_s=scenario.election_s)
         environment = Environment(
             timeline=timeline,
-            laws=self.laws,
-            provider=self.simulator,
+            oracle=self.oracle,
+            cloud=self.cloud,
             proxy=PROXIES[scenario.inspects + scenario.watches],
             flavor=self.flavor,
             poll_s=scenario.poll_s,
             report=self._on_change,
         )
         self.hosts = [self._host(n, environment, c) for n, c in zip(names, scenario.node_clocks, strict=True)]
-        self.workload = OperatorWorkload(self.hosts, self.laws, self.rng)
-        self.fault_injector = FaultInjector(self.hosts, self.quorum, self._kill_some)
+        self.workload = OperatorWorkload(self.hosts, self.oracle, self.rng)
+        self.disturbances = Disturbances(scenario, self.cloud, self.oracle, timeline)
+        self.fault_injector = FaultInjector(
+            self.hosts, self.quorum, self.store, self.oracle, self.disturbances.kill_some
+        )
+        if scenario.own_node:
+            self.cloud.watchers.append(self._on_own_node)
 
     def _host(self, name: str, environment: Environment, clock: NodeClock) -> Host:
         rng, alone = random.Random(f"{self.scenario.seed} {name}"), len(self.scenario.node_clocks) == 1
         observer = Observer(self.quorum, name, rng, valid_s=self.scenario.valid_s)
         member = Member(self.store, self.quorum, name, self.timeline.world, rng)
         leadership = Static() if alone else observer
-        return Host(name, self.scenario.seed, environment, member=member, observer=leadership, node_clock=clock)
+        own = LogicalID(self.scenario.groups[0].ids[int(name[1:]) - 1]) if self.scenario.own_node else None
+        return Host(
+            name, self.scenario.seed, environment, member=member, observer=leadership, node_clock=clock, logical_id=own
+        )
+
+    def _on_own_node(self, what: str, machine: Machine) -> None:
+        """A node goes with the machine of its member, and comes back with the next one, or with another machine."""
+        for host in self.hosts:
+            if host.logical_id is None or host.logical_id != machine.logical_id:
+                continue
+            if what == "ended":
+                host.kill()
+                self.quorum.lose(host.name)
+                self.timeline.world.call_later(OWN_NODE_S, self._regain, host)
+            elif what == "created":
+                self.timeline.world.call_later(BOOT_S, self._regain, host)
+
+    def _regain(self, host: Host) -> None:
+        if not self.timeline.over:
+            self.quorum.regain(host.name)
+            host.start()
 
     def _on_change(self, process: Process, event: Event) -> None:
         about = event.instance or event.slot or ""
         self._log(f"{process.name} {event.type:14} {event.group or '-':8} {about:10} {event.message}")
-        if event.type is Kind.CONVERGED and event.group is not None:
-            self.laws.converged(process.caller(), event.group)
+        self.oracle.reported(process.caller(), event)
 
     def _log(self, what: str) -> None:
         self._report(f"{self.timeline.now:9.2f} {what}")
@@ -89,10 +117,12 @@ class World:
             {
                 "elections": self.quorum.elections,
                 "stale leaders": self.quorum.stale_leaders,
-                "epochs": self.laws.terms,
-                "calls": self.laws.calls,
-                "overlaps": self.laws.overlaps,
-                "versions": len(self.laws.versions),
+                "epochs": self.oracle.actors.terms,
+                "calls": self.oracle.actors.calls,
+                "overlaps": self.oracle.actors.overlaps,
+                "versions": len(self.oracle.durable.versions),
+                "creations": self.oracle.created,
+                "healthy members destroyed": self.oracle.losses.requested,
                 "disputes": counts["dispute"],
                 "pauses": counts["freeze"],
                 "partitions": counts["partition"] + counts["cut"],
@@ -105,14 +135,14 @@ class World:
     def run(self) -> str:
         """Run the scenario; return the first broken law, or an empty string."""
         steps = self.timeline.world.create_task(self._scenario_steps())
-        self.timeline.run(lambda: self.laws.verdict or steps.done())
-        if steps.done() and not self.laws.verdict:
+        self.timeline.run(lambda: self.oracle.verdict or steps.done())
+        if steps.done() and not self.oracle.verdict:
             error = steps.exception()
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
             if error is not None:
                 raise error
-        return self.laws.verdict
+        return self.oracle.verdict
 
     async def _scenario_steps(self) -> None:
         self.store.faults, self.flavor.faults = self.scenario.store, self.scenario.flavor
@@ -134,6 +164,7 @@ class World:
             for at, what, number in self.scenario.replica_faults:
                 await self._until(at)
                 self._log(f"-- {what}")
+                self.fault_injector.remember()
                 tasks.create_task(self.fault_injector.inject(what, random.Random(number)))
 
     async def _until(self, at: float) -> None:
@@ -142,52 +173,32 @@ class World:
     # -- operations ------------------------------------------------------------------------------------------------
 
     async def _do(self, what: str, group: GroupPlan, rng: random.Random) -> None:
-        name, alive = GroupID(group.name), self._alive(group)
+        name = GroupID(group.name)
         match what:
-            case "scale" | "version" | "bad version" | "members":
+            case "scale" | "version" | "bad version" | "members" | "resize":
                 await self.workload.declare(what, group, rng)
             case "halt":
                 await self.workload.halt(rng.choice([None, name]), rng.uniform(10.0, 120.0))
             case "pause":
                 await self.workload.pause(name, rng.uniform(10.0, 120.0))
+            case "resume":
+                await self.workload.resume(name)
             case "abort" | "rollback":
                 await self.workload.end_rollout(name, rollback=what == "rollback")
-            case "evict" | "shrink" if alive:
+            case "evict" | "shrink" if alive := self.disturbances.alive(group):
                 await self.workload.evict(group, rng.choice(alive), replace=what == "evict" or group.pets)
-            case "outage":
-                await self._outage(rng.uniform(5.0, 200.0))
-            case "seed" if not group.pets:
-                self.simulator.adopt(tags={values.TAG_GROUP: name, values.TAG_HASH: values.BOOTSTRAP})
+            case "destroy" | "destroy volumes":
+                await self.workload.destroy(name, volumes=what == "destroy volumes")
+            case "free":
+                await self.workload.free(name)
             case _:
-                self._damage(what, alive, rng)
-
-    async def _outage(self, for_s: float) -> None:
-        self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=True)
-        await asyncio.sleep(for_s)
-        self.simulator.faults = msgspec.structs.replace(self.simulator.faults, down=False)
-
-    def _damage(self, what: str, alive: list[InstanceID], rng: random.Random) -> None:
-        count = max(1, len(alive) * 2 // 3) if what.endswith("many") else 1
-        for instance in rng.sample(alive, min(count, len(alive))):
-            if what.startswith("kill"):
-                self.simulator.kill(instance)
-            elif what.startswith("sicken"):
-                self.simulator.make_unhealthy(instance)
-
-    def _kill_some(self, rng: random.Random) -> None:
-        alive = self.simulator.live()
-        for machine in rng.sample(alive, min(len(alive), rng.choice([1, 1, 1, len(alive)]))):
-            self.simulator.kill(machine.id)
-
-    def _alive(self, group: GroupPlan) -> list[InstanceID]:
-        return [m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name]
+                await self.disturbances.inject(what, group, rng)
 
     # -- convergence ----------------------------------------------------------------------------------------------
 
     async def _converge(self) -> None:
         """Stop all faults, resume what is paused, and require that every group converges."""
-        faults = self.scenario.faults
-        self.simulator.faults = Faults(lag=faults.lag, termination_lag=faults.termination_lag, tokens=faults.tokens)
+        self.disturbances.heal()
         self.store.faults, self.flavor.faults = StoreFaults(), FlavorFaults()
         self.fault_injector.heal()
         self._log("all faults stopped")
@@ -216,28 +227,38 @@ class World:
 
     async def _check_end(self) -> None:
         for group in self.scenario.groups:
-            self.laws.exact(GroupID(group.name), self.laws.record, "after all faults")
+            whole.check(self.oracle.facts, GroupID(group.name))
             self._check_list(group)
-        history = await self.store.history(name=record.NAME, limit=len(self.laws.versions) + 1)
-        self.laws.check_history({document.revision: document.body for document in history})
-        leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.laws.epoch)
+        history = await self.store.history(name=record.NAME, limit=len(self.oracle.durable.versions) + 1)
+        self.oracle.durable.check_history({document.revision: document.body for document in history})
+        leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.oracle.actors.epoch)
         term = leader.replica.term
-        until = self.timeline.now + self.simulator.faults.listing_lag_s + SETTLE_TIMEOUT_S
-        while left := {n: i for n in self.laws.record.groups if (i := term and term.ledger.intents(n))}:
+        names = [GroupID(group.name) for group in self.scenario.groups]
+        until = self.timeline.now + self.cloud.faults.listing_lag_s + SETTLE_TIMEOUT_S
+        while left := {n: i for n in names if (i := term and term.ledger.intents(n))}:
             if self.timeline.now > until:
                 break
             await asyncio.sleep(POLL_S)
-        if left and not self.laws.verdict:
+        if left and not self.oracle.verdict:
             raise AssertionError(f"3 exactly one: leftover intents: {left}")
 
     def _check_list(self, group: GroupPlan) -> None:
         """Require that the member list matches the living instances, all of them promoted."""
-        alive = {m.id for m in self.simulator.live() if m.tags.get(values.TAG_GROUP) == group.name and m.token}
+        members = self.oracle.facts.of_group(GroupID(group.name))
+        alive = {each.id for each in members if each.token and not each.is_foreign}
         if isinstance(self.flavor, ListingFlavor) and alive:
             listed = self.flavor.listed(GroupID(group.name))
             voting = {instance for instance, entry in listed.items() if entry.voting}
             if not alive == voting == listed.keys():
                 raise AssertionError(f"the member list of {group.name} has {sorted(listed)}; {sorted(alive)} are alive")
+
+
+def _flavor(scenario: Scenario, cloud: Cloud, rng: random.Random) -> SimulatedFlavor:
+    if not scenario.listing:
+        return SimulatedFlavor(cloud, rng)
+    if scenario.releases:
+        return ReleasingFlavor(cloud, rng)
+    return VotingFlavor(cloud, rng) if scenario.voters else ListingFlavor(cloud, rng)
 
 
 def _waiting(status: Status | None) -> object:

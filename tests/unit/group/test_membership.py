@@ -54,7 +54,7 @@ class ScriptedFlavor(ListingFlavor):
         if self.query_error is not None:
             raise self.query_error
         assert allocation.logical_ids is not None
-        return [*self.reported, *self._needs(instances)]
+        return [*self.reported, *self._needs(instances, allocation)]
 
     async def change_membership(
         self,

@@ -1,0 +1,128 @@
+"""The facts that the oracle judges by: which instances lived when, and what was declared when.
+
+Nothing here comes from the code under test: instances are those of the simulated cloud, whatever its listings show,
+and declarations are the durable documents. Health is the actual one.
+"""
+
+import collections
+import json
+from collections.abc import Iterable, Iterator
+
+from infrakit.instances.simulator import Machine
+from infrakit.simulation.cloud import FOREIGN
+from infrakit.simulation.loops import Timeline
+from infrakit.simulation.oracle import exceptions
+from infrakit.simulation.oracle.declared import Declared, DeclaredGroup
+from infrakit.spi import values
+from infrakit.spi.values import GroupID, InstanceID
+
+RECORD_AGE_S = 200.0  # a call may take 120 s and was planned one cycle earlier
+KNOWN_S = 60.0  # what is true for that long is known to a controller that acts
+
+
+class Life:
+    """One life of an instance, from its start to its termination. Its tags are those that it was created with."""
+
+    def __init__(self, machine: Machine, began_at: float, *, requested: bool) -> None:
+        self.machine = machine
+        self.id = machine.id
+        self.began_at = began_at
+        self.requested = requested  # by a call of InfraKit
+        self.group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
+        self.token = machine.token
+        self.logical_id = machine.logical_id
+        self.volumes = machine.attachments
+        properties = json.loads(bytes(machine.properties)) or {}
+        self.version: int | None = properties.get("version")  # None: another party has created it
+        self.stopping_at: float | None = None  # since when it shuts down, and still has its logical ID
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a second installation on the account has created it."""
+        return self.token.startswith(f"{FOREIGN}/")
+
+    @property
+    def lives(self) -> bool:
+        return self.machine.lives
+
+    def is_healthy(self, at: float) -> bool:
+        """Whether it is or was healthy then, and not shutting down."""
+        machine = self.machine
+        works = machine.healthy_at <= at < min(machine.unhealthy_at, machine.terminated_at)
+        return works and (self.stopping_at is None or at < self.stopping_at)
+
+    def was_healthy_since(self, at: float) -> bool:
+        """Whether it has been healthy at any time since then."""
+        machine = self.machine
+        end = min(machine.unhealthy_at, machine.terminated_at, self.stopping_at or machine.terminated_at)
+        return machine.healthy_at < end and end > at
+
+
+class Facts:
+    """The history of one run, and the first broken law."""
+
+    def __init__(self, timeline: Timeline, faults: Iterable[str] = ()) -> None:
+        self.verdict = ""
+        self.lives: dict[InstanceID, Life] = {}  # the instances that live now, by ID
+        self.history: collections.deque[tuple[float, Declared]] = collections.deque([(0.0, Declared())])
+        self.excused: collections.Counter[str] = collections.Counter()  # how often a law failed as the table permits
+        self.disturbed_at: dict[GroupID, float] = {}  # when an instance last terminated or was created by others
+        self._allowed = exceptions.allowed(faults)
+        self._timeline = timeline
+
+    @property
+    def now(self) -> float:
+        return self._timeline.now
+
+    def require(self, holds: object, law: str, what: str) -> None:
+        """Record a broken law, unless the table of exceptions permits it in this world.
+
+        No exception is raised: the code under test would take it for a fault of the provider.
+        """
+        if holds or self.verdict or self._timeline.over:
+            return
+        self.excused[law] += 1
+        if self.excused[law] > self._allowed.get(law, 0):
+            self.verdict = f"{law}: {what} (at {self.now:.1f} s)"
+
+    def permit(self, fault: str) -> None:
+        """A fault takes effect that the table names: the laws may fail as far as it permits."""
+        for law, times in exceptions.of(fault).items():
+            self._allowed[law] = self._allowed.get(law, 0) + times
+
+    # -- declarations ----------------------------------------------------------------------------------------------
+
+    @property
+    def declared(self) -> Declared:
+        """The newest durable declaration."""
+        return self.history[-1][1]
+
+    @property
+    def declared_at(self) -> float:
+        return self.history[-1][0]
+
+    def declare(self, declared: Declared) -> None:
+        """Record a declaration that is durable now."""
+        self.history.append((self.now, declared))
+
+    def since(self, at: float) -> Iterator[Declared]:
+        """All declarations that were in effect at any time since then, the newest first."""
+        for began_at, declared in reversed(self.history):
+            yield declared
+            if began_at <= at:
+                return
+
+    def group_since(self, group: GroupID, at: float) -> list[DeclaredGroup]:
+        """All declarations of a group that were in effect at any time since then, the newest first."""
+        return [found for each in self.since(at) if (found := each.groups.get(group)) is not None]
+
+    # -- instances -------------------------------------------------------------------------------------------------
+
+    def of_group(self, group: GroupID) -> list[Life]:
+        """The instances with the group's tag that live now."""
+        return [life for life in self.lives.values() if life.group == group]
+
+    def is_calm(self, group: GroupID) -> bool:
+        """Whether nothing has happened to the group that a controller need not know yet."""
+        before = self.now - KNOWN_S
+        return self.declared_at < before and self.disturbed_at.get(group, -RECORD_AGE_S) < before

@@ -1,0 +1,180 @@
+"""Laws 4 and 5: what InfraKit destroys, counted from what really lived and was healthy.
+
+Limits follow from the declaration as it is documented, not from the code under test. A controller knows health late, so
+a member counts as healthy if it was so within `KNOWN_S`, and as unhealthy only after that time.
+"""
+
+from typing import NamedTuple
+
+from infrakit.simulation.oracle import exceptions
+from infrakit.simulation.oracle.declared import DeclaredGroup
+from infrakit.simulation.oracle.facts import KNOWN_S, RECORD_AGE_S, Facts, Life
+from infrakit.spi.values import GroupID, InstanceID
+
+
+class Begun(NamedTuple):
+    """A destruction that has begun: its call has not returned, or may still take effect."""
+
+    life: Life
+    caller: str
+    was_healthy: bool
+
+
+class Losses:
+    """The destructions that InfraKit has begun, and the healthy members that it has destroyed in a row."""
+
+    def __init__(self, facts: Facts, *, sure_health: bool) -> None:
+        self.begun: dict[InstanceID, Begun] = {}
+        self.requested = 0  # destructions of healthy members
+        self._facts = facts
+        self._sure_health = sure_health  # the flavor never answers that it does not know
+        self._row: dict[GroupID, dict[InstanceID, Life]] = {}
+
+    def destroying(self, caller: str, life: Life | None, instance: InstanceID, *, voters: set[InstanceID]) -> None:
+        """Check a destruction when its call leaves the process of its caller; `voters` are those on a member list."""
+        facts = self._facts
+        if life is None:
+            return  # it has terminated already
+        recent = facts.group_since(life.group, facts.now - RECORD_AGE_S)
+        facts.require(recent, exceptions.NOT_OURS, f"{instance} of {life.group or 'no group'} is destroyed")
+        facts.require(not life.is_foreign, exceptions.NOT_OURS, f"{instance} is of another cluster")
+        self._settle()
+        again = instance in self.begun
+        was_healthy = life.is_healthy(facts.now) and life.is_healthy(facts.now - KNOWN_S)
+        if not again:
+            self.begun[instance] = Begun(life, caller, was_healthy)
+        group = facts.declared.groups.get(life.group)
+        if again or group is None or group.destroying:
+            return
+        is_requested = any(instance in each.evicted for each in recent)
+        if was_healthy:
+            self.requested += 1
+            self._row.setdefault(life.group, {})[instance] = life
+            self._check_pace(life, group, recent)
+            if not is_requested:
+                self._check_row(life, group, recent)
+                self._check_needed(life, group)
+        if not is_requested:
+            self._check_breaker(life, group, recent)
+        if group.quorum:
+            self._check_majority(life, group, voters)
+
+    def answered(self, caller: str, instance: InstanceID, *, pending: bool) -> None:
+        """A destroy call has returned; `pending`: it may still take effect."""
+        begun = self.begun.get(instance)
+        if begun is not None and begun.caller == caller and not pending:
+            self.not_pending(instance)
+
+    def not_pending(self, instance: InstanceID) -> None:
+        """A late call has had its effect, or never will."""
+        begun = self.begun.get(instance)
+        if begun is not None and begun.life.lives and begun.life.stopping_at is None:
+            del self.begun[instance]
+
+    def _settle(self) -> None:
+        """Drop what has terminated, and the rows that healthy members have ended."""
+        facts = self._facts
+        self.begun = {i: each for i, each in self.begun.items() if each.life.lives}
+        for name, row in self._row.items():
+            group = facts.declared.groups.get(name)
+            healthy = self._healthy(name)
+            if group is None or (group.ids is None and len(healthy) >= group.size):
+                row.clear()
+            have = {life.logical_id for life in healthy}
+            for instance, life in list(row.items()):
+                survived = life.lives and instance not in self.begun
+                if survived or (life.logical_id is not None and life.logical_id in have):
+                    del row[instance]
+
+    def _healthy(self, name: GroupID) -> list[Life]:
+        now = self._facts.now
+        return [each for each in self._facts.of_group(name) if each.is_healthy(now) and each.id not in self.begun]
+
+    # -- the limits ------------------------------------------------------------------------------------------------
+
+    def _check_row(self, life: Life, group: DeclaredGroup, recent: list[DeclaredGroup]) -> None:
+        healthy = self._healthy(life.group)
+        if group.ids is not None:
+            have = {each.logical_id for each in healthy if each.logical_id in group.ids}
+            row = [each for each in self._row[life.group].values() if each.logical_id in group.ids]
+            short = group.size - len(have)
+        else:
+            row, short = list(self._row[life.group].values()), group.size - len(healthy)
+        lost, limit = min(len(row), short), max(1, *(each.max_unhealthy for each in recent))
+        self._facts.require(
+            lost <= limit,
+            exceptions.IN_A_ROW,
+            f"{life.id} is the {lost}. healthy member of {life.group} that is destroyed without a healthy one in its "
+            f"place ({', '.join(each.id for each in row)}), MaxUnhealthy is {limit}",
+        )
+
+    def _check_pace(self, life: Life, group: DeclaredGroup, recent: list[DeclaredGroup]) -> None:
+        at_once = [i for i, each in self.begun.items() if each.life.group == life.group and each.was_healthy]
+        limit = 1 if group.quorum else max(1, *(each.max_unhealthy for each in recent))
+        self._facts.require(
+            len(at_once) <= limit,
+            exceptions.AT_ONCE,
+            f"{', '.join(at_once)} of {life.group} are being destroyed at once, at most {limit} may be",
+        )
+
+    def _check_needed(self, life: Life, group: DeclaredGroup) -> None:
+        """A healthy, declared and up-to-date member is never destroyed, unless there are too many of them."""
+        facts = self._facts
+        if not facts.is_calm(life.group) or life.version not in (None, group.version):
+            return
+        if group.ids is not None:
+            is_needed = life.logical_id in group.ids
+        else:
+            is_needed = len(facts.of_group(life.group)) <= group.size
+        facts.require(
+            not is_needed,
+            exceptions.NEEDED,
+            f"{life.id} of {life.group} is destroyed while healthy, current and declared",
+        )
+
+    def _check_majority(self, life: Life, group: DeclaredGroup, voters: set[InstanceID]) -> None:
+        """Of the listed voters, or else of the declared members, a majority stays healthy."""
+        facts, before = self._facts, self._facts.now - KNOWN_S
+        if not life.is_healthy(facts.now):
+            return
+        alive = {each.id: each for each in facts.of_group(life.group)}
+        if voters:
+            total, members = len(voters), [alive[i] for i in voters if i in alive and i != life.id]
+            if life.id not in voters:
+                return
+        else:
+            ids = group.ids or ()
+            total, members = group.size, [e for e in alive.values() if e.logical_id in ids and e is not life]
+            if life.logical_id not in ids:
+                return
+        if total <= 2:  # it can lose none: its members are replaced one at a time
+            return
+        left = sum(each.was_healthy_since(before) and each.id not in self.begun for each in members)
+        facts.require(
+            left >= total // 2 + 1,
+            exceptions.MAJORITY,
+            f"{life.id} is destroyed, which leaves {left} of {total} voters of {life.group} healthy",
+        )
+
+    def _check_breaker(self, life: Life, group: DeclaredGroup, recent: list[DeclaredGroup]) -> None:
+        """More than MaxUnhealthy members have been unhealthy for long: the cause is not in them."""
+        if not self._sure_health or any(each.resumed != group.resumed or each.despite_unhealthy for each in recent):
+            return
+        now = self._facts.now
+        begun = self.begun.keys() - {life.id}
+        members = [e for e in self._facts.of_group(life.group) if e.id not in begun]
+        unhealthy = [e for e in members if self._is_known_unhealthy(e, group, now)]
+        limit = max(each.max_unhealthy for each in recent)
+        self._facts.require(
+            len(unhealthy) <= limit,
+            exceptions.BREAKER,
+            f"{life.id} is destroyed while {', '.join(e.id for e in unhealthy)} of {life.group} are unhealthy, "
+            f"MaxUnhealthy is {limit}",
+        )
+
+    def _is_known_unhealthy(self, life: Life, group: DeclaredGroup, now: float) -> bool:
+        machine = life.machine
+        if life.stopping_at is not None or life.is_healthy(now):
+            return False
+        since = max(machine.unhealthy_at, life.began_at) if now >= machine.unhealthy_at else life.began_at
+        return since + group.boot_grace_s + group.unhealthy_after_s + KNOWN_S < now

@@ -1,0 +1,28 @@
+"""Law 7: what is reported as converged is whole: exactly what is declared, and healthy."""
+
+from infrakit.simulation.oracle import exceptions
+from infrakit.simulation.oracle.facts import KNOWN_S, Facts, Life
+from infrakit.spi.values import GroupID
+
+
+def check(facts: Facts, group: GroupID, law: str = exceptions.CONVERGED) -> None:
+    """Require that the living instances match the declaration exactly, and have been healthy within `KNOWN_S`."""
+    declared = facts.declared.groups[group]
+    alive = [each for each in facts.of_group(group) if not each.is_foreign]
+    if declared.ids is not None:
+        have = sorted(str(each.logical_id) for each in alive)
+        facts.require(have == sorted(declared.ids), law, f"{group} has {have}")
+    else:
+        facts.require(len(alive) == declared.size, law, f"{group} has {len(alive)}, declared are {declared.size}")
+    for life in alive:
+        _check_member(facts, life, declared.version, law, volumes=declared.volumes)
+
+
+def _check_member(facts: Facts, life: Life, version: int, law: str, *, volumes: bool) -> None:
+    known = life.version in (None, version)  # None: created by another party, and adopted
+    facts.require(known, law, f"{life.id} of {life.group} is of version {life.version}, declared is {version}")
+    facts.require(
+        life.was_healthy_since(facts.now - KNOWN_S), law, f"{life.id} of {life.group} is not healthy, nor was it lately"
+    )
+    if volumes:
+        facts.require(life.machine.attachments, law, f"{life.id} of {life.group} does not hold its volume")

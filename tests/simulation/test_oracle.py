@@ -1,0 +1,354 @@
+"""The oracle alone: each law, broken by hand in a cloud without any code under test."""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infrakit.instances.simulator import Faults
+from infrakit.simulation.cloud import Cloud, CloudFaults
+from infrakit.simulation.loops import Timeline
+from infrakit.simulation.oracle import Caller, Oracle, exceptions, whole
+from infrakit.simulation.oracle.facts import KNOWN_S
+from infrakit.spi import values
+from infrakit.spi.event import Event, Kind
+from infrakit.spi.store import Document
+from infrakit.spi.values import Attachment, Description, GroupID, InstanceID, InstanceSpec, LogicalID
+
+GROUP = GroupID("g")
+CALLER = Caller(name="n1.1", epoch=1, leads_until=1e6)
+
+
+class Court:
+    """The oracle, with a cloud and a timeline that a test advances."""
+
+    def __init__(self, *faults: str) -> None:
+        self.timeline = Timeline()
+        self.cloud = Cloud(Faults(exclusive=False, tokens=False), CloudFaults(), random=random.Random(1))
+        self.oracle = Oracle(self.timeline, faults=faults)
+        self.cloud.watchers.append(self.oracle.on_change)
+        self._revision = 0
+
+    @property
+    def verdict(self) -> str:
+        return self.oracle.verdict
+
+    def at(self, now: float, *steps: Any) -> None:
+        """Take these steps in the loop of the world, not before that time."""
+        done: list[bool] = []
+
+        def take() -> None:
+            for step in steps:
+                step()
+            done.append(True)
+
+        self.timeline.world.call_at(max(now, self.timeline.now), take)
+        self.timeline.run(lambda: done)
+
+    def declare(self, size: int | None = None, ids: str = "", *, why: str = "declared", **more: Any) -> None:
+        """Let a declaration of the group become durable."""
+        self._revision += 1
+        allocation: dict[str, Any] = {"LogicalIDs": ids.split()} if ids else {"Size": size}
+        flavor = {"Quorum": more.pop("quorum", False), "Volumes": more.pop("volumes", False)}
+        properties = {
+            "Allocation": allocation,
+            "Instance": {"Plugin": "simulator", "Properties": {"version": more.pop("version", 0)}},
+            "Flavor": {"Plugin": "simulated", "Properties": flavor},
+            "Healing": more.pop("healing", {}),
+            "Updating": {},
+        }
+        group = {"name": "g", "hash": "h", "properties": properties}
+        body = {"Entry": {"Why": why}, "Groups": {"g": group}, "Orders": {"g": more} if more else {}}
+        self.oracle.written(Document(name="declaration", revision=self._revision, body=json.dumps(body).encode()))
+
+    def create(self, slot: str, *, pet: bool = False, token: str = "", volume: str = "") -> None:
+        """Request an instance, and let the provider create it."""
+        spec = InstanceSpec(
+            tags={values.TAG_GROUP: GROUP, values.TAG_TOKEN: token or f"c/g/{slot}/1"},
+            logical_id=LogicalID(slot) if pet else None,
+            attachments=(Attachment(id=volume, type="volume"),) if volume else None,
+        )
+        self.oracle.creating(CALLER, spec)
+        self.cloud._create(spec)
+
+    def destroy(self, *ids: str) -> None:
+        """Let InfraKit destroy instances, each after an event with the reason."""
+        for each in map(InstanceID, ids):
+            event = Event(type=Kind.DESTROYING, group=GROUP, instance=each, message="a reason")
+            self.oracle.reported(CALLER, event)
+            self.oracle.destroying(CALLER, each, each)
+            if each in self.cloud.machines:
+                self.cloud.kill(each)
+
+
+@pytest.fixture
+def court() -> Iterator[Court]:
+    created = Court()
+    yield created
+    created.timeline.close()
+
+
+def test_a_whole_life_breaks_no_law(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a b c", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abc"))
+    court.at(100, lambda: court.cloud.make_unhealthy(InstanceID("sim-1")))
+    court.at(200, lambda: court.destroy("sim-1"))
+    court.at(201, lambda: court.create("a", pet=True, token="c/g/a/2"))
+    court.at(400, lambda: whole.check(court.oracle.facts, GROUP))
+    assert court.verdict == ""
+
+
+def test_a_second_instance_of_a_logical_id_is_found_when_it_is_requested(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a"), lambda: court.create("a", pet=True))
+    court.at(2, lambda: court.create("a", pet=True, token="c/g/a/2"))
+    assert court.verdict.startswith("2 one per identity: requested a second a while sim-1 lives")
+
+
+def test_a_second_holder_of_a_volume_is_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a b"), lambda: court.create("a", pet=True, volume="v"))
+    court.at(2, lambda: court.create("b", pet=True, volume="v"))
+    assert court.verdict.startswith("2 one per identity: requested b with v, which sim-1 holds")
+
+
+def test_an_instance_of_others_is_not_known_at_once(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a"))
+    court.at(2, lambda: court.cloud.foreign("g", LogicalID("a")))
+    court.at(3, lambda: court.create("a", pet=True))
+    assert court.verdict == ""
+    court.at(3 + KNOWN_S, lambda: court.create("a", pet=True, token="c/g/a/2"))
+    assert court.verdict.startswith("2 one per identity: requested a second a")
+
+
+def test_two_instances_for_one_token_are_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(5), lambda: court.create("1"), lambda: court.create("1"))
+    assert court.verdict.startswith("3 exactly one: sim-1 and sim-2 have the token c/g/1/1")
+
+
+def test_more_than_declared_are_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(1), lambda: court.create("1"), lambda: court.create("2"))
+    assert court.verdict.startswith("3 never more than declared: 2 instances of g live, 1 are declared")
+
+
+def test_a_creation_for_an_undeclared_logical_id_is_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a"), lambda: court.create("b", pet=True))
+    assert court.verdict.startswith("3 never more than declared: sim-1 was created for the undeclared b")
+
+
+def test_a_healthy_and_declared_member_is_not_destroyed(court: Court) -> None:
+    court.at(1, lambda: court.declare(3), *(lambda i=i: court.create(str(i)) for i in range(3)))
+    court.at(200, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed while healthy")
+
+
+@pytest.mark.parametrize("limit", [{}, {"MaxUnhealthy": 1}])
+def test_healthy_members_in_a_row_are_counted_until_others_are_healthy(court: Court, limit: dict[str, Any]) -> None:
+    """Four of ten by default: the fifth breaks the law, unless the first four were replaced."""
+    allowed = limit.get("MaxUnhealthy", 4)
+    court.at(1, lambda: court.declare(10, healing=limit), *(lambda i=i: court.create(str(i)) for i in range(10)))
+    court.at(100, lambda: court.declare(10, healing=limit, version=1))  # a new version: none is up to date
+    for each in range(allowed):
+        court.at(110 + each, lambda each=each: court.destroy(f"sim-{each + 1}"))
+    assert court.verdict == ""
+    court.at(120, lambda: court.destroy(f"sim-{allowed + 1}"))
+    assert court.verdict.startswith(f"5 never worse: in a row: sim-{allowed + 1} is the {allowed + 1}. healthy member")
+
+
+def test_too_many_destructions_at_once_are_found(court: Court) -> None:
+    def stop(instance: str) -> None:
+        court.oracle.reported(CALLER, Event(type=Kind.DESTROYING, instance=InstanceID(instance), message="a reason"))
+        court.oracle.destroying(CALLER, InstanceID(instance), InstanceID(instance))
+
+    court.at(1, lambda: court.declare(ids="a b c d e", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abcde"))
+    court.at(100, lambda: court.declare(ids="a b c d e", quorum=True, version=1))
+    court.at(101, lambda: stop("sim-1"), lambda: stop("sim-2"))
+    assert court.verdict.startswith("5 never worse: at once: sim-1, sim-2 of g are being destroyed at once")
+
+
+@pytest.mark.parametrize(("ids", "lost"), [("a b c", 1), ("a b c d", 1), ("a b c d e", 2)])
+def test_a_quorum_keeps_its_majority(court: Court, ids: str, lost: int) -> None:
+    """Of an even number, half is no majority."""
+    names = ids.split()
+    court.at(1, lambda: court.declare(ids=ids, quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in names))
+    court.at(100, *(lambda n=n: court.cloud.kill(InstanceID(f"sim-{n + 1}")) for n in range(lost)))
+    victim = f"sim-{len(names)}"
+    evicted: dict[str, Any] = {"Evictions": {victim: {}}}
+    court.at(300, lambda: court.declare(ids=ids, quorum=True, **evicted), lambda: court.destroy(victim))
+    left = len(names) - lost - 1
+    assert court.verdict.startswith(f"5 never worse: majority: {victim} is destroyed, which leaves {left} of")
+
+
+def test_nothing_is_destroyed_while_too_many_are_unhealthy(court: Court) -> None:
+    court.at(1, lambda: court.declare(5), *(lambda i=i: court.create(str(i)) for i in range(5)))
+    court.at(100, *(lambda n=n: court.cloud.make_unhealthy(InstanceID(f"sim-{n}")) for n in (1, 2, 3)))
+    court.at(400, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("5 never worse: too many unhealthy: sim-1 is destroyed while sim-1, sim-2, sim-3")
+
+
+def test_creations_of_an_hour_are_limited_and_an_operator_permits_more(court: Court) -> None:
+    """Of one: ten, and one that the group has grown by."""
+    court.at(1, lambda: court.declare(1))
+
+    def crash(number: int) -> None:
+        court.create("1", token=f"c/g/1/{number}")
+        court.cloud.kill(InstanceID(f"sim-{number}"))
+
+    court.at(2, *(lambda n=n: crash(n) for n in range(1, 12)))
+    assert court.verdict == ""
+    court.at(3, lambda: court.oracle.resuming(GROUP), *(lambda n=n: crash(n) for n in range(12, 23)))
+    assert court.verdict == ""
+    court.at(4, lambda: crash(23))
+    assert court.verdict.startswith(
+        "5 never worse: creations: 12 instances of g were created within an hour, at most 11"
+    )
+
+
+def test_instances_of_a_second_installation_are_not_touched(court: Court) -> None:
+    court.at(1, lambda: court.declare(1), lambda: court.cloud.foreign("g", None))
+    court.at(2, lambda: court.oracle.acting(CALLER, "label", InstanceID("sim-1")))
+    assert court.verdict.startswith("5 never worse: not ours: label of sim-1")
+
+
+def test_instances_of_an_undeclared_group_are_not_destroyed(court: Court) -> None:
+    court.at(1, lambda: court.cloud.adopt(tags={values.TAG_GROUP: "free"}), lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("5 never worse: not ours: sim-1 of free is destroyed")
+
+
+def test_a_volume_is_deleted_only_on_request_and_when_nothing_holds_it(court: Court) -> None:
+    volume = Attachment(id="vol-a", type="volume")
+    asked: dict[str, Any] = {"Destroying": {"Who": "ann"}, "Volumes": True}
+    court.at(1, lambda: court.declare(ids="a", volumes=True), lambda: court.create("a", pet=True, volume="vol-a"))
+    court.at(2, lambda: court.declare(ids="a", volumes=True, **asked))
+    court.at(3, lambda: court.oracle.deleting(CALLER, volume))
+    assert court.verdict.startswith("5 never worse: volumes: vol-a is deleted, and ['sim-1'] hold it")
+    other = Court()
+    other.at(1, lambda: other.declare(ids="a"), lambda: other.oracle.deleting(CALLER, volume))
+    assert other.verdict.startswith("5 never worse: volumes: vol-a is deleted, and no operator has requested that")
+    other.timeline.close()
+
+
+def test_a_stored_version_that_is_not_what_was_submitted_is_found(court: Court) -> None:
+    text = json.dumps(
+        [
+            {
+                "metadata": {"name": "g"},
+                "properties": {"Allocation": {"Size": 3}, "Instance": {"Properties": {"version": 0}}},
+            }
+        ]
+    )
+    court.at(1, lambda: court.oracle.durable.submitting("command 1", text), lambda: court.declare(4, why="command 1"))
+    assert court.verdict.startswith("6 never lost: version 1 is not what command 1 declared of g")
+
+
+def test_a_version_that_differs_from_what_was_acknowledged_is_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(1, why="command 1"))
+    court.oracle.durable.acknowledged(1, "command 1", changed=True)
+    assert court.verdict == ""
+    court.oracle.durable.acknowledged(1, "command 2", changed=True)
+    assert court.verdict.startswith("6 never lost: version 1 was acknowledged as command 2")
+
+
+def test_decreasing_or_lost_versions_are_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(1, why="command 1"), lambda: court.declare(2, why="command 2"))
+    court.oracle.durable.acknowledged(2, "command 2", changed=True)
+    court.oracle.durable.acknowledged(1, "command 3", changed=False)
+    assert court.verdict.startswith("6 never lost: version 1 follows 2")
+    other = Court()
+    other.at(1, lambda: other.declare(1))
+    other.oracle.durable.check_history({})
+    assert other.verdict.startswith("6 never lost: version 1 is missing")
+    other.timeline.close()
+
+
+def converged(court: Court) -> None:
+    court.oracle.reported(CALLER, Event(type=Kind.CONVERGED, group=GROUP, message="all match"))
+
+
+@pytest.mark.parametrize("how", ["missing", "unhealthy", "another version", "without its volume"])
+def test_a_report_of_convergence_has_to_be_true(court: Court, how: str) -> None:
+    ids, volumes = "a b", how == "without its volume"
+    court.oracle.actors.epoch = 1
+    court.at(1, lambda: court.declare(ids=ids, volumes=volumes))
+    court.at(2, lambda: court.create("a", pet=True, volume="v" if volumes else ""))
+    if how != "missing":
+        court.at(2, lambda: court.create("b", pet=True))
+    if how == "unhealthy":
+        court.at(3, lambda: court.cloud.make_unhealthy(InstanceID("sim-2")))
+    if how == "another version":
+        court.cloud.machines[InstanceID("sim-2")].properties = b"{}"  # type: ignore[assignment]
+        court.oracle.facts.lives[InstanceID("sim-2")].version = 7
+    court.at(200, lambda: converged(court))
+    assert court.verdict.startswith("7 converged means converged")
+
+
+def test_a_destruction_without_a_reason_is_found(court: Court) -> None:
+    court.at(1, lambda: court.declare(1), lambda: court.create("1"))
+    court.at(2, lambda: court.oracle.destroying(CALLER, InstanceID("sim-1"), InstanceID("sim-1")))
+    assert court.verdict.startswith("8 a reason for everything: sim-1 is destroyed without an event")
+
+
+def test_a_halt_binds_within_the_bound_of_the_ledger(court: Court) -> None:
+    body = json.dumps({"Epoch": 1, "BoundS": 2.0}).encode()
+    court.oracle.written(Document(name="ledger", revision=1, body=body))
+    court.at(1, lambda: court.declare(2), lambda: court.oracle.actors.halted(GROUP))
+    court.at(2, lambda: court.create("1"))
+    assert court.verdict == ""
+    court.at(3.2, lambda: court.create("2"))
+    assert court.verdict.startswith("9 stop means stop: create in g, which is halted")
+
+
+def label(court: Court, name: str, epoch: int, *, leads_until: float = 100.0) -> str:
+    court.oracle.acting(Caller(name=name, epoch=epoch, leads_until=leads_until), "label", InstanceID("sim-1"))
+    return court.verdict
+
+
+def test_an_older_epoch_may_not_begin_a_call_after_a_newer_one(court: Court) -> None:
+    assert label(court, "n1.1", 1) == label(court, "n2.1", 2) == label(court, "n2.1", 2) == ""
+    assert label(court, "n1.1", 1).startswith("1 one actor: label by n1.1 of epoch 1, after n2.1 of 2")
+    assert court.oracle.actors.overlaps == 1
+
+
+def test_two_may_not_act_under_one_epoch(court: Court) -> None:
+    assert label(court, "n1.1", 1) == ""
+    assert label(court, "n2.1", 1).startswith("1 one actor: label by n2.1 of epoch 1, after n1.1 of 1")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "leads_until", "law"), [(0, 100.0, "holds no epoch"), (1, -0.5, "observation expired 0.50 s ago")]
+)
+def test_no_process_acts_without_an_epoch_or_with_an_expired_observation(
+    court: Court, epoch: int, leads_until: float, law: str
+) -> None:
+    assert law in label(court, "n1.1", epoch, leads_until=leads_until)
+
+
+def test_a_decreasing_epoch_is_found(court: Court) -> None:
+    for epoch in (2, 1):
+        body = json.dumps({"Epoch": epoch}).encode()
+        court.oracle.written(Document(name="ledger", revision=1, body=body))
+    assert court.verdict.startswith("1 one actor: epoch 1 was acquired after 2")
+
+
+def test_a_membership_does_not_change_while_a_member_of_the_quorum_is_destroyed(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a b c", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abc"))
+    event = Event(type=Kind.DESTROYING, instance=InstanceID("sim-1"), message="a reason")
+    court.at(3, lambda: court.oracle.reported(CALLER, event))
+    court.at(4, lambda: court.oracle.destroying(CALLER, InstanceID("sim-1"), InstanceID("sim-1")))
+    listed = Description(id=InstanceID("sim-2"), tags={values.TAG_GROUP: GROUP})
+    court.at(5, lambda: court.oracle.changing(CALLER, [listed]))
+    assert court.verdict.startswith("5 never worse: majority: the membership of g changes while ['sim-1']")
+
+
+def test_the_table_says_how_often_a_law_may_fail() -> None:
+    court = Court()
+    court.oracle.facts.permit("long empty listings")
+    for _ in range(exceptions.EACH):
+        court.oracle.facts.require(False, exceptions.ONE_PER_IDENTITY, "twice")
+    assert court.verdict == ""
+    court.oracle.facts.require(False, exceptions.ONE_PER_IDENTITY, "once more")
+    assert court.verdict.startswith("2 one per identity: once more")
+    court.timeline.close()
