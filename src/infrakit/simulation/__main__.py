@@ -1,18 +1,27 @@
-"""Run simulated worlds: `--count 2000` runs many seeds, `--seed N --verbose` repeats one and prints every event."""
+"""Run simulated worlds: `--count 2000` runs many seeds, `--seed N --verbose` repeats one and prints every event.
+
+`--seed N --shrink` reduces a world in which a law breaks to the fewest faults, and prints its story. `--resume FILE`
+runs a long range of seeds in parts.
+"""
 
 import argparse
 import collections
+import copy
 import multiprocessing
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from infrakit.simulation import loop, loops, scenario
+from infrakit.simulation import loop, loops, progress, scenario, shrinking
+from infrakit.simulation.scenario import Scenario
 from infrakit.simulation.world import World
+from infrakit.spi import errors
 
 MINUTES = 30.0
+SAVE_EVERY = 50  # seeds
 
 
 class Task(NamedTuple):
@@ -33,8 +42,13 @@ class Outcome(NamedTuple):
 
 def simulate(task: Task, report: Callable[[str], None] = lambda _line: None) -> Outcome:
     """Run one seed to completion and return its outcome."""
+    return play(scenario.draw(task.seed, task.minutes, task.deeds, task.replicas), report)
+
+
+def play(drawn: Scenario, report: Callable[[str], None] = lambda _line: None) -> Outcome:
+    """Run one scenario to completion and return its outcome. The scenario itself does not change."""
     timeline = loops.Timeline()
-    world = World(scenario.draw(task.seed, task.minutes, task.deeds, task.replicas), timeline, report=report)
+    world = World(copy.deepcopy(drawn), timeline, report=report)
     try:
         verdict = world.run()
     except (AssertionError, loop.Deadlock) as broken:
@@ -63,13 +77,35 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="number of parallel processes")
     parser.add_argument("--until-broken", action="store_true", help="stop at the first seed that breaks a law")
     parser.add_argument("--verbose", action="store_true", help="print every event")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: find the fewest faults, print the story")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="record what is done in FILE, and continue from it")
     options = parser.parse_args()
     if options.seed is not None:
         task = Task(options.seed, options.minutes, options.deeds, options.replicas)
+        if options.shrink:
+            return _shrink(task)
         verdict, _figures = simulate(task, print if options.verbose else lambda _line: None)
         print(verdict or f"seed {options.seed}: every law held")
         return bool(verdict)
-    return _many(options)
+    try:
+        return _many(options)
+    except errors.InvalidSpec as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _shrink(task: Task) -> int:
+    drawn = scenario.draw(task.seed, task.minutes, task.deeds, task.replicas)
+    verdict = play(drawn).verdict
+    if not verdict:
+        print(f"seed {task.seed}: every law held: there is nothing to shrink")
+        return 0
+    smallest, verdict = shrinking.shrink(drawn, verdict, lambda each: play(each).verdict)
+    lines: list[str] = []
+    play(smallest, lines.append)
+    for line in (*shrinking.describe(smallest), "", *shrinking.story(lines, verdict), "", verdict):
+        print(line)
+    return 1
 
 
 def _deeds(text: str) -> Sequence[str]:
@@ -88,24 +124,39 @@ def _repeat_command(options: argparse.Namespace, seed: int) -> str:
 
 
 def _many(options: argparse.Namespace) -> int:
-    began, broken, figures = time.perf_counter(), 0, collections.Counter[str]()
-    seeds = range(options.first, options.first + options.count)
+    began = time.perf_counter()
+    about = f"minutes {options.minutes:g}, replicas {options.replicas or 'any'}, deeds {','.join(options.deeds)}"
+    record = progress.Progress(code="", options=about)
+    if options.resume is not None:
+        record = progress.load(options.resume, about)
+    before_s = record.took_s
+    seeds = record.left(range(options.first, options.first + options.count))
     tasks = [Task(seed, options.minutes, options.deeds, options.replicas) for seed in seeds]
-    done = 0
+    batch: list[int] = []
     with multiprocessing.Pool(options.jobs) as pool:
-        for done, (seed, outcome) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
-            figures.update(outcome.figures)
+        for number, (seed, outcome) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
+            record.figures = dict(collections.Counter(record.figures) + outcome.figures)
+            batch.append(seed)
             if outcome.verdict:
-                broken += 1
+                record.broken[str(seed)] = outcome.verdict
                 print(f"seed {seed}: {outcome.verdict}")
                 print(f"  repeat: {_repeat_command(options, seed)}", flush=True)
-                if options.until_broken:
-                    break
-            if done % 500 == 0:
-                print(f"{done} seeds, {broken} broken, {time.perf_counter() - began:.0f} s", flush=True)
-    took = time.perf_counter() - began
-    print(", ".join(f"{count} {what}" for what, count in figures.items()))
-    print(f"{done} seeds of {options.minutes:g} simulated minutes in {took:.0f} s: {broken} broke a law")
+            is_last = number == len(tasks) or (options.until_broken and outcome.verdict)
+            if is_last or number % SAVE_EVERY == 0:
+                record.add(batch)
+                batch = []
+                record.took_s = before_s + time.perf_counter() - began
+                if options.resume is not None:
+                    progress.save(options.resume, record)
+            if number % 500 == 0:
+                print(f"{record.count} seeds, {len(record.broken)} broken, {record.took_s:.0f} s", flush=True)
+            if options.until_broken and outcome.verdict:
+                break
+    print(", ".join(f"{count} {what}" for what, count in record.figures.items()))
+    broken = len(record.broken)
+    print(
+        f"{record.count} seeds of {options.minutes:g} simulated minutes in {record.took_s:.0f} s: {broken} broke a law"
+    )
     return bool(broken)
 
 

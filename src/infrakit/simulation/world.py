@@ -20,6 +20,7 @@ from infrakit.simulation.proxy import InspectingProxy, ProviderProxy, WatchingPr
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
 from infrakit.simulation.workload import OperatorWorkload
+from infrakit.spi import values
 from infrakit.spi.event import Event
 from infrakit.spi.manager import Status
 from infrakit.spi.values import GroupID, LogicalID
@@ -46,6 +47,7 @@ class World:
         sure = not scenario.flavor.unknown_rate
         self.oracle = Oracle(timeline, faults=scenario.excuses, sure_health=sure)
         self.cloud.watchers.append(self.oracle.on_change)
+        self.cloud.watchers.append(self._on_cloud)
         self.cloud.settled.append(self.oracle.losses.not_pending)
         self.store = FaultyStore(self.rng)
         self.store.watchers.append(self.oracle.written)
@@ -83,6 +85,11 @@ class World:
         return Host(
             name, self.scenario.seed, environment, member=member, observer=leadership, node_clock=clock, logical_id=own
         )
+
+    def _on_cloud(self, what: str, machine: Machine) -> None:
+        """Log what really happens, as opposed to what a replica reports."""
+        name = machine.logical_id or machine.tags.get(values.TAG_SLOT, "-")
+        self._log(f"** {what:14} {machine.tags.get(values.TAG_GROUP, '-'):8} {machine.id:10} {name}")
 
     def _on_own_node(self, what: str, machine: Machine) -> None:
         """A node goes with the machine of its member, and comes back with the next one, or with another machine."""
@@ -245,7 +252,7 @@ class World:
     def _check_list(self, group: GroupPlan) -> None:
         """Require that the member list matches the living instances, all of them promoted."""
         members = self.oracle.facts.of_group(GroupID(group.name))
-        alive = {each.id for each in members if each.token and not each.is_foreign}
+        alive = {each.id for each in members if each.token}
         if isinstance(self.flavor, ListingFlavor) and alive:
             listed = self.flavor.listed(GroupID(group.name))
             voting = {instance for instance, entry in listed.items() if entry.voting}

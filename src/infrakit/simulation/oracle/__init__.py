@@ -14,7 +14,7 @@ from infrakit.simulation.oracle import declared, exceptions, whole
 from infrakit.simulation.oracle.actor import LEDGER, Actors, Caller
 from infrakit.simulation.oracle.creations import Creations
 from infrakit.simulation.oracle.durable import Durable
-from infrakit.simulation.oracle.facts import Facts, Life
+from infrakit.simulation.oracle.facts import KNOWN_S, Facts, Life
 from infrakit.simulation.oracle.identity import Identities
 from infrakit.simulation.oracle.losses import Losses
 from infrakit.spi import values
@@ -86,7 +86,7 @@ class Oracle:
             else:
                 facts.disturbed_at[group] = facts.now
         elif what == "revived":
-            facts.lives[machine.id] = Life(machine, facts.now, requested=False)
+            facts.lives[machine.id] = Life(machine, facts.now, requested=False, revived=True)
             facts.disturbed_at[group] = facts.now
         elif what == "stopping":
             facts.lives[machine.id].stopping_at = facts.now
@@ -170,8 +170,10 @@ class Oracle:
 
     def member_removed(self, machine: Machine) -> None:
         """Check a member that has been removed from the member list because its instance has terminated."""
+        life = self.facts.lives.get(machine.id)
+        runs_again = life is not None and life.revived and life.began_at > self.facts.now - KNOWN_S
         self.facts.require(
-            not machine.lives,
+            not machine.lives or runs_again,
             exceptions.ONE_PER_IDENTITY,
             f"{machine.id} lives and was removed from the member list",
         )

@@ -54,9 +54,7 @@ TABLE = (
     Permitted("old reads", STOP, UNLIMITED, "the same: a newer halt is not shown"),
     Permitted("alias", NEEDED, 2, "one machine with two IDs appears as a surplus, or a second bearer: one at a time"),
     Permitted("restore", ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
-    Permitted(
-        "restore", ONE_PER_INTENT, UNLIMITED, "an older backup of the same version: tokens repeat"
-    ),
+    Permitted("restore", ONE_PER_INTENT, UNLIMITED, "an older backup of the same version: tokens repeat"),
     Permitted("restore", NEVER_LOST, UNLIMITED, "what was written after the backup is lost"),
 )
 

@@ -23,11 +23,12 @@ KNOWN_S = 60.0  # what is true for that long is known to a controller that acts
 class Life:
     """One life of an instance, from its start to its termination. Its tags are those that it was created with."""
 
-    def __init__(self, machine: Machine, began_at: float, *, requested: bool) -> None:
+    def __init__(self, machine: Machine, began_at: float, *, requested: bool, revived: bool = False) -> None:
         self.machine = machine
         self.id = machine.id
         self.began_at = began_at
         self.requested = requested  # by a call of InfraKit
+        self.revived = revived  # another party runs it again
         self.group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
         self.token = machine.token
         self.logical_id = machine.logical_id
@@ -119,8 +120,8 @@ class Facts:
     # -- instances -------------------------------------------------------------------------------------------------
 
     def of_group(self, group: GroupID) -> list[Life]:
-        """The instances with the group's tag that live now."""
-        return [life for life in self.lives.values() if life.group == group]
+        """The instances with the group's tag that live now, without those of a second installation."""
+        return [life for life in self.lives.values() if life.group == group and not life.is_foreign]
 
     def is_calm(self, group: GroupID) -> bool:
         """Whether nothing has happened to the group that a controller need not know yet."""

@@ -8,7 +8,7 @@ from infrakit.spi.values import GroupID
 def check(facts: Facts, group: GroupID, law: str = exceptions.CONVERGED) -> None:
     """Require that the living instances match the declaration exactly, and have been healthy within `KNOWN_S`."""
     declared = facts.declared.groups[group]
-    alive = [each for each in facts.of_group(group) if not each.is_foreign]
+    alive = facts.of_group(group)
     if declared.ids is not None:
         have = sorted(str(each.logical_id) for each in alive)
         facts.require(have == sorted(declared.ids), law, f"{group} has {have}")
