@@ -206,6 +206,19 @@ def test_creations_of_an_hour_are_limited_and_an_operator_permits_more(court: Co
     )
 
 
+@pytest.mark.parametrize("why", ["a new version", "the whole group"])
+def test_the_node_of_the_caller_goes_last(court: Court, why: str) -> None:
+    more: dict[str, Any] = {"version": 1} if why == "a new version" else {"Destroying": {"Who": "ann"}}
+    court.at(1, lambda: court.declare(ids="a b"))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "ab"))
+    for life in court.oracle.facts.lives.values():
+        life.version = 0
+    court.at(200, lambda: court.declare(ids="a b", **more))
+    court.oracle.own_nodes = {"n1": LogicalID("a")}
+    court.at(300, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("5 never worse: own node last: sim-1 is the node of the caller, and is destroyed")
+
+
 def test_instances_of_a_second_installation_are_not_touched(court: Court) -> None:
     court.at(1, lambda: court.declare(1), lambda: court.cloud.foreign("g", None))
     court.at(2, lambda: court.oracle.acting(CALLER, "label", InstanceID("sim-1")))

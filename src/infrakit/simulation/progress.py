@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 import infrakit
-from infrakit.spi import errors, files
+from infrakit.spi import codec, errors, files
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -57,10 +57,10 @@ def load(path: Path, options: str) -> Progress:
     """Read the file, or start with an empty one. Raises `InvalidSpec` if it is of other code or options, or damaged."""
     code = digest()
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Progress)
+        found = codec.decode(path.read_bytes(), Progress)
     except FileNotFoundError:
         return Progress(code=code, options=options)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise errors.invalid(str(path), f"it is no record of a run: {error}", hint="name another file") from None
     if found.code != code:
         raise errors.invalid(str(path), "it was recorded with other code", hint="name another file, and begin again")

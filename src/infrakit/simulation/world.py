@@ -74,6 +74,7 @@ class World:
             self.hosts, self.quorum, self.store, self.oracle, self.disturbances.kill_some
         )
         if scenario.own_node:
+            self.oracle.own_nodes = {h.name: h.logical_id for h in self.hosts if h.logical_id is not None}
             self.cloud.watchers.append(self._on_own_node)
 
     def _host(self, name: str, environment: Environment, clock: NodeClock) -> Host:

@@ -20,7 +20,7 @@ from infrakit.simulation.oracle.losses import Losses
 from infrakit.spi import values
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.store import Document
-from infrakit.spi.values import Attachment, Description, GroupID, InstanceID, InstanceSpec
+from infrakit.spi.values import Attachment, Description, GroupID, InstanceID, InstanceSpec, LogicalID
 
 __all__ = ["Caller", "Oracle"]
 
@@ -37,6 +37,7 @@ class Oracle:
         self.losses = Losses(self.facts, sure_health=sure_health)
         self.created = 0
         self.voters_of: Callable[[GroupID], set[InstanceID]] = lambda _group: set()  # on a member list, if there is one
+        self.own_nodes: dict[str, LogicalID] = {}  # the members that are nodes of replicas, by the node
         self._identities = Identities(self.facts)
         self._creations = Creations(self.facts)
         self._requested: set[str] = set()  # tokens
@@ -127,6 +128,10 @@ class Oracle:
             exceptions.REASON,
             f"{instance} is destroyed without an event that explains it",
         )
+        if life is not None and life.logical_id is not None:
+            host = caller.name.partition(".")[0]
+            if self.own_nodes.get(host) == life.logical_id:
+                self.losses.own_node(life)
         self.losses.destroying(caller.name, life, machine, voters=self.voters_of(group))
 
     def changing(self, caller: Caller, instances: Sequence[Description]) -> None:

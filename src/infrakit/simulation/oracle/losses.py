@@ -59,6 +59,22 @@ class Losses:
         if group.quorum:
             self._check_majority(life, group, voters)
 
+    def own_node(self, life: Life) -> None:
+        """Check the destruction of the node of the caller: the others go first."""
+        facts, group = self._facts, self._facts.declared.groups.get(life.group)
+        if group is None or life.id in group.evicted or not life.is_healthy(facts.now):
+            return
+        others = [e for e in facts.of_group(life.group) if e is not life and e.id not in self.begun]
+        others = [e for e in others if e.machine.listed_at + KNOWN_S < facts.now]
+        if not group.destroying:
+            others = [e for e in others if e.is_healthy(facts.now) and e.version not in (None, group.version)]
+            if life.version in (None, group.version) or life.logical_id not in (group.ids or ()):
+                return
+        left = ", ".join(each.id for each in others)
+        facts.require(
+            not others, exceptions.OWN_NODE, f"{life.id} is the node of the caller, and is destroyed before {left}"
+        )
+
     def answered(self, caller: str, instance: InstanceID, *, pending: bool) -> None:
         """A destroy call has returned; `pending`: it may still take effect."""
         begun = self.begun.get(instance)
