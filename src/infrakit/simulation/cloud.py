@@ -88,6 +88,10 @@ class Cloud(Simulator):
         found = await super().inspect(instance=self._aliases.get(instance, instance))
         return self._shown(found) if found is not None else None
 
+    async def identity(self) -> str:
+        """Return the name of the account, which never changes."""
+        return await self._call("identity", self.faults.describe, lambda: "account")
+
     def _is_late(self) -> bool:
         return bool(self.more.late_rate) and self._rng.random() < self.more.late_rate
 

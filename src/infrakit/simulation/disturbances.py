@@ -61,7 +61,8 @@ class Disturbances:
     def _show_nothing(self, for_s: float) -> None:
         """Let listings be empty without an error."""
         if for_s > self._scenario.faults.listing_lag_s and not self._scenario.inspects:
-            self._oracle.facts.permit("long empty listings")
+            known = self._scenario.identified
+            self._oracle.facts.permit("long empty listings of a known account" if known else "long empty listings")
         if self._scenario.loses_evidence:
             self._oracle.facts.permit("empty listings without evidence")
         self._cloud.empty_until = self._timeline.now + for_s

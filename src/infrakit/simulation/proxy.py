@@ -10,11 +10,21 @@ from infrakit.simulation.cloud import Cloud
 from infrakit.simulation.oracle import Caller, Oracle
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
-from infrakit.spi.instance import Capabilities, Capable, DestroyContext, Inspects, Instance, Keeps, Volumes, Watches
+from infrakit.spi.instance import (
+    Capabilities,
+    Capable,
+    DestroyContext,
+    Identified,
+    Inspects,
+    Instance,
+    Keeps,
+    Volumes,
+    Watches,
+)
 from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec
 
 
-class Provider(Instance, Capable, Inspects, Watches, Volumes, Keeps, Protocol):
+class Provider(Instance, Capable, Inspects, Watches, Volumes, Keeps, Identified, Protocol):
     """The protocols that the cloud and its proxies implement."""
 
 
@@ -75,6 +85,30 @@ class WatchingProxy(InspectingProxy):
     async def watch(self) -> AsyncIterator[str]:
         async for hint in self._provider.watch():
             yield hint
+
+
+class IdentifyingProxy(ProviderProxy):
+    """A provider proxy that can also name its account."""
+
+    async def identity(self) -> str:
+        return await self._provider.identity()
+
+
+class IdentifyingInspectingProxy(InspectingProxy, IdentifyingProxy):
+    """A provider proxy that can also inspect, and name its account."""
+
+
+class IdentifyingWatchingProxy(WatchingProxy, IdentifyingProxy):
+    """A provider proxy with every optional capability."""
+
+
+PLAIN = (ProviderProxy, InspectingProxy, WatchingProxy)
+IDENTIFYING = (IdentifyingProxy, IdentifyingInspectingProxy, IdentifyingWatchingProxy)
+
+
+def proxy(*, inspects: bool, watches: bool, identified: bool) -> type[ProviderProxy]:
+    """Return the class of a provider with these capabilities; only one that inspects can watch."""
+    return (IDENTIFYING if identified else PLAIN)[inspects + watches]
 
 
 def checked(flavor: SimulatedFlavor, oracle: Oracle, caller: Callable[[], Caller]) -> SimulatedFlavor:

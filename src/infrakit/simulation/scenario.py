@@ -146,6 +146,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     hardest: bool = False  # no tokens, no lock on identities, no inspect, a long lag
     inspects: bool
     watches: bool  # only if `inspects`
+    identified: bool = False  # the provider names its account
     listing: bool  # the flavor has a member list
     voters: bool = False  # the flavor lists the voters; only if `listing`
     releases: bool = False  # the flavor must agree before a member is destroyed; only if `listing`
@@ -203,6 +204,7 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         hardest=hardest,
         inspects=(inspects := not hardest and rng.random() < 0.6),
         watches=inspects and rng.random() < 0.5,
+        identified=rng.random() < 0.5,
         listing=listing,
         voters=listing and rng.random() < 0.7,
         releases=listing and rng.random() < 0.5,
@@ -313,7 +315,8 @@ def _group(rng: random.Random, number: int) -> GroupPlan:
             "Settle": rng.choice(["0s", "10s", "30s"]),
             "OnFailure": rng.choice(["pause", "rollback"]),
             "DrainTimeout": rng.choice(["1s", "20s"]),
-        },
+        }
+        | rng.choice([{}, {}, {"Canary": 1, "BakeTime": "20s"}, {"ProgressDeadline": "60s"}]),
         healing={
             "BootGrace": rng.choice(["20s", "60s"]),
             "UnhealthyAfter": rng.choice(["5s", "30s"]),

@@ -14,7 +14,7 @@ from infrakit.simulation.scenario import Deed, Scenario
 
 RUNS_MAX = 400
 PARTS = ("faults", "cloud", "store", "flavor")
-SWITCHES = ("own_node", "releases", "voters", "listing", "watches", "inspects")
+SWITCHES = ("own_node", "releases", "voters", "listing", "watches", "inspects", "identified")
 KEPT = {"lag_max"}  # the promise belongs to the lags
 SUBJECT = re.compile(r"sim-\d+|\d+\.\d+\.\d+\.\d+|group-\d+")
 LEADERS = re.compile(r" (started|stopped|committed) ")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from infrakit.instances.simulator import Machine
 from infrakit.leadership.static import Static
 from infrakit.manager.declaration import record
+from infrakit.simulation import proxy
 from infrakit.simulation.cloud import Cloud
 from infrakit.simulation.disturbances import Disturbances
 from infrakit.simulation.fault_injector import FaultInjector
@@ -16,7 +17,6 @@ from infrakit.simulation.listing import ListingFlavor, ReleasingFlavor, VotingFl
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import Oracle, whole
 from infrakit.simulation.parts import FaultyStore, FlavorFaults, SimulatedFlavor, StoreFaults
-from infrakit.simulation.proxy import InspectingProxy, ProviderProxy, WatchingProxy
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
 from infrakit.simulation.workload import OperatorWorkload
@@ -32,8 +32,6 @@ SETTLE_TIMEOUT_S = 60.0  # simulated time, after the listing lag, within which i
 
 OWN_NODE_S = 120.0  # after that, the node of a member runs on another machine
 BOOT_S = 10.0
-
-PROXIES = (ProviderProxy, InspectingProxy, WatchingProxy)  # index: number of optional capabilities of the provider
 
 
 class World:
@@ -62,7 +60,7 @@ class World:
             timeline=timeline,
             oracle=self.oracle,
             cloud=self.cloud,
-            proxy=PROXIES[scenario.inspects + scenario.watches],
+            proxy=proxy.proxy(inspects=scenario.inspects, watches=scenario.watches, identified=scenario.identified),
             flavor=self.flavor,
             poll_s=scenario.poll_s,
             report=self._on_change,

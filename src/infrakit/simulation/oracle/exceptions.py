@@ -47,6 +47,10 @@ TABLE = (
     Permitted("long empty listings", ONE_PER_IDENTITY, EACH, "MaxUnhealthy members that vanish are replaced"),
     Permitted("long empty listings", NOT_MORE, EACH, "the same, of cattle"),
     Permitted("long empty listings", NEEDED, EACH, "what was replaced appears again, and the surplus is removed"),
+    *(
+        Permitted("long empty listings of a known account", law, UNLIMITED, "what it does not show has terminated")
+        for law in (ONE_PER_IDENTITY, NOT_MORE, NEEDED)
+    ),
     Permitted("empty listings without evidence", ONE_PER_IDENTITY, UNLIMITED, "freed or restored, a group is new"),
     Permitted("empty listings without evidence", NOT_MORE, UNLIMITED, "the same, of cattle"),
     Permitted("empty listings without evidence", NEEDED, UNLIMITED, "the surplus is removed later"),

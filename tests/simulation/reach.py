@@ -1,0 +1,59 @@
+"""Measure which lines and branches of the planner and the gate the first worlds do not execute.
+
+`python -m tests.simulation.reach --count 500` prints those that `UNREACHED` does not list, and fails if there are any.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import coverage
+
+import infrakit
+
+PACKAGES = ("group/plan", "gate")
+ROOT = Path(infrakit.__file__).parent
+
+# By file: the first words of lines that no world reaches, with the reason.
+UNREACHED: dict[str, dict[str, str]] = {}
+
+
+def missing(paths: Iterator[Path], measured: coverage.Coverage) -> Iterator[tuple[str, int, str]]:
+    """Yield the file, number and text of each line that was not executed, or from which not every branch was taken."""
+    for path in paths:
+        lines = path.read_text().splitlines()
+        _, _, _, unexecuted, _ = measured.analysis2(str(path))
+        arcs = measured._analyze(str(path)).missing_branch_arcs()
+        for number in sorted({*unexecuted, *arcs}):
+            yield str(path.relative_to(ROOT)), number, lines[number - 1].strip()
+
+
+def is_listed(file: str, line: str) -> bool:
+    return any(line.startswith(words) for words in UNREACHED.get(file, {}))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=500, help="number of seeds")
+    parser.add_argument("--minutes", type=float, default=2.0, help="simulated minutes of each")
+    options = parser.parse_args()
+    sources = [f"infrakit.{package.replace('/', '.')}" for package in PACKAGES]
+    measured = coverage.Coverage(branch=True, source=sources, data_file=None, config_file=False)
+    measured.start()
+    from infrakit.simulation import __main__ as program
+
+    broken = 0
+    for seed in range(1, options.count + 1):
+        broken += bool(program.simulate(program.Task(seed, options.minutes)).verdict)
+    measured.stop()
+    paths = (path for package in PACKAGES for path in sorted((ROOT / package).glob("*.py")))
+    found = [each for each in missing(paths, measured) if not is_listed(each[0], each[2])]
+    for file, number, line in found:
+        print(f"{file}:{number}: {line}")
+    print(f"{options.count} seeds, {broken} broke a law, {len(found)} unlisted lines or branches not reached")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
