@@ -213,6 +213,10 @@ class World:
         for group in self.scenario.groups:
             group.bad = False
             group.version += 1
+            group.updating |= {
+                "OnFailure": "pause"
+            }  # a rollback would declare an earlier version, which may never work
+            group.updating.pop("ProgressDeadline", None)
             await self.workload.commit(group)
             await self.workload.unhalt(GroupID(group.name))
         until, status = self.timeline.now + CONVERGENCE_TIMEOUT_S, None

@@ -140,8 +140,9 @@ class Oracle:
         self.actors.acting(caller, "change the membership", group)
         found = self.facts.declared.groups.get(group)
         if found is not None and found.quorum:
-            begun = [i for i, e in self.losses.begun.items() if e.life.group == group and e.life.lives]
-            mine = [i for i in begun if self.losses.begun[i].caller == caller.name]
+            lives = self.facts.lives
+            asked = [i for by, i in self.losses.unanswered if by == caller.name and i in lives]
+            mine = [i for i in asked if lives[i].group == group]
             self.facts.require(
                 not mine, exceptions.MAJORITY, f"the membership of {group} changes while {mine} are being destroyed"
             )

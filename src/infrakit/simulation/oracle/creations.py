@@ -17,7 +17,6 @@ class Creations:
         self._facts = facts
         self._tokens: set[str] = set()
         self._times: dict[GroupID, collections.deque[float]] = {}
-        self._since: dict[GroupID, float] = {}  # when an operator last permitted as many again
 
     def resuming(self, group: GroupID) -> None:
         """An operator is about to resume a group: it may create as many again."""
@@ -30,9 +29,10 @@ class Creations:
         self._tokens.add(token)
         facts, times = self._facts, self._times.setdefault(group, collections.deque())
         times.append(facts.now)
-        while times[0] < facts.now - HOUR_S:
+        since = max(facts.now - HOUR_S, facts.managed_since(group))
+        while times[0] < since:
             times.popleft()
-        recent = facts.group_since(group, facts.now - HOUR_S)
+        recent = facts.group_since(group, since)
         size = max((each.size for each in recent), default=0)
         existed = recent and facts.history[0][0] < facts.now - HOUR_S
         growth = size - recent[-1].size if existed else size

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 UNLIMITED = 1_000_000
 
-EACH = 12  # checks: up to three groups, each with a request, an instance and a volume for a member or two
+EACH = 24  # a request, an instance, a volume and an entry of the member list for each of two members in three groups
 
 ONE_ACTOR = "1 one actor"
 ONE_PER_IDENTITY = "2 one per identity"

@@ -66,7 +66,7 @@ class Facts:
         self.verdict = ""
         self.lives: dict[InstanceID, Life] = {}  # the instances that live now, by ID
         self.history: collections.deque[tuple[float, Declared]] = collections.deque([(0.0, Declared())])
-        self.excused: collections.Counter[str] = collections.Counter()  # how often a law failed as the table permits
+        self.excused: dict[str, set[str]] = {}  # by law, how it failed as the table permits
         self.disturbed_at: dict[GroupID, float] = {}  # when an instance last terminated or was created by others
         self._allowed = exceptions.allowed(faults)
         self._timeline = timeline
@@ -82,8 +82,8 @@ class Facts:
         """
         if holds or self.verdict or self._timeline.over:
             return
-        self.excused[law] += 1
-        if self.excused[law] > self._allowed.get(law, 0):
+        self.excused.setdefault(law, set()).add(what)  # a retry of the same call is no second failure
+        if len(self.excused[law]) > self._allowed.get(law, 0):
             self.verdict = f"{law}: {what} (at {self.now:.1f} s)"
 
     def permit(self, fault: str) -> None:
@@ -116,6 +116,14 @@ class Facts:
     def group_since(self, group: GroupID, at: float) -> list[DeclaredGroup]:
         """All declarations of a group that were in effect at any time since then, the newest first."""
         return [found for each in self.since(at) if (found := each.groups.get(group)) is not None]
+
+    def managed_since(self, group: GroupID) -> float:
+        """When the group was declared last while it was not: what it did before is forgotten."""
+        since = 0.0
+        for at, declared in self.history:
+            if group not in declared.groups:
+                since = at
+        return since
 
     # -- instances -------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Losses:
 
     def __init__(self, facts: Facts, *, sure_health: bool) -> None:
         self.begun: dict[InstanceID, Begun] = {}
+        self.unanswered: set[tuple[str, InstanceID]] = set()  # destroy calls, by their caller
         self.requested = 0  # destructions of healthy members
         self._facts = facts
         self._sure_health = sure_health  # the flavor never answers that it does not know
@@ -33,6 +34,7 @@ class Losses:
     def destroying(self, caller: str, life: Life | None, instance: InstanceID, *, voters: set[InstanceID]) -> None:
         """Check a destruction when its call leaves the process of its caller; `voters` are those on a member list."""
         facts = self._facts
+        self.unanswered.add((caller, instance))
         if life is None:
             return  # it has terminated already
         recent = facts.group_since(life.group, facts.now - RECORD_AGE_S)
@@ -77,6 +79,7 @@ class Losses:
 
     def answered(self, caller: str, instance: InstanceID, *, pending: bool) -> None:
         """A destroy call has returned; `pending`: it may still take effect."""
+        self.unanswered.discard((caller, instance))
         begun = self.begun.get(instance)
         if begun is not None and begun.caller == caller and not pending:
             self.not_pending(instance)
