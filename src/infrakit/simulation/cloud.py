@@ -37,6 +37,7 @@ class CloudFaults(msgspec.Struct, frozen=True, kw_only=True):
     empty_id_rate: float = 0.0  # of listings with an entry without an ID
     stops_s: float = 0.0  # the longest time that a destroyed machine shuts down, and holds its identity
     ended_shown_s: float = 0.0  # how long a terminated machine is listed as terminated
+    ignores_labels: bool = False
     reuses_ids: bool = False  # the ID of a machine that is not listed any more is given to a new one
     inspect_error_rate: float = 0.0
 
@@ -78,7 +79,8 @@ class Cloud(Simulator):
         await super().destroy(instance=found, context=context)
 
     async def label(self, *, instance: InstanceID, labels: Mapping[str, str]) -> None:
-        await super().label(instance=self._aliases.get(instance, instance), labels=labels)
+        kept = {} if self.more.ignores_labels else labels
+        await super().label(instance=self._aliases.get(instance, instance), labels=kept)
 
     async def inspect(self, *, instance: InstanceID) -> Description | None:
         if self._rng.random() < self.more.inspect_error_rate:

@@ -102,7 +102,7 @@ class VotingFlavor(ListingFlavor):
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[Voter]:
         del properties, allocation
-        if self._rng.random() < self.faults.unknown_rate:
+        if self.faults.hides_voters or self._rng.random() < self.faults.unknown_rate:
             raise errors.Unreachable("no leader", where="list")
         tokens = {(each.tags or {}).get(values.TAG_TOKEN): each.id for each in instances if each.id}
         found = []

@@ -108,6 +108,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 0.0
     drain_hang_rate: float = 0.0
     release_fail_rate: float = 0.0
+    hides_voters: bool = False  # the list of voters is never known
 
 
 class SimulatedFlavor:

@@ -62,6 +62,7 @@ INSTANCE_FAULTS = (
     "stop",  # another party shuts one down, which takes a while
     "detach",
     "revive",
+    "revive",
     "alias",
     "lose tags",
     "edit tags",
@@ -200,6 +201,7 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
             drain_s=rng.choice([0.0, 0.0, 5.0]),
             drain_hang_rate=_rate(rng, 0.1),
             release_fail_rate=_rate(rng, 0.3),
+            hides_voters=rng.random() < 0.2,
         ),
         hardest=hardest,
         inspects=(inspects := not hardest and rng.random() < 0.6),
@@ -252,6 +254,7 @@ def _cloud(rng: random.Random) -> CloudFaults:
         empty_id_rate=_rate(rng, 0.05),
         stops_s=rng.choice([0.0, 0.0, 10.0, 60.0]),
         ended_shown_s=rng.choice([0.0, 0.0, 30.0, 300.0]),
+        ignores_labels=rng.random() < 0.1,
         reuses_ids=rng.random() < 0.2,
         inspect_error_rate=_rate(rng, 0.3),
     )

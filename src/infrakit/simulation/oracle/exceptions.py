@@ -58,7 +58,6 @@ TABLE = (
     Permitted("old reads", STOP, UNLIMITED, "the same: a newer halt is not shown"),
     Permitted("alias", NEEDED, 2, "one machine with two IDs appears as a surplus, or a second bearer: one at a time"),
     Permitted("restore", ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
-    Permitted("restore", ONE_PER_INTENT, UNLIMITED, "an older backup of the same version: tokens repeat"),
     Permitted("restore", NOT_MORE, EACH, "creations in flight whose records were lost"),
     Permitted("restore", ONE_PER_IDENTITY, EACH, "the same, of pets, if the provider locks no identities"),
     Permitted("restore", NEVER_LOST, UNLIMITED, "what was written after the backup is lost"),

@@ -32,6 +32,7 @@ class Life:
         self.group = GroupID(machine.tags.get(values.TAG_GROUP, ""))
         self.token = machine.token
         self.logical_id = machine.logical_id
+        self.place = machine.logical_id or machine.tags.get(values.TAG_SLOT)  # where its replacement appears
         self.volumes = machine.attachments
         properties = json.loads(bytes(machine.properties)) or {}
         self.version: int | None = properties.get("version")  # None: another party has created it

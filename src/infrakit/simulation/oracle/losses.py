@@ -99,10 +99,10 @@ class Losses:
             healthy = self._healthy(name)
             if group is None or (group.ids is None and len(healthy) >= group.size):
                 row.clear()
-            have = {life.logical_id for life in healthy}
+            have = {life.place for life in healthy}
             for instance, life in list(row.items()):
                 survived = life.lives and instance not in self.begun
-                if survived or (life.logical_id is not None and life.logical_id in have):
+                if survived or (life.place is not None and life.place in have):
                     del row[instance]
 
     def _healthy(self, name: GroupID) -> list[Life]:
