@@ -129,13 +129,14 @@ def _many(options: argparse.Namespace) -> int:
     record = progress.Progress(code="", options=about)
     if options.resume is not None:
         record = progress.load(options.resume, about)
-    before_s = record.took_s
+    before_s, figures = record.took_s, collections.Counter(record.figures)
     seeds = record.left(range(options.first, options.first + options.count))
     tasks = [Task(seed, options.minutes, options.deeds, options.replicas) for seed in seeds]
     batch: list[int] = []
     with multiprocessing.Pool(options.jobs) as pool:
         for number, (seed, outcome) in enumerate(pool.imap_unordered(_one, tasks, chunksize=4), 1):
-            record.figures = dict(collections.Counter(record.figures) + outcome.figures)
+            figures.update(outcome.figures)  # adding counters would drop zeros
+            record.figures = dict(figures)
             batch.append(seed)
             if outcome.verdict:
                 record.broken[str(seed)] = outcome.verdict
