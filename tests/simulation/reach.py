@@ -77,7 +77,8 @@ UNREACHED: dict[str, dict[str, str]] = {
     "group/plan/tags.py": {
         "for member in tags.unnamed": ONE_PLUGIN,
         'shown = f"{member.identified_by}': ONE_PLUGIN,
-        'what = f"{member.id} is listed without its logical ID': ONE_PLUGIN,
+        "listed = member.listed_logical_id": ONE_PLUGIN,
+        'what = f"{member.id} is listed {f': ONE_PLUGIN,
         'remedy = f"set its tag': ONE_PLUGIN,
         'builder.block(member.id, what, RULE, remedy=remedy, key="logical-id")': ONE_PLUGIN,
     },

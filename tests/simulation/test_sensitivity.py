@@ -107,8 +107,8 @@ WEAKNESSES = (
     ),
     Weakness(
         "destructions of the previous leader are forgotten",
-        [(GroupView, "inherit_destroys", nothing), (Guard, "recall", nothing)],
-        ("version", "version", "flip", "flip", "dispute"),
+        [(GroupView, "inherit_destroys", nothing), (Guard, "recall", nothing), (Guard, "_refuse_vote", no_reason)],
+        ("version", "flip"),
         ("5 never worse",),
         cloud={"late_rate": 0.8, "stops_s": 60.0},
         replicas=3,
