@@ -188,7 +188,8 @@ def test_nothing_is_destroyed_while_too_many_are_unhealthy(court: Court) -> None
     assert court.verdict.startswith("5 never worse: too many unhealthy: sim-1 is destroyed while sim-1, sim-2, sim-3")
 
 
-def test_creations_of_an_hour_are_limited_and_an_operator_permits_more(court: Court) -> None:
+@pytest.mark.parametrize("how", ["resume", "restore"])
+def test_creations_of_an_hour_are_limited_until_an_operator_resumes_or_restores(court: Court, how: str) -> None:
     """Of one: ten, and one that the group has grown by."""
     court.at(1, lambda: court.declare(1))
 
@@ -198,7 +199,9 @@ def test_creations_of_an_hour_are_limited_and_an_operator_permits_more(court: Co
 
     court.at(2, *(lambda n=n: crash(n) for n in range(1, 12)))
     assert court.verdict == ""
-    court.at(3, lambda: court.oracle.resuming(GROUP), *(lambda n=n: crash(n) for n in range(12, 23)))
+    restored = how == "restore"
+    anew = (lambda: court.oracle.restored({"declaration": 1})) if restored else (lambda: court.oracle.resuming(GROUP))
+    court.at(3, anew, *(lambda n=n: crash(n) for n in range(12, 23)))
     assert court.verdict == ""
     court.at(4, lambda: crash(23))
     assert court.verdict.startswith(

@@ -65,6 +65,7 @@ class Oracle:
         """The store has lost everything after an earlier state, which names the newest revision of each document."""
         self.durable.restored(state.get(declared.NAME, 0))
         self.actors.restored()
+        self._creations.restored()
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,10 @@ class Creations:
         """An operator is about to resume a group: it may create as many again."""
         self._times.pop(group, None)
 
+    def restored(self) -> None:
+        """The store has lost what was counted since its backup, and what the backup contains does not count."""
+        self._times.clear()
+
     def created(self, group: GroupID, token: str) -> None:
         """Check one more creation: at most twice the size, plus the growth, plus the size for each new version."""
         if token in self._tokens:
