@@ -7,7 +7,7 @@ from infrakit.group.plan import limits, versions
 from infrakit.group.plan.builder import PlanBuilder, plural
 from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
-from infrakit.spi.values import Slot
+from infrakit.spi.values import InstanceID, Slot
 
 
 def surge(builder: PlanBuilder) -> int:
@@ -81,11 +81,16 @@ def _free_slots(builder: PlanBuilder, extra: int) -> list[Slot]:
 
 
 def remove(builder: PlanBuilder) -> None:
-    """Remove surplus instances: unhealthy first, then out of date, then newest; this controller's own node last."""
+    """Remove surplus instances: unhealthy first, then out of date, then newest; this controller's own node last.
+
+    Of several that one request has created, all but one are surplus, however many are declared. If they are one machine
+    with several IDs, they terminate together, and it is replaced.
+    """
     want, classified = builder.want, builder.classified
     missing = [m for m in classified.missing if m.id not in builder.chosen]
     exist = builder.staying - len(missing)  # without intents, whose instances may be listed without their tokens
-    excess = exist - want.size - surge(builder)
+    others = doubles(builder)
+    excess = max(exist - want.size - surge(builder), len(others))
     if excess <= 0:
         if missing and excess + len(missing) > 0:
             first = missing[0].id
@@ -98,16 +103,35 @@ def remove(builder: PlanBuilder) -> None:
     unhealthy = {m.id for m in classified.unhealthy}
     old = {m.id for m in classified.outdated}
 
-    def rank(member: Member) -> tuple[bool, bool, bool, float]:
-        return (member.is_self, member.id not in unhealthy, member.id not in old, -member.created_at)
+    def rank(member: Member) -> tuple[bool, bool, bool, bool, float]:
+        single = member.id not in others
+        return (member.is_self, single, member.id not in unhealthy, member.id not in old, -member.created_at)
 
     staying = [*classified.unhealthy, *classified.unknown, *classified.ready]
     candidates = sorted((m for m in staying if m.id not in builder.chosen), key=rank)
     for member in candidates[: limits.scale_in(builder, min(excess, len(candidates)))]:
-        choice = "unhealthy" if member.id in unhealthy else "out of date" if member.id in old else "the newest"
-        builder.destroy(
-            member,
-            f"{exist} exist and {want.size} are declared; it is {choice}",
-            "surplus",
-            Priority.COLLECT,
-        )
+        if member.id in others:
+            what = f"the request that created it created {others[member.id].id} too: one of them is surplus"
+        else:
+            choice = "unhealthy" if member.id in unhealthy else "out of date" if member.id in old else "the newest"
+            what = f"{exist} exist and {want.size} are declared; it is {choice}"
+        builder.destroy(member, what, "surplus", Priority.COLLECT)
+
+
+def doubles(builder: PlanBuilder) -> dict[InstanceID, Member]:
+    """Return the members that have the token of another one, each with that other one, which is the oldest.
+
+    A token is of one request, so the provider has created two machines for it, or lists one machine under two IDs. What
+    is leaving or not listed is not compared: if it is the same machine, the others terminate with it.
+    """
+    found: dict[InstanceID, Member] = {}
+    for members in builder.classified.by_slot.values():
+        if len(members) > 1:  # a request is for one slot
+            kept: dict[str, Member] = {}
+            for member in sorted(members, key=lambda m: (m.created_at, m.id)):
+                if member.token is None or member.missing_since is not None or member in builder.leaving:
+                    continue
+                first = kept.setdefault(member.token, member)
+                if first is not member:
+                    found[member.id] = first
+    return found
