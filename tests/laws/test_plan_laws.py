@@ -241,7 +241,7 @@ def _check_limits(want: DesiredState, view: GroupView, destroyed: list[Destroy])
         and (m.is_proven or view.now - m.seen_at >= want.boot_grace_s)
     ]
     others = len(standing) - len(ready)  # not declared any more: they serve until the declared ones do
-    unhealthy_count = max(0, want.size - len(slots) - others) if want.quorum else len(unhealthy)
+    unhealthy_count = max(len(unhealthy), want.size - len(slots) - others if want.quorum else 0)
     if unhealthy and unhealthy_count > want.max_unhealthy:
         excused = set(want.orders.despite_unhealthy)
         assert not [a for a in free if a.instance not in excused], (

@@ -69,6 +69,14 @@ MUTATIONS = (
     ),
     Mutation(
         "5 never make it worse",
+        "members of a quorum that stand in for others hide how many are unhealthy",
+        "group/plan/limits.py",
+        "return max(unhealthy, unproven)",
+        "return max(0, unproven) if builder.want.quorum else unhealthy",
+        ("tests/unit/group/test_plan_safety.py",),
+    ),
+    Mutation(
+        "5 never make it worse",
         "evictions are limited by nothing",
         "group/plan/__init__.py",
         "            left -= 1\n            if left < 0:",

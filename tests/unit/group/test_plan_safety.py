@@ -117,6 +117,21 @@ def test_no_undeclared_pet_is_removed_while_too_many_are_unhealthy() -> None:
     assert "1 undeclared instance not removed" in plan.blocked[0].reason
 
 
+def test_members_that_stand_in_do_not_hide_how_many_of_a_quorum_are_unhealthy() -> None:
+    sick = [pet(i, UNHEALTHY, since_s=100) for i in "ad"]
+    plan = decide(want(ids="a", quorum=True), view(*sick, pet("b"), pet("c"), pets=True))
+    assert plan.actions == ()
+    assert any("2 of 4 members are not proven healthy, and MaxUnhealthy is 1" in each.reason for each in plan.blocked)
+
+
+def test_a_second_bearer_does_not_hide_how_many_of_a_quorum_are_unhealthy() -> None:
+    again = pet("d", name="i-again", has_returned=True)
+    sick = [pet(i, UNHEALTHY, since_s=100) for i in "cd"]
+    plan = decide(want(ids="a b c d", quorum=True), view(pet("a"), pet("b"), *sick, again, pets=True))
+    assert plan.actions == ()
+    assert "max-unhealthy" in rules(plan)
+
+
 def test_no_unhealthy_member_is_updated_while_too_many_are_unhealthy() -> None:
     sick = [member(str(n), UNHEALTHY, version=OLD, since_s=1) for n in (1, 2, 3)]
     plan = decide(want(5), view(*sick, member("4", version=OLD), member("5", version=OLD)))

@@ -1,9 +1,9 @@
 """Law 5, never make it worse: the circuit breaker MaxUnhealthy, and the majority of a quorum.
 
 When more than MaxUnhealthy members are unhealthy at once, the cause is rarely in the machines. Then healing, rolling
-updates and scaling in destroy nothing until fewer are unhealthy or an operator overrides the limit. For a quorum, once
-one member is unhealthy, every declared member that is not proven healthy counts, in any state, unless a healthy one
-that is not declared any more stands in for it.
+updates and scaling in destroy nothing until fewer are unhealthy or an operator overrides the limit. Every unhealthy
+member counts. For a quorum, once one member is unhealthy, every declared member that is not proven healthy counts too,
+in any state, unless a healthy one that is not declared any more stands in for it.
 """
 
 from infrakit.group.plan.builder import PlanBuilder, plural
@@ -43,10 +43,10 @@ def has_majority(builder: PlanBuilder) -> bool:
 
 
 def unhealthy_count(builder: PlanBuilder) -> int:
-    """How many members count as unhealthy for the circuit breaker."""
-    if builder.want.quorum:
-        return max(0, builder.want.size - ready_count(builder) - standing_in(builder))
-    return len(builder.classified.unhealthy)
+    """How many members count as unhealthy for the circuit breaker: at least those that are unhealthy."""
+    unhealthy = len(builder.classified.unhealthy)
+    unproven = builder.want.size - ready_count(builder) - standing_in(builder) if builder.want.quorum else 0
+    return max(unhealthy, unproven)
 
 
 def breaker(builder: PlanBuilder) -> str:
@@ -54,9 +54,8 @@ def breaker(builder: PlanBuilder) -> str:
     want, count = builder.want, unhealthy_count(builder)
     if count <= want.max_unhealthy or not builder.classified.unhealthy:
         return ""
-    if want.quorum:
-        return f"{count} of {want.size} members are not proven healthy, and MaxUnhealthy is {want.max_unhealthy}"
-    return f"{count} of {want.size} members are unhealthy, and MaxUnhealthy is {want.max_unhealthy}"
+    state, members = "not proven healthy" if want.quorum else "unhealthy", max(want.size, builder.classified.staying)
+    return f"{count} of {members} members are {state}, and MaxUnhealthy is {want.max_unhealthy}"
 
 
 def refuse(builder: PlanBuilder, subject: str, what: str, why: str) -> None:
