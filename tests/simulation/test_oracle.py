@@ -63,6 +63,11 @@ class Court:
         body = {"Entry": {"Why": why}, "Groups": {"g": group}, "Orders": {"g": more} if more else {}}
         self.oracle.written(Document(name="declaration", revision=self._revision, body=json.dumps(body).encode()))
 
+    def free(self) -> None:
+        """Let a declaration without the group become durable."""
+        self._revision += 1
+        self.oracle.written(Document(name="declaration", revision=self._revision, body=b"{}"))
+
     def create(self, slot: str, *, pet: bool = False, token: str = "", volume: str = "") -> None:
         """Request an instance, and let the provider create it."""
         spec = InstanceSpec(
@@ -155,6 +160,20 @@ def test_healthy_members_in_a_row_are_counted_until_others_are_healthy(court: Co
     assert court.verdict.startswith(f"5 never worse: in a row: sim-{allowed + 1} is the {allowed + 1}. healthy member")
 
 
+@pytest.mark.parametrize(("created", "restored", "missed"), [("c", False, False), ("", False, True), ("", True, False)])
+def test_what_was_not_declared_is_missed_only_if_it_had_no_substitute(
+    court: Court, created: str, *, restored: bool, missed: bool
+) -> None:
+    """Two pets are exchanged for two others, and back."""
+    court.at(1, lambda: court.declare(ids="a b e"), *(lambda i=i: court.create(i, pet=True) for i in "abe"))
+    court.at(100, lambda: court.declare(ids="c d e"), *(lambda i=i: court.create(i, pet=True) for i in created))
+    court.at(200, lambda: court.destroy("sim-1"))
+    if restored:
+        court.at(250, lambda: court.oracle.restored({"declaration": 2}))
+    court.at(300, lambda: court.declare(ids="a b e", version=1), lambda: court.destroy("sim-2"))
+    assert court.verdict.startswith("5 never worse: in a row: sim-2 is the 2.") == missed
+
+
 def test_too_many_destructions_at_once_are_found(court: Court) -> None:
     def stop(instance: str) -> None:
         court.oracle.reported(CALLER, Event(type=Kind.DESTROYING, instance=InstanceID(instance), message="a reason"))
@@ -181,11 +200,70 @@ def test_a_quorum_keeps_its_majority(court: Court, ids: str, lost: int) -> None:
     assert court.verdict.startswith(f"5 never worse: majority: {victim} is destroyed, which leaves {left} of")
 
 
+def test_a_quorum_keeps_its_majority_without_the_vote_of_a_second_bearer(court: Court) -> None:
+    """Whether two of three identities, or one, are healthy, the second instance of a healthy one adds none."""
+    court.at(1, lambda: court.declare(ids="a b c", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abc"))
+    again = InstanceSpec(tags={values.TAG_GROUP: GROUP}, logical_id=LogicalID("a"))
+    court.at(100, lambda: court.cloud.kill(InstanceID("sim-2")), lambda: court.cloud._create(again))
+    evicted: dict[str, Any] = {"Evictions": {"sim-4": {}, "sim-3": {}}}
+    court.at(300, lambda: court.declare(ids="a b c", quorum=True, **evicted), lambda: court.destroy("sim-4"))
+    assert court.verdict == ""
+    court.at(301, lambda: court.cloud._create(again), lambda: court.destroy("sim-3"))
+    assert court.verdict.startswith("5 never worse: majority: sim-3 is destroyed, which leaves 1 of 3 voters")
+
+
 def test_nothing_is_destroyed_while_too_many_are_unhealthy(court: Court) -> None:
     court.at(1, lambda: court.declare(5), *(lambda i=i: court.create(str(i)) for i in range(5)))
     court.at(100, *(lambda n=n: court.cloud.make_unhealthy(InstanceID(f"sim-{n}")) for n in (1, 2, 3)))
     court.at(400, lambda: court.destroy("sim-1"))
     assert court.verdict.startswith("5 never worse: too many unhealthy: sim-1 is destroyed while sim-1, sim-2, sim-3")
+
+
+def unhealthy_five(court: Court, at: float) -> None:
+    """Five cattle, of which three become unhealthy at that time."""
+    court.at(1, lambda: court.declare(5), *(lambda i=i: court.create(str(i)) for i in range(5)))
+    court.at(at, *(lambda n=n: court.cloud.make_unhealthy(InstanceID(f"sim-{n}")) for n in (1, 2, 3)))
+
+
+@pytest.mark.parametrize(("proven", "later_s", "known"), [(False, -1, False), (False, 1, True), (True, -1, True)])
+def test_a_new_leader_counts_the_grace_again_unless_a_start_is_proven(
+    court: Court, later_s: float, *, proven: bool, known: bool
+) -> None:
+    unhealthy_five(court, 150 if proven else 50)
+    court.at(400, lambda: court.oracle.written(Document(name="ledger", revision=1, body=b'{"Epoch": 1}')))
+    court.at(400 + 60 + 30 + KNOWN_S + later_s, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("5 never worse: too many unhealthy") == known
+
+
+@pytest.mark.parametrize("how", ["the store is restored", "nothing is listed", "the group was free"])
+@pytest.mark.parametrize("later_s", [-1, 1])
+def test_what_was_forgotten_is_new(court: Court, how: str, later_s: float) -> None:
+    unhealthy_five(court, 150)
+    if how == "nothing is listed":
+        court.at(300, lambda: court.oracle.facts.forget(400))
+    elif how == "the store is restored":
+        court.at(400, lambda: court.oracle.restored({"declaration": 1}))
+    else:
+        court.at(310, court.free)
+        court.at(400, lambda: court.declare(5))
+        court.at(450, lambda: court.declare(5))
+    court.at(400 + 60 + 30 + KNOWN_S + later_s, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("5 never worse: too many unhealthy") == (later_s > 0)
+
+
+def test_a_second_bearer_is_destroyed_while_too_many_are_unhealthy_if_the_other_one_is_healthy(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a b c", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abc"))
+    court.at(100, *(lambda n=n: court.cloud.make_unhealthy(InstanceID(f"sim-{n}")) for n in (2, 3)))
+    tags: dict[str, str] = {values.TAG_GROUP: GROUP}
+    court.at(400, lambda: court.cloud._create(InstanceSpec(tags=tags, logical_id=LogicalID("a"))))
+    court.at(401, lambda: court.destroy("sim-4"))
+    assert court.verdict == ""
+    court.at(402, lambda: court.cloud._create(InstanceSpec(tags=tags, logical_id=LogicalID("b"))))
+    court.at(403, lambda: court.cloud.make_unhealthy(InstanceID("sim-5")))
+    court.at(403 + 2 * KNOWN_S, lambda: court.destroy("sim-5"))
+    assert court.verdict.startswith("5 never worse: too many unhealthy: sim-5 is destroyed while sim-2, sim-3")
 
 
 @pytest.mark.parametrize("how", ["resume", "restore"])

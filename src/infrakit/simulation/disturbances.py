@@ -60,12 +60,14 @@ class Disturbances:
 
     def _show_nothing(self, for_s: float) -> None:
         """Let listings be empty without an error."""
+        facts, until = self._oracle.facts, self._timeline.now + for_s
         if for_s > self._scenario.faults.listing_lag_s and not self._scenario.inspects:
-            known = self._scenario.identified
-            self._oracle.facts.permit("long empty listings of a known account" if known else "long empty listings")
+            facts.permit(f"long empty listings{' of a known account' if self._scenario.identified else ''}")
+            facts.forget(until)
         if self._scenario.loses_evidence:
-            self._oracle.facts.permit("empty listings without evidence")
-        self._cloud.empty_until = self._timeline.now + for_s
+            facts.permit("empty listings without evidence")
+            facts.forget(until)
+        self._cloud.empty_until = until
 
     async def _sicken_in_turn(self, alive: list[InstanceID], rng: random.Random) -> None:
         """A common cause: members become unhealthy one after the other, and their replacements never work."""

@@ -59,6 +59,7 @@ class Oracle:
         if document.name == LEDGER:
             self.actors.written(document)
         elif document.name == declared.NAME:
+            self.losses.settle()
             self.durable.written(document)
 
     def restored(self, state: Mapping[str, int]) -> None:
@@ -66,6 +67,8 @@ class Oracle:
         self.durable.restored(state.get(declared.NAME, 0))
         self.actors.restored()
         self._creations.restored()
+        self.losses.restored()
+        self.facts.forget()
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,9 @@ class Actors:
         body = json.loads(document.body)
         epoch = body.get("Epoch", 0)
         self._facts.require(epoch >= self.epoch, exceptions.ONE_ACTOR, f"epoch {epoch} was acquired after {self.epoch}")
-        self.terms += epoch > self.epoch
+        if epoch > self.epoch:
+            self.terms += 1
+            self._facts.led_since = self._facts.now
         self.epoch = epoch
         self.bound_s = body.get("BoundS", BOUND_S)
 

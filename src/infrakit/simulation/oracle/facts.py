@@ -69,6 +69,8 @@ class Facts:
         self.history: collections.deque[tuple[float, Declared]] = collections.deque([(0.0, Declared())])
         self.excused: dict[str, set[str]] = {}  # by law, how it failed as the table permits
         self.disturbed_at: dict[GroupID, float] = {}  # when an instance last terminated or was created by others
+        self.led_since = 0.0  # when the newest epoch was acquired
+        self.forgotten_at = 0.0  # when the store, or the provider, last began to show again what it had lost
         self._allowed = exceptions.allowed(faults)
         self._timeline = timeline
 
@@ -120,11 +122,17 @@ class Facts:
 
     def managed_since(self, group: GroupID) -> float:
         """When the group was declared last while it was not: what it did before is forgotten."""
-        since = 0.0
+        since, was_managed = 0.0, False
         for at, declared in self.history:
-            if group not in declared.groups:
+            is_managed = group in declared.groups
+            if is_managed and not was_managed:
                 since = at
+            was_managed = is_managed
         return since
+
+    def forget(self, until: float = 0.0) -> None:
+        """The store has lost its newest documents, or the provider lists nothing for a while: members are new then."""
+        self.forgotten_at = max(self.forgotten_at, self.now, until)
 
     # -- instances -------------------------------------------------------------------------------------------------
 

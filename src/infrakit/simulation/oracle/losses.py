@@ -11,6 +11,8 @@ from infrakit.simulation.oracle.declared import DeclaredGroup
 from infrakit.simulation.oracle.facts import KNOWN_S, RECORD_AGE_S, Facts, Life
 from infrakit.spi.values import GroupID, InstanceID
 
+PROVEN_S = 60.0  # of health, after which a start is proven
+
 
 class Begun(NamedTuple):
     """A destruction that has begun: its call has not returned, or may still take effect."""
@@ -40,7 +42,7 @@ class Losses:
         recent = facts.group_since(life.group, facts.now - RECORD_AGE_S)
         facts.require(recent, exceptions.NOT_OURS, f"{instance} of {life.group or 'no group'} is destroyed")
         facts.require(not life.is_foreign, exceptions.NOT_OURS, f"{instance} is of another cluster")
-        self._settle()
+        self.settle()
         again = instance in self.begun
         was_healthy = life.is_healthy(facts.now) and life.is_healthy(facts.now - KNOWN_S)
         if not again:
@@ -56,7 +58,7 @@ class Losses:
             if not is_requested:
                 self._check_row(life, group, recent)
                 self._check_needed(life, group)
-        if not is_requested:
+        if not is_requested and not self._has_another_bearer(life):
             self._check_breaker(life, group, recent)
         if group.quorum:
             self._check_majority(life, group, voters)
@@ -90,8 +92,12 @@ class Losses:
         if begun is not None and begun.life.lives and begun.life.stopping_at is None:
             del self.begun[instance]
 
-    def _settle(self) -> None:
-        """Drop what has terminated, and the rows that healthy members have ended."""
+    def restored(self) -> None:
+        """The store has lost its newest documents: what was lost in a row is not known any more."""
+        self._row.clear()
+
+    def settle(self) -> None:
+        """Drop what has terminated, and the rows that healthy members have ended; called before a new declaration."""
         facts = self._facts
         self.begun = {i: each for i, each in self.begun.items() if each.life.lives}
         for name, row in self._row.items():
@@ -99,15 +105,26 @@ class Losses:
             healthy = self._healthy(name)
             if group is None or (group.ids is None and len(healthy) >= group.size):
                 row.clear()
+                continue
             have = {life.place for life in healthy}
+            missed = None if group.ids is None or len(have) < group.size else group.ids
             for instance, life in list(row.items()):
                 survived = life.lives and instance not in self.begun
-                if survived or (life.place is not None and life.place in have):
+                is_missed = missed is None or life.place in missed
+                if survived or not is_missed or (life.place is not None and life.place in have):
                     del row[instance]
 
     def _healthy(self, name: GroupID) -> list[Life]:
         now = self._facts.now
         return [each for each in self._facts.of_group(name) if each.is_healthy(now) and each.id not in self.begun]
+
+    def _has_another_bearer(self, life: Life) -> bool:
+        """Whether another member with its logical ID is healthy, or was lately: then no identity is lost with it."""
+        if life.logical_id is None:
+            return False
+        before = self._facts.now - KNOWN_S
+        others = [e for e in self._facts.of_group(life.group) if e is not life and e.id not in self.begun]
+        return any(e.logical_id == life.logical_id and e.was_healthy_since(before) for e in others)
 
     # -- the limits ------------------------------------------------------------------------------------------------
 
@@ -152,7 +169,7 @@ class Losses:
         )
 
     def _check_majority(self, life: Life, group: DeclaredGroup, voters: set[InstanceID]) -> None:
-        """Of the listed voters, or else of the declared members, a majority stays healthy."""
+        """Of the listed voters, or else of the declared logical IDs, a majority stays healthy."""
         facts, before = self._facts, self._facts.now - KNOWN_S
         if not life.is_healthy(facts.now):
             return
@@ -164,11 +181,12 @@ class Losses:
         else:
             ids = group.ids or ()
             total, members = group.size, [e for e in alive.values() if e.logical_id in ids and e is not life]
-            if life.logical_id not in ids:
+            if life.logical_id not in ids or self._has_another_bearer(life):
                 return
         if total <= 2:  # it can lose none: its members are replaced one at a time
             return
-        left = sum(each.was_healthy_since(before) and each.id not in self.begun for each in members)
+        healthy = [e for e in members if e.was_healthy_since(before) and e.id not in self.begun]
+        left = len({e.id if voters else e.logical_id for e in healthy})
         facts.require(
             left >= total // 2 + 1,
             exceptions.MAJORITY,
@@ -195,5 +213,13 @@ class Losses:
         machine = life.machine
         if life.stopping_at is not None or life.is_healthy(now):
             return False
-        since = max(machine.unhealthy_at, life.began_at) if now >= machine.unhealthy_at else life.began_at
+        seen_at = self._seen_at(life)
+        since = max(machine.unhealthy_at, seen_at) if now >= machine.unhealthy_at else seen_at
         return since + group.boot_grace_s + group.unhealthy_after_s + KNOWN_S < now
+
+    def _seen_at(self, life: Life) -> float:
+        """When the leader saw it first: each new leader anew, unless the census contains that its start was proven."""
+        facts, machine = self._facts, life.machine
+        seen_at = max(life.began_at, facts.managed_since(life.group), facts.forgotten_at)
+        healthy_s = min(machine.unhealthy_at, facts.now) - max(machine.healthy_at, seen_at)
+        return seen_at if healthy_s > PROVEN_S + KNOWN_S else max(seen_at, facts.led_since)
