@@ -19,7 +19,7 @@ import msgspec
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, InstanceID, InstanceSpec, State
+from infrakit.spi.values import Description, InstanceID, InstanceSpec, LogicalID, State
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ class Cloud(Simulator):
         self._ended: collections.deque[Machine] = collections.deque(maxlen=ENDED_KEPT)
         self._edited: list[tuple[Machine, dict[str, str]]] = []  # the tags before
         self._stopping: dict[InstanceID, float] = {}
+        self._finished: set[InstanceID] = set()
+        self._names: dict[InstanceID, LogicalID | None] = {}  # listed instead of the logical ID
         self._on_event = asyncio.Event()
         self.watchers.append(self._hint)
 
@@ -177,6 +179,8 @@ class Cloud(Simulator):
 
     def kill(self, instance: InstanceID, *, at: float | None = None) -> None:
         self._stopping.pop(instance, None)
+        self._finished.discard(instance)
+        self._names.pop(instance, None)
         self._ended.append(self.machines[instance])
         super().kill(instance, at=at)
 
@@ -209,12 +213,31 @@ class Cloud(Simulator):
             return False
         return not (self.faults.exclusive and machine.logical_id in self._by_logical_id)
 
+    def finish(self, instance: InstanceID) -> None:
+        """Let a machine exit on purpose: it counts as healthy for as long as it is listed."""
+        machine = self.machines[instance]
+        machine.healthy_at, machine.unhealthy_at = min(machine.healthy_at, self._now()), math.inf
+        self._finished.add(instance)
+        self._changed += 1
+
+    def make_unhealthy(self, instance: InstanceID) -> None:
+        if instance not in self._finished:
+            super().make_unhealthy(instance)
+
+    def rename(self, instance: InstanceID, shown: LogicalID | None) -> None:
+        """From now on, list a machine without its logical ID, or with another one."""
+        self._names[instance] = shown
+        self._changed += 1
+
     def alias(self, instance: InstanceID) -> None:
         """From now on, list a machine under a second ID, too."""
         self._aliases[InstanceID(f"{instance}-b")] = instance
 
     def unalias(self) -> None:
+        """List every machine under its own ID and logical ID alone."""
         self._aliases.clear()
+        self._names.clear()
+        self._changed += 1
 
     def restore_tags(self) -> None:
         """Undo what others have done to tags, as an operator does."""
@@ -241,7 +264,7 @@ class Cloud(Simulator):
     def is_healthy(self, instance: InstanceID) -> bool:
         return super().is_healthy(self._aliases.get(instance, instance))
 
-    def foreign(self, group: str, logical_id: values.LogicalID | None) -> InstanceID | None:
+    def foreign(self, group: str, logical_id: LogicalID | None) -> InstanceID | None:
         """Create an instance of a second installation with the same group name; None: the provider refuses it."""
         tags = {
             values.TAG_GROUP: group,
@@ -265,7 +288,8 @@ class Cloud(Simulator):
         listing = super()._list(tags, properties)
         if self._now() < self.empty_until:
             return ()
-        if not (self._stopping or self._aliases or self._is_odd) or not listing:
+        shows_all = not (self._stopping or self._aliases or self._finished or self._names or self._is_odd)
+        if shows_all or not listing:
             return listing
         shown = {each.id: self._shown(each) for each in listing}
         self._show_ended(shown, tags)
@@ -285,8 +309,12 @@ class Cloud(Simulator):
         return bool(more.back_rate or more.repeat_rate or more.empty_id_rate or more.ended_shown_s)
 
     def _shown(self, description: Description) -> Description:
+        if description.id in self._names:
+            description = msgspec.structs.replace(description, logical_id=self._names[description.id])
         if description.id in self._stopping:
             return msgspec.structs.replace(description, state=State.STOPPING)
+        if description.id in self._finished:
+            return msgspec.structs.replace(description, state=State.FINISHED)
         return description
 
     def _show_ended(self, shown: dict[InstanceID, Description], tags: Mapping[str, str]) -> None:

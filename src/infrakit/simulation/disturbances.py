@@ -42,7 +42,7 @@ class Disturbances:
                 alive = self.alive(group)
                 count = max(1, len(alive) * 2 // 3) if what.endswith("many") else 1
                 for instance in rng.sample(alive, min(count, len(alive))):
-                    self._damage(what, instance, rng)
+                    self._damage(what, instance, group, rng)
 
     def _disturb_provider(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         cloud = self._cloud
@@ -84,7 +84,7 @@ class Disturbances:
         await asyncio.sleep(for_s)
         self._cloud.faults = msgspec.structs.replace(self._cloud.faults, down=False)
 
-    def _damage(self, what: str, instance: InstanceID, rng: random.Random) -> None:
+    def _damage(self, what: str, instance: InstanceID, group: GroupPlan, rng: random.Random) -> None:
         cloud = self._cloud
         match what:
             case "kill" | "kill many":
@@ -95,6 +95,10 @@ class Disturbances:
                 cloud.stop(instance, for_s=rng.uniform(5.0, 120.0))
             case "detach":
                 cloud.detach(instance)
+            case "finish" if not group.pets:
+                cloud.finish(instance)
+            case "unname" if group.pets:
+                cloud.rename(instance, rng.choice([None, LogicalID(rng.choice(group.ids))]))
             case "alias":
                 self._oracle.facts.permit(what)
                 cloud.alias(instance)

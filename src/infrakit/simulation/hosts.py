@@ -20,6 +20,7 @@ from infrakit.simulation.quorum import Member, Observer
 from infrakit.simulation.scenario import NodeClock
 from infrakit.spi import errors
 from infrakit.spi.event import Event
+from infrakit.spi.flavor import MadeFrom
 from infrakit.spi.leadership import Leadership
 from infrakit.spi.values import LogicalID
 
@@ -65,6 +66,8 @@ class Process:
         oracle, cloud = environment.oracle, environment.cloud
         proxy = environment.proxy(remote(cloud, self.provider_link), cloud, oracle, self.caller)
         flavor = checked(remote(environment.flavor, self.provider_link), oracle, self.caller)
+        if isinstance(environment.flavor, MadeFrom):
+            vars(flavor)["made_from"] = environment.flavor.made_from  # a pure function, and no call
         self.replica = Replica(
             name=host.name,
             store=remote(member, self.store_link),

@@ -53,7 +53,10 @@ class ListingFlavor(SimulatedFlavor):
         del properties
         if self._rng.random() < self.faults.unknown_rate:
             raise errors.Unreachable("no leader", where="list")
-        return self._needs(instances, allocation)
+        needs = self._needs(instances, allocation)
+        if instances and self._rng.random() < self.faults.fact_rate:
+            needs.append(MembershipChange(id="fact", what="an unknown node is on the list", due=False))
+        return needs
 
     def _needs(self, instances: Sequence[Description], allocation: Allocation) -> list[MembershipChange]:
         declared = allocation.logical_ids or ()

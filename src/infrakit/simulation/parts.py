@@ -9,6 +9,7 @@ import msgspec
 from infrakit.instances.simulator import Simulator
 from infrakit.spec import validate
 from infrakit.spi import errors
+from infrakit.spi.flavor import MemberParts
 from infrakit.spi.group import Strict
 from infrakit.spi.instance import Instance
 from infrakit.spi.store import Document
@@ -97,6 +98,7 @@ class FlavorProperties(Strict, frozen=True, kw_only=True):
     quorum: bool = False
     volumes: bool = False  # every logical ID has a volume
     version: int = 0
+    policy: int = 0  # no member is made from it
 
 
 class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
     drain_hang_rate: float = 0.0
     release_fail_rate: float = 0.0
     hides_voters: bool = False  # the list of voters is never known
+    fact_rate: float = 0.0  # of member lists with a fact that requires no change
 
 
 class SimulatedFlavor:
@@ -163,6 +166,14 @@ class SimulatedFlavor:
 
     async def is_quorum(self, *, properties: msgspec.Raw) -> bool:
         return validate.properties(properties, FlavorProperties).quorum
+
+
+class KnowsParts:
+    """What a flavor with `spi.flavor.MadeFrom` has in addition: it knows what its members are made from."""
+
+    def made_from(self, *, properties: msgspec.Raw) -> MemberParts:
+        found = validate.properties(properties, FlavorProperties)
+        return MemberParts(common={"Quorum": found.quorum, "Volumes": found.volumes, "Version": found.version})
 
 
 class Plugins:

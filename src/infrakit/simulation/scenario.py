@@ -51,6 +51,7 @@ OPERATOR = (
     "destroy",
     "destroy volumes",
     "free",
+    "policy",  # a change that concerns no member, if the flavor knows what members are made from
 )
 INSTANCE_FAULTS = (
     "kill",
@@ -66,6 +67,8 @@ INSTANCE_FAULTS = (
     "alias",
     "lose tags",
     "edit tags",
+    "unname",  # a machine is listed without its logical ID, or with that of another one
+    "finish",  # it exits on purpose
 )
 PROVIDER_FAULTS = (
     "outage",
@@ -96,6 +99,7 @@ class GroupPlan(msgspec.Struct, kw_only=True):
     ids: list[str]
     net: str  # network of added logical IDs; each group has its own
     version: int = 0
+    policy: int = 0
     bad: bool = False
     updating: dict[str, object]
     healing: dict[str, object]
@@ -114,7 +118,12 @@ class GroupPlan(msgspec.Struct, kw_only=True):
             },
             "Flavor": {
                 "Plugin": "simulated",
-                "Properties": {"Quorum": self.quorum, "Volumes": self.volumes, "Version": self.version},
+                "Properties": {
+                    "Quorum": self.quorum,
+                    "Volumes": self.volumes,
+                    "Version": self.version,
+                    "Policy": self.policy,
+                },
             },
             "Updating": self.updating,
             "Healing": self.healing,
@@ -151,6 +160,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     listing: bool  # the flavor has a member list
     voters: bool = False  # the flavor lists the voters; only if `listing`
     releases: bool = False  # the flavor must agree before a member is destroyed; only if `listing`
+    parts: bool = False  # the flavor knows what members are made from
     own_node: bool = False  # the replicas run on the members of the first group
     operations: list[Deed]  # operator commands and faults of instances, in sequence
     replica_faults: list[Deed]  # each at its own time, independent of all others
@@ -202,6 +212,7 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
             drain_hang_rate=_rate(rng, 0.1),
             release_fail_rate=_rate(rng, 0.3),
             hides_voters=rng.random() < 0.2,
+            fact_rate=_rate(rng, 0.2),
         ),
         hardest=hardest,
         inspects=(inspects := not hardest and rng.random() < 0.6),
@@ -210,6 +221,7 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         listing=listing,
         voters=listing and rng.random() < 0.7,
         releases=listing and rng.random() < 0.5,
+        parts=rng.random() < 0.5,
         own_node=len(node_clocks) > 1 and rng.random() < 0.3,
         operations=operations,
         replica_faults=_replica_faults(

@@ -102,6 +102,8 @@ class OperatorWorkload:
         elif what == "resize" and group.pets:
             known = [*group.ids, *(f"{group.net}.{rng.randrange(250)}" for _ in range(4))]
             group.ids = list(dict.fromkeys(rng.sample(known, rng.randint(1, min(6, len(known))))))
+        elif what == "policy":
+            group.policy += 1
         else:
             group.version += 1
             group.bad = what == "bad version"

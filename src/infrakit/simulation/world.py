@@ -16,7 +16,7 @@ from infrakit.simulation.hosts import Environment, Host, Process
 from infrakit.simulation.listing import ListingFlavor, ReleasingFlavor, VotingFlavor
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import Oracle, whole
-from infrakit.simulation.parts import FaultyStore, FlavorFaults, SimulatedFlavor, StoreFaults
+from infrakit.simulation.parts import FaultyStore, FlavorFaults, KnowsParts, SimulatedFlavor, StoreFaults
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
 from infrakit.simulation.workload import OperatorWorkload
@@ -181,8 +181,9 @@ class World:
     async def _do(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         name = GroupID(group.name)
         match what:
-            case "scale" | "version" | "bad version" | "members" | "resize":
-                await self.workload.declare(what, group, rng)
+            case "scale" | "version" | "bad version" | "members" | "resize" | "policy":
+                replaces = what == "policy" and not self.scenario.parts
+                await self.workload.declare("version" if replaces else what, group, rng)
             case "halt":
                 await self.workload.halt(rng.choice([None, name]), rng.uniform(10.0, 120.0))
             case "pause":
@@ -265,10 +266,12 @@ class World:
 
 def _flavor(scenario: Scenario, cloud: Cloud, rng: random.Random) -> SimulatedFlavor:
     if not scenario.listing:
-        return SimulatedFlavor(cloud, rng)
-    if scenario.releases:
-        return ReleasingFlavor(cloud, rng)
-    return VotingFlavor(cloud, rng) if scenario.voters else ListingFlavor(cloud, rng)
+        kind: type[SimulatedFlavor] = SimulatedFlavor
+    elif scenario.releases:
+        kind = ReleasingFlavor
+    else:
+        kind = VotingFlavor if scenario.voters else ListingFlavor
+    return type(kind.__name__, (KnowsParts, kind), {})(cloud, rng) if scenario.parts else kind(cloud, rng)
 
 
 def _waiting(status: Status | None) -> object:
