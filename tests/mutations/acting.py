@@ -377,8 +377,8 @@ MUTATIONS = (
         "2 one bearer",
         "what another group is creating bears no logical ID",
         "group/controller.py",
-        "if self.want.group.is_pets and (creations := self._elsewhere(listed_from)):",
-        "if False and (creations := self._elsewhere(listed_from)):",
+        "self._elsewhere(listed_from) if want.group.is_pets else ()",
+        "()",
         MOVED,
     ),
     Mutation(

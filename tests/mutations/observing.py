@@ -4,6 +4,46 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "2 one bearer",
+        "an instance of another cluster that is not listed has terminated",
+        "group/state/others.py",
+        "if not self._is_terminated(before, declared, begun_at):",
+        "if False:",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
+        "2 one bearer",
+        "an instance of another cluster has terminated after a single listing without it",
+        "group/state/others.py",
+        "return omitted.missed > 1 and",
+        "return",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
+        "2 one bearer",
+        "an instance of another cluster has terminated although it can be inspected",
+        "group/state/others.py",
+        "if self.can_inspect and self._concerns(before, declared):",
+        "if False:",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
+        "5 never make it worse",
+        "an instance of another cluster becomes a member when its token is removed",
+        "group/state/others.py",
+        "elif self._is_of_another_cluster(before, now, ours):",
+        "elif False:",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
+        "5 never make it worse",
+        "a member list is compared with the instances of other groups",
+        "group/controller.py",
+        "*foreign.of_group(self.others, self.name)]",
+        "*self.others]",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
         "3 exactly one per intent",
         "creations presumed absent are not counted",
         "group/state/view.py",

@@ -220,6 +220,11 @@ class Account:
         """
         return self._latest.foreign.get(group, ()) if self._latest is not None else ()
 
+    @property
+    def everything(self) -> Sequence[Description]:
+        """The newest listing, with the instances of all groups that it covers."""
+        return self._latest.everything if self._latest is not None else ()
+
     def own(self, clusters: Collection[str]) -> None:
         """Set whose instances belong to this cluster, from the next listing on."""
         if clusters != self.clusters:

@@ -32,7 +32,7 @@ from infrakit.spi.event import Event, Kind, timestamp
 from infrakit.spi.flavor import Flavor, Members, Releases
 from infrakit.spi.group import seconds
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import InstanceSpec
+from infrakit.spi.values import Description, InstanceSpec
 
 NOT_BEGUN_PAUSE_S = 0.5  # before the next plan, after the gate did not admit a call
 NOTHING_CREATED = (errors.Refused, errors.Conflict, errors.InvalidSpec, errors.NotFound)  # answers of a provider
@@ -68,6 +68,7 @@ class Calls:
         clock: Clock,
         emit: Callable[[Event], object],
         want: Callable[[], DesiredState],
+        live: Callable[[], list[Description]],
         callbacks: ManagerCallbacks,
     ) -> None:
         self._account = account
@@ -77,6 +78,7 @@ class Calls:
         self._clock = clock
         self._emit = emit
         self._want = want
+        self._live = live  # what the member list of the flavor is compared with
         self._callbacks = callbacks
         self.destroying: set[values.InstanceID] = set()  # destruction requested, and possibly in effect
         self.changing: dict[str, float] = {}  # changes of the member list not answered yet, and when the deadline is
@@ -455,7 +457,7 @@ class Calls:
                 flavor,
                 properties=want.group.properties.flavor.properties,
                 change=change,
-                instances=lambda: [*self._view.possibly_live(), *self._account.foreign(want.group.name)],
+                instances=self._live,
                 allocation=want.group.properties.allocation.to_wire(),
                 begin=begin,
             )

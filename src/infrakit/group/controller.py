@@ -37,6 +37,7 @@ from infrakit.group.reporter import Reporter
 from infrakit.group.state import tags
 from infrakit.group.state.backoff import BackoffPolicy
 from infrakit.group.state.member import Member
+from infrakit.group.state.others import Others
 from infrakit.group.state.view import GroupView
 from infrakit.group.voters import VotersProber
 from infrakit.spi import errors, values
@@ -98,14 +99,8 @@ class Controller:
         self._planned_revision = -1
         self._cycle_error = ""  # why the last cycle failed
         self._evicted: dict[InstanceID, Eviction] = {}  # still stored, although their instance has terminated
-        self.view = GroupView(
-            group=want.group.name,
-            pets=want.group.is_pets,
-            version=want.hash,
-            policy=self._backoff(want),
-            lag_s=account.capabilities.listing_lag_s,
-            can_inspect=account.inspects is not None,
-        )
+        self.view = self._empty_view()
+        self._others = Others(group=self.view.group, lag_s=self.view.lag_s, can_inspect=self.view.can_inspect)
         self._reporter = Reporter(self.view, emit)
         self._census = CensusKeeper(
             store=censuses, provider=account.name, identity=identity, view=self.view, guard=self._guard
@@ -121,6 +116,7 @@ class Controller:
             clock=clock,
             emit=emit,
             want=lambda: self.want,
+            live=self._possibly_live,
             callbacks=callbacks,
         )
         self.executor = Executor(account=account, calls=calls, ledger=ledger, view=self.view, wake=self.wake)
@@ -273,7 +269,8 @@ class Controller:
         except Exception as error:
             self._observation_failed(f"the listing failed ({error_text(error)})", Kind.OBSERVE_FAILED)
             return
-        self._note_foreign(begun_at)
+        self._note_others(begun_at)
+        listing = self._others.without(listing)
         recalls = bool(view.known.members)
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
         tags.recognise(view, new)
@@ -314,10 +311,16 @@ class Controller:
     async def _inspect(self) -> None:
         """Inspect, one by one, the instances whose absence from the listing does not prove their termination."""
         unconfirmed = list(self.view.unconfirmed()) if self.view.pending or self.view.members else []
+        unconfirmed += self._others.unconfirmed(self.want.logical_ids)
         inspects = self.account.inspects
         if unconfirmed and inspects is not None:
             self._random.shuffle(unconfirmed)  # if the time is up, the rest has its turn in another cycle
-            await inspect_each(inspects, unconfirmed, self.view.inspected)
+            await inspect_each(inspects, unconfirmed, self._inspected)
+
+    def _inspected(self, instance: InstanceID, description: Description | None) -> None:
+        self.view.inspected(instance, description)
+        if self._others.inspected(instance, description):
+            self.wake("an instance of another group or cluster has terminated")
 
     def _remove_terminated(self, terminated: list[Member]) -> None:
         for member in terminated:
@@ -361,11 +364,13 @@ class Controller:
         flavor, view, group = self.flavor, self.view, self.want.group
         view.track_member_list(exists=isinstance(flavor, Members))
         if isinstance(flavor, Members):
-            others = foreign.of_group(self.others, self.name)
-            live = [*view.possibly_live(), *others]  # one whose cluster is not adopted yet may be on its list
             self._membership_prober.start(
-                flavor, group.properties.flavor.properties, live, group.properties.allocation.to_wire()
+                flavor, group.properties.flavor.properties, self._possibly_live(), group.properties.allocation.to_wire()
             )
+
+    def _possibly_live(self) -> list[Description]:
+        """All possibly live instances with the group's tag: one whose cluster is not adopted yet may be on its list."""
+        return [*self.view.possibly_live(), *foreign.of_group(self.others, self.name)]
 
     async def _poll_membership(self) -> None:
         result = await self._membership_prober.result()
@@ -433,6 +438,16 @@ class Controller:
             view.rolls_to("")
             self._reporter.event(Kind.ROLLOUT, f"rolling update to version {version[:8]} completed")
 
+    def _empty_view(self) -> GroupView:
+        return GroupView(
+            group=self.want.group.name,
+            pets=self.want.group.is_pets,
+            version=self.want.hash,
+            policy=self._backoff(self.want),
+            lag_s=self.account.capabilities.listing_lag_s,
+            can_inspect=self.account.inspects is not None,
+        )
+
     def _backoff(self, want: DesiredState) -> BackoffPolicy:
         healing = want.group.properties.healing
         return BackoffPolicy(
@@ -458,11 +473,17 @@ class Controller:
             if not member.serial:
                 member.identify(is_self=self._is_self(member))
 
-    def _note_foreign(self, listed_from: float) -> None:
+    def _note_others(self, listed_from: float) -> None:
         """Adopt which instances belong to others; report those of other clusters once; replan if they have changed."""
-        others = self.account.foreign(self.name)
-        if self.want.group.is_pets and (creations := self._elsewhere(listed_from)):
-            others = [*creations, *others]  # in this order: what is listed is known better
+        account, want = self.account, self.want
+        self._others.listed(
+            account.foreign(self.name),
+            everything=account.everything,
+            ours=account.clusters,
+            declared=want.logical_ids,
+            begun_at=listed_from,
+        )
+        others = self._others.all(self._elsewhere(listed_from) if want.group.is_pets else ())
         if others is self.others:
             return
         self._reporter.foreign(others, before=self.others)

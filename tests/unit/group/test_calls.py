@@ -114,6 +114,7 @@ class World:
             clock=loop.VirtualClock(),
             emit=self.events.append,
             want=self._want,
+            live=self.view.possibly_live,
             callbacks=self.manager,  # type: ignore[arg-type]
         )
 

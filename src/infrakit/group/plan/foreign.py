@@ -9,10 +9,10 @@ for one of these (law 2), until the instance has terminated or an operator adopt
 from collections.abc import Mapping, Sequence
 
 from infrakit.group.plan.builder import PlanBuilder
-from infrakit.group.state import identity
+from infrakit.group.state.others import logical_ids
 from infrakit.spi import values
 from infrakit.spi.token import cluster_of
-from infrakit.spi.values import Description, Slot, Token
+from infrakit.spi.values import Description, Slot
 
 RULE = "another-cluster"
 _SHOWN_MAX = 5
@@ -20,13 +20,7 @@ _SHOWN_MAX = 5
 
 def holders(instances: Sequence[Description]) -> Mapping[Slot, Description]:
     """Return the instances that have a logical ID, by that, and by the one that the token names if it is another."""
-    found: dict[Slot, Description] = {}
-    for each in instances:
-        tags = each.tags or {}
-        listed = each.logical_id or tags.get(values.TAG_LOGICAL_ID)
-        named, _ = identity.of_pet(listed, None, Token(tags.get(values.TAG_TOKEN, "")), tags)
-        found |= {Slot(logical_id): each for logical_id in (listed, named) if logical_id}
-    return found
+    return {Slot(logical_id): each for each in instances for logical_id in logical_ids(each)}
 
 
 def of_group(instances: Sequence[Description], group: str) -> list[Description]:
