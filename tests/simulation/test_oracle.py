@@ -126,6 +126,16 @@ def test_an_instance_of_others_is_not_known_at_once(court: Court) -> None:
     assert court.verdict.startswith("2 one per identity: requested a second a")
 
 
+def test_an_instance_that_another_party_runs_again_is_not_known_at_once(court: Court) -> None:
+    court.at(1, lambda: court.declare(ids="a"), lambda: court.create("a", pet=True))
+    court.at(100, lambda: court.cloud.kill(InstanceID("sim-1")))
+    court.at(200, lambda: court.cloud.revive(random.Random(1)))
+    court.at(201, lambda: court.create("a", pet=True, token="c/g/a/2"))
+    assert court.verdict == ""
+    court.at(202 + KNOWN_S, lambda: court.create("a", pet=True, token="c/g/a/3"))
+    assert court.verdict.startswith("2 one per identity: requested a second a while sim-1 lives")
+
+
 def test_two_instances_for_one_token_are_found(court: Court) -> None:
     court.at(1, lambda: court.declare(5), lambda: court.create("1"), lambda: court.create("1"))
     assert court.verdict.startswith("3 exactly one: sim-1 and sim-2 have the token c/g/1/1")
@@ -145,6 +155,16 @@ def test_a_healthy_and_declared_member_is_not_destroyed(court: Court) -> None:
     court.at(1, lambda: court.declare(3), *(lambda i=i: court.create(str(i)) for i in range(3)))
     court.at(200, lambda: court.destroy("sim-1"))
     assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed while healthy")
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_adopted_member_is_of_the_version_that_it_was_adopted_with(court: Court, version: int) -> None:
+    tags = {values.TAG_GROUP: GROUP, values.TAG_HASH: values.BOOTSTRAP}
+    court.at(1, lambda: court.declare(1))
+    court.at(2, lambda: court.cloud.adopt(tags=tags))
+    court.at(100, lambda: court.declare(1, version=version))
+    court.at(300, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed") == (version == 0)
 
 
 @pytest.mark.parametrize("limit", [{}, {"MaxUnhealthy": 1}])

@@ -47,6 +47,11 @@ class Life:
     def lives(self) -> bool:
         return self.machine.lives
 
+    @property
+    def shown_from(self) -> float:
+        """From when on every listing shows it; one that another party runs again was unknown before that."""
+        return max(self.machine.listed_at, self.began_at)
+
     def is_healthy(self, at: float) -> bool:
         """Whether it is or was healthy then, and not shutting down."""
         machine = self.machine

@@ -38,7 +38,7 @@ class Identities:
 
     def _is_known(self, other: Life, at: float) -> bool:
         """Whether InfraKit could know of an instance at that time: it has requested it, or it has been listed."""
-        return other.requested or other.machine.listed_at + KNOWN_S < at
+        return other.requested or other.shown_from + KNOWN_S < at
 
     def created(self, life: Life) -> None:
         """Check an instance that a call of InfraKit has created."""

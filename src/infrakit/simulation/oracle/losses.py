@@ -69,7 +69,7 @@ class Losses:
         if group is None or life.id in group.evicted or not life.is_healthy(facts.now):
             return
         others = [e for e in facts.of_group(life.group) if e is not life and e.id not in self.begun]
-        others = [e for e in others if e.machine.listed_at + KNOWN_S < facts.now]
+        others = [e for e in others if e.shown_from + KNOWN_S < facts.now]
         if not group.destroying:
             others = [e for e in others if e.is_healthy(facts.now) and e.version not in (None, group.version)]
             if life.version in (None, group.version) or life.logical_id not in (group.ids or ()):
@@ -156,7 +156,7 @@ class Losses:
     def _check_needed(self, life: Life, group: DeclaredGroup) -> None:
         """A healthy, declared and up-to-date member is never destroyed, unless there are too many of them."""
         facts = self._facts
-        if not facts.is_calm(life.group) or life.version not in (None, group.version):
+        if not facts.is_calm(life.group) or not self._is_current(life, group):
             return
         if group.ids is not None:
             is_needed = life.logical_id in group.ids
@@ -167,6 +167,12 @@ class Losses:
             exceptions.NEEDED,
             f"{life.id} of {life.group} is destroyed while healthy, current and declared",
         )
+
+    def _is_current(self, life: Life, group: DeclaredGroup) -> bool:
+        """Whether it is of the declared version. Another party's instance is of the one that it was adopted with."""
+        if life.version is not None:
+            return life.version == group.version
+        return all(each.version == group.version for each in self._facts.group_since(life.group, life.began_at))
 
     def _check_majority(self, life: Life, group: DeclaredGroup, voters: set[InstanceID]) -> None:
         """Of the listed voters, or else of the declared logical IDs, a majority stays healthy."""
