@@ -56,7 +56,7 @@ class Cloud(Simulator):
         self.settled: list[Callable[[InstanceID], None]] = []  # called when a late destruction has had its effect
         self._aliases: dict[InstanceID, InstanceID] = {}  # a second ID -> the machine
         self._ended: collections.deque[Machine] = collections.deque(maxlen=ENDED_KEPT)
-        self._edited: list[tuple[Machine, dict[str, str]]] = []  # the tags before
+        self._edited: list[tuple[Machine, str, str, str | None]] = []  # a tag, its value before, and after
         self._stopping: dict[InstanceID, float] = {}
         self._finished: set[InstanceID] = set()
         self._names: dict[InstanceID, LogicalID | None] = {}  # listed instead of the logical ID
@@ -241,9 +241,9 @@ class Cloud(Simulator):
 
     def restore_tags(self) -> None:
         """Undo what others have done to tags, as an operator does."""
-        for machine, tags in self._edited:
-            if machine.lives:
-                machine.tags.update(tags)
+        for machine, name, before, after in reversed(self._edited):
+            if machine.lives and machine.tags.get(name) == after:  # no label has replaced it since
+                machine.tags[name] = before
                 machine.description = None
         self._edited.clear()
         self._changed += 1
@@ -251,12 +251,13 @@ class Cloud(Simulator):
     def edit_tags(self, instance: InstanceID, edited: Mapping[str, str | None]) -> None:
         """Set or remove tags, as another party does."""
         machine = self.machines[instance]
-        before = {name: machine.tags[name] for name in edited if name in machine.tags}
-        self._edited.append((machine, before))
         for name, value in edited.items():
+            if name not in machine.tags:
+                continue
+            self._edited.append((machine, name, machine.tags[name], value))
             if value is None:
-                machine.tags.pop(name, None)
-            elif name in machine.tags:
+                del machine.tags[name]
+            else:
                 machine.tags[name] = value
         machine.description = None
         self._changed += 1

@@ -40,7 +40,7 @@ class Creations:
         size = max((each.size for each in recent), default=0)
         existed = recent and facts.history[0][0] < facts.now - HOUR_S
         growth = size - recent[-1].size if existed else size
-        versions = {each.version for each in recent}
+        versions = {(each.version, each.policy) for each in recent}
         limit = max(AT_LEAST, 2 * size) + growth + max(0, len(versions) - 1) * size
         facts.require(
             len(times) <= limit,

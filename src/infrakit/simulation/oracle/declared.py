@@ -24,6 +24,7 @@ class DeclaredGroup(msgspec.Struct, frozen=True, kw_only=True):
     boot_grace_s: float
     unhealthy_after_s: float
     version: int  # as the simulated operator numbers it
+    policy: int  # the same, of what may concern no member
     hash: str  # the name of that version in tags
     halted: bool = False
     destroying: bool = False
@@ -90,6 +91,7 @@ def _group(group: dict[str, Any], orders: dict[str, Any], *, halted: bool) -> De
         boot_grace_s=duration(healing.get("BootGrace") or "60s"),
         unhealthy_after_s=duration(healing.get("UnhealthyAfter") or "30s"),
         version=(properties["Instance"].get("Properties") or {}).get("version", 0),
+        policy=flavor.get("Policy", 0),
         hash=group.get("hash", ""),
         halted=halted or orders.get("Halt") is not None,
         destroying=orders.get("Destroying") is not None,

@@ -99,7 +99,7 @@ class Losses:
     def settle(self) -> None:
         """Drop what has terminated, and the rows that healthy members have ended; called before a new declaration."""
         facts = self._facts
-        self.begun = {i: each for i, each in self.begun.items() if each.life.lives}
+        self.begun = {i: each for i, each in self.begun.items() if facts.lives.get(i) is each.life}  # not revived
         for name, row in self._row.items():
             group = facts.declared.groups.get(name)
             healthy = self._healthy(name)
