@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from infrakit.instances.simulator import Faults
+from infrakit.simulation import scenario
 from infrakit.simulation.cloud import Cloud, CloudFaults
+from infrakit.simulation.disturbances import Disturbances
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import Caller, Oracle, exceptions, whole
 from infrakit.simulation.oracle.facts import KNOWN_S
@@ -455,6 +457,34 @@ def test_a_membership_does_not_change_while_a_member_of_the_quorum_is_destroyed(
     listed = Description(id=InstanceID("sim-2"), tags={values.TAG_GROUP: GROUP})
     court.at(5, lambda: court.oracle.changing(CALLER, [listed]))
     assert court.verdict.startswith("5 never worse: majority: the membership of g changes while ['sim-1']")
+
+
+@pytest.mark.parametrize("at", [10.0, 200.0])
+@pytest.mark.parametrize("deeds", ["scale", "free"])
+def test_a_changed_version_tag_excuses_a_destruction_if_nothing_else_shows_the_version(
+    court: Court, at: float, deeds: str
+) -> None:
+    world = scenario.draw(1, 5.0, [deeds])
+    disturbances = Disturbances(world, court.cloud, court.oracle, court.timeline)
+    court.at(1, lambda: court.declare(3), *(lambda i=i: court.create(str(i)) for i in range(3)))
+    court.at(at, lambda: disturbances.damage("edit tags", InstanceID("sim-1"), random.Random(1)))
+    court.at(300, lambda: court.destroy("sim-1"))
+    is_recorded = at > KNOWN_S and deeds == "scale"
+    assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed") == is_recorded
+
+
+def test_an_instance_of_a_second_installation_without_its_token_may_be_adopted(court: Court) -> None:
+    disturbances = Disturbances(scenario.draw(1, 5.0, ["scale"]), court.cloud, court.oracle, court.timeline)
+    court.at(1, lambda: court.declare(1), *(lambda: court.cloud.foreign("g", None) for _ in range(2)))
+    without_token = random.Random(2)
+    court.at(100, lambda: disturbances.damage("lose tags", InstanceID("sim-1"), without_token))
+    assert values.TAG_TOKEN not in court.cloud.machines[InstanceID("sim-1")].tags
+    for what in ("label", "drain", "release"):
+        court.at(101, lambda what=what: court.oracle.acting(CALLER, what, InstanceID("sim-1")))
+    assert court.verdict == ""
+    for what in ("label", "drain", "release"):
+        court.at(102, lambda what=what: court.oracle.acting(CALLER, what, InstanceID("sim-2")))
+    assert court.verdict.startswith("5 never worse: not ours: drain of sim-2")
 
 
 def test_the_table_says_how_often_a_law_may_fail() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 
 import msgspec
 
@@ -9,6 +10,7 @@ from infrakit.instances.simulator import Faults, Machine
 from infrakit.simulation.cloud import FOREIGN, Cloud, CloudFaults
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import Oracle
+from infrakit.simulation.oracle.facts import KNOWN_S
 from infrakit.simulation.scenario import GroupPlan, Scenario
 from infrakit.spi import values
 from infrakit.spi.values import InstanceID, LogicalID
@@ -38,11 +40,15 @@ class Disturbances:
                 await self._sicken_in_turn(self.alive(group), rng)
             case "empty" | "watch stops" | "seed" | "foreign" | "revive":
                 self._disturb_provider(what, group, rng)
+            case "finish" if not group.pets and (alive := self.alive(group)):
+                self._cloud.finish(rng.choice(alive))
+            case "unname" if group.pets and (alive := self.alive(group)):
+                self._cloud.rename(rng.choice(alive), rng.choice([None, LogicalID(rng.choice(group.ids))]))
             case _:
                 alive = self.alive(group)
                 count = max(1, len(alive) * 2 // 3) if what.endswith("many") else 1
                 for instance in rng.sample(alive, min(count, len(alive))):
-                    self._damage(what, instance, group, rng)
+                    self.damage(what, instance, rng)
 
     def _disturb_provider(self, what: str, group: GroupPlan, rng: random.Random) -> None:
         cloud = self._cloud
@@ -84,7 +90,8 @@ class Disturbances:
         await asyncio.sleep(for_s)
         self._cloud.faults = msgspec.structs.replace(self._cloud.faults, down=False)
 
-    def _damage(self, what: str, instance: InstanceID, group: GroupPlan, rng: random.Random) -> None:
+    def damage(self, what: str, instance: InstanceID, rng: random.Random) -> None:
+        """Inject a fault of one instance."""
         cloud = self._cloud
         match what:
             case "kill" | "kill many":
@@ -95,19 +102,24 @@ class Disturbances:
                 cloud.stop(instance, for_s=rng.uniform(5.0, 120.0))
             case "detach":
                 cloud.detach(instance)
-            case "finish" if not group.pets:
-                cloud.finish(instance)
-            case "unname" if group.pets:
-                cloud.rename(instance, rng.choice([None, LogicalID(rng.choice(group.ids))]))
             case "alias":
                 self._oracle.facts.permit(what)
                 cloud.alias(instance)
             case "lose tags":
-                self._oracle.facts.permit(what)
-                cloud.edit_tags(instance, dict.fromkeys(rng.sample(TAGS, rng.randint(1, len(TAGS)))))
+                self._edit_tags(instance, dict.fromkeys(rng.sample(TAGS, rng.randint(1, len(TAGS)))))
             case "edit tags":
-                self._oracle.facts.permit(what)
-                cloud.edit_tags(instance, {values.TAG_HASH: "edited"})
+                self._edit_tags(instance, {values.TAG_HASH: "edited"})
+
+    def _edit_tags(self, instance: InstanceID, edited: Mapping[str, str | None]) -> None:
+        """Set or remove tags, and permit what follows if nothing else shows what they have shown."""
+        facts, cloud = self._oracle.facts, self._cloud
+        life = facts.lives.get(instance)
+        if life is not None and life.is_foreign and values.TAG_TOKEN in edited:
+            facts.permit("lost token of another cluster")
+        is_recorded = life is not None and life.shown_from + KNOWN_S < facts.now
+        if values.TAG_HASH in edited and (self._scenario.loses_evidence or not is_recorded):
+            facts.permit("changed version tag without evidence")
+        cloud.edit_tags(instance, edited)
 
     def kill_some(self, rng: random.Random) -> None:
         """Terminate one instance, or all of them."""

@@ -11,6 +11,8 @@ UNLIMITED = 1_000_000
 
 EACH = 24  # a request, an instance, a volume and an entry of the member list for each of two members in three groups
 
+LABEL_TO_DESTROY = 4  # the calls for one instance: a label, a drain, a release and its destruction
+
 ONE_ACTOR = "1 one actor"
 ONE_PER_IDENTITY = "2 one per identity"
 ONE_PER_INTENT = "3 exactly one"
@@ -57,6 +59,8 @@ TABLE = (
     Permitted("old reads", ONE_ACTOR, UNLIMITED, "the store is not linearizable: a newer epoch is not shown"),
     Permitted("old reads", STOP, UNLIMITED, "the same: a newer halt is not shown"),
     Permitted("alias", NEEDED, 2, "one machine with two IDs appears as a surplus, or a second bearer: one at a time"),
+    Permitted("changed version tag without evidence", NEEDED, 1, "only the tag shows the version, to a new leader"),
+    Permitted("lost token of another cluster", NOT_OURS, LABEL_TO_DESTROY, "only the token shows whose it is"),
     Permitted("restore", ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
     Permitted("restore", NOT_MORE, EACH, "creations in flight whose records were lost"),
     Permitted("restore", ONE_PER_IDENTITY, EACH, "the same, of pets, if the provider locks no identities"),
