@@ -233,6 +233,10 @@ class Cloud(Simulator):
         """From now on, list a machine under a second ID, too."""
         self._aliases[InstanceID(f"{instance}-b")] = instance
 
+    def has_alias(self, instance: InstanceID) -> bool:
+        """Whether a machine is listed under a second ID, too."""
+        return instance in self._aliases.values()
+
     def unalias(self) -> None:
         """List every machine under its own ID and logical ID alone."""
         self._aliases.clear()

@@ -105,6 +105,7 @@ class Disturbances:
             case "alias":
                 self._oracle.facts.permit(what)
                 cloud.alias(instance)
+                self._permit_alias(instance)
             case "lose tags":
                 self._edit_tags(instance, dict.fromkeys(rng.sample(TAGS, rng.randint(1, len(TAGS)))))
             case "edit tags":
@@ -120,6 +121,13 @@ class Disturbances:
         if values.TAG_HASH in edited and (self._scenario.loses_evidence or not is_recorded):
             facts.permit("changed version tag without evidence")
         cloud.edit_tags(instance, edited)
+        self._permit_alias(instance)
+
+    def _permit_alias(self, instance: InstanceID) -> None:
+        """Permit what follows if a machine has two IDs, and no tags show that it is one."""
+        is_shown = {values.TAG_TOKEN, values.TAG_SLOT} <= self._cloud.machines[instance].tags.keys()
+        if self._cloud.has_alias(instance) and not is_shown:
+            self._oracle.facts.permit("alias without a token")
 
     def kill_some(self, rng: random.Random) -> None:
         """Terminate one instance, or all of them."""

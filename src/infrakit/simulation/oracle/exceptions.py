@@ -59,6 +59,7 @@ TABLE = (
     Permitted("old reads", ONE_ACTOR, UNLIMITED, "the store is not linearizable: a newer epoch is not shown"),
     Permitted("old reads", STOP, UNLIMITED, "the same: a newer halt is not shown"),
     Permitted("alias", NEEDED, 2, "one machine with two IDs appears as a surplus, or a second bearer: one at a time"),
+    Permitted("alias without a token", CONVERGED, UNLIMITED, "two IDs and no token appear as two members"),
     Permitted("changed version tag without evidence", NEEDED, 1, "only the tag shows the version, to a new leader"),
     Permitted("lost token of another cluster", NOT_OURS, LABEL_TO_DESTROY, "only the token shows whose it is"),
     Permitted("restore", ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
