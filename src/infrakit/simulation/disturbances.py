@@ -125,7 +125,8 @@ class Disturbances:
 
     def _permit_alias(self, instance: InstanceID) -> None:
         """Permit what follows if a machine has two IDs, and no tags show that it is one."""
-        is_shown = {values.TAG_TOKEN, values.TAG_SLOT} <= self._cloud.machines[instance].tags.keys()
+        machine = self._cloud.machines[instance]
+        is_shown = machine.logical_id is not None or {values.TAG_TOKEN, values.TAG_SLOT} <= machine.tags.keys()
         if self._cloud.has_alias(instance) and not is_shown:
             self._oracle.facts.permit("alias without a token")
 
