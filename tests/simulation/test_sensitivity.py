@@ -9,8 +9,9 @@ import pytest
 from infrakit.gate.guard import Guard
 from infrakit.group import controller, listing, plan
 from infrakit.group.actions import GroupPhase
-from infrakit.group.plan import limits, pets
-from infrakit.group.state import matching
+from infrakit.group.plan import cattle, classification, limits, pets
+from infrakit.group.plan.desired import DesiredState
+from infrakit.group.state import identity, matching
 from infrakit.group.state.creation import Creation
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
@@ -18,7 +19,7 @@ from infrakit.instances.simulator import Spread
 from infrakit.simulation import __main__ as program
 from infrakit.simulation import scenario
 from infrakit.spi import errors
-from infrakit.spi.values import InstanceID
+from infrakit.spi.values import InstanceID, LogicalID
 
 SEEDS_MAX = 40
 
@@ -58,6 +59,7 @@ class Weakness(NamedTuple):
     replicas: int = 1
     inspects: bool = False  # in every world
     own_node: bool = False  # only worlds whose replicas run on their members
+    parts: bool = False  # in every world, the flavor knows what members are made from
 
 
 async def trusting(provider: Any, instances: Sequence[InstanceID], found: Any) -> None:
@@ -68,6 +70,11 @@ async def trusting(provider: Any, instances: Sequence[InstanceID], found: Any) -
         except errors.InfraKitError:
             description = None
         found(instance, description)
+
+
+def as_listed(listed: str | None, *_: object) -> tuple[LogicalID | None, str]:
+    """Believe the listing alone."""
+    return (LogicalID(listed), "") if listed else (None, "")
 
 
 WEAKNESSES = (
@@ -143,6 +150,32 @@ WEAKNESSES = (
         replicas=3,
         own_node=True,
     ),
+    Weakness(
+        "a hidden logical ID is believed",
+        [(identity, "of_pet", as_listed)],
+        ("unname", "unname", "version"),
+        ("2 one per identity", "4 ", "5 never worse"),
+        faults={"exclusive": False},
+    ),
+    Weakness(
+        "a change of policy replaces members",
+        [(DesiredState, "is_current", lambda want, member: member.hash == want.group.hash)],
+        ("policy", "policy", "scale"),
+        ("4 unknown is not missing",),
+        parts=True,
+    ),
+    Weakness(
+        "one machine with two IDs counts as two members",
+        [(cattle, "doubles", lambda _builder: {})],
+        ("alias",),
+        ("7 converged means converged",),
+    ),
+    Weakness(
+        "a member without its volume is ready",
+        [(classification, "unattached", nothing)],
+        ("detach", "detach", "kill"),
+        ("7 converged means converged",),
+    ),
 )
 
 
@@ -163,6 +196,7 @@ def _drawn(weakness: Weakness, seed: int) -> scenario.Scenario:
     drawn.faults = msgspec.structs.replace(drawn.faults, **weakness.faults)
     drawn.cloud = msgspec.structs.replace(drawn.cloud, **weakness.cloud)
     drawn.inspects = drawn.inspects or weakness.inspects
+    drawn.parts = drawn.parts or weakness.parts
     return drawn
 
 
