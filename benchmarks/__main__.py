@@ -1,8 +1,21 @@
 """Run every benchmark in sequence."""
 
-from benchmarks import boot_scripts, convergence, failover, healing, idle, journal, planner, rpc, swarm, templates
+from benchmarks import (
+    boot_scripts,
+    convergence,
+    failover,
+    healing,
+    idle,
+    journal,
+    outside,
+    planner,
+    rpc,
+    swarm,
+    templates,
+)
 
 if __name__ == "__main__":
+    outside.main()
     convergence.main()
     idle.main()
     healing.main()
