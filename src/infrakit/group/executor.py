@@ -174,8 +174,10 @@ class Executor:
             return
         action = self._doing.pop(key)
         del self._in_flight[key]
-        self._wake(f"{action.verb} {action.subject} has ended")
-        self._account.finished(ok=not call.cancelled() and call.result())
+        ok = not call.cancelled() and call.result()
+        if not ok or not self._queue:  # else the next one is known, and a plan after each of thousands is expensive
+            self._wake(f"{action.verb} {action.subject} has ended")
+        self._account.finished(ok=ok)
 
     def _late_done(self, late: _Late, call: asyncio.Task[bool]) -> None:
         self._wake("a late response")

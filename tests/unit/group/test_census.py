@@ -224,6 +224,7 @@ async def test_the_census_is_written_before_an_intent_is_cleared(size: int) -> N
             tokens = {intent.token for intent in recorded.intents.get(DB, {}).values()}
             unknown = [m for m in stage.simulator.live() if m.id not in ids and m.tags["infrakit.token"] not in tokens]
             assert {m.tags["infrakit.slot"] for m in unknown} <= set(unpack(known.slots))
+        await stage.until(lambda: not stage.controller("db").view.pending, within_s=5.0)  # all are in the census by now
         known = await census(stage)
         assert len(known.members) == (10 if size == 10 else 0)
         assert known.slots == (() if size == 10 else ("1-520",))

@@ -54,6 +54,27 @@ async def test_concurrent_calls_are_limited_by_max_in_flight() -> None:
 
 
 @in_virtual_time
+async def test_the_end_of_a_call_causes_no_cycle_while_the_next_ones_are_queued() -> None:
+    """A plan after each of thousands of creations would take longer than the creations."""
+    async with Stage(faults=Faults(provision=Spread(low=0.1), lag_max=60.0), poll_s=5.0) as stage:
+        await stage.commit(cattle("web", 100, in_flight=1))
+        await stage.converged(within_s=30)
+        assert sum(stage.controller("web").cycles.counts) < 20
+
+
+@in_virtual_time
+async def test_the_end_of_the_last_call_and_of_a_failed_one_cause_a_cycle_at_once() -> None:
+    async with Stage(faults=Faults(provision=Spread(low=0.1)), poll_s=300.0) as stage:
+        await stage.commit(cattle("web", 2, in_flight=1))
+        await stage.converged(within_s=5)
+        stage.fault(refuse_rate=1.0)
+        await stage.scale("web", 40)
+        await stage.until(lambda: stage.messages(Kind.CREATE_FAILED), 5)
+        assert stage.controller("web").began_at > asyncio.get_running_loop().time() - 1.0
+        assert stage.controller("web").executor._queue
+
+
+@in_virtual_time
 async def test_the_lowest_max_in_flight_of_the_groups_of_an_account_applies() -> None:
     async with Stage(faults=Faults(provision=Spread(low=5.0))) as stage:
         await stage.commit(cattle("a", 10, in_flight=3), cattle("b", 10, in_flight=30))

@@ -55,12 +55,12 @@ def create(builder: PlanBuilder) -> None:
             f"{plural(missing - max(0, room), 'instance')} to create: waiting for instances that are shutting down",
             "never-more-than-declared",
         )
+    alive = f"{builder.staying + builder.pending} of {want.size} exist"
     for slot in _free_slots(builder, extra)[: max(0, room)]:
         version = versions.of_new(builder, slot)
         if builder.backs_off(slot, f"slot {slot}", version=version):
             continue
         healing = int(slot) <= want.size
-        alive = f"{builder.staying + builder.pending} of {want.size} exist"
         builder.actions.append(
             Provision(
                 slot=slot,
