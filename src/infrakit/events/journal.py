@@ -117,21 +117,27 @@ class Journal:
     async def _flush_periodically(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
-            await self.flush()
+            await self._write()
 
     async def flush(self) -> None:
         """Write the buffered events. If cancelled, the write in progress continues, and the next flush waits for it."""
         while self._unwritten or self._writing is not None:
-            if self._writing is None:
-                batch, self._unwritten = self._unwritten, []
-                text = b"".join(_encoder.encode(event) + b"\n" for event in batch)
-                write = asyncio.to_thread(self._append, text, batch[0].seq)
-                self._writing = asyncio.get_running_loop().create_task(write)
-            writing = self._writing
-            await asyncio.wait({writing})
-            if self._writing is writing:
-                self._writing = None
-                self._report_failure(writing.exception())
+            await self._write()
+
+    async def _write(self) -> None:
+        """Wait for the write in progress, or write the events that are buffered now; more may be added meanwhile."""
+        if self._writing is None and self._unwritten:
+            batch, self._unwritten = self._unwritten, []
+            text = b"".join(_encoder.encode(event) + b"\n" for event in batch)
+            write = asyncio.to_thread(self._append, text, batch[0].seq)
+            self._writing = asyncio.get_running_loop().create_task(write)
+        writing = self._writing
+        if writing is None:
+            return
+        await asyncio.wait({writing})
+        if self._writing is writing:
+            self._writing = None
+            self._report_failure(writing.exception())
 
     def _report_failure(self, error: BaseException | None) -> None:
         """Emit an event when writing starts to fail, and again only after a write has succeeded."""

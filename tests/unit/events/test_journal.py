@@ -57,6 +57,27 @@ async def test_events_are_numbered_and_dated(tmp_path: Path) -> None:
         assert await journal.since(2) == []
 
 
+async def test_events_that_never_pause_are_written_once_an_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "FLUSH_INTERVAL_S", 3600.0)
+    batches: list[int] = []
+    async with opened(tmp_path) as journal:
+        append, loop = journal._append, asyncio.get_running_loop()
+
+        def append_during_which_more_happens(text: bytes, first: int) -> None:
+            batches.append(first)
+            append(text, first)
+            if len(batches) < 100:
+                loop.call_soon_threadsafe(journal.emit, event())
+
+        monkeypatch.setattr(journal, "_append", append_during_which_more_happens)
+        journal.emit(event())
+        await journal._write()
+        assert batches == [1]
+    assert batches[-1] == journal.newest == 100  # on exit, everything is written
+
+
 async def test_numbers_continue_after_a_restart_and_no_event_is_lost(tmp_path: Path) -> None:
     await written(tmp_path, 3)
     async with opened(tmp_path) as journal:
