@@ -4,6 +4,7 @@ The live display needs rich, an extra. Without it, or if standard output is not 
 Both views keep the last status, because the closing message depends on which instances still run.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,12 +41,16 @@ def open_view(source: str, ctrl_c: str = HERE) -> OpenView:
 
 
 class PlainView:
-    """Prints one line per event, for logs, pipes and simple terminals."""
+    """Prints one line per event, for logs, pipes and simple terminals.
+
+    Events that occur at once are printed at once: each output is a system call, and thousands of them are expensive.
+    """
 
     is_live = False
 
     def __init__(self, source: str, ctrl_c: str) -> None:
         self._title = f"Bringing up {source}; {ctrl_c}"
+        self._unprinted: list[Event] = []
         self.last: Status | None = None
 
     def __enter__(self) -> Self:
@@ -53,13 +58,20 @@ class PlainView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self._print()
 
     def status(self, status: Status, members: Sequence[MemberStatus] = ()) -> None:  # noqa: ARG002
         self.last = status
 
     def event(self, event: Event) -> None:
-        click.echo(reports.event_now(event))
+        if not self._unprinted:
+            asyncio.get_running_loop().call_soon(self._print)
+        self._unprinted.append(event)
+
+    def _print(self) -> None:
+        if self._unprinted:
+            events, self._unprinted = self._unprinted, []
+            click.echo("\n".join(map(reports.event_now, events)))
 
 
 def closing_lines(last: Status | None) -> Iterator[str]:

@@ -164,6 +164,8 @@ def event_now(value: Event) -> str:
 
 def _event(value: Event, when: str) -> str:
     kind = f"{value.type.value:<14}"
+    if tables.width() is None:
+        return tables.clean(f"{when} {kind} {event_sentence(value)}")
     lines = "\n".join(tables.paragraph(f"{when} {kind} {event_sentence(value)}", hanging="    "))
     return lines.replace(kind, tables.paint(kind, KIND_COLOURS.get(value.type, "")), 1)
 

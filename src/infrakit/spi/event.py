@@ -2,6 +2,8 @@
 
 import datetime
 import enum
+import functools
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,8 +64,15 @@ class Event(Wire, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 def timestamp(seconds: float) -> str:
     """Format seconds since 1970: `2026-11-23T11:21:54.601500Z`."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    fraction, whole = math.modf(seconds)
+    microseconds = round(fraction * 1e6)
+    return f"{_to_the_second(int(whole) + microseconds // 1_000_000)}.{microseconds % 1_000_000:06}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    """Format whole seconds, for the thousands of events that one second may have."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().partition("+")[0]
 
 
 def to_the_second(moment: str) -> str:

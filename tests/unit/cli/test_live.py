@@ -1,9 +1,11 @@
 """The views of `up`: frames on a terminal, lines elsewhere, and the final message."""
 
+import asyncio
 import io
 import itertools
 import re
 
+import click
 import pytest
 from rich.console import Console
 
@@ -57,6 +59,19 @@ async def test_without_a_terminal_every_event_is_a_line(capsys: pytest.CaptureFi
     first, second = capsys.readouterr().out.splitlines()
     assert "cluster.yaml" in first
     assert second == "11:21:54Z created        web/3 web-3: up after 0.2s [heal]"
+
+
+async def test_events_that_occur_at_once_are_printed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(click, "echo", printed.append)
+    with live.open_view("cluster.yaml") as view:
+        for _ in range(3):
+            view.event(EVENT)
+        await asyncio.sleep(0)
+        view.event(EVENT)
+        await asyncio.sleep(0)
+        view.event(EVENT)
+    assert [len(each.splitlines()) for each in printed] == [1, 3, 1, 1]
 
 
 async def test_the_frame_shows_groups_instances_reasons_and_events(console: Console) -> None:
