@@ -12,6 +12,7 @@ from infrakit.lifecycle.request import DocumentRequest, consent_named
 from infrakit.lifecycle.view import View
 from infrakit.rpc.discovery import HOME_VARIABLE
 from infrakit.rpc.listen import Listen
+from infrakit.runtime import collector
 from infrakit.runtime.daemon import Daemon
 from infrakit.runtime.registry import validate
 from infrakit.runtime.sources import Place
@@ -33,6 +34,7 @@ async def _run(document: DocumentRequest | None, *, home: Path, place: Place, vi
     if document is not None:
         await validate(document.text, document.source, home=home)  # before anything is started
     async with Daemon(home, place, listen=listen) as daemon:
+        collector.adapt()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, daemon.stop.set)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from infrakit.rpc import discovery
 from infrakit.rpc.listen import Listen
 from infrakit.rpc.server import Server
+from infrakit.runtime import collector
 from infrakit.runtime.installed import GROUPS, available
 from infrakit.runtime.registry import Registry
 from infrakit.spi import errors
@@ -77,5 +78,6 @@ async def serve(plugins: Sequence[Hosted], *, home: Path, listen: Listen | None 
             server = await stack.enter_async_context(Server(path, served, listen=listen))
             where = f"{path} and {listen.url}" if listen is not None else str(path)
             _log.info("%s: serves %s at %s", hosted.name, ", ".join(server.announced), where)
+        collector.adapt()
         await stop.wait()
         _log.info("stopping")

@@ -1,6 +1,7 @@
 """`infrakit up` in this process, watched by a view that stops it."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from infrakit.lifecycle import up
 from infrakit.lifecycle.request import DocumentRequest
 from infrakit.manager.api.manager import Operator
 from infrakit.rpc import discovery
+from infrakit.runtime import collector
 from infrakit.runtime.sources import Place
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.manager import MemberStatus, Status
@@ -36,7 +38,10 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="ik", dir="/tmp"))
     monkeypatch.setenv(discovery.HOME_VARIABLE, str(path))
     monkeypatch.delenv(discovery.PLUGINS_DIR_VARIABLE, raising=False)
+    threshold = gc.get_threshold()
     yield path
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
     shutil.rmtree(path)
 
 
@@ -63,6 +68,7 @@ def test_the_last_status_is_read_when_the_daemon_stops(home: Path, monkeypatch: 
     assert up.run(document, home=home, place=Place(), view=view) == 0
     assert len(view.member_counts) == 2
     assert view.member_counts[-1] == 2
+    assert gc.get_threshold()[0] == collector.NEW_OBJECTS
 
 
 def test_a_view_that_is_not_live_gets_only_the_last_status_and_no_members(
