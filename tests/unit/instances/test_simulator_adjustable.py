@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from pathlib import Path
 
 import msgspec
@@ -101,3 +102,21 @@ async def test_the_registry_resolves_the_plugin_name_simulator(tmp_path: Path) -
     assert isinstance(await registry.instance("simulator"), Adjustable)
     assert "simulator" in registry.names("Instance")
     await registry.close()
+
+
+class CountingRandom(random.Random):
+    """Counts the numbers that are drawn from it."""
+
+    drawn = 0
+
+    def random(self) -> float:
+        self.drawn += 1
+        return super().random()
+
+
+async def test_a_call_draws_nothing_from_the_random_numbers_of_the_system(tmp_path: Path) -> None:
+    system = CountingRandom(1)
+    simulator = Adjustable(tmp_path, random=system)
+    for _ in range(10):
+        await simulator.provision(spec=SPEC)
+    assert system.drawn == 1

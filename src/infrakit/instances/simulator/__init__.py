@@ -9,7 +9,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from random import SystemRandom
+from random import Random
 from typing import TypeVar
 
 import msgspec
@@ -42,7 +42,7 @@ class Simulator:
         self.in_flight = 0
         self.in_flight_most = 0
         self.watchers: list[Watcher] = []  # called with "created" and "ended" when it happens, before it is listed
-        self._rng = random or SystemRandom()
+        self._rng = random or Random()  # noqa: S311 - faults are no secrets
         self._prefix = prefix  # of the IDs; different if one process has several simulators
         self._by_token: dict[str, InstanceID] = {}
         self._by_logical_id: dict[str, InstanceID] = {}

@@ -6,9 +6,9 @@ in it, so that `infrakit status` shows them.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 
@@ -33,8 +33,9 @@ class FaultsDocument(Faults, frozen=True, kw_only=True):
 class Adjustable(Simulator):
     """A simulator that reads its faults from `faults.yaml` in `directory`. Satisfies `Watches`, too."""
 
-    def __init__(self, directory: Path, *, random: random.Random | None = None) -> None:
-        super().__init__(random=random)
+    def __init__(self, directory: Path, *, random: Random | None = None) -> None:
+        drawn_once = random and Random(random.random())  # noqa: S311 - each call draws often
+        super().__init__(random=drawn_once)
         self._path = directory / "faults.yaml"
         self._seen: tuple[int, int] | None = None
         self._problem: InvalidSpec | None = None
