@@ -98,8 +98,8 @@ MUTATIONS = (
         "3 exactly one per intent",
         "a creation whose connection broke is sent again",
         "rpc/client.py",
-        "        if method.repeatable:\n",
-        "        if True:\n",
+        "        if method.repeatable:\n            known =",
+        "        if True:\n            known =",
         ("tests/integration/rpc/test_client.py",),
     ),
     Mutation(
