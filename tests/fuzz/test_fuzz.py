@@ -62,7 +62,7 @@ class Canned(Transport):
         super().__init__("/nowhere")
         self.body = b""
 
-    async def post(self, body: bytes, *, deadline_s: float) -> bytes:
+    async def post(self, body: bytes, *, deadline_s: float, may_wait: bool = False) -> bytes:
         return self.body
 
 

@@ -85,7 +85,9 @@ class Remote:
             known = self._known_answers.of(method, params)
             read = method.read if known is None else known.read
             return await _send_repeatable(self._transport, self._name, method.wire, params, read)
-        return await exchange(self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S)
+        return await exchange(
+            self._transport, self._name, method.wire, params, method.read, deadline_s=ACT_S, may_wait=method.may_wait
+        )
 
 
 async def connect(protocol: type, name: str, address: str) -> Any:
@@ -148,9 +150,9 @@ async def _send_repeatable(
 ) -> Any:
     """Send a repeatable request; if the connection breaks, retry it once on a new connection."""
     try:
-        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s(), may_wait=True)
     except Broken:
-        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s())
+        return await exchange(transport, name, method, params, read, deadline_s=_timeout_s(), may_wait=True)
 
 
 async def exchange(
@@ -161,13 +163,17 @@ async def exchange(
     read: Callable[[bytes], wire.Answer],
     *,
     deadline_s: float,
+    may_wait: bool = False,
     id_: int | None = None,
 ) -> Any:
-    """Send one request and return the result. Raises the plugin's error, with its name and the method."""
+    """Send one request and return the result. Raises the plugin's error, with its name and the method.
+
+    `may_wait`: see `Transport.post`.
+    """
     where, id_ = f"{name} {method}", next(_ids) if id_ is None else id_
     body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id_})
     try:
-        answer = await transport.post(body, deadline_s=deadline_s)
+        answer = await transport.post(body, deadline_s=deadline_s, may_wait=may_wait)
     except (errors.Unreachable, errors.OutcomeUnknown) as error:
         raise type(error)(error.what, where=f"{where} at {error.where}", remedy=error.remedy) from None
     try:

@@ -15,6 +15,7 @@ import aiohttp
 
 from infrakit.rpc import address as addresses
 from infrakit.rpc import discovery, remotes, tls
+from infrakit.rpc.turns import Turns
 from infrakit.spi import errors
 
 CONNECT_S = 5.0
@@ -25,6 +26,7 @@ BACKOFF_MAX_S = 2.0
 _REMEDY = f"check ${remotes.TOKEN_VARIABLE} and ${remotes.CERT_VARIABLE}"
 LINE_BYTES_MAX = 1024 * 1024
 
+_AT_ONCE = contextlib.nullcontext()
 _HEADERS = {"Content-Type": "application/json"}
 _REJECTED = (401, 403, 503)  # HTTP status of a server that has not read the request
 
@@ -40,6 +42,7 @@ class Transport:
         self.address = address
         self.failures = 0  # failed and broken connections
         self._connections = 0  # opened connections
+        self._turns = Turns()
         self._place = addresses.parse(address)
         self._url = self._place if isinstance(self._place, str) else "http://plugin/"
         self._headers = _HEADERS | (headers or {})
@@ -59,11 +62,14 @@ class Transport:
     async def _count_connection(self, *_: object) -> None:
         self._connections += 1
 
-    async def post(self, body: bytes, *, deadline_s: float) -> bytes:
-        """Send a request. Raises `Unreachable`, or `OutcomeUnknown` if the server may have read the request."""
+    async def post(self, body: bytes, *, deadline_s: float, may_wait: bool = False) -> bytes:
+        """Send a request, at once or, if it may wait, in its turn.
+
+        Raises `Unreachable`, or `OutcomeUnknown` if the server may have read the request.
+        """
         self._check_backoff()
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(deadline_s), self._turns if may_wait else _AT_ONCE:
                 await self._prepare()
                 async with self._open().post(
                     self._url, data=body, headers=self._auth_headers, ssl=self._tls, allow_redirects=False

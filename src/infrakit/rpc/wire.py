@@ -37,6 +37,11 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.interface.service}.{wire_name(self.name)}"
 
     @property
+    def may_wait(self) -> bool:
+        """Whether a call may wait for its turn. Those that change something pass the gate, and begin at that moment."""
+        return self.repeatable or self.wire == "Flavor.Prepare"
+
+    @property
     def field(self) -> str:
         """The field of the result that holds the value; empty if the value is the whole result."""
         if self.returns is type(None):

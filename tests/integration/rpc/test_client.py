@@ -11,7 +11,7 @@ import pytest
 
 from infrakit.flavors.vanilla import Vanilla
 from infrakit.instances.simulator import Simulator
-from infrakit.rpc import client
+from infrakit.rpc import client, turns
 from infrakit.rpc.server import Server
 from infrakit.spi import errors, instance
 from infrakit.spi.flavor import Attaches, Flavor, JudgesMany, Members, MembershipChange, Quorum
@@ -228,6 +228,49 @@ async def test_a_creation_is_never_retried(path: Path) -> None:
         with pytest.raises(errors.OutcomeUnknown, match=r"p Instance.Provision at .*: the connection broke"):
             await remote.provision(spec=InstanceSpec())
         assert requests.count("Instance.Provision") == 1
+        await remote.close()
+
+
+class Hanging(Provider):
+    """Its calls return once they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Semaphore(0)
+        self.released = asyncio.Event()
+
+    async def provision(self, *, spec: InstanceSpec) -> InstanceID:
+        self.began.release()
+        await self.released.wait()
+        return await super().provision(spec=spec)
+
+    async def describe_instances(self, *, tags: Mapping[str, str], properties: bool = False) -> Sequence[Description]:
+        self.began.release()
+        await self.released.wait()
+        return await super().describe_instances(tags=tags, properties=properties)
+
+
+@pytest.mark.parametrize("listing", [False, True])
+async def test_calls_that_change_something_begin_at_once_and_others_take_turns(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, listing: bool
+) -> None:
+    monkeypatch.setattr(turns, "CHECK_S", 3600.0)
+    plugin = Hanging()
+    async with Server(path, {".": plugin}) as server:
+        remote = await client.connect(Instance, "p", str(path))
+        calls = [
+            asyncio.ensure_future(
+                remote.describe_instances(tags={}) if listing else remote.provision(spec=InstanceSpec())
+            )
+            for _ in range(2 * turns.SHARED)
+        ]
+        at_once = turns.SHARED if listing else 2 * turns.SHARED
+        async with asyncio.timeout(30):
+            for _ in range(at_once):
+                await plugin.began.acquire()
+        assert server.connections == at_once
+        plugin.released.set()
+        await asyncio.gather(*calls)
         await remote.close()
 
 
