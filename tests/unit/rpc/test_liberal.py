@@ -67,6 +67,33 @@ def _rename(text: str, spell: Any) -> str:
     return text
 
 
+def test_a_name_with_an_escape_has_any_case_too() -> None:
+    assert liberal.decode(b'{"Properties":{},"\\u0074ags":{"role":"x"}}', InstanceSpec).tags == {"role": "x"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        TEXT.replace('"Tags":null', '"Tags":{"a":"b"}'),
+        TEXT.replace('"some"', "null"),
+        TEXT.replace('"Counts":[1,2],', ""),
+        TEXT.replace('"Counts":[1,2]', '"Counts":null'),
+        TEXT.replace('"Maybe"', '"maybe"'),
+        TEXT.replace('"ID":"i-1"', '"ID":"i-1","Unknown":1,"Tags":{},"tags":{"c":"d"}'),
+    ],
+)
+def test_a_text_without_the_first_pass_means_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = _described(liberal.decode(text.encode(), Nested))
+    monkeypatch.setattr(liberal, "_SAMPLE_BYTES", 0)  # every text is long
+    assert _described(liberal.decode(text.encode(), Nested)) == quick
+
+
+def test_a_text_as_declared_takes_no_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(liberal, "_named")
+    assert liberal.decode(TEXT.replace('"Tags":null', '"Tags":{}').encode(), Nested).note == "some"
+
+
 def test_keys_of_maps_keep_their_case() -> None:
     assert liberal.decode(TEXT.encode(), Nested).spec.tags == SPEC.tags
 
