@@ -5,6 +5,7 @@
 """
 
 import enum
+import functools
 from typing import NewType
 
 import msgspec
@@ -36,6 +37,7 @@ def absent() -> msgspec.Raw:
 _WORDS = {"id": "ID", "ids": "IDs", "url": "URL", "http": "HTTP", "tcp": "TCP", "ok": "OK"}
 
 
+@functools.cache
 def wire_name(name: str) -> str:
     """`logical_ids` -> `LogicalIDs`: the spelling of the original's Go fields."""
     return "".join(_WORDS.get(word, word.capitalize()) for word in name.split("_"))
