@@ -24,7 +24,7 @@ from infrakit.manager.lead import fence, ledger, replica
 from infrakit.manager.monitoring import endpoints
 from infrakit.metadata import vars as variables
 from infrakit.metadata.vars import edits
-from infrakit.rpc import acceptor, authentication, client, discovery, server
+from infrakit.rpc import acceptor, authentication, client, discovery, server, turns
 from infrakit.runtime import restarts, watchdog
 from infrakit.runtime.tree import branches, root
 from infrakit.simulation.rehearsal import exercises, promises, providers
@@ -84,6 +84,8 @@ def figures() -> Iterator[tuple[str, str]]:
     yield guide, f"| `{client.ANSWER_S:g}s` |"
     yield guide, f"calls that change something have the controller's own, {gate.CALL_DEADLINE_S:g} s"
     yield "docs/architecture.md", f"Above {census.NAMED_MAX} cattle the census has ranges of slots"
+    yield "docs/architecture.md", f"share {turns.SHARED} connections"
+    yield "docs/architecture.md", f"their number doubles every {turns.CHECK_S * 1000:g} ms"
     yield operations, f"that time starts {gate.CALL_DEADLINE_S:g} s after its call began"
     yield "docs/operations/systemd.md", f"has not begun a cycle for {watchdog.STALLED_S:g} s"
     yield "docs/operations/monitoring.md", f"reads the store within {endpoints.STORE_TIMEOUT_S:g} s"
