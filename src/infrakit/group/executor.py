@@ -175,7 +175,8 @@ class Executor:
         action = self._doing.pop(key)
         del self._in_flight[key]
         ok = not call.cancelled() and call.result()
-        if not ok or not self._queue:  # else the next one is known, and a plan after each of thousands is expensive
+        # While more is queued, the end of a creation changes nothing, and a plan after each of thousands is expensive.
+        if not (ok and self._queue and isinstance(action, Provision)):
             self._wake(f"{action.verb} {action.subject} has ended")
         self._account.finished(ok=ok)
 

@@ -63,7 +63,7 @@ async def test_the_end_of_a_call_causes_no_cycle_while_the_next_ones_are_queued(
 
 
 @in_virtual_time
-async def test_the_end_of_the_last_call_and_of_a_failed_one_cause_a_cycle_at_once() -> None:
+async def test_the_end_of_the_last_creation_and_of_a_failed_one_cause_a_cycle_at_once() -> None:
     async with Stage(faults=Faults(provision=Spread(low=0.1)), poll_s=300.0) as stage:
         await stage.commit(cattle("web", 2, in_flight=1))
         await stage.converged(within_s=5)
@@ -71,6 +71,17 @@ async def test_the_end_of_the_last_call_and_of_a_failed_one_cause_a_cycle_at_onc
         await stage.scale("web", 40)
         await stage.until(lambda: stage.messages(Kind.CREATE_FAILED), 5)
         assert stage.controller("web").began_at > asyncio.get_running_loop().time() - 1.0
+        assert stage.controller("web").executor._queue
+
+
+@in_virtual_time
+async def test_the_end_of_a_destruction_causes_a_cycle_at_once_while_others_are_queued() -> None:
+    """Its member is created again as soon as its termination is known, not after the last of the others."""
+    async with Stage(faults=Faults(destroy=Spread(low=20.0)), poll_s=300.0) as stage:
+        await stage.commit(cattle("web", 20, in_flight=1, updating={"MaxUnavailable": 10, "Settle": "0s"}))
+        await stage.converged(within_s=60)
+        await stage.commit(cattle("web", 20, version=1, in_flight=1, updating={"MaxUnavailable": 10, "Settle": "0s"}))
+        await stage.until(lambda: len(stage.messages(Kind.TERMINATED)) == 1, 60)
         assert stage.controller("web").executor._queue
 
 
