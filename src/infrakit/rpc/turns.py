@@ -1,8 +1,8 @@
 """Limits the concurrent calls of one transport while they are short: thousands then share a few connections.
 
 A connection costs both sides as much as a short call does. But how long a call will take is not known. So while calls
-wait and only few end, the limit doubles again and again, until all have ended: if all calls in progress hang, the first of a
-thousand others waits for `CHECK_S`, and the last for six times as long.
+wait and only few end, the limit doubles again and again, until all have ended: if all calls in progress hang, the first
+of a thousand others waits for `CHECK_S`, and the last for six times as long.
 """
 
 import asyncio
