@@ -4,6 +4,14 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "4 unknown is not missing",
+        "an instance whose ID is used again is taken for a running one",
+        "group/state/view.py",
+        "(live is None or not member.is_incarnation(live)):",
+        "live is None:",
+        ("tests/unit/group/test_view.py",),
+    ),
+    Mutation(
         "2 one bearer",
         "an instance of another cluster that is not listed has terminated",
         "group/state/others.py",

@@ -70,6 +70,16 @@ def test_with_inspect_absence_is_no_evidence_however_long_it_lasts() -> None:
     assert [m.id for m in observed.pop_terminated()] == ["i-1"]
 
 
+@pytest.mark.parametrize("token", ["t-1", "other/g/a/1"])
+def test_an_inspection_that_shows_another_instance_with_the_id_confirms_the_termination(token: str) -> None:
+    """Found by the simulation: an instance of another cluster, which is no member, had got the ID."""
+    observed = view(can_inspect=True)
+    observe(observed, described("i-1", token="t-1"), at=1)
+    observe(observed, at=2)
+    observed.inspected(InstanceID("i-1"), described("i-1", token=token))
+    assert [m.id for m in observed.pop_terminated()] == (["i-1"] if token != "t-1" else [])
+
+
 def test_a_running_instance_that_is_not_listed_yet_remains_an_intent() -> None:
     """A new leader reads listings and the ledger only: an instance in neither would be created twice."""
     observed = view(can_inspect=True)

@@ -217,12 +217,11 @@ class GroupView(msgspec.Struct, kw_only=True):
 
         A live instance that is not listed yet remains an intent: a new leader could learn of it from the ledger only.
         """
-        if description is not None and description.state is not State.TERMINATED:
-            return
+        live = description if description is not None and description.state is not State.TERMINATED else None
         member = self.members.get(instance)
-        if member is not None:
+        if member is not None and (live is None or not member.is_incarnation(live)):  # or its ID is used again
             member.terminated(vanished=description is None)
-        for creation in self.pending.values():
+        for creation in self.pending.values() if live is None else ():
             if creation.instance == instance:
                 creation.presume_absent()
 
