@@ -324,4 +324,12 @@ MUTATIONS = (
         "    return HealthReport(health=Health.UNHEALTHY, note=why(error))",
         ("tests/unit/group/test_probers.py",),
     ),
+    Mutation(
+        "5 never make it worse",
+        "our own node is not recognised among members that are discovered",
+        "group/state/view.py",
+        "        member.identify(is_self=self.is_self(member))\n",
+        "",
+        ("tests/unit/group/test_view.py",),
+    ),
 )

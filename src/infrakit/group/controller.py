@@ -271,11 +271,8 @@ class Controller:
             return
         self._note_others(begun_at)
         listing = self._others.without(listing)
-        recalls = bool(view.known.members)
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
         tags.recognise(view, new)
-        if recalls:
-            self._identify_unlisted()
         for member in new:
             self._on_discovered(member)
         self._report_vanished(view.known.pop_vanished())
@@ -446,6 +443,7 @@ class Controller:
             policy=self._backoff(self.want),
             lag_s=self.account.capabilities.listing_lag_s,
             can_inspect=self.account.inspects is not None,
+            is_self=self._is_self,
         )
 
     def _backoff(self, want: DesiredState) -> BackoffPolicy:
@@ -466,12 +464,6 @@ class Controller:
             member.label_requested(*(each.hash for each in declared if each is not None), until=until)
         if member.token is None or member.hash == values.BOOTSTRAP:
             self._reporter.event(Kind.ADOPTED, "adopted: it carries the group's tag", member=member)
-
-    def _identify_unlisted(self) -> None:
-        """Find this controller's own node among the members that only the previous leader has listed."""
-        for member in self.view.members.values():
-            if not member.serial:
-                member.identify(is_self=self._is_self(member))
 
     def _note_others(self, listed_from: float) -> None:
         """Adopt which instances belong to others; report those of other clusters once; replan if they have changed."""

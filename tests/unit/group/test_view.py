@@ -132,6 +132,17 @@ def test_a_lagging_listing_does_not_revive_a_terminated_instance() -> None:
     assert observed.members[InstanceID("i-1")].leaving is Leaving.DESTROYED
 
 
+def test_our_own_node_is_known_as_such_when_a_listing_shows_it_again_after_its_termination() -> None:
+    """Found by the simulation: it was no new member, so no one asked, and it was updated before the others."""
+    observed = view(lag_s=10)
+    observed.is_self = lambda member: member.logical_id == "10.0.0.1"
+    observe(observed, described("i-1"), at=1)
+    assert observe(observed, described("i-1", state=State.TERMINATED), at=2) == ["i-1"]
+    observe(observed, described("i-1"), at=3)
+    (again,) = observed.members.values()
+    assert (again.is_self, again.leaving) == (True, Leaving.DESTROYED)
+
+
 def test_an_instance_that_was_restarted_after_its_termination_is_a_member_again() -> None:
     observed = view()
     observe(observed, described("i-1"), at=1)

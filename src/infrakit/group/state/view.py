@@ -9,7 +9,7 @@ The view exists as long as its controller. It changes between plans only; the pl
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -39,6 +39,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     pets: bool
     lag_s: float  # the lag that the provider promises: after it, every listing shows a change
     can_inspect: bool
+    is_self: Callable[[Member], bool] = lambda _member: False  # this controller runs on it
     version: str = ""  # the hash that new instances are created with
     policy: BackoffPolicy = BackoffPolicy(first_s=5.0, longest_s=300.0)
     now: float = 0.0
@@ -196,6 +197,7 @@ class GroupView(msgspec.Struct, kw_only=True):
     def _discover(self, description: Description, begun_at: float, wall: float) -> Member:
         leaving = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
         member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
+        member.identify(is_self=self.is_self(member))
         self.members[member.id] = member
         return member
 
