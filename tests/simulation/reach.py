@@ -18,8 +18,7 @@ ROOT = Path(infrakit.__file__).parent
 NO_TERM = "it acts outside a leadership term: bootstrap, recovery, teardown"
 DAMAGE = "a document or an answer that the code never writes"
 LONG = "it takes an hour, or thousands of members"
-FLAVORS = "no simulated flavor has this: members that finish, facts about the member list, parts of properties"
-ONE_PLUGIN = "all groups of a world have the same plugins, and logical IDs of their own that are always listed"
+ONE_PLUGIN = "all groups of a world have the same plugins, and logical IDs of their own"
 FORECAST = "a forecast, which no world asks for"
 
 # By file: the first words of lines that the worlds do not reach, with the reason. Unit tests do.
@@ -53,35 +52,7 @@ UNREACHED: dict[str, dict[str, str]] = {
         "builder.block(name, want.conflict": ONE_PLUGIN,
         "return _finish(builder, GroupPhase.UNMANAGED)": ONE_PLUGIN,
     },
-    "group/plan/adopting.py": {
-        "for member in classified.adopted": FLAVORS,
-        'why = f"nothing that it is made from': FLAVORS,
-        "_label(builder, member, f": FLAVORS,
-    },
-    "group/plan/classification.py": {
-        "elif member.state is State.FINISHED": FLAVORS,
-        "classified.ready.append(member)": FLAVORS,
-        "elif want.is_current(member)": FLAVORS,
-        "classified.adopted.append": FLAVORS,
-    },
-    "group/plan/desired.py": {
-        "if not wanted or member.hash": FLAVORS,
-        "before = self.earlier.get": FLAVORS,
-        "return wanted in": FLAVORS,
-    },
     "group/plan/limits.py": {"if not want.paced": FORECAST, "return surplus": FORECAST},
-    "group/plan/membership.py": {
-        "if not change.due": FLAVORS,
-        "builder.block(_subject(builder, change), change.what": FLAVORS,
-    },
-    "group/plan/tags.py": {
-        "for member in tags.unnamed": ONE_PLUGIN,
-        'shown = f"{member.identified_by}': ONE_PLUGIN,
-        "listed = member.listed_logical_id": ONE_PLUGIN,
-        'what = f"{member.id} is listed {f': ONE_PLUGIN,
-        'remedy = f"set its tag': ONE_PLUGIN,
-        'builder.block(member.id, what, RULE, remedy=remedy, key="logical-id")': ONE_PLUGIN,
-    },
     "group/plan/versions.py": {
         "if (now.instance.plugin, now.flavor.plugin)": ONE_PLUGIN,
         "return want.group.hash  # this controller": ONE_PLUGIN,
