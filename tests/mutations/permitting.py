@@ -173,4 +173,12 @@ MUTATIONS = (
         "int(last if dash else int(first) + 1))",
         ("tests/unit/gate/test_census.py",),
     ),
+    Mutation(
+        "5 never make it worse",
+        "recorded creations beyond the limit are requested while many members have vanished",
+        "gate/guard.py",
+        "return min(0, left) if self.why_unproven else left",
+        "return 0 if self.why_unproven else left",
+        ("tests/unit/gate/test_creations.py",),
+    ),
 )

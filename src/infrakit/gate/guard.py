@@ -457,9 +457,8 @@ class Guard:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:
             del self._created[next(iter(self._created))]
         self._allowances = [(at, number) for at, number in self._allowances if now - at < WINDOW_S]
-        if self.why_unproven:
-            return 0
-        return self._creations_max(now) - len(self._created)
+        left = self._creations_max(now) - len(self._created)
+        return min(0, left) if self.why_unproven else left
 
     def _creations_max(self, now: float) -> int:
         return max(CREATIONS_MIN, 2 * self._largest(now)) + sum(number for _, number in self._allowances)

@@ -77,6 +77,19 @@ def test_what_a_previous_leader_has_recorded_and_not_requested_is_limited_too() 
     assert not of.refuse_creation("refused", 4.0)  # this leader has requested it
 
 
+def test_what_a_previous_leader_has_recorded_is_limited_while_too_many_members_have_vanished() -> None:
+    """Found by the simulation: then nothing new is created, and what was refused before was requested."""
+    of = Members(3, 1).guard
+    for number in range(CREATIONS_MIN + 3 + 1):
+        of.inherit(str(number), 0.0)
+    assert of.refuse_creation("3", 1.0)
+    for number in (1, 2, 3):
+        of.vanished(instance(number), Slot(str(number)), 5.0)
+    assert "3 of 3 members have vanished" in of.refuse_creation("3", 6.0)
+    of.not_created("0")
+    assert not of.refuse_creation("3", 6.0)  # as many as permitted: it may have been requested
+
+
 def test_growth_and_new_versions_permit_further_creations_and_an_operator_a_new_window() -> None:
     of = Members(1, 1).guard
     for number in range(CREATIONS_MIN + 1):
