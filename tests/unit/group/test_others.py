@@ -53,8 +53,10 @@ def test_one_that_is_not_listed_is_kept_for_the_lag(instance: Description) -> No
     assert ids(others) == []
 
 
-def test_a_single_listing_after_a_long_time_proves_nothing() -> None:
+@pytest.mark.parametrize("lag_s", [LAG_S, 0.0])
+def test_a_single_listing_after_a_long_time_proves_nothing(lag_s: float) -> None:
     others = known(described())
+    others.lag_s = lag_s
     observe(others, at=1000.0)
     assert ids(others) == [I9]
 
