@@ -18,7 +18,7 @@ from infrakit.group.state.view import GroupView
 from infrakit.instances.simulator import Spread
 from infrakit.simulation import __main__ as program
 from infrakit.simulation import scenario
-from infrakit.spi import errors
+from infrakit.spi import codec, errors, formats
 from infrakit.spi.values import InstanceID, LogicalID
 
 SEEDS_MAX = 40
@@ -70,6 +70,11 @@ async def trusting(provider: Any, instances: Sequence[InstanceID], found: Any) -
         except errors.InfraKitError:
             description = None
         found(instance, description)
+
+
+def any_format(body: bytes, document: type[Any], _what: str) -> Any:
+    """Read a document of any format as if it had that of this release."""
+    return codec.decode(body, document) if body else document()
 
 
 def as_listed(listed: str | None, *_: object) -> tuple[LogicalID | None, str]:
@@ -149,6 +154,14 @@ WEAKNESSES = (
         ("5 never worse: own node",),
         replicas=3,
         own_node=True,
+    ),
+    Weakness(
+        "a newer format is read as if it were known",
+        [(formats, "decode", any_format)],
+        ("release", "release", "release", "scale", "version", "kill"),
+        ("2 one per identity", "3 "),
+        faults={"tokens": False, "exclusive": False, "lost_rate": 0.5},
+        replicas=3,
     ),
     Weakness(
         "a hidden logical ID is believed",

@@ -9,6 +9,7 @@ from infrakit.simulation.hosts import Host, Process
 from infrakit.simulation.oracle import Oracle
 from infrakit.simulation.parts import FaultyStore
 from infrakit.simulation.quorum import STALE_S_MAX, Observer, Quorum
+from infrakit.simulation.releases import Release
 from infrakit.simulation.scenario import SKEW_S_MAX
 from infrakit.simulation.workload import ATTEMPT_TIMEOUT_S, RETRYABLE, WHO
 from infrakit.spi import errors
@@ -34,6 +35,7 @@ class FaultInjector:
         self._oracle = oracle
         self._marks: list[Mapping[str, int]] = [{}]  # earlier states of the store
         self._is_restored = False  # and no operator has accepted it yet
+        self._newest = Release.CURRENT  # of those that have run
         self._kill_some = kill_some  # kills instances, so that controllers have work to do
 
     async def inject(self, what: str, rng: random.Random) -> None:
@@ -58,12 +60,24 @@ class FaultInjector:
                 for _time in range(rng.randint(1, 6)):
                     self._quorum.flip(stale_s=rng.choice([0.0, rng.uniform(0.0, STALE_S_MAX)]))
                     await asyncio.sleep(rng.uniform(0.3, 8.0))
-            case "deaf" | "jump":
+            case "deaf" | "jump" | "release":
                 await self._node_fault(what, host, rng)
             case "old reads" | "restore":
                 await self._store_fault(what, rng)
             case _ if process is not None:
                 await self._process_fault(what, host, process, rng)
+
+    async def _change_release(self, host: Host, release: Release, rng: random.Random) -> None:
+        """Upgrade or downgrade one replica, which is stopped or has crashed."""
+        if rng.random() < 0.5:
+            await host.stop()
+        else:
+            host.kill()
+        host.release = release
+        if release is Release.NEXT:
+            self._newest = Release.NEXT  # from now on, documents may have its format
+        await asyncio.sleep(rng.choice([0.0, 1.0, 20.0]))
+        host.start()
 
     def remember(self) -> None:
         """Take a backup of the store."""
@@ -73,10 +87,14 @@ class FaultInjector:
     async def _node_fault(self, what: str, host: Host, rng: random.Random) -> None:
         if what == "jump":
             host.clock.skew_s = rng.uniform(-SKEW_S_MAX, SKEW_S_MAX)
-            return
-        host.member.deaf = True
-        await asyncio.sleep(rng.uniform(10.0, 120.0))
-        host.member.deaf = False
+        elif what == "release":
+            release = rng.choice(list(Release))
+            for each in rng.choice([[host], rng.sample(self._hosts, len(self._hosts))]):
+                await self._change_release(each, release, rng)
+        else:
+            host.member.deaf = True
+            await asyncio.sleep(rng.uniform(10.0, 120.0))
+            host.member.deaf = False
 
     async def _store_fault(self, what: str, rng: random.Random) -> None:
         """Show an earlier state for a while; or restore it, which replicas refuse until an operator accepts it."""
@@ -186,7 +204,7 @@ class FaultInjector:
         self._store.shows_old = False
         for host in self._hosts:
             self._quorum.regain(host.name)
-            host.heal()
+            host.heal(self._newest)
         if self._is_restored:
             self._accept()
         self._quorum.heal()

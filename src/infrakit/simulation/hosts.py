@@ -8,8 +8,10 @@ from typing import NamedTuple
 from infrakit.events.journal import Journal
 from infrakit.leadership.static import Static
 from infrakit.manager.api.manager import Operator
+from infrakit.manager.api.roster import Roster
 from infrakit.manager.lead.replica import Replica
 from infrakit.manager.lead.watermark import Watermark, WatermarkGuard
+from infrakit.simulation import releases
 from infrakit.simulation.bridge import Link, remote
 from infrakit.simulation.cloud import Cloud
 from infrakit.simulation.loops import Timeline, WallClock
@@ -17,6 +19,7 @@ from infrakit.simulation.oracle import Caller, Oracle
 from infrakit.simulation.parts import Plugins, SimulatedFlavor
 from infrakit.simulation.proxy import ProviderProxy, checked
 from infrakit.simulation.quorum import Member, Observer
+from infrakit.simulation.releases import Release, StoreOfRelease
 from infrakit.simulation.scenario import NodeClock
 from infrakit.spi import errors
 from infrakit.spi.event import Event
@@ -68,9 +71,11 @@ class Process:
         flavor = checked(remote(environment.flavor, self.provider_link), oracle, self.caller)
         if isinstance(environment.flavor, MadeFrom):
             vars(flavor)["made_from"] = environment.flavor.made_from  # a pure function, and no call
+        store = remote(StoreOfRelease(member, host.release), self.store_link)
+        self._roster = Roster(store, host.name, releases.entry(host.name, host.release)) if host.in_roster else None
         self.replica = Replica(
             name=host.name,
-            store=remote(member, self.store_link),
+            store=store,
             leadership=leadership,
             plugins=Plugins(proxy, flavor),
             clock=clock,
@@ -94,7 +99,10 @@ class Process:
                 break
             except (errors.InfraKitError, TimeoutError):
                 await asyncio.sleep(1.0)
-        await self.replica.run()
+        async with asyncio.TaskGroup() as tasks:
+            if self._roster is not None:
+                tasks.create_task(self._roster.keep())
+            await self.replica.run()
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -133,9 +141,12 @@ class Host:
         observer: Observer | Static,
         node_clock: NodeClock,
         logical_id: LogicalID | None = None,
+        in_roster: bool = False,
     ) -> None:
         self.name = name
         self.seed = seed
+        self.release = Release.CURRENT
+        self.in_roster = in_roster  # its replicas name their release in the roster
         self.logical_id = logical_id  # of the member that is this node, if it is one
         self.clock = WallClock(environment.timeline, skew_s=node_clock.skew_s)
         self.mark = Watermark()  # what is on its disk
@@ -183,13 +194,14 @@ class Host:
         if process is self.process:
             self.kill()
 
-    def heal(self) -> None:
-        """Undo every fault of this node and make sure that its replica runs."""
+    def heal(self, release: Release) -> None:
+        """Undo every fault of this node and make sure that its replica runs, and is of that release."""
         if isinstance(self.observer, Observer):
             self.observer.blind = False
         self.member.deaf = False
-        if self.process is not None and self.process.stopping:
+        if self.process is not None and (self.process.stopping or self.release is not release):
             self.kill()
+        self.release = release
         self.start()
         process = self.process
         if process is not None:

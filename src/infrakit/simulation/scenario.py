@@ -31,6 +31,7 @@ REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on, a
     "deaf",  # a watch of the store stops without an error
     "jump",  # the wall clock of a node changes by hours
     "old reads",  # the store answers from an earlier state for a while
+    "release",  # a replica is upgraded, or downgraded
     "restore",  # the store is restored from a backup, and an operator accepts it
 )
 OPERATOR = (
@@ -170,6 +171,11 @@ class Scenario(msgspec.Struct, kw_only=True):
         """Whether listings may silently omit living instances from a controller that has lost its state."""
         silent = bool(self.faults.silent_partial_rate or self.faults.empty_rate)
         return silent and (len(self.node_clocks) > 1 or bool(self.replica_faults) or not self.inspects)
+
+    @property
+    def changes_releases(self) -> bool:
+        """Whether replicas of several releases run, so that all of them are in the roster."""
+        return any(what == "release" for _, what, _ in self.replica_faults)
 
     @property
     def loses_evidence(self) -> bool:

@@ -82,7 +82,14 @@ class World:
         leadership = Static() if alone else observer
         own = LogicalID(self.scenario.groups[0].ids[int(name[1:]) - 1]) if self.scenario.own_node else None
         return Host(
-            name, self.scenario.seed, environment, member=member, observer=leadership, node_clock=clock, logical_id=own
+            name,
+            self.scenario.seed,
+            environment,
+            member=member,
+            observer=leadership,
+            node_clock=clock,
+            logical_id=own,
+            in_roster=self.scenario.changes_releases,
         )
 
     def _on_cloud(self, what: str, machine: Machine) -> None:
