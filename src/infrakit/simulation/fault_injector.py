@@ -54,14 +54,14 @@ class FaultInjector:
                 host.start()
             case "lose machine":
                 await self._lose_machine(host, rng.uniform(5.0, 120.0))
-            case "partition":
-                await self._partition(host, rng)
             case "flip":
                 for _time in range(rng.randint(1, 6)):
                     self._quorum.flip(stale_s=rng.choice([0.0, rng.uniform(0.0, STALE_S_MAX)]))
                     await asyncio.sleep(rng.uniform(0.3, 8.0))
-            case "deaf" | "jump" | "release":
+            case "deaf" | "jump" | "release" | "partition":
                 await self._node_fault(what, host, rng)
+            case "fork":
+                await self._fork(host, rng)
             case "old reads" | "restore":
                 await self._store_fault(what, rng)
             case _ if process is not None:
@@ -85,7 +85,9 @@ class FaultInjector:
             self._marks.append(mark)
 
     async def _node_fault(self, what: str, host: Host, rng: random.Random) -> None:
-        if what == "jump":
+        if what == "partition":
+            await self._partition(host, rng)
+        elif what == "jump":
             host.clock.skew_s = rng.uniform(-SKEW_S_MAX, SKEW_S_MAX)
         elif what == "release":
             release = rng.choice(list(Release))
@@ -113,6 +115,19 @@ class FaultInjector:
         self._marks = [mark for mark in older if mark]
         self._oracle.restored(state)
         self._is_restored = True
+        await asyncio.sleep(rng.uniform(0.0, 20.0))
+        self._accept()
+
+    async def _fork(self, host: Host, rng: random.Random) -> None:
+        """Let one node use a copy of the store for a while, as if that had been restored elsewhere beside it."""
+        self._oracle.facts.permit("fork")
+        host.member.use(self._store.fork())
+        try:
+            await asyncio.sleep(rng.uniform(5.0, 60.0))
+        finally:
+            host.member.use(self._store)
+            self._oracle.restored(self._store.mark())
+            self._is_restored = True
         await asyncio.sleep(rng.uniform(0.0, 20.0))
         self._accept()
 

@@ -84,6 +84,13 @@ class FaultyStore(MemoryStore):
         """Show an earlier state until `shows_old` is reset."""
         self._old, self.shows_old = dict(state), True
 
+    def fork(self) -> "FaultyStore":
+        """Return a copy that has the same history so far, and takes writes of its own."""
+        copy = FaultyStore(self._rng)
+        copy.faults, copy.watchers = self.faults, self.watchers
+        copy._revisions = {name: list(revisions) for name, revisions in self._revisions.items()}
+        return copy
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Lose everything that was written after an earlier state."""
         for name, revisions in self._revisions.items():

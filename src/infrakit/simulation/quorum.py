@@ -182,6 +182,10 @@ class Member:
         self._undecided: set[asyncio.Task[None]] = set()
         self.deaf = False  # watches yield nothing, without an error
 
+    def use(self, store: FaultyStore) -> None:
+        """From now on, serve another store."""
+        self._store = store
+
     async def read(self, *, name: str) -> Document:
         await self._reach()
         return await self._store.read(name=name)

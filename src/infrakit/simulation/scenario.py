@@ -32,6 +32,7 @@ REPLICA_FAULTS = (  # including faults of the quorum that the replicas run on, a
     "jump",  # the wall clock of a node changes by hours
     "old reads",  # the store answers from an earlier state for a while
     "release",  # a replica is upgraded, or downgraded
+    "fork",  # one node uses a copy of the store, and an operator accepts the other one later
     "restore",  # the store is restored from a backup, and an operator accepts it
 )
 OPERATOR = (
@@ -181,7 +182,7 @@ class Scenario(msgspec.Struct, kw_only=True):
     def loses_evidence(self) -> bool:
         """Whether a group may be managed anew while its instances live: nothing stored names them."""
         deeds = {what for _, what, _ in (*self.operations, *self.replica_faults)}
-        return not deeds.isdisjoint({"free", "restore"})
+        return not deeds.isdisjoint({"free", "restore", "fork"})
 
     @property
     def excuses(self) -> list[str]:

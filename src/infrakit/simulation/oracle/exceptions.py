@@ -62,10 +62,17 @@ TABLE = (
     Permitted("alias without a token", CONVERGED, UNLIMITED, "two IDs and no token appear as two members"),
     Permitted("changed version tag without evidence", NEEDED, 1, "only the tag shows the version, to a new leader"),
     Permitted("lost token of another cluster", NOT_OURS, LABEL_TO_DESTROY, "only the token shows whose it is"),
-    Permitted("restore", ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
-    Permitted("restore", NOT_MORE, EACH, "creations in flight whose records were lost"),
-    Permitted("restore", ONE_PER_IDENTITY, EACH, "the same, of pets, if the provider locks no identities"),
-    Permitted("restore", NEVER_LOST, UNLIMITED, "what was written after the backup is lost"),
+    *(
+        Permitted(fault, law, times, why)
+        for fault in ("restore", "fork")
+        for law, times, why in (
+            (ONE_ACTOR, UNLIMITED, "a lost epoch is acquired again"),
+            (NOT_MORE, EACH, "creations in flight whose records were lost"),
+            (ONE_PER_IDENTITY, EACH, "the same, of pets, if the provider locks no identities"),
+            (NEVER_LOST, UNLIMITED, "what was written after the backup, or to the copy, is lost"),
+        )
+    ),
+    Permitted("fork", STOP, UNLIMITED, "a halt in one copy is not known to the other one"),
 )
 
 
