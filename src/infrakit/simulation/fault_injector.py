@@ -67,6 +67,16 @@ class FaultInjector:
             case _ if process is not None:
                 await self._process_fault(what, host, process, rng)
 
+    async def _change_releases(self, hosts: Sequence[Host], rng: random.Random) -> None:
+        """Upgrade or downgrade replicas one by one, and let all be of the newest release later."""
+        release = rng.choice(list(Release))
+        for host in hosts:
+            await self._change_release(host, release, rng)
+        await asyncio.sleep(rng.uniform(10.0, 120.0))
+        for host in self._hosts:
+            if host.release is not self._newest:
+                await self._change_release(host, self._newest, rng)
+
     async def _change_release(self, host: Host, release: Release, rng: random.Random) -> None:
         """Upgrade or downgrade one replica, which is stopped or has crashed."""
         if rng.random() < 0.5:
@@ -90,9 +100,7 @@ class FaultInjector:
         elif what == "jump":
             host.clock.skew_s = rng.uniform(-SKEW_S_MAX, SKEW_S_MAX)
         elif what == "release":
-            release = rng.choice(list(Release))
-            for each in rng.choice([[host], rng.sample(self._hosts, len(self._hosts))]):
-                await self._change_release(each, release, rng)
+            await self._change_releases(rng.choice([[host], rng.sample(self._hosts, len(self._hosts))]), rng)
         else:
             host.member.deaf = True
             await asyncio.sleep(rng.uniform(10.0, 120.0))
