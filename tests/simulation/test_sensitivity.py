@@ -161,7 +161,6 @@ WEAKNESSES = (
         ("release", "release", "release", "scale", "version", "kill"),
         ("2 one per identity", "3 "),
         faults={"tokens": False, "exclusive": False, "lost_rate": 0.5},
-        replicas=3,
     ),
     Weakness(
         "a hidden logical ID is believed",

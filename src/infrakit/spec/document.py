@@ -4,6 +4,7 @@ A document is a list of groups, or one group, or several YAML documents of these
 every entry is checked, and one error lists every problem with its path, its line and a hint.
 """
 
+import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -168,6 +169,11 @@ def _without_nulls(properties: dict[str, Any]) -> dict[str, Any]:
     for name, type_ in _SECTIONS.items():
         section = pruned.get(name)
         if isinstance(section, dict):
-            known = {field.encode_name for field in msgspec.structs.fields(type_)}
+            known = _names(type_)
             pruned[name] = {k: v for k, v in section.items() if v is not None or k not in known}
     return pruned
+
+
+@functools.cache
+def _names(type_: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(type_))
