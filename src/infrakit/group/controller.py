@@ -236,8 +236,14 @@ class Controller:
         if fresh and self._planned_revision == self.view.revision:
             await self._census.keep(self.plan)
             return
+        await self._decide()
+        if any(isinstance(a, Settle) for a in self.plan.actions):
+            await self._decide()  # their slots are free now, which needs no other observation
+
+    async def _decide(self) -> None:
+        """Plan from what has been observed, and start the plan."""
+        want, now = self.want, asyncio.get_running_loop().time()
         self.view.now = now
-        want = self.want
         plan = guarded(planning.decide(want, self.view, self.others), self._guard, want, self.view)
         self._track_rollout(plan)
         tags.remember(self.view, plan.blocked)
@@ -246,8 +252,6 @@ class Controller:
         self._reporter.plan(plan, size=want.size)
         plan = self.plan = await self._census.keep(plan)
         await self.executor.submit(plan)
-        if any(isinstance(a, Settle) for a in plan.actions):
-            self.wake("intents are settled")
         await self._apply_decisions(plan, want)
 
     def _adopt_intents(self) -> None:
