@@ -10,7 +10,7 @@ from infrakit.rpc import wire
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.instance import Inspects
-from infrakit.spi.values import Description, InstanceID, State
+from infrakit.spi.values import Description, GroupID, InstanceID, State
 from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
 
 ANSWERS = {
@@ -53,6 +53,20 @@ async def test_only_none_confirms_a_termination(answer: object) -> None:
         assert not stage.messages(Kind.TERMINATED)
         assert stage.simulator.calls["provision"] == 2
         assert not stage.messages(Kind.ERROR)
+        stage.fault(blind=False)
+        await stage.converged()
+
+
+@in_virtual_time
+async def test_an_operator_who_is_mistaken_does_not_outweigh_an_inspection() -> None:
+    async with Stage(simulator=Simulator(Faults(exclusive=False, tokens=False))) as stage:
+        stage.fault(blind=True)
+        await stage.commit(pets("db", "a b"))
+        await asyncio.sleep(120)
+        assert any("terminate sim-1" in each.remedy for each in stage.controller("db").blocked)
+        await stage.operator.resume(group=GroupID("db"), who="ann", why="the listing is empty")
+        await asyncio.sleep(120)
+        assert stage.simulator.calls["provision"] == 2
         stage.fault(blind=False)
         await stage.converged()
 

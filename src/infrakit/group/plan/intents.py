@@ -100,14 +100,15 @@ def _await_listing(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
     else:
         listed = pending.instance in view.members  # as another's: see `state.matching`
         what = "lists it as another instance" if listed else "does not list it"
+        remedy = "if you have confirmed that the instance does not exist, run: infrakit group resume "
+        remedy = f"terminate {pending.instance}" if pending.inspected else remedy + builder.want.group.name
         builder.block(
             slot,
             f"{slot} was created as {pending.instance} {duration(view.now - pending.ended_at)} ago and the provider "
             f"{what}, although it promises to list it within {duration(view.lag_s)}: nothing more is created for it",
             "one-intent",
             refused=True,
-            remedy="check the provider's listing; if you have confirmed that the instance does not exist, run: "
-            f"infrakit group resume {builder.want.group.name}",
+            remedy=f"check the provider's listing; {remedy}",
         )
 
 

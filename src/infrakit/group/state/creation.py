@@ -38,6 +38,7 @@ class Creation(msgspec.Struct, kw_only=True):
     listed_first: bool = False  # its instance was listed, and reported as created, before the call returned
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
     terminated: bool = False  # its instance was listed, and has terminated
+    inspected: bool = False  # an inspection has shown its instance, which listings omit
     changes: Revision = msgspec.field(default_factory=Revision)
 
     @property
@@ -114,6 +115,12 @@ class Creation(msgspec.Struct, kw_only=True):
         assert self.phase in (Phase.CREATED, Phase.UNKNOWN), self.phase
         self.presumed_absent = True
         self.changes.bump()
+
+    def inspected_alive(self) -> None:
+        """Record that an inspection shows the instance, so that no operator can presume it absent."""
+        if not self.inspected:
+            self.inspected = True
+            self.changes.bump()
 
     def instance_terminated(self) -> None:
         """Record that its instance, which was listed, has terminated."""

@@ -223,9 +223,9 @@ class GroupView(msgspec.Struct, kw_only=True):
         member = self.members.get(instance)
         if member is not None and (live is None or not member.is_incarnation(live)):  # or its ID is used again
             member.terminated(vanished=description is None)
-        for creation in self.pending.values() if live is None else ():
+        for creation in self.pending.values():
             if creation.instance == instance:
-                creation.presume_absent()
+                creation.presume_absent() if live is None else creation.inspected_alive()
 
     def terminated(self) -> list[Member]:
         """Return the members whose termination is confirmed."""
@@ -490,11 +490,11 @@ class GroupView(msgspec.Struct, kw_only=True):
             del self.backoffs[key]
 
     def reset_backoffs(self) -> None:
-        """Retry everything now, because an operator resumes the group; presume overdue creations absent."""
+        """Retry everything now, as an operator requests; presume overdue creations absent that no inspection shows."""
         self.backoffs.clear()
         self.absences.clear()
         for creation in self.pending.values():
             overdue = self.observed_at is not None and self.observed_at >= creation.ended_at + self.lag_s
-            if creation.phase in (Phase.CREATED, Phase.UNKNOWN) and overdue:
+            if creation.phase in (Phase.CREATED, Phase.UNKNOWN) and overdue and not creation.inspected:
                 creation.presume_absent()
         self.changes.bump()
