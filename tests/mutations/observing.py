@@ -44,6 +44,22 @@ MUTATIONS = (
         ("tests/unit/group/test_others.py",),
     ),
     Mutation(
+        "2 one bearer",
+        "an instance of another cluster loses its logical ID when it is listed without it",
+        "group/state/others.py",
+        "_remembered(each, known.get(each.id)) for each",
+        "each for each",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
+        "3 exactly one per intent",
+        "an operator's word counts more than an inspection",
+        "group/state/view.py",
+        "and overdue and not creation.inspected:",
+        "and overdue:",
+        ("tests/unit/group/test_inspecting.py",),
+    ),
+    Mutation(
         "5 never make it worse",
         "a member list is compared with the instances of other groups",
         "group/controller.py",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pytest
 
+from infrakit.group.plan.foreign import holders
 from infrakit.group.state.others import Others
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.cloud import FOREIGN
@@ -59,6 +60,16 @@ def test_a_single_listing_after_a_long_time_proves_nothing(lag_s: float) -> None
     others.lag_s = lag_s
     observe(others, at=1000.0)
     assert ids(others) == [I9]
+
+
+@pytest.mark.parametrize("shown", [None, LogicalID("b")])
+def test_a_logical_id_that_it_once_had_remains_its_own(shown: LogicalID | None) -> None:
+    others = known(described("c2/g/7"))
+    for at in (10.0, 20.0):
+        observe(others, msgspec.structs.replace(described("c2/g/7"), logical_id=shown), at=at)
+        assert set(map(str, holders(others.all(())))) == {"a"} | ({shown} if shown else set())
+    observe(others, msgspec.structs.replace(described("c2/g/8"), logical_id=shown), at=30.0)  # another machine
+    assert set(map(str, holders(others.all(())))) == ({shown} if shown else set())
 
 
 def test_one_that_is_listed_again_counts_anew() -> None:

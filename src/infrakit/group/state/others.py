@@ -2,7 +2,8 @@
 
 Each may have a logical ID of the group, or an entry on its member list. So one that a listing omits is kept until there
 is evidence of its termination, like a missing member (laws 2 and 4). One of another cluster is kept, too, if it is
-listed without its token: a tag that is missing proves nothing.
+listed without its token: a tag that is missing proves nothing. For the same reason, a logical ID that it once had
+remains its own.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +17,12 @@ from infrakit.spi.values import Description, GroupID, InstanceID, State, Token
 
 
 def logical_ids(instance: Description) -> set[str]:
-    """Return its logical ID, as it is listed, and the one that its token names if that is another."""
+    """Return its logical ID, as it is listed, and those that its tag and its token name if these are others."""
     tags = instance.tags or {}
-    listed = instance.logical_id or tags.get(values.TAG_LOGICAL_ID)
+    tagged = tags.get(values.TAG_LOGICAL_ID)
+    listed = instance.logical_id or tagged
     named, _ = identity.of_pet(listed, None, Token(tags.get(values.TAG_TOKEN, "")), tags)
-    return {each for each in (listed, named) if each}
+    return {each for each in (listed, tagged, named) if each}
 
 
 class Omitted(msgspec.Struct, kw_only=True):
@@ -38,7 +40,8 @@ class Others(msgspec.Struct, kw_only=True):
     can_inspect: bool
     kept: dict[InstanceID, Description] = msgspec.field(default_factory=dict)  # although the listing does not show it
     omitted: dict[InstanceID, Omitted] = msgspec.field(default_factory=dict)  # of these, those not listed at all
-    _shown: Sequence[Description] = ()
+    _listed: Sequence[Description] = ()
+    _shown: Sequence[Description] = ()  # the same, with the logical IDs that they had before
 
     def listed(
         self,
@@ -53,10 +56,11 @@ class Others(msgspec.Struct, kw_only=True):
 
         `ours`: the names of this cluster; None: every cluster is ours. `declared`: the logical IDs of the group.
         """
-        if shown is self._shown and not self.kept:
+        if shown is self._listed and not self.kept:
             return
         known = {each.id: each for each in self._shown} | self.kept
-        self._shown = shown
+        self._listed = shown
+        self._shown = [_remembered(each, known.get(each.id)) for each in shown] if shown and known else shown
         for each in shown:
             known.pop(each.id, None)
         listed = {each.id: each for each in everything if each.id in known} if known else {}
@@ -115,3 +119,14 @@ class Others(msgspec.Struct, kw_only=True):
     def _concerns(self, instance: Description, declared: Collection[str]) -> bool:
         is_tagged = (instance.tags or {}).get(values.TAG_GROUP) == self.group
         return is_tagged or not logical_ids(instance).isdisjoint(declared)
+
+
+def _remembered(now: Description, before: Description | None) -> Description:
+    """Return a description with the logical ID that the instance had before, as its tag if it has no such ID now."""
+    if before is None:
+        return now
+    tags, earlier = now.tags or {}, (before.tags or {}).get(values.TAG_TOKEN)
+    lost = logical_ids(before) - logical_ids(now)
+    if not lost or tags.get(values.TAG_TOKEN, earlier) != earlier:  # another machine with the same instance ID
+        return now
+    return msgspec.structs.replace(now, tags={**tags, values.TAG_LOGICAL_ID: min(lost)})
