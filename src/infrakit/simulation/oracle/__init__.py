@@ -75,6 +75,8 @@ class Oracle:
     def resuming(self, group: GroupID) -> None:
         """An operator submits a command to resume a group."""
         self._creations.resuming(group)
+        if self.facts.now < self.facts.nothing_listed_until:
+            self.facts.permit("resumed while nothing is listed")
 
     # -- the cloud -------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ TABLE = (
         Permitted("long empty listings of a known account", law, UNLIMITED, "what it does not show has terminated")
         for law in (ONE_PER_IDENTITY, NOT_MORE, NEEDED)
     ),
+    Permitted("resumed while nothing is listed", VOLUMES, EACH, "the operator confirms that all have terminated"),
     Permitted("empty listings without evidence", ONE_PER_IDENTITY, UNLIMITED, "freed or restored, a group is new"),
     Permitted("empty listings without evidence", NOT_MORE, UNLIMITED, "the same, of cattle"),
     Permitted("empty listings without evidence", NEEDED, UNLIMITED, "the surplus is removed later"),
@@ -70,6 +71,7 @@ TABLE = (
             (NOT_MORE, EACH, "creations in flight whose records were lost"),
             (ONE_PER_IDENTITY, EACH, "the same, of pets, if the provider locks no identities"),
             (NEVER_LOST, UNLIMITED, "what was written after the backup, or to the copy, is lost"),
+            (VOLUMES, EACH, "a request to delete them is in force where its revocation is lost"),
         )
     ),
     Permitted("fork", STOP, UNLIMITED, "a halt in one copy is not known to the other one"),

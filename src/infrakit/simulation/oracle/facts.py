@@ -76,6 +76,7 @@ class Facts:
         self.disturbed_at: dict[GroupID, float] = {}  # when an instance last terminated or was created by others
         self.led_since = 0.0  # when the newest epoch was acquired
         self.forgotten_at = 0.0  # when the store, or the provider, last began to show again what it had lost
+        self.nothing_listed_until = 0.0  # longer than the provider promises, to a controller that cannot inspect
         self._allowed = exceptions.allowed(faults)
         self._timeline = timeline
 
