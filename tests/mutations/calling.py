@@ -4,6 +4,14 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "5 never worse",
+        "a plan is started although the declaration has changed while the census was written",
+        "group/controller.py",
+        "        if not self.is_current:\n            return  # while the census",
+        "        if False:\n            return  # while the census",
+        ("tests/unit/group/test_recording.py",),
+    ),
+    Mutation(
         "5 never make it worse",
         "changes of the member list that the previous leader began are forgotten",
         "group/controller.py",

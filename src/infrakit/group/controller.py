@@ -251,6 +251,8 @@ class Controller:
         self.plan, self.planned_at = plan, now
         self._reporter.plan(plan, size=want.size)
         plan = self.plan = await self._census.keep(plan)
+        if not self.is_current:
+            return  # while the census was written, something else was declared
         await self.executor.submit(plan)
         await self._apply_decisions(plan, want)
 

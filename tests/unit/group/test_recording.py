@@ -1,7 +1,10 @@
-"""What a plan has recorded in the ledger is not started if the declaration has changed during that write."""
+"""A plan is not started if the declaration has changed while the ledger or the census was written for it."""
 
 import asyncio
 
+import pytest
+
+from infrakit.manager.lead.census import PREFIX
 from infrakit.manager.lead.ledger import NAME
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time
@@ -9,14 +12,14 @@ from tests.stage import Stage, cattle, in_virtual_time
 WRITE_S = 5.0
 
 
-class SlowLedger(MemoryStore):
-    """A store that takes five seconds to write the ledger while `slow` is set."""
+class SlowStore(MemoryStore):
+    """A store that takes five seconds to write documents whose names begin with `slow`, if that is set."""
 
-    slow = False
+    slow = ""
     writing = 0
 
     async def replace(self, *, name: str, body: bytes, expected: int) -> int:
-        if name == NAME and self.slow:
+        if self.slow and name.startswith(self.slow):
             self.writing += 1
             await asyncio.sleep(WRITE_S)
         return await super().replace(name=name, body=body, expected=expected)
@@ -24,30 +27,32 @@ class SlowLedger(MemoryStore):
 
 @in_virtual_time
 async def test_creations_are_not_started_if_the_declaration_has_changed_while_they_were_recorded() -> None:
-    store = SlowLedger()
+    store = SlowStore()
     async with Stage(store=store) as stage:
         await stage.replica.active.wait()
-        store.slow = True
+        store.slow = NAME
         await stage.commit(cattle("web", 3))
         await stage.until(lambda: store.writing)
         await stage.scale("web", 0)
-        store.slow = False
+        store.slow = ""
         await asyncio.sleep(60)
         assert stage.is_converged()
         assert "provision" not in stage.simulator.calls
 
 
+@pytest.mark.parametrize("document", [NAME, PREFIX])
 @in_virtual_time
-async def test_destructions_are_not_started_if_the_declaration_has_changed_while_they_were_recorded() -> None:
-    store = SlowLedger()
+async def test_destructions_are_not_started_if_the_declaration_has_changed_during_a_write(document: str) -> None:
+    store = SlowStore()
     async with Stage(store=store) as stage:
         await stage.commit(cattle("web", 3))
         await stage.converged()
-        store.slow = True
+        await asyncio.sleep(10)
+        store.slow = document
         await stage.scale("web", 2)
         await stage.until(lambda: store.writing)
         await stage.scale("web", 3)
-        store.slow = False
+        store.slow = ""
         await asyncio.sleep(60)
         assert stage.is_converged()
         assert "destroy" not in stage.simulator.calls
