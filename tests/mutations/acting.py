@@ -79,8 +79,8 @@ MUTATIONS = (
         "5 never worse",
         "a quorum that lists no voters loses its majority during a drain",
         "gate/guard.py",
-        "size <= NO_MARGIN or left >= majority(size)",
-        "size <= NO_MARGIN or left",
+        "total <= NO_MARGIN or left >= majority(total)",
+        "total <= NO_MARGIN or left",
         GATE,
     ),
     Mutation(

@@ -4,6 +4,22 @@ from tests.mutations.mutation import BEARERS, CENSUS, GATE, GUARDED, Mutation
 
 MUTATIONS = (
     Mutation(
+        "5 never worse",
+        "only declared members count as voters if the flavor lists none",
+        "gate/guard.py",
+        "        total = max(self._limits.size, self._limits.votes)\n",
+        "        total = self._limits.size\n",
+        GATE,
+    ),
+    Mutation(
+        "5 never worse",
+        "members that are joining count as voters if the flavor lists none",
+        "gate/guard.py",
+        "self._healthy.keys() - self._limits.joining - {instance}",
+        "self._healthy.keys() - {instance}",
+        GATE,
+    ),
+    Mutation(
         "4 unknown is not missing",
         "what the previous leader knew is forgotten",
         "group/census.py",

@@ -67,7 +67,7 @@ BROKEN = (
             UPDATE,
             LOSSES,
             ("gate/guard.py", "at_once = 1 if limits.quorum else", "at_once = 9 if limits.quorum else"),
-            ("gate/guard.py", "or left >= majority(size):", "or True:"),
+            ("gate/guard.py", "or left >= majority(total):", "or True:"),
         ),
         ("--bad-version",),
     ),

@@ -14,8 +14,8 @@ the census hands it to the next leader.
   proves nothing: the lowest `max_lost` since the first of them vanished counts.
 - *Creations*: within an hour at most twice the declared size, but at least `CREATIONS_MIN`; plus what the group has
   grown by, plus the size once for each new version.
-- *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`); of
-  the declared ones, if its flavor does not list them.
+- *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`). If
+  its flavor does not list them, every instance that may exist may be a voter, and a majority of those counts.
 
 A drain may take long, so the member is judged again when the destruction that follows begins.
 
@@ -69,6 +69,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     destroying: bool = False  # an operator has requested the destruction of the whole group
     requested: frozenset[InstanceID] = frozenset()  # instances whose destruction an operator has requested
     slots: frozenset[Slot] | None = None  # of the declared pets; None: cattle, of which each replaces any other
+    votes: int = 0  # instances of a quorum that may exist, and so may be on its member list
+    joining: frozenset[InstanceID] = frozenset()  # members whose vote is not proven: the member list needs a change
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -447,11 +449,12 @@ class Guard:
         is_unhealthy = instance not in self._gentle if ended else instance in self._unhealthy
         if self._voters is not None:
             return self._voters.refuse(instance, is_unhealthy=is_unhealthy, healthy=self._healthy, now=now)
-        size, slot = self._limits.size, self._healthy.get(instance)
-        left = len(self._bearers) - (slot is not None and self._bearers[slot] == 1)
-        if is_unhealthy or size <= NO_MARGIN or left >= majority(size):
+        total = max(self._limits.size, self._limits.votes)
+        voting = self._healthy.keys() - self._limits.joining - {instance}
+        left = len({self._healthy[each] for each in voting})
+        if is_unhealthy or total <= NO_MARGIN or left >= majority(total):
             return ""
-        return f"{left} of {size} members would be left proven healthy, and the quorum needs {majority(size)}"
+        return f"{left} of {total} members would be left proven healthy, and the quorum needs {majority(total)}"
 
     def _creations_left(self, now: float) -> int:
         while self._created and now - next(iter(self._created.values())) >= WINDOW_S:

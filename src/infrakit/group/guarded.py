@@ -10,6 +10,7 @@ from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.group.actions import Blocked, Destroy, Plan, Provision
 from infrakit.group.plan import DesiredState
 from infrakit.group.plan.classification import unattached
+from infrakit.group.state.creation import Phase
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.spi.token import is_from_bootstrap
@@ -37,7 +38,24 @@ def limits(want: DesiredState, view: GroupView) -> Limits:
         destroying=orders.destroying is not None,
         requested=frozenset(requested),
         slots=frozenset(Slot(each) for each in want.logical_ids) if want.group.is_pets else None,
+        votes=_votes(view) if want.quorum else 0,
+        joining=_joining(view) if want.quorum else frozenset(),
     )
+
+
+def _votes(view: GroupView) -> int:
+    """How many identities may have an instance: those of members, and of creations that may have succeeded."""
+    members = view.members.values()
+    tokens = {member.token for member in members}
+    pending = [each for each in view.pending.values() if each.phase not in (Phase.RECORDED, Phase.REFUSED)]
+    created = sum(each.intent.token not in tokens for each in pending)
+    return len({member.slot or member.id for member in members}) + created
+
+
+def _joining(view: GroupView) -> frozenset[InstanceID]:
+    """Return the members for which the member list needed a change in the last poll, however old that is."""
+    needs = view.membership.needs if view.membership is not None else ()
+    return frozenset(need.instance for need in needs if need.due and need.instance is not None)
 
 
 def observed(want: DesiredState, view: GroupView) -> Iterator[Seen]:

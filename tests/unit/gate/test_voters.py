@@ -186,3 +186,31 @@ def test_a_change_of_the_list_is_reported() -> None:
     assert members.guard.list_voters("no leader", 3.0)
     assert not members.guard.list_voters("no leader", 4.0)
     assert members.guard.list_voters(own(3), 5.0)
+
+
+def unlisted(**more: Any) -> Members:
+    """A healthy quorum of three whose flavor does not list its voters."""
+    members = Members(3, 1, quorum=True)
+    members.guard.declare(msgspec.structs.replace(members.limits, **more), 1.0)
+    return members
+
+
+def test_without_a_list_every_instance_that_may_exist_counts_as_a_voter() -> None:
+    """One that is not declared any more, and unhealthy, is still on the list of its cluster."""
+    assert not unlisted().refusal(1)
+    members = unlisted(votes=4)
+    members.add(4, "4", healthy=False)
+    assert members.refusal(1) == "2 of 4 members would be left proven healthy, and the quorum needs 3"
+    assert not members.refusal(4)
+
+
+def test_without_a_list_two_are_replaced_one_by_one_unless_a_third_may_exist() -> None:
+    members = Members(2, 1, quorum=True)
+    assert not members.refusal(1)
+    members.guard.declare(msgspec.structs.replace(members.limits, votes=3), 1.0)
+    assert members.refusal(1) == "1 of 3 members would be left proven healthy, and the quorum needs 2"
+
+
+def test_without_a_list_a_member_that_is_joining_has_no_vote() -> None:
+    members = unlisted(joining=frozenset({instance(3)}))
+    assert members.refusal(1) == "1 of 3 members would be left proven healthy, and the quorum needs 2"

@@ -10,15 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.gate.guard import Guard
+from infrakit.gate.guard import Guard, Limits
 from infrakit.group.actions import Destroy, Plan, Priority
-from infrakit.group.guarded import guarded
+from infrakit.group.guarded import guarded, limits
+from infrakit.group.state.creation import Creation
+from infrakit.group.state.membership import AGE_S_MAX, Membership
 from infrakit.instances.simulator import Faults, Machine, Simulator, Spread
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
 from infrakit.spi.event import Kind
+from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import DestroyContext, Reason
-from infrakit.spi.values import Description, GroupID, InstanceID
+from infrakit.spi.values import Description, GroupID, Health, InstanceID, Slot
 from infrakit.stores.memory import MemoryStore
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
@@ -127,6 +130,37 @@ async def test_a_size_from_an_old_file_is_reached_slowly_enough_to_be_halted() -
         left = len(stage.alive("web"))
         await asyncio.sleep(HOUR_S)
         assert len(stage.alive("web")) == left > 100
+
+
+def quorum(*needs: MembershipChange, **pending: Creation) -> Limits:
+    """The limits of a quorum of a, b and c, of which c terminated; d is not declared any more, and unhealthy."""
+    view = worlds.view(worlds.pet("a"), worlds.pet("b"), worlds.pet("d", Health.UNHEALTHY), pets=True)
+    view.membership = Membership(needs=needs, requested_at=worlds.NOW - 2 * AGE_S_MAX)
+    view.pending = {Slot(slot): creation for slot, creation in pending.items()}
+    return limits(worlds.want(ids="a b c", quorum=True), view)
+
+
+@pytest.mark.parametrize(
+    ("phase", "votes"), [("recorded", 3), ("refused", 3), ("calling", 4), ("created", 4), ("unknown", 4)]
+)
+def test_what_a_creation_may_have_created_may_have_a_vote(phase: str, votes: int) -> None:
+    assert quorum().votes == 3
+    assert quorum(c=worlds.pending(phase)).votes == votes
+    assert quorum(a=worlds.pending(phase)).votes == votes  # a second one, although a exists
+
+
+def test_a_creation_whose_instance_is_listed_is_counted_once() -> None:
+    view = worlds.view(member := worlds.pet("a"), pets=True)
+    view.pending = {Slot("a"): worlds.pending("created")}
+    member.token = view.pending[Slot("a")].intent.token
+    assert limits(worlds.want(ids="a b c", quorum=True), view).votes == 1
+
+
+def test_a_member_that_the_list_needs_a_change_for_is_joining_however_old_that_is() -> None:
+    fact = MembershipChange(id="fact", what="b is slow", instance=InstanceID("i-b"), due=False)
+    promote = MembershipChange(id="promote", what="promote a", instance=InstanceID("i-a"))
+    assert quorum(fact, promote, MembershipChange(id="remove", what="remove c")).joining == {"i-a"}
+    assert limits(worlds.want(ids="a b c", quorum=True), worlds.view(worlds.pet("a"), pets=True)).joining == frozenset()
 
 
 def test_a_plan_is_left_with_what_the_guard_permits() -> None:
