@@ -87,6 +87,7 @@ class Disturbances:
             await asyncio.sleep(step_s)
 
     async def _outage(self, for_s: float) -> None:
+        self._oracle.facts.outage(self._timeline.now + for_s)
         self._cloud.faults = msgspec.structs.replace(self._cloud.faults, down=True)
         await asyncio.sleep(for_s)
         self._cloud.faults = msgspec.structs.replace(self._cloud.faults, down=False)

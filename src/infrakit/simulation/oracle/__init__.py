@@ -90,6 +90,7 @@ class Oracle:
                 self.created += 1
                 self._identities.created(life)
                 self._creations.created(life.group, life.token)
+                self.losses.replaced(life)
             else:
                 facts.disturbed_at[group] = facts.now
         elif what == "revived":
@@ -99,7 +100,8 @@ class Oracle:
             facts.lives[machine.id].stopping_at = facts.now
             facts.disturbed_at[group] = facts.now
         else:
-            facts.lives.pop(machine.id, None)
+            if (ended := facts.lives.pop(machine.id, None)) is not None:
+                self.losses.ended(ended)
             facts.disturbed_at[group] = machine.terminated_at
 
     def of(self, instance: InstanceID) -> GroupID:

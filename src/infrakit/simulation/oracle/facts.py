@@ -58,11 +58,11 @@ class Life:
         works = machine.healthy_at <= at < min(machine.unhealthy_at, machine.terminated_at)
         return works and (self.stopping_at is None or at < self.stopping_at)
 
-    def was_healthy_since(self, at: float) -> bool:
-        """Whether it has been healthy at any time since then."""
+    def was_healthy_between(self, since: float, now: float) -> bool:
+        """Whether it has been healthy at any time since then, until now."""
         machine = self.machine
         end = min(machine.unhealthy_at, machine.terminated_at, self.stopping_at or machine.terminated_at)
-        return machine.healthy_at < end and end > at
+        return machine.healthy_at < end and machine.healthy_at <= now and end > since
 
 
 class Facts:
@@ -77,6 +77,7 @@ class Facts:
         self.led_since = 0.0  # when the newest epoch was acquired
         self.forgotten_at = 0.0  # when the store, or the provider, last began to show again what it had lost
         self.nothing_listed_until = 0.0  # longer than the provider promises, to a controller that cannot inspect
+        self._outages: list[tuple[float, float]] = []  # in which the provider did not answer
         self._allowed = exceptions.allowed(faults)
         self._timeline = timeline
 
@@ -139,6 +140,17 @@ class Facts:
     def forget(self, until: float = 0.0) -> None:
         """The store has lost its newest documents, or the provider lists nothing for a while: members are new then."""
         self.forgotten_at = max(self.forgotten_at, self.now, until)
+
+    def outage(self, until: float) -> None:
+        """The provider does not answer until then."""
+        self._outages.append((self.now, until))
+
+    def observed_from(self, at: float) -> float:
+        """When what is true from that time on was observable: after an outage that began before it was known."""
+        for began_at, until in self._outages:
+            if began_at < at + KNOWN_S and at < until:
+                at = until
+        return at
 
     # -- instances -------------------------------------------------------------------------------------------------
 

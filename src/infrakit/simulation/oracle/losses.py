@@ -32,6 +32,7 @@ class Losses:
         self._facts = facts
         self._sure_health = sure_health  # the flavor never answers that it does not know
         self._row: dict[GroupID, dict[InstanceID, Life]] = {}
+        self._ended: dict[InstanceID, Life] = {}  # what has terminated, and InfraKit has neither destroyed nor replaced
 
     def destroying(self, caller: str, life: Life | None, instance: InstanceID, *, voters: set[InstanceID]) -> None:
         """Check a destruction when its call leaves the process of its caller; `voters` are those on a member list."""
@@ -92,6 +93,18 @@ class Losses:
         if begun is not None and begun.life.lives and begun.life.stopping_at is None:
             del self.begun[instance]
 
+    def ended(self, life: Life) -> None:
+        """An instance has terminated: if no destruction of it has begun, that need not be known at once."""
+        begun = self.begun.get(life.id)
+        if (begun is None or begun.life is not life) and not life.is_foreign:
+            self._ended[life.id] = life
+
+    def replaced(self, by: Life) -> None:
+        """InfraKit has created an instance: it knows that the one before has terminated."""
+        before = [i for i, each in self._ended.items() if (each.group, each.place) == (by.group, by.place)]
+        for instance in before:
+            del self._ended[instance]
+
     def restored(self) -> None:
         """The store has lost its newest documents: what was lost in a row is not known any more."""
         self._row.clear()
@@ -122,9 +135,9 @@ class Losses:
         """Whether another member with its logical ID is healthy, or was lately: then no identity is lost with it."""
         if life.logical_id is None:
             return False
-        before = self._facts.now - KNOWN_S
+        now = self._facts.now
         others = [e for e in self._facts.of_group(life.group) if e is not life and e.id not in self.begun]
-        return any(e.logical_id == life.logical_id and e.was_healthy_since(before) for e in others)
+        return any(e.logical_id == life.logical_id and e.was_healthy_between(now - KNOWN_S, now) for e in others)
 
     # -- the limits ------------------------------------------------------------------------------------------------
 
@@ -175,23 +188,27 @@ class Losses:
         return all(each.version == group.version for each in self._facts.group_since(life.group, life.began_at))
 
     def _check_majority(self, life: Life, group: DeclaredGroup, voters: set[InstanceID]) -> None:
-        """Of the listed voters, or else of the declared logical IDs, a majority stays healthy."""
-        facts, before = self._facts, self._facts.now - KNOWN_S
-        if not life.is_healthy(facts.now):
+        """Of the listed voters, or else of the declared logical IDs, a majority stays healthy.
+
+        One that has terminated within `KNOWN_S` counts as healthy, unless InfraKit has destroyed or replaced it.
+        """
+        facts, now = self._facts, self._facts.now
+        if not life.is_healthy(now):
             return
-        alive = {each.id: each for each in facts.of_group(life.group)}
+        ended = {i: each for i, each in self._ended.items() if each.group == life.group}
+        known = ended | {each.id: each for each in facts.of_group(life.group)}
         if voters:
-            total, members = len(voters), [alive[i] for i in voters if i in alive and i != life.id]
+            total, members = len(voters), [known[i] for i in voters if i in known and i != life.id]
             if life.id not in voters:
                 return
         else:
             ids = group.ids or ()
-            total, members = group.size, [e for e in alive.values() if e.logical_id in ids and e is not life]
+            total, members = group.size, [e for e in known.values() if e.logical_id in ids and e is not life]
             if life.logical_id not in ids or self._has_another_bearer(life):
                 return
         if total <= 2:  # it can lose none: its members are replaced one at a time
             return
-        healthy = [e for e in members if e.was_healthy_since(before) and e.id not in self.begun]
+        healthy = [e for e in members if e.was_healthy_between(now - KNOWN_S, now) and e.id not in self.begun]
         left = len({e.id if voters else e.logical_id for e in healthy})
         facts.require(
             left >= total // 2 + 1,
@@ -221,7 +238,7 @@ class Losses:
             return False
         seen_at = self._seen_at(life)
         since = max(machine.unhealthy_at, seen_at) if now >= machine.unhealthy_at else seen_at
-        return since + group.boot_grace_s + group.unhealthy_after_s + KNOWN_S < now
+        return self._facts.observed_from(since) + group.boot_grace_s + group.unhealthy_after_s + KNOWN_S < now
 
     def _seen_at(self, life: Life) -> float:
         """When the leader saw it first: each new leader anew, unless the census contains that its start was proven."""

@@ -22,7 +22,9 @@ def _check_member(facts: Facts, life: Life, version: int, law: str, *, volumes: 
     known = life.version in (None, version)  # None: created by another party, and adopted
     facts.require(known, law, f"{life.id} of {life.group} is of version {life.version}, declared is {version}")
     facts.require(
-        life.was_healthy_since(facts.now - KNOWN_S), law, f"{life.id} of {life.group} is not healthy, nor was it lately"
+        life.was_healthy_between(facts.now - KNOWN_S, facts.now),
+        law,
+        f"{life.id} of {life.group} is not healthy, nor was it lately",
     )
     if volumes:
         facts.require(life.machine.attachments, law, f"{life.id} of {life.group} does not hold its volume")
