@@ -48,6 +48,30 @@ def test_a_voter_that_infrakit_has_destroyed_or_replaced_is_known_at_once(court:
     assert court.verdict.startswith("5 never worse: majority: sim-3 is destroyed, which leaves 1 of 3")
 
 
+@pytest.mark.parametrize("copies", [0, 1, 2])
+def test_while_nodes_use_copies_of_the_store_a_leader_may_follow_any_of_them(court: Court, copies: int) -> None:
+    """The destruction of a group is revoked in one of them."""
+    quorum(court, "a b c")
+    court.at(200, lambda: court.declare(ids="a b c", quorum=True, Destroying={"Who": "ann"}))
+    court.at(201, *(court.oracle.forked for _ in range(copies)))
+    court.at(202, lambda: court.declare(ids="a b c", quorum=True, version=1))
+    court.at(203, *(lambda: court.oracle.rejoined({"declaration": 4}) for _ in range(copies - 1)))
+    court.at(204, lambda: court.destroy("sim-1"))
+    court.at(205, lambda: court.destroy("sim-2"))
+    assert court.verdict.startswith("5 never worse") == (copies == 0)
+
+
+@pytest.mark.parametrize("later_s", [0.1, 1.0])
+def test_a_leader_does_not_follow_a_copy_that_is_not_used_any_more(court: Court, later_s: float) -> None:
+    """Calls may begin for the bound of the ledger, which is 0.1 s."""
+    quorum(court, "a b c")
+    court.at(200, lambda: court.declare(ids="a b c", quorum=True, Destroying={"Who": "ann"}), court.oracle.forked)
+    court.at(202, lambda: court.declare(ids="a b c", quorum=True, version=1))
+    court.at(203, lambda: court.oracle.rejoined({"declaration": 4}))
+    court.at(203 + later_s, lambda: court.destroy("sim-1"), lambda: court.destroy("sim-2"))
+    assert court.verdict.startswith("5 never worse") == (later_s == 1.0)
+
+
 @pytest.mark.parametrize(("began_at", "later_s"), [(160, -1), (160, 1), (220, -1)])
 def test_what_happens_shortly_before_an_outage_is_observed_after_it(
     court: Court, began_at: float, later_s: float

@@ -129,12 +129,13 @@ class FaultInjector:
     async def _fork(self, host: Host, rng: random.Random) -> None:
         """Let one node use a copy of the store for a while, as if that had been restored elsewhere beside it."""
         self._oracle.facts.permit("fork")
+        self._oracle.forked()
         host.member.use(self._store.fork())
         try:
             await asyncio.sleep(rng.uniform(5.0, 60.0))
         finally:
             host.member.use(self._store)
-            self._oracle.restored(self._store.mark())
+            self._oracle.rejoined(self._store.mark())
             self._is_restored = True
         await asyncio.sleep(rng.uniform(0.0, 20.0))
         self._accept()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from infrakit.instances.simulator import Machine
 from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import declared, exceptions, whole
-from infrakit.simulation.oracle.actor import LEDGER, Actors, Caller
+from infrakit.simulation.oracle.actor import DRIFT, LEDGER, Actors, Caller
 from infrakit.simulation.oracle.creations import Creations
 from infrakit.simulation.oracle.durable import Durable
 from infrakit.simulation.oracle.facts import KNOWN_S, Facts, Life
@@ -69,6 +69,15 @@ class Oracle:
         self._creations.restored()
         self.losses.restored()
         self.facts.forget()
+
+    def forked(self) -> None:
+        """A node begins to use a copy of the store."""
+        self.facts.forked()
+
+    def rejoined(self, state: Mapping[str, int]) -> None:
+        """The node uses the store again, as `state` names it: what was written to its copy is lost."""
+        self.facts.rejoined(self.actors.bound_s * DRIFT)
+        self.restored(state)
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ and declarations are the durable documents. Health is the actual one.
 
 import collections
 import json
+import math
 from collections.abc import Iterable, Iterator
 
 from infrakit.instances.simulator import Machine
@@ -78,6 +79,8 @@ class Facts:
         self.forgotten_at = 0.0  # when the store, or the provider, last began to show again what it had lost
         self.nothing_listed_until = 0.0  # longer than the provider promises, to a controller that cannot inspect
         self._outages: list[tuple[float, float]] = []  # in which the provider did not answer
+        self._copies = 0  # of the store, which nodes use beside it
+        self._forked = (0.0, -1.0)  # from when until when a leader may follow one of them
         self._allowed = exceptions.allowed(faults)
         self._timeline = timeline
 
@@ -136,6 +139,24 @@ class Facts:
                 since = at
             was_managed = is_managed
         return since
+
+    def is_being_destroyed(self, group: GroupID) -> bool:
+        """Whether the newest declaration requests its destruction; of several stores, that in any of them."""
+        began_at, until = self._forked
+        recent = self.group_since(group, began_at if self.now <= until else self.now)
+        return any(each.destroying for each in recent)
+
+    def forked(self) -> None:
+        """A node begins to use a copy of the store."""
+        began_at, until = self._forked
+        self._forked = (began_at if self.now <= until else self.now, math.inf)
+        self._copies += 1
+
+    def rejoined(self, bound_s: float) -> None:
+        """A node uses the store again, instead of a copy; for `bound_s`, calls may still follow the copy."""
+        self._copies -= 1
+        if not self._copies:
+            self._forked = (self._forked[0], self.now + bound_s)
 
     def forget(self, until: float = 0.0) -> None:
         """The store has lost its newest documents, or the provider lists nothing for a while: members are new then."""

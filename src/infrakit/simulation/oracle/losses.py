@@ -49,7 +49,7 @@ class Losses:
         if not again:
             self.begun[instance] = Begun(life, caller, was_healthy)
         group = facts.declared.groups.get(life.group)
-        if again or group is None or group.destroying:
+        if again or group is None or facts.is_being_destroyed(life.group):
             return
         is_requested = any(instance in each.evicted for each in recent)
         if was_healthy:
