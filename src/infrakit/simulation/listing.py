@@ -47,6 +47,11 @@ class ListingFlavor(SimulatedFlavor):
         """Return the member list of one group."""
         return {i: e for i, e in self.entries.items() if e.machine.tags.get(values.TAG_GROUP) == group}
 
+    def _is_reused(self, entry: MemberEntry) -> bool:
+        """Whether the ID is that of another machine now, which is not on the list because of it."""
+        found = self._simulator.machines.get(entry.machine.id)
+        return found is not None and found is not entry.machine
+
     async def membership(
         self, *, properties: msgspec.Raw, instances: Sequence[Description], allocation: Allocation
     ) -> Sequence[MembershipChange]:
@@ -64,7 +69,8 @@ class ListingFlavor(SimulatedFlavor):
         needs = []
         for group in {GroupID((each.tags or {}).get(values.TAG_GROUP, "")): None for each in instances}:
             for instance, entry in self.listed(group).items():
-                if known.isdisjoint({instance, entry.machine.token}):
+                names = {entry.machine.token} if self._is_reused(entry) else {instance, entry.machine.token}
+                if known.isdisjoint(names):
                     needs.append(
                         MembershipChange(id=f"remove/{instance}", what=f"remove {instance}: it has terminated")
                     )
@@ -113,7 +119,7 @@ class VotingFlavor(ListingFlavor):
             for instance, entry in self.listed(group).items():
                 if entry.voting:
                     mine = tokens.get(entry.machine.token)
-                    healthy = self._simulator.is_healthy(instance)
+                    healthy = not self._is_reused(entry) and self._simulator.is_healthy(instance)
                     found.append(Voter(id=instance, instances=(mine,) if mine else (), healthy=healthy))
         return found
 
