@@ -55,6 +55,14 @@ MUTATIONS = (
         DROPPED,
     ),
     Mutation(
+        "8 say why, and why not",
+        "the late answer to a creation replaces the version of a label",
+        "group/state/tags.py",
+        "if member.slot not in (None, slot) or member.hash_set_at < math.inf:",
+        "if member.slot not in (None, slot):",
+        ("tests/unit/group/test_late_labels.py",),
+    ),
+    Mutation(
         "5 never make it worse",
         "a creation hides whose volume an instance holds",
         "group/state/tags.py",

@@ -13,7 +13,7 @@ from infrakit.instances.simulator import Faults, Simulator
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors, values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Description, GroupID, InstanceID
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time
 from tests.unit.group.test_member_version import Probed, group, hashes, labelled
@@ -29,10 +29,11 @@ class Provider(MinimalProvider):
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__(simulator)
-        self.answer_s = self.effect_s = 0.0
+        self.answer_s = self.effect_s = self.created_s = 0.0
         self.earlier: Mapping[InstanceID, Description] = {}
         self._simulator = simulator
         self.label = self._label
+        self.provision = self._provision
         self.describe_instances = self._describe
         self._late: list[asyncio.Task[None]] = []
 
@@ -42,6 +43,12 @@ class Provider(MinimalProvider):
             raise errors.OutcomeUnknown("the connection broke")
         await self._simulator.label(instance=instance, labels=labels)
         await asyncio.sleep(self.answer_s)
+
+    async def _provision(self, *, spec: InstanceSpec) -> InstanceID:
+        answer_s = self.created_s
+        created = await self._simulator.provision(spec=spec)
+        await asyncio.sleep(answer_s)
+        return created
 
     async def _take_effect(self, instance: InstanceID, labels: Mapping[str, str], after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -126,6 +133,23 @@ async def test_a_label_that_takes_effect_after_a_later_one_is_set_again(made: li
         await labelled(on)
         await on.until(lambda: late in hashes(on))
         await labelled(on)
+        assert not accusations(on)
+        await replaces(on)
+
+
+@in_virtual_time
+async def test_a_label_is_newer_than_the_creation_whose_answer_comes_after_it(made: list[Provider]) -> None:
+    """Found by the simulation: the late answer set the version that a label had replaced."""
+    async with stage(made) as on:
+        made[-1].created_s = ANSWER_S
+        await on.commit(group("a b c"))
+        await on.until(lambda: shows(on, on.controller("db").want.group.hash) and len(on.alive("db")) == 3)
+        made[-1].created_s = 0.0
+        await on.commit(group("a b c d"))
+        await labelled(on)
+        assert asyncio.get_running_loop().time() < ANSWER_S, "the first creations are not answered yet"
+        await asyncio.sleep(ANSWER_S + 2 * LAG_S)
+        assert on.simulator.calls["label"] == 3
         assert not accusations(on)
         await replaces(on)
 

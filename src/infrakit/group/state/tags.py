@@ -111,9 +111,10 @@ def recognise(view: GroupView, new: Sequence[Member]) -> None:
 def created(view: GroupView, slot: Slot, creation: Creation, member: Member) -> None:
     """Record the version of the member of a creation. Not if an earlier call, for another version, may have made it.
 
-    But without the token that was set with the version, a version that was not requested is no evidence.
+    But without the token that was set with the version, a version that was not requested is no evidence. If the answer
+    to the call is late, the member may have been labelled since it was listed: the label is newer.
     """
-    if member.slot not in (None, slot):
+    if member.slot not in (None, slot) or member.hash_set_at < math.inf:
         return
     requested = {creation.intent.hash, creation.version, view.version} - {""}
     if creation.version and not creation.uncertain:
