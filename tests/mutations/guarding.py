@@ -45,6 +45,22 @@ MUTATIONS = (
     ),
     Mutation(
         "5 never worse",
+        "the drain of a second instance of a logical ID takes the vote of the first",
+        "gate/guard.py",
+        "if slot is not None and not drains:",
+        "if slot is not None:",
+        GATE,
+    ),
+    Mutation(
+        "5 never worse",
+        "the destruction of a drained second instance of a logical ID is no possible loss",
+        "gate/guard.py",
+        "self._healthy.get(instance, self._spare(instance))",
+        "self._healthy.get(instance)",
+        GATE,
+    ),
+    Mutation(
+        "5 never worse",
         "calls do not pass the guard of their group",
         "group/controller.py",
         "self.want.orders.halt), guard=self._guard, timed",

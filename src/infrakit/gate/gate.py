@@ -85,7 +85,7 @@ class Gate:
 
     async def destroy(self, provider: Instance, *, instance: InstanceID, context: DestroyContext, begin: Begin) -> None:
         with self._kept_unless_done(instance):  # from an earlier drain
-            await self._begin_destroying(instance, begin)
+            await self._begin_destroying(instance, begin, drains=False)
         try:  # after any other error the outcome is unknown: it counts as being destroyed
             async with asyncio.timeout(CALL_DEADLINE_S):
                 with self._timed("destroy"):
@@ -94,10 +94,10 @@ class Gate:
             self._guard.not_destroyed(instance)
             raise
 
-    async def _begin_destroying(self, instance: InstanceID, begin: Begin) -> None:
+    async def _begin_destroying(self, instance: InstanceID, begin: Begin, *, drains: bool = True) -> None:
         now = asyncio.get_running_loop().time
         await self.permit(begin, lambda: self._guard.refuse_destroy(instance, now()))
-        self._guard.destroying(instance, now())
+        self._guard.destroying(instance, now(), drains=drains)
 
     async def label(self, provider: Instance, *, instance: InstanceID, labels: Mapping[str, str], begin: Begin) -> None:
         await self.permit(begin)

@@ -327,24 +327,34 @@ class Guard:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def destroying(self, instance: InstanceID, now: float) -> None:
-        """Record that a member is being drained, released or destroyed."""
-        if instance in self._ending:
-            return
-        slot = self._ending[instance] = self._healthy.pop(instance, None)
-        if instance not in self._unhealthy:
-            self._gentle.add(instance)
-        if slot is None:
-            return
-        self._bearers[slot] -= 1
-        if self._bearers[slot]:  # perhaps both were one instance: the other one must be proven healthy again
+    def destroying(self, instance: InstanceID, now: float, *, drains: bool = False) -> None:
+        """Record that the destruction of a member begins, or a drain or release before it, which ends nothing yet."""
+        if instance not in self._ending:
+            slot = self._ending[instance] = self._healthy.pop(instance, None)
+            if instance not in self._unhealthy:
+                self._gentle.add(instance)
+            if slot is not None:
+                self._take(instance, slot, 1)
+        slot = self._spare(instance)
+        if slot is not None and not drains:  # perhaps both were one: the other one must be proven healthy again
             self._again[slot] = now
-            for other in [i for i, s in self._healthy.items() if s == slot]:
-                del self._healthy[other]
-                self._more_bearers = max(0, self._more_bearers - 1)
+            self._healthy = {other: each for other, each in self._healthy.items() if each != slot}
+            self._take(instance, slot, self._bearers[slot])
+
+    def _take(self, instance: InstanceID, slot: Slot, number: int) -> None:
+        """Count that many healthy members of a slot no more; it is lost with the last one."""
+        self._bearers[slot] -= number
+        self._more_bearers = max(0, self._more_bearers - number + (not self._bearers[slot]))
+        if self._bearers[slot]:
+            return
         del self._bearers[slot]
         if self._bearers_count < self._limits.size or slot in (self._limits.slots or ()):
             self._lost[slot] = f"{instance} destroyed"
+
+    def _spare(self, instance: InstanceID) -> Slot | None:
+        """Return the slot of a healthy member that is being destroyed, if another healthy one has it."""
+        slot = self._ending.get(instance)
+        return slot if slot in self._bearers else None
 
     def not_destroyed(self, instance: InstanceID) -> None:
         """Record that the destruction certainly had no effect."""
@@ -419,8 +429,8 @@ class Guard:
         if limits.destroying or instance in limits.requested:
             return ""
         # A surplus is no loss. Of what is missing, only what was lost counts: the rest has never existed.
-        short = limits.size - self._bearers_count
-        lost = max(0, min(len(self._lost), short) + more + (instance in self._healthy), self._lost_pets(instance, more))
+        short, slot = limits.size - self._bearers_count, self._healthy.get(instance, self._spare(instance))
+        lost = max(0, min(len(self._lost), short) + more + (slot is not None), self._lost_pets(slot, more))
         if lost <= limits.max_lost:
             return self._why_no_more(now) if lost and self._creations_left(now) <= 0 else ""
         shown = ", ".join(itertools.islice(self._lost.values(), FACTS_MAX))
@@ -429,7 +439,7 @@ class Guard:
             f"{limits.max_lost}{f' (lost now: {shown})' if shown else ''}"
         )
 
-    def _lost_pets(self, instance: InstanceID, more: int) -> int:
+    def _lost_pets(self, slot: Slot | None, more: int) -> int:
         """How many declared pets would be lost: a member that is not declared any more is no substitute for one.
 
         Nor is it one of them: it may have to leave before the lost one can be created again.
@@ -440,7 +450,7 @@ class Guard:
         lost = len(slots & self._lost.keys())
         if not lost:
             return 0
-        return lost + more + (self._healthy.get(instance) in slots)
+        return lost + more + (slot in slots)
 
     def _refuse_vote(self, instance: InstanceID, now: float) -> str:
         if not self._limits.quorum or self._limits.destroying:

@@ -14,7 +14,7 @@ from infrakit.spi import errors
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.instance import DestroyContext
 from infrakit.spi.manager import Halt
-from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, InstanceSpec
+from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, InstanceSpec, Slot
 from tests.stage import in_virtual_time
 
 RAW = msgspec.Raw(b"{}")
@@ -244,3 +244,19 @@ async def test_a_bootstrap_stops_when_the_store_answers() -> None:
 async def _answer(answers: list[Any]) -> Any:
     await asyncio.sleep(0.01)
     return answers.pop(0)
+
+
+@pytest.mark.parametrize("name", ["drain", "release"])
+@in_virtual_time
+async def test_what_precedes_a_destruction_does_not_forbid_it_by_itself(name: str) -> None:
+    """The second instance of a logical ID is drained: only its destruction may end the other one, too."""
+    log, guard = Log(), Guard()
+    guard.declare(Limits(size=3, max_lost=1, quorum=True), 0.0)
+    slots = {"i": "a", "j": "a", "k": "b"}
+    guard.observe([Seen(InstanceID(i), Slot(slot), True, judged_at=1.0) for i, slot in slots.items()], 1.0)
+    gate = Gate(log, guard=guard)
+    await CALLS[name](gate, log, lambda: None)
+    await CALLS["destroy"](gate, log, lambda: None)
+    assert [step for step in log.steps if step in CALLS] == [name, "destroy"]
+    with pytest.raises(Vetoed, match="1 of 3 members would be left"):
+        await CALLS["destroy"](gate, log, lambda: None)

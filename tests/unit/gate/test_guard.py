@@ -206,6 +206,42 @@ def test_a_report_during_a_drain_does_not_end_the_loss() -> None:
     assert not members.refusal(1)  # the destruction that follows its drain
 
 
+def test_the_drain_of_a_second_bearer_does_not_forbid_its_destruction() -> None:
+    """Found by the simulation: the drain made the other one count as lost, and each cycle drained it again."""
+    members = Members(3, 1, quorum=True)
+    members.add(4, "1")
+    members.change(3, healthy=None, is_listed=False)
+    assert not members.refusal(4)
+    members.guard.destroying(instance(4), 1.0, drains=True)
+    assert not members.refusal(4)
+    members.guard.destroying(instance(4), 1.0)
+    assert members.refusal(4)  # from now on, perhaps the other one has ended with it
+
+
+def test_the_destruction_of_a_second_bearer_counts_as_a_loss_until_the_other_one_is_healthy_again() -> None:
+    members = Members(3, 1)
+    members.add(4, "1")
+    members.guard.destroying(instance(4), 1.0, drains=True)
+    members.change(4, may_end=True)
+    members.change(2, healthy=False)
+    assert "2 of 3 members would be lost" in members.refusal(4)
+    members.change(2, healthy=True)
+    assert not members.refusal(4)
+    members.destroy(4)
+    members.terminate(4)
+    assert "2 of 3 members would be lost" in members.refusal(3)
+    members.change(1, judged_at=2.0)
+    assert not members.refusal(3)
+
+
+def test_a_drained_second_bearer_that_is_kept_counts_again() -> None:
+    members = Members(2, 1)
+    members.add(3, "1")
+    members.guard.destroying(instance(3), 1.0, drains=True)
+    members.guard.not_destroyed(instance(3))
+    assert members.permitted(range(1, 4)) == [1, 3]  # of three healthy ones, two are declared
+
+
 def test_what_operators_request_is_permitted_and_counted() -> None:
     members = Members(10, 1)
     requested = frozenset(instance(n) for n in (1, 2, 3))

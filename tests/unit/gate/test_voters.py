@@ -143,6 +143,15 @@ def test_a_destruction_that_was_drained_is_checked_again_when_it_begins() -> Non
     assert "listed voters" in members.refusal(1)
 
 
+def test_the_drain_of_a_second_bearer_leaves_the_vote_of_the_other_one() -> None:
+    members = quorum(2, own(3))
+    members.add(3, "1")
+    members.guard.destroying(instance(3), 1.0, drains=True)
+    assert not members.refusal(3)
+    members.guard.destroying(instance(3), 1.0)
+    assert "1 of 3 listed voters" in members.refusal(3)  # from now on, perhaps both have lost it
+
+
 def test_an_operator_does_not_override_the_majority_for_one_instance_but_destroys_the_group() -> None:
     members = quorum(3, [*own(3), foreign("alien")])
     limits = members.limits
