@@ -1,11 +1,21 @@
 """The report of a broken law: which one, when, and the command that repeats the run."""
 
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 
 from infrakit.gate.authority import Epoch
 from infrakit.group.calls import Calls
+from infrakit.group.ledger import Intent
+from infrakit.manager.lead.ledger import NAME, LedgerDocument
 from infrakit.manager.lead.replica import Replica
 from infrakit.simulation import __main__ as program
+from infrakit.simulation import loops
+from infrakit.simulation.scenario import DEEDS, draw
+from infrakit.simulation.world import World
+from infrakit.spi.values import GroupID, Slot, Token
 
 FOCUS = ("simulation", "--minutes", "10", "--replicas", "1", "--deeds", "halt,scale")
 
@@ -40,3 +50,24 @@ def test_a_crash_of_the_code_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Replica, "leads_until", property(crash))
     assert "ZeroDivisionError" in program.simulate(program.Task(2, 5.0)).verdict
+
+
+def test_intents_are_left_over_if_the_stored_ledger_has_them_whichever_replica_led_before() -> None:
+    """Not those of a term that has ended, which does not settle its own any more: the next leader did."""
+    scenario = draw(1, 1.0, DEEDS, 1)
+    timeline = loops.Timeline()
+    world = World(scenario, timeline, report=lambda _line: None)
+    group, store = GroupID(scenario.groups[0].name), world.store
+
+    async def left(*slots: str) -> Sequence[Slot]:
+        intents = {Slot(each): Intent(token=Token("t"), hash="v", at=0.0) for each in slots}
+        contents = LedgerDocument(intents={group: intents, GroupID("of-no-interest"): intents})
+        before = (await store.read(name=NAME)).revision
+        await store.replace(name=NAME, body=msgspec.json.encode(contents), expected=before)
+        return list((await world.unsettled()).get(group, ()))
+
+    try:
+        assert asyncio.run(left("1", "2")) == ["1", "2"]
+        assert asyncio.run(left()) == []
+    finally:
+        timeline.close()

@@ -118,7 +118,7 @@ class FaultInjector:
             self._store.shows_old = False
             return
         self._store.restore(state)
-        # A second loss of everything would need `infrakit adopt`: only the last ledger is remembered elsewhere.
+        # After this, only a fork can lose everything again.
         older = [mark for mark in self._marks if all(r <= state.get(name, 0) for name, r in mark.items())]
         self._marks = [mark for mark in older if mark]
         self._oracle.restored(state)

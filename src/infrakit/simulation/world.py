@@ -3,11 +3,13 @@
 import asyncio
 import collections
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from infrakit.group.ledger import Intent
 from infrakit.instances.simulator import Machine
 from infrakit.leadership.static import Static
 from infrakit.manager.declaration import record
+from infrakit.manager.lead import ledger
 from infrakit.simulation import proxy
 from infrakit.simulation.cloud import Cloud
 from infrakit.simulation.disturbances import Disturbances
@@ -20,10 +22,10 @@ from infrakit.simulation.parts import FaultyStore, FlavorFaults, KnowsParts, Sim
 from infrakit.simulation.quorum import Member, Observer, Quorum
 from infrakit.simulation.scenario import GroupPlan, NodeClock, Scenario
 from infrakit.simulation.workload import OperatorWorkload
-from infrakit.spi import values
+from infrakit.spi import codec, values
 from infrakit.spi.event import Event
 from infrakit.spi.manager import Status
-from infrakit.spi.values import GroupID, LogicalID
+from infrakit.spi.values import GroupID, LogicalID, Slot
 
 CONVERGENCE_TIMEOUT_S = 3600.0  # simulated time within which a world without faults has to converge
 QUIET_S = 70.0  # after this time, no message of the fault phase is still in transit
@@ -249,16 +251,20 @@ class World:
             self._check_list(group)
         history = await self.store.history(name=record.NAME, limit=len(self.oracle.durable.versions) + 1)
         self.oracle.durable.check_history({document.revision: document.body for document in history})
-        leader = next(p for h in self.hosts if (p := h.process) is not None and p.epoch == self.oracle.actors.epoch)
-        term = leader.replica.term
-        names = [GroupID(group.name) for group in self.scenario.groups]
         until = self.timeline.now + self.cloud.faults.listing_lag_s + SETTLE_TIMEOUT_S
-        while left := {n: i for n in names if (i := term and term.ledger.intents(n))}:
+        while left := await self.unsettled():
             if self.timeline.now > until:
                 break
             await asyncio.sleep(POLL_S)
         if left and not self.oracle.verdict:
             raise AssertionError(f"3 exactly one: leftover intents: {left}")
+
+    async def unsettled(self) -> Mapping[GroupID, Mapping[Slot, Intent]]:
+        """The intents in the stored ledger, whichever replica leads: a term that has ended does not settle its own."""
+        document = await self.store.read(name=ledger.NAME)
+        intents = codec.decode(document.body, ledger.LedgerDocument).intents
+        names = {group.name for group in self.scenario.groups}
+        return {group: left for group, left in intents.items() if group in names and left}
 
     def _check_list(self, group: GroupPlan) -> None:
         """Require that the member list matches the living instances, all of them promoted."""
