@@ -117,6 +117,22 @@ MUTATIONS = (
     ),
     Mutation(
         "6 the declaration is never lost",
+        "a command uses up the consent to an older store before that is checked",
+        "manager/lead/watermark.py",
+        "        if self.mark.cluster:\n",
+        "        self._accept = False\n        if self.mark.cluster:\n",
+        ("tests/unit/manager/test_watermark.py",),
+    ),
+    Mutation(
+        "2 one bearer",
+        "the names of earlier ledgers are lost with the ledger that lists them",
+        "manager/lead/ledger.py",
+        "found.cluster, *mark.replaces, mark.cluster}",
+        "found.cluster, mark.cluster}",
+        ("tests/unit/manager/test_watermark.py",),
+    ),
+    Mutation(
+        "6 the declaration is never lost",
         "an older store is accepted",
         "manager/lead/watermark.py",
         "epoch >= mark.epoch and (version is None or version >= mark.version)",
@@ -135,8 +151,8 @@ MUTATIONS = (
         "6 the declaration is never lost",
         "the high-water mark goes back",
         "manager/lead/watermark.py",
-        "cluster=cluster, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version)",
-        "cluster=cluster, epoch=epoch, version=version",
+        "mark, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version)",
+        "mark, epoch=epoch, version=version",
         ("tests/unit/manager/test_watermark.py",),
     ),
     Mutation(

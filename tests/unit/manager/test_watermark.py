@@ -9,6 +9,7 @@ from infrakit.manager.declaration import record
 from infrakit.manager.lead.ledger import NAME
 from infrakit.manager.lead.watermark import Watermark, WatermarkGuard, on_disk
 from infrakit.spi import errors
+from infrakit.spi.values import GroupID
 from infrakit.stores.memory import MemoryStore
 from tests.stage import Stage, cattle, in_virtual_time
 
@@ -103,10 +104,35 @@ async def test_the_consent_to_an_older_store_is_not_for_the_next_one() -> None:
         await Stage(store=again, watermark=accepting).replica.check_store()
 
 
+@in_virtual_time
+async def test_a_second_empty_store_still_gets_the_names_of_all_earlier_ledgers() -> None:
+    """Found by the simulation: the members of the first were instances of another cluster, and created again."""
+    _, mark = await use_store(MemoryStore())
+    watermark, names = WatermarkGuard(mark), {mark.cluster}
+    for day in range(2):
+        watermark = WatermarkGuard(watermark.mark, accept=True)
+        later = Stage(store=MemoryStore(), watermark=watermark)
+        later.replica._random.seed(f"day {day}")
+        await later.replica.check_store()
+        assert names <= {*(await later.replica.peek()).replaces}
+        names.add(watermark.mark.cluster)
+    assert len(names) == 3
+
+
+@in_virtual_time
+async def test_a_command_before_the_store_is_checked_does_not_use_up_the_consent() -> None:
+    """Found by the simulation: the replica then refused the store that its operator had accepted."""
+    backup, mark = await use_store(MemoryStore())
+    later = Stage(store=backup, watermark=WatermarkGuard(mark, accept=True))
+    await later.operator.scale(group=GroupID("web"), size=3, who="ann", why="a test")
+    await later.replica.check_store()
+    assert mark.cluster in (await later.replica.peek()).replaces
+
+
 def test_the_watermark_is_stored_on_disk(tmp_path: Path) -> None:
-    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=3, version=5))
-    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", epoch=2, version=6))
-    assert on_disk(tmp_path / "seen").mark == Watermark(cluster="c", epoch=3, version=6)
+    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", replaces=("b",), epoch=3, version=5))
+    asyncio.run(on_disk(tmp_path / "seen").advance(cluster="c", replaces=("b",), epoch=2, version=6))
+    assert on_disk(tmp_path / "seen").mark == Watermark(cluster="c", replaces=("b",), epoch=3, version=6)
 
 
 def test_a_damaged_watermark_counts_as_none(tmp_path: Path) -> None:
@@ -115,7 +141,7 @@ def test_a_damaged_watermark_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_watermark_file_is_no_failure(tmp_path: Path) -> None:
-    asyncio.run(on_disk(tmp_path / "no" / "seen").advance(cluster="c", epoch=3, version=5))
+    asyncio.run(on_disk(tmp_path / "no" / "seen").advance(cluster="c", replaces=("b",), epoch=3, version=5))
 
 
 @pytest.mark.parametrize(

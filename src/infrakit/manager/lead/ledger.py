@@ -156,13 +156,15 @@ class EpochLedger:
             document, found = await self._load()
             if self._is_accepted(found, version):
                 if found.cluster:
-                    await self._watermark.advance(cluster=found.cluster, epoch=found.epoch, version=version)
+                    await self._watermark.advance(
+                        cluster=found.cluster, replaces=found.replaces, epoch=found.epoch, version=version
+                    )
                 return
             mark = self._watermark.mark
             contents = msgspec.structs.replace(
                 found,
                 cluster=self._name(),
-                replaces=tuple({*found.replaces, found.cluster, mark.cluster} - {""}),
+                replaces=tuple(sorted({*found.replaces, found.cluster, *mark.replaces, mark.cluster} - {""})),
                 epoch=max(found.epoch, mark.epoch) + 1,
                 owner=self._owner,
             )
@@ -181,7 +183,10 @@ class EpochLedger:
 
     async def advance(self, version: int) -> None:
         """Raise the high-water mark to this epoch and that version of the declaration."""
-        await self._watermark.advance(cluster=self._contents.cluster, epoch=self._contents.epoch, version=version)
+        contents = self._contents
+        await self._watermark.advance(
+            cluster=contents.cluster, replaces=contents.replaces, epoch=contents.epoch, version=version
+        )
 
     async def peek(self) -> LedgerDocument:
         """Read the current document, whichever replica owns it. Raises what the store raises."""

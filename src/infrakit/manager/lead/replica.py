@@ -345,12 +345,11 @@ class Replica:
 
     async def _advance_watermark(self) -> None:
         """Raise the high-water mark to the current version. A follower keeps its epoch until it acquires one."""
-        mark = self._watermark.mark
         ledger = self.term.ledger if self.term is not None else None
         if ledger is not None:
             await ledger.advance(self.declaration.version)
-        elif mark.cluster:
-            await self._watermark.advance(cluster=mark.cluster, epoch=mark.epoch, version=self.declaration.version)
+        else:
+            await self._watermark.follow(self.declaration.version)
 
     async def adopt(self) -> None:
         """Update the controllers to match the declaration. If the term ends during that, the next term does it."""

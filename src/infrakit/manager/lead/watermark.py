@@ -21,6 +21,7 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     """The high-water mark: the newest epoch and version that this replica has read."""
 
     cluster: str = ""
+    replaces: tuple[str, ...] = ()  # the ledgers that this one replaces: a store that has lost it has lost them, too
     epoch: int = 0
     version: int = 0  # of the declaration
 
@@ -63,14 +64,22 @@ class WatermarkGuard:
             remedy=REMEDY,
         )
 
-    async def advance(self, *, cluster: str, epoch: int, version: int) -> None:
+    async def advance(self, *, cluster: str, replaces: Collection[str], epoch: int, version: int) -> None:
         """Raise the mark, if this is newer. Never fails. From then on, an older store has to be accepted again."""
         self._accept = False
-        mark = Watermark(cluster=cluster, epoch=epoch, version=version)
+        mark = Watermark(cluster=cluster, replaces=tuple(sorted(replaces)), epoch=epoch, version=version)
         if cluster == self.mark.cluster:
-            mark = Watermark(
-                cluster=cluster, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version)
+            mark = msgspec.structs.replace(
+                mark, epoch=max(epoch, self.mark.epoch), version=max(version, self.mark.version)
             )
+        await self._set(mark)
+
+    async def follow(self, version: int) -> None:
+        """Raise the version of the mark, if it is newer. The store is not checked here, so a consent remains valid."""
+        if self.mark.cluster:
+            await self._set(msgspec.structs.replace(self.mark, version=max(version, self.mark.version)))
+
+    async def _set(self, mark: Watermark) -> None:
         if mark == self.mark:
             return
         self.mark = mark
