@@ -97,8 +97,8 @@ MUTATIONS = (
         "3 exactly one per intent",
         "a creation is retried with its token where the provider does not honour tokens",
         "group/plan/intents.py",
-        "    elif builder.want.tokens:\n        if pending.retry_at",
-        "    elif True:\n        if pending.retry_at",
+        "elif builder.want.tokens and not pending.misanswered:\n        if pending.retry_at",
+        "elif not pending.misanswered:\n        if pending.retry_at",
         ("tests/unit/group/test_plan.py",),
     ),
     Mutation(

@@ -1,11 +1,13 @@
 """IDs that a provider returns for creations: each is that of a new instance, or the provider has broken its promise."""
 
 import asyncio
+import random
 
 import pytest
 
 from infrakit.group.ledger import Intent
 from infrakit.instances.simulator import Faults, Simulator
+from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import InstanceID, InstanceSpec, Slot, Token
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
@@ -25,6 +27,25 @@ class AlwaysTheSameID(MinimalProvider):
         if self._simulator.machines:
             self._simulator.calls["provision"] += 1
             return next(iter(self._simulator.machines))
+        return await self._create(spec=spec)
+
+
+class FirstTokenAnswered(MinimalProvider):
+    """Answers the first token for the logical ID `b` with the ID of `a`, which a terminated machine had before."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self._create = simulator.provision
+        self._machines = simulator.machines
+        self._first = ""
+        self.provision = self._provision
+
+    async def _provision(self, *, spec: InstanceSpec) -> InstanceID:
+        token = (spec.tags or {})[values.TAG_TOKEN]
+        if spec.logical_id == "b":
+            self._first = self._first or token
+            if token == self._first:
+                return next(iter(self._machines))
         return await self._create(spec=spec)
 
 
@@ -61,6 +82,17 @@ async def test_an_id_that_another_instance_has_is_reported_once_and_retried_with
         assert waiting.count("the provider returned the ID sim-1") == 2
         await asyncio.sleep(1000)
         assert stage.simulator.calls["provision"] <= 40
+
+
+@in_virtual_time
+async def test_a_token_that_stands_for_another_instance_now_is_given_up_once_listings_would_show_its_own() -> None:
+    """Found by the simulation: it was retried forever, also after an operator had resumed the group."""
+    async with Stage(simulator=Simulator(random=random.Random(3)), provider=FirstTokenAnswered) as stage:
+        await stage.commit(pets("g", "a"))
+        await stage.converged()
+        await stage.commit(pets("g", "a b"))
+        await stage.converged()
+        assert [each.logical_id for each in stage.simulator.live()] == ["a", "b"]
 
 
 @in_virtual_time

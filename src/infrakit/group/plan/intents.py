@@ -4,7 +4,8 @@ An unresolved intent holds its slot, whatever listings show. If the reply was lo
 same token* where the provider honours tokens. Elsewhere, listings are searched for the token. After the promised lag
 has passed without it, the creation is presumed absent, at most once in a row for a slot. So a provider whose listings
 stay empty receives no more creations than declared (twice as many if it also loses every reply and ignores tokens);
-then creation stops, and the blocked action explains why.
+then creation stops, and the blocked action explains why. The same applies if the provider answers the token with the ID
+of another instance: one that has the ID of a terminated instance now.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
@@ -117,7 +118,7 @@ def _resolve_unknown(builder: PlanBuilder, slot: Slot, pending: Creation) -> Non
     what = f"the outcome of creating {slot} is unknown ({pending.error or 'the call was interrupted'})"
     if pending.refused and pending.presumed_absent:
         _settle(builder, slot, f"no listing shows it and the provider refuses it ({pending.error})")
-    elif builder.want.tokens:
+    elif builder.want.tokens and not pending.misanswered:
         if pending.retry_at <= view.now:
             retry(builder, slot, pending, f"{what}: retrying with the same token")
         else:

@@ -1,7 +1,7 @@
 """Exponential back-off: repeated failures of one slot, instance or membership change, and when to retry."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
@@ -9,6 +9,7 @@ from infrakit.group.state.member import STABLE_S, Member
 from infrakit.spi.values import Slot
 
 REPLACING = "replacing "  # prefix of the keys of replacements by healing; the key of a creation is its slot alone
+AGE_S_MAX = 600.0  # a failure whose retry was due that long ago no longer counts
 EXPONENT_MAX = 30  # avoids an overflow; every larger exponent gives the maximum delay
 
 
@@ -68,3 +69,9 @@ def forget(backoffs: dict[str, Backoff], slot: str, version: str) -> bool:
     for key in keys:
         del backoffs[key]
     return bool(keys)
+
+
+def expire(backoffs: dict[str, Backoff], members: Container[str], now: float) -> None:
+    """Forget the failures that are too old, except those of members."""
+    for key in [key for key, each in backoffs.items() if key not in members and now - each.retry_at > AGE_S_MAX]:
+        del backoffs[key]

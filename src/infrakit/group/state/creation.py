@@ -36,6 +36,7 @@ class Creation(msgspec.Struct, kw_only=True):
     version: str = ""  # that the last call requested; empty: none was made by this process
     refused: bool = False  # the last call was refused; an earlier one may have created the instance
     listed_first: bool = False  # its instance was listed, and reported as created, before the call returned
+    misanswered: bool = False  # the provider answers its token with the ID of another instance
     presumed_absent: bool = False  # no listing and no inspection that would show it has shown it
     terminated: bool = False  # its instance was listed, and has terminated
     inspected: bool = False  # an inspection has shown its instance, which listings omit
@@ -85,6 +86,12 @@ class Creation(msgspec.Struct, kw_only=True):
         """Record that its instance is listed while the call is in flight. The call continues: its error may follow."""
         assert self.phase is Phase.CALLING, self.phase
         self.listed_first = True
+        self.changes.bump()
+
+    def answered_as_another(self) -> None:
+        """Record that the provider has returned the ID of another instance: no retry shows what the token created."""
+        assert self.phase is Phase.CALLING, self.phase
+        self.misanswered = True
         self.changes.bump()
 
     def not_created(self, why: str, now: float, *, retry_at: float | None = None) -> None:

@@ -22,6 +22,20 @@ def is_instance_of(member: Member, slot: Slot, creation: Creation) -> bool:
     return member.slot in {None, slot}
 
 
+def owner(
+    instance: InstanceID,
+    slot: Slot,
+    creation: Creation,
+    members: Mapping[InstanceID, Member],
+    acknowledged: Mapping[InstanceID, Slot],
+) -> str:
+    """Return whose ID a returned one is already; empty if it may be that of the creation's own instance."""
+    member, other = members.get(instance), acknowledged.get(instance, slot)
+    if member is not None and not is_instance_of(member, slot, creation):
+        return member.slot or "an instance"
+    return other if other != slot else ""
+
+
 def listed(creation: Creation, members: Mapping[InstanceID, Member]) -> Member | None:
     """Return the member that has the token of a creation."""
     return next((member for member in members.values() if member.token == creation.intent.token), None)

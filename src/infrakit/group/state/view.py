@@ -28,7 +28,6 @@ from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Attachment, Description, HealthReport, InstanceID, LogicalID, Slot, State
 
 REPEAT_S = 30.0  # after the lag: an acknowledged destruction without effect is requested again
-BACKOFF_AGE_S = 600.0  # a failure whose retry was due that long ago no longer counts
 EMPTY_S = 2.0  # and the promised lag: between two empty listings that prove that a destroyed group has no instance
 
 
@@ -340,15 +339,13 @@ class GroupView(msgspec.Struct, kw_only=True):
     def acknowledge(self, slot: Slot, creation: Creation, instance: InstanceID, now: float) -> str:
         """Record the ID that the provider has returned for a creation.
 
-        Returns the reason why it cannot be the ID of a new instance; then the creation is unchanged. Otherwise empty.
+        Returns the reason why it cannot be the ID of a new instance; then its call is still open. Otherwise empty.
         """
         if not instance:
             return "the provider returned no ID"
-        member, other = self.members.get(instance), self.acknowledged.get(instance, slot)
-        if member is not None and not matching.is_instance_of(member, slot, creation):
-            return f"the provider returned the ID {instance}, which is already that of {member.slot or 'an instance'}"
-        if other != slot:
-            return f"the provider returned the ID {instance}, which is already that of {other}"
+        if whose := matching.owner(instance, slot, creation, self.members, self.acknowledged):
+            creation.answered_as_another()
+            return f"the provider returned the ID {instance}, which is already that of {whose}"
         creation.created(instance, now)
         if self.pending.get(slot) is creation:
             self.acknowledged[instance] = slot
@@ -481,13 +478,7 @@ class GroupView(msgspec.Struct, kw_only=True):
             return
         for slot, version in backoff.proven(self.backoffs, self.members.values()):
             self._reset(slot, version)
-        old = [
-            key
-            for key, each in self.backoffs.items()
-            if key not in self.members and self.now - each.retry_at > BACKOFF_AGE_S
-        ]
-        for key in old:
-            del self.backoffs[key]
+        backoff.expire(self.backoffs, self.members, self.now)
 
     def reset_backoffs(self) -> None:
         """Retry everything now, as an operator requests; presume overdue creations absent that no inspection shows."""
