@@ -12,6 +12,14 @@ MUTATIONS = (
         ("tests/unit/group/test_view.py",),
     ),
     Mutation(
+        "7 converged means converged",
+        "a member whose token is shown again and names another cluster is missing forever",
+        "group/controller.py",
+        "        view.disown(foreign.of_group(self.others, self.name))\n",
+        "",
+        ("tests/unit/group/test_others.py",),
+    ),
+    Mutation(
         "2 one bearer",
         "an instance of another cluster that is not listed has terminated",
         "group/state/others.py",

@@ -278,6 +278,7 @@ class Controller:
         self._note_others(begun_at)
         listing = self._others.without(listing)
         new = view.listed(listing, begun_at=begun_at, now=loop.time(), wall=self._clock.now())
+        view.disown(foreign.of_group(self.others, self.name))
         tags.recognise(view, new)
         for member in new:
             self._on_discovered(member)

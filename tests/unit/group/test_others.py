@@ -15,7 +15,7 @@ from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.flavor import MembershipChange
 from infrakit.spi.values import Allocation, Description, GroupID, InstanceID, LogicalID, State
-from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
+from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 from tests.unit.group.test_membership import ScriptedFlavor
 
 LAG_S = 60.0
@@ -165,6 +165,24 @@ async def test_no_second_bearer_while_a_listing_omits_the_instance_of_another_cl
         assert [each.id for each in simulator.live() if each.logical_id == "a"] == [other]
         simulator.kill(other)
         await stage.converged()
+
+
+@in_virtual_time
+async def test_a_member_whose_token_is_shown_again_and_names_another_cluster_is_no_member_any_more() -> None:
+    """Found by the simulation: it was missing forever, because an inspection showed that it lives."""
+    async with Stage() as stage:
+        await stage.commit(cattle("web", 0))
+        await stage.operator.halt(group=None, who="ann", why="a test")
+        instance = stage.simulator.adopt(tags={values.TAG_GROUP: "web"})
+        members = stage.controller("web").view.members
+        await stage.until(lambda: instance in members)
+        machine = stage.simulator.machines[instance]
+        machine.tags[values.TAG_TOKEN], machine.description = f"{FOREIGN}/web/1/1", None
+        stage.simulator._changed += 1
+        await stage.until(lambda: instance not in members)
+        await stage.operator.unhalt(group=None, who="ann", why="a test")
+        await stage.converged()
+        assert machine.lives
 
 
 class Asserting(ScriptedFlavor):

@@ -155,6 +155,15 @@ class GroupView(msgspec.Struct, kw_only=True):
             self._discover(omitted, begun_at, wall)
         self.changes.bump()
 
+    def disown(self, others: Iterable[Description]) -> None:
+        """Drop members that are listed as instances of other clusters, because their lost tokens are shown again."""
+        for each in others:
+            member = self.members.get(each.id)
+            if member is not None and member.is_incarnation(each):
+                del self.members[each.id]
+                self.inherited.pop(each.id, None)
+                self.changes.bump()
+
     def is_proven_empty(self) -> bool:
         """Whether two complete listings, further apart than the promised lag, show that nothing is left.
 
