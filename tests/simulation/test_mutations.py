@@ -65,7 +65,7 @@ FENCING_MUTATIONS = (
         "manager/lead/ledger.py",
         "            await self._write(msgspec.structs.replace(self._contents, bound_s=bound_s))\n",
         "            pass\n",
-        "dispute,flip",
+        "dispute,kill",
         minutes=2.0,
     ),
     FencingMutation(

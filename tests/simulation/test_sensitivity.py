@@ -21,7 +21,7 @@ from infrakit.simulation import scenario
 from infrakit.spi import codec, errors, formats
 from infrakit.spi.values import InstanceID, LogicalID
 
-SEEDS_MAX = 40
+SEEDS_MAX = 60
 
 
 def nothing(*_: object, **__: object) -> Any:
