@@ -76,7 +76,10 @@ exec infrakit up --advertise unix://"$INFRAKIT_PLUGINS_DIR"/group
         return output
 
     def wait_for_output(self, output: Path, words: str, *, times: int = 1) -> None:
-        self.until(lambda: output.read_text().count(words) >= times, f"{words!r} in:\n{output.read_text()}")
+        try:
+            self.until(lambda: output.read_text().count(words) >= times, repr(words))
+        except AssertionError as error:
+            raise AssertionError(f"{error} in:\n{output.read_text()}") from None
 
     def use_replica(self, address: str) -> None:
         """Send commands to the replica on that machine from now on; wait until it answers."""

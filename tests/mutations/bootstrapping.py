@@ -39,8 +39,8 @@ MUTATIONS = (
         "1 one actor",
         "machines are created although the store answers",
         "lifecycle/first_machine.py",
-        '    if await access.answers():\n        return ""\n',
-        "",
+        "    answers = await access.answers()\n",
+        "    answers = False\n",
         ("tests/unit/lifecycle/test_existing_machines.py",),
     ),
     Mutation(
@@ -63,8 +63,8 @@ MUTATIONS = (
         "2 one bearer",
         "machines of other clusters are adopted with the first one",
         "lifecycle/seed.py",
-        'self.adopts = cluster if is_seed_cluster(cluster) else ""',
-        "self.adopts = cluster",
+        "for each in machines if is_seed_cluster(cluster := cluster_of(each.tags))}",
+        "for each in machines if (cluster := cluster_of(each.tags))}",
         ("tests/unit/lifecycle/test_existing_machines.py",),
     ),
     Mutation(
@@ -164,5 +164,13 @@ MUTATIONS = (
         "        except NotBegun:\n            raise\n",
         "",
         ("tests/unit/lifecycle/test_teardown.py",),
+    ),
+    Mutation(
+        "7 converged means converged",
+        "the machine of an interrupted bootstrap whose store answers is not adopted",
+        "lifecycle/first_machine.py",
+        "    if answers and await access.version():\n",
+        "    if answers:\n",
+        ("tests/unit/lifecycle/test_first_machine.py",),
     ),
 )

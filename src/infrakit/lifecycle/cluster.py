@@ -68,14 +68,15 @@ async def start(request: BootstrapRequest, hosts: SelfHosted, *, home: Path, rep
     try:
         groups = await validate.checked(request.text, request.source, registry)
         async with Replicas(hosts.places) as replicas:
-            access, adopts = ViaReplica(replicas), ""
-            if not await access.answers():
-                report(f"no replica answers at {', '.join(replicas.places)}")
-                async with _locked(home, request.timeout_s, report):
-                    last = LastReadFile(home / LAST_READ, clock).before
-                    adopts = await ensure_store(
-                        request, groups, plugins=registry, access=access, clock=clock, report=report, last=last
-                    )
+            access, lock = ViaReplica(replicas), contextlib.AsyncExitStack()
+            async with lock:
+                if not await access.answers():
+                    report(f"no replica answers at {', '.join(replicas.places)}")
+                    await lock.enter_async_context(_locked(home, request.timeout_s, report))
+                last = LastReadFile(home / LAST_READ, clock).before
+                adopts = await ensure_store(
+                    request, groups, plugins=registry, access=access, clock=clock, report=report, last=last
+                )
             report(f"a replica answers at {replicas.at}")
             return await _commit(access, groups, request, adopts)
     finally:

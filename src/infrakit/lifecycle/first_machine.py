@@ -89,19 +89,28 @@ async def ensure_store(
 ) -> str:
     """Create the machines that the store needs to answer; none, if it answers already.
 
+    If it answers and nothing is declared, an earlier command may have created its machine and was interrupted then.
     Returns the cluster that their tokens name and the store has to adopt; empty if there is none. Raises `Refused` if
     machines exist, or volumes of any but the first, and `recover` is not set; what a plugin raises; and `Unreachable`
     if the store does not answer after every possible machine was created.
     """
-    if await access.answers():
+    answers = await access.answers()
+    if answers and await access.version():
         return ""
-    group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
+    try:
+        group, flavor = await seed.store_group(groups, plugins, request.group, only=request.seed is not None)
+    except errors.Refused:
+        if answers:
+            return ""  # it is not one that this document's machines host
+        raise
     instance = await plugins.instance(group.properties.instance.plugin)
     halted = _halted(group.name, last) if last is not None and not request.despite_halt else None
     gate = Gate(StoreSilent(access.answers, halted))
     provisioner = Provisioner(group, flavor, instance, gate=gate, clock=clock, report=report)
     try:
-        if request.recover:
+        if answers:
+            provisioner.exist((await provisioner.machines()).values())
+        elif request.recover:
             await _recover(provisioner, access, request.timeout_s)
         else:
             await _create_first_machine(provisioner, access, request.timeout_s, request.seed or SeedChoice())
@@ -154,10 +163,10 @@ async def _create_first_machine(
             found = (await provisioner.machines()).get(first.slot)
             if found is None:
                 raise
-            provisioner.exists(found)
+            provisioner.exist([found])
             provisioner.report(f"{first}: another process created it first ({error})")
     else:
-        provisioner.exists(machines[first.slot])
+        provisioner.exist(machines.values())
         provisioner.report(f"{first}: {machines[first.slot].id} exists already")
     if not await _until_answers(access, timeout_s):
         raise errors.Unreachable(

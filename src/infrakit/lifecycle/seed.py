@@ -211,10 +211,10 @@ class Provisioner:
             " interrupt this and run: infrakit bootstrap --recover"
         )
 
-    def exists(self, machine: Description) -> None:
-        """Record that the first machine exists: an earlier command, interrupted before its end, may have created it."""
-        cluster = cluster_of(machine.tags)
-        self.adopts = cluster if is_seed_cluster(cluster) else ""
+    def exist(self, machines: Iterable[Description]) -> None:
+        """Record the machines that exist: an earlier command, interrupted since, may have created the first."""
+        clusters = {cluster for each in machines if is_seed_cluster(cluster := cluster_of(each.tags))}
+        self.adopts = clusters.pop() if len(clusters) == 1 else ""
 
     async def create(self, node: Node, others: Iterable[Description] = ()) -> None:
         """Create one machine of a group that has others, as one of their cluster. The provider reports conflicts."""

@@ -129,6 +129,19 @@ async def test_a_repeated_bootstrap_adopts_the_machine_of_an_interrupted_one() -
     assert (await Declaration(cluster.store, cluster.clock).load()).adopted == (drawn,)
 
 
+@in_virtual_time
+async def test_the_machine_of_an_interrupted_bootstrap_is_adopted_although_its_store_answers_already() -> None:
+    cluster = Cluster()
+    cluster.store.needs = 2
+    with pytest.raises(errors.Unreachable):
+        await cluster.bootstrap(timeout_s=1.0)
+    drawn = cluster_of(cluster.machines["a"].tags)
+    cluster.store.needs = 1
+    assert await cluster.bootstrap() == 1
+    assert (await Declaration(cluster.store, cluster.clock).load()).adopted == (drawn,)
+    assert list(cluster.machines) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("tokens", "name"),
     [(("c1/etcd/b/2", "c1/etcd/c/3"), "c1"), (("c1/etcd/b/2", "c2/etcd/c/3"), ""), ((None, "bootstrap/etcd/c/9"), "")],
