@@ -205,11 +205,14 @@ class Operator:
 
     def close(self) -> None:
         """Stop the daemon and every instance, and remove the home."""
+        supervised: list[psutil.Process] = []  # a daemon that ends soon after its supervisor
         for process in (*self._background, *([self.daemon] if self.daemon is not None else [])):
             if process.poll() is None:
+                supervised += psutil.Process(process.pid).children()
                 process.terminate() if process in self._background else process.kill()
             process.wait(60)
         psutil.wait_procs([p for p in self.processes() if _killed(p)], timeout=60)
+        psutil.wait_procs(supervised, timeout=60)
         shutil.rmtree(self.home)
 
 
