@@ -90,8 +90,8 @@ MUTATIONS = (
         "2 one per identity",
         "a creation in flight holds no volume",
         "group/plan/volumes.py",
-        "    for slot in view.pending.keys() & builder.unwanted:\n",
-        "    for slot in ():\n",
+        "    for slot in view.pending.keys() & builder.unwanted:\n        yield",
+        "    for slot in ():\n        yield",
         VOLUMES,
     ),
     Mutation(

@@ -307,4 +307,12 @@ MUTATIONS = (
         ") , None",
         ("tests/unit/group/test_membership_plan.py",),
     ),
+    Mutation(
+        "2 one bearer",
+        "what an earlier leader requested holds no volume",
+        "group/plan/volumes.py",
+        "if required and (unsettled := _unsettled(builder)):",
+        "if unsettled := '':",
+        ("tests/unit/group/test_volumes.py",),
+    ),
 )

@@ -11,7 +11,7 @@ from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, LogicalID
+from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, LogicalID, State
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
 
@@ -167,3 +167,21 @@ def test_nothing_is_created_beside_an_undeclared_instance_before_the_flavor_name
     assert ("create", "d") in worlds.verbs(decide(worlds.want(ids="a d"), world))
     world.attach(dict.fromkeys(now, held[:1]), worlds.NEW)
     assert worlds.verbs(decide(worlds.want(ids="a d"), world)) == [("destroy", "i-c")]
+
+
+@pytest.mark.parametrize("requested", ["pending", "listed"])
+def test_what_an_earlier_leader_requested_may_hold_any_volume(requested: str) -> None:
+    world = worlds.view(worlds.pet("a"), pets=True)
+    if requested == "pending":
+        world.pending[values.Slot("c")] = worlds.pending("unknown")
+    else:
+        world.members[InstanceID("i-c")] = worlds.pet("c", state=State.PENDING)
+    world.attach({LogicalID("d"): (Attachment(id="vol-1", type="volume"),)}, worlds.NEW)
+    plan = decide(worlds.want(ids="a d"), world)
+    assert ("create", "d") not in worlds.verbs(plan)
+    assert any(
+        each.subject == "d" and each.rule == "one-per-volume" and "may hold it" in each.reason for each in plan.blocked
+    )
+    world.pending.clear()
+    world.members.pop(InstanceID("i-c"), None)
+    assert ("create", "d") in worlds.verbs(decide(worlds.want(ids="a d"), world))

@@ -30,7 +30,11 @@ def blocks(builder: PlanBuilder, slot: Slot) -> bool:
         what = f"which volumes {slot} needs is not known yet, and {unwanted.id} may hold them"
         builder.block(slot, f"{what}: waiting for the flavor's answer", RULE)
         return True
-    for needed in view.attachments.get(LogicalID(slot), ()):
+    required = view.attachments.get(LogicalID(slot), ())
+    if required and (unsettled := _unsettled(builder)):
+        builder.block(slot, f"logical ID {slot} needs {attachments(required)}, and {unsettled} may hold it", RULE)
+        return True
+    for needed in required:
         for other, holder in _holders(builder).get(needed.id, ()):
             if other != slot:
                 _explain(builder, slot, holder, attachments([needed]))
@@ -53,6 +57,18 @@ def _held_by(builder: PlanBuilder, member: Member) -> set[str]:
     if member.logical_id in view.attachments and builder.want.is_current(member):
         return {each.id for each in view.attachments[member.logical_id]}
     return {each.id for each in view.attachments_before.get(member.logical_id, ())}
+
+
+def _unsettled(builder: PlanBuilder) -> str:
+    """Name an instance that is not declared any more, may hold volumes, and was declared before this leader."""
+    view, known = builder.view, builder.view.attachments.keys() | builder.view.attachments_before.keys()
+    for slot in view.pending.keys() & builder.unwanted:
+        if LogicalID(slot) not in known:
+            return f"the instance that was requested for {slot}"
+    for member in view.members.values():
+        if member.state is State.PENDING and member.logical_id is not None and member.logical_id not in known:
+            return member.id  # what it reports may not be all of it yet
+    return ""
 
 
 def _holders(builder: PlanBuilder) -> Mapping[str, list[tuple[Slot | None, Holder]]]:
