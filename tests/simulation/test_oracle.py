@@ -339,7 +339,7 @@ def test_a_volume_is_deleted_only_on_request_and_when_nothing_holds_it(court: Co
     court.at(1, lambda: court.declare(ids="a", volumes=True), lambda: court.create("a", pet=True, volume="vol-a"))
     court.at(2, lambda: court.declare(ids="a", volumes=True, **asked))
     court.at(3, lambda: court.oracle.deleting(CALLER, volume))
-    assert court.verdict.startswith("5 never worse: volumes: vol-a is deleted, and ['sim-1'] hold it")
+    assert court.verdict.startswith("5 never worse: held volumes: vol-a is deleted, and ['sim-1'] hold it")
     other = Court()
     other.at(1, lambda: other.declare(ids="a"), lambda: other.oracle.deleting(CALLER, volume))
     assert other.verdict.startswith("5 never worse: volumes: vol-a is deleted, and no operator has requested that")

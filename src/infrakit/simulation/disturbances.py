@@ -70,7 +70,6 @@ class Disturbances:
         if for_s > self._scenario.faults.listing_lag_s and not self._scenario.inspects:
             facts.permit(f"long empty listings{' of a known account' if self._scenario.identified else ''}")
             facts.forget(until)
-            facts.nothing_listed_until = max(facts.nothing_listed_until, until)
         if self._scenario.loses_evidence:
             facts.permit("empty listings without evidence")
             facts.forget(until)

@@ -1,6 +1,7 @@
 """Simulated dependencies other than the provider: a store with faults, and a flavor that knows the true health."""
 
 import asyncio
+import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -104,6 +105,7 @@ class FlavorProperties(Strict, frozen=True, kw_only=True):
 
     quorum: bool = False
     volumes: bool = False  # every logical ID has a volume
+    named: Mapping[str, str] = msgspec.field(default_factory=dict)  # those that are not named after their logical ID
     version: int = 0
     policy: int = 0  # no member is made from it
 
@@ -128,6 +130,7 @@ class SimulatedFlavor:
         self.faults = FlavorFaults()
         self._simulator = simulator
         self._rng = rng
+        self._delays = copy.copy(rng)  # of answers about attachments
 
     async def validate(self, *, properties: msgspec.Raw, allocation: Allocation) -> None:
         del allocation
@@ -143,15 +146,24 @@ class SimulatedFlavor:
             raise errors.PluginError("no join token")
         if spec.logical_id is None:
             return spec
-        held = await self.attachments(properties=properties, allocation=allocation)
+        held = self.declared_volumes(properties, allocation)
         return msgspec.structs.replace(spec, attachments=held.get(spec.logical_id, ()))
 
     async def attachments(
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
-        if not validate.properties(properties, FlavorProperties).volumes:
-            return {}
-        return {i: (Attachment(id=f"vol-{i}", type="volume"),) for i in allocation.logical_ids or ()}
+        await asyncio.sleep(self._delays.random() * self.faults.prepare_s)
+        if self._delays.random() < self.faults.prepare_fail_rate:
+            raise errors.Unreachable("connection refused", where="flavor")
+        return self.declared_volumes(properties, allocation)
+
+    def declared_volumes(
+        self, properties: msgspec.Raw, allocation: Allocation
+    ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
+        """Return the volumes of each logical ID, without a delay."""
+        found = validate.properties(properties, FlavorProperties)
+        ids = (allocation.logical_ids or ()) if found.volumes else ()
+        return {i: (Attachment(id=found.named.get(i, f"vol-{i}"), type="volume"),) for i in ids}
 
     async def healthy(self, *, properties: msgspec.Raw, instance: Description) -> HealthReport:
         del properties

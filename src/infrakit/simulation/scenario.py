@@ -88,6 +88,7 @@ SKEW_S = 1.0  # the error of most wall clocks
 LAG_RATE = 1.05  # a promise holds by any clock
 SKEW_S_MAX = 6 * 3600.0
 LISTING_SHARE = 0.35  # the share of worlds whose flavor has a member list
+MOVING_SHARE = 0.5  # the share of groups with volumes whose new logical IDs take over those of old ones
 HARDEST_SHARE = 0.4  # of worlds whose provider promises and supports as little as possible
 
 
@@ -106,6 +107,8 @@ class GroupPlan(msgspec.Struct, kw_only=True):
     updating: dict[str, object]
     healing: dict[str, object]
     volumes: bool
+    moves: bool = False  # a new logical ID takes over the volume of one that is not declared any more
+    named: dict[str, str] = {}  # volumes that are not named after their logical ID
     in_flight: int
 
     def document(self) -> str:
@@ -123,6 +126,7 @@ class GroupPlan(msgspec.Struct, kw_only=True):
                 "Properties": {
                     "Quorum": self.quorum,
                     "Volumes": self.volumes,
+                    "Named": self.named,
                     "Version": self.version,
                     "Policy": self.policy,
                 },
@@ -131,6 +135,21 @@ class GroupPlan(msgspec.Struct, kw_only=True):
             "Healing": self.healing,
         }
         return json.dumps([{"kind": "group", "metadata": {"name": self.name}, "properties": properties}])
+
+    def resize(self, ids: Sequence[str]) -> None:
+        """Declare these logical IDs. With other volumes, the members are of another version."""
+        before, self.ids = {i: self.named.get(i, f"vol-{i}") for i in self.ids}, list(dict.fromkeys(ids))
+        if not self.moves:
+            return
+        freed = [volume for i, volume in before.items() if i not in self.ids]
+        kept = {i: before[i] for i in self.ids if i in before}
+        for i in self.ids:
+            if i not in kept:
+                own = f"vol-{i}" if f"vol-{i}" not in kept.values() else f"vol-{i}-{self.version}"
+                kept[i] = freed.pop() if freed else own
+        named = {i: volume for i, volume in kept.items() if volume != f"vol-{i}"}
+        if named != self.named:
+            self.named, self.version = named, self.version + 1
 
 
 class NodeClock(NamedTuple):
@@ -239,6 +258,8 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
     scenario.faults = msgspec.structs.replace(scenario.faults, lag_max=promised_s)
     if scenario.own_node:
         _host_replicas(scenario)
+    for group in scenario.groups:
+        group.moves = group.pets and group.volumes and rng.random() < MOVING_SHARE
     if scenario.incomplete:  # then only the provider can prevent two instances with one logical ID
         scenario.faults = msgspec.structs.replace(scenario.faults, exclusive=True)
     return scenario

@@ -101,7 +101,7 @@ class OperatorWorkload:
                 group.ids = list(dict.fromkeys([*group.ids, f"{group.net}.{rng.randrange(250)}"]))
         elif what == "resize" and group.pets:
             known = [*group.ids, *(f"{group.net}.{rng.randrange(250)}" for _ in range(4))]
-            group.ids = list(dict.fromkeys(rng.sample(known, rng.randint(1, min(6, len(known))))))
+            group.resize(rng.sample(known, rng.randint(1, min(6, len(known)))))
         elif what == "policy":
             group.policy += 1
         else:

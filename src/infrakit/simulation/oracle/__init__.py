@@ -84,8 +84,6 @@ class Oracle:
     def resuming(self, group: GroupID) -> None:
         """An operator submits a command to resume a group."""
         self._creations.resuming(group)
-        if self.facts.now < self.facts.nothing_listed_until:
-            self.facts.permit("resumed while nothing is listed")
 
     # -- the cloud -------------------------------------------------------------------------------------------------
 
@@ -168,11 +166,11 @@ class Oracle:
         """Check the deletion of a volume when its call leaves the process of its caller."""
         facts = self.facts
         groups = facts.declared.groups.items()
-        names = [n for n, g in groups if g.deletes_volumes and g.destroying and _has_volume(g.ids, attachment)]
+        names = [n for n, g in groups if g.deletes_volumes and g.destroying and attachment.id in g.volumes.values()]
         self.actors.acting(caller, "delete a volume", names[0] if names else GroupID(""))
         facts.require(names, exceptions.VOLUMES, f"{attachment.id} is deleted, and no operator has requested that")
         holders = [each.id for each in facts.lives.values() if attachment in each.machine.attachments]
-        facts.require(not holders, exceptions.VOLUMES, f"{attachment.id} is deleted, and {holders} hold it")
+        facts.require(not holders, exceptions.HELD_VOLUMES, f"{attachment.id} is deleted, and {holders} hold it")
 
     # -- reports of the code under test ----------------------------------------------------------------------------
 
@@ -200,7 +198,3 @@ class Oracle:
             exceptions.ONE_PER_IDENTITY,
             f"{machine.id} lives and was removed from the member list",
         )
-
-
-def _has_volume(ids: Iterable[str] | None, attachment: Attachment) -> bool:
-    return attachment.id.removeprefix("vol-") in set(ids or ())

@@ -19,7 +19,7 @@ class DeclaredGroup(msgspec.Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] | None  # None: cattle
     surge: int
     quorum: bool
-    volumes: bool
+    volumes: dict[str, str]  # by logical ID
     max_unhealthy: int
     boot_grace_s: float
     unhealthy_after_s: float
@@ -78,6 +78,7 @@ def _group(group: dict[str, Any], orders: dict[str, Any], *, halted: bool) -> De
     allocation, healing = properties["Allocation"], properties.get("Healing") or {}
     flavor = properties["Flavor"].get("Properties") or {}
     ids = allocation.get("LogicalIDs")
+    named = flavor.get("Named") or {}
     size = len(ids) if ids is not None else allocation.get("Size") or 0
     quorum = bool(flavor.get("Quorum"))
     surge = 0 if ids is not None else amount((properties.get("Updating") or {}).get("MaxSurge") or 0, size)
@@ -86,7 +87,7 @@ def _group(group: dict[str, Any], orders: dict[str, Any], *, halted: bool) -> De
         ids=tuple(ids) if ids is not None else None,
         surge=surge,
         quorum=quorum,
-        volumes=bool(flavor.get("Volumes")),
+        volumes={i: named.get(i, f"vol-{i}") for i in ids or ()} if flavor.get("Volumes") else {},
         max_unhealthy=_max_unhealthy(healing.get("MaxUnhealthy"), size, quorum=quorum),
         boot_grace_s=duration(healing.get("BootGrace") or "60s"),
         unhealthy_after_s=duration(healing.get("UnhealthyAfter") or "30s"),

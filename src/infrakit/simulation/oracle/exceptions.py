@@ -26,6 +26,7 @@ CREATIONS = "5 never worse: creations"
 OWN_NODE = "5 never worse: own node last"
 NOT_OURS = "5 never worse: not ours"
 VOLUMES = "5 never worse: volumes"
+HELD_VOLUMES = "5 never worse: held volumes"
 NEVER_LOST = "6 never lost"
 CONVERGED = "7 converged means converged"
 REASON = "8 a reason for everything"
@@ -49,11 +50,11 @@ TABLE = (
     Permitted("long empty listings", ONE_PER_IDENTITY, EACH, "MaxUnhealthy members that vanish are replaced"),
     Permitted("long empty listings", NOT_MORE, EACH, "the same, of cattle"),
     Permitted("long empty listings", NEEDED, EACH, "what was replaced appears again, and the surplus is removed"),
+    Permitted("long empty listings", HELD_VOLUMES, EACH, "volumes of members that vanish are deleted, if requested"),
     *(
         Permitted("long empty listings of a known account", law, UNLIMITED, "what it does not show has terminated")
-        for law in (ONE_PER_IDENTITY, NOT_MORE, NEEDED)
+        for law in (ONE_PER_IDENTITY, NOT_MORE, NEEDED, HELD_VOLUMES)
     ),
-    Permitted("resumed while nothing is listed", VOLUMES, EACH, "the operator confirms that all have terminated"),
     Permitted("empty listings without evidence", ONE_PER_IDENTITY, UNLIMITED, "freed or restored, a group is new"),
     Permitted("empty listings without evidence", NOT_MORE, UNLIMITED, "the same, of cattle"),
     Permitted("empty listings without evidence", NEEDED, UNLIMITED, "the surplus is removed later"),

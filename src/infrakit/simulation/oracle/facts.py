@@ -15,7 +15,7 @@ from infrakit.simulation.loops import Timeline
 from infrakit.simulation.oracle import exceptions
 from infrakit.simulation.oracle.declared import Declared, DeclaredGroup
 from infrakit.spi import values
-from infrakit.spi.values import GroupID, InstanceID
+from infrakit.spi.values import Attachment, GroupID, InstanceID
 
 RECORD_AGE_S = 200.0  # a call may take 120 s and was planned one cycle earlier
 KNOWN_S = 60.0  # what is true for that long is known to a controller that acts
@@ -34,7 +34,6 @@ class Life:
         self.token = machine.token
         self.logical_id = machine.logical_id
         self.place = machine.logical_id or machine.tags.get(values.TAG_SLOT)  # where its replacement appears
-        self.volumes = machine.attachments
         properties = json.loads(bytes(machine.properties)) or {}
         self.version: int | None = properties.get("version")  # None: another party has created it
         self.stopping_at: float | None = None  # since when it shuts down, and still has its logical ID
@@ -47,6 +46,11 @@ class Life:
     @property
     def lives(self) -> bool:
         return self.machine.lives
+
+    @property
+    def volumes(self) -> tuple[Attachment, ...]:
+        """What it holds now: another party may have detached something."""
+        return self.machine.attachments
 
     @property
     def shown_from(self) -> float:
@@ -77,7 +81,6 @@ class Facts:
         self.disturbed_at: dict[GroupID, float] = {}  # when an instance last terminated or was created by others
         self.led_since = 0.0  # when the newest epoch was acquired
         self.forgotten_at = 0.0  # when the store, or the provider, last began to show again what it had lost
-        self.nothing_listed_until = 0.0  # longer than the provider promises, to a controller that cannot inspect
         self._outages: list[tuple[float, float]] = []  # in which the provider did not answer
         self._copies = 0  # of the store, which nodes use beside it
         self._forked = (0.0, -1.0)  # from when until when a leader may follow one of them

@@ -1,5 +1,7 @@
 """Law 7: what is reported as converged is whole: exactly what is declared, and healthy."""
 
+from collections.abc import Mapping
+
 from infrakit.simulation.oracle import exceptions
 from infrakit.simulation.oracle.facts import KNOWN_S, Facts, Life
 from infrakit.spi.values import GroupID
@@ -18,7 +20,7 @@ def check(facts: Facts, group: GroupID, law: str = exceptions.CONVERGED) -> None
         _check_member(facts, life, declared.version, law, volumes=declared.volumes)
 
 
-def _check_member(facts: Facts, life: Life, version: int, law: str, *, volumes: bool) -> None:
+def _check_member(facts: Facts, life: Life, version: int, law: str, *, volumes: Mapping[str, str]) -> None:
     known = life.version in (None, version)  # None: created by another party, and adopted
     facts.require(known, law, f"{life.id} of {life.group} is of version {life.version}, declared is {version}")
     facts.require(
@@ -26,5 +28,6 @@ def _check_member(facts: Facts, life: Life, version: int, law: str, *, volumes: 
         law,
         f"{life.id} of {life.group} is not healthy, nor was it lately",
     )
-    if volumes:
-        facts.require(life.machine.attachments, law, f"{life.id} of {life.group} does not hold its volume")
+    volume = volumes.get(str(life.logical_id))
+    held = [each.id for each in life.machine.attachments]
+    facts.require(volume is None or volume in held, law, f"{life.id} of {life.group} does not hold {volume}")

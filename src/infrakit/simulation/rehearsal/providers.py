@@ -125,8 +125,8 @@ class RehearsedFlavor(SimulatedFlavor):
         del allocation
         validate.properties(properties, FlavorProperties)
 
-    async def attachments(
-        self, *, properties: msgspec.Raw, allocation: Allocation
+    def declared_volumes(
+        self, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         del allocation
         return validate.properties(properties, FlavorProperties).attachments
