@@ -12,7 +12,7 @@ import pytest
 
 from infrakit.cli import confinement, main, reports
 from infrakit.events import journal
-from infrakit.gate import gate, guard, voters
+from infrakit.gate import creations, gate, voters
 from infrakit.group import account, census
 from infrakit.group.actions import GroupPhase
 from infrakit.group.plan import rollout
@@ -79,7 +79,7 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "docs/guarantee.md", f"or older than {voters.AGE_S_MAX:g} s, no voter is destroyed"
     yield "docs/guarantee.md", f"more than {consent.ALLOWED} and {consent.ALLOWED_PERCENT} % of a group's members"
     yield guide, f"more than {consent.ALLOWED} and more than {consent.ALLOWED_PERCENT} % of a group's members"
-    yield guide, f"at most twice the largest size that was declared in it and at least {guard.CREATIONS_MIN}"
+    yield guide, f"at most twice the largest size that was declared in it and at least {creations.CREATIONS_MIN}"
     yield guide, f"groups of more than {census.NAMED_MAX} cattle"
     yield guide, f"| `{client.ANSWER_S:g}s` |"
     yield guide, f"calls that change something have the controller's own, {gate.CALL_DEADLINE_S:g} s"

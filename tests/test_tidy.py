@@ -40,7 +40,7 @@ BANNED_CALLS = {
         "only the packages that act may wait",
         (
             "group/account.py",
-            "group/calls.py",
+            "group/calls/",
             "group/controller.py",
             "group/executor.py",
             *("cli/", "conformance/", "events/", "flavors/", "instances/", "leadership/", "lifecycle/", "manager/"),

@@ -30,9 +30,9 @@ MUTATIONS = (
     Mutation(
         "9 stop means stop",
         "a destruction begins although the declaration has changed",
-        "group/calls.py",
+        "group/calls/destruction.py",
         "        def begin() -> None:\n"
-        "            self._require_unchanged(want, action)\n"
+        "            self._group.require_unchanged(want, action)\n"
         "            self._require_destroyable(member, want)\n"
         "            member.start_destroy()",
         "        def begin() -> None:\n"
@@ -43,15 +43,15 @@ MUTATIONS = (
     Mutation(
         "5 never make it worse",
         "a member that the quorum does not release is destroyed",
-        "group/calls.py",
-        'if isinstance(self._flavor, Releases) and action.rule != "destroy-group":',
+        "group/calls/destruction.py",
+        'if isinstance(self._group.flavor, Releases) and action.rule != "destroy-group":',
         "if False:",
         ("tests/unit/group/test_release.py",),
     ),
     Mutation(
         "5 never make it worse",
         "a refused drain does not prevent the destruction",
-        "group/calls.py",
+        "group/calls/destruction.py",
         "        except errors.Refused:\n"
         "            raise\n"
         "        except Exception as error:\n"
@@ -62,23 +62,24 @@ MUTATIONS = (
     Mutation(
         "5 never make it worse",
         "leadership does not move before our own node is destroyed",
-        "group/calls.py",
-        "            if await self._callbacks.transfer_leadership(action.reason):\n                return False\n",
+        "group/calls/destruction.py",
+        "            if await self._group.callbacks.transfer_leadership(action.reason):\n"
+        "                return False\n",
         "",
         ("tests/unit/group/test_calls.py",),
     ),
     Mutation(
         "9 stop means stop",
         "leadership moves although the declaration has changed",
-        "group/calls.py",
-        "            await self._gate.permit(lambda: self._require_unchanged(want, action))\n",
+        "group/calls/destruction.py",
+        "            await self._group.gate.permit(lambda: self._group.require_unchanged(want, action))\n",
         "",
         ("tests/unit/group/test_calls.py",),
     ),
     Mutation(
         "3 exactly one per intent",
         "a call that was not answered in time was refused",
-        "group/calls.py",
+        "group/calls/creation.py",
         "        elif isinstance(error, TimeoutError):\n            self._unknown(",
         "        elif isinstance(error, TimeoutError):\n            self._refused(",
         ("tests/unit/group/test_calls.py",),
@@ -86,15 +87,15 @@ MUTATIONS = (
     Mutation(
         "3 exactly one per intent",
         "a creation begins although its instance is listed",
-        "group/calls.py",
-        "            if self._view.pending.get(action.slot) is not pending:\n",
+        "group/calls/creation.py",
+        "            if self._group.view.pending.get(action.slot) is not pending:\n",
         "            if False:\n",
         ("tests/unit/group/test_calls.py",),
     ),
     Mutation(
         "3 exactly one per intent",
         "a cancelled call has created nothing",
-        "group/calls.py",
+        "group/calls/creation.py",
         '            self._unknown(action, pending, "call cancelled")',
         '            pending.not_created("call cancelled", asyncio.get_running_loop().time())',
         ("tests/unit/group/test_calls.py",),
@@ -102,7 +103,7 @@ MUTATIONS = (
     Mutation(
         "5 never make it worse",
         "a destruction without an answer had no effect",
-        "group/calls.py",
+        "group/calls/destruction.py",
         "            member.destroy_unknown(asyncio.get_running_loop().time())\n        why",
         "            self._not_destroyed(member)\n        why",
         ("tests/unit/group/test_calls.py",),
@@ -110,15 +111,15 @@ MUTATIONS = (
     Mutation(
         "5 never make it worse",
         "a change of the member list without an answer had no effect",
-        "group/calls.py",
-        "if isinstance(error, errors.OutcomeUnknown | TimeoutError) and self._view.membership is not None:",
+        "group/calls/membership.py",
+        "if isinstance(error, errors.OutcomeUnknown | TimeoutError) and self._group.view.membership is not None:",
         "if False:",
         ("tests/unit/group/test_membership_ledger.py",),
     ),
     Mutation(
         "4 unknown is not missing",
         "a throttled creation is refused",
-        "group/calls.py",
+        "group/calls/creation.py",
         "        if isinstance(error, errors.Throttled):\n            pending.not_created(str(error), now)\n",
         "        if isinstance(error, errors.Throttled):\n            pending.refuse(str(error), now, retry_at=now)\n",
         ("tests/unit/group/test_calls.py",),
@@ -183,8 +184,8 @@ MUTATIONS = (
         "5 never make it worse",
         "destructions that may have begun leave the ledger at the end of a term",
         "group/executor.py",
-        "not_started = set(self._ledger.destroying(view.group)) - self._calls.destroying - view.inherited.keys()",
-        "not_started = set(self._ledger.destroying(view.group))",
+        " - self._calls.destructions.begun - view.inherited.keys()\n",
+        "\n",
         ("tests/unit/group/test_after_failover.py",),
     ),
     Mutation(

@@ -38,7 +38,7 @@ MUTATIONS = (
     Mutation(
         "5 never worse",
         "each leader begins with a new limit of creations",
-        "gate/guard.py",
+        "gate/creations.py",
         "for age_s, number in history.created:",
         "for age_s, number in ():",
         GATE,

@@ -40,11 +40,10 @@ UNREACHED: dict[str, dict[str, str]] = {
         "if await self._answers": NO_TERM,
     },
     "gate/census.py": {"if len(ordinals) > SLOTS_MAX": DAMAGE, "raise ValueError": DAMAGE},
+    "gate/creations.py": {"while self._created and now": LONG, "del self._created[next": LONG},
     "gate/guard.py": {
         "if self._unlimited": NO_TERM,
         'return ""': NO_TERM,
-        "while self._created and now": LONG,
-        "del self._created[next": LONG,
     },
     "group/plan/__init__.py": {
         "if want.conflict": ONE_PLUGIN,

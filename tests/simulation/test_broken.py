@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from infrakit.gate.authority import Epoch
-from infrakit.group.calls import Calls
+from infrakit.group.calls.caller import CallingGroup
 from infrakit.group.ledger import Intent
 from infrakit.manager.lead.ledger import NAME, LedgerDocument
 from infrakit.manager.lead.replica import Replica
@@ -29,7 +29,7 @@ def test_a_broken_law_is_named_with_the_seed_and_the_command_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Epoch, "check", permit_everything)
-    monkeypatch.setattr(Calls, "_require", permit_everything)  # a halt also outdates what was planned before it
+    monkeypatch.setattr(CallingGroup, "require", permit_everything)  # a halt also outdates what was planned before it
     monkeypatch.setattr("sys.argv", [*FOCUS, "--first", "1", "--count", "48", "--jobs", "2"])
     assert program.main() == 1
     output = capsys.readouterr().out

@@ -40,7 +40,7 @@ BROKEN = (
         "a replacement gets no volume",
         (
             (
-                "group/calls.py",
+                "group/calls/creation.py",
                 "spec = await self._prepare(action, pending, want)",
                 f"spec = {COPY}(await self._prepare(action, pending, want), attachments=None)",
             ),

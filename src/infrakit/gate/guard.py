@@ -10,10 +10,8 @@ the census hands it to the next leader.
   destroyed whose replacement must not be created.
 - *Pace*: at most `max_lost` members that are not known to be unhealthy are being destroyed at once, in a quorum one.
 - *Disappearance*: when more than `max_lost` members have vanished, and the provider shows none that it showed before,
-  nothing is created: wrong credentials, a wrong region or an incomplete listing have the same effect. A larger size
-  proves nothing: the lowest `max_lost` since the first of them vanished counts.
-- *Creations*: within an hour at most twice the declared size, but at least `CREATIONS_MIN`; plus what the group has
-  grown by, plus the size once for each new version.
+  nothing is created (`gate/vanished.py`). The lowest `max_lost` since the first of them vanished counts.
+- *Creations*: only as many as an hour permits (`gate/creations.py`).
 - *Votes*: no destruction leaves less than a majority of the listed voters of a quorum healthy (`gate/voters.py`). If
   its flavor does not list them, every instance that may exist may be a voter, and a majority of those counts.
 
@@ -32,17 +30,14 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.gate.census import History, pack, unpack
+from infrakit.gate.creations import Creations
+from infrakit.gate.vanished import Vanished
 from infrakit.gate.voters import NO_MARGIN, VoterList
 from infrakit.spi.flavor import Voter
 from infrakit.spi.quorum import majority
 from infrakit.spi.values import InstanceID, Slot
 
-WINDOW_S = 3600.0
-CREATIONS_MIN = 10  # a group of one that is terminated a few times in an hour is still healed
-SAME_ACCOUNT_S = 10.0  # at least: for which members must have vanished until the same account proves it
-VANISHED_MAX = 100  # members that are named in the census: any that is listed again shows the right provider
 FACTS_MAX = 3
-AGE_STEP_S = 10  # to which ages of creations are rounded down in the census
 
 
 class Seen(NamedTuple):
@@ -93,20 +88,11 @@ class Guard:
         self._more_bearers = 0  # healthy cattle beyond the first of a slot, each machine once
         self._unhealthy: set[InstanceID] = set()
         self._lost: dict[Slot, str] = {}  # slots that were healthy, with what happened to them
-        self._vanished: dict[Slot, InstanceID] = {}
-        self._vanished_at = math.inf  # when the first of them did
-        self._vanished_last = math.inf
-        self._vanished_max = 1  # the lowest limit that was declared since the first of them did
-        self._vanished_ids = frozenset[InstanceID]()  # some of those that the previous leader has recorded
-        self._has_returned = False  # some of them are listed again
+        self._vanished = Vanished()
         self._ending: dict[InstanceID, Slot | None] = {}  # being destroyed; the slot of those that were healthy
         self._gentle: set[InstanceID] = set()  # those of them that were not known to be unhealthy
         self._again: dict[Slot, float] = {}  # slots that must be proven healthy by a report requested after that time
-        self._created: dict[str, float] = {}  # by token: when the call began, the oldest first
-        self._inherited: set[str] = set()  # those of them that the previous leader recorded, and may not have requested
-        self._allowances: list[tuple[float, int]] = []  # further creations, each for one window
-        self._sizes: dict[int, float] = {}  # when each earlier size was declared last in this window
-        self._versions: dict[str, float] = {}  # when each was first declared in this window
+        self._creations = Creations()
         self._recalled = frozenset[Slot]()  # healthy ones of the previous leader, until the first observation
         self._has_observed = False
         self._voters: VoterList | None = None  # None: the flavor does not list them
@@ -115,22 +101,12 @@ class Guard:
 
     def history(self, now: float, recorded: Container[str] = ()) -> History:
         """Return what the next leader has to know. It counts the creations of `recorded` tokens from the ledger."""
-        known = (at for token, at in self._created.items() if token not in recorded)
-        recent = (max(0.0, now - at) for at in known if now - at < WINDOW_S)
-        ages = Counter(int(age_s) // AGE_STEP_S * AGE_STEP_S for age_s in recent)
         return History(
-            size=self._limits.size,
-            version=self._limits.version,
             resumed=self._limits.resumed,
             healthy=pack(self._recalled or self._bearers),
             lost=pack(self._lost),
-            vanished=pack(self._vanished),
-            vanished_max=self._vanished_max if self._vanished else 0,
-            vanished_ids=tuple(sorted(self._known_vanished()))[:VANISHED_MAX],
-            created=tuple(sorted(ages.items(), reverse=True)),
-            allowances=tuple((int(max(0.0, now - at)), n) for at, n in self._allowances if now - at < WINDOW_S),
-            sizes=tuple((each, int(max(0.0, now - at))) for each, at in self._sizes.items()),
-            versions=tuple((each, int(max(0.0, now - at))) for each, at in self._versions.items()),
+            **self._vanished.history(),
+            **self._creations.history(now, recorded),
         )
 
     def recall(self, history: History, now: float) -> None:
@@ -139,54 +115,24 @@ class Guard:
         self._has_observed = bool(history.version)
         self._recalled = frozenset(unpack(history.healthy))
         self._lost = {slot: f"{slot}, lost before this leader took over" for slot in unpack(history.lost)}
-        self._vanished = {slot: InstanceID("") for slot in unpack(history.vanished)}
-        self._vanished_at = self._vanished_last = now if self._vanished else math.inf
-        self._vanished_max = history.vanished_max or len(self._vanished)  # an earlier release has not recorded it
-        self._vanished_ids = frozenset(history.vanished_ids)
-        for age_s, number in history.created:
-            self._created |= {f"{age_s}/{n}": now - age_s for n in range(number)}
-        self._allowances = [(now - age_s, number) for age_s, number in history.allowances]
-        self._sizes = {size: now - age_s for size, age_s in history.sizes}
-        self._versions = {version: now - age_s for version, age_s in history.versions}
+        self._vanished.recall(history, now)
+        self._creations.recall(history, now)
 
     # -- what is declared and observed -----------------------------------------------------------------------------
 
     def declare(self, limits: Limits, now: float) -> None:
         """Adopt the limits of a declaration or of commands."""
-        before, largest = self._limits, self._largest(now)
-        self._limits = limits
-        self._vanished_max = min(self._vanished_max, limits.max_lost)  # a larger size proves nothing about them
+        before, self._limits = self._limits, limits
+        self._vanished.declare(limits.max_lost)
+        self._creations.declare(limits.size, limits.version, now, permits=self._has_observed)
         self._end_losses()
-        if not self._has_observed:
-            return
-        if limits.resumed not in ("", before.resumed):
+        if self._has_observed and limits.resumed not in ("", before.resumed):
             self.resume()
-        growth = max(0, limits.size - largest)
-        if limits.size != before.size:
-            self._sizes[before.size] = now
-        replaced = limits.size if self._replaces(before.version, limits.version, now) else 0
-        if growth + replaced:
-            self._allowances.append((now, growth + replaced))
-
-    def _largest(self, now: float) -> int:
-        """The largest size that was declared in this window: sizes that take turns permit no more than it does."""
-        self._sizes = {size: at for size, at in self._sizes.items() if now - at < WINDOW_S}
-        return max(self._limits.size, *self._sizes) if self._sizes else self._limits.size
-
-    def _replaces(self, old: str, new: str, now: float) -> bool:
-        """Whether all may be created again for this version: once in a window, also if two take turns."""
-        if old in ("", new):
-            return False
-        self._versions = {each: at for each, at in self._versions.items() if now - at < WINDOW_S}
-        is_first = new not in self._versions
-        for each in (old, new):
-            self._versions.setdefault(each, now)
-        return is_first
 
     def resume(self) -> None:
         """Permit as many creations as in a new window, also for vanished members: an operator resumes the group."""
-        self._created.clear()
-        self._end_vanished()
+        self._creations.resume()
+        self._vanished.end()
 
     def observe(self, members: Iterable[Seen], now: float) -> None:
         """Record all members of a complete observation; one that is not among them has terminated."""
@@ -209,11 +155,10 @@ class Guard:
             self._ended(instance)
         self._replace(healthy, unhealthy, present)
         self._end_losses()
-        if self._vanished:
-            self._forget_returned(present, oldest, now)
+        self._vanished.listed({each.instance: each.slot for each in present.values()}, oldest, now)
         if not self._has_observed:
             self._has_observed = True
-            self._allowances.append((now, max(0, self._limits.size - len(present))))
+            self._creations.allow(max(0, self._limits.size - len(present)), now)
 
     def _is_ending(self, seen: Seen, now: float) -> bool:
         """Whether its destruction may still take effect; if the previous leader has requested it, it is counted now."""
@@ -255,28 +200,6 @@ class Guard:
         if self._again:
             self._again = {slot: at for slot, at in self._again.items() if slot not in self._bearers}
 
-    def _forget_returned(self, present: dict[InstanceID, Seen], oldest: float, now: float) -> None:
-        """Drop vanished members that are listed again; all, if the provider shows one that was listed no later."""
-        if oldest <= self._vanished_at:
-            self._end_vanished()
-            return
-        if not self._known_vanished().isdisjoint(present):
-            self._has_returned, self._vanished_last = True, now
-        slots = {seen.slot for seen in present.values()}
-        self._vanished = {
-            slot: instance
-            for slot, instance in self._vanished.items()
-            if not (instance in present if instance else slot in slots)
-        }
-        self._vanished_ids -= present.keys()
-
-    def _known_vanished(self) -> set[InstanceID]:
-        return {*self._vanished.values(), *self._vanished_ids} - {""} if self._vanished else set()
-
-    def _end_vanished(self) -> None:
-        self._vanished.clear()
-        self._vanished_ids, self._has_returned = frozenset(), False
-
     @property
     def _bearers_count(self) -> int:
         """How many members are proven healthy: pets by their slots, cattle by the machines, which may share one."""
@@ -297,12 +220,12 @@ class Guard:
         """Record a member whose absence is the only evidence of its termination."""
         if instance in self._ending:
             return
-        if not self._vanished:
-            smallest = min(self._limits.size, *self._sizes) if self._sizes else self._limits.size
-            self._vanished_at = now
-            self._vanished_max = max(1, self._limits.max_lost * smallest // max(1, self._limits.size))
-        self._vanished_last, self._has_returned = now, False
-        self._vanished[slot or Slot(instance)] = instance
+        self._vanished.add(
+            slot or Slot(instance),
+            instance,
+            now,
+            limit=max(1, self._limits.max_lost * self._creations.smallest // max(1, self._limits.size)),
+        )
 
     def same_account(self, now: float, *, lag_s: float, identified: bool) -> bool:
         """Believe the provider if it is the right one: what it has not shown for longer than its lag has terminated.
@@ -310,11 +233,7 @@ class Guard:
         It is `identified` by its account, or by vanished members that it lists again. At once that proves nothing: the
         first answer after a restart or an outage may be incomplete. True: that has changed.
         """
-        proven = identified or self._has_returned
-        if not self._vanished or not proven or now - self._vanished_last < max(lag_s, SAME_ACCOUNT_S):
-            return False
-        self._end_vanished()
-        return True
+        return self._vanished.same_account(now, lag_s=lag_s, identified=identified)
 
     def list_voters(self, answer: Sequence[Voter] | str, requested_at: float) -> bool:
         """Record the voters of the member list, or why they are unknown. True: that has changed."""
@@ -371,20 +290,15 @@ class Guard:
 
     def inherit(self, token: str, now: float) -> None:
         """Count a creation that the previous leader has recorded, and perhaps not requested, because it was refused."""
-        if self.creating(token, now):
-            self._inherited.add(token)
+        self._creations.inherit(token, now)
 
     def creating(self, token: str, now: float) -> bool:
         """Record that a creation begins; one token counts once. False: it is counted already."""
-        self._inherited.discard(token)
-        if token in self._created:
-            return False
-        self._created[token] = now
-        return True
+        return self._creations.begin(token, now)
 
     def not_created(self, token: str) -> None:
         """Record that a creation certainly had no effect."""
-        self._created.pop(token, None)
+        self._creations.withdraw(token)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -397,8 +311,7 @@ class Guard:
         if self._unlimited:
             return ""
         left = self._creations_left(now)
-        is_repeated = token in self._created and (left >= 0 or token not in self._inherited)
-        return "" if is_repeated or left > 0 else self._why_no_more(now)
+        return "" if left > 0 or self._creations.is_repeated(token, left) else self._why_no_more(now)
 
     def review(self, destroys: Sequence[InstanceID], now: float) -> Verdict:
         """Decide about all actions of a plan, as if they began one after the other."""
@@ -411,8 +324,8 @@ class Guard:
             elif instance not in self._unhealthy and instance not in self._ending:
                 more += 1
         left = max(0, self._creations_left(now))
-        oldest = next(iter(self._created.values()), now)
-        return Verdict(destroys=refused, creations=left, why_no_more=self._why_no_more(now), until=oldest + WINDOW_S)
+        until = self._creations.more_at(now)
+        return Verdict(destroys=refused, creations=left, why_no_more=self._why_no_more(now), until=until)
 
     def _refuse_destroy(self, instance: InstanceID, *, more: int, now: float) -> str:
         """Decide about one destruction after `more` further ones of healthy members.
@@ -467,19 +380,13 @@ class Guard:
         return f"{left} of {total} members would be left proven healthy, and the quorum needs {majority(total)}"
 
     def _creations_left(self, now: float) -> int:
-        while self._created and now - next(iter(self._created.values())) >= WINDOW_S:
-            del self._created[next(iter(self._created))]
-        self._allowances = [(at, number) for at, number in self._allowances if now - at < WINDOW_S]
-        left = self._creations_max(now) - len(self._created)
+        left = self._creations.left(now)
         return min(0, left) if self.why_unproven else left
-
-    def _creations_max(self, now: float) -> int:
-        return max(CREATIONS_MIN, 2 * self._largest(now)) + sum(number for _, number in self._allowances)
 
     @property
     def why_unproven(self) -> str:
         """Why the absence of members proves nothing: too many have vanished; empty if it does."""
-        if len(self._vanished) <= self._vanished_max:
+        if self._vanished.are_believed:
             return ""
         return (
             f"{len(self._vanished)} of {self._limits.size} members have vanished and the provider shows no other "
@@ -487,11 +394,7 @@ class Guard:
         )
 
     def _why_no_more(self, now: float) -> str:
-        created, most = len(self._created), self._creations_max(now)
-        return self.why_unproven or (
-            f"{created} instances were created within an hour, at most {most} are permitted "
-            f"for {self._limits.size} declared ones"
-        )
+        return self.why_unproven or self._creations.why_no_more(now)
 
 
 def _members(number: int) -> str:

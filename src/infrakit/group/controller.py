@@ -20,7 +20,8 @@ from infrakit.group import plan as planning
 from infrakit.group.account import Account
 from infrakit.group.actions import Blocked, GroupPhase, Plan, Settle, StopRollout
 from infrakit.group.attachments import AttachmentsProber
-from infrakit.group.calls import Calls, error_text
+from infrakit.group.calls import Calls
+from infrakit.group.calls.caller import CallingGroup, error_text
 from infrakit.group.census import CensusKeeper
 from infrakit.group.concerns import concerns
 from infrakit.group.deletion import VolumesDeletion
@@ -108,18 +109,17 @@ class Controller:
         self._volumes = VolumesDeletion(
             account=account, flavor=flavor, gate=self._gate, want=lambda: self.want, report=self._reporter.event
         )
-        calls = Calls(
+        calling = CallingGroup(
             account=account,
             flavor=flavor,
             gate=self._gate,
             view=self.view,
-            clock=clock,
             emit=emit,
             want=lambda: self.want,
             live=self._possibly_live,
             callbacks=callbacks,
         )
-        self.executor = Executor(account=account, calls=calls, ledger=ledger, view=self.view, wake=self.wake)
+        self.executor = Executor(account=account, calls=Calls(calling), ledger=ledger, view=self.view, wake=self.wake)
 
     @property
     def name(self) -> GroupID:

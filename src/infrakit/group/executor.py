@@ -195,7 +195,7 @@ class Executor:
         """
         key = ("create", action.slot)
         call, pending = self._in_flight.get(key), self._view.pending.get(action.slot)
-        if call is None or pending is None or not self._calls.listed_before_response(action.slot):
+        if call is None or pending is None or not self._calls.creations.listed_before_response(action.slot):
             self._cancel(action)
             return
         del self._in_flight[key], self._doing[key]
@@ -247,7 +247,7 @@ class Executor:
         idle = [
             slot for slot, pending in view.pending.items() if pending.phase is Phase.RECORDED and not pending.uncertain
         ]
-        not_started = set(self._ledger.destroying(view.group)) - self._calls.destroying - view.inherited.keys()
+        not_started = set(self._ledger.destroying(view.group)) - self._calls.destructions.begun - view.inherited.keys()
         unsettled = view.membership.unsettled if view.membership is not None else ()
-        no_change = set(self._ledger.changing(view.group)) - self._calls.changing.keys() - set(unsettled)
+        no_change = set(self._ledger.changing(view.group)) - self._calls.membership.begun.keys() - set(unsettled)
         self._ledger.withdraw(view.group, slots=idle, destroying=not_started, changing=no_change)

@@ -3,7 +3,8 @@
 import pytest
 
 from infrakit.gate.census import History
-from infrakit.gate.guard import CREATIONS_MIN, WINDOW_S, Guard, Limits, Seen
+from infrakit.gate.creations import CREATIONS_MIN, WINDOW_S
+from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.spi.values import Slot
 from tests.unit.gate.test_guard import Members, instance
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from infrakit.gate.guard import WINDOW_S, Guard, Limits, Seen
+from infrakit.gate.creations import WINDOW_S
+from infrakit.gate.guard import Guard, Limits, Seen
 from infrakit.spi.values import InstanceID, Slot
 
 

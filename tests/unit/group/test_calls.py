@@ -11,13 +11,13 @@ from infrakit.gate.gate import CALL_DEADLINE_S, Gate
 from infrakit.group.account import Account
 from infrakit.group.actions import Action, Destroy, Priority, Provision
 from infrakit.group.calls import Calls
+from infrakit.group.calls.caller import CallingGroup
 from infrakit.group.ledger import Intent
 from infrakit.group.plan import DesiredState
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Leaving
 from infrakit.group.state.view import GroupView
 from infrakit.instances.simulator import Faults, Simulator
-from infrakit.simulation import loop
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors
 from infrakit.spi.event import Event, Kind
@@ -107,15 +107,16 @@ class World:
         self.view.members = {OLD_ONE: member("1")}
         self.view.intend({SLOT: Intent(token=Token("t-1"), hash=NEW, at=0.0)}, fresh=True)
         self.calls = Calls(
-            account=Account("simulator", self.provider, random=random.Random(1)),
-            flavor=self.flavor,
-            gate=Gate(Permits(lambda: during(self))),
-            view=self.view,
-            clock=loop.VirtualClock(),
-            emit=self.events.append,
-            want=self._want,
-            live=self.view.possibly_live,
-            callbacks=self.manager,  # type: ignore[arg-type]
+            CallingGroup(
+                account=Account("simulator", self.provider, random=random.Random(1)),
+                flavor=self.flavor,
+                gate=Gate(Permits(lambda: during(self))),
+                view=self.view,
+                emit=self.events.append,
+                want=self._want,
+                live=self.view.possibly_live,
+                callbacks=self.manager,  # type: ignore[arg-type]
+            )
         )
 
     def _want(self) -> DesiredState:
@@ -253,7 +254,7 @@ async def test_a_destruction_without_an_answer_may_have_had_an_effect(error: err
     assert left.leaving is Leaving.NO
     assert left.report is None, "its health is requested again"
     assert left.was_requested_to_end(asyncio.get_running_loop().time(), effect_s=CALL_DEADLINE_S)
-    assert world.calls.destroying == {OLD_ONE}
+    assert world.calls.destructions.begun == {OLD_ONE}
 
 
 @pytest.mark.parametrize(
@@ -269,4 +270,4 @@ async def test_a_destruction_that_had_no_effect_leaves_the_member_as_it_was(erro
     left = world.view.members[OLD_ONE]
     assert left.report is not None
     assert not left.was_requested_to_end(asyncio.get_running_loop().time(), effect_s=CALL_DEADLINE_S)
-    assert world.calls.destroying == set()
+    assert world.calls.destructions.begun == set()
