@@ -142,3 +142,15 @@ async def test_a_group_that_is_destroyed_within_the_lag_leaves_no_intent() -> No
         await stage.until(lambda: not stage.controllers(), within_s=LAG_S + 10.0)
         assert stage.replica.term is not None
         assert not stage.replica.term.ledger.intents(GroupID("g"))
+
+
+@in_virtual_time
+async def test_what_terminates_within_the_lag_is_replaced_in_the_cycle_that_settles_its_intent() -> None:
+    async with Stage(faults=Faults(lag_max=LAG_S, exclusive=False)) as stage:
+        await stage.commit(cattle("g", 3))
+        await stage.converged()
+        stage.kill("g", "1")
+        await stage.until(lambda: len(stage.messages(Kind.CREATED)) == 4)
+        terminated = next(each for each in stage.events if each.type is Kind.TERMINATED)
+        replaced = [each for each in stage.events if each.type is Kind.CREATING][-1]
+        assert replaced.timestamp == terminated.timestamp  # nothing was awaited in between
