@@ -9,13 +9,14 @@ import pytest
 from infrakit.gate.guard import Guard
 from infrakit.group import controller, listing, plan
 from infrakit.group.actions import GroupPhase
-from infrakit.group.plan import cattle, classification, limits, pets
+from infrakit.group.plan import adopting, cattle, classification, limits, pets
 from infrakit.group.plan.desired import DesiredState
-from infrakit.group.state import identity, matching
+from infrakit.group.state import identity, matching, others
 from infrakit.group.state.creation import Creation
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.instances.simulator import Spread
+from infrakit.manager.lead.watermark import WatermarkGuard
 from infrakit.simulation import __main__ as program
 from infrakit.simulation import scenario
 from infrakit.spi import codec, errors, formats
@@ -181,6 +182,32 @@ WEAKNESSES = (
         [(cattle, "doubles", lambda _builder: {})],
         ("alias",),
         ("7 converged means converged",),
+    ),
+    Weakness(
+        "an instance of another cluster loses the logical ID that a listing omits",
+        [(others, "_remembered", lambda now, _before: now)],
+        ("foreign", "foreign", "unname", "unname", "resize"),
+        ("2 one per identity",),
+        faults={"exclusive": False},
+    ),
+    Weakness(
+        "a machine that another party has started is not adopted",
+        [(adopting, "bootstrapped", nothing)],
+        ("seed", "seed"),
+        ("AssertionError: not converged",),
+    ),
+    Weakness(
+        "a store that was restored from a backup is taken for the newest",
+        [(WatermarkGuard, "accepts", lambda *_, **__: True)],
+        ("restore", "restore", "scale"),
+        ("2 ", "3 ", "7 converged means converged", "AssertionError: not converged"),
+        replicas=3,
+    ),
+    Weakness(
+        "volumes are deleted without a proof that nothing holds them",
+        [(GroupView, "is_proven_empty", lambda _view: True)],
+        ("destroy volumes", "empty"),
+        ("5 never worse: held volumes",),
     ),
     Weakness(
         "a member without its volume is ready",
