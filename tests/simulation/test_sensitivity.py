@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from infrakit.gate.authority import Epoch
 from infrakit.gate.guard import Guard
 from infrakit.group import controller, listing, plan
 from infrakit.group.actions import GroupPhase
@@ -46,6 +47,14 @@ def at_once(pending: object, members: object, *, listed_until: float, can_inspec
 
 
 OVERDUE = matching.overdue
+
+
+def unhalted(want: DesiredState, *seen: Any) -> Any:
+    """Plan as if nothing were halted."""
+    return DECIDE(msgspec.structs.replace(want, orders=msgspec.structs.replace(want.orders, halt=None)), *seen)
+
+
+DECIDE = plan.decide
 
 
 class Weakness(NamedTuple):
@@ -208,6 +217,37 @@ WEAKNESSES = (
         [(GroupView, "is_proven_empty", lambda _view: True)],
         ("destroy volumes", "empty"),
         ("5 never worse: held volumes",),
+    ),
+    Weakness(
+        "a halt is not obeyed",
+        [(Epoch, "check", lambda epoch: epoch._fence.check()), (plan, "decide", unhalted)],
+        ("halt", "halt", "version", "scale"),
+        ("9 stop means stop",),
+    ),
+    Weakness(
+        "what a previous leader may have created is forgotten",
+        [(controller.Controller, "_adopt_intents", nothing)],
+        ("crash", "flip", "scale", "version"),
+        ("2 one per identity", "3 "),
+        faults={"tokens": False, "exclusive": False},
+        cloud={"late_rate": 0.5},
+        replicas=3,
+    ),
+    Weakness(
+        "a single empty listing proves terminations",
+        [(GroupView, "_is_absent", lambda *_: True)],
+        ("empty", "version", "kill"),
+        ("2 one per identity",),
+        faults={"exclusive": False},
+        inspects=True,
+    ),
+    Weakness(
+        "a listing that goes back proves terminations",
+        [(GroupView, "_is_absent", lambda *_: True)],
+        ("version", "kill"),
+        ("2 one per identity",),
+        faults={"exclusive": False},
+        cloud={"back_rate": 0.4},
     ),
     Weakness(
         "a member without its volume is ready",
