@@ -75,6 +75,7 @@ def view(*members: Member, pets: bool = False, lag_s: float = 0.0, can_inspect: 
         observed_at=NOW,
         problem="",
         members={m.id: m for m in members},
+        attachments_of=NEW,
     )
 
 

@@ -185,3 +185,13 @@ def test_what_an_earlier_leader_requested_may_hold_any_volume(requested: str) ->
     world.pending.clear()
     world.members.pop(InstanceID("i-c"), None)
     assert ("create", "d") in worlds.verbs(decide(worlds.want(ids="a d"), world))
+
+
+def test_nothing_is_created_beside_what_is_not_declared_before_the_flavor_has_answered() -> None:
+    world = worlds.view(worlds.pet("a"), pets=True)
+    world.pending[values.Slot("c")], world.attachments_of = worlds.pending("unknown"), ""
+    plan = decide(worlds.want(ids="a d"), world)
+    assert ("create", "d") not in worlds.verbs(plan)
+    assert any("the instance that was requested for c may hold them" in each.reason for each in plan.blocked)
+    world.attach({}, worlds.NEW)
+    assert ("create", "d") in worlds.verbs(decide(worlds.want(ids="a d"), world))

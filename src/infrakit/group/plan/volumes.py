@@ -5,6 +5,7 @@ was declared before, as far as this controller has seen it. A new logical ID wit
 once that one has terminated.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from infrakit.group.plan import foreign
@@ -20,14 +21,14 @@ Holder = Member | Description | Slot  # a member, an instance that is none, or a
 def blocks(builder: PlanBuilder, slot: Slot) -> bool:
     """Whether another instance holds a volume of that logical ID, or may; if so, add a blocked action."""
     view, want = builder.view, builder.want
-    if not view.attachments:
-        return False
     if view.attachments_of != want.group.hash:
         declared = {Slot(each) for each in want.logical_ids}
-        unwanted = next((m for m in view.members.values() if m.slot not in declared), None)
+        members = (m.id for m in view.members.values() if m.slot not in declared)
+        requested = (f"the instance that was requested for {each}" for each in view.pending.keys() & builder.unwanted)
+        unwanted = next(itertools.chain(members, requested), None)
         if unwanted is None:
             return False
-        what = f"which volumes {slot} needs is not known yet, and {unwanted.id} may hold them"
+        what = f"which volumes {slot} needs is not known yet, and {unwanted} may hold them"
         builder.block(slot, f"{what}: waiting for the flavor's answer", RULE)
         return True
     required = view.attachments.get(LogicalID(slot), ())
