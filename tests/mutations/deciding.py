@@ -158,8 +158,8 @@ MUTATIONS = (
         "5 never make it worse",
         "an old member of a quorum leaves before a new one is proven healthy",
         "group/plan/exchange.py",
-        "    if ready and not joining and left >= needed:",
-        "    if left >= needed:",
+        "    if (ready or moves) and not joining and left >= (size - 1 if moves else size):",
+        "    if left >= (size - 1 if moves else size):",
         ("tests/unit/group/test_scale_in.py",),
     ),
     Mutation(

@@ -195,3 +195,13 @@ def test_nothing_is_created_beside_what_is_not_declared_before_the_flavor_has_an
     assert any("the instance that was requested for c may hold them" in each.reason for each in plan.blocked)
     world.attach({}, worlds.NEW)
     assert ("create", "d") in worlds.verbs(decide(worlds.want(ids="a d"), world))
+
+
+def test_a_quorum_of_new_members_with_the_volumes_of_old_ones_begins_with_an_old_one() -> None:
+    held = {each: (Attachment(id=f"vol-{each}", type="volume"),) for each in "abc"}
+    world = worlds.view(*(worlds.pet(each) for each in "abc"), pets=True)
+    world.attach({LogicalID(each): volumes for each, volumes in held.items()}, worlds.OLD)
+    world.attach({LogicalID("d"): held["b"]}, worlds.NEW)
+    assert worlds.verbs(decide(worlds.want(ids="d", quorum=True), world)) == [("destroy", "i-b")]
+    world.attach({LogicalID("d"): ()}, worlds.NEW)  # a new volume: it is created first
+    assert worlds.verbs(decide(worlds.want(ids="d", quorum=True), world)) == [("create", "d")]

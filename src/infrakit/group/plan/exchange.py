@@ -35,8 +35,8 @@ def blocks_removal(builder: PlanBuilder, member: Member) -> str:
     left = ready + limits.standing_in(builder) - (member in builder.classified.ready)
     joining = ready + len(missing) < size or any(isinstance(action, Provision) for action in builder.actions)
     # The member that needs its volume cannot join before it: it leaves first, as if it were replaced.
-    needed = size - 1 if volumes.holds_any_of(builder, member, missing) else size
-    if ready and not joining and left >= needed:
+    moves = volumes.holds_any_of(builder, member, missing)
+    if (ready or moves) and not joining and left >= (size - 1 if moves else size):
         return ""
     return f"{ready} of {size} declared are proven healthy"
 
