@@ -7,12 +7,15 @@ be killed: none of its tasks takes another step, and nothing is cleaned up.
 
 import asyncio
 import collections
+import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from infrakit.simulation.loop import EPOCH_S, Deadlock
+
+T = TypeVar("T")
 
 EARLY_S = 1e-7  # a timer may fire this early, so that rounding of a clock never schedules it twice
 CLEANUP_STEPS_MAX = 10_000
@@ -77,6 +80,17 @@ class _EmptySelector:
         return ()
 
 
+class _Task(asyncio.Task[T]):
+    """A task with a number as its hash: asyncio keeps tasks in sets, and memory addresses order those by chance."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], *, loop: "SteppedLoop", **options: Any) -> None:
+        self._number = next(loop.numbers)
+        super().__init__(work, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SteppedLoop(asyncio.BaseEventLoop):
     """The event loop of one process."""
 
@@ -97,6 +111,8 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._unfinished: set[asyncio.Task[Any]] = set()
         self._selector = _EmptySelector()
         self._clock_resolution = EARLY_S
+        self.numbers = itertools.count()  # of tasks
+        self.set_task_factory(lambda _loop, work, **options: _Task(work, loop=self, **options))
         self.set_exception_handler(_note_crash)
 
     def time(self) -> float:

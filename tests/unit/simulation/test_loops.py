@@ -10,6 +10,7 @@ import pytest
 
 from infrakit.simulation.loop import Deadlock
 from infrakit.simulation.loops import Livelock, SteppedLoop, Timeline, WallClock
+from infrakit.spi import errors
 
 
 def after(timeline: Timeline, true_s: float) -> None:
@@ -190,3 +191,32 @@ def test_a_signal_as_a_step_begins_or_ends_leaves_no_running_loop(call: int, mon
             after(timeline, 1.0)
     assert asyncio._get_running_loop() is None
     assert sys.get_asyncgen_hooks() == (None, None)
+
+
+def test_tasks_are_cancelled_in_the_same_order_in_every_run() -> None:
+    """asyncio keeps the tasks of a group in a set."""
+
+    def order() -> list[int]:
+        timeline, cancelled = Timeline(), list[int]()
+        loop = timeline.loop()
+
+        async def wait(number: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(number)
+
+        async def run() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(50):
+                    tasks.create_task(wait(number))
+                await asyncio.sleep(1.0)
+                raise errors.Unreachable("connection refused", where="store")
+
+        running = loop.create_task(run())
+        after(timeline, 2.0)
+        assert isinstance(running.exception(), ExceptionGroup)
+        timeline.close()
+        return cancelled
+
+    assert order() == order() == list(range(50))
