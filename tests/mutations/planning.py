@@ -159,7 +159,7 @@ MUTATIONS = (
         "5 never make it worse",
         "a member is healed while another one of the quorum has no instance",
         "group/plan/heal.py",
-        'if len(absent) > limits.standing_in(builder) else ""',
+        'if len(vacant) > limits.standing_in(builder) else ""',
         'if False else ""',
         ("tests/unit/group/test_plan_safety.py",),
     ),
@@ -242,6 +242,14 @@ MUTATIONS = (
         '    if builder.leaving:\n        return f"{builder.leaving[0].id} is leaving"\n',
         "",
         ("tests/unit/group/test_scale_in.py",),
+    ),
+    Mutation(
+        "7 converged means converged",
+        "an unhealthy member is not replaced before a new one that waits for its volume",
+        "group/plan/exchange.py",
+        "if not any(volumes.holds_any_of(builder, m, [i]) for m in unhealthy)]",
+        "if unhealthy]",
+        ("tests/unit/group/test_volumes.py",),
     ),
     Mutation(
         "5 never make it worse",

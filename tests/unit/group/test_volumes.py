@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from infrakit.group.orders import Orders
 from infrakit.group.plan import decide
 from infrakit.instances.simulator import Faults, Simulator, Spread
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import Allocation, Attachment, Description, InstanceID, LogicalID, State
+from infrakit.spi.values import Allocation, Attachment, Description, Health, InstanceID, LogicalID, State
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
 
@@ -205,3 +206,16 @@ def test_a_quorum_of_new_members_with_the_volumes_of_old_ones_begins_with_an_old
     assert worlds.verbs(decide(worlds.want(ids="d", quorum=True), world)) == [("destroy", "i-b")]
     world.attach({LogicalID("d"): ()}, worlds.NEW)  # a new volume: it is created first
     assert worlds.verbs(decide(worlds.want(ids="d", quorum=True), world)) == [("create", "d")]
+
+
+@pytest.mark.parametrize("ids", ["d", "a d", "d e f"])
+def test_unhealthy_members_with_the_volumes_of_new_ones_are_replaced_one_after_another_if_ordered(ids: str) -> None:
+    """The new ones wait for their volumes, so none of them counts as a member that is unavailable already."""
+    held = {each: (Attachment(id=f"vol-{each}", type="volume"),) for each in "abc"}
+    world = worlds.view(*(worlds.pet(each, Health.UNHEALTHY) for each in "abc"), pets=True)
+    world.attach({LogicalID(each): volumes for each, volumes in held.items()}, worlds.OLD)
+    new = [each for each in ids.split() if each != "a"]
+    world.attach({LogicalID(i): volumes for i, volumes in zip(new, reversed(held.values()), strict=False)}, worlds.NEW)
+    orders = Orders(despite_unhealthy=(InstanceID("i-b"), InstanceID("i-c")))
+    assert worlds.verbs(decide(worlds.want(ids=ids, quorum=True), world)) == []
+    assert len(worlds.verbs(decide(worlds.want(ids=ids, quorum=True, orders=orders), world))) == 1

@@ -45,3 +45,9 @@ def absent(builder: PlanBuilder) -> list[LogicalID]:
     """Return the declared logical IDs that have neither an instance nor an intent."""
     pending = builder.view.pending
     return [i for i in builder.want.logical_ids if Slot(i) not in pending and not holders(builder.classified, i)]
+
+
+def vacant(builder: PlanBuilder) -> list[LogicalID]:
+    """Return the absent logical IDs, except those whose volume an unhealthy member holds: it must be replaced first."""
+    unhealthy = [m for m in builder.classified.unhealthy if m.id not in builder.chosen]
+    return [i for i in absent(builder) if not any(volumes.holds_any_of(builder, m, [i]) for m in unhealthy)]

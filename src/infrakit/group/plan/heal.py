@@ -1,9 +1,8 @@
 """Replaces members that have been unhealthy for too long, unless more than MaxUnhealthy members are unhealthy."""
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import limits
+from infrakit.group.plan import exchange, limits
 from infrakit.group.plan.builder import PlanBuilder, duration
-from infrakit.group.plan.classification import holders
 from infrakit.group.state.backoff import replacement_key
 from infrakit.group.state.member import Member
 
@@ -41,8 +40,8 @@ def _disruption(builder: PlanBuilder) -> str:
         return f"{builder.leaving[0].id} is leaving"
     if builder.pending or any(isinstance(a, Provision) for a in builder.actions):
         return "a member is being created"
-    absent = [i for i in builder.want.logical_ids if not holders(builder.classified, i)]
-    return f"{absent[0]} has no instance" if len(absent) > limits.standing_in(builder) else ""
+    vacant = exchange.vacant(builder)
+    return f"{vacant[0]} has no instance" if len(vacant) > limits.standing_in(builder) else ""
 
 
 def _since(builder: PlanBuilder, member: Member) -> str:
