@@ -60,6 +60,7 @@ class Cloud(Simulator):
         self._stopping: dict[InstanceID, float] = {}
         self._finished: set[InstanceID] = set()
         self._names: dict[InstanceID, LogicalID | None] = {}  # listed instead of the logical ID
+        self.renamed: set[InstanceID] = set()  # what has been listed with the logical ID of another one
         self._on_event = asyncio.Event()
         self.watchers.append(self._hint)
 
@@ -181,6 +182,7 @@ class Cloud(Simulator):
         self._stopping.pop(instance, None)
         self._finished.discard(instance)
         self._names.pop(instance, None)
+        self.renamed.discard(instance)
         self._ended.append(self.machines[instance])
         super().kill(instance, at=at)
 
@@ -227,6 +229,8 @@ class Cloud(Simulator):
     def rename(self, instance: InstanceID, shown: LogicalID | None) -> None:
         """From now on, list a machine without its logical ID, or with another one."""
         self._names[instance] = shown
+        if shown is not None:
+            self.renamed.add(instance)
         self._changed += 1
 
     def alias(self, instance: InstanceID) -> None:

@@ -152,9 +152,10 @@ class Disturbances:
         cloud.restore_tags()
         bearers: dict[str, Machine] = {}
         for machine in cloud.live():
-            foreign = machine.token.startswith(f"{FOREIGN}/")
             name = machine.logical_id
-            if name is not None and (foreign or name in bearers):
+            # A group does not forget the logical ID that another cluster's instance was once listed with.
+            is_named = name is not None or machine.id in cloud.renamed
+            if (is_named and machine.token.startswith(f"{FOREIGN}/")) or name in bearers:
                 cloud.kill(machine.id)
             elif name is not None:
                 bearers[name] = machine

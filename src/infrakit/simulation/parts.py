@@ -115,6 +115,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
 
     unknown_rate: float = 0.0
     prepare_fail_rate: float = 0.0
+    attachments_fail_rate: float = 0.0
     prepare_s: float = 0.0
     drain_s: float = 0.0
     drain_hang_rate: float = 0.0
@@ -153,7 +154,7 @@ class SimulatedFlavor:
         self, *, properties: msgspec.Raw, allocation: Allocation
     ) -> Mapping[LogicalID, tuple[Attachment, ...]]:
         await asyncio.sleep(self._delays.random() * self.faults.prepare_s)
-        if self._delays.random() < self.faults.prepare_fail_rate:
+        if self._delays.random() < self.faults.attachments_fail_rate:
             raise errors.Unreachable("connection refused", where="flavor")
         return self.declared_volumes(properties, allocation)
 

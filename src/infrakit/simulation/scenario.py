@@ -232,7 +232,8 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         cloud=_cloud(rng),
         flavor=FlavorFaults(
             unknown_rate=_rate(rng, 0.2),
-            prepare_fail_rate=_rate(rng, 0.1),
+            prepare_fail_rate=(fails := _rate(rng, 0.1)),
+            attachments_fail_rate=fails,
             prepare_s=rng.choice([0.0, 0.0, 10.0]),
             drain_s=rng.choice([0.0, 0.0, 5.0]),
             drain_hang_rate=_rate(rng, 0.1),

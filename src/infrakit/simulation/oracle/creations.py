@@ -27,7 +27,10 @@ class Creations:
         self._times.clear()
 
     def created(self, group: GroupID, token: str) -> None:
-        """Check one more creation: at most twice the size, plus the growth, plus the size for each new version."""
+        """Check one more creation: at most twice the size, plus the growth, plus the size for each new version.
+
+        Each copy of a forked store counts what is created by its leader alone.
+        """
         if token in self._tokens:
             return
         self._tokens.add(token)
@@ -41,7 +44,7 @@ class Creations:
         existed = recent and facts.history[0][0] < facts.now - HOUR_S
         growth = size - recent[-1].size if existed else size
         versions = {(each.version, each.policy) for each in recent}
-        limit = max(AT_LEAST, 2 * size) + growth + max(0, len(versions) - 1) * size
+        limit = facts.stores * (max(AT_LEAST, 2 * size) + growth + max(0, len(versions) - 1) * size)
         facts.require(
             len(times) <= limit,
             exceptions.CREATIONS,

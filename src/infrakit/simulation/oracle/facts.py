@@ -155,6 +155,11 @@ class Facts:
         self._forked = (began_at if self.now <= until else self.now, math.inf)
         self._copies += 1
 
+    @property
+    def stores(self) -> int:
+        """How many stores replicas use now: one, and its copies."""
+        return 1 + self._copies
+
     def rejoined(self, bound_s: float) -> None:
         """A node uses the store again, instead of a copy; for `bound_s`, calls may still follow the copy."""
         self._copies -= 1
