@@ -188,7 +188,7 @@ class Losses:
         return all(each.version == group.version for each in self._facts.group_since(life.group, life.began_at))
 
     def _check_majority(self, life: Life, group: DeclaredGroup, voters: set[InstanceID]) -> None:
-        """Of the listed voters, or else of the declared logical IDs, a majority stays healthy.
+        """Of the listed voters, or else of all members that exist, a majority stays healthy.
 
         One that has terminated within `KNOWN_S` counts as healthy, unless InfraKit has destroyed or replaced it.
         """
@@ -202,14 +202,14 @@ class Losses:
             if life.id not in voters:
                 return
         else:
-            ids = group.ids or ()
-            total, members = group.size, [e for e in known.values() if e.logical_id in ids and e is not life]
-            if life.logical_id not in ids or self._has_another_bearer(life):
+            total = max(group.size, len(facts.of_group(life.group)))
+            members = [each for each in known.values() if each is not life]
+            if self._has_another_bearer(life):
                 return
         if total <= 2:  # it can lose none: its members are replaced one at a time
             return
         healthy = [e for e in members if e.was_healthy_between(now - KNOWN_S, now) and e.id not in self.begun]
-        left = len({e.id if voters else e.logical_id for e in healthy})
+        left = len({e.id if voters else e.place or e.id for e in healthy})
         facts.require(
             left >= total // 2 + 1,
             exceptions.MAJORITY,
