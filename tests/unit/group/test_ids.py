@@ -6,10 +6,13 @@ import random
 import pytest
 
 from infrakit.group.ledger import Intent
+from infrakit.group.state.creation import Creation, Phase
+from infrakit.group.state.member import Member
+from infrakit.group.state.view import GroupView
 from infrakit.instances.simulator import Faults, Simulator
 from infrakit.spi import values
 from infrakit.spi.event import Kind
-from infrakit.spi.values import InstanceID, InstanceSpec, Slot, Token
+from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec, Slot, Token
 from tests.stage import MinimalProvider, Stage, cattle, in_virtual_time, pets
 from tests.worlds import member, pending, view
 
@@ -31,10 +34,15 @@ class AlwaysTheSameID(MinimalProvider):
 
 
 class FirstTokenAnswered(MinimalProvider):
-    """Answers the first token for the logical ID `b` with the ID of `a`, which a terminated machine had before."""
+    """Answers the first token for the logical ID `b` with the ID of the newest machine, which another one had before.
 
-    def __init__(self, simulator: Simulator) -> None:
+    `inspects`: it can inspect an instance.
+    """
+
+    def __init__(self, simulator: Simulator, *, inspects: bool = False) -> None:
         super().__init__(simulator)
+        if inspects:
+            self.inspect = simulator.inspect
         self._create = simulator.provision
         self._machines = simulator.machines
         self._first = ""
@@ -45,7 +53,7 @@ class FirstTokenAnswered(MinimalProvider):
         if spec.logical_id == "b":
             self._first = self._first or token
             if token == self._first:
-                return next(iter(self._machines))
+                return next(reversed(self._machines))
         return await self._create(spec=spec)
 
 
@@ -93,6 +101,112 @@ async def test_a_token_that_stands_for_another_instance_now_is_given_up_once_lis
         await stage.commit(pets("g", "a b"))
         await stage.converged()
         assert [each.logical_id for each in stage.simulator.live()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {values.TAG_GROUP: "g", values.TAG_TOKEN: "other/g/a/1-1"},
+        {values.TAG_GROUP: "h", values.TAG_TOKEN: "other/h/1/1-1"},
+        {values.TAG_GROUP: "h"},
+    ],
+    ids=["another cluster", "another group", "without a token"],
+)
+@pytest.mark.parametrize("inspects", [True, False])
+@in_virtual_time
+async def test_a_token_that_stands_for_an_instance_of_others_now_is_given_up(
+    tags: dict[str, str], inspects: bool
+) -> None:
+    """Found by the simulation: nothing more was created, and the remedy was to terminate the instance of the others."""
+    simulator = Simulator(random=random.Random(3))
+    async with Stage(simulator=simulator, provider=lambda s: FirstTokenAnswered(s, inspects=inspects)) as stage:
+        await stage.commit(pets("g", "a"))
+        await stage.converged()
+        others = simulator.adopt(tags=tags)
+        await stage.commit(pets("g", "a b"))
+        if not inspects:  # only an operator knows that the ID is not that of the new instance
+            await asyncio.sleep(600)
+            assert simulator.calls["provision"] == 1
+            remedy = " ".join(each.remedy for each in stage.controller("g").blocked)
+            assert "infrakit group resume g" in remedy
+            assert "terminate sim" not in remedy
+            await stage.operator.resume(group=GroupID("g"), who="ann", why="the instance of b has terminated")
+        await stage.converged()
+        assert [each.logical_id for each in simulator.live() if each.id != others] == ["a", "b"]
+        assert simulator.machines[others].lives
+
+
+@in_virtual_time
+async def test_a_token_that_stands_for_an_instance_of_another_declared_group_now_is_given_up() -> None:
+    simulator = Simulator(random=random.Random(3))
+    async with Stage(simulator=simulator, provider=lambda s: FirstTokenAnswered(s, inspects=True)) as stage:
+        await stage.commit(pets("g", "a"))
+        await stage.converged()
+        await stage.commit(pets("g", "a"), cattle("h", 2))
+        await stage.converged()
+        await stage.commit(pets("g", "a b"), cattle("h", 2))
+        await stage.converged()
+        assert len(stage.alive("g")) == len(stage.alive("h")) == 2
+        assert not stage.messages(Kind.DESTROYING)
+
+
+def another(token: str = "other/g/1/1-1", group: str = "g") -> Description:
+    tags = {values.TAG_GROUP: group} | ({values.TAG_TOKEN: token} if token else {})
+    return Description(id=InstanceID("i-1"), tags=tags)
+
+
+def acknowledged(*members: Member, inspected: bool = False) -> tuple[GroupView, Creation]:
+    """A view with a creation that was acknowledged as `i-1` just now."""
+    observed = view(*members, lag_s=20.0)
+    creation = pending("calling", changes=observed.changes)
+    observed.pending = {Slot("1"): creation}
+    creation.created(InstanceID("i-1"), observed.now)
+    observed.acknowledged = {InstanceID("i-1"): Slot("1")}
+    if inspected:
+        observed.inspected(InstanceID("i-1"), another(creation.intent.token))
+    return observed, creation
+
+
+@pytest.mark.parametrize("inspected_before", [False, True])
+def test_an_id_that_an_inspection_shows_as_anothers_is_not_that_of_the_creation(inspected_before: bool) -> None:
+    """Only listings after the lag show that it created nothing: its instance may have another ID."""
+    observed, creation = acknowledged(inspected=inspected_before)
+    before, now = observed.revision, observed.now
+    observed.inspected(InstanceID("i-1"), another())
+    assert observed.revision > before
+    assert (creation.phase, creation.instance, creation.uncertain) == (Phase.UNKNOWN, None, True)
+    assert not list(observed.unconfirmed())
+    assert [each.id for each in observed.possibly_live()] == [""]  # no instance of others is shown to the flavor
+    assert not observed.acknowledge(Slot("2"), pending("calling"), InstanceID("i-1"), now)
+    for after_s, absent in ((19.0, False), (20.0, True)):
+        observed.observed_at = now + after_s
+        observed.reset_backoffs()
+        observed.presume_absent()
+        assert creation.presumed_absent is absent
+
+
+@pytest.mark.parametrize("shown", [another("t"), another(""), Description(id=InstanceID("i-1"), tags={})])
+def test_an_inspected_instance_without_a_tag_may_be_that_of_the_creation(shown: Description) -> None:
+    observed, creation = acknowledged()
+    observed.inspected(InstanceID("i-1"), shown)
+    assert (creation.phase, creation.inspected) == (Phase.CREATED, True)
+
+
+def test_an_id_that_a_listing_shows_as_that_of_another_slot_is_inspected() -> None:
+    observed, creation = acknowledged(member("2", name="i-1"))
+    assert list(observed.unconfirmed()) == ["i-1"]
+    observed.inspected(InstanceID("i-1"), another("x/g/2/1-1"))
+    assert (creation.phase, list(observed.members)) == (Phase.UNKNOWN, ["i-1"])
+    assert not list(acknowledged(member("1", name="i-1"))[0].unconfirmed())
+
+
+def test_a_creation_that_is_presumed_absent_stays_so_when_its_id_is_used_again() -> None:
+    observed, creation = acknowledged()
+    observed.inspected(InstanceID("i-1"), None)
+    observed.inspected(InstanceID("i-1"), another())
+    assert (creation.phase, creation.presumed_absent) == (Phase.CREATED, True)
+    assert observed.settle([Slot("1")]) == [(Slot("1"), creation)]
+    assert not observed.absences
 
 
 @in_virtual_time

@@ -101,7 +101,8 @@ def _await_listing(builder: PlanBuilder, slot: Slot, pending: Creation) -> None:
     else:
         listed = pending.instance in view.members  # as another's: see `state.matching`
         what = "lists it as another instance" if listed else "does not list it"
-        remedy = "if you have confirmed that the instance does not exist, run: infrakit group resume "
+        remedy = "if you have confirmed that no instance was created, or that it has terminated, run: "
+        remedy += "infrakit group resume "
         remedy = f"terminate {pending.instance}" if pending.inspected else remedy + builder.want.group.name
         builder.block(
             slot,

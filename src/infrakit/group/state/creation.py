@@ -94,6 +94,18 @@ class Creation(msgspec.Struct, kw_only=True):
         self.misanswered = True
         self.changes.bump()
 
+    def inspected_as_another(self) -> None:
+        """Record that another instance has the returned ID: listings alone show whether the creation's own one exists.
+
+        The provider has used the ID again after its own instance had terminated, or has returned a wrong one.
+        """
+        assert self.phase is Phase.CREATED, self.phase
+        if not self.presumed_absent:
+            self.error = f"the provider returned the ID {self.instance}, which another instance has"
+            self.phase, self.instance = Phase.UNKNOWN, None
+            self.uncertain = self.misanswered = True
+            self.changes.bump()
+
     def not_created(self, why: str, now: float, *, retry_at: float | None = None) -> None:
         """Record that this call certainly created nothing; an earlier one, of this or the previous leader, may have."""
         assert self.phase is Phase.CALLING, self.phase

@@ -9,7 +9,8 @@ from collections.abc import Container, Iterator, Mapping
 
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
-from infrakit.spi.values import InstanceID, Slot
+from infrakit.spi import values
+from infrakit.spi.values import Description, GroupID, InstanceID, Slot
 
 
 def is_instance_of(member: Member, slot: Slot, creation: Creation) -> bool:
@@ -34,6 +35,23 @@ def owner(
     if member is not None and not is_instance_of(member, slot, creation):
         return member.slot or "an instance"
     return other if other != slot else ""
+
+
+def is_another(inspected: Description, creation: Creation, group: GroupID) -> bool:
+    """Whether an inspected instance with the returned ID is not the creation's own. A missing tag proves nothing."""
+    tags = inspected.tags or {}
+    if token := tags.get(values.TAG_TOKEN):
+        return token != creation.intent.token
+    return tags.get(values.TAG_GROUP, group) != group
+
+
+def unlisted(pending: Mapping[Slot, Creation], members: Mapping[InstanceID, Member]) -> Iterator[InstanceID]:
+    """Yield the IDs that were returned for creations, and that listings do not show as their instances."""
+    for slot, creation in pending.items():
+        if creation.phase is Phase.CREATED and creation.instance is not None:
+            member = members.get(creation.instance)
+            if member is None or not is_instance_of(member, slot, creation):
+                yield creation.instance
 
 
 def listed(creation: Creation, members: Mapping[InstanceID, Member]) -> Member | None:

@@ -210,17 +210,11 @@ class GroupView(msgspec.Struct, kw_only=True):
         return member
 
     def unconfirmed(self) -> Iterator[InstanceID]:
-        """Yield the IDs to inspect: missing from the listing, or acknowledged by the provider and not listed yet."""
+        """Yield the IDs to inspect: missing from the listing, or returned for creations and not listed as theirs."""
         for member in self.members.values():
             if member.missing_since is not None:
                 yield member.id
-        for creation in self.pending.values():
-            if (
-                creation.phase is Phase.CREATED
-                and creation.instance is not None
-                and creation.instance not in self.members
-            ):
-                yield creation.instance
+        yield from matching.unlisted(self.pending, self.members)
 
     def inspected(self, instance: InstanceID, description: Description | None) -> None:
         """Update the view from an inspection, which is authoritative; None: the instance does not exist.
@@ -232,7 +226,12 @@ class GroupView(msgspec.Struct, kw_only=True):
         if member is not None and (live is None or not member.is_incarnation(live)):  # or its ID is used again
             member.terminated(vanished=description is None)
         for creation in self.pending.values():
-            if creation.instance == instance:
+            if creation.instance != instance:
+                continue
+            if live is not None and matching.is_another(live, creation, self.group):
+                creation.inspected_as_another()
+                self.acknowledged.pop(instance, None)
+            else:
                 creation.presume_absent() if live is None else creation.inspected_alive()
 
     def terminated(self) -> list[Member]:
