@@ -10,6 +10,7 @@ from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
 from infrakit.group.state.view import GroupView
 from infrakit.instances.simulator import Faults, Simulator
+from infrakit.instances.simulator.faults import Spread
 from infrakit.spi import values
 from infrakit.spi.event import Kind
 from infrakit.spi.values import Description, GroupID, InstanceID, InstanceSpec, Slot, Token
@@ -55,6 +56,24 @@ class FirstTokenAnswered(MinimalProvider):
             if token == self._first:
                 return next(reversed(self._machines))
         return await self._create(spec=spec)
+
+
+class WrongID(MinimalProvider):
+    """Creates instances, and returns the ID of the oldest machine for the first token."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.inspect = simulator.inspect
+        self._create = simulator.provision
+        self._machines = simulator.machines
+        self._first = ""
+        self.provision = self._provision
+
+    async def _provision(self, *, spec: InstanceSpec) -> InstanceID:
+        token = (spec.tags or {})[values.TAG_TOKEN]
+        self._first = self._first or token
+        created = await self._create(spec=spec)
+        return next(iter(self._machines)) if token == self._first else created
 
 
 class NoID(MinimalProvider):
@@ -147,6 +166,25 @@ async def test_a_token_that_stands_for_an_instance_of_another_declared_group_now
         await stage.commit(pets("g", "a b"), cattle("h", 2))
         await stage.converged()
         assert len(stage.alive("g")) == len(stage.alive("h")) == 2
+        assert not stage.messages(Kind.DESTROYING)
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("group", [cattle("g", 2), pets("g", "a b")], ids=["cattle", "pets"])
+@in_virtual_time
+async def test_an_instance_that_is_listed_late_and_has_another_id_than_returned_is_created_once(
+    tokens: bool, group: dict[str, object]
+) -> None:
+    """Law 3: that an inspection shows an instance of others with the returned ID does not prove that none was made."""
+    faults = Faults(tokens=tokens, lag=Spread(low=15.0, high=20.0), exclusive=False)
+    simulator = Simulator(faults, random=random.Random(3))
+    async with Stage(simulator=simulator, provider=WrongID) as stage:
+        others = simulator.adopt(tags={values.TAG_GROUP: "g", values.TAG_TOKEN: "other/g/z/1-1"})
+        await asyncio.sleep(30)
+        await stage.commit(group)
+        await stage.converged()
+        assert [each.id for each in simulator.live()] == [others, "sim-2", "sim-3"]
+        assert simulator.calls["provision"] == 2
         assert not stage.messages(Kind.DESTROYING)
 
 
