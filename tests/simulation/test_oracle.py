@@ -222,6 +222,18 @@ def test_a_quorum_keeps_its_majority(court: Court, ids: str, lost: int) -> None:
     assert court.verdict.startswith(f"5 never worse: majority: {victim} is destroyed, which leaves {left} of")
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_members_that_are_not_declared_any_more_have_votes(court: Court, lost: int) -> None:
+    """Three new members are declared beside one that stays, and one exists already: there are five."""
+    court.at(1, lambda: court.declare(ids="a b c d", quorum=True))
+    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abcd"))
+    court.at(100, lambda: court.declare(ids="a e f g", quorum=True), lambda: court.create("e", pet=True))
+    court.at(200, *(lambda n=n: court.cloud.kill(InstanceID(f"sim-{n + 1}")) for n in range(lost)))
+    court.at(300, lambda: court.destroy("sim-4"))
+    found = "5 never worse: majority: sim-4 is destroyed, which leaves 2 of 4 voters of g healthy"
+    assert court.verdict.startswith(found) if lost == 2 else court.verdict == ""
+
+
 def test_a_quorum_keeps_its_majority_without_the_vote_of_a_second_bearer(court: Court) -> None:
     """Whether two of three identities, or one, are healthy, the second instance of a healthy one adds none."""
     court.at(1, lambda: court.declare(ids="a b c", quorum=True))

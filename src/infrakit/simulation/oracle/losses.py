@@ -202,7 +202,7 @@ class Losses:
             if life.id not in voters:
                 return
         else:
-            total = max(group.size, len(facts.of_group(life.group)))
+            total = max(group.size, len({each.place or each.id for each in facts.of_group(life.group)}))
             members = [each for each in known.values() if each is not life]
             if self._has_another_bearer(life):
                 return
