@@ -2,99 +2,19 @@
 
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from infrakit.instances.simulator import Faults
 from infrakit.simulation import scenario
-from infrakit.simulation.cloud import Cloud, CloudFaults
 from infrakit.simulation.disturbances import Disturbances
-from infrakit.simulation.loops import Timeline
-from infrakit.simulation.oracle import Caller, Oracle, exceptions, whole
+from infrakit.simulation.oracle import Caller, exceptions, whole
 from infrakit.simulation.oracle.facts import KNOWN_S
 from infrakit.spi import values
 from infrakit.spi.event import Event, Kind
 from infrakit.spi.store import Document
-from infrakit.spi.values import Attachment, Description, GroupID, InstanceID, InstanceSpec, LogicalID
-
-GROUP = GroupID("g")
-CALLER = Caller(name="n1.1", epoch=1, leads_until=1e6)
-
-
-class Court:
-    """The oracle, with a cloud and a timeline that a test advances."""
-
-    def __init__(self, *faults: str) -> None:
-        self.timeline = Timeline()
-        self.cloud = Cloud(Faults(exclusive=False, tokens=False), CloudFaults(), random=random.Random(1))
-        self.oracle = Oracle(self.timeline, faults=faults)
-        self.cloud.watchers.append(self.oracle.on_change)
-        self._revision = 0
-
-    @property
-    def verdict(self) -> str:
-        return self.oracle.verdict
-
-    def at(self, now: float, *steps: Any) -> None:
-        """Take these steps in the loop of the world, not before that time."""
-        done: list[bool] = []
-
-        def take() -> None:
-            for step in steps:
-                step()
-            done.append(True)
-
-        self.timeline.world.call_at(max(now, self.timeline.now), take)
-        self.timeline.run(lambda: done)
-
-    def declare(self, size: int | None = None, ids: str = "", *, why: str = "declared", **more: Any) -> None:
-        """Let a declaration of the group become durable."""
-        self._revision += 1
-        allocation: dict[str, Any] = {"LogicalIDs": ids.split()} if ids else {"Size": size}
-        flavor = {"Quorum": more.pop("quorum", False), "Volumes": more.pop("volumes", False)}
-        properties = {
-            "Allocation": allocation,
-            "Instance": {"Plugin": "simulator", "Properties": {"version": more.pop("version", 0)}},
-            "Flavor": {"Plugin": "simulated", "Properties": flavor},
-            "Healing": more.pop("healing", {}),
-            "Updating": {},
-        }
-        group = {"name": "g", "hash": "h", "properties": properties}
-        body = {"Entry": {"Why": why}, "Groups": {"g": group}, "Orders": {"g": more} if more else {}}
-        self.oracle.written(Document(name="declaration", revision=self._revision, body=json.dumps(body).encode()))
-
-    def free(self) -> None:
-        """Let a declaration without the group become durable."""
-        self._revision += 1
-        self.oracle.written(Document(name="declaration", revision=self._revision, body=b"{}"))
-
-    def create(self, slot: str, *, pet: bool = False, token: str = "", volume: str = "") -> None:
-        """Request an instance, and let the provider create it."""
-        spec = InstanceSpec(
-            tags={values.TAG_GROUP: GROUP, values.TAG_TOKEN: token or f"c/g/{slot}/1"},
-            logical_id=LogicalID(slot) if pet else None,
-            attachments=(Attachment(id=volume, type="volume"),) if volume else None,
-        )
-        self.oracle.creating(CALLER, spec)
-        self.cloud._create(spec)
-
-    def destroy(self, *ids: str) -> None:
-        """Let InfraKit destroy instances, each after an event with the reason."""
-        for each in map(InstanceID, ids):
-            event = Event(type=Kind.DESTROYING, group=GROUP, instance=each, message="a reason")
-            self.oracle.reported(CALLER, event)
-            self.oracle.destroying(CALLER, each, each)
-            if each in self.cloud.machines:
-                self.cloud.kill(each)
-
-
-@pytest.fixture
-def court() -> Iterator[Court]:
-    created = Court()
-    yield created
-    created.timeline.close()
+from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID
+from tests.simulation.court import CALLER, GROUP, Court
 
 
 def test_a_whole_life_breaks_no_law(court: Court) -> None:
@@ -206,45 +126,6 @@ def test_too_many_destructions_at_once_are_found(court: Court) -> None:
     court.at(100, lambda: court.declare(ids="a b c d e", quorum=True, version=1))
     court.at(101, lambda: stop("sim-1"), lambda: stop("sim-2"))
     assert court.verdict.startswith("5 never worse: at once: sim-1, sim-2 of g are being destroyed at once")
-
-
-@pytest.mark.parametrize(("ids", "lost"), [("a b c", 1), ("a b c d", 1), ("a b c d e", 2)])
-def test_a_quorum_keeps_its_majority(court: Court, ids: str, lost: int) -> None:
-    """Of an even number, half is no majority."""
-    names = ids.split()
-    court.at(1, lambda: court.declare(ids=ids, quorum=True))
-    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in names))
-    court.at(100, *(lambda n=n: court.cloud.kill(InstanceID(f"sim-{n + 1}")) for n in range(lost)))
-    victim = f"sim-{len(names)}"
-    evicted: dict[str, Any] = {"Evictions": {victim: {}}}
-    court.at(300, lambda: court.declare(ids=ids, quorum=True, **evicted), lambda: court.destroy(victim))
-    left = len(names) - lost - 1
-    assert court.verdict.startswith(f"5 never worse: majority: {victim} is destroyed, which leaves {left} of")
-
-
-@pytest.mark.parametrize("lost", [0, 1, 2])
-def test_members_that_are_not_declared_any_more_have_votes(court: Court, lost: int) -> None:
-    """Three new members are declared beside one that stays, and one exists already: there are five."""
-    court.at(1, lambda: court.declare(ids="a b c d", quorum=True))
-    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abcd"))
-    court.at(100, lambda: court.declare(ids="a e f g", quorum=True), lambda: court.create("e", pet=True))
-    court.at(200, *(lambda n=n: court.cloud.kill(InstanceID(f"sim-{n + 1}")) for n in range(lost)))
-    court.at(300, lambda: court.destroy("sim-4"))
-    found = "5 never worse: majority: sim-4 is destroyed, which leaves 2 of 4 voters of g healthy"
-    assert court.verdict.startswith(found) if lost == 2 else court.verdict == ""
-
-
-def test_a_quorum_keeps_its_majority_without_the_vote_of_a_second_bearer(court: Court) -> None:
-    """Whether two of three identities, or one, are healthy, the second instance of a healthy one adds none."""
-    court.at(1, lambda: court.declare(ids="a b c", quorum=True))
-    court.at(2, *(lambda i=i: court.create(i, pet=True) for i in "abc"))
-    again = InstanceSpec(tags={values.TAG_GROUP: GROUP}, logical_id=LogicalID("a"))
-    court.at(100, lambda: court.cloud.kill(InstanceID("sim-2")), lambda: court.cloud._create(again))
-    evicted: dict[str, Any] = {"Evictions": {"sim-4": {}, "sim-3": {}}}
-    court.at(300, lambda: court.declare(ids="a b c", quorum=True, **evicted), lambda: court.destroy("sim-4"))
-    assert court.verdict == ""
-    court.at(301, lambda: court.cloud._create(again), lambda: court.destroy("sim-3"))
-    assert court.verdict.startswith("5 never worse: majority: sim-3 is destroyed, which leaves 1 of 3 voters")
 
 
 def test_nothing_is_destroyed_while_too_many_are_unhealthy(court: Court) -> None:

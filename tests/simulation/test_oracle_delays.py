@@ -1,19 +1,10 @@
 """The oracle alone: what has happened, and no correct code need know or follow yet."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from infrakit.simulation.oracle.facts import KNOWN_S
 from infrakit.spi.values import InstanceID
-from tests.simulation.test_oracle import Court
-
-
-@pytest.fixture
-def court() -> Iterator[Court]:
-    created = Court()
-    yield created
-    created.timeline.close()
+from tests.simulation.court import Court
 
 
 def quorum(court: Court, ids: str, *evicted: str) -> None:
